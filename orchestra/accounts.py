@@ -13,9 +13,9 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class KeyAllowance:
-    """What may be done with one API key, beside what its user and organisation may; None: no limit.
+    """The limits of one API key, on top of its user's and organisation's; None is no limit.
 
-    Money is in nano-dollars, a day and a month are those of UTC.
+    Money is in nano-dollars; days and months are in UTC.
     """
 
     requests_per_minute: int | None = None
@@ -31,10 +31,10 @@ NO_ALLOWANCE = KeyAllowance()
 
 @attrs.frozen(cache_hash=True)
 class Caller:
-    """On whose behalf a run is: names as the deployment knows them, "" where it knows none.
+    """On whose behalf a run is made; names are the deployment's own, "" where there is none.
 
-    `key` is the public part of the API key that they came with. Nobody has limits or budgets, but
-    those of the deployment as a whole.
+    `key` is the public part of the API key that the request came with. A caller without names
+    has no limits and budgets but those of the deployment as a whole.
     """
 
     organisation: str = ""
@@ -44,16 +44,16 @@ class Caller:
 
     @property
     def tenant(self) -> str:
-        """Within which answers may be shared: the organisation, or a user who has none."""
+        """Within what answers may be shared: the organisation, else the user."""
         if self.organisation:
             return f"organisation:{self.organisation}"
         return f"user:{self.user}" if self.user else ""
 
     @property
     def full_user(self) -> str:
-        """The user, told apart from those of that name in other organisations.
+        """The user, distinct from users of the same name in other organisations.
 
-        A `/` in a name, which no key has, is written as `%2F`.
+        A `/` in a name, which no key has, is escaped as `%2F`.
         """
         organisation, user = map(_without_slash, (self.organisation, self.user))
         return f"{organisation}/{user}" if organisation else user
@@ -64,7 +64,7 @@ def _without_slash(name: str) -> str:
 
 
 class Certainty(Enum):
-    """How a usage record was come by."""
+    """Where a usage record comes from."""
 
     EXACT = "exact"
     """Counted by the provider, for the whole answer."""
@@ -89,18 +89,18 @@ class Usage:
     cache_write_input_tokens: int = 0
     reasoning_tokens: int = 0
     cost_nanodollars: int = 0
-    """As far as prices are known."""
+    """The cost, of the calls whose price is known."""
     unpriced_calls: int = 0
-    """Calls of which no price is known: where there are any, the cost is that of the others."""
+    """Calls whose price is not known; they are not in the cost."""
     _settled: bool = attrs.field(default=False, eq=False, repr=False)
 
     @property
     def settled(self) -> bool:
-        """Whether it is in the account of the step that called, and need not be reported to it."""
+        """Whether the account of the calling step has it already."""
         return self._settled
 
     def as_settled(self) -> Usage:
-        """The same, for those who are only told of it: it is in the account already."""
+        """The same, marked as already in the account."""
         return Usage(  # as `attrs.evolve`, which looks up the fields each time
             self.input_tokens,
             self.output_tokens,
@@ -132,4 +132,4 @@ class Usage:
 USAGE_COUNTS = tuple(
     field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
 )
-"""The fields of a usage that are numbers."""
+"""The numeric fields of a usage."""

@@ -1,8 +1,8 @@
 """Every seam of orchestra in one file: what steps know of the world outside.
 
-Steps are written against these protocols and against nothing else, so that a
-three-line fake tests them. No method here is an async generator: what arrives
-over time is received in batches, so nothing stays suspended when a reader goes.
+Steps are written against these protocols alone, so that a three-line fake is enough to test
+them. No method is an async generator: what arrives over time is received in batches, so that
+nothing stays suspended when a reader leaves.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 
 DIGEST = "digest"
-"""The metadata key under which ingestion keeps what a source's content was."""
+"""The metadata key under which ingestion keeps the digest of a source's content."""
 
 
 class Stream(Protocol[C_co]):
@@ -70,7 +70,7 @@ class ModelReply(Protocol):
 
 
 class Model(Protocol):
-    """Something that answers. One that inherits from this has to write `stream` only."""
+    """A model. A class that inherits from this has to define `stream` only."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,14 +79,14 @@ class Model(Protocol):
 
     @abstractmethod
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask; leaving the context stops the answer, wherever it is.
+        """Send a request; leaving the context stops the answer, however far it has come.
 
         Raises:
             ModelError: on entry or on receive.
         """
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer. Cancelling it stops the answer.
+        """Send a request and wait for the whole answer. Cancelling it stops the answer.
 
         Raises:
             ModelError: it failed, or was cut.
@@ -99,7 +99,7 @@ class Model(Protocol):
         return answer.completion()
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order, as the model gives them: of any length.
+        """One vector for each text, in order, as the model gives them: not normalised.
 
         Raises:
             CapabilityError: it makes no vectors.
@@ -112,7 +112,7 @@ class Model(Protocol):
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors. It may have a text `identity`: of another, they are others."""
+    """Turns texts into vectors. It may have a string `identity`: it changes when they do."""
 
     @property
     def dimensions(self) -> int:
@@ -124,10 +124,10 @@ class Embedder(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long a provider may take; None is no limit. `code` of the error names the bound."""
+    """How long a provider may take; None is no limit. The error's `code` names the bound."""
 
     connect_s: float | None = 10.0
-    """To a connection, TLS included."""
+    """Until the connection is open, TLS included."""
     first_byte_s: float | None = 60.0
     """From the request to the first byte of the answer's head."""
     idle_s: float | None = 60.0
@@ -138,7 +138,7 @@ class Timeouts:
 
 @attrs.frozen
 class HttpRequest:
-    """What goes over the wire. Headers may hold a key: they are never shown."""
+    """What is sent. Its repr shows neither body nor headers, which may hold a key."""
 
     url: str
     body: bytes = attrs.field(default=b"", repr=False)
@@ -156,10 +156,10 @@ class HttpReply(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By lower-case name; of one that came twice, both, with a comma between."""
+        """The headers by lower-case name; repeated ones are joined by commas."""
 
     async def receive(self) -> bytes:
-        """All of the body that is here, waiting for something; empty after the last byte.
+        """The part of the body that has arrived, waiting for some; empty after the last byte.
 
         Raises:
             ModelTimeoutError: `idle_s` or `total_s` passed.
@@ -168,7 +168,7 @@ class HttpReply(Protocol):
         """
 
     def forget_headers(self) -> None:
-        """Keep no headers any more: nobody will ask for them, however long the body is read."""
+        """Drop the headers: nobody will ask for them again, and the body may take hours."""
         return
 
 
@@ -176,10 +176,10 @@ class Transport(Protocol):
     """How a provider is reached."""
 
     def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
-        """Send a request; entered when the answer's head is here, whatever its status.
+        """Send a request; the context is entered with the head of the answer, whatever its status.
 
-        Leaving the context before the body's end closes the connection at once, so that the
-        provider stops; after it, the connection is kept for the next.
+        Leaving the context before the end of the body closes the connection at once, so that
+        the provider stops; after the end, the connection is kept for the next request.
 
         Raises:
             ModelTimeoutError: `connect_s`, `first_byte_s` or `total_s` passed.
@@ -191,7 +191,8 @@ class Transport(Protocol):
 class VectorStore(Protocol):
     """One collection of passages that can be searched by meaning.
 
-    `where` keeps the passages whose metadata equals every given key; `source` is their source.
+    `where` selects the passages whose metadata has all of these values; the key `source` is
+    compared with `Passage.source`.
     """
 
     async def search(
@@ -200,24 +201,24 @@ class VectorStore(Protocol):
         """The `top` nearest passages, nearest first, each with its score."""
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        """Insert, or replace those with the same id; all of them or none."""
+        """Insert passages, replacing those with the same id; all of them or none."""
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
-        """Remove the passages that match, and tell how many there were."""
+        """Remove the matching passages; returns how many there were."""
 
     async def count(self) -> int:
         """How many passages the collection holds."""
 
     async def digests(self) -> Mapping[str, str]:
-        """What was ingested: each source, and the digest of what its passages were cut from.
+        """Each ingested source with the digest of the content its passages were cut from.
 
-        Read from the key `DIGEST` of their metadata; "" where the passages of one source
-        differ in it (a replacement was cut short). Sources without a digest are left out.
+        Taken from the metadata key `DIGEST`; "" where the passages of one source disagree
+        (a replacement was cut short). Sources without a digest are left out.
         """
 
 
 class Origin(Protocol):
-    """Which step of which run it is, and for whom."""
+    """A step of a run, and on whose behalf it runs."""
 
     @property
     def run_id(self) -> str:
@@ -225,11 +226,11 @@ class Origin(Protocol):
 
     @property
     def step(self) -> str:
-        """The path of the step in its pipeline, as events tell it."""
+        """The path of the step in its pipeline, as in events."""
 
     @property
     def caller(self) -> Caller:
-        """Who has started the run."""
+        """Who started the run."""
 
 
 class Context(Origin, Protocol):
@@ -249,22 +250,22 @@ class Context(Origin, Protocol):
         """The store of this name. Raises BindingError."""
 
     def used(self, usage: Usage | None) -> None:
-        """Report what a call consumed, as its `Completion` tells it: for the step's own account."""
+        """Add what a call consumed, its `Completion.usage`, to the account of the step."""
 
     async def kept(self, opened: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """A client or pool that `opened` gives: opened once, closed behind the engine's last run.
+        """A client or pool from `opened()`: opened once, and closed after the engine's last run.
 
         Raises:
             DefinitionError: `opened()` is no async context manager.
             LimitExceededError: a thousand others are open; `opened` tells them apart.
-            Exception: whatever it raises while it opens; the next who asks opens it anew.
+            Exception: whatever it raises while it opens; the next call tries again.
         """
 
     def tell(self, what: str, data: object = None) -> None:
-        """Tell whoever follows the run, by an event `step.told`: how far a long work is, and such.
+        """Send an event `step.told` to those who follow the run: the progress of long work, say.
 
-        At once, and never waits; in a thread, too. `data` is written as a chunk of output is, as
-        it is now. It is no part of the result, and once the run has ended nobody is told.
+        Never waits, and may be called in a thread. `data` is serialised at once, as a chunk of
+        output would be. It is no part of the result; once the run has ended, nothing is sent.
 
         Raises:
             LimitExceededError: it is longer than 16 KiB as JSON (`limit` is `told_bytes`).
@@ -272,16 +273,16 @@ class Context(Origin, Protocol):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What a state keeps under a key, and for how many seconds from now; None is for ever."""
+    """A value in a state, kept for `ttl_s` seconds from now; None is for ever."""
 
     data: bytes
     ttl_s: float | None = None
 
 
 class Change(msgspec.Struct, Generic[T_co], frozen=True):
-    """What becomes of some keys, and what whoever has decided it wanted to know.
+    """What a change writes under some keys, and the result that it returns.
 
-    A key that is not in `entries` stays as it is; one that is None is forgotten.
+    A key that is not in `entries` stays as it is; None removes a key.
     """
 
     result: T_co
@@ -289,35 +290,35 @@ class Change(msgspec.Struct, Generic[T_co], frozen=True):
 
 
 WhenStateFails: TypeAlias = Literal["open", "closed"]
-"""What a policy does where its state is gone or too slow: go on without it, or refuse.
+"""What a policy does when its state is unreachable or too slow: go on without it, or refuse.
 
-"open" is for what only saves work (a cache, a limit of one's own), "closed" for what must not be
-passed by (a budget). A policy says which it is, and its configuration may say otherwise.
+"open" suits what only saves work (a cache, a limit of one's own), "closed" what nobody may get
+around (a budget). Each policy has a default, which its configuration may override.
 """
 
 
 class State(Protocol):
-    """What policies remember: in this process, for all of a host, or for all hosts.
+    """Where policies keep what they remember: in this process, on a host, or for all hosts.
 
-    Keys are text without whitespace; what policy a key belongs to is before its first colon.
+    Keys are text without whitespace, and begin with the name of their policy and a colon.
     """
 
     at_once: bool = False
-    """Whether it never waits and never fails, so that nobody need bound it in time."""
+    """Whether it never waits and never fails, so that no call needs a timeout."""
 
     async def change(
         self,
         keys: Sequence[str],
         decide: Callable[[Sequence[bytes | None], float], Change[T]],
     ) -> T:
-        """Change what is kept under some keys, all at once, as if nobody else did anything.
+        """Change what is kept under some keys, atomically.
 
-        `decide` is given what is there now, in the order of the keys, and the time of this state
-        in seconds since 1970. It must be pure: where others come between, it is asked again.
-        Cancelled, the change has happened or has not.
+        `decide` is given the present values, in the order of the keys, and the state's own time
+        in seconds since 1970. It must be pure: on a conflict it is called again. When this is
+        cancelled, the change may or may not have been made.
 
         Raises:
-            StateError: the store is gone, or too slow. Then, too, it has happened or has not.
+            StateError: the store is unreachable or too slow; the change may have been made.
         """
 
     async def revise(
@@ -326,10 +327,11 @@ class State(Protocol):
         decide: Callable[[Sequence[D | None], float], Revision[T, D]],
         encoding: Encoding[D],
     ) -> T:
-        """As `change`, of records that are kept as `encoding` writes them. Raises StateError.
+        """As `change`, for records that `encoding` reads and writes. Raises StateError.
 
-        They are `decide`'s own: it may change one and give it back. One that it has changed and
-        does not give back may or may not be kept as it is then. A state in memory writes none.
+        `decide` owns the records: it may modify one and return it. Whether a record that it
+        modified and did not return keeps the modification is undefined. A state in memory keeps
+        the records themselves, without encoding them.
         """
 
         def decided(kept: Sequence[bytes | None], now_s: float) -> Change[T]:
@@ -348,18 +350,18 @@ class State(Protocol):
         see: Callable[[Sequence[D | None], float], T],
         encoding: Encoding[D],
     ) -> T:
-        """What is seen in records, of which none is changed. As of `revise`."""
+        """What `see` returns for some records, which it must not change. Raises as `revise`."""
         return await self.revise(keys, lambda kept, now_s: Revision(see(kept, now_s)), encoding)
 
     async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key, or None; it is then the last used. Raises StateError."""
+        """What was remembered under a key, or None; marks it as used. Raises StateError."""
 
     async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep this so long, where there is room: of it all, the last used. Raises StateError."""
+        """Keep data for so long; the least recently used goes first. Raises StateError."""
 
 
 class Bindings(Protocol):
-    """What the names in pipelines stand for in this deployment."""
+    """What the names in pipelines refer to in this deployment."""
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for `model`, `embedder` or `store`, for checks and messages."""

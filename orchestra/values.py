@@ -48,7 +48,7 @@ class Vector:
         return cls(struct.pack(f"<{len(numbers)}f", *numbers))
 
     def __repr__(self) -> str:
-        """As it is written, where it is short enough to be written by hand."""
+        """As code, if short."""
         return f"Vector.of({list(self)})" if len(self) <= 16 else f"<Vector of {len(self)}>"  # noqa: PLR2004
 
     def __len__(self) -> int:
@@ -94,8 +94,8 @@ class Label:
 class TextPart:
     """A piece of text in a message.
 
-    With `prompt_cache` the provider is told to keep what it has read, up to the end of this text,
-    for the next question that begins alike, where it wants to be told: Anthropic, Bedrock.
+    `prompt_cache` asks the provider to cache the prompt up to the end of this text, for requests
+    that begin alike; only Anthropic and Bedrock have to be asked.
     """
 
     text: str
@@ -104,7 +104,7 @@ class TextPart:
 
 @attrs.frozen
 class ImagePart(Attached):
-    """An image; `detail` is how closely OpenAI, and no other, looks at it: `low` is cheap."""
+    """An image. `detail` is how closely OpenAI looks at it ("low" is cheap); others ignore it."""
 
     media_type: str = attrs.field(default="image/png", converter=registered)
     detail: str | None = None
@@ -112,7 +112,7 @@ class ImagePart(Attached):
 
 @attrs.frozen
 class ImageUrlPart:
-    """An image that the provider fetches, or a `data:` URL of one; `detail` as of `ImagePart`."""
+    """An image that the provider fetches, or a `data:` URL; `detail` as in `ImagePart`."""
 
     url: str
     detail: str | None = None
@@ -120,9 +120,9 @@ class ImageUrlPart:
 
 @attrs.frozen
 class FilePart(Attached):
-    """A file that the model reads: a PDF, or a text in UTF-8, which any model can be told.
+    """A file for the model to read: a PDF, or UTF-8 text, which works with every model.
 
-    `name` is what the model knows it by.
+    `name` is the file name that the model is told.
     """
 
     media_type: str = attrs.field(default="application/pdf", converter=registered)
@@ -133,9 +133,9 @@ class FilePart(Attached):
 class ReasoningPart:
     """What a model thought before it answered.
 
-    `signature` is the provider's seal on it, after whose it is (`anthropic:c2VhbA==`; without,
-    anybody's). It goes back with the conversation, or the provider refuses its next turn, and to
-    nobody else. Without text, the thought itself was withheld.
+    `signature` is the provider's seal on it, prefixed with the provider (`anthropic:c2VhbA==`;
+    without a prefix it may go to any). It has to go back with the conversation, or the provider
+    refuses the next turn; others are never sent it. Empty text: the thought was withheld.
     """
 
     text: str
@@ -144,9 +144,9 @@ class ReasoningPart:
 
 @attrs.frozen
 class ToolCall:
-    """A model asks for a function: `arguments` is the JSON text that it wrote, "{}" for none.
+    """A function call that a model asks for; `arguments` is its JSON text, "{}" for none.
 
-    `id` is what the result is sent back under; `signature` is as of a `ReasoningPart`.
+    `id` links the result to it; `signature` as in `ReasoningPart`.
     """
 
     id: str
@@ -157,9 +157,9 @@ class ToolCall:
 
 @attrs.frozen
 class ToolResult:
-    """What a called function gave, or with `is_error` the reason why it gave nothing.
+    """What a called function returned or, with `is_error`, why it failed.
 
-    `prompt_cache` is as of a `TextPart`.
+    `prompt_cache` as in `TextPart`.
     """
 
     call_id: str
@@ -178,9 +178,9 @@ Part: TypeAlias = (
 class Message:
     """One turn of a conversation: text, or parts in order.
 
-    Images and files stand in a user's turn, reasoning and calls in an assistant's, results in a
-    tool's; where a provider wants it otherwise, its codec rearranges them. `name` tells speakers
-    of one role apart, for OpenAI; other providers do not hear of it.
+    Images and files belong in a user's turn, reasoning and calls in an assistant's, results in a
+    tool's; codecs rearrange them for providers that want them elsewhere. `name` distinguishes
+    speakers of one role; only OpenAI is sent it.
     """
 
     role: Role
@@ -206,7 +206,7 @@ class Message:
 class Tool:
     """A function that a model may ask for; `parameters` is the JSON Schema of its arguments.
 
-    `strict` asks the provider to hold the arguments to the schema, where it can.
+    `strict` asks the provider to enforce the schema, where it can.
     """
 
     name: str
@@ -263,7 +263,7 @@ class ChatRequest:
     output: JsonOutput | None = None
     extras: Extras = attrs.field(default=NO_EXTRAS, repr=_written)
     logprobs: int | None = None
-    """To be told how likely each token was, and this many that could have stood in its place."""
+    """Ask for the log probability of each token, and of so many alternatives to it."""
 
 
 class StopReason(Enum):
@@ -274,9 +274,9 @@ class StopReason(Enum):
     STOP_SEQUENCE = "stop_sequence"
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
-    """It, or its provider, refused to say more."""
+    """The model or its provider refused to say more."""
     PAUSED = "paused"
-    """The provider asks to be sent the turn back, to go on with it."""
+    """The provider wants the turn sent back, to continue it."""
     OTHER = "other"
     """A reason that only this provider has: see `Stopped.raw`."""
 
@@ -287,9 +287,9 @@ class StopReason(Enum):
 
 @event
 class Began:
-    """The provider has begun to answer: its own id of the answer, and the model that it chose.
+    """The provider has begun to answer: its id for the answer, and the model that it chose.
 
-    `details` is what else it tells of who answers, in its own words: `service_tier`, ...
+    `details` is what else it says about what answers, in its own words: `service_tier`, ...
     """
 
     id: str
@@ -335,7 +335,7 @@ class ToolCallDelta:
 
 @event
 class UsageReport:
-    """What the call has consumed so far, `raw` as it came; the last report of a stream counts."""
+    """What the call has consumed so far, and `raw` as it came; a later report replaces it."""
 
     usage: Usage
     raw: Json = attrs.field(factory=dict)
@@ -364,12 +364,12 @@ ModelEvent: TypeAlias = (
 )
 
 Purpose: TypeAlias = Literal["query", "document", "classification", "clustering"]
-"""What vectors are for: some models embed a question otherwise than what answers it."""
+"""What vectors are for: some models embed queries and documents differently."""
 
 
 @attrs.frozen
 class EmbedRequest:
-    """Texts to be turned into vectors; with `dimensions`, of so many numbers."""
+    """Texts to be turned into vectors; of `dimensions` numbers, if given."""
 
     texts: tuple[str, ...]
     purpose: Purpose | None = None
@@ -388,7 +388,7 @@ class Embeddings:
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What a model can do: with `files`, read PDFs. None is not known, and refuses nothing."""
+    """What a model can do; None is unknown, and then nothing is refused. `files` means PDFs."""
 
     context_tokens: int | None = None
     output_tokens_max: int | None = None

@@ -71,7 +71,7 @@ class OtherKey:
 
 
 def check(wanted: NewKey) -> None:
-    """Nothing, if such a key may be made.
+    """Check that such a key may be made.
 
     Raises:
         StoreError: it may not be; all that is wrong is told.
@@ -80,7 +80,7 @@ def check(wanted: NewKey) -> None:
 
 
 def check_other(wanted: OtherKey) -> None:
-    """Nothing, if a key may become so; whether it may then do anything depends on what it was.
+    """Check that a key may become so; whether it may then do anything depends on what it was.
 
     Raises:
         StoreError: it may not; all that is wrong is told.
@@ -89,7 +89,7 @@ def check_other(wanted: OtherKey) -> None:
 
 
 def check_lasting(what: str, seconds: float | None, *, least_s: float = 0.0) -> None:
-    """Nothing, if that is a time that a key or a secret may go on for.
+    """Check that a key or a secret may last so long.
 
     Raises:
         StoreError: it is not.
@@ -98,7 +98,7 @@ def check_lasting(what: str, seconds: float | None, *, least_s: float = 0.0) -> 
 
 
 def may_do_something(pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics: bool) -> None:
-    """Nothing, if a key with these is of any use.
+    """Check that a key with these is of any use.
 
     Raises:
         StoreError: it is not.

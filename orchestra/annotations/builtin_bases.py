@@ -41,25 +41,13 @@ BASES: abc.Mapping[object, tuple[tuple[object, ...], tuple[object, ...]]] = {
     abc.MutableMapping: ((_K, _V), (generic(abc.Mapping, _K, _V),)),
     abc.Mapping: ((_K, _V), (generic(abc.Collection, _K),)),
     abc.MutableSequence: ((_T,), (generic(abc.Sequence, _T),)),
-    abc.Sequence: (
-        (_T,),
-        (
-            generic(abc.Reversible, _T),
-            generic(abc.Collection, _T),
-        ),
-    ),
+    abc.Sequence: ((_T,), (generic(abc.Reversible, _T), generic(abc.Collection, _T))),
     abc.MutableSet: ((_T,), (generic(abc.Set, _T),)),
     abc.Set: ((_T,), (generic(abc.Collection, _T),)),
     abc.KeysView: ((_K,), (generic(abc.Set, _K),)),
     abc.ItemsView: ((_K, _V), (generic(abc.Set, generic(tuple, _K, _V)),)),
     abc.ValuesView: ((_V,), (generic(abc.Collection, _V),)),
-    abc.Collection: (
-        (_T,),
-        (
-            generic(abc.Iterable, _T),
-            generic(abc.Container, _T),
-        ),
-    ),
+    abc.Collection: ((_T,), (generic(abc.Iterable, _T), generic(abc.Container, _T))),
     abc.Reversible: ((_T,), (generic(abc.Iterable, _T),)),
     abc.Generator: ((_T, _S, _V), (generic(abc.Iterator, _T),)),
     abc.Iterator: ((_T,), (generic(abc.Iterable, _T),)),

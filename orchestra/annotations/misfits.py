@@ -6,14 +6,7 @@ import typing
 from collections import abc
 
 from orchestra.annotations.acceptance import accepts, is_of
-from orchestra.annotations.shapes import (
-    alternatives,
-    arguments,
-    fields,
-    parts,
-    plain,
-    tuple_items,
-)
+from orchestra.annotations.shapes import alternatives, arguments, fields, parts, plain, tuple_items
 
 
 def misfit(target: object, value: object) -> tuple[str, object, object]:

@@ -8,15 +8,15 @@ import sys
 __all__ = ["main"]
 
 STARTING_OBJECTS = 500_000
-"""New objects before the first search for garbage.
+"""Allocations before the garbage collector first runs.
 
-A start makes 130,000, nearly all of which stay: with Python's own 700 it would search through
-them 150 times, a tenth of its time. `serve` sets another number when it has started.
+A start makes 130,000 objects, nearly all of which stay; with Python's own threshold of 700 it would
+go through them 150 times, a tenth of its time. `serve` sets another threshold once it has started.
 """
 
 
 def main() -> int:
-    """Run the command that this process was started with; its exit code."""
+    """Run the command line of this process; returns its exit code."""
     gc.set_threshold(STARTING_OBJECTS, *gc.get_threshold()[1:])
     if sys.argv[1:2] == ["serve"]:
         from orchestra.server.processes.hangups import remember

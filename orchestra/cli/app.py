@@ -45,8 +45,8 @@ COMMANDS: Commands = {
         "Ask a folder of documents a question, over HTTP, and watch the answer come.",
     ),
 }
-"""A function each, whose module is imported when it is called for: how it is called, and the first
-line of its docstring, by which a list tells what it does."""
+"""Each command: `module:function`, imported when it is called; how it is called; and its summary,
+which is the first line of the function's docstring."""
 KEYS: Commands = {
     "callers.keys:create": (
         "create --organisation NAME --pipelines NAMES [OPTIONS]",
@@ -69,7 +69,6 @@ KEYS: Commands = {
         "Refuse a key from now on, in every process, for ever.",
     ),
 }
-"""In the same way, below `keys`."""
 BUDGETS: Commands = {
     "callers.budgets:list_budgets": (
         "list [OPTIONS]",
@@ -80,11 +79,11 @@ BUDGETS: Commands = {
         "Let nothing be spent of the budgets of one organisation, user or key.",
     ),
 }
-"""And below `budgets`."""
-BUDGETS_HELP = "Budgets of a day and a month: who has spent what, and what is left."
-BUDGETS_USAGE = "Usage: orchestra budgets list|reset [OPTIONS]"
-KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
-KEYS_USAGE = "Usage: orchestra keys create|list|change|rotate|revoke [OPTIONS]"
+GROUPS: Mapping[str, tuple[Commands, str]] = {
+    "keys": (KEYS, "API keys: who may call the server, what they may ask for, and how much of it."),
+    "budgets": (BUDGETS, "Budgets of a day and a month: who has spent what, and what is left."),
+}
+"""Commands with commands below them, and what these are about."""
 LISTS = ("--pipelines", "--models", "--routes")
 """Options that take several names."""
 MODELS = "models [ping [NAME ...]] [OPTIONS]"
@@ -92,11 +91,11 @@ PING = "models ping [NAME ...] [OPTIONS]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments (by default those of this process) name.
+    """Run the command that the arguments name, by default those of this process.
 
-    Gives the exit code: 0; 1 where something failed; 2 where the command was called
-    wrongly; 130 after Ctrl-C. An error is told in one block on standard error; with
-    `--traceback` anywhere, the traceback goes before it.
+    Returns the exit code: 0; 1 if something failed; 2 if the command was called wrongly; 130
+    after Ctrl-C. An error is printed as one block on standard error, after its traceback if
+    `--traceback` is among the arguments.
     """
     _open_closed()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -123,7 +122,7 @@ def _call(words: list[str]) -> int:
 
 
 def _misuse(error: CycloptsError, words: Sequence[str]) -> str:
-    """What was called wrongly; where a word is missing or too much, also how it is called."""
+    """What is wrong with the call; with the usage where a word is missing or too much."""
     if isinstance(error, UnusedCliTokensError):
         unused = list(error.unused_tokens or ())
         told = f"{' '.join(unused)!r} is too much{_instead(unused, words)}"
@@ -136,7 +135,7 @@ def _misuse(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
-    """What to write in place of words that are too much: names with commas, another command."""
+    """What to write instead of surplus words: names with commas, or another command."""
     before = list(words[: words.index(unused[0])]) if unused and unused[0] in words else []
     options = [n for n, word in enumerate(before) if word.startswith("--")]
     if before[:1] == ["keys"] and options and before[options[-1]] in LISTS:
@@ -148,9 +147,9 @@ def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
 
 
 def _usages() -> Mapping[str, str]:
-    """How every command is called, by its words."""
+    """The usage of each command, by its words."""
     found = {usage.split()[0]: usage for usage, _ in COMMANDS.values()}
-    for group, commands in (("keys", KEYS), ("budgets", BUDGETS)):
+    for group, (commands, _) in GROUPS.items():
         found |= {
             f"{group} {usage.split()[0]}": f"{group} {usage}" for usage, _ in commands.values()
         }
@@ -159,7 +158,7 @@ def _usages() -> Mapping[str, str]:
 
 
 def _app(words: Sequence[str]) -> App:
-    """All commands; the called one has the help of its function, the others a line of it."""
+    """The application; only the called command shows all the help of its function."""
     app = App(
         name="orchestra",
         help="Pipelines for real-time AI: run them, serve them, check them.",
@@ -173,12 +172,11 @@ def _app(words: Sequence[str]) -> App:
     listed.default(models)
     listed.command(ping, usage=f"Usage: orchestra {PING}")
     app.command(listed)
-    keys = App(name="keys", usage=KEYS_USAGE, help=KEYS_HELP)
-    _add(keys, KEYS, "orchestra keys", words[1:2])
-    app.command(keys)
-    budgets = App(name="budgets", usage=BUDGETS_USAGE, help=BUDGETS_HELP)
-    _add(budgets, BUDGETS, "orchestra budgets", words[1:2])
-    app.command(budgets)
+    for group, (commands, about) in GROUPS.items():
+        names = "|".join(usage.split()[0] for usage, _ in commands.values())
+        below = App(name=group, usage=f"Usage: orchestra {group} {names} [OPTIONS]", help=about)
+        _add(below, commands, f"orchestra {group}", words[1:2])
+        app.command(below)
     return app
 
 
@@ -198,10 +196,10 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _open_closed() -> None:
-    """Put something where the caller closed standard input, output or error.
+    """Open `/dev/null` for each standard stream that the caller closed.
 
-    Otherwise the next file that is opened, such as a database, would take its number, and
-    with it what is meant for standard output.
+    Otherwise the next file to be opened, such as a database, would get its descriptor, and be
+    written what is meant for standard output.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

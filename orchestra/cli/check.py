@@ -67,7 +67,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
 
 
 def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline], list[str]]:
-    """All pipelines of these, and what hinders loading the others; who is named has some."""
+    """The pipelines of these modules, and why others could not be loaded."""
     pipelines: list[AnyPipeline] = []
     problems: list[str] = []
     for each in found:
@@ -79,7 +79,7 @@ def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline]
 
 
 def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bool) -> list[str]:
-    """What is wrong with one pipeline. If nothing is, `explain` prints what it does."""
+    """What is wrong with one pipeline; if nothing is, `explain` prints its streaming report."""
     from orchestra.cli.installed import lacking_of, perhaps_lacking
     from orchestra.compiler.plan import plan
     from orchestra.errors import CheckError

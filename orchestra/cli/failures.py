@@ -64,7 +64,7 @@ def raised_at(error: BaseException) -> tuple[str, int] | None:
     """File and line where the user's own code raised it; None where only ours or others' did."""
     found = None
     for frame, line in walk_tb(error.__traceback__):
-        if not _foreign(frame.f_code.co_filename):
+        if not frame.f_code.co_filename.startswith(_OTHERS):
             found = frame.f_code.co_filename, line
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return error.filename, error.lineno
@@ -120,6 +120,4 @@ _OTHERS = (
     ),
 )
 
-
-def _foreign(filename: str) -> bool:
-    return filename.startswith(_OTHERS)
+"""Where code lies that is neither the user's nor the project's."""

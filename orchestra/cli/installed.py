@@ -1,8 +1,8 @@
-"""What a deployment and its pipelines need, and this environment has not.
+"""What a deployment and its pipelines need and this environment does not have.
 
-Told in the words of the error that would come with the first call, so that both are found by one
-search. A package that nothing asks for is not missed, and one that only some inputs ask for is no
-problem: that is told beside.
+Each is told in the words of the error that the first call would raise, so that one search finds
+both. A package that nothing needs is not missed; one that only some inputs need is a note, and no
+problem.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from orchestra.providers.known.settings import ModelSettings
 
 LOCAL = ("wordllama", "extractive")
-"""Providers that are in this process, and have their words from one package."""
+"""Providers that run in this process, with the vocabulary of one package."""
 
 
 def lacking(found: Deployment) -> Iterator[str]:
-    """What the configuration asks for and cannot be had, each with its line."""
+    """What the configuration needs and is not installed, each with its line."""
     from orchestra.config.deployment.own_stores import make_own_store
     from orchestra.observe import counting
     from orchestra.stores.state.settings import check_installed
@@ -47,7 +47,7 @@ def lacking(found: Deployment) -> Iterator[str]:
 
 
 def unpriced(found: Deployment) -> Iterator[str]:
-    """Which models nobody can ask, since their price is not known and such are refused."""
+    """Models that nobody can ask, since their price is unknown and such calls are refused."""
     if found.budgets is None or found.budgets.unknown_price == "flag":
         return
     by_place = {(model.origin, model.name): model for model in found.models.values()}
@@ -56,7 +56,7 @@ def unpriced(found: Deployment) -> Iterator[str]:
 
 
 def forgetful(bindings: LocalBindings) -> Iterator[str]:
-    """That budgets begin anew with each start, where they do."""
+    """A note where budgets begin anew with each start."""
     found = bindings.deployment
     if found.budgets is None or not found.budgets.lasting:
         return
@@ -69,7 +69,7 @@ def forgetful(bindings: LocalBindings) -> Iterator[str]:
 
 
 def lacking_of(plan: Plan, found: Deployment) -> Iterator[str]:
-    """What a pipeline asks for and cannot be had, each with the line of its step."""
+    """What a pipeline needs and is not installed, each with the line of its step."""
     from orchestra.providers.wordllama import home
 
     for node in plan.regions.order:
@@ -78,7 +78,7 @@ def lacking_of(plan: Plan, found: Deployment) -> Iterator[str]:
 
 
 def perhaps_lacking(plan: Plan) -> Iterator[str]:
-    """What some inputs of a pipeline ask for and cannot be had: others can be read without it."""
+    """What only some inputs of a pipeline need and is not installed."""
     from orchestra.steps import read
 
     check = partial(read.check_installed, "it is given documents, which may be PDFs")
@@ -88,7 +88,7 @@ def perhaps_lacking(plan: Plan) -> Iterator[str]:
 
 
 def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
-    """Of which pipelines the configuration says something, though there are only these others."""
+    """Pipelines that the configuration names and that do not exist."""
     from orchestra.config.toml.complaints import dotted, nearest
     from orchestra.problem import Problem
 
@@ -102,7 +102,7 @@ def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> It
 
 
 def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> Iterator[str]:
-    """Which pipelines OpenAI's clients could ask, were it not for a model of the same name."""
+    """Pipelines hidden from OpenAI's clients by a model of the same name."""
     from orchestra.server.runs.chat_shapes import shape_of
 
     kinds = {name: seam for seam in ("embedder", "model") for name in bindings.names(seam)}
@@ -115,7 +115,7 @@ def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> It
 
 
 def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
-    """Which pipelines no client can ask, and why; others can call them."""
+    """Pipelines that no client can ask, and why; other pipelines can still call them."""
     from orchestra.server.runs.inputs import sorted_out
 
     for each in pipelines:
@@ -128,7 +128,7 @@ _ARTICLES = {"model": "a model", "embedder": "an embedder"}
 
 
 def _named(node: Call, found: Deployment) -> Iterable[ModelSettings]:
-    """The models that a call asks: by their names, by routes, for vectors."""
+    """The models that a call names, directly, by a route, or as an embedder."""
     for parameter, mark in node.step.names.items():
         name = node.arguments.get(parameter, node.step.signature.parameters[parameter].default)
         if not isinstance(name, str):

@@ -49,8 +49,7 @@ def load(target: str) -> AnyPipeline:
 def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
     """The pipelines that `MODULE[:PIPELINE]` names, in the order of the source.
 
-    Of a module all that it defines; that there are none is an error unless `needed` is
-    False.
+    Of a module, all that it defines itself; none at all is an error if they are `needed`.
 
     Raises:
         CommandError: there is no such module or pipeline, or it cannot be imported.
@@ -74,12 +73,12 @@ def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
 
 
 def chosen(named: Iterable[str], *, needed: bool = True, instead: str = "") -> Sequence[str]:
-    """What was named, or else every module in `pipelines/`, in the order of their names.
+    """The modules that were named, or else all in `pipelines/`, sorted by name.
 
-    A folder that was named is every module in it. `instead` is what else the caller could do.
+    A folder stands for every module in it. `instead` is added to the error's advice.
 
     Raises:
-        CommandError: nothing was named and there is nothing there, though it is `needed`.
+        CommandError: nothing was named, `pipelines/` is empty, and modules are `needed`.
     """
     given = tuple(chain.from_iterable(map(_unfolded, named)))
     found = given or tuple(map(str, _modules(Path(FOLDER))))
@@ -105,7 +104,7 @@ def by_name(pipelines: Iterable[AnyPipeline]) -> dict[str, AnyPipeline]:
 
 
 def namesakes(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
-    """What is wrong where two pipelines have the same name, so that they cannot be served."""
+    """A complaint for each two pipelines of the same name, which cannot be served together."""
     named: dict[str, AnyPipeline] = {}
     for pipeline in pipelines:
         other = named.setdefault(pipeline.name, pipeline)
@@ -118,10 +117,10 @@ def namesakes(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """While this is entered, a package that is not installed is told of as a part of an extra.
+    """Around imports that need the extra `name`: says what to install if a package is missing.
 
     Raises:
-        CommandError: it names the package, and what to install.
+        CommandError: a package is missing.
     """
     try:
         yield
@@ -139,13 +138,13 @@ def _pick(wanted: str, known: Mapping[str, AnyPipeline], module: str) -> AnyPipe
 
 
 def _unfolded(name: str) -> Iterable[str]:
-    """Every module of a folder; of anything else, and of a folder without modules, the name."""
+    """The modules in a folder; for anything else, or an empty folder, the name itself."""
     found = _modules(Path(name)) if _is_folder(name) else []
     return map(str, found) if found else (name,)
 
 
 def _is_folder(name: str) -> bool:
-    """Whether it names a folder, and no module: neither one beside it, nor an installed one."""
+    """Whether a name is that of a folder and not also of a module, here or installed."""
     folder = Path(name)
     if folder.name in ("", "..") or not folder.is_dir() or (folder / "__init__.py").is_file():
         return False
@@ -197,7 +196,7 @@ def _import_name(name: str) -> ModuleType:
 
 
 def _refuse_other(module: ModuleType, file: Path) -> None:
-    """Nothing, if the module is the file."""
+    """Raise CommandError unless the module is the one in the file."""
     found = getattr(module, "__file__", None)
     if found is not None and Path(found).resolve() == file.resolve():
         return
@@ -226,7 +225,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _run_file(path: Path) -> ModuleType:
-    """Import a file that is on no import path: its folder becomes one, as for a script."""
+    """Import a file from outside the import path; its folder is added to it, as for a script."""
     sys.path.insert(0, str(path.parent))
     if path.stem in sys.stdlib_module_names:  # it would be in the way of whoever imports that
         _refuse_other(importlib.import_module(path.stem), path)
@@ -244,7 +243,7 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def _is_missing(error: BaseException, name: str) -> bool:
-    """Whether it is the named module that is missing, and not one that it imports."""
+    """Whether the named module itself is missing, rather than one that it imports."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return isinstance(error, ValueError | TypeError) and name.partition(".")[0] == ""
     return f"{name}.".startswith(f"{error.name}.")
@@ -257,14 +256,14 @@ def _known_modules() -> Iterator[str]:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """A question after the name that is nearest; by its last part, since folders are alike."""
+    """`; did you mean ...?` with the name whose last part is nearest; "" if none is near."""
     last = {_last(each): each for each in known}
     near = get_close_matches(_last(name), last, 1)
     return f"; did you mean {last[near[0]]!r}?" if near else ""
 
 
 def _module_of(name: str) -> str:
-    """A question with the module in which a pipeline of this name is written; "" for none."""
+    """`; did you mean ...?` with the module that has a pipeline of this name; "" if none has."""
     written = re.compile(rf"^def {re.escape(name)}\(", re.MULTILINE)
     for module in _known_modules():
         path = Path(*module.split(".")).with_suffix(".py")

@@ -13,14 +13,7 @@ from typing import Literal, TextIO, TypeAlias
 import trio
 
 Colour: TypeAlias = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
-_CODES: dict[Colour, int] = {
-    "bold": 1,
-    "dim": 2,
-    "red": 31,
-    "green": 32,
-    "yellow": 33,
-    "cyan": 36,
-}
+_CODES: dict[Colour, int] = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 OUT, ERR = 1, 2
 
 # What our own drawings and texts have beside ASCII, for a terminal that shows nothing else.

@@ -157,7 +157,7 @@ class Result:
 
 
 def _passed_over(event: StepRetried | ToolFailed | ArmFailed | ItemFailed) -> str:
-    """How it goes on after an error."""
+    """What follows an error that did not end the run."""
     match event:
         case StepRetried(delay_s=delay_s):
             return f"{event.step} is tried again in {duration(delay_s)}"
@@ -169,7 +169,7 @@ def _passed_over(event: StepRetried | ToolFailed | ArmFailed | ItemFailed) -> st
 
 
 def _answered(event: StepCached | StepCoalesced | StepRouted) -> str:
-    """Where its model's answer comes from."""
+    """Where the answer of a model comes from."""
     match event:
         case StepCached(model=model):
             return f"has its answer from the cache of {model}"
@@ -179,7 +179,7 @@ def _answered(event: StepCached | StepCoalesced | StepRouted) -> str:
 
 
 def progress(event: Event) -> str | None:
-    """One line about what was done, for those events that tell of it."""
+    """A line of progress for an event; None for those that have none."""
     at = f"{event.at_s:7.3f} s  "
     match event:
         case StepFinished(step=step, duration_s=duration_s, chunks=None):
@@ -206,7 +206,7 @@ def progress(event: Event) -> str | None:
 
 
 def _short(data: object) -> str:
-    """What was told beside its name, in the rest of a line."""
+    """The data of a `step.told`, shortened to the rest of a line."""
     if data is None:
         return ""
     said = written(data).decode()
@@ -230,12 +230,12 @@ def whole(result: Any, visible: Callable[[str], str] = str) -> bytes:
 
 
 def plain(value: object) -> object:
-    """What msgspec does not know, in JSON: a mapping of any kind as an object, the rest as text."""
+    """For msgspec's `enc_hook`: any mapping as an object, everything else as its repr."""
     return dict(value) if isinstance(value, Mapping) else repr(value)
 
 
 def joined(writes: Iterable[Write]) -> list[Write]:
-    """The same, with neighbours for one descriptor made one write; empty ones are left out."""
+    """The writes, neighbours to one descriptor joined, empty ones left out."""
     merged: list[Write] = []
     for descriptor, data in writes:
         if merged and merged[-1][0] == descriptor:

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a pipeline, found before it runs, all of it at once."""
+"""Everything that is wrong with a pipeline, found at once, before it runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _UNCLEAR = {
     "unknown-argument",
     "value-into-stream",
 }
-"""Problems after which it is not known how streams would go."""
+"""Problems that leave open which edges stream."""
 
 
 def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
@@ -80,9 +80,9 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
 def _unused(
     pipeline: Pipeline[..., object], regions: Regions, written: Container[str]
 ) -> Iterator[tuple[Node, Problem]]:
-    """Inputs that nothing reads, and calls that the result does not need: of a chain the last.
+    """Inputs that nothing reads, and calls that the result does not need: the last of a chain.
 
-    Not of those that were `written` into a text: they were meant to be read.
+    Except those `written` into a text, which were meant to be read.
     """
     used = set(regions.order) | set(_read(pipeline.nodes))
     for node in pipeline.nodes:
@@ -104,7 +104,7 @@ def _unused(
 
 
 def _read(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The nodes that others read, or would if they were called rightly."""
+    """The nodes that others read, or would if they were called correctly."""
     for node in nodes:
         yield from (node_of(edge.wire) for edge in node.edges)
         match node:
@@ -120,7 +120,7 @@ def _read(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """The first nodes behind an item that stand outside its body."""
+    """The first nodes that depend on an item and stand outside its body."""
     body_of = {
         node.item: regions.owned[node][0] for node in regions.order if isinstance(node, Each)
     }
@@ -139,7 +139,7 @@ def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
 
 
 def _repeated(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """Streams that a body reads, once for each item."""
+    """Streams from outside that a body would read once for each item."""
     for node in regions.order:
         for edge in node.edges:
             if not is_stream(edge.wire):
@@ -153,7 +153,7 @@ def _repeated(regions: Regions) -> Iterator[tuple[Node, Problem]]:
 
 
 def _kept(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """Fallbacks that may take back what they said, where a step has read it already."""
+    """Restarting fallbacks whose output a step reads, or that give no stream."""
     restarting = {n for n in regions.order if isinstance(n, Fallback) and n.restart}
     for node in regions.order:
         for edge in node.edges:

@@ -63,7 +63,7 @@ class Plan:
 
     @property
     def edges(self) -> tuple[EdgeReport, ...]:
-        """Every edge, in the order of the source; the last one is into the output."""
+        """A report on each edge, in the order of the source; the last is the output's."""
         return _reports(picture(self.pipeline))
 
     def explain(self) -> str:
@@ -80,7 +80,7 @@ class Plan:
 
 
 def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> Plan:
-    """What a deployment with these bindings will do; None leaves names unresolved.
+    """Check a pipeline and lay it out to run; without `bindings`, names stay unresolved.
 
     Raises:
         CheckError: the pipeline has problems, or names what the deployment does not have.
@@ -97,7 +97,7 @@ def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> P
 
 
 def unknown_names(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Problem]:
-    """The names in calls (models, embedders, stores) that the deployment does not have."""
+    """The models, embedders and stores that calls name and the deployment does not have."""
     for node in nodes:
         if not isinstance(node, Call):
             continue

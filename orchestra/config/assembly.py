@@ -35,17 +35,16 @@ if TYPE_CHECKING:
     from orchestra.providers.network import HttpTransport
 
 MARGIN_S = 60.0
-"""A call may hold money for so much longer than it may take."""
+"""A call may hold money for so much longer than its timeout."""
 
 
 class Assembly:
-    """The models of a deployment. `state` and `embedder` are asked for by those who need them.
+    """The models of a deployment, made on demand, with their policies around them.
 
-    What callers have spent is in `budget_state`, by default the same as `state`.
-    `on_call` is told of each call of a model over the network that has ended. With `stand_ins`, by
-    the names of such models, these are asked in their place: no key is needed, no address, and
-    no network; the rest stands around them as it would. `draw` gives numbers from 0 up to and
-    without 1, which routes and the pauses of breakers are drawn with.
+    `state` and `embedder` are called when something needs them; `budget_state`, where spending is
+    kept, is the same as `state` by default. `on_call` is called after each call of a remote model.
+    `stand_ins` replace remote models by name, so that no key, address or network is needed; their
+    policies stay. `draw` gives random numbers in [0, 1), for routes and the pauses of breakers.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Assembly:
         self._transport: HttpTransport | None = None
 
     def model(self, settings: ModelSettings | RouteSettings) -> Model:
-        """What pipelines are given under a name of this model or route."""
+        """The model or route as pipelines get it, with all its policies."""
         if isinstance(settings, RouteSettings):
             limited = self._for_callers(self._route(settings), settings.models.values())
         else:
@@ -88,7 +87,7 @@ class Assembly:
         return self._surround(limited, settings)
 
     def embedder(self, settings: EmbedderSettings) -> Embedder:
-        """An embedder that is a model over the network; the built-in one otherwise."""
+        """An embedder over a remote model, or the built-in one."""
         from orchestra.providers.known.catalog import PROVIDERS
 
         if not PROVIDERS[settings.model.provider].remote:
@@ -115,7 +114,7 @@ class Assembly:
 
     @property
     def purse(self) -> Purse:
-        """What pays for all models; without `[budgets]`, by those of keys alone."""
+        """What charges the calls of all models; without `[budgets]`, to budgets of keys alone."""
         if self._purse is None:
             from orchestra.policies.money.budget import NO_BUDGETS
             from orchestra.policies.money.purse import Purse
@@ -129,7 +128,7 @@ class Assembly:
 
     @property
     def limits(self) -> CallerLimits:
-        """How much callers may ask of all models, by themselves and with their keys."""
+        """The limits of callers, and of their keys, on all models."""
         if self._limits is None:
             from orchestra.policies.limits.allowance import CallerRules
             from orchestra.policies.limits.callers import CallerLimits
@@ -141,9 +140,9 @@ class Assembly:
         return self._limits
 
     async def flush(self, within_s: float) -> None:
-        """Tell the states of budgets and limits how calls have ended, where they do not know yet.
+        """Write to the states of budgets and limits how calls ended, where they were away then.
 
-        As of `LateEnds.flush`, of all at once.
+        As `LateEnds.flush`, for all of them at once.
         """
         async with trio.open_nursery() as nursery:
             for ends in self._ends:
@@ -206,15 +205,13 @@ class Assembly:
         from orchestra.policies.flights.coalesced import CoalescedModel
 
         rule = CoalesceRule(
-            normalize=found.normalize,
-            similarity=found.similarity,
-            paraphrases=found.paraphrases,
+            normalize=found.normalize, similarity=found.similarity, paraphrases=found.paraphrases
         )
         embedder = None if found.similarity is None else self._embedder(found.embedder)
         return CoalescedModel(model, name=settings.name, rule=rule, embedder=embedder)
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:
-        """The model, or route over these, that each caller may ask within their limits."""
+        """The model or route, bounded by the limits of each caller."""
         from orchestra.policies.limits.limited import CallerLimitedModel, lease_s
 
         if model not in self._limited:
@@ -246,7 +243,7 @@ class Assembly:
         return self._routed[settings.name]
 
     def _guard(self, settings: ModelSettings) -> Model:
-        """One model for all of its names: they share what is kept of it."""
+        """The guarded model; one for all names of the same model."""
         key = f"{settings.origin}: {settings.name}"
         if key not in self._guarded:
             self._guarded[key] = self._made(settings)
@@ -279,7 +276,7 @@ class Assembly:
         )
 
     def _reached(self, settings: ModelSettings) -> tuple[Model, BatchSize | None]:
-        """A model without its policies, and how much it embeds in one request."""
+        """The model without its policies, and how many texts it embeds in one request."""
         if self._stand_ins is None:
             from orchestra.providers.endpoints import endpoint
             from orchestra.providers.remote import RemoteModel, batch_size
@@ -301,7 +298,7 @@ class Assembly:
         return Teller(self._on_call, settings.provider, settings.model)
 
     def _shared(self, settings: ModelSettings) -> SharedLimits | None:
-        """The limits of a model that it keeps together with other processes, if it does."""
+        """The limits of a model that it shares with other processes, if it does."""
         if not settings.limits.shared:
             return None
         from orchestra.policies.limits.limited import lease_s
@@ -313,7 +310,7 @@ class Assembly:
         return made
 
     def _opened(self) -> HttpTransport:
-        """The transport that all models share, made for the first."""
+        """The transport that all models share, made on first use."""
         if self._transport is None:
             from orchestra.providers.network import HttpTransport
 

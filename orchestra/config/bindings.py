@@ -53,11 +53,11 @@ STATE_FILE = "state.sqlite"
 class LocalBindings(DeploymentBindings, Closing):
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
-    Stores are those of its own, and the collections of `store.sqlite` in the data folder; `stores`
-    has them all, and makes new ones there. `state` is where policies remember, by default what the
-    deployment says; of one of several processes (`several`), a state in memory is in a file that
-    they share. What callers have spent is in `budget_state`, API keys are in `keys`. Close it
-    behind its last run.
+    `stores` has the stores of the deployment's own classes and the collections of `store.sqlite`
+    in the data folder, where it makes new ones. `state` is where policies remember things: the one
+    given, else the deployment's; with `several` processes, a state in memory becomes a file that
+    they share. What callers have spent is in `budget_state`, and API keys are in `keys`. Close it
+    after its last run.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @cached_property
     def deployment(self) -> Deployment:
-        """What is configured; where nothing was given, what keys in `environ` say."""
+        """The deployment that was given, else the one of the keys in `environ`."""
         if self._deployment is not None:
             return self._deployment
         from orchestra.config.deployment.environment import from_environment
@@ -96,13 +96,13 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @cached_property
     def _usual(self) -> bool:
-        """Whether it has the usual names and no others, which asks nothing of providers."""
+        """Whether only the built-in names exist, so that no provider need be imported."""
         return self._deployment is None and is_usual(self._environ)
 
     def names(self, seam: str) -> Sequence[str]:
-        """The names bound for `model`, `embedder` or `store`; reads the file for stores.
+        """The names bound for a seam: `model`, `embedder` or `store`, which reads the stores' file.
 
-        A route is bound as a model.
+        A route counts as a model.
 
         Raises:
             BindingError: there is no such seam.
@@ -118,7 +118,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return bound("seam", seam, seams)()
 
     def model(self, name: str) -> Model:
-        """The model or route of this name; made when it is first asked for, and then kept.
+        """The model or route of this name, made on first use.
 
         Raises:
             BindingError: there is none, or a key is missing, of a route's models too.
@@ -134,7 +134,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return found
 
     def embedder(self, name: str) -> Embedder:
-        """The embedder of this name; made when it is first asked for, and then kept.
+        """The embedder of this name, made on first use.
 
         Raises:
             BindingError: there is none, or its key is missing.
@@ -145,7 +145,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return self._embedders[name]
 
     def store(self, name: str) -> VectorStore:
-        """The store of this name; once found, it is not looked for again.
+        """The store of this name, looked up on first use.
 
         Raises:
             BindingError: there is none, or its class cannot be made.
@@ -169,9 +169,9 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def state(self) -> State:
-        """What policies remember; made when it is first asked for, and then kept.
+        """Where policies remember things, made on first use.
 
-        It needs no nursery: what it opens it opens when it is used, and `close` closes it.
+        It needs no nursery: connections are opened when they are needed, and closed by `close`.
 
         Raises:
             BindingError: coredis is not installed, or the password's variable is not set.
@@ -186,7 +186,7 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def state_settings(self) -> StateSettings:
-        """Where the state is; keys are where the deployment says: who makes them looks there."""
+        """Where `state` is: as the deployment says, but in a file where processes share it."""
         from orchestra.stores.state.settings import StateSettings
 
         said = self._said or StateSettings()
@@ -195,9 +195,9 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def budget_state(self) -> State:
-        """Where it is kept what callers have spent, so that it is not forgotten at a restart.
+        """Where the spending of callers is kept, so that a restart does not forget it.
 
-        The state; where nobody has said where that is, and it is in memory, `state.sqlite`.
+        The state; but `state.sqlite` where the state is in memory because nothing is configured.
 
         Raises:
             BindingError: as of `state`.
@@ -212,9 +212,9 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def shared_state(self) -> State | None:
-        """Where `state` is, if other processes see it too, and waited for as keys are.
+        """The state, if other processes can see it too, with the longer timeout of keys.
 
-        What a limit rather passes by than waits for, a run that is to be known must be waited for.
+        A limit rather does without its state than wait for it; the record of a run is waited for.
 
         Raises:
             BindingError: as of `state`.
@@ -224,7 +224,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return self._given_state or self._patient
 
     def use_state_of(self, other: LocalBindings) -> bool:
-        """Remember where `other` does, if that is the same place, and tell; `other` closes it.
+        """Use the state of `other` if it is in the same place; whether it is. `other` closes it.
 
         Raises:
             BindingError: as of `state`.
@@ -235,7 +235,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return True
 
     def check_there(self) -> None:
-        """Raise StateError where a file of state or keys that was open is gone."""
+        """Raise StateError if an open file of state or keys has been removed."""
         from orchestra.stores.state.sqlite import SqliteState
 
         for opened in (self._state, self._spent, self._keys, self._waited):
@@ -243,17 +243,17 @@ class LocalBindings(DeploymentBindings, Closing):
                 opened.check_there()
 
     def release_state(self) -> OpenState | None:
-        """The state that it would close, which it goes on to use; None if there is none."""
+        """The open state, which the caller has to close from now on; None if there is none."""
         opened, lent = self._state, self._lent
         self._lent = True
         return None if lent else opened
 
     @property
     def keys(self) -> State:
-        """Where API keys are kept: the state, if it outlives this process, else `keys.sqlite`.
+        """Where API keys are kept: in the state if it outlives this process, else `keys.sqlite`.
 
-        That file is in the data folder, made with the first key, and its owner's alone. A state
-        that was given is where they are, whatever it is.
+        That file is in the data folder, created with the first key, and readable by its owner
+        alone. If a state was given, keys are in it, whatever it is.
 
         Raises:
             BindingError: as of `state`.
@@ -270,7 +270,7 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def _patient(self) -> State:
-        """The state, as those see it who have to wait for it."""
+        """The state with a longer timeout, for what has to wait for it."""
         if self._waited is None:
             from orchestra.stores.state.settings import open_state
 
@@ -281,13 +281,13 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def keys_at(self) -> str:
-        """Where that is, for a person."""
+        """Where keys are kept, for messages."""
         file = self.keys_file
         return self.state_settings.url if file is None else str(file.absolute())
 
     @property
     def keys_file(self) -> Path | None:
-        """The file that they are in, if they are in one."""
+        """The file that keys are in; None where they are in no file."""
         from orchestra.stores.state.sqlite import SqliteState
 
         keys = self.keys
@@ -304,7 +304,7 @@ class LocalBindings(DeploymentBindings, Closing):
         """Whether any API key was ever made.
 
         Raises:
-            StateError: it cannot be told, or the file that they were in is gone.
+            StateError: it cannot be found out, or the file that keys were in is gone.
         """
         if self._given_state is None and not self._shared and self._keys is None:
             try:  # of most servers this is all that there is to know, and a start is in a hurry
@@ -317,22 +317,22 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def _shared(self) -> bool:
-        """Whether the state is there when this process is not."""
+        """Whether the state outlives this process."""
         return self._said is not None and self._said.url != "memory:"
 
     @property
     def _said(self) -> StateSettings | None:
-        """What the file says of it; keys in the environment, slow to find out, tell of models."""
+        """The state that the configuration names; None without a configuration file."""
         return None if self._deployment is None else self._deployment.state
 
     @property
     def rules(self) -> ServerRules:
-        """What is said of the server; the usual, where there is no file."""
+        """The rules of the server; the defaults without a file."""
         return USUAL_RULES if self._deployment is None else self._deployment.server
 
     @property
     def request_limits(self) -> CallerLimits:
-        """How many requests callers may send over HTTP, by themselves and with their keys."""
+        """The limits on requests over HTTP, of callers and of their keys."""
         from orchestra.policies.limits.allowance import CallerRules
         from orchestra.policies.limits.callers import CallerLimits
 
@@ -342,36 +342,37 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def caller_rules(self) -> CallerRules | None:
-        """The limits of callers, where the file has any."""
+        """The limits of callers in the file, if any."""
         return None if self._deployment is None else self._deployment.limits
 
     @property
     def budgets(self) -> Budgets | None:
-        """What callers may spend, where the file says it."""
+        """The budgets of callers in the file, if any."""
         return None if self._deployment is None else self._deployment.budgets
 
     @property
     def model_limits(self) -> CallerLimits:
-        """How many requests and tokens callers may ask of models, by themselves and with keys."""
+        """The limits on requests and tokens of models, of callers and of their keys."""
         return self._assembly.limits
 
     @property
     def purse(self) -> Purse:
-        """What pays for all models, by whatever budgets callers have."""
+        """What charges all calls of models to the budgets of their callers."""
         return self._assembly.purse
 
     async def flush(self, within_s: float) -> None:
-        """Tell budgets and limits how calls have ended, where a state did not take it: behind all.
+        """Write to budgets and limits how calls ended, where their state was away then.
 
-        Shielded, and for so long at the most; nearly always there is nothing to do.
+        To be called after the last run. Shielded from cancellation for at most `within_s`;
+        nearly always there is nothing to do.
         """
         if "_assembly" in vars(self):
             await self._assembly.flush(within_s)
 
     def close(self) -> None:
-        """Close the files of stores, state and keys, and all connections that are kept.
+        """Close the files of stores, state and keys, and all kept connections.
 
-        Nothing that uses them may be under way.
+        Nothing may be using them.
         """
         state = None if self._lent else self._state
         for opened in (state, self._spent, self._keys, self._waited):

@@ -1,4 +1,4 @@
-"""The bindings of whoever says nothing else: those of what is configured."""
+"""The bindings of the configured deployment: what commands and `orchestra.run` use."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def default_bindings(
     environ: Mapping[str, str] = os.environ,
     several: bool = False,
 ) -> LocalBindings:
-    """The bindings of what is configured, as `read_deployment` finds it.
+    """The bindings of the deployment that `read_deployment` finds.
 
-    Stores are kept in the folder `data`, else in the one that the file says, else in
-    `.orchestra`. Nothing is opened, loaded or made before it is used; the folder need not
-    exist, and a missing key is an error when its model is first asked for.
+    Stores are kept in the folder `data`, else in the one that the file names, else in
+    `.orchestra`, which need not exist. Nothing is opened or loaded before it is used, and a
+    missing API key is an error only when its model is first used. `several` says that other
+    processes serve the same deployment.
 
     Raises:
-        ConfigError: something in the file is wrong; all of it is told.
+        ConfigError: the file has problems; the error lists all of them.
     """
     if find(config, environ) is None:
         return LocalBindings(data or DATA, environ=environ, several=several)

@@ -31,12 +31,12 @@ def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
 def read_deployment(
     config: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> Deployment:
-    """What is configured: by the file, else by keys in the environment, else the embedded.
+    """The deployment: of the file, else of keys in the environment, else the built-in one.
 
     The file is `config`, else that of `ORCHESTRA_CONFIG`, else `./orchestra.toml`.
 
     Raises:
-        ConfigError: something in the file is wrong; all of it is told.
+        ConfigError: the file has problems; the error lists all of them.
     """
     from orchestra.config.deployment.environment import from_environment
 

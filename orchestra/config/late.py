@@ -28,9 +28,7 @@ class LateState(State):
         return self._opened().at_once
 
     async def change(
-        self,
-        keys: Sequence[str],
-        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+        self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
     ) -> T:
         """Change what is kept under some keys, all at once. Raises BindingError, too."""
         return await self._opened().change(keys, decide)

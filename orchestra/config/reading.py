@@ -1,7 +1,7 @@
 """`orchestra.toml` as a deployment, or all that is wrong with it at once.
 
-`tomllib` reads the file, msgspec checks each value by itself: it stops at the first mistake,
-and so would tell one of them only if it were given the file as a whole.
+`tomllib` reads the file, and msgspec checks each value by itself: given the file as a whole, it
+would report only the first mistake.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orchestra.config.tables.state import read_state
 from orchestra.config.tables.stores import read_stores
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import unknown
-from orchestra.config.toml.complaints import Complaints, shown
+from orchestra.config.toml.complaints import Complaints
 from orchestra.config.toml.places import Path as Place
 from orchestra.config.toml.places import places
 from orchestra.errors import ConfigError
@@ -43,7 +43,7 @@ _AT = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
 def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
-    """As `read`, of a file.
+    """The deployment that a file describes, as `read`.
 
     Raises:
         ConfigError: also where the file cannot be read.
@@ -70,12 +70,12 @@ def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
 def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     """The deployment that a file describes.
 
-    Models that it has are all the models there are; where it has none, they are those of
-    `otherwise`, of which a route may take the name. The embedder `default` is the embedded one,
-    unless the file has another.
+    If the file has models, they are all there are; if not, those of `otherwise` are used, and a
+    route may take the name of one. The embedder `default` is the embedded one, unless the file
+    has another.
 
     Raises:
-        ConfigError: with every problem there is, in the order of the file.
+        ConfigError: the file has problems; the error lists all of them, in the order of the file.
     """
     found, lines = _parsed(text, file)
     complaints = Complaints(str(file), lines)
@@ -138,8 +138,7 @@ def _table(name: str, value: object, complaints: Complaints) -> dict[str, Any]:
     elif isinstance(value, dict):
         return value
     else:
-        fix = f"write it as a table: {spec.TABLES[name]}"
-        complaints.add("wrong-type", (name,), f"{shown(value, name)} is not a table", fix)
+        complaints.not_a_table((name,), value, f"write it as a table: {spec.TABLES[name]}")
     return {}
 
 

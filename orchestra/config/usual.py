@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 MODELS = ("default", "fast", "smart")
+"""The names of models that every deployment has: those that steps and examples ask for."""
 EMBEDDERS = ("default",)
 SIGNS = frozenset(
     (

@@ -31,11 +31,11 @@ class Definition:
     nodes: list[Node] = attrs.Factory(list)
     inside: tuple[str, ...] = ()
     deadline_s: float | None = None
-    """Of each run of the pipeline."""
+    """The deadline of each run of the pipeline."""
     faults: list[Problem] = attrs.Factory(list)
-    """What is wrong with the function itself, for `check` to tell."""
+    """What is wrong with the function itself; `check` reports it."""
     line: tuple[str, int] | None = None
-    """Where nodes originate that no line of the function makes: what it returns."""
+    """Where nodes originate that no call makes: those of the returned value."""
 
     def add(self, make: Callable[[Origin], N]) -> Wire:
         """A wire from a new node that originates at the caller's line."""
@@ -48,13 +48,13 @@ class Definition:
         return Wire(node)
 
     def tell(self, faults: Iterable[Problem]) -> None:
-        """Keep what is wrong with the function; of each kind, what is told first of a line."""
+        """Record faults of the function: of each kind, the first on a line."""
         for fault in faults:
             if all((fault.code, fault.where) != (each.code, each.where) for each in self.faults):
                 self.faults.append(fault)
 
     def refuse_foreign(self, wire: Wire, where: str) -> None:
-        """Let pass a wire that was made in this definition.
+        """Check that a wire was made in this definition.
 
         Raises:
             DefinitionError: it was made in another.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Origin:
-    """Where and under which name a node was defined."""
+    """Where a node was defined."""
 
     number: int
     """Its place in the order of definition, from 0."""
@@ -69,12 +69,12 @@ class Node:
 
     @property
     def label(self) -> str:
-        """What it is called, before names are made unique."""
+        """Its name, before names are made unique."""
         raise NotImplementedError(f"{type(self).__name__} has no label")
 
     @property
     def returns(self) -> object:
-        """The annotation of what it gives; never `MISSING`."""
+        """The annotation of its value; never `MISSING`."""
         raise NotImplementedError(f"{type(self).__name__} has no type")
 
     @property
@@ -140,7 +140,7 @@ class Call(Node):
     faults: tuple[Problem, ...] = ()
     """What is wrong with the call itself: missing and unknown arguments."""
     stray: tuple[object, ...] = ()
-    """What was passed and no parameter takes: a fault, and read by nobody."""
+    """What was passed and no parameter takes: one of the faults."""
 
     @property
     def label(self) -> str:
@@ -174,7 +174,7 @@ class Call(Node):
                 yield name, argument, expects
 
     def into(self, name: str) -> str:
-        """A place of the call as it is written in messages: `cite(passages=...)`."""
+        """A parameter as messages write it: `cite(passages=...)`."""
         return f"{self.label}({name}=...)"
 
 
@@ -182,11 +182,9 @@ class Call(Node):
 class Collect(Node):
     """A stream, gathered into one value: a string, bytes, or a list."""
 
-    source: Wire
+    label = "collect"
 
-    @property
-    def label(self) -> str:
-        return "collect"
+    source: Wire
 
     @cached_property
     def returns(self) -> object:
@@ -218,7 +216,7 @@ class Choice(Node):
         return tuple(f"{n}:{node_of(arm).label}" for n, arm in enumerate(self.arms, 1))
 
     def behind(self, arm: int) -> tuple[Wire, ...]:
-        """The arms that have ended when this one starts, where it is never started by time."""
+        """The arms that have to end before this one starts; none where time may start it."""
         del arm
         return ()
 
@@ -238,15 +236,13 @@ class Choice(Node):
 class Race(Choice):
     """The arms at once; the first to be committed to is the result, the others are cancelled."""
 
+    label = "race"
+
     stagger_s: float
-    """Between the starts of two arms; with a `hedge`, until that has learned when."""
+    """Between the starts of two arms; with a `hedge`, until it has learned its delay."""
     commit: Commit = FIRST_CONTENT
     validate: Validate | None = None
     hedge: Hedge | None = None
-
-    @property
-    def label(self) -> str:
-        return "race"
 
     def behind(self, arm: int) -> tuple[Wire, ...]:
         by_time = self.hedge is None and self.stagger_s < inf  # a hedge may have used up its share
@@ -257,16 +253,14 @@ class Race(Choice):
 class Fallback(Choice):
     """The arms in order, each when the one before has failed without being committed to."""
 
+    label = "fallback"
+
     commit: Commit = FIRST_CONTENT
     validate: Validate | None = None
     on: tuple[type[Exception], ...] = (Exception,)
     """The errors of an arm after which the next one is tried."""
     restart: bool = False
-    """Whether that holds also after the arm was committed to; what it said is then void."""
-
-    @property
-    def label(self) -> str:
-        return "fallback"
+    """Whether the next one is tried after a commit as well; what was said is then void."""
 
     def behind(self, arm: int) -> tuple[Wire, ...]:
         return self.arms[:arm]
@@ -276,13 +270,11 @@ class Fallback(Choice):
 class Route(Choice):
     """The arm whose key the label is; the last arm where there is a default and no key fits."""
 
+    label = "route"
+
     on: Wire
     keys: tuple[Hashable, ...]
     has_default: bool
-
-    @property
-    def label(self) -> str:
-        return "route"
 
     @property
     def arm_names(self) -> tuple[str, ...]:
@@ -298,11 +290,9 @@ class Route(Choice):
 class EachItem(Node):
     """The item that the body of an `each` is defined on."""
 
-    items: Wire
+    label = "item"
 
-    @property
-    def label(self) -> str:
-        return "item"
+    items: Wire
 
     @cached_property
     def returns(self) -> object:
@@ -319,6 +309,8 @@ class EachItem(Node):
 class Each(Node):
     """A body for every item of a list, or of a stream as it arrives; `at_once` of them at once."""
 
+    label = "each"
+
     items: Wire
     item: EachItem
     body: Wire
@@ -326,10 +318,6 @@ class Each(Node):
     ordered: bool
     failures_max: int | None = None
     """How many items may fail, each a `Failed` in its place; None where none may."""
-
-    @property
-    def label(self) -> str:
-        return "each"
 
     @property
     def streams(self) -> bool:
@@ -367,11 +355,11 @@ def is_stream(wire: Wire) -> bool:
 
 
 def known(kind: object) -> object:
-    """The annotation, Any where it is wrong: that is told once, where it is."""
+    """The annotation, or Any for `MISSING`: that problem is reported where it arises."""
     return Any if kind is MISSING else kind
 
 
 def collected(stream: object) -> object:
-    """What all the chunks of a stream make together: text, bytes, or a list."""
+    """The annotation of all chunks of a stream together: str, bytes, or a list."""
     chunk = chunk_of(stream)
     return chunk if chunk in (str, bytes) else list[chunk]  # type: ignore[valid-type]

@@ -15,7 +15,7 @@ from orchestra.graph.steps import Step
 
 
 def refuse_others(given: object) -> None:
-    """Let pass a pipeline.
+    """Check that something is a pipeline.
 
     Raises:
         DefinitionError: it is a step, a function, or something else; with the pipeline to write.

@@ -41,17 +41,17 @@ longer than a command is under way to a state."""
 
 
 def live_key(run_id: str) -> str:
-    """Where the record of a run is that goes on, or is lost; or that it is `OVER`."""
+    """The key of the record of a run that goes on or is lost, or of `OVER`."""
     return f"run:live:{run_id}"
 
 
 def record_key(run_id: str) -> str:
-    """Where the record of a run is that has ended."""
+    """The key of the record of a run that has ended."""
     return f"run:record:{run_id}"
 
 
 def events_key(run_id: str) -> str:
-    """Where what it told is."""
+    """The key of its events."""
     return f"run:events:{run_id}"
 
 
@@ -61,7 +61,7 @@ def entry(record: Record, ttl_s: float = LIVE_TTL_S) -> Entry:
 
 
 def record_of(data: bytes | None) -> Record | None:
-    """The record that was stored, if one was, and can be read; none of a run that is over."""
+    """The stored record; None if there is none, it is `OVER`, or it cannot be read."""
     return readable(_RECORD.decode, data or None, "the record of a run")
 
 
@@ -73,7 +73,7 @@ class Archive:
         self.settings = settings
 
     async def records(self, run_ids: Sequence[str]) -> dict[str, Record]:
-        """The records of those that are known; a run whose process has died is lost from now on.
+        """The records of the known ones; runs whose process has died become lost now.
 
         Raises:
             StateError: the state is away.
@@ -98,7 +98,7 @@ class Archive:
         return (await self.records([run_id])).get(run_id)
 
     async def events(self, run_id: str) -> tuple[EventLine, ...]:
-        """What is kept of what a run told that has ended; nothing where it is kept no longer.
+        """The kept events of a run that has ended; empty if they are kept no longer.
 
         Raises:
             StateError: the state is away.
@@ -118,10 +118,10 @@ class Archive:
     async def note(
         self, started: Sequence[Record], running: Sequence[Record], ended: Sequence[str]
     ) -> None:
-        """Put runs into the index, tell of those that go on, and no longer of those that ended.
+        """Index runs that started, publish those that go on, and remove those that ended.
 
-        Those that go on are all of one process, which is alive. A run that was told of before is
-        in the index already.
+        All that go on belong to one live process. A run that was published before is in the
+        index already.
 
         Raises:
             StateError: the state is away; it may be done again.
@@ -134,7 +134,7 @@ class Archive:
         await self.state.change([*by_head, *map(live_key, touched)], change)
 
     async def lose(self, run_id: str) -> Record | None:
-        """The record of a run that goes on nowhere: it is lost, unless it has ended meanwhile.
+        """Mark a run that goes on nowhere as lost, unless it has ended meanwhile; its record.
 
         Raises:
             StateError: the state is away.
@@ -150,17 +150,17 @@ class Archive:
         return {run_id: each for run_id, each in zip(run_ids, records, strict=True) if each}
 
     async def _settled(self, running: Mapping[str, str]) -> Mapping[str, Record]:
-        """Those that go on, with those lost whose process has no heartbeat."""
+        """The records of running ones, those without a live process now lost."""
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(mail.process_key, processes)]
         settle = partial(_settle, [*running], processes, self.settings.kept_s)
         return _told(await patiently(partial(self.state.change, keys, settle)))
 
     async def together(self, calls: Sequence[Callable[[], Awaitable[object]]]) -> None:
-        """Make some calls of the state, at once where it waits, so that they are one batch of it.
+        """Call the state several times, concurrently if it waits, so that it can batch them.
 
         Raises:
-            StateError: that of one of them, in no group.
+            StateError: that of the first call to fail, not in a group.
         """
         if len(calls) < 2 or self.state.at_once:  # noqa: PLR2004 - one needs no nursery
             for call in calls:
@@ -186,21 +186,20 @@ class Archive:
         return found
 
 
-def as_it_is(there: Sequence[bytes | None], now_s: float) -> Change[Sequence[bytes | None]]:
-    """What is there, and nothing changed."""
-    del now_s
+def as_it_is(there: Sequence[bytes | None], _: float) -> Change[Sequence[bytes | None]]:
+    """A change that only reads."""
     return Change(list(there))
 
 
 class _Settled(msgspec.Struct, frozen=True):
-    """Records by their run, and those of them that are lost from now on."""
+    """Records by run id, and those of them that just became lost."""
 
     found: Mapping[str, Record]
     lost: Sequence[Record]
 
 
 def _told(settled: _Settled) -> Mapping[str, Record]:
-    """The records, when the log has said which are lost."""
+    """The records, after logging those that just became lost."""
     for each in settled.lost:
         log.warning(
             "run %s of pipeline %r is lost, since the process that ran it has died (request %s)",
@@ -216,7 +215,7 @@ def _settle(
     there: Sequence[bytes | None],
     now_s: float,
 ) -> Change[_Settled]:
-    """The records that are there, those of dead processes lost; `there`: runs, then heartbeats."""
+    """The records, those of dead processes lost; `there` holds records, then heartbeats."""
     alive = {
         process
         for process, heartbeat in zip(processes, there[len(run_ids) :], strict=True)
@@ -237,7 +236,7 @@ def _settle(
 
 
 class _Noted(msgspec.Struct, frozen=True):
-    """What is to be noted: ids by the index they go to, records that go on, ids that ended."""
+    """Ids to index, by head key; records of runs that go on; ids of those that ended."""
 
     by_head: Mapping[str, Sequence[str]]
     running: Sequence[Record]
@@ -245,10 +244,9 @@ class _Noted(msgspec.Struct, frozen=True):
 
 
 def _noted(
-    settings: RunsSettings, noted: _Noted, there: Sequence[bytes | None], now_s: float
+    settings: RunsSettings, noted: _Noted, there: Sequence[bytes | None], _: float
 ) -> Change[None]:
-    """What is written of starts and ends; a run that is over, or that others lost, stays so."""
-    del now_s
+    """The entries for starts and ends; a run that is over or was marked lost stays so."""
     touched = [*(each.id for each in noted.running), *noted.ended]
     was = dict(zip(touched, there[len(noted.by_head) :], strict=True))
     entries: dict[str, Entry | None] = {}
@@ -266,7 +264,7 @@ def _noted(
 
 
 def _was_told(live: bytes | None) -> bool:
-    """Whether what was kept of a run says that it had begun; of a claimed one, it does not."""
+    """Whether the live entry says that the run has begun; that of a mere claim does not."""
     before = record_of(live)
     return live == OVER.data or (before is not None and before.begun)
 

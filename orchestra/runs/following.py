@@ -116,10 +116,7 @@ class FollowingElsewhere(Following):
     """
 
     def __init__(
-        self,
-        archive: Archive,
-        record: Record,
-        kept: Callable[[], Awaitable[Following | None]],
+        self, archive: Archive, record: Record, kept: Callable[[], Awaitable[Following | None]]
     ) -> None:
         self._archive = archive
         self._record = record
@@ -172,8 +169,7 @@ class Look(msgspec.Struct, frozen=True):
     goes_on: bool
 
 
-def _seen(there: Sequence[bytes | None], now_s: float) -> Change[Look]:
-    del now_s
+def _seen(there: Sequence[bytes | None], _: float) -> Change[Look]:
     events, answer, live, heartbeat = there
     found, said, record = mail.published(events), mail.published(answer), record_of(live)
     goes_on = record is not None and not record.ended and heartbeat is not None

@@ -200,9 +200,8 @@ class _Attempt(msgspec.Struct, frozen=True):
     dead: str | None
 
 
-def _claim(attempt: _Attempt, there: Sequence[bytes | None], now_s: float) -> Change[Claimed]:
+def _claim(attempt: _Attempt, there: Sequence[bytes | None], _: float) -> Change[Claimed]:
     """Claim a key that stands for nothing, or still for a dead run that never began."""
-    del now_s
     claim, dead = attempt.claim, attempt.dead
     if there[1] is not None:  # it comes late, and was given back already: nobody waits for it
         return Change(Theirs(attempt.mine.run_id))
@@ -222,8 +221,7 @@ def never_began(record: Record) -> bool:
     return record.lost and not record.begun
 
 
-def _undo(mine: Mine, there: Sequence[bytes | None], now_s: float) -> Change[None]:
-    del now_s
+def _undo(mine: Mine, there: Sequence[bytes | None], _: float) -> Change[None]:
     entries: dict[str, Entry | None] = {live_key(mine.run_id): OVER}
     claim = readable(_CLAIM.decode, there[0], _WHAT)
     if claim is not None and claim.run_id == mine.run_id:

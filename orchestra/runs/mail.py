@@ -70,9 +70,8 @@ def published_key(run_id: str, seq: int | str) -> str:
     return f"run:told:{run_id}:{seq}"
 
 
-def put(box: str, letter: Letter, there: Sequence[bytes | None], now_s: float) -> Change[bool]:
+def put(box: str, letter: Letter, there: Sequence[bytes | None], _: float) -> Change[bool]:
     """A letter put into the box, once; whether it is in there."""
-    del now_s
     letters = opened(there[0])
     if letter in letters:
         return Change(True)

@@ -186,8 +186,7 @@ def _link(run_id: str, after: int, batch: Sequence[EventLine]) -> dict[str, Entr
 
 
 def _emptied(
-    box: str, entries: dict[str, Entry | None], there: Sequence[bytes | None], now_s: float
+    box: str, entries: dict[str, Entry | None], there: Sequence[bytes | None], _: float
 ) -> Change[tuple[mail.Letter, ...]]:
-    del now_s
     letters = mail.opened(there[0])
     return Change(letters, {**entries, **({box: None} if letters else {})})

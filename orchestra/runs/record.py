@@ -118,12 +118,7 @@ def ended(record: Record, event: Event, ended_s: float) -> Record:
         case _:
             raise ValueError(f"no run ends with {event.type!r}: give its last event")
     return msgspec.structs.replace(
-        record,
-        outcome=outcome,
-        ended_s=ended_s,
-        usage=event.usage,
-        last_seq=event.seq,
-        begun=True,
+        record, outcome=outcome, ended_s=ended_s, usage=event.usage, last_seq=event.seq, begun=True
     )
 
 

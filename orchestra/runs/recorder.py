@@ -27,12 +27,12 @@ log = logging.getLogger("orchestra.runs")
 STARTS_AT_ONCE = 256
 ENDS_AT_ONCE = 64
 ENDS_AT_ONCE_BYTES = 1024 * 1024
-"""What is written together: it has to be done within the state's own time limit."""
+"""Bounds of one batch, which has to be written within the state's own timeout."""
 LATE_MAX = 5_000
 LATE_BYTES = 64 * 1024 * 1024
-"""What waits for a state that is away; beyond it, the oldest is lost."""
+"""Bounds of what waits for an unreachable state; beyond them, the oldest is lost."""
 REST_S = 0.5
-"""How long a state that is away is left alone."""
+"""The pause before an unreachable state is tried again."""
 
 
 def unchanged(event: Event) -> Event:
@@ -72,7 +72,7 @@ class Recorder:
         self._loses = False
 
     def started(self, record: Record) -> None:
-        """A run goes on: to be written soon."""
+        """Record a start soon."""
         self._started[record.id] = record
         while len(self._started) > LATE_MAX:
             del self._started[next(iter(self._started))]
@@ -80,31 +80,31 @@ class Recorder:
         self._work.set()
 
     def share(self, going_on: Iterable[Record]) -> None:
-        """From now on others look at the state: they are told soon of these runs, which go on."""
+        """Publish these running runs, and all from now on: other processes look at the state."""
         self._shared = True
         self._untold = {record.id: record for record in going_on}
         self._work.set()
 
     def ended(self, local: LocalRun) -> None:
-        """A run has ended: to be written soon."""
+        """Record an end soon."""
         self._ended[local.run.id] = (local, self._now_s())
         self._work.set()
 
     def undo(self, undo: Callable[[], Awaitable[object]]) -> None:
-        """Do this to the state soon, and again until it is done."""
+        """Call `undo` soon, and again until it succeeds."""
         if len(self._undone) == self._undone.maxlen:
             self._lost()
         self._undone.append(undo)
         self._work.set()
 
     def final(self, run_id: str) -> Final | None:
-        """A run of this process that has ended and is not written yet."""
+        """What will be kept of an ended run that is not written yet; None for all others."""
         if run_id in self._ended:
             return self._final(*self._ended[run_id])
         return self._finals.get(run_id)
 
     async def write_now(self, record: Record) -> None:
-        """Write down a start before anything else; its end may be written before that.
+        """Write a start now, before all that waits.
 
         Raises:
             StateError: the state is away; it is written later, if it can be.
@@ -114,7 +114,7 @@ class Recorder:
         self._started.pop(record.id, None)
 
     async def serve(self) -> None:
-        """Write what there is to write, until cancelled."""
+        """Write in batches, until cancelled."""
         while True:
             await self._work.wait()
             self._work = trio.Event()
@@ -126,12 +126,12 @@ class Recorder:
                 await trio.sleep(REST_S)
 
     async def flush(self) -> None:
-        """Write all that is not written yet, if the state lets it."""
+        """Write everything that waits, unless the state fails."""
         while self._waits and await self.write():  # noqa: ASYNC913 - a lock is one
             pass
 
     async def write(self) -> bool:
-        """Write a batch of what waits; whether it was written."""
+        """Write one batch; whether it was written."""
         async with self._writing:
             await self._encode()
             try:
@@ -149,7 +149,7 @@ class Recorder:
         return bool(self._started or self._untold or self._ended or self._finals or self._undone)
 
     async def _encode(self) -> None:
-        """Make of runs that have ended what is kept of them: the runs themselves may go."""
+        """Turn ended runs into what is kept of them, so that the runs themselves can be freed."""
         for run_id, (local, ended_s) in tuple(self._ended.items()):
             try:
                 made = self._final(local, ended_s)
@@ -231,5 +231,5 @@ class Recorder:
 
 
 def unforeseen(error: Exception) -> Exception | None:
-    """The error, where its traceback says more than it does itself."""
+    """The error if its traceback is worth logging: None for a StateError."""
     return None if isinstance(error, StateError) else error

@@ -1,11 +1,11 @@
 """The registry: every run that this deployment knows of, wherever it runs or ran.
 
-A run of this process is known here from its first moment to its last, and then as the state keeps
-it; one of another process as the state tells. Where the state is this process's own, nothing is
-said to others, and what would be shared is only kept.
+A run of this process is known here while it goes on, and afterwards as the state keeps it; a run of
+another process is known by the state alone. A state of this process's own only keeps runs, and
+nothing is published for others.
 
-Rules of the file: adopting a run, following one of this process and leaving it wait for nothing.
-Where the state is away, runs go on; what needs the state raises StateError.
+Rules of the file: adopting a run, following one of this process and leaving it never wait. While
+the state is unreachable, runs go on; what needs the state raises StateError.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.runs")
 
 CANCEL_WAIT_S = 1.0
-"""How long one who cancels a run waits for its end."""
+"""How long `cancel` waits for the end of a run."""
 WRITTEN_WITHIN_S = 0.05
-"""How long the state takes for a batch of records, nearly always."""
+"""How long writing a batch of records takes, nearly always."""
 SCANNED_MAX = 1_024
-"""Runs that are looked at for one page of a list."""
+"""Runs that are looked at for one page, at most."""
 
 
 class RunPage(msgspec.Struct, frozen=True):
-    """Some runs, newest first; `cursor` is where the next page begins, None behind the last."""
+    """Some runs, newest first; `cursor` gives the next page, None on the last."""
 
     records: tuple[Record, ...]
     cursor: int | None
@@ -95,31 +95,30 @@ class Registry:
     # ------------------------------------------------------------- runs of this process
 
     def adopt(self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1) -> None:
-        """Know this run from now on; its record is written soon.
+        """Register a run; its record is written soon.
 
-        `readers` is how many follow it already, each of whom calls `leave` once.
+        `readers` is how many follow it already; each of them calls `leave` once.
         """
         self._recorder.started(self._adopted(run, on_leave, readers))
 
     async def adopt_durably(
         self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1
     ) -> None:
-        """As `adopt`, and its record is written when this returns.
+        """As `adopt`, but the record has been written when this returns.
 
         Raises:
-            StateError: the state is away; the run is known here, and goes on unless it is
-                cancelled.
+            StateError: the state is unreachable; the run is registered all the same.
         """
         await self._recorder.write_now(self._adopted(run, on_leave, readers))
 
     def leave(self, run_id: str) -> None:
-        """One who followed a run of this process does not any more; the last decides its end."""
+        """A follower has left a run of this process; with the last, its policy decides."""
         self._local.leave(run_id)
 
     # ------------------------------------------------------------- runs anywhere
 
     async def get(self, run_id: str) -> Record | None:
-        """What is known of a run; None if nothing is.
+        """The record of a run; None if it is unknown.
 
         Raises:
             StateError: it is not of this process, and the state is away.
@@ -128,7 +127,7 @@ class Registry:
         return here if here is not None else await self._elsewhere(run_id)
 
     async def follow(self, run_id: str) -> Following | None:
-        """One who follows the run from wherever they like; None if it is not known.
+        """A follower of the run; None if it is unknown.
 
         Raises:
             StateError: it does not go on in this process, and the state is away.
@@ -149,10 +148,10 @@ class Registry:
         return FollowingElsewhere(self._archive, record, partial(self._found_kept, record))
 
     async def cancel(self, run_id: str, reason: str) -> Record | None:
-        """Cancel a run, and what is known of it then; None if nothing is.
+        """Cancel a run; its record afterwards, None if it is unknown.
 
-        It has ended, unless it or its process takes longer than `CANCEL_WAIT_S` over it: then the
-        record says that it goes on.
+        Waits up to `CANCEL_WAIT_S` for the end; if that takes longer, the record is still that
+        of a running one.
 
         Raises:
             StateError: it is not of this process, and the state is away.
@@ -182,10 +181,10 @@ class Registry:
         cursor: int | None = None,
         where: Callable[[Record], bool] = lambda _: True,
     ) -> RunPage:
-        """Runs that the tenant has started, newest first, from where `cursor` says.
+        """A page of the tenant's runs that `where` selects, newest first, from `cursor` on.
 
-        Runs that are started meanwhile change nothing in pages to come. There may be fewer than
-        `limit` on a page that is not the last, since so many are looked at and no more.
+        Runs that start meanwhile do not shift the following pages. A page may hold fewer than
+        `limit` without being the last, since at most `SCANNED_MAX` runs are looked at.
 
         Raises:
             StateError: the state is away.
@@ -213,7 +212,7 @@ class Registry:
     async def claim(
         self, key: str, digest: str, *, pipeline: str, caller: Caller, request_id: str = ""
     ) -> Claimed:
-        """Whose run an idempotency key stands for, which may be one that is to be started now.
+        """The run that an idempotency key stands for, possibly a new one, to be started now.
 
         With `Mine`, start the run under that id and `adopt` it at once, or call `unclaim`.
 
@@ -226,19 +225,19 @@ class Registry:
         )
 
     def unclaim(self, mine: Mine) -> None:
-        """The run was not started after all: the key is given back soon."""
+        """Give the key back soon: the run was not started after all."""
         self._claims.unclaim(mine)
 
     # ------------------------------------------------------------- for `open_registry`
 
     def begin(self) -> None:
-        """Start what goes on beside the runs; this process is then known to the others."""
+        """Start the background tasks, which also make this process known to others."""
         self._nursery.start_soon(self._recorder.serve, name="the recorder of runs")
         if self.shared:
             self._open_post()
 
     def share(self) -> None:
-        """From now on there are others over this state; again changes nothing."""
+        """Publish for other processes over this state from now on; may be called again."""
         if self.shared:
             return
         self.shared = self._claims.shared = True
@@ -246,7 +245,7 @@ class Registry:
         self._open_post()
 
     async def end(self) -> None:
-        """Write everything, and say that this process is no more; `flush_s` at the most."""
+        """Write everything and sign this process off, within `flush_s`."""
         with trio.move_on_after(self.settings.flush_s, shield=True):
             await self._recorder.flush()
             if self._post is not None and not len(self._local):
@@ -282,7 +281,7 @@ class Registry:
                     log.exception("run %s has ended, and whoever is told of it failed", run.id)
 
     async def _here(self, run_id: str) -> Record | None:
-        """What this process itself knows of a run."""
+        """The record of a run of this process that is not written yet."""
         await self._claims.settled(run_id)
         local = self._local.get(run_id)
         if local is not None:
@@ -291,7 +290,7 @@ class Registry:
         return final.record if final is not None else None
 
     async def _elsewhere(self, run_id: str) -> Record | None:
-        """What the state knows of a run that this process does not know."""
+        """The record of any other run."""
         record = await self._archive.record(run_id)
         if record is None and self.shared:  # one that has just begun elsewhere is being written
             await trio.sleep(self.settings.batch_s + WRITTEN_WITHIN_S)
@@ -314,7 +313,7 @@ class Registry:
         return FollowingKept(record, await self._archive.events(record.id))
 
     async def _found_kept(self, record: Record) -> Following | None:
-        """What is kept of a run of another process; None where it goes on after all."""
+        """A follower of what is kept of another process's run; None if the run still goes on."""
         from orchestra.runs.following import FollowingKept
 
         found = await self._archive.record(record.id)

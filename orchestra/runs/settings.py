@@ -8,7 +8,7 @@ import attrs
 
 
 def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ()) -> None:
-    """Nothing, where each setting that was given is over 0, but for those with these names.
+    """Check that each setting that was given is over 0, except those named in `besides`.
 
     Raises:
         ValueError: one is not.

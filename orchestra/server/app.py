@@ -27,7 +27,7 @@ from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import DepartingRequest, Departure
 from orchestra.server.front.order import OPEN, Admission, Answered, Front, asked_again
 from orchestra.server.front.problems import HttpProblem
-from orchestra.server.front.routes import Route, make_now
+from orchestra.server.front.routes import Route
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.openai.routes import is_openai, openai_routes, shaped
 from orchestra.server.openapi.routes import with_documents
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.server")
 
 LISTENING = "client"
-"""The name of the task that listens to one; by default Trio makes a new string for each."""
+"""The name of the tasks that listen for a departure; without one, Trio makes a string for each."""
 
 
 class Exchange(TrioASGIHTTPConnection):
@@ -102,7 +102,7 @@ class Exchange(TrioASGIHTTPConnection):
     async def _serve(
         self, asked: list[DepartingRequest], send: ASGISendCallable, departure: Departure
     ) -> None:
-        """Answer what was asked, which is taken out: nobody holds it any more."""
+        """Answer the one request in `asked`, taken out of it so that nothing keeps it alive."""
         response = await self.app.handle_request(asked.pop())
         departure.status = response.status_code
         if isinstance(response, EventStream):
@@ -121,7 +121,7 @@ class Exchange(TrioASGIHTTPConnection):
     async def _send_whole(
         self, response: ResponseTypes, body: bytes, send: ASGISendCallable
     ) -> None:
-        """Send an answer of which all is here: its head goes with its body."""
+        """Send a complete answer, its head and its body in one write."""
         headers, status = encode_headers(response.headers), response.status_code
         with head_held(self.scope):
             await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -131,9 +131,9 @@ class Exchange(TrioASGIHTTPConnection):
 def _heard(
     body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
 ) -> bool:
-    """Fill the request's body with what is here; whether nobody need listen for more.
+    """Take in what has arrived of the body; True if no task has to listen for the rest.
 
-    That is so where all of it is here, and the connection tells when the client leaves.
+    That is: the body is complete, and the connection itself reports the client's departure.
     """
     mailbox = getattr(receive, "__self__", None)
     if not isinstance(mailbox, Mailbox):
@@ -149,9 +149,9 @@ def _heard(
 async def _listen(
     body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
 ) -> None:
-    """Fill the request's body, and stop answering when the client has left.
+    """Take in the body as it arrives, and cancel the answer when the client leaves.
 
-    Behind the body nothing comes but that: where the connection can tell it, no task waits.
+    Returns after the body where the connection itself reports the departure.
     """
     while True:
         message = await receive()
@@ -166,7 +166,7 @@ async def _listen(
 
 
 class Answer(TrioResponse):
-    """An answer that is JSON where nothing else is said: to OPTIONS, for one."""
+    """A response that is JSON unless it says otherwise, as the one to OPTIONS does not."""
 
     default_mimetype = sse.JSON
 
@@ -184,12 +184,12 @@ class App(QuartTrio):
         self._templates: dict[str, str] = {}
         self._routes: list[Route] = []
         self.answered: Answered | None = None
-        """Is told of each request that is over."""
+        """Called with each request that has ended."""
         self.closing = trio.Event()
-        """Set it to have WebSockets closed, each when its last run has ended."""
+        """Set it to close the WebSockets, each after its last run."""
 
     def add_route(self, route: Route) -> None:
-        """Serve what a route says, to those whom it lets in."""
+        """Serve a route, to the callers that its access lets in."""
         self._routes.append(route)
         self._access[route.name] = route.access
         self._templates[route.name] = route.template
@@ -200,10 +200,12 @@ class App(QuartTrio):
 
     def prepare(self) -> None:
         """Import what its routes need now, so that no request has to."""
-        make_now(self._routes)
+        for route in self._routes:
+            if route.prepare is not None:
+                route.prepare()
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
-        """The answer of the route that was matched, or why it is not given to this caller."""
+        """The answer of the matched route, or a refusal where this caller may not have it."""
         asked = cast("DepartingRequest", (request_context or request_ctx).request)
         if asked.url_rule is not None:
             asked.departure.route = self._templates.get(asked.url_rule.endpoint, "")
@@ -213,13 +215,13 @@ class App(QuartTrio):
         return await super().dispatch_request(request_context)
 
     async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
-        """As `dispatch_request`; a handshake that is refused is answered like a request."""
+        """As `dispatch_request`; a refused handshake is answered like a refused request."""
         asked = (websocket_context or websocket_ctx).websocket
         refused = self._refusal(asked)
         return answer(refused) if refused else await super().dispatch_websocket(websocket_context)
 
     def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
-        """Why the matched route does not let it in; where none was matched, nothing is let in."""
+        """Why the caller may not use the matched route; None if they may, or if none matched."""
         rule = asked.url_rule
         if rule is None or asked.routing_exception is not None or asked.method == "OPTIONS":
             return None
@@ -250,12 +252,12 @@ def create_app(
     counting: Counting | None = None,
     by_json: Mapping[str, Pipeline[..., Any]] | None = None,
 ) -> App:
-    """The ASGI application that serves these pipelines, each under its key, on this engine.
+    """The ASGI application that serves `pipelines`, each under its key, on `engine`.
 
-    `readiness` is what `/readyz` tells of the process, besides what it needs. Without a registry,
-    runs are known as long as the engine is open, and to this application alone. With `counting`,
-    requests are counted, and `/metrics` tells what is. `by_json` are the pipelines that JSON can
-    ask, where the caller knows.
+    `readiness` tells `/readyz` whether the process is stopping. Without a `registry`, runs are
+    known to this application alone, and only while the engine is open. With `counting`, requests
+    are counted and `/metrics` is served. `by_json` are the pipelines whose inputs JSON can give,
+    if the caller has worked that out already.
 
     Raises:
         CheckError: a pipeline has problems.
@@ -305,7 +307,7 @@ def table(
     readiness: Readiness = READY,
     sockets: Callable[[Runs], Sockets] = open_sockets,
 ) -> list[Route]:
-    """Every route there is, in the order in which they are told; `pipelines` are all."""
+    """Every route, in the order of the documents; `pipelines` includes those asked as models."""
     return [
         *pipeline_routes(runs),
         *socket_routes(partial(sockets, runs)),
@@ -330,7 +332,7 @@ def _answer_errors(app: App, settings: Settings) -> None:
 
 
 def _mismatch() -> HttpProblem:
-    """A path that is there, and is asked for in the wrong way."""
+    """HTTP where there is only a WebSocket, or the other way round."""
     if not has_request_context():
         return problems.not_found(_path())  # no WebSocket, that is
     detail = "open a WebSocket here; see docs/server.md"
@@ -338,12 +340,12 @@ def _mismatch() -> HttpProblem:
 
 
 def _asked() -> BaseRequestWebsocket:
-    """The request, or the WebSocket, that is being served."""
+    """The request or WebSocket that is being served."""
     return cast("BaseRequestWebsocket", request if has_request_context() else websocket)
 
 
 def _path() -> str:
-    """The path that is asked for, by a request or by a WebSocket."""
+    """Its path."""
     return str(_asked().path)
 
 

@@ -47,14 +47,14 @@ _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
 
 
 class Readiness:
-    """Whether new requests are welcome: until the server was asked to stop."""
+    """Whether the process takes new requests: until it is asked to stop."""
 
     def __init__(self, *, stopping: bool = False) -> None:
         self.stopping = stopping
 
 
 READY = Readiness()
-"""Of an application that nobody stops."""
+"""For an application that nobody stops."""
 
 
 def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Route]:
@@ -97,7 +97,7 @@ class Health:
         self._threads = trio.CapacityLimiter(1)
 
     async def live(self) -> Response:
-        """That the process answers, which is all there is to say: 200."""
+        """200: the process answers."""
         return _told(200, {"status": "live"})
 
     async def ready(self) -> Response:
@@ -149,7 +149,7 @@ async def _write(state: State) -> None:
 
 
 async def check_state(bindings: DeploymentBindings) -> None:
-    """Nothing, where `/readyz` would find that their state can be written to.
+    """Check, as `/readyz` does, that their state can be written to.
 
     Raises:
         StateError: it cannot, or not in time.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING
 
 from orchestra.server.front.access import MAY_RUN
-from orchestra.server.front.routes import Route, later
+from orchestra.server.front.routes import Later, Route
 
 if TYPE_CHECKING:
     import trio
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 def socket_routes(sockets: Callable[[], Sockets]) -> list[Route]:
     """The route on which WebSockets are opened."""
     return [
-        Route(
-            name="open-socket",
-            path="/v1/pipelines/<name>/ws",
-            handler=later(cache(sockets), lambda it: it.open),
-            access=MAY_RUN,
+        Later(sockets).route(
+            "open-socket",
+            "/v1/pipelines/<name>/ws",
+            lambda it: it.open,
+            "Several runs over one WebSocket.",
             methods=(),
-            summary="Several runs over one WebSocket.",
+            access=MAY_RUN,
         )
     ]
 

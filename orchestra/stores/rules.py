@@ -58,7 +58,7 @@ def checked(
 
 
 def check_dimensions(place: str, *, expected: int, given: int) -> None:
-    """Nothing, if a vector of `given` numbers fits where there are `expected`.
+    """Check that a vector of `given` numbers fits where there are `expected`.
 
     Raises:
         StoreError: it does not.
@@ -71,7 +71,7 @@ def check_dimensions(place: str, *, expected: int, given: int) -> None:
 
 
 def check_top(place: str, top: int) -> None:
-    """Nothing, if `top` passages can be asked for.
+    """Check that `top` passages can be asked for.
 
     Raises:
         StoreError: `top` is less than 1.

@@ -181,7 +181,7 @@ async def _reset(
 
 
 async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) -> None:
-    """Let pass who has a key, or had one.
+    """Check that somebody of that name has a key, or had one.
 
     Raises:
         CommandError: nobody of that name has; with who may be meant.

@@ -71,10 +71,10 @@ NONE, NEVER = "none", "never"
 
 
 def check(wanted: NewKey) -> None:
-    """Nothing, if such a key may be made.
+    """Check that such a key may be made.
 
     Raises:
-        CommandError: it may not be; all that is wrong is told.
+        CommandError: it may not; lists all that is wrong.
     """
     wrong = []
     if not wanted.pipelines and not wanted.models and not wanted.metrics:
@@ -91,10 +91,10 @@ def check(wanted: NewKey) -> None:
 
 
 def check_other(wanted: OtherKey) -> None:
-    """Nothing, if it says what is to be another, and that may be.
+    """Check that a change says what to change, and that it is allowed.
 
     Raises:
-        CommandError: it says nothing, or something that may not be; all that is wrong is told.
+        CommandError: it says nothing, or something that is not allowed; lists all of it.
     """
     if wanted == OtherKey():
         raise CommandError(

@@ -6,7 +6,7 @@ type asks for, and an option given several times is a list. Of a document, the v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 from shlex import quote
@@ -19,7 +19,6 @@ from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
-from orchestra.documents import Document
 from orchestra.graph.nodes import Input
 from orchestra.server.front.problems import Fault
 from orchestra.server.runs.inputs import from_json, from_pairs, is_readable
@@ -34,19 +33,13 @@ NONE_KNOWN: Mapping[str, Input] = MappingProxyType({})
 
 
 def read_inputs(
-    inputs: Mapping[str, Input],
-    words: Sequence[str],
-    *,
-    json: str | None = None,
-    document: Callable[[str], Document] = files.document,
+    inputs: Mapping[str, Input], words: Sequence[str], *, json: str | None = None
 ) -> dict[str, object]:
     """The inputs of a run, complete and each of its type, from options and a JSON object.
 
-    `document` reads the file at a path, and raises CommandError where it cannot.
-
     Raises:
-        CommandError: something is unknown, missing, given twice, or of the wrong type; all
-            of it is told at once.
+        CommandError: something is unknown, missing, given twice, of the wrong type, or a file
+            that cannot be read; the message lists everything.
     """
     flags = {name for name, each in inputs.items() if each.annotation is bool}
     try:
@@ -64,7 +57,7 @@ def read_inputs(
         if name not in named and name not in given and each.default is MISSING:
             wrong.append(_missing(name))
     refuse_unreadable(inputs, {*named, *given})
-    values, unread = _values(inputs, pairs, document)
+    values, unread = _values(inputs, pairs)
     wrong += unread
     by_option, faults = from_pairs(_only(inputs, {name for name, _ in values}), values, "--")
     by_json, more = from_json(_only(inputs, given), {k: v for k, v in given.items() if k in inputs})
@@ -105,11 +98,7 @@ def read_pairs(
 
 
 def _stray(
-    word: str,
-    rest: Iterable[str],
-    pairs: Pairs,
-    flags: Container[str],
-    inputs: Mapping[str, Input],
+    word: str, rest: Iterable[str], pairs: Pairs, flags: Container[str], inputs: Mapping[str, Input]
 ) -> str:
     """What is said of a word that is no option and no value: what was meant, as it seems."""
     last, value = pairs[-1] if pairs else ("", "")
@@ -128,7 +117,7 @@ def _stray(
 
 
 def _values(
-    inputs: Mapping[str, Input], pairs: Pairs, document: Callable[[str], Document]
+    inputs: Mapping[str, Input], pairs: Pairs
 ) -> tuple[list[tuple[str, object]], list[str]]:
     """The values of known options, with files read, and what cannot be read of them."""
     values: list[tuple[str, object]] = []
@@ -138,7 +127,7 @@ def _values(
             continue
         try:
             is_file = takes_documents(inputs[name].annotation)
-            values.append((name, document(word) if is_file else word))
+            values.append((name, files.document(word) if is_file else word))
         except CommandError as error:
             unread.append(f"--{dashed(name)} {error}")
     return values, unread
@@ -170,10 +159,10 @@ def _options(words: Iterable[str], flags: Container[str]) -> Iterator[str]:
 
 
 def refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> None:
-    """Let pass inputs that JSON has a form for; others have to be left out.
+    """Check that all inputs that are given or required can be read from JSON.
 
     Raises:
-        CommandError: one of the others is given, or has no default.
+        CommandError: one cannot.
     """
     for name, each in inputs.items():
         if (each.default is MISSING or name in given) and not is_readable(each):

@@ -110,7 +110,7 @@ async def _made(bindings: LocalBindings) -> bool:
 
 
 async def _still_open(bindings: LocalBindings, asked: Collection[str], make: str) -> None:
-    """Nothing, where nobody was asked for a key before, either.
+    """Check that keys were not asked for before, either.
 
     Raises:
         ServeError: keys were made, and are not where this deployment looks for them.
@@ -146,10 +146,10 @@ async def _keys_left_behind(bindings: LocalBindings) -> Path | None:
 
 
 def _only_here(host: str, cure: str) -> None:
-    """Nothing, where no other machine can ask.
+    """Check that no other machine can reach the server.
 
     Raises:
-        ServeError: others can, and nobody would ask them for a key.
+        ServeError: others can, and would not be asked for a key.
     """
     try:
         here = host == "localhost" or ip_address(host).is_loopback

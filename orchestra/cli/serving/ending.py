@@ -57,9 +57,7 @@ def ending() -> Iterator[Ending]:
         made.reached()
 
 
-def _end(
-    time_s: float,
-) -> None:  # pragma: no cover - nothing is counted after it
+def _end(time_s: float) -> None:  # pragma: no cover - nothing is counted after it
     log.error(
         "the process has not ended within %g s and is ended; a step or tool is stuck in a thread "
         "(bound what it waits for), where one of these is:",

@@ -40,9 +40,9 @@ log = logging.getLogger("orchestra.server")
 class Loader(Closing):
     """Pipelines and bindings of what a command line says.
 
-    `said` are the settings that it says, over those of the configuration; `several` is as of
-    `LocalBindings`. With `watches` it knows what files they come from. To be used in a `with`
-    statement, around the server: it closes what was carried over.
+    `said` are the settings given there, which take precedence over the configuration; `several`
+    is as for `LocalBindings`; with `watches` it keeps track of the files that are loaded. Use it
+    in a `with` statement around the server: at its end it closes the states carried over.
     """
 
     def __init__(
@@ -65,29 +65,29 @@ class Loader(Closing):
         self._watches = watches
         self._folders: set[Path] = set()
         self._stores: set[Path] = set()
-        """The files of the stores that what was refused may have asked for in vain."""
+        """The files of stores, while a refused load may have named one that is not there yet."""
         self._bindings: LocalBindings | None = None
         self._admission: Admission | None = None
-        """Who is let in by what is served now."""
+        """Who may use what is served now."""
         self._coming: Admission | None = None
-        """And by what was loaded last, which may be refused."""
+        """Who may use what was loaded last, and may still be refused."""
         self._moves = False
-        """Whether its state is another than that of what is served."""
+        """Whether what was loaded last has another state than what is served."""
         self._closing = ExitStack()
         self.pipelines: dict[str, AnyPipeline] = {}
-        """What is served now, each under its name."""
+        """The pipelines that are served now, by name."""
         self.by_json: Mapping[str, AnyPipeline] = {}
-        """Those of them that JSON can ask."""
+        """Those of them whose inputs JSON can give."""
         self.keyless = False
-        """Whether nobody is asked for a key."""
+        """Whether no key is needed."""
         self.locked = False
-        """Whether everybody is, and there is none yet."""
+        """Whether a key is needed, and none was made yet."""
         self.metrics = True
-        """Whether there is to be `/metrics`, if it can be."""
+        """Whether `/metrics` is to be served, if it can be."""
 
     @contextmanager
     def load(self) -> Iterator[Loaded]:
-        """What is served, anew; left with an exception, all is as it was before.
+        """Load everything anew; if the block raises, what was served before stays.
 
         Raises:
             OrchestraError: something is wrong with a module or the configuration.
@@ -134,13 +134,13 @@ class Loader(Closing):
             self._forget(new)
 
     def make_a_key(self) -> str:
-        """The command that makes a key for whoever asks this server."""
+        """The command that makes a key for this server."""
         from orchestra.config.finding import find
 
         return make_one(self._data, find(self._config, os.environ))
 
     def state_place(self) -> str:
-        """Where the state of what is served now is: its file, or its url."""
+        """The file or URL of the state of what is served now."""
         if self._bindings is None:
             return ""
         scheme, _, rest = self._bindings.state_settings.url.partition(":")
@@ -161,7 +161,7 @@ class Loader(Closing):
         return {*found, config} if config is not None else found
 
     def _warn(self, pipelines: Iterable[AnyPipeline], bindings: LocalBindings) -> None:
-        """Log what `check` says of the configuration, and the server can do without."""
+        """Log those complaints of `orchestra check` that do not keep a server from starting."""
         found = bindings.deployment
         if found.budgets is None and not found.server.pipelines:
             return
@@ -174,9 +174,9 @@ class Loader(Closing):
     def _served(
         self, pipelines: dict[str, AnyPipeline]
     ) -> tuple[dict[str, AnyPipeline], dict[str, AnyPipeline] | None]:
-        """Those that clients can ask, and of them those that JSON can.
+        """The pipelines that clients can ask, and those of them whose inputs JSON can give.
 
-        All, where one that nobody can ask was named; then it is for the server to refuse it.
+        If one that nobody can ask was named explicitly, all of them, for the server to refuse.
         """
         from orchestra.server.runs.inputs import sorted_out
 
@@ -204,7 +204,7 @@ class Loader(Closing):
         return admission
 
     async def _asked(self, bindings: LocalBindings) -> Collection[str]:
-        """Where the keys are kept that were asked for until now, by us and by who was before us."""
+        """Where the keys are that this server, or one before it, has asked for."""
         before = asked_keys.places_in(self._memories(bindings.stores.path.parent))
         old = self._bindings
         if old is None or old.rules.keys == "none":
@@ -216,7 +216,7 @@ class Loader(Closing):
         return {*before, old.keys_at} if asks else before
 
     def _remember(self, bindings: LocalBindings) -> None:
-        """That keys are asked for, for who comes after us."""
+        """Remember for later processes that keys are asked for."""
         from orchestra.config.bindings import KEYS_FILE
 
         data = bindings.stores.path.parent
@@ -235,7 +235,7 @@ class Loader(Closing):
             log.warning("it is still remembered that keys were asked for: %s", error)
 
     def _memories(self, data: Path | None) -> list[Path]:
-        """The folders in which processes find what those before them have asked for."""
+        """The folders in which that is remembered."""
         from orchestra.observe.counting import FOLDER_ENV
 
         ours = os.environ.get(FOLDER_ENV) if self._several else None
@@ -260,7 +260,7 @@ class Loader(Closing):
         return by_name(chain.from_iterable(found))
 
     def _tops(self) -> set[str]:
-        """The top-level names of what was asked for."""
+        """The top-level packages of the pipelines."""
         return {each.function.__module__.partition(".")[0] for each in self.pipelines.values()}
 
     def close(self) -> None:
@@ -269,7 +269,7 @@ class Loader(Closing):
 
 
 def _asks(admission: Admission | None) -> bool:
-    """Whether somebody is let in by this only with a key."""
+    """Whether this admission asks for a key."""
     if admission is None:
         return False
     unlocked = admission.unlocked

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestra.server.settings import Settings
 
 YOUNG_OBJECTS = 50_000
-"""New objects between two searches for garbage while it serves: some thousand events."""
+"""Allocations between two runs of the garbage collector while serving: some 1,000 events."""
 
 
 def serve(
@@ -90,7 +90,7 @@ def serve(
 
 
 def _said(**options: Any) -> dict[str, Any]:
-    """Those that were said."""
+    """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -134,7 +134,7 @@ def _serve(
 
 
 def _stopping(end: Ending, place: WorkerPlace | None, within_s: float) -> None:
-    """It has so long; a worker's supervisor tells of itself."""
+    """Bound the time that stopping takes, and notify systemd unless a supervisor does."""
     from orchestra.server.processes.notify import STOPPING, notify
 
     end.within(within_s)
@@ -143,7 +143,7 @@ def _stopping(end: Ending, place: WorkerPlace | None, within_s: float) -> None:
 
 
 def _as_a_model(name: str, url: str) -> str:
-    """Where a pipeline is that takes what JSON has no form for: a conversation."""
+    """Where to ask a pipeline that takes a whole conversation."""
     return f"model {name!r} of {url}/v1/chat/completions"
 
 
@@ -154,17 +154,14 @@ def _bind(host: str, port: int, settings: Settings) -> socket:
 
 
 def settle() -> None:
-    """Let what is there now stay: no search for garbage goes through it again.
-
-    What was replaced since the last time is searched for once, before.
-    """
+    """Exempt what exists now from garbage collection, after one last run over it."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
 def _tell(loader: Loader, place: WorkerPlace | None, log: Log, url: str) -> None:
-    """Say what is served; of several workers the first does, once, and the supervisor the rest."""
+    """Print what is served. Of several workers only the first does, at the first start."""
     from orchestra.observe.counting import check_installed
     from orchestra.server.processes.notify import READY, notify
 

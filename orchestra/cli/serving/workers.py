@@ -33,7 +33,7 @@ def command(
     log: Log,
     reload: bool,
 ) -> list[str]:
-    """What starts a worker, but for the numbers that it is given; `said` are settings."""
+    """The command line of a worker without its last numbers; `said` are settings."""
     words = [sys.executable, "-m", "orchestra", "serve", *targets, "--host", host]
     options = {**said, "data": data, "config": config, "reload": reload}
     options |= {"log_format": log.format, "log_level": log.level}
@@ -45,10 +45,10 @@ def command(
 
 
 def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:
-    """What the configuration says of the server, and over it what the command line says.
+    """The settings of the configuration, overridden by those of the command line.
 
     Raises:
-        ConfigError: something in the file is wrong; all of it is told.
+        ConfigError: the file has problems; the error lists all of them.
     """
     from orchestra.config import read_deployment
     from orchestra.config.finding import find
@@ -62,7 +62,7 @@ def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:
 def supervised(
     words: Sequence[str], settings: Settings, host: str, port: int, count: int, *, told: Log
 ) -> int:
-    """Serve with as many workers until a signal; the exit code.
+    """Serve with `count` workers until a signal; returns the exit code.
 
     Raises:
         ServeError: the address cannot be listened on.

@@ -12,6 +12,7 @@ import attrs
 from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.toml.places import Path as Place
 from orchestra.config.toml.places import line_of
+from orchestra.config.usual import MODELS
 from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.stores.state.settings import StateSettings
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from orchestra.policies.limits.allowance import CallerRules
     from orchestra.policies.money.budget import Budgets
 
-USUAL = ("default", "fast", "smart")
-"""The names of models that every deployment has; those that steps and examples ask for."""
 BUILT_IN = "built in"
 
 EXTRACTIVE = ModelSettings(name="default", provider="extractive", origin=BUILT_IN)
@@ -81,7 +80,7 @@ def with_usual(
         return MappingProxyType(dict(models))
     found = dict(models)
     found.setdefault("default", next(iter(models.values()), EXTRACTIVE))
-    usual = {name: found.get(name, found["default"]) for name in USUAL if name not in routes}
+    usual = {name: found.get(name, found["default"]) for name in MODELS if name not in routes}
     return MappingProxyType({**usual, **models})
 
 
@@ -90,7 +89,7 @@ def with_usual_routes(
 ) -> Mapping[str, RouteSettings]:
     """The routes; `fast` and `smart` are the route `default`, where it is one and they are not."""
     usual = {
-        name: routes["default"] for name in USUAL if "default" in routes and name not in models
+        name: routes["default"] for name in MODELS if "default" in routes and name not in models
     }
     return MappingProxyType({**usual, **routes})
 

@@ -7,14 +7,13 @@ from decimal import Decimal
 from typing import Any
 
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import Table, check
+from orchestra.config.toml.checking import Table, check, named
 from orchestra.config.toml.complaints import Complaints, shown
 from orchestra.config.toml.owner_names import check_names
 from orchestra.config.toml.places import Path as Place
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import NANODOLLARS
 
-NO_LIMIT = "none"
 _NAMED: Mapping[str, str] = {"users": "user", "organisations": "organisation"}
 
 
@@ -25,13 +24,13 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
     """
     if not table:
         return None
-    known = {**spec.BUDGETS, **{key: _owners(table.get(key)) for key in _NAMED}}
+    known = {**spec.BUDGETS, **{key: named(table.get(key), spec.ALLOWANCE) for key in _NAMED}}
     right = check(table, ("budgets",), known, complaints)
     for key in _NAMED:
         check_names(right.get(key, {}), ("budgets", key), complaints)
     fails = right.get("when_state_fails", "closed")
     everyone = {kind: _allowance(right, (kind,), fails, {}, complaints) for kind in _NAMED.values()}
-    named = {
+    owners = {
         key: {
             name: _allowance(right, (key, name), fails, right.get(kind, {}), complaints)
             for name, own in right.get(key, {}).items()
@@ -44,14 +43,9 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
         unknown_price=right.get("unknown_price", "flag"),
         user=everyone["user"],
         organisation=everyone["organisation"],
-        users=named["users"],
-        organisations=named["organisations"],
+        users=owners["users"],
+        organisations=owners["organisations"],
     )
-
-
-def _owners(said: object) -> spec.Spec:
-    """The spec of a table whose keys are names of users or organisations."""
-    return dict.fromkeys(said if isinstance(said, dict) else (), spec.ALLOWANCE)
 
 
 def _allowance(
@@ -70,7 +64,7 @@ def _allowance(
 
 def _money(said: object, at: Place, complaints: Complaints) -> int | None:
     """Nano-dollars, exactly as they are written; None is no limit."""
-    if said is None or said == NO_LIMIT:
+    if said is None or said == spec.NO_LIMIT:
         return None
     exact = Decimal(str(said)) * NANODOLLARS
     if exact != int(exact):

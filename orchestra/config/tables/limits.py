@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import Table, check, unknown
-from orchestra.config.toml.complaints import Complaints, shown
+from orchestra.config.toml.checking import Table, check, unknown, without_none
+from orchestra.config.toml.complaints import Complaints
 from orchestra.config.toml.owner_names import check_names
 from orchestra.config.toml.places import Path as Place
 from orchestra.policies.limits.allowance import NO_LIMITS, CallerRules, OwnerLimits
 
-NO_LIMIT = "none"
 _KINDS = {"user": "users", "organisation": "organisations"}
 
 
@@ -43,7 +40,7 @@ def _named(
 ) -> dict[str, OwnerLimits]:
     """The limits of each who is named; the limits of one who is wrong are those of the others."""
     if not isinstance(tables, dict):
-        complaints.add("wrong-type", at, f"{shown(tables)} is not a table", _fix((*at, "NAME")))
+        complaints.not_a_table(at, tables, _fix((*at, "NAME")))
         return {}
     limits = [key for key in tables if key in spec.OWNER and not isinstance(tables[key], dict)]
     for key in limits:
@@ -58,13 +55,10 @@ def _named(
 
 def _read(table: object, at: Place, others: OwnerLimits, complaints: Complaints) -> OwnerLimits:
     if not isinstance(table, dict):
-        complaints.add("wrong-type", at, f"{shown(table)} is not a table", _fix(at))
+        complaints.not_a_table(at, table, _fix(at))
         return others
     right = check(table, at, spec.OWNER, complaints)
-    values: dict[str, Any] = {
-        key: None if value == NO_LIMIT else value for key, value in right.items()
-    }
-    return attrs.evolve(others, **values)
+    return attrs.evolve(others, **without_none(right))
 
 
 def _fix(at: Place) -> str:

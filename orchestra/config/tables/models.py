@@ -11,7 +11,7 @@ from orchestra.config.tables.caches import cache_of
 from orchestra.config.tables.coalescing import read_coalesce
 from orchestra.config.tables.headers import check_headers
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import Table, check, missing
+from orchestra.config.toml.checking import Table, check, missing, without_none
 from orchestra.config.toml.complaints import LIKENESS_MIN, Complaints, nearest, shown
 from orchestra.config.toml.places import Path as Place
 from orchestra.policies.breaker import BreakerRule
@@ -19,27 +19,21 @@ from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.known.addresses import capabilities
 from orchestra.providers.known.catalog import PROVIDERS, Provider, Seam
-from orchestra.providers.known.settings import (
-    EmbedderSettings,
-    ModelSettings,
-    Prices,
-)
+from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, Prices
 from orchestra.providers.known.urls import absolute
 from orchestra.values import Capabilities
 
-NO_LIMIT = "none"
 LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 _ARTICLES: Mapping[Seam, str] = {"model": "a model", "embedder": "an embedder"}
 
 
 def read_models(tables: Table, here: Path, complaints: Complaints) -> dict[str, ModelSettings]:
     """The models that are right, by name; names of files are seen from the folder `here`."""
-    found = {}
-    for name, table in tables.items():
-        at = ("models", name)
-        if settings := _read_model(table, at, "model", complaints, here):
-            found[name] = settings
-    return found
+    found = {
+        name: _read_model(table, ("models", name), "model", complaints, here)
+        for name, table in tables.items()
+    }
+    return {name: settings for name, settings in found.items() if settings is not None}
 
 
 def read_embedders(
@@ -54,10 +48,11 @@ def read_embedders(
         else:
             model = _named_model(table, at, models, complaints)
         if model is not None:
-            dimensions = table.get("dimensions")
-            where = complaints.where(at)
             found[name] = EmbedderSettings(
-                name=name, model=model, dimensions=dimensions, origin=where
+                name=name,
+                model=model,
+                dimensions=table.get("dimensions"),
+                origin=complaints.where(at),
             )
     return found
 
@@ -68,8 +63,7 @@ def _read_model(
     extra = {"dimensions": spec.DIMENSIONS} if seam == "embedder" else {}
     before = len(complaints.problems)
     if not isinstance(table, dict):
-        fix = f"write it as a table: {spec.TABLES[str(at[0])]}"
-        complaints.add("wrong-type", at, f"{shown(table, str(at[-1]))} is not a table", fix)
+        complaints.not_a_table(at, table, f"write it as a table: {spec.TABLES[str(at[0])]}")
         return None
     if dotted_names := tuple(_without_quotes(table, at)):
         _tell_quotes(dotted_names, complaints)
@@ -231,9 +225,9 @@ def _settings(
         },
         key_env=right.get("key_env"),
         key_file=here / key_file if key_file else None,
-        timeouts=Timeouts(**_bounds(right, "timeouts")),
-        limits=CallLimits(**_bounds(right, "limits")),
-        breaker=_breaker(_bounds(right, "breaker")),
+        timeouts=Timeouts(**without_none(right.get("timeouts", {}))),
+        limits=CallLimits(**without_none(right.get("limits", {}))),
+        breaker=_breaker(without_none(right.get("breaker", {}))),
         prices=Prices(**right.get("prices", {})),
         capabilities=Capabilities(**right.get("capabilities", {})),
         headers=right.get("headers", {}),
@@ -243,11 +237,6 @@ def _settings(
         cache=cache_of(right),
         origin=origin,
     )
-
-
-def _bounds(right: Table, name: str) -> dict[str, Any]:
-    """A table of bounds, of which one that is "none" is none."""
-    return {key: None if value == NO_LIMIT else value for key, value in right.get(name, {}).items()}
 
 
 def _breaker(table: dict[str, Any]) -> BreakerRule | None:

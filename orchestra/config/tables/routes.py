@@ -40,8 +40,7 @@ def read_routes(
     for name, table in tables.items():
         at = ("routes", name)
         if not isinstance(table, dict):
-            fix = f"write it as a table: {spec.TABLES['routes']}"
-            complaints.add("wrong-type", at, f"{shown(table, name)} is not a table", fix)
+            complaints.not_a_table(at, table, f"write it as a table: {spec.TABLES['routes']}")
             continue
         before = len(complaints.problems)
         if name in of_file:
@@ -136,7 +135,7 @@ class _Reader:
         names = self._right.get("models", ())
         if not isinstance(table, dict):
             fix = "write it as a table, with names of its models: weights = { NAME = 2 }"
-            self._complaints.add("wrong-type", at, f"{shown(table)} is not a table", fix)
+            self._complaints.not_a_table(at, table, fix)
             return {}
         if not isinstance(by, ByWeight):
             message = 'weights count only with by = "weight"'

@@ -10,8 +10,8 @@ from orchestra.config.deployment.server_rules import (
     ServerRules,
 )
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import Table, check
-from orchestra.config.toml.complaints import Complaints, shown
+from orchestra.config.toml.checking import Table, check, named
+from orchestra.config.toml.complaints import Complaints
 
 ON_THE_COMMAND_LINE = ("host", "port", "workers", "reload", "debug")
 """What others' servers are told in a file, and ours as options of `orchestra serve`."""
@@ -19,16 +19,15 @@ ON_THE_COMMAND_LINE = ("host", "port", "workers", "reload", "debug")
 
 def read_server(table: Table, complaints: Complaints) -> ServerRules:
     """What the table says; meaningless after a complaint."""
-    named = table.get("pipelines", {})
-    known = {**spec.SERVER, "pipelines": _each(named)}
+    pipelines = table.get("pipelines", {})
+    known = {**spec.SERVER, "pipelines": named(pipelines, spec.DISCONNECT)}
     for key in table.keys() & set(ON_THE_COMMAND_LINE):
         message, fix = "it is an option of the command line", f"orchestra serve --{key} ..."
         complaints.add("unknown-key", ("server", key), message, fix)
     rest = {key: value for key, value in table.items() if key not in ON_THE_COMMAND_LINE}
     right = check(rest, ("server",), known, complaints)
-    if not isinstance(named, dict):
-        message = f"{shown(named)} is not a table"
-        complaints.add("wrong-type", ("server", "pipelines"), message, "[server.pipelines.NAME]")
+    if not isinstance(pipelines, dict):
+        complaints.not_a_table(("server", "pipelines"), pipelines, "[server.pipelines.NAME]")
         return USUAL_RULES
     cors = right.get("cors", {})
     everyone = _disconnect(right, CANCELS)
@@ -48,10 +47,6 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
         runs=right.get("runs", {}),
         bounds={key: value for key, value in right.items() if key in spec.SERVER_BOUNDS},
     )
-
-
-def _each(named: object) -> spec.Spec:
-    return dict.fromkeys(named if isinstance(named, dict) else (), spec.DISCONNECT)
 
 
 def _disconnect(said: Table, others: DisconnectRule) -> DisconnectRule:

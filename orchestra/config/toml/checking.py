@@ -17,7 +17,7 @@ from orchestra.config.toml.complaints import (
     shown,
 )
 from orchestra.config.toml.places import Path
-from orchestra.config.toml.spec import REMOTE, Kind, Spec
+from orchestra.config.toml.spec import NO_LIMIT, REMOTE, Kind, Spec
 
 Table = Mapping[str, Any]
 
@@ -41,9 +41,18 @@ def check(table: Table, path: Path, spec: Spec, complaints: Complaints) -> dict[
             case _ if isinstance(value, dict):
                 right[key] = check(value, at, known, complaints)
             case _:
-                fix = f"write it as a table, with {', '.join(known)}"
-                complaints.add("wrong-type", at, f"{shown(value, key)} is not a table", fix)
+                complaints.not_a_table(at, value, f"write it as a table, with {', '.join(known)}")
     return right
+
+
+def named(said: object, each: Spec) -> Spec:
+    """The spec of a table whose keys are names that the user has chosen, with the spec of each."""
+    return dict.fromkeys(said if isinstance(said, dict) else (), each)
+
+
+def without_none(right: Table) -> dict[str, Any]:
+    """A table of bounds as settings have them: "none" as None."""
+    return {key: None if value == NO_LIMIT else value for key, value in right.items()}
 
 
 def missing(key: str, kind: Kind, path: Path, complaints: Complaints) -> None:

@@ -38,6 +38,10 @@ class Complaints:
         """One more, at the key of this path, or where the nearest table above it stands."""
         self.problems.append(Problem(code, self.where(path), f"{dotted(path)}: {message}", fix))
 
+    def not_a_table(self, path: Path, value: object, fix: str) -> None:
+        """One more: `value` stands where a table has to."""
+        self.add("wrong-type", path, f"{shown(value, str(path[-1]))} is not a table", fix)
+
     def where(self, path: Path) -> str:
         """`file:line` of a key."""
         return f"{self._file}:{line_of(path, self._places)}"

@@ -33,6 +33,16 @@ class Kind:
 
 
 Spec: TypeAlias = Mapping[str, "Kind | Spec"]
+NO_LIMIT = "none"
+"""What is written for a bound that is none."""
+
+
+def _one_of(*words: str, example: str) -> Kind:
+    """One of a few words."""
+    listed = [f'"{word}"' for word in words]
+    told = " or ".join(listed) if len(words) == 2 else f"one of {', '.join(listed)}"  # noqa: PLR2004
+    return Kind(Literal[words], told, f'"{example}"')
+
 
 _Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1000)]
 TEXT = Kind(_Text, "a text", '"..."')
@@ -53,26 +63,18 @@ VARIABLE = Kind(  # in capitals only, since most keys have both kinds of letters
 )
 FILE = Kind(TEXT.type, "the name of a file", '"/run/secrets/openai"')
 FOLDER = Kind(TEXT.type, "the name of a folder", '".orchestra"')
-SECONDS = Kind(
-    Annotated[float, Meta(gt=0, le=86_400)] | Literal["none"],
-    'a number of seconds, over 0 and up to 86400, or "none"',
-    "30",
-)
-WAIT = Kind(
-    Annotated[float, Meta(ge=0, le=86_400)] | Literal["none"],
-    'a number of seconds, from 0 up to 86400, or "none"',
-    "30",
-)
 TIME = Kind(
     Annotated[float, Meta(gt=0, le=86_400)], "a number of seconds, over 0 and up to 86400", "30"
 )
+DELAY = Kind(
+    Annotated[float, Meta(ge=0, le=86_400)], "a number of seconds, from 0 up to 86400", "10"
+)
+SECONDS = Kind(TIME.type | Literal["none"], f'{TIME.words}, or "none"', "30")
+WAIT = Kind(DELAY.type | Literal["none"], f'{DELAY.words}, or "none"', "30")
 TTL = Kind(
     Annotated[float, Meta(gt=0, le=366 * 86_400)],
     "a number of seconds, over 0 and up to a year",
     "3600",
-)
-DELAY = Kind(
-    Annotated[float, Meta(ge=0, le=86_400)], "a number of seconds, from 0 up to 86400", "10"
 )
 SHARE = Kind(Annotated[float, Meta(gt=0, le=1)], "a share, over 0 and up to 1", "0.5")
 COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
@@ -94,8 +96,8 @@ DOLLARS = Kind(
     'a number of dollars, under a million, as a text or a number; or "none"',
     '"1.50"',
 )
-WHEN_STATE_FAILS = Kind(Literal["open", "closed"], '"open" or "closed"', '"closed"')
-UNKNOWN_PRICE = Kind(Literal["flag", "refuse"], '"flag" or "refuse"', '"flag"')
+WHEN_STATE_FAILS = _one_of("open", "closed", example="closed")
+UNKNOWN_PRICE = _one_of("flag", "refuse", example="flag")
 FLAG = Kind(bool, "true or false", "true")
 DIMENSIONS = Kind(Annotated[int, Meta(gt=0, le=65_536)], "a whole number over 0", "768")
 HEADERS = Kind(
@@ -114,11 +116,7 @@ NAMES = Kind(
     f"a list of 1 to {ROUTE_MODELS_MAX} names of models",
     '["fast", "smart"]',
 )
-BY = Kind(
-    Literal["order", "weight", "cost", "latency"],
-    'one of "order", "weight", "cost", "latency"',
-    '"order"',
-)
+BY = _one_of("order", "weight", "cost", "latency", example="order")
 WEIGHT = Kind(Annotated[float, Meta(gt=0, le=1_000_000)], "a number over 0 and up to 1000000", "2")
 FALLBACK = Kind(
     bool | Annotated[list[_Text], Meta(min_length=1, max_length=100)],
@@ -135,9 +133,7 @@ _AT_ONCE = Kind(
     'a whole number over 0 and up to 1000, or "none"',
     "8",
 )
-_PATIENCE = Kind(
-    Annotated[float, Meta(ge=0, le=86_400)], "a number of seconds, from 0 up to 86400", "30"
-)
+_PATIENCE = Kind(DELAY.type, DELAY.words, "30")
 
 
 def _names(values: type, kind: Kind) -> Spec:
@@ -147,12 +143,7 @@ def _names(values: type, kind: Kind) -> Spec:
 CACHE: Spec = {
     "ttl_s": TTL,
     "answer_bytes_max": COUNT,
-    "semantic": {
-        "threshold": SHARE,
-        "embedder": TEXT,
-        "paraphrases": FLAG,
-        "entries_max": ENTRIES,
-    },
+    "semantic": {"threshold": SHARE, "embedder": TEXT, "paraphrases": FLAG, "entries_max": ENTRIES},
 }
 REMOTE: Spec = {
     "base_url": URL,
@@ -209,12 +200,7 @@ OWN_STORE: Spec = {
     "options": Kind(dict[str, Any], "a table", '{ url = "http://127.0.0.1:6333" }'),
 }
 """A store of the project's own: `[stores.NAME]`."""
-COALESCE: Spec = {
-    "normalize": FLAG,
-    "similarity": SHARE,
-    "paraphrases": FLAG,
-    "embedder": TEXT,
-}
+COALESCE: Spec = {"normalize": FLAG, "similarity": SHARE, "paraphrases": FLAG, "embedder": TEXT}
 """How calls of a model or a route share one."""
 ROUTE: Spec = {
     "models": NAMES,
@@ -271,11 +257,7 @@ IMAGE_SCHEMES = Kind(
     '["https", "gs"]',
 )
 DISCONNECT: Spec = {
-    "disconnect": Kind(
-        Literal["cancel", "continue", "linger"],
-        'one of "cancel", "continue", "linger"',
-        '"linger"',
-    ),
+    "disconnect": _one_of("cancel", "continue", "linger", example="linger"),
     "linger_s": TIME,
 }
 """What becomes of runs when their clients leave: of all, or of one pipeline."""
@@ -308,11 +290,7 @@ SERVER_BOUNDS: Spec = {
 SERVER: Spec = {
     **SERVER_BOUNDS,
     **DISCONNECT,
-    "keys": Kind(
-        Literal["auto", "required", "none"],
-        'one of "auto", "required", "none"',
-        '"required"',
-    ),
+    "keys": _one_of("auto", "required", "none", example="required"),
     "pass_fields": PASS_FIELDS,
     "image_schemes": IMAGE_SCHEMES,
     "store_answers": FLAG,

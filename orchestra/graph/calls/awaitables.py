@@ -12,7 +12,7 @@ from orchestra.graph.source.frames import called_at, user_frame
 
 
 def refuse_awaitables(*values: object, where: str | None = None) -> None:
-    """Let pass what holds no coroutine and no async generator.
+    """Check that values hold no coroutine and no async generator.
 
     Those that it holds are closed, so that Python does not warn of them as well. `where` is the
     place to name, by default the caller's line.

@@ -35,7 +35,7 @@ def wires_held_by(function: object) -> Iterator[Wire]:
 
 
 def refuse_wires(function: object, what: str, instead: str) -> None:
-    """Let pass a function that holds no wire.
+    """Check that a function holds no wire.
 
     Raises:
         DefinitionError: it holds one; `what` names the function, and `instead` says how it is

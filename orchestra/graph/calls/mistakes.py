@@ -110,10 +110,7 @@ def instead(name: str, takes: Collection[str], step: str) -> str:
 
 
 def _wrong(
-    function: Callable[..., Any],
-    name: str,
-    args: tuple[object, ...],
-    kwargs: Iterable[str],
+    function: Callable[..., Any], name: str, args: tuple[object, ...], kwargs: Iterable[str]
 ) -> str | None:
     """What is wrong with a call; None where Python would have called the function."""
     signature = inspect.signature(function)

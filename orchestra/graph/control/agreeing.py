@@ -53,14 +53,12 @@ class Comparison(Choice):
 class Quorum(Comparison):
     """What `count` of the arms agree on, as soon as they do; the others are cancelled."""
 
+    label = "quorum"
+
     count: int
     agree: Agree | None = None
     stagger_s: float = 0.0
     """Between the starts of two arms, from the one behind the first `count` on."""
-
-    @property
-    def label(self) -> str:
-        return "quorum"
 
     @property
     def returns(self) -> object:
@@ -79,11 +77,9 @@ class Quorum(Comparison):
 class Survivors(Comparison):
     """The values of the arms that did not fail, in the order of the arms; `least` at least."""
 
-    least: int
+    label = "best_of"
 
-    @property
-    def label(self) -> str:
-        return "best_of"
+    least: int
 
     @property
     def returns(self) -> object:
@@ -96,10 +92,7 @@ class Survivors(Comparison):
 
 @told
 def quorum(
-    count: int,
-    *arms: T,
-    agree: Callable[[T, T], bool] | None = None,
-    stagger_s: float = 0.0,
+    count: int, *arms: T, agree: Callable[[T, T], bool] | None = None, stagger_s: float = 0.0
 ) -> T:
     """The value that `count` of the arms agree on; the others are cancelled at that moment.
 

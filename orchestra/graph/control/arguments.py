@@ -29,7 +29,7 @@ def wires_of(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
 
 
 def refuse_list(name: str, arms: tuple[object, ...]) -> None:
-    """Let pass arms that are given one by one.
+    """Check that arms are given one by one.
 
     Raises:
         DefinitionError: the only arm is a container of wires, or a generator.

@@ -138,8 +138,7 @@ def _each_of_for(site: Site, node: ast.For, items: str) -> str:
             body=[
                 ast.Expr(
                     ast.Call(
-                        func=ast.Attribute(value=ast.Name(id=results), attr="append"),
-                        args=[value],
+                        func=ast.Attribute(value=ast.Name(id=results), attr="append"), args=[value]
                     )
                 )
             ],

@@ -6,6 +6,7 @@ Without configuration none may: a browser then keeps their scripts from reading 
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -76,3 +77,11 @@ def _allowed(arrival: Arrival) -> str:
 
 
 NO_CORS = Cors()
+
+
+def host_of(origin: str) -> str | None:
+    """The host and port of an origin; None where it is no URL."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

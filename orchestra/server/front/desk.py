@@ -14,13 +14,12 @@ import math
 from collections.abc import Awaitable, Callable, Collection
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import attrs
 import trio
 
 from orchestra.access.principal import ANYBODY
-from orchestra.server.front.cors import ANY
+from orchestra.server.front.cors import ANY, host_of
 from orchestra.server.front.problems import HttpProblem
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class OwnPages:
         if arrival.principal is not ANYBODY or ANY in self.origins:
             return None
         host = arrival.header(b"host")
-        if host is not None and not is_here(host) and host not in map(_host, self.origins):
+        if host is not None and not is_here(host) and host not in map(host_of, self.origins):
             return foreign_host(host)
         origin, site = arrival.header(b"origin"), arrival.header(b"sec-fetch-site")
         if not arrival.path.startswith("/v1/") or may_ask(origin, site, host, self.origins):
@@ -91,7 +90,7 @@ def may_ask(
         return True
     if site is not None:
         return site in _OWN
-    return origin is None or _host(origin) == host
+    return origin is None or host_of(origin) == host
 
 
 def is_here(host: str) -> bool:
@@ -120,10 +119,3 @@ def foreign_page(origin: str | None) -> HttpProblem:
     whose = "another origin" if origin is None else f"{origin[:100]!r}"
     detail = f"pages of {whose} may not ask without a key; see `server.cors.origins`"
     return HttpProblem(403, "foreign-origin", "Your page may not do this.", detail)
-
-
-def _host(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None

@@ -1,17 +1,18 @@
-"""The routes as one table: what can be asked for, by whom, and who answers.
+"""The table of routes: what can be asked for, by whom, and who answers.
 
-The application is made from it, and so is the OpenAPI document: what is not in it does not exist.
+Both the application and its OpenAPI document are built from this table.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from orchestra.server.front.access import Access
+from orchestra.server.front.access import KNOWN, Access
 
 T = TypeVar("T")
 Handler = Callable[..., Awaitable[Any]]
@@ -19,9 +20,10 @@ _VALUE = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One path, and what is done there. `name` is unique; `path` is as werkzeug writes it.
+    """One path and its handler. `name` is unique; `path` is in werkzeug's syntax.
 
-    A WebSocket has no methods.
+    A WebSocket has no methods. `prepare` imports what the handler needs, where that is put off
+    until the first request.
     """
 
     name: str
@@ -30,46 +32,54 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     access: Access
     summary: str
     methods: tuple[str, ...] = ("GET",)
+    prepare: Callable[[], object] | None = None
 
     @property
     def websocket(self) -> bool:
-        """Whether a WebSocket is opened there."""
+        """Whether it opens a WebSocket."""
         return not self.methods
 
     @property
     def values(self) -> list[str]:
-        """The names of the values in its path."""
+        """The names of the variables in its path."""
         return _VALUE.findall(self.path)
 
     @property
     def template(self) -> str:
-        """Its path as OpenAPI writes it: `/v1/runs/{id}`."""
+        """Its path in OpenAPI's syntax: `/v1/runs/{id}`."""
         return _VALUE.sub(r"{\1}", self.path)
 
 
 class Later(Generic[T]):
-    """A handler of something that is made when it is first asked for."""
+    """An object whose methods answer routes, built when the first of them is asked for.
 
-    def __init__(self, made: Callable[[], T], handler_of: Callable[[T], Handler]) -> None:
-        self.made = made
-        self._handler_of = handler_of
-
-    async def handle(self, **values: object) -> Any:
-        """What that handler answers."""
-        return await self._handler_of(self.made())(**values)
-
-
-def later(made: Callable[[], T], handler_of: Callable[[T], Handler]) -> Handler:
-    """A handler of what is made when it is first asked for.
-
-    So its modules are no part of a start: most of what a server can do, no client asks at first.
+    Until then its modules are not imported: most of what a server can do, no client asks at first.
     """
-    return Later(made, handler_of).handle
 
+    def __init__(self, build: Callable[[], T]) -> None:
+        self.get = cache(build)
 
-def make_now(routes: Iterable[Route]) -> None:
-    """Make what handlers are of that would be made when they are first asked for."""
-    for route in routes:
-        owner = getattr(route.handler, "__self__", None)
-        if isinstance(owner, Later):
-            owner.made()
+    def route(
+        self,
+        name: str,
+        path: str,
+        method_of: Callable[[T], Handler],
+        summary: str,
+        *,
+        methods: tuple[str, ...] = ("GET",),
+        access: Access = KNOWN,
+    ) -> Route:
+        """A route that is answered by the method `method_of(object)`."""
+
+        async def handle(**values: object) -> Any:
+            return await method_of(self.get())(**values)
+
+        return Route(
+            name=name,
+            path=path,
+            handler=handle,
+            access=access,
+            summary=summary,
+            methods=methods,
+            prepare=self.get,
+        )

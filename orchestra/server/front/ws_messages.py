@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 import msgspec
@@ -20,7 +19,7 @@ import msgspec
 from orchestra.codecs.no_json import no_json
 from orchestra.event_lines import encode, written
 from orchestra.events import Event
-from orchestra.server.front.cors import ANY
+from orchestra.server.front.cors import ANY, host_of
 from orchestra.server.front.problems import HttpProblem
 
 PROTOCOL = "orchestra.v1"
@@ -120,7 +119,7 @@ def foreign(origin: str | None, host: str, origins: Collection[str]) -> HttpProb
 
     Browsers let any page open a WebSocket to any server, and do not ask whether it may.
     """
-    if origin is None or origin in origins or ANY in origins or _host(origin) == host:
+    if origin is None or origin in origins or ANY in origins or host_of(origin) == host:
         return None
     detail = f"pages of {origin[:100]!r} may open no WebSocket here; see `server.cors.origins`"
     return HttpProblem(403, "foreign-origin", "Your page may not do this.", detail)
@@ -136,13 +135,6 @@ def too_many_runs(most: int) -> HttpProblem:
     """A start beyond what one socket may have going on."""
     detail = f"{most} runs go on over this socket; wait for one of them to end"
     return HttpProblem(429, "too-many-runs", "The socket is full.", detail)
-
-
-def _host(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None
 
 
 def _quoted(run: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,11 +14,12 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.openai_serving.errors import BAD_REQUEST, ServedError, error_reply, reply
 from orchestra.codecs.openai_serving.request import ServedChat, refused
-from orchestra.errors import LimitExceededError, StateError
+from orchestra.errors import InvalidRequestError, LimitExceededError, StateError
 from orchestra.events import Delta, StepRouted
 from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.routes import Handler
 from orchestra.server.openai.catalog import Catalog, Offer, Spoken
 from orchestra.server.openai.errors import OpenAiProblem, as_openai, told
 from orchestra.server.openai.stored import Kept, StoredCompletions
@@ -141,6 +143,19 @@ def facts_of(run: Run, model: str) -> Facts:
     if facts.first_s is None:
         facts.first_s = run.journal.last.at_s
     return facts
+
+
+def refusing(handler: Handler) -> Handler:
+    """The handler; what it raises of a request or a state is told to the client."""
+
+    @wraps(handler)
+    async def answered(*args: Any, **values: Any) -> Any:
+        try:
+            return await handler(*args, **values)
+        except (InvalidRequestError, StateError) as error:
+            return answer(told(error_reply(error)))
+
+    return answered
 
 
 def refusal(error: Exception) -> OpenAiProblem:

@@ -5,7 +5,6 @@ Each answer is that of a run: of a chat-shaped pipeline, or of the one step that
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.protocols import Bindings, State
     from orchestra.values import Embeddings, Json
-
-log = logging.getLogger("orchestra.server")
 
 _OWNER = "orchestra"
 

@@ -14,7 +14,7 @@ import trio
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.codecs.openai_serving.errors import BAD_REQUEST, error_reply, reply
+from orchestra.codecs.openai_serving.errors import BAD_REQUEST, reply
 from orchestra.codecs.openai_serving.request import ServedChat
 from orchestra.codecs.openai_serving.responses import ResponseWriter
 from orchestra.codecs.openai_serving.responses_record import ResponseHead, response_record
@@ -43,6 +43,7 @@ from orchestra.server.openai.asked import (
     keep,
     offered,
     refusal,
+    refusing,
     streamed,
 )
 from orchestra.server.openai.catalog import Catalog
@@ -91,35 +92,30 @@ class ResponsesApi:
             return await self._stream(run, job, served, head)
         return await self._whole(run, job, served, head)
 
+    @refusing
     async def read(self, response: str) -> Response:
         """One that was kept."""
-        found = await self._found(response)
-        return answer(found) if isinstance(found, OpenAiProblem) else as_json(found.completion)
+        found = await self._kept(response)
+        return answer(_unknown(response)) if found is None else as_json(found.completion)
 
+    @refusing
     async def delete(self, response: str) -> Response:
         """That it is forgotten."""
-        try:
-            gone = await self.stored.delete(response, Arrival.of(request.scope).known())
-        except StateError as error:
-            return answer(told(error_reply(error)))
-        if not gone:
+        if not await self.stored.delete(response, Arrival.of(request.scope).known()):
             return answer(_unknown(response))
         return as_json({"id": response, "object": "response", "deleted": True})
 
+    @refusing
     async def items(self, response: str) -> Response:
-        """What was asked for one of them, with all that was said before."""
-        found = await self._found(response)
-        if isinstance(found, OpenAiProblem):
-            return answer(found)
+        """What one of them answers, with all that was said before it."""
+        found = await self._kept(response)
+        if found is None:
+            return answer(_unknown(response))
         items = [
             {"type": "message", "id": f"in_{response}_{at}", **item}
             for at, item in enumerate(found.messages)
         ]
-        try:
-            wanted = wanted_of(request.args.items(multi=True))
-        except InvalidRequestError as error:
-            return answer(told(error_reply(error)))
-        shown, more = paged(items, wanted)
+        shown, more = paged(items, wanted_of(request.args.items(multi=True)))
         return page_of(shown, more=more)
 
     async def _stream(self, run: Run, job: Job, served: ServedChat, head: ResponseHead) -> Response:
@@ -181,12 +177,8 @@ class ResponsesApi:
         last = found[before]
         return [*last.messages, *cast("list[Json]", last.completion["output"]), *items]
 
-    async def _found(self, response: str) -> Kept | OpenAiProblem:
-        try:
-            found = await self.stored.get(response, Arrival.of(request.scope).known())
-        except StateError as error:
-            return told(error_reply(error))
-        return _unknown(response) if found is None else found
+    async def _kept(self, response: str) -> Kept | None:
+        return await self.stored.get(response, Arrival.of(request.scope).known())
 
 
 def responses_api(runs: Runs, catalog: Catalog, completions: StoredCompletions) -> ResponsesApi:

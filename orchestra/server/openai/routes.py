@@ -1,17 +1,15 @@
-"""The routes that OpenAI's clients ask, and the shape in which they read problems.
+"""The routes of OpenAI's API, and the form of its errors.
 
-Nothing of the dialect is imported before one of them asks: it is a tenth of a start.
+The dialect is imported with the first request: it is a tenth of a start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestra.server.front.access import KNOWN
 from orchestra.server.front.problems import HttpProblem, NoContent
-from orchestra.server.front.routes import Route, later
+from orchestra.server.front.routes import Later, Route
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
@@ -27,13 +25,8 @@ ELSEWHERE = (
     *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
     *("/v1/realtime", "/v1/videos", "/v1/uploads", "/v1/evals", "/v1/containers", "/v1/skills"),
     *("/v1/assistants", "/v1/threads", "/v1/chatkit", "/v1/organization", "/v1/engines"),
-    *(
-        "/models",
-        "/chat/completions",
-        "/completions",
-        "/embeddings",
-        "/responses",
-    ),  # of a base URL without /v1
+    # of a base URL without /v1
+    *("/models", "/chat/completions", "/completions", "/embeddings", "/responses"),
 )
 """What its clients ask in vain: they read why not in their own form only."""
 _CHATS = "/v1/chat/completions"
@@ -41,158 +34,83 @@ _RESPONSES = "/v1/responses"
 
 
 def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> list[Route]:
-    """The routes that OpenAI's clients ask; of the pipelines, those that are shaped like a chat."""
+    """All of them; of the pipelines, those that are shaped like a chat are offered as models."""
 
-    @cache
-    def api() -> OpenAi:
+    def open_api() -> OpenAi:
         from orchestra.server.openai.chat import open_api
 
         return open_api(runs, pipelines)
 
-    @cache
-    def kept() -> StoredApi:
+    def open_stored() -> StoredApi:
         from orchestra.server.openai.stored_chats import StoredApi
 
-        return StoredApi(api().stored)
+        return StoredApi(api.get().stored)
 
-    @cache
-    def responses() -> ResponsesApi:
+    def open_responses() -> ResponsesApi:
         from orchestra.server.openai.responses import responses_api
 
-        return responses_api(runs, api().catalog, api().stored)
+        return responses_api(runs, api.get().catalog, api.get().stored)
 
+    api, stored, responses = Later(open_api), Later(open_stored), Later(open_responses)
     names = {*runs.engine.bindings.names("model"), *runs.engine.bindings.names("embedder")}
     if not names.isdisjoint(pipelines):
-        api()  # it warns of those that are not offered, while somebody looks at the log
+        api.get()  # it warns of those that are not offered, while somebody looks at the log
     return [
         *_model_routes(api),
-        *_kept_routes(kept),
-        *_responses_routes(responses),
-        Route(
-            name="chat-completions",
-            path=_CHATS,
-            handler=later(api, lambda it: it.chat),
-            access=KNOWN,
+        *_stored_routes(stored),
+        *_response_routes(responses),
+        api.route(
+            "chat-completions",
+            _CHATS,
+            lambda it: it.chat,
+            "OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
             methods=("POST",),
-            summary="OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
         ),
-        Route(
-            name="embeddings",
-            path="/v1/embeddings",
-            handler=later(api, lambda it: it.embeddings),
-            access=KNOWN,
+        api.route(
+            "embeddings",
+            "/v1/embeddings",
+            lambda it: it.embeddings,
+            "OpenAI's: the vectors of texts.",
             methods=("POST",),
-            summary="OpenAI's: the vectors of texts.",
         ),
     ]
 
 
-def _model_routes(api: Callable[[], OpenAi]) -> list[Route]:
-    """Those of what may be asked."""
+def _model_routes(api: Later[OpenAi]) -> list[Route]:
+    every = "OpenAI's: every model, route, embedder and chat-shaped pipeline."
+    stays = "OpenAI's: a model stays, since it is the configuration that has it."
+    one = "/v1/models/<path:model>"
     return [
-        Route(
-            name="list-models",
-            path="/v1/models",
-            handler=later(api, lambda it: it.models),
-            access=KNOWN,
-            summary="OpenAI's: every model, route, embedder and chat-shaped pipeline.",
-        ),
-        Route(
-            name="describe-model",
-            path="/v1/models/<path:model>",
-            handler=later(api, lambda it: it.model),
-            access=KNOWN,
-            summary="OpenAI's: one model.",
-        ),
-        Route(
-            name="keep-model",
-            path="/v1/models/<path:model>",
-            handler=later(api, lambda it: it.keep_model),
-            access=KNOWN,
-            methods=("DELETE",),
-            summary="OpenAI's: a model stays, since it is the configuration that has it.",
-        ),
+        api.route("list-models", "/v1/models", lambda it: it.models, every),
+        api.route("describe-model", one, lambda it: it.model, "OpenAI's: one model."),
+        api.route("keep-model", one, lambda it: it.keep_model, stays, methods=("DELETE",)),
     ]
 
 
-def _kept_routes(kept: Callable[[], StoredApi]) -> list[Route]:
-    """Those of completions that clients asked to be kept."""
+def _stored_routes(api: Later[StoredApi]) -> list[Route]:
+    every = "OpenAI's: the completions that you asked to be kept."
+    rename, forget = "OpenAI's: give it other metadata.", "OpenAI's: forget it."
+    asked = "OpenAI's: what was asked for it."
     one = f"{_CHATS}/<completion>"
     return [
-        Route(
-            name="list-completions",
-            path=_CHATS,
-            handler=later(kept, lambda it: it.list),
-            access=KNOWN,
-            summary="OpenAI's: the completions that you asked to be kept.",
-        ),
-        Route(
-            name="read-completion",
-            path=one,
-            handler=later(kept, lambda it: it.read),
-            access=KNOWN,
-            summary="OpenAI's: one of them.",
-        ),
-        Route(
-            name="rename-completion",
-            path=one,
-            handler=later(kept, lambda it: it.rename),
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: give it other metadata.",
-        ),
-        Route(
-            name="delete-completion",
-            path=one,
-            handler=later(kept, lambda it: it.delete),
-            access=KNOWN,
-            methods=("DELETE",),
-            summary="OpenAI's: forget it.",
-        ),
-        Route(
-            name="completion-messages",
-            path=f"{one}/messages",
-            handler=later(kept, lambda it: it.messages),
-            access=KNOWN,
-            summary="OpenAI's: what was asked for it.",
-        ),
+        api.route("list-completions", _CHATS, lambda it: it.list, every),
+        api.route("read-completion", one, lambda it: it.read, "OpenAI's: one of them."),
+        api.route("rename-completion", one, lambda it: it.rename, rename, methods=("POST",)),
+        api.route("delete-completion", one, lambda it: it.delete, forget, methods=("DELETE",)),
+        api.route("completion-messages", f"{one}/messages", lambda it: it.messages, asked),
     ]
 
 
-def _responses_routes(api: Callable[[], ResponsesApi]) -> list[Route]:
-    """Those of the responses API."""
+def _response_routes(api: Later[ResponsesApi]) -> list[Route]:
+    create = "OpenAI's: an answer as items, whole or streamed; it may go on from another."
+    read, forget = "OpenAI's: a response that was kept.", "OpenAI's: forget it."
+    asked = "OpenAI's: what was asked for it."
     one = f"{_RESPONSES}/<response>"
     return [
-        Route(
-            name="responses",
-            path=_RESPONSES,
-            handler=later(api, lambda it: it.create),
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: an answer as items, whole or streamed; it may go on from another.",
-        ),
-        Route(
-            name="read-response",
-            path=one,
-            handler=later(api, lambda it: it.read),
-            access=KNOWN,
-            summary="OpenAI's: a response that was kept.",
-        ),
-        Route(
-            name="delete-response",
-            path=one,
-            handler=later(api, lambda it: it.delete),
-            access=KNOWN,
-            methods=("DELETE",),
-            summary="OpenAI's: forget it.",
-        ),
-        Route(
-            name="response-items",
-            path=f"{one}/input_items",
-            handler=later(api, lambda it: it.items),
-            access=KNOWN,
-            summary="OpenAI's: what was asked for it.",
-        ),
+        api.route("responses", _RESPONSES, lambda it: it.create, create, methods=("POST",)),
+        api.route("read-response", one, lambda it: it.read, read),
+        api.route("delete-response", one, lambda it: it.delete, forget, methods=("DELETE",)),
+        api.route("response-items", f"{one}/input_items", lambda it: it.items, asked),
     ]
 
 

@@ -1,27 +1,27 @@
-"""The routes of completions that clients asked to be kept: they list, read, rename, forget them."""
+"""Stored completions (`store: true`), as clients list, read, rename and delete them."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import attrs
 import msgspec
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.codecs.openai_serving.errors import BAD_REQUEST, error_reply, reply
+from orchestra.codecs.openai_serving.errors import BAD_REQUEST, reply
 from orchestra.codecs.openai_serving.request import asked_of, refused
-from orchestra.errors import InvalidRequestError, StateError
 from orchestra.server.front.arrival import Arrival
+from orchestra.server.openai.asked import refusing
 from orchestra.server.openai.errors import OpenAiProblem, told
 from orchestra.server.openai.stored import StoredCompletions, Wanted
 from orchestra.server.runs.pipelines import answer, as_json
 from orchestra.values import Json
 
-log = logging.getLogger("orchestra.server")
+if TYPE_CHECKING:
+    from orchestra.access.principal import Principal
 
 _METADATA = re.compile(r"metadata\[(.+)\]")
 
@@ -42,62 +42,53 @@ _CHANGES = msgspec.json.Decoder(_Change)
 
 @attrs.frozen
 class StoredApi:
-    """The handlers of these routes."""
+    """The handlers of the routes under `/v1/chat/completions`, but for the one that asks."""
 
     stored: StoredCompletions
 
+    @refusing
     async def list(self) -> Response:
-        """A page of them."""
-        who = Arrival.of(request.scope).known()
-        try:
-            page = await self.stored.page(who, wanted_of(request.args.items(multi=True)))
-        except (InvalidRequestError, StateError) as error:
-            return answer(told(error_reply(error)))
+        """A page of what the caller has kept."""
+        page = await self.stored.page(_caller(), wanted_of(request.args.items(multi=True)))
         return page_of([each.record() for each in page.kept], more=page.more)
 
+    @refusing
     async def read(self, completion: str) -> Response:
-        """One of them."""
-        try:
-            found = await self.stored.get(completion, Arrival.of(request.scope).known())
-        except StateError as error:
-            return answer(told(error_reply(error)))
+        """One completion."""
+        found = await self.stored.get(completion, _caller())
         return answer(_unknown(completion)) if found is None else as_json(found.record())
 
+    @refusing
     async def rename(self, completion: str) -> Response:
-        """One of them, with other metadata."""
-        who = Arrival.of(request.scope).known()
-        try:
-            asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
-            found = await self.stored.rename(completion, who, asked.metadata or {})
-        except (InvalidRequestError, StateError) as error:
-            return answer(told(error_reply(error)))
+        """One completion, with other metadata."""
+        asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
+        found = await self.stored.rename(completion, _caller(), asked.metadata or {})
         return answer(_unknown(completion)) if found is None else as_json(found.record())
 
+    @refusing
     async def delete(self, completion: str) -> Response:
         """That it is forgotten."""
-        try:
-            gone = await self.stored.delete(completion, Arrival.of(request.scope).known())
-        except StateError as error:
-            return answer(told(error_reply(error)))
-        if not gone:
+        if not await self.stored.delete(completion, _caller()):
             return answer(_unknown(completion))
         return as_json({"id": completion, "object": "chat.completion.deleted", "deleted": True})
 
+    @refusing
     async def messages(self, completion: str) -> Response:
-        """What was asked for one of them."""
-        try:
-            wanted = wanted_of(request.args.items(multi=True))
-            found = await self.stored.get(completion, Arrival.of(request.scope).known())
-        except (InvalidRequestError, StateError) as error:
-            return answer(told(error_reply(error)))
+        """The messages that one completion answers."""
+        wanted = wanted_of(request.args.items(multi=True))
+        found = await self.stored.get(completion, _caller())
         if found is None:
             return answer(_unknown(completion))
         shown, more = paged(found.messages, wanted)
         return page_of(shown, more=more)
 
 
+def _caller() -> Principal:
+    return Arrival.of(request.scope).known()
+
+
 def paged(each: Sequence[Json], wanted: Wanted) -> tuple[Sequence[Json], bool]:
-    """Those of these that are wanted, by their ids, and whether there are more behind them."""
+    """The wanted page of `each`, in order, and whether more come after it."""
     found = each[::-1] if wanted.newest_first else each
     if wanted.after is not None:
         ids = [one["id"] for one in found]
@@ -106,7 +97,7 @@ def paged(each: Sequence[Json], wanted: Wanted) -> tuple[Sequence[Json], bool]:
 
 
 def wanted_of(query: Iterable[tuple[str, str]]) -> Wanted:
-    """What the query asks for.
+    """The page that a query asks for.
 
     Raises:
         InvalidRequestError: a limit is no number, or an order is none.
@@ -136,7 +127,7 @@ def _unknown(completion: str) -> OpenAiProblem:
 
 
 def page_of(data: Sequence[Json], *, more: bool) -> Response:
-    """A page of these."""
+    """A page of a list, as OpenAI writes one."""
     ids = [each["id"] for each in data] or [None]
     return as_json(
         {"object": "list", "data": data, "first_id": ids[0], "last_id": ids[-1], "has_more": more}

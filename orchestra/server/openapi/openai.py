@@ -296,8 +296,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             Answer(
-                summary="The messages.",
-                contents=json(paged(opened("id role", id=TEXT, role=TEXT))),
+                summary="The messages.", contents=json(paged(opened("id role", id=TEXT, role=TEXT)))
             ),
         ),
         problems=(_NOT_KEPT, INVALID, AWAY),

@@ -181,10 +181,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("follow-run", "GET"): Operation(
         tag="runs",
-        answers=(
-            Answer(summary="Its events, to the last.", contents={sse.STREAM: EVENTS}),
-            _ENDED,
-        ),
+        answers=(Answer(summary="Its events, to the last.", contents={sse.STREAM: EVENTS}), _ENDED),
         problems=(
             problems.not_acceptable("", ()),
             run_views.bad_event_id(""),

@@ -92,8 +92,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag="documents",
         answers=(
             Answer(
-                summary="What is served to you, as OpenAPI 3.1.",
-                contents=json({"type": "object"}),
+                summary="What is served to you, as OpenAPI 3.1.", contents=json({"type": "object"})
             ),
         ),
     ),

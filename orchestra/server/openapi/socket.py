@@ -75,5 +75,5 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 "closes": {str(code): why for code, why in CLOSES.items()},
             }
         },
-    ),
+    )
 }

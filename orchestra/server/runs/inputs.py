@@ -114,7 +114,7 @@ def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[s
 
 
 def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
-    """Nothing, if every input can be read from JSON.
+    """Check that every input can be read from JSON.
 
     Raises:
         ServeError: it names the pipeline, the input and its annotation.

@@ -93,7 +93,7 @@ class Runs:
         self.registry = registry
         self.running = running
         self.spoken = spoken
-        """Pipelines beside these that are only asked as models are."""
+        """Pipelines beside these that are only asked as models."""
         self._context = RunContext()
 
     @cached_property
@@ -103,7 +103,7 @@ class Runs:
         return Uploads(self.settings)
 
     async def list(self) -> Response:
-        """What is served: each pipeline's name and the first line of its docstring."""
+        """The pipelines that the caller may run: name and summary of each."""
         scopes = Arrival.of(request.scope).known().scopes
         served = [
             {"name": name, "summary": pipeline.doc.partition("\n")[0]}
@@ -127,7 +127,7 @@ class Runs:
         )
 
     async def start(self, name: str) -> Response:
-        """A run, as the client accepts it: its events as they happen, or its result."""
+        """Start a run; answer with its events or its result, as the client accepts."""
         if request.method == "HEAD":  # which Quart takes for a GET; nobody would read the run
             raise MethodNotAllowed(["GET", "POST"])
         if given := request.headers.get("Last-Event-ID"):
@@ -154,9 +154,10 @@ class Runs:
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
-        """Why a pipeline, which the caller may run, has no runs here.
+        """Why no run of this pipeline can be started here, for a caller who may run it.
 
-        It is asked elsewhere; or there is none, and those are told which may be meant.
+        Either it is asked as a model, or there is none of this name; then similar names are
+        suggested.
         """
         if name in self.spoken:
             return problems.spoken_pipeline(name)
@@ -164,7 +165,7 @@ class Runs:
         return problems.unknown_pipeline(name, filter(may_run, (*self.pipelines, *self.spoken)))
 
     async def _parts(self, name: str) -> Request:
-        """The parts of the current request that decide what it asks for."""
+        """What `read` looks at of the current request."""
         parts = Request(
             pipeline=name,
             accept=accepted(),
@@ -187,7 +188,7 @@ class Runs:
     def begin(
         self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
     ) -> Run:
-        """A run for whoever is asking; when they have left, its pipeline's policy decides.
+        """A run for the current request; when its client leaves, the pipeline's policy decides.
 
         Raises:
             InputError: an input does not fit.
@@ -206,9 +207,9 @@ class Runs:
         run_id: str | None = None,
         arrival: Arrival | None = None,
     ) -> Run:
-        """A run that nobody is told of so far; for whoever is asking, or has arrived.
+        """A run that the registry does not know yet, for the current request or for `arrival`.
 
-        It runs in the server's context: in the request's, its steps would hold the request.
+        It runs in the server's context: in the request's, its steps would keep the request alive.
 
         Raises:
             InputError: an input does not fit.
@@ -234,24 +235,24 @@ class Runs:
         return run
 
     def adopt(self, run: Run) -> None:
-        """Have it known, with one reader; when that has gone, `left` is to be called."""
+        """Register a run, with one reader; call `left` when that has gone."""
         self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
 
     def left(self, run: Run) -> None:
-        """A reader has gone: with the last one, the pipeline's policy decides."""
+        """A reader has gone; when the last one has, the pipeline's policy decides."""
         self.registry.leave(run.id)
 
     def started(self, asked: Asked) -> Run | HttpProblem:
-        """The run that is asked for, or why there is none."""
+        """The requested run, or why it was not started."""
         try:
             return self.begin(asked.pipeline, asked.inputs)
         except NOT_STARTED as error:
             return not_started(error)
 
     async def _rest(self, name: str, given: str) -> Response | None:
-        """The rest of a run that a client has been following at the address of its start.
+        """The rest of a run, for a client that reconnects at the address where it started it.
 
-        Whoever comes back starts no other. None where its key says which run it is.
+        None where the request has an idempotency key, which says which run it is.
         """
         posted = request.method == "POST"
         if posted and "Idempotency-Key" in request.headers:
@@ -270,7 +271,7 @@ class Runs:
         return Response(status=204)  # it asks again behind the end of something, for ever
 
     async def result(self, run: Run) -> Response:
-        """What a run gives, as one answer, when it has ended."""
+        """The result of a run, or why it has none, once it has ended."""
         await run.wait_ended()
         event = fit_for_clients(run.journal.last, debug=self.settings.debug)
         if not isinstance(event, RunFinished):
@@ -288,7 +289,7 @@ class Runs:
 
 
 def when_over(act: Callable[[], None]) -> None:
-    """Do this when the current request is over, whatever ends it."""
+    """Call `act` when the current request is over, whatever ends it."""
     departure = _departure()
     departure.acts = (*departure.acts, act)
 
@@ -298,7 +299,7 @@ def _departure() -> Departure:
 
 
 async def whole_body() -> bytes:
-    """The body of the current request; where all of it is here, without a timer and a wait.
+    """The body of the current request, without a timer or a wait if it has all arrived.
 
     Raises:
         RequestEntityTooLarge: it is larger than is read.
@@ -309,7 +310,7 @@ async def whole_body() -> bytes:
 
 
 class EventStream(Response):
-    """The answer that a stream of events begins with."""
+    """A response whose body is a stream of events."""
 
     def __init__(self, events: Events, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(b"", headers={**sse.HEADERS, **(headers or {})})
@@ -319,7 +320,7 @@ class EventStream(Response):
 
 
 class Events:
-    """A run's events for one client, from the first to the last, batch by batch."""
+    """A run's events, written to one client batch by batch."""
 
     __slots__ = ("_debug", "_heartbeat_s", "_prefix", "_reader", "_run", "_seq", "_wrote_s")
 
@@ -334,7 +335,7 @@ class Events:
         self._wrote_s = 0.0
 
     async def write(self, body: Body) -> None:
-        """Send all of them as they come, with a heartbeat where there is silence.
+        """Send the events as they come, and a heartbeat after a while of silence.
 
         Cancelling it leaves nothing suspended behind: the reader is detached.
         """
@@ -355,11 +356,11 @@ class Events:
                 self._wrote_s = trio.current_time()
 
     def leave(self) -> None:
-        """Hold the run back no longer, also where nothing was ever written; again does nothing."""
+        """Stop holding the run back, even if nothing was written. May be called again."""
         self._reader.__exit__(None, None, None)
 
     def _hand(self, body: Body, clock: trio.abc.Clock, batch: tuple[Any, ...]) -> bool:
-        """Write a batch, in whichever task it is ready; whether all of it has gone."""
+        """Write a batch, in the task in which it became ready; whether all of it was sent."""
         frames = self._frames(batch)
         self._wrote_s = clock.current_time()
         return body.write_nowait(frames)
@@ -371,19 +372,19 @@ class Events:
 
 
 def answer(problem: Told) -> Response:
-    """A problem as an answer."""
+    """The response that tells a problem."""
     response = Response(problem.encode(), problem.status, content_type=problem.media_type)
     response.headers.extend(dict(problem.headers))
     return response
 
 
 def accepted() -> str | None:
-    """All that the current request accepts, in however many headers; None where it does not say."""
+    """The `Accept` headers of the current request as one; None without any."""
     return ",".join(request.headers.getlist("Accept")) or None
 
 
 def _wishes() -> RunWishes | HttpProblem | None:
-    """What the client wishes beside its result, which is mostly nothing."""
+    """The idempotency key and preferences of the current request; mostly None."""
     keys, prefer = request.headers.getlist("Idempotency-Key"), request.headers.getlist("Prefer")
     if not keys and not prefer:
         return None
@@ -395,5 +396,5 @@ def _wishes() -> RunWishes | HttpProblem | None:
 
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A value as an answer; one that is JSON already as `msgspec.Raw`."""
+    """A JSON response; a value that is JSON already is given as `msgspec.Raw`."""
     return Response(written(value), status, dict(headers or {}), content_type=sse.JSON)

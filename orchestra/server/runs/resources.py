@@ -1,6 +1,6 @@
-"""Runs as resources: what became of one, its events from anywhere, its end, and the list of all.
+"""Runs as resources: show one, follow its events, cancel it, and list all.
 
-Only whoever has started a run, and their organisation, are told that there is one.
+A run exists only for whoever started it, and for their organisation.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CANCELLED = "the client cancelled it"
 
 
 def reachable(handler: Handler) -> Handler:
-    """The handler, whose client is told where the state is away."""
+    """The handler; where the state is unreachable, it answers 503."""
 
     async def reached(*args: Any, **values: Any) -> Any:
         try:
@@ -65,7 +65,7 @@ class RunResources:
 
     @reachable
     async def list(self) -> Response:
-        """A page of the runs of whoever asks."""
+        """A page of the caller's runs."""
         asked = run_views.listing_of(request.args.to_dict())
         if isinstance(asked, problems.HttpProblem):
             return answer(asked)
@@ -94,7 +94,7 @@ class RunResources:
 
     @reachable
     async def cancel(self, run_id: str) -> Response:
-        """One run, cancelled: 202 where it has not ended yet."""
+        """Cancel one run: 200 once it has ended, 202 if it has not yet."""
         record = await self._seen(run_id)
         if record is not None and not record.ended:
             record = await self.registry.cancel(run_id, CANCELLED)
@@ -104,7 +104,7 @@ class RunResources:
 
     @reachable
     async def follow(self, run_id: str) -> Response:
-        """The events of one run behind those that the client has."""
+        """The events of one run that the client does not have yet."""
         if request.method == "HEAD":  # which Quart takes for a GET
             raise MethodNotAllowed(["GET"])
         accept = accepted()
@@ -121,17 +121,17 @@ class RunResources:
 
     @reachable
     async def resume(self, pipeline: str, run_id: str, seq: int) -> Response:
-        """The rest of a run of this pipeline, for a client that has been following its start."""
+        """The rest of a run, for a client that followed it from the pipeline's own route."""
         record = await self._seen(run_id)
         if record is None or record.pipeline != pipeline:
             return answer(run_views.unknown_run(run_id))
         return await self.stream(record, seq, sse.resuming_at(run_id))
 
     async def stream(self, record: Record, seq: int, prefix: bytes = b"") -> Response:
-        """The events of a run behind a number.
+        """The events of a run after the number `seq`.
 
-        Behind its last there are none: 204, so that an `EventSource` stops. To a `POST` an empty
-        stream, since clients of `fetch` take a 204 for a broken line, and come again.
+        After the last event, a GET is answered with 204, so that an `EventSource` stops, and a
+        POST with an empty stream, since clients of `fetch` retry after a 204.
 
         Raises:
             StateError: the state is away.
@@ -149,7 +149,7 @@ class RunResources:
         return EventStream(FollowedEvents(following, self.settings, seq, prefix))
 
     async def _seen(self, run_id: str) -> Record | None:
-        """What is known of the run, if whoever asks may know it."""
+        """The record of a run that the caller may see."""
         if not sse.is_run_id(run_id):
             return None
         record = await self.registry.get(run_id)
@@ -172,10 +172,10 @@ class RunResources:
 
 
 def sees(principal: Principal, record: Record) -> bool:
-    """Whether a run may be seen, followed, cancelled and listed.
+    """Whether the caller may see, follow, cancel and list a run.
 
-    By whoever may see what its starter has started, and may run its pipeline; and with the very
-    key that has started it, since a model may be asked without any pipeline.
+    They have to see what its starter started, and may run its pipeline or come with the very key
+    that started it, since a model is asked without any pipeline.
     """
     if not principal.may_see(record.starter):
         return False
@@ -183,7 +183,7 @@ def sees(principal: Principal, record: Record) -> bool:
 
 
 class FollowedEvents(Events):
-    """A run's events for one client, wherever it runs or ran, from a number on."""
+    """A run's events after a number, for one client, wherever the run is or was."""
 
     __slots__ = ()
 
@@ -196,7 +196,7 @@ class FollowedEvents(Events):
         self._seq = seq
 
     async def write(self, body: Body) -> None:
-        """As of `Events`; it breaks off where the events are out of reach, so it looks cut."""
+        """As in `Events`; breaks off when the events become unreachable, so that it looks cut."""
         try:
             await super().write(body)
         except (StateError, RunLostError) as error:
