@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -19,6 +20,21 @@ Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
 """A name; "" where it is not said."""
 
+
+def _host(kind: object, host: str) -> None:
+    """Nothing, where it can be an address or a name. Raises ValueError where it cannot."""
+    del kind
+    try:
+        ip_address(host)
+    except ValueError:
+        if not host or any(mark in host for mark in ":/*[ "):
+            raise ValueError(
+                f"{host!r} is no host; write an address or a name without brackets, such as "
+                "127.0.0.1, ::1 or 0.0.0.0, and the port as --port; UNIX sockets are not served"
+            ) from None
+
+
+Host: TypeAlias = Annotated[str, Parameter(validator=_host)]
 Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
 Workers: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1, lte=256))]

@@ -9,7 +9,8 @@ A change that was given up may be made all the same, behind others that came lat
 live record of a run was, it leaves `OVER`, and no start is written there any more.
 
 Rules of the file: whether a run is lost is decided in one change, with its owner's heartbeat, so
-that it is lost once, at one time, for all; and a run that was lost stays so.
+that it is lost once, at one time, for all; a run that was lost stays so; and who was silent itself
+decides it of nobody: see `pulse`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from orchestra.records import readable
 from orchestra.runs import index, mail
 from orchestra.runs.keeping import Final, packed, unpacked
 from orchestra.runs.patience import patiently
+from orchestra.runs.pulse import Pulse
 from orchestra.runs.record import EventLine, Record, lost
 from orchestra.runs.settings import RunsSettings
 
@@ -71,6 +73,7 @@ class Archive:
     def __init__(self, state: State, settings: RunsSettings) -> None:
         self.state = state
         self.settings = settings
+        self.pulse = Pulse(settings.dead_after_s)
 
     async def records(self, run_ids: Sequence[str]) -> dict[str, Record]:
         """The records of the known ones; runs whose process has died become lost now.
@@ -140,7 +143,7 @@ class Archive:
             StateError: the state is away.
         """
         keys = [live_key(run_id), mail.process_key("")]
-        settle = partial(_settle, [run_id], [""], self.settings.kept_s)
+        settle = partial(self._settle, [run_id], [""], Pulse(0.0))
         return (await self.state.change(keys, settle)).found.get(run_id)
 
     async def _read_live(self, run_ids: Sequence[str]) -> dict[str, Record]:
@@ -153,8 +156,33 @@ class Archive:
         """The records of running ones, those without a live process now lost."""
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(mail.process_key, processes)]
-        settle = partial(_settle, [*running], processes, self.settings.kept_s)
+        settle = partial(self._settle, [*running], processes, self.pulse)
         return _told(await patiently(partial(self.state.change, keys, settle)))
+
+    def _settle(
+        self,
+        run_ids: Sequence[str],
+        processes: Sequence[str],
+        pulse: Pulse,
+        there: Sequence[bytes | None],
+        now_s: float,
+    ) -> Change[_Settled]:
+        """Those that are there, those of dead processes lost; `there`: runs, then heartbeats."""
+        heartbeats = zip(processes, there[len(run_ids) :], strict=True)
+        alive = {process for process, heartbeat in heartbeats if heartbeat is not None}
+        may_judge = pulse.may_judge(now_s)
+        found: dict[str, Record] = {}
+        entries: dict[str, Entry | None] = {}
+        for run_id, data in zip(run_ids, there, strict=False):
+            record = record_of(data)
+            if record is None:
+                continue
+            if may_judge and not record.ended and record.process not in alive:
+                record = lost(record, now_s)
+                entries[live_key(run_id)] = entry(record, self.settings.kept_s)
+            found[run_id] = record
+        newly = [each for run_id, each in found.items() if live_key(run_id) in entries]
+        return Change(_Settled(found, newly), entries)
 
     async def together(self, calls: Sequence[Callable[[], Awaitable[object]]]) -> None:
         """Call the state several times, concurrently if it waits, so that it can batch them.
@@ -206,33 +234,6 @@ def _told(settled: _Settled) -> Mapping[str, Record]:
             *(each.id, each.pipeline, each.request_id or "without an id"),
         )
     return settled.found
-
-
-def _settle(
-    run_ids: Sequence[str],
-    processes: Sequence[str],
-    kept_s: float,
-    there: Sequence[bytes | None],
-    now_s: float,
-) -> Change[_Settled]:
-    """The records, those of dead processes lost; `there` holds records, then heartbeats."""
-    alive = {
-        process
-        for process, heartbeat in zip(processes, there[len(run_ids) :], strict=True)
-        if heartbeat is not None
-    }
-    found: dict[str, Record] = {}
-    entries: dict[str, Entry | None] = {}
-    for run_id, data in zip(run_ids, there, strict=False):
-        record = record_of(data)
-        if record is None:
-            continue
-        if not record.ended and record.process not in alive:
-            record = lost(record, now_s)
-            entries[live_key(run_id)] = entry(record, kept_s)
-        found[run_id] = record
-    newly = [each for run_id, each in found.items() if live_key(run_id) in entries]
-    return Change(_Settled(found, newly), entries)
 
 
 class _Noted(msgspec.Struct, frozen=True):

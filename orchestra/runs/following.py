@@ -139,8 +139,10 @@ class FollowingElsewhere(Following):
             elif look.goes_on:
                 await self._ask(seq)
                 await trio.sleep(self._archive.settings.publish_s)
+            elif (kept := await self._find_kept()) is not None:
+                self._kept = kept
             else:
-                self._kept = await self._find_kept()
+                await trio.sleep(self._archive.settings.publish_s)
         return await self._kept.after(seq)
 
     async def _look(self, seq: int) -> Look:

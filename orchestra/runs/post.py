@@ -95,8 +95,10 @@ class PostOffice:
         if beats:
             entries.update(mail.heartbeat(self._process, settings.dead_after_s))
         box = mail.box_key(self._process)
-        letters = await self._archive.state.change([box], partial(_emptied, box, entries))
+        emptied = partial(_emptied, box, entries)
+        letters, written_s = await self._archive.state.change([box], emptied)
         if beats:
+            self._archive.pulse.beat(written_s)
             self._beats_at_s = now_s + settings.heartbeat_s
         answers: dict[str, Entry] = {}
         for letter in letters:
@@ -186,7 +188,8 @@ def _link(run_id: str, after: int, batch: Sequence[EventLine]) -> dict[str, Entr
 
 
 def _emptied(
-    box: str, entries: dict[str, Entry | None], there: Sequence[bytes | None], _: float
-) -> Change[tuple[mail.Letter, ...]]:
+    box: str, entries: dict[str, Entry | None], there: Sequence[bytes | None], now_s: float
+) -> Change[tuple[tuple[mail.Letter, ...], float]]:
+    """The letters, and when it was: the box is empty then, and the entries are written."""
     letters = mail.opened(there[0])
-    return Change(letters, {**entries, **({box: None} if letters else {})})
+    return Change((letters, now_s), {**entries, **({box: None} if letters else {})})

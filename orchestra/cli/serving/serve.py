@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
 from orchestra.cli.loading import extra
-from orchestra.cli.parameters import Config, Data, Delay, Flag, Inherited, Port, Seconds, Workers
+from orchestra.cli.parameters import (
+    Config,
+    Data,
+    Delay,
+    Flag,
+    Host,
+    Inherited,
+    Port,
+    Seconds,
+    Workers,
+)
 from orchestra.cli.serving.ending import ending
 from orchestra.cli.serving.log import Log, LogFormat, LogLevel
 from orchestra.cli.serving.reloading import Loader
@@ -29,7 +39,7 @@ YOUNG_OBJECTS = 50_000
 
 def serve(
     *targets: str,
-    host: str = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Port = 8000,
     workers: Workers = 1,
     drain_s: Seconds | None = None,

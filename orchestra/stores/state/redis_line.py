@@ -13,6 +13,7 @@ Rules of the file:
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -128,7 +129,10 @@ async def connected(
 async def _stream(address: RedisAddress) -> Stream:
     if address.socket_file is not None:
         return await trio.open_unix_socket(address.socket_file)
-    plain = await trio.open_tcp_stream(address.host, address.port)
+    try:
+        plain = await trio.open_tcp_stream(address.host, address.port)
+    except OSError as error:
+        raise _unreached(error) from error
     if address.tls is None:
         return plain
     secured = trio.SSLStream(plain, address.tls, server_hostname=address.host)
@@ -141,6 +145,16 @@ async def _stream(address: RedisAddress) -> Stream:
         plain.socket.close()
         raise
     return secured
+
+
+def _unreached(error: OSError) -> OSError:
+    """Why there is no connection: of all attempts, Trio only says that they have failed."""
+    tried = error.__cause__
+    if not isinstance(tried, BaseExceptionGroup):
+        return error
+    errors = (each for each in tried.exceptions if isinstance(each, OSError))
+    reasons = dict.fromkeys(os.strerror(e.errno) if e.errno else str(e) for e in errors)
+    return ConnectionError(f"it cannot be reached: {', '.join(reasons)}")
 
 
 def _why(error: trio.BrokenResourceError) -> BaseException:

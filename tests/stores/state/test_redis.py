@@ -159,6 +159,13 @@ def test_what_was_refused_is_told_with_the_reason(server: Redis) -> None:
             with pytest.raises(StateError) as caught:
                 await count(state)
             assert "wrong" not in str(caught.value).split("AUTH")[0]
+        server.kill()
+        with (
+            RedisState(port=server.port, timeout_s=5) as state,
+            pytest.raises(StateError, match="it cannot be reached: Connection refused"),
+        ):
+            await count(state)
+        server.start()
         with pytest.raises(StateError, match="the state is closed"):
             await count(state)
 
