@@ -322,12 +322,13 @@ class Registry:
         return await self._kept(found) if found.ended else None
 
     async def _records(self, run_ids: Sequence[str]) -> dict[str, Record]:
-        found = await self._archive.records(run_ids)
-        for run_id in run_ids:
-            here = await self._here(run_id)
-            if here is not None:
-                found[run_id] = here
-        return found
+        """The records of those that are known: first those that are here.
+
+        A run of this process that ends meanwhile has left it only when the archive has its end.
+        """
+        here = {run_id: await self._here(run_id) for run_id in run_ids}
+        kept = await self._archive.records([each for each in run_ids if here[each] is None])
+        return {**kept, **{run_id: record for run_id, record in here.items() if record}}
 
     async def _read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         return await patiently(partial(self._state.change, keys, as_it_is))

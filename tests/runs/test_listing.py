@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import msgspec
 import pytest
@@ -171,6 +172,21 @@ def test_a_list_is_of_those_that_are_asked_for_and_shows_those_that_go_on() -> N
             for registry in (one.registry, other.registry):
                 assert await listed(registry, 2, status="running") == [run.id]
                 assert len(await listed(registry, 2, status="finished")) == 3
+
+    virtual(main)
+
+
+@given(st.integers(), st.sampled_from([0.0, 0.1, 0.3]))
+def test_a_run_that_has_ended_is_never_listed_as_running(seed: int, lasts_s: float) -> None:
+    async def main() -> None:
+        async with process(Cable(memory(), Random(seed))) as one:
+            run = one.start([(lasts_s, "x")])
+            await one.registry.adopt_durably(run)
+            for _ in range(30):
+                ended = run.ended
+                page = await one.registry.page(ACME.tenant, limit=5)
+                assert not ended or [record.ended for record in page.records] == [True]
+                await trio.sleep(0.01)
 
     virtual(main)
 
