@@ -13,11 +13,18 @@ _DATA = (
     "`.orchestra`."
 )
 _CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there."
+_BEHALF = "On whose behalf models are asked: whose budgets and limits count."
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 """Off, unless it is said: which its help need not mention."""
 
 Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
 """A name; "" where it is not said."""
+
+Organisation: TypeAlias = Annotated[str, Parameter(show_default=False, help=_BEHALF)]
+User: TypeAlias = Annotated[
+    str, Parameter(show_default=False, help="... and for which user of theirs.")
+]
+"""Who calls, as a key says it at a server; "" where nobody is said."""
 
 Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
