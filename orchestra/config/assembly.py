@@ -167,8 +167,8 @@ class Assembly:
         if self._own:
             from orchestra.config.deployment.own_classes import close_own
 
-            for made in self._own.values():
-                close_own(made)
+            while self._own:
+                close_own(self._own.popitem()[1])
         if self._transport is not None:
             self._transport.close()
 

@@ -24,8 +24,8 @@ class Deployed(Mapping[str, Model]):
 
     Around each of `stand_ins`, which are by the names of models in the deployment, stand the
     policies that the deployment says: breaker, limits, budgets, prices, cache, coalescing, and
-    routes. What cannot be reached without a network and is not stood for is not in here, nor is
-    a route with such a model.
+    routes. What is reached over a network, or of a class of the project's own, and is not stood
+    for is not in here, nor is a route with such a model.
 
     What the policies remember is in memory and in virtual time, for as long as this object: a
     second run finds what the first has spent, and no time has passed between them. The first

@@ -102,7 +102,6 @@ class Loader(Closing):
         with self._modules():
             pipelines, by_json = self._served(self._import(configured=config is not None))
             new = default_bindings(self._data, config=config, several=self._several)
-            _make_own(new, configured=config is not None)
             store = new.stores.path
             self._stores = {store, store.with_name(f"{store.name}-wal")}
             carried = old is not None and new.use_state_of(old)
@@ -112,6 +111,7 @@ class Loader(Closing):
             if config is not None:
                 self._warn(pipelines.values(), new)
             settings = Settings(**{**said(new.rules), **self._said})
+            _make_own(new, configured=config is not None)
             self.metrics = settings.metrics
             admit = partial(self._admit, new)
             yield Loaded(

@@ -28,6 +28,8 @@ from orchestra.errors import (
 from orchestra.events import RunFinished
 from orchestra.policies.observed import CallEnded
 from orchestra.providers.embedding import EmbedderModel
+from orchestra.providers.known.addresses import candidate
+from orchestra.providers.known.identities import identity_of
 from orchestra.steps import embed, generate
 from orchestra.testing.contracts import check_embedder, check_model
 from orchestra.testing.deployed import deployed as behind_policies
@@ -146,7 +148,7 @@ def test_it_says_what_it_says_and_costs_what_the_file_says(words: list[str], dol
 
     async def main() -> None:
         with bindings(text) as deployed:
-            for name in ("mine", "way", "default"):
+            for name in ("mine", "way"):
                 answer = await deployed.model(name).complete(ASKED)
                 assert answer.text == "".join(words)
                 assert answer.usage is not None
@@ -171,7 +173,6 @@ def test_it_is_made_when_it_is_asked_for_once_for_all_names_and_closed() -> None
     with bindings(f'{FILE}[routes.way]\nmodels = ["mine"]\n[embedders.by]\nmodel = "mine"\n') as it:
         assert it.names("model") == ["default", "fast", "smart", "mine", "way"]
         assert "own_local" not in sys.modules
-        assert not it.prepare() or it.names("model")
         for name in it.names("model"):
             assert it.model(name).capabilities.context_tokens == 8192
         it.embedder("by")
@@ -288,6 +289,17 @@ def test_which_vectors_they_are_it_may_say_itself() -> None:
     assert identity("Letters") == "letters-2"
     assert identity("Unnamed") == identity("Unnamed")
     assert identity("Unnamed") != identity("Unnamed", "dimensions = 3")
+
+
+def test_caches_and_routes_tell_two_of_a_class_apart_by_their_options() -> None:
+    def of(options: str) -> tuple[str, str]:
+        found = read(f"{FILE}options = {options}\n", Path("orchestra.toml")).models["mine"]
+        return identity_of(found, {}), candidate("mine", found).vectors
+
+    same, other = of("{ a = 1, b = 2 }"), of("{ a = 1, b = 3 }")
+    assert same == of("{ b = 2, a = 1 }")
+    assert same[0] != other[0]
+    assert same[1] != other[1]
 
 
 def test_an_embedder_as_a_model_makes_vectors_only() -> None:
