@@ -335,7 +335,8 @@ class RunCancelled:
 class StepTold:
     """What the step, or a tool in it, has told by `context.tell`: `data` is plain JSON.
 
-    It is no part of the output: a reader who does not know `what` may pass it over.
+    It is no part of the output: a reader who does not know `what` may pass it over. Of what a tool
+    has told, `tool` and `call` are as in its `tool.started`; of what the step has, None.
     """
 
     type: ClassVar[str] = "step.told"
@@ -344,6 +345,8 @@ class StepTold:
     step: str
     what: str
     data: Any = None
+    tool: str | None = None
+    call: str | None = None
 
 
 ToolEvent: TypeAlias = ToolStarted | ToolFinished | ToolFailed

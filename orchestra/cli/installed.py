@@ -27,7 +27,8 @@ LOCAL = ("wordllama", "extractive")
 
 
 def lacking(found: Deployment) -> Iterator[str]:
-    """What the configuration needs and is not installed, each with its line."""
+    """What the configuration needs and cannot be had, each with its line."""
+    from orchestra.config.deployment.own_classes import close_own, make_own
     from orchestra.config.deployment.own_stores import make_own_store
     from orchestra.observe import counting
     from orchestra.stores.state.settings import check_installed
@@ -40,9 +41,14 @@ def lacking(found: Deployment) -> Iterator[str]:
         yield from _told(at, counting.check_installed)
     for store in found.stores.values():
         try:
-            make_own_store(store)
+            close_own(make_own_store(store))
         except OrchestraError as error:
             yield f"{error} [store-unfit]"
+    for own, settings in found.own_classes():
+        try:
+            close_own(make_own(own, settings.name, settings.origin))
+        except OrchestraError as error:
+            yield f"{error} [{own.seam}-unfit]"
     yield from unpriced(found)
 
 

@@ -69,7 +69,7 @@ def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
 
 def _model(name: str, each: ModelSettings, environ: Environ) -> dict[str, Any]:
     key = key_state(PROVIDERS[each.provider], each, environ)
-    remote = PROVIDERS[each.provider].remote
+    built_in = PROVIDERS[each.provider].built_in
     return {
         "name": name,
         "provider": each.provider,
@@ -79,8 +79,8 @@ def _model(name: str, each: ModelSettings, environ: Environ) -> dict[str, Any]:
         "key": {"needed": key.needed, "present": key.present, "source": key.source or None},
         "capabilities": attrs.asdict(capabilities(each)),
         "timeouts": attrs.asdict(each.timeouts),
-        "limits": attrs.asdict(each.limits) if remote else None,
-        "breaker": attrs.asdict(each.breaker) if remote and each.breaker else None,
+        "limits": None if built_in else attrs.asdict(each.limits),
+        "breaker": attrs.asdict(each.breaker) if each.breaker and not built_in else None,
         "prices": attrs.asdict(each.prices),
         "cache": attrs.asdict(each.cache) if each.cache else None,
         "headers": sorted(each.headers),
@@ -125,7 +125,7 @@ def _dimensions(each: EmbedderSettings) -> int | None:
         from orchestra.providers.wordllama import DIMENSIONS
 
         return DIMENSIONS
-    return each.dimensions or known(each.model.model).dimensions
+    return each.dimensions or (None if each.model.own else known(each.model.model).dimensions)
 
 
 def _named(name: str, own: str, each: ModelSettings, environ: Environ) -> Row:

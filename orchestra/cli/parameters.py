@@ -14,6 +14,7 @@ _DATA = (
     "`.orchestra`."
 )
 _CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there."
+_BEHALF = "On whose behalf models are asked: whose budgets and limits count."
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 """Off, unless it is said: which its help need not mention."""
 
@@ -22,7 +23,7 @@ Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
 
 
 def _host(kind: object, host: str) -> None:
-    """Nothing, where it can be an address or a name. Raises ValueError where it cannot."""
+    """Check that it can be an address or a name. Raises ValueError if it cannot."""
     del kind
     try:
         ip_address(host)
@@ -35,6 +36,12 @@ def _host(kind: object, host: str) -> None:
 
 
 Host: TypeAlias = Annotated[str, Parameter(validator=_host)]
+Organisation: TypeAlias = Annotated[str, Parameter(show_default=False, help=_BEHALF)]
+User: TypeAlias = Annotated[
+    str, Parameter(show_default=False, help="... and for which user of theirs.")
+]
+"""Who calls, as a key says it at a server; "" where nobody is said."""
+
 Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
 Workers: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1, lte=256))]

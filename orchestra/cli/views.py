@@ -194,8 +194,9 @@ def progress(event: Event) -> str | None:
             return f"{at}{event.step} {_answered(event)}"
         case BudgetReached(budget=budget, percent=percent):
             return f"{at}{percent} % of the budget of {budget} is spent"
-        case StepTold(step=step, what=what, data=data):
-            return f"{at}{step} tells: {what}{_short(data)}"
+        case StepTold(step=step, what=what, data=data, tool=tool):
+            whence = f" from {tool}" if tool else ""
+            return f"{at}{step} tells{whence}: {what}{_short(data)}"
         case ArmCommitted(step=step, arm=arm):
             return f"{at}{step} goes on with {arm}"
         case ArmRestarted(step=step, arm=arm):

@@ -15,12 +15,18 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from orchestra.config.late import LateState
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State
-from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
+from orchestra.providers.known.settings import (
+    EmbedderSettings,
+    ModelSettings,
+    OwnClass,
+    RouteSettings,
+)
 
 if TYPE_CHECKING:
     from orchestra.config.deployment.deployment import Deployment
@@ -75,6 +81,7 @@ class Assembly:
         self._surrounded: dict[Model, Model] = {}
         self._limits: CallerLimits | None = None
         self._purse: Purse | None = None
+        self._own: dict[str, Any] = {}
         self._ends: list[LateEnds[Any]] = []
         self._transport: HttpTransport | None = None
 
@@ -87,18 +94,24 @@ class Assembly:
         return self._surround(limited, settings)
 
     def embedder(self, settings: EmbedderSettings) -> Embedder:
-        """An embedder over a remote model, or the built-in one."""
+        """An embedder that is a model, or of an own class; the built-in one otherwise."""
         from orchestra.providers.known.catalog import PROVIDERS
 
-        if not PROVIDERS[settings.model.provider].remote:
+        if PROVIDERS[settings.model.provider].built_in:
             return self._local
         from orchestra.providers.embedding import RemoteEmbedder
         from orchestra.providers.known.facts import known
         from orchestra.providers.known.identities import identity_of_vectors
 
-        facts, wanted = known(settings.model.model), settings.dimensions
+        model, wanted = self.model(settings.model), settings.dimensions
+        if settings.model.own is not None:
+            made = self._own[_key(settings.model)]
+            length = wanted or getattr(made, "dimensions", None)
+            identity = getattr(made, "identity", "") or identity_of_vectors(settings)
+            return RemoteEmbedder(model, settings.name, length, identity=identity)
+        facts = known(settings.model.model)
         return RemoteEmbedder(
-            self.model(settings.model),
+            model,
             settings.name,
             wanted or facts.dimensions,
             shortens=facts.shortens and wanted not in (None, facts.dimensions),
@@ -149,7 +162,12 @@ class Assembly:
                 nursery.start_soon(ends.flush, within_s)
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the connections that are kept, and what is of classes of the project's own."""
+        if self._own:
+            from orchestra.config.deployment.own_classes import close_own
+
+            while self._own:
+                close_own(self._own.popitem()[1])
         if self._transport is not None:
             self._transport.close()
 
@@ -225,9 +243,14 @@ class Assembly:
         from orchestra.providers.routing import RoutedModel
 
         if settings.name not in self._routed:
-            candidates = tuple(
-                candidate(name, each, settings.weights.get(name, 1.0))
+            members = {
+                name: self._surround(self._guard(each), each)
                 for name, each in settings.models.items()
+            }
+            candidates = tuple(
+                attrs.evolve(found, capabilities=members[name].capabilities) if each.own else found
+                for name, each in settings.models.items()
+                for found in [candidate(name, each, settings.weights.get(name, 1.0))]
             )
             route = Route(
                 name=settings.name,
@@ -235,16 +258,12 @@ class Assembly:
                 by=settings.by,
                 falls_back_on=settings.falls_back_on,
             )
-            members = {
-                name: self._surround(self._guard(each), each)
-                for name, each in settings.models.items()
-            }
             self._routed[settings.name] = RoutedModel(route, members, self._draw)
         return self._routed[settings.name]
 
     def _guard(self, settings: ModelSettings) -> Model:
         """The guarded model; one for all names of the same model."""
-        key = f"{settings.origin}: {settings.name}"
+        key = _key(settings)
         if key not in self._guarded:
             self._guarded[key] = self._made(settings)
         return self._guarded[key]
@@ -252,7 +271,7 @@ class Assembly:
     def _made(self, settings: ModelSettings) -> Model:
         from orchestra.providers.known.catalog import PROVIDERS
 
-        if not PROVIDERS[settings.provider].remote:
+        if PROVIDERS[settings.provider].built_in:
             from orchestra.providers.extractive.model import ExtractiveModel
 
             return ExtractiveModel(self._local)
@@ -277,6 +296,8 @@ class Assembly:
 
     def _reached(self, settings: ModelSettings) -> tuple[Model, BatchSize | None]:
         """The model without its policies, and how many texts it embeds in one request."""
+        if self._stand_ins is None and settings.own is not None:
+            return self._own_model(settings, settings.own), None
         if self._stand_ins is None:
             from orchestra.providers.endpoints import endpoint
             from orchestra.providers.remote import RemoteModel, batch_size
@@ -289,6 +310,17 @@ class Assembly:
         from orchestra.providers.stand_in import StandIn
 
         return StandIn(self._stand_ins[settings.name], capabilities(settings)), None
+
+    def _own_model(self, settings: ModelSettings, own: OwnClass) -> Model:
+        """A model of a class of the project's own, which says itself what it can do."""
+        from orchestra.config.deployment.own_classes import make_own
+        from orchestra.providers.embedding import EmbedderModel
+        from orchestra.providers.known.addresses import corrected
+        from orchestra.providers.stand_in import StandIn
+
+        made = self._own[_key(settings)] = make_own(own, settings.name, settings.origin)
+        model: Model = EmbedderModel(made) if own.seam == "embedder" else made
+        return StandIn(model, corrected(model.capabilities, settings.capabilities))
 
     def _teller(self, settings: ModelSettings) -> Teller | None:
         if self._on_call is None:
@@ -316,3 +348,8 @@ class Assembly:
 
             self._transport = HttpTransport()
         return self._transport
+
+
+def _key(settings: ModelSettings) -> str:
+    """The same for all names of one model."""
+    return f"{settings.origin}: {settings.name}"

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
-from orchestra.errors import BindingError, MalformedStreamError
-from orchestra.protocols import Embedder, Model
-from orchestra.values import NO_EXTRAS, EmbedRequest, Extras, Purpose, Vector
+from orchestra.errors import BindingError, CapabilityError, MalformedStreamError
+from orchestra.protocols import Embedder, Model, ModelReply
+from orchestra.values import (
+    NO_EXTRAS,
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Extras,
+    Purpose,
+    Vector,
+)
 
 UNIT_TOLERANCE = 1e-3
 """A vector this near to unit length is left as it is: float32, sent as text, is no nearer."""
@@ -68,6 +78,42 @@ class RemoteEmbedder(Embedder):
                     f"dimensions = {self._dimensions} is written in its configuration"
                 )
         return [unit(vector) for vector in found]
+
+
+class EmbedderModel(Model):
+    """An embedder as a `Model`, which makes vectors and no text."""
+
+    capabilities = Capabilities(embeddings=True)
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+
+    def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
+        """There is no text.
+
+        Raises:
+            CapabilityError: always.
+        """
+        del request
+        name = type(self.embedder).__name__
+        raise CapabilityError(f"{name} makes vectors, and no text; ask a model that answers")
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector for each text, in order, as the embedder gives them.
+
+        Raises:
+            CapabilityError: vectors of another length are wanted.
+            MalformedStreamError: there are more, or fewer, than texts.
+        """
+        if request.dimensions not in (None, self.embedder.dimensions):
+            raise CapabilityError(
+                f"{type(self.embedder).__name__} makes vectors of {self.embedder.dimensions} "
+                f"numbers, not of {request.dimensions}; leave `dimensions` out"
+            )
+        found = await self.embedder.embed(request.texts, purpose=request.purpose)
+        if len(found) != len(request.texts):
+            raise MalformedStreamError(f"{len(found)} vectors came for {len(request.texts)} texts")
+        return Embeddings(tuple(found))
 
 
 def unit(vector: Vector) -> Vector:

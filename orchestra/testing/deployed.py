@@ -24,8 +24,8 @@ class Deployed(Mapping[str, Model]):
 
     Around each of `stand_ins`, which are by the names of models in the deployment, stand the
     policies that the deployment says: breaker, limits, budgets, prices, cache, coalescing, and
-    routes. What cannot be reached without a network and is not stood for is not in here, nor is
-    a route with such a model.
+    routes. What is reached over a network, or of a class of the project's own, and is not stood
+    for is not in here, nor is a route with such a model.
 
     What the policies remember is in memory and in virtual time, for as long as this object: a
     second run finds what the first has spent, and no time has passed between them. The first
@@ -49,7 +49,7 @@ class Deployed(Mapping[str, Model]):
         def embedder(name: str) -> Embedder:
             if name in embedders:
                 return embedders[name]
-            if PROVIDERS[deployment.embedders[name].model.provider].remote:
+            if not PROVIDERS[deployment.embedders[name].model.provider].built_in:
                 raise BindingError(
                     f"the embedder {name!r} is reached over a network; give one that stands in for "
                     f"it: deployed(..., embedders={{{name!r}: ...}})"
@@ -116,7 +116,9 @@ def deployed(
 
 
 def _refuse_unknown(deployment: Deployment, stand_ins: Mapping[str, Model]) -> None:
-    known = {each.name for each in _all_members(deployment) if PROVIDERS[each.provider].remote}
+    known = {
+        each.name for each in _all_members(deployment) if not PROVIDERS[each.provider].built_in
+    }
     for name in stand_ins:
         if name not in known:
             there = ", ".join(map(repr, sorted(known))) or "none"
@@ -137,4 +139,4 @@ def _members(settings: ModelSettings | RouteSettings) -> Iterable[ModelSettings]
 
 
 def _is_there(settings: ModelSettings, stand_ins: Mapping[str, Model]) -> bool:
-    return settings.name in stand_ins or not PROVIDERS[settings.provider].remote
+    return settings.name in stand_ins or PROVIDERS[settings.provider].built_in

@@ -254,6 +254,10 @@ def test_a_run_that_failed_has_no_result() -> None:
             "s goes on, and its model is told that look failed: E: no",
         ),
         (partial(StepTold, step="s", what="indexed"), "s tells: indexed"),
+        (
+            partial(StepTold, step="s", what="page", data=3, tool="look", call="1"),
+            "s tells from look: page 3",
+        ),
         (partial(StepTold, step="s", what="page", data="3\n"), 's tells: page "3\\n"'),
         (
             partial(StepTold, step="s", what="page", data=[7] * 99),

@@ -64,6 +64,11 @@ MODELS = st.one_of(
     model("anthropic"),
     model("bedrock", region=st.just("eu-central-1")),
     model("openai-compatible", base_url=REMOTE["base_url"]),
+    st.fixed_dictionaries(
+        {"class": st.just("local:Llama")},
+        optional={key: REMOTE[key] for key in ("limits", "breaker", "prices", "capabilities")}
+        | {"options": st.builds(dict)},
+    ),
 )
 CONFIGS = st.fixed_dictionaries(
     {
@@ -146,8 +151,8 @@ def test_what_is_right_is_kept(config: dict[str, Any]) -> None:
     for name, table in config["models"].items():
         made = found.models[name]
         assert made.name == name
-        assert made.provider == table["provider"]
-        assert made.model == table["model"]
+        assert made.provider == table.get("provider", "class")
+        assert made.model == table.get("model", table.get("class"))
         assert made.key_env == table.get("key_env")
         assert made.limits == CallLimits(**table.get("limits", {}))
         breaker = dict(table.get("breaker", {}))

@@ -7,6 +7,7 @@ writes it).
 from __future__ import annotations
 
 import re
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -18,7 +19,9 @@ BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```python\n(?P<code>.*?)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_the_python_in_a_document_runs(document: Path, tmp_path: Path) -> None:
+def test_the_python_in_a_document_runs(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Block after block, in one namespace; tests in it are called."""
     blocks = [m["code"] for m in BLOCK.finditer(document.read_text()) if not m["file"]]
     path = tmp_path / f"{document.stem.replace('-', '_').lower()}_examples.py"
@@ -27,6 +30,7 @@ def test_the_python_in_a_document_runs(document: Path, tmp_path: Path) -> None:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, module)  # as of who has imported it
     spec.loader.exec_module(module)
     for name, value in list(vars(module).items()):
         if name.startswith("test_"):

@@ -28,7 +28,7 @@ def table() -> str:
         "| `provider` | what it is | the key, by default | its own options | embeds |",
         "|---|---|---|---|---|",
     ]
-    for row in PROVIDERS.values():
+    for row in (each for each in PROVIDERS.values() if each.seams):
         embeds = "yes" if "embedder" in row.seams else ""
         cells = (f"`{row.name}`", row.about, key(row), options(row), embeds)
         rows.append(f"| {' | '.join(cells)} |")

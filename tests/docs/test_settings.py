@@ -35,7 +35,7 @@ REQUIRED = object()
 PROVIDER = Kind(str, "the name of [a provider](models.md#providers)", '"openai"')
 ONE = Kind(spec.TEXT.type, "a text", '"gpt-5.4-mini"')
 NAMED: Mapping[str, Spec] = {
-    "models.NAME": {"provider": PROVIDER, "model": ONE, **spec.REMOTE},
+    "models.NAME": {"provider": PROVIDER, "model": ONE, **spec.REMOTE, **spec.OWN_MODEL},
     "models.NAME.coalesce": spec.COALESCE,
     "embedders.NAME": {"model": ONE, "dimensions": spec.DIMENSIONS},
     "routes.NAME": spec.ROUTE,
@@ -191,6 +191,8 @@ def test_a_key_of_the_page_is_one_that_the_file_may_have(place: tuple[str, str])
     whole = ("models", "embedders")
     if name.startswith(whole) and name.count(".") > 1:
         text = f'[models.NAME]\nprovider = "openai"\nmodel = "m"\n{text}'
+    elif name.startswith(whole) and key in spec.OWN_STORE:
+        text += f"class = {spec.CLASS_OF_MODEL.example}\n" * (key != "class")
     elif name.startswith(whole):
         text += 'provider = "openai"\n' * (key != "provider") + 'model = "m"\n' * (key != "model")
     assert "unknown-key" not in codes(text)

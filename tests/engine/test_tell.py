@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import attrs
 import msgspec
 import pytest
 import trio
@@ -13,7 +16,15 @@ from orchestra.engine.calls.context import TOLD_BYTES
 from orchestra.engine.journal import Journal
 from orchestra.engine.lanes.output import Output
 from orchestra.errors import LimitExceededError
-from orchestra.events import ArmRestarted, Event, StepFinished, StepStarted, StepTold
+from orchestra.events import (
+    ArmRestarted,
+    Event,
+    StepFinished,
+    StepStarted,
+    StepTold,
+    ToolFinished,
+    ToolStarted,
+)
 from orchestra.graph.rules.policy import Limits
 from orchestra.steps import generate, tool
 from orchestra.testing.laws import check_laws
@@ -129,22 +140,55 @@ def test_once_the_run_has_ended_nobody_is_told() -> None:
     trio.run(main)
 
 
-def test_a_tool_tells_under_the_step_that_called_it() -> None:
-    @tool(thread=True)
-    def count(context: Context = injected) -> int:
-        """Count."""
-        context.tell("counted", 3)
-        return 3
+@tool(thread=True)
+def count(context: Context = injected) -> int:
+    """Count."""
+    context.tell("told", "count")
+    return 3
 
-    @pipeline
-    def counts(question: str) -> Stream[str]:
-        return generate(question, tools=[count])
 
-    model = ScriptedTurns.saying(ToolCall("1", "count", "{}"), "Three.")
-    run = simulate(counts, World(models={"default": model}), question="How many?")
-    names = [each.type for each in run.events if each.type.startswith(("tool", "step.told"))]
-    assert names == ["tool.started", "step.told", "tool.finished"]
-    assert told(run.events, "counted") == [3]
+@tool
+async def weigh(context: Context = injected) -> int:
+    """Weigh."""
+    context.tell("told", "weigh")
+    await trio.sleep(1)
+    context.tell("told", "weigh")
+    return 3
+
+
+@step
+async def asked_for(question: str, *, context: Context = injected) -> str:
+    context.tell("told")
+    return question
+
+
+@pipeline
+def counts(question: str) -> Stream[str]:
+    return generate(asked_for(question), tools=[count, weigh])
+
+
+@given(worlds(), st.lists(st.sampled_from(["count", "weigh"]), min_size=1, max_size=3))
+def test_what_a_tool_tells_is_told_with_its_call_under_the_step_that_called_it(
+    world: World, names: list[str]
+) -> None:
+    """However many are called at once, and whichever of them works in a thread."""
+    calls = [ToolCall(f"{name}-{i}", name, "{}") for i, name in enumerate(names)]
+    model = ScriptedTurns.saying(calls, "Three.")
+    run = simulate(counts, attrs.evolve(world, models={"default": model}), question="How many?")
+    tells = [each for each in run.events if isinstance(each, StepTold)]
+    assert [(each.tool, each.call) for each in tells if each.step != "generate"] == [(None, None)]
+    going = set[str]()
+    heard = Counter[str]()
+    for each in run.events:
+        if isinstance(each, ToolStarted):
+            going.add(each.call)
+        elif isinstance(each, ToolFinished):
+            going.remove(each.call)
+        elif isinstance(each, StepTold) and each.step == "generate":
+            assert each.call in going
+            assert each.tool == each.data == str(each.call).partition("-")[0]
+            heard[each.call] += 1
+    assert heard == {each.id: 1 if each.name == "count" else 2 for each in calls}
 
 
 def test_an_output_that_begins_anew_does_so_behind_what_was_posted() -> None:

@@ -11,14 +11,14 @@ import trio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from orchestra.accounts import Caller, Usage
+from orchestra.accounts import Usage
 from orchestra.batch.batch import Batch, BatchRules, Progress
 from orchestra.cli import terminal
 from orchestra.cli.bar import bar_shown
 from orchestra.cli.failures import FAILED, CommandError
 from orchestra.cli.loading import load
-from orchestra.cli.parameters import Config, Count, Data, Seconds, Word
-from orchestra.cli.running.options import refuse_unreadable
+from orchestra.cli.parameters import Config, Count, Data, Organisation, Seconds, User, Word
+from orchestra.cli.running.options import caller_of, refuse_unreadable
 from orchestra.cli.running.rows import RowsFile
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.cli.views import duration
@@ -37,9 +37,6 @@ TELL_S = 10.0
 SHOW_S = 0.5
 """... and where it is one."""
 Failures = Annotated[int, Parameter(validator=Number(gte=0))]
-_BEHALF = "On whose behalf models are asked: whose budgets and limits count."
-Organisation = Annotated[str, Parameter(show_default=False, help=_BEHALF)]
-User = Annotated[str, Parameter(show_default=False, help="... and for which user of theirs.")]
 
 
 def batch(
@@ -92,7 +89,7 @@ def batch(
     into = results or rows.with_suffix(".results.jsonl")
     retry = Retry(attempts_max=attempts_max, delay_s=1.0)
     rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
-    caller = Caller(organisation, user)
+    caller = caller_of(organisation, user)
     made = partial(Batch, pipeline=pipeline, rows=source, results=into, rules=rules, caller=caller)
     with default_bindings(data, config=config) as bindings:
         return trio.run(partial(_batch, made, bindings, total=total, into=into, drain_s=drain_s))

@@ -15,6 +15,7 @@ from typing import Literal, get_args, get_origin
 
 import msgspec
 
+from orchestra.accounts import Caller
 from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.cli.failures import MISUSED, CommandError
@@ -25,6 +26,7 @@ from orchestra.server.runs.inputs import from_json, from_pairs, is_readable
 
 RUN_OPTIONS = (
     *("input_json", "events", "json", "quiet", "trace"),
+    *("organisation", "user"),
     *("data", "config", "help", "traceback"),
 )
 """Options of `orchestra run`, which inputs of the same name are hidden by."""
@@ -131,6 +133,22 @@ def _values(
         except CommandError as error:
             unread.append(f"--{dashed(name)} {error}")
     return values, unread
+
+
+def caller_of(organisation: str, user: str) -> Caller:
+    """On whose behalf a command works; nobody's, where neither is said.
+
+    Raises:
+        CommandError: no key has such a name, so that nothing would ever be said of it.
+    """
+    from orchestra.access.wanted import wrong_name
+
+    said = {"organisation": organisation, "user": user}
+    for option, name in said.items():
+        for why in wrong_name(option, name) if name else ():
+            fix = f"write it as `orchestra keys list` does, the {option} alone"
+            raise CommandError(f"--{why}; {fix}", code=MISUSED)
+    return Caller(organisation, user)
 
 
 def usage(target: str, inputs: Mapping[str, Input]) -> str:

@@ -15,8 +15,8 @@ from cyclopts import Parameter
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
-from orchestra.cli.parameters import Config, Data, Flag
-from orchestra.cli.running.options import read_inputs, usage
+from orchestra.cli.parameters import Config, Data, Flag, Organisation, User
+from orchestra.cli.running.options import caller_of, read_inputs, usage
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.cli.views import Lines, Result, View, Words
 from orchestra.engine.engine import open_engine
@@ -25,6 +25,7 @@ from orchestra.events import RunFailed
 from orchestra.messages import describe
 
 if TYPE_CHECKING:
+    from orchestra.accounts import Caller
     from orchestra.config.bindings import LocalBindings
     from orchestra.engine.engine import Observe
     from orchestra.engine.run import Run
@@ -44,6 +45,8 @@ def run(
     json: Flag = False,
     quiet: Flag = False,
     trace: Flag = False,
+    organisation: Organisation = "",
+    user: User = "",
     data: Data = None,
     config: Config = None,
 ) -> int:
@@ -80,13 +83,14 @@ def run(
         ) from error
     if events and json:
         raise CommandError("--events and --json exclude each other", code=MISUSED)
+    caller = caller_of(organisation, user)
     view = Lines() if events else Result() if json else None
     found: list[Trace] = []
     with default_bindings(data, config=config) as bindings:
         observe = _traced(bindings, found) if trace else None
         try:
-            running = partial(_run, pipeline, given, view, bindings, quiet=quiet, observe=observe)
-            return trio.run(running)
+            ask = partial(_run, pipeline, given, view, bindings, caller=caller)
+            return trio.run(partial(ask, quiet=quiet, observe=observe))
         finally:
             _tell(found)
 
@@ -115,12 +119,13 @@ async def _run(
     view: View | None,
     bindings: Bindings,
     *,
+    caller: Caller,
     quiet: bool,
     observe: Observe | None,
 ) -> int:
     async with open_engine(bindings, observe=observe) as engine:
         view = view or _words(streams=engine.plan(pipeline).streams, quiet=quiet)
-        run = engine.start(pipeline, given)
+        run = engine.start(pipeline, given, caller=caller)
         async with trio.open_nursery() as nursery:
             following = trio.CancelScope()
             await nursery.start(on_signal, partial(_stop, run, following))

@@ -102,7 +102,6 @@ class Loader(Closing):
         with self._modules():
             pipelines, by_json = self._served(self._import(configured=config is not None))
             new = default_bindings(self._data, config=config, several=self._several)
-            new.stores.make_own()
             store = new.stores.path
             self._stores = {store, store.with_name(f"{store.name}-wal")}
             carried = old is not None and new.use_state_of(old)
@@ -112,6 +111,7 @@ class Loader(Closing):
             if config is not None:
                 self._warn(pipelines.values(), new)
             settings = Settings(**{**said(new.rules), **self._said})
+            _make_own(new, configured=config is not None)
             self.metrics = settings.metrics
             admit = partial(self._admit, new)
             yield Loaded(
@@ -266,6 +266,21 @@ class Loader(Closing):
     def close(self) -> None:
         """Close what was carried over."""
         self._closing.close()
+
+
+def _make_own(bindings: LocalBindings, *, configured: bool) -> None:
+    """Make what is of classes of the project's own, as nobody wants to serve without them.
+
+    Raises:
+        BindingError: one cannot be made; those that were are closed.
+    """
+    try:
+        bindings.stores.make_own()
+        for own, settings in bindings.deployment.own_classes() if configured else ():
+            (bindings.embedder if own.seam == "embedder" else bindings.model)(settings.name)
+    except BaseException:
+        bindings.close()
+        raise
 
 
 def _asks(admission: Admission | None) -> bool:

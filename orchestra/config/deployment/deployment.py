@@ -13,7 +13,12 @@ from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.toml.places import Path as Place
 from orchestra.config.toml.places import line_of
 from orchestra.config.usual import MODELS
-from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
+from orchestra.providers.known.settings import (
+    EmbedderSettings,
+    ModelSettings,
+    OwnClass,
+    RouteSettings,
+)
 from orchestra.stores.state.settings import StateSettings
 
 if TYPE_CHECKING:
@@ -62,6 +67,12 @@ class Deployment:
         embedders = self.embedders.items()
         remote = [name for name, each in embedders if PROVIDERS[each.model.provider].remote]
         return [*models, *self.routes], remote
+
+    def own_classes(self) -> list[tuple[OwnClass, ModelSettings]]:
+        """The models and embedders of classes of the project's own, each once, with its class."""
+        found = (*self.models.values(), *(each.model for each in self.embedders.values()))
+        own = {(each.origin, each.name): (each.own, each) for each in found if each.own is not None}
+        return [*own.values()]
 
     def where(self, *path: str) -> str:
         """`file:line` of a key."""

@@ -1,27 +1,17 @@
-"""The stores of a deployment: those of its own classes, and the collections of a file.
-
-Rules of the file: nothing of a project is imported before one of its stores is asked for.
-"""
+"""The stores of a deployment: those of its own classes, and the collections of a file."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 
 from orchestra.config.deployment.names import bound
-from orchestra.errors import BindingError
-from orchestra.messages import describe
+from orchestra.config.deployment.own_classes import close_own
 from orchestra.protocols import VectorStore
 from orchestra.stores.sqlite import SqliteStores
-
-_METHODS = ("search", "upsert", "delete", "count", "digests")
-"""What a store has; one that is only asked has `search` alone."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +20,7 @@ class OwnStore:
 
     name: str
     target: str
-    options: Mapping[str, Any] = attrs.Factory(dict)
+    options: dict[str, Any] = attrs.Factory(dict)
     origin: str = ""
 
 
@@ -85,8 +75,7 @@ class Stores(SqliteStores):
         """Close the file, and each store of the deployment's own that has a `close`."""
         super().close()
         for name in self._own().keys() & self._made.keys():
-            if callable(close := getattr(self._made[name], "close", None)):
-                close()
+            close_own(self._made[name])
 
 
 def make_own_store(said: OwnStore) -> VectorStore:
@@ -95,41 +84,8 @@ def make_own_store(said: OwnStore) -> VectorStore:
     Raises:
         BindingError: there is no such class, it cannot be made so, or it cannot be searched.
     """
-    try:
-        made = _found(said)(**said.options)
-    except BindingError:
-        raise
-    except Exception as error:
-        raise _unfit(said, f"cannot be made: {describe(error)}") from error
-    if not callable(getattr(made, "search", None)):
-        raise _unfit(
-            said,
-            f"gave a {type(made).__name__}, which has no `search`; write a class with the methods "
-            f"of orchestra.protocols.VectorStore: {', '.join(_METHODS)}",
-        )
-    return cast("VectorStore", made)
+    from orchestra.config.deployment.own_classes import make_own
+    from orchestra.providers.known.settings import OwnClass
 
-
-def _found(said: OwnStore) -> Any:
-    """What stands at `module:Class`, with the folder of the project on the path, as ever."""
-    module, _, path = said.target.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(f"{error.name}."):
-            raise
-        told = f"is not there: no module {module!r} is in {here}, nor installed"
-        raise _unfit(said, told) from error
-    for part in path.split("."):
-        if not hasattr(found, part):
-            near = get_close_matches(part, dir(found), n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise _unfit(said, f"is not there: it has no {part!r}{meant}")
-        found = getattr(found, part)
-    return found
-
-
-def _unfit(said: OwnStore, told: str) -> BindingError:
-    return BindingError(f"{said.origin}: store {said.name!r}: {said.target} {told}")
+    own = OwnClass(seam="store", target=said.target, options=said.options)
+    return cast("VectorStore", make_own(own, said.name, said.origin))

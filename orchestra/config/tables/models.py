@@ -7,9 +7,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from orchestra.config.tables.caches import cache_of
 from orchestra.config.tables.coalescing import read_coalesce
 from orchestra.config.tables.headers import check_headers
+from orchestra.config.tables.own_classes import read_own_class, refuse_of_providers
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check, missing, without_none
 from orchestra.config.toml.complaints import LIKENESS_MIN, Complaints, nearest, shown
@@ -18,7 +21,7 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.known.addresses import capabilities
-from orchestra.providers.known.catalog import PROVIDERS, Provider, Seam
+from orchestra.providers.known.catalog import OWN, PROVIDERS, Provider, Seam
 from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, Prices
 from orchestra.providers.known.urls import absolute
 from orchestra.values import Capabilities
@@ -43,7 +46,7 @@ def read_embedders(
     found = {}
     for name, table in tables.items():
         at = ("embedders", name)
-        if not isinstance(table, dict) or "provider" in table:
+        if not isinstance(table, dict) or table.keys() & {"provider", "class"}:
             model = _read_model(table, at, "embedder", complaints, here)
         else:
             model = _named_model(table, at, models, complaints)
@@ -68,9 +71,11 @@ def _read_model(
     if dotted_names := tuple(_without_quotes(table, at)):
         _tell_quotes(dotted_names, complaints)
         return None
+    if "class" in table and "provider" not in table:
+        return _read_own(table, at, extra, complaints)
     provider = _provider(table, at, seam, complaints)
     if provider is None:
-        known = {**_known(PROVIDERS.values()), **extra}
+        known = {**_known(PROVIDERS.values()), **spec.OWN_MODEL, **extra}
         check(_rest(table), at, known, complaints)  # as far as can be told without it
         return None
     known = {**_known([provider]), **extra}
@@ -83,11 +88,28 @@ def _read_model(
     return settings if _fits(settings, at, seam, complaints) else None
 
 
+def _read_own(
+    table: Table, at: Place, extra: spec.Spec, complaints: Complaints
+) -> ModelSettings | None:
+    """A model, or what makes vectors, of a class of the project's own."""
+    before, known = len(complaints.problems), {**spec.OWN_MODEL, **extra}
+    right = check(refuse_of_providers(table, at, complaints), at, known, complaints)
+    own = read_own_class(table, right, at, complaints)
+    _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
+    coalesce = read_coalesce(right.get("coalesce"), at, complaints)
+    if own is None or len(complaints.problems) > before:
+        return None
+    unbounded = dict.fromkeys((each.name for each in attrs.fields(Timeouts)), spec.NO_LIMIT)
+    right |= {"model": own.target, "coalesce": coalesce, "timeouts": unbounded}
+    settings = _settings(right, OWN, at, Path(), complaints.where(at))
+    return attrs.evolve(settings, own=own)
+
+
 def _without_quotes(table: Table, at: Place) -> Iterator[Place]:
     """The tables in a table that are meant to stand beside it: `[models.gpt-5.4]`."""
     for key, value in table.items():
-        if isinstance(value, dict) and key not in spec.REMOTE:
-            if "provider" in value:
+        if isinstance(value, dict) and key not in {"options", *spec.REMOTE}:
+            if value.keys() & {"provider", "class"}:
                 yield (*at, key)
             yield from _without_quotes(value, (*at, key))
 
@@ -108,12 +130,16 @@ def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Pr
         return None
     if name is None:
         fix = f'add provider = "{known[0]}", or another of: {", ".join(known)}'
+        fix += f"; or class = {spec.CLASS_OF_MODEL.example}, for a class of your own"
         complaints.add("missing-key", at, "it has no provider", fix)
         return None
-    if isinstance(name, str) and name in known:
+    if isinstance(name, str) and name in known and "class" not in table:
         return PROVIDERS[name]
     place = (*at, "provider")
-    if not isinstance(name, str):
+    if "class" in table:
+        message = "what is asked is a provider or a class of your own, not both"
+        complaints.add("wrong-value", (*at, "class"), message, "leave one of the two out")
+    elif not isinstance(name, str):
         message = f"{shown(name, 'provider')} is not the name of a provider"
         complaints.add("wrong-value", place, message, f"one of: {', '.join(known)}")
     elif name in PROVIDERS:
@@ -271,7 +297,9 @@ def _named_model(
 def _fits(settings: ModelSettings, at: Place, seam: Seam, complaints: Complaints) -> bool:
     """Whether a model can be an embedder, where it is to be one."""
     provider = PROVIDERS[settings.provider]
-    can = seam in provider.seams and capabilities(settings).embeddings is not False
+    can = (seam in provider.seams or settings.own is not None) and capabilities(
+        settings
+    ).embeddings is not False
     if seam == "model" or can:
         return True
     message = f"model {shown(settings.model)} of {settings.provider!r} makes no vectors"

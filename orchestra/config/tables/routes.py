@@ -175,7 +175,7 @@ class _Reader:
 
 def unpriced(settings: ModelSettings) -> Sequence[str]:
     """Which prices have to be there to tell what a call costs, and are not."""
-    if not PROVIDERS[settings.provider].remote:
+    if PROVIDERS[settings.provider].built_in:
         return ()
     vectors = capabilities(settings).embeddings is True
     needed = ("input",) if vectors else ("input", "output")

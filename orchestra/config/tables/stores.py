@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from orchestra.config.deployment.own_stores import OwnStore
+from orchestra.config.tables.own_classes import read_own_class
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import NO_SECRETS, Table, check, missing
-from orchestra.config.toml.complaints import Complaints, names_a_secret
+from orchestra.config.toml.checking import Table, check
+from orchestra.config.toml.complaints import Complaints
 
 
 def read_stores(
@@ -28,13 +29,8 @@ def read_stores(
 def _read(name: str, table: Table, complaints: Complaints) -> OwnStore | None:
     at = ("stores", name)
     right = check(table, at, spec.OWN_STORE, complaints)
-    if "class" not in table:
-        missing("class", spec.CLASS, at, complaints)
-    options = right.get("options", {})
-    for key in filter(names_a_secret, options):
-        fix = "have the class read it from os.environ, or from a file that an option names"
-        complaints.add("secret-in-file", (*at, "options", key), NO_SECRETS, fix)
-    if "class" not in right:
+    own = read_own_class(table, right, at, complaints)
+    if own is None:
         return None
     where = complaints.where(at)
-    return OwnStore(name=name, target=right["class"], options=options, origin=where)
+    return OwnStore(name=name, target=own.target, options=own.options, origin=where)

@@ -145,12 +145,7 @@ CACHE: Spec = {
     "answer_bytes_max": COUNT,
     "semantic": {"threshold": SHARE, "embedder": TEXT, "paraphrases": FLAG, "entries_max": ENTRIES},
 }
-REMOTE: Spec = {
-    "base_url": URL,
-    "key_env": VARIABLE,
-    "key_file": FILE,
-    "headers": HEADERS,
-    "timeouts": _names(Timeouts, SECONDS),
+POLICIES: Spec = {
     "limits": {
         **_names(CallLimits, COUNT),
         "wait_max_s": WAIT,
@@ -173,12 +168,33 @@ REMOTE: Spec = {
         "context_tokens": COUNT,
         "output_tokens_max": COUNT,
     },
-    "extras": EXTRAS,
-    "prompt_cache": FLAG,
     "coalesce": SHARING,
     "cache": CACHE,
 }
+"""What stands around a model, wherever it is."""
+REMOTE: Spec = {
+    "base_url": URL,
+    "key_env": VARIABLE,
+    "key_file": FILE,
+    "headers": HEADERS,
+    "timeouts": _names(Timeouts, SECONDS),
+    "extras": EXTRAS,
+    "prompt_cache": FLAG,
+    **POLICIES,
+}
 """What every model has that is reached over HTTP."""
+CLASS = Kind(
+    Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z", max_length=300)],
+    "a module, a colon and a class in it",
+    '"stores:Shelf"',
+)
+CLASS_OF_MODEL = attrs.evolve(CLASS, example='"local:Llama"')
+OWN_MODEL: Spec = {
+    "class": CLASS_OF_MODEL,
+    "options": Kind(dict[str, Any], "a table", '{ weights = "llama.gguf" }'),
+    **POLICIES,
+}
+"""A model, or an embedder, of the project's own: `class` is in place of a provider."""
 OWNER: Spec = {
     "requests_per_minute": _PER_MINUTE,
     "tokens_per_minute": _PER_MINUTE,
@@ -190,11 +206,6 @@ OWNER: Spec = {
 }
 """The limits of a user, or of an organisation."""
 STORES: Spec = {"data": FOLDER}
-CLASS = Kind(
-    Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z", max_length=300)],
-    "a module, a colon and a class in it",
-    '"stores:Shelf"',
-)
 OWN_STORE: Spec = {
     "class": CLASS,
     "options": Kind(dict[str, Any], "a table", '{ url = "http://127.0.0.1:6333" }'),

@@ -33,9 +33,10 @@ TOLD_BYTES = 16_384
 class StepContext:
     """One step's `protocols.Context`, and its `protocols.Account`."""
 
-    __slots__ = ("__weakref__", "caller", "run", "run_id", "step")
+    __slots__ = ("__weakref__", "_tool", "caller", "run", "run_id", "step")
 
-    def __init__(self, run: Run, step: str) -> None:
+    def __init__(self, run: Run, step: str, tool: tuple[str, str] | None = None) -> None:
+        self._tool = tool
         self.run = run
         self.step = step
         self.run_id = run.id
@@ -70,6 +71,10 @@ class StepContext:
             if isinstance(event, StepRouted):
                 self.run.routed = tuple(dict.fromkeys((*self.run.routed, event.model)))
 
+    def of_tool(self, tool: str, call: str) -> StepContext:
+        """The same, for a call of a tool in the step: what it tells is told with its name."""
+        return StepContext(self.run, self.step, (tool, call))
+
     async def kept(self, opened: Opened[T]) -> T:
         """What `opened()` opens, once in the engine: see `protocols.Context`, and its Raises."""
         return await self.run.kept.get(opened)
@@ -89,9 +94,9 @@ class StepContext:
             )
         run, plain = self.run, msgspec.json.decode(line)
         if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is run.token:
-            self.record(StepTold, what, plain)
+            self.record(StepTold, what, plain, *(self._tool or ()))
             return
-        run.journal.post(StepTold, self.step, what, plain)
+        run.journal.post(StepTold, self.step, what, plain, *(self._tool or ()))
         with suppress(trio.RunFinishedError):
             run.token.run_sync_soon(run.journal.take_posted)
 

@@ -82,16 +82,23 @@ def capabilities(settings: ModelSettings) -> Capabilities:
     """
     if settings.provider == "extractive":
         return QUOTES
+    if settings.own is not None:  # nothing is known of a class by its name, and it says it itself
+        return settings.capabilities
     ours = known(settings.model).capabilities
     if settings.provider not in FILES:
         ours = attrs.evolve(ours, files=False)
-    said = attrs.asdict(settings.capabilities)
-    return attrs.evolve(ours, **{name: value for name, value in said.items() if value is not None})
+    return corrected(ours, settings.capabilities)
+
+
+def corrected(known: Capabilities, said: Capabilities) -> Capabilities:
+    """What is known of a model, with what the deployment says, which counts for more."""
+    told = {name: value for name, value in attrs.asdict(said).items() if value is not None}
+    return attrs.evolve(known, **told)
 
 
 def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candidate:
     """A model as a route sees it; what runs in this process costs nothing."""
-    free = None if PROVIDERS[settings.provider].remote else 0.0
+    free = 0.0 if PROVIDERS[settings.provider].built_in else None
     prices = settings.prices
     return Candidate(
         name=name,
@@ -99,7 +106,7 @@ def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candid
         weight=weight,
         input_price=free if prices.input is None else prices.input,
         output_price=free if prices.output is None else prices.output,
-        vectors=settings.model,
+        vectors=settings.model if settings.own is None else settings.own.identity,
     )
 
 

@@ -78,6 +78,11 @@ class Provider:
         """Whether it is reached over HTTP, and not in this process."""
         return self.dialect is not None
 
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of ours in this process, which has no policies and costs nothing."""
+        return not self.remote and bool(self.seams)
+
 
 _KEY_HEADER = Option(
     name="key_header",
@@ -342,5 +347,7 @@ FILES = frozenset(
     ("openai", "anthropic", "gemini", "openrouter", "bedrock", "bedrock-invoke", "vertex")
 ) | {"openai-compatible"}
 """Who can be sent a PDF; elsewhere no model reads one, whatever is known of its name."""
-PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _ROWS})
+OWN = Provider(name="class", about="a class of the project's own", seams=())
+"""What stands for no provider: such a model has `class` in its table, and is asked as it is."""
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in (*_ROWS, OWN)})
 """Every provider, by its name; in the order in which keys in the environment are looked for."""

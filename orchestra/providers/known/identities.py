@@ -47,6 +47,8 @@ def identity_of_vectors(settings: EmbedderSettings) -> str:
     So what a store holds is not embedded again because a server has moved.
     """
     model = settings.model
+    if model.own is not None:
+        return json.dumps([model.provider, model.own.identity, settings.dimensions])
     named = [model.provider, model.model or model.base_url, model.options.get("deployment")]
     extras = json.dumps(model.extras, default=repr, sort_keys=True)  # TOML has dates
     return json.dumps([*named, settings.dimensions, extras])
@@ -54,6 +56,8 @@ def identity_of_vectors(settings: EmbedderSettings) -> str:
 
 def _model(settings: ModelSettings, environ: Environ) -> list[object]:
     provider = PROVIDERS[settings.provider]
+    if settings.own is not None:
+        return [settings.provider, settings.own.identity]
     if not provider.remote:
         return [settings.provider]
     options = options_of(provider, settings, environ)

@@ -64,7 +64,7 @@ def price_of(settings: ModelSettings) -> Price | None:
     prices of two lists are not mixed in one. The same holds for output.
     """
     said = settings.prices
-    if not PROVIDERS[settings.provider].remote:
+    if PROVIDERS[settings.provider].built_in:
         return FREE
     own: dict[str, Any] = {
         field.name: for_million(value)

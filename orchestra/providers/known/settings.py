@@ -6,10 +6,11 @@ No key is among them, only where it is to be found.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -51,6 +52,20 @@ class CoalesceSettings:
 
 
 @attrs.frozen(kw_only=True)
+class OwnClass:
+    """A class of the project's own, for a seam: `module:Class`, which is called with `options`."""
+
+    seam: Literal["store", "model", "embedder"]
+    target: str
+    options: Json = attrs.field(factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """In one text: where two are the same, so is what they make."""
+        return json.dumps([self.target, self.options], default=repr, sort_keys=True)
+
+
+@attrs.frozen(kw_only=True)
 class ModelSettings:
     """One model of a deployment.
 
@@ -61,6 +76,8 @@ class ModelSettings:
     `breaker` is when it is left alone; None is never. `cache` is how its answers are kept, and
     `coalesce` how its calls share one; None is not at all. `origin` is where all of this was
     said, for a person.
+    With `own`, it is of a class of the project's own: `provider` is then that of the catalog which
+    stands for such, and `model` is the class.
     """
 
     name: str
@@ -80,6 +97,7 @@ class ModelSettings:
     prompt_cache: bool = False
     coalesce: CoalesceSettings | None = None
     cache: CacheRule | None = None
+    own: OwnClass | None = None
     origin: str = ""
 
 

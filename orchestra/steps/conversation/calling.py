@@ -12,7 +12,7 @@ import inspect
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from itertools import islice
@@ -96,7 +96,7 @@ async def answer(
         problems = "; ".join(map(str, misfits))
         return wrong(f"the arguments of {call.name} do not fit: {problems}")
     if tool.injected is not None:
-        arguments[tool.injected] = context
+        arguments[tool.injected] = _of_tool(context, call)
     limit_s = tool.timeout_s if tool.timeout_s is not None else timeout_s
     began_s, record = trio.current_time(), PRESENT.get().record
     record(ToolStarted, call.name, call.id[:_NAME_MAX])
@@ -115,6 +115,12 @@ async def answer(
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
     _report(call, DeadlineError.__name__, late)
     return wrong(late)
+
+
+def _of_tool(context: Context, call: ToolCall) -> Context:
+    """The step's context, as a call of a tool in it is given it; a fake has no other."""
+    of_tool: Callable[[str, str], Context] | None = getattr(context, "of_tool", None)
+    return context if of_tool is None else of_tool(call.name, call.id[:_NAME_MAX])
 
 
 def _is_lasting(error: Exception) -> bool:

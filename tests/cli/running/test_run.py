@@ -316,3 +316,42 @@ def test_on_a_terminal_there_is_colour_and_no_trick(endless: Project) -> None:
     assert process.wait(timeout=PATIENCE_S) == 0
     assert first == "on and on \N{REPLACEMENT CHARACTER}]0;gotcha\N{REPLACEMENT CHARACTER}"
     assert all(line.startswith("\x1b[2m") for line in rest if line)
+
+
+CALLED = """\
+    from orchestra import Context, injected, pipeline, step
+    from orchestra.values import ChatRequest, Message
+
+
+    @step
+    async def twice(text: str, *, context: Context = injected) -> str:
+        for _ in range(2):
+            await context.model("default").complete(ChatRequest((Message("user", text),)))
+        return f"{context.caller.organisation}/{context.caller.user}"
+
+
+    @pipeline
+    def calling(text: str = "a") -> str:
+        return twice(text)
+"""
+
+
+def test_who_calls_is_said_by_options_and_has_their_limits(project: Project) -> None:
+    project.write("p.py", CALLED)
+    project.write("orchestra.toml", "[limits.users.ada]\nrequests_per_minute = 1\nwait_max_s = 0\n")
+    acme = ("--organisation", "acme")
+    assert project.orchestra("run", "p.py:calling", "--quiet")[:2] == (0, "/\n")
+    assert project.orchestra("run", "p.py:calling", "--quiet", *acme)[:2] == (0, "acme/\n")
+    code, _, err = project.orchestra("run", "p.py:calling", "--user", "ada")
+    assert code == FAILED
+    assert "refused by limit requests_per_minute of user 'ada'" in err
+
+
+@pytest.mark.parametrize("command", [("run", "p.py:calling"), ("batch", "p.py:calling", "rows")])
+def test_a_caller_that_no_key_can_name_is_refused(project: Project, command: list[str]) -> None:
+    project.write("p.py", CALLED)
+    project.write("rows", "{}")
+    code, _, err = project.orchestra(*command, "--user", "acme/ada")
+    assert code == MISUSED
+    assert "--user: 'acme/ada' has a / in it" in err
+    assert "write it as `orchestra keys list` does, the user alone" in err

@@ -311,6 +311,49 @@ def test_stores_of_its_own_are_made_of_the_classes_as_they_are_now(say: Project)
             raise AssertionError("it was loaded")
 
 
+LOCAL = """
+    from pathlib import Path
+
+    from orchestra.protocols import Model
+
+    class Echo(Model):
+        def __init__(self):
+            with Path("told").open("a") as told:
+                told.write("made ")
+
+        def stream(self, request): ...
+
+        def close(self):
+            with Path("told").open("a") as told:
+                told.write("closed ")
+
+    class Letters(Echo):
+        dimensions = 3
+"""
+
+
+def test_models_of_its_own_are_made_at_once_and_closed_where_another_is_refused(
+    say: Project,
+) -> None:
+    say.write("local.py", LOCAL)
+    mine = '[models.mine]\nclass = "local:Echo"\n'
+    say.write("orchestra.toml", f'{mine}[embedders.e]\nclass = "local:Letters"\n')
+    told = say.folder / "told"
+    with (loader := loader_of(say)):
+        first = loaded(loader)
+        assert told.read_text() == "made made "
+        assert first.model("default").capabilities == first.model("mine").capabilities
+        say.write("orchestra.toml", f'{mine}[models.other]\nclass = "local:Ecko"\n')
+        with pytest.raises(BindingError, match="did you mean 'Echo'"), loader.load():
+            raise AssertionError("it was loaded")
+        assert told.read_text() == "made made made closed "
+        say.write("orchestra.toml", mine)
+        loaded(loader).close()
+        assert told.read_text() == "made made made closed made closed "
+        first.close()
+    assert told.read_text() == "made made made closed made closed closed closed ", "each once"
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_configuration_that_was_there_has_to_be_there_from_then_on(
     say: Project, *, late: bool
