@@ -21,7 +21,6 @@ from orchestra.errors import DefinitionError
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
-from orchestra.groups import groupless_nursery
 from orchestra.testing import valid
 from orchestra.testing.pace import FAR_S, JUMPS
 from orchestra.testing.playing.anew import begin_anew, look
@@ -153,17 +152,24 @@ async def _run(
     ended: dict[int, tuple[Run, World, float]] = {}
     ids = run_ids(world, len(starts))
 
+    failed: list[Exception] = []
+
     async def one(place: int, start: Start) -> None:
         await trio.sleep_until(start.at_s)
         own = attrs.evolve(world, caller=start.caller, cancel_at_s=start.cancel_at_s)
-        run = engine.start(
-            plans[start.pipeline], start.inputs, caller=start.caller, run_id=ids[place]
-        )
-        ended[place] = run, own, await to_the_end(run, own)
+        plan, run_id = plans[start.pipeline], ids[place]
+        try:
+            run = engine.start(plan, start.inputs, caller=start.caller, run_id=run_id)
+            ended[place] = run, own, await to_the_end(run, own)
+        except Exception as error:  # noqa: BLE001 - the first of several is raised, and no group
+            failed.append(error)
+            nursery.cancel_scope.cancel()
 
-    async with groupless_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
         for place, start in enumerate(starts):
             nursery.start_soon(one, place, start)
+    if failed:
+        raise failed[0]
     return [ended[place] for place in range(len(starts))]
 
 

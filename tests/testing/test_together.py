@@ -179,13 +179,13 @@ PLAIN = World(models={"gpt": YES})
     ("begun", "world", "kind", "told"),
     [
         ([ask], PLAIN, DefinitionError, r"write simulate_all\(\[Start\(pipeline"),
-        ([Start(ask, {})], PLAIN, InputError, "question"),
+        ([Start(ask, {})] * 2, PLAIN, InputError, "question"),
         ([Start(ask, WHY)], World(), CheckError, "no model 'gpt'"),
         ([Start(ask, WHY)], World(caller=ADA), DefinitionError, r"Start\(..., caller=Caller\('ac"),
         ([Start(ask, WHY)], World(cancel_at_s=1), DefinitionError, r"cancel_at_s=1\)$"),
-        ([Start(one, {"n": 1})], World(steps={"slow": Hangs()}), HangError, "slow"),
+        ([Start(one, {"n": 1})] * 2, World(steps={"slow": Hangs()}), HangError, "slow"),
         (
-            [Start(ask, WHY)] * 2,
+            [Start(ask, WHY)] * 3,
             attrs.evolve(PLAIN, limits=Limits(runs=1)),
             LimitExceededError,
             "1 runs are in flight",
