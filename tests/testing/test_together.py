@@ -28,7 +28,7 @@ from orchestra.steps import generate
 from orchestra.testing.deployed import deployed
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Gives, Hangs
-from orchestra.testing.simulate import HangError, simulate
+from orchestra.testing.simulate import HangError, Simulation, simulate
 from orchestra.testing.strategies import moments, schedules
 from orchestra.testing.together import Start, simulate_all
 from orchestra.testing.turns import ScriptedTurns
@@ -42,6 +42,7 @@ MONEY = read(
 )
 ONE_EACH = read(GPT + "[limits.user]\nconcurrency = 1\nwait_max_s = 2\n", Path("orchestra.toml"))
 ADA, BOB, OTHER = Caller("acme", "ada"), Caller("acme", "bob"), Caller("globex", "ada")
+WHY = {"question": "Why?"}
 YES = ScriptedModel.saying("yes", every_s=1)
 
 
@@ -73,25 +74,29 @@ def starts(most: int, *, cancels: bool = True) -> st.SearchStrategy[list[Start]]
     return st.lists(each, max_size=most)
 
 
+def shared(asked: list[Start], schedule: int) -> list[Simulation[Any]]:
+    """With a cache and coalescing, and each answer of the model another."""
+    model = ScriptedTurns.saying(*map(str, range(6)), every_s=1)
+    return simulate_all(asked, World(models=deployed(SHARED, {"gpt": model}), schedule=schedule))
+
+
 @given(starts(4), schedules())
 def test_no_tenant_sees_anothers_answer_and_each_run_keeps_the_laws(
     asked: list[Start], schedule: int
 ) -> None:
-    """With a cache and coalescing, each answer of the model is another; and again it is equal."""
-
-    def played() -> list[Any]:
-        model = ScriptedTurns.saying(*map(str, range(6)), every_s=1)
-        models = deployed(SHARED, {"gpt": model})
-        return simulate_all(asked, World(models=models, schedule=schedule))
-
-    runs = played()
     whose: dict[object, str] = {}
-    for start, run in zip(asked, runs, strict=True):
+    for start, run in zip(asked, shared(asked, schedule), strict=True):
         check_laws(run)
         assert run.error is None or isinstance(run.error, RunCancelledError)
         if run.error is None:
             assert whose.setdefault(run.value, start.caller.tenant) == start.caller.tenant
-    assert [run.events for run in played()] == [run.events for run in runs]
+
+
+@given(schedules())
+def test_equal_worlds_and_starts_give_equal_events(schedule: int) -> None:
+    asked = [Start(ask, WHY, ADA), Start(ask, WHY, BOB), Start(ask, WHY, OTHER)]
+    first, again = shared(asked, schedule), shared(asked, schedule)
+    assert [run.events for run in first] == [run.events for run in again]
 
 
 @given(starts(6, cancels=False), schedules())
@@ -171,7 +176,6 @@ def test_a_task_that_is_left_is_told_of_each() -> None:
     assert [run.tasks_left for run in runs] == [2, 2]
 
 
-WHY = {"question": "Why?"}
 PLAIN = World(models={"gpt": YES})
 
 
