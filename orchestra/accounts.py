@@ -42,6 +42,15 @@ class Caller:
     key: str = ""
     allowance: KeyAllowance = NO_ALLOWANCE
 
+    def __repr__(self) -> str:
+        """As it is written: in what a test prints, most have two names."""
+        said = [repr(self.organisation), repr(self.user)]
+        if self.key:
+            said.append(f"key={self.key!r}")
+        if self.allowance != NO_ALLOWANCE:
+            said.append(f"allowance={self.allowance!r}")
+        return f"Caller({', '.join(said)})"
+
     @property
     def tenant(self) -> str:
         """Within what answers may be shared: the organisation, else the user."""

@@ -16,7 +16,7 @@ PUBLIC = (
     *("orchestra.protocols", "orchestra.documents", "orchestra.accounts", "orchestra.answers"),
     *("orchestra.testing.simulate", "orchestra.testing.world", "orchestra.testing.scripts"),
     *("orchestra.testing.turns", "orchestra.testing.laws", "orchestra.testing.strategies"),
-    "orchestra.testing.contracts",
+    *("orchestra.testing.contracts", "orchestra.testing.together"),
     *("orchestra.testing.virtual", "orchestra.testing.deployed", "orchestra.compiler.check"),
     *("orchestra.compiler.plan", "orchestra.problem", "orchestra.engine.run", "orchestra.config"),
     *("orchestra.stores.memory", "orchestra.stores.sqlite", "orchestra.batch.batch"),

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.accounts import Caller
+from orchestra.accounts import Caller, KeyAllowance
 from orchestra.policies.caching.cache import key_of
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.policies.money.budget import Budgets, SpendingLimits
@@ -57,3 +57,12 @@ def test_nobody_is_met_under_the_name_of_another(
         return
     lines, others = Owners.of(RULES, "model", one).lines, Owners.of(RULES, "model", other).lines
     assert {name for name, _ in lines}.isdisjoint({name for name, _ in others})
+
+
+@given(st.text(), st.text(), st.text(), st.sampled_from([None, 0, 5]))
+def test_a_caller_is_printed_as_it_is_written(
+    organisation: str, user: str, key: str, runs: int | None
+) -> None:
+    caller = Caller(organisation, user, key, KeyAllowance(runs=runs))
+    assert eval(repr(caller)) == caller
+    assert repr(Caller("acme", "ada")) == "Caller('acme', 'ada')"

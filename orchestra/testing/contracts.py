@@ -8,15 +8,17 @@ promised, what was asked, and what came instead.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
 from orchestra.answers import Completion
-from orchestra.errors import ModelError, StoreError
+from orchestra.errors import ModelError, StateError, StoreError
 from orchestra.protocols import DIGEST, Change, Embedder, Entry, Model, ModelReply, State
 from orchestra.protocols import VectorStore as Store
+from orchestra.records import Encoding, Revision
 from orchestra.testing.playing.standing import everybody, told
 from orchestra.values import (
     ChatRequest,
@@ -32,6 +34,11 @@ from orchestra.values import (
 _LONG_S = 60.0
 """So long may each part of a check take; what takes longer is told as what waits for ever."""
 _NEAR = 1e-3  # float16 weights, and the order of a sum
+_MANY = 16
+_BACKWARDS: Encoding[bytearray] = Encoding(
+    lambda data: bytearray(data[::-1]), lambda record: bytes(record[::-1])
+)
+"""What is written is not what is worked with, so that nobody mistakes one for the other."""
 _HELLO = ChatRequest((Message("user", "Say hello."),))
 
 
@@ -139,7 +146,9 @@ async def check_store(store: Store) -> None:
 
     Raises:
         AssertionError: it does not, or is not empty; the message says which promise.
+        StoreError: it is gone.
     """
+    await _warm(store.count)
     async with _step("it is empty"):
         assert await store.count() == 0, "the check needs a collection of its own"
     east, north = Vector.of([1.0, 0.0, 0.0]), Vector.of([0.0, 1.0, 0.0])
@@ -226,8 +235,10 @@ async def check_state(state: State) -> None:
 
     Raises:
         AssertionError: it does not; the message says which promise.
+        StateError: it is gone, or too slow.
     """
     keys = ["contract:a", "contract:b"]
+    await _warm(partial(state.recall, "contract:c"))
 
     async def kept() -> list[bytes | None]:
         return await state.change(keys, lambda there, _: Change(list(there)))
@@ -250,12 +261,7 @@ async def check_state(state: State) -> None:
                 nursery.start_soon(state.change, keys[:1], count)
         assert await kept() == [b"16", None], f"16 counted, and there is {await kept()}"
     async with _step("a decision that raises is its caller's, and changes nothing"):
-        raised = None
-        try:
-            await state.change(keys, fail)
-        except KeyError as error:
-            raised = error
-        assert raised is not None, "what it raised came to nobody"
+        await _raises(partial(state.change, keys, fail))
         assert await kept() == [b"16", None], f"there is {await kept()}"
     async with _step("what was remembered is recalled, and what is over is not"):
         await state.remember("contract:c", b"c", ttl_s=60.0)
@@ -263,10 +269,119 @@ async def check_state(state: State) -> None:
         assert await state.recall("contract:d") is None
         await state.change(keys[:1], lambda *_: Change(None, {keys[0]: Entry(b"x", 0.0)}))
         assert await kept() == [None, None], f"an entry for 0 seconds is kept: {await kept()}"
+    await _revises(state, keys, kept)
+    await _is_cancelled(state, keys, kept)
+
+
+async def _revises(
+    state: State, keys: Sequence[str], kept: Callable[[], Awaitable[list[bytes | None]]]
+) -> None:
+    """That records are kept as `change` would keep what is written of them."""
+    first, second = keys
+
+    def grow(there: Sequence[bytearray | None], _: float) -> Revision[int, bytearray]:
+        record = bytearray() if there[0] is None else there[0]
+        record += b"."  # it is the decision's own, also where it is asked again
+        return Revision(len(record), {first: (record, 60.0)})
+
+    def spoil(there: Sequence[bytearray | None], _: float) -> Revision[None, bytearray]:
+        raise KeyError(len(there))
+
+    async def records() -> list[bytes | None]:
+        def see(there: Sequence[bytearray | None], _: float) -> list[bytes | None]:
+            return [None if each is None else bytes(each) for each in there]
+
+        return await state.look(keys, see, _BACKWARDS)
+
+    async with _step("revise keeps a record as its encoding writes it, and forgets None"):
+        two = {first: (bytearray(b"ab"), 60.0), second: (bytearray(b"cd"), 60.0)}
+        told = await state.revise(keys, lambda *_: Revision("told", two), _BACKWARDS)
+        assert told == "told", f"it gave {told!r:.80} for what the decision said"
+        assert await kept() == [b"ba", b"dc"], f"change finds {await kept()}"
+        await state.change(keys, lambda *_: Change(None, {second: Entry(b"ef", 60.0)}))
+        assert await records() == [b"ab", b"fe"], f"look sees {await records()}"
+        none = {first: None, second: (bytearray(b"x"), 0.0)}
+        await state.revise(keys, lambda *_: Revision(None, none), _BACKWARDS)
+        assert await kept() == [None, None], f"there is {await kept()}"
+    async with _step("revisions at once lose nothing of each other, and begin anew each time"):
+        sizes: list[int] = []
+
+        async def one() -> None:
+            sizes.append(await state.revise(keys[:1], grow, _BACKWARDS))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(_MANY):
+                nursery.start_soon(one)
+        assert sorted(sizes) == [*range(1, _MANY + 1)], f"{_MANY} grew it to {sorted(sizes)}"
+        assert await records() == [b"." * _MANY, None], f"there is {await records()}"
+    async with _step("a revision that raises is its caller's, and changes nothing"):
+        await _raises(partial(state.revise, keys, spoil, _BACKWARDS))
+        assert await records() == [b"." * _MANY, None], f"there is {await records()}"
+    async with _step("the time that a decision is given is in seconds, and never goes back"):
+        times = [await state.look(keys, lambda _, now_s: now_s, _BACKWARDS) for _ in range(3)]
+        times.append(await state.change([], lambda _, now_s: Change(now_s)))
+        good = all(isinstance(each, float) for each in times) and times == sorted(times)
+        assert good, f"it gave {times}"
+
+
+async def _raises(asked: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await asked()
+    except KeyError:
+        return
+    raise AssertionError("what it raised came to nobody")
+
+
+async def _is_cancelled(
+    state: State, keys: Sequence[str], kept: Callable[[], Awaitable[list[bytes | None]]]
+) -> None:
+    """That a change that is cancelled, at many moments, leaves no half of it, and no lock."""
+
+    async def cancelled(number: int, turns: int, after_s: float) -> None:
+        entries = {key: Entry(b"%d" % number, 60.0) for key in keys}
+        through = False
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel, scope, turns, after_s)
+                try:
+                    await state.change(keys, lambda *_: Change(None, entries))
+                except StateError as error:
+                    raise AssertionError(f"trio.Cancelled became {error!r:.200}") from error
+                through = True
+        found, other = await kept()
+        assert found == other, f"one key holds {found!r}, and the other {other!r}"
+        assert not through or found == b"%d" % number, (
+            f"change came back, and there is {found!r} where it had written {b'%d' % number!r}"
+        )
+
+    async with _step("a change that is cancelled has happened or has not, and the next one does"):
+        await state.change(keys, lambda *_: Change(None, dict.fromkeys(keys)))
+        for number in range(_MANY):
+            await cancelled(number, number, 0.0)
+            await cancelled(number, 0, number / 4096)
+        await state.change(keys, lambda *_: Change(None, dict.fromkeys(keys)))
+        assert await kept() == [None, None], f"the next one wrote, and there is {await kept()}"
+
+
+async def _cancel(scope: trio.CancelScope, turns: int, after_s: float) -> None:
+    for _ in range(turns):
+        await trio.lowlevel.checkpoint()
+    if after_s:
+        await trio.sleep(after_s)
+    scope.cancel()
+
+
+async def _warm(ask: Callable[[], Awaitable[object]]) -> None:
+    """Let it open what it keeps open, such as a pool: those tasks are there before all steps."""
+    async with _step("asked by several at once, it answers", lasting=True):
+        await ask()  # where it is gone, one says so
+        async with trio.open_nursery() as nursery:
+            for _ in range(_MANY):
+                nursery.start_soon(ask)
 
 
 @asynccontextmanager
-async def _step(promise: str) -> AsyncIterator[None]:
+async def _step(promise: str, *, lasting: bool = False) -> AsyncIterator[None]:
     """What is done within keeps this promise, in time, and leaves no task behind."""
     before = set(everybody())
     try:
@@ -274,12 +389,12 @@ async def _step(promise: str) -> AsyncIterator[None]:
             yield
         await trio.lowlevel.checkpoint()
         left = told([task for task in everybody() if task not in before])
-        assert not left, f"tasks are left: {', '.join(left)}"
+        assert lasting or not left, f"tasks are left: {', '.join(left)}"
     except AssertionError as error:
         raise AssertionError(f"{promise}: {error}") from None
     except trio.TooSlowError:
         raise AssertionError(f"{promise}: after {_LONG_S:g} s it still waits") from None
-    except (ModelError, StoreError):
+    except (ModelError, StateError, StoreError):
         raise
     except Exception as error:
         raise AssertionError(f"{promise}: it raised {error!r:.300}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from random import Random
 from types import MappingProxyType
 
@@ -15,11 +16,28 @@ from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.settings import ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.world import Lasting
+
+# What an assembly imports when it is asked, a test imports before it: Hypothesis gives its first
+# example 200 ms, and these would take most of them.
+for _late in (
+    "policies.caching.cached",
+    "policies.caching.similar",
+    "policies.flights.coalesced",
+    "policies.guard",
+    "policies.limits.limited",
+    "policies.money.purse",
+    "policies.routing",
+    "providers.routing",
+    "providers.stand_in",
+    "providers.known.prices",
+):
+    import_module(f"orchestra.{_late}")
 
 NONE: Mapping[str, Embedder] = MappingProxyType({})
 
 
-class Deployed(Mapping[str, Model]):
+class Deployed(Lasting):
     """The models of a world, by the names that pipelines give: those of a deployment.
 
     Around each of `stand_ins`, which are by the names of models in the deployment, stand the
@@ -76,10 +94,7 @@ class Deployed(Mapping[str, Model]):
         }
 
     def look(self) -> None:
-        """Let the clocks of all policies see what time it is in this `trio.run`.
-
-        What passes in a run before their first look, or behind their last, has not passed for them.
-        """
+        """Let the clocks of all policies see what time it is."""
         self._clock.now_s()
         self._assembly.states()
 

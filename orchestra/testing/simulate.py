@@ -6,7 +6,8 @@ ready tasks run is the world's: see `virtual`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
+from functools import lru_cache
 from random import Random
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -14,7 +15,7 @@ import attrs
 import trio
 import trio.testing
 
-from orchestra.compiler.plan import Plan
+from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.inputs import by_name
 from orchestra.engine.run import Run, T_co
@@ -37,7 +38,8 @@ __all__ = ["HangError", "Simulation", "simulate"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_EVENTS = 10_000_000  # more than any simulated run has
+EVENTS = 10_000_000  # more than any simulated run has
+_SEAMS = ("model", "embedder", "store")
 _LONG_S = FAR_S / 4  # a run that takes longer hangs, and so does the end of one that is cancelled
 
 
@@ -113,33 +115,24 @@ def simulate(
     begin_anew(world)
 
     async def main() -> Simulation[Any]:
-        limits = attrs.evolve(world.limits, journal_events=_EVENTS)
+        limits = attrs.evolve(world.limits, journal_events=EVENTS)
         async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
-            plan = rescript(engine.plan(pipeline), world.steps)
-            remember(engine.hedges, plan, world.hedged)
-            return await _simulate(engine, plan)
-
-    async def _simulate(engine: Engine, plan: Plan) -> Simulation[Any]:
-        before = set(everybody())
-        look(world)
-        began_s = trio.current_time()
-        given = by_name(pipeline, args, inputs)
-        run = engine.start(plan, given, caller=world.caller, run_id=_run_id(world))
-        await _to_the_end(run, world)
-        lasted_s = trio.current_time() - began_s
-        look(world)
-        await engine.wait_idle()
-        engine.kept.close()
-        await engine.kept.wait_closed()
-        await trio.testing.wait_all_tasks_blocked()
-        left = told([task for task in everybody() if task not in before])
-        value, error = await _outcome(run)
-        return Simulation(
-            plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
-        )
+            (made,) = rescript([plan_in(world, pipeline)], world.steps)
+            remember(engine.hedges, [made], world.hedged)
+            before = set(everybody())
+            look(world)
+            given = by_name(pipeline, args, inputs)
+            (run_id,) = run_ids(world, 1)
+            run = engine.start(made, given, caller=world.caller, run_id=run_id)
+            lasted_s = await to_the_end(run, world)
+            look(world)
+            left = await left_in(engine, before)
+            return await told_of(run, made, world, lasted_s, left)
 
     simulation = in_jumps(main, world.schedule, JUMPS)
-    hypothesis_notes(f"the run of {pipeline.name!r}, in virtual seconds:", simulation.events)
+    hypothesis_notes(
+        f"the run of {pipeline.name!r}, in virtual seconds:", lambda: timeline(simulation.events)
+    )
     return simulation
 
 
@@ -161,22 +154,55 @@ def _refuse_no_world(
         )
 
 
-def _run_id(world: World) -> str:
-    """The id of a run in this world: equal worlds give equal events."""
-    return f"{Random(world.schedule).getrandbits(128):032x}"  # noqa: S311 - it keeps no secret
+@lru_cache(maxsize=256)
+def _planned(pipeline: Pipeline[..., Any], *names: tuple[str, ...]) -> Plan:
+    """Kept, as a law simulates one pipeline a hundred times: it would be half of each run."""
+    models, embedders, stores = (dict[str, None].fromkeys(each) for each in names)
+    return plan(pipeline, World(models=models, embedders=embedders, stores=stores))
 
 
-async def _to_the_end(run: Run, world: World) -> None:
-    with trio.move_on_after(_LONG_S if world.cancel_at_s is None else world.cancel_at_s):
-        await run.wait_ended()
-        return
-    if world.cancel_at_s is None:
-        raise HangError(_hanging(run))
-    run.cancel("the world said so")
+def plan_in(world: World, pipeline: Pipeline[..., Any]) -> Plan:
+    """What a world does with a pipeline, but for its scripts. Raises CheckError."""
+    return _planned(pipeline, *(tuple(world.names(seam)) for seam in _SEAMS))
+
+
+def run_ids(world: World, count: int) -> list[str]:
+    """The ids of so many runs in this world: equal worlds give equal events."""
+    draw = Random(world.schedule)  # noqa: S311 - it keeps no secret
+    return [f"{draw.getrandbits(128):032x}" for _ in range(count)]
+
+
+async def to_the_end(run: Run, world: World) -> float:
+    """Wait until a run has ended, cancelled when the world says so; the seconds it took."""
+    began_s = trio.current_time()
+    if world.cancel_at_s is not None:
+        with trio.move_on_after(world.cancel_at_s):
+            await run.wait_ended()
+            return trio.current_time() - began_s
+        run.cancel("the world said so")
     with trio.move_on_after(_LONG_S):
         await run.wait_ended()
-        return
+        return trio.current_time() - began_s
     raise HangError(_hanging(run))
+
+
+async def left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tuple[str, ...]:
+    """Close what runs have opened, and tell which tasks they have left behind."""
+    await engine.wait_idle()
+    engine.kept.close()
+    await engine.kept.wait_closed()
+    await trio.testing.wait_all_tasks_blocked()
+    return told([task for task in everybody() if task not in before])
+
+
+async def told_of(
+    run: Run, made: Plan, world: World, lasted_s: float, left: tuple[str, ...]
+) -> Simulation[Any]:
+    """What a run that has ended did."""
+    value, error = await _outcome(run)
+    return Simulation(
+        made, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
+    )
 
 
 def _hanging(run: Run) -> str:

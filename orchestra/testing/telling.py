@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any
 
 import attrs
 
+from orchestra.accounts import Usage
 from orchestra.events import Event
 
 _MOST = 60  # lines of a run; of a longer one, the first and the last
@@ -31,17 +33,28 @@ def _line(event: Event) -> str:
     for field in attrs.fields(type(event)):
         value = getattr(event, field.name)
         if field.name not in _PASSED_OVER and value != field.default:
-            rest.append(f"{field.name}={value!r:.200}")
+            shown = _usage(value) if isinstance(value, Usage) else repr(value)
+            rest.append(f"{field.name}={shown:.200}")
     words = [event.type.ljust(14), getattr(event, "step", ""), *rest]
     return f"{event.seq:>5}  {event.at_s:.9g} s  {' '.join(filter(None, words))}"
 
 
-def hypothesis_notes(told: str, events: Sequence[Event]) -> None:
-    """Let Hypothesis tell of a run beside the failing example; elsewhere, nothing."""
+def _usage(usage: Usage) -> str:
+    """What was used, without what was not: of most calls it is two numbers."""
+    said = []
+    for field in attrs.fields(Usage):
+        value = getattr(usage, field.name)
+        if field.repr and value != field.default:
+            said.append(f"{field.name}={value.value if isinstance(value, Enum) else value!r}")
+    return f"Usage({', '.join(said)})"
+
+
+def hypothesis_notes(told: str, lines: Callable[[], str]) -> None:
+    """Let Hypothesis tell of runs beside the failing example; elsewhere, nothing."""
     if in_hypothesis():
         from hypothesis import note  # who simulates without it needs it not
 
-        note(_Lazily(told, events))
+        note(_Lazily(told, lines))
 
 
 def in_hypothesis() -> bool:
@@ -58,8 +71,8 @@ class _Lazily:
     """A run that is put in words only where somebody reads them."""
 
     told: str
-    events: Sequence[Event]
+    lines: Callable[[], str]
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         del cycle
-        printer.text(f"{self.told}\n{timeline(self.events)}")
+        printer.text(f"{self.told}\n{self.lines()}")

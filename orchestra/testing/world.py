@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -94,6 +95,20 @@ class _ScriptedReply:
         if not self._stopped:
             raise TruncatedStreamError("the scripted model was cut")
         return ()
+
+
+class Lasting(Mapping[str, Model]):
+    """Models of a world that remember from run to run: those of a deployment."""
+
+    stand_ins: Mapping[str, Model]
+    """What is behind them."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Let the clocks of all policies see what time it is in this `trio.run`.
+
+        What passes in a run before their first look, or behind their last, has not passed for them.
+        """
 
 
 _MODELS = valid.keeping("stream", "ScriptedModel.saying('text')")

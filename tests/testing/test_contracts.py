@@ -12,8 +12,9 @@ import attrs
 import pytest
 import trio
 
-from orchestra.errors import ModelConnectionError, ModelError, TruncatedStreamError
+from orchestra.errors import ModelConnectionError, ModelError, StateError, TruncatedStreamError
 from orchestra.protocols import Change, Embedder, Entry, Model, ModelReply, State, VectorStore
+from orchestra.records import Encoding, Revision
 from orchestra.stores.memory import MemoryStore
 from orchestra.stores.sqlite import SqliteStores
 from orchestra.stores.state_memory import MemoryState
@@ -338,6 +339,125 @@ def test_a_state_that_breaks_its_contract_is_found(fault: str, told: str) -> Non
     state.fault = fault
     with pytest.raises(AssertionError, match=told):
         trio.run(check_state, state)
+
+
+class Revises(MemoryState):
+    """A state whose faults are those of a shared one: it waits, and asks a decision again."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.lock = trio.Semaphore(1)
+        self.first: Any = None
+
+    async def change(self, keys: Sequence[str], decide: Any) -> Any:
+        def at_another_time(kept: Any, now_s: float) -> Any:
+            return decide(kept, -now_s if self.fault == "time goes back" else now_s)
+
+        if self.fault == "a lock is kept":
+            await self.lock.acquire()
+            await trio.lowlevel.checkpoint()
+            self.lock.release()
+        if self.fault == "cancelled is a failure":
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled as error:
+                raise StateError("too slow") from error
+        if self.fault == "half is written":
+            there = await super().change(keys, lambda kept, now_s: Change(decide(kept, now_s)))
+            for key, entry in there.entries.items():
+                await super().change((), lambda *_, k=key, e=entry: Change(None, {k: e}))
+                if len(there.entries) > 1:
+                    await trio.lowlevel.checkpoint()
+            return there.result
+        return await super().change(keys, at_another_time)
+
+    async def revise(self, keys: Sequence[str], decide: Any, encoding: Any) -> Any:
+        match self.fault:
+            case "a record is written as it is":
+                return await super().revise(keys, decide, Encoding(bytearray, bytes))
+            case "a revision says nothing":
+                await State.revise(self, keys, decide, encoding)
+                return None
+            case "a record is used again":
+
+                def twice(there: Any, now_s: float) -> Any:
+                    decide(there, now_s)
+                    return decide(there, now_s)
+
+                return await State.revise(self, keys, twice, encoding)
+            case "a revision is lost":
+                there = await super().revise(keys, lambda kept, _: Revision(list(kept)), encoding)
+                copies = [None if each is None else bytearray(each) for each in there]
+                await trio.lowlevel.checkpoint()
+                return await super().revise(keys, lambda _, now_s: decide(copies, now_s), encoding)
+            case "a revision swallows":
+                try:
+                    return await State.revise(self, keys, decide, encoding)
+                except KeyError:
+                    return None
+        return await State.revise(self, keys, decide, encoding)
+
+    async def look(self, keys: Sequence[str], see: Any, encoding: Any) -> Any:
+        if self.fault == "a look is old":
+            if self.first is None:
+                self.first = await super().look(keys, lambda kept, _: list(kept), encoding)
+            return see(self.first, 0.0)
+        return await super().look(keys, see, encoding)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("", ""),
+        ("a record is written as it is", "as its encoding writes it"),
+        ("a revision says nothing", "for what the decision said"),
+        ("a record is used again", "begin anew each time"),
+        ("a revision is lost", "revisions at once lose nothing"),
+        ("a revision swallows", "came to nobody"),
+        ("a look is old", "revisions at once lose nothing"),
+        ("time goes back", "never goes back"),
+        ("a lock is kept", "the next one does: after 60 s it still waits"),
+        ("cancelled is a failure", "Cancelled became StateError"),
+        ("half is written", "one key holds b'0', and the other None"),
+    ],
+)
+def test_a_state_that_revises_or_is_cancelled_wrongly_is_found(fault: str, told: str) -> None:
+    if not fault:
+        virtual(lambda: check_state(Revises(fault)))
+        return
+    with pytest.raises(AssertionError, match=told):
+        virtual(lambda: check_state(Revises(fault)))
+
+
+class Pooled(MemoryState):
+    """It opens what it keeps open when it is asked first, and each time again if it is careless."""
+
+    def __init__(self, *, careless: bool) -> None:
+        super().__init__()
+        self.opens = True
+        self.careless = careless
+
+    async def recall(self, key: str) -> bytes | None:
+        if self.opens:
+            trio.lowlevel.spawn_system_task(trio.sleep_forever)
+        self.opens = self.careless
+        return await super().recall(key)
+
+
+def test_what_a_state_opens_once_for_its_life_is_no_task_that_is_left() -> None:
+    virtual(lambda: check_state(Pooled(careless=False)))
+    with pytest.raises(AssertionError, match=r"tasks are left: trio\.sleep_forever"):
+        virtual(lambda: check_state(Pooled(careless=True)))
+
+
+def test_a_state_that_is_gone_says_so_itself() -> None:
+    class Gone(MemoryState):
+        async def recall(self, key: str) -> bytes | None:
+            raise StateError(f"gone before {key}")
+
+    with pytest.raises(StateError, match="gone before contract:c"):
+        virtual(lambda: check_state(Gone()))
 
 
 def test_what_keeps_its_contract_is_accepted(tmp_path: Path) -> None:

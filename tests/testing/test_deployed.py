@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ GPT = '[models.gpt]\nprovider = "openai"\nmodel = "gpt-5.4-mini"\n'
 PRICED = GPT + "prices = { input = 1, output = 10 }\n"
 CLAUDE = '[models.claude]\nprovider = "anthropic"\nmodel = "claude-haiku-4-5"\n'
 ROUTE = '[routes.smart]\nmodels = ["gpt", "claude"]\n'
+ROOT = Path(__file__).parents[2]
 ADA, BOB = Caller("acme", "ada"), Caller("acme", "bob")
 YES = ScriptedModel.saying("yes")
 DOWN = ScriptedModel((), ModelConnectionError("down"))
@@ -255,3 +258,28 @@ def test_the_laws_hold_whatever_the_schedule(world: World) -> None:
     )
     drawn = World(schedule=world.schedule, cancel_at_s=world.cancel_at_s, models=models)
     check_laws(simulate(ask_route, drawn, question="why?"))
+
+
+FIRST = """
+import sys
+import orchestra.testing.simulate
+assert "orchestra.config.assembly" not in sys.modules, "simulate alone needs no deployment"
+from tests.testing.test_deployed import ADA, EVERYTHING, World, YES, ask_route, deployed, said, simulate
+there = set(sys.modules)
+models = deployed(said(EVERYTHING), {"gpt": YES, "claude": YES})
+assert simulate(ask_route, World(models=models, caller=ADA), question="why?").value == "yes"
+print(sorted(set(sys.modules) - there))
+"""
+PRICES = "prices = { input = 1, output = 10 }\n"
+EVERYTHING = (
+    f"{PRICED}coalesce = true\ncache = {{ ttl_s = 9 }}\nlimits = {{ concurrency = 2 }}\n"
+    f"{CLAUDE}{PRICES}{ROUTE}"
+    '[budgets.user]\nday = "1"\n[limits.user]\nconcurrency = 1\n'
+)
+
+
+def test_the_first_example_imports_nothing() -> None:
+    """It would take most of the 200 ms that Hypothesis gives it, and be flaky of that."""
+    asked = [sys.executable, "-c", FIRST]
+    answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.stdout == "[]\n", answer.stderr

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from orchestra import Limits, Pipeline, Stream, collect, each, pipeline, step
 from orchestra.errors import CheckError, DefinitionError, InputError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFinished, StepStarted
+from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import HangError, simulate
 from orchestra.testing.strategies import schedules
-from orchestra.testing.world import World
+from orchestra.testing.world import ScriptedModel, World
 
 
 @step
@@ -331,3 +332,17 @@ def test_every_event_is_kept_for_the_laws() -> None:
     simulation = simulate(streams, World(limits=Limits(journal_events=5)), n=100)
     check_laws(simulation)
     assert len(simulation.events) == 106
+
+
+def test_a_plan_is_kept_for_worlds_of_the_same_names_only() -> None:
+    @pipeline
+    def ask(question: str) -> Stream[str]:
+        return generate(question, model="gpt")
+
+    known = World(models={"gpt": ScriptedModel.saying("a")})
+    other = World(models={"gpt": ScriptedModel.saying("b")})
+    first, second = simulate(ask, known, question="?"), simulate(ask, other, question="?")
+    assert (first.value, second.value) == ("a", "b")
+    assert first.plan.regions is second.plan.regions, "most of a simulated run would be planning"
+    with pytest.raises(CheckError, match="there is no model 'gpt'"):
+        simulate(ask, World(), question="?")

@@ -8,7 +8,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from orchestra import Stream, pipeline, race
-from orchestra.events import Delta, StepStarted
+from orchestra.accounts import Certainty, Usage
+from orchestra.events import Delta, StepFinished, StepStarted
 from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
@@ -46,6 +47,10 @@ def test_each_event_has_its_line_and_of_many_the_first_and_the_last_are_told(man
 def test_a_line_tells_number_moment_kind_step_and_what_is_not_as_by_default() -> None:
     assert timeline([StepStarted(2, 0.5, "race")]) == "    2  0.5 s  step.started   race"
     assert timeline([Delta(3, 1.0, "x" * 999)]) == f"    3  1 s  delta          chunk='{'x' * 199}"
+
+    usage = Usage(3, 1, Certainty.ESTIMATED)
+    line = timeline([StepFinished(4, 2.0, "generate", 1.0, usage=usage)])
+    assert "usage=Usage(input_tokens=3, output_tokens=1, certainty='estimated')" in line
 
 
 def test_a_failing_example_tells_its_run() -> None:

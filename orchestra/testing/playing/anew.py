@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from orchestra.graph.calls.raised import RunNote
 from orchestra.protocols import Model
-from orchestra.testing.deployed import Deployed
 from orchestra.testing.scripts import Attempts, Fails, Script, Streams
 from orchestra.testing.turns import ScriptedTurns
-from orchestra.testing.world import ScriptedModel, World
+from orchestra.testing.world import Lasting, ScriptedModel, World
 
 
 def begin_anew(world: World) -> None:
@@ -26,13 +25,13 @@ def begin_anew(world: World) -> None:
 
 def look(world: World) -> None:
     """Let what the world remembers from run to run see what time it is; in a run."""
-    if isinstance(world.models, Deployed):
+    if isinstance(world.models, Lasting):
         world.models.look()
 
 
 def _models(world: World) -> Iterator[Model | None]:
     models = world.models
-    yield from (models.stand_ins if isinstance(models, Deployed) else models).values()
+    yield from (models.stand_ins if isinstance(models, Lasting) else models).values()
 
 
 def _errors(world: World) -> Iterator[Exception]:

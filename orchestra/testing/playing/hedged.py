@@ -10,24 +10,28 @@ from orchestra.compiler.picture import picture
 from orchestra.compiler.plan import Plan
 from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Race
-from orchestra.policies.hedge import Hedges
+from orchestra.policies.hedge import Hedges, Learned
 
 
-def remember(hedges: Hedges, plan: Plan, times_s: Mapping[str, Sequence[float]]) -> None:
-    """Let the hedged races of a plan have seen these times to commit, by path (`inner/race#2`).
+def remember(hedges: Hedges, plans: Sequence[Plan], times_s: Mapping[str, Sequence[float]]) -> None:
+    """Let the hedged races of plans have seen these times to commit, by path (`inner/race#2`).
 
     Raises:
         DefinitionError: a path is that of no hedged race.
     """
-    races = {path: node for node, path in picture(plan.pipeline).paths.items()}
+    hedged: dict[str, list[Learned]] = {}
+    for plan in plans if times_s else ():
+        for node, path in picture(plan.pipeline).paths.items():
+            if isinstance(node, Race) and node.hedge is not None:
+                hedged.setdefault(path, []).append(hedges.of(node, node.hedge))
     for path, times in times_s.items():
-        node = races.get(path)
-        if not isinstance(node, Race) or node.hedge is None:
-            known = (p for p, n in races.items() if isinstance(n, Race) and n.hedge is not None)
+        if path not in hedged:
+            whose = " or ".join(repr(plan.pipeline.name) for plan in plans)
             raise DefinitionError(
-                f"there are times for {path!r}, which is no hedged race of "
-                f"{plan.pipeline.name!r}; its hedged races are: {', '.join(known) or 'none'}"
+                f"there are times for {path!r}, which is no hedged race of {whose}; "
+                f"{'its' if len(plans) == 1 else 'their'} hedged races are: "
+                f"{', '.join(hedged) or 'none'}"
             )
-        learned = hedges.of(node, node.hedge)
-        for took_s in times:
-            learned.saw(took_s, trio.current_time(), committed=True)
+        for learned in hedged[path]:
+            for took_s in times:
+                learned.saw(took_s, trio.current_time(), committed=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from typing import Any
@@ -31,25 +31,27 @@ from orchestra.testing.scripts import (
 )
 
 
-def rescript(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
-    """The plan with scripts in place of steps, by path (`inner/cite#2`) or by name (`cite`).
+def rescript(plans: Sequence[Plan], scripts: Mapping[str, Script]) -> list[Plan]:
+    """The plans with scripts in place of steps, by path (`inner/cite#2`) or by name (`cite`).
 
     A path goes before a name; the steps in the body of an `each` are named as in its plan,
     without the item. A step or tool that would run in a thread runs on the spot: threads know
     nothing of virtual time.
 
     Raises:
-        DefinitionError: a script is for no step of the plan, or cannot be played by it.
+        DefinitionError: a script is for no step of any of them, or cannot be played by it.
     """
     used: set[str] = set()
-    block = _rescripted(plan.block, scripts, used)
+    blocks = [_rescripted(plan.block, scripts, used) for plan in plans]
     for name in scripts:
         if name not in used:
+            whose = " or ".join(repr(plan.pipeline.name) for plan in plans)
+            names = sorted({name for plan in plans for name in _names(plan.block)})
             raise DefinitionError(
-                f"there is a script for {name!r}, which is no step of {plan.pipeline.name!r}; its "
-                f"steps are: {', '.join(sorted(_names(plan.block)))}"
+                f"there is a script for {name!r}, which is no step of {whose}; "
+                f"{'its' if len(plans) == 1 else 'their'} steps are: {', '.join(names)}"
             )
-    return attrs.evolve(plan, block=block)
+    return [attrs.evolve(plan, block=block) for plan, block in zip(plans, blocks, strict=True)]
 
 
 def _rescripted(block: Block, scripts: Mapping[str, Script], used: set[str]) -> Block:

@@ -18,6 +18,7 @@ from trio.testing import MockClock, assert_no_checkpoints
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.contracts import check_state
 from tests.stores.state.test_fair_time import stand_still
 from tests.stores.states import HOW, SLOW_S, Hand, opened, place
 
@@ -130,6 +131,13 @@ def test_a_state_and_the_one_in_memory_agree(how: str) -> None:
 def state(request: pytest.FixtureRequest) -> Iterator[State]:
     with opened(request.param) as made:
         yield made
+
+
+def test_it_keeps_what_users_ask_of_states_of_their_own(state: State) -> None:
+    async def main() -> None:
+        await check_state(state)
+
+    run(main)
 
 
 def test_a_state_that_answers_at_once_never_waits(state: State) -> None:
