@@ -12,7 +12,7 @@ _DATA = (
     "Where stores are kept; by default what `[stores]` in the configuration says, else "
     "`.orchestra`."
 )
-_CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there."
+_CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if there is one."
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 """Off, unless it is said: which its help need not mention."""
 
