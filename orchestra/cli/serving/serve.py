@@ -58,8 +58,7 @@ def serve(
     workers
         How many processes serve; with two or more, a supervisor replaces those that die.
     drain_s
-        Seconds that runs may go on after a signal to stop; by default what `[server]`
-        says, else 20.
+        Seconds that runs may go on after a stop signal; by default what `[server]` says, else 20.
     shutdown_delay_s
         Seconds before that in which `/readyz` says 503, but clients are still let in; by default
         what `[server]` says, else 0.
