@@ -58,11 +58,11 @@ KEYS: Commands = {
     ),
     "callers.keys:change": (
         "change ID [OPTIONS]",
-        "Change a key, from the next request on; what you do not name stays.",
+        "Change a key, from its next request on; what you leave out stays as it is.",
     ),
     "callers.keys:rotate": (
         "rotate ID [OPTIONS]",
-        "Give a key a new secret, and print it; the old is refused now, or after `--grace`.",
+        "Give a key a new secret, and print it; the old is refused at once, or after `--grace`.",
     ),
     "callers.keys:revoke": (
         "revoke ID [OPTIONS]",
@@ -72,11 +72,11 @@ KEYS: Commands = {
 BUDGETS: Commands = {
     "callers.budgets:list_budgets": (
         "list [OPTIONS]",
-        "List what is spent of each budget, and what is left: of all who ever had a key.",
+        "List what everybody who ever had a key has spent, and what is left.",
     ),
     "callers.budgets:reset": (
         "reset --organisation NAME|--user NAME|--key ID [OPTIONS]",
-        "Let nothing be spent of the budgets of one organisation, user or key.",
+        "Set what one organisation, user or key has spent back to zero.",
     ),
 }
 GROUPS: Mapping[str, tuple[Commands, str]] = {

@@ -27,17 +27,17 @@ def ingest(
 ) -> int:
     """Read the Markdown and text files in a folder into a store.
 
-    Doing it again does only what has changed: new files are added, changed ones
-    replaced, and those that are gone removed.
+    Run again, it does only what has changed: new files are added, changed ones replaced, and
+    missing ones removed.
 
     Parameters
     ----------
     folder
-        What to read, with the folders in it.
+        The folder to read, with its subfolders.
     store
         The store's name, as pipelines call it.
     embedder
-        The embedder's name; that of the questions, too: `embed(question, model=NAME)`.
+        The embedder's name; questions need the same one: `embed(question, model=NAME)`.
     """
     import trio
 

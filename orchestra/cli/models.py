@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def models(*, config: Config = None, json: Flag = False) -> int:
-    """List what pipelines can name (models, routes, embedders), and whether keys are there.
+    """List what pipelines can name (models, routes, embedders), and whether their keys are set.
 
     Parameters
     ----------

@@ -13,8 +13,8 @@ _DATA = (
     "Where stores are kept; by default what `[stores]` in the configuration says, else "
     "`.orchestra`."
 )
-_CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there."
-_BEHALF = "On whose behalf models are asked: whose budgets and limits count."
+_CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if there is one."
+_BEHALF = "The organisation whose budgets and limits count."
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 """Off, unless it is said: which its help need not mention."""
 
@@ -38,7 +38,7 @@ def _host(kind: object, host: str) -> None:
 Host: TypeAlias = Annotated[str, Parameter(validator=_host)]
 Organisation: TypeAlias = Annotated[str, Parameter(show_default=False, help=_BEHALF)]
 User: TypeAlias = Annotated[
-    str, Parameter(show_default=False, help="... and for which user of theirs.")
+    str, Parameter(show_default=False, help="The user whose budgets and limits count.")
 ]
 """Who calls, as a key says it at a server; "" where nobody is said."""
 

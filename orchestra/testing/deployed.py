@@ -138,8 +138,8 @@ def _refuse_unknown(deployment: Deployment, stand_ins: Mapping[str, Model]) -> N
         if name not in known:
             there = ", ".join(map(repr, sorted(known))) or "none"
             raise BindingError(
-                f"deployed(..., {{{name!r}: ...}}): this is no model of the deployment that is "
-                f"reached over a network; those are: {there}"
+                f"deployed(..., {{{name!r}: ...}}): the deployment has no such model, or it is "
+                f"built in and needs no stand-in; write one of: {there}"
             )
 
 

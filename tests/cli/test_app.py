@@ -47,7 +47,7 @@ def test_what_a_list_says_of_a_command_is_the_first_line_of_its_help(
 
 def test_the_help_of_a_command_is_more_than_its_first_line(project: Project) -> None:
     _, out, _ = project.orchestra("serve", "--help")
-    assert "SIGHUP loads pipelines and configuration anew" in " ".join(out.split())
+    assert "SIGHUP reloads pipelines and configuration" in " ".join(out.split())
     _, out, _ = project.orchestra("keys", "rotate", "--help")
     assert "--grace" in out
 

@@ -32,7 +32,7 @@ def list_budgets(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """List what is spent of each budget, and what is left: of all who ever had a key.
+    """List what everybody who ever had a key has spent, and what is left.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def reset(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """Let nothing be spent of the budgets of one organisation, user or key.
+    """Set what one organisation, user or key has spent back to zero.
 
-    What calls under way hold stays held; what they cost counts from then on.
+    Calls that are running keep what they hold, and count after the reset.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ def reset(
     key
         The key, as `orchestra keys list` shows it.
     period
-        Only the budget of a day, or of a month.
+        Only the daily or the monthly budget.
     json
-        Print the budgets as they are then as one JSON array.
+        Print the resulting budgets as one JSON array.
     """
     if bool(key) == bool(organisation or user):
         raise CommandError(

@@ -34,8 +34,8 @@ class Most:
     Parameters
     ----------
     requests_per_minute
-        Requests over HTTP of any kind that it may send in a minute, and as many calls of
-        models that its runs may make; or none for no limit.
+        HTTP requests that it may send in a minute and, counted separately, calls of models that its
+        runs may make; or none for no limit.
     tokens_per_minute
         Tokens of questions and answers in a minute, or none.
     concurrency
@@ -43,7 +43,7 @@ class Most:
     runs
         Runs at once, in one process of the server, or none.
     day_dollars
-        What it may spend in a day, of UTC, or none.
+        What it may spend in a day (UTC), or none.
     month_dollars
         What it may spend in a month, or none.
     """

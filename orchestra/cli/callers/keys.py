@@ -68,9 +68,9 @@ def create(
     routes
         The same as --models: a route is asked like a model.
     metrics
-        It may read /metrics, which tells of everybody: for Prometheus.
+        It may read /metrics, which covers everybody: for Prometheus.
     expires
-        When it ends, from now: 90d, 12h; by default never.
+        When it expires, from now: 90d, 12h; by default never.
     json
         Print the key and its settings as one JSON object.
     """
@@ -139,7 +139,7 @@ def change(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """Change a key, from the next request on; what you do not name stays.
+    """Change a key, from its next request on; what you leave out stays as it is.
 
     Its secret stays, and what it has spent stays spent.
 
@@ -186,7 +186,7 @@ def rotate(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """Give a key a new secret, and print it; the old is refused now, or after `--grace`.
+    """Give a key a new secret, and print it; the old is refused at once, or after `--grace`.
 
     What the key may do, and what it has spent, stays as it is.
 
@@ -197,7 +197,7 @@ def rotate(
     grace
         How long the old secret stays good: 1h, 7d; by default not at all.
     expires
-        When the key ends, from now: 90d; by default when it would have ended.
+        When the key expires, from now: 90d; by default when it would have expired.
     json
         Print the key and its settings as one JSON object.
     """

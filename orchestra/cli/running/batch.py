@@ -57,28 +57,28 @@ def batch(
 ) -> int:
     """Run a pipeline for each row of a file, and write a line of JSON for each result.
 
-    Called again, it goes on: rows that have a result are left out, those that failed are done
-    again, and so are those whose inputs have changed. It exits with 1 if a row has failed.
+    Run again, it resumes: it skips rows that have a result, and repeats those that failed or whose
+    inputs have changed. It exits with 1 if a row has failed.
 
     Parameters
     ----------
     target
         MODULE[:PIPELINE], such as `pipelines.answer`.
     rows
-        A JSON object of inputs in each line, or a CSV file with their names in its head. Of a
-        document, the value is its path.
+        A file with a JSON object of inputs in each line, or a CSV file whose header names them. The
+        value of a document is its path.
     results
         Where the lines are written; by default beside the rows, as ROWS.results.jsonl.
     id
         The field or column that is a row's id; by default the row's number.
     at_once
-        Rows under way at the same time.
+        How many rows run at the same time.
     failures_max
         Rows that may fail; one more stops the batch.
     attempts_max
-        How often a row is tried that failed for want of room or by a fault of a provider's.
+        How often a row is tried at most, where a provider is overloaded or at fault.
     drain_s
-        How long rows under way may go on after Ctrl-C, in seconds.
+        Seconds that running rows may go on after Ctrl-C.
     """
     from orchestra.config import default_bindings
 

@@ -70,7 +70,7 @@ def run(
     quiet
         Print no progress.
     trace
-        Print at the end what took how long, and what each call of a model cost.
+        At the end, print what the run spent its time on, and what each call of a model cost.
     """
     from orchestra.config import default_bindings
 

@@ -54,32 +54,32 @@ def serve(
 ) -> int:
     """Serve pipelines over HTTP; runs are streamed as Server-Sent Events.
 
-    The first Ctrl-C lets runs end within the drain time, the second stops them. SIGHUP loads
-    pipelines and configuration anew; if anything is wrong, the log says what, and the old go on.
+    The first Ctrl-C lets runs end within the drain time, the second stops them. SIGHUP reloads
+    pipelines and configuration; if anything is wrong, the log says what, and the old ones stay.
 
     Parameters
     ----------
     targets
         MODULE[:PIPELINE], ...; by default all pipelines in `pipelines/`.
     host
-        The address to listen on; 0.0.0.0 is all of this machine's.
+        The address to listen on; 0.0.0.0 is all interfaces.
     port
         The port to listen on; 0 takes a free one.
     workers
         How many processes serve; with two or more, a supervisor replaces those that die.
     drain_s
-        How long runs may go on after a signal to stop; by default what `[server]` says, else 20.
+        Seconds that runs may go on after a stop signal; by default what `[server]` says, else 20.
     shutdown_delay_s
-        How long before that `/readyz` says 503 while clients are still let in; by default what
-        `[server]` says, else 0.
+        Seconds before that in which `/readyz` says 503, but clients are still let in; by default
+        what `[server]` says, else 0.
     reload
-        For development: load anew whenever a module of the pipelines or the configuration changes.
+        For development: reload whenever a module of the pipelines or the configuration changes.
     debug
         Show clients the messages of all exceptions, and source lines.
     log_format
-        How standard error is written: for a person, or a JSON object for each entry.
+        The log on standard error: for people, or one JSON object for each entry.
     log_level
-        Entries of a lower level are not written.
+        The lowest level that is logged.
     """
     log = Log(log_format, log_level)
     said = _said(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
