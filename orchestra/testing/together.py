@@ -151,7 +151,6 @@ async def _run(
     """Each run, its world, and how long it took."""
     ended: dict[int, tuple[Run, World, float]] = {}
     ids = run_ids(world, len(starts))
-
     failed: list[Exception] = []
 
     async def one(place: int, start: Start) -> None:
