@@ -326,8 +326,10 @@ class Assembly:
         if self._on_call is None:
             return None
         from orchestra.policies.observed import Teller
+        from orchestra.providers.known.addresses import place_of
 
-        return Teller(self._on_call, settings.provider, settings.model)
+        address, port = place_of(settings, self._environ)
+        return Teller(self._on_call, settings.provider, settings.model, address, port)
 
     def _shared(self, settings: ModelSettings) -> SharedLimits | None:
         """The limits of a model that it shares with other processes, if it does."""

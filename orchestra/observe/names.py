@@ -271,6 +271,19 @@ FAMILIES: Mapping[str, Family] = {each.name: each for each in _families()}
 """All of them, by name."""
 
 
+SETTINGS: Mapping[str, str] = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "seed": "gen_ai.request.seed",
+    "output_tokens_max": "gen_ai.request.max_tokens",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "dimensions": "gen_ai.embeddings.dimension.count",
+}
+"""What the conventions call the numbers that a request sets."""
+
+
 @attrs.frozen(eq=False)
 class SpanNames:
     """What spans of runs and of calls call their attributes, where the conventions say it."""

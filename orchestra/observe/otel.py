@@ -110,10 +110,13 @@ class Sender:
 
 
 def _all_sound(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    return {
-        name: _sound(value) if isinstance(value, str) else value
-        for name, value in attributes.items()
-    }
+    return {name: _as_sent(value) for name, value in attributes.items()}
+
+
+def _as_sent(value: Attribute) -> Attribute:
+    if isinstance(value, tuple):
+        return tuple(map(_sound, value))
+    return _sound(value) if isinstance(value, str) else value
 
 
 def _sound(text: str) -> str:

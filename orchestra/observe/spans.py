@@ -35,10 +35,10 @@ from orchestra.events import (
     ToolStarted,
 )
 from orchestra.observe.metrics import place
-from orchestra.observe.names import PROVIDERS, SpanNames
+from orchestra.observe.names import PROVIDERS, SETTINGS, SpanNames
 from orchestra.policies.observed import CANCELLED, CallEnded
 
-Attribute: TypeAlias = str | int | float | bool
+Attribute: TypeAlias = str | int | float | bool | tuple[str, ...]
 Kind = Literal["run", "group", "step", "call", "tool"]
 """A call is of a model, and a tool what a model has asked its step to call. A group is what has
 steps and is none: an inner pipeline, or one item of an `each`."""
@@ -178,6 +178,9 @@ class _Folding:
             found.attributes["gen_ai.request.stream"] = True
         if ended.first_chunk_s is not None:
             found.attributes["gen_ai.response.time_to_first_chunk"] = ended.first_chunk_s
+        for name, value in ended.settings.items():
+            found.attributes[SETTINGS[name]] = value
+        found.attributes.update(_answered(ended))
         if ended.usage is not None:
             found.attributes.update(self._used(ended.usage))
         found.attributes["orchestra.status"] = _status(ended.error)
@@ -295,6 +298,19 @@ def _status(error: str) -> str:
     if not error:
         return "finished"
     return CANCELLED if error == CANCELLED else "failed"
+
+
+def _answered(ended: CallEnded) -> Iterable[tuple[str, Attribute]]:
+    """What the provider said of its answer, and where it was asked; what is unknown is left out."""
+    if ended.answer_id:
+        yield "gen_ai.response.id", ended.answer_id
+    if ended.answer_model:
+        yield "gen_ai.response.model", ended.answer_model
+    if ended.finish_reason:
+        yield "gen_ai.response.finish_reasons", (ended.finish_reason,)
+    if ended.address:
+        yield "server.address", ended.address
+        yield "server.port", ended.port
 
 
 def _told(event: Any) -> Iterable[tuple[str, Attribute]]:

@@ -41,7 +41,7 @@ from orchestra.policies.limits.shared import SharedLimits
 from orchestra.policies.money.call_costs import CallCosts
 from orchestra.policies.money.prices import priced
 from orchestra.policies.money.purse import Reservation
-from orchestra.policies.observed import CallEnded, Teller, error_of
+from orchestra.policies.observed import CallEnded, Teller, error_of, settings_of
 from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, estimated, tokens_taken
 from orchestra.values import (
     ChatRequest,
@@ -214,6 +214,12 @@ class Gate:
                 first_chunk_s=spoke_s - began_s if spoke_s is not None and call.streams else None,
                 error=error_of(error, whole=call.ended),
                 usage=call.consumed,
+                settings=settings_of(call.request),
+                answer_id=call.answer_id,
+                answer_model=call.answer_model,
+                finish_reason=call.finish_reason,
+                address=teller.address,
+                port=teller.port,
             )
         )
 

@@ -111,6 +111,8 @@ class GuardedModel(Model):
             await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
         call.answered(answer.usage, answer.parts)
+        call.answer_id, call.answer_model = answer.id, answer.model
+        call.finish_reason = answer.stopped.raw or answer.stopped.reason.value
         await call.end(None)
         return answer.with_usage(call.told(answer.usage))
 
@@ -167,6 +169,7 @@ class GuardedModel(Model):
             raise
         call.spoke()
         call.answered(found.usage)
+        call.answer_model = found.model
         await call.end(None)
         return Embeddings(found.vectors, call.told(found.usage), found.model)
 

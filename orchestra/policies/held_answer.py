@@ -17,7 +17,15 @@ import attrs
 from orchestra.accounts import Certainty, Usage
 from orchestra.policies.tokens import answer_bytes, said_bytes
 from orchestra.protocols import Model, ModelReply
-from orchestra.values import ChatRequest, ModelEvent, Part, Stopped, TextDelta, UsageReport
+from orchestra.values import (
+    Began,
+    ChatRequest,
+    ModelEvent,
+    Part,
+    Stopped,
+    TextDelta,
+    UsageReport,
+)
 
 WITHOUT_END = 2**63
 
@@ -32,6 +40,10 @@ class HeldCall:
     """Whether nothing has come of its answer."""
     ended: bool = False
     """Whether its answer is whole."""
+    answer_id: str = ""
+    answer_model: str = ""
+    finish_reason: str = ""
+    """Why the model stopped, in the provider's word if it gave one."""
     cap_bytes: int = WITHOUT_END
     """Of its answer; from there on it has to `grow`."""
     error: Exception | None = None
@@ -66,7 +78,9 @@ class HeldCall:
             elif isinstance(event, UsageReport):
                 self.usage, reports = event.usage, True
             elif isinstance(event, Stopped):
-                self.ended = True
+                self.ended, self.finish_reason = True, event.raw or event.reason.value
+            elif isinstance(event, Began):
+                self.answer_id, self.answer_model = event.id, event.model
             else:
                 self.said_bytes += said_bytes(event)
         return reports

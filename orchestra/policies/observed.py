@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import msgspec
 import trio
 
 from orchestra.accounts import Usage
+from orchestra.values import ChatRequest, EmbedRequest
 
 CANCELLED = "cancelled"
 
@@ -21,7 +22,8 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
     moment at which it had leave to call; `first_chunk_s` is None where nothing came, and of an
     answer that is not streamed. `error` is the class of what it ended with, `cancelled` where
     nobody waited for its end, "" of a whole answer. `usage` has its cost; None where it was given
-    nothing to do.
+    nothing to do. `settings` are the numbers that the request set, under their names there. The
+    rest is what the provider said of its answer, and where it was asked; "" and 0 where unknown.
     """
 
     run_id: str
@@ -35,6 +37,12 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
     first_chunk_s: float | None
     error: str
     usage: Usage | None
+    settings: Mapping[str, float] = {}
+    answer_id: str = ""
+    answer_model: str = ""
+    finish_reason: str = ""
+    address: str = ""
+    port: int = 0
 
 
 OnCall: TypeAlias = Callable[[CallEnded], None]
@@ -47,6 +55,20 @@ class Teller(msgspec.Struct, frozen=True):
     on_call: OnCall
     provider: str
     request_model: str
+    address: str = ""
+    port: int = 0
+
+
+SETTINGS = (
+    *("temperature", "top_p", "top_k", "seed", "output_tokens_max"),
+    *("presence_penalty", "frequency_penalty", "dimensions"),
+)
+
+
+def settings_of(request: ChatRequest | EmbedRequest) -> dict[str, float]:
+    """The numbers that a request sets, under their names there."""
+    found = {name: getattr(request, name, None) for name in SETTINGS}  # each kind has some
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def error_of(error: BaseException | None, *, whole: bool) -> str:

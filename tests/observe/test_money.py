@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import trio
@@ -178,7 +179,7 @@ def test_what_runs_cost_is_the_same_wherever_it_is_told(
         ]
         for kind in ("run", "call"):
             of = [each.attributes for each in spans if each.kind == kind]
-            told_dollars = [float(each.get("orchestra.cost_dollars", 0)) for each in of]
+            told_dollars: list[Any] = [each.get("orchestra.cost_dollars", 0) for each in of]
             assert sum(round(each * 1e9) for each in told_dollars) == cost
     assert spent == total
     assert told.counted(names.MODEL_COST) == told.counted(names.RUN_COST) == total

@@ -29,7 +29,7 @@ from orchestra.events import (
 )
 from orchestra.observe.names import COMING_SPANS, RELEASED_SPANS
 from orchestra.observe.spans import MOMENTS, Called, Span, spans
-from orchestra.policies.observed import CANCELLED, CallEnded
+from orchestra.policies.observed import CANCELLED, SETTINGS, CallEnded
 from orchestra.testing.simulate import simulate
 from orchestra.testing.sketches.sketches import Sketch, build
 from orchestra.testing.strategies import sketches, worlds
@@ -141,6 +141,37 @@ CALL = CallEnded(
     error="",
     usage=None,
 )
+
+
+def test_what_a_request_set_and_who_answered_are_in_its_calls_span() -> None:
+    settings = {name: float(number) for number, name in enumerate(SETTINGS)}
+    ended = structs.replace(
+        CALL,
+        settings=settings,
+        answer_id="a1",
+        answer_model="gpt-7",
+        finish_reason="stop",
+        address="api.test",
+        port=443,
+    )
+    events: list[Event] = [RunStarted(1, 0.0, "r", "p", "q"), StepStarted(2, 0.0, "each[7]/say")]
+    found = traced(events, [Called(1.75, ended)])[-1].attributes
+    bare = traced(events, [Called(1.75, CALL)])[-1].attributes
+    assert {name: found[name] for name in found.keys() - bare.keys()} == {
+        "gen_ai.request.temperature": 0.0,
+        "gen_ai.request.top_p": 1.0,
+        "gen_ai.request.top_k": 2.0,
+        "gen_ai.request.seed": 3.0,
+        "gen_ai.request.max_tokens": 4.0,
+        "gen_ai.request.presence_penalty": 5.0,
+        "gen_ai.request.frequency_penalty": 6.0,
+        "gen_ai.embeddings.dimension.count": 7.0,
+        "gen_ai.response.id": "a1",
+        "gen_ai.response.model": "gpt-7",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "server.address": "api.test",
+        "server.port": 443,
+    }
 
 
 def test_what_is_told_is_named_as_the_conventions_name_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from tests.observe.collector import Collector, collecting, told
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BEGAN_NS = 1_700_000_000_000_000_000
+REASONS = "gen_ai.response.finish_reasons"
 CONTEXT = trace_context([PARENT], ["other=1"])
 TRACE = Trace(
     BEGAN_NS,
@@ -31,7 +33,10 @@ TRACE = Trace(
             error="ValueError",
             message="no",
         ),
-        Span("call", "chat gpt", "say", 1, 1.0, 1.5, {"orchestra.cost_dollars": 0.25}),
+        Span(
+            *("call", "chat gpt", "say", 1, 1.0, 1.5),
+            {"orchestra.cost_dollars": 0.25, REASONS: ("stop", "half \ud800")},
+        ),
     ),
 )
 
@@ -71,7 +76,9 @@ def test_a_trace_is_sent_with_its_times_parents_and_errors(monkeypatch: pytest.M
     assert told(run.attributes) == {"orchestra.run_id": "r"}
     assert told(say.attributes) == {"orchestra.step": "say", "error.type": "ValueError"}
     assert (say.status.code, say.status.message, run.status.code) == (2, "no", 0)
-    assert told(call.attributes) == {"orchestra.cost_dollars": 0.25}
+    attributes: dict[str, Any] = told(call.attributes)
+    reasons = [each.string_value for each in attributes.pop(REASONS).values]
+    assert (attributes, reasons) == ({"orchestra.cost_dollars": 0.25}, ["stop", r"half \ud800"])
     (retried,) = say.events
     assert (retried.name, retried.time_unix_nano - BEGAN_NS) == ("step.retried", 750_000_000)
     assert told(retried.attributes) == {"orchestra.attempt": 1}

@@ -16,11 +16,11 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.policies.money.prices import Price
-from orchestra.policies.observed import CANCELLED, CallEnded, Teller
+from orchestra.policies.observed import CANCELLED, CallEnded, Teller, settings_of
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
-from orchestra.values import Stopped, StopReason, TextDelta, UsageReport
-from tests.policies.test_guard import ASKS, Fake, down, stream
+from orchestra.values import Began, EmbedRequest, Stopped, StopReason, TextDelta, UsageReport
+from tests.policies.test_guard import ASKED, ASKS, Fake, down, stream
 
 WHOLE_S = 3.5
 """After so long a stream of the fake has said all that it says."""
@@ -129,6 +129,34 @@ def test_its_usage_has_its_cost_and_one_that_was_refused_by_the_provider_has_non
     assert (first.usage.input_tokens, first.usage.cost_nanodollars) == (1_000_000, 4 * 10**9)
     assert (first.error, second.error) == ("", "RateLimitError")
     assert second.usage is None
+
+
+@pytest.mark.parametrize("ask", ["stream", "complete"])
+def test_it_is_told_what_was_asked_for_and_who_has_answered(ask: str) -> None:
+    told: list[CallEnded] = []
+    said = (Began("a1", "gpt-7"), TextDelta("yes"), Stopped(StopReason.LENGTH, "max_tokens"))
+    request = attrs.evolve(ASKED, temperature=0.0, output_tokens_max=9)
+
+    async def main() -> None:
+        teller = Teller(told.append, "openai", "gpt", "api.test", 443)
+        model = GuardedModel(Fake(said), name="m", teller=teller)
+        if ask == "complete":
+            await model.complete(request)
+            return
+        async with model.stream(request) as reply:
+            while await reply.receive():
+                pass
+
+    virtual(main)
+    (call,) = told
+    assert call.settings == {"temperature": 0.0, "output_tokens_max": 9}
+    assert (call.answer_id, call.answer_model) == ("a1", "gpt-7")
+    assert (call.finish_reason, call.address, call.port) == ("max_tokens", "api.test", 443)
+
+
+def test_vectors_are_told_with_who_made_them_and_what_length_was_asked_for() -> None:
+    assert settings_of(EmbedRequest(("a",), dimensions=7)) == {"dimensions": 7}
+    assert settings_of(EmbedRequest(("a",))) == {}
 
 
 def test_the_time_of_a_wait_for_its_turn_is_not_the_models() -> None:

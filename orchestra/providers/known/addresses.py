@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -62,6 +64,17 @@ def shown_url(settings: ModelSettings, environ: Environ) -> str:
         return urls.shown(base_url(provider, settings, options, environ))
     except BindingError:
         return "?"
+
+
+def place_of(settings: ModelSettings, environ: Environ) -> tuple[str, int]:
+    """The host and port that a model is asked at; "" and 0 for what runs here."""
+    parts = urlsplit(shown_url(settings, environ))
+    if parts.hostname is None:
+        return "", 0
+    return parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
+
+
+_PORTS: Mapping[str, int] = MappingProxyType({"https": 443, "http": 80})
 
 
 def misread(settings: ModelSettings, environ: Environ) -> str:

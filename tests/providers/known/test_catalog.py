@@ -19,7 +19,7 @@ from orchestra.protocols import HttpRequest
 from orchestra.providers.credentials import NoCredentials
 from orchestra.providers.endpoints import endpoint
 from orchestra.providers.known import urls
-from orchestra.providers.known.addresses import capabilities, shown_url
+from orchestra.providers.known.addresses import capabilities, place_of, shown_url
 from orchestra.providers.known.catalog import PROVIDERS, AwsScheme, HeaderScheme, Provider
 from orchestra.providers.known.facts import known
 from orchestra.providers.known.keys import AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION, key_state
@@ -132,6 +132,24 @@ def test_an_option_that_is_missing_is_told(provider: Provider) -> None:
         endpoint(bare, environ(provider))
     assert needed[0] in str(caught.value)
     assert shown_url(bare, {}) == "?" or provider.name == "azure"
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url", "place"),
+    [
+        ("openai", None, ("api.openai.com", 443)),
+        ("openai", "https://ada:secret@models.test:8443/v1", ("models.test", 8443)),
+        ("ollama", "http://gpu/v1", ("gpu", 80)),
+        ("ollama", "http://[::1]:11434", ("::1", 11434)),
+        ("azure", None, ("", 0)),
+        ("extractive", None, ("", 0)),
+    ],
+)
+def test_traces_tell_the_host_and_port_that_a_model_is_asked_at(
+    provider: str, base_url: str | None, place: tuple[str, int]
+) -> None:
+    model = ModelSettings(name="x", provider=provider, model="m", base_url=base_url)
+    assert place_of(model, {}) == place
 
 
 def test_an_option_may_come_from_the_environment() -> None:
