@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -163,13 +164,15 @@ class Assembly:
 
     def close(self) -> None:
         """Close the connections that are kept, and what is of classes of the project's own."""
-        if self._own:
-            from orchestra.config.deployment.own_classes import close_own
+        with ExitStack() as closing:
+            if self._transport is not None:
+                closing.callback(self._transport.close)
+            if self._own:
+                from orchestra.config.deployment.own_classes import close_own
 
-            while self._own:
-                close_own(self._own.popitem()[1])
-        if self._transport is not None:
-            self._transport.close()
+                for made in self._own.values():
+                    closing.callback(close_own, made)
+                self._own.clear()
 
     def _surround(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
         """The model, behind its cache and sharing its calls."""

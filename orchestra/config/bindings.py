@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -372,15 +373,16 @@ class LocalBindings(DeploymentBindings, Closing):
     def close(self) -> None:
         """Close the files of stores, state and keys, and all kept connections.
 
-        Nothing may be using them.
+        Nothing may be using them. All are closed, also where one of them raises.
         """
         state = None if self._lent else self._state
-        for opened in (state, self._spent, self._keys, self._waited):
-            if opened is not None:
-                opened.close()
-        if "_assembly" in vars(self):  # something was asked for
-            self._assembly.close()
-        self.stores.close()
+        with ExitStack() as closing:
+            closing.callback(self.stores.close)
+            if "_assembly" in vars(self):  # something was asked for
+                closing.callback(self._assembly.close)
+            for opened in (state, self._spent, self._keys, self._waited):
+                if opened is not None:
+                    closing.callback(opened.close)
 
     @cached_property
     def _assembly(self) -> Assembly:

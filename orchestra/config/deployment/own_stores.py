@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,9 +74,10 @@ class Stores(SqliteStores):
 
     def close(self) -> None:
         """Close the file, and each store of the deployment's own that has a `close`."""
-        super().close()
-        for name in self._own().keys() & self._made.keys():
-            close_own(self._made[name])
+        with ExitStack() as closing:
+            closing.callback(super().close)
+            for name in self._own().keys() & self._made.keys():
+                closing.callback(close_own, self._made.pop(name))
 
 
 def make_own_store(said: OwnStore) -> VectorStore:

@@ -81,6 +81,11 @@ class Busy(Echo):
     def stream(self, request):
         raise OverloadedError("busy")
 
+class Stuck(Echo):
+    def close(self):
+        super().close()
+        raise OSError("it is stuck")
+
 class Letters:
     dimensions = 3
     identity = "letters-2"
@@ -179,6 +184,17 @@ def test_it_is_made_when_it_is_asked_for_once_for_all_names_and_closed() -> None
         assert len(told("made")) == 1
         assert told("closed") == []
     assert told("closed") == told("made")
+
+
+def test_all_are_closed_where_one_cannot_be() -> None:
+    text = FILE + FILE.replace("mine", "a").replace("Echo", "Stuck") + FILE.replace("mine", "b")
+    deployed = bindings(text)
+    for name in ("mine", "a", "b"):
+        deployed.model(name)
+    with pytest.raises(OSError, match="stuck"):
+        deployed.close()
+    deployed.close()
+    assert len(told("closed")) == 3
 
 
 def test_what_a_caller_may_spend_holds_for_it() -> None:
