@@ -13,6 +13,8 @@ from typing import Literal
 
 import attrs
 
+from orchestra.policies import observed
+
 LATEST = "gen_ai_latest_experimental"
 SWITCH = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
@@ -271,15 +273,12 @@ FAMILIES: Mapping[str, Family] = {each.name: each for each in _families()}
 """All of them, by name."""
 
 
-SETTINGS: Mapping[str, str] = {
-    "temperature": "gen_ai.request.temperature",
-    "top_p": "gen_ai.request.top_p",
-    "top_k": "gen_ai.request.top_k",
-    "seed": "gen_ai.request.seed",
+_CALLED_OTHERWISE = {
     "output_tokens_max": "gen_ai.request.max_tokens",
-    "presence_penalty": "gen_ai.request.presence_penalty",
-    "frequency_penalty": "gen_ai.request.frequency_penalty",
     "dimensions": "gen_ai.embeddings.dimension.count",
+}
+SETTINGS: Mapping[str, str] = {
+    name: _CALLED_OTHERWISE.get(name, f"gen_ai.request.{name}") for name in observed.SETTINGS
 }
 """What the conventions call the numbers that a request sets."""
 

@@ -88,8 +88,8 @@ class Traces:
 
 class _Run:
     __slots__ = (
-        *("began_ns", "began_s", "calls", "context", "events", "left_out", "traces"),
-        "unended",
+        *("began_ns", "began_s", "calls", "context", "events", "left_out"),
+        *("traces", "unended"),
     )
 
     def __init__(self, traces: Traces, context: TraceContext | None) -> None:

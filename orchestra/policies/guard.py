@@ -111,8 +111,7 @@ class GuardedModel(Model):
             await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
         call.answered(answer.usage, answer.parts)
-        call.answer_id, call.answer_model = answer.id, answer.model
-        call.finish_reason = answer.stopped.raw or answer.stopped.reason.value
+        call.answer_id, call.answer_model, call.stopped = answer.id, answer.model, answer.stopped
         await call.end(None)
         return answer.with_usage(call.told(answer.usage))
 

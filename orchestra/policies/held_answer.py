@@ -42,8 +42,7 @@ class HeldCall:
     """Whether its answer is whole."""
     answer_id: str = ""
     answer_model: str = ""
-    finish_reason: str = ""
-    """Why the model stopped, in the provider's word if it gave one."""
+    stopped: Stopped | None = None
     cap_bytes: int = WITHOUT_END
     """Of its answer; from there on it has to `grow`."""
     error: Exception | None = None
@@ -53,6 +52,11 @@ class HeldCall:
     def capped(self) -> bool:
         """Whether what it holds is for a part of its answer only."""
         return self.cap_bytes < WITHOUT_END
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the model stopped, in the provider's word if it gave one; "" before."""
+        return "" if self.stopped is None else self.stopped.raw or self.stopped.reason.value
 
     def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
         """Note a whole answer; its bytes only where its tokens have not been counted."""
@@ -78,7 +82,7 @@ class HeldCall:
             elif isinstance(event, UsageReport):
                 self.usage, reports = event.usage, True
             elif isinstance(event, Stopped):
-                self.ended, self.finish_reason = True, event.raw or event.reason.value
+                self.ended, self.stopped = True, event
             elif isinstance(event, Began):
                 self.answer_id, self.answer_model = event.id, event.model
             else:

@@ -163,7 +163,9 @@ def test_what_is_right_is_kept(config: dict[str, Any]) -> None:
         assert made.capabilities == Capabilities(**table.get("capabilities", {}))
         assert made.headers == table.get("headers", {})
     assert found.data == (Path("some/here") if "stores" in config else None)
-    assert [each.target for each in found.stores.values()] == ["shelves:Mine"][: len(found.stores)]
+    assert [each.own.target for each in found.stores.values()] == ["shelves:Mine"][
+        : len(found.stores)
+    ]
     assert len(found.stores) == ("stores" in config)
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 import attrs
 
 from orchestra.config.deployment.names import bound
-from orchestra.config.deployment.own_classes import close_own
+from orchestra.config.deployment.own_classes import close_own, make_own
 from orchestra.protocols import VectorStore
 from orchestra.stores.sqlite import SqliteStores
+
+if TYPE_CHECKING:
+    from orchestra.providers.known.settings import OwnClass
 
 
 @attrs.frozen(kw_only=True)
 class OwnStore:
-    """What the file says of such a store: its class as `module:Class`, called with `options`."""
+    """What the file says of such a store, and where."""
 
     name: str
-    target: str
-    options: dict[str, Any] = attrs.Factory(dict)
+    own: OwnClass
     origin: str = ""
 
 
@@ -86,8 +88,5 @@ def make_own_store(said: OwnStore) -> VectorStore:
     Raises:
         BindingError: there is no such class, it cannot be made so, or it cannot be searched.
     """
-    from orchestra.config.deployment.own_classes import make_own
-    from orchestra.providers.known.settings import OwnClass
-
-    own = OwnClass(seam="store", target=said.target, options=said.options)
-    return cast("VectorStore", make_own(own, said.name, said.origin))
+    store: VectorStore = make_own(said.own, said.name, said.origin)
+    return store

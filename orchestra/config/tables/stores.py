@@ -32,5 +32,4 @@ def _read(name: str, table: Table, complaints: Complaints) -> OwnStore | None:
     own = read_own_class(table, right, at, complaints)
     if own is None:
         return None
-    where = complaints.where(at)
-    return OwnStore(name=name, target=own.target, options=own.options, origin=where)
+    return OwnStore(name=name, own=own, origin=complaints.where(at))

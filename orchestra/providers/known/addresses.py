@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import attrs
@@ -71,10 +70,7 @@ def place_of(settings: ModelSettings, environ: Environ) -> tuple[str, int]:
     parts = urlsplit(shown_url(settings, environ))
     if parts.hostname is None:
         return "", 0
-    return parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
-
-
-_PORTS: Mapping[str, int] = MappingProxyType({"https": 443, "http": 80})
+    return parts.hostname, parts.port or urls.PORTS.get(parts.scheme, 0)
 
 
 def misread(settings: ModelSettings, environ: Environ) -> str:

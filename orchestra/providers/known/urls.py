@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit, urlunsplit
 
 Options = Mapping[str, str]
 
 OLLAMA_PORT = 11434
+PORTS: Mapping[str, int] = MappingProxyType({"https": 443, "http": 80})
 
 
 def fixed(url: str) -> Callable[[Options], str]:
@@ -84,7 +86,7 @@ def ollama_host(value: str, options: Options) -> str:
     host = url.hostname or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
     host = f"[{host}]" if ":" in host else host
-    usual = {"https": 443, "http": 80} if "://" in value else {}
+    usual: Mapping[str, int] = PORTS if "://" in value else {}
     port = url.port or usual.get(url.scheme, OLLAMA_PORT)
     return urlunsplit((url.scheme, f"{host}:{port}", f"{url.path.rstrip('/')}/api", "", ""))
 
