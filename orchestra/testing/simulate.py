@@ -6,10 +6,10 @@ ready tasks run is the world's: see `virtual`.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from random import Random
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
 import trio
@@ -38,7 +38,11 @@ __all__ = ["HangError", "Simulation", "simulate"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-EVENTS = 10_000_000  # more than any simulated run has
+Plans: TypeAlias = Mapping[Pipeline[..., Any], Plan]
+Ended: TypeAlias = tuple[Run, World, float]
+"""A run that has ended, its world, and the virtual seconds that it took."""
+
+_EVENTS = 10_000_000  # more than any simulated run has
 _SEAMS = ("model", "embedder", "store")
 _LONG_S = FAR_S / 4  # a run that takes longer hangs, and so does the end of one that is cancelled
 
@@ -114,22 +118,13 @@ def simulate(
     _refuse_no_world(pipeline, world, inputs)
     begin_anew(world)
 
-    async def main() -> Simulation[Any]:
-        limits = attrs.evolve(world.limits, journal_events=EVENTS)
-        async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
-            (made,) = rescript([plan_in(world, pipeline)], world.steps)
-            remember(engine.hedges, [made], world.hedged)
-            before = set(everybody())
-            look(world)
-            given = by_name(pipeline, args, inputs)
-            (run_id,) = run_ids(world, 1)
-            run = engine.start(made, given, caller=world.caller, run_id=run_id)
-            lasted_s = await to_the_end(run, world)
-            look(world)
-            left = await left_in(engine, before)
-            return await told_of(run, made, world, lasted_s, left)
+    async def one(engine: Engine, plans: Plans) -> list[Ended]:
+        given = by_name(pipeline, args, inputs)
+        (run_id,) = run_ids(world, 1)
+        run = engine.start(plans[pipeline], given, caller=world.caller, run_id=run_id)
+        return [(run, world, await to_the_end(run, world))]
 
-    simulation = in_jumps(main, world.schedule, JUMPS)
+    (simulation,) = in_jumps(partial(played, world, [pipeline], one), world.schedule, JUMPS)
     hypothesis_notes(
         f"the run of {pipeline.name!r}, in virtual seconds:", lambda: timeline(simulation.events)
     )
@@ -161,9 +156,23 @@ def _planned(pipeline: Pipeline[..., Any], *names: tuple[str, ...]) -> Plan:
     return plan(pipeline, World(models=models, embedders=embedders, stores=stores))
 
 
-def plan_in(world: World, pipeline: Pipeline[..., Any]) -> Plan:
-    """What a world does with a pipeline, but for its scripts. Raises CheckError."""
-    return _planned(pipeline, *(tuple(world.names(seam)) for seam in _SEAMS))
+async def played(
+    world: World,
+    pipelines: Sequence[Pipeline[..., Any]],
+    run_all: Callable[[Engine, Plans], Awaitable[list[Ended]]],
+) -> list[Simulation[Any]]:
+    """What `run_all` has run to its end, in an engine of this world. Raises as `simulate`."""
+    limits = attrs.evolve(world.limits, journal_events=_EVENTS)
+    async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
+        names = [tuple(world.names(seam)) for seam in _SEAMS]
+        scripted = rescript([_planned(each, *names) for each in pipelines], world.steps)
+        remember(engine.hedges, scripted, world.hedged)
+        before = set(everybody())
+        look(world)
+        ended = await run_all(engine, dict(zip(pipelines, scripted, strict=True)))
+        look(world)
+        left = await _left_in(engine, before)
+        return [await _told_of(*each, left) for each in ended]
 
 
 def run_ids(world: World, count: int) -> list[str]:
@@ -186,7 +195,7 @@ async def to_the_end(run: Run, world: World) -> float:
     raise HangError(_hanging(run))
 
 
-async def left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tuple[str, ...]:
+async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tuple[str, ...]:
     """Close what runs have opened, and tell which tasks they have left behind."""
     await engine.wait_idle()
     engine.kept.close()
@@ -195,13 +204,13 @@ async def left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tupl
     return told([task for task in everybody() if task not in before])
 
 
-async def told_of(
-    run: Run, made: Plan, world: World, lasted_s: float, left: tuple[str, ...]
+async def _told_of(
+    run: Run, world: World, lasted_s: float, left: tuple[str, ...]
 ) -> Simulation[Any]:
     """What a run that has ended did."""
     value, error = await _outcome(run)
     return Simulation(
-        made, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
+        run.plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
     )
 
 

@@ -7,6 +7,7 @@ meet: they are in one engine, and each starts at its own moment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from heapq import merge
 from typing import Any
 
@@ -14,28 +15,15 @@ import attrs
 import trio
 
 from orchestra.accounts import Caller
-from orchestra.compiler.plan import Plan
-from orchestra.engine.engine import Engine, open_engine
-from orchestra.engine.run import Run
+from orchestra.engine.engine import Engine
 from orchestra.errors import DefinitionError
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.testing import valid
 from orchestra.testing.pace import FAR_S, JUMPS
-from orchestra.testing.playing.anew import begin_anew, look
-from orchestra.testing.playing.hedged import remember
-from orchestra.testing.playing.playing import rescript
-from orchestra.testing.playing.standing import everybody
-from orchestra.testing.simulate import (
-    EVENTS,
-    Simulation,
-    left_in,
-    plan_in,
-    run_ids,
-    to_the_end,
-    told_of,
-)
+from orchestra.testing.playing.anew import begin_anew
+from orchestra.testing.simulate import Ended, Plans, Simulation, played, run_ids, to_the_end
 from orchestra.testing.telling import hypothesis_notes, timeline
 from orchestra.testing.virtual import in_jumps
 from orchestra.testing.world import World
@@ -106,23 +94,9 @@ def simulate_all(starts: Iterable[Start], world: World = World(), /) -> list[Sim
     pipelines = list(dict.fromkeys(start.pipeline for start in listed))
     begin_anew(world)
 
-    async def main() -> list[Simulation[Any]]:
-        limits = attrs.evolve(world.limits, journal_events=EVENTS)
-        async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
-            played = rescript([plan_in(world, each) for each in pipelines], world.steps)
-            remember(engine.hedges, played, world.hedged)
-            plans = dict(zip(pipelines, played, strict=True))
-            before = set(everybody())
-            look(world)
-            runs = await _run(engine, listed, plans, world)
-            look(world)
-            left = await left_in(engine, before)
-            return [
-                await told_of(run, plans[start.pipeline], of_run, lasted_s, left)
-                for start, (run, of_run, lasted_s) in zip(listed, runs, strict=True)
-            ]
-
-    found = in_jumps(main, world.schedule, JUMPS * max(1, len(listed)))
+    run_all = partial(_run, listed, world)
+    jumps = JUMPS * max(1, len(listed))
+    found = in_jumps(partial(played, world, pipelines, run_all), world.schedule, jumps)
     hypothesis_notes(
         "the runs by their places in the list, in virtual seconds:",
         lambda: timeline(_by_moment(listed, found)),
@@ -145,11 +119,9 @@ def _refuse_what_is_each_ones(starts: Sequence[object], world: World) -> None:
             )
 
 
-async def _run(
-    engine: Engine, starts: Sequence[Start], plans: Mapping[Pipeline[..., Any], Plan], world: World
-) -> list[tuple[Run, World, float]]:
-    """Each run, its world, and how long it took."""
-    ended: dict[int, tuple[Run, World, float]] = {}
+async def _run(starts: Sequence[Start], world: World, engine: Engine, plans: Plans) -> list[Ended]:
+    """Each run when it has ended, in the order of the list."""
+    ended: dict[int, Ended] = {}
     ids = run_ids(world, len(starts))
     failed: list[Exception] = []
 
