@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -250,3 +251,42 @@ def test_a_graph_is_drawn_for_programs(say: Project) -> None:
     code, out, err = say.orchestra("draw", "pipelines.say:say", "--format", "json")
     assert (code, err) == (0, "")
     assert json.loads(out)["name"] == "say"
+
+
+MISSPELT = """\
+    [models.default]
+    provider = "opnai"
+
+    [sever]
+    runs_max = 5
+"""
+LOUD = """\
+    from orchestra import collect, pipeline, step
+    from orchestra.steps import generate
+
+
+    @step
+    def shout(text: str) -> str:
+        return text.upper()
+
+
+    @pipeline
+    def loud(question: str) -> str:
+        return shout(collect(generate(question)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("orchestra.toml", MISSPELT, ["check"]),
+        ("pipelines/loud.py", LOUD, ["check", "--explain"]),
+    ],
+)
+def test_what_the_docs_show_is_what_is_printed(
+    project: Project, path: str, text: str, words: list[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/troubleshooting.md").read_text("utf-8")
+    project.write(path, text)
+    _, out, _ = project.orchestra(*words)
+    assert f"```\n$ orchestra {' '.join(words)}\n{out}```" in page
