@@ -222,7 +222,8 @@ def _candidates(text: str) -> Iterator[str]:
     if text:
         yield text
     if _THOUGHT in text:
-        text = text.rpartition(_THOUGHT)[2].strip()
+        said = text.split(_THOUGHT)
+        text = next((part for part in reversed(said) if "{" in part), said[-1]).strip()
         yield text
     yield from _fenced(text)
     first, last = text.find("{"), text.rfind("}")

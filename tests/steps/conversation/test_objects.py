@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra import Policy, Retry, Stream, collect, pipeline, step
@@ -129,6 +129,7 @@ prose = st.text(st.characters(exclude_characters="{}`"), max_size=20)
 
 
 @given(prose, prose, st.booleans())
+@example("", "</think> as asked", False)
 def test_words_and_fences_around_the_object_do_not_matter(
     before: str, after: str, fenced: bool
 ) -> None:
