@@ -13,6 +13,7 @@ from collections import abc
 from types import NoneType
 from typing import Generic, Protocol, is_typeddict
 
+from orchestra.annotations.deferred import written
 from orchestra.annotations.shapes import MISSING
 
 
@@ -80,7 +81,7 @@ def is_loose(cls: type) -> bool:
 
 def has_member(cls: type, name: str) -> bool:
     """Whether a class declares an attribute of this name, by value or by annotation."""
-    return _has(cls, name) or any(name in inspect.get_annotations(b) for b in cls.__mro__)
+    return _has(cls, name) or any(name in written(b) for b in cls.__mro__)
 
 
 def _lacks(cls: type, protocol: type) -> bool:
@@ -93,7 +94,7 @@ def _lacks(cls: type, protocol: type) -> bool:
 def _members(protocol: type) -> frozenset[str]:
     """The names that a Protocol asks for, those of its bases included."""
     bases = [base for base in protocol.__mro__ if is_protocol(base) and base is not Protocol]
-    names = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base))}
+    names = {name for base in bases for name in (*vars(base), *written(base))}
     return frozenset(names - _BOOKKEEPING)
 
 

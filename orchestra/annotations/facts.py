@@ -137,7 +137,8 @@ def hints(function: abc.Callable[..., object]) -> dict[str, object]:
         raise DefinitionError(
             f"{_where(function)}: {_name(function)}() is annotated with {error.name!r}, which has "
             "no value at run time; import it at the top of the module and not under "
-            "`if TYPE_CHECKING:` (a class of a function's own must move to the module)"
+            "`if TYPE_CHECKING:`, or define it further up (a class of a function's own must move "
+            "to the module)"
         ) from error
     except Exception as error:
         raise DefinitionError(

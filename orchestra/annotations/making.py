@@ -9,7 +9,6 @@ TypedDict, and the class is called with them. An annotation without any of those
 
 from __future__ import annotations
 
-import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, reduce
@@ -31,6 +30,7 @@ import attrs
 import msgspec
 
 from orchestra.annotations.complaints import complaint_of, no_form
+from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
 from orchestra.annotations.shapes import alternatives, fields, is_alias, is_union, parts, plain
@@ -74,7 +74,7 @@ class Record:
         """
         found, cls = members_of(self.kind), self._class
         if not is_typeddict(cls):
-            takes = inspect.signature(cls).parameters.values()
+            takes = signature(cls).parameters.values()
             names = {each.name for each in takes}
             loose = any(each.kind is each.VAR_KEYWORD for each in takes)
             for name in () if loose else found.keys() - names:

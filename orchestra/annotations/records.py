@@ -10,6 +10,7 @@ from typing import Any, NotRequired, Required, cast, get_args, get_origin, is_ty
 import attrs
 import msgspec
 
+from orchestra.annotations.deferred import signature
 from orchestra.annotations.shapes import MISSING, fields, parts, plain, required_keys
 
 
@@ -96,7 +97,7 @@ def _taken_by(converter: Any, otherwise: object) -> object:
     """What a converter is annotated to take, if JSON has a form for that; else the member's own."""
     function = getattr(converter, "converter", converter)  # of an `attrs.Converter`
     try:
-        first = next(iter(inspect.signature(function).parameters))
+        first = next(iter(signature(function).parameters))
         kind = inspect.get_annotations(function, eval_str=True).get(first, otherwise)
         msgspec.json.schema(kind)
     except Exception:  # noqa: BLE001 - of what is built in, or is annotated with anything

@@ -38,6 +38,7 @@ from typing import (
 import attrs
 
 from orchestra.annotations.builtin_bases import BASES, generic
+from orchestra.annotations.deferred import written
 
 # An alias may stand for itself (`type A = A`); nobody nests them deeper than this.
 _ALIASES_MAX = 32
@@ -138,7 +139,7 @@ def fields(annotation: object) -> dict[str, object]:
         return {}
     found = {}
     for name, hint in _hints(origin).items():
-        owners = (cls for cls in origin.__mro__ if name in inspect.get_annotations(cls))
+        owners = (cls for cls in origin.__mro__ if name in written(cls))
         found[name] = substitute(hint, _table_for(annotation, next(owners, origin)))
     return found
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 from types import FrameType
 
+from orchestra.annotations.deferred import signature
 from orchestra.graph.source.frames import is_users
 from orchestra.graph.source.site import site_of
 from orchestra.homes import home_of
@@ -27,13 +29,22 @@ def meant(error: BaseException) -> str:
             return _name(name, error)
         case ImportError(name=str(module)) if module.partition(".")[0] == "orchestra":
             return _home(str(error))
-        case ImportError() if "circular import" in str(error):
+        case ImportError(name=str(module)) if _is_being_imported(module, error):
             return "; two modules import each other: move what both need into a third one"
         case TypeError() if "Did you mean" in str(error):  # Python 3.13 asks it by itself
             return ""
         case TypeError() if found := _KEYWORD.search(str(error)):
             return _keyword(found[1], error)
     return ""
+
+
+def _is_being_imported(module: str, error: BaseException) -> bool:
+    """Whether the error went through this module while it was executed."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == module
+        for frame in frames
+    )
 
 
 def _home(said: str) -> str:
@@ -71,7 +82,7 @@ def _keyword(name: str, error: BaseException) -> str:
 def _keywords(called: object) -> list[str]:
     """What may be given to something by name."""
     try:
-        parameters = inspect.signature(called).parameters.values()  # type: ignore[arg-type]
+        parameters = signature(called).parameters.values()  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return []
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -84,6 +84,19 @@ def visible(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def descriptor_of(standard: int) -> int:
+    """Where the file of standard output or error, `OUT` or `ERR`, is open.
+
+    Nearly always at this number. Where the caller closed the stream, a library may have opened a
+    file of its own there while it was loaded, as libffi does.
+    """
+    stream = sys.stdout if standard == OUT else sys.stderr
+    try:
+        return stream.fileno()
+    except OSError:  # a program around us has put something in its place that is no file
+        return standard
+
+
 async def write(descriptor: int, data: bytes) -> None:
     """Write all of it to a file descriptor, waiting in a thread as long as its reader does.
 

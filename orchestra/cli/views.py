@@ -38,7 +38,7 @@ from orchestra.events import (
 _TOLD_MAX = 100
 
 Write: TypeAlias = tuple[int, bytes]
-"""A file descriptor, and what is written to it."""
+"""Standard output or error, and what is written to it."""
 
 
 class View(Protocol):

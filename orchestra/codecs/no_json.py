@@ -8,7 +8,9 @@ _SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
 
 def no_json(sent: bytes, error: Exception, what: str = "the body") -> str:
-    """Why it is no JSON; of half a character msgspec says that it was cut."""
+    """Why it is no JSON that we read; of half a character msgspec says that it was cut."""
+    if isinstance(error, RecursionError):  # each Python says it in other words
+        return f"{what} is nested too deeply"
     half = _SURROGATE.search(sent) if "truncated" in str(error) else None
     if half is not None and sent.rstrip().endswith(b"}"):
         return (

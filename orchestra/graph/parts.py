@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import MISSING, element, hints, item
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.functions import underlying
@@ -63,7 +64,7 @@ def _given_to(bound: partial[object]) -> Iterator[tuple[object, object, object]]
 def _taken_by(function: Callable[..., object]) -> tuple[list[str], Mapping[str, object]]:
     """The names that a function takes by position, and the annotations; none that are unknown."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = signature(function).parameters.values()
         known = hints(underlying(function))
     except (DefinitionError, TypeError, ValueError):  # told where the function is looked at
         return [], {}

@@ -19,6 +19,7 @@ from typing import (
 
 import attrs
 
+from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
 from orchestra.graph.calls.awaitables import refuse_awaitables
@@ -111,11 +112,11 @@ class Pipeline(Generic[P, T_co]):
             "in a script",
         )
         try:
-            bound = inspect.signature(self.function).bind(*args, **kwargs)
+            bound = signature(self.function).bind(*args, **kwargs)
         except TypeError as error:
             raise DefinitionError(
                 f"{called_at()}: pipeline {self.name!r} is called wrongly: {error}; it "
-                f"is `{self.name}{inspect.signature(self.function)}`, at {self.where}"
+                f"is `{self.name}{signature(self.function)}`, at {self.where}"
             ) from error
         bound.apply_defaults()
         for name, value in bound.arguments.items():
@@ -260,7 +261,7 @@ def _inputs(
     """The parameters as nodes, each with whether it is passed by position."""
     annotations = hints(function)
     inputs = []
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
                 f"{place(*file_line)}: parameter `{parameter}` of pipeline "

@@ -28,6 +28,7 @@ from typing import (
 
 import attrs
 
+from orchestra.annotations import deferred
 from orchestra.annotations.acceptance import plain_classes
 from orchestra.annotations.facts import MISSING, hints, spell, yielded
 from orchestra.errors import DefinitionError
@@ -129,7 +130,7 @@ class Step(Generic[P, T_co]):
     @cached_property
     def signature(self) -> inspect.Signature:
         """The function's signature."""
-        return inspect.signature(self.call)
+        return deferred.signature(self.call)
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -317,7 +318,7 @@ def _policy(name: str, given: object) -> Policy:
 
 
 def _refuse_bare(function: Callable[..., Any], where: str) -> None:
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in deferred.signature(function).parameters.items():
         if parameter.default is injected and parameter.annotation is parameter.empty:
             raise _uninjected(function.__name__, where, name, "not annotated")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from textwrap import indent
 from typing import Any
 
+from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import hints, spell
 from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
@@ -36,7 +37,7 @@ def refuse_others(given: object) -> None:
             f"@pipeline if it calls steps; if it works on values, decorate it with @step, and wrap "
             f"it in a pipeline"
         )
-        parameters = inspect.signature(given).parameters.values()
+        parameters = signature(given).parameters.values()
         needed = tuple(each.name for each in parameters if each.default is each.empty)
         right = _wrapped(name, given, known, needed, known.get("return", Any))
     else:
@@ -72,7 +73,7 @@ def _wrapped(
     """A pipeline that does nothing but call it with what it needs."""
     by_name = {
         each.name
-        for each in inspect.signature(function).parameters.values()
+        for each in signature(function).parameters.values()
         if each.kind is each.KEYWORD_ONLY
     }
     takes = ", ".join(f"{each}: {spell(known[each])}" if each in known else each for each in needed)

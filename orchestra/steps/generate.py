@@ -7,6 +7,7 @@ from typing import Any, TypeVar, Unpack, cast, overload
 
 import attrs
 
+from orchestra.annotations.deferred import annotate
 from orchestra.answers import Answer
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import Step, step
@@ -164,7 +165,7 @@ def _giving(filling: Step[..., Any], kind: type[T]) -> Step[..., T]:
         return await filling.call(**given)
 
     call.__signature__ = filling.signature  # type: ignore[attr-defined]
-    call.__annotations__ = {**filling.call.__annotations__, "return": kind}
+    annotate(call, {**filling.call.__annotations__, "return": kind})
     return attrs.evolve(filling, call=call)
 
 

@@ -44,7 +44,7 @@ ODD: Mapping[str, object] = {
     "shy": Shy(),
     "inside": {"a": [Shy()]},
     "huge": 10**5000,
-    "deep": nested(100_000),
+    "deep": nested(1_000_000),
     "half": "a\ud800",
     "halves": {"a\udfff": float("nan")},
 }

@@ -152,8 +152,8 @@ async def _follow(run: Run, view: View) -> None:
         seq = 0
         while batch := await reader.after(seq):
             seq = batch[-1].seq
-            for descriptor, data in view.feed(batch):
-                await terminal.write(descriptor, data)
+            for standard, data in view.feed(batch):
+                await terminal.write(terminal.descriptor_of(standard), data)
 
 
 def _stop(run: Run, following: trio.CancelScope, number: signal.Signals) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+from orchestra.annotations.deferred import signature
 from orchestra.graph.gather import Gathering
 from orchestra.graph.nodes import Call, Choice, Collect, Constant, Each, Node, Route
 from orchestra.graph.pipelines import Pipeline
@@ -64,7 +64,7 @@ def call_of(value: object) -> str | None:
 
 def _parameters(function: FunctionType | BuiltinFunctionType | MethodType) -> list[str]:
     try:
-        return [*inspect.signature(function).parameters]
+        return [*signature(function).parameters]
     except ValueError:  # of some that are written in C
         return ["..."]
 

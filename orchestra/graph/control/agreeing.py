@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
 
+from orchestra.annotations.deferred import annotate
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
@@ -213,5 +214,5 @@ def _picking(kind: object) -> Step[..., object]:
             )
         return candidates[index]
 
-    pick.__annotations__ = {"candidates": list[kind], "index": int, "return": kind}  # type: ignore[valid-type]
+    annotate(pick, {"candidates": list[kind], "index": int, "return": kind})  # type: ignore[valid-type]
     return step(pick)

@@ -7,12 +7,12 @@ cancelled as one when the arm loses. What several arms need runs once, outside.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from math import inf
 from types import BuiltinFunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any, TypeGuard, TypeVar, cast, overload
 
+from orchestra.annotations.deferred import signature
 from orchestra.errors import DefinitionError
 from orchestra.failed import Failed
 from orchestra.graph.calls.mistakes import told
@@ -335,9 +335,9 @@ def _refuse_body(body: object) -> None:
             f"               return {written}(item)"
         )
     try:
-        inspect.signature(body).bind(None)
+        signature(body).bind(None)
     except TypeError as error:
-        takes = str(inspect.signature(body))
+        takes = str(signature(body))
         name = getattr(body, "__name__", f"{body!r:.80}")
         name = f"lambda {takes[1:-1]}: ..." if name == "<lambda>" else name
         raise DefinitionError(

@@ -11,6 +11,7 @@ from functools import partial
 from types import CodeType, FunctionType
 from typing import Any
 
+from orchestra.annotations.deferred import signature, written
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at, place
 
@@ -26,7 +27,7 @@ def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
     if not isinstance(function, FunctionType):
         raise DefinitionError(f"{called_at()}: @{noun} on {_no_function(decorated, noun)}")
     holder, _, name = function.__qualname__.rpartition(".")
-    first = next(iter(inspect.signature(function).parameters), "")
+    first = next(iter(signature(function).parameters), "")
     is_method = holder and not holder.endswith("<locals>") and first in ("self", "cls")
     if is_method and not inspect.ismethod(decorated):
         raise DefinitionError(
@@ -70,22 +71,23 @@ def look_like(made: object, function: Callable[..., object]) -> None:
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         object.__setattr__(made, name, getattr(function, name, None))
     # Those of the class would be found, and `functools.wraps` would hand them on.
-    object.__setattr__(made, "__annotations__", getattr(function, "__annotations__", {}))
-    object.__setattr__(made, "__signature__", inspect.signature(function))
+    object.__setattr__(made, "__annotations__", written(function))
+    if hasattr(function, "__annotate__"):  # from Python 3.14 on, what `functools.wraps` hands on
+        object.__setattr__(made, "__annotate__", function.__annotate__)
+    object.__setattr__(made, "__signature__", signature(function))
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
     """What holds the annotations: a partial's function, that below decorators, `__call__`."""
-    while not inspect.isroutine(function) or hasattr(function, "__wrapped__"):
+    while True:
         if isinstance(function, partial):
             function = function.func
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
-        elif isinstance(function, type):
-            return function  # whose annotations are those of its members
+        elif inspect.isroutine(function) or isinstance(function, type):
+            return function  # the annotations of a class are those of its members
         else:
             return type(function).__call__
-    return function
 
 
 def defined_at(code: CodeType) -> tuple[str, int]:

@@ -40,7 +40,9 @@ def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[Input
             pairs.append((part.name, value(part, takes_documents=takes)))
         except (ValueError, RecursionError, DocumentError) as error:
             name = part.name[:NAME_MAX]
-            faults.append(Fault(name, _AT + name, f"part {name!r}: {error}"))
+            deep = isinstance(error, RecursionError)
+            why = "it is nested too deeply" if deep else error
+            faults.append(Fault(name, _AT + name, f"part {name!r}: {why}"))
     told = {fault.field for fault in faults}
     read, others = from_pairs(inputs, pairs, _AT)
     faults += [fault for fault in others if fault.field not in told]

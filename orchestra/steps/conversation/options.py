@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, get_type_hints
 
 import attrs
 
+from orchestra.annotations.deferred import annotate
 from orchestra.errors import DefinitionError
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.source.frames import called_at
@@ -156,5 +157,5 @@ def spelled_out(function: F, returns: object) -> F:
     annotations = {each.name: each.annotation for each in [*parameters, *words]}
     signature = inspect.Signature([*parameters, *words])
     function.__signature__ = signature  # type: ignore[attr-defined]
-    function.__annotations__ = annotations | {"return": returns}
+    annotate(function, annotations | {"return": returns})
     return function

@@ -14,6 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
 
+from orchestra.annotations.deferred import signature, written
 from orchestra.annotations.docstrings import described
 from orchestra.annotations.facts import hints, spell
 from orchestra.annotations.schemas import object_schema, parameters_schema
@@ -220,6 +221,7 @@ def _made(
     made = FunctionTool(function, told, kinds, required, injected, thread, timeout_s)
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
+    found["__annotations__"] = written(inner)  # from Python 3.14 on, no longer among the names
     vars(made).update(found, __wrapped__=function)  # as `wraps` does; attrs would not let it
     return made
 
@@ -298,7 +300,7 @@ def _parameters(
 def _open_parameters(function: Function, name: str) -> list[inspect.Parameter]:
     """The parameters that are not given yet: what a partial has given, no model may change."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = signature(function).parameters.values()
     except ValueError as error:  # of a partial that gives what is not taken; of some built-ins
         raise DefinitionError(
             f"{called_at()}: tool {name!r} is {function!r:.200}, whose parameters cannot "

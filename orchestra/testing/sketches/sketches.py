@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import attrs
 import trio
 
+from orchestra.annotations.deferred import annotate
 from orchestra.graph.control.constructs import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.rules.commits import FIRST_CONTENT, Commit
@@ -231,7 +232,7 @@ def build(sketch: Sketch, name: str = "sketch") -> Pipeline[..., object]:
             wires[number] = _wire(part, [wires[read] for read in part.reads])
         return wires[len(sketch.parts) - 1]
 
-    define.__annotations__ = {"n": int}
+    annotate(define, {"n": int})
     return pipeline(name=name)(define)
 
 

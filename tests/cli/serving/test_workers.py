@@ -200,8 +200,9 @@ def test_workers_do_not_go_on_without_the_configuration_that_they_had(who: Proje
     os.kill(first, signal.SIGKILL)
     said(process, "worker 1 ended with SIGKILL")
     said(process, "orchestra.toml: there is no such file")
-    with pytest.raises(urllib.error.HTTPError, match="401"):
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
         asked(url)
+    refused.value.close()
     process.send_signal(signal.SIGTERM)
     process.wait(PATIENCE_S)
 

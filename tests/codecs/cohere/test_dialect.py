@@ -54,6 +54,8 @@ from orchestra.values import (
 )
 from tests.recordings import Recording, needed, recordings
 
+# Cohere's own client, as it is made, on Python 3.14.
+pytestmark = pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction':DeprecationWarning")
 DIALECT = CohereDialect()
 PNG = b"\x89PNG"
 WEATHER = Tool("weather", "Tells the weather", {"type": "object", "properties": {}})

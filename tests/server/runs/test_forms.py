@@ -82,7 +82,7 @@ def test_a_part_is_what_its_input_asks_for(parts: list[Part], found: dict[str, A
         (Part("labels", b"{", "application/json"), "part 'labels': Input data was truncated"),
         (
             Part("labels", b"[" * 10**5, "application/json"),
-            "part 'labels': maximum recursion depth",
+            "part 'labels': it is nested too deeply",
         ),
         (Part("top", b"five"), "input `top`: expected `int`, got `str`"),
         (Part("question", b"a", "", "a.txt"), "input `question`: expected `str`, got `Document`"),

@@ -1,0 +1,44 @@
+"""Annotations as they are written, also where a name in them has no value yet.
+
+Python 3.14 evaluates annotations when somebody asks for them: a class may stand below the function
+that names it. Asked in its usual way, it raises NameError for such a name; here a name without a
+value is a forward reference, as a string is on older Pythons, and `facts.hints` resolves both.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+if sys.version_info >= (3, 14):  # pragma: no cover - there is none where coverage is measured
+    from annotationlib import Format, get_annotations
+
+    def written(thing: Any) -> dict[str, Any]:
+        """The annotations of a function or a class itself, by name."""
+        return get_annotations(thing, format=Format.FORWARDREF)
+
+    def signature(function: Callable[..., Any]) -> inspect.Signature:
+        """How a function is called.
+
+        Raises:
+            TypeError: it cannot be called.
+            ValueError: a built-in, or a partial with wrong arguments, does not tell.
+        """
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+
+    def annotate(function: Any, annotations: dict[str, Any]) -> None:
+        """Give a function other annotations, in a way that `functools.wraps` hands on."""
+        function.__annotate__ = lambda _: annotations
+
+else:
+    written = inspect.get_annotations
+    signature = inspect.signature
+
+    def annotate(function: Any, annotations: dict[str, Any]) -> None:
+        """Give a function other annotations."""
+        function.__annotations__ = annotations
+
+
+__all__ = ["annotate", "signature", "written"]
