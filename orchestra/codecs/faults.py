@@ -61,7 +61,8 @@ _BY_STATUS: Mapping[int, type[ModelError]] = {
 _WORDS: Mapping[type[ModelError], str] = {
     AuthenticationError: "authentication_error authentication invalid_api_key unauthenticated "
     "invalid_authentication unauthorized api_key_invalid unrecognizedclient expiredtoken "
-    "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid",
+    "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid "
+    "requesttimetooskewed requestexpired",
     PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
     "failed_precondition permissiondenied model_terms_required key_model_access_denied",
     CapabilityError: "not_supported_error unsupported_operation unsupported_value "

@@ -46,11 +46,14 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     value = headers.get("retry-after", "")
     if (wait_s := seconds(value)) is not None:
         return wait_s
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return _until(at, now_s)
+    at = _date(value)
+    return None if at is None else _until(at, now_s)
+
+
+def ahead_s(headers: Mapping[str, str], now_s: float) -> float:
+    """How far `now_s` is ahead of the clock that has written the headers; 0 where none is told."""
+    at = _date(headers.get("date", ""))
+    return 0.0 if at is None else now_s - at.timestamp()
 
 
 def seconds(text: str) -> float | None:
@@ -111,6 +114,15 @@ def _length_s(text: str) -> float | None:
     return None if total_s is None else min(total_s, WAIT_MAX_S)
 
 
+def _date(text: str) -> datetime | None:
+    """An HTTP date; None for any other text."""
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)  # HTTP knows no other zone
+
+
 def _until(at: datetime, now_s: float) -> float:
-    aware = at if at.tzinfo else at.replace(tzinfo=UTC)  # HTTP knows no other zone
+    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max(aware.timestamp() - now_s, 0.0), WAIT_MAX_S)
