@@ -212,7 +212,8 @@ VALUES ((SELECT key FROM collection WHERE name = ?), ?, ?, ?, ?, ?)
 ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excluded.text,
     metadata = excluded.metadata, vector = excluded.vector
 """
-_CHANGED = "UPDATE collection SET version = version + 1 WHERE name = ?"
+_CHANGED = "UPDATE collection SET version = random() WHERE name = ?"
+"""Not counted: a file that takes the place of another, or is restored over it, may count alike."""
 _HELD = "FROM passage JOIN collection ON collection.key = collection WHERE name = ?"
 
 

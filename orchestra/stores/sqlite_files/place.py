@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestra.errors import StateError
-from orchestra.stores.sqlite_files.file import make_folder
+from orchestra.stores.sqlite_files.file import Inode, inode_of, make_folder
 
 log = logging.getLogger("orchestra.stores")
 
@@ -27,9 +27,6 @@ LOOK_S = 1.0
 OWNER_ONLY = 0o600
 """SQLite gives the files beside it the same rights."""
 _MAKING = threading.Lock()
-
-Inode = tuple[int, int]
-"""Its device and its number: what a file is, whatever its name."""
 
 
 class Place:
@@ -101,11 +98,7 @@ class Place:
         Raises:
             OSError: it cannot be reached.
         """
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
+        return inode_of(self.path)
 
     def _gone(self) -> StateError:
         return StateError(

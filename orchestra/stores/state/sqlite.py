@@ -29,8 +29,8 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import Entry
 from orchestra.records import Encoding
-from orchestra.stores.sqlite_files.file import FIXES, explained, write_ahead
-from orchestra.stores.sqlite_files.place import Inode, Place
+from orchestra.stores.sqlite_files.file import FIXES, Inode, explained, write_ahead
+from orchestra.stores.sqlite_files.place import Place
 from orchestra.stores.sqlite_files.spot import DATA, SpotReader
 from orchestra.stores.state.grouped import GroupedState
 from orchestra.stores.state.grouping import (
