@@ -104,7 +104,7 @@ class RedisState(GroupedState):
         self._ahead_s = ahead_s
         self._line: RedisLine | None = None
         self._closed = False
-        self._looked = False
+        self._evicts: str | None = None
         self._rests_until_s = -math.inf
         at = f"{host}:{port}" if socket_file is None else socket_file
         self._place = f"redis{'s' if tls else ''}://{at}/{database}"
@@ -208,7 +208,7 @@ class RedisState(GroupedState):
             outcomes, written = decide_all(calls, there, now_s)
             if not written:
                 return outcomes
-            (answer,) = await self._ask([self._swap(keys, raw, written, now_s)])
+            answer = await self._swapped(self._swap(keys, raw, written, now_s))
             if self._lines.is_refusal(answer):
                 return [self._unwritten(call, there, now_s, answer) for call in calls]
             done, *fresh = cast("Sequence[Any]", answer)
@@ -245,6 +245,16 @@ class RedisState(GroupedState):
             names, new = [*names, self._mark], [*new, "", new_mark()]
         return ["EVALSHA", SWAP.digest, len(names), *names, len(raw), *old, *new]
 
+    async def _swapped(self, swap: Command) -> Answer:
+        """What Redis says of a swap; once more on another connection where this one's refuses it.
+
+        It has forgotten our scripts, or is a replica by now, and has done nothing.
+        """
+        (answer,) = await self._ask([swap])
+        if self._line is None:
+            (answer,) = await self._ask([swap])
+        return answer
+
     async def _ask_again(self, commands: Sequence[Command]) -> Sequence[Answer]:
         """As `_ask`; once more where Redis went away while nobody asked it anything."""
         if self._line is not None:
@@ -272,20 +282,20 @@ class RedisState(GroupedState):
             raise
 
     async def _look_at(self, line: RedisLine) -> None:
-        """Which layout it has; and once, whether it drops budgets and keys if its memory is full.
+        """Which layout it has; and whether it drops budgets and keys if its memory is full.
 
         A Redis that does not tell us what it drops is taken for one that drops nothing.
         """
-        asked = [["GET", self._mark], *([] if self._looked else [["INFO", "memory"]])]
-        mark, *info = await line.ask(asked)
-        self._looked = True
-        if (rule := evicts(info[0] if info else None)) is not None:
+        mark, info = await line.ask([["GET", self._mark], ["INFO", "memory"]])
+        rule = evicts(info)
+        if rule not in (None, self._evicts):
             log.warning(
                 "%s drops what it likes when its memory is full (maxmemory-policy %s), so that "
                 "budgets and keys may be forgotten; give it noeviction",
                 self._place,
                 rule,
             )
+        self._evicts = rule
         if not self._lines.is_refusal(mark):  # what is refused here is refused below, too
             self._see(cast("bytes | None", mark))
 
