@@ -50,9 +50,10 @@ class SqliteStores(Closing):
         Blocks, for less than a millisecond.
 
         Raises:
-            StoreError: the file is not one of ours.
+            StoreError: the file is not one of ours, or was open and is gone.
         """
         if not self.path.exists():
+            self._reads.check_there()
             return []
         try:
             db = connect(self.path)

@@ -153,6 +153,8 @@ def test_a_file_that_is_gone_is_not_made_anew_and_is_used_again_when_it_is_back(
         assert trio.run(collection.count) == 1
         path.rename(tmp_path / "away")
         assert "the file that was open is gone; put it back" in refused(collection.count)
+        with pytest.raises(StoreError, match="the file that was open is gone"):
+            stores.names()
         assert not path.exists()
         tmp_path.rename(tmp_path.with_name("elsewhere"))
         tmp_path.touch()

@@ -13,6 +13,7 @@ Rules of the file:
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 import weakref
@@ -36,6 +37,8 @@ Inode = tuple[int, int]
 APPLICATION_ID = 0x6F726368  # "orch": how the file says whose it is
 SCHEMA_VERSION = 1
 FOLDER_OWNER_ONLY = 0o700
+READABLE = 0o644
+ROOT = 0
 BUSY_S = 5.0
 """How long a write waits for another process's; theirs take milliseconds."""
 _RETRY_S = 0.001
@@ -71,7 +74,8 @@ FIXES: Mapping[int, str] = {
     sqlite3.SQLITE_CORRUPT: "it is damaged; move it away and ingest again",
     sqlite3.SQLITE_BUSY: f"another process has been writing for {BUSY_S:g} s; try again",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
-    sqlite3.SQLITE_CANTOPEN: "give the path of a file in a folder that can be written to",
+    sqlite3.SQLITE_CANTOPEN: "give the path of a file in a folder that can be written to; a file "
+    "that is there has to belong to the user who runs this",
     sqlite3.SQLITE_FULL: "the disk is full; make room and try again",
 }
 """What to do about an error of SQLite's, by its code."""
@@ -120,7 +124,7 @@ class Lane:
 
     def _connected(self) -> sqlite3.Connection:
         """A connection to the file that is there now."""
-        if self._opened is not None and self._there() != self._opened:
+        if not self._is_still():
             log.warning("%s was replaced by another file, which is used from now on", self._path)
             self._close()
             self._connection = None
@@ -133,8 +137,18 @@ class Lane:
             self._opened = found or inode_of(self._path)
         return self._connection
 
-    def _there(self) -> Inode:
-        """The file that is there now."""
+    def check_there(self) -> None:
+        """Find out that the file that was opened, if any was, is not gone. It may be another.
+
+        Raises:
+            StoreError: there is none, or it cannot be reached.
+        """
+        self._is_still()
+
+    def _is_still(self) -> bool:
+        """Whether the file that was opened, if any was, is the one that is there."""
+        if self._opened is None:
+            return True
         try:
             found = inode_of(self._path)
         except OSError as error:
@@ -144,7 +158,7 @@ class Lane:
                 f"{self._path}: the file that was open is gone; put it back, or restart and ingest "
                 "again"
             )
-        return found
+        return found == self._opened
 
 
 def inode_of(path: Path) -> Inode | None:
@@ -173,6 +187,8 @@ def connect(path: Path) -> sqlite3.Connection:
         raise StoreError(
             f"{path}: its folder cannot be made: {error}; give another path"
         ) from error
+    with suppress(OSError):  # SQLite tells what is wrong with it
+        make_file(path, READABLE)
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         _prepare(path, db)
@@ -183,12 +199,42 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder, its owner's alone where it was not there before.
+    """The folder, its owner's alone where it was not there before; made by root, as `make_file`.
 
     Raises:
         OSError: it cannot be made.
     """
-    folder.mkdir(FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
+        _give(partial(os.lchown, folder), folder.parent)
+
+
+def make_file(path: Path, mode: int) -> None:
+    """An empty file, unless there is one; made by root, it belongs to whom its folder belongs.
+
+    For a server mostly is not root, and `orchestra keys create` is, where a unit has its own user:
+    nobody would get in. SQLite does the same with the files beside it. With `O_EXCL`, since closing
+    any descriptor of a file gives up all locks that this process has on it: only what nobody else
+    has yet is closed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    real = Path(os.path.realpath(path))
+    with suppress(FileExistsError):
+        made = os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            _give(partial(os.fchown, made), real.parent)
+        finally:
+            os.close(made)
+
+
+def _give(to: Callable[[int, int], object], folder: Path) -> None:
+    """Give what was made to whom a folder belongs, if we are root; one who may not, keeps it."""
+    if os.geteuid() == ROOT:
+        with suppress(OSError):
+            owner = folder.stat()
+            to(owner.st_uid, owner.st_gid)
 
 
 def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:

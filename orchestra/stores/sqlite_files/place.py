@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from orchestra.errors import StateError
-from orchestra.stores.sqlite_files.file import Inode, inode_of, make_folder
+from orchestra.stores.sqlite_files.file import Inode, inode_of, make_file, make_folder
 
 log = logging.getLogger("orchestra.stores")
 
@@ -48,7 +46,7 @@ class Place:
             with _MAKING:  # what is closed here, nobody else in this process has open
                 if self._opened is None:
                     make_folder(self.path.parent)
-                    _make(self.path)
+                    make_file(self.path, OWNER_ONLY)
                 found = self.look()
         except OSError as error:
             raise self._out_of_reach(error) from error
@@ -108,10 +106,3 @@ class Place:
 
     def _out_of_reach(self, error: OSError) -> StateError:
         return StateError(f"{self.path}: it cannot be reached: {error}; give another folder")
-
-
-def _make(path: Path) -> None:
-    """An empty file, unless there is one."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-    with suppress(FileExistsError):
-        os.close(os.open(os.path.realpath(path), flags, OWNER_ONLY))
