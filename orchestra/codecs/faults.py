@@ -22,7 +22,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.fault_texts import SAYABLE, said_in
-from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds
+from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds, their_now_s
 from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import (
     AuthenticationError,
@@ -153,9 +153,10 @@ def http_error(
 ) -> ModelError:
     """The error that an HTTP answer stands for; `words` are names for it from elsewhere.
 
-    `kind` is what it is, where that is known already.
+    `kind` is what it is, where that is known already. Times that are told are waited for also where
+    our own clock is wrong.
     """
-    said = read_error(body)
+    said, now_s = read_error(body), their_now_s(headers, now_s)
     asked_s = retry_after_s(headers, now_s)
     said = attrs.evolve(
         said,

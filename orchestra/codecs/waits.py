@@ -12,6 +12,8 @@ from email.utils import parsedate_to_datetime
 
 WAIT_MAX_S = 3600.0
 """A longer wait than an hour is not one: the caller gives up or goes elsewhere."""
+ABOUT_S = 5.0
+"""Clocks that differ by less are taken for one."""
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _SECONDS = re.compile(rf"({_NUMBER})\s*s?")
@@ -50,10 +52,14 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return None if at is None else _until(at, now_s)
 
 
-def ahead_s(headers: Mapping[str, str], now_s: float) -> float:
-    """How far `now_s` is ahead of the clock that has written the headers; 0 where none is told."""
+def their_now_s(headers: Mapping[str, str], now_s: float) -> float:
+    """What time it is for who has written the headers, by whose clock its times are told.
+
+    That is `now_s` where they do not say, or say about the same: `date` is in whole seconds.
+    """
     at = _date(headers.get("date", ""))
-    return 0.0 if at is None else now_s - at.timestamp()
+    there_s = now_s if at is None else at.timestamp()
+    return there_s if abs(there_s - now_s) > ABOUT_S else now_s
 
 
 def seconds(text: str) -> float | None:

@@ -25,7 +25,7 @@ from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFr
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
-from orchestra.codecs.waits import ahead_s
+from orchestra.codecs.waits import their_now_s
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     ChatRequest,
@@ -285,7 +285,7 @@ def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: f
     if _BAD_KEY in body:  # which it calls by the same word as a model that is not granted
         word = "invalid_api_key"
     error = http_error(status, headers, body, now_s, words=(word,) if word else ())
-    off_s = ahead_s(headers, now_s)
+    off_s = now_s - their_now_s(headers, now_s)
     if abs(off_s) > SKEW_S and _OF_TIME.search(f"{word} {error.message}"):
         way = "ahead of" if off_s > 0 else "behind"
         error.message += (
