@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 import pytest
@@ -89,6 +90,28 @@ def test_what_is_a_promise_to_somebody_is_an_error_where_it_cannot_be_read(
     read(good)
     with suppress(StateError):
         read(data.draw(spoilt(good)))
+
+
+def grown(found: object) -> object:
+    """What a newer version may write: each record has one field more."""
+    match found:
+        case dict():
+            return {**{name: grown(value) for name, value in found.items()}, "later": [1]}
+        case list():
+            return [*map(grown, found)]
+    return found
+
+
+@pytest.mark.parametrize(("read", "good"), [*NONE, *ERROR])
+def test_a_newer_version_may_have_more_fields(read: Reader, good: bytes) -> None:
+    """So that an update can go from one process to the next, and back; see `layout`."""
+    if read is stored._sizes:
+        return  # names of its own
+    coding: Any = msgspec.json if good[:1] in b"[{" else msgspec.msgpack
+    found = coding.decode(good)
+    in_places = read in (allowance.ENCODING.read, ledger.ENCODING.read)
+    more = coding.encode([*found, 1] if in_places else grown(found))
+    assert repr(read(more)) == repr(read(good))
 
 
 def test_a_key_that_cannot_be_read_is_left_out_of_the_list(

@@ -22,7 +22,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.fault_texts import SAYABLE, said_in
-from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds
+from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds, their_now_s
 from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import (
     AuthenticationError,
@@ -61,7 +61,8 @@ _BY_STATUS: Mapping[int, type[ModelError]] = {
 _WORDS: Mapping[type[ModelError], str] = {
     AuthenticationError: "authentication_error authentication invalid_api_key unauthenticated "
     "invalid_authentication unauthorized api_key_invalid unrecognizedclient expiredtoken "
-    "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid",
+    "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid "
+    "requesttimetooskewed requestexpired",
     PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
     "failed_precondition permissiondenied model_terms_required key_model_access_denied",
     CapabilityError: "not_supported_error unsupported_operation unsupported_value "
@@ -152,9 +153,10 @@ def http_error(
 ) -> ModelError:
     """The error that an HTTP answer stands for; `words` are names for it from elsewhere.
 
-    `kind` is what it is, where that is known already.
+    `kind` is what it is, where that is known already. Times that are told are waited for also where
+    our own clock is wrong.
     """
-    said = read_error(body)
+    said, now_s = read_error(body), their_now_s(headers, now_s)
     asked_s = retry_after_s(headers, now_s)
     said = attrs.evolve(
         said,

@@ -12,6 +12,8 @@ from email.utils import parsedate_to_datetime
 
 WAIT_MAX_S = 3600.0
 """A longer wait than an hour is not one: the caller gives up or goes elsewhere."""
+ABOUT_S = 5.0
+"""Clocks that differ by less are taken for one."""
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _SECONDS = re.compile(rf"({_NUMBER})\s*s?")
@@ -46,11 +48,18 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     value = headers.get("retry-after", "")
     if (wait_s := seconds(value)) is not None:
         return wait_s
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return _until(at, now_s)
+    at = _date(value)
+    return None if at is None else _until(at, now_s)
+
+
+def their_now_s(headers: Mapping[str, str], now_s: float) -> float:
+    """What time it is for who has written the headers, by whose clock its times are told.
+
+    That is `now_s` where they do not say, or say about the same: `date` is in whole seconds.
+    """
+    at = _date(headers.get("date", ""))
+    there_s = now_s if at is None else at.timestamp()
+    return there_s if abs(there_s - now_s) > ABOUT_S else now_s
 
 
 def seconds(text: str) -> float | None:
@@ -111,6 +120,15 @@ def _length_s(text: str) -> float | None:
     return None if total_s is None else min(total_s, WAIT_MAX_S)
 
 
+def _date(text: str) -> datetime | None:
+    """An HTTP date; None for any other text."""
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)  # HTTP knows no other zone
+
+
 def _until(at: datetime, now_s: float) -> float:
-    aware = at if at.tzinfo else at.replace(tzinfo=UTC)  # HTTP knows no other zone
+    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max(aware.timestamp() - now_s, 0.0), WAIT_MAX_S)

@@ -128,10 +128,14 @@ def _whole(text: str) -> str:
 
 
 def lost(record: Record, now_s: float) -> Record:
-    """The record of a run whose process has died."""
+    """The record of a run whose process has died; `now_s` is the state's, and no host's.
+
+    A run does not end before it began, also where the clock of its host was ahead.
+    """
     message = "the process that ran it has died; what it said after that is lost: start it again"
     outcome = FailedWith(RunLostError.__name__, message, lost=True)
-    return msgspec.structs.replace(record, outcome=outcome, ended_s=now_s, last_seq=LOST_SEQ)
+    ended_s = max(now_s, record.created_s)
+    return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s, last_seq=LOST_SEQ)
 
 
 def last_of_lost(record: Record) -> tuple[EventLine, ...]:

@@ -50,9 +50,10 @@ class SqliteStores(Closing):
         Blocks, for less than a millisecond.
 
         Raises:
-            StoreError: the file is not one of ours.
+            StoreError: the file is not one of ours, or was open and is gone.
         """
         if not self.path.exists():
+            self._reads.check_there()
             return []
         try:
             db = connect(self.path)
@@ -212,7 +213,8 @@ VALUES ((SELECT key FROM collection WHERE name = ?), ?, ?, ?, ?, ?)
 ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excluded.text,
     metadata = excluded.metadata, vector = excluded.vector
 """
-_CHANGED = "UPDATE collection SET version = version + 1 WHERE name = ?"
+_CHANGED = "UPDATE collection SET version = random() WHERE name = ?"
+"""Not counted: a file that takes the place of another, or is restored over it, may count alike."""
 _HELD = "FROM passage JOIN collection ON collection.key = collection WHERE name = ?"
 
 

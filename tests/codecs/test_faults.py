@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from email.utils import formatdate
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from orchestra.codecs.faults import (
     http_error,
     read_error,
 )
+from orchestra.codecs.waits import ABOUT_S
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,
@@ -84,7 +87,7 @@ BODIES = (
     | st.sampled_from((b"[" * 9999, b'{"error":' * 9999, b"null", b'"', b"\xff", b"[[]]"))
 )
 HEADERS = st.dictionaries(
-    st.sampled_from(("retry-after", "retry-after-ms", "x-request-id")), st.text(max_size=20)
+    st.sampled_from(("retry-after", "retry-after-ms", "x-request-id", "date")), st.text(max_size=20)
 )
 
 
@@ -425,6 +428,20 @@ def test_the_id_of_a_request_is_found_under_every_name(name: str) -> None:
 def test_the_id_in_a_body_is_the_better_one() -> None:
     body = {**anthropic("api_error"), "request_id": "r2"}
     assert told(500, body, request_id="r1").request_id == "r2"
+
+
+@given(st.floats(-1e7, 1e7))
+def test_a_time_to_wait_until_is_that_of_who_tells_it_whatever_our_clock_says(off_s: float) -> None:
+    """A host an hour behind waited an hour longer, which no deadline has; one ahead did not wait."""
+    there_s = 1_796_000_000
+    date, until = (formatdate(there_s + after_s, usegmt=True) for after_s in (0, 30))
+    reset = {
+        "anthropic-ratelimit-tokens-remaining": "0",
+        "anthropic-ratelimit-tokens-reset": datetime.fromtimestamp(there_s + 30, UTC).isoformat(),
+    }
+    for told_by in ({"retry-after": until}, reset):
+        error = http_error(429, {"date": date, **told_by}, b"", there_s + off_s)
+        assert error.retry_after_s == pytest.approx(30, abs=ABOUT_S)
 
 
 def test_the_wait_is_the_headers_then_the_details_then_the_sentences() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds
+from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds, their_now_s
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = NOW.timestamp()
@@ -23,6 +23,7 @@ NAMES = st.sampled_from(
         "x-ratelimit-remaining",
         "anthropic-ratelimit-tokens-remaining",
         "anthropic-ratelimit-tokens-reset",
+        "date",
     )
 )
 ODD = st.one_of(
@@ -60,8 +61,9 @@ def test_a_date_without_a_zone_is_in_that_of_http(monkeypatch: pytest.MonkeyPatc
 def test_any_headers_ask_for_at_most_an_hour_or_for_nothing(
     headers: dict[str, str], now_s: float
 ) -> None:
-    for wait_s in (retry_after_s(headers, now_s), reset_s(headers, now_s)):
-        assert wait_s is None or 0 <= wait_s <= WAIT_MAX_S
+    for at_s in (now_s, their_now_s(headers, now_s)):
+        for wait_s in (retry_after_s(headers, at_s), reset_s(headers, at_s)):
+            assert wait_s is None or 0 <= wait_s <= WAIT_MAX_S
 
 
 @given(st.text(max_size=60) | st.builds("try again in {}".format, ODD))

@@ -156,6 +156,10 @@ def test_a_record_says_how_its_run_ended() -> None:
         ended(RECORD, StepStarted(1, 0.0, "step"), 5.0)
 
 
+def test_a_run_of_a_host_whose_clock_is_ahead_is_not_lost_before_it_began() -> None:
+    assert lost(RECORD, CREATED_S - 3600).ended_s == CREATED_S
+
+
 def test_the_last_event_of_a_lost_run_is_the_same_for_all_and_ends_it_for_all() -> None:
     record = lost(RECORD, CREATED_S + 7)
     (event,) = events = last_of_lost(record)

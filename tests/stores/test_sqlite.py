@@ -20,7 +20,9 @@ from orchestra.stores.sqlite_files.file import APPLICATION_ID, Lane
 from orchestra.values import Passage, Vector
 
 EAST = Vector.of([1.0, 0.0])
+AWAY = Vector.of([0.0, 1.0])
 ONE = Passage("one", "text", "one.md")
+WEST = Passage("west", "text", "west.md")
 
 
 def refused(call: Callable[[], Awaitable[object]]) -> str:
@@ -105,6 +107,73 @@ def test_an_empty_file_has_no_collections(tmp_path: Path) -> None:
     with SqliteStores(tmp_path / "store.sqlite") as stores:
         message = refused(lambda: stores.collection("handbook").search(EAST, top=1))
     assert "the file has none" in message
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_file_of_another_host_is_searched_in_the_place_of_the_one_that_was_open(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, restored: bool
+) -> None:
+    """Moved there, or restored into it; made in as many steps, it looked like the one before."""
+    here, there = tmp_path / "store.sqlite", tmp_path / "there.sqlite"
+
+    async def found(stores: SqliteStores) -> list[str]:
+        return [each.id for each in await stores.collection("handbook").search(EAST, top=1)]
+
+    async def main() -> None:
+        with SqliteStores(here) as stores:
+            await stores.collection("handbook").upsert([ONE, WEST], [EAST, AWAY])
+        with SqliteStores(there) as stores:
+            await stores.collection("handbook").upsert([ONE, WEST], [AWAY, EAST])
+        with SqliteStores(here) as stores:
+            assert await found(stores) == ["one"]
+            replace()
+            assert [await found(stores), await found(stores)] == [["west"]] * 2
+
+    def replace() -> None:
+        if restored:
+            source, target = sqlite3.connect(there), sqlite3.connect(here)
+            source.backup(target)
+            source.close()
+            target.close()
+        else:
+            there.rename(here)
+
+    trio.run(main)
+    told = [f"{here} was replaced by another file, which is used from now on"]
+    assert [each.getMessage() for each in caplog.records] == ([] if restored else told)
+
+
+def test_a_file_that_is_gone_is_not_made_anew_and_is_used_again_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.sqlite"
+    with SqliteStores(path) as stores:
+        collection = stores.collection("handbook")
+        trio.run(fill, collection)
+        assert trio.run(collection.count) == 1
+        path.rename(tmp_path / "away")
+        assert "the file that was open is gone; put it back" in refused(collection.count)
+        with pytest.raises(StoreError, match="the file that was open is gone"):
+            stores.names()
+        assert not path.exists()
+        tmp_path.rename(tmp_path.with_name("elsewhere"))
+        tmp_path.touch()
+        assert "it cannot be reached" in refused(collection.count)
+        tmp_path.unlink()
+        tmp_path.with_name("elsewhere").rename(tmp_path)
+        (tmp_path / "away").rename(path)
+        assert trio.run(collection.count) == 1
+
+
+def test_a_newer_version_that_takes_a_file_takes_it_from_who_has_it_open(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with SqliteStores(path) as stores:
+        collection = stores.collection("handbook")
+        trio.run(fill, collection)
+        assert trio.run(collection.count) == 1
+        newer(path)
+        assert "its layout is 99" in refused(collection.count)
+        assert "its layout is 99" in refused(lambda: fill(collection))
 
 
 def other_program(path: Path) -> None:

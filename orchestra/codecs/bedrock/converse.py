@@ -7,6 +7,7 @@ has stopped is not done.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFr
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
+from orchestra.codecs.waits import their_now_s
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     ChatRequest,
@@ -50,6 +52,10 @@ STOPS: Mapping[str, StopReason] = {
 }
 """What Converse's words for a stop mean; its other ones are `StopReason.OTHER`."""
 _BAD_KEY = b"make sure your API Key is valid"
+_OF_TIME = re.compile("Signature|RequestTimeTooSkewed|RequestExpired")
+"""Amazon's words for a signature that it refuses, most often for its time."""
+SKEW_S = 240.0
+"""A clock that is off by more is told of: Amazon takes no signature that is five minutes off."""
 
 
 class _Text(msgspec.Struct):
@@ -278,7 +284,15 @@ def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: f
     word = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
     if _BAD_KEY in body:  # which it calls by the same word as a model that is not granted
         word = "invalid_api_key"
-    return http_error(status, headers, body, now_s, words=(word,) if word else ())
+    error = http_error(status, headers, body, now_s, words=(word,) if word else ())
+    off_s = now_s - their_now_s(headers, now_s)
+    if abs(off_s) > SKEW_S and _OF_TIME.search(f"{word} {error.message}"):
+        way = "ahead of" if off_s > 0 else "behind"
+        error.message += (
+            f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which takes no "
+            "signature of another time: set the clock)"
+        )
+    return error
 
 
 def stream_error(name: str, payload: bytes) -> ModelError | None:

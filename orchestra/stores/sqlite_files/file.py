@@ -6,14 +6,19 @@ Rules of the file:
 2. Every call is one transaction. A call that was begun is finished even if it is
    cancelled, so it either happened as a whole or not at all.
 3. Reading and writing have a connection each: in WAL mode, a reader never waits for a writer.
+4. A file that is not at its path any more is not used any more: whoever copies a store to another
+   host puts it in the place of the last.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -24,15 +29,22 @@ from orchestra.errors import StoreError
 
 T = TypeVar("T")
 
+log = logging.getLogger("orchestra.stores")
+
+Inode = tuple[int, int]
+"""Its device and its number: what a file is, whatever its name."""
+
 APPLICATION_ID = 0x6F726368  # "orch": how the file says whose it is
 SCHEMA_VERSION = 1
 FOLDER_OWNER_ONLY = 0o700
+READABLE = 0o644
+ROOT = 0
 BUSY_S = 5.0
 """How long a write waits for another process's; theirs take milliseconds."""
 _RETRY_S = 0.001
 
-# `version` is counted up by whoever changes a collection, in the same transaction: it
-# tells a reader in any process whether what it has cached is still true.
+# `version` is another after each change of a collection, in the same transaction: it tells a
+# reader in any process whether what it has cached is still true.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS collection (
@@ -62,7 +74,8 @@ FIXES: Mapping[int, str] = {
     sqlite3.SQLITE_CORRUPT: "it is damaged; move it away and ingest again",
     sqlite3.SQLITE_BUSY: f"another process has been writing for {BUSY_S:g} s; try again",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
-    sqlite3.SQLITE_CANTOPEN: "give the path of a file in a folder that can be written to",
+    sqlite3.SQLITE_CANTOPEN: "give the path of a file in a folder that can be written to; a file "
+    "that is there has to belong to the user who runs this",
     sqlite3.SQLITE_FULL: "the disk is full; make room and try again",
 }
 """What to do about an error of SQLite's, by its code."""
@@ -76,6 +89,7 @@ class Lane:
         self._begin = begin
         self._lock = trio.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: Inode | None = None
         self._close: Callable[[], object] = lambda: None
         self._closed = False
 
@@ -99,12 +113,65 @@ class Lane:
         if self._closed:
             raise StoreError(f"{self._path}: the store is closed; open it with SqliteStores(...)")
         try:
-            if self._connection is None:
-                self._connection = connect(self._path)
-                self._close = weakref.finalize(self, self._connection.close)
-            return _in_transaction(self._connection, self._begin, work)
+            return _in_transaction(self._connected(), self._begin, partial(self._known, work))
         except (sqlite3.Error, UnicodeEncodeError) as error:  # the latter: half a surrogate pair
             raise explained(self._path, error) from error
+
+    def _known(self, work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
+        """What `work` returns, if no newer version has taken the file since it was opened."""
+        _check_layout(self._path, db)
+        return work(db)
+
+    def _connected(self) -> sqlite3.Connection:
+        """A connection to the file that is there now."""
+        if not self._is_still():
+            log.warning("%s was replaced by another file, which is used from now on", self._path)
+            self._close()
+            self._connection = None
+        if self._connection is None:
+            found = None
+            with suppress(OSError):  # one that is out of reach, `connect` tells of
+                found = inode_of(self._path)
+            self._connection = connection = connect(self._path)
+            self._close = weakref.finalize(self, connection.close)
+            self._opened = found or inode_of(self._path)
+        return self._connection
+
+    def check_there(self) -> None:
+        """Find out that the file that was opened, if any was, is not gone. It may be another.
+
+        Raises:
+            StoreError: there is none, or it cannot be reached.
+        """
+        self._is_still()
+
+    def _is_still(self) -> bool:
+        """Whether the file that was opened, if any was, is the one that is there."""
+        if self._opened is None:
+            return True
+        try:
+            found = inode_of(self._path)
+        except OSError as error:
+            raise StoreError(f"{self._path}: it cannot be reached: {error}") from error
+        if found is None:
+            raise StoreError(
+                f"{self._path}: the file that was open is gone; put it back, or restart and ingest "
+                "again"
+            )
+        return found == self._opened
+
+
+def inode_of(path: Path) -> Inode | None:
+    """The file that is there now; None where there is none.
+
+    Raises:
+        OSError: it cannot be reached.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -120,6 +187,8 @@ def connect(path: Path) -> sqlite3.Connection:
         raise StoreError(
             f"{path}: its folder cannot be made: {error}; give another path"
         ) from error
+    with suppress(OSError):  # SQLite tells what is wrong with it
+        make_file(path, READABLE)
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         _prepare(path, db)
@@ -130,12 +199,42 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder, its owner's alone where it was not there before.
+    """The folder, its owner's alone where it was not there before; made by root, as `make_file`.
 
     Raises:
         OSError: it cannot be made.
     """
-    folder.mkdir(FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
+        _give(partial(os.lchown, folder), folder.parent)
+
+
+def make_file(path: Path, mode: int) -> None:
+    """An empty file, unless there is one; made by root, it belongs to whom its folder belongs.
+
+    For a server mostly is not root, and `orchestra keys create` is, where a unit has its own user:
+    nobody would get in. SQLite does the same with the files beside it. With `O_EXCL`, since closing
+    any descriptor of a file gives up all locks that this process has on it: only what nobody else
+    has yet is closed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    real = Path(os.path.realpath(path))
+    with suppress(FileExistsError):
+        made = os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            _give(partial(os.fchown, made), real.parent)
+        finally:
+            os.close(made)
+
+
+def _give(to: Callable[[int, int], object], folder: Path) -> None:
+    """Give what was made to whom a folder belongs, if we are root; one who may not, keeps it."""
+    if os.geteuid() == ROOT:
+        with suppress(OSError):
+            owner = folder.stat()
+            to(owner.st_uid, owner.st_gid)
 
 
 def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:
@@ -177,13 +276,9 @@ def _prepare(path: Path, db: sqlite3.Connection) -> None:
 
 def _is_prepared(path: Path, db: sqlite3.Connection) -> bool:
     """Whether the file has our tables; a file of somebody else's is refused."""
-    application, schema = _pragma(db, "application_id"), _pragma(db, "user_version")
+    application = _pragma(db, "application_id")
     if application == APPLICATION_ID:
-        if schema > SCHEMA_VERSION:
-            raise StoreError(
-                f"{path}: written by a newer orchestra (its layout is {schema}, this one knows "
-                f"{SCHEMA_VERSION}); upgrade orchestra, or give another path"
-            )
+        _check_layout(path, db)
         return True
     if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise StoreError(
@@ -191,6 +286,15 @@ def _is_prepared(path: Path, db: sqlite3.Connection) -> bool:
             "give another path"
         )
     return False
+
+
+def _check_layout(path: Path, db: sqlite3.Connection) -> None:
+    layout = _pragma(db, "user_version")
+    if layout > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: written by a newer orchestra (its layout is {layout}, this one knows "
+            f"{SCHEMA_VERSION}), and nothing was changed; upgrade this one, or give another path"
+        )
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:

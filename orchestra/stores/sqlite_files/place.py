@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from orchestra.errors import StateError
-from orchestra.stores.sqlite_files.file import make_folder
+from orchestra.stores.sqlite_files.file import Inode, inode_of, make_file, make_folder
 
 log = logging.getLogger("orchestra.stores")
 
@@ -27,9 +25,6 @@ LOOK_S = 1.0
 OWNER_ONLY = 0o600
 """SQLite gives the files beside it the same rights."""
 _MAKING = threading.Lock()
-
-Inode = tuple[int, int]
-"""Its device and its number: what a file is, whatever its name."""
 
 
 class Place:
@@ -51,7 +46,7 @@ class Place:
             with _MAKING:  # what is closed here, nobody else in this process has open
                 if self._opened is None:
                     make_folder(self.path.parent)
-                    _make(self.path)
+                    make_file(self.path, OWNER_ONLY)
                 found = self.look()
         except OSError as error:
             raise self._out_of_reach(error) from error
@@ -101,11 +96,7 @@ class Place:
         Raises:
             OSError: it cannot be reached.
         """
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
+        return inode_of(self.path)
 
     def _gone(self) -> StateError:
         return StateError(
@@ -115,10 +106,3 @@ class Place:
 
     def _out_of_reach(self, error: OSError) -> StateError:
         return StateError(f"{self.path}: it cannot be reached: {error}; give another folder")
-
-
-def _make(path: Path) -> None:
-    """An empty file, unless there is one."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-    with suppress(FileExistsError):
-        os.close(os.open(os.path.realpath(path), flags, OWNER_ONLY))

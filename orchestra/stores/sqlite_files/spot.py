@@ -17,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from orchestra.stores.sqlite_files.place import Inode, Place
+from orchestra.stores.sqlite_files.file import Inode
+from orchestra.stores.sqlite_files.place import Place
 
 SLOW_S = 0.01
 """A thousand times what a read takes; a process that has lost its processor takes this, too."""

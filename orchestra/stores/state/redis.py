@@ -9,6 +9,8 @@ Rules of the file:
 2. What was under way when a connection broke is asked again only if that changes nothing.
 3. After an answer that did not come in time, nothing is asked for `REST_S`.
 4. What Redis refuses is the failure of whom it refuses it to; who only reads has an answer.
+5. The mark of its layout is read with whatever is read, and compared before anything is written:
+   it is there from the first write on.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from orchestra.stores.state.grouping import (
     Remembering,
     decide_all,
 )
+from orchestra.stores.state.layout import Marks, new_mark
 from orchestra.stores.state.redis_scripts import RECALL, REMEMBER, SCRIPTS, SWAP
 
 if TYPE_CHECKING:
@@ -101,10 +104,12 @@ class RedisState(GroupedState):
         self._ahead_s = ahead_s
         self._line: RedisLine | None = None
         self._closed = False
-        self._looked = False
+        self._evicts: str | None = None
         self._rests_until_s = -math.inf
         at = f"{host}:{port}" if socket_file is None else socket_file
         self._place = f"redis{'s' if tls else ''}://{at}/{database}"
+        self._mark = f"{prefix}layout"
+        self._marks = Marks(self._place)
         super().__init__(self._place, timeout_s)
 
     def close(self) -> None:
@@ -155,8 +160,7 @@ class RedisState(GroupedState):
         keys = list(dict.fromkeys(key for call in changes for key in call.keys))
         commands: list[Command] = [self._memory(call) for call in others]
         if changes:
-            commands.append(["TIME"])
-            commands += [["MGET", *map(self._key, keys)]] if keys else []
+            commands += [["TIME"], ["MGET", self._mark, *map(self._key, keys)]]
         answers = await self._ask_again(commands)
         told = iter([self._told(answer) for answer in answers[: len(others)]])
         decided: Outcomes = ()
@@ -168,12 +172,12 @@ class RedisState(GroupedState):
     async def _decided(
         self, calls: Sequence[Deciding[Any]], keys: Sequence[str], answers: Sequence[Answer]
     ) -> Outcomes:
-        """Those of changes; the answers are the time, and what is kept under the keys, if any."""
+        """Those of changes; the answers are the time, and the mark with what is kept."""
         for answer in answers:
             if self._lines.is_refusal(answer):
                 return [self._refused(answer) for _ in calls]
-        time, *there = cast("Sequence[Any]", answers)
-        return await self._change(calls, keys, there[0] if there else [], self._now_s(time))
+        time, raw = cast("Sequence[Any]", answers)
+        return await self._change(calls, keys, raw, self._now_s(time))
 
     def _told(self, answer: Answer) -> object:
         """What was remembered; None of `remember`, whose answer is a number."""
@@ -199,11 +203,12 @@ class RedisState(GroupedState):
         now_s: float,
     ) -> Outcomes:
         for _ in range(DECISIONS_MAX):
-            there = dict(zip(keys, (_true(kept, now_s) for kept in raw), strict=True))
+            self._see(raw[0])
+            there = dict(zip(keys, (_true(kept, now_s) for kept in raw[1:]), strict=True))
             outcomes, written = decide_all(calls, there, now_s)
             if not written:
                 return outcomes
-            (answer,) = await self._ask([self._swap(keys, raw, written, now_s)])
+            answer = await self._swapped(self._swap(keys, raw, written, now_s))
             if self._lines.is_refusal(answer):
                 return [self._unwritten(call, there, now_s, answer) for call in calls]
             done, *fresh = cast("Sequence[Any]", answer)
@@ -235,8 +240,20 @@ class RedisState(GroupedState):
     ) -> Command:
         old = [b"-" if kept is None else b"=" + kept for kept in raw]
         new = [part for entry in written.values() for part in _stored(entry, now_s)]
-        names = [*map(self._key, keys), *map(self._key, written)]
-        return ["EVALSHA", SWAP.digest, len(names), *names, len(keys), *old, *new]
+        names = [self._mark, *map(self._key, keys), *map(self._key, written)]
+        if raw[0] is None:
+            names, new = [*names, self._mark], [*new, "", new_mark()]
+        return ["EVALSHA", SWAP.digest, len(names), *names, len(raw), *old, *new]
+
+    async def _swapped(self, swap: Command) -> Answer:
+        """What Redis says of a swap; once more on another connection where this one's refuses it.
+
+        It has forgotten our scripts, or is a replica by now, and has done nothing.
+        """
+        (answer,) = await self._ask([swap])
+        if self._line is None:
+            (answer,) = await self._ask([swap])
+        return answer
 
     async def _ask_again(self, commands: Sequence[Command]) -> Sequence[Answer]:
         """As `_ask`; once more where Redis went away while nobody asked it anything."""
@@ -250,28 +267,37 @@ class RedisState(GroupedState):
     async def _ask(self, commands: Sequence[Command]) -> Sequence[Answer]:
         if self._line is None or self._line.closed:
             self._line = await self._lines.connected(self._address, self._login(), self._greeting())
-            await self._tell_what_it_evicts(self._line)
+            await self._look_at(self._line)
         answers = await self._line.ask(commands)
         errors = [answer for answer in answers if self._lines.is_refusal(answer)]
         if not all(map(self._lines.only_unwritten, errors)):
             self._drop()
         return answers
 
-    async def _tell_what_it_evicts(self, line: RedisLine) -> None:
-        """Once: in the log, if it drops budgets and keys where its memory is full.
+    def _see(self, mark: bytes | None) -> None:
+        try:
+            self._marks.see(mark)
+        except StateError:
+            self._drop()  # so that what is asked next looks again, whatever it is
+            raise
 
-        A Redis that does not tell us is taken for one that drops nothing.
+    async def _look_at(self, line: RedisLine) -> None:
+        """Which layout it has; and whether it drops budgets and keys if its memory is full.
+
+        A Redis that does not tell us what it drops is taken for one that drops nothing.
         """
-        if not self._looked:
-            (answer,) = await line.ask([["INFO", "memory"]])
-            self._looked = True
-            if (rule := evicts(answer)) is not None:
-                log.warning(
-                    "%s drops what it likes when its memory is full (maxmemory-policy %s), so that "
-                    "budgets and keys may be forgotten; give it noeviction",
-                    self._place,
-                    rule,
-                )
+        mark, info = await line.ask([["GET", self._mark], ["INFO", "memory"]])
+        rule = evicts(info)
+        if rule not in (None, self._evicts):
+            log.warning(
+                "%s drops what it likes when its memory is full (maxmemory-policy %s), so that "
+                "budgets and keys may be forgotten; give it noeviction",
+                self._place,
+                rule,
+            )
+        self._evicts = rule
+        if not self._lines.is_refusal(mark):  # what is refused here is refused below, too
+            self._see(cast("bytes | None", mark))
 
     def _login(self) -> Login | None:
         if self._password is None:

@@ -10,6 +10,7 @@ Rules of the file:
    commits before it lets go of that; who gives back has to wait for the lock.
 4. Keys are kept as bytes, so that a text which is not Unicode's is a key too.
 5. A file that is not at its path any more is not used any more: see `sqlite_files.place`.
+6. Of a layout that we do not know, nothing is read or written: see `layout`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import Entry
 from orchestra.records import Encoding
-from orchestra.stores.sqlite_files.file import FIXES, explained, write_ahead
-from orchestra.stores.sqlite_files.place import Inode, Place
+from orchestra.stores.sqlite_files.file import FIXES, Inode, explained, write_ahead
+from orchestra.stores.sqlite_files.place import Place
 from orchestra.stores.sqlite_files.spot import DATA, SpotReader
 from orchestra.stores.state.grouped import GroupedState
 from orchestra.stores.state.grouping import (
@@ -40,6 +41,7 @@ from orchestra.stores.state.grouping import (
     Remembering,
     decide_all,
 )
+from orchestra.stores.state.layout import LAYOUT, newer
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -210,6 +212,7 @@ class SqliteState(GroupedState):
     ) -> Outcomes:
         self._go_on_unless(given_up)
         db.execute("BEGIN IMMEDIATE")
+        self._check_layout(db)
         now_s = self._now_s()  # in the transaction, so that time goes on from one to the next
         changes = [call for call in calls if isinstance(call, Deciding)]
         decided = iter(_change(db, changes, now_s))
@@ -226,6 +229,15 @@ class SqliteState(GroupedState):
         self._go_on_unless(given_up)
         db.execute("COMMIT")
         return outcomes
+
+    def _check_layout(self, db: sqlite3.Connection) -> None:
+        """In each transaction, since a newer version may have taken the file meanwhile."""
+        layout = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if layout > LAYOUT:
+            self._prepared = False  # nothing is read on the spot
+            raise newer(self.path, layout)
+        if layout == 0:  # new, or made before there were layouts
+            db.execute(f"PRAGMA user_version = {LAYOUT}")
 
     def _go_on_unless(self, given_up: threading.Event) -> None:
         if given_up.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import botocore.eventstream  # type: ignore[import-untyped]
@@ -348,6 +349,8 @@ HTTP_ERRORS: list[tuple[int, str, str, type[ModelError]]] = [
     (403, "UnrecognizedClientException", "security token is invalid", AuthenticationError),
     (403, "ExpiredTokenException", "security token is expired", AuthenticationError),
     (403, "InvalidSignatureException", "signature does not match", AuthenticationError),
+    (403, "RequestTimeTooSkewed", "The difference is too large.", AuthenticationError),
+    (403, "RequestExpired", "It has expired.", AuthenticationError),
     (
         403,
         "",
@@ -380,6 +383,35 @@ def test_an_error_is_told_by_the_word_in_its_header(
     error = DIALECT.error(status, headers, json.dumps({"message": message}).encode(), 0)
     assert type(error) is kind
     assert (error.message, error.request_id) == (message, "r1")
+
+
+EXPIRED = (
+    "Signature expired: 20261129T120000Z is now earlier than 20261129T122000Z "
+    "(20261129T122500Z - 5 min.)"
+)
+HERE_S = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("word", "message", "date", "told"),
+    [
+        ("InvalidSignatureException", EXPIRED, "Sun, 29 Nov 2026 12:25:00 GMT", "1500 s behind"),
+        ("RequestTimeTooSkewed", "Too large.", "Sun, 29 Nov 2026 11:00:00 GMT", "3600 s ahead of"),
+        # It is the key, or a call that has waited too long to be sent:
+        ("InvalidSignatureException", EXPIRED, "Sun, 29 Nov 2026 12:04:00 GMT", ""),
+        ("InvalidSignatureException", EXPIRED, "yesterday", ""),
+        ("UnrecognizedClientException", "invalid", "Sun, 29 Nov 2026 12:25:00 GMT", ""),
+    ],
+)
+def test_a_signature_of_another_time_is_told_with_how_far_the_clock_is_off(
+    word: str, message: str, date: str, told: str
+) -> None:
+    """It looks like a wrong key otherwise, and keys are changed in vain."""
+    headers = {"x-amzn-errortype": word, "date": date}
+    error = DIALECT.error(403, headers, json.dumps({"message": message}).encode(), HERE_S)
+    assert type(error) is AuthenticationError
+    hint = f" (the clock of this host is {told} the provider's, "
+    assert error.message.startswith(message + hint) if told else error.message == message
 
 
 def test_calls_are_counted_from_zero_whatever_block_they_stand_in() -> None:

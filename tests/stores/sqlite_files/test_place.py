@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import StateError
+from orchestra.stores.sqlite import SqliteStores
 from orchestra.stores.sqlite_files import place as sqlite_place
 from orchestra.stores.sqlite_files.place import LOOK_S, Place
 from orchestra.stores.state.private import PrivateState
@@ -167,3 +170,54 @@ def test_what_is_made_is_its_owners_alone(kind: type[SqliteState], tmp_path: Pat
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
     open_beside(kind, path, lambda: None, main)
+
+
+class Given:
+    """What is given to whom, in place of a system that only root can ask for it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, euid: int, error: OSError | None) -> None:
+        self.owners: list[tuple[bool, int, int]] = []
+        self._error = error
+        monkeypatch.setattr(os, "geteuid", lambda: euid)
+        monkeypatch.setattr(os, "fchown", self._file)
+        monkeypatch.setattr(os, "lchown", self._folder)
+
+    def _file(self, descriptor: int, uid: int, gid: int) -> None:
+        self._given(os.fstat(descriptor), uid, gid)
+
+    def _folder(self, path: Path, uid: int, gid: int) -> None:
+        self._given(os.lstat(path), uid, gid)
+
+    def _given(self, found: os.stat_result, uid: int, gid: int) -> None:
+        self.owners.append((stat.S_ISDIR(found.st_mode), uid, gid))
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize("error", [None, PermissionError(), OSError(errno.EINVAL, "no such user")])
+@pytest.mark.parametrize("euid", [0, 4321])
+@pytest.mark.parametrize("kind", ["state", "store"])
+def test_what_root_makes_belongs_to_whom_its_folder_belongs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, euid: int, error: OSError | None
+) -> None:
+    """`orchestra keys create` is root's where the server has a user of its own: else nobody gets in.
+
+    One who may not give it away goes on.
+    """
+    given = Given(monkeypatch, euid, error)
+
+    async def made(path: Path) -> None:
+        if kind == "state":
+            with PrivateState(path, timeout_s=5) as state:
+                await put(state, a=b"1")
+        else:
+            with SqliteStores(path) as stores:
+                await stores.collection("handbook").make()
+
+    for _ in range(2):
+        trio.run(made, tmp_path / "data" / "file.sqlite")
+    found = tmp_path.stat()
+    whom = (found.st_uid, found.st_gid)
+    assert given.owners == ([(True, *whom), (False, *whom)] if euid == 0 else [])
+    mode = stat.S_IMODE((tmp_path / "data" / "file.sqlite").stat().st_mode)
+    assert mode == 0o600 if kind == "state" else mode & 0o600 == 0o600
