@@ -214,7 +214,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], passed: Passed) -
         output_tokens_max=body.max_output_tokens,
         top_p=body.top_p,
         reasoning_effort="max" if effort == "xhigh" else effort,
-        tools=tuple(_tool(each, f"tools[{at}]") for at, each in enumerate(body.tools or ())),
+        tools=tuple(_tools(body.tools or ())),
         tool_choice=body.tool_choice
         if body.tool_choice is None or isinstance(body.tool_choice, str)
         else ForcedTool(body.tool_choice.name),
@@ -341,6 +341,22 @@ def _result(
         return result_parts(id_, names[id_], given)
     parts = [_part(each, f"{where}.output[{at}]", passed) for at, each in enumerate(given)]
     return result_parts(id_, names[id_], parts)
+
+
+def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
+    """The functions, those of a namespace among them; a call of one says whose it is."""
+    names = {each.name for each in tools}
+    for at, each in enumerate(tools):
+        if each.type != "namespace":
+            yield _tool(each, f"tools[{at}]")
+            continue
+        for n, inner in enumerate(each.tools or ()):
+            where = f"tools[{at}].tools[{n}]"
+            if inner.name in names:
+                why = f"there is another tool {inner.name!r}; a namespace tells none apart here"
+                raise refused(f"{where}.name", why)
+            names.add(inner.name)
+            yield _tool(inner, where)
 
 
 def _tool(tool: ResponsesTool, where: str) -> Tool:
