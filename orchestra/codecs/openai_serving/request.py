@@ -31,6 +31,8 @@ from orchestra.codecs.openai_serving.body import (
     ChatUrl,
 )
 from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.openai_serving.results import result_parts, result_turns, uncalled
+from orchestra.codecs.openai_serving.words import words_at
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.seals import google_seal
 from orchestra.errors import InvalidRequestError
@@ -48,7 +50,6 @@ from orchestra.values import (
     Tool,
     ToolCall,
     ToolChoice,
-    ToolResult,
 )
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
     try:
         return bodies.decode(body), _OBJECTS.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from error
+        raise _invalid(error, bodies.type) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(no_json(body, error), code="invalid_json", status=400) from error
 
@@ -218,7 +219,7 @@ def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
             names[call.id] = call.function.name
         match message.role:
             case "tool":
-                yield _result(message, where, names)
+                yield _result(message, where, names, passed)
             case "assistant":
                 yield attrs.evolve(_assistant(message, where), name=message.name)
             case "system" | "developer":
@@ -236,23 +237,19 @@ def _merged(messages: Iterator[Message]) -> Iterator[Message]:
         if message.role == "tool":
             results += message.parts
             continue
-        if results:
-            yield Message("tool", tuple(results))
-            results.clear()
+        yield from result_turns(results)
+        results.clear()
         yield message
-    if results:
-        yield Message("tool", tuple(results))
+    yield from result_turns(results)
 
 
-def _result(message: ChatMessage, where: str, names: Mapping[str, str]) -> Message:
+def _result(message: ChatMessage, where: str, names: Mapping[str, str], passed: Passed) -> Message:
     id_ = message.tool_call_id
     if id_ is None:
         raise refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
     if id_ not in names:
-        raise refused(f"{where}.tool_call_id", f"no call before it has the id {id_!r}")
-    said = Message("tool", _content(message, where))
-    kept = any(map(has_mark, said.parts))
-    return Message("tool", (ToolResult(id_, names[id_], said.text, prompt_cache=kept),))
+        raise refused(f"{where}.tool_call_id", uncalled(id_))
+    return Message("tool", result_parts(id_, names[id_], _content(message, where, passed)))
 
 
 def _assistant(message: ChatMessage, where: str) -> Message:
@@ -360,9 +357,11 @@ def refused(field: str, why: str) -> InvalidRequestError:
     return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
 
 
-def _invalid(error: msgspec.ValidationError) -> InvalidRequestError:
+def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestError:
     what, _, at = str(error).partition(" - at `$")
     path = at.rstrip("`").removeprefix(".")
+    if what.startswith("Invalid enum value"):
+        what += f"; known here: {', '.join(words_at(body, path))}"
     if missing := _MISSING.search(what):
         path = f"{path}.{missing[1]}".removeprefix(".")
     return refused(path or "the body", what)

@@ -47,13 +47,14 @@ class ResponsesItem(msgspec.Struct):
 
 
 class ResponsesTool(msgspec.Struct):
-    """A tool: a function."""
+    """A tool: a function, or a namespace of several."""
 
     type: str
     name: str | None = None
     description: str | None = None
     parameters: dict[str, object] | None = None
     strict: bool | None = None
+    tools: list[ResponsesTool] | None = None
 
 
 class ResponsesForced(msgspec.Struct):

@@ -53,6 +53,14 @@ class ResponseHead:
         """The id of one of its items."""
         return f"{_PREFIXES[kind]}_{self.run}_{index}"
 
+    def namespace(self, function: str) -> Json:
+        """What a call says of the namespace that the request has its function in."""
+        for tool in self.echo["tools"]:
+            inner = (tool.get("tools") or ()) if tool["type"] == "namespace" else ()
+            if any(each.get("name") == function for each in inner):
+                return {"namespace": tool.get("name")}
+        return {}
+
     def record(self, status: str, output: Sequence[Json] = (), **more: object) -> Json:
         """The response, as far as it has come."""
         return {
@@ -164,6 +172,7 @@ class Item:
         if self.kind == "function_call":
             arguments = self.text if begun else ""
             call = {"call_id": self.call_id, "name": self.name, "arguments": arguments}
+            call |= head.namespace(self.name)
             return {**told, **call, **(google_content(seal) if seal else {})}
         content = [self.part(self.text)] if begun and self.text else []
         if self.kind == "reasoning":

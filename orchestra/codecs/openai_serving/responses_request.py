@@ -33,6 +33,7 @@ from orchestra.codecs.openai_serving.responses_body import (
     ResponsesPart,
     ResponsesTool,
 )
+from orchestra.codecs.openai_serving.results import result_parts, result_turns, uncalled
 from orchestra.codecs.seals import google_seal, opened
 from orchestra.values import (
     ChatRequest,
@@ -45,7 +46,6 @@ from orchestra.values import (
     TextPart,
     Tool,
     ToolCall,
-    ToolResult,
 )
 
 REFERENCES_MAX = 64
@@ -214,7 +214,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], passed: Passed) -
         output_tokens_max=body.max_output_tokens,
         top_p=body.top_p,
         reasoning_effort="max" if effort == "xhigh" else effort,
-        tools=tuple(_tool(each, f"tools[{at}]") for at, each in enumerate(body.tools or ())),
+        tools=tuple(_tools(body.tools or ())),
         tool_choice=body.tool_choice
         if body.tool_choice is None or isinstance(body.tool_choice, str)
         else ForcedTool(body.tool_choice.name),
@@ -238,7 +238,7 @@ def _messages(items: Iterable[ResponsesItem], passed: Passed) -> Iterator[Messag
                 names[call.id] = call.name
                 yield Message("assistant", (call,))
             case "function_call_output":
-                yield Message("tool", (_result(item, where, names),))
+                yield Message("tool", _result(item, where, names, passed))
             case "reasoning":
                 thoughts = [*(item.summary or ()), *_thoughts(item)]
                 text, seal = "".join(each.text or "" for each in thoughts), _seal(item)
@@ -269,8 +269,8 @@ def _turns(messages: Iterable[Message]) -> Iterator[Message]:
 
 
 def _turn(role: str, parts: list[Part]) -> Iterator[Message]:
-    if parts and role == "tool":
-        yield Message("tool", tuple(parts))
+    if role == "tool":
+        yield from result_turns(parts)
     elif parts:
         only = parts[0]
         alone = len(parts) == 1 and isinstance(only, TextPart)
@@ -328,20 +328,41 @@ def _call(item: ResponsesItem, where: str) -> ToolCall:
     return ToolCall(item.call_id or "", item.name or "", item.arguments or "{}", seal)
 
 
-def _result(item: ResponsesItem, where: str, names: Mapping[str, str]) -> ToolResult:
+def _result(
+    item: ResponsesItem, where: str, names: Mapping[str, str], passed: Passed
+) -> tuple[Part, ...]:
     id_ = item.call_id
     if not id_:
         raise refused(f"{where}.call_id", "it is missing: which call is this the result of?")
     if id_ not in names:
-        raise refused(f"{where}.call_id", f"no call before it has the id {id_[:100]!r}")
+        raise refused(f"{where}.call_id", uncalled(id_))
     given = item.output or ""
-    if not isinstance(given, str):
-        parts = [_part(each, f"{where}.output[{at}]", None) for at, each in enumerate(given)]
-        given = "".join(each.text for each in parts if isinstance(each, TextPart))
-    return ToolResult(id_, names[id_], given)
+    if isinstance(given, str):
+        return result_parts(id_, names[id_], given)
+    parts = [_part(each, f"{where}.output[{at}]", passed) for at, each in enumerate(given)]
+    return result_parts(id_, names[id_], parts)
+
+
+def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
+    """The functions, those of a namespace among them; a call of one says whose it is."""
+    names = {each.name for each in tools}
+    for at, each in enumerate(tools):
+        if each.type != "namespace":
+            yield _tool(each, f"tools[{at}]")
+            continue
+        for n, inner in enumerate(each.tools or ()):
+            where = f"tools[{at}].tools[{n}]"
+            if inner.name in names:
+                why = f"there is another tool {inner.name!r}; a namespace tells none apart here"
+                raise refused(f"{where}.name", why)
+            names.add(inner.name)
+            yield _tool(inner, where)
 
 
 def _tool(tool: ResponsesTool, where: str) -> Tool:
+    if tool.type == "custom":
+        why = "a tool that is called with plain text is not here; send a function with one string"
+        raise refused(f"{where}.type", why)
     if tool.type != "function":
         why = (
             f"{tool.type[:100]!r} is a tool that OpenAI runs itself, and which is not here; send "

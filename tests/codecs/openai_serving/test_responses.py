@@ -349,6 +349,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"prompt": {"id": "p"}}, "prompt: there are none here"),
     ({"truncation": "auto"}, "truncation: what is too long is not shortened"),
     ({"tools": [{"type": "web_search"}]}, r"tools\[0\].type: 'web_search' is a tool that OpenAI"),
+    ({"tools": [{"type": "custom"}]}, r"tools\[0\].type: .* send a function with one string"),
     ({"tools": [{"type": "function"}]}, r"tools\[0\].name: it is missing"),
     ({"input": []}, "input: Expected `array` of length >= 1"),
     ({"input": [{"type": "mcp_call"}]}, r"input\[0\].type: an item of type 'mcp_call'"),

@@ -1,0 +1,46 @@
+"""Which words may stand at a place of a body, for whoever has sent another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from msgspec import inspect
+
+_STEP = re.compile(r"(\w+)|\[[^]]*\]")
+
+
+def words_at(body: object, path: str) -> tuple[str, ...]:
+    """The words that may stand at a path, such as `messages[0].role`, of a body of this type."""
+    here = [_form(body)]
+    for step in _STEP.finditer(path):
+        here = [inner for each in here for inner in _inside(each, step[1])]
+    literals = (each for each in here if isinstance(each, inspect.LiteralType))
+    return tuple(str(word) for each in literals for word in each.values)
+
+
+@cache
+def _form(body: object) -> inspect.Type:
+    """How a type is built up; to find it out takes milliseconds, and clients may err often."""
+    return inspect.type_info(body)
+
+
+def _inside(outer: inspect.Type, name: str | None) -> Iterator[inspect.Type]:
+    """What stands in a field of this name or, without a name, in a list."""
+    if isinstance(outer, inspect.StructType):
+        for field in outer.fields:
+            if field.encode_name == name:
+                yield from _each(field.type)
+    elif isinstance(outer, inspect.ListType) and name is None:
+        yield from _each(outer.item_type)
+
+
+def _each(one: inspect.Type) -> Iterator[inspect.Type]:
+    """Each of the types that one is, where it may be several."""
+    if isinstance(one, inspect.UnionType):
+        yield from one.types
+    elif isinstance(one, inspect.Metadata):
+        yield from _each(one.type)
+    else:
+        yield one
