@@ -134,7 +134,7 @@ UNPRICED = _count("orchestra_unpriced_calls", "Calls of which nobody knows the p
 HTTP_DURATION = _seconds(
     "http_server_request_duration",
     "How long requests took, a stream to its last byte.",
-    *("http_request_method", "http_route", "http_response_status_code"),
+    *("http_request_method", "url_scheme", "http_route", "http_response_status_code"),
     bounds=REQUEST_S,
 )
 

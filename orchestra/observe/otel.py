@@ -1,4 +1,4 @@
-"""Giving the traces of runs to OpenTelemetry, which sends them in a thread of its own."""
+"""Giving requests and the traces of runs to OpenTelemetry, which sends them in its own thread."""
 
 from __future__ import annotations
 
@@ -11,19 +11,32 @@ from typing import TYPE_CHECKING
 
 import attrs
 import trio
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    TraceState,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from orchestra.observe.names import span_names
+from orchestra.observe.requests import Request, failed, title
 from orchestra.observe.spans import Attribute, Kind, Span
+from orchestra.observe.trace_context import TraceContext
 from orchestra.observe.traces import Trace, Traces
+from orchestra.policies.observed import CANCELLED
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
+    from opentelemetry import trace
 
 log = logging.getLogger("orchestra.observe")
 
@@ -35,20 +48,21 @@ _extract = TraceContextTextMapPropagator().extract
 
 
 class Tracing:
-    """What traces the runs of one process, as long as it lives."""
+    """What traces the requests and the runs of one process, as long as it lives."""
 
     def __init__(self, exporter: SpanExporter, environ: Mapping[str, str] = os.environ) -> None:
         own = {"service.version": VERSION, "service.instance.id": str(uuid.uuid4())}
         told = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in told:
             own["service.name"] = "orchestra"
-        ids = _Ids()
-        self._provider = TracerProvider(
-            resource=Resource.create(own), shutdown_on_exit=False, id_generator=ids
-        )
+        self._provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        sender = Sender(self._provider.get_tracer("orchestra", VERSION), ids)
-        self.traces = Traces(sender, span_names(environ))
+        self._tracer = self._provider.get_tracer("orchestra", VERSION)
+        self.traces = Traces(Sender(self._tracer), span_names(environ))
+
+    def begin(self, request: Request) -> RequestSpan:
+        """A request has come: its span, which is to be ended."""
+        return RequestSpan(self._tracer, request)
 
     async def close(self) -> None:
         """Send what is left, and wait for that no longer than `CLOSE_S`."""
@@ -58,28 +72,48 @@ class Tracing:
             log.warning("the last spans were not taken within %g s, and are lost", CLOSE_S)
 
 
-class _Ids(RandomIdGenerator):
-    """Has a trace that begins here begin under the id that lines of the log have already."""
+class RequestSpan:
+    """The span of a request that is served; `context` is what its runs are within."""
 
-    wanted = 0
+    __slots__ = ("_method", "_span", "context")
 
-    def generate_trace_id(self) -> int:
-        """That, where there is one, else another."""
-        return self.wanted or super().generate_trace_id()
+    def __init__(self, tracer: Tracer, request: Request) -> None:
+        outer = _extract({} if request.parent is None else attrs.asdict(request.parent))
+        self._method = request.method
+        self._span: trace.Span = tracer.start_span(
+            title(request.method), outer, SpanKind.SERVER, _all_sound(request.attributes())
+        )
+        self.context = _told(self._span.get_span_context())
+
+    def end(self, route: str, status: int | None, request_id: str) -> None:
+        """It is over: `route` is the pattern that it matched, `status` None of what has none."""
+        span = self._span
+        if not span.is_recording():
+            return
+        if request_id:
+            span.set_attribute("orchestra.request_id", request_id)
+        if route:
+            span.update_name(title(self._method, route))
+            span.set_attribute("http.route", route)
+        if status is None:
+            span.set_attribute("orchestra.status", CANCELLED)
+        else:
+            span.set_attribute("http.response.status_code", status)
+        if error := failed(status):
+            span.set_attribute("error.type", error)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
 
 
 class Sender:
     """Makes spans of OpenTelemetry's out of a trace; a `Sink`."""
 
-    def __init__(self, tracer: Tracer, ids: _Ids) -> None:
+    def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._ids = ids
 
     def __call__(self, trace: Trace) -> None:
         """Send it, unless it was sampled out."""
-        whose = trace.context
-        self._ids.wanted = 0 if whose is None else int(whose.trace_id, 16)
-        outer = _extract({} if whose is None else attrs.asdict(whose))
+        outer = Context() if trace.context is None else _within(trace.context)
         within: list[Context] = []
         for span in trace.spans:
             context = outer if span.parent is None else within[span.parent]
@@ -107,6 +141,24 @@ class Sender:
             made.set_status(Status(StatusCode.ERROR, _sound(span.message) or None))
         made.end(began_ns + round(span.ended_s * 1e9))
         return set_span_in_context(made, outer)
+
+
+def _told(span: SpanContext) -> TraceContext:
+    """A span of ours, as `TRACE` has it."""
+    trace_id, flags = f"{span.trace_id:032x}", span.trace_flags
+    traceparent = f"00-{trace_id}-{span.span_id:016x}-{flags:02x}"
+    return TraceContext(trace_id, traceparent, span.trace_state.to_header())
+
+
+def _within(context: TraceContext) -> Context:
+    """What is within a span of ours; whoever reads the trace is told that it is no other's."""
+    _, trace_id, span_id, flags = context.traceparent.split("-")
+    state = TraceState.from_header([context.tracestate])
+    ids = int(trace_id, 16), int(span_id, 16)
+    span = SpanContext(
+        *ids, is_remote=False, trace_flags=TraceFlags(int(flags, 16)), trace_state=state
+    )
+    return set_span_in_context(NonRecordingSpan(span), Context())
 
 
 def _all_sound(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:

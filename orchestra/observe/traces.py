@@ -35,7 +35,7 @@ _ENDS = (StepFinished, StepFailed, StepCancelled)
 class Trace:
     """What a run did. `began_ns` is the Unix time at which it began.
 
-    `context` is that of the request that asked for it, None where no request did.
+    `context` is the span of the request that asked for it, None where no request did.
     """
 
     began_ns: int
@@ -50,7 +50,7 @@ Sink: TypeAlias = Callable[[Trace], None]
 class Traces:
     """Makes traces of the runs and calls that it is told of. It neither waits nor raises.
 
-    A run is part of the trace that is `TRACE` in the task that starts it.
+    A run is within the span that is `TRACE` in the task that starts it.
     """
 
     def __init__(
