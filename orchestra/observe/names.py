@@ -138,6 +138,13 @@ HTTP_DURATION = _seconds(
     bounds=REQUEST_S,
 )
 
+RUNS_LOST = _count("orchestra_runs_lost", "Runs that went on in a worker when it was killed.")
+WORKER_ENDS = _count(
+    "orchestra_worker_ends", "Workers that ended while the server went on, by how.", "how"
+)
+SPANS_MADE = _count("orchestra_spans_made", "Spans of traces that were to be sent.")
+SPANS_SENT = _count("orchestra_spans_sent", "Spans of traces that a collector has taken.")
+
 RUNS_RUNNING = Family("orchestra_runs_running", "gauge", "Runs that go on.")
 CALLS_RUNNING = Family(
     "orchestra_model_calls_running", "gauge", "Calls of a model that go on.", ("model",)

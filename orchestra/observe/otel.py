@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ import attrs
 import trio
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
@@ -28,9 +28,10 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from orchestra.observe.names import span_names
+from orchestra.observe.names import SPANS_MADE, SPANS_SENT, span_names
 from orchestra.observe.requests import Request, failed, title
 from orchestra.observe.spans import Attribute, Kind, Span
+from orchestra.observe.tally import Tally
 from orchestra.observe.trace_context import TraceContext
 from orchestra.observe.traces import Trace, Traces
 from orchestra.policies.observed import CANCELLED
@@ -56,7 +57,8 @@ class Tracing:
         if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in told:
             own["service.name"] = "orchestra"
         self._provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self.queue = Queue(exporter)
+        self._provider.add_span_processor(self.queue)
         self._tracer = self._provider.get_tracer("orchestra", VERSION)
         self.traces = Traces(Sender(self._tracer), span_names(environ))
 
@@ -70,6 +72,43 @@ class Tracing:
             await trio.to_thread.run_sync(self._provider.shutdown, abandon_on_cancel=True)
         if time.cancelled_caught:
             log.warning("the last spans were not taken within %g s, and are lost", CLOSE_S)
+
+
+class Queue(BatchSpanProcessor):
+    """Sends spans in a thread of its own; counts those that are to be sent, and those that are.
+
+    What is counted goes into `tally`: of the one in the task of who has made a span, of the other
+    in that thread.
+    """
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self.tally = Tally()
+        super().__init__(Counted(exporter, self))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Put it in, or lose it where there is no room."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self.tally.count(SPANS_MADE, ())
+        super().on_end(span)
+
+
+class Counted(SpanExporter):
+    """An exporter that tells a queue what the collector has taken."""
+
+    def __init__(self, exporter: SpanExporter, queue: Queue) -> None:
+        self._exporter = exporter
+        self._queue = queue
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send them."""
+        found = self._exporter.export(spans)
+        if found is SpanExportResult.SUCCESS:
+            self._queue.tally.count(SPANS_SENT, (), len(spans))
+        return found
+
+    def shutdown(self) -> None:
+        """Send nothing any more."""
+        self._exporter.shutdown()
 
 
 class RequestSpan:

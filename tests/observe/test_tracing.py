@@ -11,7 +11,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -287,3 +287,28 @@ def test_a_collector_that_does_not_answer_holds_nobody_up(
         made.traces.sink(TRACE)
         trio.run(made.close)
         assert "the last spans were not taken within 0.05 s" in caplog.text
+
+
+class Away(InMemorySpanExporter):
+    """A collector that takes nothing."""
+
+    def export(self, spans: object) -> SpanExportResult:
+        del spans
+        return SpanExportResult.FAILURE
+
+
+@pytest.mark.parametrize("exporter", [Away(), InMemorySpanExporter()])
+def test_what_the_collector_does_not_take_can_be_seen_from_what_is_counted(
+    exporter: InMemorySpanExporter,
+) -> None:
+    made = Tracing(exporter, {})
+    for context in (CONTEXT, None, trace_context([f"{PARENT[:-1]}0"])):  # the last is not wanted
+        made.traces.sink(Trace(BEGAN_NS, context, TRACE.spans))
+    trio.run(made.close)
+    sent = len(exporter.get_finished_spans())
+    assert sent == (0 if isinstance(exporter, Away) else 6)
+    counted = {name: sum(each.values()) for name, each in made.queue.tally.counters.items()}
+    assert counted == {
+        "orchestra_spans_made": 6,
+        **({"orchestra_spans_sent": sent} if sent else {}),
+    }

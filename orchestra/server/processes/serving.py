@@ -173,6 +173,8 @@ class Serving:
         self._tracing = tracing
         if counting is not None:
             counting.measure = self._measure
+            if tracing is not None:
+                tracing.queue.tally = counting.metrics.tally
         self.readiness = Readiness()
         self._turn = trio.Lock()
         self._generations: list[Generation] = []
