@@ -7,14 +7,15 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
@@ -30,14 +31,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from orchestra.observe.names import SPANS_MADE, SPANS_SENT, span_names
 from orchestra.observe.requests import Request, failed, title
-from orchestra.observe.spans import Attribute, Kind, Span
+from orchestra.observe.spans import Attribute, Kind, Link, Span
 from orchestra.observe.tally import Tally
 from orchestra.observe.trace_context import TraceContext
 from orchestra.observe.traces import Trace, Traces
 from orchestra.policies.observed import CANCELLED
-
-if TYPE_CHECKING:
-    from opentelemetry import trace
 
 log = logging.getLogger("orchestra.observe")
 
@@ -56,11 +54,14 @@ class Tracing:
         told = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in told:
             own["service.name"] = "orchestra"
-        self._provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
+        ids = Ids()
+        self._provider = TracerProvider(
+            resource=Resource.create(own), shutdown_on_exit=False, id_generator=ids
+        )
         self.queue = Queue(exporter)
         self._provider.add_span_processor(self.queue)
         self._tracer = self._provider.get_tracer("orchestra", VERSION)
-        self.traces = Traces(Sender(self._tracer), span_names(environ))
+        self.traces = Traces(Sender(self._tracer, ids), span_names(environ))
 
     def begin(self, request: Request) -> RequestSpan:
         """A request has come: its span, which is to be ended."""
@@ -144,22 +145,36 @@ class RequestSpan:
         span.end()
 
 
+class Ids(RandomIdGenerator):
+    """Has a span that others link to be what they know it as."""
+
+    wanted = ""
+
+    def generate_span_id(self) -> int:
+        """That, where there is one, else another."""
+        return int(self.wanted, 16) if self.wanted else super().generate_span_id()
+
+
 class Sender:
     """Makes spans of OpenTelemetry's out of a trace; a `Sink`."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, ids: Ids) -> None:
         self._tracer = tracer
+        self._ids = ids
 
     def __call__(self, trace: Trace) -> None:
         """Send it, unless it was sampled out."""
         outer = Context() if trace.context is None else _within(trace.context)
         within: list[Context] = []
+        known = dict(trace.known)  # an id is given once
         for span in trace.spans:
             context = outer if span.parent is None else within[span.parent]
+            self._ids.wanted = known.pop(span.path, "") if span.kind == "step" else ""
             found = self._send(span, context, trace.began_ns)
             if found is None:
                 return
             within.append(found)
+        self._ids.wanted = ""
 
     def _send(self, span: Span, outer: Context, began_ns: int) -> Context | None:
         """Send one; in which context are those within it, None where nobody wants it."""
@@ -168,6 +183,7 @@ class Sender:
             outer,
             _KINDS.get(span.kind, SpanKind.INTERNAL),
             _all_sound(span.attributes),
+            tuple(map(_linked, span.links)),
             start_time=began_ns + round(span.began_s * 1e9),
         )
         if span.parent is None and not made.is_recording():
@@ -180,6 +196,11 @@ class Sender:
             made.set_status(Status(StatusCode.ERROR, _sound(span.message) or None))
         made.end(began_ns + round(span.ended_s * 1e9))
         return set_span_in_context(made, outer)
+
+
+def _linked(link: Link) -> trace.Link:
+    ids, sampled = (int(link.trace_id, 16), int(link.span_id, 16)), TraceFlags(TraceFlags.SAMPLED)
+    return trace.Link(SpanContext(*ids, is_remote=False, trace_flags=sampled))
 
 
 def _told(span: SpanContext) -> TraceContext:

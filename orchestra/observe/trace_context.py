@@ -26,6 +26,11 @@ class TraceContext:
     traceparent: str
     tracestate: str = ""
 
+    @property
+    def sampled(self) -> bool:
+        """Whether it is sent."""
+        return bool(int(self.traceparent[-2:], 16) & 1)
+
 
 def trace_context(
     traceparents: Sequence[str], tracestates: Sequence[str] = ()
