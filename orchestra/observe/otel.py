@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-import attrs
 import trio
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -27,15 +26,13 @@ from opentelemetry.trace import (
     TraceState,
     set_span_in_context,
 )
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from orchestra.observe.names import SPANS_MADE, SPANS_SENT, span_names
-from orchestra.observe.requests import Request, failed, title
+from orchestra.observe.requests import Request, answered, failed, title
 from orchestra.observe.spans import Attribute, Kind, Link, Span
 from orchestra.observe.tally import Tally
 from orchestra.observe.trace_context import TraceContext
 from orchestra.observe.traces import Trace, Traces
-from orchestra.policies.observed import CANCELLED
 
 log = logging.getLogger("orchestra.observe")
 
@@ -43,7 +40,6 @@ VERSION = version("orchestra")
 CLOSE_S = 1.0
 """How long the end of a process waits for the last spans to be sent."""
 _KINDS: Mapping[Kind, SpanKind] = {"call": SpanKind.CLIENT}
-_extract = TraceContextTextMapPropagator().extract
 
 
 class Tracing:
@@ -118,7 +114,7 @@ class RequestSpan:
     __slots__ = ("_method", "_span", "context")
 
     def __init__(self, tracer: Tracer, request: Request) -> None:
-        outer = _extract({} if request.parent is None else attrs.asdict(request.parent))
+        outer = _within(request.parent, remote=True)
         self._method = request.method
         self._span: trace.Span = tracer.start_span(
             title(request.method), outer, SpanKind.SERVER, _all_sound(request.attributes())
@@ -130,18 +126,11 @@ class RequestSpan:
         span = self._span
         if not span.is_recording():
             return
-        if request_id:
-            span.set_attribute("orchestra.request_id", request_id)
         if route:
             span.update_name(title(self._method, route))
-            span.set_attribute("http.route", route)
-        if status is None:
-            span.set_attribute("orchestra.status", CANCELLED)
-        else:
-            span.set_attribute("http.response.status_code", status)
-        if error := failed(status):
-            span.set_attribute("error.type", error)
+        if failed(status):
             span.set_status(Status(StatusCode.ERROR))
+        span.set_attributes(answered(route, status, request_id))
         span.end()
 
 
@@ -164,7 +153,7 @@ class Sender:
 
     def __call__(self, trace: Trace) -> None:
         """Send it, unless it was sampled out."""
-        outer = Context() if trace.context is None else _within(trace.context)
+        outer = _within(trace.context, remote=False)
         within: list[Context] = []
         known = dict(trace.known)  # an id is given once
         for span in trace.spans:
@@ -210,13 +199,16 @@ def _told(span: SpanContext) -> TraceContext:
     return TraceContext(trace_id, traceparent, span.trace_state.to_header())
 
 
-def _within(context: TraceContext) -> Context:
-    """What is within a span of ours; whoever reads the trace is told that it is no other's."""
+def _within(context: TraceContext | None, *, remote: bool) -> Context:
+    """What is within this span; whoever reads the trace is told whether it is another service's."""
+    if context is None:
+        return Context()
     _, trace_id, span_id, flags = context.traceparent.split("-")
-    state = TraceState.from_header([context.tracestate])
-    ids = int(trace_id, 16), int(span_id, 16)
     span = SpanContext(
-        *ids, is_remote=False, trace_flags=TraceFlags(int(flags, 16)), trace_state=state
+        *(int(trace_id, 16), int(span_id, 16)),
+        is_remote=remote,
+        trace_flags=TraceFlags(int(flags, 16)),
+        trace_state=TraceState.from_header([context.tracestate]),
     )
     return set_span_in_context(NonRecordingSpan(span), Context())
 

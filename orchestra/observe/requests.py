@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.observe.trace_context import TraceContext
+from orchestra.policies.observed import CANCELLED
 
 METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
@@ -72,6 +73,25 @@ def title(method: str, route: str = "") -> str:
     return f"{known} {route}" if route else known
 
 
-def failed(status: int | None) -> str:
-    """The `error.type` of an answer with this status; "" where the server has not failed."""
-    return str(status) if status is not None and status >= FAULT else ""
+def answered(route: str, status: int | None, request_id: str) -> dict[str, str | int]:
+    """What its span ends with; what there is none of is left out.
+
+    Who has left before the answer has no status, and is at no fault.
+    """
+    found: dict[str, str | int] = {}
+    if route:
+        found["http.route"] = route
+    if request_id:
+        found["orchestra.request_id"] = request_id
+    if status is None:
+        found["orchestra.status"] = CANCELLED
+    else:
+        found["http.response.status_code"] = status
+    if failed(status):
+        found["error.type"] = str(status)
+    return found
+
+
+def failed(status: int | None) -> bool:
+    """Whether the server has."""
+    return status is not None and status >= FAULT
