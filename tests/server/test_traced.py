@@ -23,7 +23,7 @@ from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.server.served import PIPELINES
 from tests.server.socketing import RefusedError, open_socket
-from tests.server.wire import House, open_house
+from tests.server.wire import PATIENCE_S, House, open_house
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RUNS, SOCKET = "/v1/pipelines/{name}/runs", "/v1/pipelines/{name}/ws"
@@ -46,7 +46,7 @@ def spans_of(
             )
             async with open_house(app, Settings()) as house:
                 await act(house, engine)
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE_S):
                     while len(found.get_finished_spans()) < number:
                         await trio.lowlevel.checkpoint()
         await tracing.close()
