@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from orchestra.observe.names import RUNS_LOST, RUNS_RUNNING
 from orchestra.observe.tally import Tally
 
 Written: TypeAlias = tuple[int, Tally]
@@ -30,10 +31,16 @@ class Board:
         self._written = b""
 
     def inherited(self) -> Tally:
-        """What the last process of this number had counted; nothing, if there was none."""
+        """What the last process of this number had counted; nothing, if there was none.
+
+        Runs that went on when it was killed are lost; one that was stopped has ended all of them.
+        """
         tally = Tally()
         if self._own.exists():
-            tally.add(_read(self._own)[1], gauges=False)
+            before = _read(self._own)[1]
+            tally.add(before, gauges=False)
+            if lost := before.gauges.get(RUNS_RUNNING.name, {}).get((), 0):
+                tally.count(RUNS_LOST, (), lost)
         return tally
 
     def write(self, tally: bytes) -> None:

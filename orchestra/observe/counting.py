@@ -14,6 +14,7 @@ import trio
 from orchestra.errors import BindingError
 from orchestra.observe.board import Board
 from orchestra.observe.metrics import Metrics
+from orchestra.observe.names import WORKER_ENDS
 from orchestra.observe.tally import Tally, decode
 
 log = logging.getLogger("orchestra.observe")
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 FOLDER_ENV = "ORCHESTRA_METRICS_FOLDER"
 """Where the workers of one server find their board: set by their supervisor."""
+SUPERVISOR = 0
+"""The number of its place; those of workers begin with one."""
 WRITE_S = 2.0
 """How often a process writes down what it has counted: a killed one loses so much at the most."""
 
@@ -88,6 +91,22 @@ class Counting:
             tally.gauges.clear()
             self.measure(tally)
             return await trio.to_thread.run_sync(act, tally.encode())
+
+
+class Ends:
+    """How many workers have ended, and how: what their supervisor counts. It writes a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._board = Board(folder, SUPERVISOR)
+        self._tally = Tally()
+
+    def ended(self, how: str) -> None:
+        """Count one."""
+        self._tally.count(WORKER_ENDS, (how,))
+        try:
+            self._board.write(self._tally.encode())
+        except OSError as error:
+            log.warning("that worker is not counted: %s", error)
 
 
 def check_installed() -> None:

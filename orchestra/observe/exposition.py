@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
+_NONE_YET: Mapping[str, Mapping[Labels, int]] = {
+    name: {(): 0} for name, each in FAMILIES.items() if each.kind == "counter" and not each.labels
+}
+"""Counters that are one series are told before there is anything to count: of one that begins with
+its first event, Prometheus sees no increase."""
+
 OPEN_METRICS = "application/openmetrics-text"
 
 
@@ -46,7 +52,7 @@ class _Registry:
             HistogramMetricFamily,
         )
 
-        for family, counts in _known(self._tally.counters):
+        for family, counts in _known({**_NONE_YET, **self._tally.counters}):
             counter = CounterMetricFamily(family.name, family.about, labels=family.labels)
             for labels, count in counts:
                 counter.add_metric(labels, count * family.unit)

@@ -35,14 +35,10 @@ from orchestra.events import (
     ToolFinished,
 )
 from orchestra.observe import names
+from orchestra.observe.requests import known_method, scheme
 from orchestra.observe.tally import Histogram, Tally
 from orchestra.policies.observed import CallEnded
 
-METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
-)
-OTHER_METHOD = "_OTHER"
-"""What the conventions of HTTP call a method that nobody knows."""
 _PLACE = re.compile(r"\[[^\]]*\]")
 
 
@@ -54,7 +50,7 @@ class Metrics:
         self._names = names.names(environ)
         self._pipelines: dict[str, OfPipeline] = {}
         self._calls: dict[tuple[str, str, str, bool, str], OfCall] = {}
-        self._answers: dict[tuple[str, str, int], Histogram] = {}
+        self._answers: dict[tuple[str, str, str, int], Histogram] = {}
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
         """Who counts the events of a run of this pipeline."""
@@ -71,14 +67,17 @@ class Metrics:
             found = self._calls[key] = OfCall(self.tally, self._names, ended)
         found.ended(ended)
 
-    def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
-        """Count a request; `route` is the pattern that it matched, "" where none did."""
-        key = method, route, status
+    def answered(
+        self, asked: Mapping[str, Any], route: str, status: int, duration_s: float
+    ) -> None:
+        """Count a request of this ASGI scope; `route` is what it matched, "" where nothing did."""
+        key = asked.get("method", "GET"), asked["scheme"], route, status
         found = self._answers.get(key)
         if found is None:
-            known = method if method in METHODS else OTHER_METHOD
-            found = self.tally.histogram(names.HTTP_DURATION, (known, route, str(status)))
-            if known == method:
+            method = known_method(key[0])
+            labels = method, scheme(key[1]), route, str(status)
+            found = self.tally.histogram(names.HTTP_DURATION, labels)
+            if method == key[0]:
                 self._answers[key] = found
         found.observe(duration_s)
 

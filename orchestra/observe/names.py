@@ -134,9 +134,16 @@ UNPRICED = _count("orchestra_unpriced_calls", "Calls of which nobody knows the p
 HTTP_DURATION = _seconds(
     "http_server_request_duration",
     "How long requests took, a stream to its last byte.",
-    *("http_request_method", "http_route", "http_response_status_code"),
+    *("http_request_method", "url_scheme", "http_route", "http_response_status_code"),
     bounds=REQUEST_S,
 )
+
+RUNS_LOST = _count("orchestra_runs_lost", "Runs that went on in a worker when it was killed.")
+WORKER_ENDS = _count(
+    "orchestra_worker_ends", "Workers that ended while the server went on, by how.", "how"
+)
+SPANS_MADE = _count("orchestra_spans_made", "Spans of traces that were to be sent.")
+SPANS_SENT = _count("orchestra_spans_sent", "Spans of traces that a collector has taken.")
 
 RUNS_RUNNING = Family("orchestra_runs_running", "gauge", "Runs that go on.")
 CALLS_RUNNING = Family(

@@ -6,6 +6,7 @@ Rules of the file: there is no span for a chunk, and none of what was asked or a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -61,6 +62,14 @@ class Moment:
 
 
 @attrs.frozen
+class Link:
+    """A span of another trace, in hexadecimal digits: the step whose call this one has shared."""
+
+    trace_id: str
+    span_id: str
+
+
+@attrs.frozen
 class Span:
     """Something that took time, from and to in seconds since the run began.
 
@@ -77,6 +86,7 @@ class Span:
     ended_s: float
     attributes: Mapping[str, Attribute]
     moments: Sequence[Moment] = ()
+    links: Sequence[Link] = ()
     error: str = ""
     message: str = ""
 
@@ -91,6 +101,7 @@ class _Open:
     ended_s: float | None = None
     attributes: dict[str, Attribute] = attrs.field(factory=dict)
     moments: list[Moment] = attrs.field(factory=list)
+    links: list[Link] = attrs.field(factory=list)
     error: str = ""
     message: str = ""
 
@@ -104,15 +115,20 @@ class Called:
 
 
 def spans(
-    events: Iterable[Event], calls: Iterable[Called], names: SpanNames, left_out: int = 0
+    events: Iterable[Event],
+    calls: Iterable[Called],
+    names: SpanNames,
+    left_out: int = 0,
+    links: Mapping[int, Link] = MappingProxyType({}),
 ) -> tuple[Span, ...]:
     """The spans of a run, the run's first and each behind its parent.
 
     `events` are those of its journal, in order; chunks are passed over, and a span of which the
     end is missing ends with the last event. Without a first event there are none. `left_out` is how
-    many events and calls are not among them, which the run's span tells.
+    many events and calls are not among them, which the run's span tells. `links` are those of
+    events, by their `seq`.
     """
-    folding = _Folding(names)
+    folding = _Folding(names, links)
     for event in events:
         folding.saw(event)
     for call in calls:
@@ -121,8 +137,9 @@ def spans(
 
 
 class _Folding:
-    def __init__(self, names: SpanNames) -> None:
+    def __init__(self, names: SpanNames, links: Mapping[int, Link]) -> None:
         self._names = names
+        self._links = links
         self._all: list[_Open] = []
         self._at: dict[str, int] = {}
         self._tools: dict[tuple[str, str], _Open] = {}
@@ -153,6 +170,8 @@ class _Folding:
             case _ if isinstance(event, MOMENTS):
                 moment = Moment(event.type, event.at_s, dict(_told(event)))
                 self._of(event.step).moments.append(moment)
+                if event.seq in self._links:
+                    self._of(event.step).links.append(self._links[event.seq])
             case _ if isinstance(event, TERMINAL):
                 self._over(event)
 

@@ -5,8 +5,10 @@ Rules of the file: nothing is done for a token, and while a run goes on what it 
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 import attrs
@@ -17,14 +19,15 @@ from orchestra.events import (
     Event,
     RunStarted,
     StepCancelled,
+    StepCoalesced,
     StepFailed,
     StepFinished,
     StepStarted,
 )
 from orchestra.observe.names import SpanNames
-from orchestra.observe.spans import Called, Span, spans
+from orchestra.observe.spans import Called, Link, Span, spans
 from orchestra.observe.trace_context import TRACE, TraceContext
-from orchestra.policies.observed import CallEnded
+from orchestra.policies.observed import ASKED_FIRST, CallEnded
 
 EVENTS_MAX = 2_000
 """What is kept of one run: events, and as many calls. Of more, only how what has begun ends."""
@@ -35,12 +38,14 @@ _ENDS = (StepFinished, StepFailed, StepCancelled)
 class Trace:
     """What a run did. `began_ns` is the Unix time at which it began.
 
-    `context` is that of the request that asked for it, None where no request did.
+    `context` is the span of the request that asked for it, None where no request did. `known` are
+    the ids that spans of steps must have, by their paths: others link to them.
     """
 
     began_ns: int
     context: TraceContext | None
     spans: tuple[Span, ...]
+    known: Mapping[str, str] = MappingProxyType({})
 
 
 Sink: TypeAlias = Callable[[Trace], None]
@@ -50,7 +55,7 @@ Sink: TypeAlias = Callable[[Trace], None]
 class Traces:
     """Makes traces of the runs and calls that it is told of. It neither waits nor raises.
 
-    A run is part of the trace that is `TRACE` in the task that starts it.
+    A run is within the span that is `TRACE` in the task that starts it.
     """
 
     def __init__(
@@ -82,13 +87,24 @@ class Traces:
     def ended(self, run: _Run, run_id: str) -> None:
         """Give on what it did."""
         del self._running[run_id]
-        found = spans(run.events, run.calls, self._names, run.left_out)
-        self.sink(Trace(run.began_ns, run.context, found))
+        found = spans(run.events, run.calls, self._names, run.left_out, run.links)
+        self.sink(Trace(run.began_ns, run.context, found, run.known))
+
+    def link(self) -> Link | None:
+        """To the step that asked first, of a call that is being shared; None if it is not sent."""
+        run_id, step = ASKED_FIRST.get()
+        run = self._running.get(run_id)
+        if run is None or run.context is None or not run.context.sampled:
+            return None
+        if step not in run.known and len(run.known) < EVENTS_MAX:
+            run.known[step] = secrets.token_hex(8)
+        span_id = run.known.get(step)
+        return None if span_id is None else Link(run.context.trace_id, span_id)
 
 
 class _Run:
     __slots__ = (
-        *("began_ns", "began_s", "calls", "context", "events", "left_out"),
+        *("began_ns", "began_s", "calls", "context", "events", "known", "left_out", "links"),
         *("traces", "unended"),
     )
 
@@ -100,6 +116,8 @@ class _Run:
         self.events: list[Event] = []
         self.calls: list[Called] = []
         self.left_out = 0
+        self.known: dict[str, str] = {}
+        self.links: dict[int, Link] = {}
         self.unended: set[str] | None = None
 
     def saw(self, event: Event) -> None:
@@ -107,6 +125,8 @@ class _Run:
         ends = isinstance(event, TERMINAL)
         if ends or len(self.events) < EVENTS_MAX or self._ends_one(event):
             self.events.append(event)
+            if isinstance(event, StepCoalesced) and (link := self.traces.link()) is not None:
+                self.links[event.seq] = link
         else:
             self.left_out += 1
         first = self.events[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import TypeAlias
 
 import msgspec
@@ -44,6 +45,10 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     port: int = 0
 
+
+ASKED_FIRST: ContextVar[tuple[str, str]] = ContextVar("asked_first", default=("", ""))
+"""While a `StepCoalesced` is written down, whose call is shared: their run's id, and their step. It
+does not stand in the event, which a user reads who need not know of others' runs."""
 
 OnCall: TypeAlias = Callable[[CallEnded], None]
 """Is told at once, in the task of the call; it neither waits nor raises."""

@@ -25,7 +25,7 @@ from orchestra.server.connections.listen import head_held
 from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import DepartingRequest, Departure
-from orchestra.server.front.order import OPEN, Admission, Answered, Front, asked_again
+from orchestra.server.front.order import OPEN, Admission, Answered, Front, Layer, asked_again
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.front.routes import Route
 from orchestra.server.health import READY, Readiness, health_routes
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
     from orchestra.observe.counting import Counting
+    from orchestra.observe.otel import Tracing
     from orchestra.runs.registry import Registry
     from orchestra.server.front.access import Access
     from orchestra.server.websocket import Sockets
@@ -89,7 +90,7 @@ class Exchange(TrioASGIHTTPConnection):
             departure.act()
             if answered is not None:
                 lasted_s = trio.current_time() - began_s
-                answered(self.scope["method"], departure.route, departure.status, lasted_s)
+                answered(self.scope, departure.route, departure.status, lasted_s)
 
     def _asked(self, send: ASGISendCallable) -> DepartingRequest:
         request = cast("DepartingRequest", self._create_request_from_scope(send))
@@ -237,7 +238,7 @@ class App(QuartTrio):
         if scope["type"] == "websocket":
             from orchestra.server.websocket import SocketExchange
 
-            return SocketExchange(self, scope)(receive, send)
+            return SocketExchange(self, scope, self._templates, self.answered)(receive, send)
         return super().asgi_app(scope, receive, send)
 
 
@@ -250,14 +251,15 @@ def create_app(
     *,
     registry: Registry | None = None,
     counting: Counting | None = None,
+    tracing: Tracing | None = None,
     by_json: Mapping[str, Pipeline[..., Any]] | None = None,
 ) -> App:
     """The ASGI application that serves `pipelines`, each under its key, on `engine`.
 
     `readiness` tells `/readyz` whether the process is stopping. Without a `registry`, runs are
     known to this application alone, and only while the engine is open. With `counting`, requests
-    are counted and `/metrics` is served. `by_json` are the pipelines whose inputs JSON can give,
-    if the caller has worked that out already.
+    are counted and `/metrics` is served; with `tracing`, each has a span. `by_json` are the
+    pipelines whose inputs JSON can give, if the caller has worked that out already.
 
     Raises:
         CheckError: a pipeline has problems.
@@ -273,7 +275,7 @@ def create_app(
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
     if registry is None:
         registry = registry_beside(engine, settings)
-    layers = admission.layers(settings)
+    layers = _traced(app, admission.layers(settings), tracing)
     sockets = partial(
         open_sockets,
         layers=asked_again(layers),
@@ -292,13 +294,35 @@ def create_app(
         from orchestra.server.metrics import metrics_routes
 
         routes += metrics_routes(counting)
-        app.answered = counting.metrics.answered
+        app.answered = _each(counting.metrics.answered, app.answered)
     for route in with_documents(routes, by_json, settings, admission):
         app.add_route(route)
     _answer_errors(app, settings)
     front = Front(app.asgi_app, layers, shaped, app.answered)
     app.asgi_app = Hardened(front)  # type: ignore[method-assign,assignment]
     return app
+
+
+def _traced(app: App, layers: tuple[Layer, ...], tracing: Tracing | None) -> tuple[Layer, ...]:
+    """The layers, with that which begins the span of a request, where there are any."""
+    if tracing is None:
+        return layers
+    from orchestra.server.front.tracing import TracedRequests, end_span
+
+    app.answered = end_span
+    return TracedRequests(tracing.begin), *layers
+
+
+def _each(told: Answered, also: Answered | None) -> Answered:
+    """Both of them, where there are two."""
+    if also is None:
+        return told
+
+    def both(scope: Scope, route: str, status: int, duration_s: float) -> None:
+        told(scope, route, status, duration_s)
+        also(scope, route, status, duration_s)
+
+    return both
 
 
 def table(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -28,6 +29,7 @@ from orchestra.server.connections.listen import obey
 from orchestra.server.front import problems, ws_messages
 from orchestra.server.front.access import MAY_RUN
 from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import LEFT
 from orchestra.server.front.problems import HttpProblem, bad_inputs, fit_for_clients
 from orchestra.server.front.ws_messages import (
     FAILED,
@@ -50,17 +52,20 @@ from orchestra.server.runs.pipelines import Runs, answer
 from orchestra.server.runs.starting import NOT_STARTED, not_started
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIReceiveCallable
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
     from quart.wrappers.websocket import Websocket
+    from quart_trio import QuartTrio
     from quart_trio.wrappers import TrioResponse as Response
+    from werkzeug.datastructures import Headers
 
     from orchestra.engine.run import Run
-    from orchestra.server.front.order import Layer
+    from orchestra.server.front.order import Answered, Layer
     from orchestra.server.settings import Settings
 
 log = logging.getLogger("orchestra.server")
 
 CANCELLED = "the client cancelled it"
+OPENED = 101
 OUTBOX_MAX = 16
 """Problems that wait to be sent; a client that causes more, and reads none, is left."""
 UNTOLD_FACTOR = 2
@@ -71,7 +76,53 @@ FAREWELL_S = 2.0
 
 
 class SocketExchange(TrioASGIWebsocketConnection):
-    """A WebSocket whose messages come as ASGI has them, and as soon as they do."""
+    """A WebSocket whose messages come as ASGI has them, and as soon as they do.
+
+    What is told of it as of a request is its handshake: a socket is open for hours.
+    """
+
+    def __init__(
+        self,
+        app: QuartTrio,
+        scope: WebsocketScope,
+        templates: Mapping[str, str],
+        answered: Answered | None,
+    ) -> None:
+        super().__init__(app, scope)
+        self._templates = templates
+        self._answered = answered
+        self._began_s = trio.current_time()
+        self._asked: Websocket | None = None
+
+    async def handle_websocket(  # type: ignore[override]
+        self, nursery: trio.Nursery, websocket: Websocket, send: ASGISendCallable
+    ) -> None:
+        """Serve it; `send` is that of a refusal."""
+        self._asked = websocket
+        try:
+            await super().handle_websocket(nursery, websocket, partial(self._refuse, send))
+        finally:
+            self._tell(LEFT)
+
+    async def accept_connection(
+        self, send: ASGISendCallable, headers: Headers, subprotocol: str | None
+    ) -> None:
+        """Open it."""
+        await super().accept_connection(send, headers, subprotocol)
+        self._tell(OPENED)
+
+    async def _refuse(self, send: ASGISendCallable, message: Any) -> None:
+        await send(message)
+        if message["type"] == "websocket.http.response.start":
+            self._tell(message["status"])
+
+    def _tell(self, status: int) -> None:
+        """Tell it, if it has not been told."""
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            rule = None if self._asked is None else self._asked.url_rule
+            route = "" if rule is None else self._templates.get(rule.endpoint, "")
+            answered(self.scope, route, status, trio.current_time() - self._began_s)
 
     async def handle_messages(  # type: ignore[override]
         self, nursery: trio.Nursery, receive: ASGIReceiveCallable

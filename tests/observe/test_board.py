@@ -101,6 +101,17 @@ def test_what_is_so_now_is_so_only_of_those_that_live(
     assert Board(tmp_path, 1).inherited().gauges == {}
 
 
+def test_runs_that_went_on_in_one_that_was_killed_are_lost_once(tmp_path: Path) -> None:
+    """However many take its place before one of them lives long enough to write."""
+    tally = Tally()
+    tally.set(names.RUNS_RUNNING, (), 2)
+    Board(tmp_path, 1).write(tally.encode())
+    taken, again = (Board(tmp_path, 1).inherited() for _ in range(2))
+    assert taken.counters == again.counters == {names.RUNS_LOST.name: {(): 2}}
+    Board(tmp_path, 1).write(taken.encode())
+    assert Board(tmp_path, 1).inherited().counters == {names.RUNS_LOST.name: {(): 2}}
+
+
 def test_a_number_that_is_another_users_process_by_now_is_none_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,9 @@ import trio
 
 from orchestra.observe import names
 from orchestra.observe.board import Board
-from orchestra.observe.counting import Counting
+from orchestra.observe.counting import Counting, Ends
 from orchestra.observe.metrics import Metrics
+from orchestra.observe.tally import Tally
 
 
 def test_a_number_that_cannot_be_written_down_ends_no_process(
@@ -52,3 +53,17 @@ def test_a_folder_that_is_gone_is_told_once_and_so_is_its_return(
     assert gone.startswith("what this process counts is not written down: [Errno 2]")
     assert back == "what this process counts is written down again"
     assert gone_again == gone
+
+
+def test_workers_that_end_are_counted_with_what_the_others_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also one that dies before it has written anything: its supervisor counts it."""
+    ends = Ends(tmp_path)
+    for how in ("SIGKILL", "exit code 1", "SIGKILL"):
+        ends.ended(how)
+    found = Board(tmp_path, 1).total(Tally().encode()).counters[names.WORKER_ENDS.name]
+    assert found == {("SIGKILL",): 2, ("exit code 1",): 1}
+    shutil.rmtree(tmp_path)
+    ends.ended("SIGKILL")
+    assert "that worker is not counted: [Errno 2]" in caplog.text

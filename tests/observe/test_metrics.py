@@ -35,7 +35,8 @@ from orchestra.events import (
     ToolFinished,
 )
 from orchestra.observe import names
-from orchestra.observe.metrics import OTHER_METHOD, Metrics, place
+from orchestra.observe.metrics import Metrics, place
+from orchestra.observe.requests import OTHER_METHOD
 from orchestra.observe.tally import Tally
 from orchestra.policies.observed import CANCELLED, CallEnded
 from orchestra.testing.simulate import simulate
@@ -257,16 +258,28 @@ def test_calls_are_counted_once_each_with_their_tokens_and_cost(
     assert counted(metrics.tally) == {name: +each for name, each in wanted.items() if +each}
 
 
-@given(st.lists(st.tuples(st.sampled_from(["GET", "POST", "BREW", "x"]), st.integers(0, 9))))
-def test_requests_are_counted_by_methods_that_are_known(asked: list[tuple[str, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["GET", "POST", "BREW", "x"]),
+            st.sampled_from(["http", "https", "ws"]),
+            st.integers(0, 9),
+        )
+    )
+)
+def test_requests_are_counted_by_methods_that_are_known(asked: list[tuple[str, str, int]]) -> None:
     """A client may make up any number of others."""
     metrics = Metrics({})
-    for method, lasted_s in asked:
-        metrics.answered(method, "/v1/{x}", 200, lasted_s)
+    for method, scheme, lasted_s in asked:
+        metrics.answered({"method": method, "scheme": scheme}, "/v1/{x}", 200, lasted_s)
     wanted = Counter(
-        (method if method in ("GET", "POST") else OTHER_METHOD, "/v1/{x}", "200")
-        for method, _ in asked
+        (
+            method if method in ("GET", "POST") else OTHER_METHOD,
+            "http" if scheme == "ws" else scheme,
+            *("/v1/{x}", "200"),
+        )
+        for method, scheme, _ in asked
     )
     assert counted(metrics.tally).get(names.HTTP_DURATION.name, {}) == wanted
     found = metrics.tally.histograms.get(names.HTTP_DURATION.name, {})
-    assert sum(each.sum for each in found.values()) == sum(lasted_s for _, lasted_s in asked)
+    assert sum(each.sum for each in found.values()) == sum(lasted_s for _, _, lasted_s in asked)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,23 +31,20 @@ def test_a_header_is_read_as_opentelemetry_reads_it(header: str) -> None:
         TraceContextTextMapPropagator().extract({"traceparent": header})
     ).get_span_context()
     found = trace_context([header], ["a=1"])
-    assert bool(found.traceparent) == theirs.is_valid
-    assert re.fullmatch("[0-9a-f]{32}", found.trace_id)
-    if theirs.is_valid:
+    assert (found is not None) == theirs.is_valid
+    if found is not None:
         assert int(found.trace_id, 16) == theirs.trace_id
         again = TraceContextTextMapPropagator().extract({"traceparent": found.traceparent})
         assert get_current_span(again).get_span_context().span_id == theirs.span_id
         assert get_current_span(again).get_span_context().trace_flags == theirs.trace_flags
-    else:
-        assert found.tracestate == ""
 
 
 @pytest.mark.parametrize("given", [[], [FITS, FITS]])
-def test_of_no_header_or_of_two_a_trace_begins_here(given: list[str]) -> None:
-    one, other = trace_context(given, ["a=1"]), trace_context(given)
-    assert (one.traceparent, one.tracestate) == ("", "")
-    assert len({one.trace_id, other.trace_id, TRACE_ID}) == 3
+def test_no_header_and_two_are_no_clients_trace(given: list[str]) -> None:
+    assert trace_context(given, ["a=1"]) is None
 
 
 def test_what_stands_in_several_lines_of_its_state_is_kept_in_order() -> None:
-    assert trace_context([FITS], ["a=1,b=2", "c=3"]).tracestate == "a=1,b=2,c=3"
+    found = trace_context([FITS], ["a=1,b=2", "c=3"])
+    assert found is not None
+    assert found.tracestate == "a=1,b=2,c=3"

@@ -10,7 +10,7 @@ from orchestra import pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.observe import traces as module
 from orchestra.observe.names import RELEASED_SPANS
-from orchestra.observe.trace_context import TRACE, trace_context
+from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.observe.traces import Trace, Traces
 from orchestra.observe.watchers import together
 from orchestra.protocols import Context, injected
@@ -64,7 +64,7 @@ def test_of_runs_at_once_each_has_its_own_calls_times_and_parent(watched: Watche
     async def main() -> None:
         async with open_engine(observe=watched.traces.observe) as engine:
             began_s = trio.current_time()
-            context = trace_context([])
+            context = TraceContext("a" * 32, f"00-{'a' * 32}-{'b' * 16}-01")
             TRACE.set(context)
             one = engine.start(called, {"wait_s": 3.0}, run_id="one")
             await trio.sleep(1)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 
 from orchestra.errors import ServeError
 from orchestra.observe import otel
 from orchestra.observe.otel import Tracing
+from orchestra.observe.requests import Request
 from orchestra.observe.spans import Moment, Span
 from orchestra.observe.trace_context import TraceContext, trace_context
 from orchestra.observe.traces import Trace
@@ -102,19 +109,92 @@ def test_the_service_has_the_name_that_the_environment_gives_it(
     assert resource["service.name"] == "assistant"
 
 
-@pytest.mark.parametrize("context", [None, trace_context([]), CONTEXT])
-def test_without_a_parent_it_is_a_trace_of_its_own_under_the_id_that_the_log_has(
-    context: TraceContext | None, monkeypatch: pytest.MonkeyPatch
+def test_without_a_request_it_is_a_trace_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = sent([TRACE, Trace(BEGAN_NS, None, TRACE.spans[:2])], monkeypatch)
+    within, _, _, run, say = collector.spans
+    assert (within.trace_id.hex(), run.parent_span_id) == (PARENT.split("-")[1], b"")
+    assert run.trace_id == say.trace_id != within.trace_id
+    assert (within.trace_state, run.trace_state) == ("other=1", "")
+
+
+@cache
+def at_once() -> tuple[Tracing, InMemorySpanExporter]:
+    """What traces, and where its spans are as soon as they end; one, as it has a thread."""
+    found = InMemorySpanExporter()
+    tracing = Tracing(InMemorySpanExporter(), {})
+    tracing._provider.add_span_processor(SimpleSpanProcessor(found))
+    return tracing, found
+
+
+@given(
+    st.sampled_from(["GET", "POST", "BREW", "get"]),
+    st.sampled_from(["http", "https", "ws", "wss"]),
+    st.sampled_from(["", "/v1/runs/{run_id}"]),
+    st.none() | st.sampled_from([200, 404, 429, 499, 500, 503]),
+    st.sampled_from([None, CONTEXT, trace_context([f"{PARENT[:-1]}0"])]),
+)
+def test_of_a_request_is_told_what_the_conventions_want_and_its_runs_are_within_it(
+    method: str, scheme: str, route: str, status: int | None, parent: TraceContext | None
 ) -> None:
-    collector = sent([TRACE, Trace(BEGAN_NS, context, TRACE.spans[:2])], monkeypatch)
-    run, say = collector.spans[-2:]
-    assert run.parent_span_id.hex() == (PARENT.split("-")[2] if context == CONTEXT else "")
-    assert run.trace_id == say.trace_id
-    if context is None:
-        assert run.trace_id.hex() not in ("", PARENT.split("-")[1])
-    else:
-        assert run.trace_id.hex() == context.trace_id
-        assert run.trace_state == say.trace_state == context.tracestate
+    tracing, exporter = at_once()
+    exporter.clear()
+    asked = Request(method, scheme, "/v1/runs/7", "api.example:81", "1.1", parent)
+    request = tracing.begin(asked)
+    tracing.traces.sink(Trace(BEGAN_NS, request.context, TRACE.spans[:1]))
+    request.end(route, status, "q-1")
+    unwanted = parent is not None and parent is not CONTEXT
+    assert request.context.traceparent.endswith("00" if unwanted else "01") or parent is None
+    if parent is not None:
+        assert request.context.trace_id == parent.trace_id
+    if unwanted:
+        assert not exporter.get_finished_spans()
+        return
+    run, server = exporter.get_finished_spans()
+    assert run.parent is not None
+    assert run.parent == server.context
+    assert not run.parent.is_remote, "it is the same service, as whoever draws services asks"
+    assert server.kind is SpanKind.SERVER
+    assert (server.parent is None) == (parent is None)
+    assert server.parent is None or server.parent.is_remote
+    known = method in ("GET", "POST")
+    assert server.name == f"{method if known else 'HTTP'} {route}".strip()
+    fault = status is not None and status >= 500
+    assert (server.status.status_code is StatusCode.ERROR) == fault
+    wanted = {
+        "http.request.method": method if known else "_OTHER",
+        "http.request.method_original": None if known else method,
+        "url.scheme": "https" if scheme in ("https", "wss") else "http",
+        "url.path": "/v1/runs/7",
+        "server.address": "api.example",
+        "server.port": 81,
+        "network.protocol.version": "1.1",
+        "http.route": route or None,
+        "http.response.status_code": status,
+        "error.type": str(status) if fault else None,
+        "orchestra.status": "cancelled" if status is None else None,
+        "orchestra.request_id": "q-1",
+    }
+    found = {name: each for name, each in wanted.items() if each is not None}
+    assert dict(server.attributes or {}) == found
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "port"),
+    [
+        ("api.example", "api.example", None),
+        ("[::1]:8000", "::1", 8000),
+        ("[::1]", "::1", None),
+        ("a:b:c", None, None),
+        ("", None, None),
+        (":80", None, None),
+        ("api.example:999999", None, None),
+    ],
+)
+def test_a_server_is_where_its_client_has_asked_it(
+    host: str, address: str | None, port: int | None
+) -> None:
+    found = Request("GET", "http", "/", host).attributes()
+    assert (found.get("server.address"), found.get("server.port")) == (address, port)
 
 
 def test_half_a_character_costs_no_other_run_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,3 +287,28 @@ def test_a_collector_that_does_not_answer_holds_nobody_up(
         made.traces.sink(TRACE)
         trio.run(made.close)
         assert "the last spans were not taken within 0.05 s" in caplog.text
+
+
+class Away(InMemorySpanExporter):
+    """A collector that takes nothing."""
+
+    def export(self, spans: object) -> SpanExportResult:
+        del spans
+        return SpanExportResult.FAILURE
+
+
+@pytest.mark.parametrize("exporter", [Away(), InMemorySpanExporter()])
+def test_what_the_collector_does_not_take_can_be_seen_from_what_is_counted(
+    exporter: InMemorySpanExporter,
+) -> None:
+    made = Tracing(exporter, {})
+    for context in (CONTEXT, None, trace_context([f"{PARENT[:-1]}0"])):  # the last is not wanted
+        made.traces.sink(Trace(BEGAN_NS, context, TRACE.spans))
+    trio.run(made.close)
+    sent = len(exporter.get_finished_spans())
+    assert sent == (0 if isinstance(exporter, Away) else 6)
+    counted = {name: sum(each.values()) for name, each in made.queue.tally.counters.items()}
+    assert counted == {
+        "orchestra_spans_made": 6,
+        **({"orchestra_spans_sent": sent} if sent else {}),
+    }

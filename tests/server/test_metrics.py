@@ -52,7 +52,7 @@ async def running(counting: Counting) -> int:
 
 
 def requests(counting: Counting) -> Counter[tuple[str, ...]]:
-    """How often each method, route and status was answered."""
+    """How often each method, scheme, route and status was answered."""
     found = counting.metrics.tally.histograms.get(names.HTTP_DURATION.name, {})
     return Counter({labels: sum(each.counts) for labels, each in found.items()})
 
@@ -76,11 +76,11 @@ def test_requests_are_counted_by_route_and_status_and_a_stream_at_its_end() -> N
             assert (await client.ask("GET /nothing/here HTTP/1.1")).status == 404
             reply = await client.ask(ASKED)
             assert await settled(counting, 6) == {
-                ("GET", "/v1/pipelines/{name}/runs", "200"): 2,
-                ("GET", "/v1/runs/{run_id}", "404"): 1,
-                ("DELETE", "", "405"): 1,
-                ("GET", "", "404"): 1,
-                ("GET", "/metrics", "200"): 1,
+                ("GET", "http", "/v1/pipelines/{name}/runs", "200"): 2,
+                ("GET", "http", "/v1/runs/{run_id}", "404"): 1,
+                ("DELETE", "http", "", "405"): 1,
+                ("GET", "http", "", "404"): 1,
+                ("GET", "http", "/metrics", "200"): 1,
             }
         assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert reply.headers["cache-control"] == "no-store"
@@ -106,7 +106,7 @@ def test_a_client_that_leaves_is_counted_as_one_who_did() -> None:
                 await trio.lowlevel.checkpoint()
             await client.stream.aclose()
             found = await settled(counting, 1)
-            assert found == {("GET", "/v1/pipelines/{name}/runs", str(LEFT)): 1}
+            assert found == {("GET", "http", "/v1/pipelines/{name}/runs", str(LEFT)): 1}
 
     trio.run(main)
 
@@ -155,7 +155,7 @@ def test_only_a_key_that_was_made_for_it_may_read_it() -> None:
             assert (await client.ask(alone)).json == {"pipelines": []}
             wrong = f"{ASKED}\nAuthorization: Bearer {other_end(made[1].text)}"
             assert (await client.ask(wrong)).status == 401
-            assert (await settled(counting, 5))["GET", "", "401"] == 1
+            assert (await settled(counting, 5))["GET", "http", "", "401"] == 1
         return found
 
     assert trio.run(main) == [401, 403, 200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -69,12 +69,13 @@ def supervised(
     """
     import trio
 
-    from orchestra.observe.counting import FOLDER_ENV
+    from orchestra.observe.counting import FOLDER_ENV, Ends
     from orchestra.server.connections.sockets import bind, url_of
     from orchestra.server.processes.notify import STOPPING, notify
     from orchestra.server.processes.supervisor import supervise
 
     told.begin("supervisor")
+    on_end: Callable[[str], object] = _uncounted
     listener = bind(host, port, settings)
     with ExitStack() as at_the_end:
         try:
@@ -83,6 +84,7 @@ def supervised(
             log.warning("at /metrics each worker counts for itself: %s", error)
         else:
             os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
+            on_end = Ends(folder).ended
         code: int = trio.run(
             partial(
                 supervise,
@@ -92,11 +94,16 @@ def supervised(
                 stop_s=settings.stop_s,
                 on_ready=partial(_ready, told, url_of(listener)),
                 on_stop=partial(notify, STOPPING),
+                on_end=on_end,
             )
         )
     told.note("orchestra has stopped")
     terminal.forget_unwritable(errors_too=True)
     return code
+
+
+def _uncounted(how: str) -> None:
+    del how  # nobody could read it
 
 
 def _ready(told: Log, url: str) -> None:

@@ -26,6 +26,7 @@ from orchestra.policies.flights.coalesce import (
 )
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.flights.waiter import Waiter
+from orchestra.policies.observed import ASKED_FIRST
 from orchestra.protocols import Embedder
 from orchestra.values import ChatRequest, EmbedRequest, Vector
 
@@ -110,7 +111,11 @@ class FlightBoard(Generic[Item]):
     def _joined(
         self, flight: Flight[Item], waiter: Waiter[Item], similarity: float = 1.0
     ) -> Waiter[Item]:
-        waiter.account.record(StepCoalesced, self._name, similarity)
+        before = ASKED_FIRST.set((flight.run_id, flight.step))
+        try:
+            waiter.account.record(StepCoalesced, self._name, similarity)
+        finally:
+            ASKED_FIRST.reset(before)
         return flight.join(waiter)
 
     def _opened(

@@ -73,7 +73,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     must not be reached from elsewhere. So it is while `unlocked`, if that is given; `keyed` is who
     is let in then. `own_pages` keeps pages of elsewhere from asking it. `rates` are counted in
     requests; of `tokens`, which models count in the same state, the answer tells what is left;
-    `purse` is money, and `running` counts the runs in flight. `first` are layers before the others.
+    `purse` is money, and `running` counts the runs in flight.
     """
 
     keyring: Keyring | None = None
@@ -85,12 +85,10 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     purse: Purse | None = None
     running: Running | None = None
     cors: Cors = NO_CORS
-    first: tuple[Layer, ...] = ()
 
     def layers(self, settings: Settings) -> tuple[Layer, ...]:
         """What a request goes through, in this order; what has nothing to decide is left out."""
         return (
-            *self.first,
             RequestIds(),
             *([self.cors] if self.cors.origins else []),
             Bounds(settings),
@@ -113,9 +111,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 OPEN = Admission()
 
 Encode = Callable[[str, "Early"], "Told"]
-Answered = Callable[[str, str, int, float], None]
-"""Is told of a request that is over its method, the route that it matched ("": none), the status
-of its answer, and how many seconds it took."""
+Answered = Callable[["Scope", str, int, float], None]
+"""Is told of a request that is over its scope, the route that it matched ("": none), the status
+of its answer, and how many seconds it took; of a WebSocket's handshake likewise."""
 
 
 def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -171,7 +169,7 @@ class Front:
                 await _answer(scope, send, told, arrival.headers)
                 if self._answered is not None:
                     lasted_s = trio.current_time() - began_s
-                    self._answered(scope.get("method", "GET"), "", told.status, lasted_s)
+                    self._answered(scope, "", told.status, lasted_s)
                 return None
         return arrival
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import trio
-from msgspec import structs
 
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.engine import open_engine
@@ -29,7 +28,6 @@ from orchestra.observe.watchers import together
 from orchestra.server.app import create_app
 from orchestra.server.front.order import OPEN, Admission
 from orchestra.server.health import Readiness, gauges_of, states_of
-from orchestra.server.runs.context import TraceParents
 from orchestra.server.runs.registries import open_runs
 from orchestra.server.settings import USUAL_SETTINGS, Settings
 from orchestra.stores.state_memory import MemoryState
@@ -175,6 +173,8 @@ class Serving:
         self._tracing = tracing
         if counting is not None:
             counting.measure = self._measure
+            if tracing is not None:
+                tracing.queue.tally = counting.metrics.tally
         self.readiness = Readiness()
         self._turn = trio.Lock()
         self._generations: list[Generation] = []
@@ -259,7 +259,7 @@ class Serving:
                     loaded.bindings, limits=loaded.settings.limits(self.limits), observe=observe
                 ) as engine,
             ):
-                admission = await self._admission(loaded)
+                admission = OPEN if loaded.admit is None else await loaded.admit()
                 pipelines, settings = loaded.pipelines, loaded.settings
                 app = create_app(
                     engine,
@@ -269,6 +269,7 @@ class Serving:
                     self.readiness,
                     registry=registry,
                     counting=counting,
+                    tracing=self._tracing,
                     by_json=loaded.by_json,
                 )
                 if deployed is not None and deployed.prepare():
@@ -286,13 +287,6 @@ class Serving:
         # it may be the last
         del engine, admission, app, generation, loaded, registry, pipelines, deployed
         self.on_retired()
-
-    async def _admission(self, loaded: Loaded) -> Admission:
-        """Who is let in; where runs are traced, each knows the trace of its request."""
-        admission = OPEN if loaded.admit is None else await loaded.admit()
-        if self._tracing is None:
-            return admission
-        return structs.replace(admission, first=(TraceParents(), *admission.first))
 
     def _measure(self, tally: Tally) -> None:
         """Say how it is now, of all generations; of breakers, in the present."""

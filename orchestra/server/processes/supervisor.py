@@ -98,6 +98,7 @@ class Supervisor:
     jitter: Callable[[], float]
     on_ready: Callable[[], object]
     on_stop: Callable[[], object]
+    on_end: Callable[[str], object]
     _asked: Wishes = attrs.field(init=False, factory=Wishes)
     _alive: dict[int, Worker] = attrs.field(init=False, factory=dict)
     _ends: list[Ended] = attrs.field(init=False, factory=list)
@@ -155,6 +156,7 @@ class Supervisor:
                 break
             deaths, delay_s = decided.deaths, decided.delay_s
             ended = spelled(code)
+            self.on_end(ended)
             log.warning(
                 "worker %d ended with %s; the next begins in %.1f s", number, ended, delay_s
             )
@@ -291,6 +293,7 @@ async def supervise(
     stop_s: float,
     on_ready: Callable[[], object] = lambda: None,
     on_stop: Callable[[], object] = lambda: None,
+    on_end: Callable[[str], object] = lambda _: None,
     rule: RestartRule = RestartRule(),
     jitter: Callable[[], float] = random.random,
 ) -> int:
@@ -298,7 +301,8 @@ async def supervise(
 
     `command` is completed by a worker's number, the descriptors of the socket and of its line, and
     whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
-    is ready, and each of the others is or has ended once; `on_stop` when all are to end. SIGTERM
+    is ready, and each of the others is or has ended once; `on_stop` when all are to end; `on_end`,
+    with how, when one has ended that is replaced. SIGTERM
     and SIGINT stop them, which may take them `stop_s`; SIGHUP is passed on. To be called in the
     main thread.
 
@@ -314,6 +318,7 @@ async def supervise(
         jitter=jitter,
         on_ready=on_ready,
         on_stop=on_stop,
+        on_end=on_end,
     )
     with listener:
         return await supervisor.run()

@@ -5,25 +5,14 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from orchestra.observe.trace_context import TRACE, trace_context
+from orchestra.observe.trace_context import TRACE
 from orchestra.server.front.arrival import REQUEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestra.server.front.arrival import Arrival
-
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class TraceParents:
-    """Where runs are traced: notes which trace a request is part of, its client's or a new one."""
-
-    async def admit(self, arrival: Arrival) -> None:
-        """Note it, and let the request pass."""
-        given = arrival.all_of(b"traceparent")
-        TRACE.set(trace_context(given, arrival.all_of(b"tracestate")))
 
 
 class RunContext:

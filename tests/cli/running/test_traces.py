@@ -47,6 +47,7 @@ def loud(text: str) -> str:
 def talk(text: str) -> Stream[str]:
     return generate(loud(text), model="talker")
 """
+SERVED = "POST /v1/pipelines/{name}/runs"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -157,11 +158,12 @@ def test_a_server_sends_its_traces_where_the_environment_says(project: Project) 
     ids = used["request_id"], used["run_id"], used["trace_id"]
     assert ids == ("q-1", run_id, PARENT.split("-")[1])
     assert {each.name for each in collector.spans} == {
-        *("invoke_workflow talk", "loud", "generate", "chat gpt-x"),
+        *(SERVED, "invoke_workflow talk", "loud", "generate", "chat gpt-x"),
     }
     run, call = collector.named("invoke_workflow talk"), collector.named("chat gpt-x")
     assert {each.trace_id.hex() for each in collector.spans} == {PARENT.split("-")[1]}
-    assert run.parent_span_id.hex() == PARENT.split("-")[2]
+    assert run.parent_span_id == collector.named(SERVED).span_id
+    assert collector.named(SERVED).parent_span_id.hex() == PARENT.split("-")[2]
     assert call.parent_span_id == collector.named("generate").span_id
     assert told(run.attributes)["orchestra.run_id"] == run_id
     assert told(run.attributes)["orchestra.request_id"] == "q-1"

@@ -20,7 +20,7 @@ from orchestra.cli.serving.log import (
     with_ids,
 )
 from orchestra.engine.run_id import RUN_ID
-from orchestra.observe.trace_context import TRACE, trace_context
+from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.server.front.arrival import REQUEST_ID
 from tests.cli.conftest import PATIENCE_S, Project, err_of
 from tests.cli.serving.test_serve import listening
@@ -107,7 +107,7 @@ def test_in_json_an_entry_is_a_line_that_says_the_same(message: str) -> None:
 
 
 def test_an_entry_in_json_says_who_and_when_and_for_which_request_run_and_trace() -> None:
-    context, trace = copy_context(), trace_context([])
+    context, trace = copy_context(), TraceContext("a" * 32, "")
     context.run(REQUEST_ID.set, "7f")
     context.run(RUN_ID.set, "8e")
     context.run(TRACE.set, trace)

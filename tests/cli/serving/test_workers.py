@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPResponse
@@ -112,9 +113,11 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
     gate = who.folder / "gate"
     with ExitStack() as streams:
         of: dict[int, tuple[str, HTTPResponse]] = {}
+        held_by: Counter[int] = Counter()
         for _ in range(100):  # whoever is free accepts
             pid, run_id, stream = streams.enter_context(held(url, gate))
             of[pid] = run_id, stream
+            held_by[pid] += 1
             if of.keys() == workers:
                 break
         lost, events = of[first][0], of[second][1]
@@ -131,6 +134,10 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
         with urllib.request.urlopen(f"{url}/v1/runs/{lost}/events", timeout=PATIENCE_S) as told:
             assert b"the process that ran it has died" in told.read()
         assert metric(url, FINISHED) == 5, "what the dead had counted is not forgotten"
+        while (runs_lost := metric(url, "orchestra_runs_lost_total")) is None:
+            pass  # the new one has not written it down yet
+        assert runs_lost == held_by[first]
+        assert metric(url, 'orchestra_worker_ends_total{how="SIGKILL"}') == 1
         gate.touch()
         assert b"run.finished" in events.read()
     (who.folder / "pipelines/who.py").write_text("nonsense")

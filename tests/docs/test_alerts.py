@@ -1,0 +1,82 @@
+"""Alerts ask only for what is counted, under labels that it has; Prometheus says that they work."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestra.observe.names import FAMILIES
+
+ROOT = Path(__file__).parents[2]
+RULES = (ROOT / "docs/deploy/alerts.yaml").read_text()
+OF_SCRAPES = {"job", "instance"}
+"""Labels that Prometheus gives to all that it reads."""
+SHOWN = {
+    f"{family.name}{end}": {*family.labels, *OF_SCRAPES, *(["le"] if end == "_bucket" else [])}
+    for family in FAMILIES.values()
+    for end in {"counter": ["_total"], "gauge": [""]}.get(
+        family.kind, ["_count", "_sum", "_bucket"]
+    )
+} | {"up": OF_SCRAPES}
+
+
+def expressions() -> list[str]:
+    """What each rule asks, in one line."""
+    found = re.findall(r"expr: (?:>-\n((?: {10}.*\n)+)|(.+)\n)", RULES)
+    return [" ".join((folded or line).split()) for folded, line in found]
+
+
+def test_each_rule_is_read() -> None:
+    assert len(expressions()) == len(re.findall(r"- (?:alert|record): ", RULES))
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_it_asks_only_for_what_is_there(expression: str) -> None:
+    recorded = set(re.findall(r"- record: (\S+)", RULES))
+    bare = re.sub(r'"[^"]*"', '""', expression)
+    assert set(re.findall(r"\borchestra:[\w:]+", bare)) <= recorded
+    asked = re.findall(r"\b((?:orchestra|gen_ai|http_server)_\w+|up)\b(?:\{([^}]*)\})?", bare)
+    asked = [(name, told) for name, told in asked if name not in OF_ANY]
+    for name, told in asked:
+        assert name in SHOWN, f"{name} is not counted"
+        labels = set(re.findall(r"(\w+)(?:=~|!~|!=|=)", told))
+        assert labels <= SHOWN[name], f"{name} has no such label"
+    for kept in re.findall(r"by \(([^)]*)\)", bare):
+        labels = set(kept.replace(" ", "").split(","))
+        assert all(labels <= SHOWN[name] for name, _ in asked), "it is summed by what it has not"
+
+
+OF_ANY = {label for labels in SHOWN.values() for label in labels}
+
+
+def test_what_an_alert_says_of_where_it_is_is_known_there() -> None:
+    for alert in re.split(r"- alert: ", RULES)[1:]:
+        expression, _, summary = alert.partition("annotations:")
+        for label in re.findall(r"\$labels\.(\w+)", summary):
+            grouped = re.findall(r"by \(([^)]*)\)", expression)
+            used = re.findall(r"orchestra:[\w:]+", expression)
+            grouped += [
+                kept
+                for name in used
+                for kept in re.findall(
+                    rf"record: {name}\n\s+expr: (?:>-\n\s+)?.*?by \(([^)]*)\)", RULES
+                )
+            ]
+            assert label in OF_SCRAPES or any(label in kept for kept in grouped), alert
+
+
+@pytest.mark.may_skip("Prometheus comes from the system's packages, and no session installs it")
+def test_prometheus_finds_that_each_tells_what_it_is_for() -> None:
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("there is no promtool; it is in Debian's package `prometheus`")
+    for act in (
+        ["check", "rules", "docs/deploy/alerts.yaml"],
+        ["test", "rules", "tests/docs/alerts_test.yaml"],
+    ):
+        done = subprocess.run([tool, *act], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
