@@ -25,6 +25,7 @@ from orchestra.errors import StateError
 from orchestra.messages import describe
 from orchestra.protocols import Change, Entry
 from orchestra.stores.state.fair_time import FairTime
+from orchestra.stores.state.outage import Outage
 
 T = TypeVar("T")
 
@@ -63,9 +64,10 @@ Call = Deciding[Any] | Recalling | Remembering
 
 @attrs.frozen
 class Failed:
-    """The outcome of a call that raises."""
+    """The outcome of a call that raises; `decided` is what its own `decide` has raised."""
 
     error: Exception
+    decided: bool = False
 
 
 Outcomes = Sequence[object]
@@ -100,6 +102,7 @@ class Group:
         self._perform = perform
         self._timeout_s = timeout_s
         self._time = FairTime(timeout_s)
+        self._outage = Outage(place)
         self._queue: deque[_Waiting] = deque()
         self._led = False
 
@@ -150,6 +153,7 @@ class Group:
         batch = [self._queue.popleft() for _ in range(min(CALLS_AT_ONCE, len(self._queue)))]
         try:
             outcomes = await self._performed([waiting.call for waiting in batch])
+            self._tell(outcomes)
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.outcome, waiting.done = outcome, True
                 waiting.called.set()
@@ -176,6 +180,12 @@ class Group:
             waiting.outcome, waiting.done = Failed(_again(error)), True
             waiting.called.set()
         return [Failed(_again(error)) for _ in calls]
+
+    def _tell(self, outcomes: Outcomes) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Failed) and not outcome.decided:
+                return self._outage.failed(outcome.error, trio.current_time())
+        return self._outage.answered(trio.current_time())
 
     def _broken(self, error: Exception) -> StateError:
         """What is said where something else went wrong than what a store knows of itself."""
@@ -215,7 +225,7 @@ def decide_all(
         try:
             change = call.decide([seen[key] for key in call.keys], now_s)
         except Exception as error:  # noqa: BLE001 - it is that of its caller
-            outcomes.append(Failed(error))
+            outcomes.append(Failed(error, decided=True))
             continue
         outcomes.append(change.result)
         for key, entry in change.entries.items():
