@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.errors import StateError
@@ -35,6 +35,7 @@ class Kept(logging.Handler):
         self.lines.append(record.getMessage())
 
 
+@example([(False, 0.0), (False, 1.0), (True, 0.0), (False, 0.0), (False, 59.0), (False, 1.0)])
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.5, 1.0, 59.0, 60.0, 90.0]))))
 def test_an_outage_and_its_end_are_told_in_turns_and_not_often(
     found: list[tuple[bool, float]],
