@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from quart import has_request_context, request, websocket
-from quart.globals import request_ctx, websocket_ctx
+from quart.ctx import AppContext
+from quart.globals import _cv_app, _cv_request, websocket_ctx
 from quart.utils import encode_headers
 from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
@@ -47,13 +48,13 @@ if TYPE_CHECKING:
     from quart.ctx import RequestContext, WebsocketContext
     from quart.typing import ResponseTypes
     from quart.wrappers.base import BaseRequestWebsocket
-    from quart.wrappers.request import Body
+    from quart.wrappers.request import Body, Request
+    from werkzeug.routing import MapAdapter
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
     from orchestra.observe.counting import Counting
     from orchestra.runs.registry import Registry
-    from orchestra.server.front.access import Access
     from orchestra.server.websocket import Sockets
 
 log = logging.getLogger("orchestra.server")
@@ -171,8 +172,21 @@ class Answer(TrioResponse):
     default_mimetype = sse.JSON
 
 
+class Asking:
+    """A request while it is answered: what Quart calls its context, of which this much is used."""
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
 class App(QuartTrio):
-    """Quart, with our request, answer and exchange."""
+    """Quart, with our request, answer and exchange.
+
+    Of what Quart does around each request nothing is done for those who are not here: there are no
+    sessions, no signals, no hooks before and behind, and no route looks at the host.
+    """
 
     request_class = DepartingRequest
     response_class = Answer
@@ -180,9 +194,10 @@ class App(QuartTrio):
 
     def __init__(self, *names: Any, **options: Any) -> None:
         super().__init__(*names, **options)
-        self._access: dict[str, Access] = {}
+        self._routes: dict[str, Route] = {}
         self._templates: dict[str, str] = {}
-        self._routes: list[Route] = []
+        self._context = AppContext(self)
+        self._matching = self.url_map.bind("localhost")
         self.answered: Answered | None = None
         """Called with each request that has ended."""
         self.closing = trio.Event()
@@ -190,8 +205,7 @@ class App(QuartTrio):
 
     def add_route(self, route: Route) -> None:
         """Serve a route, to the callers that its access lets in."""
-        self._routes.append(route)
-        self._access[route.name] = route.access
+        self._routes[route.name] = route
         self._templates[route.name] = route.template
         if route.websocket:
             self.add_websocket(route.path, route.name, route.handler)
@@ -200,19 +214,40 @@ class App(QuartTrio):
 
     def prepare(self) -> None:
         """Import what its routes need now, so that no request has to."""
-        for route in self._routes:
+        for route in self._routes.values():
             if route.prepare is not None:
                 route.prepare()
 
+    async def handle_request(self, request: Request) -> Any:
+        """The answer to a request, whatever becomes of it; while it is made, this is `request`."""
+        asking = cast("RequestContext", Asking(request))
+        app, asked = _cv_app.set(self._context), _cv_request.set(asking)
+        try:
+            return await self.dispatch_request(asking)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - it is told, and logged
+            return await self.make_response(await self.handle_user_exception(error))
+        finally:
+            _cv_request.reset(asked)
+            _cv_app.reset(app)
+
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
         """The answer of the matched route, or a refusal where this caller may not have it."""
-        asked = cast("DepartingRequest", (request_context or request_ctx).request)
-        if asked.url_rule is not None:
-            asked.departure.route = self._templates.get(asked.url_rule.endpoint, "")
-        refused = self._refusal(asked)
-        if refused:
+        asked = cast("DepartingRequest", cast("RequestContext", request_context).request)
+        rule, values = self._matching.match(asked.path, asked.method, return_rule=True)
+        asked.url_rule, asked.view_args = cast("Any", rule), cast("Any", values)
+        asked.departure.route = self._templates.get(rule.endpoint, "")
+        if asked.method == "OPTIONS":
+            methods = self._matching.allowed_methods(asked.path)
+            return self.response_class("", headers={"Allow": ", ".join(methods)})
+        if refused := self._refusal(asked):
             return answer(shaped(asked.path, refused))
-        return await super().dispatch_request(request_context)
+        return await self._routes[rule.endpoint].handler(**values)
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """What finds the route of a WebSocket, whatever its host is called."""
+        if request is None:
+            return None
+        return self.url_map.bind("localhost", url_scheme=request.scheme, path_info=request.path)
 
     async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
         """As `dispatch_request`; a refused handshake is answered like a refused request."""
@@ -223,9 +258,9 @@ class App(QuartTrio):
     def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
         """Why the caller may not use the matched route; None if they may, or if none matched."""
         rule = asked.url_rule
-        if rule is None or asked.routing_exception is not None or asked.method == "OPTIONS":
+        if rule is None or asked.routing_exception is not None:
             return None
-        access = self._access[rule.endpoint]
+        access = self._routes[rule.endpoint].access
         return access.refusal(Arrival.of(asked.scope).principal, asked.view_args or {})
 
     def asgi_app(
