@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -346,6 +347,9 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.header_limit_bytes
     config.keep_alive_timeout = settings.keep_alive_s
+    # Nothing in a connection grows with its requests. One that is closed costs its client another,
+    # and a proxy that keeps few of them would open one anew every few seconds.
+    config.keep_alive_max_requests = sys.maxsize
     config.websocket_max_message_size = settings.body_limit_bytes
     config.websocket_ping_interval = settings.heartbeat_s
     return config
