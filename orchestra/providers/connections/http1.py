@@ -109,7 +109,9 @@ def located(url: str) -> tuple[Origin, str]:
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme]), target
 
 
+@lru_cache(maxsize=256)
 def _header(header: tuple[str, str]) -> Header:
+    """A header as it is sent; those of a provider are the same in each request, but for a few."""
     name, value = header
     if not _NAME.fullmatch(name):
         raise InvalidRequestError(f"{name[:80]!r} cannot be the name of a header")
