@@ -25,6 +25,7 @@ from orchestra.server.front.access import KNOWN, MAY_RUN
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.front.routes import Route
+from orchestra.server.front.whole_answers import whole
 from orchestra.server.runs.context import RunContext
 from orchestra.server.runs.inputs import schema
 from orchestra.server.runs.outlines import outline
@@ -373,9 +374,7 @@ class Events:
 
 def answer(problem: Told) -> Response:
     """The response that tells a problem."""
-    response = Response(problem.encode(), problem.status, content_type=problem.media_type)
-    response.headers.extend(dict(problem.headers))
-    return response
+    return whole(problem.encode(), problem.status, problem.media_type, dict(problem.headers))
 
 
 def accepted() -> str | None:
@@ -397,4 +396,4 @@ def _wishes() -> RunWishes | HttpProblem | None:
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response; a value that is JSON already is given as `msgspec.Raw`."""
-    return Response(written(value), status, dict(headers or {}), content_type=sse.JSON)
+    return whole(written(value), status, sse.JSON, headers or {})
