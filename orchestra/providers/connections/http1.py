@@ -77,7 +77,7 @@ def outgoing(request: HttpRequest) -> Outgoing:
     origin, target = located(request.url)
     named = {name.lower() for name, _ in request.headers}
     ours = [("host", origin.authority), *_OURS, ("content-length", str(len(request.body)))]
-    headers = [*(each for each in ours if each[0] not in named), *request.headers]
+    headers = [*[each for each in ours if each[0] not in named], *request.headers]
     return Outgoing(origin, request.method, target, tuple(map(_header, headers)), request.body)
 
 

@@ -28,7 +28,7 @@ import attrs
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
@@ -172,6 +172,8 @@ class Connection(TCPServer):
             return await self._written(event.data)
         if self._held:
             await self._written(b"")
+        if isinstance(event, Updated):
+            return await (self.patience.restart() if event.idle else self.patience.stop())
         if isinstance(event, Closed) and self._is_sent_to():
             return await self._linger()
         return await super().protocol_send(event)
