@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from quart.wrappers.request import Body
     from werkzeug.datastructures import Headers
 
-    from orchestra.server.app import App
+    from orchestra.server.front.order import Answered
 
 LISTENING = "client"
 """The name of the tasks that listen for a departure; without one, Trio makes a string for each."""
@@ -39,7 +39,7 @@ class Exchange(TrioASGIHTTPConnection):
         """Serve one request."""
         asked = [self._asked(send)]
         departure = asked[0].departure
-        answered = cast("App", self.app).answered
+        answered: Answered | None = cast("Any", self.app).answered
         began_s = 0.0 if answered is None else trio.current_time()
         try:
             with trio.CancelScope() as answering:
