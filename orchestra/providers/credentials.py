@@ -50,11 +50,17 @@ class HeaderKey:
         """The request with the header."""
         del now_s
         header = (self.name, self.prefix + self.secret.reveal())
-        return attrs.evolve(request, headers=(*request.headers, header))
+        return _with(request, header)
 
     def redact(self, text: str) -> str:
         """The text without the key in it."""
         return self.secret.redact(text)
+
+
+def _with(request: HttpRequest, *headers: tuple[str, str]) -> HttpRequest:
+    """The request with these headers, too."""
+    both = (*request.headers, *headers)
+    return HttpRequest(request.url, request.body, both, request.method, request.timeouts)
 
 
 def bearer(secret: Secret) -> HeaderKey:
@@ -85,7 +91,7 @@ class AwsKeys:
             now_s=now_s,
             service=self.service,
         )
-        return attrs.evolve(request, headers=(*request.headers, *added))
+        return _with(request, *added)
 
     def redact(self, text: str) -> str:
         """The text without the secret key and the session's token in it."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from orchestra.event_lines import encode
 from orchestra.events import Event
 from orchestra.records import readable
-from orchestra.runs.record import EventLine, Record, ended, told
+from orchestra.runs.record import EventLine, Record, ended
 
 if TYPE_CHECKING:
     from orchestra.engine.journal import Journal
@@ -48,7 +49,7 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
         events = fitting([fit(journal.whole()), fit(last)])
     if events is None:
         events = fitting([fit(last)]) or ()
-    size_bytes = sum(len(event.data) + EVENT_BYTES for event in events)
+    size_bytes = sum([len(event.data) + EVENT_BYTES for event in events])
     over = ended(record, fit(last), ended_s)
     return Final(over, msgspec.msgpack.encode(over), events, size_bytes)
 
@@ -60,7 +61,7 @@ def within(
     all_told: list[EventLine] = []
     size_bytes = 0
     for event in events:
-        (one,) = told([event], request_id)
+        one = EventLine(event.seq, event.type, encode(event, request_id))
         size_bytes += len(one.data) + EVENT_BYTES
         if size_bytes > limit_bytes:
             return None

@@ -28,6 +28,8 @@ STARTS_AT_ONCE = 256
 ENDS_AT_ONCE = 64
 ENDS_AT_ONCE_BYTES = 1024 * 1024
 """Bounds of one batch, which has to be written within the state's own timeout."""
+EVENTS_A_TURN, EVENT_BYTES = 256, 256
+"""Events that are encoded before others run, at most; and the bytes that count as one."""
 LATE_MAX = 5_000
 LATE_BYTES = 64 * 1024 * 1024
 """Bounds of what waits for an unreachable state; beyond them, the oldest is lost."""
@@ -150,6 +152,7 @@ class Recorder:
 
     async def _encode(self) -> None:
         """Turn ended runs into what is kept of them, so that the runs themselves can be freed."""
+        encoded = 0
         for run_id, (local, ended_s) in tuple(self._ended.items()):
             try:
                 made = self._final(local, ended_s)
@@ -163,7 +166,10 @@ class Recorder:
             while len(self._finals) > LATE_MAX or self._final_bytes > LATE_BYTES:
                 self._drop(next(iter(self._finals)))
                 self._lost()
-            await trio.lowlevel.checkpoint()  # each may be thousands of events
+            encoded += made.record.last_seq + made.size_bytes // EVENT_BYTES
+            if encoded >= EVENTS_A_TURN:
+                encoded = 0
+                await trio.lowlevel.checkpoint()
 
     def _final(self, local: LocalRun, ended_s: float) -> Final:
         limit_bytes = self._archive.settings.kept_bytes

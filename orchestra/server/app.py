@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from quart import has_request_context, request, websocket
-from quart.globals import request_ctx, websocket_ctx
-from quart.utils import encode_headers
-from quart.wrappers.response import DataBody
+from quart.ctx import AppContext
+from quart.globals import _cv_app, _cv_request, websocket_ctx
 from quart_trio import QuartTrio
-from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import WebsocketMismatch
 
 from orchestra.server import sse
-from orchestra.server.connections.bodies import body_of, forget_heads, tell_departure
-from orchestra.server.connections.hardening import Hardened, Mailbox
-from orchestra.server.connections.listen import head_held
+from orchestra.server.connections.hardening import Hardened
+from orchestra.server.exchange import Exchange
 from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
-from orchestra.server.front.departure import DepartingRequest, Departure
+from orchestra.server.front.departure import DepartingRequest
 from orchestra.server.front.order import OPEN, Admission, Answered, Front, Layer, asked_again
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.front.routes import Route
@@ -32,10 +29,10 @@ from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.openai.routes import is_openai, openai_routes, shaped
 from orchestra.server.openapi.routes import with_documents
 from orchestra.server.runs import inputs
-from orchestra.server.runs.pipelines import EventStream, Runs, answer, pipeline_routes
+from orchestra.server.runs.pipelines import Runs, answer, pipeline_routes
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.runs.routes import run_routes
-from orchestra.server.settings import Settings, is_form
+from orchestra.server.settings import Settings
 from orchestra.server.socket_routes import open_sockets, socket_routes
 
 if TYPE_CHECKING:
@@ -45,125 +42,18 @@ if TYPE_CHECKING:
         Scope,
     )
     from quart.ctx import RequestContext, WebsocketContext
-    from quart.typing import ResponseTypes
     from quart.wrappers.base import BaseRequestWebsocket
-    from quart.wrappers.request import Body
+    from quart.wrappers.request import Request
+    from werkzeug.routing import MapAdapter
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
     from orchestra.observe.counting import Counting
     from orchestra.observe.otel import Tracing
     from orchestra.runs.registry import Registry
-    from orchestra.server.front.access import Access
     from orchestra.server.websocket import Sockets
 
 log = logging.getLogger("orchestra.server")
-
-LISTENING = "client"
-"""The name of the tasks that listen for a departure; without one, Trio makes a string for each."""
-
-
-class Exchange(TrioASGIHTTPConnection):
-    """A request and its answer.
-
-    A stream may be open for hours: it holds neither the request nor the answer's object.
-    """
-
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Serve one request."""
-        asked = [self._asked(send)]
-        departure = asked[0].departure
-        answered = cast("App", self.app).answered
-        began_s = 0.0 if answered is None else trio.current_time()
-        try:
-            with trio.CancelScope() as answering:
-                if _heard(asked[0].body, receive, answering, self.scope):
-                    await self._serve(asked, send, departure)
-                    return
-                async with trio.open_nursery() as nursery:
-                    listen = (asked[0].body, receive, answering, self.scope)
-                    nursery.start_soon(_listen, *listen, name=LISTENING)
-                    del listen
-                    await self._serve(asked, send, departure)
-                    nursery.cancel_scope.cancel()
-        finally:
-            departure.act()
-            if answered is not None:
-                lasted_s = trio.current_time() - began_s
-                answered(self.scope, departure.route, departure.status, lasted_s)
-
-    def _asked(self, send: ASGISendCallable) -> DepartingRequest:
-        request = cast("DepartingRequest", self._create_request_from_scope(send))
-        if is_form(request.headers.get("Content-Type", "")):  # Quart has one limit for all bodies
-            limit = self.app.config["MAX_FORM_LENGTH"]
-            request.body = request.body_class(request.content_length, limit)
-        request.departure = Departure()
-        return request
-
-    async def _serve(
-        self, asked: list[DepartingRequest], send: ASGISendCallable, departure: Departure
-    ) -> None:
-        """Answer the one request in `asked`, taken out of it so that nothing keeps it alive."""
-        response = await self.app.handle_request(asked.pop())
-        departure.status = response.status_code
-        if isinstance(response, EventStream):
-            headers, events = encode_headers(response.headers), response.events
-            del response
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            del headers
-            forget_heads(self.scope)
-            await events.write(body_of(self.scope, send))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif isinstance(body := response.response, DataBody):
-            await self._send_whole(response, body.data[body.begin : body.end], send)
-        else:
-            await self._send_response(send, response)
-
-    async def _send_whole(
-        self, response: ResponseTypes, body: bytes, send: ASGISendCallable
-    ) -> None:
-        """Send a complete answer, its head and its body in one write."""
-        headers, status = encode_headers(response.headers), response.status_code
-        with head_held(self.scope):
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _heard(
-    body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
-) -> bool:
-    """Take in what has arrived of the body; True if no task has to listen for the rest.
-
-    That is: the body is complete, and the connection itself reports the client's departure.
-    """
-    mailbox = getattr(receive, "__self__", None)
-    if not isinstance(mailbox, Mailbox):
-        return False
-    while (message := mailbox.receive_nowait()) is not None:
-        body.append(message["body"])
-        if not message["more_body"]:
-            body.set_complete()
-            return tell_departure(scope, answering.cancel)
-    return False
-
-
-async def _listen(
-    body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
-) -> None:
-    """Take in the body as it arrives, and cancel the answer when the client leaves.
-
-    Returns after the body where the connection itself reports the departure.
-    """
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            answering.cancel()
-            return
-        body.append(message["body"])
-        if not message["more_body"]:
-            body.set_complete()
-            if tell_departure(scope, answering.cancel):
-                return
 
 
 class Answer(TrioResponse):
@@ -172,18 +62,31 @@ class Answer(TrioResponse):
     default_mimetype = sse.JSON
 
 
-class App(QuartTrio):
-    """Quart, with our request, answer and exchange."""
+class Asking:
+    """A request while it is answered: what Quart calls its context, of which this much is used."""
 
-    request_class = DepartingRequest
+    __slots__ = ("request",)
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
+class App(QuartTrio):
+    """Quart, with our request, answer and exchange.
+
+    Of what Quart does around each request nothing is done for those who are not here: there are no
+    sessions, no signals, no hooks before and behind, and no route looks at the host.
+    """
+
     response_class = Answer
     asgi_http_class = Exchange
 
     def __init__(self, *names: Any, **options: Any) -> None:
         super().__init__(*names, **options)
-        self._access: dict[str, Access] = {}
+        self._routes: dict[str, Route] = {}
         self._templates: dict[str, str] = {}
-        self._routes: list[Route] = []
+        self._context = AppContext(self)
+        self._matching = self.url_map.bind("localhost")
         self.answered: Answered | None = None
         """Called with each request that has ended."""
         self.closing = trio.Event()
@@ -191,8 +94,7 @@ class App(QuartTrio):
 
     def add_route(self, route: Route) -> None:
         """Serve a route, to the callers that its access lets in."""
-        self._routes.append(route)
-        self._access[route.name] = route.access
+        self._routes[route.name] = route
         self._templates[route.name] = route.template
         if route.websocket:
             self.add_websocket(route.path, route.name, route.handler)
@@ -201,19 +103,40 @@ class App(QuartTrio):
 
     def prepare(self) -> None:
         """Import what its routes need now, so that no request has to."""
-        for route in self._routes:
+        for route in self._routes.values():
             if route.prepare is not None:
                 route.prepare()
 
+    async def handle_request(self, request: Request) -> Any:
+        """The answer to a request, whatever becomes of it; while it is made, this is `request`."""
+        asking = cast("RequestContext", Asking(request))
+        app, asked = _cv_app.set(self._context), _cv_request.set(asking)
+        try:
+            return await self.dispatch_request(asking)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - it is told, and logged
+            return await self.make_response(await self.handle_user_exception(error))
+        finally:
+            _cv_request.reset(asked)
+            _cv_app.reset(app)
+
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
         """The answer of the matched route, or a refusal where this caller may not have it."""
-        asked = cast("DepartingRequest", (request_context or request_ctx).request)
-        if asked.url_rule is not None:
-            asked.departure.route = self._templates.get(asked.url_rule.endpoint, "")
-        refused = self._refusal(asked)
-        if refused:
+        asked = cast("DepartingRequest", cast("RequestContext", request_context).request)
+        rule, values = self._matching.match(asked.path, asked.method, return_rule=True)
+        asked.url_rule, asked.view_args = cast("Any", rule), cast("Any", values)
+        asked.departure.route = self._templates.get(rule.endpoint, "")
+        if asked.method == "OPTIONS":
+            methods = self._matching.allowed_methods(asked.path)
+            return self.response_class("", headers={"Allow": ", ".join(methods)})
+        if refused := self._refusal(asked):
             return answer(shaped(asked.path, refused))
-        return await super().dispatch_request(request_context)
+        return await self._routes[rule.endpoint].handler(**values)
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """What finds the route of a WebSocket, whatever its host is called."""
+        if request is None:
+            return None
+        return self.url_map.bind("localhost", url_scheme=request.scheme, path_info=request.path)
 
     async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
         """As `dispatch_request`; a refused handshake is answered like a refused request."""
@@ -224,9 +147,9 @@ class App(QuartTrio):
     def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
         """Why the caller may not use the matched route; None if they may, or if none matched."""
         rule = asked.url_rule
-        if rule is None or asked.routing_exception is not None or asked.method == "OPTIONS":
+        if rule is None or asked.routing_exception is not None:
             return None
-        access = self._access[rule.endpoint]
+        access = self._routes[rule.endpoint].access
         return access.refusal(Arrival.of(asked.scope).principal, asked.view_args or {})
 
     def asgi_app(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ from orchestra.runs.disconnect import (
     ends_at_s,
     on_leave,
 )
+from orchestra.runs.local import LocalRun
 from orchestra.runs.record import Record
 from orchestra.runs.recorder import Recorder
 from orchestra.runs.registry import open_registry
@@ -400,6 +402,37 @@ def test_many_runs_that_end_together_are_all_written() -> None:
                 assert record.status == "finished"
 
     virtual(main)
+
+
+def test_who_writes_down_many_events_lets_others_run_between_them() -> None:
+    """However many runs they are of."""
+    turns: list[int] = []
+
+    def fit(event: Event) -> Event:
+        turns[-1] += 1
+        return event
+
+    async def turning() -> None:
+        while True:
+            turns.append(0)
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        archive = Archive(memory(1 << 24), RunsSettings())
+        async with process(Cable(memory())) as one, trio.open_nursery() as nursery:
+            late = Recorder(archive, "p", shared=False, fit=fit)
+            runs = [one.start([(0.0, "x")] * 20) for _ in range(50)]
+            for run in runs:
+                await run.wait_ended()
+                late.ended(LocalRun(run, CANCEL, 0, 0.0))
+            nursery.start_soon(turning)
+            await trio.lowlevel.checkpoint()
+            await late.flush()
+            nursery.cancel_scope.cancel()
+
+    virtual(main)
+    assert sum(turns) > 1_000
+    assert max(turns) < 600
 
 
 def test_a_run_whose_record_is_lost_here_is_not_said_to_go_on() -> None:

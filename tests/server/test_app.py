@@ -32,6 +32,11 @@ from tests.server.runs.test_pipelines import asking, posting, served
 from tests.server.served import PIPELINES
 from tests.server.wire import PATIENCE_S, Reply, _unmended, open_house  # noqa: F401 - a fixture
 
+OPENING = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+)
+
 
 @step
 def shown(each: object) -> str:
@@ -236,6 +241,25 @@ def test_options_are_told_without_a_page() -> None:
     reply = asking("OPTIONS /v1/pipelines/count/runs HTTP/1.1")
     assert reply.status == 200
     assert "html" not in reply.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    "head", ["GET /v1/pipelines HTTP/1.1", f"GET /v1/pipelines/count/ws HTTP/1.1\r\n{OPENING}"]
+)
+def test_the_host_does_not_matter(head: str) -> None:
+    """Routes are not bound to it, so that one which cannot be a name is as good as any."""
+
+    async def main() -> list[int]:
+        statuses = []
+        async with served() as (house, _):
+            for name in ("test", "a" * 64 + "..b"):
+                client = await house.connect()
+                await client.stream.send_all(f"{head}\r\nHost: {name}\r\n\r\n".encode())
+                statuses.append((await client.head()).status)
+        return statuses
+
+    first, second = trio.run(main)
+    assert first == second < 400
 
 
 def test_every_answer_is_json() -> None:

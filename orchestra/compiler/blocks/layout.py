@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -209,4 +209,11 @@ class _Layout:
         source = self._source(region.outlet, expects, "the result", outlet)
         members = [self.slots[node] for node in region.nodes if not isinstance(node, FILLED)]
         inside = None if region.parent is None else self.listed.get(region.parent)
-        return RegionPlan((*members, outlet), outlet, source, inside)
+        alone = region.owner is None and len(members) == 1 and self._gives_a_value(region.nodes)
+        return RegionPlan((*members, outlet), outlet, source, inside, alone)
+
+    def _gives_a_value(self, nodes: Iterable[Node]) -> bool:
+        """Whether the one of them that is an operation gives a value, in a task of its own."""
+        (node,) = (each for each in nodes if not isinstance(each, FILLED))
+        plain = isinstance(node, Call) and node.step.kind is Kind.PLAIN
+        return not plain and chunk_of(node.returns) is None

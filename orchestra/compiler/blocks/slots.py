@@ -87,6 +87,8 @@ class RegionPlan:
     source: Source
     inside: int | None
     """The region it lies in; None for the block's own."""
+    alone: bool
+    """Whether it is the run's own and of one operation, with whose end it has what it is for."""
 
 
 @attrs.frozen(eq=False)

@@ -80,20 +80,29 @@ class Frame:
         result: T | Nothing = NOTHING
         try:
             async with trio.open_nursery() as scope.nursery:
-                result = await self._within(scope, region, take)
+                if region.alone:
+                    self._begin(region)
+                else:
+                    result = await self._within(scope, region, take)
+            if region.alone and scope.ready.is_set():  # so nobody had to be woken for it before
+                await trio.lowlevel.checkpoint_if_cancelled()
+                result = await take(region.source)
         finally:
             self.settle(index, scope.stopped or self.run.stopped)
         if scope.error is not None:
             raise scope.error
         return result
 
+    def _begin(self, region: RegionPlan) -> None:
+        for slot in region.members:
+            self._count(slot)
+
     async def _within(
         self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
     ) -> T | Nothing:
         """Start a region's members, take what it is for, and close it, however that ends."""
         try:
-            for slot in region.members:
-                self._count(slot)
+            self._begin(region)
             await scope.ready.wait()
             result = await take(region.source)
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_stop` raises on what goes on

@@ -28,10 +28,8 @@ _PORTS = {"http": 80, "https": 443}
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _NAME = re.compile(NAME)
-_HEAD = re.compile(
-    rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n"
-    rb"(?:%b: [\t\x20-\x7e\x80-\xff]*\r\n)*\r\n" % (NAME.encode(), NAME.encode())
-)
+_START = re.compile(rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n" % NAME.encode())
+_LINE = re.compile(rb"%b: [\t\x20-\x7e\x80-\xff]*\r\n" % NAME.encode())
 _ONCE = (b"host", b"content-length")
 _OURS = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", "orchestra"))
 
@@ -77,7 +75,7 @@ def outgoing(request: HttpRequest) -> Outgoing:
     origin, target = located(request.url)
     named = {name.lower() for name, _ in request.headers}
     ours = [("host", origin.authority), *_OURS, ("content-length", str(len(request.body)))]
-    headers = [*(each for each in ours if each[0] not in named), *request.headers]
+    headers = [*[each for each in ours if each[0] not in named], *request.headers]
     return Outgoing(origin, request.method, target, tuple(map(_header, headers)), request.body)
 
 
@@ -109,7 +107,9 @@ def located(url: str) -> tuple[Origin, str]:
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme]), target
 
 
+@lru_cache(maxsize=256)
 def _header(header: tuple[str, str]) -> Header:
+    """A header as it is sent; those of a provider are the same in each request, but for a few."""
     name, value = header
     if not _NAME.fullmatch(name):
         raise InvalidRequestError(f"{name[:80]!r} cannot be the name of a header")
@@ -272,19 +272,30 @@ def written(request: Outgoing) -> bytes:
     Raises:
         InvalidRequestError: it would not be one request, or not the one that is meant.
     """
-    lines = [name + b": " + value + b"\r\n" for name, value in request.headers]
-    start = f"{request.method} {request.target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass")
-    head = start + b"".join(lines) + b"\r\n"
+    start, lines = _start(request.method, request.target), [*map(_line, request.headers)]
     # Neither a line end in a value, which would begin another header, nor a body of another
     # length, behind which another request would begin.
-    one_each = _HEAD.fullmatch(head) is not None and head.count(b"\n") == len(lines) + 2
-    if not (one_each and _is_framed(request)):
+    if not (start and all(lines) and _is_framed(request)):
         # what is wrong is not quoted: it may be a key
         raise InvalidRequestError(
             f"the request to {request.origin} cannot be sent as HTTP: "
             "its method, a header or the length of its body is not right"
         )
-    return head + request.body
+    return b"".join((start, *lines, b"\r\n", request.body))
+
+
+@lru_cache(maxsize=256)
+def _start(method: str, target: str) -> bytes:
+    """The first line of a request; empty where it would not be one."""
+    line = f"{method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass")
+    return line if _START.fullmatch(line) else b""
+
+
+@lru_cache(maxsize=256)
+def _line(header: Header) -> bytes:
+    """The line of a header, most of which are the same in each; empty where it would not be one."""
+    line = b"%b: %b\r\n" % header
+    return line if _LINE.fullmatch(line) else b""
 
 
 def _is_framed(request: Outgoing) -> bool:

@@ -24,12 +24,13 @@ READ_BYTES = 64 * 1024
 class Line:
     """A plain TCP connection, for one task at a time. Raises OSError where it is broken."""
 
-    __slots__ = ("_full", "_socket")
+    __slots__ = ("_full", "_reads", "_socket")
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._socket.setblocking(False)
         self._full = False
+        self._reads = False
 
     def send_nowait(self, data: bytes) -> memoryview:
         """Send what goes at once; the rest, as it has to go over the wire, is for `flush`."""
@@ -49,12 +50,16 @@ class Line:
 
     async def receive(self) -> bytes:
         """All that is there, waiting for something; empty at the end."""
-        if self._full:  # there is more, most likely, and nobody else has run since
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.wait_readable(self._socket)
-        while (data := self.receive_nowait()) is None:
-            await trio.lowlevel.wait_readable(self._socket)
+        self._reads = True
+        try:
+            if self._full:  # there is more, most likely, and nobody else has run since
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(self._socket)
+            while (data := self.receive_nowait()) is None:
+                await trio.lowlevel.wait_readable(self._socket)
+        finally:
+            self._reads = False
         return data
 
     def receive_nowait(self) -> bytes | None:
@@ -78,15 +83,19 @@ class Line:
         return False
 
     def wake(self) -> None:
-        """End the wait of whoever still waits on it, by trio.ClosedResourceError."""
-        with suppress(RuntimeError):  # outside of Trio there is nobody
-            trio.lowlevel.notify_closing(self._socket)
+        """End the wait of whoever still reads from it, by trio.ClosedResourceError."""
+        if self._reads:  # else Trio would ask the kernel, now and with the next read
+            self._end_waits()
 
     def close(self) -> None:
         """Close it, without waiting for anything."""
         if self._socket.fileno() >= 0:
-            self.wake()
+            self._end_waits()
             self._socket.close()
+
+    def _end_waits(self) -> None:
+        with suppress(RuntimeError):  # outside of Trio there is nobody
+            trio.lowlevel.notify_closing(self._socket)
 
 
 class TlsLine(Line):

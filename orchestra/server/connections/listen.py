@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -27,7 +28,7 @@ import attrs
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
@@ -171,6 +172,8 @@ class Connection(TCPServer):
             return await self._written(event.data)
         if self._held:
             await self._written(b"")
+        if isinstance(event, Updated):
+            return await (self.patience.restart() if event.idle else self.patience.stop())
         if isinstance(event, Closed) and self._is_sent_to():
             return await self._linger()
         return await super().protocol_send(event)
@@ -346,6 +349,9 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.header_limit_bytes
     config.keep_alive_timeout = settings.keep_alive_s
+    # Nothing in a connection grows with its requests. One that is closed costs its client another,
+    # and a proxy that keeps few of them would open one anew every few seconds.
+    config.keep_alive_max_requests = sys.maxsize
     config.websocket_max_message_size = settings.body_limit_bytes
     config.websocket_ping_interval = settings.heartbeat_s
     return config

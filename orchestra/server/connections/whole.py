@@ -99,7 +99,7 @@ def _written(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> by
     length = b"%d" % len(body)
     lengths = [value for name, value in headers if name == b"content-length"]
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if lengths != [length] or any(name in _NOT_PLAIN for name, _ in headers):
+    if lengths != [length] or not _NOT_PLAIN.isdisjoint([name for name, _ in headers]):
         return None
     if lines.count(b"\n") != len(headers) or _PLAIN.fullmatch(lines) is None:
         return None

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.openai_serving.errors import BAD_REQUEST, ServedError, error_reply, reply
@@ -19,6 +18,7 @@ from orchestra.events import Delta, StepRouted
 from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import present
 from orchestra.server.front.routes import Handler
 from orchestra.server.openai.catalog import Catalog, Offer, Spoken
 from orchestra.server.openai.errors import OpenAiProblem, as_openai, told
@@ -50,7 +50,7 @@ class Job:
 
 def offered(catalog: Catalog, name: str) -> Offer | OpenAiProblem:
     """What a name stands for, to whoever asks."""
-    scopes = Arrival.of(request.scope).known().scopes
+    scopes = Arrival.of(present().scope).known().scopes
     found = catalog.find(name, scopes)
     if found is not None:
         return found
@@ -69,7 +69,7 @@ def offered(catalog: Catalog, name: str) -> Offer | OpenAiProblem:
 
 async def json_body() -> bytes | OpenAiProblem:
     """The body of the current request, which has to be JSON."""
-    given = request.headers.get("Content-Type", "")
+    given = present().headers.get("Content-Type", "")
     if given.partition(";")[0].strip().lower() != sse.JSON:
         return as_openai(problems.bad_media_type(given, forms=False))
     return await whole_body()

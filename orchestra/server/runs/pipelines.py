@@ -23,8 +23,10 @@ from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.access import KNOWN, MAY_RUN
 from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import present
 from orchestra.server.front.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.front.routes import Route
+from orchestra.server.front.whole_answers import whole
 from orchestra.server.runs.context import RunContext
 from orchestra.server.runs.inputs import schema
 from orchestra.server.runs.outlines import outline
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.runs.registry import Registry
     from orchestra.server.connections.bodies import Body
-    from orchestra.server.front.departure import DepartingRequest, Departure
     from orchestra.server.front.running import Running
     from orchestra.server.runs.uploads import Uploads
     from orchestra.server.runs.wishes import RunWishes
@@ -181,7 +182,7 @@ class Runs:
             )
             if isinstance(upload, HttpProblem):
                 return structs.replace(parts, form=upload)
-            _departure().held = upload.give_back
+            present().departure.held = upload.give_back
             return structs.replace(parts, form=upload.parts)
         return structs.replace(parts, body=await whole_body())
 
@@ -216,8 +217,8 @@ class Runs:
             LimitExceededError: there are too many runs.
             LimitReachedError: the caller has as many as they may.
         """
-        departure = None if arrival is not None else _departure()
-        arrival = arrival or Arrival.of(request.scope)
+        departure = None if arrival is not None else present().departure
+        arrival = arrival or Arrival.of(present().scope)
         caller = arrival.known().caller
         counted = None if self.running is None else self.running.take(caller)
         start = partial(
@@ -261,7 +262,7 @@ class Runs:
         if found is not None and found[0]:
             from orchestra.server.runs.resources import RunResources
 
-            cast("DepartingRequest", request).body.discard()  # it was read when the run began
+            present().body.discard()  # it was read when the run began
             resources = RunResources(self.registry, self.settings)
             return cast("Response", await resources.resume(name, *found))
         if posted:
@@ -290,12 +291,8 @@ class Runs:
 
 def when_over(act: Callable[[], None]) -> None:
     """Call `act` when the current request is over, whatever ends it."""
-    departure = _departure()
+    departure = present().departure
     departure.acts = (*departure.acts, act)
-
-
-def _departure() -> Departure:
-    return cast("DepartingRequest", request).departure
 
 
 async def whole_body() -> bytes:
@@ -305,7 +302,7 @@ async def whole_body() -> bytes:
         RequestEntityTooLarge: it is larger than is read.
         RequestTimeout: it does not come in time.
     """
-    here = cast("DepartingRequest", request).body.here()
+    here = present().body.here()
     return here if here is not None else cast("bytes", await request.get_data())
 
 
@@ -373,9 +370,7 @@ class Events:
 
 def answer(problem: Told) -> Response:
     """The response that tells a problem."""
-    response = Response(problem.encode(), problem.status, content_type=problem.media_type)
-    response.headers.extend(dict(problem.headers))
-    return response
+    return whole(problem.encode(), problem.status, problem.media_type, dict(problem.headers))
 
 
 def accepted() -> str | None:
@@ -397,4 +392,4 @@ def _wishes() -> RunWishes | HttpProblem | None:
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response; a value that is JSON already is given as `msgspec.Raw`."""
-    return Response(written(value), status, dict(headers or {}), content_type=sse.JSON)
+    return whole(written(value), status, sse.JSON, headers or {})

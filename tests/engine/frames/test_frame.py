@@ -267,6 +267,25 @@ def test_an_input_that_comes_while_a_region_ends_starts_nothing_in_it(
     assert type(simulation.error).__name__ == "RunCancelledError"
 
 
+@step
+async def deaf(n: int) -> int:
+    with trio.CancelScope(shield=True):
+        await trio.sleep(n)
+    return n
+
+
+@pipeline
+def one_deaf(n: int) -> int:
+    return deaf(n)
+
+
+@given(schedules())
+def test_a_run_that_was_cancelled_gives_nothing_of_a_step_that_did_not_hear(schedule: int) -> None:
+    """Also of a step alone, whose end is the run's."""
+    simulation = simulate(one_deaf, World(schedule=schedule, cancel_at_s=0.5), n=1)
+    assert type(simulation.error).__name__ == "RunCancelledError"
+
+
 # ----------------------------------------------------------------------------------------- memory
 
 

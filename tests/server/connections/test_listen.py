@@ -21,6 +21,7 @@ from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from orchestra.errors import ServeError
+from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.listen import BURST_MAX, _write_nowait, bind, obey
 from orchestra.server.settings import Settings
 from tests.server.wire import PATIENCE_S, STOCK_CHECK_PROTOCOL, Client, House, Reply, open_house
@@ -363,6 +364,25 @@ def test_an_address_that_is_taken_is_told_with_what_to_do() -> None:
         port = listener.getsockname()[1]
         with pytest.raises(ServeError, match=rf"port {port}: .*in use.*port 0 takes a free one"):
             bind("127.0.0.1", port, Settings())
+
+
+def test_a_connection_is_not_closed_for_having_had_many_requests() -> None:
+    """Hypercorn's own closes behind a thousand."""
+
+    async def late(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        wire = cast("Any", scope)["state"][CONNECTION]
+        wire.protocol.protocol.keep_alive_requests += 1_000_000
+        await hello(scope, receive, send)
+
+    async def main() -> None:
+        async with open_house(late, Settings()) as house:
+            client = await house.connect()
+            for _ in range(2):
+                reply = await client.ask("GET / HTTP/1.1")
+                assert reply.body == b"hi\n"
+                assert "connection" not in reply.headers
+
+    trio.run(main)
 
 
 def test_a_host_that_does_not_exist_is_told() -> None:

@@ -1,0 +1,150 @@
+"""A request and its answer, between the server and the application."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+from quart.wrappers.response import DataBody
+from quart_trio.asgi import TrioASGIHTTPConnection
+
+from orchestra.server.connections.bodies import body_of, forget_heads, tell_departure
+from orchestra.server.connections.hardening import Mailbox
+from orchestra.server.connections.listen import head_held
+from orchestra.server.front.departure import DepartingRequest, Departure
+from orchestra.server.front.whole_answers import Pairs
+from orchestra.server.runs.pipelines import EventStream
+from orchestra.server.settings import is_form
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+    from quart.typing import ResponseTypes
+    from quart.wrappers.request import Body
+    from werkzeug.datastructures import Headers
+
+    from orchestra.server.front.order import Answered
+
+LISTENING = "client"
+"""The name of the tasks that listen for a departure; without one, Trio makes a string for each."""
+
+
+class Exchange(TrioASGIHTTPConnection):
+    """A request and its answer.
+
+    A stream may be open for hours: it holds neither the request nor the answer's object.
+    """
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Serve one request."""
+        asked = [self._asked(send)]
+        departure = asked[0].departure
+        answered: Answered | None = cast("Any", self.app).answered
+        began_s = 0.0 if answered is None else trio.current_time()
+        try:
+            with trio.CancelScope() as answering:
+                if _heard(asked[0].body, receive, answering, self.scope):
+                    await self._serve(asked, send, departure)
+                    return
+                async with trio.open_nursery() as nursery:
+                    listen = (asked[0].body, receive, answering, self.scope)
+                    nursery.start_soon(_listen, *listen, name=LISTENING)
+                    del listen
+                    await self._serve(asked, send, departure)
+                    nursery.cancel_scope.cancel()
+        finally:
+            departure.act()
+            if answered is not None:
+                lasted_s = trio.current_time() - began_s
+                answered(self.scope, departure.route, departure.status, lasted_s)
+
+    def _asked(self, send: ASGISendCallable) -> DepartingRequest:
+        scope, config = cast("Any", self.scope), self.app.config
+        address = (scope.get("client") or ["<local>"])[0]
+        pairs = [(name.decode("latin1"), text.decode("latin1")) for name, text in scope["headers"]]
+        headers = Pairs([("remote-addr", address), *pairs])
+        form = is_form(headers.get("Content-Type", ""))  # Quart has one limit for all bodies
+        request = DepartingRequest(
+            scope["method"],
+            scope["scheme"],
+            scope["path"].removeprefix(scope.get("root_path", "")),
+            scope["query_string"],
+            headers,
+            scope.get("root_path", ""),
+            scope["http_version"],
+            max_content_length=config["MAX_FORM_LENGTH" if form else "MAX_CONTENT_LENGTH"],
+            body_timeout=config["BODY_TIMEOUT"],
+            send_push_promise=partial(self._send_push_promise, send),
+            scope=scope,
+        )
+        request.departure = Departure()
+        return request
+
+    async def _serve(
+        self, asked: list[DepartingRequest], send: ASGISendCallable, departure: Departure
+    ) -> None:
+        """Answer the one request in `asked`, taken out of it so that nothing keeps it alive."""
+        response = await self.app.handle_request(asked.pop())
+        departure.status = response.status_code
+        if isinstance(response, EventStream):
+            headers, events = _encoded(response.headers), response.events
+            del response
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            del headers
+            forget_heads(self.scope)
+            await events.write(body_of(self.scope, send))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif isinstance(body := response.response, DataBody):
+            await self._send_whole(response, body.data[body.begin : body.end], send)
+        else:
+            await self._send_response(send, response)
+
+    async def _send_whole(
+        self, response: ResponseTypes, body: bytes, send: ASGISendCallable
+    ) -> None:
+        """Send a complete answer, its head and its body in one write."""
+        headers, status = _encoded(response.headers), response.status_code
+        with head_held(self.scope):
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), text.encode()) for name, text in headers]
+
+
+def _heard(
+    body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
+) -> bool:
+    """Take in what has arrived of the body; True if no task has to listen for the rest.
+
+    That is: the body is complete, and the connection itself reports the client's departure.
+    """
+    mailbox = getattr(receive, "__self__", None)
+    if not isinstance(mailbox, Mailbox):
+        return False
+    while (message := mailbox.receive_nowait()) is not None:
+        body.append(message["body"])
+        if not message["more_body"]:
+            body.set_complete()
+            return tell_departure(scope, answering.cancel)
+    return False
+
+
+async def _listen(
+    body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
+) -> None:
+    """Take in the body as it arrives, and cancel the answer when the client leaves.
+
+    Returns after the body where the connection itself reports the departure.
+    """
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            answering.cancel()
+            return
+        body.append(message["body"])
+        if not message["more_body"]:
+            body.set_complete()
+            if tell_departure(scope, answering.cancel):
+                return
