@@ -71,7 +71,7 @@ def test_a_frame_is_one_object_under_its_id(name: str | None) -> None:
             '{"type": "cancel", "id": "\\ud83e"}',
             "the message is not JSON: \\ud83e is half of a character; send both halves",
         ),
-        ("[" * 100_000, "the message is not JSON"),
+        ("[" * 100_000, "the message is nested too deeply"),
         ("5", "the message is no object"),
         ("{}", "`id` is not a string"),
         ('{"id": ""}', "`id` is not a string"),
