@@ -68,7 +68,7 @@ def reset_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return max(_resets(headers, now_s), default=None)
 
 
-def said_s(message: str) -> float | None:
+def wait_in_text_s(message: str) -> float | None:
     """Seconds that a sentence asks to wait: `Please try again in 1m30.5s.`; None if it does not."""
     asks = _ASKS.search(message)
     return _length_s(asks[1]) if asks else None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds
+from orchestra.codecs.retry_after import WAIT_MAX_S, reset_s, retry_after_s, seconds, wait_in_text_s
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = NOW.timestamp()
@@ -66,7 +66,7 @@ def test_any_headers_ask_for_at_most_an_hour_or_for_nothing(
 
 @given(st.text(max_size=60) | st.builds("try again in {}".format, ODD))
 def test_any_sentence_asks_for_at_most_an_hour_or_for_nothing(message: str) -> None:
-    wait_s = said_s(message)
+    wait_s = wait_in_text_s(message)
     assert wait_s is None or 0 <= wait_s <= WAIT_MAX_S
 
 
@@ -113,7 +113,7 @@ def test_the_forms_of_retry_after(headers: dict[str, str], expected: float | Non
     ],
 )
 def test_the_sentences_that_ask_to_wait(message: str, expected: float | None) -> None:
-    assert said_s(message) == (None if expected is None else pytest.approx(expected))
+    assert wait_in_text_s(message) == (None if expected is None else pytest.approx(expected))
 
 
 @pytest.mark.parametrize(

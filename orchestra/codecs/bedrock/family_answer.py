@@ -1,7 +1,7 @@
-"""What the model families on Bedrock say that have no events of their own, whole or in pieces.
+"""Answers of those model families on Bedrock that have no events of their own, whole or in pieces.
 
-They all say the same two things, the next text and at last a word for the stop, under names
-of their own: `Said` has them all, and a reader of it need not know whose it is.
+Each family has other names for the same two things: the next text, and at last a word for the
+stop. `FamilyAnswer` has all of these names, so its readers need not know which family it is.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.arguments import count, token_count
 from orchestra.codecs.bedrock.converse import STOPS, json_text
-from orchestra.codecs.calls import next_call
+from orchestra.codecs.tool_calls import next_call
+from orchestra.codecs.usage_counts import count, token_count
 from orchestra.values import Json, Stopped, StopReason, TextDelta, ToolCallDelta, UsageReport
 
 _NONE = msgspec.Raw()
@@ -64,7 +64,7 @@ class _Finish(msgspec.Struct):
     reason: str | None = None
 
 
-class Said(msgspec.Struct):
+class FamilyAnswer(msgspec.Struct):
     """A whole answer or a piece of one, of any family; most of it is there in none."""
 
     type: str | None = None
@@ -76,7 +76,7 @@ class Said(msgspec.Struct):
     generation: str | None = None
     generated_text: str | None = None
     output_text: str | None = msgspec.field(default=None, name="outputText")
-    content: str | list[Said] | None = None
+    content: str | list[FamilyAnswer] | None = None
     tool_calls: list[_Call] | None = None
     # the stop
     stop_reason: str | None = None
@@ -86,14 +86,14 @@ class Said(msgspec.Struct):
         default=msgspec.UNSET, name="finishReason"
     )
     # what holds one of the like
-    results: list[Said] | None = None
-    generations: list[Said] | None = None
-    completions: list[Said] | None = None
-    outputs: list[Said] | None = None
-    choices: list[Said] | None = None
-    data: Said | str | None = None  # the text is that of a thought of Claude's, encrypted
-    delta: Said | None = None
-    message: Said | str | None = None
+    results: list[FamilyAnswer] | None = None
+    generations: list[FamilyAnswer] | None = None
+    completions: list[FamilyAnswer] | None = None
+    outputs: list[FamilyAnswer] | None = None
+    choices: list[FamilyAnswer] | None = None
+    data: FamilyAnswer | str | None = None  # the text is that of a thought of Claude's, encrypted
+    delta: FamilyAnswer | None = None
+    message: FamilyAnswer | str | None = None
     # of Nova, whose events have their name for a key
     output: msgspec.Raw = _NONE
     block_start: msgspec.Raw = msgspec.field(default=_NONE, name="contentBlockStart")
@@ -117,46 +117,46 @@ class Said(msgspec.Struct):
         return self.guardrail == _INTERVENED
 
 
-def of_another(said: Said) -> bool:
+def is_of_another(answer: FamilyAnswer) -> bool:
     """Whether a piece is of another answer than the first, where several were asked for."""
-    first = said.choices[0] if said.choices else said
+    first = answer.choices[0] if answer.choices else answer
     return bool(first.index)
 
 
-def spoken(said: Said) -> Iterable[TextDelta | ToolCallDelta]:
+def text_and_calls(answer: FamilyAnswer) -> Iterable[TextDelta | ToolCallDelta]:
     """The text and the calls in it.
 
     Raises:
         MalformedStreamError: a call's arguments are neither JSON nor text, or there are more calls
             than an answer may have.
     """
-    if text := _text(said):
+    if text := _text(answer):
         yield TextDelta(text)
-    yield from _calls(said)
+    yield from _calls(answer)
 
 
-def stops(said: Said) -> Iterable[Stopped]:
+def stops(answer: FamilyAnswer) -> Iterable[Stopped]:
     """The stop, if it is in there."""
-    if (word := _word(said)) is not None:
+    if (word := _stop_word(answer)) is not None:
         yield Stopped(_REASONS.get(word.lower(), StopReason.OTHER), word)
 
 
-def counts(said: Said) -> Json:
+def token_counts(answer: FamilyAnswer) -> Json:
     """The counts in it as their family names them; those that are missing are left out."""
-    if said.usage is not None:
-        return said.usage
-    first = said.results[0] if said.results else said
+    if answer.usage is not None:
+        return answer.usage
+    first = answer.results[0] if answer.results else answer
     found = {
-        "inputTextTokenCount": said.input_count,
+        "inputTextTokenCount": answer.input_count,
         "tokenCount": first.output_count,
-        "totalOutputTextTokenCount": said.output_total,
-        "prompt_token_count": said.prompt_count,
-        "generation_token_count": said.generation_count,
+        "totalOutputTextTokenCount": answer.output_total,
+        "prompt_token_count": answer.prompt_count,
+        "generation_token_count": answer.generation_count,
     }
     return {name: value for name, value in found.items() if value is not None}
 
 
-def reports(record: Json) -> Iterable[UsageReport]:
+def usage_reports(record: Json) -> Iterable[UsageReport]:
     """The report that a record of counts makes; none where one of the two is missing."""
     for read, wrote in _COUNTS:
         input_tokens, output_tokens = map(token_count, (record.get(read), record.get(wrote)))
@@ -173,47 +173,53 @@ def reports(record: Json) -> Iterable[UsageReport]:
             return
 
 
-def _within(said: Said) -> Iterable[Said]:
+def _inner_answers(answer: FamilyAnswer) -> Iterable[FamilyAnswer]:
     """What says it in the place of the outer one: the first answer of several."""
-    for several in (said.results, said.generations, said.completions, said.outputs, said.choices):
+    for several in (
+        answer.results,
+        answer.generations,
+        answer.completions,
+        answer.outputs,
+        answer.choices,
+    ):
         if several:
             yield several[0]
-    for one in (said.data, said.delta, said.message):
-        if isinstance(one, Said):
+    for one in (answer.data, answer.delta, answer.message):
+        if isinstance(one, FamilyAnswer):
             yield one
 
 
-def _text(said: Said) -> str:
+def _text(answer: FamilyAnswer) -> str:
     for text in (
-        said.text,
-        said.completion,
-        said.generation,
-        said.generated_text,
-        said.output_text,
-        said.content,
+        answer.text,
+        answer.completion,
+        answer.generation,
+        answer.generated_text,
+        answer.output_text,
+        answer.content,
     ):
         if isinstance(text, str):
             return text
-    if isinstance(said.content, list):
-        return "".join(map(_text, said.content))
-    if isinstance(said.message, str) and said.finish is not msgspec.UNSET:
-        return said.message  # Pegasus; where no finish is beside it, it is an error's
-    return next(filter(None, map(_text, _within(said))), "")
+    if isinstance(answer.content, list):
+        return "".join(map(_text, answer.content))
+    if isinstance(answer.message, str) and answer.finish is not msgspec.UNSET:
+        return answer.message  # Pegasus; where no finish is beside it, it is an error's
+    return next(filter(None, map(_text, _inner_answers(answer))), "")
 
 
-def _word(said: Said) -> str | None:
-    own = said.stop_reason or said.finish_reason or said.completion_reason
-    finish = said.finish
+def _stop_word(answer: FamilyAnswer) -> str | None:
+    own = answer.stop_reason or answer.finish_reason or answer.completion_reason
+    finish = answer.finish
     own = own or (finish.reason if isinstance(finish, _Finish) else finish or None)
-    return own or next(filter(None, map(_word, _within(said))), None)
+    return own or next(filter(None, map(_stop_word, _inner_answers(answer))), None)
 
 
-def _calls(said: Said) -> Iterable[ToolCallDelta]:
-    for at, call in enumerate(said.tool_calls or ()):
+def _calls(answer: FamilyAnswer) -> Iterable[ToolCallDelta]:
+    for at, call in enumerate(answer.tool_calls or ()):
         function = call.function or _Function(call.name, call.parameters)
         index = at if call.index is None or call.index < 0 else call.index
         name = function.name or ""
         id_ = call.id or (f"call_{index}" if name else "")
         yield ToolCallDelta(next_call(index), id_, name, json_text(function.arguments))
-    for inner in _within(said):
+    for inner in _inner_answers(answer):
         yield from _calls(inner)

@@ -1,4 +1,4 @@
-"""Why what a client has sent cannot be read as JSON, in words that help. Pure."""
+"""Error texts for bodies of clients that are not JSON. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 _SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
 
-def no_json(sent: bytes, error: Exception, what: str = "the body") -> str:
-    """Why it is no JSON; of half a character msgspec says that it was cut."""
+def invalid_json(sent: bytes, error: Exception, what: str = "the body") -> str:
+    """What to tell a client. Of half a character, msgspec says that the body was cut."""
     half = _SURROGATE.search(sent) if "truncated" in str(error) else None
     if half is not None and sent.rstrip().endswith(b"}"):
         return (
