@@ -25,7 +25,7 @@ def models(*, config: Config = None, json: Flag = False) -> int:
     """
     import msgspec
 
-    from orchestra.cli.listing import as_json, as_text
+    from orchestra.cli.model_views import as_json, as_text
     from orchestra.config import read_deployment
 
     found = read_deployment(config)

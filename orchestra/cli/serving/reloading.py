@@ -165,10 +165,14 @@ class Loader(Closing):
         found = bindings.deployment
         if found.budgets is None and not found.server.pipelines:
             return
-        from orchestra.cli.installed import forgetful, unknown_pipelines, unpriced
+        from orchestra.cli.deployment_checks import (
+            forgotten_budgets,
+            unknown_pipelines,
+            unpriced_models,
+        )
 
         unknown = () if self._targets else unknown_pipelines(pipelines, found)
-        for told in (*unknown, *unpriced(found), *forgetful(bindings)):
+        for told in (*unknown, *unpriced_models(found), *forgotten_budgets(bindings)):
             log.warning("%s", told)
 
     def _served(

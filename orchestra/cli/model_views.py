@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from orchestra.cli.tables import table
+from orchestra.cli.terminal import table
 from orchestra.config.deployment.deployment import Deployment
 from orchestra.policies.routing import FALLBACK, By
 from orchestra.providers.known.addresses import capabilities, misread, shown_url
@@ -28,14 +28,14 @@ def as_text(found: Deployment, environ: Environ, width: int | None = None) -> st
     where = f"configured in {found.file}" if found.file else "no configuration file"
     rows: list[Row] = [("NAME", "PROVIDER", "MODEL", "ADDRESS", "KEY", "CAN")]
     rows += [
-        (*_named(name, each.name, each, environ), _can(capabilities(each)))
+        (*_model_row(name, each.name, each, environ), _abilities_text(capabilities(each)))
         for name, each in found.models.items()
     ]
     routes: list[Row] = [("ROUTE", "BY", "MODELS", "FALLBACK")]
-    routes += [_routed(name, each) for name, each in found.routes.items()]
+    routes += [_route_row(name, each) for name, each in found.routes.items()]
     vectors: list[Row] = [("EMBEDDER", "PROVIDER", "MODEL", "ADDRESS", "KEY", "NUMBERS")]
     vectors += [
-        (*_named(name, each.name, each.model, environ), str(_dimensions(each) or "?"))
+        (*_model_row(name, each.name, each.model, environ), str(_dimensions(each) or "?"))
         for name, each in found.embedders.items()
     ]
     listed = [rows, *([routes] if found.routes else []), vectors]
@@ -102,7 +102,7 @@ def _route(name: str, each: RouteSettings) -> dict[str, Any]:
     }
 
 
-def _routed(name: str, each: RouteSettings) -> Row:
+def _route_row(name: str, each: RouteSettings) -> Row:
     called = name if name == each.name else f"{name} (= {each.name})"
     models = (
         f"{model} x{each.weights[model]:g}" if model in each.weights else model
@@ -128,7 +128,7 @@ def _dimensions(each: EmbedderSettings) -> int | None:
     return each.dimensions or (None if each.model.own else known(each.model.model).dimensions)
 
 
-def _named(name: str, own: str, each: ModelSettings, environ: Environ) -> Row:
+def _model_row(name: str, own: str, each: ModelSettings, environ: Environ) -> Row:
     key = key_state(PROVIDERS[each.provider], each, environ)
     called = name if name == own else f"{name} (= {own})"
     return called, each.provider, each.model or "-", shown_url(each, environ) or "-", _key(key)
@@ -140,14 +140,14 @@ def _key(key: KeyState) -> str:
     return f"MISSING: {key.source}" if key.needed else "none needed"
 
 
-def _can(found: Capabilities) -> str:
+def _abilities_text(found: Capabilities) -> str:
     """What is known of a model, in short: `400k tokens, tools, vision`."""
-    context = [f"{_short(found.context_tokens)} tokens"] if found.context_tokens else []
+    context = [f"{_short_count(found.context_tokens)} tokens"] if found.context_tokens else []
     abilities = [name for name in _ABILITIES if getattr(found, name)]
     return ", ".join((*context, *abilities)) or "-"
 
 
-def _short(count: int) -> str:
+def _short_count(count: int) -> str:
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
         if count >= size:
             return f"{count / size:.3g}{letter}"

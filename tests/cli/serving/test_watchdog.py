@@ -10,22 +10,22 @@ import urllib.request
 import pytest
 
 from orchestra.cli.failures import FAILED
-from orchestra.cli.serving.ending import ending
+from orchestra.cli.serving.watchdog import watchdog
 from tests.cli.conftest import PATIENCE_S, Project, err_of
 from tests.cli.serving.test_serve import listening
 
 SCRIPT = """
 import logging, re, threading
-from orchestra.cli.serving import ending
+from orchestra.cli.serving import watchdog
 
 logging.basicConfig()
-ending.MARGIN_S = ending.HELD_S = 0.1
+watchdog.MARGIN_S = watchdog.HELD_S = 0.1
 
 def stuck():
     {stuck}
 
-with ending.ending() as end:
-    end.within(0.1)
+with watchdog.watchdog() as dog:
+    dog.start(0.1)
     stuck()
 """
 
@@ -48,12 +48,12 @@ def test_what_is_stuck_is_told_and_left_behind(stuck: str, told: str) -> None:
 
 
 def test_a_process_that_ends_by_itself_is_not_ended() -> None:
-    with ending() as end:
+    with watchdog() as dog:
         pass
-    with ending() as end:
-        end.within(PATIENCE_S)
-    assert end._timer is not None
-    assert end._timer.finished.is_set()
+    with watchdog() as dog:
+        dog.start(PATIENCE_S)
+    assert dog._timer is not None
+    assert dog._timer.finished.is_set()
 
 
 def test_a_server_whose_thread_is_stuck_ends_after_its_bounds(say: Project) -> None:

@@ -1,4 +1,4 @@
-"""The end of a server's process, also where something in it does not end.
+"""A watchdog, which ends a server's process when something in it does not end.
 
 Nothing can stop a thread: one that is stuck keeps its run, and the run the event loop, for ever.
 So the process is ended without it. Whatever holds the interpreter itself keeps even the line
@@ -26,35 +26,35 @@ _ERR = 2  # by its number: it is told without the interpreter
 log = logging.getLogger("orchestra.server")
 
 
-class Ending:
+class Watchdog:
     """Ends this process where it does not end by itself."""
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
 
-    def within(self, time_s: float) -> None:
-        """From now on it has so long, and `MARGIN_S`."""
+    def start(self, time_s: float) -> None:
+        """End the process after so many seconds and `MARGIN_S`, unless it is stopped before."""
         time_s += MARGIN_S
         faulthandler.dump_traceback_later(time_s + HELD_S, exit=True, file=_ERR)
         self._timer = threading.Timer(time_s, _end, (time_s,))
         self._timer.daemon = True
         self._timer.start()
 
-    def reached(self) -> None:
-        """It has ended by itself."""
+    def stop(self) -> None:
+        """Forget it: the process ends by itself."""
         faulthandler.cancel_dump_traceback_later()
         if self._timer is not None:
             self._timer.cancel()
 
 
 @contextmanager
-def ending() -> Iterator[Ending]:
-    """What ends this process while the block goes on for longer than it was given."""
-    made = Ending()
+def watchdog() -> Iterator[Watchdog]:
+    """A watchdog that is stopped at the end of the block."""
+    dog = Watchdog()
     try:
-        yield made
+        yield dog
     finally:
-        made.reached()
+        dog.stop()
 
 
 def _end(time_s: float) -> None:  # pragma: no cover - nothing is counted after it

@@ -1,8 +1,8 @@
-"""What a deployment and its pipelines need and this environment does not have.
+"""What `check` and `serve` say about a deployment beside the problems of its configuration.
 
-Each is told in the words of the error that the first call would raise, so that one search finds
-both. A package that nothing needs is not missed; one that only some inputs need is a note, and no
-problem.
+Each function gives lines: what is needed and not there, or what will not be as somebody expects.
+A line has the text of the error that the first call would raise, so that one search finds both.
+A package that nothing needs is not missed; one that only some inputs need is a note, no problem.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOCAL = ("wordllama", "extractive")
 """Providers that run in this process, with the vocabulary of one package."""
 
 
-def lacking(found: Deployment) -> Iterator[str]:
+def missing_for(found: Deployment) -> Iterator[str]:
     """What the configuration needs and cannot be had, each with its line."""
     from orchestra.config.deployment.own_classes import close_own, make_own
     from orchestra.config.deployment.own_stores import make_own_store
@@ -35,10 +35,10 @@ def lacking(found: Deployment) -> Iterator[str]:
 
     if found.state is not None:
         at = f"{found.where('state', 'url')}: state.url"
-        yield from _told(at, partial(check_installed, found.state))
+        yield from _complaint_of(at, partial(check_installed, found.state))
     if found.server.bounds.get("metrics"):  # by default they are only where they can be
         at = f"{found.where('server', 'metrics')}: server.metrics"
-        yield from _told(at, counting.check_installed)
+        yield from _complaint_of(at, counting.check_installed)
     for store in found.stores.values():
         try:
             close_own(make_own_store(store))
@@ -49,19 +49,19 @@ def lacking(found: Deployment) -> Iterator[str]:
             close_own(make_own(own, settings.name, settings.origin))
         except OrchestraError as error:
             yield f"{error} [{own.seam}-unfit]"
-    yield from unpriced(found)
+    yield from unpriced_models(found)
 
 
-def unpriced(found: Deployment) -> Iterator[str]:
+def unpriced_models(found: Deployment) -> Iterator[str]:
     """Models that nobody can ask, since their price is unknown and such calls are refused."""
     if found.budgets is None or found.budgets.unknown_price == "flag":
         return
     by_place = {(model.origin, model.name): model for model in found.models.values()}
     for (origin, _), model in by_place.items():
-        yield from _told(origin, partial(_check_price, model), "unknown-price")
+        yield from _complaint_of(origin, partial(_check_price, model), "unknown-price")
 
 
-def forgetful(bindings: LocalBindings) -> Iterator[str]:
+def forgotten_budgets(bindings: LocalBindings) -> Iterator[str]:
     """A note where budgets begin anew with each start."""
     found = bindings.deployment
     if found.budgets is None or not found.budgets.lasting:
@@ -74,23 +74,25 @@ def forgetful(bindings: LocalBindings) -> Iterator[str]:
         )
 
 
-def lacking_of(plan: Plan, found: Deployment) -> Iterator[str]:
+def missing_for_pipeline(plan: Plan, found: Deployment) -> Iterator[str]:
     """What a pipeline needs and is not installed, each with the line of its step."""
     from orchestra.providers.wordllama import home
 
     for node in plan.regions.order:
-        if isinstance(node, Call) and any(each.provider in LOCAL for each in _named(node, found)):
-            yield from _told(f"{node.origin.where}: {node.label}", home)
+        if isinstance(node, Call) and any(
+            each.provider in LOCAL for each in _models_named_by(node, found)
+        ):
+            yield from _complaint_of(f"{node.origin.where}: {node.label}", home)
 
 
-def perhaps_lacking(plan: Plan) -> Iterator[str]:
+def perhaps_missing(plan: Plan) -> Iterator[str]:
     """What only some inputs of a pipeline need and is not installed."""
     from orchestra.steps import read
 
     check = partial(read.check_installed, "it is given documents, which may be PDFs")
     for node in plan.regions.order:
         if isinstance(node, Call) and node.step in (read.pages, read.text_of):
-            yield from _told(f"{node.origin.where}: {node.label}", check)
+            yield from _complaint_of(f"{node.origin.where}: {node.label}", check)
 
 
 def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
@@ -133,7 +135,7 @@ def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
 _ARTICLES = {"model": "a model", "embedder": "an embedder"}
 
 
-def _named(node: Call, found: Deployment) -> Iterable[ModelSettings]:
+def _models_named_by(node: Call, found: Deployment) -> Iterable[ModelSettings]:
     """The models that a call names, directly, by a route, or as an embedder."""
     for parameter, mark in node.step.names.items():
         name = node.arguments.get(parameter, node.step.signature.parameters[parameter].default)
@@ -154,7 +156,9 @@ def _check_price(model: ModelSettings) -> None:
         raise unknown_price(model.name)
 
 
-def _told(where: str, check: Callable[[], object], code: str = "not-installed") -> Iterator[str]:
+def _complaint_of(
+    where: str, check: Callable[[], object], code: str = "not-installed"
+) -> Iterator[str]:
     try:
         check()
     except OrchestraError as error:

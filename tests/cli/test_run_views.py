@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
+from orchestra.cli.run_views import Lines, Result, Words, duration, joined, progress, whole
 from orchestra.cli.terminal import ERR, OUT, visible
-from orchestra.cli.views import Lines, Result, Words, duration, joined, progress, whole
 from orchestra.engine.journal import Journal
 from orchestra.engine.lanes.output import Output
 from orchestra.events import (
