@@ -35,7 +35,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     )
     from orchestra.cli.model_views import misread_in
     from orchestra.config import default_bindings
-    from orchestra.config.finding import find
+    from orchestra.config.finding import find_file
     from orchestra.errors import ConfigError
 
     problems: list[str] = []
@@ -49,7 +49,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
             *missing_for(bindings.deployment),
             *misread_in(bindings.deployment, os.environ),
         ]
-    chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
+    chosen_ones = chosen(targets, needed=find_file(config, os.environ) is None)
     with bindings or nullcontext():
         pipelines, unread = _load(chosen_ones, targets)
         problems += unread

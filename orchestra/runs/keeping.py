@@ -14,7 +14,7 @@ import msgspec
 
 from orchestra.events import Event
 from orchestra.records import readable
-from orchestra.runs.record import EventLine, Record, ended, told
+from orchestra.runs.record import EventLine, Record, ended, event_lines_of
 
 if TYPE_CHECKING:
     from orchestra.engine.journal import Journal
@@ -42,7 +42,7 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
         OverflowError: something in it cannot be written down.
     """
     last = journal.last
-    fitting = partial(within, request_id=record.request_id, limit_bytes=limit_bytes)
+    fitting = partial(lines_within, request_id=record.request_id, limit_bytes=limit_bytes)
     events = fitting(map(fit, journal.newer(0)))
     if events is None and journal.output.size_bytes < limit_bytes:
         events = fitting([fit(journal.whole()), fit(last)])
@@ -53,14 +53,14 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
     return Final(over, msgspec.msgpack.encode(over), events, size_bytes)
 
 
-def within(
+def lines_within(
     events: Iterable[Event], request_id: str, limit_bytes: int
 ) -> tuple[EventLine, ...] | None:
     """These events as they are told; None where they take more. No more is encoded than fits."""
     all_told: list[EventLine] = []
     size_bytes = 0
     for event in events:
-        (one,) = told([event], request_id)
+        (one,) = event_lines_of([event], request_id)
         size_bytes += len(one.data) + EVENT_BYTES
         if size_bytes > limit_bytes:
             return None

@@ -85,9 +85,9 @@ def serve(
     said = _given_options(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
     if workers > 1 and worker is None:
         from orchestra.cli.serving.workers import command, settings_of, supervised
-        from orchestra.config.finding import find
+        from orchestra.config.finding import find_file
 
-        config = find(config, os.environ)  # a worker that replaces another has to find the same
+        config = find_file(config, os.environ)  # one that replaces a worker must find the same
         words = command(targets, host, said, data, config, log=log, reload=reload)
         return supervised(words, settings_of(config, said), host, port, workers, told=log)
     several = worker is not None

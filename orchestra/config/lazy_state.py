@@ -1,4 +1,4 @@
-"""A state that is not opened before somebody asks it for something."""
+"""A state that is opened when it is first used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class LateState(State):
+class LazyState(State):
     """The state that `opened` gives, when it is first needed.
 
     For policies that are there in case a caller comes with limits of their own: where none does,

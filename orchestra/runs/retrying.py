@@ -1,4 +1,4 @@
-"""Asking the state about runs: a moment of its silence is nothing that a client need hear of."""
+"""Asking the state about runs again, where it is away for a moment: no client need hear of that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ WAITS_S = (0.02, 0.1, 0.3)
 the state's own `timeout_s`; who looks up a run would rather wait a second than be told 503."""
 
 
-async def patiently(ask: Callable[[], Awaitable[T]], waits_s: Sequence[float] = WAITS_S) -> T:
+async def ask_with_retries(
+    ask: Callable[[], Awaitable[T]], waits_s: Sequence[float] = WAITS_S
+) -> T:
     """What the state answers at the first try that it answers; only for what may be asked twice.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is told of what is missing: a configuration at all, or what one model needs for itself."""
+"""Warnings of what is missing: a configuration at all, or what one model needs for itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.config")
 
 
-def tell_built_in(
+def warn_built_in(
     settings: ModelSettings | RouteSettings, environ: Mapping[str, str] = os.environ
 ) -> None:
     """Warn, once in a process, that a model is the built-in one.
@@ -31,7 +31,7 @@ def tell_built_in(
         _warn()
 
 
-def make_all(makers: Iterable[Callable[[], object]]) -> None:
+def make_all_or_warn(makers: Iterable[Callable[[], object]]) -> None:
     """Make models and embedders; of those that cannot be made, warn once for each reason."""
     told = set[str]()
     for make in makers:

@@ -1,7 +1,8 @@
-"""What there is without a file and without a key, told without knowing any provider. Pure.
+"""The names that a deployment has without a file and without a key. Pure.
 
 What is known of providers takes a tenth of a start to import, and most starts of those who have
-configured nothing need none of it. A test holds these to what `from_environment` finds.
+configured nothing need none of it, so this file imports nothing of it. A test compares the names
+with those that `from_environment` finds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 MODELS = ("default", "fast", "smart")
 """The names of models that every deployment has: those that steps and examples ask for."""
 EMBEDDERS = ("default",)
-SIGNS = frozenset(
+PROVIDER_VARIABLES = frozenset(
     (
         *("ANTHROPIC_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_BEARER_TOKEN_BEDROCK"),
         *("AZURE_OPENAI_API_KEY", "COHERE_API_KEY", "CO_API_KEY", "DEEPSEEK_API_KEY"),
@@ -22,6 +23,6 @@ SIGNS = frozenset(
 """Variables without one of which no provider's models appear by themselves."""
 
 
-def is_usual(environ: Mapping[str, str]) -> bool:
-    """Whether nothing in the environment can add a model to the usual ones."""
-    return SIGNS.isdisjoint(environ)
+def only_built_in(environ: Mapping[str, str]) -> bool:
+    """Whether only the built-in names exist: nothing in the environment can add a model."""
+    return PROVIDER_VARIABLES.isdisjoint(environ)

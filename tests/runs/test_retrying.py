@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import StateError
-from orchestra.runs.patience import WAITS_S, patiently
+from orchestra.runs.retrying import WAITS_S, ask_with_retries
 from orchestra.testing.virtual import virtual
 from tests.runs.processes import ACME, Cable, heard, memory, process
 
@@ -30,10 +30,10 @@ def test_the_first_answer_counts_and_tries_have_a_bound(answered: list[bool]) ->
         began_s = trio.current_time()
         first = answered.index(True) + 1 if True in answered else TRIES + 1
         if first <= TRIES:
-            assert await patiently(ask) == first
+            assert await ask_with_retries(ask) == first
         else:
             with pytest.raises(StateError, match=f"away for the {TRIES}. time"):
-                await patiently(ask)
+                await ask_with_retries(ask)
         assert asked == min(first, TRIES)
         assert trio.current_time() - began_s == pytest.approx(sum(WAITS_S[: asked - 1]))
 
@@ -50,7 +50,7 @@ def test_what_is_no_fault_of_the_state_is_not_tried_again() -> None:
 
     async def main() -> None:
         with pytest.raises(ValueError):  # noqa: PT011 - its own
-            await patiently(ask)
+            await ask_with_retries(ask)
         assert asked == 1
 
     virtual(main)

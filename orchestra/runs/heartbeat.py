@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 
-class Pulse:
+class OwnHeartbeat:
     """The heartbeat of this process, as the state knows it. One that has none judges at once."""
 
     def __init__(self, dead_after_s: float) -> None:

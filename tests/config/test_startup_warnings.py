@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.config import default_bindings, unconfigured
-from orchestra.config.usual import SIGNS
+from orchestra.config import default_bindings, startup_warnings
+from orchestra.config.built_in import PROVIDER_VARIABLES
 
 
 @pytest.fixture(autouse=True)
 def _anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    unconfigured._warn.cache_clear()
+    startup_warnings._warn.cache_clear()
     monkeypatch.chdir(tmp_path)
-    for each in (*SIGNS, "ORCHESTRA_CONFIG"):
+    for each in (*PROVIDER_VARIABLES, "ORCHESTRA_CONFIG"):
         monkeypatch.delenv(each, raising=False)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import StateError
-from orchestra.runs.pulse import Pulse
+from orchestra.runs.heartbeat import OwnHeartbeat
 from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_is_lost_for_nobody_and_that_of_the_dead_is_in_the_en
     ],
 )
 def test_who_was_silent_judges_nobody(beats_s: list[float], now_s: float, may_judge: bool) -> None:
-    pulse = Pulse(BOUNDS.dead_after_s)
+    pulse = OwnHeartbeat(BOUNDS.dead_after_s)
     for each in beats_s:
         pulse.beat(each)
     assert pulse.may_judge(now_s) is may_judge
