@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestra.annotations.acceptance import misfit
 from orchestra.annotations.facts import MISSING, accepts, chunk_of, spell
-from orchestra.annotations.misfits import misfit
-from orchestra.compiler.blocks.renewal import renewed
+from orchestra.compiler.blocks.mutable_values import copied_if_mutable
 from orchestra.compiler.plan import Plan
 from orchestra.engine.calls.once import is_iterator, renewable
 from orchestra.errors import InputError
@@ -65,7 +65,7 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
             )
     complete = {}
     for name, node in pipeline.inputs.items():
-        value = inputs[name] if name in inputs else renewed(node.default)
+        value = inputs[name] if name in inputs else copied_if_mutable(node.default)
         if value is MISSING:
             raise InputError(
                 f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",

@@ -14,7 +14,7 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.engine.bindings import ScriptedBindings
 from orchestra.errors import BindingError, DefinitionError, TruncatedStreamError
-from orchestra.graph.calls.mistakes import told_class
+from orchestra.graph.calls.mistakes import explain_wrong_fields
 from orchestra.graph.rules.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
 from orchestra.testing import valid
@@ -116,7 +116,7 @@ _EMBEDDERS = valid.keeping("embed", "an object with `dimensions` and `embed`")
 _STORES = valid.keeping("search", "MemoryStore('name')")
 
 
-@told_class
+@explain_wrong_fields
 @attrs.frozen(kw_only=True, repr=False)
 class World(ScriptedBindings):
     """What a simulated run meets: scripts, bindings, limits, a caller, a schedule, a cancellation.

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.annotations.making import readable
+from orchestra.annotations.custom_types import for_msgspec
 from orchestra.annotations.reading import Misfit, read
 from orchestra.annotations.schemas import class_schema, object_schema, parameters_schema
 from tests.annotations.kinds import alias
@@ -197,7 +197,7 @@ def test_a_converter_that_says_nothing_of_json_takes_what_the_member_is() -> Non
     ],
 )
 def test_what_needs_no_help_is_the_annotation_itself(kind: object) -> None:
-    assert readable(kind) is kind
+    assert for_msgspec(kind) is kind
 
 
 @pytest.mark.parametrize(
@@ -336,12 +336,12 @@ class Tree:
 def test_a_recursive_alias_is_refused_by_its_name(kind: object) -> None:
     """A class may be made of itself, and is."""
     with pytest.raises(TypeError, match=r"`(SelfMade|Ring|Mixed.*|Grows.*)` is a recursive alias"):
-        readable(kind)
+        for_msgspec(kind)
 
 
 def test_an_alias_may_stand_in_itself_more_than_once_and_be_part_of_a_class_in_it() -> None:
     pair = alias("Pair", "tuple[T, T]", "T")
-    assert readable(pair[pair[int]]) == pair[pair[int]]
+    assert for_msgspec(pair[pair[int]]) == pair[pair[int]]
     found, misfits = read(Tree, {"name": "a", "trees": [{"name": "b"}]})
     assert (found, misfits) == (Tree("a", [Tree("b")]), ())
 

@@ -1,4 +1,4 @@
-"""Unasked: tests that Python answers by itself: `is`, `isinstance`, `match` on a class.
+"""Silent tests, which Python answers without asking the wire: `is`, `isinstance`, `match`.
 
 A wire is no None and no instance of anything that the user means, so such a branch is never
 taken, or always. Python gives no hook there; what the function says is read instead, once it
@@ -45,7 +45,7 @@ _TELLING = {
 
 
 @contextmanager
-def refusing_unasked(function: FunctionType, nodes: Sequence[Node]) -> Iterator[None]:
+def refusing_silent_tests(function: FunctionType, nodes: Sequence[Node]) -> Iterator[None]:
     """Around the call of a pipeline's function: what it tests without the wire's knowledge.
 
     Also where the call fails, since what fails is often what follows the wrong branch.
@@ -58,28 +58,28 @@ def refusing_unasked(function: FunctionType, nodes: Sequence[Node]) -> Iterator[
     except DefinitionError:
         raise
     except Exception as error:
-        if (refused := _first(function, nodes)) is None:
+        if (refused := _first_refusal(function, nodes)) is None:
             raise
         raise DefinitionError(refused) from error
-    if (refused := _first(function, nodes)) is not None:
+    if (refused := _first_refusal(function, nodes)) is not None:
         raise DefinitionError(refused)
 
 
-def _first(function: FunctionType, nodes: Sequence[Node]) -> str | None:
+def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
     code = function.__code__
     may = not _TELLING.isdisjoint(code.co_code[::2]) or not set(_ASKING).isdisjoint(code.co_names)
     if not may:  # as nearly always: the file need not be parsed
         return None
     source = "".join(linecache.getlines(code.co_filename, function.__globals__))
     try:
-        path = _defined(parsed(source), code)
+        path = _path_to_def(parsed(source), code)
     except SyntaxError:  # it was changed since it was imported
         return None
     if not path:
         return None
     known = _Known.of(function, path[-1], nodes)
     for inner in _walk(path[-1]):
-        asked = known.asked(inner)
+        asked = known.silent_test(inner)
         if asked is not None:
             wire, act, at = asked
             return refusal_at(known.site((*path, *inner[1:], *at), source), wire, act)
@@ -108,7 +108,7 @@ class _Known:
         stores: dict[str, list[tuple[_Point, bool]]] = {}
         for path in islice(_walk(body), 1, None):
             for name in _stored(path[-1]):
-                made = _made(path, names, nodes)
+                made = _assigned_wire(path, names, nodes)
                 if made is not None:
                     wires.setdefault(name, made)
                 point = _end(path[-2]) if made is not None else _start(path[-1])
@@ -122,7 +122,7 @@ class _Known:
         text = linecache.getline(filename, line, dict(self.around)).strip()
         return Site(place(filename, line), text, source, path, dict(self.wires), self.names)
 
-    def asked(self, path: Path) -> tuple[str, str, Path] | None:
+    def silent_test(self, path: Path) -> tuple[str, str, Path] | None:
         """The wire that is tested, how it is, and what of it lies below the path."""
         match path[-1]:
             case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[right]):
@@ -134,7 +134,7 @@ class _Known:
                 if self.names.get(name) is getattr(builtins, name) and self._is_wire(on, path):
                     return ast.unparse(on), f"be tested with `{name}`", ()
             case ast.Match(subject=on, cases=cases) if self._is_wire(on, path):
-                found = next((each for each in cases if _unasked(each.pattern)), None)
+                found = next((each for each in cases if _matches_silently(each.pattern)), None)
                 if found is not None:
                     return ast.unparse(on), "be matched", (found, found.pattern)
         return None
@@ -180,7 +180,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
             yield name
 
 
-def _made(path: Path, names: Mapping[str, object], nodes: Sequence[Node]) -> Wire | None:
+def _assigned_wire(path: Path, names: Mapping[str, object], nodes: Sequence[Node]) -> Wire | None:
     """What `name = step(...)` gives the name; None for all else."""
     match path[-2]:
         case ast.Assign(targets=[ast.Name()], value=ast.Call(func=ast.Name(id=called))) as node:
@@ -193,17 +193,17 @@ def _made(path: Path, names: Mapping[str, object], nodes: Sequence[Node]) -> Wir
     return None
 
 
-def _unasked(pattern: ast.pattern) -> bool:
+def _matches_silently(pattern: ast.pattern) -> bool:
     """Whether Python matches without `==`."""
     match pattern:
         case ast.MatchOr(patterns=patterns):
-            return any(map(_unasked, patterns))
+            return any(map(_matches_silently, patterns))
         case ast.MatchAs(pattern=ast.pattern() as inner):
-            return _unasked(inner)
+            return _matches_silently(inner)
     return isinstance(pattern, _PATTERNS)
 
 
-def _defined(tree: ast.Module, code: CodeType) -> Path:
+def _path_to_def(tree: ast.Module, code: CodeType) -> Path:
     """The path to a function's `def`; empty where it is not in the source."""
     todo: list[Path] = [(tree,)]
     while todo:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import orchestra
 from orchestra import pipeline, step
-from orchestra.compiler.blocks.renewal import PARTS_MAX, changeable, renewed
+from orchestra.compiler.blocks.mutable_values import PARTS_MAX, copied_if_mutable, is_mutable
 
 PLAIN = st.integers() | st.text(max_size=3) | st.frozensets(st.integers(), max_size=2)
 VALUES = st.recursive(
@@ -34,11 +34,11 @@ def ids(value: Any) -> set[int]:
 
 @given(VALUES)
 def test_a_renewed_value_is_equal_and_shares_nothing_that_can_be_changed(value: Any) -> None:
-    own = renewed(value)
+    own = copied_if_mutable(value)
     assert own == value
     assert type(own) is type(value)
     assert not ids(own) & ids(value)
-    assert changeable(value) == bool(ids(value))
+    assert is_mutable(value) == bool(ids(value))
 
 
 @given(st.integers(PARTS_MAX - 3, PARTS_MAX + 3), st.sampled_from([1, 2, 7]))
@@ -47,8 +47,8 @@ def test_a_table_is_passed_on_as_it_is(parts: int, rows: int) -> None:
     flat = list(range(parts))
     nested = [flat[at::rows] for at in range(rows)]
     for value, count in ((flat, parts), (nested, parts + rows), (dict.fromkeys(flat), parts)):
-        assert (renewed(value) is value) == (count > PARTS_MAX)
-        assert changeable(value) == (count <= PARTS_MAX)
+        assert (copied_if_mutable(value) is value) == (count > PARTS_MAX)
+        assert is_mutable(value) == (count <= PARTS_MAX)
 
 
 class Words(list[str]):
@@ -57,8 +57,8 @@ class Words(list[str]):
 
 def test_what_is_somebodys_own_is_passed_on_as_it_is() -> None:
     words = Words()
-    assert renewed(words) is words
-    assert renewed([words])[0] is words  # type: ignore[index]
+    assert copied_if_mutable(words) is words
+    assert copied_if_mutable([words])[0] is words  # type: ignore[index]
 
 
 @step

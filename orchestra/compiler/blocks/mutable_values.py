@@ -13,37 +13,37 @@ from typing import cast
 PARTS_MAX = 1_000
 
 
-def changeable(value: object) -> bool:
+def is_mutable(value: object) -> bool:
     """Whether a step that is given the value could change it for others, and is given its own.
 
     Values of other classes, subclasses too, are passed on as they are, as a function would.
     """
-    return _has_changeable(value) and _parts(value, PARTS_MAX) <= PARTS_MAX
+    return _holds_mutable(value) and _parts(value, PARTS_MAX) <= PARTS_MAX
 
 
-def renewed(value: object) -> object:
-    """The same value; where it is `changeable`, nothing changeable in it is anybody else's."""
-    return copied(value) if type(value) in _CONTAINERS and changeable(value) else value
+def copied_if_mutable(value: object) -> object:
+    """The value itself, or a copy of a list, dict, set or tuple that `is_mutable`."""
+    return deep_copy(value) if type(value) in _CONTAINERS and is_mutable(value) else value
 
 
-def copied(value: object) -> object:
-    """A value that is known to be `changeable`, with new containers all the way down."""
+def deep_copy(value: object) -> object:
+    """A copy of a value that is known to be mutable, with new containers all the way down."""
     kind = type(value)
     if kind not in _CONTAINERS:
         return value
     if kind is dict:
-        return {key: copied(part) for key, part in value.items()}  # type: ignore[attr-defined]
+        return {key: deep_copy(part) for key, part in value.items()}  # type: ignore[attr-defined]
     if kind is set:
         return set(value)  # type: ignore[call-overload]
-    parts = [copied(part) for part in value]  # type: ignore[attr-defined]
+    parts = [deep_copy(part) for part in value]  # type: ignore[attr-defined]
     return parts if kind is list else tuple(parts)
 
 
-def _has_changeable(value: object) -> bool:
+def _holds_mutable(value: object) -> bool:
     kind = type(value)
     if kind is tuple:
-        return any(map(_has_changeable, value))  # type: ignore[call-overload]
-    return kind in _CHANGEABLE
+        return any(map(_holds_mutable, value))  # type: ignore[call-overload]
+    return kind in _MUTABLE
 
 
 def _parts(value: object, most: int) -> int:
@@ -61,5 +61,5 @@ def _parts(value: object, most: int) -> int:
     return count
 
 
-_CHANGEABLE = frozenset({list, dict, set})
-_CONTAINERS = _CHANGEABLE | {tuple}
+_MUTABLE = frozenset({list, dict, set})
+_CONTAINERS = _MUTABLE | {tuple}
