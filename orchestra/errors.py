@@ -184,7 +184,7 @@ class StepFailedError(RunError):
 
 
 class RunLostError(RunError):
-    """The events of a run are gone: the process that ran it has died, or they are kept no longer."""
+    """The events of a run are gone: its process has died, or they are kept no longer."""
 
 
 class BatchError(RunError):

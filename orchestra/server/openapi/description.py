@@ -22,7 +22,12 @@ from orchestra.server.front.problems import MEDIA_TYPE
 from orchestra.server.openapi.events import SCHEMAS as AT
 from orchestra.server.openapi.events import event_schemas, reference
 from orchestra.server.openapi.openai import ERROR
-from orchestra.server.openapi.operations import OPERATIONS, SCHEMAS, of_all, of_callers
+from orchestra.server.openapi.operations import (
+    OPERATIONS,
+    SCHEMAS,
+    problems_of_all,
+    problems_of_callers,
+)
 from orchestra.server.openapi.runs import run_result
 from orchestra.server.openapi.words import TEXT, Answer, Operation, Refusal, json
 from orchestra.server.runs import results
@@ -108,7 +113,7 @@ class _Writer:
     def __init__(self, settings: Settings, admission: Admission, shape: Shape) -> None:
         self._shape = shape
         self._keyed = admission.keyring is not None and admission.unlocked is None
-        self._common = (*of_all(settings), *of_callers(admission))
+        self._common = (*problems_of_all(settings), *problems_of_callers(admission))
         self._refusals: dict[str, Json] = {}
         self._schemas: dict[str, Json] = {**event_schemas(), **SCHEMAS, PROBLEM: _PROBLEM}
 

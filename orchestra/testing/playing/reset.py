@@ -1,4 +1,4 @@
-"""Anew: what many runs share, without what those before have left on it."""
+"""Resetting what several simulated runs share: models, errors, and clocks of policies."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.world import Lasting, ScriptedModel, World
 
 
-def begin_anew(world: World) -> None:
-    """Let a run know nothing of those before, which had the same errors and models."""
+def forget_earlier_runs(world: World) -> None:
+    """Remove what earlier runs in this world have left on its models and errors."""
     for model in _models(world):
         if isinstance(model, ScriptedTurns):
             model.asked.clear()
@@ -23,8 +23,8 @@ def begin_anew(world: World) -> None:
             error.__notes__ = kept
 
 
-def look(world: World) -> None:
-    """Let what the world remembers from run to run see what time it is; in a run."""
+def update_clocks(world: World) -> None:
+    """Tell the time to the policies that last from run to run. To be called within a run."""
     if isinstance(world.models, Lasting):
         world.models.look()
 

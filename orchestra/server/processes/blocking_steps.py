@@ -1,4 +1,4 @@
-"""Steps that block: who keeps a server from everything else, and at which line.
+"""Finding steps that block a server's event loop, and at which line.
 
 An `async def` step that calls `time.sleep`, or a client that waits without `await`, holds all
 streams of the process, and nothing of Trio's can tell while it lasts. A thread can: it looks at a
@@ -23,17 +23,17 @@ from orchestra.graph.source.frames import place
 BEAT_S = 0.2
 LOOK_S = 0.25
 LIMIT_S = 0.5
-"""For so long a step may keep everything else waiting before it is told."""
+"""How long a step may keep everything else waiting before there is a warning."""
 AGAIN_S = 60.0
-"""How often the same line is told."""
+"""How long the same line is not warned of again."""
 PLACES_MAX = 100
 
 log = logging.getLogger("orchestra.server")
 
 
 @attrs.define(eq=False)
-class Standstill:
-    """Tells in the log of steps that block."""
+class BlockingStepDetector:
+    """Warns in the log of steps that block the event loop for `limit_s` seconds."""
 
     limit_s: float = LIMIT_S
     look_s: float = LOOK_S
@@ -42,10 +42,10 @@ class Standstill:
     _told_s: dict[str, float] = attrs.field(factory=dict)
 
     async def watch(self) -> None:
-        """Do so until it is cancelled; in the thread that steps run in."""
+        """Watch until cancelled; to be called in the thread that runs the steps."""
         self._beat_s = time.monotonic()
         look = threading.Thread(
-            target=self._look, args=(threading.get_ident(),), name="standstill", daemon=True
+            target=self._look, args=(threading.get_ident(),), name="blocking-steps", daemon=True
         )
         look.start()
         try:

@@ -14,7 +14,7 @@ import trio.lowlevel
 import trio.testing
 
 from orchestra import Pipeline, collect, open_engine, pipeline, step
-from orchestra.server.processes.standstill import Standstill, step_in
+from orchestra.server.processes.blocking_steps import BlockingStepDetector, step_in
 
 LONG_S = 0.4
 """Many looks."""
@@ -102,7 +102,7 @@ def told(
 
     async def main() -> None:
         async with trio.open_nursery() as nursery, open_engine() as engine:
-            nursery.start_soon(Standstill(limit_s=limit_s, look_s=0.02).watch)
+            nursery.start_soon(BlockingStepDetector(limit_s=limit_s, look_s=0.02).watch)
             await trio.testing.wait_all_tasks_blocked()
             for _ in range(times):
                 await engine.run(each, n=1)
@@ -127,7 +127,7 @@ def test_a_step_that_blocks_is_told_once_with_its_line(
     (message, *others) = told(each, caplog, times=2)
     assert message.startswith(f"step {name!r} blocks: all other runs wait for it, at ")
     where = message.partition(" at ")[2].partition(";")[0]
-    assert where.startswith("tests/server/processes/test_standstill.py:")
+    assert where.startswith("tests/server/processes/test_blocking_steps.py:")
     if line.startswith("time"):
         source = Path(__file__).read_text().splitlines()
         assert line in source[int(where.rpartition(":")[2]) - 1]

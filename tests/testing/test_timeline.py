@@ -14,7 +14,7 @@ from orchestra.steps import generate
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import worlds
-from orchestra.testing.telling import timeline
+from orchestra.testing.timeline import timeline
 from orchestra.testing.world import ScriptedModel, World
 
 

@@ -1,4 +1,4 @@
-"""Standing: the tasks of a run that goes on, and the line at which each of them stands."""
+"""The tree of Trio's tasks, and the line at which each task is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestra.graph.source.frames import place
 _TRIO, _OURS = (str(Path(str(module.__file__)).parent) for module in (trio, orchestra))
 
 
-def below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
+def tasks_below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
     """The task, and all tasks in its nurseries and in theirs."""
     found, ahead = [], [task]
     while ahead:
@@ -26,17 +26,17 @@ def below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
     return found
 
 
-def everybody() -> list[trio.lowlevel.Task]:
+def all_tasks() -> list[trio.lowlevel.Task]:
     """All tasks that there are, Trio's own among them."""
     root = trio.lowlevel.current_root_task()
-    return below(root) if root is not None else []
+    return tasks_below(root) if root is not None else []
 
 
-def leaves(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
-    """Those of the task and of all below it that wait for no task of theirs."""
+def leaf_tasks(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
+    """Of the task and all below it, those that have no child tasks."""
     return [
         each
-        for each in below(task)
+        for each in tasks_below(task)
         if not any(nursery.child_tasks for nursery in each.child_nurseries)
     ]
 
@@ -59,6 +59,6 @@ def _frames(task: Any) -> Iterator[tuple[FrameType, int]]:
         yield from _frames(SimpleNamespace(coro=frame.f_locals["awaited"]))
 
 
-def told(tasks: list[trio.lowlevel.Task]) -> tuple[str, ...]:
-    """Each of the tasks by its name, and where it stands."""
+def tasks_with_lines(tasks: list[trio.lowlevel.Task]) -> tuple[str, ...]:
+    """Each task as `NAME at FILE:LINE`."""
     return tuple(f"{task.name} at {line_of(task)}" for task in tasks)

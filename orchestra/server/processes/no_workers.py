@@ -1,4 +1,4 @@
-"""What clients are told while no worker lives: 503, at once, so that a proxy asks another host.
+"""Answering 503 while no worker lives: at once, so that a proxy asks another host.
 
 Otherwise they would wait at a port that is open, and nobody behind it.
 
@@ -37,8 +37,8 @@ _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN)
 """What accepting says of a client that has left before."""
 
 
-async def stand_in(listener: socket.socket) -> None:
-    """Answer who comes, until cancelled; who is being answered then has his answer first."""
+async def answer_unavailable(listener: socket.socket) -> None:
+    """Answer each client with a 503, until cancelled; answers that have begun are finished."""
     with listener.dup() as ours:
         shared, turn = trio.socket.from_stdlib_socket(ours), trio.Lock()
         async with trio.open_nursery() as nursery:
@@ -47,7 +47,7 @@ async def stand_in(listener: socket.socket) -> None:
 
 
 async def _answer_all(listener: trio.socket.SocketType, turn: trio.Lock) -> None:
-    """Answer one after the other."""
+    """Answer one client after the other."""
     while True:
         async with turn:  # Trio lets one task wait for a socket
             client = await _accepted(listener)
@@ -68,7 +68,7 @@ async def _accepted(listener: trio.socket.SocketType) -> trio.socket.SocketType 
 
 
 async def _answer(client: trio.socket.SocketType) -> None:
-    """Hear the request, answer, and wait for the end: a reset would take the answer back."""
+    """Read the request, answer, and wait for the client to close: a reset would undo the answer."""
     heard = b""
     while b"\r\n\r\n" not in heard:
         more = await client.recv(READ_BYTES)

@@ -1,4 +1,4 @@
-"""Telling: a simulated run in lines, one for each event, for a person who looks for a fault."""
+"""A simulated run as a timeline, a line for each event, for a person who looks for a fault."""
 
 from __future__ import annotations
 
