@@ -50,7 +50,9 @@ def say_json(value: object) -> None:
     """Write a value to standard output, as JSON that a person can read, too."""
     import msgspec  # not for each start of another command
 
-    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    from orchestra.event_lines import jsonable
+
+    say(msgspec.json.format(msgspec.json.encode(value, enc_hook=jsonable), indent=2).decode())
 
 
 def note(text: str, colour: Colour | None = "dim", *, needed: bool = True) -> None:

@@ -309,21 +309,21 @@ class Assembly:
             return RemoteModel(made, self._shared_transport()), batch_size(made.dialect)
         if settings.name not in self._stand_ins:
             raise BindingError(f"nothing stands in for the model {settings.name!r}")
+        from orchestra.providers.declared import DeclaredModel
         from orchestra.providers.known.addresses import capabilities
-        from orchestra.providers.stand_in import StandIn
 
-        return StandIn(self._stand_ins[settings.name], capabilities(settings)), None
+        return DeclaredModel(self._stand_ins[settings.name], capabilities(settings)), None
 
     def _own_model(self, settings: ModelSettings, own: OwnClass) -> Model:
         """A model of a class of the project's own, which says itself what it can do."""
         from orchestra.config.deployment.own_classes import make_own
+        from orchestra.providers.declared import DeclaredModel
         from orchestra.providers.embedding import EmbedderModel
         from orchestra.providers.known.addresses import corrected
-        from orchestra.providers.stand_in import StandIn
 
         made = self._own[_key(settings)] = make_own(own, settings.name, settings.origin)
         model: Model = EmbedderModel(made) if own.seam == "embedder" else made
-        return StandIn(model, corrected(model.capabilities, settings.capabilities))
+        return DeclaredModel(model, corrected(model.capabilities, settings.capabilities))
 
     def _teller(self, settings: ModelSettings) -> Teller | None:
         if self._on_call is None:

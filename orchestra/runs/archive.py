@@ -157,7 +157,7 @@ class Archive:
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(mail.process_key, processes)]
         settle = partial(self._settle, [*running], processes, self.pulse)
-        return _told(await ask_with_retries(partial(self.state.change, keys, settle)))
+        return _with_lost_logged(await ask_with_retries(partial(self.state.change, keys, settle)))
 
     def _settle(
         self,
@@ -226,7 +226,7 @@ class _Settled(msgspec.Struct, frozen=True):
     lost: Sequence[Record]
 
 
-def _told(settled: _Settled) -> Mapping[str, Record]:
+def _with_lost_logged(settled: _Settled) -> Mapping[str, Record]:
     """The records, after logging those that just became lost."""
     for each in settled.lost:
         log.warning(

@@ -172,7 +172,7 @@ async def played(
         ended = await run_all(engine, dict(zip(pipelines, scripted, strict=True)))
         update_clocks(world)
         left = await _left_in(engine, before)
-        return [await _told_of(*each, left) for each in ended]
+        return [await _simulation_of(*each, left) for each in ended]
 
 
 def run_ids(world: World, count: int) -> list[str]:
@@ -204,7 +204,7 @@ async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tup
     return tasks_with_lines([task for task in all_tasks() if task not in before])
 
 
-async def _told_of(
+async def _simulation_of(
     run: Run, world: World, lasted_s: float, left: tuple[str, ...]
 ) -> Simulation[Any]:
     """What a run that has ended did."""
@@ -221,7 +221,9 @@ def _hanging(run: Run) -> str:
             going[event.step] = ""
         elif isinstance(event, StepFinished | StepFailed | StepCancelled):
             going.pop(event.step, None)
-    lines = [f"  {line}" for task in all_tasks() if task.name in going for line in _stands(task)]
+    lines = [
+        f"  {line}" for task in all_tasks() if task.name in going for line in _task_lines(task)
+    ]
     return "\n".join(
         (
             f"run of {run.pipeline!r} still waits in the far future; these steps go on:",
@@ -232,7 +234,7 @@ def _hanging(run: Run) -> str:
     )
 
 
-def _stands(task: trio.lowlevel.Task) -> Iterator[str]:
+def _task_lines(task: trio.lowlevel.Task) -> Iterator[str]:
     """A step that goes on, and its own tasks that it waits for, each with its line."""
     yield from tasks_with_lines([task])
     yield from (

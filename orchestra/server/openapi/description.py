@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from orchestra.server.front.routes import Route
 
 Shape = Callable[[str, Any], Any]
-"""How a path tells a problem: with a status, a media type, headers and an encoded body."""
+"""Makes a problem into the answer of a path: status, media type, headers and encoded body."""
 
 STARTS = "start-run"
-"""The route that each pipeline is told of once more."""
+"""The route that is described once more for each pipeline."""
 PROBLEM = "Problem"
 _KEY = "key"
 _IN_QUERY = {"string", "integer", "number", "boolean", "array", "null"}
@@ -84,7 +84,7 @@ def document(
     admission: Admission = OPEN,
     shape: Shape = _as_it_is,
 ) -> Json:
-    """All that `routes` serve, for somebody who may run these pipelines."""
+    """The OpenAPI document of `routes`, for a caller who may run these pipelines."""
     writer = _Writer(settings, admission, shape)
     paths: dict[str, Json] = {}
     for route in routes:
@@ -118,7 +118,7 @@ class _Writer:
         self._schemas: dict[str, Json] = {**event_schemas(), **SCHEMAS, PROBLEM: _PROBLEM}
 
     def components(self) -> Json:
-        """What operations refer to."""
+        """The schemas, responses and headers that operations refer to."""
         found: Json = {
             "schemas": self._schemas,
             "responses": self._refusals,
@@ -168,7 +168,7 @@ class _Writer:
         return told
 
     def _narrow(self, told: Json, pipeline: Pipeline[..., Any], name: str) -> None:
-        """Say of an operation what holds of this pipeline alone."""
+        """Change an operation of all pipelines into that of one: its texts, inputs and result."""
         first, _, more = pipeline.doc.partition("\n")
         told["tags"] = ["pipelines served here"]
         told["summary"] = first or f"Run {name}."

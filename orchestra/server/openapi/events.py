@@ -42,12 +42,12 @@ def event_schemas() -> dict[str, Json]:
 
 
 def reference(name: str) -> Json:
-    """The schema of this name."""
+    """A `$ref` to the schema of this name."""
     return {"$ref": SCHEMAS + name}
 
 
 def _event_schema(schema: Json) -> Json:
-    """As it is written: every field, also one that is as it is by default; and none of our own."""
+    """The schema of an event as it is sent: all public fields are required, and have no default."""
     told: Json = {**schema, "description": schema.get("description", "").partition("\n")[0]}
     if "properties" in schema:
         told["properties"] = {

@@ -35,7 +35,7 @@ SCHEMAS: Mapping[str, Json] = {
 
 
 def problems_of_all(settings: Settings) -> tuple[HttpProblem, ...]:
-    """What any request can be answered, whatever is asked."""
+    """The problems that any request can be answered with."""
     return (
         problems.too_large(settings.body_limit_bytes),
         problems.target_too_long(settings.target_limit_bytes),
@@ -45,7 +45,7 @@ def problems_of_all(settings: Settings) -> tuple[HttpProblem, ...]:
 
 
 def problems_of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
-    """What a caller can be answered before any route is asked."""
+    """The problems that a caller can be answered with before any route is reached."""
     found: list[HttpProblem] = []
     if admission.keyring is not None:
         found += [caller_problems.key_refused(each) for each in caller_problems.REASONS]

@@ -1,4 +1,4 @@
-"""A stand-in: a model that is asked in the place of one over the network."""
+"""A model whose capabilities the deployment declares: a class of the project's own, or a fake."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
 
 
-class StandIn(Model):
-    """`model`, which can do what is known of the one that it stands for."""
+class DeclaredModel(Model):
+    """`model`, with these `capabilities` in place of its own."""
 
     def __init__(self, model: Model, capabilities: Capabilities) -> None:
         self.model = model
@@ -18,7 +18,7 @@ class StandIn(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the other can do, as far as is known."""
+        """What the deployment says that it can do."""
         return self._capabilities
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
