@@ -8,7 +8,7 @@ from orchestra.annotations.acceptance import misfit
 from orchestra.annotations.facts import MISSING, accepts, chunk_of, spell
 from orchestra.compiler.blocks.mutable_values import copied_if_mutable
 from orchestra.compiler.plan import Plan
-from orchestra.engine.calls.once import is_iterator, renewable
+from orchestra.engine.calls.iterators import is_iterator, readable_again
 from orchestra.errors import InputError
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import Pipeline
@@ -73,7 +73,7 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
             )
         _refuse_unfit(pipeline, node, value)
         if is_iterator(value):
-            value = renewable(plan, node, value, limits)
+            value = readable_again(plan, node, value, limits)
             _refuse_unfit(pipeline, node, value)
         complete[name] = value
     return complete

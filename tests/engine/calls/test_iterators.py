@@ -217,7 +217,7 @@ def test_the_step_that_returned_it_is_named_with_its_line() -> None:
         EdgeTypeError, match=r"each\(items\), add\(numbers=\.\.\.\); return a list"
     ) as e:
         run(of_step(read_by_two), NUMBERS)
-    assert re.search(r"in step 'gone' .*, called at .*test_once\.py:\d", e.value.__notes__[0])
+    assert re.search(r"in step 'gone' .*, called at .*test_iterators\.py:\d", e.value.__notes__[0])
 
 
 @pytest.mark.parametrize("shape", MORE)

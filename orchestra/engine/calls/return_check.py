@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
 from orchestra.compiler.blocks.slots import Operation
-from orchestra.engine.calls.once import is_iterator, refuse_reread
+from orchestra.engine.calls.iterators import is_iterator, refuse_reread
 from orchestra.engine.lanes.lane import Lane
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.nodes import Call
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
 
-def returned(frame: Frame, operation: Operation[Call], value: object) -> object:
+def checked_return(frame: Frame, operation: Operation[Call], value: object) -> object:
     """The value, where it is of the class that the step is annotated to return.
 
     What it holds is looked at by who reads it. A coroutine is never a value: nobody would await it.

@@ -1,4 +1,4 @@
-"""Held: what an arm has said before it is committed to.
+"""The chunks of an arm before it is committed to.
 
 Nobody else has seen it, so that the arm may still fail and be forgotten. It is bounded by
 `Limits.held_chunks` and `held_bytes`; an arm that goes over them without being committed to
@@ -13,7 +13,7 @@ from orchestra.graph.rules.commits import Chars, Commit
 from orchestra.graph.rules.policy import Limits
 
 
-class Held:
+class ArmBuffer:
     """The chunks of one arm from its first content on, until its rule is met."""
 
     __slots__ = ("_arm", "_characters", "_limits", "_rule", "_said", "_size_bytes", "chunks")

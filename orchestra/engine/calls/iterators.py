@@ -1,4 +1,4 @@
-"""Once: iterators, which are empty for whoever goes through them second, where several do."""
+"""Iterators, which are empty for their second reader, where a value has several."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refuse_reread(value: object, block: Block, slot: int) -> None:
         )
 
 
-def renewable(plan: Plan, node: Input, value: Iterator[object], limits: Limits) -> object:
+def readable_again(plan: Plan, node: Input, value: Iterator[object], limits: Limits) -> object:
     """An input as it is, where it is read once; else a list of what it gives.
 
     Raises:
