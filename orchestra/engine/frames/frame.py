@@ -80,14 +80,14 @@ class Frame:
         result: T | Nothing = NOTHING
         try:
             async with trio.open_nursery() as scope.nursery:
-                result = await self._run_region(scope, region, take)
+                result = await self._within(scope, region, take)
         finally:
             self.settle(index, scope.stopped or self.run.stopped)
         if scope.error is not None:
             raise scope.error
         return result
 
-    async def _run_region(
+    async def _within(
         self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
     ) -> T | Nothing:
         """Start a region's members, take what it is for, and close it, however that ends."""
