@@ -35,7 +35,7 @@ ONCE = (
     *("tests/docs", "tests/mutants", "tests/test_conftest.py", "tests/test_floors.py"),
     *("tests/test_tidy.py", "tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
     "tests/providers/test_third_party.py",
-    *("tests/cli/serving/test_ending.py", "tests/cli/serving/test_log.py"),
+    *("tests/cli/serving/test_watchdog.py", "tests/cli/serving/test_log.py"),
     *("tests/cli/serving/test_replaced_files.py", "tests/server/test_slow.py"),
     *("tests/server/processes/test_serve.py", "tests/steps/texts/test_text.py"),
     "tests/testing/test_strategies.py",

@@ -70,7 +70,7 @@ class OrchestraError(Exception):
 
 
 class DefinitionError(OrchestraError):
-    """A pipeline's function did something with a wire that only a value can do."""
+    """A pipeline or step is written wrongly: it has an `if` on a wire, for instance."""
 
 
 class CheckError(OrchestraError):
@@ -92,11 +92,11 @@ class InputError(OrchestraError):
 
 
 class BindingError(OrchestraError):
-    """A name that nothing in this deployment answers to."""
+    """This deployment has nothing of that name, or lacks what it needs, such as a key."""
 
 
 class ConfigError(OrchestraError):
-    """The configuration is wrong; `problems` holds each thing, with file, line and key."""
+    """The configuration is wrong; `problems` holds every problem, with file, line and key."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -108,7 +108,7 @@ class RunError(OrchestraError):
 
 
 class RunCancelledError(RunError):
-    """The run was stopped before its end; `reason` says by what."""
+    """The run was stopped before its end; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the run was cancelled: {reason}")
@@ -133,11 +133,11 @@ class DeadlineError(LimitExceededError, TimeoutError):
 
 
 class EdgeTypeError(RunError, TypeError):
-    """A value is not what its step is annotated to return, or what its reader asks for."""
+    """A value is not of the type that its step is annotated to return, or that its reader takes."""
 
 
 class RouteError(RunError):
-    """A route was given a label that none of its arms is for."""
+    """A route was given a label for which it has no arm."""
 
 
 class NoContentError(RunError):
@@ -145,11 +145,11 @@ class NoContentError(RunError):
 
 
 class RefusedError(RunError):
-    """What an arm of a race or a fallback said was refused by its `validate`."""
+    """`validate` of a race or a fallback refused the answer of an arm."""
 
 
 class ArmsFailedError(RunError):
-    """Every arm of a race or a fallback failed; `errors` maps arm to its error, in order."""
+    """Every arm of a race or a fallback failed; `errors` maps each arm to its error, in order."""
 
     def __init__(self, message: str, errors: Mapping[str, BaseException]) -> None:
         self.errors = dict(errors)
@@ -157,7 +157,7 @@ class ArmsFailedError(RunError):
 
 
 class NoQuorumError(ArmsFailedError):
-    """Too many of a quorum failed or disagreed; `said` maps the latter to what they said."""
+    """Too many arms of a quorum failed or disagreed; `said` maps the latter to their answers."""
 
     def __init__(
         self, message: str, errors: Mapping[str, BaseException], said: Mapping[str, object]
@@ -168,15 +168,15 @@ class NoQuorumError(ArmsFailedError):
 
 
 class DisagreedError(RunError):
-    """What an arm of a quorum said is not what the quorum agreed on."""
+    """An arm of a quorum gave another answer than the one that the quorum agreed on."""
 
 
 class JudgeError(RunError):
-    """The judge of a `best_of` gave what is no index of an answer that it was given."""
+    """The judge of a `best_of` did not return the index of one of the answers it was given."""
 
 
 class StepFailedError(RunError):
-    """A step failed in several ways at once; `errors` holds each, the first first."""
+    """A step raised several errors at once; `errors` holds them, the earliest first."""
 
     def __init__(self, message: str, errors: Sequence[BaseException]) -> None:
         self.errors = tuple(errors)
@@ -184,21 +184,20 @@ class StepFailedError(RunError):
 
 
 class RunLostError(RunError):
-    """What a run said is not there: the process that ran it has died, or it is kept no longer."""
+    """The events of a run are gone: its process has died, or they are kept no longer."""
 
 
 class BatchError(RunError):
-    """A batch has stopped before its end; begun again, it does what has no result yet."""
+    """A batch stopped before its end; started again, it does the rows that have no result yet."""
 
 
 class ModelError(OrchestraError):
-    """A model call failed; each subclass is one thing that its caller can do about it.
+    """A model call failed; each subclass stands for one thing that the caller can do about it.
 
-    `retryable` says whether the same call may succeed later, and `retry_after_s` after how long,
-    where the provider told. `message` is the provider's own, or ours where it never answered. Where
-    it was: `name`, which this deployment gives the model, `provider`, `model`, HTTP `status`,
-    `request_id`, and `code`, the provider's word for it; each is empty where not known. No field
-    holds a key.
+    `message` is the provider's text, or ours if it never answered. `retryable` says whether the
+    same call may succeed later, and `retry_after_s` how many seconds the provider asks to wait.
+    `name` is the model's name in this deployment; `provider`, `model`, HTTP `status`, `request_id`
+    and `code` (the provider's) are empty, or None, where they are not known. No field has a key.
     """
 
     retryable: bool = False
@@ -271,7 +270,7 @@ class LimitReachedError(RateLimitError):
 
 
 class LimitUnknownError(LimitReachedError):
-    """What is taken of a limit cannot be told, and `when_state_fails` is "closed"."""
+    """The state that counts for a limit is out of reach, and `when_state_fails` is "closed"."""
 
 
 class QuotaError(ModelError):
@@ -321,10 +320,11 @@ class BreakerOpenError(ModelError):
 
 
 class BudgetExceededError(ModelError):
-    """A budget has no room for the call, or for the rest of its answer, if that had `begun`.
+    """A budget has no room for the call or, if the answer had `begun`, for the rest of it.
 
-    `budget` says whose it is: "organisation acme, a month". Nano-dollars: what is spent, what calls
-    hold, the limit. It begins anew at `resets_at_s`, seconds since 1970; None for that of a run.
+    `budget` says whose it is: "organisation acme, a month". The amounts are what it has spent, what
+    calls under way hold, and its limit. It begins anew at `resets_at_s`, in seconds since 1970;
+    None for the budget of a run.
     """
 
     def __init__(
@@ -346,7 +346,7 @@ class BudgetExceededError(ModelError):
 
 
 class BudgetHeldError(BudgetExceededError):
-    """What is left for the call is held by others, which give back what they do not spend."""
+    """Other calls hold what is left of the budget; they give back what they do not spend."""
 
     retryable = True
 
@@ -356,9 +356,9 @@ class UnknownPriceError(ModelError):
 
 
 class OutputError(ModelError):
-    """The answer is whole, and not what was asked for: it does not fit `returns`, for instance.
+    """A whole answer came, but not what was asked for: it does not fit `returns`, for instance.
 
-    `raw` is its text; `problems` tells each thing that is wrong, with its path (`lines[0].price`).
+    `raw` is its text; `problems` lists what is wrong, each with its path (`lines[0].price`).
     """
 
     def __init__(
@@ -372,7 +372,7 @@ class OutputError(ModelError):
 class ModelsFailedError(ModelError):
     """Every model that a route asked has failed; `errors` maps each to its error, in order.
 
-    It may be retried where one of them may, after the shortest wait if all of those tell one.
+    It may be retried if one of them may; `retry_after_s` is the shortest, if each of those has one.
     """
 
     def __init__(self, message: str, errors: Mapping[str, ModelError], *, model: str = "") -> None:
@@ -385,15 +385,15 @@ class ModelsFailedError(ModelError):
 
 
 class DocumentError(OrchestraError):
-    """A file that somebody handed in cannot be read as what it is; the message names it."""
+    """A file that was handed in cannot be read as the type that it has; the message names it."""
 
 
 class StoreError(OrchestraError):
-    """A store could not do what it was asked."""
+    """A store of vectors or keys cannot be read or changed, or was given what does not fit."""
 
 
 class StateError(OrchestraError):
-    """What policies remember could not be read or changed: the store is gone, or too slow."""
+    """The state of policies, keys or runs is out of reach or too slow to be read or changed."""
 
 
 class ServeError(OrchestraError):

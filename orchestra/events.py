@@ -29,7 +29,7 @@ class RunStarted:
 
 @event
 class StepStarted:
-    """The step's last input exists and its function has been called."""
+    """The step has all its inputs, and its function has been called."""
 
     type: ClassVar[str] = "step.started"
     seq: int
@@ -51,7 +51,7 @@ class Delta:
 class StepFinished:
     """The step gave its value, or the last chunk of its stream.
 
-    `chunks` is None for a value; `first_chunk_s` counts from the step's start.
+    `chunks` is their number, None for a value. Both times are in seconds from the step's start.
     """
 
     type: ClassVar[str] = "step.finished"
@@ -91,9 +91,9 @@ class StepFailed:
 
 @event
 class StepRetried:
-    """An attempt of the step failed before any output, and the next begins in `delay_s`.
+    """An attempt of the step failed before any output; the next begins in `delay_s` seconds.
 
-    `attempt` is the one that failed, from 1. The step goes on: its life has one start, one end.
+    `attempt` is the number of the failed one, from 1. The step goes on, and has no other start.
     """
 
     type: ClassVar[str] = "step.retried"
@@ -110,7 +110,7 @@ class StepRetried:
 class StepCached:
     """A model's answer to the step was in the cache: nobody was called, and nothing was paid.
 
-    `similarity` is how alike the two questions are: 1.0 of the same, less of a semantic hit.
+    `similarity` says how alike the two questions are: 1.0 if they are the same, else less.
     """
 
     type: ClassVar[str] = "step.cached"
@@ -135,7 +135,7 @@ class StepCoalesced:
 
 @event
 class StepRouted:
-    """Of a route that the step asked, this model answers; told when it has begun to."""
+    """A model of the route that the step asked has begun to answer."""
 
     type: ClassVar[str] = "step.routed"
     seq: int
@@ -147,7 +147,7 @@ class StepRouted:
 
 @event
 class ToolStarted:
-    """A tool is called that a model asked the step for; `call` is the id that the model gave it."""
+    """A tool that a model asked for is called; `call` is the id that the model gave the call."""
 
     type: ClassVar[str] = "tool.started"
     seq: int
@@ -159,7 +159,7 @@ class ToolStarted:
 
 @event
 class ToolFinished:
-    """A tool has given what the model asked for; one that is cancelled ends with its step."""
+    """A tool has returned its result; one that is cancelled has no such event."""
 
     type: ClassVar[str] = "tool.finished"
     seq: int
@@ -172,9 +172,9 @@ class ToolFinished:
 
 @event
 class ToolFailed:
-    """A tool that a model asked the step for raised, or took too long; the model is told as well.
+    """A tool that a model asked for raised, or took too long.
 
-    The step goes on: what the model makes of it is its answer.
+    The model is told, and the step goes on with what it makes of that.
     """
 
     type: ClassVar[str] = "tool.failed"
@@ -232,7 +232,7 @@ class ArmCommitted:
 
 @event
 class ArmFailed:
-    """An arm failed before one was committed to, or said what a quorum is not; others may go on.
+    """An arm failed before the choice was made, or disagreed with a quorum; others may go on.
 
     In a `fallback(..., restart=True)`, an arm that was committed to may fail as well.
     """
@@ -261,10 +261,10 @@ class ItemFailed:
 
 @event
 class ArmRestarted:
-    """The output begins anew with this arm's: discard every `delta` before.
+    """The output starts again, with this arm's: discard every `delta` before this event.
 
-    Only a `fallback(..., restart=True)` does that, when the arm it was committed to has failed
-    and the next one is committed to. The result of the run holds nothing of what was before.
+    Only a `fallback(..., restart=True)` does that, when the arm that it had chosen has failed and
+    it has chosen the next. The result of the run holds nothing of the output before.
     """
 
     type: ClassVar[str] = "arm.restarted"
@@ -276,10 +276,10 @@ class ArmRestarted:
 
 @event
 class Snapshot:
-    """For a reader who comes too late for some events: the output up to `seq`, whole.
+    """The whole output up to `seq`, for a reader who comes too late for some events.
 
-    Never stored in a journal; a reader is given it in place of what was dropped. Nothing of an
-    output that an `ArmRestarted` behind it tells to discard is in it.
+    Never stored in a journal: a reader is given it in place of events that were dropped. It has
+    nothing of an output that an `ArmRestarted` has said to discard.
     """
 
     type: ClassVar[str] = "snapshot"
@@ -287,7 +287,7 @@ class Snapshot:
     at_s: float
     output: Any
     restarts: int = 0
-    """How often the output had begun anew: if oftener than you have heard, discard yours."""
+    """How often the output has started again; if you have seen fewer, discard yours."""
 
 
 @event
@@ -333,10 +333,10 @@ class RunCancelled:
 
 @event
 class StepTold:
-    """What the step, or a tool in it, has told by `context.tell`: `data` is plain JSON.
+    """What the step, or one of its tools, has sent with `context.tell`; `data` is plain JSON.
 
-    It is no part of the output: a reader who does not know `what` may pass it over. Of what a tool
-    has told, `tool` and `call` are as in its `tool.started`; of what the step has, None.
+    It is no part of the output: a reader who does not know `what` may skip it. `tool` and `call`
+    are those of the tool's `tool.started`, and None if the step itself has sent it.
     """
 
     type: ClassVar[str] = "step.told"
@@ -351,9 +351,9 @@ class StepTold:
 
 ToolEvent: TypeAlias = ToolStarted | ToolFinished | ToolFailed
 Note: TypeAlias = StepCached | StepCoalesced | StepRouted | ToolEvent | BudgetReached | StepTold
-"""What is told of a step, and of its calls of models and tools; it may have any number of them."""
+"""Events within a step's life, of which it may have any number."""
 Failure: TypeAlias = RunFailed | StepFailed | StepRetried | ArmFailed | ItemFailed | ToolFailed
-"""What quotes an exception."""
+"""Events that quote an exception."""
 Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled
 _Life: TypeAlias = StepStarted | StepFinished | StepSkipped | StepFailed | StepRetried
 _Choice: TypeAlias = ArmCommitted | ArmFailed | ArmRestarted | ItemFailed

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.config.usual import SIGNS
+from orchestra.config.built_in import PROVIDER_VARIABLES
 
 ROOT = Path(__file__).parent.parent
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
@@ -214,7 +214,7 @@ def test_a_server_of_models_is_ready_when_it_has_imported_what_they_are_asked_by
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code]
-    environ = {name: value for name, value in os.environ.items() if name not in SIGNS}
+    environ = {name: value for name, value in os.environ.items() if name not in PROVIDER_VARIABLES}
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env=environ
     )

@@ -36,7 +36,7 @@ ANY: Mapping[str, str] = {
 BREAKS: Mapping[str, str] = {
     "tests/engine/steps.py: sleeps": "steps for tests that run on a virtual clock",
     "tests/testing/test_simulate.py: sleeps": "stands for blocking work in a thread",
-    "tests/server/processes/test_standstill.py: sleeps": "that a step sleeps is what is told",
+    "tests/server/processes/test_blocking_steps.py: sleeps": "that a step sleeps is what is told",
 }
 """What in our own code breaks the house style, as `file: rule`, and why. Do not copy it."""
 

@@ -40,7 +40,7 @@ def complaint_of(error: Exception) -> tuple[str, str]:
     return text, path
 
 
-def no_form(kind: object, *_: object) -> NoReturn:
+def refuse_unknown_class(kind: object, *_: object) -> NoReturn:
     """Refuse a class that msgspec does not know: for its hooks.
 
     Raises:

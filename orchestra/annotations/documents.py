@@ -1,7 +1,7 @@
 """What stands in JSON for a document: `{"name": ..., "text": ...}`, or `"data"` in base64.
 
 An annotation is read by msgspec, which would take a `Document` for an object with three members.
-So `handed` puts `Handed` in its place, whose form is our own: `read` reads it, `schema` tells it.
+So `for_msgspec` puts `JsonDocument` in its place; `read` reads that, and `schema` describes it.
 Inside a class of somebody's own a document has msgspec's form: a name and base64.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any, Literal, cast, get_args, get_origin
 
-from orchestra.annotations.complaints import no_form
+from orchestra.annotations.complaints import refuse_unknown_class
 from orchestra.annotations.shapes import is_union
 from orchestra.documents import SOME_BYTES, Document
 from orchestra.values import Json
@@ -24,26 +24,26 @@ NAME_CHARS_MAX = 255
 _MEMBERS = frozenset({"name", "media_type", "text", "data"})
 
 
-class Handed(ABC):  # noqa: B024 - a name for msgspec, which asks of what `read` gave whether it is one
+class JsonDocument(ABC):  # noqa: B024 - a name for msgspec, which asks of what `read` gave whether it is one
     """What is read as a document."""
 
 
-Handed.register(Document)
+JsonDocument.register(Document)
 
 
-def handed(kind: object) -> Any:
-    """The annotation with `Handed` for each `Document` in it; the same where there is none."""
-    return swapped(kind, Document, Handed)
+def for_msgspec(kind: object) -> Any:
+    """The annotation with `JsonDocument` for each `Document`; the same where there is none."""
+    return with_stand_in(kind, Document, JsonDocument)
 
 
-def swapped(kind: object, ours: type, name: type) -> Any:
+def with_stand_in(kind: object, ours: type, name: type) -> Any:
     """The annotation with `name` for each `ours` in it; the same where there is none."""
     if kind is ours:
         return name
     given = get_args(kind)
     if get_origin(kind) is Literal:
         return kind
-    made = tuple(swapped(each, ours, name) for each in given)
+    made = tuple(with_stand_in(each, ours, name) for each in given)
     if all(new is old for new, old in zip(made, given, strict=True)):
         return kind
     if is_union(kind):
@@ -53,7 +53,7 @@ def swapped(kind: object, ours: type, name: type) -> Any:
 
 def takes_documents(kind: object) -> bool:
     """Whether there is a place for a document in values of this type."""
-    return handed(kind) is not kind
+    return for_msgspec(kind) is not kind
 
 
 def read(kind: type, value: object) -> object:
@@ -61,10 +61,10 @@ def read(kind: type, value: object) -> object:
 
     Raises:
         TypeError, ValueError: it means none; msgspec tells where it stands.
-        NotImplementedError: it is another type than `Handed`.
+        NotImplementedError: it is another type than `JsonDocument`.
     """
-    if kind is not Handed:
-        no_form(kind)
+    if kind is not JsonDocument:
+        refuse_unknown_class(kind)
     if isinstance(value, Document):
         return value
     if not isinstance(value, Mapping):
@@ -83,10 +83,10 @@ def schema(kind: type) -> Json:
     """For msgspec's `schema_hook`: what `read` reads.
 
     Raises:
-        NotImplementedError: it is another type than `Handed`.
+        NotImplementedError: it is another type than `JsonDocument`.
     """
-    if kind is not Handed:
-        no_form(kind)
+    if kind is not JsonDocument:
+        refuse_unknown_class(kind)
     common = {"name": {"type": "string"}, "media_type": {"type": "string"}}
     content = {"text": {"type": "string"}, "data": {"type": "string", "contentEncoding": "base64"}}
     return {
@@ -104,7 +104,7 @@ def file_schema(kind: type) -> Json:
     """As `schema`, of a form: a file there, as OpenAPI 3.0 writes it and as 3.1 does.
 
     Raises:
-        NotImplementedError: it is another type than `Handed`.
+        NotImplementedError: it is another type than `JsonDocument`.
     """
     schema(kind)
     return {"type": "string", "format": "binary", "contentMediaType": SOME_BYTES}

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from orchestra.annotations.complaints import complaint_of, with_allowed
-from orchestra.annotations.making import maker, readable, record_at
+from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec, record_at
 from orchestra.annotations.records import members_of
 from orchestra.annotations.shapes import alternatives, arguments, parts, plain, tuple_items
 
@@ -83,13 +83,13 @@ def _unknown(name: str, kinds: Mapping[str, object]) -> str:
     return f"is unknown; did you mean `{near[0]}`?" if near else f"is unknown; there is {known}"
 
 
-_MAKE = maker()
+_MAKE = custom_dec_hook()
 
 
 def _converted(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
     """The value read, or what is wrong with it, and where."""
     try:
-        return msgspec.convert(value, readable(kind), str_keys=True, dec_hook=_MAKE), None
+        return msgspec.convert(value, for_msgspec(kind), str_keys=True, dec_hook=_MAKE), None
     except Exception as error:  # noqa: BLE001 - a class's own validators raise what they like
         return None, complaint_of(error)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from orchestra.annotations.complaints import no_form
+from orchestra.annotations.complaints import refuse_unknown_class
+from orchestra.annotations.custom_types import CustomType, Record, for_msgspec
 from orchestra.annotations.docstrings import described
-from orchestra.annotations.making import Made, Record, readable
 from orchestra.annotations.records import is_made, is_record, members_of
 from orchestra.annotations.schema_forms import StrictSchema, neat, refers, strictly
 from orchestra.annotations.shapes import MISSING, alternatives, fields, parts, plain
@@ -29,7 +29,7 @@ _SEVERAL = re.compile("more than one (dict-like|dataclass|TypedDict)")
 def object_schema(
     members: Mapping[str, object],
     defaults: Mapping[str, object],
-    hook: Callable[[type], Json] = no_form,
+    hook: Callable[[type], Json] = refuse_unknown_class,
 ) -> Json:
     """The schema of an object with these members and no others; those with a default may lack.
 
@@ -84,23 +84,23 @@ def class_schema(kind: object) -> StrictSchema:
 
 
 def _schemas(
-    kinds: Iterable[object], hook: Callable[[type], Json] = no_form
+    kinds: Iterable[object], hook: Callable[[type], Json] = refuse_unknown_class
 ) -> tuple[tuple[Json, ...], dict[str, Json]]:
     """The schemas of these, and of the classes in them by name."""
-    given = [readable(kind) for kind in kinds]
-    made: dict[type[Made], str] = {}
+    given = [for_msgspec(kind) for kind in kinds]
+    made: dict[type[CustomType], str] = {}
     marked = _marking(made, hook)
     try:
-        found, components = _told([], given, marked)
+        found, components = _msgspec_schemas([], given, marked)
         known = 0
         while known < len(made):  # each may bring others
             known = len(made)
-            found, components = _told(made, given, marked)
+            found, components = _msgspec_schemas(made, given, marked)
     except TypeError as error:  # it begins with advice on its own extensions
         raise TypeError(_advised(str(error).strip().rpartition("\n")[2])) from error
     told = iter(found[len(given) :])
     meant = {
-        mark: each.recipe.told([next(told) for _ in each.recipe.parts])
+        mark: each.recipe.schema_from([next(told) for _ in each.recipe.parts])
         for each, mark in made.items()
     }
     for each, mark in made.items():
@@ -110,8 +110,8 @@ def _schemas(
     return tuple(_unmarked(each, meant) for each in found[: len(given)]), written
 
 
-def _told(
-    made: Iterable[type[Made]], kinds: Sequence[object], hook: Callable[[type], Json]
+def _msgspec_schemas(
+    made: Iterable[type[CustomType]], kinds: Sequence[object], hook: Callable[[type], Json]
 ) -> tuple[tuple[Json, ...], dict[str, Json]]:
     """What msgspec says of annotations, and then of the parts of what is made by us."""
     held = [part for each in made for part in each.recipe.parts]
@@ -120,11 +120,13 @@ def _told(
     )
 
 
-def _marking(made: dict[type[Made], str], hook: Callable[[type], Json]) -> Callable[[type], Json]:
+def _marking(
+    made: dict[type[CustomType], str], hook: Callable[[type], Json]
+) -> Callable[[type], Json]:
     """For msgspec's `schema_hook`: a mark for each class that is made by us, kept in `made`."""
 
     def marked(kind: type) -> Json:
-        if issubclass(kind, Made):
+        if issubclass(kind, CustomType):
             return {_MARK: made.setdefault(kind, str(len(made)))}
         return hook(kind)
 

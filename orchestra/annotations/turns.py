@@ -1,8 +1,8 @@
 """What stands in JSON for a turn of a conversation: `{"role": "user", "content": "..."}`.
 
 As OpenAI's clients write one that is text. Images, files and calls of tools have a form over
-OpenAI's API only, where it is known what a provider may be sent. As with documents, `handed` puts
-a name of ours in the place of `Message`, which msgspec would take for something else.
+OpenAI's API only, where it is known what a provider may be sent. As with documents, `for_msgspec`
+puts a class of ours in the place of `Message`, which msgspec would take for something else.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import Any, cast
 
-from orchestra.annotations.complaints import no_form
-from orchestra.annotations.documents import swapped
+from orchestra.annotations.complaints import refuse_unknown_class
+from orchestra.annotations.documents import with_stand_in
 from orchestra.values import Json, Message, Role
 
 ROLES: Mapping[str, Role] = {
@@ -24,16 +24,16 @@ ROLES: Mapping[str, Role] = {
 _SHAPE = '{"role": "user", "content": "..."}'
 
 
-class Turn(ABC):  # noqa: B024 - a name for msgspec, as `documents.Handed` is
+class JsonTurn(ABC):  # noqa: B024 - a name for msgspec, as `documents.JsonDocument` is
     """What is read as a turn."""
 
 
-Turn.register(Message)
+JsonTurn.register(Message)
 
 
-def handed(kind: object) -> Any:
-    """The annotation with `Turn` for each `Message` in it; the same where there is none."""
-    return swapped(kind, Message, Turn)
+def for_msgspec(kind: object) -> Any:
+    """The annotation with `JsonTurn` for each `Message` in it; the same where there is none."""
+    return with_stand_in(kind, Message, JsonTurn)
 
 
 def read(kind: type, value: object) -> object:
@@ -41,10 +41,10 @@ def read(kind: type, value: object) -> object:
 
     Raises:
         TypeError, ValueError: it means none; msgspec tells where it stands.
-        NotImplementedError: it is another type than `Turn`.
+        NotImplementedError: it is another type than `JsonTurn`.
     """
-    if kind is not Turn:
-        no_form(kind)
+    if kind is not JsonTurn:
+        refuse_unknown_class(kind)
     if isinstance(value, Message):
         return value
     if not isinstance(value, Mapping) or not {"role", "content"} <= value.keys():
@@ -68,10 +68,10 @@ def schema(kind: type) -> Json:
     """For msgspec's `schema_hook`: what `read` reads.
 
     Raises:
-        NotImplementedError: it is another type than `Turn`.
+        NotImplementedError: it is another type than `JsonTurn`.
     """
-    if kind is not Turn:
-        no_form(kind)
+    if kind is not JsonTurn:
+        refuse_unknown_class(kind)
     return cast(
         "Json",
         {

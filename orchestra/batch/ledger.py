@@ -47,7 +47,7 @@ class Ended:
     error: Exception | None = None
 
 
-class _Told(msgspec.Struct):
+class _Line(msgspec.Struct):
     id: str
     digest: str = ""
     status: str = ""
@@ -78,7 +78,7 @@ class Ledger:
         return self._digests.get(row_id) == digest
 
     def _read(self, line: bytes) -> None:
-        told = _told(line)
+        told = _decoded_line(line)
         if told is None:
             self.unreadable += 1
             return
@@ -88,14 +88,14 @@ class Ledger:
             self._digests.pop(told.id, None)
 
 
-def _told(line: bytes) -> _Told | None:
+def _decoded_line(line: bytes) -> _Line | None:
     """What a line says; None where it is none of ours."""
     try:
         return _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:  # half a character is right in JSON, and msgspec reads none
-        return msgspec.convert(json.loads(line), _Told)
+        return msgspec.convert(json.loads(line), _Line)
     except (ValueError, RecursionError):
         return None
 
@@ -119,4 +119,4 @@ def line_of(row_id: str, digest: str, ended: Ended) -> bytes:
     return written(told) + b"\n"
 
 
-_DECODER = msgspec.json.Decoder(_Told)
+_DECODER = msgspec.json.Decoder(_Line)

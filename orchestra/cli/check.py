@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
-from orchestra.cli.failures import FAILED, CommandError, advice
+from orchestra.cli.failures import FAILED, CommandError, store_advice
 from orchestra.cli.loading import AnyPipeline, chosen, load_all, namesakes
 from orchestra.cli.parameters import Config, Data, Flag
 
@@ -26,16 +26,16 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print for each edge whether it streams, and why.
     """
-    from orchestra.cli.installed import (
-        forgetful,
+    from orchestra.cli.deployment_checks import (
+        forgotten_budgets,
         hidden_by_models,
-        lacking,
+        missing_for,
         unknown_pipelines,
         unservable,
     )
-    from orchestra.cli.listing import misread_in
+    from orchestra.cli.model_views import misread_in
     from orchestra.config import default_bindings
-    from orchestra.config.finding import find
+    from orchestra.config.finding import find_file
     from orchestra.errors import ConfigError
 
     problems: list[str] = []
@@ -45,8 +45,11 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     except ConfigError as error:  # what pipelines name is then not held against it
         problems += map(str, error.problems)
     else:
-        problems += [*lacking(bindings.deployment), *misread_in(bindings.deployment, os.environ)]
-    chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
+        problems += [
+            *missing_for(bindings.deployment),
+            *misread_in(bindings.deployment, os.environ),
+        ]
+    chosen_ones = chosen(targets, needed=find_file(config, os.environ) is None)
     with bindings or nullcontext():
         pipelines, unread = _load(chosen_ones, targets)
         problems += unread
@@ -56,7 +59,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         for told in unservable(pipelines):
             terminal.note(told, "yellow")
         if bindings is not None:
-            for told in (*hidden_by_models(pipelines, bindings), *forgetful(bindings)):
+            for told in (*hidden_by_models(pipelines, bindings), *forgotten_budgets(bindings)):
                 terminal.note(told, "yellow")
         for pipeline in pipelines:
             problems += _check(pipeline, bindings, explain=explain)
@@ -80,17 +83,17 @@ def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline]
 
 def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bool) -> list[str]:
     """What is wrong with one pipeline; if nothing is, `explain` prints its streaming report."""
-    from orchestra.cli.installed import lacking_of, perhaps_lacking
+    from orchestra.cli.deployment_checks import missing_for_pipeline, perhaps_missing
     from orchestra.compiler.plan import plan
     from orchestra.errors import CheckError
 
     try:
         made = plan(pipeline, bindings)
     except CheckError as error:
-        return [f"{problem}{advice([problem])}" for problem in error.problems]
-    for told in perhaps_lacking(made):
+        return [f"{problem}{store_advice([problem])}" for problem in error.problems]
+    for told in perhaps_missing(made):
         terminal.note(told, "yellow")
-    lacks = [] if bindings is None else [*lacking_of(made, bindings.deployment)]
+    lacks = [] if bindings is None else [*missing_for_pipeline(made, bindings.deployment)]
     if explain and not lacks:
         terminal.say(made.explain())
     return lacks

@@ -17,7 +17,7 @@ from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.loading import AnyPipeline, extra, load
 from orchestra.cli.parameters import Config
-from orchestra.cli.views import duration
+from orchestra.cli.run_views import duration
 
 if TYPE_CHECKING:
     from orchestra.cli.terminal import Colour

@@ -8,7 +8,6 @@ from cyclopts import Parameter
 
 from orchestra.cli import terminal
 from orchestra.cli.loading import load
-from orchestra.event_lines import jsonable
 
 Form: TypeAlias = Literal["text", "mermaid", "json"]
 
@@ -23,14 +22,11 @@ def draw(target: str, /, *, form: Annotated[Form, Parameter(name="format")] = "t
     form
         For a person, for a Mermaid block in Markdown, or for a program.
     """
-    import msgspec
-
     from orchestra.compiler import draw as drawing
 
     pipeline = load(target)
     if form == "json":
-        graph = msgspec.json.encode(drawing.as_json(pipeline), enc_hook=jsonable)
-        terminal.say(msgspec.json.format(graph, indent=2).decode())
+        terminal.say_json(drawing.as_json(pipeline))
     else:
         terminal.say(drawing.as_text(pipeline) if form == "text" else drawing.as_mermaid(pipeline))
     return 0

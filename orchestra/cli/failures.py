@@ -52,7 +52,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     return "\n".join(dict.fromkeys(text for text, _ in told)), told[0][1]
 
 
-def advice(problems: Iterable[Problem]) -> str:
+def store_advice(problems: Iterable[Problem]) -> str:
     """What a command says beyond the problems themselves: how a store comes to be."""
     for problem in problems:
         if found := _NO_STORE.search(problem.message):
@@ -90,7 +90,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
         case InputError():
             return str(error), MISUSED
         case CheckError():
-            return str(error) + advice(error.problems), FAILED
+            return str(error) + store_advice(error.problems), FAILED
         case OrchestraError():
             return str(error), FAILED
     if at := raised_at(error):

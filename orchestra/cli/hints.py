@@ -22,19 +22,19 @@ _IMPORTED = re.compile(r"cannot import name '(\w+)'")
 _KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
-def meant(error: BaseException) -> str:
+def hint_for(error: BaseException) -> str:
     """What to add to what an error says: the nearest name that would do; empty where none is."""
     match error:
         case NameError(name=str(name)):
-            return _name(name, error)
+            return _name_hint(name, error)
         case ImportError(name=str(module)) if module.partition(".")[0] == "orchestra":
-            return _home(str(error))
+            return _import_hint(str(error))
         case ImportError(name=str(module)) if _is_being_imported(module, error):
             return "; two modules import each other: move what both need into a third one"
         case TypeError() if "Did you mean" in str(error):  # Python 3.13 asks it by itself
             return ""
         case TypeError() if found := _KEYWORD.search(str(error)):
-            return _keyword(found[1], error)
+            return _keyword_hint(found[1], error)
     return ""
 
 
@@ -47,14 +47,14 @@ def _is_being_imported(module: str, error: BaseException) -> bool:
     )
 
 
-def _home(said: str) -> str:
+def _import_hint(said: str) -> str:
     """Where the name is that one of our modules does not have; if that is not told already."""
     found = _IMPORTED.search(said)
     home = None if found is None else home_of(found[1])
     return "" if found is None or home is None else f"; write `from {home} import {found[1]}`"
 
 
-def _name(name: str, error: BaseException) -> str:
+def _name_hint(name: str, error: BaseException) -> str:
     at = _user_frame(error)
     if at is None:
         return ""
@@ -66,7 +66,7 @@ def _name(name: str, error: BaseException) -> str:
     return _nearest(name, {**frame.f_globals, **frame.f_locals})
 
 
-def _keyword(name: str, error: BaseException) -> str:
+def _keyword_hint(name: str, error: BaseException) -> str:
     at = _user_frame(error)
     if at is None:
         return ""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
-from orchestra.cli.bar import bar_shown
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.parameters import Config, Data
 
@@ -72,7 +71,7 @@ async def ingest_shown(
     from orchestra.stores.sqlite import SqliteCollection
 
     collection, name = bindings.stores.to_fill(store), name_of(folder)
-    with bar_shown() as show:
+    with terminal.progress_bar() as show:
 
         def progress(step: Progress) -> None:
             if show:

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from orchestra.cli.failures import MISUSED, CommandError, quoted, raised_at
-from orchestra.cli.hints import meant
+from orchestra.cli.hints import hint_for
 from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import decorated, decorated_in_vain
@@ -184,7 +184,7 @@ def _import(name: str) -> ModuleType:
         at = raised_at(error)
         where = f"\nat {quoted(*at)}" if at else ""
         what = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else describe(error)
-        raise CommandError(f"{name} cannot be imported: {what}{meant(error)}{where}") from error
+        raise CommandError(f"{name} cannot be imported: {what}{hint_for(error)}{where}") from error
 
 
 def _import_name(name: str) -> ModuleType:

@@ -23,15 +23,12 @@ def models(*, config: Config = None, json: Flag = False) -> int:
     json
         Print the models, routes and embedders as one JSON object; never a key.
     """
-    import msgspec
-
-    from orchestra.cli.listing import as_json, as_text
+    from orchestra.cli.model_views import as_json, as_text
     from orchestra.config import read_deployment
 
     found = read_deployment(config)
     if json:
-        listed = msgspec.json.encode(as_json(found, os.environ))
-        terminal.say(msgspec.json.format(listed, indent=2).decode())
+        terminal.say_json(as_json(found, os.environ))
     else:
         terminal.say(as_text(found, os.environ, terminal.width()))
     return 0

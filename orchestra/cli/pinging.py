@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from orchestra.cli.views import duration
+from orchestra.cli.run_views import duration
 from orchestra.config import LocalBindings
 from orchestra.config.deployment.deployment import Deployment
 from orchestra.errors import OrchestraError

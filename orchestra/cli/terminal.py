@@ -1,4 +1,4 @@
-"""What a person sees: plain text in a pipe, some colour on a terminal.
+"""What a person sees: lines, tables and progress bars; plain in a pipe, coloured on a terminal.
 
 Rules of the file: nothing else in `orchestra.cli` writes to standard output or error.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal, TextIO, TypeAlias
 
 import trio
@@ -15,6 +17,10 @@ import trio
 Colour: TypeAlias = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
 _CODES: dict[Colour, int] = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 OUT, ERR = 1, 2
+NOTHING = "-"
+"""A cell of a table that says nothing."""
+MoveBar: TypeAlias = Callable[[int, int, str], object]
+"""Called with how many are done, of how many, and with a word to that."""
 
 # What our own drawings and texts have beside ASCII, for a terminal that shows nothing else.
 _PLAIN = str.maketrans(
@@ -44,7 +50,9 @@ def say_json(value: object) -> None:
     """Write a value to standard output, as JSON that a person can read, too."""
     import msgspec  # not for each start of another command
 
-    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    from orchestra.event_lines import jsonable
+
+    say(msgspec.json.format(msgspec.json.encode(value, enc_hook=jsonable), indent=2).decode())
 
 
 def note(text: str, colour: Colour | None = "dim", *, needed: bool = True) -> None:
@@ -97,6 +105,47 @@ def descriptor_of(standard: int) -> int:
         return standard
 
 
+def table(rows: Iterable[tuple[str, ...]], width: int | None = None) -> str:
+    """The rows, one a line, with each column as wide as its longest cell; the first has headings.
+
+    Where that is wider than `width`, each row is a block instead, of a line for each cell that
+    says something, behind its heading: lines that a terminal folds cannot be read as columns.
+    """
+    rows = list(rows)
+    lines = _aligned(rows)
+    head, *others = rows
+    if width is None or not others or max(map(len, lines)) <= width:
+        return "\n".join(lines)
+    return "\n\n".join("\n".join(_block(head, row)) for row in others)
+
+
+@contextmanager
+def progress_bar(*, remaining: bool = False) -> Iterator[MoveBar | None]:
+    """What to call to move a bar; None where there is no terminal that shows one.
+
+    With `remaining` it tells the time that is left, too. It is gone when the context is left.
+    """
+    if not colourful(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = [BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)]
+    columns += [TimeRemainingColumn(compact=True)] if remaining else []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, said: bar.update(
+            task, completed=done, total=total, description=visible(said)
+        )
+
+
 async def write(descriptor: int, data: bytes) -> None:
     """Write all of it to a file descriptor, waiting in a thread as long as its reader does.
 
@@ -147,3 +196,15 @@ def _fitting(text: str, encoding: str) -> str:
     except UnicodeEncodeError:
         text = text.translate(_PLAIN)
     return text.encode(encoding, "replace").decode(encoding)
+
+
+def _block(head: tuple[str, ...], row: tuple[str, ...]) -> list[str]:
+    """A line for each cell that says something, all as far in as the longest heading has it."""
+    first = max(map(len, head))
+    pairs = zip(head, row, strict=True)
+    return [f"{name.ljust(first)}  {cell}" for name, cell in pairs if cell != NOTHING]
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -1,9 +1,12 @@
-"""Bytes that are written into their own address: `data:image/png;base64,...`. Pure."""
+"""Data URLs, which hold bytes in base64: `data:image/png;base64,...`; and images in them. Pure."""
 
 from __future__ import annotations
 
 import re
 from base64 import b64decode
+
+from orchestra.errors import CapabilityError
+from orchestra.values import ImagePart, ImageUrlPart
 
 _DATA_URL = re.compile(
     r"data:((?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*)(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL
@@ -36,3 +39,33 @@ def read_base64(text: str) -> bytes:
         return b64decode(text, validate=True)
     except ValueError as error:
         raise ValueError(f"its data is no base64: {error}") from error
+
+
+def data_image(url: str, detail: str | None = None) -> ImagePart | None:
+    """The image that stands in a data URL; None if this is an address.
+
+    Raises:
+        ValueError: it is a data URL, but none in base64.
+    """
+    found = read_data_url(url)
+    if found is None:
+        return None
+    data, media_type = found
+    return ImagePart(data, media_type.partition(";")[0] or "image/png", detail)
+
+
+def with_bytes(part: ImagePart | ImageUrlPart) -> ImagePart | ImageUrlPart:
+    """The image with its bytes, where its URL is a data URL; providers fetch other URLs only.
+
+    Raises:
+        CapabilityError: what stands there cannot be read.
+    """
+    if isinstance(part, ImagePart):
+        return part
+    try:
+        return data_image(part.url, part.detail) or part
+    except ValueError as error:
+        raise CapabilityError(
+            f"the address of an ImageUrlPart cannot be read: {error}; give the image's bytes as an "
+            "ImagePart"
+        ) from error

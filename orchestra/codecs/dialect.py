@@ -13,7 +13,7 @@ from typing import Protocol
 import attrs
 
 from orchestra.answers import Completion
-from orchestra.errors import ModelError
+from orchestra.errors import CapabilityError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 
@@ -105,3 +105,16 @@ class Dialect(Protocol):
 def completion(dialect: Dialect, body: bytes) -> Completion:
     """A whole answer that was not streamed. Raises as `Dialect.decode` does."""
     return Completion.of(dialect.decode(body))
+
+
+def refuse_logprobs(request: ChatRequest, whom: str) -> None:
+    """Nothing, unless the request wants to be told how likely tokens were.
+
+    Raises:
+        CapabilityError: it does.
+    """
+    if request.logprobs is not None:
+        raise CapabilityError(
+            f"logprobs={request.logprobs} cannot be asked of {whom} here; leave it out, or ask a "
+            "server that speaks OpenAI's dialect"
+        )

@@ -45,11 +45,13 @@ def _enforced(schema: Json, deep: int) -> Json:
         )
     if "$ref" in schema:  # nothing may stand beside it, but what it refers to
         found: Json = {"$ref": schema["$ref"]}
-        return found | {key: _named(schema[key], deep) for key in _NESTED[:2] if key in schema}
+        return found | {
+            key: _each_schema(schema[key], deep) for key in _NESTED[:2] if key in schema
+        }
     found, beyond = {}, {}
     for key, value in schema.items():
         if key in _NESTED:
-            found[key] = _named(value, deep)
+            found[key] = _each_schema(value, deep)
         elif key in _VARIANTS and isinstance(value, list):
             found[_VARIANTS[key]] = [_schema(each, deep) for each in value]
         elif key == "items" and isinstance(value, dict):
@@ -73,7 +75,7 @@ def _is_enforced(key: str, value: object) -> bool:
     return (key == "format" and value in _FORMATS) or (key == "minItems" and value in _ITEMS_MIN)
 
 
-def _named(schemas: object, deep: int) -> object:
+def _each_schema(schemas: object, deep: int) -> object:
     if not isinstance(schemas, dict):
         return schemas
     return {name: _schema(each, deep) for name, each in schemas.items()}

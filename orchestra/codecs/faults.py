@@ -22,7 +22,14 @@ import attrs
 import msgspec
 
 from orchestra.codecs.fault_texts import SAYABLE, said_in
-from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds, their_now_s
+from orchestra.codecs.retry_after import (
+    WAIT_MAX_S,
+    reset_s,
+    retry_after_s,
+    seconds,
+    their_now_s,
+    wait_in_text_s,
+)
 from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import (
     AuthenticationError,
@@ -197,7 +204,7 @@ def as_error(said: Said, kind: type[ModelError] | None = None) -> ModelError:
     if said.passed_on:
         message += f": {said.passed_on}"
     message = message[:MESSAGE_CHARS_MAX] or "no reason given"
-    wait_s = said_s(message) if said.wait_s is None else said.wait_s
+    wait_s = wait_in_text_s(message) if said.wait_s is None else said.wait_s
     kind = kind or _kind(said, message, wait_s)
     return kind(
         message,
@@ -232,7 +239,7 @@ def read_error(body: bytes | object) -> Said:
         _status(inner),
         _wait_s(inner.get("details")),
         _text(found.get("request_id") or inner.get("request_id")),
-        _passed_on(inner.get("metadata")),
+        _upstream_text(inner.get("metadata")),
         _headers(inner.get("metadata")),
     )
 
@@ -314,7 +321,7 @@ def _message(found: Mapping[str, object]) -> str:
     return ""
 
 
-def _passed_on(metadata: object) -> str:
+def _upstream_text(metadata: object) -> str:
     """OpenRouter's, as the text that it came in: an error in any shape, or a sentence."""
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if not isinstance(raw, str):

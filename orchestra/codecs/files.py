@@ -29,7 +29,7 @@ def text_of(part: FilePart) -> str:
         ) from error
 
 
-def told(part: FilePart, whom: str) -> TextPart:
+def as_text_part(part: FilePart, whom: str) -> TextPart:
     """The text of a file, under its name, for one who has no place for files.
 
     Raises:
@@ -45,9 +45,9 @@ def without_files(parts: tuple[Part, ...], whom: str) -> tuple[Part, ...]:
     """The parts, with the text of files in their place.
 
     Raises:
-        CapabilityError: as of `told`.
+        CapabilityError: as of `as_text_part`.
     """
-    return tuple(told(part, whom) if isinstance(part, FilePart) else part for part in parts)
+    return tuple(as_text_part(part, whom) if isinstance(part, FilePart) else part for part in parts)
 
 
 def unread(part: FilePart, whom: str) -> CapabilityError:

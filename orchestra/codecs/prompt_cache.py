@@ -22,7 +22,7 @@ def has_mark(part: Part) -> bool:
     return isinstance(part, TextPart | ToolResult) and part.prompt_cache
 
 
-def marked(request: ChatRequest) -> ChatRequest:
+def with_marks(request: ChatRequest) -> ChatRequest:
     """The request with marks where the next one may begin alike: one with marks is as it is.
 
     They stand behind the last words of the system, which other conversations share, and behind

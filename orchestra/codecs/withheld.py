@@ -59,9 +59,9 @@ def for_clients(kind: type[BaseException], message: str) -> str:
     """What clients read in place of the message of such an error."""
     if is_withheld(kind):
         return next(words for each, words in WITHHELD.items() if issubclass(kind, each))
-    return fit(message)
+    return without_internals(message)
 
 
-def fit(message: str) -> str:
+def without_internals(message: str) -> str:
     """A message that clients are told, without the host and the bytes that are named in it."""
     return _OWN.sub(lambda found: found[1] or "", message)

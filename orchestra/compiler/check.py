@@ -67,10 +67,14 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     found += [(node.origin.number, problem) for node, _, problem in written]
     unused = _unused(pipeline, regions, {name for _, name, _ in written})
     late = late_problems(pipeline.nodes)
-    for node, problem in chain(unused, late, _escaped(regions), _repeated(regions), _kept(regions)):
+    for node, problem in chain(
+        unused, late, _escaped(regions), _streams_read_again(regions), _restart_problems(regions)
+    ):
         found.append((node.origin.number, problem))
     uncalled = any(problem.code == "uncalled" for _, problem in found)  # and so of another type
-    found += [(len(pipeline.nodes), problem) for problem in _output(pipeline, uncalled=uncalled)]
+    found += [
+        (len(pipeline.nodes), problem) for problem in _output_problems(pipeline, uncalled=uncalled)
+    ]
     if _UNCLEAR.isdisjoint(problem.code for _, problem in found):
         found += [(node.origin.number, problem) for node, problem in starved(regions)]
     in_order = (problem for _, problem in sorted(found, key=lambda pair: pair[0]))
@@ -84,7 +88,7 @@ def _unused(
 
     Except those `written` into a text, which were meant to be read.
     """
-    used = set(regions.order) | set(_read(pipeline.nodes))
+    used = set(regions.order) | set(_nodes_read(pipeline.nodes))
     for node in pipeline.nodes:
         if node in used or isinstance(node, Constant | EachItem | Gathering):
             continue
@@ -103,7 +107,7 @@ def _unused(
             yield node, Problem("unused-step", where, message, fix)
 
 
-def _read(nodes: Iterable[Node]) -> Iterator[Node]:
+def _nodes_read(nodes: Iterable[Node]) -> Iterator[Node]:
     """The nodes that others read, or would if they were called correctly."""
     for node in nodes:
         yield from (node_of(edge.wire) for edge in node.edges)
@@ -138,7 +142,7 @@ def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
             escaped.add((node, item))
 
 
-def _repeated(regions: Regions) -> Iterator[tuple[Node, Problem]]:
+def _streams_read_again(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     """Streams from outside that a body would read once for each item."""
     for node in regions.order:
         for edge in node.edges:
@@ -152,7 +156,7 @@ def _repeated(regions: Regions) -> Iterator[tuple[Node, Problem]]:
                 yield node, Problem("stream-into-body", node.origin.where, message, fix)
 
 
-def _kept(regions: Regions) -> Iterator[tuple[Node, Problem]]:
+def _restart_problems(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     """Restarting fallbacks whose output a step reads, or that give no stream."""
     restarting = {n for n in regions.order if isinstance(n, Fallback) and n.restart}
     for node in regions.order:
@@ -162,20 +166,22 @@ def _kept(regions: Regions) -> Iterator[tuple[Node, Problem]]:
                 restarting.remove(source)
                 yield (
                     source,
-                    _unfit(source, f"{edge.into} reads it, and what was read cannot be taken back"),
+                    _restart_unfit(
+                        source, f"{edge.into} reads it, and what was read cannot be taken back"
+                    ),
                 )
     for node in regions.order:
         if node in restarting and chunk_of(node.returns) is None:
-            yield node, _unfit(node, "it gives one value, and only a stream can begin anew")
+            yield node, _restart_unfit(node, "it gives one value, and only a stream can begin anew")
 
 
-def _unfit(node: Node, why: str) -> Problem:
+def _restart_unfit(node: Node, why: str) -> Problem:
     message = f"{node.label}(restart=True) is for the stream that is the pipeline's result: {why}"
     fix = "leave out restart=True; commit=complete() waits for the whole answer"
     return Problem("restart-unfit", node.origin.where, message, fix)
 
 
-def _output(pipeline: Pipeline[..., object], *, uncalled: bool) -> Iterator[Problem]:
+def _output_problems(pipeline: Pipeline[..., object], *, uncalled: bool) -> Iterator[Problem]:
     output = pipeline.output
     where = place(*returned_at(function_of(pipeline.function, "pipeline").__code__))
     missing = missing_part(output, where)

@@ -120,7 +120,7 @@ def as_text(pipeline: Pipeline[..., object]) -> str:
 def _rows(drawn: Picture) -> Iterator[tuple[str, str]]:
     """Each row of the tree, and what its node gives."""
     # By a list of what is left to do: a graph may be nested deeper than Python recurses.
-    todo: list[tuple[str, Node | Region, bool]] = _below(drawn, "", drawn.regions.root)
+    todo: list[tuple[str, Node | Region, bool]] = _children_of(drawn, "", drawn.regions.root)
     while todo:
         indent, part, is_last = todo.pop()
         branch = indent + ("└─ " if is_last else "├─ ")
@@ -129,11 +129,11 @@ def _rows(drawn: Picture) -> Iterator[tuple[str, str]]:
         else:
             yield branch + _arm(drawn, part), ""
         deeper = "   " if is_last else "│  "
-        todo += _below(drawn, indent + deeper * (len(indent) < _INDENT_MAX), part)
+        todo += _children_of(drawn, indent + deeper * (len(indent) < _INDENT_MAX), part)
     yield f"output {_arrow(drawn.pipeline.output)} {drawn.source(drawn.pipeline.output)}", ""
 
 
-def _below(
+def _children_of(
     drawn: Picture, indent: str, part: Node | Region
 ) -> list[tuple[str, Node | Region, bool]]:
     """What stands below a node or a region, the last first."""
@@ -146,12 +146,12 @@ def _below(
 
 
 def _call(drawn: Picture, node: Node) -> str:
-    given = [_given(drawn, reading) for reading in readings(node)]
+    given = [_argument_text(drawn, reading) for reading in readings(node)]
     given += [f"{name}={value!r}" for name, value in options(node).items()]
     return f"{drawn.title(node)}({', '.join(given)})"
 
 
-def _given(drawn: Picture, reading: Reading) -> str:
+def _argument_text(drawn: Picture, reading: Reading) -> str:
     if not reading.wires:
         return f"{reading.into}={reading.constant}"
     sources = ", ".join(drawn.source(wire) for wire in reading.wires)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from orchestra.config.late import LateState
+from orchestra.config.lazy_state import LazyState
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State
 from orchestra.providers.known.settings import (
@@ -135,7 +135,7 @@ class Assembly:
 
             budgets = self._deployment.budgets
             state = self._budget_state
-            kept = LateState(state) if budgets is None else state()
+            kept = LazyState(state) if budgets is None else state()
             self._purse = Purse(budgets or NO_BUDGETS, kept)
             self._ends.append(self._purse.ends)
         return self._purse
@@ -148,7 +148,7 @@ class Assembly:
             from orchestra.policies.limits.callers import CallerLimits
 
             rules = self._deployment.limits
-            state = LateState(self._state) if rules is None else self._state()
+            state = LazyState(self._state) if rules is None else self._state()
             self._limits = CallerLimits(rules or CallerRules(), state)
             self._ends.append(self._limits.ends)
         return self._limits
@@ -268,10 +268,10 @@ class Assembly:
         """The guarded model; one for all names of the same model."""
         key = _key(settings)
         if key not in self._guarded:
-            self._guarded[key] = self._made(settings)
+            self._guarded[key] = self._new_guarded(settings)
         return self._guarded[key]
 
-    def _made(self, settings: ModelSettings) -> Model:
+    def _new_guarded(self, settings: ModelSettings) -> Model:
         from orchestra.providers.known.catalog import PROVIDERS
 
         if PROVIDERS[settings.provider].built_in:
@@ -293,7 +293,7 @@ class Assembly:
             purse=self.purse,
             hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
             draw=self._draw,
-            shared=self._shared(settings),
+            shared=self._shared_limits(settings),
             teller=self._teller(settings),
         )
 
@@ -306,24 +306,24 @@ class Assembly:
             from orchestra.providers.remote import RemoteModel, batch_size
 
             made = endpoint(settings, self._environ)
-            return RemoteModel(made, self._opened()), batch_size(made.dialect)
+            return RemoteModel(made, self._shared_transport()), batch_size(made.dialect)
         if settings.name not in self._stand_ins:
             raise BindingError(f"nothing stands in for the model {settings.name!r}")
+        from orchestra.providers.declared import DeclaredModel
         from orchestra.providers.known.addresses import capabilities
-        from orchestra.providers.stand_in import StandIn
 
-        return StandIn(self._stand_ins[settings.name], capabilities(settings)), None
+        return DeclaredModel(self._stand_ins[settings.name], capabilities(settings)), None
 
     def _own_model(self, settings: ModelSettings, own: OwnClass) -> Model:
         """A model of a class of the project's own, which says itself what it can do."""
         from orchestra.config.deployment.own_classes import make_own
+        from orchestra.providers.declared import DeclaredModel
         from orchestra.providers.embedding import EmbedderModel
         from orchestra.providers.known.addresses import corrected
-        from orchestra.providers.stand_in import StandIn
 
         made = self._own[_key(settings)] = make_own(own, settings.name, settings.origin)
         model: Model = EmbedderModel(made) if own.seam == "embedder" else made
-        return StandIn(model, corrected(model.capabilities, settings.capabilities))
+        return DeclaredModel(model, corrected(model.capabilities, settings.capabilities))
 
     def _teller(self, settings: ModelSettings) -> Teller | None:
         if self._on_call is None:
@@ -334,7 +334,7 @@ class Assembly:
         address, port = place_of(settings, self._environ)
         return Teller(self._on_call, settings.provider, settings.model, address, port)
 
-    def _shared(self, settings: ModelSettings) -> SharedLimits | None:
+    def _shared_limits(self, settings: ModelSettings) -> SharedLimits | None:
         """The limits of a model that it shares with other processes, if it does."""
         if not settings.limits.shared:
             return None
@@ -346,7 +346,7 @@ class Assembly:
         self._ends.append(made.ends)
         return made
 
-    def _opened(self) -> HttpTransport:
+    def _shared_transport(self) -> HttpTransport:
         """The transport that all models share, made on first use."""
         if self._transport is None:
             from orchestra.providers.network import HttpTransport

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, cast
 from msgspec import structs
 
 from orchestra.closing import Closing
+from orchestra.config.built_in import EMBEDDERS, MODELS, only_built_in
 from orchestra.config.deployment.names import bound
 from orchestra.config.deployment.own_stores import Stores
 from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
-from orchestra.config.unconfigured import make_all, tell_built_in
-from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
+from orchestra.config.startup_warnings import make_all_or_warn, warn_built_in
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.in_use import InUse
 from orchestra.protocols import Embedder, Model, State, VectorStore
@@ -96,9 +96,9 @@ class LocalBindings(DeploymentBindings, Closing):
         return from_environment(self._environ)
 
     @cached_property
-    def _usual(self) -> bool:
+    def _only_built_in(self) -> bool:
         """Whether only the built-in names exist, so that no provider need be imported."""
-        return self._deployment is None and is_usual(self._environ)
+        return self._deployment is None and only_built_in(self._environ)
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for a seam: `model`, `embedder` or `store`, which reads the stores' file.
@@ -114,7 +114,7 @@ class LocalBindings(DeploymentBindings, Closing):
             "embedder": lambda: list(self.deployment.embedders),
             "store": self.stores.names,
         }
-        if self._usual:
+        if self._only_built_in:
             seams = {**seams, "model": lambda: [*MODELS], "embedder": lambda: [*EMBEDDERS]}
         return bound("seam", seam, seams)()
 
@@ -131,7 +131,7 @@ class LocalBindings(DeploymentBindings, Closing):
             found = self._assembly.model(bound("model", name, known))
             self._models[name] = found
             if self._deployment is None:
-                tell_built_in(known[name], self._environ)
+                warn_built_in(known[name], self._environ)
         return found
 
     def embedder(self, name: str) -> Embedder:
@@ -158,11 +158,11 @@ class LocalBindings(DeploymentBindings, Closing):
         return {} if self._deployment is None else self._deployment.stores
 
     def prepare(self) -> bool:
-        if self._usual:
+        if self._only_built_in:
             return False
         models, embedders = self.deployment.over_network()
         made = [partial(self.model, name) for name in models]
-        make_all([*made, *(partial(self.embedder, name) for name in embedders)])
+        make_all_or_warn([*made, *(partial(self.embedder, name) for name in embedders)])
         return bool(models or embedders)
 
     def states(self) -> Mapping[str, GuardState]:
@@ -190,7 +190,7 @@ class LocalBindings(DeploymentBindings, Closing):
         """Where `state` is: as the deployment says, but in a file where processes share it."""
         from orchestra.stores.state.settings import StateSettings
 
-        said = self._said or StateSettings()
+        said = self._configured_state or StateSettings()
         in_file = self._several and said.url == "memory:"
         return structs.replace(said, url=f"sqlite:{STATE_FILE}") if in_file else said
 
@@ -203,7 +203,7 @@ class LocalBindings(DeploymentBindings, Closing):
         Raises:
             BindingError: as of `state`.
         """
-        if self._given_state or self._several or self._said:
+        if self._given_state or self._several or self._configured_state:
             return self.state
         if self._spent is None:
             from orchestra.stores.state.private import UnmadeState
@@ -319,10 +319,10 @@ class LocalBindings(DeploymentBindings, Closing):
     @property
     def _shared(self) -> bool:
         """Whether the state outlives this process."""
-        return self._said is not None and self._said.url != "memory:"
+        return self._configured_state is not None and self._configured_state.url != "memory:"
 
     @property
-    def _said(self) -> StateSettings | None:
+    def _configured_state(self) -> StateSettings | None:
         """The state that the configuration names; None without a configuration file."""
         return None if self._deployment is None else self._deployment.state
 

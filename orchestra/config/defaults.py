@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestra.config.bindings import DATA, LocalBindings
-from orchestra.config.finding import find, read_deployment
+from orchestra.config.finding import find_file, read_deployment
 
 
 def default_bindings(
@@ -27,7 +27,7 @@ def default_bindings(
     Raises:
         ConfigError: the file has problems; the error lists all of them.
     """
-    if find(config, environ) is None:
+    if find_file(config, environ) is None:
         return LocalBindings(data or DATA, environ=environ, several=several)
     found = read_deployment(config, environ)
     return LocalBindings(data or found.data or DATA, found, environ, several=several)

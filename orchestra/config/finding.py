@@ -14,7 +14,7 @@ FILE = "orchestra.toml"
 VARIABLE = "ORCHESTRA_CONFIG"
 
 
-def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
+def find_file(given: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The file of the configuration; None where there is none.
 
     The one given, else that of `ORCHESTRA_CONFIG`, else `orchestra.toml` in the working
@@ -40,7 +40,7 @@ def read_deployment(
     """
     from orchestra.config.deployment.environment import from_environment
 
-    file = find(config, environ)
+    file = find_file(config, environ)
     found = from_environment(environ)
     if file is None:
         return found

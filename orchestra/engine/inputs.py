@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestra.annotations.acceptance import misfit
 from orchestra.annotations.facts import MISSING, accepts, chunk_of, spell
-from orchestra.annotations.misfits import misfit
-from orchestra.compiler.blocks.renewal import renewed
+from orchestra.compiler.blocks.mutable_values import copied_if_mutable
 from orchestra.compiler.plan import Plan
-from orchestra.engine.calls.once import is_iterator, renewable
+from orchestra.engine.calls.iterators import is_iterator, readable_again
 from orchestra.errors import InputError
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import Pipeline
@@ -65,7 +65,7 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
             )
     complete = {}
     for name, node in pipeline.inputs.items():
-        value = inputs[name] if name in inputs else renewed(node.default)
+        value = inputs[name] if name in inputs else copied_if_mutable(node.default)
         if value is MISSING:
             raise InputError(
                 f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",
@@ -73,7 +73,7 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
             )
         _refuse_unfit(pipeline, node, value)
         if is_iterator(value):
-            value = renewable(plan, node, value, limits)
+            value = readable_again(plan, node, value, limits)
             _refuse_unfit(pipeline, node, value)
         complete[name] = value
     return complete

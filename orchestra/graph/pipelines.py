@@ -23,14 +23,13 @@ from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
 from orchestra.graph.calls.awaitables import refuse_awaitables
-from orchestra.graph.calls.mistakes import told
-from orchestra.graph.calls.piping import refuse_pipe
+from orchestra.graph.calls.mistakes import explain_wrong_calls, refuse_pipe
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
-from orchestra.graph.refusals.hiding import hidden_by_itself
 from orchestra.graph.refusals.refusal import refusal_of_type_error
-from orchestra.graph.refusals.unasked import refusing_unasked
+from orchestra.graph.refusals.shadowing import shadowed_by_own_result
+from orchestra.graph.refusals.silent_tests import refusing_silent_tests
 from orchestra.graph.rules.policy import is_number
 from orchestra.graph.source.frames import called_at, place
 from orchestra.graph.source.functions import defined_at, function_of, look_like, returned_at
@@ -91,7 +90,7 @@ class Pipeline(Generic[P, T_co]):
         """The function's docstring, cleaned; empty where there is none."""
         return inspect.getdoc(self.function) or ""
 
-    @told
+    @explain_wrong_calls
     def using(self, *, deadline_s: float | None) -> Pipeline[P, T_co]:
         """The same pipeline with another deadline for its runs.
 
@@ -150,7 +149,7 @@ class PipelineDecorator(Protocol):
 def pipeline(function: Callable[P, T], /) -> Pipeline[P, T]: ...
 @overload
 def pipeline(*, name: str | None = None, deadline_s: float | None = None) -> PipelineDecorator: ...
-@told
+@explain_wrong_calls
 def pipeline(
     function: Callable[..., Any] | None = None,
     /,
@@ -198,7 +197,7 @@ def _define(
     definition = Definition(name, deadline_s=deadline_s)
     inputs = _inputs(function, definition, file_line)
     with defining(definition), _explaining(name, where):
-        with refusing_unasked(inner, definition.nodes):
+        with refusing_silent_tests(inner, definition.nodes):
             returned = function(
                 *(Wire(node) for node, positional in inputs if positional),
                 **{node.name: Wire(node) for node, positional in inputs if not positional},
@@ -245,7 +244,7 @@ def _explaining(name: str, where: str) -> Iterator[None]:
             raise
         raise DefinitionError(f"{handler.where}: {handler.message}; {handler.fix}") from error
     except NameError as error:
-        if (hidden := hidden_by_itself(error)) is not None:
+        if (hidden := shadowed_by_own_result(error)) is not None:
             raise DefinitionError(hidden) from error
         if error.name != name:
             raise

@@ -35,8 +35,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.calls.binding import bind
 from orchestra.graph.calls.closures import refuse_wires
-from orchestra.graph.calls.mistakes import told
-from orchestra.graph.calls.piping import refuse_pipe
+from orchestra.graph.calls.mistakes import explain_wrong_calls, refuse_pipe
 from orchestra.graph.definition import current_definition, in_definition
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.rules.policy import Policy
@@ -118,7 +117,7 @@ class Step(Generic[P, T_co]):
         def __ror__(self, other: object) -> NoReturn:
             refuse_pipe(other, self)
 
-    @told
+    @explain_wrong_calls
     def using(self, policy: Policy | None) -> Step[P, T_co]:
         """The same step under another policy; None is one without limits.
 
@@ -266,7 +265,7 @@ def step(function: Callable[P, T], /) -> Step[P, T]: ...
 def step(
     *, thread: bool = False, policy: Policy | None = None, name: str | None = None
 ) -> StepDecorator: ...
-@told
+@explain_wrong_calls
 def step(
     function: Callable[..., Any] | None = None,
     /,

@@ -73,15 +73,15 @@ class Crossing(Generic[T]):
         """
         inside.begin(self)
         try:
-            await told(self._done)
+            await future_in_loop(self._done)
         except asyncio.CancelledError:
             inside.soon(self._scope.cancel)
-            await told(self._done)  # noqa: ASYNC102 - asyncio's: another cancellation ends it
+            await future_in_loop(self._done)  # noqa: ASYNC102 - asyncio's: another cancellation ends it
             raise
         return self._done.result()
 
 
-def told(done: Future[Any]) -> asyncio.Future[None]:
+def future_in_loop(done: Future[Any]) -> asyncio.Future[None]:
     """What is done, in the running loop, when this is."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()

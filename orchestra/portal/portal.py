@@ -27,7 +27,7 @@ from orchestra.errors import RunError
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits
-from orchestra.portal.crossing import Crossing, closed, told
+from orchestra.portal.crossing import Crossing, closed, future_in_loop
 from orchestra.portal.following import Following, chunk, itself
 from orchestra.protocols import Bindings, Stream
 
@@ -325,7 +325,7 @@ class Portal(Asking):
     async def _leave(self) -> None:
         """As `_close`, in asyncio: in none of its threads, which may all be waiting for runs."""
         self._opened.add_done_callback(_soon_closed)  # now, also where this is cancelled
-        await asyncio.wait([told(self._ended)], timeout=2 * CLOSE_S)
+        await asyncio.wait([future_in_loop(self._ended)], timeout=2 * CLOSE_S)
         if not self._ended.done():
             log.warning(LEFT_BEHIND)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.codecs.dialect import Call, Decoder, Dialect
-from orchestra.codecs.prompt_cache import marked
+from orchestra.codecs.prompt_cache import with_marks
 from orchestra.errors import ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Extras, Json, ModelEvent
 
@@ -46,7 +46,7 @@ class DeployedDialect:
         """The dialect's call, with what the deployment wants in its body."""
         request = attrs.evolve(request, extras=self._merged(request.extras))
         if self.prompt_cache:
-            request = marked(request)
+            request = with_marks(request)
         return self.dialect.ask(model, request, stream=stream)
 
     def decoder(self) -> Decoder:

@@ -98,13 +98,13 @@ class Endpoint:
         error.message = redact(error.message)
         error.code, error.request_id = redact(error.code), redact(error.request_id)
         error.args = (error.message,)
-        _let_go(error)
+        _clear_frames(error)
         if error.__cause__ is not None:
-            _let_go(error.__cause__)
+            _clear_frames(error.__cause__)
         return error
 
 
-def _let_go(error: BaseException) -> None:
+def _clear_frames(error: BaseException) -> None:
     """Empty the frames that an error has come through: a whole answer may be in them.
 
     An error lives on for as long as its run is kept, or until the garbage collector comes by, and
@@ -250,7 +250,7 @@ class RemoteAnswer:
                     events = self._left_off(error)
                 else:
                     whole = self._whole and self._in_one_piece(data)
-                    events = await self._rest(data) if whole else self._decoded(data)
+                    events = await self._whole_answer(data) if whole else self._decoded(data)
                 if events:
                     return tuple(events)
         except ModelError as error:
@@ -285,7 +285,7 @@ class RemoteAnswer:
         self._whole = not start
         return start.startswith(b"{")
 
-    async def _rest(self, begun: bytes) -> list[ModelEvent]:
+    async def _whole_answer(self, begun: bytes) -> list[ModelEvent]:
         """The events of an answer in one piece, once all of it is here.
 
         What is no answer in one piece may be a stream of JSON lines, under a wrong name.
@@ -338,12 +338,12 @@ async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
     if reply.status in OK:
         return
     if reply.status in _ELSEWHERE:
-        raise _moved(reply)
-    body = await _reason(reply)
+        raise _redirect_error(reply)
+    body = await _error_body(reply)
     raise endpoint.dialect.error(reply.status, reply.headers, body, time.time())
 
 
-async def _reason(reply: HttpReply) -> bytes:
+async def _error_body(reply: HttpReply) -> bytes:
     """What comes of an error's body: its status counts also where that is cut, or stalls."""
     body = b""
     with suppress(ModelError), trio.move_on_after(ERROR_BODY_S):
@@ -352,7 +352,7 @@ async def _reason(reply: HttpReply) -> bytes:
     return body[:ERROR_BYTES_MAX]
 
 
-def _moved(reply: HttpReply) -> ModelConnectionError:
+def _redirect_error(reply: HttpReply) -> ModelConnectionError:
     """A redirect is not followed: whoever it names would be given the key and the question."""
     found = _ORIGIN.match(reply.headers.get("location", ""))
     where = f" to {found[1]}" if found else ""

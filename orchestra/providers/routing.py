@@ -262,7 +262,7 @@ class _Desk:
                     self._latencies[kind].answered(name, now_s - began_s, now_s)
                 PRESENT.get().record(StepRouted, self._route.name, name)
                 return found
-        raise _told(self._route.name, failed)
+        raise _error_of_all(self._route.name, failed)
 
     def refuse(self, name: str, why: str | None) -> None:
         """Take a refusal for a failure, where this route goes on after one; else it is an answer.
@@ -354,7 +354,7 @@ def _failure(raised: ModelError | BaseExceptionGroup) -> ModelError | None:
     return own if onward is None and isinstance(own, ModelError) else None
 
 
-def _told(route: str, failed: Mapping[str, ModelError]) -> ModelError:
+def _error_of_all(route: str, failed: Mapping[str, ModelError]) -> ModelError:
     """The error of the one model that was asked, or those of several together."""
     *before, last = failed.values()
     if not before:

@@ -25,10 +25,10 @@ import trio
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import readable
 from orchestra.runs import index, mail
+from orchestra.runs.heartbeat import OwnHeartbeat
 from orchestra.runs.keeping import Final, packed, unpacked
-from orchestra.runs.patience import patiently
-from orchestra.runs.pulse import Pulse
 from orchestra.runs.record import EventLine, Record, lost
+from orchestra.runs.retrying import ask_with_retries
 from orchestra.runs.settings import RunsSettings
 
 log = logging.getLogger("orchestra.runs")
@@ -73,7 +73,7 @@ class Archive:
     def __init__(self, state: State, settings: RunsSettings) -> None:
         self.state = state
         self.settings = settings
-        self.pulse = Pulse(settings.dead_after_s)
+        self.pulse = OwnHeartbeat(settings.dead_after_s)
 
     async def records(self, run_ids: Sequence[str]) -> dict[str, Record]:
         """The records of the known ones; runs whose process has died become lost now.
@@ -106,7 +106,7 @@ class Archive:
         Raises:
             StateError: the state is away.
         """
-        return unpacked(await patiently(partial(self.state.recall, events_key(run_id))))
+        return unpacked(await ask_with_retries(partial(self.state.recall, events_key(run_id))))
 
     async def keep(self, final: Final) -> None:
         """Remember a run that has ended, its record last.
@@ -143,12 +143,12 @@ class Archive:
             StateError: the state is away.
         """
         keys = [live_key(run_id), mail.process_key("")]
-        settle = partial(self._settle, [run_id], [""], Pulse(0.0))
+        settle = partial(self._settle, [run_id], [""], OwnHeartbeat(0.0))
         return (await self.state.change(keys, settle)).found.get(run_id)
 
     async def _read_live(self, run_ids: Sequence[str]) -> dict[str, Record]:
         keys = [live_key(run_id) for run_id in run_ids]
-        there = await patiently(partial(self.state.change, keys, as_it_is))
+        there = await ask_with_retries(partial(self.state.change, keys, as_it_is))
         records = map(record_of, there)
         return {run_id: each for run_id, each in zip(run_ids, records, strict=True) if each}
 
@@ -157,13 +157,13 @@ class Archive:
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(mail.process_key, processes)]
         settle = partial(self._settle, [*running], processes, self.pulse)
-        return _told(await patiently(partial(self.state.change, keys, settle)))
+        return _with_lost_logged(await ask_with_retries(partial(self.state.change, keys, settle)))
 
     def _settle(
         self,
         run_ids: Sequence[str],
         processes: Sequence[str],
-        pulse: Pulse,
+        pulse: OwnHeartbeat,
         there: Sequence[bytes | None],
         now_s: float,
     ) -> Change[_Settled]:
@@ -208,7 +208,7 @@ class Archive:
         found: list[bytes | None] = [None] * len(run_ids)
 
         async def recall(place: int, run_id: str) -> None:
-            found[place] = await patiently(partial(self.state.recall, record_key(run_id)))
+            found[place] = await ask_with_retries(partial(self.state.recall, record_key(run_id)))
 
         await self.together([partial(recall, *pair) for pair in enumerate(run_ids)])
         return found
@@ -226,7 +226,7 @@ class _Settled(msgspec.Struct, frozen=True):
     lost: Sequence[Record]
 
 
-def _told(settled: _Settled) -> Mapping[str, Record]:
+def _with_lost_logged(settled: _Settled) -> Mapping[str, Record]:
     """The records, after logging those that just became lost."""
     for each in settled.lost:
         log.warning(

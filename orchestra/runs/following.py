@@ -20,8 +20,8 @@ from orchestra.protocols import Change
 from orchestra.runs import mail
 from orchestra.runs.archive import Archive, live_key, record_of
 from orchestra.runs.keeping import Fit
-from orchestra.runs.patience import patiently
-from orchestra.runs.record import EventLine, Record, newer, told
+from orchestra.runs.record import EventLine, Record, event_lines_of, newer
+from orchestra.runs.retrying import ask_with_retries
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -91,7 +91,7 @@ class FollowingHere(Following):
             self._left()
 
     async def after(self, seq: int) -> tuple[EventLine, ...]:
-        return told(map(self._fit, await self._reader.after(seq)), self._request_id)
+        return event_lines_of(map(self._fit, await self._reader.after(seq)), self._request_id)
 
 
 class FollowingKept(Following):
@@ -150,7 +150,7 @@ class FollowingElsewhere(Following):
         run_id, process = self._record.id, self._record.process
         published = (mail.published_key(run_id, each) for each in (seq, self._asker))
         keys = [*published, live_key(run_id), mail.process_key(process)]
-        return await patiently(partial(self._archive.state.change, keys, _seen))
+        return await ask_with_retries(partial(self._archive.state.change, keys, _seen))
 
     async def _ask(self, seq: int) -> None:
         """Ask its process for them, now and then: a letter may be lost, and so may an answer."""
@@ -159,7 +159,9 @@ class FollowingElsewhere(Following):
         self._asks_at_s = trio.current_time() + RENEW_S
         box = mail.box_key(self._record.process)
         letter = mail.FollowLetter(self._record.id, seq, self._asker)
-        await patiently(partial(self._archive.state.change, [box], partial(mail.put, box, letter)))
+        await ask_with_retries(
+            partial(self._archive.state.change, [box], partial(mail.put, box, letter))
+        )
 
 
 class Look(msgspec.Struct, frozen=True):

@@ -43,7 +43,7 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
         OverflowError: something in it cannot be written down.
     """
     last = journal.last
-    fitting = partial(within, request_id=record.request_id, limit_bytes=limit_bytes)
+    fitting = partial(lines_within, request_id=record.request_id, limit_bytes=limit_bytes)
     events = fitting(map(fit, journal.newer(0)))
     if events is None and journal.output.size_bytes < limit_bytes:
         events = fitting([fit(journal.whole()), fit(last)])
@@ -54,7 +54,7 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
     return Final(over, msgspec.msgpack.encode(over), events, size_bytes)
 
 
-def within(
+def lines_within(
     events: Iterable[Event], request_id: str, limit_bytes: int
 ) -> tuple[EventLine, ...] | None:
     """These events as they are told; None where they take more. No more is encoded than fits."""

@@ -22,7 +22,7 @@ from orchestra.runs.archive import Archive
 from orchestra.runs.following import RENEW_S
 from orchestra.runs.keeping import EVENT_BYTES, Fit
 from orchestra.runs.local import LocalRuns
-from orchestra.runs.record import EventLine, told
+from orchestra.runs.record import EventLine, event_lines_of
 from orchestra.runs.recorder import unforeseen
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class PostOffice:
         batch: list[EventLine] = []
         size_bytes = 0
         events = map(self._fit, run.journal.newer(after) if after < upto else ())
-        for event in told(events, run.request_id):
+        for event in event_lines_of(events, run.request_id):
             if event.seq > upto or len(event.data) > EVENT_MAX_BYTES:
                 break
             if batch and size_bytes + len(event.data) > BATCH_BYTES:

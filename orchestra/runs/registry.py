@@ -32,9 +32,9 @@ from orchestra.runs.disconnect import CANCEL, OnLeave
 from orchestra.runs.idempotency import Claimed, Claims, Mine
 from orchestra.runs.keeping import Fit
 from orchestra.runs.local import LocalRun, LocalRuns
-from orchestra.runs.patience import patiently
 from orchestra.runs.record import Record, last_of_lost
 from orchestra.runs.recorder import Recorder, unchanged
+from orchestra.runs.retrying import ask_with_retries
 from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state_memory import MemoryState
 
@@ -170,7 +170,7 @@ class Registry:
                 return record
             letter, box = mail.CancelLetter(run_id, reason), mail.box_key(record.process)
             put = partial(self._state.change, [box], partial(mail.put, box, letter))
-            await patiently(put)
+            await ask_with_retries(put)
             await trio.sleep(self.settings.publish_s)
 
     async def page(
@@ -331,7 +331,7 @@ class Registry:
         return {**kept, **{run_id: record for run_id, record in here.items() if record}}
 
     async def _read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        return await patiently(partial(self._state.change, keys, as_it_is))
+        return await ask_with_retries(partial(self._state.change, keys, as_it_is))
 
     def _new(self, pipeline: str, caller: Caller, request_id: str) -> Record:
         return Record(

@@ -23,7 +23,7 @@ from orchestra.messages import describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
 from orchestra.protocols import Change, Entry
-from orchestra.runs.patience import patiently
+from orchestra.runs.retrying import ask_with_retries
 from orchestra.server import sse
 from orchestra.server.front.access import KNOWN, PUBLIC
 from orchestra.server.front.arrival import Arrival
@@ -132,7 +132,7 @@ class Health:
         bindings = self.bindings
         if isinstance(bindings, DeploymentBindings):
             found["state"] = partial(_write, bindings.state)
-            found["keys"] = partial(patiently, bindings.keys_made, AGAIN_S)
+            found["keys"] = partial(ask_with_retries, bindings.keys_made, AGAIN_S)
             lasting = bindings.budgets is not None and bindings.budgets.lasting
             if lasting and bindings.budget_state is not bindings.state:
                 found["budgets"] = partial(_write, bindings.budget_state)
@@ -145,7 +145,7 @@ class Health:
 
 async def _write(state: State) -> None:
     """Write: a state that can only be read lets no limit and no budget be kept."""
-    await patiently(partial(state.change, (PROBE,), _probed), AGAIN_S)
+    await ask_with_retries(partial(state.change, (PROBE,), _probed), AGAIN_S)
 
 
 async def check_state(bindings: DeploymentBindings) -> None:

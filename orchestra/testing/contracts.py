@@ -19,7 +19,7 @@ from orchestra.errors import ModelError, StateError, StoreError
 from orchestra.protocols import DIGEST, Change, Embedder, Entry, Model, ModelReply, State
 from orchestra.protocols import VectorStore as Store
 from orchestra.records import Encoding, Revision
-from orchestra.testing.playing.standing import everybody, told
+from orchestra.testing.playing.task_tree import all_tasks, tasks_with_lines
 from orchestra.values import (
     ChatRequest,
     Message,
@@ -383,12 +383,12 @@ async def _warm(ask: Callable[[], Awaitable[object]]) -> None:
 @asynccontextmanager
 async def _step(promise: str, *, lasting: bool = False) -> AsyncIterator[None]:
     """What is done within keeps this promise, in time, and leaves no task behind."""
-    before = set(everybody())
+    before = set(all_tasks())
     try:
         with trio.fail_after(_LONG_S):  # noqa: ASYNC100 - what is done within waits
             yield
         await trio.lowlevel.checkpoint()
-        left = told([task for task in everybody() if task not in before])
+        left = tasks_with_lines([task for task in all_tasks() if task not in before])
         assert lasting or not left, f"tasks are left: {', '.join(left)}"
     except AssertionError as error:
         raise AssertionError(f"{promise}: {error}") from None

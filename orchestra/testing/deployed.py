@@ -29,7 +29,7 @@ for _late in (
     "policies.money.purse",
     "policies.routing",
     "providers.routing",
-    "providers.stand_in",
+    "providers.declared",
     "providers.known.prices",
 ):
     import_module(f"orchestra.{_late}")

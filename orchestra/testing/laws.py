@@ -40,7 +40,7 @@ from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, R
 from orchestra.testing import timing
 from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
-from orchestra.testing.telling import in_hypothesis, timeline
+from orchestra.testing.timeline import in_hypothesis, timeline
 
 ARMS = (ArmCommitted, ArmFailed, ArmRestarted)
 ENDS = (StepFinished, StepFailed, StepCancelled)
@@ -178,8 +178,8 @@ def losers_are_stopped(log: Log) -> None:
     for activation, path, operation in _of_kind(log, Race, Fallback):
         if isinstance(operation.node, Fallback) and operation.node.restart:
             continue
-        commits = log.told(path, ArmCommitted)
-        failures = log.told(path, ArmFailed)
+        commits = log.events_about(path, ArmCommitted)
+        failures = log.events_about(path, ArmFailed)
         assert len(commits) <= 1, f"{path} committed twice"
         _each_fails_once(path, failures)
         for commit in commits:
@@ -195,8 +195,8 @@ def polls_stop_when_they_are_decided(log: Log) -> None:
     for activation, path, operation in _of_kind(log, Comparison):
         node = cast("Comparison", operation.node)
         needed = node.count if isinstance(node, Quorum) else cast("Survivors", node).least
-        commits = log.told(path, ArmCommitted)
-        failures = log.told(path, ArmFailed)
+        commits = log.events_about(path, ArmCommitted)
+        failures = log.events_about(path, ArmFailed)
         _each_fails_once(path, failures)
         assert len(commits) <= isinstance(node, Quorum), f"{path} committed to {len(commits)}"
         for commit in commits:
@@ -297,7 +297,7 @@ def arms_wait_for_their_turn(log: Log) -> None:
             begun = [_first(log, activation, region) for region in operation.regions]
             assert not any(begun), f"{path} was never started, and arms of it were: {begun}"
             continue
-        failures = log.told(path, ArmFailed)
+        failures = log.events_about(path, ArmFailed)
         due_s = choice.at_s
         for arm, region in enumerate(operation.regions):
             ends = [f.at_s for f in failures if f.arm in node.arm_names[:arm]]
@@ -337,7 +337,7 @@ def items_fail_within_their_bound(log: Log) -> None:
     """Of an `each`, an item fails at most once, and at most `failures_max` do: one more ends it."""
     for _, path, operation in _of_kind(log, Each):
         most = cast("Each", operation.node).failures_max
-        told = log.told(path, ItemFailed)
+        told = log.events_about(path, ItemFailed)
         indices = [event.index for event in told]
         assert len(set(indices)) == len(indices), f"an item of {path} failed twice: {indices}"
         assert most is not None or not told, f"no item of {path} may fail, and it told {told}"

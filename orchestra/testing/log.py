@@ -77,7 +77,7 @@ class Log:
                 lives.setdefault(event.step, []).append(event)
         return lives
 
-    def told(self, path: str, kind: type[T]) -> list[T]:
+    def events_about(self, path: str, kind: type[T]) -> list[T]:
         """The events of this kind that are about a step, in order."""
         return [event for event in self._about.get(path, ()) if isinstance(event, kind)]
 

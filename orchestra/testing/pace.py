@@ -16,7 +16,7 @@ import trio
 import trio.abc
 import trio.testing
 
-from orchestra.testing.playing.standing import leaves, told
+from orchestra.testing.playing.task_tree import leaf_tasks, tasks_with_lines
 
 FAR_S = 1e6
 """Virtual seconds after which what still waits is taken for what waits for ever."""
@@ -94,9 +94,9 @@ class Pace(trio.abc.Instrument):
 
     def _give_up(self) -> None:
         """End Trio's loop itself: there is a task that nothing else ends."""
-        tasks = [] if self._main is None else leaves(self._main)
+        tasks = [] if self._main is None else leaf_tasks(self._main)
         why = "it goes on for ever, and swallows `trio.Cancelled`, which it must raise again:"
-        hang = HangError("\n  ".join((why, *told(tasks))))
+        hang = HangError("\n  ".join((why, *tasks_with_lines(tasks))))
 
         def broken() -> float:
             raise hang

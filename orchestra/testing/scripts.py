@@ -10,7 +10,7 @@ import attrs
 from orchestra.testing import valid
 
 
-def anew(error: Exception) -> Exception:
+def without_traceback(error: Exception) -> Exception:
     """An error that many runs raise, without the traceback and the context of those before."""
     error.__context__ = None
     return error.with_traceback(None)

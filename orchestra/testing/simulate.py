@@ -25,11 +25,11 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
 from orchestra.testing.pace import JUMPS
-from orchestra.testing.playing.anew import begin_anew, look
-from orchestra.testing.playing.hedged import remember
+from orchestra.testing.playing.hedged import teach_hedges
 from orchestra.testing.playing.playing import rescript
-from orchestra.testing.playing.standing import everybody, leaves, told
-from orchestra.testing.telling import hypothesis_notes, timeline
+from orchestra.testing.playing.reset import forget_earlier_runs, update_clocks
+from orchestra.testing.playing.task_tree import all_tasks, leaf_tasks, tasks_with_lines
+from orchestra.testing.timeline import hypothesis_notes, timeline
 from orchestra.testing.virtual import FAR_S, HangError, in_jumps
 from orchestra.testing.world import World
 
@@ -116,7 +116,7 @@ def simulate(
     """
     refuse_others(pipeline)
     _refuse_no_world(pipeline, world, inputs)
-    begin_anew(world)
+    forget_earlier_runs(world)
 
     async def one(engine: Engine, plans: Plans) -> list[Ended]:
         given = by_name(pipeline, args, inputs)
@@ -166,13 +166,13 @@ async def played(
     async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
         names = [tuple(world.names(seam)) for seam in _SEAMS]
         scripted = rescript([_planned(each, *names) for each in pipelines], world.steps)
-        remember(engine.hedges, scripted, world.hedged)
-        before = set(everybody())
-        look(world)
+        teach_hedges(engine.hedges, scripted, world.hedged)
+        before = set(all_tasks())
+        update_clocks(world)
         ended = await run_all(engine, dict(zip(pipelines, scripted, strict=True)))
-        look(world)
+        update_clocks(world)
         left = await _left_in(engine, before)
-        return [await _told_of(*each, left) for each in ended]
+        return [await _simulation_of(*each, left) for each in ended]
 
 
 def run_ids(world: World, count: int) -> list[str]:
@@ -201,10 +201,10 @@ async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tup
     engine.kept.close()
     await engine.kept.wait_closed()
     await trio.testing.wait_all_tasks_blocked()
-    return told([task for task in everybody() if task not in before])
+    return tasks_with_lines([task for task in all_tasks() if task not in before])
 
 
-async def _told_of(
+async def _simulation_of(
     run: Run, world: World, lasted_s: float, left: tuple[str, ...]
 ) -> Simulation[Any]:
     """What a run that has ended did."""
@@ -221,7 +221,9 @@ def _hanging(run: Run) -> str:
             going[event.step] = ""
         elif isinstance(event, StepFinished | StepFailed | StepCancelled):
             going.pop(event.step, None)
-    lines = [f"  {line}" for task in everybody() if task.name in going for line in _stands(task)]
+    lines = [
+        f"  {line}" for task in all_tasks() if task.name in going for line in _task_lines(task)
+    ]
     return "\n".join(
         (
             f"run of {run.pipeline!r} still waits in the far future; these steps go on:",
@@ -232,10 +234,13 @@ def _hanging(run: Run) -> str:
     )
 
 
-def _stands(task: trio.lowlevel.Task) -> Iterator[str]:
+def _task_lines(task: trio.lowlevel.Task) -> Iterator[str]:
     """A step that goes on, and its own tasks that it waits for, each with its line."""
-    yield from told([task])
-    yield from (f"  {each}" for each in told([each for each in leaves(task) if each is not task]))
+    yield from tasks_with_lines([task])
+    yield from (
+        f"  {each}"
+        for each in tasks_with_lines([each for each in leaf_tasks(task) if each is not task])
+    )
 
 
 async def _outcome(run: Run) -> tuple[object, Exception | None]:

@@ -22,9 +22,9 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.testing import valid
 from orchestra.testing.pace import FAR_S, JUMPS
-from orchestra.testing.playing.anew import begin_anew
+from orchestra.testing.playing.reset import forget_earlier_runs
 from orchestra.testing.simulate import Ended, Plans, Simulation, played, run_ids, to_the_end
-from orchestra.testing.telling import hypothesis_notes, timeline
+from orchestra.testing.timeline import hypothesis_notes, timeline
 from orchestra.testing.virtual import in_jumps
 from orchestra.testing.world import World
 
@@ -92,7 +92,7 @@ def simulate_all(starts: Iterable[Start], world: World = World(), /) -> list[Sim
     listed = tuple(starts)
     _refuse_what_is_each_ones(listed, world)
     pipelines = list(dict.fromkeys(start.pipeline for start in listed))
-    begin_anew(world)
+    forget_earlier_runs(world)
 
     run_all = partial(_run, listed, world)
     jumps = JUMPS * max(1, len(listed))

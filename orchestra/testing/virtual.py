@@ -22,7 +22,7 @@ from trio._core import _run
 
 from orchestra.errors import RunError
 from orchestra.testing.pace import FAR_S, THREAD_S, HangError, Pace
-from orchestra.testing.playing.standing import leaves, told
+from orchestra.testing.playing.task_tree import leaf_tasks, tasks_with_lines
 
 __all__ = ["FAR_S", "THREAD_S", "HangError", "virtual"]
 
@@ -81,7 +81,7 @@ def in_jumps(main: Callable[[], Awaitable[T]], schedule: int, most: float) -> T:
 async def _end_hangs(main: trio.lowlevel.Task, scope: trio.CancelScope, waiting: list[str]) -> None:
     """In the far future, cancel what still waits; and then in every shield, or it would be real."""
     await trio.sleep(FAR_S)
-    waiting += told(leaves(main))
+    waiting += tasks_with_lines(leaf_tasks(main))
     scope.cancel()
     await trio.sleep(1)
     tasks = [main]

@@ -14,11 +14,11 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.engine.bindings import ScriptedBindings
 from orchestra.errors import BindingError, DefinitionError, TruncatedStreamError
-from orchestra.graph.calls.mistakes import told_class
+from orchestra.graph.calls.mistakes import explain_wrong_fields
 from orchestra.graph.rules.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
 from orchestra.testing import valid
-from orchestra.testing.scripts import Script, anew
+from orchestra.testing.scripts import Script, without_traceback
 from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class _ScriptedReply:
             return (event,)
         await trio.lowlevel.checkpoint()
         if self._error is not None:
-            raise anew(self._error)
+            raise without_traceback(self._error)
         if not self._stopped:
             raise TruncatedStreamError("the scripted model was cut")
         return ()
@@ -116,7 +116,7 @@ _EMBEDDERS = valid.keeping("embed", "an object with `dimensions` and `embed`")
 _STORES = valid.keeping("search", "MemoryStore('name')")
 
 
-@told_class
+@explain_wrong_fields
 @attrs.frozen(kw_only=True, repr=False)
 class World(ScriptedBindings):
     """What a simulated run meets: scripts, bindings, limits, a caller, a schedule, a cancellation.

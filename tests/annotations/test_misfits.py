@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.annotations.acceptance import accepts
-from orchestra.annotations.misfits import misfit
+from orchestra.annotations.acceptance import accepts, misfit
 
 
 @attrs.frozen

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.annotations.turns import ROLES, Turn, handed, read, schema
+from orchestra.annotations.turns import ROLES, JsonTurn, for_msgspec, read, schema
 from orchestra.values import Message
 
 
 def converted(kind: object, value: object) -> object:
-    return msgspec.convert(value, handed(kind), dec_hook=read)
+    return msgspec.convert(value, for_msgspec(kind), dec_hook=read)
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(ROLES)), st.text(max_size=5)), max_size=4))
@@ -23,7 +23,7 @@ def test_what_openais_clients_would_send_is_read(said: list[tuple[str, str]]) ->
     found = [Message(ROLES[role], content) for role, content in said]
     assert converted(list[Message], turns) == found
     assert converted(tuple[Message, ...], found) == tuple(found)
-    assert set(schema(Turn)["properties"]["role"]["enum"]) == {*ROLES}
+    assert set(schema(JsonTurn)["properties"]["role"]["enum"]) == {*ROLES}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_which_one_is_wrong_is_told() -> None:
 
 
 def test_of_other_types_it_knows_nothing() -> None:
-    assert handed(list[str]) == list[str]
+    assert for_msgspec(list[str]) == list[str]
     with pytest.raises(NotImplementedError):
         read(int, 1)
     with pytest.raises(NotImplementedError):

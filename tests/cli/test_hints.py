@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra.cli.failures import CommandError
-from orchestra.cli.hints import meant
+from orchestra.cli.hints import hint_for
 from orchestra.cli.loading import load_all
 from tests.cli.conftest import Project
 
@@ -57,8 +57,8 @@ def test_what_was_meant_is_asked(project: Project, line: str, told: str) -> None
 
 
 def test_an_error_that_went_by_nobodys_code_is_left_alone() -> None:
-    assert meant(NameError("name 'x' is not defined", name="x")) == ""
-    assert meant(TypeError("f() got an unexpected keyword argument 'x'")) == ""
+    assert hint_for(NameError("name 'x' is not defined", name="x")) == ""
+    assert hint_for(TypeError("f() got an unexpected keyword argument 'x'")) == ""
 
 
 def test_modules_that_import_each_other_are_told_to_share_a_third(project: Project) -> None:

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from orchestra.cli.failures import FAILED, MISUSED
-from orchestra.cli.listing import as_json, as_text
+from orchestra.cli.model_views import as_json, as_text
 from orchestra.cli.pinging import Target, ping_all
 from orchestra.config import LocalBindings
 from orchestra.config.deployment.environment import from_environment

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.cli import terminal
-from orchestra.cli.tables import NOTHING, table
+from orchestra.cli.terminal import NOTHING, table
 
 HEAD = ("NAME", "ADDRESS", "CAN")
 cells = st.text("abc:/.", min_size=1, max_size=40)

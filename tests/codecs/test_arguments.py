@@ -10,16 +10,9 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from orchestra.codecs.arguments import (
-    NOTHING,
-    TOKENS_MAX,
-    arguments_object,
-    arguments_text,
-    count,
-    given,
-    merged,
-    text_of,
-)
+from orchestra.codecs.raw_json import NOTHING, given, merged, text_of
+from orchestra.codecs.tool_calls import arguments_object, arguments_text
+from orchestra.codecs.usage_counts import TOKENS_MAX, count
 
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63), st.text(max_size=5)),

@@ -11,11 +11,11 @@ from orchestra.answers import Completion
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
 from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
-from orchestra.codecs.calls import CALLS_MAX
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.tool_calls import CALLS_MAX
 from orchestra.errors import MalformedStreamError
 from orchestra.values import Json, ModelEvent
 from tests.codecs.amazon import event as amazon

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
-from orchestra.codecs.arguments import TOKENS_MAX
 from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
@@ -21,6 +20,7 @@ from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.usage_counts import TOKENS_MAX
 from orchestra.values import Json
 
 Body = Callable[[Any, Any], Json]

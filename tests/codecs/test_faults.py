@@ -15,7 +15,7 @@ from orchestra.codecs.faults import (
     http_error,
     read_error,
 )
-from orchestra.codecs.waits import ABOUT_S
+from orchestra.codecs.retry_after import ABOUT_S
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,

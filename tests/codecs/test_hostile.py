@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from orchestra.answers import Completion
 from orchestra.codecs.anthropic.blocks import STRANGE_MAX
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
-from orchestra.codecs.arguments import COUNTS_MAX
 from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
@@ -24,6 +23,7 @@ from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.codecs.gemini.dialect import RESPONSES_MAX, GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.usage_counts import COUNTS_MAX
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import Json, ModelEvent, ToolCallDelta
 from tests.codecs.amazon import event as amazon

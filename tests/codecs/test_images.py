@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
 from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
+from orchestra.codecs.data_urls import data_image
 from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.gemini.dialect import GeminiDialect
-from orchestra.codecs.images import data_image
 from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Message
 

@@ -17,7 +17,7 @@ from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import GENERIC, MISTRAL, OPENAI, OPENROUTER, PRESETS
 from orchestra.codecs.openai_serving.request import served_chat
-from orchestra.codecs.prompt_cache import has_mark, is_marked, marked
+from orchestra.codecs.prompt_cache import has_mark, is_marked, with_marks
 from orchestra.values import (
     ChatRequest,
     ImageUrlPart,
@@ -97,8 +97,8 @@ def test_marks_change_nothing_that_a_model_is_told(request: ChatRequest) -> None
 
 @given(requests)
 def test_a_deployment_marks_what_comes_again_unless_the_request_does(request: ChatRequest) -> None:
-    found = marked(request)
-    assert marked(found) == found
+    found = with_marks(request)
+    assert with_marks(found) == found
     assert is_marked(found)
     assert without_marks(found).messages[0].text == request.messages[0].text
     if is_marked(request):
@@ -111,7 +111,7 @@ def test_a_deployment_marks_what_comes_again_unless_the_request_does(request: Ch
 
 
 def test_a_conversation_is_kept_up_to_its_last_turn_and_so_is_what_the_system_says() -> None:
-    request = marked(ChatRequest(tuple(SPOKEN)))
+    request = with_marks(ChatRequest(tuple(SPOKEN)))
     told = body(AnthropicDialect(), request)
     assert told["system"] == [{"type": "text", "text": "Be brief.", **KEPT}]
     assert told["messages"][-1]["content"] == [
@@ -125,23 +125,25 @@ def test_a_conversation_is_kept_up_to_its_last_turn_and_so_is_what_the_system_sa
     invoked = body(BedrockInvokeDialect(1), request, CLAUDE)
     assert invoked["messages"] == told["messages"]
     assert invoked["system"] == told["system"]
-    nova = body(BedrockInvokeDialect(1), marked(ChatRequest((SPOKEN[1],))), "amazon.nova-lite-v1:0")
+    nova = body(
+        BedrockInvokeDialect(1), with_marks(ChatRequest((SPOKEN[1],))), "amazon.nova-lite-v1:0"
+    )
     assert nova["messages"][-1]["content"] == [{"text": "Why?"}, POINT]
 
 
 @pytest.mark.parametrize("model", ["meta.llama4-scout-17b-instruct-v1:0", "mistral.mistral-large"])
 def test_families_that_keep_nothing_are_not_told_to(model: str) -> None:
     assert "cachePoint" not in json.dumps(
-        body(BedrockDialect(), marked(ChatRequest((SPOKEN[1],))), model)
+        body(BedrockDialect(), with_marks(ChatRequest((SPOKEN[1],))), model)
     )
 
 
 def test_a_picture_at_the_end_leaves_the_mark_to_the_text_before_it() -> None:
     parts = (TextPart("What is it?"), ImageUrlPart("https://example.com/a.png"))
-    found = marked(ChatRequest((Message("user", parts),)))
+    found = with_marks(ChatRequest((Message("user", parts),)))
     assert [has_mark(part) for part in found.messages[0].parts] == [True, False]
     only = ChatRequest((Message("user", parts[1:]),))
-    assert marked(only) == only
+    assert with_marks(only) == only
 
 
 def test_openrouter_is_told_in_the_words_of_clients_who_say_it_to_us() -> None:

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.config.deployment.deployment import EMBEDDED, Deployment
-from orchestra.config.finding import find
+from orchestra.config.finding import find_file
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
 from orchestra.config.toml.complaints import dotted, shown
 from orchestra.errors import ConfigError
@@ -496,11 +496,11 @@ def test_the_file_is_looked_for_where_it_was_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find(None, {}) is None
+    assert find_file(None, {}) is None
     (tmp_path / "orchestra.toml").touch()
-    assert find(None, {}) == Path("orchestra.toml")
-    assert find(None, {"ORCHESTRA_CONFIG": "b.toml"}) == Path("b.toml")
-    assert find(Path("a.toml"), {"ORCHESTRA_CONFIG": "b.toml"}) == Path("a.toml")
+    assert find_file(None, {}) == Path("orchestra.toml")
+    assert find_file(None, {"ORCHESTRA_CONFIG": "b.toml"}) == Path("b.toml")
+    assert find_file(Path("a.toml"), {"ORCHESTRA_CONFIG": "b.toml"}) == Path("a.toml")
 
 
 @pytest.mark.parametrize(

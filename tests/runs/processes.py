@@ -19,7 +19,7 @@ from orchestra.graph.pipelines import pipeline
 from orchestra.graph.rules.policy import Limits
 from orchestra.graph.steps import step
 from orchestra.protocols import Change, State, Stream
-from orchestra.runs.record import EventLine, told
+from orchestra.runs.record import EventLine, event_lines_of
 from orchestra.runs.registry import Registry, open_registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state_memory import MemoryState
@@ -137,7 +137,7 @@ class Spied(list[Event]):
 
     def append(self, event: Event) -> None:
         super().append(event)
-        self._told.extend(told([event], self._request_id))
+        self._told.extend(event_lines_of([event], self._request_id))
 
 
 def spied(run: Run) -> list[EventLine]:
@@ -149,7 +149,7 @@ def spied(run: Run) -> list[EventLine]:
 
 def lines(run: Run) -> list[EventLine]:
     """All that a run has told."""
-    return list(told(run.journal.kept, run.request_id))
+    return list(event_lines_of(run.journal.kept, run.request_id))
 
 
 async def heard(registry: Registry, run_id: str, after: int = 0) -> list[EventLine]:

@@ -23,10 +23,10 @@ from orchestra.runs.record import (
     Finished,
     Record,
     ended,
+    event_lines_of,
     last_of_lost,
     lost,
     newer,
-    told,
 )
 from orchestra.testing.virtual import virtual
 
@@ -109,7 +109,7 @@ def test_whatever_is_kept_is_within_its_bound_and_tells_the_whole_output(
 
 def lines_of(journal: Journal) -> list[EventLine]:
     """All that its run has told."""
-    return list(told(journal.kept, RECORD.request_id))
+    return list(event_lines_of(journal.kept, RECORD.request_id))
 
 
 def test_what_has_room_is_kept_whole_and_what_has_not_as_its_output() -> None:

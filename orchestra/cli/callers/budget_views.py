@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import attrs
 
 from orchestra.accounts import Caller
-from orchestra.cli.tables import table
+from orchestra.cli.terminal import table
 from orchestra.policies.money.balances import Balance
 from orchestra.policies.money.prices import in_dollars
 

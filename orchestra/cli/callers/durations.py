@@ -10,7 +10,7 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _SAID = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
-def seconds(option: str, said: str) -> float:
+def parse_duration_s(option: str, said: str) -> float:
     """The seconds that a time is.
 
     Raises:
@@ -26,7 +26,7 @@ def seconds(option: str, said: str) -> float:
     return float(int(found[1]) * UNITS_S[found[2]])
 
 
-def spoken(duration_s: float) -> str:
+def duration_text(duration_s: float) -> str:
     """A time in its largest unit, for a person: `3 days`."""
     names = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
     for unit, name in names.items():

@@ -16,11 +16,11 @@ from cyclopts import Parameter
 from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.access.wanted import check as check_wanted
 from orchestra.access.wanted import check_other as check_wanted_other
-from orchestra.cli.callers.durations import seconds
+from orchestra.cli.callers.durations import parse_duration_s
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.errors import StoreError
 
-Said: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
+OptionalText: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 DIGITS_MAX = 18
 _FIELD = re.compile(r"^([a-z_]+)(?=: )", re.MULTILINE)
 EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answer,chat"
@@ -28,7 +28,7 @@ EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answ
 
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
-class Most:
+class LimitOptions:
     """The most that may be done with a key: options of `create` and `change`.
 
     Parameters
@@ -48,17 +48,17 @@ class Most:
         What it may spend in a month, or none.
     """
 
-    requests_per_minute: Said = None
-    tokens_per_minute: Said = None
-    concurrency: Said = None
-    runs: Said = None
-    day_dollars: Said = None
-    month_dollars: Said = None
+    requests_per_minute: OptionalText = None
+    tokens_per_minute: OptionalText = None
+    concurrency: OptionalText = None
+    runs: OptionalText = None
+    day_dollars: OptionalText = None
+    month_dollars: OptionalText = None
 
     @property
     def limits(self) -> Mapping[str, int | None]:
         """Those that are said, as they are kept. Raises CommandError where one is no number."""
-        said = {field.name: getattr(self, field.name) for field in attrs.fields(Most)}
+        said = {field.name: getattr(self, field.name) for field in attrs.fields(LimitOptions)}
         return {
             name.replace("dollars", "nanodollars"): _limit(name, text)
             for name, text in said.items()
@@ -66,7 +66,7 @@ class Most:
         }
 
 
-UNSAID = Most()
+NO_LIMIT_OPTIONS = LimitOptions()
 NONE, NEVER = "none", "never"
 
 
@@ -87,7 +87,7 @@ def check(wanted: NewKey) -> None:
         wrong.append("a key belongs to somebody: say --organisation, --user, or both")
     if wrong:
         raise CommandError("\n".join((*wrong, f"such as: {EXAMPLE}")), code=MISUSED)
-    _told(partial(check_wanted, wanted))
+    _as_command_error(partial(check_wanted, wanted))
 
 
 def check_other(wanted: OtherKey) -> None:
@@ -102,10 +102,10 @@ def check_other(wanted: OtherKey) -> None:
             "orchestra keys change ID --pipelines answer --day-dollars 5 --expires 90d",
             code=MISUSED,
         )
-    _told(partial(check_wanted_other, wanted))
+    _as_command_error(partial(check_wanted_other, wanted))
 
 
-def until(said: str | None) -> float | None:
+def lifetime_s(said: str | None) -> float | None:
     """For how long a key is to last from now, as `OtherKey` has it.
 
     Raises:
@@ -113,7 +113,7 @@ def until(said: str | None) -> float | None:
     """
     if said is None:
         return None
-    return inf if said == NEVER else seconds("--expires", said)
+    return inf if said == NEVER else parse_duration_s("--expires", said)
 
 
 def names(said: Iterable[str] | None) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def nanodollars(option: str, said: str) -> int:
     return found
 
 
-def _told(check: Callable[[], None]) -> None:
+def _as_command_error(check: Callable[[], None]) -> None:
     try:
         check()
     except StoreError as error:
@@ -175,7 +175,7 @@ def _limit(name: str, said: str) -> int | None:
     return int(said)
 
 
-def unknown(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
+def unknown_models(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
     """What is told of names that nothing has yet: the key may have been made first."""
     known = {"*", *known}
     for name in names:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import attrs
 
 from orchestra.access.keys import KeyRecord
-from orchestra.cli.tables import table
+from orchestra.cli.terminal import table
 from orchestra.policies.money.prices import in_dollars
 
 HEADINGS = (

@@ -11,16 +11,16 @@ from cyclopts import Parameter
 from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.accounts import KeyAllowance
 from orchestra.cli import terminal
-from orchestra.cli.callers.durations import seconds, spoken
+from orchestra.cli.callers.durations import duration_text, parse_duration_s
 from orchestra.cli.callers.key_options import (
-    UNSAID,
-    Most,
-    Said,
+    NO_LIMIT_OPTIONS,
+    LimitOptions,
+    OptionalText,
     check,
     check_other,
+    lifetime_s,
     names,
-    unknown,
-    until,
+    unknown_models,
 )
 from orchestra.cli.parameters import Config, Data, Flag, Word
 from orchestra.cli.terminal import say_json
@@ -45,8 +45,8 @@ def create(
     models: Names = None,
     routes: Names = None,
     metrics: Flag = False,
-    expires: Said = None,
-    most: Most = UNSAID,
+    expires: OptionalText = None,
+    most: LimitOptions = NO_LIMIT_OPTIONS,
     data: Data = None,
     config: Config = None,
     json: Flag = False,
@@ -82,7 +82,7 @@ def create(
         models=names(models) + names(routes),
         metrics=metrics,
         allowance=KeyAllowance(**most.limits),
-        lasts_s=None if expires is None else seconds("--expires", expires),
+        lasts_s=None if expires is None else parse_duration_s("--expires", expires),
     )
     check(wanted)
     return _with_keyring(partial(_create, wanted, json), data, config)
@@ -128,13 +128,13 @@ def change(
     id: str,  # noqa: A002 - as it is called in the help
     /,
     *,
-    name: Said = None,
+    name: OptionalText = None,
     pipelines: Names = None,
     models: Names = None,
     routes: Names = None,
     metrics: Metrics = None,
-    expires: Said = None,
-    most: Most = UNSAID,
+    expires: OptionalText = None,
+    most: LimitOptions = NO_LIMIT_OPTIONS,
     data: Data = None,
     config: Config = None,
     json: Flag = False,
@@ -170,7 +170,7 @@ def change(
         models=asked,
         metrics=metrics,
         limits=most.limits,
-        lasts_s=until(expires),
+        lasts_s=lifetime_s(expires),
     )
     check_other(wanted)
     return _with_keyring(partial(_change, id, wanted, json), data, config)
@@ -180,8 +180,8 @@ def rotate(
     id: str,  # noqa: A002 - as it is called in the help
     /,
     *,
-    grace: Said = None,
-    expires: Said = None,
+    grace: OptionalText = None,
+    expires: OptionalText = None,
     data: Data = None,
     config: Config = None,
     json: Flag = False,
@@ -201,14 +201,14 @@ def rotate(
     json
         Print the key and its settings as one JSON object.
     """
-    grace_s = 0.0 if grace is None else seconds("--grace", grace)
-    lasts_s = None if expires is None else seconds("--expires", expires)
+    grace_s = 0.0 if grace is None else parse_duration_s("--grace", grace)
+    lasts_s = None if expires is None else parse_duration_s("--expires", expires)
 
     async def change(keyring: Keyring, bindings: LocalBindings) -> None:
         made = await keyring.rotate(id, grace_s=grace_s, lasts_s=lasts_s)
         _show(made, json=json)
-        old = f"is good for {spoken(grace_s)} more" if grace_s else "is refused from now on"
-        terminal.note(f"{_told(made.record, bindings)}\nthe old one {old}")
+        old = f"is good for {duration_text(grace_s)} more" if grace_s else "is refused from now on"
+        terminal.note(f"{_made_note(made.record, bindings)}\nthe old one {old}")
 
     return _with_keyring(change, data, config)
 
@@ -266,7 +266,7 @@ def _show(made: Made, *, json: bool) -> None:
         terminal.say(made.text)
 
 
-def _told(record: KeyRecord, bindings: LocalBindings) -> str:
+def _made_note(record: KeyRecord, bindings: LocalBindings) -> str:
     from orchestra.cli.callers.key_views import ends, owner
 
     named = f" ({record.name})" if record.name else ""
@@ -277,11 +277,11 @@ def _told(record: KeyRecord, bindings: LocalBindings) -> str:
 
 
 async def _create(wanted: NewKey, json: bool, keyring: Keyring, bindings: LocalBindings) -> None:
-    for told in unknown(wanted.models, bindings.names("model")):
+    for told in unknown_models(wanted.models, bindings.names("model")):
         terminal.note(told, "yellow")
     made = await keyring.create(wanted)
     _show(made, json=json)
-    terminal.note(_told(made.record, bindings))
+    terminal.note(_made_note(made.record, bindings))
 
 
 async def _change(
@@ -293,7 +293,7 @@ async def _change(
 ) -> None:
     from orchestra.cli.callers.key_views import as_object, as_table
 
-    for told in unknown(wanted.models or (), bindings.names("model")):
+    for told in unknown_models(wanted.models or (), bindings.names("model")):
         terminal.note(told, "yellow")
     found = await keyring.change(id, wanted)
     if json:

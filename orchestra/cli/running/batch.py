@@ -14,14 +14,13 @@ from cyclopts.validators import Number
 from orchestra.accounts import Usage
 from orchestra.batch.batch import Batch, BatchRules, Progress
 from orchestra.cli import terminal
-from orchestra.cli.bar import bar_shown
 from orchestra.cli.failures import FAILED, CommandError
 from orchestra.cli.loading import load
 from orchestra.cli.parameters import Config, Count, Data, Organisation, Seconds, User, Word
+from orchestra.cli.run_views import duration
 from orchestra.cli.running.options import caller_of, refuse_unreadable
 from orchestra.cli.running.rows import RowsFile
 from orchestra.cli.stopping import CODES, NAMES, on_signal
-from orchestra.cli.views import duration
 from orchestra.engine.engine import open_engine
 from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
@@ -151,7 +150,7 @@ def cost(usage: Usage) -> str:
 
 async def _shown(progress: Progress, total: int) -> None:
     """Tell from time to time how far it is."""
-    with bar_shown(remaining=True) as show:
+    with terminal.progress_bar(remaining=True) as show:
         while True:
             await trio.sleep(SHOW_S if show else TELL_S)
             if show:

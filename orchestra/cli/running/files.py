@@ -10,7 +10,7 @@ from orchestra.documents import Document
 LIMIT_BYTES = 64 * 1024 * 1024
 
 
-def document(path: str) -> Document:
+def read_document(path: str) -> Document:
     """The file, under its own name, without its folder.
 
     Raises:

@@ -129,7 +129,7 @@ def _values(
             continue
         try:
             is_file = takes_documents(inputs[name].annotation)
-            values.append((name, files.document(word) if is_file else word))
+            values.append((name, files.read_document(word) if is_file else word))
         except CommandError as error:
             unread.append(f"--{dashed(name)} {error}")
     return values, unread

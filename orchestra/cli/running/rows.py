@@ -134,7 +134,7 @@ class RowsFile:
             if self._is_table and value == "" and known.default is not MISSING:
                 del values[name]
             elif isinstance(value, str) and takes_documents(known.annotation):
-                values[name] = files.document(value)
+                values[name] = files.read_document(value)
         if self._is_table or any(takes_documents(each.annotation) for each in self.inputs.values()):
             return from_pairs(self.inputs, values.items(), "")
         return from_json(self.inputs, values)

@@ -16,9 +16,9 @@ from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.cli.parameters import Config, Data, Flag, Organisation, User
+from orchestra.cli.run_views import Lines, Result, View, Words
 from orchestra.cli.running.options import caller_of, read_inputs, usage
 from orchestra.cli.stopping import CODES, NAMES, on_signal
-from orchestra.cli.views import Lines, Result, View, Words
 from orchestra.engine.engine import open_engine
 from orchestra.errors import RunCancelledError
 from orchestra.events import RunFailed

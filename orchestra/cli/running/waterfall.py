@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from orchestra.cli.views import duration
+from orchestra.cli.run_views import duration
 from orchestra.observe.spans import Moment, Span
 
 BAR = 24
@@ -71,7 +71,7 @@ def _facts(span: Span) -> str:
         found.append(_dollars(cost))
     if told.get("orchestra.unpriced"):
         found.append("price unknown")
-    found += map(_happened, span.moments)
+    found += map(_moment_text, span.moments)
     status = told.get("orchestra.status", "")
     if status not in {"", "finished"}:
         found.append(f"{status}: {span.error}" if span.error else str(status))
@@ -83,7 +83,7 @@ def _dollars(cost: float) -> str:
     return f"${cost:.4f}" if cost >= _CENT else f"${Decimal(f'{cost:.2g}'):f}"
 
 
-def _happened(moment: Moment) -> str:
+def _moment_text(moment: Moment) -> str:
     """What an event was, and about what: its arm, its model, its error."""
     about = [moment.attributes.get(f"orchestra.{name}") for name in _ABOUT]
     return " ".join([moment.name, *(str(each) for each in about if each)])

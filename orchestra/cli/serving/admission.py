@@ -73,7 +73,7 @@ async def admission_of(
             cors=cors,
         )
 
-    if rules.keys == "required" or await _made(bindings):
+    if rules.keys == "required" or await _are_keys_made(bindings):
         return keyed()
     if bindings.keys_at in asked:
         log.warning(
@@ -94,7 +94,7 @@ async def admission_of(
     )
 
 
-async def _made(bindings: LocalBindings) -> bool:
+async def _are_keys_made(bindings: LocalBindings) -> bool:
     """Whether there are keys.
 
     Raises:

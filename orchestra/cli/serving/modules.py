@@ -81,10 +81,10 @@ def own_folders(tops: Collection[str] = ()) -> set[Path]:
 
 
 def _roots(tops: Collection[str]) -> set[str]:
-    return {_folder(str(Path.cwd())), *_beside(tops)}
+    return {_folder(str(Path.cwd())), *_folders_of_files(tops)}
 
 
-def _beside(tops: Collection[str]) -> Iterator[str]:
+def _folders_of_files(tops: Collection[str]) -> Iterator[str]:
     for top in tops:
         module = sys.modules.get(top)
         if module is not None and not hasattr(module, "__path__") and module.__file__:

@@ -93,11 +93,11 @@ class Loader(Closing):
             OrchestraError: something is wrong with a module or the configuration.
         """
         from orchestra.config import default_bindings
-        from orchestra.config.finding import find
+        from orchestra.config.finding import find_file
         from orchestra.server.processes.serving import Loaded
         from orchestra.server.settings import Settings, said
 
-        old, config = self._bindings, find(self._config, os.environ)
+        old, config = self._bindings, find_file(self._config, os.environ)
         self._stores, self._coming = set(), None
         with self._modules():
             pipelines, by_json = self._served(self._import(configured=config is not None))
@@ -135,9 +135,9 @@ class Loader(Closing):
 
     def make_a_key(self) -> str:
         """The command that makes a key for this server."""
-        from orchestra.config.finding import find
+        from orchestra.config.finding import find_file
 
-        return make_one(self._data, find(self._config, os.environ))
+        return make_one(self._data, find_file(self._config, os.environ))
 
     def state_place(self) -> str:
         """The file or URL of the state of what is served now."""
@@ -153,11 +153,11 @@ class Loader(Closing):
         Those of the stores only while one was refused: it may have named a store that was not
         there yet, and what is written into one that is there changes nothing.
         """
-        from orchestra.config.finding import find
+        from orchestra.config.finding import find_file
 
         found = {file for folder in self._folders for file in folder.glob("*.py")} | self._stores
         found.update(Path(FOLDER).rglob("*.py"))
-        config = find(self._config, os.environ)
+        config = find_file(self._config, os.environ)
         return {*found, config} if config is not None else found
 
     def _warn(self, pipelines: Iterable[AnyPipeline], bindings: LocalBindings) -> None:
@@ -165,10 +165,14 @@ class Loader(Closing):
         found = bindings.deployment
         if found.budgets is None and not found.server.pipelines:
             return
-        from orchestra.cli.installed import forgetful, unknown_pipelines, unpriced
+        from orchestra.cli.deployment_checks import (
+            forgotten_budgets,
+            unknown_pipelines,
+            unpriced_models,
+        )
 
         unknown = () if self._targets else unknown_pipelines(pipelines, found)
-        for told in (*unknown, *unpriced(found), *forgetful(bindings)):
+        for told in (*unknown, *unpriced_models(found), *forgotten_budgets(bindings)):
             log.warning("%s", told)
 
     def _served(

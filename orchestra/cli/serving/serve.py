@@ -20,16 +20,16 @@ from orchestra.cli.parameters import (
     Seconds,
     Workers,
 )
-from orchestra.cli.serving.ending import ending
 from orchestra.cli.serving.log import Log, LogFormat, LogLevel
 from orchestra.cli.serving.reloading import Loader
+from orchestra.cli.serving.watchdog import watchdog
 from orchestra.errors import BindingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
-    from orchestra.cli.serving.ending import Ending
+    from orchestra.cli.serving.watchdog import Watchdog
     from orchestra.server.processes.worker_place import WorkerPlace
     from orchestra.server.settings import Settings
 
@@ -82,12 +82,12 @@ def serve(
         The lowest level that is logged.
     """
     log = Log(log_format, log_level)
-    said = _said(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
+    said = _given_options(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
     if workers > 1 and worker is None:
         from orchestra.cli.serving.workers import command, settings_of, supervised
-        from orchestra.config.finding import find
+        from orchestra.config.finding import find_file
 
-        config = find(config, os.environ)  # a worker that replaces another has to find the same
+        config = find_file(config, os.environ)  # one that replaces a worker must find the same
         words = command(targets, host, said, data, config, log=log, reload=reload)
         return supervised(words, settings_of(config, said), host, port, workers, told=log)
     several = worker is not None
@@ -99,7 +99,7 @@ def serve(
     return 0
 
 
-def _said(**options: Any) -> dict[str, Any]:
+def _given_options(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
 
@@ -129,12 +129,12 @@ def _serve(
     counts, traces = counting(place.number if place else 0), tracing()
     flush = [counts.write] if counts is not None and place is not None else []
     flush += [traces.close] if traces is not None else []
-    told = partial(_tell, loader, place, log)
-    with loader, ending() as end:
+    told = partial(_print_served, loader, place, log)
+    with loader, watchdog() as dog:
         house = House(
             watched=watched,
             on_retired=settle,
-            on_stop=partial(_stopping, end, place),
+            on_stop=partial(_stopping, dog, place),
             place=place,
             counting=counts,
             tracing=traces,
@@ -143,11 +143,11 @@ def _serve(
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
 
 
-def _stopping(end: Ending, place: WorkerPlace | None, within_s: float) -> None:
+def _stopping(dog: Watchdog, place: WorkerPlace | None, within_s: float) -> None:
     """Bound the time that stopping takes, and notify systemd unless a supervisor does."""
     from orchestra.server.processes.notify import STOPPING, notify
 
-    end.within(within_s)
+    dog.start(within_s)
     if place is None:
         notify(STOPPING)
 
@@ -170,7 +170,7 @@ def settle() -> None:
     gc.freeze()
 
 
-def _tell(loader: Loader, place: WorkerPlace | None, log: Log, url: str) -> None:
+def _print_served(loader: Loader, place: WorkerPlace | None, log: Log, url: str) -> None:
     """Print what is served. Of several workers only the first does, at the first start."""
     from orchestra.observe.counting import check_installed
     from orchestra.server.processes.notify import READY, notify

@@ -51,11 +51,11 @@ def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:
         ConfigError: the file has problems; the error lists all of them.
     """
     from orchestra.config import read_deployment
-    from orchestra.config.finding import find
+    from orchestra.config.finding import find_file
 
     with extra("server"):
         from orchestra.server.settings import Settings
-    bounds = read_deployment(config).server.bounds if find(config, os.environ) else {}
+    bounds = read_deployment(config).server.bounds if find_file(config, os.environ) else {}
     return Settings(**{**bounds, **said})
 
 

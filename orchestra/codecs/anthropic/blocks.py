@@ -7,8 +7,8 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from orchestra.codecs.arguments import NOTHING, text_of
 from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
+from orchestra.codecs.raw_json import NOTHING, text_of
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
 from orchestra.errors import MalformedStreamError
 from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCallDelta

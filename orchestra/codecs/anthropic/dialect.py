@@ -24,14 +24,15 @@ from orchestra.codecs.anthropic.blocks import (
 )
 from orchestra.codecs.anthropic.request import OUTPUT_TOKENS, anthropic_body
 from orchestra.codecs.anthropic.usage import usage_report
-from orchestra.codecs.arguments import NOTHING, given, latest
-from orchestra.codecs.calls import next_call
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
 from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.raw_json import NOTHING, given
 from orchestra.codecs.seals import ANTHROPIC, sealed
+from orchestra.codecs.tool_calls import next_call
+from orchestra.codecs.usage_counts import latest_counts
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.values import (
     Began,
@@ -308,7 +309,7 @@ class MessageEvents:
         self, usage: Json | None, certainty: Certainty = Certainty.PARTIAL
     ) -> list[ModelEvent]:
         if usage is not None:
-            self._usage = latest(self._usage, usage)
+            self._usage = latest_counts(self._usage, usage)
         return [usage_report(self._usage, certainty)] if self._usage else []
 
 

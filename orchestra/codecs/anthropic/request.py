@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from orchestra.codecs.arguments import arguments_object, merged
-from orchestra.codecs.call_ids import call_id
+from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.files import PDF, text_of, unread
-from orchestra.codecs.images import seen
 from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.raw_json import merged
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
+from orchestra.codecs.tool_calls import arguments_object, call_id
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -177,7 +177,7 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
                 if text.strip():
                     yield {"type": "text", "text": text, **_mark(part)}
             case ImagePart() | ImageUrlPart():
-                yield {"type": "image", "source": _source(seen(part))}
+                yield {"type": "image", "source": _source(with_bytes(part))}
             case FilePart():
                 title = {"title": part.name} if part.name else {}
                 yield {"type": "document", "source": _document(part), **title}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import certain, count
+from orchestra.codecs.usage_counts import certainty_of, count
 from orchestra.values import Json, UsageReport
 
 _COUNTS = (
@@ -19,7 +19,7 @@ def usage_report(record: Json, certainty: Certainty) -> UsageReport:
         count(record, "cache_creation_input_tokens"),
     )
     details = record.get("output_tokens_details")
-    certainty = certain(record, _COUNTS, certainty)
+    certainty = certainty_of(record, _COUNTS, certainty)
     usage = Usage(
         count(record, "input_tokens") + cached + written,
         count(record, "output_tokens"),

@@ -15,17 +15,17 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import count, token_count
 from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock.request import converse_body
-from orchestra.codecs.calls import next_call
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.codecs.retry_after import their_now_s
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
-from orchestra.codecs.waits import their_now_s
+from orchestra.codecs.tool_calls import next_call
+from orchestra.codecs.usage_counts import count, token_count
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     ChatRequest,
@@ -161,7 +161,7 @@ class ConverseEvents:
             index = self._call_of(piece)
             text = json_text(call.input)
             return (ToolCallDelta(index, arguments=text),) if text else ()
-        return _said(piece.delta)
+        return _block_events(piece.delta)
 
     def _call_of(self, piece: _Piece) -> int:
         """The number of the call that its block is."""
@@ -275,7 +275,7 @@ def converse_events(body: bytes) -> list[ModelEvent]:
             told = (call.tool_use_id or "", call.name or "", json_text(call.input))
             events.append(ToolCallDelta(next_call(calls), *told))
             calls += 1
-        events += _said(block)
+        events += _block_events(block)
     return [*events, *usage_report(answer.usage), stopped(answer.stop_reason)]
 
 
@@ -347,7 +347,7 @@ def json_text(found: msgspec.Raw) -> str:
     return "" if text == b"null" else text.decode("utf-8", "replace")
 
 
-def _said(block: _Block) -> Iterable[ModelEvent]:
+def _block_events(block: _Block) -> Iterable[ModelEvent]:
     text = block.text
     if (cited := block.citations_content) is not None:
         text = "".join(each.text or "" for each in cited.content or ())

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.arguments import merged, token_count
 from orchestra.codecs.bedrock.request import EXTRAS
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.frames import decoded
+from orchestra.codecs.raw_json import merged
+from orchestra.codecs.usage_counts import token_count
 from orchestra.errors import CapabilityError, MalformedStreamError
 from orchestra.values import Embeddings, EmbedRequest, Json, Vector
 

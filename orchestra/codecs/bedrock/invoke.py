@@ -1,7 +1,7 @@
 """Amazon Bedrock's InvokeModel: every model family in its own words, in one envelope.
 
 An answer does not say which model gave it, so its own keys tell the family. Claude's events
-and Nova's are those of Anthropic and of Converse; the others are read by `said`.
+and Nova's are those of Anthropic and of Converse; the others are read by `family_answer`.
 Bedrock puts counts of its own into a stream's last event. What a guardrail says in the place of
 a model gives no reason to stop: the guardrail is it.
 """
@@ -15,7 +15,6 @@ import msgspec
 
 from orchestra.accounts import Certainty
 from orchestra.codecs.anthropic.dialect import MessageEvents, message_events
-from orchestra.codecs.arguments import latest
 from orchestra.codecs.bedrock.converse import (
     Bedrock,
     ConverseEvents,
@@ -23,13 +22,21 @@ from orchestra.codecs.bedrock.converse import (
     model_path,
     stream_error,
 )
+from orchestra.codecs.bedrock.family_answer import (
+    FamilyAnswer,
+    is_of_another,
+    stops,
+    text_and_calls,
+    token_counts,
+    usage_reports,
+)
 from orchestra.codecs.bedrock.prompts import invoke_body
-from orchestra.codecs.bedrock.said import Said, counts, of_another, reports, spoken, stops
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.eventstream import EventStreamFraming
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.codecs.usage_counts import latest_counts
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     ChatRequest,
@@ -48,8 +55,8 @@ class _Chunk(msgspec.Struct):
 
 
 _chunks = msgspec.json.Decoder(_Chunk)
-_pieces = msgspec.json.Decoder(Said)
-_answers = msgspec.json.Decoder(Said | list[Said])
+_pieces = msgspec.json.Decoder(FamilyAnswer)
+_answers = msgspec.json.Decoder(FamilyAnswer | list[FamilyAnswer])
 
 
 class InvokeDecoder(FrameDecoder):
@@ -91,7 +98,7 @@ class InvokeDecoder(FrameDecoder):
         if _METRICS in payload:
             self._end_by(decoded(_pieces, payload, "the last event of a stream").metrics)
 
-    def _of_nova(self, said: Said) -> None:
+    def _of_nova(self, said: FamilyAnswer) -> None:
         for name, found in (
             ("contentBlockDelta", said.block_delta),
             ("contentBlockStart", said.block_start),
@@ -101,20 +108,20 @@ class InvokeDecoder(FrameDecoder):
             if found:
                 self._give(self._nova.take(name, bytes(found)))
 
-    def _of_others(self, said: Said) -> None:
-        if of_another(said):
+    def _of_others(self, said: FamilyAnswer) -> None:
+        if is_of_another(said):
             return
         if said.event_type == "tool-calls-generation" and self._spoke:
             said.text = None  # which its pieces have said
         self._spoke = self._spoke or bool(said.text)
-        self._emit(*spoken(said))
+        self._emit(*text_and_calls(said))
         # what was only masked says so, too; but what is a guardrail's own is whole, and counted
         self._intervened = said.intervened and said.output_total is not None
         for stop in stops(said):
             self._stop(stop.reason, stop.raw)
-        self._counts = latest(self._counts, counts(said))
+        self._counts = latest_counts(self._counts, token_counts(said))
         if self._stopped:
-            self._emit(*reports(self._counts))
+            self._emit(*usage_reports(self._counts))
 
     def _give(self, events: Iterable[ModelEvent]) -> None:
         for event in events:
@@ -128,13 +135,13 @@ class InvokeDecoder(FrameDecoder):
     def _end(self) -> None:
         if self._intervened and not self._stopped:
             self._stop(StopReason.CONTENT_FILTER, None)
-            self._emit(*reports(self._counts))
+            self._emit(*usage_reports(self._counts))
 
     def _end_by(self, metrics: Json | None) -> None:
         if metrics is None:
             return
         if not self._reported:
-            self._emit(*reports(metrics))
+            self._emit(*usage_reports(metrics))
         self.done = self._stopped
 
 
@@ -183,12 +190,16 @@ def invoke_events(body: bytes) -> list[ModelEvent]:
         MalformedStreamError: it is an answer of no family that is known.
     """
     found = read_whole(_answers, body, "a model's answer")
-    said = next(iter(found), Said()) if isinstance(found, list) else found
+    said = next(iter(found), FamilyAnswer()) if isinstance(found, list) else found
     if said.type not in (None, "completion"):
         return message_events(body)
     if said.output:
         return converse_events(body)
-    events: list[ModelEvent] = [*spoken(said), *reports(counts(said)), *stops(said)]
+    events: list[ModelEvent] = [
+        *text_and_calls(said),
+        *usage_reports(token_counts(said)),
+        *stops(said),
+    ]
     if said.error or not (events or said.intervened):
         raise _refused(body)
     if not events or not isinstance(events[-1], Stopped):

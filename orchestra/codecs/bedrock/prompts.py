@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 from orchestra.codecs.anthropic.request import anthropic_body
-from orchestra.codecs.arguments import merged
 from orchestra.codecs.bedrock.request import EXTRAS, chat_body, refuse, system_texts
 from orchestra.codecs.files import without_files
+from orchestra.codecs.raw_json import merged
 from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, ImageUrlPart, Json, ReasoningPart, TextPart
 

@@ -15,13 +15,13 @@ import attrs
 import msgspec
 
 from orchestra.codecs.anthropic.request import thinking
-from orchestra.codecs.arguments import arguments_object, merged
-from orchestra.codecs.call_ids import call_id
+from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.files import PDF, unread
-from orchestra.codecs.images import seen
 from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.raw_json import merged
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
+from orchestra.codecs.tool_calls import arguments_object, call_id
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -172,7 +172,7 @@ def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
         ("assistant" if each.role == "assistant" else "user", block)
         for each in request.messages
         for part in each.parts
-        for block in _kept(part, family)
+        for block in _blocks_with_mark(part, family)
         if each.role != "system"
     ]
     _name_apart(block["document"] for _, block in told if "document" in block)
@@ -181,7 +181,7 @@ def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
         yield {"role": role, "content": content}
 
 
-def _kept(part: Part, family: _Family) -> Iterator[Json]:
+def _blocks_with_mark(part: Part, family: _Family) -> Iterator[Json]:
     """The blocks of a part, and behind it the mark up to where what was read is kept."""
     blocks = list(_blocks(part, family))
     yield from blocks
@@ -195,7 +195,7 @@ def _blocks(part: Part, family: _Family) -> Iterator[Json]:
             if text.strip():
                 yield {"text": text}
         case ImagePart() | ImageUrlPart():
-            yield {"image": _image(seen(part))}
+            yield {"image": _image(with_bytes(part))}
         case FilePart():
             yield {"document": _document(part)}
         case ReasoningPart(text=text, signature=signature):

@@ -16,14 +16,14 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import certain, token_count
-from orchestra.codecs.calls import next_call
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
 from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.tool_calls import next_call
+from orchestra.codecs.usage_counts import certainty_of, token_count
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     Began,
@@ -285,7 +285,7 @@ def _usage(raw: Json | None) -> list[UsageReport]:
     if given is None and made is None:
         return []
     cached = token_count(raw.get("cached_tokens")) or 0
-    certainty = certain(counts, ("input_tokens", "output_tokens"), Certainty.EXACT)
+    certainty = certainty_of(counts, ("input_tokens", "output_tokens"), Certainty.EXACT)
     return [UsageReport(Usage(given or 0, made or 0, certainty, cached), raw)]
 
 

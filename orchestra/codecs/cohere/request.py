@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from orchestra.codecs.arguments import arguments_text, merged, refuse_logprobs
+from orchestra.codecs.dialect import refuse_logprobs
 from orchestra.codecs.files import without_files
+from orchestra.codecs.raw_json import merged
+from orchestra.codecs.tool_calls import arguments_text
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,

@@ -95,12 +95,12 @@ class EventStreamFraming:
         headers_end = _PRELUDE_BYTES + self._headers_bytes
         headers = frame[_PRELUDE_BYTES:headers_end]
         if headers != self._seen:
-            self._name, self._message = _named(_headers(headers))
+            self._name, self._message = _name_and_payload(_headers(headers))
             self._seen = headers
         return self._name, frame[headers_end:end] or self._message
 
 
-def _named(headers: dict[str, str]) -> tuple[str, bytes]:
+def _name_and_payload(headers: dict[str, str]) -> tuple[str, bytes]:
     match headers.get(":message-type"):
         case "exception":
             return EXCEPTION + headers.get(":exception-type", ""), b""

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import NOTHING, certain, count, given, latest, text_of
-from orchestra.codecs.call_ids import fingerprint
-from orchestra.codecs.calls import next_call
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.frames import decoded
 from orchestra.codecs.framing.mending import JsonReader
 from orchestra.codecs.gemini.arguments import Arguments, PartialArgument
+from orchestra.codecs.raw_json import NOTHING, given, text_of
 from orchestra.codecs.seals import GEMINI, ON_TEXT, sealed
+from orchestra.codecs.tool_calls import fingerprint, next_call
+from orchestra.codecs.usage_counts import certainty_of, count, latest_counts
 from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
@@ -221,7 +221,7 @@ class GeminiAnswer:
         if usage is None or usage == self._usage:
             return []
         self._usage = usage
-        self._counts = latest(self._counts, usage)
+        self._counts = latest_counts(self._counts, usage)
         return [self._report(Certainty.PARTIAL)]
 
     def _report(self, certainty: Certainty) -> UsageReport:
@@ -235,7 +235,7 @@ def _refused(message: str | None) -> list[ModelEvent]:
 def _usage_of(record: Json, certainty: Certainty) -> Usage:
     """Gemini counts thoughts beside the answer, and what its own tools found beside the prompt."""
     thoughts = count(record, "thoughtsTokenCount")
-    certainty = certain(record, _COUNTS, certainty)
+    certainty = certainty_of(record, _COUNTS, certainty)
     return Usage(
         count(record, "promptTokenCount") + count(record, "toolUsePromptTokenCount"),
         count(record, "candidatesTokenCount") + thoughts,

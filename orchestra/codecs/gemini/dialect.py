@@ -17,7 +17,6 @@ from urllib.parse import quote
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.arguments import NOTHING, given, token_count
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder, decoded
@@ -25,7 +24,9 @@ from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.gemini.answer import GeminiAnswer
 from orchestra.codecs.gemini.request import gemini_body, studio_embed_body, vertex_embed_body
+from orchestra.codecs.raw_json import NOTHING, given
 from orchestra.codecs.seals import GEMINI, VERTEX
+from orchestra.codecs.usage_counts import token_count
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent, Vector
 
@@ -224,7 +225,7 @@ def _one_by_one(body: bytes) -> Iterator[bytes]:
     text = body.decode("utf-8-sig", "replace")
     given = 0
     at = text.find("[") + 1 if (in_array := _is_list(body)) else 0
-    while (at := _between(text, at)) < len(text):
+    while (at := _next_response(text, at)) < len(text):
         if in_array and text[at] == "]" and not text[at + 1 :].strip():
             return
         try:
@@ -248,7 +249,7 @@ def _too_many() -> MalformedStreamError:
     )
 
 
-def _between(text: str, at: int) -> int:
+def _next_response(text: str, at: int) -> int:
     """Where the next response begins."""
     found = _BETWEEN.match(text, at)
     return at if found is None else found.end()

@@ -10,10 +10,12 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 
-from orchestra.codecs.arguments import arguments_object, merged, refuse_logprobs
-from orchestra.codecs.files import told
-from orchestra.codecs.images import seen
+from orchestra.codecs.data_urls import with_bytes
+from orchestra.codecs.dialect import refuse_logprobs
+from orchestra.codecs.files import as_text_part
+from orchestra.codecs.raw_json import merged
 from orchestra.codecs.seals import GEMINI, ON_TEXT, UNSEALED, opened, own
+from orchestra.codecs.tool_calls import arguments_object
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -156,21 +158,21 @@ def _config(model: str, request: ChatRequest) -> Json:
 
 def _thinking(model: str, effort: ReasoningEffort) -> Json:
     """Since Gemini 3 a model is told how hard to think; before, how many tokens long."""
-    told = {} if effort == "none" else {"includeThoughts": True}
+    thoughts = {} if effort == "none" else {"includeThoughts": True}
     if _BY_BUDGET.search(model):
         least = _BUDGET_MIN_OF_PRO if "pro" in model else 0
-        return told | {"thinkingBudget": max(_BUDGETS[effort], least)}
+        return thoughts | {"thinkingBudget": max(_BUDGETS[effort], least)}
     level = _LEVELS[effort]
-    return told | {
+    return thoughts | {
         "thinkingLevel": level if level != "MINIMAL" or _MINIMAL.search(model) else "LOW"
     }
 
 
 def _tool(tool: Tool) -> Json:
-    told: Json = {"name": tool.name, "description": tool.description}
+    declared: Json = {"name": tool.name, "description": tool.description}
     if any(value and name not in _SAYS_NOTHING for name, value in tool.parameters.items()):
-        told["parametersJsonSchema"] = tool.parameters
-    return told
+        declared["parametersJsonSchema"] = tool.parameters
+    return declared
 
 
 def _tool_config(request: ChatRequest) -> Json | None:
@@ -210,8 +212,8 @@ def _parts(parts: tuple[Part, ...], origin: str) -> list[Json]:
     for part in parts:
         if seal:
             on_text = isinstance(part, TextPart)
-            told = (_part(part, origin) if on_text else []) or [{"text": ""}]
-            result += [each | {"thoughtSignature": seal} for each in told]
+            sealed = (_part(part, origin) if on_text else []) or [{"text": ""}]
+            result += [each | {"thoughtSignature": seal} for each in sealed]
             seal = ""
             if on_text:
                 continue
@@ -228,7 +230,7 @@ def _part(part: Part, origin: str) -> list[Json]:
         case TextPart(text=text):
             return [{"text": text}] if text else []
         case ImagePart() | ImageUrlPart():
-            return [_image(seen(part))]
+            return [_image(with_bytes(part))]
         case FilePart():
             return [_file(part)]
         case ReasoningPart(text=text, signature=signature):
@@ -254,7 +256,7 @@ def _image(image: ImagePart | ImageUrlPart) -> Json:
 
 def _file(file: FilePart) -> Json:
     """Gemini sees no more than the text of a file of text, and does not hear the names of files."""
-    return {"text": told(file, "Gemini").text} if file.is_text else _inline(file)
+    return {"text": as_text_part(file, "Gemini").text} if file.is_text else _inline(file)
 
 
 def _inline(part: ImagePart | FilePart) -> Json:

@@ -13,14 +13,14 @@ from typing import NoReturn
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import token_count
-from orchestra.codecs.calls import next_call
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
 from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader
 from orchestra.codecs.ollama.request import chat_body, embed_body
+from orchestra.codecs.tool_calls import next_call
+from orchestra.codecs.usage_counts import token_count
 from orchestra.errors import (
     CapabilityError,
     InvalidRequestError,
@@ -232,11 +232,11 @@ def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
         return []
     certainty = Certainty.PARTIAL if None in counts else Certainty.EXACT
     usage = Usage(counts[0] or 0, counts[1] or 0, certainty)
-    raw = {name: value for name, value in _told(payload) if name.endswith(_MEASURED)}
+    raw = {name: value for name, value in _last_fields(payload) if name.endswith(_MEASURED)}
     return [UsageReport(usage, raw)]
 
 
-def _told(payload: bytes) -> Iterable[tuple[str, object]]:
+def _last_fields(payload: bytes) -> Iterable[tuple[str, object]]:
     """What else stands in the last line; nothing, where that had to be mended to be read."""
     try:
         return _RECORD.decode(payload).items()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestra.codecs.arguments import arguments_object, merged, refuse_logprobs
+from orchestra.codecs.dialect import refuse_logprobs
 from orchestra.codecs.files import without_files
+from orchestra.codecs.raw_json import merged
+from orchestra.codecs.tool_calls import arguments_object
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,

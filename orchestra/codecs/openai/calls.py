@@ -13,11 +13,10 @@ from collections.abc import Sequence
 import attrs
 import msgspec
 
-from orchestra.codecs.call_ids import fingerprint
-from orchestra.codecs.calls import next_call
 from orchestra.codecs.framing.frames import FRAME_BYTES_MAX, PIECE_BYTES
 from orchestra.codecs.openai.shapes import CallPiece
 from orchestra.codecs.seals import google_seal
+from orchestra.codecs.tool_calls import fingerprint, next_call
 from orchestra.errors import MalformedStreamError
 from orchestra.values import ToolCallDelta
 
@@ -62,7 +61,7 @@ class PiecedCalls:
 
     def end(self) -> list[ToolCallDelta]:
         """The calls that never got a name."""
-        return [_told(calling) for calling in self._calls if not calling.name]
+        return [_delta_of(calling) for calling in self._calls if not calling.name]
 
     def beside(self, pieces: Sequence[CallPiece]) -> list[CallPiece]:
         """Of calls that repeat these and go on, those that are new; none where they do not."""
@@ -91,7 +90,7 @@ class PiecedCalls:
                 f"{FRAME_BYTES_MAX} bytes came of the arguments of tool calls that have no name"
             )
         calling.name = name
-        return [_told(calling)] if name else []
+        return [_delta_of(calling)] if name else []
 
     def _calling(self, call: CallPiece, name: str, answer_id: str) -> _Calling:
         """The call that this is a piece of."""
@@ -128,7 +127,7 @@ def _differs(calling: _Calling, given_id: str, name: str) -> bool:
     return calling.name not in {"", name}
 
 
-def _told(calling: _Calling) -> ToolCallDelta:
+def _delta_of(calling: _Calling) -> ToolCallDelta:
     text = "".join(calling.held)
     return ToolCallDelta(calling.number, calling.id, calling.name, text, calling.seal)
 

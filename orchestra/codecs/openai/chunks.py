@@ -17,7 +17,7 @@ from orchestra.codecs.faults import Said, as_error, error_in
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.openai.calls import PiecedCalls
-from orchestra.codecs.openai.errors import error_of, marked
+from orchestra.codecs.openai.errors import error_of, kind_by_marks
 from orchestra.codecs.openai.logprobs import logprobs_of
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.reasoning_details import ReasoningDetails
@@ -147,7 +147,7 @@ class OpenAiDecoder(FrameDecoder):
         return self._events
 
     def _error_in(self, payload: bytes) -> ModelError | None:
-        return error_in(payload, marked(payload, self._quirks))
+        return error_in(payload, kind_by_marks(payload, self._quirks))
 
     def _unfinished(self, chunk: Chunk) -> None:
         """End a whole answer that does not say why it stops."""
@@ -179,7 +179,7 @@ class OpenAiDecoder(FrameDecoder):
             if choice.logprobs is not None and (likely := logprobs_of(choice.logprobs)):
                 self._events.append(likely)
             if delta is not None:
-                self._said(delta)
+                self._take_delta(delta)
             if choice.finish_reason or choice.error:
                 failed = self._why(choice)
             if choice.usage is not None and record is None:
@@ -224,7 +224,7 @@ class OpenAiDecoder(FrameDecoder):
         self._text = [text[:at]]
         return text[at:]
 
-    def _said(self, delta: ChunkDelta) -> None:
+    def _take_delta(self, delta: ChunkDelta) -> None:
         content = delta.content
         thought = delta.reasoning_content or delta.reasoning
         if thought:

@@ -14,7 +14,7 @@ from orchestra.codecs.faults import http_error
 from orchestra.codecs.framing.frames import BEFORE_JSON
 from orchestra.codecs.openai.chunks import OpenAiDecoder
 from orchestra.codecs.openai.embeddings import embed_body, embeddings_of
-from orchestra.codecs.openai.errors import marked
+from orchestra.codecs.openai.errors import kind_by_marks
 from orchestra.codecs.openai.quirks import OPENAI, Quirks
 from orchestra.codecs.openai.request import chat_body
 from orchestra.errors import ModelError
@@ -88,4 +88,4 @@ class OpenAiDialect(Dialect):
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
         """What an answer with this status, 400 or more, says is wrong."""
-        return http_error(status, headers, body, now_s, kind=marked(body, self.quirks))
+        return http_error(status, headers, body, now_s, kind=kind_by_marks(body, self.quirks))

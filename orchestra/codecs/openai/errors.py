@@ -15,10 +15,10 @@ from orchestra.values import Json
 
 def error_of(told: bytes | Json, quirks: Quirks) -> ModelError:
     """The error in an answer whose status was 200: its JSON, or what was made of that already."""
-    return as_error(read_error(told), marked(told, quirks))
+    return as_error(read_error(told), kind_by_marks(told, quirks))
 
 
-def marked(told: bytes | Json, quirks: Quirks) -> type[ModelError] | None:
+def kind_by_marks(told: bytes | Json, quirks: Quirks) -> type[ModelError] | None:
     """What an error is by the marks of its server, whatever its status; None where it has none."""
     if not (quirks.busy_marks or quirks.spent_marks):
         return None

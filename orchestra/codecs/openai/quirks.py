@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from orchestra.codecs.call_ids import call_id
+from orchestra.codecs.tool_calls import call_id
 from orchestra.values import ReasoningEffort
 
 Efforts: TypeAlias = Mapping[ReasoningEffort, str]

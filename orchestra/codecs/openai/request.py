@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from orchestra.codecs.arguments import arguments_text, merged
-from orchestra.codecs.files import PDF, told, unread
+from orchestra.codecs.files import PDF, as_text_part, unread
 from orchestra.codecs.gemini.request import wants_seals
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.reasoning_details import details_of, with_ids, with_unsealed
 from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.raw_json import merged
 from orchestra.codecs.seals import UNSEALED, google_content
+from orchestra.codecs.tool_calls import arguments_text
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -141,12 +142,12 @@ def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
 
 
 def _call(call: ToolCall, quirks: Quirks) -> Json:
-    told: Json = {
+    record: Json = {
         "id": quirks.call_id(call.id),
         "type": "function",
         "function": {"name": call.name, "arguments": arguments_text(call.arguments)},
     }
-    return {**told, **google_content(call.signature)} if quirks.google_seals else told
+    return {**record, **google_content(call.signature)} if quirks.google_seals else record
 
 
 def _details(parts: tuple[Part, ...], quirks: Quirks) -> list[Json]:
@@ -195,7 +196,7 @@ def _part(role: str, part: Part, quirks: Quirks) -> Json:
 def _file(part: FilePart, quirks: Quirks) -> Json:
     """OpenAI takes PDFs only; it asks to be sent the text of other files as text."""
     if part.is_text:
-        return {"type": "text", "text": told(part, quirks.name).text}
+        return {"type": "text", "text": as_text_part(part, quirks.name).text}
     if not quirks.files or part.media_type != PDF:
         raise unread(part, quirks.name)
     name = part.name or "file.pdf"  # without one it is refused

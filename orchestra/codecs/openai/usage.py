@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import token_count
+from orchestra.codecs.usage_counts import token_count
 from orchestra.values import Json
 
 

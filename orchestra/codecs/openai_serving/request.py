@@ -15,9 +15,9 @@ from typing import Literal, TypeVar
 import attrs
 import msgspec
 
+from orchestra.codecs.data_urls import data_image
 from orchestra.codecs.files import handed_in
-from orchestra.codecs.images import data_image
-from orchestra.codecs.no_json import no_json
+from orchestra.codecs.invalid_json import invalid_json
 from orchestra.codecs.openai.reasoning_details import kept_details
 from orchestra.codecs.openai.request import DIALECT
 from orchestra.codecs.openai_serving.body import (
@@ -130,7 +130,9 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
     except msgspec.ValidationError as error:
         raise _invalid(error, bodies.type) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(no_json(body, error), code="invalid_json", status=400) from error
+        raise InvalidRequestError(
+            invalid_json(body, error), code="invalid_json", status=400
+        ) from error
 
 
 def deeper(value: object, most: int) -> bool:

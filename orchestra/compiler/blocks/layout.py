@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
-from orchestra.compiler.blocks.renewal import changeable
+from orchestra.compiler.blocks.mutable_values import is_mutable
 from orchestra.compiler.blocks.slots import (
     Block,
     Filling,
@@ -78,7 +78,7 @@ class _Layout:
                 values=tuple(self.values[slot]),
                 lanes=tuple(self.lanes[slot]),
                 constants=constants,
-                changeable=tuple(each for each in constants.items() if changeable(each[1])),
+                mutable=tuple(each for each in constants.items() if is_mutable(each[1])),
                 sources=sources,
                 nested=nested,
                 regions=tuple(self.listed[region] for region in owned),
@@ -151,7 +151,7 @@ class _Layout:
         constants: dict[str, object] = {}
         sources: list[tuple[str, Source]] = []
         nested: list[tuple[str, Nested]] = []
-        for name, argument, expects, into in self._named(node):
+        for name, argument, expects, into in self._operation_reads(node):
             filling = self._filling(argument, expects, into, slot)
             if isinstance(filling, Source):
                 sources.append((name, filling))
@@ -161,7 +161,7 @@ class _Layout:
                 constants[name] = filling
         return constants, tuple(sources), tuple(nested)
 
-    def _named(self, node: Node) -> Iterator[tuple[str, object, object, str]]:
+    def _operation_reads(self, node: Node) -> Iterator[tuple[str, object, object, str]]:
         """What the operation itself reads: name, argument, annotation and reading end."""
         if isinstance(node, Call):
             for name, argument in node.arguments.items():

@@ -34,13 +34,15 @@ class Reader:
 def reread(block: Block, slot: int) -> tuple[str, ...]:
     """The reading ends of a slot that is read more than once in one run; empty for all others."""
     readers = tuple(_readers(block, slot, {}))
-    several = any(_both(one.ways, other.ways) for one, other in combinations(readers, 2))
+    several = any(
+        _can_both_be_taken(one.ways, other.ways) for one, other in combinations(readers, 2)
+    )
     if several or any(reader.many for reader in readers):
         return tuple(reader.into for reader in readers)
     return ()
 
 
-def _both(one: Ways, other: Ways) -> bool:
+def _can_both_be_taken(one: Ways, other: Ways) -> bool:
     """Whether both may be gone in one run: a route goes one of its ways."""
     return all(one[route] == other[route] for route in one.keys() & other.keys())
 

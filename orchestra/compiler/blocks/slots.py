@@ -62,7 +62,7 @@ class Operation(Generic[N_co]):
     lanes: tuple[int, ...]
     """The slot behind each of its lanes; empty unless it gives a stream."""
     constants: Mapping[str, object]
-    changeable: tuple[tuple[str, object], ...]
+    mutable: tuple[tuple[str, object], ...]
     """Those of the constants that are made anew for each run."""
     sources: tuple[tuple[str, Source], ...]
     nested: tuple[tuple[str, Nested], ...]

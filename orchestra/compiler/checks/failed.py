@@ -31,11 +31,11 @@ def place_for_failed(kind: object) -> str:
 def _failing(kind: object) -> object | None:
     """The type if all items have failed; None where it has no place for that."""
     members = [plain(each) for each in alternatives(plain(kind))]
-    found = [each if parts(each)[0] is Failed else _held(each) for each in members]
+    found = [each if parts(each)[0] is Failed else _failing_list(each) for each in members]
     return next((each for each in found if each is not None), None)
 
 
-def _held(kind: object) -> object | None:
+def _failing_list(kind: object) -> object | None:
     origin, given = parts(kind)
     inner = _failing(given[0]) if origin is list and given else None
     return None if inner is None else generic(list, inner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from difflib import get_close_matches
 from enum import Enum
+from itertools import combinations
 from typing import Any, Literal, get_args, get_origin
 
 from orchestra.annotations.facts import (
@@ -18,11 +19,10 @@ from orchestra.annotations.facts import (
     yielded,
 )
 from orchestra.annotations.fits import enumerated
-from orchestra.compiler.checks.agreeing import comparison_problems
 from orchestra.compiler.checks.arguments import hidden_problem, wires_held
 from orchestra.compiler.checks.texts import template_problems
 from orchestra.compiler.checks.uncalled import uncalled
-from orchestra.graph.control.agreeing import Comparison
+from orchestra.graph.control.agreeing import Comparison, Quorum
 from orchestra.graph.control.labels import labels_of
 from orchestra.graph.nodes import (
     Call,
@@ -58,7 +58,7 @@ def node_problems(node: Node) -> Iterator[Problem]:
         case Race() | Fallback():
             yield from _commit(node)
         case Comparison():
-            yield from comparison_problems(node)
+            yield from _comparison(node)
         case Input():
             yield from _default(node)
         case Constant():
@@ -188,7 +188,7 @@ def _route(node: Route) -> Iterator[Problem]:
     for key in node.keys:
         known = key in labels if labels else _possible(kind, key) or key in values
         if not known:
-            meant.append(_meant(key, without))
+            meant.append(_key_meant(key, without))
             yield _unreachable(node, key, labels, meant[-1])
     if not node.has_default:
         missing = [value for value in without if value not in meant]
@@ -222,7 +222,7 @@ def _unreachable(node: Route, key: Hashable, labels: Sequence[str], meant: objec
     return Problem("unreachable-arm", node.origin.where, message, fix)
 
 
-def _meant(key: Hashable, without: Sequence[object]) -> object:
+def _key_meant(key: Hashable, without: Sequence[object]) -> object:
     """Which of the values without an arm a key was meant for, if that can be told: else None."""
     for value in without:
         if isinstance(value, Enum) and value.value == key:
@@ -239,3 +239,30 @@ def _values(kind: object) -> tuple[object, ...]:
 
 def _written(value: object) -> str:
     return str(value) if type(value).__str__ is Enum.__str__ else repr(value)
+
+
+def _comparison(node: Comparison) -> Iterator[Problem]:
+    """Each arm that streams; and of a quorum by equality, two arms that can never be equal."""
+    streaming = False
+    for arm, name in zip(node.arms, node.arm_names, strict=True):
+        kind = type_of(arm)
+        if kind is not MISSING and chunk_of(kind) is not None:
+            streaming = True
+            message = f"{node.label}(arm {name}) is {spell(kind)}, but whole answers are compared"
+            fix = f"collect({spelled(arm)})"
+            yield Problem("stream-into-value", node.origin.where, message, fix)
+    if not streaming and isinstance(node, Quorum) and node.agree is None:
+        yield from _never_equal(node)
+
+
+def _never_equal(node: Quorum) -> Iterator[Problem]:
+    named = [(name, type_of(arm)) for name, arm in zip(node.arm_names, node.arms, strict=True)]
+    for (name, kind), (other, its) in combinations(named, 2):
+        if kind is MISSING or its is MISSING:
+            continue
+        if compare(kind, its) is compare(its, kind) is Fit.CANNOT:
+            message = f"quorum: arm {name} is {spell(kind)} and arm {other} is {spell(its)}, "
+            message += "which are never equal"
+            fix = "convert them to one type in a step, or say when they agree: agree=..."
+            yield Problem("type-clash", node.origin.where, message, fix)
+            return

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from orchestra.config.built_in import MODELS
 from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.toml.places import Path as Place
 from orchestra.config.toml.places import line_of
-from orchestra.config.usual import MODELS
 from orchestra.providers.known.settings import (
     EmbedderSettings,
     ModelSettings,

@@ -37,7 +37,12 @@ def half_told(environ: Environ) -> Iterator[str]:
     for provider in PROVIDERS.values():
         probe = ModelSettings(name=provider.name, provider=provider.name)
         key = key_state(provider, probe, environ)
-        if provider.suggested and key.needed and key.present and not any(_told(provider, environ)):
+        if (
+            provider.suggested
+            and key.needed
+            and key.present
+            and not any(_variable_of(provider, environ))
+        ):
             there = options_of(provider, probe, environ)
             needed = [option for option in provider.options if option.needed]
             missing = (option.env for option in needed if option.name not in there)
@@ -49,7 +54,7 @@ def _suggested(provider: Provider, environ: Environ) -> tuple[ModelSettings, Mod
     """A provider's fast model and its smart one; None where it has not been set up."""
     if provider.suggested is None:
         return None
-    told = next(iter(_told(provider, environ)), None)
+    told = next(iter(_variable_of(provider, environ)), None)
     if told is None:
         return None
     fast, smart = provider.suggested
@@ -59,7 +64,7 @@ def _suggested(provider: Provider, environ: Environ) -> tuple[ModelSettings, Mod
     return made, attrs.evolve(made, model=smart)
 
 
-def _told(provider: Provider, environ: Environ) -> Iterator[str]:
+def _variable_of(provider: Provider, environ: Environ) -> Iterator[str]:
     """The variable that says that a provider is to be used, if one does.
 
     Its key; or its address, where it asks for no key. Everything else that it needs has to be

@@ -7,9 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import Table, check, named
+from orchestra.config.toml.checking import Table, check, check_owner_names, named
 from orchestra.config.toml.complaints import Complaints, shown
-from orchestra.config.toml.owner_names import check_names
 from orchestra.config.toml.places import Path as Place
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import NANODOLLARS
@@ -27,7 +26,7 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
     known = {**spec.BUDGETS, **{key: named(table.get(key), spec.ALLOWANCE) for key in _NAMED}}
     right = check(table, ("budgets",), known, complaints)
     for key in _NAMED:
-        check_names(right.get(key, {}), ("budgets", key), complaints)
+        check_owner_names(right.get(key, {}), ("budgets", key), complaints)
     fails = right.get("when_state_fails", "closed")
     everyone = {kind: _allowance(right, (kind,), fails, {}, complaints) for kind in _NAMED.values()}
     owners = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 import attrs
 
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import Table, check, unknown, without_none
+from orchestra.config.toml.checking import Table, check, check_owner_names, unknown, without_none
 from orchestra.config.toml.complaints import Complaints
-from orchestra.config.toml.owner_names import check_names
 from orchestra.config.toml.places import Path as Place
 from orchestra.policies.limits.allowance import NO_LIMITS, CallerRules, OwnerLimits
 
@@ -24,8 +23,8 @@ def read_limits(table: Table, complaints: Complaints) -> CallerRules | None:
         unknown(key, ("limits",), known, complaints)
     each, named = {}, {}
     for one, many in _KINDS.items():
-        each[one] = _read(table.get(one, {}), ("limits", one), NO_LIMITS, complaints)
-        named[one] = _named(table.get(many, {}), ("limits", many), each[one], complaints)
+        each[one] = _read_limits_of(table.get(one, {}), ("limits", one), NO_LIMITS, complaints)
+        named[one] = _named_owners(table.get(many, {}), ("limits", many), each[one], complaints)
     rules = CallerRules(
         user=each["user"],
         users=named["user"],
@@ -35,7 +34,7 @@ def read_limits(table: Table, complaints: Complaints) -> CallerRules | None:
     return rules if rules != CallerRules() else None
 
 
-def _named(
+def _named_owners(
     tables: object, at: Place, others: OwnerLimits, complaints: Complaints
 ) -> dict[str, OwnerLimits]:
     """The limits of each who is named; the limits of one who is wrong are those of the others."""
@@ -49,11 +48,16 @@ def _named(
         fix = f"did you mean [limits.{one}]? For one {one} it is [limits.{at[-1]}.NAME]"
         complaints.add("unknown-key", (*at, key), message, fix)
     named = {name: table for name, table in tables.items() if name not in limits}
-    check_names(named, at, complaints)
-    return {name: _read(table, (*at, name), others, complaints) for name, table in named.items()}
+    check_owner_names(named, at, complaints)
+    return {
+        name: _read_limits_of(table, (*at, name), others, complaints)
+        for name, table in named.items()
+    }
 
 
-def _read(table: object, at: Place, others: OwnerLimits, complaints: Complaints) -> OwnerLimits:
+def _read_limits_of(
+    table: object, at: Place, others: OwnerLimits, complaints: Complaints
+) -> OwnerLimits:
     if not isinstance(table, dict):
         complaints.not_a_table(at, table, _fix(at))
         return others

@@ -76,10 +76,10 @@ def _read_model(
     provider = _provider(table, at, seam, complaints)
     if provider is None:
         known = {**_known(PROVIDERS.values()), **spec.OWN_MODEL, **extra}
-        check(_rest(table), at, known, complaints)  # as far as can be told without it
+        check(_without_provider(table), at, known, complaints)  # as far as can be told without it
         return None
     known = {**_known([provider]), **extra}
-    right = check(_own(_rest(table), provider, at, complaints), at, known, complaints)
+    right = check(_own(_without_provider(table), provider, at, complaints), at, known, complaints)
     _complete(right, table, provider, at, complaints)
     right["coalesce"] = read_coalesce(right.get("coalesce"), at, complaints)
     if len(complaints.problems) > before:
@@ -147,17 +147,17 @@ def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Pr
         complaints.add("wrong-provider", place, message, f"one of: {', '.join(known)}")
     else:
         message = f"there is no provider {shown(name)}"
-        complaints.add("unknown-provider", place, message, _meant(name, known))
+        complaints.add("unknown-provider", place, message, _provider_meant(name, known))
     return None
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
+def _provider_meant(name: str, known: Sequence[str]) -> str:
     """Which provider was meant: those of a company's name, such as Google's, else the nearest."""
     whose = [each for each in known if name.title() in PROVIDERS[each].about.title().split()]
     return f"did you mean {' or '.join(map(repr, whose))}?" if whose else nearest(name, known)
 
 
-def _rest(table: Table) -> dict[str, Any]:
+def _without_provider(table: Table) -> dict[str, Any]:
     told = "provider" if "provider" in table else _misspelt(table)
     return {key: value for key, value in table.items() if key != told}
 

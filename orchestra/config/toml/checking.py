@@ -8,6 +8,7 @@ from typing import Any, Literal, get_origin
 
 import msgspec
 
+from orchestra.access.wanted import wrong_name
 from orchestra.config.toml.complaints import (
     HIDDEN,
     Complaints,
@@ -69,11 +70,11 @@ def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) 
         complaints.add("secret-in-file", at, NO_SECRETS, KEY_ELSEWHERE)
     else:
         what = "key" if path else "table"
-        fix = _elsewhere(key, path) or nearest(key, names)
+        fix = _right_place(key, path) or nearest(key, names)
         complaints.add("unknown-key", at, f"there is no such {what}", fix)
 
 
-def _elsewhere(key: str, path: Path) -> str:
+def _right_place(key: str, path: Path) -> str:
     """What to write where something is said in another place; empty where it is in none."""
     if path and key in ("retry", "retries", "max_retries", "attempts_max"):
         return "retries belong to a step: @step(policy=Policy(retry=Retry(attempts_max=3)))"
@@ -101,3 +102,12 @@ def _fits(value: object, kind: Kind) -> bool:
     except msgspec.ValidationError:
         return False
     return True
+
+
+def check_owner_names(names: Iterable[str], at: Path, complaints: Complaints) -> None:
+    """Complain of users and organisations that no key can have: their table would bind nobody."""
+    one = str(at[-1]).removesuffix("s")
+    for name in names:
+        for why in wrong_name(one, name):
+            fix = f"write it as `orchestra keys list` does, the {one} alone"
+            complaints.add("wrong-value", (*at, name), f"no key has this name: {why}", fix)

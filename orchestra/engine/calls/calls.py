@@ -17,7 +17,7 @@ import trio
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.calls.attempts import retried
 from orchestra.engine.calls.context import StepContext
-from orchestra.engine.calls.returned import returned
+from orchestra.engine.calls.return_check import checked_return
 from orchestra.engine.frames.reading import arguments, read
 from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Outflow
@@ -53,7 +53,7 @@ async def _call(frame: Frame, operation: Operation[Call]) -> object:
             value = await trio.to_thread.run_sync(function, limiter=threads)
     else:
         value = await function()
-    return value if type(value) is step.exact_return else returned(frame, operation, value)
+    return value if type(value) is step.exact_return else checked_return(frame, operation, value)
 
 
 def plain(frame: Frame, operation: Operation[Call]) -> object:
@@ -64,7 +64,7 @@ def plain(frame: Frame, operation: Operation[Call]) -> object:
         Exception: whatever the function raises.
     """
     value, step = _bound(frame, operation)(), operation.node.step
-    return value if type(value) is step.exact_return else returned(frame, operation, value)
+    return value if type(value) is step.exact_return else checked_return(frame, operation, value)
 
 
 async def collect(frame: Frame, operation: Operation[Collect]) -> object:

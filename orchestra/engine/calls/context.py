@@ -102,10 +102,10 @@ class StepContext:
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs until the engine is closed; what it raises is only logged."""
-        self.run.nursery.start_soon(_apart, task, name, name=name)
+        self.run.nursery.start_soon(_run_logging_errors, task, name, name=name)
 
 
-async def _apart(task: Callable[[], Awaitable[None]], name: str) -> None:
+async def _run_logging_errors(task: Callable[[], Awaitable[None]], name: str) -> None:
     """Run a task whose errors end nothing else."""
     try:
         await task()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from orchestra.compiler.blocks.renewal import renewed
+from orchestra.compiler.blocks.mutable_values import copied_if_mutable
 from orchestra.compiler.blocks.slots import Block, Operation, RegionPlan, Source
 from orchestra.engine.frames.elastic import ElasticLane
 from orchestra.engine.frames.outlet import Outlet
@@ -62,7 +62,7 @@ class Frame:
         """1 for the slots that have started, or never will."""
         self._waiting_plain: deque[Operation[Node]] | None = None
         for slot, value in block.constants:
-            self.values[slot] = renewed(value)
+            self.values[slot] = copied_if_mutable(value)
         for slot, name in block.inputs:
             self.values[slot] = inputs[name]
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from orchestra.annotations.facts import accepts, spell
-from orchestra.compiler.blocks.renewal import copied, renewed
+from orchestra.compiler.blocks.mutable_values import copied_if_mutable, deep_copy
 from orchestra.compiler.blocks.slots import Filling, Nested, Operation, Source
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.wires import Attribute
@@ -26,8 +26,8 @@ def arguments(frame: Frame, operation: Operation[Node]) -> dict[str, object]:
         EdgeTypeError: a value does not have the part, or the type, that is asked for.
     """
     named = dict(operation.constants)
-    for name, value in operation.changeable:
-        named[name] = copied(value)
+    for name, value in operation.mutable:
+        named[name] = deep_copy(value)
     for name, source in operation.sources:
         named[name] = read(frame, source)
     for name, nested in operation.nested:
@@ -74,7 +74,7 @@ def _fill(frame: Frame, filling: Filling) -> object:
     if isinstance(filling, Source):
         return read(frame, filling)
     if not isinstance(filling, Nested):
-        return renewed(filling)
+        return copied_if_mutable(filling)
     if filling.container is dict:
         return {key: _fill(frame, part) for key, part in filling.parts}
     if filling.container is partial:

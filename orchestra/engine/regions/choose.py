@@ -19,7 +19,7 @@ import trio
 from orchestra.compiler.blocks.slots import Operation, Source
 from orchestra.engine.frames.reading import arguments, read
 from orchestra.engine.frames.scope import Scope, bare
-from orchestra.engine.lanes.held import Held
+from orchestra.engine.lanes.arm_buffer import ArmBuffer
 from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Outflow
 from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
@@ -206,7 +206,7 @@ class Contest:
 
     async def _hold(self, arm: int, lane: Lane[object], chunk: object) -> Sequence[object]:
         """What the arm says until it may be committed to, and what came together with that."""
-        held = Held(self._names[arm], self._rule, self._frame.run.limits)
+        held = ArmBuffer(self._names[arm], self._rule, self._frame.run.limits)
         while batch := await lane.receive():
             for place, said in enumerate(batch, 1):
                 if held.add(said):

@@ -20,7 +20,7 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
     Raises:
         DefinitionError: it holds one.
     """
-    found = list(_held(values))
+    found = list(_awaitables_in(values))
     for each in found:
         if iscoroutine(each):
             each.close()
@@ -52,18 +52,18 @@ def _step_of(
     return None
 
 
-def _held(
+def _awaitables_in(
     value: object,
 ) -> Iterator[CoroutineType[object, object, object] | AsyncGeneratorType[object, Never]]:
     """Those in a value, in its containers, and among what they were called with."""
     if iscoroutine(value):
         yield value
-        yield from _held(list(value.cr_frame.f_locals.values()) if value.cr_frame else ())
+        yield from _awaitables_in(list(value.cr_frame.f_locals.values()) if value.cr_frame else ())
     elif isasyncgen(value):
         yield value
-        yield from _held(list(value.ag_frame.f_locals.values()) if value.ag_frame else ())
+        yield from _awaitables_in(list(value.ag_frame.f_locals.values()) if value.ag_frame else ())
     elif type(value) in (list, tuple):
         for part in value:  # type: ignore[attr-defined]
-            yield from _held(part)
+            yield from _awaitables_in(part)
     elif type(value) is dict:
-        yield from _held(list(value.values()))
+        yield from _awaitables_in(list(value.values()))

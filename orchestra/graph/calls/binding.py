@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from orchestra.annotations.facts import spell
-from orchestra.graph.calls.mistakes import instead, meant
+from orchestra.graph.calls.mistakes import parameter_meant, right_place_for
 from orchestra.problem import Problem
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class _Binding:
         missing = [name for name in self.step.required if name not in self.arguments]
         for name in self.unknown:
             alone = len(self.unknown) == len(missing) == 1
-            known = meant(name, missing or self.parameters)
+            known = parameter_meant(name, missing or self.parameters)
             near = missing if alone else [known] * bool(known)
             missing = [each for each in missing if each not in near]  # one fault, told once
             self._unknown(name, near)
@@ -135,7 +135,7 @@ class _Binding:
             fix = f"pass {name!r} by position; {self._signature}"
         else:
             fix = "".join(f"did you mean {each!r}? " for each in near)
-            right = instead(name, self.parameters, self.step.name)
+            right = right_place_for(name, self.parameters, self.step.name)
             right = "" if near and not self.step.takes_policy else right
             fix = f"{right}; {self._signature}" if right else fix + self._signature
         self._fault("unknown-argument", f"has no parameter {name!r}", fix)

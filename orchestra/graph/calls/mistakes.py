@@ -10,10 +10,11 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at
+from orchestra.graph.wires import Wire, spelled
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -24,7 +25,7 @@ _POLICIES = {
     "timeout": "timeout_s=5",
     "deadline": "timeout_s=5",
 }
-_ELSEWHERE = {
+_IN_OTHER_LIBRARIES = {
     "at_once": "concurrency max_concurrency max_workers workers parallel batch_size limit n",
     "attempts_max": "max_attempts max_retries retries tries count n",
     "default": "otherwise else_ fallback",
@@ -46,8 +47,8 @@ _NEEDLESS = {"stream": "leave it out: what can stream does, and `collect(...)` m
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def told(function: F) -> F:
-    """The function; called wrongly, it says so as `check` does.
+def explain_wrong_calls(function: F) -> F:
+    """A decorator: called wrongly, the function says so as `check` does.
 
     Raises:
         DefinitionError: whenever Python would raise its `TypeError` of a wrong call.
@@ -66,8 +67,8 @@ def told(function: F) -> F:
     return cast("F", call)
 
 
-def told_class(cls: C) -> C:
-    """The class; made wrongly, it says what its fields are, in a `TypeError`."""
+def explain_wrong_fields(cls: C) -> C:
+    """A decorator: made wrongly, the class says in a `TypeError` what its fields are."""
     made = cls.__init__  # type: ignore[misc]
 
     @wraps(made)
@@ -86,16 +87,16 @@ def told_class(cls: C) -> C:
     return cls
 
 
-def meant(name: str, takes: Collection[str]) -> str:
+def parameter_meant(name: str, takes: Collection[str]) -> str:
     """The parameter that was meant by a name that is none; empty where that is not known."""
     if name in _NEEDLESS:
         return ""
-    known = (ours for ours, theirs in _ELSEWHERE.items() if name in theirs.split())
+    known = (ours for ours, theirs in _IN_OTHER_LIBRARIES.items() if name in theirs.split())
     named = next((each for each in known if each in takes), "")
     return named or "".join(get_close_matches(name, takes, 1))
 
 
-def instead(name: str, takes: Collection[str], step: str) -> str:
+def right_place_for(name: str, takes: Collection[str], step: str) -> str:
     """What is written where a name has no place; empty where that is not known."""
     if name in _NEEDLESS:
         return _NEEDLESS[name]
@@ -107,6 +108,19 @@ def instead(name: str, takes: Collection[str], step: str) -> str:
     if "policy" in takes:
         return f"write `policy=Policy({number})`"
     return f"give it to the step: `{step}.using(Policy({number}))(...)`"
+
+
+def refuse_pipe(first: object, then: object) -> NoReturn:
+    """Say how `first | then` is written.
+
+    Raises:
+        DefinitionError: always.
+    """
+    given = spelled(first) if isinstance(first, Wire) else f"{_name_of(first)}(...)"
+    raise DefinitionError(
+        f"{called_at()}: steps are not joined by `|`; call one with what the other gives, in a "
+        f"function with @pipeline: `{_name_of(then)}({given})`"
+    )
 
 
 def _wrong(
@@ -121,9 +135,9 @@ def _wrong(
         takes = [each.name for each in parameters if each.kind in _BY_NAME]
         unknown = next((each for each in kwargs if each not in takes), None)
         written = f"it is `{name}({', '.join(_written(parameters))})`"
-        if unknown is not None and (near := meant(unknown, takes)):
+        if unknown is not None and (near := parameter_meant(unknown, takes)):
             written = f"did you mean {near!r}? {written}"
-        elif unknown is not None and (fix := instead(unknown, takes, "some_step")):
+        elif unknown is not None and (fix := right_place_for(unknown, takes, "some_step")):
             written = f"{fix}; {written}"
         if unknown is None:
             return f"{name}(...): {error}; {written}"
@@ -138,3 +152,8 @@ def _written(parameters: list[inspect.Parameter]) -> Iterable[str]:
             continue  # what a decorator decorates
         by_name = each.kind is each.KEYWORD_ONLY or each.default is not each.empty
         yield f"{each.name}=..." if by_name else str(each.replace(annotation=each.empty))
+
+
+def _name_of(joined: object) -> str:
+    name = getattr(joined, "name", None)
+    return name if isinstance(name, str) else "some_step"

@@ -18,7 +18,7 @@ from orchestra.annotations.deferred import annotate
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
-from orchestra.graph.calls.mistakes import told
+from orchestra.graph.calls.mistakes import explain_wrong_calls
 from orchestra.graph.control.arguments import plain_function, refuse_list, wires_of
 from orchestra.graph.definition import definition_for
 from orchestra.graph.nodes import Choice, type_of
@@ -91,7 +91,7 @@ class Survivors(Comparison):
         return f"there when each of {len(self.arms)} arms has given its value or failed"
 
 
-@told
+@explain_wrong_calls
 def quorum(
     count: int, *arms: T, agree: Callable[[T, T], bool] | None = None, stagger_s: float = 0.0
 ) -> T:
@@ -123,7 +123,7 @@ def quorum(
     return cast("T", definition.add(lambda origin: Quorum(origin, wires, count, same, wait_s)))
 
 
-@told
+@explain_wrong_calls
 def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
     """The value of the arm that the judge finds best, untouched.
 

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard, TypeVar, cast, overload
 from orchestra.annotations.deferred import signature
 from orchestra.errors import DefinitionError
 from orchestra.failed import Failed
-from orchestra.graph.calls.mistakes import told
+from orchestra.graph.calls.mistakes import explain_wrong_calls
 from orchestra.graph.control.arguments import (
     commit_rule,
     error_types,
@@ -45,7 +45,7 @@ def collect(stream: Stream[str]) -> str: ...  # type: ignore[overload-overlap]
 def collect(stream: Stream[bytes]) -> bytes: ...  # type: ignore[overload-overlap]
 @overload
 def collect(stream: Stream[T]) -> list[T]: ...
-@told
+@explain_wrong_calls
 def collect(stream: object) -> Any:
     """The whole of a stream as one value: text joined, bytes joined, else a list of chunks.
 
@@ -93,7 +93,7 @@ def race(
     hedge_at: str | float | None = ...,
     hedge_share: float | None = ...,
 ) -> T: ...
-@told
+@explain_wrong_calls
 def race(
     *arms: object,
     commit: Commit = FIRST_CONTENT,
@@ -171,7 +171,7 @@ def fallback(
     on: type[Exception] | tuple[type[Exception], ...] = ...,
     restart: bool = ...,
 ) -> T: ...
-@told
+@explain_wrong_calls
 def fallback(
     *arms: object,
     commit: Commit = FIRST_CONTENT,
@@ -223,7 +223,7 @@ _CHECKED = (
 )
 
 
-@told
+@explain_wrong_calls
 def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
     """The arm whose key equals the label; the others are skipped.
 
@@ -282,7 +282,7 @@ def each(
     ordered: bool = True,
     failures_max: int,
 ) -> list[B | Failed[A]]: ...
-@told
+@explain_wrong_calls
 def each(
     items: object,
     body: Callable[[Any], object],

@@ -17,7 +17,6 @@ from typing import cast
 
 from orchestra.graph.parts import is_wired
 from orchestra.graph.refusals.branching import route_of_condition, route_of_match, route_of_table
-from orchestra.graph.refusals.hiding import hidden_by_wire
 from orchestra.graph.refusals.lifting import (
     COMPREHENSIONS,
     Advice,
@@ -38,6 +37,7 @@ from orchestra.graph.refusals.rewriting import (
     policy_before_call,
     side_by_side,
 )
+from orchestra.graph.refusals.shadowing import shadowed_by_wire
 from orchestra.graph.refusals.texts import prompt_of_text
 from orchestra.graph.source.frames import is_users
 from orchestra.graph.source.site import Path, Site, site_of
@@ -50,7 +50,7 @@ def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> 
     None stands for some wire in the expression that the instruction belongs to.
     """
     site = site_of(frame, instruction)
-    if act == "be called" and (hidden := hidden_by_wire(site, frame)) is not None:
+    if act == "be called" and (hidden := shadowed_by_wire(site, frame)) is not None:
         return hidden
     return refusal_at(site, spelled(wire) if wire is not None else _first_wire(site), act)
 
@@ -60,7 +60,7 @@ def refusal_at(site: Site, name: str, act: str) -> str:
     if act == "be called" and _spreads(site):  # Python asks a mapping for its keys
         name, act = name.removesuffix(".keys"), "be spread with `**`"
     advice = _advice(site) if site.path else None
-    right, step = (advice.right, advice.step) if advice else (_general(act, name), "")
+    right, step = (advice.right, advice.step) if advice else (_general_advice(act, name), "")
     lines = [
         f"{site.where}: `{name}` cannot {act}: it has no value while the pipeline is being defined",
         *_titled("wrong", site.wrong),
@@ -119,7 +119,7 @@ def _advice(site: Site) -> Advice | None:
         return route_of_match(site, next(n for n in site.path if isinstance(n, ast.Match)))
     if isinstance(site.path[-1], ast.expr) and (advice := policy_before_call(site, site.path[-1])):
         return advice
-    paths = _around(site, _needing(site, site.path))
+    paths = _enclosing_paths(site, _needing(site, site.path))
     return next(filter(None, (_of_path(site, path) for path in paths)), None)
 
 
@@ -165,7 +165,7 @@ def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice |
     inside = _in_a_step(site, [statement.test, *([statement.msg] if statement.msg else [])])
     if inside is None:
         return None
-    return _passed_on(inside[0], "checked", ast.unparse(ast.Assert(*inside[1])))
+    return _step_with_effect(inside[0], "checked", ast.unparse(ast.Assert(*inside[1])))
 
 
 def _of_guard(site: Site, statement: ast.If) -> Advice | None:
@@ -179,7 +179,7 @@ def _of_guard(site: Site, statement: ast.If) -> Advice | None:
         return None
     lifted, (test, *given) = inside
     error = ast.Raise(ast.Call(kind, given, []))
-    return _passed_on(lifted, "checked", ast.unparse(ast.If(test, [error], [])))
+    return _step_with_effect(lifted, "checked", ast.unparse(ast.If(test, [error], [])))
 
 
 def _in_a_step(
@@ -195,10 +195,10 @@ def _in_a_step(
 def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
     """`print(question)` as a step that prints."""
     lifted = lift(site, statement.value)
-    return _passed_on(lifted, lifted.call.partition("(")[0], lifted.body) if lifted else None
+    return _step_with_effect(lifted, lifted.call.partition("(")[0], lifted.body) if lifted else None
 
 
-def _passed_on(lifted: Lifted, name: str, does: str) -> Advice:
+def _step_with_effect(lifted: Lifted, name: str, does: str) -> Advice:
     """A step that does this with what it is given, and passes on the first that has a name."""
     named = (each for each in lifted.parameters if each.argument.isidentifier())
     value = next(named, lifted.parameters[0])
@@ -231,7 +231,7 @@ def _needing(site: Site, path: Path) -> Path:
     return path
 
 
-def _around(site: Site, path: Path) -> list[Path]:
+def _enclosing_paths(site: Site, path: Path) -> list[Path]:
     """The path, and those to larger expressions that need values as well, the largest first."""
     ends = range(len(path) - 1, 0, -1)
     paths = [path]
@@ -291,5 +291,5 @@ _GENERAL: Mapping[str, str] = {
 }
 
 
-def _general(act: str, name: str) -> str:
+def _general_advice(act: str, name: str) -> str:
     return _GENERAL.get(act, _IN_A_STEP).format(wire=name)

@@ -15,7 +15,7 @@ from orchestra.annotations.facts import Fit, compare
 from orchestra.graph.parts import is_wired
 from orchestra.graph.refusals.lifting import Advice, makes_graph, wired
 from orchestra.graph.source.site import Site
-from orchestra.graph.source.templates import apart, how
+from orchestra.graph.source.templates import format_suffix, split_field
 
 
 def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
@@ -72,13 +72,13 @@ class _Prompt:
             template += _literally(before)
             if field is None:
                 continue
-            head, rest = apart(field)
+            head, rest = split_field(field)
             place = head or next(numbers, "")
             if place not in given or "{" in (form or ""):
                 return None
             value = given[place]
             name = self.add(_last_name(value) if place.isdecimal() else place, value)
-            template += f"{{{name}{rest}{how(form, conversion)}}}"
+            template += f"{{{name}{rest}{format_suffix(form, conversion)}}}"
         return template
 
     def filled(self, text: str, values: Sequence[ast.expr]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import attrs
 from attrs import Attribute
 
-from orchestra.graph.calls.mistakes import told_class
+from orchestra.graph.calls.mistakes import explain_wrong_fields
 
 
 def is_number(given: object) -> TypeGuard[float]:
@@ -53,7 +53,7 @@ def _said(instance: object, attribute: Attribute[Any], value: object) -> str:
     return f"{type(instance).__name__}({attribute.name}={value!r:.80}): {attribute.name}"
 
 
-@told_class
+@explain_wrong_fields
 @attrs.frozen(kw_only=True)
 class Retry:
     """When a call that failed is made again, and after how long.
@@ -121,7 +121,7 @@ def _is_error(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Exception)
 
 
-@told_class
+@explain_wrong_fields
 @attrs.frozen(kw_only=True)
 class Policy:
     """How long a step may take, and how often it is tried; None is no limit of its own.
@@ -145,7 +145,7 @@ class Policy:
             raise TypeError(f"Policy(retry={value!r}): write it as Retry(attempts_max=3)")
 
 
-@told_class
+@explain_wrong_fields
 @attrs.frozen(kw_only=True)
 class Limits:
     """The bounds of every run of an engine.

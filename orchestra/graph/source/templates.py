@@ -39,7 +39,7 @@ class Place:
     @property
     def calls(self) -> bool:
         """Whether it is written as if a template could call something: `{name.upper()}`."""
-        return "(" in apart(self.written)[1].partition(":")[0]
+        return "(" in split_field(self.written)[1].partition(":")[0]
 
 
 def places_of(template: str) -> tuple[Place, ...]:
@@ -66,13 +66,13 @@ def unfillable(places: Iterable[Place], given: Iterable[str]) -> str | None:
     return None
 
 
-def apart(field: str) -> tuple[str, str]:
+def split_field(field: str) -> tuple[str, str]:
     """`name` and `.part` of `name.part`."""
     end = next((n for n, sign in enumerate(field) if sign in ".["), len(field))
     return field[:end], field[end:]
 
 
-def how(form: str | None, conversion: str | None) -> str:
+def format_suffix(form: str | None, conversion: str | None) -> str:
     """How a place says that its value is to be written: `!r:>9`."""
     return (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
 
@@ -81,8 +81,8 @@ def _places(template: str) -> Iterator[Place]:
     for _, field, form, conversion in Formatter().parse(template):
         if field is None:
             continue
-        name, _ = apart(field)
-        place = Place(name, f"{{{field}{how(form, conversion)}}}")
+        name, _ = split_field(field)
+        place = Place(name, f"{{{field}{format_suffix(form, conversion)}}}")
         yield place
         if place.named:  # of anything else it is no format
             yield from _places(form or "")

@@ -54,7 +54,7 @@ def read(messages: Sequence[Message]) -> Asked:
     outside: list[str] = []
     sources: list[Source] = []
     for message in messages:
-        rest, found = _taken_apart(message.text)
+        rest, found = _split_sources(message.text)
         outside.append(rest)
         sources += found
     question = _said_question(outside) or _asking_sentence(outside)
@@ -68,7 +68,7 @@ def read(messages: Sequence[Message]) -> Asked:
     return Asked(question, tuple(sources))
 
 
-def _taken_apart(content: str) -> tuple[str, list[Source]]:
+def _split_sources(content: str) -> tuple[str, list[Source]]:
     """What of a message is outside of its sources, and these."""
     marks: list[re.Match[str]] = []
     for mark in _MARK.finditer(content):

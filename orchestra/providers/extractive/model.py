@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 import trio
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import refuse_logprobs
+from orchestra.codecs.dialect import refuse_logprobs
 from orchestra.errors import ModelError
 from orchestra.protocols import Embedder, Model
 from orchestra.providers.extractive.asked import Asked, read

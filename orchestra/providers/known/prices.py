@@ -78,7 +78,7 @@ def price_of(settings: ModelSettings) -> Price | None:
     listed = listed_price(settings.provider, settings.model)
     if listed is None:
         return Price(**own) if "input" in own else None
-    return _over(own, listed) if own else listed
+    return _overridden(own, listed) if own else listed
 
 
 def listed_price(provider: str, model: str) -> Price | None:
@@ -97,13 +97,13 @@ def listed_price(provider: str, model: str) -> Price | None:
     return _read(found.get_prices(datetime.now(UTC)))
 
 
-def _over(own: Mapping[str, Any], listed: Price) -> Price:
+def _overridden(own: Mapping[str, Any], listed: Price) -> Price:
     """The listed price, with what the settings say instead; of all its tiers."""
     hidden: dict[str, Any] = (
         {"cached_input": None, "cache_write_input": None} if "input" in own else {}
     )
     hidden |= {"reasoning": None} if "output" in own else {}
-    tiers = tuple(Tier(tier.above_tokens, _over(own, tier.price)) for tier in listed.tiers)
+    tiers = tuple(Tier(tier.above_tokens, _overridden(own, tier.price)) for tier in listed.tiers)
     return attrs.evolve(listed, **{**hidden, **own, "tiers": tiers})
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import attrs
 import msgspec
 
-from orchestra.codecs.withheld import OWNERS, fit, for_clients, is_withheld
+from orchestra.codecs.withheld import OWNERS, for_clients, is_withheld, without_internals
 from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
 from orchestra.event_lines import written
 from orchestra.events import Delta, Event, Failure, RunFailed, RunFinished, Snapshot, StepFailed
@@ -261,9 +261,11 @@ def _fit_message(name: str, message: str) -> str:
         return OWNERS if own is None else for_clients(own, message)
     pattern = next((each for kind, each in _LISTED.items() if issubclass(own, kind)), None)
     if pattern is None:
-        return fit(message)
+        return without_internals(message)
     head, *lines = message.split("\n")
-    return "\n".join([fit(head), *(_fit_item(pattern, *item) for item in _items(lines))])
+    return "\n".join(
+        [without_internals(head), *(_fit_item(pattern, *item) for item in _items(lines))]
+    )
 
 
 def _items(lines: Iterable[str]) -> list[list[str]]:
@@ -283,7 +285,7 @@ def _fit_item(pattern: re.Pattern[str], first: str, *further: str) -> str:
     if found is None:
         return f"  {OWNERS}"
     if found[1] is None:
-        return fit(first)
+        return without_internals(first)
     message = "\n".join([first[found.end() :], *further])
     begun = first[: found.end()].removesuffix(": ")
     return below(f"{begun}: {_fit_message(found[1], message)}") if message else begun

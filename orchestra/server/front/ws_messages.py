@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from orchestra.codecs.no_json import no_json
+from orchestra.codecs.invalid_json import invalid_json
 from orchestra.event_lines import encode, written
 from orchestra.events import Event
 from orchestra.server.front.cors import ANY, host_of
@@ -78,7 +78,7 @@ def read(message: str | bytes) -> Start | Cancel | Mistake:
     try:
         found = msgspec.json.decode(message)
     except (ValueError, RecursionError) as error:
-        return _mistake(None, no_json(message.encode(), error, "the message"))
+        return _mistake(None, invalid_json(message.encode(), error, "the message"))
     if not isinstance(found, dict):
         return _mistake(None, "the message is no object")
     return _read(found)

@@ -22,7 +22,12 @@ from orchestra.server.front.problems import MEDIA_TYPE
 from orchestra.server.openapi.events import SCHEMAS as AT
 from orchestra.server.openapi.events import event_schemas, reference
 from orchestra.server.openapi.openai import ERROR
-from orchestra.server.openapi.operations import OPERATIONS, SCHEMAS, of_all, of_callers
+from orchestra.server.openapi.operations import (
+    OPERATIONS,
+    SCHEMAS,
+    problems_of_all,
+    problems_of_callers,
+)
 from orchestra.server.openapi.runs import run_result
 from orchestra.server.openapi.words import TEXT, Answer, Operation, Refusal, json
 from orchestra.server.runs import results
@@ -36,10 +41,10 @@ if TYPE_CHECKING:
     from orchestra.server.front.routes import Route
 
 Shape = Callable[[str, Any], Any]
-"""How a path tells a problem: with a status, a media type, headers and an encoded body."""
+"""Makes a problem into the answer of a path: status, media type, headers and encoded body."""
 
 STARTS = "start-run"
-"""The route that each pipeline is told of once more."""
+"""The route that is described once more for each pipeline."""
 PROBLEM = "Problem"
 _KEY = "key"
 _IN_QUERY = {"string", "integer", "number", "boolean", "array", "null"}
@@ -79,7 +84,7 @@ def document(
     admission: Admission = OPEN,
     shape: Shape = _as_it_is,
 ) -> Json:
-    """All that `routes` serve, for somebody who may run these pipelines."""
+    """The OpenAPI document of `routes`, for a caller who may run these pipelines."""
     writer = _Writer(settings, admission, shape)
     paths: dict[str, Json] = {}
     for route in routes:
@@ -108,12 +113,12 @@ class _Writer:
     def __init__(self, settings: Settings, admission: Admission, shape: Shape) -> None:
         self._shape = shape
         self._keyed = admission.keyring is not None and admission.unlocked is None
-        self._common = (*of_all(settings), *of_callers(admission))
+        self._common = (*problems_of_all(settings), *problems_of_callers(admission))
         self._refusals: dict[str, Json] = {}
         self._schemas: dict[str, Json] = {**event_schemas(), **SCHEMAS, PROBLEM: _PROBLEM}
 
     def components(self) -> Json:
-        """What operations refer to."""
+        """The schemas, responses and headers that operations refer to."""
         found: Json = {
             "schemas": self._schemas,
             "responses": self._refusals,
@@ -163,7 +168,7 @@ class _Writer:
         return told
 
     def _narrow(self, told: Json, pipeline: Pipeline[..., Any], name: str) -> None:
-        """Say of an operation what holds of this pipeline alone."""
+        """Change an operation of all pipelines into that of one: its texts, inputs and result."""
         first, _, more = pipeline.doc.partition("\n")
         told["tags"] = ["pipelines served here"]
         told["summary"] = first or f"Run {name}."

@@ -23,7 +23,7 @@ def event_schemas() -> dict[str, Json]:
     """The schema of each class of events by its name, of all that is in them, and of any event."""
     kinds: tuple[Any, ...] = get_args(Event)
     _, found = msgspec.json.schema_components((*kinds, Usage), ref_template=SCHEMAS + "{name}")
-    told = {name: _told(schema) for name, schema in found.items()}
+    told = {name: _event_schema(schema) for name, schema in found.items()}
     for kind in kinds:
         schema = told[kind.__name__]
         schema["properties"] = {"type": {"const": kind.type}, **_OF_REQUEST, **schema["properties"]}
@@ -42,12 +42,12 @@ def event_schemas() -> dict[str, Json]:
 
 
 def reference(name: str) -> Json:
-    """The schema of this name."""
+    """A `$ref` to the schema of this name."""
     return {"$ref": SCHEMAS + name}
 
 
-def _told(schema: Json) -> Json:
-    """As it is written: every field, also one that is as it is by default; and none of our own."""
+def _event_schema(schema: Json) -> Json:
+    """The schema of an event as it is sent: all public fields are required, and have no default."""
     told: Json = {**schema, "description": schema.get("description", "").partition("\n")[0]}
     if "properties" in schema:
         told["properties"] = {

@@ -13,13 +13,13 @@ from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknow
 from orchestra.server.front import caller_problems, desk, problems
 from orchestra.server.front.order import Admission
 from orchestra.server.front.problems import HttpProblem
-from orchestra.server.openapi import openai, responses, runs, served, socket
+from orchestra.server.openapi import openai, responses, runs, service_routes, socket
 from orchestra.server.openapi.words import Operation
 from orchestra.server.settings import Settings
 from orchestra.values import Json
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
-    **served.OPERATIONS,
+    **service_routes.OPERATIONS,
     **runs.OPERATIONS,
     **socket.OPERATIONS,
     **openai.OPERATIONS,
@@ -34,8 +34,8 @@ SCHEMAS: Mapping[str, Json] = {
 """The schemas of what several routes answer, by name."""
 
 
-def of_all(settings: Settings) -> tuple[HttpProblem, ...]:
-    """What any request can be answered, whatever is asked."""
+def problems_of_all(settings: Settings) -> tuple[HttpProblem, ...]:
+    """The problems that any request can be answered with."""
     return (
         problems.too_large(settings.body_limit_bytes),
         problems.target_too_long(settings.target_limit_bytes),
@@ -44,8 +44,8 @@ def of_all(settings: Settings) -> tuple[HttpProblem, ...]:
     )
 
 
-def of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
-    """What a caller can be answered before any route is asked."""
+def problems_of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
+    """The problems that a caller can be answered with before any route is reached."""
     found: list[HttpProblem] = []
     if admission.keyring is not None:
         found += [caller_problems.key_refused(each) for each in caller_problems.REASONS]

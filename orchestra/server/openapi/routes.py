@@ -40,7 +40,7 @@ def with_documents(
     settings: Settings,
     admission: Admission,
 ) -> list[Route]:
-    """The routes, and those that tell of all of them; of the pipelines, those that JSON can ask."""
+    """The routes, and `/openapi.json` and `/docs`; `pipelines` are those that take JSON."""
     documents = Documents(pipelines, settings, admission)
     found = [
         *routes,
@@ -64,7 +64,7 @@ def with_documents(
 
 
 class Documents:
-    """The handlers of the two."""
+    """The handlers of `/openapi.json` and `/docs`."""
 
     def __init__(
         self, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings, admission: Admission
@@ -75,7 +75,7 @@ class Documents:
         self.routes: Sequence[Route] = ()
 
     async def openapi(self) -> Response:
-        """The document for whoever asks."""
+        """The document, with the pipelines that the caller may run."""
         # which is more than a server needs to start
         from orchestra.server.openapi.description import document
 

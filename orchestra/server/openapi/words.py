@@ -24,7 +24,7 @@ HTML = "text/html"
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """One answer that is no problem: by media type what it holds, and what its headers are."""
+    """An answer that is not a problem: its contents by media type, and its headers' names."""
 
     summary: str
     status: int = 200
@@ -62,22 +62,22 @@ def closed(**members: Json) -> Json:
 
 
 def listed(schema: Json) -> Json:
-    """An array of these."""
+    """An array whose items have this schema."""
     return {"type": "array", "items": schema}
 
 
 def or_null(schema: Json) -> Json:
-    """This, or nothing."""
+    """The schema, or null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def header(name: str, summary: str) -> Json:
-    """A header that may be sent."""
+    """A request header, as a parameter that is not required."""
     return {"name": name, "in": "header", "description": summary, "schema": TEXT}
 
 
 def events(name: str, *named: str) -> Json:
-    """A stream of server-sent events, told as one of them: before 3.2 OpenAPI has no other word.
+    """A stream of server-sent events, described as one event: OpenAPI before 3.2 has no other way.
 
     `named` are its fields beside `data`.
     """

@@ -1,4 +1,4 @@
-"""SIGHUP before anybody can load anew: remembered, where it would have ended the process.
+"""SIGHUP (reload) while the process still starts: remembered, where it would have ended it.
 
 A service manager that is asked to reload right after a start sends it while modules are imported.
 
@@ -13,7 +13,7 @@ import signal
 
 
 class EarlyHangup:
-    """A handler of SIGHUP: whether one `came`; once it is `over`, they are ignored."""
+    """A handler of SIGHUP: `came` says whether one has come; set `over` to ignore all others."""
 
     def __init__(self) -> None:
         self.came = False
@@ -21,7 +21,7 @@ class EarlyHangup:
         self._had_terminal = terminal_is_there()
 
     def __call__(self, number: int, frame: object) -> None:
-        """Remember it, unless it says that the terminal has gone."""
+        """Remember the signal; if it came because the terminal has gone, end the process."""
         del frame
         if self.over:
             return
@@ -32,10 +32,10 @@ class EarlyHangup:
 
 
 def remember() -> EarlyHangup | None:
-    """Remember from now on; what remembers already, or None where SIGHUP is none of our business.
+    """Handle SIGHUP from now on: the handler, new or already there; None if SIGHUP is not ours.
 
-    That is where whoever started us, such as nohup, wants it to be ignored, or somebody else in
-    this process heeds it.
+    It is not ours where the parent, such as nohup, ignores it, or other code in this process
+    handles it.
     """
     there = signal.getsignal(signal.SIGHUP)
     if isinstance(there, EarlyHangup) and not there.over:

@@ -1,4 +1,4 @@
-"""Telling the service manager that started us how we are: systemd's `Type=notify`.
+"""Notifying systemd of this process's state, for services of `Type=notify`.
 
 A datagram to the socket that `NOTIFY_SOCKET` names, as `sd_notify(3)` has it; without one, nothing.
 """
@@ -15,7 +15,7 @@ STOPPING = b"STOPPING=1"
 
 
 def notify(state: bytes, environ: Mapping[str, str] = os.environ) -> None:
-    """Tell it; what hinders that hinders nothing else."""
+    """Send the state to the service manager, if there is one. Errors are ignored."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -21,7 +21,7 @@ _EXPONENT_MAX = 30
 
 @attrs.frozen(kw_only=True)
 class RestartRule:
-    """How the dead are replaced."""
+    """When and how often a worker that died is replaced. Times are in seconds."""
 
     delay_s: float = 0.1
     """The wait before the first attempt; doubled with every death in a row."""
@@ -35,7 +35,7 @@ class RestartRule:
 
 @attrs.frozen
 class Replace:
-    """Start another in `delay_s`; its place has seen `deaths` in a row."""
+    """Start another worker in `delay_s` seconds; in its place `deaths` have died in a row."""
 
     delay_s: float
     deaths: int
@@ -43,7 +43,7 @@ class Replace:
 
 @attrs.frozen
 class GiveUp:
-    """Stop all: this place has seen `deaths` in a row, and nobody else serves."""
+    """Stop the server: `deaths` workers of this place died in a row, and no other one serves."""
 
     deaths: int
 
@@ -51,7 +51,7 @@ class GiveUp:
 def after_death(
     rule: RestartRule, deaths: int, lived_s: float, jitter: float, *, others_serve: bool
 ) -> Replace | GiveUp:
-    """What to do about a worker that has died, having been ready for `lived_s`.
+    """What to do about a worker that has died after being ready for `lived_s` seconds.
 
     `deaths` are those in a row before it in its place; `jitter` is from 0 to 1, so that workers
     which died together do not start together; `others_serve` is whether another one is ready.

@@ -24,9 +24,9 @@ from orchestra.observe.tracing import tracing
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.connections.listen import Door
 from orchestra.server.connections.sockets import bind, url_of
+from orchestra.server.processes.blocking_steps import BlockingStepDetector
 from orchestra.server.processes.serving import Load, Loaded, Serving
 from orchestra.server.processes.signals import HANGUP, Acts, Wishes, receiving
-from orchestra.server.processes.standstill import Standstill
 from orchestra.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ async def _serve(
 
 def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: Wishes) -> None:
     """What stands beside: who tells of steps that block, and what only some servers have."""
-    nursery.start_soon(Standstill().watch)
+    nursery.start_soon(BlockingStepDetector().watch)
     if house.watched is not None:
         from orchestra.server.processes.watching import stamps, watch
 
@@ -230,12 +230,12 @@ async def _flush(serving: Serving, house: House) -> None:
     with trio.move_on_after(time_s / 2) as time:
         async with trio.open_nursery() as nursery:
             for each in house.flush:
-                nursery.start_soon(_told, each)
+                nursery.start_soon(_flush_or_log, each)
     if time.cancelled_caught:
         log.error("not all was written down within %g s", time_s)
 
 
-async def _told(flush: Callable[[], Awaitable[object]]) -> None:
+async def _flush_or_log(flush: Callable[[], Awaitable[object]]) -> None:
     try:
         await flush()
     except Exception:

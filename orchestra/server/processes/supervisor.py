@@ -1,6 +1,6 @@
 """A supervisor: some workers that share a listening socket, each a process of its own.
 
-It serves nothing itself, and so has nothing to fail with: but while no worker lives, `stand_in`
+It serves nothing itself, and so has nothing to fail with: but while no worker lives, `no_workers`
 tells clients so. The first worker is started alone: what
 is wrong with the pipelines is then told once, and ends it all. The dead are replaced as `restarts`
 decides, also those of the others that were never ready.
@@ -24,6 +24,7 @@ from contextlib import suppress
 import attrs
 import trio
 
+from orchestra.server.processes.no_workers import answer_unavailable
 from orchestra.server.processes.restarts import (
     FAILED,
     Ended,
@@ -36,7 +37,6 @@ from orchestra.server.processes.restarts import (
     spelled,
 )
 from orchestra.server.processes.signals import HANGUP, Acts, Wishes, receiving
-from orchestra.server.processes.stand_in import stand_in
 from orchestra.server.processes.worker_place import READY
 
 log = logging.getLogger("orchestra.server")
@@ -129,7 +129,7 @@ class Supervisor:
             nursery.start_soon(self._keep, number, settled)
             if number == 1:
                 await settled.wait()
-                nursery.start_soon(self._stand_in)
+                nursery.start_soon(self._answer_unavailable)
         for settled in places:
             await settled.wait()
         self.on_ready()
@@ -175,7 +175,7 @@ class Supervisor:
         self._settled.set()
         self._settled = trio.Event()
 
-    async def _stand_in(self) -> None:
+    async def _answer_unavailable(self) -> None:
         """Answer clients for as long as nobody does, and nobody is to be expected soon."""
         while True:  # noqa: ASYNC913 - each way round waits for a worker to come, or to go
             while self._serve():
@@ -186,12 +186,12 @@ class Supervisor:
             if self._asked.stop.is_set():
                 return
             if not self._serve():
-                await self._stand_in_until_ready()
+                await self._answer_unavailable_until_ready()
 
-    async def _stand_in_until_ready(self) -> None:
+    async def _answer_unavailable_until_ready(self) -> None:
         log.warning("no worker serves: clients are told so, with 503")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stand_in, self.listener)
+            nursery.start_soon(answer_unavailable, self.listener)
             while not (self._serve() or self._asked.stop.is_set()):
                 await self._settled.wait()
             nursery.cancel_scope.cancel()

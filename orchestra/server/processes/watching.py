@@ -1,4 +1,4 @@
-"""Noticing that files have changed, by looking at them: for development, on every system."""
+"""Watching files for changes by polling: for development, on every system."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TypeAlias
 import trio
 
 EVERY_S = 0.3
-"""A person who has saved a file does not wait for it, and a thousand files cost a few ms."""
+"""Seconds between two looks: nobody notices the wait, and a thousand files cost a few ms."""
 
 Stamps: TypeAlias = Mapping[Path, tuple[int, int]]
-"""Of each file that is there, when it was written and its size."""
+"""For each file that exists: when it was written, in nanoseconds, and its size in bytes."""
 
 
 async def watch(
@@ -37,7 +37,7 @@ async def watch(
 
 
 def stamps(files: Collection[Path]) -> Stamps:
-    """The stamps of those that are there."""
+    """The stamps of those files that exist."""
     found = {}
     for file in files:
         try:

@@ -41,7 +41,7 @@ class WorkerPlace:
         return made
 
     def tell_ready(self) -> None:
-        """Tell the supervisor that clients are served; that it has gone is heard elsewhere."""
+        """Tell the supervisor that this worker serves clients. If it has gone, nothing happens."""
         try:
             self.line.send(READY)
         except OSError:

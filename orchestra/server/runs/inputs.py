@@ -18,8 +18,8 @@ import msgspec
 
 from orchestra.annotations import documents, turns
 from orchestra.annotations.complaints import complaint_of, with_allowed
+from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec
 from orchestra.annotations.facts import MISSING, spell
-from orchestra.annotations.making import maker, readable
 from orchestra.annotations.schemas import object_schema
 from orchestra.errors import ServeError
 from orchestra.server.front.problems import Fault
@@ -34,11 +34,11 @@ Inputs = dict[str, object]
 
 def _handed(kind: type, value: object) -> object:
     """What a document or a turn of a conversation is in JSON, for msgspec."""
-    return turns.read(kind, value) if kind is turns.Turn else documents.read(kind, value)
+    return turns.read(kind, value) if kind is turns.JsonTurn else documents.read(kind, value)
 
 
-_MAKE = maker(otherwise=_handed)
-_MAKE_OF_TEXT = maker(strict=False, otherwise=_handed)
+_MAKE = custom_dec_hook(otherwise=_handed)
+_MAKE_OF_TEXT = custom_dec_hook(strict=False, otherwise=_handed)
 
 FAULTS_MAX = 20
 """Faults that are told of one request: a body of a hundred thousand wrong names gets no more."""
@@ -104,7 +104,7 @@ def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
 
 def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[str, Any]:
     def told(kind: type) -> Json:
-        return turns.schema(kind) if kind is turns.Turn else hook(kind)
+        return turns.schema(kind) if kind is turns.JsonTurn else hook(kind)
 
     types = {name: _type(each) for name, each in inputs.items()}
     defaults = {n: each.default for n, each in inputs.items() if each.default is not MISSING}
@@ -246,4 +246,4 @@ def _pointer(at: str, *parts: str) -> str:
 
 def _type(each: Input) -> Any:
     """The annotation as msgspec reads it: an input without one may be anything."""
-    return readable(turns.handed(documents.handed(each.annotation)))
+    return for_msgspec(turns.for_msgspec(documents.for_msgspec(each.annotation)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orchestra.codecs.no_json import no_json
+from orchestra.codecs.invalid_json import invalid_json
 from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.problems import HttpProblem
@@ -84,7 +84,7 @@ def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
     try:
         found = msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
-        return problems.bad_body(no_json(body, error))
+        return problems.bad_body(invalid_json(body, error))
     if not isinstance(found, dict):
         return problems.bad_body(f"the body is {_kind(found)}; {_SHAPE}")
     given = found.pop("inputs", {})

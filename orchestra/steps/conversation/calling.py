@@ -109,7 +109,7 @@ async def answer(
     except Exception as error:
         if any(map(_is_lasting, leaves(error))):
             raise
-        told = _sound(_told(error))
+        told = _sound(_error_text(error))
         _report(call, type(error).__name__, message_of(error), error)
         return wrong(told)
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
@@ -188,7 +188,7 @@ def _plain(value: object) -> object:
     return items
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Type and message of an error, and of those in a group; never a traceback."""
     return "; ".join(map(_described, leaves(error)[:_ERRORS_MAX]))
 

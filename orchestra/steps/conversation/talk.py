@@ -206,7 +206,7 @@ class Talk:
     def _refuse_round(self, heard: Completion) -> None:
         """Let pass one round more."""
         most, name = self.settings.tool_rounds_max, self.settings.model
-        told = _told(heard.tool_calls)
+        told = _calls_text(heard.tool_calls)
         if heard.tool_calls and not self.tools:
             raise OutputError(
                 f"model {name!r} asks for tools, and was given none to call: {told}; pass the "
@@ -223,7 +223,7 @@ class Talk:
             )
 
 
-def _told(calls: tuple[ToolCall, ...]) -> str:
+def _calls_text(calls: tuple[ToolCall, ...]) -> str:
     told = [f"{call.name}({call.arguments:.{_CALL_CHARS_MAX}})" for call in calls]
     more = [f"{len(calls) - _CALLS_TOLD_MAX} more"] if len(calls) > _CALLS_TOLD_MAX else []
     return ", ".join([*told[:_CALLS_TOLD_MAX], *more])

@@ -13,7 +13,9 @@ from orchestra.graph.nodes import Race
 from orchestra.policies.hedge import Hedges, Learned
 
 
-def remember(hedges: Hedges, plans: Sequence[Plan], times_s: Mapping[str, Sequence[float]]) -> None:
+def teach_hedges(
+    hedges: Hedges, plans: Sequence[Plan], times_s: Mapping[str, Sequence[float]]
+) -> None:
     """Let the hedged races of plans have seen these times to commit, by path (`inner/race#2`).
 
     Raises:

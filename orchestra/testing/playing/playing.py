@@ -27,7 +27,7 @@ from orchestra.testing.scripts import (
     Plain,
     Script,
     Streams,
-    anew,
+    without_traceback,
 )
 
 
@@ -145,7 +145,7 @@ def _player(
             yield chunk
         await trio.sleep(said.end_s)
         if said.error is not None:
-            raise anew(said.error)
+            raise without_traceback(said.error)
 
     return stream if streams else value
 
@@ -179,7 +179,7 @@ async def _value(script: Plain) -> object:
     assert isinstance(script, Gives | Fails), "checked in `_player`"
     await trio.sleep(script.after_s)
     if isinstance(script, Fails):
-        raise anew(script.error)
+        raise without_traceback(script.error)
     return script.value
 
 

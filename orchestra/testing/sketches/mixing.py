@@ -18,7 +18,7 @@ def mix(*values: object) -> int:
     return total
 
 
-def good(said: object) -> bool:
+def is_accepted(said: object) -> bool:
     """What a picky race accepts: two answers of three."""
     return mix(said) % 3 > 0
 

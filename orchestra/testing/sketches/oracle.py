@@ -15,7 +15,7 @@ import attrs
 
 from orchestra.graph.rules.commits import Chars, Chunks, Commit, FirstContent
 from orchestra.testing.sketches.homes import Arm, homes_of
-from orchestra.testing.sketches.mixing import chunk_of_source, good, mix
+from orchestra.testing.sketches.mixing import chunk_of_source, is_accepted, mix
 from orchestra.testing.sketches.polls import Agreeing, Heard, Judging, next_starts, ways
 from orchestra.testing.sketches.sketches import (
     Eaching,
@@ -352,14 +352,14 @@ def _content(outcome: Outcome, due_s: float, part: Racing | Falling) -> tuple[fl
     """When an arm may be committed to, and when it fails before; infinity for never."""
     if isinstance(outcome, Ok):
         at_s = max(outcome.at_s, due_s)
-        refused = part.picky and at_s < inf and not good(outcome.value)
+        refused = part.picky and at_s < inf and not is_accepted(outcome.value)
         return (inf, at_s) if refused else (at_s, inf)
     if isinstance(outcome, Bad):
         return inf, max(outcome.at_s, due_s)
     content_s, said = _enough(outcome, part.commit)
     if content_s < inf:
         at_s = max(content_s, due_s)
-        return (inf, at_s) if part.picky and not good(said) else (at_s, inf)
+        return (inf, at_s) if part.picky and not is_accepted(said) else (at_s, inf)
     return inf, max(outcome.end_s, due_s)
 
 

@@ -22,7 +22,7 @@ from orchestra.graph.rules.policy import Policy, Retry
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.testing.playing.attempts import AttemptCounter
-from orchestra.testing.sketches.mixing import chunk_of_source, good, mix
+from orchestra.testing.sketches.mixing import chunk_of_source, is_accepted, mix
 from orchestra.testing.sketches.polls import Agreeing, Judging, wire_of_poll
 
 Body: TypeAlias = Literal["value", "race", "fallback", "route", "stream", "fails"]
@@ -259,10 +259,10 @@ def _wire(part: Part, reads: list[Any]) -> object:
             source, tries = _source.using(policy), _Tries(part.flaky, part.pause_s)
             return source(reads[0], part.delays_s, part.empty, part.fails, tries)
         case Racing():
-            validate = good if part.picky else None
+            validate = is_accepted if part.picky else None
             return race(*reads, stagger_s=part.stagger_s, commit=part.commit, validate=validate)
         case Falling():
-            validate = good if part.picky else None
+            validate = is_accepted if part.picky else None
             on = Exception if part.catches else LookupError
             return fallback(
                 *reads, commit=part.commit, validate=validate, on=on, restart=part.restart

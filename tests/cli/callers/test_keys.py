@@ -14,7 +14,7 @@ from orchestra.access.keys import Refusal
 from orchestra.access.principal import Principal, Scopes
 from orchestra.access.token import parsed
 from orchestra.accounts import Caller, KeyAllowance
-from orchestra.cli.callers.durations import seconds, spoken
+from orchestra.cli.callers.durations import duration_text, parse_duration_s
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.config import bindings, default_bindings
 from tests.cli.conftest import Project
@@ -278,10 +278,10 @@ def test_what_is_not_there_is_neither_rotated_nor_changed_nor_revoked(project: P
 
 def test_times_are_read_and_spoken() -> None:
     said = {"45s": 45, "5m": 300, "12h": 43_200, "90d": 7_776_000, "2w": 1_209_600}
-    assert {text: seconds("--grace", text) for text in said} == said
-    assert [spoken(each) for each in (0.5, 1, 59, 60, 7200, 86_400)] == [
+    assert {text: parse_duration_s("--grace", text) for text in said} == said
+    assert [duration_text(each) for each in (0.5, 1, 59, 60, 7200, 86_400)] == [
         *("no time", "1 second", "59 seconds", "1 minute", "2 hours", "1 day")
     ]
     for wrong in ("", "h", "1.5h", "-1h", "1y", "1h ", "9999999999s", "٣d"):
         with pytest.raises(CommandError):
-            seconds("--grace", wrong)
+            parse_duration_s("--grace", wrong)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.call_ids import fingerprint
 from orchestra.codecs.openai.quirks import GENERIC, MISTRAL, OPENAI, PRESETS, Quirks
+from orchestra.codecs.tool_calls import fingerprint
 
 CODECS = Path(__file__).parents[3] / "orchestra" / "codecs"
 

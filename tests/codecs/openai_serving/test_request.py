@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.arguments import arguments_text
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import GENERIC, OPENAI
 from orchestra.codecs.openai_serving.request import served_chat
+from orchestra.codecs.tool_calls import arguments_text
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
     ChatRequest,

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.config import LocalBindings, default_bindings, read_deployment
+from orchestra.config.built_in import only_built_in
 from orchestra.config.deployment.deployment import EMBEDDED
 from orchestra.config.deployment.environment import from_environment
-from orchestra.config.usual import is_usual
 from orchestra.providers.known.addresses import shown_url
 from orchestra.providers.known.catalog import PROVIDERS
 from tests.config.variables import configuring, keys
@@ -37,7 +37,7 @@ def test_names_are_told_without_asking_providers_where_no_variable_is_theirs(
     with LocalBindings(environ=environ) as bindings:
         assert list(bindings.names("model")) == [*found.models, *found.routes]
         assert list(bindings.names("embedder")) == list(found.embedders)
-    assert not is_usual(environ) or found == EMBEDDED
+    assert not only_built_in(environ) or found == EMBEDDED
 
 
 @given(ENVIRONS)

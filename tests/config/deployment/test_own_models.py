@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from orchestra import Stream, open_engine, pipeline
 from orchestra.accounts import Caller, Certainty
-from orchestra.cli.installed import lacking
-from orchestra.cli.listing import as_json, as_text
+from orchestra.cli.deployment_checks import missing_for
+from orchestra.cli.model_views import as_json, as_text
 from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.errors import (
@@ -226,7 +226,7 @@ def test_without_a_price_nobody_knows_it() -> None:
 
     trio.run(main)
     refusing = '[budgets]\nunknown_price = "refuse"\n'
-    (problem,) = lacking(read(FILE + refusing, Path("orchestra.toml")))
+    (problem,) = missing_for(read(FILE + refusing, Path("orchestra.toml")))
     assert problem.startswith("orchestra.toml:1: ")
     assert problem.endswith("[unknown-price]")
 
@@ -371,7 +371,7 @@ def test_what_cannot_be_made_is_told_with_its_line(table: str, told_of_it: str) 
         getattr(deployed, seam)("mine")
     assert str(caught.value).startswith(f"orchestra.toml:1: {seam} 'mine': ")
     assert told_of_it in str(caught.value)
-    assert [*lacking(deployed.deployment)] == [f"{caught.value} [{seam}-unfit]"]
+    assert [*missing_for(deployed.deployment)] == [f"{caught.value} [{seam}-unfit]"]
 
 
 @pytest.mark.parametrize(

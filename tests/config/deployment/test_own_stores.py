@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from orchestra import open_engine, pipeline, step
+from orchestra.cli.deployment_checks import missing_for
 from orchestra.cli.ingest import ingest_shown
-from orchestra.cli.installed import lacking
 from orchestra.config import LocalBindings
 from orchestra.config.deployment.own_stores import OwnStore, make_own_store
 from orchestra.config.reading import read
@@ -152,7 +152,7 @@ def test_what_cannot_be_made_is_told_with_its_line(target: str, told: str) -> No
         deployed.store("mine")
     assert str(caught.value).startswith("orchestra.toml:1: store 'mine': ")
     assert told in str(caught.value)
-    assert f"{caught.value} [store-unfit]" in [*lacking(deployed.deployment)]
+    assert f"{caught.value} [store-unfit]" in [*missing_for(deployed.deployment)]
 
 
 @pytest.mark.parametrize(

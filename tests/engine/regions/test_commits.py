@@ -22,7 +22,7 @@ from orchestra import (
     race,
     step,
 )
-from orchestra.engine.lanes.held import Held
+from orchestra.engine.lanes.arm_buffer import ArmBuffer
 from orchestra.errors import (
     ArmsFailedError,
     DefinitionError,
@@ -90,7 +90,7 @@ def test_what_is_held_can_be_cancelled_at_any_moment(world: World, kind: str, ru
 def test_what_is_held_is_what_was_said_from_the_first_content_on(
     said: list[str], rule: Commit
 ) -> None:
-    held = Held("1:one", rule, Limits())
+    held = ArmBuffer("1:one", rule, Limits())
     met = [held.add(chunk) for chunk in said]
     first = next((place for place, chunk in enumerate(said) if chunk), len(said))
     assert held.chunks == said[first:]
@@ -173,20 +173,20 @@ def test_an_arm_that_says_more_than_may_be_held_has_failed(limits: Limits, limit
 
 
 def test_a_rule_that_is_met_by_the_last_chunk_that_may_be_held_is_met() -> None:
-    held = Held("1:one", Chunks(3), Limits(held_chunks=2))
+    held = ArmBuffer("1:one", Chunks(3), Limits(held_chunks=2))
     assert [held.add(chunk) for chunk in "abc"] == [False, False, True]
     with pytest.raises(LimitExceededError) as caught:
-        Held("1:one", Complete(), Limits(held_bytes=1)).add("ab")
+        ArmBuffer("1:one", Complete(), Limits(held_bytes=1)).add("ab")
     assert caught.value.limit == "held_bytes"
 
 
 def test_characters_are_counted_of_text_and_bytes_only() -> None:
-    held = Held("1:one", Chars(5), Limits())
+    held = ArmBuffer("1:one", Chars(5), Limits())
     assert [held.add(chunk) for chunk in (b"abc", None, "de")] == [False, False, True]
     with pytest.raises(
         EdgeTypeError, match=r"arm 1:one gave 7, an instance of int, but commit=chars\(5\) coun"
     ):
-        Held("1:one", Chars(5), Limits()).add(7)
+        ArmBuffer("1:one", Chars(5), Limits()).add(7)
 
 
 @step

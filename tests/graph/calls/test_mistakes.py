@@ -27,7 +27,7 @@ from orchestra import (
 )
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
-from orchestra.graph.calls.mistakes import told, told_class
+from orchestra.graph.calls.mistakes import explain_wrong_calls, explain_wrong_fields
 from tests.graph.mending import STEPS
 from tests.graph.written import Written
 
@@ -134,11 +134,11 @@ def test_a_step_that_has_no_such_parameter_says_what_to_write(call: str, fix: st
 def test_an_error_from_inside_is_left_as_it_is() -> None:
     inside = TypeError("from inside")
 
-    @told
+    @explain_wrong_calls
     def fails() -> None:
         raise inside
 
-    @told_class
+    @explain_wrong_fields
     class Failing:
         def __init__(self) -> None:
             raise inside

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.events import RunCancelled, RunFailed, RunFinished
-from orchestra.runs.record import LOST_SEQ, told
+from orchestra.runs.record import LOST_SEQ, event_lines_of
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.runs.views import (
     LIMIT_MAX,
@@ -75,7 +75,7 @@ def test_a_query_says_which_runs_and_all_that_is_wrong_with_it() -> None:
 
 
 def test_a_last_event_gives_back_what_it_said() -> None:
-    (line,) = told([RunFinished(9, 1.0, {"a": [1.0, 2]}, {"s": 0.5})], "r-1")
+    (line,) = event_lines_of([RunFinished(9, 1.0, {"a": [1.0, 2]}, {"s": 0.5})], "r-1")
     result = result_of(line)
     assert (bytes(result.result), bytes(result.usage)) == (b'{"a":[1.0,2]}', b"null")
     assert msgspec.json.decode(result.timings_s) == {"s": 0.5}
@@ -84,5 +84,5 @@ def test_a_last_event_gives_back_what_it_said() -> None:
         RunFailed(LOST_SEQ, 1.0, "RunLostError", "it is lost"),
         RunCancelled(9, 1.0, "why"),
     ):
-        (line,) = told([event], "r-1")
+        (line,) = event_lines_of([event], "r-1")
         assert failure_of(line) == event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra.graph.rules.commits import Chars, Chunks, Complete
-from orchestra.testing.sketches.mixing import chunk_of_source, good, mix
+from orchestra.testing.sketches.mixing import chunk_of_source, is_accepted, mix
 from orchestra.testing.sketches.oracle import Bad, Ok, Tie, foresee
 from orchestra.testing.sketches.polls import Agreeing, Judging, alike, best
 from orchestra.testing.sketches.sketches import (
@@ -107,8 +107,11 @@ def fold(*chunks: str) -> int:
         ([source(1, 5), source(2, 1), Racing((0, 1), 0, Chars(2))], Ok(3, A + B)),
         ([source(1, 5), source(2, 1), Racing((0, 1), 0, Chunks(9))], Ok(3, A + B)),
         ([Value((-1,), 1, fails=True), Value((-1,), 2), Falling((0, 1), catches=False)], Bad(1)),
-        ([Value((-1,), 1), Falling((0,), picky=True)], Ok(1, FIRST) if good(FIRST) else Bad(1)),
-        ([source(1, 2), Falling((0,), picky=True)], Ok(3, A + B) if good(A) else Bad(1)),
+        (
+            [Value((-1,), 1), Falling((0,), picky=True)],
+            Ok(1, FIRST) if is_accepted(FIRST) else Bad(1),
+        ),
+        ([source(1, 2), Falling((0,), picky=True)], Ok(3, A + B) if is_accepted(A) else Bad(1)),
         ([*THREE, Agreeing((0, 1, 2), 2)], Ok(5, FIRST)),
         ([*THREE, Agreeing((0, 1, 2), 3)], Bad(3)),
         ([*THREE, Agreeing((0, 1, 2), 1)], Ok(2, FIRST)),

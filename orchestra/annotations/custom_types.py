@@ -1,0 +1,320 @@
+"""Custom types for msgspec: values that it cannot make of JSON, because it calls no `__init__`.
+
+It fills the members of an attrs class as they are named. So converters would be skipped, what
+`__init__` calls otherwise or does not take would be wrong, and a default that looks at the others
+cannot be had. Nor does it know a union of two classes. `for_msgspec` puts a `CustomType` in the
+place of each of those, and of every class that holds one: msgspec then reads the members as those
+of a TypedDict, and the class is called with them. Any other annotation stays itself.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache, reduce
+from types import NoneType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    TypedDict,
+    cast,
+    get_args,
+    get_origin,
+    is_typeddict,
+)
+
+import attrs
+import msgspec
+
+from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
+from orchestra.annotations.deferred import signature
+from orchestra.annotations.facts import spell
+from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
+from orchestra.annotations.shapes import alternatives, fields, is_alias, is_union, parts, plain
+from orchestra.values import Json
+
+_ALIASES_MAX = 32
+"""Aliases in one another; one with arguments may grow for ever (`type A[T] = list[A[list[T]]]`)."""
+_KINDS_MAX = 1_024
+"""Annotations of which is remembered how they are read."""
+
+
+class _StandInType(type):
+    """Its classes stand for others: whatever they have made is of them."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return True
+
+
+class CustomType(metaclass=_StandInType):
+    """Stands in an annotation for what `recipe` makes; `custom_dec_hook` asks it to."""
+
+    recipe: Record | TaggedUnion
+
+
+@attrs.frozen(slots=False)
+class Record:
+    """A class that is called with its members."""
+
+    kind: object
+
+    @property
+    def _class(self) -> type:
+        return cast("type", parts(plain(self.kind))[0])
+
+    @cached_property
+    def members(self) -> Mapping[str, Member]:
+        """What it is called with, by the names in JSON.
+
+        Raises:
+            TypeError: its `__init__` is its own, and does not take them.
+        """
+        found, cls = members_of(self.kind), self._class
+        if not is_typeddict(cls):
+            takes = signature(cls).parameters.values()
+            names = {each.name for each in takes}
+            loose = any(each.kind is each.VAR_KEYWORD for each in takes)
+            for name in () if loose else found.keys() - names:
+                raise TypeError(f"{spell(cls)}.__init__ does not take its member `{name}`")
+        return found
+
+    @cached_property
+    def read_as(self) -> Any:
+        """What its members are read as."""
+        kinds = {
+            name: (Required if each.required else NotRequired)[for_msgspec(each.kind)]
+            for name, each in self.members.items()
+        }
+        made = TypedDict(self._class.__name__, kinds)  # type: ignore[misc]
+        made.__doc__ = self._class.__doc__
+        return made
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What its schema is made of."""
+        return (self.read_as,)
+
+    def schema_from(self, schemas: Sequence[Json]) -> Json:
+        """Its schema, of those of its parts."""
+        (schema,) = schemas
+        return schema
+
+    def make(self, value: object, *, strict: bool) -> object:
+        """The value.
+
+        Raises:
+            ValueError: what is read does not fit; the place of it is told as msgspec does.
+        """
+        found = _converted(value, self.read_as, strict=strict)
+        if is_typeddict(self._class):
+            return found
+        try:
+            return self._class(**cast("dict[str, object]", found))
+        except Exception as error:
+            what, path = complaint_of(error)
+            raise ValueError(_with_place(what, path)) from error
+
+
+@attrs.frozen(slots=False)
+class TaggedUnion:
+    """One of several classes, told apart by a member that each has with `Literal`s of its own."""
+
+    records: tuple[object, ...]
+    others: tuple[object, ...]
+    """What is no object in JSON: None, a text."""
+
+    @cached_property
+    def tag(self) -> str:
+        """The member that tells them apart; empty where there is nothing to tell, or to tell by."""
+        return tag_of(self.records)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What its schema is made of."""
+        return (*map(for_msgspec, self.records), *self.others)
+
+    def schema_from(self, schemas: Sequence[Json]) -> Json:
+        """Its schema, of those of its parts."""
+        return {"anyOf": list(schemas)}
+
+    def record_of(self, value: object) -> object | None:
+        """The class that an object in JSON is of; None where that cannot be told."""
+        if not isinstance(value, Mapping):
+            return None
+        if len(self.records) == 1:
+            return self.records[0]
+        told = value.get(self.tag)
+        return next((each for each in self.records if _has_tag(each, self.tag, told)), None)
+
+    def make(self, value: object, *, strict: bool) -> object:
+        """The value.
+
+        Raises:
+            ValueError: what is read does not fit; the place of it is told as msgspec does.
+        """
+        kind = self.record_of(value)
+        if kind is not None:
+            return _converted(value, for_msgspec(kind), strict=strict)
+        if self.others and not isinstance(value, Mapping):
+            return _converted(value, reduce(operator.or_, self.others), strict=strict)
+        raise ValueError(self._wrong(value))
+
+    def _wrong(self, value: object) -> str:
+        """What is wrong with a value that is of none of the classes."""
+        if not isinstance(value, Mapping):
+            return f"Expected `object`, got `{type(value).__name__}`"
+        if self.tag not in value:
+            return f"Object missing required field `{self.tag}`"
+        said = [repr(tag) for each in self.records for tag in _literals_of(each)[self.tag]]
+        return _with_place(f"{value[self.tag]!r:.100} is none of {', '.join(said)}", f".{self.tag}")
+
+
+def for_msgspec(kind: object) -> Any:
+    """The annotation as msgspec can read it, with `custom_dec_hook`; mostly the very same.
+
+    Raises:
+        TypeError: it is made of a recursive alias.
+    """
+    if kind is object:
+        return Any
+    try:
+        return _cached_for_msgspec(kind)
+    except TypeError:  # what is Annotated with a dict cannot be looked up
+        return _with_stand_ins(kind)
+
+
+def custom_dec_hook(
+    *, strict: bool = True, otherwise: Callable[[type, object], object] = refuse_unknown_class
+) -> Callable[[type, object], object]:
+    """A `dec_hook` for msgspec: makes each `CustomType`; other classes are left to `otherwise`."""
+
+    def make(kind: type, value: object) -> object:
+        if issubclass(kind, CustomType):
+            return kind.recipe.make(value, strict=strict)
+        return otherwise(kind, value)
+
+    return make
+
+
+def record_at(kind: object, value: object) -> object | None:
+    """The class that an object in JSON would be read as; None where it is not known."""
+    found = for_msgspec(kind)
+    recipe = found.recipe if isinstance(found, type) and issubclass(found, CustomType) else None
+    if isinstance(recipe, TaggedUnion):
+        return recipe.record_of(value)
+    return next((each for each in alternatives(plain(kind)) if has_members(each)), None)
+
+
+def tag_of(records: tuple[object, ...]) -> str:
+    """The member by whose `Literal`s classes are told apart; empty where there is none."""
+    listed = [_literals_of(each) for each in records]
+    for name in listed[0] if listed else ():
+        said = [tag for tags in listed for tag in tags.get(name, ())]
+        if all(name in tags for tags in listed) and len(set(said)) == len(said):
+            return name
+    return ""
+
+
+@lru_cache(_KINDS_MAX)
+def _cached_for_msgspec(kind: object) -> Any:
+    return _with_stand_ins(kind)
+
+
+def _with_stand_ins(kind: object) -> Any:
+    reached = tuple(_kinds_in(kind, set()))  # all of it, which ends: what follows goes as deep
+    if not any(map(_needs_help, reached)):
+        return kind
+    origin, given = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return Annotated[(for_msgspec(given[0]), *given[1:])]
+    bare = plain(kind)
+    if origin in (Required, NotRequired) or is_alias(kind) or hasattr(kind, "__supertype__"):
+        return for_msgspec(getattr(kind, "__supertype__", bare))
+    if is_union(bare):
+        return _union(alternatives(bare))
+    if is_record(bare):
+        return _stand_in(Record(kind))
+    return cast("Any", origin)[tuple(each if each is ... else for_msgspec(each) for each in given)]
+
+
+def _union(members: tuple[object, ...]) -> Any:
+    records = tuple(each for each in members if is_record(each))
+    others = tuple(each for each in members if not is_record(each))
+    if (len(records) == 1 and others in ((), (NoneType,))) or not records:
+        return reduce(operator.or_, map(for_msgspec, members))
+    if len(records) > 1 and not tag_of(records):
+        return reduce(operator.or_, members)  # which msgspec refuses
+    return _stand_in(TaggedUnion(records, tuple(map(for_msgspec, others))))
+
+
+def _stand_in(recipe: Record | TaggedUnion) -> type[CustomType]:
+    made = _StandInType(CustomType.__name__, (CustomType,), {"recipe": recipe})
+    return cast("type[CustomType]", made)
+
+
+def _needs_help(kind: object) -> bool:
+    if is_union(kind):
+        records = tuple(each for each in alternatives(kind) if is_record(each))
+        return len(records) > 1 and bool(tag_of(records))
+    return is_made(kind)
+
+
+def _kinds_in(
+    kind: object, seen: set[object], aliases: tuple[object, ...] = ()
+) -> Iterator[object]:
+    """Every class and union that an annotation is made of, each once.
+
+    `aliases` are those that it is in, up to the next class.
+
+    Raises:
+        TypeError: an alias is made of itself, which msgspec cannot read; a class may be.
+    """
+    if is_alias(kind):
+        if kind in aliases or len(aliases) == _ALIASES_MAX:
+            raise TypeError(
+                f"`{spell(kind)}` is a recursive alias, of which no values can be read; make it a "
+                "class whose members are of that class, or take `object`"
+            )
+        aliases = (*aliases, kind)
+    bare = plain(kind)
+    bare = getattr(bare, "__supertype__", bare)
+    if is_union(bare):
+        yield bare
+    for member in alternatives(bare):
+        origin, given = parts(plain(member))
+        for inner in () if origin is Literal else given:
+            yield from _kinds_in(inner, seen, aliases)
+        if isinstance(origin, type) and is_record(origin) and origin not in seen:
+            seen.add(origin)
+            yield member
+            for hint in fields(member).values():
+                yield from _kinds_in(hint, seen)
+
+
+def _literals_of(record: object) -> Mapping[str, tuple[object, ...]]:
+    """The values of those members that are `Literal`s."""
+    kinds = {name: plain(each.kind) for name, each in members_of(record).items()}
+    return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
+
+
+def _has_tag(record: object, tag: str, told: object) -> bool:
+    return any(
+        told == each and type(told) is type(each) for each in _literals_of(record).get(tag, ())
+    )
+
+
+def _converted(value: object, kind: Any, *, strict: bool) -> object:
+    """As msgspec reads it; a `ValidationError` would hide from it where the value stands."""
+    try:
+        return msgspec.convert(
+            value, kind, strict=strict, str_keys=True, dec_hook=custom_dec_hook(strict=strict)
+        )
+    except msgspec.ValidationError as error:
+        raise ValueError(_with_place(*complaint_of(error))) from error
+
+
+def _with_place(what: str, path: str) -> str:
+    return f"{what} - at `${path}`" if path else what

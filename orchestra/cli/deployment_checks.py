@@ -1,0 +1,165 @@
+"""What `check` and `serve` say about a deployment beside the problems of its configuration.
+
+Each function gives lines: what is needed and not there, or what will not be as somebody expects.
+A line has the text of the error that the first call would raise, so that one search finds both.
+A package that nothing needs is not missed; one that only some inputs need is a note, no problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from orchestra.errors import OrchestraError
+from orchestra.graph.nodes import Call
+
+if TYPE_CHECKING:
+    from orchestra.cli.loading import AnyPipeline
+    from orchestra.compiler.plan import Plan
+    from orchestra.config import LocalBindings
+    from orchestra.config.deployment.deployment import Deployment
+    from orchestra.protocols import Bindings
+    from orchestra.providers.known.settings import ModelSettings
+
+LOCAL = ("wordllama", "extractive")
+"""Providers that run in this process, with the vocabulary of one package."""
+
+
+def missing_for(found: Deployment) -> Iterator[str]:
+    """What the configuration needs and cannot be had, each with its line."""
+    from orchestra.config.deployment.own_classes import close_own, make_own
+    from orchestra.config.deployment.own_stores import make_own_store
+    from orchestra.observe import counting
+    from orchestra.stores.state.settings import check_installed
+
+    if found.state is not None:
+        at = f"{found.where('state', 'url')}: state.url"
+        yield from _complaint_of(at, partial(check_installed, found.state))
+    if found.server.bounds.get("metrics"):  # by default they are only where they can be
+        at = f"{found.where('server', 'metrics')}: server.metrics"
+        yield from _complaint_of(at, counting.check_installed)
+    for store in found.stores.values():
+        try:
+            close_own(make_own_store(store))
+        except OrchestraError as error:
+            yield f"{error} [store-unfit]"
+    for own, settings in found.own_classes():
+        try:
+            close_own(make_own(own, settings.name, settings.origin))
+        except OrchestraError as error:
+            yield f"{error} [{own.seam}-unfit]"
+    yield from unpriced_models(found)
+
+
+def unpriced_models(found: Deployment) -> Iterator[str]:
+    """Models that nobody can ask, since their price is unknown and such calls are refused."""
+    if found.budgets is None or found.budgets.unknown_price == "flag":
+        return
+    by_place = {(model.origin, model.name): model for model in found.models.values()}
+    for (origin, _), model in by_place.items():
+        yield from _complaint_of(origin, partial(_check_price, model), "unknown-price")
+
+
+def forgotten_budgets(bindings: LocalBindings) -> Iterator[str]:
+    """A note where budgets begin anew with each start."""
+    found = bindings.deployment
+    if found.budgets is None or not found.budgets.lasting:
+        return
+    if found.state is not None and bindings.state_settings.url == "memory:":
+        yield (
+            f"{found.where('state', 'url')}: state.url: what was spent of a day or a month is "
+            "forgotten when the server stops; to keep it in state.sqlite, leave [state] out, or "
+            'write "sqlite:state.sqlite" (limits, caches and keys are then there, too)'
+        )
+
+
+def missing_for_pipeline(plan: Plan, found: Deployment) -> Iterator[str]:
+    """What a pipeline needs and is not installed, each with the line of its step."""
+    from orchestra.providers.wordllama import home
+
+    for node in plan.regions.order:
+        if isinstance(node, Call) and any(
+            each.provider in LOCAL for each in _models_named_by(node, found)
+        ):
+            yield from _complaint_of(f"{node.origin.where}: {node.label}", home)
+
+
+def perhaps_missing(plan: Plan) -> Iterator[str]:
+    """What only some inputs of a pipeline need and is not installed."""
+    from orchestra.steps import read
+
+    check = partial(read.check_installed, "it is given documents, which may be PDFs")
+    for node in plan.regions.order:
+        if isinstance(node, Call) and node.step in (read.pages, read.text_of):
+            yield from _complaint_of(f"{node.origin.where}: {node.label}", check)
+
+
+def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
+    """Pipelines that the configuration names and that do not exist."""
+    from orchestra.config.toml.complaints import dotted, nearest
+    from orchestra.problem import Problem
+
+    known = [each.name for each in pipelines]
+    for name in found.server.pipelines:
+        if name not in known:
+            path = ("server", "pipelines", name)
+            message = f"{dotted(path)}: there is no pipeline {name!r}"
+            fix = nearest(name, known) if known else "write it, or leave this out"
+            yield str(Problem("unknown-name", found.where(*path), message, fix))
+
+
+def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> Iterator[str]:
+    """Pipelines hidden from OpenAI's clients by a model of the same name."""
+    from orchestra.server.runs.chat_shapes import shape_of
+
+    kinds = {name: seam for seam in ("embedder", "model") for name in bindings.names(seam)}
+    for each in pipelines:
+        if each.name in kinds and shape_of(each) is not None:
+            yield (
+                f"{each.where}: pipeline {each.name!r} is not offered to OpenAI's clients: "
+                f"{_ARTICLES[kinds[each.name]]} has that name; rename one of them"
+            )
+
+
+def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
+    """Pipelines that no client can ask, and why; other pipelines can still call them."""
+    from orchestra.server.runs.inputs import sorted_out
+
+    for each in pipelines:
+        _, refused = sorted_out({each.name: each})
+        for error in refused.values():
+            yield f"{each.where}: {error}"
+
+
+_ARTICLES = {"model": "a model", "embedder": "an embedder"}
+
+
+def _models_named_by(node: Call, found: Deployment) -> Iterable[ModelSettings]:
+    """The models that a call names, directly, by a route, or as an embedder."""
+    for parameter, mark in node.step.names.items():
+        name = node.arguments.get(parameter, node.step.signature.parameters[parameter].default)
+        if not isinstance(name, str):
+            continue
+        if mark.seam == "embedder":
+            yield found.embedders[name].model
+        elif mark.seam == "model":
+            route = found.routes.get(name)
+            yield from (found.models[name],) if route is None else route.models.values()
+
+
+def _check_price(model: ModelSettings) -> None:
+    from orchestra.policies.money.call_costs import unknown_price
+    from orchestra.providers.known.prices import price_of
+
+    if price_of(model) is None:
+        raise unknown_price(model.name)
+
+
+def _complaint_of(
+    where: str, check: Callable[[], object], code: str = "not-installed"
+) -> Iterator[str]:
+    try:
+        check()
+    except OrchestraError as error:
+        yield f"{where}: {error} [{code}]"

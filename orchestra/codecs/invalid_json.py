@@ -1,0 +1,20 @@
+"""Error texts for bodies of clients that are not JSON. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+
+
+def invalid_json(sent: bytes, error: Exception, what: str = "the body") -> str:
+    """What to tell a client. Of half a character, msgspec says that the body was cut."""
+    if isinstance(error, RecursionError):  # each Python says it in other words
+        return f"{what} is nested too deeply"
+    half = _SURROGATE.search(sent) if "truncated" in str(error) else None
+    if half is not None and sent.rstrip().endswith(b"}"):
+        return (
+            f"{what} is not JSON: {half[0].decode()} is half of a character; send both halves, "
+            "or leave it out"
+        )
+    return f"{what} is not JSON: {error}"

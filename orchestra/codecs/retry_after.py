@@ -1,0 +1,134 @@
+"""How long a provider asks to wait, in every form that providers say it in.
+
+Pure: the time is an argument. A wait is 0 to an hour; a longer one is cut to that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+WAIT_MAX_S = 3600.0
+"""A longer wait than an hour is not one: the caller gives up or goes elsewhere."""
+ABOUT_S = 5.0
+"""Clocks that differ by less are taken for one."""
+
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_SECONDS = re.compile(rf"({_NUMBER})\s*s?")
+_LENGTH = re.compile(
+    rf"({_NUMBER})\s*(ms|milliseconds?|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)(?![a-z])",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(
+    rf"(?:again|retry|wait)\b[^\d.]{{0,40}}(?=({_NUMBER}\s*[a-z].{{0,40}}))", re.IGNORECASE
+)
+_UNIT_S = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
+_KINDS = ("requests", "tokens", "input-tokens", "output-tokens")
+_SUFFIXES = (
+    *("", "-requests", "-tokens"),
+    *("-requests-minute", "-requests-hour", "-requests-day"),  # Cerebras
+    *("-tokens-minute", "-tokens-hour", "-tokens-day"),
+)
+_PLAIN = re.compile(r"\d{1,15}(?:\.\d{1,20})?", re.ASCII)
+_YEARS_S, _YEARS_MS = 1e9, 1e12
+"""From here on, a number is a time since 1970, in seconds or in milliseconds."""
+
+
+def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Seconds that the headers ask to wait, 0 to an hour; None where they do not say.
+
+    Reads `retry-after-ms` and `x-ms-retry-after-ms` (milliseconds) before `retry-after`
+    (seconds or an HTTP date, RFC 9110 10.2.3): the first are the more exact.
+    """
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if found := _SECONDS.fullmatch(headers.get(name, "").strip()):
+            return min(float(found[1]) / 1000, WAIT_MAX_S)
+    value = headers.get("retry-after", "")
+    if (wait_s := seconds(value)) is not None:
+        return wait_s
+    at = _date(value)
+    return None if at is None else _until(at, now_s)
+
+
+def their_now_s(headers: Mapping[str, str], now_s: float) -> float:
+    """What time it is for who has written the headers, by whose clock its times are told.
+
+    That is `now_s` where they do not say, or say about the same: `date` is in whole seconds.
+    """
+    at = _date(headers.get("date", ""))
+    there_s = now_s if at is None else at.timestamp()
+    return there_s if abs(there_s - now_s) > ABOUT_S else now_s
+
+
+def seconds(text: str) -> float | None:
+    """A number of seconds, as in `34` or `34.5s`; None for any other text."""
+    found = _SECONDS.fullmatch(text.strip())
+    return min(float(found[1]), WAIT_MAX_S) if found else None
+
+
+def reset_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Seconds until the limit that is used up is reset; None where none is.
+
+    Reads `x-ratelimit-reset-*` (`6m0s`, `12.5`, or since 1970 as OpenRouter's) and
+    `anthropic-ratelimit-*-reset` (RFC 3339), each only where its `remaining` is 0.
+    """
+    return max(_resets(headers, now_s), default=None)
+
+
+def wait_in_text_s(message: str) -> float | None:
+    """Seconds that a sentence asks to wait: `Please try again in 1m30.5s.`; None if it does not."""
+    asks = _ASKS.search(message)
+    return _length_s(asks[1]) if asks else None
+
+
+def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[float]:
+    for suffix in _SUFFIXES:
+        if headers.get(f"x-ratelimit-remaining{suffix}") == "0":
+            wait_s = _reset_in_s(headers.get(f"x-ratelimit-reset{suffix}", ""), now_s)
+            if wait_s is not None:
+                yield wait_s
+    for kind in _KINDS:
+        if headers.get(f"anthropic-ratelimit-{kind}-remaining") == "0":
+            try:
+                at = datetime.fromisoformat(headers.get(f"anthropic-ratelimit-{kind}-reset", ""))
+            except ValueError:
+                continue
+            yield _until(at, now_s)
+
+
+def _reset_in_s(text: str, now_s: float) -> float | None:
+    if not _PLAIN.fullmatch(text):
+        return _length_s(text)
+    number = float(text)
+    if number >= _YEARS_MS:
+        number /= 1000
+    if number >= _YEARS_S:
+        number -= now_s
+    return min(max(number, 0.0), WAIT_MAX_S)
+
+
+def _length_s(text: str) -> float | None:
+    """The length of time that a text begins with, in hours, minutes, seconds or parts of one."""
+    total_s, at = None, 0
+    while found := _LENGTH.match(text, at):
+        unit = found[2].lower()
+        scale = _UNIT_S.get(unit) or _UNIT_S["ms" if unit.startswith("milli") else unit[0]]
+        total_s = (total_s or 0.0) + float(found[1]) * scale
+        at = found.end() + (text[found.end() : found.end() + 1] == " ")
+    return None if total_s is None else min(total_s, WAIT_MAX_S)
+
+
+def _date(text: str) -> datetime | None:
+    """An HTTP date; None for any other text."""
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)  # HTTP knows no other zone
+
+
+def _until(at: datetime, now_s: float) -> float:
+    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return min(max(aware.timestamp() - now_s, 0.0), WAIT_MAX_S)

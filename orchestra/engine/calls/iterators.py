@@ -1,0 +1,68 @@
+"""Iterators, which are empty for their second reader, where a value has several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import IOBase
+from itertools import islice
+from typing import TypeGuard
+
+from orchestra.annotations.acceptance import is_of
+from orchestra.annotations.facts import spell
+from orchestra.compiler.blocks.rereading import reread
+from orchestra.compiler.blocks.slots import Block
+from orchestra.compiler.plan import Plan
+from orchestra.errors import EdgeTypeError, InputError
+from orchestra.graph.nodes import Input
+from orchestra.graph.rules.policy import Limits
+
+
+def is_iterator(value: object) -> TypeGuard[Iterator[object]]:
+    """Whether it can be gone through once only; a file can be read again, and otherwise."""
+    if not hasattr(type(value), "__next__"):  # all that is asked of nearly every value
+        return False
+    return isinstance(value, Iterator) and not isinstance(value, IOBase)
+
+
+def refuse_reread(value: object, block: Block, slot: int) -> None:
+    """Let pass what a step has returned, where one reader reads it once.
+
+    Raises:
+        EdgeTypeError: it would be empty for another.
+    """
+    if readers := reread(block, slot):
+        raise EdgeTypeError(
+            f"it returned {value!r:.200}, which can be gone through once only, and is read more "
+            f"than once: {', '.join(readers)}; return a list, such as `list(...)` of it"
+        )
+
+
+def readable_again(plan: Plan, node: Input, value: Iterator[object], limits: Limits) -> object:
+    """An input as it is, where it is read once; else a list of what it gives.
+
+    Raises:
+        InputError: its annotation takes no list; or it gives more than `each_items` items.
+    """
+    block, name = plan.block, node.name
+    slot = next((slot for slot, named in block.inputs if named == name), -1)
+    readers = reread(block, slot)
+    if not readers:
+        return value
+    told = (
+        f"input {name!r} of pipeline {plan.pipeline.name!r} was given {value!r:.200}, which can be "
+        f"gone through once only, and is read more than once: {', '.join(readers)}"
+    )
+    if not is_of(node.annotation, []):
+        raise InputError(
+            f"{told}; annotate it as a Sequence or list, for {spell(node.annotation)}, and pass a "
+            "list",
+            field=name,
+        )
+    items = list(islice(value, limits.each_items + 1))  # it may have no end
+    if len(items) > limits.each_items:
+        raise InputError(
+            f"{told}; it gives more than the {limits.each_items} items of Limits(each_items=...): "
+            "pass a list",
+            field=name,
+        )
+    return items

@@ -1,0 +1,55 @@
+"""What a step has returned, held against its annotation: its own mistake, and not its reader's."""
+
+from __future__ import annotations
+
+from inspect import isasyncgen, iscoroutine
+from typing import TYPE_CHECKING
+
+from orchestra.annotations.acceptance import is_of
+from orchestra.annotations.facts import spell
+from orchestra.compiler.blocks.slots import Operation
+from orchestra.engine.calls.iterators import is_iterator, refuse_reread
+from orchestra.engine.lanes.lane import Lane
+from orchestra.errors import EdgeTypeError
+from orchestra.graph.nodes import Call
+
+if TYPE_CHECKING:
+    from orchestra.engine.frames.frame import Frame
+
+
+def checked_return(frame: Frame, operation: Operation[Call], value: object) -> object:
+    """The value, where it is of the class that the step is annotated to return.
+
+    What it holds is looked at by who reads it. A coroutine is never a value: nobody would await it.
+
+    Raises:
+        EdgeTypeError: it is of another class; or an iterator, and read more than once.
+    """
+    step = operation.node.step
+    if iscoroutine(value):
+        value.close()  # or Python warns of it, without saying where
+        raise EdgeTypeError(
+            f"it returned {value!r:.200}, which nobody awaits; write `return await "
+            f"{value.__name__}(...)`"
+        )
+    if isinstance(value, Lane):
+        raise EdgeTypeError(
+            "it returned a stream that it was given, which ends with it; yield its chunks (`async "
+            "for chunk in stream: yield chunk`), or return what they make"
+        )
+    if isinstance(value, step.plain_returns) or is_of(step.returns, value):
+        if is_iterator(value):
+            refuse_reread(value, frame.block, operation.slot)
+        return value
+    raise EdgeTypeError(
+        f"it is annotated `-> {spell(step.returns)}` and returned {value!r:.200}, "
+        f"an instance of {type(value).__name__}; {_fix(value)}"
+    )
+
+
+def _fix(value: object) -> str:
+    if value is None:
+        return "return a value on every path, or annotate that it may be None"
+    if isasyncgen(value):
+        return "yield in the step itself, or collect it there"
+    return "return what it says, or annotate it as what it is"

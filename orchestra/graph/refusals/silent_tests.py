@@ -1,0 +1,225 @@
+"""Silent tests, which Python answers without asking the wire: `is`, `isinstance`, `match`.
+
+A wire is no None and no instance of anything that the user means, so such a branch is never
+taken, or always. Python gives no hook there; what the function says is read instead, once it
+has been called. Only of what is a wire for sure: an input, the result of a step, their parts.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dis
+import linecache
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from types import CodeType, FunctionType
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.calls.closures import closed_over
+from orchestra.graph.nodes import Constant, Input, Node
+from orchestra.graph.refusals.refusal import refusal_at
+from orchestra.graph.source.frames import place
+from orchestra.graph.source.site import Path, Site, parsed
+from orchestra.graph.steps import Step
+from orchestra.graph.wires import Wire
+
+_Point: TypeAlias = tuple[int, int]
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_ASKING = ("isinstance", "type", "hasattr", "callable")
+_PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
+_CONTROL = ("orchestra.graph.control.constructs", "orchestra.graph.control.agreeing")
+_TELLING = {
+    number
+    for name, number in dis.opmap.items()
+    if name == "IS_OP" or name.startswith("MATCH_") or name.endswith("_NONE")
+}
+"""Instructions that such a test is made of."""
+
+
+@contextmanager
+def refusing_silent_tests(function: FunctionType, nodes: Sequence[Node]) -> Iterator[None]:
+    """Around the call of a pipeline's function: what it tests without the wire's knowledge.
+
+    Also where the call fails, since what fails is often what follows the wrong branch.
+
+    Raises:
+        DefinitionError: there is such a test; of several, the first.
+    """
+    try:
+        yield
+    except DefinitionError:
+        raise
+    except Exception as error:
+        if (refused := _first_refusal(function, nodes)) is None:
+            raise
+        raise DefinitionError(refused) from error
+    if (refused := _first_refusal(function, nodes)) is not None:
+        raise DefinitionError(refused)
+
+
+def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
+    code = function.__code__
+    may = not _TELLING.isdisjoint(code.co_code[::2]) or not set(_ASKING).isdisjoint(code.co_names)
+    if not may:  # as nearly always: the file need not be parsed
+        return None
+    source = "".join(linecache.getlines(code.co_filename, function.__globals__))
+    try:
+        path = _path_to_def(parsed(source), code)
+    except SyntaxError:  # it was changed since it was imported
+        return None
+    if not path:
+        return None
+    known = _Known.of(function, path[-1], nodes)
+    for inner in _walk(path[-1]):
+        asked = known.silent_test(inner)
+        if asked is not None:
+            wire, act, at = asked
+            return refusal_at(known.site((*path, *inner[1:], *at), source), wire, act)
+    return None
+
+
+@attrs.frozen(eq=False)
+class _Known:
+    """What the names of a pipeline's function stand for."""
+
+    code: CodeType
+    around: Mapping[str, object]
+    """The names of the function's module."""
+    wires: Mapping[str, Wire]
+    """The inputs, and what was given by steps."""
+    stores: Mapping[str, list[tuple[_Point, bool]]]
+    """Where each name is given something, and whether that is a wire for sure."""
+    names: Mapping[str, object]
+
+    @classmethod
+    def of(cls, function: FunctionType, body: ast.AST, nodes: Sequence[Node]) -> _Known:
+        """From the function's source and from the nodes that calling it has made."""
+        wires = {node.name: Wire(node) for node in nodes if isinstance(node, Input)}
+        around = closed_over(function), function.__globals__, dict(vars(builtins))
+        names = ChainMap(dict(wires), *around)
+        stores: dict[str, list[tuple[_Point, bool]]] = {}
+        for path in islice(_walk(body), 1, None):
+            for name in _stored(path[-1]):
+                made = _assigned_wire(path, names, nodes)
+                if made is not None:
+                    wires.setdefault(name, made)
+                point = _end(path[-2]) if made is not None else _start(path[-1])
+                stores.setdefault(name, []).append((point, made is not None))
+        names = ChainMap(dict(wires), *around)
+        return cls(function.__code__, function.__globals__, wires, stores, names)
+
+    def site(self, path: Path, source: str) -> Site:
+        """The last of a path as a place in the user's code."""
+        filename, line = self.code.co_filename, _start(path[-1])[0]
+        text = linecache.getline(filename, line, dict(self.around)).strip()
+        return Site(place(filename, line), text, source, path, dict(self.wires), self.names)
+
+    def silent_test(self, path: Path) -> tuple[str, str, Path] | None:
+        """The wire that is tested, how it is, and what of it lies below the path."""
+        match path[-1]:
+            case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[right]):
+                on, other = (right, left) if isinstance(left, ast.Constant) else (left, right)
+                narrows = isinstance(path[-2], ast.Assert) and isinstance(op, ast.IsNot)
+                if isinstance(other, ast.Constant) and self._is_wire(on, path) and not narrows:
+                    return ast.unparse(on), "be tested with `is`", ()
+            case ast.Call(func=ast.Name(id=name), args=[on, *_]) if name in _ASKING:
+                if self.names.get(name) is getattr(builtins, name) and self._is_wire(on, path):
+                    return ast.unparse(on), f"be tested with `{name}`", ()
+            case ast.Match(subject=on, cases=cases) if self._is_wire(on, path):
+                found = next((each for each in cases if _matches_silently(each.pattern)), None)
+                if found is not None:
+                    return ast.unparse(on), "be matched", (found, found.pattern)
+        return None
+
+    def _is_wire(self, node: ast.expr, path: Path) -> bool:
+        match node:
+            case ast.Attribute(value=holder, attr=name):
+                return not name.startswith("_") and self._is_wire(holder, path)
+            case ast.Subscript(value=holder):
+                return self._is_wire(holder, path)
+            case ast.Call(func=ast.Name(id=name)):
+                return isinstance(self.names.get(name), Step)
+            case ast.Name(id=name) if name in self.wires:
+                start = _start(node)
+                loop = next((each for each in path if isinstance(each, _LOOPS)), None)
+                until = start if loop is None else max(start, _end(loop))
+                before = [made for at, made in self.stores.get(name, ()) if at <= until]
+                return all(before)
+        return False
+
+
+def _walk(node: ast.AST, above: Path = ()) -> Iterator[Path]:
+    """The paths to all that a function does itself, in the order of the source."""
+    path = (*above, node)
+    yield path
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, _SCOPES):
+            yield (*path, child)
+        else:
+            yield from _walk(child, path)
+
+
+def _stored(node: ast.AST) -> Iterator[str]:
+    """The names that a piece of syntax gives something to."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            yield name
+        case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            yield name
+        case ast.ExceptHandler(name=str(name)) | ast.MatchMapping(rest=str(name)):
+            yield name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+
+
+def _assigned_wire(path: Path, names: Mapping[str, object], nodes: Sequence[Node]) -> Wire | None:
+    """What `name = step(...)` gives the name; None for all else."""
+    match path[-2]:
+        case ast.Assign(targets=[ast.Name()], value=ast.Call(func=ast.Name(id=called))) as node:
+            meaning = names.get(called)
+            if isinstance(meaning, Step) or getattr(meaning, "__module__", "") in _CONTROL:
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                here = [each for each in nodes if each.origin.line in lines]
+                made = [each for each in here if not isinstance(each, Constant | Input)]
+                return Wire(made[-1]) if made else None
+    return None
+
+
+def _matches_silently(pattern: ast.pattern) -> bool:
+    """Whether Python matches without `==`."""
+    match pattern:
+        case ast.MatchOr(patterns=patterns):
+            return any(map(_matches_silently, patterns))
+        case ast.MatchAs(pattern=ast.pattern() as inner):
+            return _matches_silently(inner)
+    return isinstance(pattern, _PATTERNS)
+
+
+def _path_to_def(tree: ast.Module, code: CodeType) -> Path:
+    """The path to a function's `def`; empty where it is not in the source."""
+    todo: list[Path] = [(tree,)]
+    while todo:
+        path = todo.pop()
+        node = path[-1]
+        if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            if first == code.co_firstlineno:
+                return path
+        todo += [(*path, child) for child in ast.iter_child_nodes(node)]
+    return ()
+
+
+def _start(node: ast.AST) -> _Point:
+    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+
+
+def _end(node: ast.AST) -> _Point:
+    return getattr(node, "end_lineno", 0), getattr(node, "end_col_offset", 0)

@@ -1,0 +1,34 @@
+"""A model whose capabilities the deployment declares: a class of the project's own, or a fake."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+from orchestra.answers import Completion
+from orchestra.protocols import Model, ModelReply
+from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
+
+
+class DeclaredModel(Model):
+    """`model`, with these `capabilities` in place of its own."""
+
+    def __init__(self, model: Model, capabilities: Capabilities) -> None:
+        self.model = model
+        self._capabilities = capabilities
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the deployment says that it can do."""
+        return self._capabilities
+
+    def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
+        """Ask. Raises what the model raises."""
+        return self.model.stream(request)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Ask, and wait for the whole answer. Raises what the model raises."""
+        return await self.model.complete(request)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector for each text. Raises what the model raises."""
+        return await self.model.embed(request)

@@ -1,0 +1,87 @@
+"""Finding steps that block a server's event loop, and at which line.
+
+An `async def` step that calls `time.sleep`, or a client that waits without `await`, holds all
+streams of the process, and nothing of Trio's can tell while it lasts. A thread can: it looks at a
+beat, and where that has not come for a while, at what the main thread does. It tells only where
+one and the same call of a step stands there twice in a row, since a busy server is late, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from types import FrameType
+
+import attrs
+import trio
+
+from orchestra.engine.calls import calls
+from orchestra.graph.source.frames import place
+
+BEAT_S = 0.2
+LOOK_S = 0.25
+LIMIT_S = 0.5
+"""How long a step may keep everything else waiting before there is a warning."""
+AGAIN_S = 60.0
+"""How long the same line is not warned of again."""
+PLACES_MAX = 100
+
+log = logging.getLogger("orchestra.server")
+
+
+@attrs.define(eq=False)
+class BlockingStepDetector:
+    """Warns in the log of steps that block the event loop for `limit_s` seconds."""
+
+    limit_s: float = LIMIT_S
+    look_s: float = LOOK_S
+    _beat_s: float = 0.0
+    _over: threading.Event = attrs.field(factory=threading.Event)
+    _told_s: dict[str, float] = attrs.field(factory=dict)
+
+    async def watch(self) -> None:
+        """Watch until cancelled; to be called in the thread that runs the steps."""
+        self._beat_s = time.monotonic()
+        look = threading.Thread(
+            target=self._look, args=(threading.get_ident(),), name="blocking-steps", daemon=True
+        )
+        look.start()
+        try:
+            while True:
+                await trio.sleep(BEAT_S)
+                self._beat_s = time.monotonic()
+        finally:
+            self._over.set()
+
+    def _look(self, thread_id: int) -> None:
+        before: FrameType | None = None
+        while not self._over.wait(self.look_s):
+            late = time.monotonic() - self._beat_s >= self.limit_s
+            found = step_in(sys._current_frames().get(thread_id)) if late else None  # noqa: SLF001
+            if found is not None and found is before:
+                self._tell(found.f_code.co_name, place(found.f_code.co_filename, found.f_lineno))
+            before = found
+
+    def _tell(self, step: str, where: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(where, -AGAIN_S) < AGAIN_S or len(self._told_s) > PLACES_MAX:
+            return
+        self._told_s[where] = now_s
+        log.warning(
+            "step %r blocks: all other runs wait for it, at %s; make it a plain function with "
+            "@step(thread=True), or await what it waits for",
+            step,
+            where,
+        )
+
+
+def step_in(frame: FrameType | None) -> FrameType | None:
+    """The frame of the step that a stack is in, from its innermost frame; None if it is in none."""
+    inner: FrameType | None = None
+    while frame is not None:
+        if frame.f_code.co_filename == calls.__file__:
+            return inner
+        inner, frame = frame, frame.f_back
+    return None

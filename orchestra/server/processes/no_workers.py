@@ -1,0 +1,82 @@
+"""Answering 503 while no worker lives: at once, so that a proxy asks another host.
+
+Otherwise they would wait at a port that is open, and nobody behind it.
+
+Rules of the file: it is a supervisor's, so it knows nothing of what is served, and nothing of a
+client costs more than `ANSWER_S` and `READ_BYTES`, of `AT_ONCE` at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+
+import trio
+
+AT_ONCE = 64
+ANSWER_S = 1.0
+READ_BYTES = 64 * 1024
+RETRY_AFTER_S = 5
+FULL_S = 0.1
+"""A pause where this process has no room for another connection."""
+
+_BODY = (
+    b'{"type": "urn:problem-type:orchestra:no-worker", '
+    b'"title": "No worker of this server is ready.", "status": 503}'
+)
+ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"Content-Type: application/problem+json\r\n"
+    b"Content-Length: %d\r\n"
+    b"Retry-After: %d\r\n"
+    b"Cache-Control: no-store\r\n"
+    b"Connection: close\r\n\r\n%s" % (len(_BODY), RETRY_AFTER_S, _BODY)
+)
+_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN)
+"""What accepting says of a client that has left before."""
+
+
+async def answer_unavailable(listener: socket.socket) -> None:
+    """Answer each client with a 503, until cancelled; answers that have begun are finished."""
+    with listener.dup() as ours:
+        shared, turn = trio.socket.from_stdlib_socket(ours), trio.Lock()
+        async with trio.open_nursery() as nursery:
+            for _ in range(AT_ONCE):
+                nursery.start_soon(_answer_all, shared, turn)
+
+
+async def _answer_all(listener: trio.socket.SocketType, turn: trio.Lock) -> None:
+    """Answer one client after the other."""
+    while True:
+        async with turn:  # Trio lets one task wait for a socket
+            client = await _accepted(listener)
+        if client is None:
+            continue
+        with client, trio.move_on_after(ANSWER_S, shield=True), suppress(OSError):
+            await _answer(client)
+
+
+async def _accepted(listener: trio.socket.SocketType) -> trio.socket.SocketType | None:
+    try:
+        client, _ = await listener.accept()
+    except OSError as error:
+        if error.errno not in _GONE:
+            await trio.sleep(FULL_S)
+        return None
+    return client
+
+
+async def _answer(client: trio.socket.SocketType) -> None:
+    """Read the request, answer, and wait for the client to close: a reset would undo the answer."""
+    heard = b""
+    while b"\r\n\r\n" not in heard:
+        more = await client.recv(READ_BYTES)
+        if not more or len(heard) > READ_BYTES:
+            return
+        heard += more
+    await client.send(ANSWER)
+    client.shutdown(socket.SHUT_WR)
+    left = READ_BYTES
+    while left > 0 and (more := await client.recv(READ_BYTES)):
+        left -= len(more)

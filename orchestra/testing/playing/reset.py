@@ -1,0 +1,49 @@
+"""Resetting what several simulated runs share: models, errors, and clocks of policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestra.graph.calls.raised import RunNote
+from orchestra.protocols import Model
+from orchestra.testing.scripts import Attempts, Fails, Script, Streams
+from orchestra.testing.turns import ScriptedTurns
+from orchestra.testing.world import Lasting, ScriptedModel, World
+
+
+def forget_earlier_runs(world: World) -> None:
+    """Remove what earlier runs in this world have left on its models and errors."""
+    for model in _models(world):
+        if isinstance(model, ScriptedTurns):
+            model.asked.clear()
+    for error in _errors(world):
+        notes = getattr(error, "__notes__", [])
+        kept = [note for note in notes if not isinstance(note, RunNote)]
+        if len(kept) < len(notes):
+            error.__notes__ = kept
+
+
+def update_clocks(world: World) -> None:
+    """Tell the time to the policies that last from run to run. To be called within a run."""
+    if isinstance(world.models, Lasting):
+        world.models.look()
+
+
+def _models(world: World) -> Iterator[Model | None]:
+    models = world.models
+    yield from (models.stand_ins if isinstance(models, Lasting) else models).values()
+
+
+def _errors(world: World) -> Iterator[Exception]:
+    for script in world.steps.values():
+        yield from _of_script(script)
+    for model in _models(world):
+        for each in model.turns if isinstance(model, ScriptedTurns) else (model,):
+            if isinstance(each, ScriptedModel) and each.error is not None:
+                yield each.error
+
+
+def _of_script(script: Script) -> Iterator[Exception]:
+    for each in script.scripts if isinstance(script, Attempts) else (script,):
+        if isinstance(each, Fails | Streams) and each.error is not None:
+            yield each.error

@@ -1,0 +1,78 @@
+"""A simulated run as a timeline, a line for each event, for a person who looks for a fault."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from orchestra.accounts import Usage
+from orchestra.events import Event
+
+_MOST = 60  # lines of a run; of a longer one, the first and the last
+_PASSED_OVER = {"seq", "at_s", "step", "run_id"}
+
+
+def timeline(events: Sequence[Event]) -> str:
+    """A line for each event: its number, its virtual second, what it is, and of which step.
+
+    What is as by default is left out, and of more than 60 events those in the middle.
+    """
+    half = _MOST // 2
+    shown = [_line(event) for event in events[:half]]
+    if len(events) > _MOST:
+        shown.append(f"      ... {len(events) - _MOST} more ...")
+    return "\n".join([*shown, *map(_line, events[max(half, len(events) - half) :])])
+
+
+def _line(event: Event) -> str:
+    rest = []
+    for field in attrs.fields(type(event)):
+        value = getattr(event, field.name)
+        if field.name not in _PASSED_OVER and value != field.default:
+            shown = _usage(value) if isinstance(value, Usage) else repr(value)
+            rest.append(f"{field.name}={shown:.200}")
+    words = [event.type.ljust(14), getattr(event, "step", ""), *rest]
+    return f"{event.seq:>5}  {event.at_s:.9g} s  {' '.join(filter(None, words))}"
+
+
+def _usage(usage: Usage) -> str:
+    """What was used, without what was not: of most calls it is two numbers."""
+    said = []
+    for field in attrs.fields(Usage):
+        value = getattr(usage, field.name)
+        if field.repr and value != field.default:
+            said.append(f"{field.name}={value.value if isinstance(value, Enum) else value!r}")
+    return f"Usage({', '.join(said)})"
+
+
+def hypothesis_notes(told: str, lines: Callable[[], str]) -> None:
+    """Let Hypothesis tell of runs beside the failing example; elsewhere, nothing."""
+    if in_hypothesis():
+        from hypothesis import note  # who simulates without it needs it not
+
+        note(_Lazily(told, lines))
+
+
+def in_hypothesis() -> bool:
+    """Whether a law of Hypothesis is running, which tells of its runs where it fails."""
+    if "hypothesis" not in sys.modules:
+        return False
+    from hypothesis import currently_in_test_context  # it is there already
+
+    return currently_in_test_context()
+
+
+@attrs.frozen
+class _Lazily:
+    """A run that is put in words only where somebody reads them."""
+
+    told: str
+    lines: Callable[[], str]
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        del cycle
+        printer.text(f"{self.told}\n{self.lines()}")

@@ -1,0 +1,92 @@
+"""A server's process ends within its bounds, whatever is stuck in it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from orchestra.cli.failures import FAILED
+from orchestra.cli.serving.watchdog import watchdog
+from tests.cli.conftest import PATIENCE_S, Project, err_of
+from tests.cli.serving.test_serve import listening
+
+SCRIPT = """
+import logging, re, threading
+from orchestra.cli.serving import watchdog
+
+logging.basicConfig()
+watchdog.MARGIN_S = watchdog.HELD_S = 0.1
+
+def stuck():
+    {stuck}
+
+with watchdog.watchdog() as dog:
+    dog.start(0.1)
+    stuck()
+"""
+
+
+@pytest.mark.parametrize(
+    ("stuck", "told"),
+    [
+        ("threading.Event().wait()", "the process has not ended within 0.2 s and is ended"),
+        ("re.match('(a+)+$', 'a' * 99 + 'b')", "Timeout (0:00:00.3"),
+    ],
+    ids=["a thread", "the interpreter"],
+)
+def test_what_is_stuck_is_told_and_left_behind(stuck: str, told: str) -> None:
+    script = SCRIPT.format(stuck=stuck)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=PATIENCE_S, check=False
+    )
+    err = ended.stderr.decode()
+    assert (ended.returncode, told in err, " in stuck" in err) == (FAILED, True, True), err
+
+
+def test_a_process_that_ends_by_itself_is_not_ended() -> None:
+    with watchdog() as dog:
+        pass
+    with watchdog() as dog:
+        dog.start(PATIENCE_S)
+    assert dog._timer is not None
+    assert dog._timer.finished.is_set()
+
+
+def test_a_server_whose_thread_is_stuck_ends_after_its_bounds(say: Project) -> None:
+    say.write(
+        "pipelines/sticks.py",
+        """
+        import sys, threading
+        from orchestra import pipeline, step
+
+        @step(thread=True)
+        def waits(text: str) -> str:
+            print("stuck", file=sys.stderr, flush=True)
+            threading.Event().wait()
+            return text
+
+        @pipeline
+        def sticks(text: str) -> str:
+            return waits(text)
+        """,
+    )
+    process = say.launch("serve", "--port", "0", "--drain-s", "0.1")
+    url = listening(process)
+    request = urllib.request.Request(
+        f"{url}/v1/pipelines/sticks/runs",
+        b'{"inputs": {"text": "a"}}',
+        {"Content-Type": "application/json", "Prefer": "respond-async"},
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        assert answer.status == 202
+    while err_of(process).readline() != b"stuck\n":
+        pass
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate(timeout=PATIENCE_S)[1].decode()
+    assert process.returncode == FAILED
+    assert "ERROR orchestra.server: the process has not ended within 10.1 s and is ended" in err
+    assert " in waits\n" in err

@@ -1,0 +1,85 @@
+"""Nobody is taken for dead because the state was away, or because its clock was set."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.errors import StateError
+from orchestra.runs.heartbeat import OwnHeartbeat
+from orchestra.runs.settings import RunsSettings
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.strategies import schedules
+from orchestra.testing.virtual import virtual
+from tests.runs.processes import Cable, Process, process
+
+BOUNDS = RunsSettings(mail_s=0.5)
+STEPS_S = st.sampled_from([0.0, 6.0, -3600.0])
+
+
+async def status(of: Process, run_id: str) -> str | None:
+    """How it says that a run is, None where it cannot tell."""
+    with suppress(StateError):
+        record = await of.registry.get(run_id)
+        return None if record is None else record.status
+    return None
+
+
+@given(
+    away_s=st.sampled_from([0.0, 5.5]),
+    steps_s=st.lists(STEPS_S, min_size=1, max_size=2),
+    waits_s=st.lists(st.sampled_from([0.0, 0.1, 1.4, 3.0]), min_size=1, max_size=4),
+    schedule=schedules(),
+)
+def test_a_run_that_goes_on_is_lost_for_nobody_and_that_of_the_dead_is_in_the_end(
+    away_s: float, steps_s: list[float], waits_s: list[float], schedule: int
+) -> None:
+    ahead_s = [0.0]
+
+    async def main() -> None:
+        state = MemoryState(now_s=lambda: 1e9 + trio.current_time() + ahead_s[0])
+        async with (
+            process(Cable(state), BOUNDS) as one,
+            process(Cable(state), BOUNDS) as other,
+        ):
+            run = one.start([(1000.0, "x")])
+            await one.registry.adopt_durably(run)
+            await trio.sleep(2.0)
+            for step_s in steps_s:
+                one.cable.cut = other.cable.cut = away_s > 0
+                await trio.sleep(away_s)
+                ahead_s[0] += step_s
+                one.cable.cut = other.cable.cut = False
+                for wait_s in waits_s:
+                    await trio.sleep(wait_s)
+                    assert await status(other, run.id) in ("running", None)
+            await trio.sleep(BOUNDS.heartbeat_s + BOUNDS.mail_s)  # it is heard once more
+            one.cable.cut = True
+            await trio.sleep(2 * BOUNDS.dead_after_s + BOUNDS.heartbeat_s)
+            assert await status(other, run.id) == "failed"
+            run.cancel("the test is over")
+
+    virtual(main, schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    ("beats_s", "now_s", "may_judge"),
+    [
+        ([], 7.0, True),  # nobody else hears of it, or it has only begun
+        ([0.0, 1.5, 3.0], 7.9, True),
+        ([0.0, 1.5, 3.0], 8.0, False),  # its own has lapsed
+        ([0.0, 9.0], 13.9, False),  # the others are given their time
+        ([0.0, 9.0, 12.0], 14.0, True),
+        ([3600.0, 0.0, 3.0], 4.9, False),  # the clock was set back, too
+        ([3600.0, 0.0, 3.0], 5.0, True),
+    ],
+)
+def test_who_was_silent_judges_nobody(beats_s: list[float], now_s: float, may_judge: bool) -> None:
+    pulse = OwnHeartbeat(BOUNDS.dead_after_s)
+    for each in beats_s:
+        pulse.beat(each)
+    assert pulse.may_judge(now_s) is may_judge

@@ -1,0 +1,152 @@
+"""A step that blocks is told, with its line; one that only works is not."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+
+from orchestra import Pipeline, collect, open_engine, pipeline, step
+from orchestra.server.processes.blocking_steps import BlockingStepDetector, step_in
+
+LONG_S = 0.4
+"""Many looks."""
+
+
+@step
+async def sleeps(n: int) -> int:
+    time.sleep(LONG_S)  # noqa: ASYNC251 - it is what is told
+    return n
+
+
+@step
+def computes(n: int, *, for_s: float = LONG_S) -> int:
+    until_s = time.monotonic() + for_s
+    while time.monotonic() < until_s:
+        n += 1
+    return n
+
+
+@step
+async def streams(n: int) -> AsyncIterator[str]:
+    yield "a"
+    time.sleep(LONG_S)  # noqa: ASYNC251 - as above
+    yield "b"
+
+
+@step(thread=True)
+def in_a_thread(n: int) -> int:
+    time.sleep(LONG_S)
+    return n
+
+
+@step
+async def waits(n: int) -> int:
+    await trio.sleep(LONG_S)
+    return n
+
+
+@step
+async def works(n: int) -> int:
+    for _ in range(6):
+        computes.call(n, for_s=0.06)
+        await trio.lowlevel.checkpoint()
+    return n
+
+
+@pipeline
+def sleeping(n: int) -> int:
+    return sleeps(n)
+
+
+@pipeline
+def computing(n: int) -> int:
+    return computes(n)
+
+
+@pipeline
+def streaming(n: int) -> str:
+    return collect(streams(n))
+
+
+@pipeline
+def threaded(n: int) -> int:
+    return in_a_thread(n)
+
+
+@pipeline
+def waiting(n: int) -> int:
+    return waits(n)
+
+
+@pipeline
+def working(n: int) -> int:
+    return works(n)
+
+
+def told(
+    each: Pipeline[..., object],
+    caplog: pytest.LogCaptureFixture,
+    *,
+    times: int = 1,
+    limit_s: float = 0.1,
+) -> list[str]:
+    """What is told of runs of it."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, open_engine() as engine:
+            nursery.start_soon(BlockingStepDetector(limit_s=limit_s, look_s=0.02).watch)
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(times):
+                await engine.run(each, n=1)
+            nursery.cancel_scope.cancel()
+
+    with caplog.at_level(logging.WARNING, "orchestra.server"):
+        trio.run(main)
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("each", "name", "line"),
+    [
+        (sleeping, "sleeps", "time.sleep(LONG_S)"),
+        (computing, "computes", "n += 1"),
+        (streaming, "streams", "time.sleep(LONG_S)"),
+    ],
+)
+def test_a_step_that_blocks_is_told_once_with_its_line(
+    each: Pipeline[..., object], name: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (message, *others) = told(each, caplog, times=2)
+    assert message.startswith(f"step {name!r} blocks: all other runs wait for it, at ")
+    where = message.partition(" at ")[2].partition(";")[0]
+    assert where.startswith("tests/server/processes/test_blocking_steps.py:")
+    if line.startswith("time"):
+        source = Path(__file__).read_text().splitlines()
+        assert line in source[int(where.rpartition(":")[2]) - 1]
+        assert others == []
+
+
+def test_what_is_in_no_step_is_nobodys() -> None:
+    assert step_in(inspect.currentframe()) is None
+    assert step_in(None) is None
+
+
+@pytest.mark.parametrize("each", [threaded, waiting])
+def test_a_step_that_lets_others_run_is_not_told(
+    each: Pipeline[..., object], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert told(each, caplog) == []
+
+
+def test_a_step_that_works_and_lets_others_run_is_not_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert told(working, caplog, limit_s=2.0) == []

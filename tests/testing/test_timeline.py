@@ -1,0 +1,101 @@
+"""What is told of a simulated run, where a law of a user's own has failed."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from orchestra import Stream, pipeline, race
+from orchestra.accounts import Certainty, Usage
+from orchestra.events import Delta, StepFinished, StepStarted
+from orchestra.steps import generate
+from orchestra.testing.laws import check_laws
+from orchestra.testing.simulate import Simulation, simulate
+from orchestra.testing.strategies import worlds
+from orchestra.testing.timeline import timeline
+from orchestra.testing.world import ScriptedModel, World
+
+
+@pipeline
+def either(question: str) -> Stream[str]:
+    return race(generate(question, model="a"), generate(question, model="b"))
+
+
+BOTH = World(
+    models={
+        "a": ScriptedModel.saying("A ", "says so.", every_s=2),
+        "b": ScriptedModel.saying("B ", "says so.", every_s=1.5),
+    }
+)
+
+
+@given(st.integers(0, 300))
+def test_each_event_has_its_line_and_of_many_the_first_and_the_last_are_told(many: int) -> None:
+    events = [Delta(seq=seq, at_s=seq / 8, chunk=str(seq)) for seq in range(1, many + 1)]
+    lines = timeline(events).splitlines()
+    assert len(lines) == min(many, 61)
+    told = [int(line.split()[0]) for line in lines if "more" not in line]
+    if many > 60:
+        assert told == [*range(1, 31), *range(many - 29, many + 1)]
+        assert lines[30] == f"      ... {many - 60} more ..."
+    else:
+        assert told == list(range(1, many + 1))
+
+
+def test_a_line_tells_number_moment_kind_step_and_what_is_not_as_by_default() -> None:
+    assert timeline([StepStarted(2, 0.5, "race")]) == "    2  0.5 s  step.started   race"
+    assert timeline([Delta(3, 1.0, "x" * 999)]) == f"    3  1 s  delta          chunk='{'x' * 199}"
+
+    usage = Usage(3, 1, Certainty.ESTIMATED)
+    line = timeline([StepFinished(4, 2.0, "generate", 1.0, usage=usage)])
+    assert "usage=Usage(input_tokens=3, output_tokens=1, certainty='estimated')" in line
+
+
+def test_a_failing_example_tells_its_run() -> None:
+    """Also of a claim of the user's own, which knows nothing of the journal; and not twice."""
+
+    @settings(database=None, phases=[Phase.generate])
+    @given(worlds(world=BOTH))
+    def claims(world: World) -> None:
+        run = simulate(either, world, question="Who?")
+        check_laws(run)
+        assert run.value == "A says so."
+
+    with pytest.raises(AssertionError) as caught:
+        claims()
+    told = "\n".join(caught.value.__notes__)
+    assert "the run of 'either', in virtual seconds:\n    1  0 s  run.started" in told
+    assert "1.5 s  arm.committed  race arm='2:generate'" in told
+    assert told.count("run.started") == 1
+
+
+def test_a_broken_law_tells_the_run_only_where_hypothesis_does_not() -> None:
+    run = attrs.evolve(simulate(either, BOTH, question="Who?"), tasks_left=1)
+
+    @settings(database=None, phases=[Phase.generate], max_examples=1)
+    @given(st.just(run))
+    def law(run: Simulation[str]) -> None:
+        check_laws(run)
+
+    with pytest.raises(AssertionError, match="nothing_is_left") as caught:
+        law()
+    assert "run.started" not in str(caught.value)
+    with pytest.raises(AssertionError, match="nothing_is_left") as caught:
+        check_laws(run)
+    assert "run.started" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (ScriptedModel.saying(), "ScriptedModel.saying()"),
+        (ScriptedModel.saying("a"), "ScriptedModel.saying('a')"),
+        (BOTH.models["a"], "ScriptedModel.saying('A ', 'says so.', every_s=2)"),
+        (ScriptedModel(()), "ScriptedModel(())"),
+    ],
+)
+def test_a_model_is_printed_as_it_is_written(model: ScriptedModel, told: str) -> None:
+    assert repr(model) == told
+    assert eval(told, globals()) == model
