@@ -69,7 +69,6 @@ def test_what_an_alert_says_of_where_it_is_is_known_there() -> None:
             assert label in OF_SCRAPES or any(label in kept for kept in grouped), alert
 
 
-@pytest.mark.may_skip("Prometheus comes from the system's packages, and no session installs it")
 def test_prometheus_finds_that_each_tells_what_it_is_for() -> None:
     tool = shutil.which("promtool")
     if tool is None:
