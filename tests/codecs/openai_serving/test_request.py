@@ -293,7 +293,7 @@ def test_what_is_wrong_is_told_with_its_path(fields: dict[str, Any], message: st
         ),
         (b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}', "the body is not JSON: "),
         (b'{"model":"m","messages":[{"role":"user"}],"x":"\xff"}', "the body is not JSON: "),
-        (b'{"x":' + b"[" * 200_000, "the body is nested too deeply"),
+        (b'{"x":' + b"[" * 2_000_000, "the body is nested too deeply"),
     ],
 )
 def test_a_body_that_is_none_is_refused(body: bytes, message: str) -> None:
