@@ -35,7 +35,7 @@ ROWS_AT_ONCE = 1024
 class Index:
     """The vectors of one collection at one version; `keys` are the store's own, by row."""
 
-    version: int
+    version: object
     keys: NDArray[np.int64]
     matrix: NDArray[np.float32]
     _columns: dict[str, dict[Scalar, Rows]] = attrs.field(factory=dict, init=False)
@@ -95,7 +95,7 @@ class Cache:
         self._bytes_max = bytes_max
         self._held: OrderedDict[str, Index] = OrderedDict()  # last searched last
 
-    def get(self, name: str, version: int, make: Callable[[], Index]) -> Index:
+    def get(self, name: str, version: object, make: Callable[[], Index]) -> Index:
         """The collection's index, from `make` if none of this version is held."""
         index = self._held.pop(name, None)
         if index is None or index.version != version:
@@ -117,7 +117,7 @@ class Cache:
 
 
 def load(
-    version: int, count: int, dimensions: int, stored: Iterable[list[tuple[int, bytes]]]
+    version: object, count: int, dimensions: int, stored: Iterable[list[tuple[int, bytes]]]
 ) -> Index:
     """The index of `count` vectors that arrive in lists of `ROWS_AT_ONCE` keys and bytes."""
     import numpy as np

@@ -19,7 +19,7 @@ from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST
 from orchestra.stores import rules
 from orchestra.stores.index import ROWS_AT_ONCE, Cache, Described, Index, load
-from orchestra.stores.sqlite_files.file import Lane, connect, explained
+from orchestra.stores.sqlite_files.file import Lane, Used, connect, explained
 from orchestra.values import Passage, Scalar, Vector
 
 CACHE_BYTES = 1 << 30
@@ -36,8 +36,9 @@ class SqliteStores(Closing):
 
     def __init__(self, path: Path | str, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.path = Path(path)
-        self._reads = Lane(self.path, begin="BEGIN")
-        self._writes = Lane(self.path, begin="BEGIN IMMEDIATE")
+        used = Used()
+        self._reads = Lane(self.path, begin="BEGIN", used=used)
+        self._writes = Lane(self.path, begin="BEGIN IMMEDIATE", used=used)
         self._cache = Cache(cache_bytes)
 
     def collection(self, name: str) -> SqliteCollection:
@@ -160,7 +161,8 @@ class SqliteCollection:
                 f"{self._place} does not exist; the file has {_names(db)}; make it with "
                 f"`orchestra ingest FOLDER --store {self.name}`"
             )
-        index = self._cache.get(self.name, row.version, partial(_load, db, row))
+        version = self._reads.opened, row.version
+        index = self._cache.get(self.name, version, partial(_load, db, row, version))
         if not len(index.keys):
             return []
         rules.check_dimensions(self._place, expected=row.dimensions, given=len(query))
@@ -258,12 +260,12 @@ def _record(name: str, passage: Passage, vector: Vector) -> tuple[str, str, str,
     return name, passage.id, passage.source, passage.text, metadata, vector.data
 
 
-def _load(db: sqlite3.Connection, row: _Collection) -> Index:
+def _load(db: sqlite3.Connection, row: _Collection, version: object) -> Index:
     of_it = (row.key,)
     count = db.execute("SELECT count(*) FROM passage WHERE collection = ?", of_it).fetchone()[0]
     cursor = db.execute("SELECT key, vector FROM passage WHERE collection = ? ORDER BY id", of_it)
     lists = iter(partial(cursor.fetchmany, ROWS_AT_ONCE), [])
-    return load(row.version, count, row.dimensions, lists)
+    return load(version, count, row.dimensions, lists)
 
 
 def _described(db: sqlite3.Connection, row: _Collection) -> Described:

@@ -143,6 +143,50 @@ def test_a_file_of_another_host_is_searched_in_the_place_of_the_one_that_was_ope
     assert [each.getMessage() for each in caplog.records] == ([] if restored else told)
 
 
+def test_a_file_that_was_put_beside_the_log_of_another_is_refused_and_left_alone(
+    tmp_path: Path,
+) -> None:
+    """SQLite would write what is in the log into it, whatever it is."""
+    here, there = tmp_path / "store.sqlite", tmp_path / "there.sqlite"
+    with SqliteStores(there) as stores:
+        trio.run(fill, stores.collection("theirs"))
+    theirs = there.read_bytes()
+    with SqliteStores(here) as stores:
+        collection = stores.collection("handbook")
+        trio.run(fill, collection)
+        there.rename(here)
+        for _ in range(2):
+            assert "store.sqlite-wal beside it may be that of the file before" in refused(
+                collection.count
+            )
+            assert here.read_bytes() == theirs
+        for name in ("store.sqlite-wal", "store.sqlite-shm"):
+            here.with_name(name).unlink()
+        assert trio.run(stores.collection("theirs").count) == 1
+
+
+def test_what_took_the_place_of_a_store_is_searched_by_its_own_vectors(tmp_path: Path) -> None:
+    """Also where changes were counted still, and both counted alike."""
+    here, there = tmp_path / "store.sqlite", tmp_path / "there.sqlite"
+
+    async def main() -> None:
+        for path, nearest in ((here, ONE), (there, WEST)):
+            with SqliteStores(path) as stores:
+                vectors = [EAST, AWAY] if nearest is ONE else [AWAY, EAST]
+                await stores.collection("handbook").upsert([ONE, WEST], vectors)
+            db = sqlite3.connect(path)
+            db.execute("UPDATE collection SET version = 1")
+            db.commit()
+            db.close()
+        with SqliteStores(here) as stores:
+            collection = stores.collection("handbook")
+            assert [each.id for each in await collection.search(EAST, top=1)] == ["one"]
+            there.rename(here)
+            assert [each.id for each in await collection.search(EAST, top=1)] == ["west"]
+
+    trio.run(main)
+
+
 def test_a_file_that_is_gone_is_not_made_anew_and_is_used_again_when_it_is_back(
     tmp_path: Path,
 ) -> None:

@@ -13,7 +13,6 @@ Rules of the file:
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 import weakref
@@ -26,6 +25,7 @@ from typing import TypeVar
 import trio
 
 from orchestra.errors import StoreError
+from orchestra.stores.sqlite_files.ownership import make_file, make_folder
 
 T = TypeVar("T")
 
@@ -36,9 +36,7 @@ Inode = tuple[int, int]
 
 APPLICATION_ID = 0x6F726368  # "orch": how the file says whose it is
 SCHEMA_VERSION = 1
-FOLDER_OWNER_ONLY = 0o700
 READABLE = 0o644
-ROOT = 0
 BUSY_S = 5.0
 """How long a write waits for another process's; theirs take milliseconds."""
 _RETRY_S = 0.001
@@ -81,11 +79,19 @@ FIXES: Mapping[int, str] = {
 """What to do about an error of SQLite's, by its code."""
 
 
+class Used:
+    """Which file the connections of a store use, of all that were at its path."""
+
+    def __init__(self) -> None:
+        self.inode: Inode | None = None
+
+
 class Lane:
     """One connection to a file, opened when it is first needed, used by one call at a time."""
 
-    def __init__(self, path: Path, *, begin: str) -> None:
+    def __init__(self, path: Path, *, begin: str, used: Used | None = None) -> None:
         self._path = path
+        self._used = used or Used()
         self._begin = begin
         self._lock = trio.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -125,17 +131,28 @@ class Lane:
     def _connected(self) -> sqlite3.Connection:
         """A connection to the file that is there now."""
         if not self._is_still():
-            log.warning("%s was replaced by another file, which is used from now on", self._path)
             self._close()
             self._connection = None
-        if self._connection is None:
-            found = None
-            with suppress(OSError):  # one that is out of reach, `connect` tells of
-                found = inode_of(self._path)
-            self._connection = connection = connect(self._path)
-            self._close = weakref.finalize(self, connection.close)
-            self._opened = found or inode_of(self._path)
-        return self._connection
+        return self._connection or self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        found = None
+        with suppress(OSError):  # one that is out of reach, `connect` tells of
+            found = inode_of(self._path)
+        is_replaced = self._used.inode not in (None, found)
+        if is_replaced:
+            _check_log(self._path)
+        self._connection = connection = connect(self._path)
+        self._close = weakref.finalize(self, connection.close)
+        self._opened = self._used.inode = found or inode_of(self._path)
+        if is_replaced:
+            log.warning("%s was replaced by another file, which is used from now on", self._path)
+        return connection
+
+    @property
+    def opened(self) -> Inode | None:
+        """The file that was opened last, if any was."""
+        return self._opened
 
     def check_there(self) -> None:
         """Find out that the file that was opened, if any was, is not gone. It may be another.
@@ -174,6 +191,28 @@ def inode_of(path: Path) -> Inode | None:
     return found.st_dev, found.st_ino
 
 
+def _check_log(path: Path) -> None:
+    """Find out that a file that took the place of another has no log, which may be that one's.
+
+    SQLite would write what is in it into the new file, whatever that is.
+
+    Raises:
+        StoreError: there is one.
+    """
+    log_file = path.with_name(f"{path.name}-wal")
+    try:
+        is_empty = not log_file.stat().st_size
+    except FileNotFoundError:
+        is_empty = True
+    if not is_empty:
+        raise StoreError(
+            f"{path}: it was replaced by another file, and {log_file.name} beside it may be "
+            "that of the file before: SQLite would write it into this one. Stop all that use it, "
+            f"remove {log_file.name} and {path.name}-shm, and start again; or use .restore of "
+            "sqlite3"
+        )
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the file, which is made if it is not there; for one thread at a time.
 
@@ -196,45 +235,6 @@ def connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def make_folder(folder: Path) -> None:
-    """The folder, its owner's alone where it was not there before; made by root, as `make_file`.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    if not folder.is_dir():
-        folder.mkdir(FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
-        _give(partial(os.lchown, folder), folder.parent)
-
-
-def make_file(path: Path, mode: int) -> None:
-    """An empty file, unless there is one; made by root, it belongs to whom its folder belongs.
-
-    For a server mostly is not root, and `orchestra keys create` is, where a unit has its own user:
-    nobody would get in. SQLite does the same with the files beside it. With `O_EXCL`, since closing
-    any descriptor of a file gives up all locks that this process has on it: only what nobody else
-    has yet is closed.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    real = Path(os.path.realpath(path))
-    with suppress(FileExistsError):
-        made = os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            _give(partial(os.fchown, made), real.parent)
-        finally:
-            os.close(made)
-
-
-def _give(to: Callable[[int, int], object], folder: Path) -> None:
-    """Give what was made to whom a folder belongs, if we are root; one who may not, keeps it."""
-    if os.geteuid() == ROOT:
-        with suppress(OSError):
-            owner = folder.stat()
-            to(owner.st_uid, owner.st_gid)
 
 
 def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:

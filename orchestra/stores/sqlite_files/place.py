@@ -16,7 +16,8 @@ import threading
 from pathlib import Path
 
 from orchestra.errors import StateError
-from orchestra.stores.sqlite_files.file import Inode, inode_of, make_file, make_folder
+from orchestra.stores.sqlite_files.file import Inode, inode_of
+from orchestra.stores.sqlite_files.ownership import make_file, make_folder
 
 log = logging.getLogger("orchestra.stores")
 

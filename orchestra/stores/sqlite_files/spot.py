@@ -10,6 +10,7 @@ thread. One read that was slow sends those of the next `REST_S` to a thread.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestra.stores.sqlite_files.file import Inode
-from orchestra.stores.sqlite_files.place import Place
+from orchestra.stores.sqlite_files.place import LOOK_S, Place
 
 SLOW_S = 0.01
 """A thousand times what a read takes; a process that has lost its processor takes this, too."""
@@ -28,14 +29,22 @@ DATA = "CAST(data AS BLOB)"
 
 
 class SpotReader:
-    """A connection for reading, opened when it is first needed. For one thread."""
+    """A connection for reading, opened when it is first needed. For one thread.
 
-    def __init__(self, place: Place, *, clock: Callable[[], float] = time.monotonic) -> None:
+    A file of a layout above `layout_max` it leaves to the thread, too, which refuses it.
+    """
+
+    def __init__(
+        self, place: Place, *, layout_max: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._place = place
+        self._layout_max = layout_max
         self._clock = clock
         self._db: sqlite3.Connection | None = None
         self._opened: Inode | None = None
         self._rests_until_s = 0.0
+        self._look_s = -math.inf
+        self._layout = layout_max
 
     def read(self, keys: Sequence[bytes], now_s: float) -> dict[bytes, bytes] | None:
         """What is kept under these keys at that time; None where it cannot be told on the spot.
@@ -63,6 +72,8 @@ class SpotReader:
             elif not self._place.is_still(self._opened, began_s):
                 self.close()
                 return None
+            if not self._knows_layout(began_s):
+                return None
             rows = self._db.execute(asked, values).fetchall()
         except (sqlite3.Error, OSError):
             self.close()  # a thread tells what is wrong, if it is still
@@ -72,9 +83,16 @@ class SpotReader:
             self._rests_until_s = ended_s + REST_S
         return rows
 
+    def _knows_layout(self, now_s: float) -> bool:
+        """Whether no newer version has taken the file, as of `LOOK_S` ago at most."""
+        if now_s >= self._look_s and self._db is not None:
+            self._layout = self._db.execute("PRAGMA user_version").fetchone()[0]
+            self._look_s = now_s + LOOK_S
+        return self._layout <= self._layout_max
+
     def close(self) -> None:
         """Close the connection; the next that reads opens another."""
-        db, self._db = self._db, None
+        db, self._db, self._look_s = self._db, None, -math.inf
         if db is not None:
             db.close()
 

@@ -161,7 +161,7 @@ class RedisState(GroupedState):
         commands: list[Command] = [self._memory(call) for call in others]
         if changes:
             commands += [["TIME"], ["MGET", self._mark, *map(self._key, keys)]]
-        answers = await self._ask_again(commands)
+        answers = await self._told_again(await self._ask_again(commands), commands, len(others))
         told = iter([self._told(answer) for answer in answers[: len(others)]])
         decided: Outcomes = ()
         if changes:
@@ -254,6 +254,16 @@ class RedisState(GroupedState):
         if self._line is None:
             (answer,) = await self._ask([swap])
         return answer
+
+    async def _told_again(
+        self, answers: Sequence[Answer], commands: Sequence[Command], first: int
+    ) -> Sequence[Answer]:
+        """The answers; of the first, those that this connection refused once more on another."""
+        refused = [at for at in range(first) if self._lines.is_refusal(answers[at])]
+        if not refused or self._line is not None:
+            return answers
+        found = dict(zip(refused, await self._ask([commands[at] for at in refused]), strict=True))
+        return [found.get(at, answer) for at, answer in enumerate(answers)]
 
     async def _ask_again(self, commands: Sequence[Command]) -> Sequence[Answer]:
         """As `_ask`; once more where Redis went away while nobody asked it anything."""

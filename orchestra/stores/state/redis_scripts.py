@@ -11,6 +11,8 @@ from hashlib import sha1
 
 import attrs
 
+from orchestra.stores.state.layout import LAYOUT
+
 
 @attrs.frozen
 class Script:
@@ -43,8 +45,13 @@ return {1}
 """)
 """Write, if what was read is still there; else tell what is, and when. `KEYS`: read, written."""
 
-_MEMORY = """
+_MEMORY = f"""
 local prefix = KEYS[1]
+local mark = redis.pcall('GET', prefix .. 'layout')
+local layout = mark and (type(mark) == 'string' and tonumber(string.match(mark, '^(%d+) ')) or 1/0)
+if layout and layout > {LAYOUT} then
+  return redis.error_reply('NEWER what is here was written by a newer orchestra; upgrade this one')
+end
 local lru, sizes = prefix .. 'lru', prefix .. 'sizes'
 local bytes, used = prefix .. 'bytes', prefix .. 'used'
 local function forget(name) -- first what a full Redis refuses: all of it is done, or nothing

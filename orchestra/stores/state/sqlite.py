@@ -101,7 +101,7 @@ class SqliteState(GroupedState):
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._place = Place(self.path)
         self._idle: Opened | None = None
-        self._spot = SpotReader(self._place)
+        self._spot = SpotReader(self._place, layout_max=LAYOUT)
         self._prepared = False
         self._closed = False
         super().__init__(str(self.path), timeout_s)

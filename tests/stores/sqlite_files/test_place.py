@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from orchestra.errors import StateError
 from orchestra.stores.sqlite import SqliteStores
 from orchestra.stores.sqlite_files import place as sqlite_place
+from orchestra.stores.sqlite_files.ownership import make_file, make_folder
 from orchestra.stores.sqlite_files.place import LOOK_S, Place
 from orchestra.stores.state.private import PrivateState
 from orchestra.stores.state.sqlite import SqliteState
@@ -179,17 +180,10 @@ class Given:
         self.owners: list[tuple[bool, int, int]] = []
         self._error = error
         monkeypatch.setattr(os, "geteuid", lambda: euid)
-        monkeypatch.setattr(os, "fchown", self._file)
-        monkeypatch.setattr(os, "lchown", self._folder)
+        monkeypatch.setattr(os, "fchown", self._give)
 
-    def _file(self, descriptor: int, uid: int, gid: int) -> None:
-        self._given(os.fstat(descriptor), uid, gid)
-
-    def _folder(self, path: Path, uid: int, gid: int) -> None:
-        self._given(os.lstat(path), uid, gid)
-
-    def _given(self, found: os.stat_result, uid: int, gid: int) -> None:
-        self.owners.append((stat.S_ISDIR(found.st_mode), uid, gid))
+    def _give(self, descriptor: int, uid: int, gid: int) -> None:
+        self.owners.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), uid, gid))
         if self._error is not None:
             raise self._error
 
@@ -215,9 +209,55 @@ def test_what_root_makes_belongs_to_whom_its_folder_belongs(
                 await stores.collection("handbook").make()
 
     for _ in range(2):
-        trio.run(made, tmp_path / "data" / "file.sqlite")
+        trio.run(made, tmp_path / "data" / "below" / "file.sqlite")
     found = tmp_path.stat()
     whom = (found.st_uid, found.st_gid)
-    assert given.owners == ([(True, *whom), (False, *whom)] if euid == 0 else [])
-    mode = stat.S_IMODE((tmp_path / "data" / "file.sqlite").stat().st_mode)
+    each = [(True, *whom), (True, *whom), (False, *whom)]
+    assert given.owners == (each if euid == 0 else [])
+    mode = stat.S_IMODE((tmp_path / "data" / "below" / "file.sqlite").stat().st_mode)
     assert mode == 0o600 if kind == "state" else mode & 0o600 == 0o600
+
+
+def test_root_gives_away_nothing_in_a_folder_that_was_put_in_the_place_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns a folder can swap it at any moment: here, when something was made in it."""
+    theirs, roots = tmp_path / "theirs", tmp_path / "roots"
+    theirs.mkdir()
+    roots.mkdir()
+    of_file, asked = theirs.stat().st_ino, []
+    whose = os.fstat
+
+    def swap() -> int:
+        theirs.rename(tmp_path / "aside")
+        roots.rename(theirs)
+        return 0
+
+    def owner(descriptor: int) -> os.stat_result:
+        found = whose(descriptor)
+        asked.append(found.st_ino)
+        return found
+
+    monkeypatch.setattr(os, "geteuid", swap)
+    monkeypatch.setattr(os, "fstat", owner)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    make_file(theirs / "file", 0o600)
+    assert asked == [of_file], "its owner is that of the folder in which it was made"
+
+
+def test_a_folder_that_has_something_in_it_already_is_not_given_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def another() -> int:
+        (tmp_path / "new").rmdir()
+        (tmp_path / "kept").rename(tmp_path / "new")
+        return 0
+
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "secret").touch()
+    monkeypatch.setattr(os, "geteuid", another)
+    monkeypatch.setattr(os, "fchown", lambda made, *_: given.append(made))
+    make_folder(tmp_path / "new")
+    assert given == []

@@ -103,6 +103,21 @@ def test_a_state_of_a_newer_version_is_refused_and_stays_as_it_is(how: str) -> N
     trio.run(main)
 
 
+@pytest.mark.parametrize("what", ["recall", "remember"])
+def test_who_only_remembers_in_redis_is_refused_as_well(what: str) -> None:
+    async def main() -> None:
+        with opened("redis") as state:
+            await state.remember("m", b"theirs", ttl_s=60)
+            await marked(state, NEWER)
+            if what == "recall":
+                await raised(lambda: state.recall("m"))
+            await raised(lambda: state.remember("m", b"ours", ttl_s=60))
+            await marked(state, LAYOUT)
+            assert await state.recall("m") == b"theirs"
+
+    trio.run(main)
+
+
 @pytest.mark.parametrize("how", ["sqlite", "redis"])
 def test_a_state_of_before_there_were_layouts_is_used_and_then_has_one(
     how: str, caplog: pytest.LogCaptureFixture

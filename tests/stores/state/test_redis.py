@@ -222,6 +222,10 @@ def test_a_redis_that_has_forgotten_our_scripts_is_told_them_again(server: Redis
             assert await count(state) == 1
             line = await state._lines.connected(state._address, None, [["SCRIPT", "FLUSH"]])
             assert await count(state) == 2
+            for act in (partial(state.remember, "m", b"v", ttl_s=60), partial(state.recall, "m")):
+                await line.ask([["SCRIPT", "FLUSH"]])
+                assert await act() in (None, b"v")
+            assert await state.recall("m") == b"v"
             line.close()
 
     run(main)
