@@ -22,7 +22,11 @@ OTHER_METHOD = "_OTHER"
 FAULT = 500
 """From this status on it is the server that has failed, and not its client."""
 _HTTP: Mapping[str, str] = {"ws": "http", "wss": "https"}
-_HOST = re.compile(r"(?:\[(?P<bare>[^\[\]]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>[0-9]{1,5}))?")
+PATH_CHARS, METHOD_CHARS = 1024, 64
+"""What is told of these, which a client makes up and nobody has looked at yet; of a host, 253."""
+_HOST = re.compile(
+    r"(?:\[(?P<bare>[^\[\]]{1,253})\]|(?P<name>[^\[\]:]{1,253}))(?::(?P<port>[0-9]{1,5}))?"
+)
 
 
 @attrs.frozen
@@ -44,10 +48,10 @@ class Request:
         found: dict[str, str | int] = {
             "http.request.method": known_method(self.method),
             "url.scheme": scheme(self.scheme),
-            "url.path": self.path,
+            "url.path": self.path[:PATH_CHARS],
         }
         if found["http.request.method"] != self.method:
-            found["http.request.method_original"] = self.method
+            found["http.request.method_original"] = self.method[:METHOD_CHARS]
         if self.version:
             found["network.protocol.version"] = self.version
         if (named := _HOST.fullmatch(self.host)) is not None:

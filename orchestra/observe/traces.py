@@ -96,7 +96,7 @@ class Traces:
         run = self._running.get(run_id)
         if run is None or run.context is None or not run.context.sampled:
             return None
-        if step not in run.known and len(run.known) < EVENTS_MAX:
+        if step not in run.known and not run.left_out and len(run.known) < EVENTS_MAX:
             run.known[step] = secrets.token_hex(8)
         span_id = run.known.get(step)
         return None if span_id is None else Link(run.context.trace_id, span_id)

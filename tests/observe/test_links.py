@@ -9,9 +9,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from orchestra import Stream, pipeline
 from orchestra.engine.engine import open_engine
+from orchestra.events import RunFinished, RunStarted, StepStarted
+from orchestra.observe.names import span_names
 from orchestra.observe.otel import Tracing
 from orchestra.observe.trace_context import TRACE, TraceContext
+from orchestra.observe.traces import EVENTS_MAX, Trace, Traces
 from orchestra.policies.flights.coalesced import CoalescedModel
+from orchestra.policies.observed import ASKED_FIRST
 from orchestra.steps.generate import generate
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
@@ -25,6 +29,28 @@ def answer(question: str) -> Stream[str]:
 
 def context(digit: str, flags: str = "01") -> TraceContext:
     return TraceContext(digit * 32, f"00-{digit * 32}-{digit * 16}-{flags}")
+
+
+@pytest.mark.parametrize("before", [EVENTS_MAX - 2, EVENTS_MAX])
+def test_no_link_leads_to_a_step_of_which_no_span_is_sent(before: int) -> None:
+    """Of a long run, the first events are kept."""
+
+    async def main() -> None:
+        sent: list[Trace] = []
+        traces = Traces(sent.append, span_names({}))
+        TRACE.set(context("a"))
+        observer = traces.observe("p")
+        observer(RunStarted(1, 0.0, "r", "p"))
+        for number in range(before):
+            observer(StepStarted(number + 2, 0.0, f"s{number}"))
+        observer(StepStarted(before + 2, 0.0, "asked"))
+        ASKED_FIRST.set(("r", "asked"))
+        link = traces.link()
+        observer(RunFinished(before + 3, 0.0, None, {}))
+        told = any(span.path == "asked" for span in sent[0].spans)
+        assert told == (link is not None) == (before < EVENTS_MAX)
+
+    trio.run(main)
 
 
 @pytest.mark.parametrize("flags", ["01", "00"])

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from orchestra.errors import ServeError
 from orchestra.observe import otel
 from orchestra.observe.otel import Tracing
-from orchestra.observe.requests import Request
+from orchestra.observe.requests import METHOD_CHARS, PATH_CHARS, Request
 from orchestra.observe.spans import Moment, Span
 from orchestra.observe.trace_context import TraceContext, trace_context
 from orchestra.observe.traces import Trace
@@ -188,6 +188,8 @@ def test_of_a_request_is_told_what_the_conventions_want_and_its_runs_are_within_
         ("", None, None),
         (":80", None, None),
         ("api.example:999999", None, None),
+        ("a" * 253, "a" * 253, None),
+        ("a" * 254, None, None),
     ],
 )
 def test_a_server_is_where_its_client_has_asked_it(
@@ -195,6 +197,14 @@ def test_a_server_is_where_its_client_has_asked_it(
 ) -> None:
     found = Request("GET", "http", "/", host).attributes()
     assert (found.get("server.address"), found.get("server.port")) == (address, port)
+
+
+def test_what_a_stranger_writes_is_told_within_bounds() -> None:
+    """Before anybody has looked at it: a batch of such spans is refused whole."""
+    found = Request("M" * 9_000, "http", "/" * 9_000, "h" * 9_000).attributes()
+    assert len(found["http.request.method_original"]) == METHOD_CHARS  # type: ignore[arg-type]
+    assert len(found["url.path"]) == PATH_CHARS  # type: ignore[arg-type]
+    assert sum(len(str(value)) for value in found.values()) < METHOD_CHARS + PATH_CHARS + 20
 
 
 def test_half_a_character_costs_no_other_run_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ from orchestra.server.front import caller_problems, problems
 from orchestra.server.front.arrival import KEY, REQUEST_ID, Arrival, Headers, routed
 from orchestra.server.front.bearer import bearer
 from orchestra.server.front.cors import NO_CORS, Cors
+from orchestra.server.front.departure import LEFT
 from orchestra.server.front.outage import Outage
 from orchestra.server.front.problems import HttpProblem, NoContent
 
@@ -163,15 +164,22 @@ class Front:
         scope["path"] = routed(scope["path"])  # what the layers look at is what is matched
         scope[KEY] = arrival = Arrival(scope)
         for layer in self._layers:
-            early = await layer.admit(arrival)
+            try:
+                early = await layer.admit(arrival)
+            except BaseException as error:
+                self._tell(scope, 500 if isinstance(error, Exception) else LEFT, began_s)
+                raise
             if early is not None:
                 told = self._encode(arrival.path, early)
                 await _answer(scope, send, told, arrival.headers)
-                if self._answered is not None:
-                    lasted_s = trio.current_time() - began_s
-                    self._answered(scope, "", told.status, lasted_s)
+                self._tell(scope, told.status, began_s)
                 return None
         return arrival
+
+    def _tell(self, scope: Any, status: int, began_s: float) -> None:
+        """Tell whoever counts of a request that has ended here."""
+        if self._answered is not None:
+            self._answered(scope, "", status, trio.current_time() - began_s)
 
 
 class RequestIds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.bearer import bearer
 from orchestra.server.front.caller_problems import CHALLENGE
 from orchestra.server.front.cors import ASKED, EXPOSED, Cors
+from orchestra.server.front.departure import LEFT
 from orchestra.server.front.desk import Unlocked
 from orchestra.server.front.order import (
     Admission,
@@ -354,6 +356,41 @@ def test_a_refused_request_is_answered_with_its_id_and_never_reaches_the_applica
     trio.run(serve)
     assert sent[0]["status"] == 431
     assert (b"x-request-id", b"mine") in sent[0]["headers"]
+
+
+class Failing:
+    """A layer that waits, and then fails in a way that nobody has foreseen."""
+
+    async def admit(self, arrival: Arrival) -> None:
+        """Never None."""
+        del arrival
+        await trio.sleep(1)
+        raise RuntimeError("unforeseen")
+
+
+@pytest.mark.parametrize(("ends_s", "status"), [(9.0, 500), (0.5, LEFT)])
+def test_what_ends_within_a_layer_is_told_too(ends_s: float, status: int) -> None:
+    """A layer that fails, and a server that stops while one waits."""
+    told: list[tuple[str, int, float]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("it was reached")
+
+    def answered(_: Any, route: str, status: int, lasted_s: float) -> None:
+        told.append((route, status, lasted_s))
+
+    async def send(message: Any) -> None:
+        raise AssertionError(f"it was answered with {message}")
+
+    front = Front(app, [Failing()], lambda _, early: early, answered)
+    scope: Any = dict(arrival({}).scope)
+
+    async def serve() -> None:
+        with trio.move_on_after(ends_s), contextlib.suppress(RuntimeError):
+            await front(scope, trio.sleep_forever, send)
+
+    virtual(serve)
+    assert told == [("", status, min(ends_s, 1.0))]
 
 
 def test_every_answer_has_the_id_of_its_request_and_so_has_each_event_of_its_run() -> None:
