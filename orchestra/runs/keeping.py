@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from orchestra.event_lines import encode
 from orchestra.events import Event
 from orchestra.records import readable
-from orchestra.runs.record import EventLine, Record, ended
+from orchestra.runs.record import EventLine, Record, ended, event_line_of
 
 if TYPE_CHECKING:
     from orchestra.engine.journal import Journal
@@ -61,7 +60,7 @@ def lines_within(
     all_told: list[EventLine] = []
     size_bytes = 0
     for event in events:
-        one = EventLine(event.seq, event.type, encode(event, request_id))
+        one = event_line_of(event, request_id)
         size_bytes += len(one.data) + EVENT_BYTES
         if size_bytes > limit_bytes:
             return None

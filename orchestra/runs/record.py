@@ -96,9 +96,14 @@ class EventLine(msgspec.Struct, frozen=True, array_like=True):
     data: bytes
 
 
+def event_line_of(event: Event, request_id: str) -> EventLine:
+    """An event of a run that this request has asked for, as it is told."""
+    return EventLine(event.seq, event.type, encode(event, request_id))
+
+
 def event_lines_of(events: Iterable[Event], request_id: str) -> tuple[EventLine, ...]:
     """These events of a run that this request has asked for, as they are told."""
-    return tuple([EventLine(each.seq, each.type, encode(each, request_id)) for each in events])
+    return tuple([event_line_of(each, request_id) for each in events])
 
 
 def ended(record: Record, event: Event, ended_s: float) -> Record:
@@ -143,7 +148,7 @@ def last_of_lost(record: Record) -> tuple[EventLine, ...]:
     assert isinstance(record.outcome, FailedWith), "it is lost"
     at_s = max((record.ended_s or record.created_s) - record.created_s, 0.0)
     event = RunFailed(LOST_SEQ, at_s, record.outcome.error, record.outcome.message)
-    return event_lines_of([event], record.request_id)
+    return (event_line_of(event, record.request_id),)
 
 
 def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLine, ...]:

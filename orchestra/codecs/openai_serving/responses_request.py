@@ -345,7 +345,7 @@ def _result(
 
 def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
     """The functions, those of a namespace among them; a call of one says whose it is."""
-    names = {each.name for each in tools}
+    names = {each.name for each in tools if each.type != "namespace"}
     for at, each in enumerate(tools):
         if each.type != "namespace":
             yield _tool(each, f"tools[{at}]")

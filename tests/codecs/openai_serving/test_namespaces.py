@@ -38,6 +38,8 @@ def test_its_functions_are_tools_as_others_are() -> None:
     request = asked(function("a"), function("b"))
     tools = served_response(request, request.items()).request.tools
     assert tools == (Tool("shell", "", NOTHING), Tool("a", "f", NOTHING), Tool("b", "f", NOTHING))
+    alone = asked(function("mcp__n"))  # it may be called as one of its functions is
+    assert served_response(alone, alone.items()).request.tools[1] == Tool("mcp__n", "f", NOTHING)
 
 
 @given(st.lists(st.sampled_from(["shell", "a", "b", "unknown"]), max_size=4))
