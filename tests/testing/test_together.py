@@ -214,7 +214,7 @@ def test_what_is_no_start_is_refused_where_it_is_made() -> None:
 
 
 def test_a_failing_example_tells_the_starts_and_the_events_of_all_runs() -> None:
-    @settings(database=None, phases=[Phase.generate, Phase.shrink])
+    @settings(database=None, phases=[Phase.generate, Phase.shrink], max_examples=200)
     @given(starts(4))
     def law(asked: list[Start]) -> None:
         models = deployed(SHARED, {"gpt": YES})
