@@ -161,8 +161,9 @@ class RedisState(GroupedState):
         commands: list[Command] = [self._memory(call) for call in others]
         if changes:
             commands += [["TIME"], ["MGET", self._mark, *map(self._key, keys)]]
-        answers = await self._told_again(await self._ask_again(commands), commands, len(others))
-        told = iter([self._told(answer) for answer in answers[: len(others)]])
+        answers = await self._ask_again(commands)
+        remembered = await self._insist(commands[: len(others)], answers[: len(others)])
+        told = iter([self._told(answer) for answer in remembered])
         decided: Outcomes = ()
         if changes:
             decided = await self._decided(changes, keys, answers[len(others) :])
@@ -208,7 +209,8 @@ class RedisState(GroupedState):
             outcomes, written = decide_all(calls, there, now_s)
             if not written:
                 return outcomes
-            answer = await self._swapped(self._swap(keys, raw, written, now_s))
+            swap = [self._swap(keys, raw, written, now_s)]
+            (answer,) = await self._insist(swap, await self._ask(swap))
             if self._lines.is_refusal(answer):
                 return [self._unwritten(call, there, now_s, answer) for call in calls]
             done, *fresh = cast("Sequence[Any]", answer)
@@ -245,21 +247,14 @@ class RedisState(GroupedState):
             names, new = [*names, self._mark], [*new, "", new_mark()]
         return ["EVALSHA", SWAP.digest, len(names), *names, len(raw), *old, *new]
 
-    async def _swapped(self, swap: Command) -> Answer:
-        """What Redis says of a swap; once more on another connection where this one's refuses it.
-
-        It has forgotten our scripts, or is a replica by now, and has done nothing.
-        """
-        (answer,) = await self._ask([swap])
-        if self._line is None:
-            (answer,) = await self._ask([swap])
-        return answer
-
-    async def _told_again(
-        self, answers: Sequence[Answer], commands: Sequence[Command], first: int
+    async def _insist(
+        self, commands: Sequence[Command], answers: Sequence[Answer]
     ) -> Sequence[Answer]:
-        """The answers; of the first, those that this connection refused once more on another."""
-        refused = [at for at in range(first) if self._lines.is_refusal(answers[at])]
+        """The answers; where this connection has refused, once more on another.
+
+        Redis has forgotten our scripts, or is a replica by now, and has done nothing.
+        """
+        refused = [at for at, answer in enumerate(answers) if self._lines.is_refusal(answer)]
         if not refused or self._line is not None:
             return answers
         found = dict(zip(refused, await self._ask([commands[at] for at in refused]), strict=True))
