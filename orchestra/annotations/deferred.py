@@ -28,6 +28,13 @@ if sys.version_info >= (3, 14):  # pragma: no cover - there is none where covera
         """
         return inspect.signature(function, annotation_format=Format.FORWARDREF)
 
+    def handed_on(function: Callable[..., Any]) -> dict[str, Any]:
+        """The attributes by which what is made of a function has its annotations."""
+        found = {"__annotations__": written(function)}
+        if hasattr(function, "__annotate__"):  # what `functools.wraps` hands on
+            found["__annotate__"] = function.__annotate__
+        return found
+
     def annotate(function: Any, annotations: dict[str, Any]) -> None:
         """Give a function other annotations, in a way that `functools.wraps` hands on."""
         function.__annotate__ = lambda _: annotations
@@ -36,9 +43,13 @@ else:
     written = inspect.get_annotations
     signature = inspect.signature
 
+    def handed_on(function: Callable[..., Any]) -> dict[str, Any]:
+        """The attributes by which what is made of a function has its annotations."""
+        return {"__annotations__": written(function)}
+
     def annotate(function: Any, annotations: dict[str, Any]) -> None:
         """Give a function other annotations."""
         function.__annotations__ = annotations
 
 
-__all__ = ["annotate", "signature", "written"]
+__all__ = ["annotate", "handed_on", "signature", "written"]

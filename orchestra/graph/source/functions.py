@@ -11,7 +11,7 @@ from functools import partial
 from types import CodeType, FunctionType
 from typing import Any
 
-from orchestra.annotations.deferred import signature, written
+from orchestra.annotations.deferred import handed_on, signature
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at, place
 
@@ -71,9 +71,8 @@ def look_like(made: object, function: Callable[..., object]) -> None:
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         object.__setattr__(made, name, getattr(function, name, None))
     # Those of the class would be found, and `functools.wraps` would hand them on.
-    object.__setattr__(made, "__annotations__", written(function))
-    if hasattr(function, "__annotate__"):  # from Python 3.14 on, what `functools.wraps` hands on
-        object.__setattr__(made, "__annotate__", function.__annotate__)
+    for name, value in handed_on(function).items():
+        object.__setattr__(made, name, value)
     object.__setattr__(made, "__signature__", signature(function))
 
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
 
-from orchestra.annotations.deferred import signature, written
+from orchestra.annotations.deferred import handed_on, signature
 from orchestra.annotations.docstrings import described
 from orchestra.annotations.facts import hints, spell
 from orchestra.annotations.schemas import object_schema, parameters_schema
@@ -221,7 +221,7 @@ def _made(
     made = FunctionTool(function, told, kinds, required, injected, thread, timeout_s)
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
-    found["__annotations__"] = written(inner)  # from Python 3.14 on, no longer among the names
+    found |= handed_on(inner)  # from Python 3.14 on, no longer among the names
     vars(made).update(found, __wrapped__=function)  # as `wraps` does; attrs would not let it
     return made
 
