@@ -72,8 +72,11 @@ SETTINGS = (
 
 def settings_of(request: ChatRequest | EmbedRequest) -> dict[str, float]:
     """The numbers that a request sets, under their names there."""
-    found = {name: getattr(request, name, None) for name in SETTINGS}  # each kind has some
-    return {name: value for name, value in found.items() if value is not None}
+    return {
+        name: value
+        for name in SETTINGS
+        if (value := getattr(request, name, None)) is not None  # each kind has some
+    }
 
 
 def error_of(error: BaseException | None, *, whole: bool) -> str:

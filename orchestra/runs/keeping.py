@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,15 +42,15 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
     Raises:
         OverflowError: something in it cannot be written down.
     """
-    last = journal.last
+    last = fit(journal.last)
     fitting = partial(lines_within, request_id=record.request_id, limit_bytes=limit_bytes)
-    events = fitting(map(fit, journal.newer(0)))
+    events = fitting(chain(map(fit, journal.newer(0)[:-1]), [last]))
     if events is None and journal.output.size_bytes < limit_bytes:
-        events = fitting([fit(journal.whole()), fit(last)])
+        events = fitting([fit(journal.whole()), last])
     if events is None:
-        events = fitting([fit(last)]) or ()
+        events = fitting([last]) or ()
     size_bytes = sum([len(event.data) + EVENT_BYTES for event in events])
-    over = ended(record, fit(last), ended_s)
+    over = ended(record, last, ended_s)
     return Final(over, msgspec.msgpack.encode(over), events, size_bytes)
 
 

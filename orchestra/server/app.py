@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from quart.ctx import RequestContext, WebsocketContext
     from quart.wrappers.base import BaseRequestWebsocket
     from quart.wrappers.request import Request
-    from werkzeug.routing import MapAdapter
+    from werkzeug.routing import MapAdapter, Rule
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
@@ -87,6 +87,8 @@ class App(QuartTrio):
         self._templates: dict[str, str] = {}
         self._context = AppContext(self)
         self._matching = self.url_map.bind("localhost")
+        self._fixed: dict[tuple[str, str], Rule] = {}
+        """What was asked of routes without variables, by path and method."""
         self.answered: Answered | None = None
         """Called with each request that has ended."""
         self.closing = trio.Event()
@@ -122,7 +124,7 @@ class App(QuartTrio):
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
         """The answer of the matched route, or a refusal where this caller may not have it."""
         asked = cast("DepartingRequest", cast("RequestContext", request_context).request)
-        rule, values = self._matching.match(asked.path, asked.method, return_rule=True)
+        rule, values = self._matched(asked.path, asked.method)
         asked.url_rule, asked.view_args = cast("Any", rule), cast("Any", values)
         asked.departure.route = self._templates.get(rule.endpoint, "")
         if asked.method == "OPTIONS":
@@ -131,6 +133,15 @@ class App(QuartTrio):
         if refused := self._refusal(asked):
             return answer(shaped(asked.path, refused))
         return await self._routes[rule.endpoint].handler(**values)
+
+    def _matched(self, path: str, method: str) -> tuple[Rule, Mapping[str, Any]]:
+        """The route of a request, and the variables in its path; it raises where there is none."""
+        if (found := self._fixed.get((path, method))) is not None:
+            return found, {}
+        rule, values = self._matching.match(path, method, return_rule=True)
+        if not values:
+            self._fixed[path, method] = rule
+        return rule, values
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         """What finds the route of a WebSocket, whatever its host is called."""

@@ -27,6 +27,7 @@ PATIENCE_S = 10
 _MENDED = [
     (StreamBuffer, "pop"),
     (H11Protocol, "_check_protocol"),
+    (H11Protocol, "handle"),
     (HTTPStream, "app_send"),
     (TaskGroup, "spawn_app"),
     (WebsocketBuffer, "extend"),

@@ -224,12 +224,16 @@ class OwnerState(msgspec.Struct, array_like=True):
     def advance(self, owner: Owner, now_s: float) -> bool:
         """Let it be now, with what the owner's limits are now; whether the clock was put back."""
         now_ns, back = int(now_s * SECOND_NS), False
-        if self.requests is None or owner.requests is None:
-            self.requests = _unused(owner.requests, now_ns)
+        if owner.requests is None:
+            self.requests = None
+        elif self.requests is None:
+            self.requests = owner.requests.unused(now_ns)
         else:
             back = self.requests.advance(owner.requests, now_ns)
-        if self.tokens is None or owner.tokens is None:
-            self.tokens = _unused(owner.tokens, now_ns)
+        if owner.tokens is None:
+            self.tokens = None
+        elif self.tokens is None:
+            self.tokens = owner.tokens.unused(now_ns)
         else:
             back = self.tokens.advance(owner.tokens, now_ns) or back
         if self.leases:
@@ -292,11 +296,12 @@ class OwnerState(msgspec.Struct, array_like=True):
 
     def used(self, owner: Owner) -> list[tuple[str, Rate, MeterState]]:
         """What is used of the limits per minute, by their names."""
-        both = (
-            ("requests_per_minute", owner.requests, self.requests),
-            ("tokens_per_minute", owner.tokens, self.tokens),
-        )
-        return [(name, rate, meter) for name, rate, meter in both if rate and meter]
+        found = []
+        if owner.requests is not None and self.requests is not None:
+            found.append(("requests_per_minute", owner.requests, self.requests))
+        if owner.tokens is not None and self.tokens is not None:
+            found.append(("tokens_per_minute", owner.tokens, self.tokens))
+        return found
 
 
 def _read(data: bytes) -> OwnerState:
@@ -390,8 +395,3 @@ def _states(
 
 def _written(states: OwnerStates, now_s: float) -> dict[str, tuple[OwnerState, float] | None]:
     return {owner.key: state.kept(owner, now_s) for owner, state in states}
-
-
-def _unused(rate: Rate | None, now_ns: int) -> MeterState | None:
-    """What is taken of a limit, where nobody has; of none, None."""
-    return None if rate is None else rate.unused(now_ns)

@@ -17,9 +17,10 @@ from orchestra.providers.connections.bodies import Body, ChunkedBody, EndlessBod
 Header = tuple[bytes, bytes]
 NAME = r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+"
 """A method, or the name of a header (RFC 9110, 5.6.2), as a regular expression."""
+LINES = rb"(?:%b:[\t\x20-\x7e]*\r\n)*" % NAME.encode()
+"""Headers with nothing odd in them, as a regular expression."""
 _PLAIN = re.compile(
-    rb"HTTP/1\.1 ([2-5][0-9]{2}) ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?\r\n"
-    rb"((?:%b:[\t\x20-\x7e]*\r\n)*)\r\n" % NAME.encode()
+    rb"HTTP/1\.1 ([2-5][0-9]{2}) ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?\r\n(%b)\r\n" % LINES
 )
 _FIELD = re.compile(rb"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
 _FRAMING = (b"content-length", b"transfer-encoding")
@@ -54,8 +55,7 @@ def plain_head(data: bytes) -> tuple[Head, bytes] | None:
     if found is None:
         return None
     status, reason, lines = found.groups()
-    fields = _FIELD.findall(lines)
-    headers = tuple([(name.lower(), value.rstrip(b"\t ")) for name, value in fields])
+    headers = tuple(headers_of(lines))
     framing = [each for each in headers if each[0] in _FRAMING]
     if framing:
         (name, value), *others = framing
@@ -63,6 +63,12 @@ def plain_head(data: bytes) -> tuple[Head, bytes] | None:
         if others or not known:
             return None
     return Head(int(status), headers, reason or b""), data[found.end() :]
+
+
+def headers_of(lines: bytes) -> list[Header]:
+    """The headers in such `LINES`, their names in lower case."""
+    fields = _FIELD.findall(lines)
+    return [(name.lower(), value.rstrip(b"\t ")) for name, value in fields]
 
 
 def body_of(method: str, head: Head) -> Body:

@@ -30,7 +30,6 @@ _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _NAME = re.compile(NAME)
 _START = re.compile(rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n" % NAME.encode())
 _LINE = re.compile(rb"%b: [\t\x20-\x7e\x80-\xff]*\r\n" % NAME.encode())
-_ONCE = (b"host", b"content-length")
 _OURS = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", "orchestra"))
 
 
@@ -300,18 +299,13 @@ def _line(header: Header) -> bytes:
 
 def _is_framed(request: Outgoing) -> bool:
     """Whether its headers name one host, and its body by its length and in no other way."""
-    named: dict[bytes, bytes] = {}
-    for name, value in request.headers:
-        found = name.lower()
-        if found in named and found in _ONCE:
-            return False
-        named[found] = value
-    length = named.get(b"content-length", b"0")
-    return (
-        b"host" in named
-        and b"transfer-encoding" not in named
-        and length == b"%d" % len(request.body)
-    )
+    names = [name.lower() for name, _ in request.headers]
+    if names.count(b"host") != 1 or b"transfer-encoding" in names:
+        return False
+    if b"content-length" not in names:
+        return not request.body
+    _, length = request.headers[names.index(b"content-length")]
+    return names.count(b"content-length") == 1 and length == b"%d" % len(request.body)
 
 
 @lru_cache(maxsize=16)

@@ -147,6 +147,12 @@ def tell_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
     return True
 
 
+def told_end(stream: HTTPStream) -> None:
+    """Tell nobody of a departure any more, of `tell_departure`: the answer is written."""
+    if isinstance(stream.app_put, partial):
+        stream.app_put = None  # type: ignore[assignment]
+
+
 async def _send_more(send: ASGISendCallable, data: bytes) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": True})
 

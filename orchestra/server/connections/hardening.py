@@ -2,8 +2,8 @@
 
 Written against the versions in `MENDED_AGAINST`. `tests/server/connections/test_hardening.py` shows
 every trap without its cure, so that a release which mends one is noticed and the cure
-removed; the same is done for `listen.py`. What `bodies.py` and `whole.py` know of h11 is
-private to it, too.
+removed; the same is done for `listen.py`. What `arrived.py`, `bodies.py` and `whole.py` know of
+h11 is private to it, too.
 
 Rules of this file: a cure is one function or method, and changes nothing else.
 """
@@ -53,9 +53,11 @@ _STOCK_HANDLE = WSStream.handle
 
 def mend_hypercorn() -> None:
     """Replace methods of Hypercorn, for the whole process; again does nothing."""
+    from orchestra.server.connections.arrived import handle
     from orchestra.server.connections.whole import app_send
 
     HTTPStream.app_send = app_send  # type: ignore[method-assign]
+    H11Protocol.handle = handle  # type: ignore[method-assign]
     StreamBuffer.pop = _pop  # type: ignore[method-assign]
     H11Protocol._check_protocol = _stay_with_http1  # type: ignore[method-assign] # noqa: SLF001
     TaskGroup.spawn_app = _spawn_app  # type: ignore[method-assign]

@@ -20,15 +20,16 @@ from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
-from orchestra.server.connections.bodies import CONNECTION
+from orchestra.server.connections.bodies import CONNECTION, told_end
 from orchestra.server.connections.listen import head_held
 
 _STOCK_APP_SEND = HTTPStream.app_send
 _START, _BODY = "http.response.start", "http.response.body"
-_PLAIN = re.compile(rb"(?:[a-z0-9-]+: [!-~](?:[ -~]*[!-~])?\r\n)+")
-"""Headers that nobody need look at, where there are as many of them as there are lines."""
-_NOT_PLAIN = frozenset({b"connection", b"host", b"transfer-encoding", b"upgrade"})
-"""Headers that say more than they tell."""
+_PLAIN = re.compile(
+    rb"(?:\r\n(?!(?:connection|host|transfer-encoding|upgrade):)[a-z0-9-]+: [!-~](?:[ -~]*[!-~])?)+"
+)
+"""Headers that nobody need look at, where there are as many of them as there are lines: none that
+says more than it tells."""
 _NO_BODY = frozenset({204, 304})
 
 
@@ -43,6 +44,7 @@ async def app_send(self: HTTPStream, message: Any) -> None:
         await self.send.__self__.send(RawData(data))  # type: ignore[attr-defined]
         self.response, self.state = head, ASGIHTTPState.CLOSED
         await self.config.log.access(self.scope, head, time() - self.start_time)
+        told_end(self)
         await self.send(StreamClosed(stream_id=self.stream_id))
         return
     else:
@@ -96,11 +98,10 @@ def _may(protocol: H11Protocol, stream: HTTPStream, status: int) -> bool:
 
 
 def _written(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes | None:
-    length = b"%d" % len(body)
-    lengths = [value for name, value in headers if name == b"content-length"]
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if lengths != [length] or not _NOT_PLAIN.isdisjoint([name for name, _ in headers]):
+    lines = b"".join([b"\r\n%b: %b" % header for header in headers])
+    length = (b"content-length", b"%d" % len(body))
+    if length not in headers or lines.count(b"\r\ncontent-length:") != 1:
         return None
     if lines.count(b"\n") != len(headers) or _PLAIN.fullmatch(lines) is None:
         return None
-    return b"HTTP/1.1 %d \r\n%b\r\n%b" % (status, lines, body)
+    return b"HTTP/1.1 %d %b\r\n\r\n%b" % (status, lines, body)

@@ -48,10 +48,8 @@ class Arrival:
 
     def header(self, name: bytes) -> str | None:
         """The first header of this name, which is in lower case."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return str(value.decode("latin1"))
-        return None
+        found: bytes | None = dict(reversed(self.scope["headers"])).get(name)
+        return None if found is None else found.decode("latin1")
 
     def all_of(self, name: bytes) -> list[str]:
         """Every header of this name, which is in lower case."""
