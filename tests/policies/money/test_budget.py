@@ -848,9 +848,10 @@ def test_who_leaves_while_money_is_held_asks_nobody_and_pays_nothing(act: str) -
         async def change(
             self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
         ) -> T:
-            with trio.CancelScope(shield=True):
-                result = await super().change(keys, decide)
-            return result
+            with trio.CancelScope() as scope:
+                scope.shield = True
+                return await super().change(keys, decide)
+            raise AssertionError("nobody cancels it")
 
     class Embedding(Fake):
         async def embed(self, request: EmbedRequest) -> Embeddings:
