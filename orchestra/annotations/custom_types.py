@@ -186,6 +186,11 @@ def for_msgspec(kind: object) -> Any:
         return _with_stand_ins(kind)
 
 
+def forget_annotations() -> None:
+    """Let the classes in annotations go that nobody else has, and the modules that they are of."""
+    _cached_for_msgspec.cache_clear()
+
+
 def custom_dec_hook(
     *, strict: bool = True, otherwise: Callable[[type, object], object] = refuse_unknown_class
 ) -> Callable[[type, object], object]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
+import trio
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.errors import (
@@ -124,14 +125,13 @@ class Gate:
                 raise self._left_alone(self.breaker)
         at_once = self.limiter.begin(now_s, 1, tokens)
         call.admitted = at_once or await self._wait(call.permit, tokens)
-        if self.shared is None and not counts:
-            self.limiter.sent(call.admitted)
-            return call
         try:
             if self.shared is not None:
                 await self._share(call, self.shared)
             if counts:
                 await self._hold(call, most)
+            # A state ends what it has begun, also for who leaves meanwhile: they ask nobody.
+            await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
             await call.withdraw()  # noqa: ASYNC102 - shielded and bounded
             raise
@@ -336,6 +336,8 @@ class GuardedCall(HeldCall):
             self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
         if self.gate.shared is not None and self.lease is not None:
             await self.gate.shared.leave(self.lease, tokens=0, requests=0)
+        if self.reservation is not None:
+            await self.reservation.purse.settle(self.reservation, 0)
 
     async def end(self, error: BaseException | None) -> None:
         """`leave`, and the money too, and what is shared: no checkpoint where it holds neither."""

@@ -164,7 +164,15 @@ def _bind(host: str, port: int, settings: Settings) -> socket:
 
 
 def settle() -> None:
-    """Exempt what exists now from garbage collection, after one last run over it."""
+    """Exempt what exists now from garbage collection, after one last run over it.
+
+    What is known of classes is forgotten first: it would keep the modules that were replaced.
+    """
+    from orchestra.annotations.custom_types import forget_annotations
+    from orchestra.server.front.fit_values import forget_classes
+
+    forget_annotations()
+    forget_classes()
     gc.unfreeze()
     gc.collect()
     gc.freeze()

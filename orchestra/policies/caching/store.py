@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import TypeVar
 
 import trio
 
 from orchestra.errors import ModelError, StateError
+from orchestra.policies.clock import Clock
 from orchestra.protocols import State
 
 T = TypeVar("T")
@@ -20,6 +22,9 @@ AT_ONCE = 32
 """So many entries are asked for together, where there are many, and have the time of one."""
 MISSED_MAX = 2
 """After so many in a row that were not in time, or failed, the state is not asked for the rest."""
+
+AGAIN_S = 60.0
+"""How long after a failure was told the next is, at the soonest; a state may often be just late."""
 
 log = logging.getLogger("orchestra.cache")
 
@@ -32,6 +37,8 @@ class CacheStore:
         self.name = name
         self.ttl_s = ttl_s
         self._away: set[str] = set()
+        self._next_s: dict[str, float] = {}
+        self._clock = Clock()
 
     async def recall(self, key: str) -> bytes | None:
         """What is kept under a key; None also if the state cannot tell."""
@@ -83,7 +90,7 @@ class CacheStore:
         limit_s: float = STATE_WAIT_S,
         what: str = "state",
     ) -> T:
-        """What this gives, within its time; of several failures in a row, the first is told."""
+        """What this gives, within its time; of failures in a row, or in a minute, one is told."""
         reason = f"it did not answer within {limit_s:g} s"
         with trio.move_on_after(limit_s):
             try:
@@ -93,9 +100,11 @@ class CacheStore:
             else:
                 self._away.discard(what)
                 return found
-        if what not in self._away:
-            self._away.add(what)
+        now_s = self._clock.now_s()
+        if what not in self._away and now_s >= self._next_s.get(what, -inf):
+            self._next_s[what] = now_s + AGAIN_S
             log.warning("the cache of %s goes on without its %s: %s", self.name, what, reason)
+        self._away.add(what)
         return otherwise
 
 

@@ -54,6 +54,12 @@ def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int 
     return _fit_members(value, fit)
 
 
+def forget_classes() -> None:
+    """Let classes that nobody else has go, and the modules that they are of."""
+    _may_hold.cache_clear()
+    _members.cache_clear()
+
+
 @cache
 def _may_hold(kind: Any) -> bool:
     """Whether a value of this type may be a `Failed`, or have one below it."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from weakref import ref
 
 import pytest
 import trio
 
 from orchestra.access.wanted import NewKey
+from orchestra.annotations.custom_types import for_msgspec
 from orchestra.cli.failures import CommandError
 from orchestra.cli.serving.reloading import Loader
+from orchestra.cli.serving.serve import settle
 from orchestra.config import LocalBindings
 from orchestra.config.finding import read_deployment
 from orchestra.errors import BindingError, ConfigError, ServeError, StateError
+from orchestra.server.front.fit_values import fit_value
 from orchestra.server.front.order import Admission
 from orchestra.server.processes.watching import stamps
 from tests.cli.conftest import Project
@@ -80,6 +87,23 @@ def test_what_can_be_asked_is_found_out_once_and_told_to_the_server(say: Project
     assert loader.by_json == found.by_json
     with (loader := loader_of(say, "pipelines.odd:unread")), loader.load() as found:
         assert found.by_json is None, "the server refuses it, and says why"
+
+
+def test_of_modules_that_are_replaced_nothing_stays(say: Project) -> None:
+    """Or a server that is reloaded for every change would grow by all that they hold."""
+    say.write("pipelines/made.py", "class Made:\n    pass\n")
+    with (loader := loader_of(say)):
+        loaded(loader)
+        made: Any = sys.modules["pipelines.made"].Made
+        for_msgspec(tuple[made, ...])  # as an input or a result
+        fit_value([made()], "{}: {}".format)
+        before = ref(made)
+        del made
+        loaded(loader)
+        assert before() is not None, "it is garbage only when somebody looks"
+        settle()
+        gc.unfreeze()
+        assert before() is None
 
 
 def test_the_state_is_carried_over_and_closed_at_the_very_end(say: Project) -> None:

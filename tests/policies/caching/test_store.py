@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import attrs
 import pytest
 import trio
 
-from orchestra.policies.caching.store import AT_ONCE, MISSED_MAX, STATE_WAIT_S
+from orchestra.policies.caching.store import AT_ONCE, MISSED_MAX, STATE_WAIT_S, CacheStore
 from orchestra.protocols import Change, State
 from orchestra.testing.virtual import virtual
 from orchestra.values import EmbedRequest
@@ -81,3 +82,24 @@ def test_a_state_that_is_away_is_not_asked_for_all_texts(
         virtual(main)
     (told,) = caplog.messages
     assert ("did not answer within 0.05 s" if hangs else "the store is gone") in told
+
+
+def test_a_state_that_is_often_late_is_told_of_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Or on a busy host there would be a line for every few calls."""
+
+    async def taking(seconds: float) -> bool:
+        await trio.sleep(seconds)
+        return True
+
+    async def main() -> None:
+        store = CacheStore(memory(), "m", 60)
+        for _ in range(600):  # ten minutes
+            for late_s, in_time in ((1.0, False), (0.0, True)):
+                assert await store.bounded(partial(taking, late_s), otherwise=False) is in_time
+            await trio.sleep(1 - STATE_WAIT_S)
+
+    with caplog.at_level(logging.WARNING, "orchestra.cache"):
+        virtual(main)
+    assert len(caplog.messages) == 10

@@ -840,6 +840,47 @@ def test_what_is_held_unknown_to_a_call_that_is_cancelled_is_given_back() -> Non
     virtual(main)
 
 
+@pytest.mark.parametrize("act", ["stream", "complete", "embed", "embed in several requests"])
+def test_who_leaves_while_money_is_held_asks_nobody_and_pays_nothing(act: str) -> None:
+    """A state ends what it has begun, so that the hold may succeed after they have left."""
+
+    class Thorough(Watched):
+        async def change(
+            self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
+        ) -> T:
+            with trio.CancelScope() as scope:
+                scope.shield = True
+                return await super().change(keys, decide)
+            raise AssertionError("nobody cancels it")
+
+    class Embedding(Fake):
+        async def embed(self, request: EmbedRequest) -> Embeddings:
+            self.asked += 1
+            await trio.sleep(1)
+            return Embeddings((Vector.of([1.0]),), Usage(3, 0), "m")
+
+    async def main() -> None:
+        fake, account = Embedding(), Told()
+        state = watched(Thorough, slow_s=late_ends.GIVE_BACK_S / 2)
+        size = BatchSize(1) if act == "embed in several requests" else None
+        model = guarded(fake, acme(day=1_000_000), state, batch_size=size)
+        PRESENT.set(account)
+        with trio.move_on_after(late_ends.GIVE_BACK_S / 4) as patience:
+            if act == "stream":
+                await ask(model, account)
+            elif act == "complete":
+                await model.complete(ASKED)
+            else:
+                await model.embed(EmbedRequest(("x" * 12,) * 10))
+        assert patience.cancelled_caught
+        assert (fake.asked, account.usages) == (0, [])
+        (ledger,) = await state.ledgers([ACME])
+        assert (ledger.spent[DAY], ledger.held, state.holds()) == (0, 0, [])
+        assert state.most > 0, "it was held"
+
+    virtual(main)
+
+
 @pytest.mark.parametrize(("limit", "sent", "cost"), [(39, 0, 0), (40, 10, 30), (1_000, 10, 30)])
 def test_money_for_all_requests_of_many_texts_is_held_before_the_first(
     limit: int, sent: int, cost: int
