@@ -26,7 +26,8 @@ from orchestra.server.front.order import OPEN, Admission, Answered, Front, Layer
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.front.routes import Route
 from orchestra.server.health import READY, Readiness, health_routes
-from orchestra.server.openai.routes import is_openai, openai_routes, shaped
+from orchestra.server.models.paths import is_openai, shaped
+from orchestra.server.openai.routes import openai_routes
 from orchestra.server.openapi.routes import with_documents
 from orchestra.server.runs import inputs
 from orchestra.server.runs.pipelines import Runs, answer, pipeline_routes
@@ -129,7 +130,7 @@ class App(QuartTrio):
             methods = self._matching.allowed_methods(asked.path)
             return self.response_class("", headers={"Allow": ", ".join(methods)})
         if refused := self._refusal(asked):
-            return answer(shaped(asked.path, refused))
+            return answer(shaped(Arrival.of(asked.scope), refused))
         return await self._routes[rule.endpoint].handler(**values)
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
@@ -266,13 +267,13 @@ def table(
 
 def _answer_errors(app: App, settings: Settings) -> None:
     async def http(error: HTTPException) -> TrioResponse:
-        return answer(shaped(_path(), _problem(error, settings)))
+        return answer(shaped(_arrival(), _problem(error, settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
         method = _asked().method
         log.error("a request failed: %s %r", method, _path(), exc_info=error)
         problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
-        return answer(shaped(_path(), problem))
+        return answer(shaped(_arrival(), problem))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
@@ -289,6 +290,11 @@ def _mismatch() -> HttpProblem:
 def _asked() -> BaseRequestWebsocket:
     """The request or WebSocket that is being served."""
     return cast("BaseRequestWebsocket", request if has_request_context() else websocket)
+
+
+def _arrival() -> Arrival:
+    """What was found out about it."""
+    return Arrival.of(_asked().scope)
 
 
 def _path() -> str:

@@ -23,8 +23,9 @@ from orchestra.answers import Completion
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai.reasoning_details import details_of
 from orchestra.codecs.openai.usage import usage_record
-from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.openai_serving.errors import openai_error_body
 from orchestra.codecs.seals import google_content
+from orchestra.codecs.serving.errors import error_reply
 from orchestra.errors import TruncatedStreamError
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
@@ -130,7 +131,7 @@ class AnswerWriter:
 
     def failed(self, error: BaseException) -> bytes:
         """The error, as the last event of the stream."""
-        return b"data: " + error_reply(error).body + b"\n\n"
+        return b"data: " + openai_error_body(error_reply(error)) + b"\n\n"
 
     def _event(self, event: ModelEvent, one: _Choice) -> bytes:
         match event:

@@ -1,4 +1,4 @@
-"""The routes of OpenAI's API, and the form of its errors.
+"""The routes of OpenAI's API.
 
 The dialect is imported with the first request: it is a tenth of a start.
 """
@@ -8,27 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestra.server.front.problems import HttpProblem, NoContent
 from orchestra.server.front.routes import Later, Route
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.openai.chat import OpenAi
-    from orchestra.server.openai.errors import OpenAiProblem
     from orchestra.server.openai.responses import ResponsesApi
     from orchestra.server.openai.stored_chats import StoredApi
     from orchestra.server.runs.pipelines import Runs
 
-PATHS = ("/v1/models", "/v1/chat", "/v1/responses", "/v1/embeddings")
-ELSEWHERE = (
-    *("/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
-    *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
-    *("/v1/realtime", "/v1/videos", "/v1/uploads", "/v1/evals", "/v1/containers", "/v1/skills"),
-    *("/v1/assistants", "/v1/threads", "/v1/chatkit", "/v1/organization", "/v1/engines"),
-    # of a base URL without /v1
-    *("/models", "/chat/completions", "/completions", "/embeddings", "/responses"),
-)
-"""What its clients ask in vain: they read why not in their own form only."""
 _CHATS = "/v1/chat/completions"
 _RESPONSES = "/v1/responses"
 
@@ -112,17 +100,3 @@ def _response_routes(api: Later[ResponsesApi]) -> list[Route]:
         api.route("delete-response", one, lambda it: it.delete, forget, methods=("DELETE",)),
         api.route("response-items", f"{one}/input_items", lambda it: it.items, asked),
     ]
-
-
-def is_openai(path: str) -> bool:
-    """Whether a path is one of those that OpenAI's clients ask."""
-    return any(path == each or path.startswith(f"{each}/") for each in (*PATHS, *ELSEWHERE))
-
-
-def shaped(path: str, early: HttpProblem | NoContent) -> HttpProblem | NoContent | OpenAiProblem:
-    """A problem as clients of this path read problems."""
-    if not isinstance(early, HttpProblem) or not is_openai(path):
-        return early
-    from orchestra.server.openai.errors import as_openai
-
-    return as_openai(early)
