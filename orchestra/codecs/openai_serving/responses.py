@@ -13,9 +13,10 @@ from collections.abc import Generator, Iterable, Iterator
 
 from orchestra.accounts import Usage
 from orchestra.codecs.openai.logprobs import logprobs_record
-from orchestra.codecs.openai_serving.answers import encode, summed
+from orchestra.codecs.openai_serving.answers import summed
 from orchestra.codecs.openai_serving.errors import openai_error
 from orchestra.codecs.openai_serving.responses_record import Item, ResponseHead, item_status
+from orchestra.codecs.raw_json import encode
 from orchestra.codecs.serving.errors import error_reply
 from orchestra.errors import TruncatedStreamError
 from orchestra.logprobs import Logprobs

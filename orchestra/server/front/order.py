@@ -189,7 +189,7 @@ class RequestIds:
         """None."""
         given = arrival.header(b"x-request-id") or ""
         arrival.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-        arrival.headers.append((b"x-request-id", arrival.request_id.encode()))
+        arrival.tell_id()
         REQUEST_ID.set(arrival.request_id)
         return None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from quart_trio.wrappers import TrioResponse as Response
 
+from orchestra.codecs.openai.usage import usage_record
 from orchestra.codecs.serving.errors import ServedError, error_reply
 from orchestra.codecs.serving.requests import ServedChat, refused
 from orchestra.errors import InvalidRequestError, LimitExceededError, StateError
@@ -27,8 +28,10 @@ from orchestra.server.runs.pipelines import EventStream, answer, when_over, whol
 from orchestra.server.runs.relay import relay, relay_whole
 
 if TYPE_CHECKING:
+    from orchestra.accounts import Usage
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.values import Json
 
 
 @attrs.frozen
@@ -100,9 +103,9 @@ async def ended(run: Run) -> object:
     return run.journal.last
 
 
-def facts_of(run: Run, model: str) -> Facts:
-    """What is known of a run that has ended."""
-    facts = Facts(run.id, model)
+def facts_of(run: Run, model: str, record: Callable[[Usage], Json] = usage_record) -> Facts:
+    """What is known of a run that has ended; `record` is as of `Facts`."""
+    facts = Facts(run.id, model, record)
     for event in run.journal.kept:
         if isinstance(event, StepRouted):
             facts.model = event.model

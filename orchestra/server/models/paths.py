@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestra.server.front.arrival import is_anthropic
 from orchestra.server.front.problems import HttpProblem, NoContent, Told
 
 if TYPE_CHECKING:
@@ -32,13 +33,25 @@ def is_openai(path: str) -> bool:
 
 def shaped(arrival: Arrival, early: HttpProblem | NoContent | ServedError) -> Told:
     """A problem as whoever has asked reads problems."""
-    return shaped_at(arrival.path, early)
+    if isinstance(early, NoContent) or not arrival.of_anthropic:
+        return shaped_at(arrival.path, early)
+    return _of_anthropic(early, arrival.request_id)
 
 
 def shaped_at(path: str, early: HttpProblem | NoContent | ServedError) -> Told:
-    """A problem as clients of this path read problems."""
-    if isinstance(early, NoContent) or (isinstance(early, HttpProblem) and not is_openai(path)):
+    """A problem as clients of this path read problems, if they do not say who they are."""
+    if isinstance(early, NoContent):
+        return early
+    if is_anthropic(path):
+        return _of_anthropic(early)
+    if isinstance(early, HttpProblem) and not is_openai(path):
         return early
     from orchestra.server.models.shapes import as_openai, as_served
 
-    return as_openai(as_served(early) if isinstance(early, HttpProblem) else early)
+    return as_openai(as_served(early))
+
+
+def _of_anthropic(early: HttpProblem | ServedError, request_id: str = "") -> Told:
+    from orchestra.server.models.shapes import as_anthropic, as_served
+
+    return as_anthropic(as_served(early), request_id)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
+import msgspec
 
+from orchestra.codecs.anthropic_serving.errors import anthropic_error, anthropic_status
 from orchestra.codecs.openai_serving.errors import openai_error_body
 from orchestra.codecs.serving.errors import NO_RETRY, ServedError
 from orchestra.server import sse
@@ -46,8 +48,16 @@ def as_openai(error: ServedError) -> ShapedProblem:
     return ShapedProblem(error.status, openai_error_body(error), error.headers)
 
 
-def as_served(problem: HttpProblem) -> ServedError:
+def as_anthropic(error: ServedError, request_id: str = "") -> ShapedProblem:
+    """An error as Anthropic tells it."""
+    body = msgspec.json.encode(anthropic_error(error, request_id))
+    return ShapedProblem(anthropic_status(error), body, error.headers)
+
+
+def as_served(problem: HttpProblem | ServedError) -> ServedError:
     """Any problem, as those of a model's answer are told."""
+    if isinstance(problem, ServedError):
+        return problem
     status, code = _OWN.get(problem.code, (problem.status, problem.code.replace("-", "_")))
     error = ServedError(status, problem.detail, code, headers=problem.headers)
     return error.beside(NO_RETRY) if problem.status == _SPENT else error

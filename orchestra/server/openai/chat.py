@@ -15,6 +15,7 @@ import msgspec
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
+from orchestra.codecs.anthropic_serving.models import model_record, models_page
 from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
 from orchestra.codecs.openai_serving.embeddings import embeddings_body, served_embeddings
 from orchestra.codecs.openai_serving.request import served_chat
@@ -70,8 +71,12 @@ class OpenAi:
 
     async def models(self) -> Response:
         """All that may be asked by whoever asks."""
-        scopes = Arrival.of(request.scope).known().scopes
-        data = [self._listed(each) for each in self.catalog.seen_by(scopes)]
+        arrival = Arrival.of(request.scope)
+        seen = self.catalog.seen_by(arrival.known().scopes)
+        if arrival.of_anthropic:
+            names = [each.name for each in seen if each.kind != "embedder"]
+            return as_json(models_page(names, self.created_s))
+        data = [self._listed(each) for each in seen]
         return as_json({"object": "list", "data": data})
 
     async def model(self, model: str) -> Response:
@@ -79,6 +84,8 @@ class OpenAi:
         found = offered(self.catalog, model)
         if isinstance(found, ServedError):
             return refuse(found)
+        if Arrival.of(request.scope).of_anthropic:
+            return as_json(model_record(found.name, self.created_s))
         return as_json(self._listed(found))
 
     async def keep_model(self, model: str) -> Response:

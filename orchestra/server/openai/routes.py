@@ -21,13 +21,23 @@ _CHATS = "/v1/chat/completions"
 _RESPONSES = "/v1/responses"
 
 
-def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> list[Route]:
-    """All of them; of the pipelines, those that are shaped like a chat are offered as models."""
+def openai_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> Later[OpenAi]:
+    """Its handlers; of the pipelines, those that are shaped like a chat are offered as models."""
 
     def open_api() -> OpenAi:
         from orchestra.server.openai.chat import open_api
 
         return open_api(runs, pipelines)
+
+    api = Later(open_api)
+    names = {*runs.engine.bindings.names("model"), *runs.engine.bindings.names("embedder")}
+    if not names.isdisjoint(pipelines):
+        api.get()  # it warns of those that are not offered, while somebody looks at the log
+    return api
+
+
+def openai_routes(runs: Runs, api: Later[OpenAi]) -> list[Route]:
+    """All of them."""
 
     def open_stored() -> StoredApi:
         from orchestra.server.openai.stored_chats import StoredApi
@@ -39,10 +49,7 @@ def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> li
 
         return responses_api(runs, api.get().catalog, api.get().stored)
 
-    api, stored, responses = Later(open_api), Later(open_stored), Later(open_responses)
-    names = {*runs.engine.bindings.names("model"), *runs.engine.bindings.names("embedder")}
-    if not names.isdisjoint(pipelines):
-        api.get()  # it warns of those that are not offered, while somebody looks at the log
+    stored, responses = Later(open_stored), Later(open_responses)
     return [
         *_model_routes(api),
         *_stored_routes(stored),

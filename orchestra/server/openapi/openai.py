@@ -160,10 +160,10 @@ SCHEMAS: Mapping[str, Json] = {
     ),
 }
 
-_NO_MODEL = ServedError(404, "", "model_not_found", "model")
+NO_MODEL = ServedError(404, "", "model_not_found", "model")
 _FAILURES = tuple(each.beside((RUN_ID, "")) for each in every_reply())
 """Whatever can become of the run behind an answer."""
-RUN_PROBLEMS: tuple[Refusal, ...] = (_NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
+RUN_PROBLEMS: tuple[Refusal, ...] = (NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
 INVALID = ServedError(400, "", "invalid_value")
 AWAY = error_reply(StateError(""))
 TAG = "OpenAI's API"
@@ -214,7 +214,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             Answer(
-                summary="Those that you may ask.",
+                summary="Those that you may ask; with `anthropic-version`, in Anthropic's form.",
                 contents=json(
                     opened(
                         "object data",
@@ -228,7 +228,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("describe-model", "GET"): Operation(
         tag=TAG,
         answers=(Answer(summary="The model.", contents=json(reference(MODEL_RECORD))),),
-        problems=(_NO_MODEL,),
+        problems=(NO_MODEL,),
     ),
     ("keep-model", "DELETE"): Operation(
         tag=TAG,
@@ -239,7 +239,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 deleted=False,
             ),
         ),
-        problems=(_NO_MODEL,),
+        problems=(NO_MODEL,),
     ),
     ("chat-completions", "POST"): Operation(
         tag=TAG,
