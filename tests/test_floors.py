@@ -120,7 +120,7 @@ LATER = {
     "server.front.multipart",
     "server.front.ws_messages",
     "server.openai.chat",
-    "server.openai.errors",
+    "server.models.shapes",
     "server.openapi.description",
     "server.runs.forms",
     "server.runs.problems",

@@ -1,7 +1,8 @@
-"""JSON that is passed on as it is, and bodies that are put together of several. Pure."""
+"""JSON that is passed on as it is, put together of several, or has half a character. Pure."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -39,3 +40,14 @@ def merged(body: Json, extra: Mapping[str, object]) -> Json:
         else:
             result[key] = value
     return result
+
+
+def encode(value: object) -> bytes:
+    """A value as JSON, also where it has half a character."""
+    try:
+        return _encode_whole(value)
+    except UnicodeEncodeError:  # half a character, which JSON has an escape for
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+_encode_whole = msgspec.json.Encoder().encode

@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from werkzeug.routing import WebsocketMismatch
 
 from orchestra.server import sse
+from orchestra.server.anthropic.routes import anthropic_routes
 from orchestra.server.connections.hardening import Hardened
 from orchestra.server.exchange import Exchange
 from orchestra.server.front import problems
@@ -26,7 +27,8 @@ from orchestra.server.front.order import OPEN, Admission, Answered, Front, Layer
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.front.routes import Route
 from orchestra.server.health import READY, Readiness, health_routes
-from orchestra.server.openai.routes import is_openai, openai_routes, shaped
+from orchestra.server.models.paths import is_openai, shaped
+from orchestra.server.openai.routes import openai_api, openai_routes
 from orchestra.server.openapi.routes import with_documents
 from orchestra.server.runs import inputs
 from orchestra.server.runs.pipelines import Runs, answer, pipeline_routes
@@ -131,7 +133,7 @@ class App(QuartTrio):
             methods = self._matching.allowed_methods(asked.path)
             return self.response_class("", headers={"Allow": ", ".join(methods)})
         if refused := self._refusal(asked):
-            return answer(shaped(asked.path, refused))
+            return answer(shaped(Arrival.of(asked.scope), refused))
         return await self._routes[rule.endpoint].handler(**values)
 
     def _matched(self, path: str, method: str) -> tuple[Rule, Mapping[str, Any]]:
@@ -266,27 +268,37 @@ def table(
     sockets: Callable[[Runs], Sockets] = open_sockets,
 ) -> list[Route]:
     """Every route, in the order of the documents; `pipelines` includes those asked as models."""
+    openai = openai_api(runs, pipelines)
     return [
         *pipeline_routes(runs),
         *socket_routes(partial(sockets, runs)),
         *run_routes(runs.registry, runs.settings),
-        *openai_routes(runs, pipelines),
+        *openai_routes(runs, openai),
+        *anthropic_routes(runs, lambda: openai.get().catalog),
         *health_routes(runs.engine.bindings, readiness),
     ]
 
 
 def _answer_errors(app: App, settings: Settings) -> None:
     async def http(error: HTTPException) -> TrioResponse:
-        return answer(shaped(_path(), _problem(error, settings)))
+        return answer(shaped(_arrival(), _problem(error, settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
         method = _asked().method
         log.error("a request failed: %s %r", method, _path(), exc_info=error)
         problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
-        return answer(shaped(_path(), problem))
+        return answer(shaped(_arrival(), problem))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
+
+
+def _nothing(arrival: Arrival) -> HttpProblem:
+    """No route has this path; its client is told what there is."""
+    if arrival.of_anthropic:
+        return problems.not_of_anthropic(arrival.path)
+    known = problems.not_of_openai if is_openai(arrival.path) else problems.not_found
+    return known(arrival.path)
 
 
 def _mismatch() -> HttpProblem:
@@ -302,6 +314,11 @@ def _asked() -> BaseRequestWebsocket:
     return cast("BaseRequestWebsocket", request if has_request_context() else websocket)
 
 
+def _arrival() -> Arrival:
+    """What was found out about it."""
+    return Arrival.of(_asked().scope)
+
+
 def _path() -> str:
     """Its path."""
     return str(_asked().path)
@@ -313,7 +330,7 @@ def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, WebsocketMismatch):
         return _mismatch()
     if isinstance(error, NotFound):
-        return (problems.not_of_openai if is_openai(_path()) else problems.not_found)(_path())
+        return _nothing(_arrival())
     if isinstance(error, MethodNotAllowed):
         return problems.wrong_method(_asked().method, _path(), error.valid_methods or ())
     return problems.by_status(error.code or 500, error.name, error.description or error.name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
 from orchestra.graph.rules.policy import Limits
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave

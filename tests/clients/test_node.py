@@ -1,8 +1,10 @@
-"""Clients in JavaScript, unchanged: OpenAI's own for Node, and the Vercel AI SDK."""
+"""Clients in JavaScript, unchanged: OpenAI's and Anthropic's own for Node, and the Vercel AI SDK."""
 
 from __future__ import annotations
 
-from tests.clients.scripts import ONCE, asked
+import pytest
+
+from tests.clients.scripts import ONCE, PACKAGES, asked
 from tests.clients.upstream import Upstream
 
 pytestmark = ONCE
@@ -47,6 +49,28 @@ def test_what_asks_the_responses_api_by_itself(ours: str) -> None:
     assert asked("responses_asks.mjs", ours) == {
         "node": ["one two three", ["one ", "two ", "three"], "one two three", "four"],
         "nodeBroken": "APIError",
+        "whole": ["one two three", 5, "stop"],
+        "streamed": [["one ", "two ", "three"], 2],
+        "tools": ["sunny in Paris", [["weather", {"city": "Paris"}]]],
+        "streamedTools": "sunny in Paris",
+        "schema": PERSON,
+        "broken": ["break", True],
+    }
+
+
+def test_what_asks_anthropics_api(ours: str) -> None:
+    for needed in ("@anthropic-ai/sdk", "@ai-sdk/anthropic"):
+        if not (PACKAGES / needed).exists():
+            pytest.skip(f"{needed} is not there; `nox -s servers` installs it")
+    assert asked("anthropic_asks.mjs", ours) == {
+        "node": ["one two three", "end_turn", 5],
+        "nodeStreamed": [["one ", "two ", "three"], 2],
+        "nodeTools": ["weather", {"city": "Paris"}, "tool_use"],
+        "nodeErrors": [
+            ["RateLimitError", "rate_limit_error"],
+            ["NotFoundError", "not_found_error"],
+            ["APIError", "api_error"],
+        ],
         "whole": ["one two three", 5, "stop"],
         "streamed": [["one ", "two ", "three"], 2],
         "tools": ["sunny in Paris", [["weather", {"city": "Paris"}]]],

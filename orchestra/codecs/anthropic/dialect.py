@@ -49,7 +49,7 @@ from orchestra.values import (
     ToolCallDelta,
 )
 
-_REASONS: Mapping[str, StopReason] = {
+REASONS: Mapping[str, StopReason] = {
     "end_turn": StopReason.END,
     "max_tokens": StopReason.LENGTH,
     "model_context_window_exceeded": StopReason.LENGTH,
@@ -363,7 +363,7 @@ def _stop_events(reason: str | None, details: _Details | None) -> list[ModelEven
         return []
     said = details.explanation if details is not None else None
     refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
-    return [*refused, Stopped(_REASONS.get(reason, StopReason.OTHER), reason)]
+    return [*refused, Stopped(REASONS.get(reason, StopReason.OTHER), reason)]
 
 
 def _refuse(payload: bytes) -> NoReturn:

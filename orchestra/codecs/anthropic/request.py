@@ -40,7 +40,7 @@ OUTPUT_TOKENS = 4_096
 """Asked for where a request does not say; every Claude gives as many, and a number is required."""
 _CALL_IDS = r"[a-zA-Z0-9_-]+"
 """What ids of calls it takes; others are replaced."""
-_BUDGETS: Mapping[ReasoningEffort, int] = {
+BUDGETS: Mapping[ReasoningEffort, int] = {
     "minimal": 1_024,  # the least that is allowed
     "low": 2_048,
     "medium": 8_192,
@@ -117,7 +117,7 @@ def thinking(
     effort = request.reasoning_effort
     if effort is None:
         return {}
-    most = output_tokens + _BUDGETS.get(effort, 0)
+    most = output_tokens + BUDGETS.get(effort, 0)
     limit = request.output_tokens_max or min(most, output_tokens_max or most)
     told = _thinking(model, effort, limit)
     budgeted = "budget_tokens" in told.get("thinking", {})
@@ -266,13 +266,13 @@ def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
         return {"thinking": {"type": "adaptive"}, **effort_told, "max_tokens": limit}
     if effort == "none":
         return {}  # they think only when they are asked to
-    if limit <= _BUDGETS["minimal"]:
+    if limit <= BUDGETS["minimal"]:
         raise CapabilityError(
             f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: "
-            f"{model} thinks {_BUDGETS['minimal']} tokens at least, and they are counted in it; "
+            f"{model} thinks {BUDGETS['minimal']} tokens at least, and they are counted in it; "
             "allow more, or leave out the effort"
         )
-    budget = min(_BUDGETS[effort], limit - 1)
+    budget = min(BUDGETS[effort], limit - 1)
     return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}
 
 

@@ -10,21 +10,21 @@ encoding of its text and nothing else, since there are thousands of them in a se
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
 
 import attrs
-import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai.reasoning_details import details_of
 from orchestra.codecs.openai.usage import usage_record
-from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.openai_serving.errors import openai_error_body
+from orchestra.codecs.raw_json import encode
 from orchestra.codecs.seals import google_content
+from orchestra.codecs.serving.errors import error_reply
 from orchestra.errors import TruncatedStreamError
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
@@ -49,17 +49,6 @@ _WORDS: Mapping[StopReason, str] = {
 """Whatever else made a model stop is `stop`: the dialect has no more words."""
 _DETAILS = ("service_tier", "system_fingerprint")
 _DONE = b"data: [DONE]\n\n"
-
-
-def encode(value: object) -> bytes:
-    """A value as JSON, also where it has half a character."""
-    try:
-        return _encode_whole(value)
-    except UnicodeEncodeError:  # half a character, which JSON has an escape for
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-_encode_whole = msgspec.json.Encoder().encode
 
 
 @attrs.define(eq=False)
@@ -130,7 +119,7 @@ class AnswerWriter:
 
     def failed(self, error: BaseException) -> bytes:
         """The error, as the last event of the stream."""
-        return b"data: " + error_reply(error).body + b"\n\n"
+        return b"data: " + openai_error_body(error_reply(error)) + b"\n\n"
 
     def _event(self, event: ModelEvent, one: _Choice) -> bytes:
         match event:

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 import attrs
 import msgspec
 
-from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
-from orchestra.codecs.openai_serving.request import asked_of, extras_of, refused
+from orchestra.codecs.openai_serving.request import meant_for
+from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.requests import asked_of, extras_of, refused
 from orchestra.errors import InvalidRequestError
 from orchestra.values import Embeddings, EmbedRequest, Json
 
@@ -50,7 +51,9 @@ def served_embeddings(body: bytes, passed: Passed = USUAL_PASSED) -> ServedEmbed
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    extras = extras_of(everything, EmbeddingsBody.__struct_fields__, asked.orchestra, passed)
+    extras = extras_of(
+        everything, EmbeddingsBody.__struct_fields__, asked.orchestra, passed, meant_for
+    )
     return ServedEmbeddings(
         asked.model,
         EmbedRequest(

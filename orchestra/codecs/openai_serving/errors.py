@@ -1,167 +1,34 @@
-"""Errors as OpenAI would tell them, for clients that ask us as if we were OpenAI.
-
-The dialect's clients choose their exception by the status and read `code`; so the status is the
-one that OpenAI gives, and the code says whose fault it is: `rate_limit_exceeded` is the caller's
-own limit and `provider_rate_limited` the provider's, `insufficient_quota` their own budget,
-`budget_held` what their other calls hold of it, and `provider_quota` the deployment's,
-`invalid_api_key` their own key and `provider_key` ours.
-"""
+"""Errors in the form in which OpenAI tells them. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-import attrs
 import msgspec
 
-from orchestra import errors
-from orchestra.codecs.openai_serving.decisive import decisive, whole_seconds
-from orchestra.codecs.withheld import for_clients
-from orchestra.errors import InvalidRequestError, ModelError
+from orchestra.codecs.serving.errors import INTERNAL, ServedError
+from orchestra.values import Json
 
-BAD_REQUEST, SERVER_ERROR = "invalid_request_error", "server_error"
-INTERNAL = 500
-HIDDEN = "the pipeline failed; the server's log says why"
-NO_RETRY = ("x-should-retry", "false")
-"""Their clients send again whatever is a 429 or from 500 up, unless they are told not to."""
-
-
-@attrs.frozen
-class ServedError:
-    """An error as an HTTP answer: its status, its headers, and its JSON body."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@attrs.frozen
-class _Kind:
-    """What a class of errors is to a client; `retry` is whether sending it again may help."""
-
-    error: type[errors.OrchestraError]
-    status: int
-    type: str
-    code: str | None = None
-    retry: bool = True
-
-
-_KINDS = (
-    _Kind(errors.InputError, 400, BAD_REQUEST, "invalid_value"),
-    _Kind(errors.ContextLengthError, 400, BAD_REQUEST, "context_length_exceeded"),
-    _Kind(errors.CapabilityError, 400, BAD_REQUEST, "unsupported_parameter"),
-    _Kind(errors.InvalidRequestError, 400, BAD_REQUEST),
-    _Kind(errors.ContentFilterError, 400, BAD_REQUEST, "content_filter"),
-    _Kind(errors.BudgetHeldError, 429, "rate_limit_error", "budget_held"),
-    _Kind(errors.BudgetExceededError, 429, "insufficient_quota", "insufficient_quota", retry=False),
-    _Kind(errors.LimitUnknownError, 503, SERVER_ERROR, "state_unreachable"),
-    _Kind(errors.LimitReachedError, 429, "rate_limit_error", "rate_limit_exceeded"),
-    _Kind(errors.RateLimitError, 429, "rate_limit_error", "provider_rate_limited"),
-    _Kind(errors.QuotaError, 429, "insufficient_quota", "provider_quota", retry=False),
-    _Kind(errors.AuthenticationError, 502, SERVER_ERROR, "provider_key", retry=False),
-    _Kind(errors.PermissionDeniedError, 502, SERVER_ERROR, "provider_permission", retry=False),
-    _Kind(errors.ModelNotFoundError, 502, SERVER_ERROR, "provider_model", retry=False),
-    _Kind(errors.OverloadedError, 503, SERVER_ERROR, "overloaded"),
-    _Kind(errors.BreakerOpenError, 503, SERVER_ERROR, "model_unavailable"),
-    _Kind(errors.ModelTimeoutError, 504, SERVER_ERROR, "timeout"),
-    _Kind(errors.ProviderServerError, 500, SERVER_ERROR, "server_error"),
-    _Kind(errors.UnknownPriceError, 500, SERVER_ERROR, "unknown_price", retry=False),
-    _Kind(errors.ModelError, 502, SERVER_ERROR, "upstream_error"),
-    _Kind(errors.DeadlineError, 504, SERVER_ERROR, "deadline_exceeded"),
-    _Kind(errors.RunCancelledError, 503, SERVER_ERROR, "run_cancelled"),
-    _Kind(errors.StateError, 503, SERVER_ERROR, "state_unreachable"),
-    _Kind(errors.BindingError, 500, SERVER_ERROR, "not_configured", retry=False),
-    _Kind(errors.OrchestraError, INTERNAL, SERVER_ERROR, "run_failed", retry=False),
-)
-"""The first that fits decides. Without a code, the error brings its own, if it has one."""
-_PATH = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*")
-_OWN_FIELD = re.compile(r"extras\['orchestra'\](?:\['(\w+)'\])?")
-"""What the words for our own policies are called in a pipeline; clients send them as a field."""
-_FIELD = re.compile(r"\b([a-z_]+)=")
-_FIELDS: Mapping[str, str] = {
-    "output": "response_format",
-    "output_tokens_max": "max_completion_tokens",
-    **{
-        name: name
-        for name in (
-            *("seed", "top_k", "presence_penalty", "frequency_penalty", "reasoning_effort"),
-            *("tools", "tool_choice", "parallel_tool_calls", "logprobs", "stop", "dimensions"),
-        )
-    },
+_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
 }
-"""What a field of our requests is called in theirs."""
+_QUOTAS = ("insufficient_quota", "provider_quota")
 
 
-def error_reply(error: BaseException) -> ServedError:
-    """An error as OpenAI would tell it; of several in one, the `decisive` one.
-
-    `param` is the field that it names, or that its message begins with; where a model cannot do
-    something, the first that its message names. The message of what is no error of ours is hidden,
-    since it may hold a path, a query or a key, and of what is `WITHHELD` clients read other words.
-    """
-    found = decisive(error)
-    error = found.error
-    kind = next((each for each in _KINDS if isinstance(error, each.error)), None)
-    if kind is None:
-        return reply(INTERNAL, HIDDEN, SERVER_ERROR, code="run_failed", headers=(NO_RETRY,))
-    said = error if isinstance(error, ModelError) else None
-    told = said.message if said is not None else str(error)
-    code = kind.code or (said.code if said is not None else "") or None
-    own = _OWN_FIELD.match(told) if kind.error is InvalidRequestError else None
-    if own is not None:
-        told, code = _of_own_field(own), "invalid_value"
-    return reply(
-        kind.status,
-        for_clients(type(error), told),
-        kind.type,
-        code=code,
-        param="orchestra" if own is not None else _param(error),
-        headers=_headers(found.retry_after_s, kind),
-    )
+def openai_error(error: ServedError) -> Json:
+    """What stands under `error`."""
+    usual = "server_error" if error.status >= INTERNAL else "invalid_request_error"
+    kind = "insufficient_quota" if error.code in _QUOTAS else _TYPES.get(error.status, usual)
+    return {
+        "message": error.message.encode(errors="backslashreplace").decode(),  # half a character
+        "type": kind,
+        "param": error.param,
+        "code": error.code,
+    }
 
 
-def _of_own_field(found: re.Match[str]) -> str:
-    """What is wrong with the field `orchestra`, by the name that clients give it."""
-    word = f".{found[1]}" if found[1] else ""
-    return f"orchestra{word}{found.string[found.end() :]}"
-
-
-def every_reply() -> tuple[ServedError, ...]:
-    """Each kind of error as it is told, without what it says itself."""
-    return tuple(
-        reply(each.status, "", each.type, code=each.code, headers=_headers(1.0, each))
-        for each in _KINDS
-    )
-
-
-def reply(
-    status: int,
-    message: str,
-    type_: str,
-    *,
-    code: str | None = None,
-    param: str | None = None,
-    headers: tuple[tuple[str, str], ...] = (),
-) -> ServedError:
-    """Any error in their form."""
-    message = message.encode(errors="backslashreplace").decode()  # half a character is no JSON
-    told = {"message": message, "type": type_, "param": param, "code": code}
-    return ServedError(status, msgspec.json.encode({"error": told}), headers)
-
-
-def _headers(wait_s: float | None, kind: _Kind) -> tuple[tuple[str, str], ...]:
-    waits = () if wait_s is None else (("retry-after", whole_seconds(wait_s)),)
-    return waits if kind.retry else (*waits, NO_RETRY)
-
-
-def _param(error: BaseException) -> str | None:
-    if isinstance(error, errors.InputError):
-        return error.field
-    if not isinstance(error, InvalidRequestError):
-        return None
-    field, colon, _ = error.message.partition(": ")
-    if colon and _PATH.fullmatch(field):
-        return field
-    named = (_FIELDS.get(each[1]) for each in _FIELD.finditer(error.message))
-    return next(filter(None, named), None) if isinstance(error, errors.CapabilityError) else None
+def openai_error_body(error: ServedError) -> bytes:
+    """The body of an answer that tells an error."""
+    return msgspec.json.encode({"error": openai_error(error)})

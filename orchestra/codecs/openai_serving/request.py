@@ -8,16 +8,13 @@ the dialect, or for OpenAI alone where others would refuse it, and reaches it un
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import attrs
 import msgspec
 
-from orchestra.codecs.data_urls import data_image
 from orchestra.codecs.files import handed_in
-from orchestra.codecs.invalid_json import invalid_json
 from orchestra.codecs.openai.reasoning_details import kept_details
 from orchestra.codecs.openai.request import DIALECT
 from orchestra.codecs.openai_serving.body import (
@@ -30,17 +27,21 @@ from orchestra.codecs.openai_serving.body import (
     ChatPart,
     ChatUrl,
 )
-from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
-from orchestra.codecs.openai_serving.results import result_parts, result_turns, uncalled
-from orchestra.codecs.openai_serving.words import words_at
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.seals import google_seal
-from orchestra.errors import InvalidRequestError
+from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.requests import (
+    ServedChat,
+    asked_of,
+    extras_of,
+    image_part,
+    refused,
+)
+from orchestra.codecs.serving.results import result_parts, result_turns, uncalled
 from orchestra.values import (
     ChatRequest,
     FilePart,
     ForcedTool,
-    ImageUrlPart,
     Json,
     JsonOutput,
     Message,
@@ -52,9 +53,7 @@ from orchestra.values import (
     ToolChoice,
 )
 
-T = TypeVar("T")
 _EXTRAS_FOR = "openai"
-_ORCHESTRA = "orchestra"
 STORED_DEPTH_MAX = 200
 """Of messages that are kept here: what can be written can then be read, in whatever it stands."""
 _OPENAI_ONLY = frozenset(
@@ -66,29 +65,9 @@ _OPENAI_ONLY = frozenset(
 )
 """What other servers of the dialect do not know, and several refuse."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
-_MISSING = re.compile(r"missing required field `(\w+)`")
-
-
-@attrs.frozen
-class ServedChat:
-    """What a client asks for: of which model, how many answers, and how they are to come.
-
-    With `store` they are to be kept here, with this `metadata`; no provider hears of either.
-    """
-
-    model: str
-    request: ChatRequest
-    stream: bool = False
-    include_usage: bool = False
-    choices: int = 1
-    store: bool = False
-    metadata: Mapping[str, str] = attrs.field(factory=dict)
-    messages: Sequence[Json] = ()
-    """As they came, where they are to be kept."""
 
 
 _BODIES = msgspec.json.Decoder(ChatBody)
-_OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
 def served_chat(body: bytes, passed: Passed = USUAL_PASSED, *, stores: bool = True) -> ServedChat:
@@ -119,22 +98,6 @@ def served_chat(body: bytes, passed: Passed = USUAL_PASSED, *, stores: bool = Tr
     )
 
 
-def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
-    """What a body says in the form that is wanted, and all that it says.
-
-    Raises:
-        InvalidRequestError: as of `served_chat`.
-    """
-    try:
-        return bodies.decode(body), _OBJECTS.decode(body)
-    except msgspec.ValidationError as error:
-        raise _invalid(error, bodies.type) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(
-            invalid_json(body, error), code="invalid_json", status=400
-        ) from error
-
-
 def deeper(value: object, most: int) -> bool:
     """Whether a value has lists and objects inside of each other, more than so many."""
     level = [value]
@@ -155,26 +118,13 @@ def _extras(asked: ChatBody, everything: Json, passed: Passed) -> dict[str, Json
     for old, new in _OLD.items():  # who sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
             raise refused(old, f"it is the old form of {new!r}; send that")
-    return extras_of(everything, ChatBody.__struct_fields__, asked.orchestra, passed)
+    known = ChatBody.__struct_fields__
+    return extras_of(everything, known, asked.orchestra, passed, meant_for)
 
 
-def extras_of(
-    everything: Json, known: tuple[str, ...], ours: Json | None, passed: Passed
-) -> dict[str, Json]:
-    """What a body says beside what is known, each under the name of those whom it is meant for.
-
-    `ours` is what it says to our own policies.
-
-    Raises:
-        InvalidRequestError: `passed` does not let it pass.
-    """
-    extras: dict[str, Json] = {} if ours is None else {_ORCHESTRA: ours}
-    for key, value in everything.items():
-        if key not in known and value is not None:
-            if why := passed.why_not(key, value):
-                raise refused(key, why)
-            extras.setdefault(_EXTRAS_FOR if key in _OPENAI_ONLY else DIALECT, {})[key] = value
-    return extras
+def meant_for(field: str) -> str:
+    """Whose extra a field is that we do not know: OpenAI's own, or everyone's of the dialect."""
+    return _EXTRAS_FOR if field in _OPENAI_ONLY else DIALECT
 
 
 def _request(asked: ChatBody, extras: Mapping[str, Json], passed: Passed) -> ChatRequest:
@@ -299,21 +249,6 @@ def _part(part: ChatPart, where: str, passed: Passed | None) -> Part:
     )
 
 
-def image_part(url: str, detail: str | None, where: str, passed: Passed) -> Part:
-    """An image that is sent along, or is at an address.
-
-    Raises:
-        InvalidRequestError: it is none, or `passed` does not let it pass.
-    """
-    try:
-        written = data_image(url, detail)
-    except ValueError as error:
-        raise refused(where, str(error)) from error
-    if written is None and (why := passed.why_no_image(url)):
-        raise refused(where, why)
-    return written or ImageUrlPart(url, detail)
-
-
 def file_part(file: ChatFile, where: str) -> FilePart:
     """A file that is sent along.
 
@@ -352,18 +287,3 @@ def _output(wanted: ChatFormat | None) -> JsonOutput | None:
     if schema is None:
         raise refused("response_format.json_schema", "it is missing, and the type asks for it")
     return JsonOutput(schema.schema, schema.name, bool(schema.strict), schema.description)
-
-
-def refused(field: str, why: str) -> InvalidRequestError:
-    """Why a field of the body cannot be taken."""
-    return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
-
-
-def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestError:
-    what, _, at = str(error).partition(" - at `$")
-    path = at.rstrip("`").removeprefix(".")
-    if what.startswith("Invalid enum value"):
-        what += f"; known here: {', '.join(words_at(body, path))}"
-    if missing := _MISSING.search(what):
-        path = f"{path}.{missing[1]}".removeprefix(".")
-    return refused(path or "the body", what)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 
-import msgspec
-
 from orchestra.accounts import Usage
 from orchestra.codecs.openai.logprobs import logprobs_record
-from orchestra.codecs.openai_serving.answers import encode, summed
-from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.openai_serving.answers import summed
+from orchestra.codecs.openai_serving.errors import openai_error
 from orchestra.codecs.openai_serving.responses_record import Item, ResponseHead, item_status
+from orchestra.codecs.raw_json import encode
+from orchestra.codecs.serving.errors import error_reply
 from orchestra.errors import TruncatedStreamError
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
@@ -90,7 +90,7 @@ class ResponseWriter:
 
     def failed(self, error: BaseException) -> bytes:
         """The error, as the last events of the stream."""
-        said = msgspec.json.decode(error_reply(error).body, type=dict[str, Json])["error"]
+        said = openai_error(error_reply(error))
         told = {"code": said["code"] or said["type"], "message": said["message"]}
         record = self._head.record("failed", self._output("incomplete"), error=told)
         beside = {"param": said["param"], "error": said}

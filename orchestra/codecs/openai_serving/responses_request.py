@@ -15,16 +15,11 @@ import attrs
 import msgspec
 
 from orchestra.codecs.openai_serving.body import ChatFile
-from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
 from orchestra.codecs.openai_serving.request import (
     STORED_DEPTH_MAX,
-    ServedChat,
-    asked_of,
     deeper,
-    extras_of,
     file_part,
-    image_part,
-    refused,
+    meant_for,
 )
 from orchestra.codecs.openai_serving.responses_body import (
     ResponsesBody,
@@ -33,8 +28,16 @@ from orchestra.codecs.openai_serving.responses_body import (
     ResponsesPart,
     ResponsesTool,
 )
-from orchestra.codecs.openai_serving.results import result_parts, result_turns, uncalled
 from orchestra.codecs.seals import google_seal, opened
+from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.requests import (
+    ServedChat,
+    asked_of,
+    extras_of,
+    image_part,
+    refused,
+)
+from orchestra.codecs.serving.results import result_parts, result_turns, uncalled
 from orchestra.values import (
     ChatRequest,
     ForcedTool,
@@ -220,7 +223,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], passed: Passed) -
         else ForcedTool(body.tool_choice.name),
         parallel_tool_calls=body.parallel_tool_calls,
         output=_output(wanted.format if wanted else None),
-        extras=extras_of(said, known, body.orchestra, passed),
+        extras=extras_of(said, known, body.orchestra, passed, meant_for),
         logprobs=(body.top_logprobs or 0) if likely else None,
     )
 

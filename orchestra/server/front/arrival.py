@@ -15,6 +15,7 @@ KEY = "orchestra"
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that this task serves, for log lines; "" outside of one."""
 
+MESSAGES = "/v1/messages"
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -55,6 +56,19 @@ class Arrival:
         """Every header of this name, which is in lower case."""
         return [value.decode("latin1") for key, value in self.scope["headers"] if key == name]
 
+    @property
+    def of_anthropic(self) -> bool:
+        """Whether a client of Anthropic's asks: each of its requests says which version it speaks.
+
+        At its own paths, whoever asks.
+        """
+        return is_anthropic(self.path) or self.header(b"anthropic-version") is not None
+
+    def tell_id(self) -> None:
+        """Have its id in the head of the answer; Anthropic's clients look for it elsewhere."""
+        names = (b"x-request-id", *([b"request-id"] if self.of_anthropic else []))
+        self.headers += [(name, self.request_id.encode()) for name in names]
+
     def known(self) -> Principal:
         """Who it is, where the matched route lets nobody else in.
 
@@ -67,6 +81,11 @@ class Arrival:
                 "than PUBLIC, or do not ask who it is"
             )
         return self.principal
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether a path is one that only Anthropic's clients ask."""
+    return path == MESSAGES or path.startswith(f"{MESSAGES}/")
 
 
 def routed(path: str) -> str:

@@ -17,9 +17,19 @@ def bearer(arrival: Arrival) -> str | None:
     """The key that came with it: None where none did, "" where it cannot be read."""
     given = arrival.header(b"authorization")
     if given is None:
-        return _in_subprotocol(arrival)
+        return _beside(arrival)
     found = re.fullmatch(_BEARER, given, re.IGNORECASE)
     return found[1] if found else ""
+
+
+def _beside(arrival: Arrival) -> str | None:
+    """The key of a client that sends no `Authorization`: where Anthropic's have it, or browsers.
+
+    Of others `x-api-key` is not read: it may be for whoever stands in front of this server.
+    """
+    if arrival.of_anthropic and (key := arrival.header(b"x-api-key")) is not None:
+        return key.strip()
+    return _in_subprotocol(arrival)
 
 
 def _in_subprotocol(arrival: Arrival) -> str | None:

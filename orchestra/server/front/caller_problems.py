@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from orchestra.codecs.openai_serving.decisive import UNKNOWN_WAIT_S, whole_seconds
+from orchestra.codecs.serving.decisive import UNKNOWN_WAIT_S, whole_seconds
 from orchestra.codecs.withheld import for_clients
 from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
 from orchestra.server.front.problems import HttpProblem

@@ -20,7 +20,7 @@ _NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~
 _NAMES_CHARS = 2048
 EXPOSED = (
     "Location, Preference-Applied, Idempotent-Replayed, Retry-After, "
-    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-ID, "
+    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-ID, Request-ID, "
     "X-Orchestra-Run-ID, X-Orchestra-Model, X-Orchestra-Cost-Nanodollars, "
     "X-Orchestra-Time-To-First-Token-MS, X-Should-Retry, WWW-Authenticate"
 )

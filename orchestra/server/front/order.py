@@ -111,7 +111,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 
 OPEN = Admission()
 
-Encode = Callable[[str, "Early"], "Told"]
+Encode = Callable[[Arrival, "Early"], "Told"]
 Answered = Callable[["Scope", str, int, float], None]
 """Is told of a request that is over its scope, the route that it matched ("": none), the status
 of its answer, and how many seconds it took; of a WebSocket's handshake likewise."""
@@ -123,7 +123,7 @@ def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
 
 class Front:
-    """An ASGI application behind its layers. `encode` says how a path tells its problems.
+    """An ASGI application behind its layers. `encode` says how its client reads problems.
 
     `answered` is told of requests that a layer has answered.
     """
@@ -170,7 +170,7 @@ class Front:
                 self._tell(scope, 500 if isinstance(error, Exception) else LEFT, began_s)
                 raise
             if early is not None:
-                told = self._encode(arrival.path, early)
+                told = self._encode(arrival, early)
                 await _answer(scope, send, told, arrival.headers)
                 self._tell(scope, told.status, began_s)
                 return None
@@ -189,7 +189,7 @@ class RequestIds:
         """None."""
         given = arrival.header(b"x-request-id") or ""
         arrival.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-        arrival.headers.append((b"x-request-id", arrival.request_id.encode()))
+        arrival.tell_id()
         REQUEST_ID.set(arrival.request_id)
         return None
 

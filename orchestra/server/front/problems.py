@@ -204,6 +204,15 @@ def not_of_openai(path: str) -> HttpProblem:
     return _nothing_at(path, hint)
 
 
+def not_of_anthropic(path: str) -> HttpProblem:
+    """A client of Anthropic's asks for what this server has not, or has below `/v1`."""
+    hint = (
+        "of Anthropic's API there are POST /v1/messages, POST /v1/messages/count_tokens and GET "
+        "/v1/models; a client's base URL ends before /v1"
+    )
+    return _nothing_at(path, hint)
+
+
 def wrong_method(method: str, path: str, allowed: Iterable[str]) -> HttpProblem:
     """The path is there, and is not asked in this way."""
     names = ", ".join(sorted(allowed))

@@ -15,30 +15,32 @@ import msgspec
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
+from orchestra.codecs.anthropic_serving.models import model_record, models_page
 from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
 from orchestra.codecs.openai_serving.embeddings import embeddings_body, served_embeddings
-from orchestra.codecs.openai_serving.request import ServedChat, refused, served_chat
+from orchestra.codecs.openai_serving.request import served_chat
+from orchestra.codecs.serving.errors import ServedError
+from orchestra.codecs.serving.requests import ServedChat, refused
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.errors import InputError, LimitExceededError, ModelError
 from orchestra.events import RunFinished
 from orchestra.server.front.arrival import Arrival
-from orchestra.server.openai.asked import (
+from orchestra.server.models.asked import (
     Job,
     ended,
     facts_of,
     failure,
     job_of,
     json_body,
-    keep,
     offered,
     refusal,
+    refuse,
     streamed,
 )
-from orchestra.server.openai.catalog import Bare, Catalog, Offer
-from orchestra.server.openai.errors import OpenAiProblem
-from orchestra.server.openai.stored import StoredCompletions, messages_of
-from orchestra.server.openai.stream import ChunkEvents, Chunks, Facts
-from orchestra.server.runs.pipelines import Runs, answer, as_json
+from orchestra.server.models.catalog import Bare, Catalog, Offer
+from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
+from orchestra.server.openai.stored import StoredCompletions, keep, messages_of
+from orchestra.server.runs.pipelines import Runs, as_json
 from orchestra.server.runs.relay import relay_vectors
 from orchestra.stores.state_memory import MemoryState
 
@@ -69,39 +71,45 @@ class OpenAi:
 
     async def models(self) -> Response:
         """All that may be asked by whoever asks."""
-        scopes = Arrival.of(request.scope).known().scopes
-        data = [self._listed(each) for each in self.catalog.seen_by(scopes)]
+        arrival = Arrival.of(request.scope)
+        seen = self.catalog.seen_by(arrival.known().scopes)
+        if arrival.of_anthropic:
+            names = [each.name for each in seen if each.kind != "embedder"]
+            return as_json(models_page(names, self.created_s))
+        data = [self._listed(each) for each in seen]
         return as_json({"object": "list", "data": data})
 
     async def model(self, model: str) -> Response:
         """One of them."""
         found = offered(self.catalog, model)
-        if isinstance(found, OpenAiProblem):
-            return answer(found)
+        if isinstance(found, ServedError):
+            return refuse(found)
+        if Arrival.of(request.scope).of_anthropic:
+            return as_json(model_record(found.name, self.created_s))
         return as_json(self._listed(found))
 
     async def keep_model(self, model: str) -> Response:
         """That one of them was not deleted: only the configuration can do without it."""
         found = offered(self.catalog, model)
-        if isinstance(found, OpenAiProblem):
-            return answer(found)
+        if isinstance(found, ServedError):
+            return refuse(found)
         return as_json({"id": model, "object": "model", "deleted": False})
 
     async def chat(self) -> Response:
         """What a model says, whole or as it says it."""
         body = await json_body()
-        if isinstance(body, OpenAiProblem):
-            return answer(body)
+        if isinstance(body, ServedError):
+            return refuse(body)
         try:
             settings = self.runs.settings
             served = served_chat(body, settings.passed, stores=settings.store_answers)
             offer = offered(self.catalog, served.model)
-            if isinstance(offer, OpenAiProblem):
-                return answer(offer)
+            if isinstance(offer, ServedError):
+                return refuse(offer)
             job = job_of(offer, served)
             run = self.runs.begin(job.pipeline, job.inputs)
         except (ModelError, InputError, LimitExceededError) as error:
-            return answer(refusal(error))
+            return refuse(refusal(error))
         if served.stream:
             return await self._stream(run, job, served)
         return await self._whole(run, job, served)
@@ -109,13 +117,13 @@ class OpenAi:
     async def embeddings(self) -> Response:
         """The vectors of texts."""
         body = await json_body()
-        if isinstance(body, OpenAiProblem):
-            return answer(body)
+        if isinstance(body, ServedError):
+            return refuse(body)
         try:
             served = served_embeddings(body, self.runs.settings.passed)
             offer = offered(self.catalog, served.model)
-            if isinstance(offer, OpenAiProblem):
-                return answer(offer)
+            if isinstance(offer, ServedError):
+                return refuse(offer)
             inputs = {
                 "request": served.request,
                 "model": served.model,
@@ -123,10 +131,10 @@ class OpenAi:
             }
             run = self.runs.begin(relay_vectors, inputs)
         except (ModelError, LimitExceededError) as error:
-            return answer(refusal(error))
+            return refuse(refusal(error))
         event = await ended(run)
         if not isinstance(event, RunFinished):
-            return answer(failure(run, run.error))
+            return refuse(failure(run, run.error))
         found, facts = cast("Embeddings", event.result), facts_of(run, served.model)
         counted = facts.usage(event.usage)
         usage = {name: counted[name] for name in ("prompt_tokens", "total_tokens", "orchestra")}
@@ -154,11 +162,11 @@ class OpenAi:
     async def _whole(self, run: Run, job: Job, served: ServedChat) -> Response:
         event = await ended(run)
         if not isinstance(event, RunFinished):
-            return answer(failure(run, run.error))
+            return refuse(failure(run, run.error))
         try:
             record, facts = _record(run, job, served, event)
         except ModelError as error:
-            return answer(failure(run, error))
+            return refuse(failure(run, error))
         if served.store:
             await self._keep(run, served, record)
         cost = record["usage"]["orchestra"]["cost_nanodollars"]

@@ -14,8 +14,6 @@ import trio
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.codecs.openai_serving.errors import BAD_REQUEST, reply
-from orchestra.codecs.openai_serving.request import ServedChat
 from orchestra.codecs.openai_serving.responses import ResponseWriter
 from orchestra.codecs.openai_serving.responses_record import ResponseHead, response_record
 from orchestra.codecs.openai_serving.responses_request import (
@@ -23,6 +21,8 @@ from orchestra.codecs.openai_serving.responses_request import (
     asked_response,
     served_response,
 )
+from orchestra.codecs.serving.errors import ServedError
+from orchestra.codecs.serving.requests import ServedChat
 from orchestra.errors import (
     InputError,
     InvalidRequestError,
@@ -33,25 +33,24 @@ from orchestra.errors import (
 )
 from orchestra.events import RunFinished
 from orchestra.server.front.arrival import Arrival
-from orchestra.server.openai.asked import (
+from orchestra.server.models.asked import (
     Job,
     ended,
     facts_of,
     failure,
     job_of,
     json_body,
-    keep,
     offered,
     refusal,
+    refuse,
     refusing,
     streamed,
 )
-from orchestra.server.openai.catalog import Catalog
-from orchestra.server.openai.errors import OpenAiProblem, told
-from orchestra.server.openai.stored import Kept, StoredCompletions
+from orchestra.server.models.catalog import Catalog
+from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
+from orchestra.server.openai.stored import Kept, StoredCompletions, keep
 from orchestra.server.openai.stored_chats import page_of, paged, wanted_of
-from orchestra.server.openai.stream import ChunkEvents, Chunks, Facts
-from orchestra.server.runs.pipelines import Runs, answer, as_json
+from orchestra.server.runs.pipelines import Runs, as_json
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -72,19 +71,19 @@ class ResponsesApi:
     async def create(self) -> Response:
         """What a model says, whole or as it says it."""
         body = await json_body()
-        if isinstance(body, OpenAiProblem):
-            return answer(body)
+        if isinstance(body, ServedError):
+            return refuse(body)
         try:
             settings = self.runs.settings
             asked = asked_response(body, stores=settings.store_answers)
             offer = offered(self.catalog, asked.body.model)
-            if isinstance(offer, OpenAiProblem):
-                return answer(offer)
+            if isinstance(offer, ServedError):
+                return refuse(offer)
             served = served_response(asked, await self._items(asked), settings.passed)
             job = job_of(offer, served)
             run = self.runs.begin(job.pipeline, job.inputs)
         except (ModelError, InputError, LimitExceededError, StateError) as error:
-            return answer(refusal(error))
+            return refuse(refusal(error))
         head = ResponseHead(
             run.id, served.model, int(time.time()), asked.echo(), dict(served.metadata)
         )
@@ -96,13 +95,13 @@ class ResponsesApi:
     async def read(self, response: str) -> Response:
         """One that was kept."""
         found = await self._kept(response)
-        return answer(_unknown(response)) if found is None else as_json(found.completion)
+        return refuse(_unknown(response)) if found is None else as_json(found.completion)
 
     @refusing
     async def delete(self, response: str) -> Response:
         """That it is forgotten."""
         if not await self.stored.delete(response, Arrival.of(request.scope).known()):
-            return answer(_unknown(response))
+            return refuse(_unknown(response))
         return as_json({"id": response, "object": "response", "deleted": True})
 
     @refusing
@@ -110,7 +109,7 @@ class ResponsesApi:
         """What one of them answers, with all that was said before it."""
         found = await self._kept(response)
         if found is None:
-            return answer(_unknown(response))
+            return refuse(_unknown(response))
         items = [
             {"type": "message", "id": f"in_{response}_{at}", **item}
             for at, item in enumerate(found.messages)
@@ -133,13 +132,13 @@ class ResponsesApi:
     async def _whole(self, run: Run, job: Job, served: ServedChat, head: ResponseHead) -> Response:
         event = await ended(run)
         if not isinstance(event, RunFinished):
-            return answer(failure(run, run.error))
+            return refuse(failure(run, run.error))
         facts = facts_of(run, served.model)
         usage = facts.usage(event.usage)
         try:
             (said,) = job.gives.whole(event.result)
         except TruncatedStreamError as error:
-            return answer(failure(run, error))
+            return refuse(failure(run, error))
         record = response_record(said, head, usage)
         if served.store:
             await self._keep(run, served, record)
@@ -186,6 +185,6 @@ def responses_api(runs: Runs, catalog: Catalog, completions: StoredCompletions) 
     return ResponsesApi(runs, catalog, completions.beside("response"))
 
 
-def _unknown(response: str) -> OpenAiProblem:
+def _unknown(response: str) -> ServedError:
     said = f"There is no response {response[:100]!r} that was kept."
-    return told(reply(404, said, BAD_REQUEST, code="not_found", param="response_id"))
+    return ServedError(404, said, "not_found", "response_id")

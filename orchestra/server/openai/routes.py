@@ -1,4 +1,4 @@
-"""The routes of OpenAI's API, and the form of its errors.
+"""The routes of OpenAI's API.
 
 The dialect is imported with the first request: it is a tenth of a start.
 """
@@ -8,38 +8,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestra.server.front.problems import HttpProblem, NoContent
 from orchestra.server.front.routes import Later, Route
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.openai.chat import OpenAi
-    from orchestra.server.openai.errors import OpenAiProblem
     from orchestra.server.openai.responses import ResponsesApi
     from orchestra.server.openai.stored_chats import StoredApi
     from orchestra.server.runs.pipelines import Runs
 
-PATHS = ("/v1/models", "/v1/chat", "/v1/responses", "/v1/embeddings")
-ELSEWHERE = (
-    *("/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
-    *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
-    *("/v1/realtime", "/v1/videos", "/v1/uploads", "/v1/evals", "/v1/containers", "/v1/skills"),
-    *("/v1/assistants", "/v1/threads", "/v1/chatkit", "/v1/organization", "/v1/engines"),
-    # of a base URL without /v1
-    *("/models", "/chat/completions", "/completions", "/embeddings", "/responses"),
-)
-"""What its clients ask in vain: they read why not in their own form only."""
 _CHATS = "/v1/chat/completions"
 _RESPONSES = "/v1/responses"
 
 
-def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> list[Route]:
-    """All of them; of the pipelines, those that are shaped like a chat are offered as models."""
+def openai_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> Later[OpenAi]:
+    """Its handlers; of the pipelines, those that are shaped like a chat are offered as models."""
 
     def open_api() -> OpenAi:
         from orchestra.server.openai.chat import open_api
 
         return open_api(runs, pipelines)
+
+    api = Later(open_api)
+    names = {*runs.engine.bindings.names("model"), *runs.engine.bindings.names("embedder")}
+    if not names.isdisjoint(pipelines):
+        api.get()  # it warns of those that are not offered, while somebody looks at the log
+    return api
+
+
+def openai_routes(runs: Runs, api: Later[OpenAi]) -> list[Route]:
+    """All of them."""
 
     def open_stored() -> StoredApi:
         from orchestra.server.openai.stored_chats import StoredApi
@@ -51,10 +49,7 @@ def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> li
 
         return responses_api(runs, api.get().catalog, api.get().stored)
 
-    api, stored, responses = Later(open_api), Later(open_stored), Later(open_responses)
-    names = {*runs.engine.bindings.names("model"), *runs.engine.bindings.names("embedder")}
-    if not names.isdisjoint(pipelines):
-        api.get()  # it warns of those that are not offered, while somebody looks at the log
+    stored, responses = Later(open_stored), Later(open_responses)
     return [
         *_model_routes(api),
         *_stored_routes(stored),
@@ -112,17 +107,3 @@ def _response_routes(api: Later[ResponsesApi]) -> list[Route]:
         api.route("delete-response", one, lambda it: it.delete, forget, methods=("DELETE",)),
         api.route("response-items", f"{one}/input_items", lambda it: it.items, asked),
     ]
-
-
-def is_openai(path: str) -> bool:
-    """Whether a path is one of those that OpenAI's clients ask."""
-    return any(path == each or path.startswith(f"{each}/") for each in (*PATHS, *ELSEWHERE))
-
-
-def shaped(path: str, early: HttpProblem | NoContent) -> HttpProblem | NoContent | OpenAiProblem:
-    """A problem as clients of this path read problems."""
-    if not isinstance(early, HttpProblem) or not is_openai(path):
-        return early
-    from orchestra.server.openai.errors import as_openai
-
-    return as_openai(early)

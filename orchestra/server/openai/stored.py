@@ -7,22 +7,33 @@ not exist.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import attrs
 import msgspec
+import trio
 
 from orchestra.access.principal import Principal
 from orchestra.accounts import Caller
+from orchestra.codecs.serving.requests import ServedChat
+from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import readable
 from orchestra.values import Json
 
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+
+log = logging.getLogger("orchestra.server")
+
 T = TypeVar("T")
 
+KEEP_S = 2.0
+"""How long an answer waits for being kept."""
 KEPT_S = 30 * 24 * 3600.0
 """As long as OpenAI keeps them."""
 COUNT_MAX = 1_000
@@ -224,6 +235,30 @@ def messages_of(id_: str, messages: Sequence[Json]) -> list[Json]:
         }
         for at, message in enumerate(messages)
     ]
+
+
+async def keep(
+    stored: StoredCompletions, run: Run, served: ServedChat, record: Json, asked: list[Json]
+) -> None:
+    """Keep an answer that is whole; where the state is away, it was answered all the same.
+
+    `asked` is what it answers, as it is told to whoever reads that later.
+    """
+    id_ = record["id"]
+    kept = Kept(
+        organisation=run.caller.organisation,
+        user=run.caller.user,
+        model=served.model,
+        completion=record,
+        messages=asked,
+        metadata=dict(served.metadata),
+    )
+    try:
+        with trio.fail_after(KEEP_S):
+            if not await stored.keep(id_, kept):
+                log.warning("%s is too large to be kept", id_)
+    except (StateError, trio.TooSlowError) as error:
+        log.warning("%s is not kept: %r", id_, error)
 
 
 def _visible(kept: Kept, who: Principal) -> bool:

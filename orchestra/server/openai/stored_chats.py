@@ -11,13 +11,12 @@ import msgspec
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.codecs.openai_serving.errors import BAD_REQUEST, reply
-from orchestra.codecs.openai_serving.request import asked_of, refused
+from orchestra.codecs.serving.errors import ServedError
+from orchestra.codecs.serving.requests import asked_of, refused
 from orchestra.server.front.arrival import Arrival
-from orchestra.server.openai.asked import refusing
-from orchestra.server.openai.errors import OpenAiProblem, told
+from orchestra.server.models.asked import refuse, refusing
 from orchestra.server.openai.stored import StoredCompletions, Wanted
-from orchestra.server.runs.pipelines import answer, as_json
+from orchestra.server.runs.pipelines import as_json
 from orchestra.values import Json
 
 if TYPE_CHECKING:
@@ -56,20 +55,20 @@ class StoredApi:
     async def read(self, completion: str) -> Response:
         """One completion."""
         found = await self.stored.get(completion, _caller())
-        return answer(_unknown(completion)) if found is None else as_json(found.record())
+        return refuse(_unknown(completion)) if found is None else as_json(found.record())
 
     @refusing
     async def rename(self, completion: str) -> Response:
         """One completion, with other metadata."""
         asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
         found = await self.stored.rename(completion, _caller(), asked.metadata or {})
-        return answer(_unknown(completion)) if found is None else as_json(found.record())
+        return refuse(_unknown(completion)) if found is None else as_json(found.record())
 
     @refusing
     async def delete(self, completion: str) -> Response:
         """That it is forgotten."""
         if not await self.stored.delete(completion, _caller()):
-            return answer(_unknown(completion))
+            return refuse(_unknown(completion))
         return as_json({"id": completion, "object": "chat.completion.deleted", "deleted": True})
 
     @refusing
@@ -78,7 +77,7 @@ class StoredApi:
         wanted = wanted_of(request.args.items(multi=True))
         found = await self.stored.get(completion, _caller())
         if found is None:
-            return answer(_unknown(completion))
+            return refuse(_unknown(completion))
         shown, more = paged(found.messages, wanted)
         return page_of(shown, more=more)
 
@@ -121,9 +120,9 @@ def wanted_of(query: Iterable[tuple[str, str]]) -> Wanted:
     )
 
 
-def _unknown(completion: str) -> OpenAiProblem:
+def _unknown(completion: str) -> ServedError:
     said = f"There is no completion {completion[:100]!r} that you asked to be kept."
-    return told(reply(404, said, BAD_REQUEST, code="not_found", param="completion_id"))
+    return ServedError(404, said, "not_found", "completion_id")
 
 
 def page_of(data: Sequence[Json], *, more: bool) -> Response:

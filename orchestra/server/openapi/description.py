@@ -18,7 +18,7 @@ import msgspec
 from orchestra.server.front import caller_problems
 from orchestra.server.front.access import PUBLIC
 from orchestra.server.front.order import OPEN, Admission
-from orchestra.server.front.problems import MEDIA_TYPE
+from orchestra.server.openapi.anthropic import ERROR as ANTHROPIC_ERROR
 from orchestra.server.openapi.events import SCHEMAS as AT
 from orchestra.server.openapi.events import event_schemas, reference
 from orchestra.server.openapi.openai import ERROR
@@ -255,30 +255,44 @@ def _answer(answer: Answer) -> Json:
 
 def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
     """All that are told with one status."""
-    codes: dict[str, dict[str, None]] = {}
+    codes: dict[tuple[str, str], dict[str | None, None]] = {}
     headers = dict[str, Json]()
     titles = dict[str, None]()
     for refusal, told in refusals:
-        said = msgspec.json.decode(told.encode())
-        code = said["type"] if told.media_type == MEDIA_TYPE else said["error"]["code"]
-        codes.setdefault(told.media_type, {})[code] = None
+        form, code = _form(msgspec.json.decode(told.encode()))
+        codes.setdefault((told.media_type, form), {})[code] = None
         headers |= {name: {"schema": TEXT} for name, _ in told.headers}
-        titles[getattr(refusal, "title", HTTPStatus(told.status).phrase)] = None
+        titles[getattr(refusal, "title", None) or _phrase(told.status)] = None
     return {
         "description": " ".join(titles),
         "headers": {**headers, **_ID},
         "content": {
-            media_type: {"schema": _of_types(media_type, list(found))}
-            for media_type, found in codes.items()
+            media_type: {"schema": _of_types(form, list(found))}
+            for (media_type, form), found in codes.items()
         },
     }
 
 
-def _of_types(media_type: str, codes: Sequence[str | None]) -> Json:
-    """A problem of one of these types; of OpenAI's errors, a provider may have words of its own."""
-    if media_type == MEDIA_TYPE:
+def _phrase(status: int) -> str:
+    known = {each.value: each.phrase for each in HTTPStatus}
+    return known.get(status, "Overloaded")  # Anthropic's 529, which HTTP does not know
+
+
+def _form(said: Json) -> tuple[str, str | None]:
+    """The schema of a problem, and its type or code."""
+    if "status" in said:
+        return PROBLEM, said["type"]
+    error = said["error"]
+    if "type" in said:
+        return ANTHROPIC_ERROR, error.get("details", {}).get("error_code")
+    return ERROR, error["code"]
+
+
+def _of_types(form: str, codes: Sequence[str | None]) -> Json:
+    """A problem of one of these types; beside codes, a provider may have words of its own."""
+    if form == PROBLEM:
         return {"allOf": [reference(PROBLEM), {"properties": {"type": {"enum": codes}}}]}
-    return {**reference(ERROR), "x-codes": [code for code in codes if code]}
+    return {**reference(form), "x-codes": [code for code in codes if code]}
 
 
 _ID: Json = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}

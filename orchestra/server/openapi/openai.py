@@ -14,12 +14,11 @@ import msgspec
 
 from orchestra.codecs.openai_serving.body import ChatBody
 from orchestra.codecs.openai_serving.embeddings import EmbeddingsBody
-from orchestra.codecs.openai_serving.errors import BAD_REQUEST, error_reply, every_reply, reply
+from orchestra.codecs.serving.errors import ServedError, error_reply, every_reply
 from orchestra.errors import StateError
 from orchestra.server import sse
 from orchestra.server.front import problems
-from orchestra.server.openai.errors import told
-from orchestra.server.openai.stream import COST, FIRST, MODEL, RUN_ID
+from orchestra.server.models.stream import COST, FIRST, MODEL, RUN_ID
 from orchestra.server.openapi.events import SCHEMAS as AT
 from orchestra.server.openapi.events import reference
 from orchestra.server.openapi.words import (
@@ -161,12 +160,12 @@ SCHEMAS: Mapping[str, Json] = {
     ),
 }
 
-_NO_MODEL = told(reply(404, "", BAD_REQUEST, code="model_not_found", param="model"))
-_FAILURES = tuple(told(each, (RUN_ID, "")) for each in every_reply())
+NO_MODEL = ServedError(404, "", "model_not_found", "model")
+_FAILURES = tuple(each.beside((RUN_ID, "")) for each in every_reply())
 """Whatever can become of the run behind an answer."""
-RUN_PROBLEMS: tuple[Refusal, ...] = (_NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
-INVALID = told(reply(400, "", BAD_REQUEST, code="invalid_value"))
-AWAY = told(error_reply(StateError("")))
+RUN_PROBLEMS: tuple[Refusal, ...] = (NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
+INVALID = ServedError(400, "", "invalid_value")
+AWAY = error_reply(StateError(""))
 TAG = "OpenAI's API"
 PAGING = tuple(
     {"name": name, "in": "query", "description": about, "schema": schema}
@@ -180,7 +179,7 @@ PAGING = tuple(
 
 def not_kept(field: str) -> Refusal:
     """That there is no such thing; `field` is what names it."""
-    return told(reply(404, "", BAD_REQUEST, code="not_found", param=field))
+    return ServedError(404, "", "not_found", field)
 
 
 _NOT_KEPT = not_kept("completion_id")
@@ -215,7 +214,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             Answer(
-                summary="Those that you may ask.",
+                summary="Those that you may ask; with `anthropic-version`, in Anthropic's form.",
                 contents=json(
                     opened(
                         "object data",
@@ -229,7 +228,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("describe-model", "GET"): Operation(
         tag=TAG,
         answers=(Answer(summary="The model.", contents=json(reference(MODEL_RECORD))),),
-        problems=(_NO_MODEL,),
+        problems=(NO_MODEL,),
     ),
     ("keep-model", "DELETE"): Operation(
         tag=TAG,
@@ -240,7 +239,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 deleted=False,
             ),
         ),
-        problems=(_NO_MODEL,),
+        problems=(NO_MODEL,),
     ),
     ("chat-completions", "POST"): Operation(
         tag=TAG,

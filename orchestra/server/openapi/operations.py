@@ -13,7 +13,7 @@ from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknow
 from orchestra.server.front import caller_problems, desk, problems
 from orchestra.server.front.order import Admission
 from orchestra.server.front.problems import HttpProblem
-from orchestra.server.openapi import openai, responses, runs, service_routes, socket
+from orchestra.server.openapi import anthropic, openai, responses, runs, service_routes, socket
 from orchestra.server.openapi.words import Operation
 from orchestra.server.settings import Settings
 from orchestra.values import Json
@@ -24,12 +24,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     **socket.OPERATIONS,
     **openai.OPERATIONS,
     **responses.OPERATIONS,
+    **anthropic.OPERATIONS,
 }
 SCHEMAS: Mapping[str, Json] = {
     **runs.SCHEMAS,
     **socket.SCHEMAS,
     **openai.SCHEMAS,
     **responses.SCHEMAS,
+    **anthropic.SCHEMAS,
 }
 """The schemas of what several routes answer, by name."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from orchestra.codecs.openai_serving.responses_body import ResponsesBody
 from orchestra.server import sse
-from orchestra.server.openai.stream import COST, FIRST, MODEL, RUN_ID
+from orchestra.server.models.stream import COST, FIRST, MODEL, RUN_ID
 from orchestra.server.openapi.events import reference
 from orchestra.server.openapi.openai import (
     AWAY,

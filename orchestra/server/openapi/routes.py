@@ -22,7 +22,7 @@ from orchestra.server import sse
 from orchestra.server.front.access import KNOWN, PUBLIC
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.routes import Route
-from orchestra.server.openai.routes import shaped
+from orchestra.server.models.paths import shaped_at
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
@@ -82,7 +82,7 @@ class Documents:
         scopes = Arrival.of(request.scope).known().scopes
         seen = {name: each for name, each in self.pipelines.items() if scopes.may_run(name)}
         body = msgspec.json.encode(
-            document(self.routes, seen, self.settings, self.admission, shaped)
+            document(self.routes, seen, self.settings, self.admission, shaped_at)
         )
         return Response(body, content_type=sse.JSON, headers={"Cache-Control": "no-store"})
 

@@ -7,14 +7,14 @@ from typing import TypeAlias
 
 import attrs
 
+from orchestra.codecs.serving.errors import ServedError
 from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.problems import HttpProblem
-from orchestra.server.openai.errors import OpenAiProblem
 from orchestra.server.openapi.events import EVENT, reference
 from orchestra.values import Json
 
-Refusal: TypeAlias = HttpProblem | OpenAiProblem
+Refusal: TypeAlias = HttpProblem | ServedError
 
 TEXT: Json = {"type": "string"}
 NUMBER: Json = {"type": "number"}

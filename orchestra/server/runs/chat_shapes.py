@@ -14,7 +14,7 @@ import attrs
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
 from orchestra.answers import Answer, Completion
-from orchestra.codecs.openai_serving.request import refused
+from orchestra.codecs.serving.requests import refused
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.replayed_answer import events_of
 from orchestra.steps.relay import Said

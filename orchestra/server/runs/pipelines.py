@@ -320,6 +320,7 @@ class Events:
     """A run's events, written to one client batch by batch."""
 
     __slots__ = ("_debug", "_heartbeat_s", "_prefix", "_reader", "_run", "_seq", "_wrote_s")
+    heartbeat = sse.HEARTBEAT
 
     def __init__(self, run: Run, settings: Settings) -> None:
         self._run = run
@@ -347,7 +348,7 @@ class Events:
                 if body.waits:
                     await body.flush()
                 elif goes_on and trio.current_time() >= self._wrote_s + self._heartbeat_s:
-                    await body(sse.HEARTBEAT)
+                    await body(self.heartbeat)
                 else:
                     continue
                 self._wrote_s = trio.current_time()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import attrs
 
 from orchestra import errors
-from orchestra.codecs.openai_serving.decisive import (
+from orchestra.codecs.serving.decisive import (
     UNKNOWN_WAIT_S,
     Decisive,
     decisive,

@@ -89,7 +89,7 @@ def report(run: Run) -> None:
 
 def _is_ours_to_mend(error: OrchestraError) -> bool:
     """Whether a fault of ours is in it, also where another model's is told."""
-    from orchestra.codecs.openai_serving.decisive import leaves  # of no use while runs go well
+    from orchestra.codecs.serving.decisive import leaves  # of no use while runs go well
     from orchestra.server.runs.problems import kind_of
 
     return any(kind_of(each).status >= SERVER_FAULT for each in leaves(error))

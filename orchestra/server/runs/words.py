@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestra.codecs.openai_serving.decisive import leaves
+from orchestra.codecs.serving.decisive import leaves
 from orchestra.errors import ModelError
 from orchestra.server.runs.relay import RELAYS
 

@@ -17,7 +17,8 @@ from orchestra.codecs.dialect import completion
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.usage import usage_record
 from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
-from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.openai_serving.errors import openai_error_body
+from orchestra.codecs.serving.errors import error_reply
 from orchestra.codecs.withheld import WITHHELD
 from orchestra.errors import (
     AuthenticationError,
@@ -316,7 +317,7 @@ def test_an_error_is_read_as_what_it_was(
     reply = error_reply(kind("It went wrong.", retry_after_s=1.5, code="odd"))
     assert reply.status == status
     assert reply.headers[:1] == (("retry-after", "2"),), "whole seconds, and never too early"
-    found = OpenAiDialect().error(reply.status, dict(reply.headers), reply.body, 0.0)
+    found = OpenAiDialect().error(reply.status, dict(reply.headers), openai_error_body(reply), 0.0)
     told = WITHHELD.get(kind, "It went wrong.")
     assert (type(found), found.message) == (read_as, told)
     with pytest.raises(read_as) as caught:
@@ -326,7 +327,7 @@ def test_an_error_is_read_as_what_it_was(
 
 def test_a_refused_field_is_the_errors_param() -> None:
     def param(error: ModelError) -> object:
-        return json.loads(error_reply(error).body)["error"]["param"]
+        return error_reply(error).param
 
     assert param(InvalidRequestError("messages[0].role: no")) == "messages[0].role"
     assert param(InvalidRequestError("the body is not JSON: x")) is None
@@ -372,7 +373,7 @@ def test_openais_own_client_reads_what_we_stream(events: list[ModelEvent]) -> No
 def test_openais_own_client_raises_our_errors() -> None:
     reply = error_reply(RateLimitError("slow down", retry_after_s=1.0))
     with (
-        client(reply.status, reply.body, "application/json") as vendor,
+        client(reply.status, openai_error_body(reply), "application/json") as vendor,
         pytest.raises(openai.RateLimitError, match="asked too often"),
     ):
         vendor.chat.completions.create(model="m", messages=[])

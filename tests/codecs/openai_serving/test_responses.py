@@ -15,8 +15,6 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai.usage import usage_record
-from orchestra.codecs.openai_serving.passed import Passed
-from orchestra.codecs.openai_serving.request import ServedChat
 from orchestra.codecs.openai_serving.responses import ResponseWriter
 from orchestra.codecs.openai_serving.responses_record import (
     ResponseHead,
@@ -24,6 +22,8 @@ from orchestra.codecs.openai_serving.responses_record import (
     response_usage,
 )
 from orchestra.codecs.openai_serving.responses_request import asked_response, served_response
+from orchestra.codecs.serving.passed import Passed
+from orchestra.codecs.serving.requests import ServedChat
 from orchestra.errors import InvalidRequestError, OverloadedError, TruncatedStreamError
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.values import (

@@ -17,7 +17,7 @@ from orchestra.access.keyring import Keyring
 from orchestra.access.principal import ANYBODY, Principal, Scopes
 from orchestra.access.token import ENTROPY_BYTES, minted
 from orchestra.accounts import Caller
-from orchestra.codecs.openai_serving.errors import NO_RETRY
+from orchestra.codecs.serving.errors import NO_RETRY
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError
 from orchestra.policies.account import NoAccount

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.faults import http_error
 from orchestra.codecs.openai.dialect import OpenAiDialect
-from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.serving.errors import error_reply
 from orchestra.codecs.withheld import OWNERS, WITHHELD
 from orchestra.errors import (
     ArmsFailedError,
@@ -274,7 +274,7 @@ def test_what_names_keys_accounts_hosts_and_files_stays_here(kind: type[Orchestr
 
     secret = kind(SECRET)
     assert SECRET not in said(secret)
-    assert SECRET.encode() not in error_reply(secret).body
+    assert SECRET not in error_reply(secret).message
     for error in (
         ArmsFailedError("no:", {"1:one": secret, "2:two": ModelError("slow")}),
         StepFailedError("no:", [secret, ModelError("slow")]),
@@ -348,7 +348,7 @@ def test_what_a_message_names_of_hosts_and_bytes_stays_here(error: ModelError) -
     """Alone and in a list: the rest of it says what to do."""
     several = ModelsFailedError("no:", {"gpt": error, "local": ModelError("slow")})
     assert "inner.test" in str(error)
-    shown = [error_reply(error).body.decode()]
+    shown = [error_reply(error).message]
     for each in (error, several):
         event = fit_for_clients(failed(type(each).__name__, str(each)), debug=False)
         assert isinstance(event, RunFailed)

@@ -12,7 +12,7 @@ import trio
 
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
-from orchestra.codecs.openai_serving.passed import Passed
+from orchestra.codecs.serving.passed import Passed
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.errors import (
     AuthenticationError,
@@ -27,8 +27,8 @@ from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.front.caller_problems import key_missing, key_refused, your_budget, your_rate
 from orchestra.server.front.order import OPEN, Admission
-from orchestra.server.openai.errors import as_openai
-from orchestra.server.openai.routes import is_openai, shaped
+from orchestra.server.models.paths import is_openai, shaped_at
+from orchestra.server.models.shapes import as_openai, as_served
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Began, ChatRequest, Json, Message, Stopped, StopReason, TextDelta
@@ -230,11 +230,11 @@ def test_what_is_wrong_elsewhere_stays_a_problem() -> None:
 def test_what_is_wrong_with_a_caller_is_told_in_openais_words(
     problem: Any, status: int, code: str
 ) -> None:
-    found = as_openai(problem)
+    found = as_openai(as_served(problem))
     assert (found.status, msgspec.json.decode(found.encode())["error"]["code"]) == (status, code)
     assert set(problem.headers) <= set(found.headers), "when to come again, and with what"
-    assert shaped("/v1/models", problem) == found
-    assert shaped("/v1/runs", problem) == problem
+    assert shaped_at("/v1/models", problem) == found
+    assert shaped_at("/v1/runs", problem) == problem
 
 
 def test_what_is_nobodys_business_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -25,7 +25,7 @@ from orchestra.events import (
     StepRouted,
     StepStarted,
 )
-from orchestra.server.openai.stream import Chunks, Facts
+from orchestra.server.models.stream import Chunks, Facts
 from orchestra.server.runs.chat_shapes import RELAYED, Gives, GivesText
 from orchestra.steps.relay import Said
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta

@@ -37,7 +37,7 @@ from orchestra.server.front.order import OPEN, Admission
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.front.routes import Route
 from orchestra.server.metrics import metrics_routes
-from orchestra.server.openai.routes import shaped
+from orchestra.server.models.paths import shaped_at
 from orchestra.server.openapi.description import document
 from orchestra.server.openapi.events import event_schemas
 from orchestra.server.openapi.openai import SCHEMAS as OPENAI_SCHEMAS
@@ -123,7 +123,7 @@ def routes() -> list[Route]:
 
 
 def documented(pipelines: Mapping[str, Pipeline[..., Any]] = SERVED, **options: Any) -> Json:
-    return document(routes(), pipelines, Settings(), shape=shaped, **options)
+    return document(routes(), pipelines, Settings(), shape=shaped_at, **options)
 
 
 def walk(value: object) -> Iterator[dict[str, Any]]:
@@ -369,4 +369,4 @@ def test_a_route_that_nobody_described_is_still_told(problem: HttpProblem) -> No
     told = operations(found)["/v1/new/{what}", "put"]
     assert told["operationId"] == "new"
     assert "200" not in told["responses"]
-    assert shaped("/v1/new/a", problem) == problem
+    assert shaped_at("/v1/new/a", problem) == problem

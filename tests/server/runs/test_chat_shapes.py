@@ -14,7 +14,7 @@ from orchestra.errors import InvalidRequestError, TruncatedStreamError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
-from orchestra.server.openai.catalog import Bare, Catalog, Spoken
+from orchestra.server.models.catalog import Bare, Catalog, Spoken
 from orchestra.server.runs.chat_shapes import shape_of
 from orchestra.steps.conversation.options import Asked
 from orchestra.testing.world import ScriptedModel, World

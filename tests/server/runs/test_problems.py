@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import errors
-from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.serving.errors import error_reply
 from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,

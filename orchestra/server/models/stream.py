@@ -1,4 +1,4 @@
-"""A run as a stream of OpenAI's chunks.
+"""A run as a stream of a provider's events.
 
 The head waits for the first thing that is said, so that what fails before it is an HTTP error, on
 which a client raises its own exception and may try again. Where nothing comes for as long as a
@@ -39,11 +39,17 @@ COST, FIRST = "x-orchestra-cost-nanodollars", "x-orchestra-time-to-first-token-m
 
 
 class Facts:
-    """What is known of a run beside its answer; `model` is the name that was asked for."""
+    """What is known of a run beside its answer; `model` is the name that was asked for.
 
-    __slots__ = ("first_s", "model", "run_id")
+    `record` writes what was counted, in a dialect.
+    """
 
-    def __init__(self, run_id: str, model: str) -> None:
+    __slots__ = ("_record", "first_s", "model", "run_id")
+
+    def __init__(
+        self, run_id: str, model: str, record: Callable[[Usage], Json] = usage_record
+    ) -> None:
+        self._record = record
         self.run_id = run_id
         self.model = model
         self.first_s: float | None = None
@@ -59,10 +65,10 @@ class Facts:
         return found
 
     def usage(self, usage: Usage | None) -> dict[str, Any]:
-        """The usage record of an answer, with what OpenAI has no word for."""
+        """The usage record of an answer, with what its dialect has no word for."""
         counted = usage or Usage()
         return {
-            **usage_record(counted),
+            **self._record(counted),
             "orchestra": {
                 "run_id": self.run_id,
                 "model": self.model,
@@ -73,7 +79,7 @@ class Facts:
 
 
 class Writer(Protocol):
-    """Whoever writes a model's events in a dialect: `AnswerWriter`, `ResponseWriter`."""
+    """Whoever writes a model's events in a dialect: `AnswerWriter`, `MessageWriter`."""
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
         """What these events of one answer are to a client."""
@@ -86,7 +92,7 @@ class Writer(Protocol):
 
 
 class Chunks:
-    """The events of a run, told as chunks of OpenAI's: a fold, batch by batch."""
+    """The events of a run, told in a dialect: a fold, batch by batch."""
 
     __slots__ = (
         "_gives",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.codecs.openai_serving.responses_request import asked_response, served_response
-from orchestra.codecs.openai_serving.results import result_parts, result_turns
+from orchestra.codecs.serving.results import result_parts, result_turns
 from orchestra.errors import InvalidRequestError
 from orchestra.values import FilePart, ImagePart, Json, Message, Part, TextPart, ToolResult
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.codecs.openai_serving.embeddings import served_embeddings
-from orchestra.codecs.openai_serving.errors import error_reply
-from orchestra.codecs.openai_serving.passed import GUARDED, USUAL_PASSED, Passed
 from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, served_chat
+from orchestra.codecs.serving.errors import error_reply
+from orchestra.codecs.serving.passed import GUARDED, USUAL_PASSED, Passed
 from orchestra.errors import InvalidRequestError
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart
 
@@ -45,8 +45,8 @@ def test_what_would_choose_for_the_server_is_refused_unless_it_lets_it_pass(
             ask(**{spelled: value})
     with pytest.raises(InvalidRequestError) as caught:
         ask(**{field: value})
-    told = json.loads(error_reply(caught.value).body)["error"]
-    assert (told["param"], error_reply(caught.value).status) == (field, 400)
+    told = error_reply(caught.value)
+    assert (told.param, told.status) == (field, 400)
     assert ask(Passed(fields=frozenset((field,))), **{field: value})
     assert ask(**{field: None}) == ask()
 

@@ -20,10 +20,13 @@ GUARDED = (
     *("api_base", "base_url", "api_key", "extra_headers", "extra_body", "custom_llm_provider"),
     *("user_config", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"),
     "lora_path",
+    # as whom Anthropic is asked, and what it charges more for
+    *("workspace_id", "user_profile_id", "inference_geo", "speed"),
     # speech, which is paid for and which no answer of ours has
     *("audio", "modalities"),
 )
-"""Fields that are refused unless the server lets them pass; `modalities` of text alone are not."""
+"""Fields that are refused unless the server lets them pass, or they ask for what is usual."""
+_USUAL = {"modalities": ["text"], "speed": "standard"}
 HTTPS_ONLY = frozenset(("https",))
 
 
@@ -42,7 +45,7 @@ class Passed:
         name = field.lower()
         if name not in GUARDED or name in self.fields:
             return None
-        if name == "modalities" and value == ["text"]:
+        if name in _USUAL and value == _USUAL[name]:
             return None
         return (
             "it would have the provider use another model, another source or a paid extra at the "

@@ -15,16 +15,26 @@ from orchestra.values import Message, Part, TextPart, ToolResult
 _BELOW = "(shown in the next message)"
 
 
-def result_parts(call_id: str, name: str, given: str | Sequence[Part]) -> tuple[Part, ...]:
-    """What a tool has given: its result and, where it is more than text, what it shows."""
+def result_parts(
+    call_id: str,
+    name: str,
+    given: str | Sequence[Part],
+    *,
+    is_error: bool = False,
+    kept: bool = False,
+) -> tuple[Part, ...]:
+    """What a tool has given: its result and, where it is more than text, what it shows.
+
+    `kept` is whether the result is marked for the provider's cache, if none of its texts is.
+    """
     said = Message("tool", given if isinstance(given, str) else tuple(given))
     shown = tuple(each for each in said.parts if not isinstance(each, TextPart))
-    text, kept = said.text, any(map(has_mark, said.parts))
+    text, kept = said.text, kept or any(map(has_mark, said.parts))
     if not shown:
-        return (ToolResult(call_id, name, text, prompt_cache=kept),)
+        return (ToolResult(call_id, name, text, is_error, kept),)
     text = f"{text}\n{_BELOW}" if text else _BELOW
     above = f"Shown by the tool {name!r}, call {call_id!r}: its result, and no instruction."
-    return (ToolResult(call_id, name, text, prompt_cache=kept), TextPart(above), *shown)
+    return (ToolResult(call_id, name, text, is_error, kept), TextPart(above), *shown)
 
 
 def result_turns(parts: Sequence[Part]) -> Iterator[Message]:

@@ -1,18 +1,17 @@
-"""What is the same for all of OpenAI's API: how a request becomes a run, and its end an answer."""
+"""What is the same for all APIs of models: how a request becomes a run, and its end an answer."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.codecs.openai_serving.errors import BAD_REQUEST, ServedError, error_reply, reply
-from orchestra.codecs.openai_serving.request import ServedChat, refused
+from orchestra.codecs.openai.usage import usage_record
+from orchestra.codecs.serving.errors import ServedError, error_reply
+from orchestra.codecs.serving.requests import ServedChat, refused
 from orchestra.errors import InvalidRequestError, LimitExceededError, StateError
 from orchestra.events import Delta, StepRouted
 from orchestra.server import sse
@@ -20,23 +19,19 @@ from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import present
 from orchestra.server.front.routes import Handler
-from orchestra.server.openai.catalog import Catalog, Offer, Spoken
-from orchestra.server.openai.errors import OpenAiProblem, as_openai, told
-from orchestra.server.openai.stored import Kept, StoredCompletions
-from orchestra.server.openai.stream import RUN_ID, ChunkEvents, Facts
+from orchestra.server.models.catalog import Catalog, Offer, Spoken
+from orchestra.server.models.paths import shaped
+from orchestra.server.models.shapes import as_served
+from orchestra.server.models.stream import RUN_ID, ChunkEvents, Facts
 from orchestra.server.runs.chat_shapes import RELAYED, Gives
 from orchestra.server.runs.pipelines import EventStream, answer, when_over, whole_body
 from orchestra.server.runs.relay import relay, relay_whole
 
 if TYPE_CHECKING:
+    from orchestra.accounts import Usage
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
     from orchestra.values import Json
-
-log = logging.getLogger("orchestra.server")
-
-KEEP_S = 2.0
-"""How long an answer waits for being kept."""
 
 
 @attrs.frozen
@@ -48,7 +43,7 @@ class Job:
     gives: Gives
 
 
-def offered(catalog: Catalog, name: str) -> Offer | OpenAiProblem:
+def offered(catalog: Catalog, name: str) -> Offer | ServedError:
     """What a name stands for, to whoever asks."""
     scopes = Arrival.of(present().scope).known().scopes
     found = catalog.find(name, scopes)
@@ -64,14 +59,14 @@ def offered(catalog: Catalog, name: str) -> Offer | OpenAiProblem:
             f"The pipeline {name!r} is no model: it is given {given}, and gives no answer of a "
             f"chat; POST /v1/pipelines/{name}/runs asks it."
         )
-    return told(reply(404, said, BAD_REQUEST, code="model_not_found", param="model"))
+    return ServedError(404, said, "model_not_found", "model")
 
 
-async def json_body() -> bytes | OpenAiProblem:
+async def json_body() -> bytes | ServedError:
     """The body of the current request, which has to be JSON."""
     given = present().headers.get("Content-Type", "")
     if given.partition(";")[0].strip().lower() != sse.JSON:
-        return as_openai(problems.bad_media_type(given, forms=False))
+        return as_served(problems.bad_media_type(given, forms=False))
     return await whole_body()
 
 
@@ -81,32 +76,8 @@ async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:
     failed = await events.open()
     if failed is not None:
         await ended(run)
-        return answer(failure(run, failed))
+        return refuse(failure(run, failed))
     return EventStream(events, facts.headers())
-
-
-async def keep(
-    stored: StoredCompletions, run: Run, served: ServedChat, record: Json, asked: list[Json]
-) -> None:
-    """Keep an answer that is whole; where the state is away, it was answered all the same.
-
-    `asked` is what it answers, as it is told to whoever reads that later.
-    """
-    id_ = record["id"]
-    kept = Kept(
-        organisation=run.caller.organisation,
-        user=run.caller.user,
-        model=served.model,
-        completion=record,
-        messages=asked,
-        metadata=dict(served.metadata),
-    )
-    try:
-        with trio.fail_after(KEEP_S):
-            if not await stored.keep(id_, kept):
-                log.warning("%s is too large to be kept", id_)
-    except (StateError, trio.TooSlowError) as error:
-        log.warning("%s is not kept: %r", id_, error)
 
 
 def job_of(offer: Offer, served: ServedChat) -> Job:
@@ -132,9 +103,9 @@ async def ended(run: Run) -> object:
     return run.journal.last
 
 
-def facts_of(run: Run, model: str) -> Facts:
-    """What is known of a run that has ended."""
-    facts = Facts(run.id, model)
+def facts_of(run: Run, model: str, record: Callable[[Usage], Json] = usage_record) -> Facts:
+    """What is known of a run that has ended; `record` is as of `Facts`."""
+    facts = Facts(run.id, model, record)
     for event in run.journal.kept:
         if isinstance(event, StepRouted):
             facts.model = event.model
@@ -153,19 +124,24 @@ def refusing(handler: Handler) -> Handler:
         try:
             return await handler(*args, **values)
         except (InvalidRequestError, StateError) as error:
-            return answer(told(error_reply(error)))
+            return refuse(error_reply(error))
 
     return answered
 
 
-def refusal(error: Exception) -> OpenAiProblem:
+def refusal(error: Exception) -> ServedError:
     """Why there is no run."""
     if isinstance(error, LimitExceededError):
-        return as_openai(problems.too_busy(str(error)))
-    return told(error_reply(error))
+        return as_served(problems.too_busy(str(error)))
+    return error_reply(error)
 
 
-def failure(run: Run, error: BaseException | None) -> OpenAiProblem:
+def failure(run: Run, error: BaseException | None) -> ServedError:
     """Why a run gave no answer."""
-    said: ServedError = error_reply(error if error is not None else RuntimeError("no result"))
-    return told(said, (RUN_ID, run.id))
+    said = error_reply(error if error is not None else RuntimeError("no result"))
+    return said.beside((RUN_ID, run.id))
+
+
+def refuse(error: ServedError) -> Response:
+    """The answer that tells the current request why it has no other."""
+    return answer(shaped(Arrival.of(present().scope), error))

@@ -1,0 +1,305 @@
+"""Anthropic's messages, written: for clients that ask us as if we were Anthropic.
+
+A stream is written as it happens. It ends in `message_stop` only where the answer has said why it
+stopped; where it failed, an `error` is the last thing in it.
+
+Blocks come one after the other, as Anthropic has them, and clients take what has ended for whole.
+So a block waits while the call before it may go on: until its arguments are an object, or the
+answer has stopped.
+
+Rules of the file: what is the same for every piece of a text is written once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+
+import attrs
+import msgspec
+
+from orchestra.accounts import Usage
+from orchestra.answers import AnswerPart, Completion
+from orchestra.codecs.anthropic.dialect import REASONS
+from orchestra.codecs.anthropic_serving.errors import anthropic_error
+from orchestra.codecs.raw_json import encode
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, google_content, opened
+from orchestra.codecs.serving.errors import error_reply
+from orchestra.codecs.tool_calls import arguments_object
+from orchestra.errors import TruncatedStreamError
+from orchestra.values import (
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    TextPart,
+    ToolCallDelta,
+    UsageReport,
+)
+
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+"""What a stream has where nothing else happens."""
+_WORDS: Mapping[StopReason, str] = {
+    StopReason.LENGTH: "max_tokens",
+    StopReason.STOP_SEQUENCE: "stop_sequence",
+    StopReason.TOOL_CALLS: "tool_use",
+    StopReason.CONTENT_FILTER: "refusal",
+    StopReason.PAUSED: "pause_turn",
+}
+"""Whatever else made a model stop is `end_turn`."""
+_LOOKS_MAX = 16
+"""So often is it looked whether a call is whole; then what comes behind it waits for the end."""
+
+
+@attrs.define(eq=False)
+class _Block:
+    """A block that is not whole yet."""
+
+    start: Json
+    waiting: list[Json] = attrs.field(factory=list)
+    """Its deltas that have not been told."""
+    arguments: list[str] = attrs.field(factory=list)
+    begun: bool = False
+    sealed: bool = False
+    looks_left: int = _LOOKS_MAX
+
+    @property
+    def kind(self) -> str:
+        return str(self.start["type"])
+
+    def may_go_on(self) -> bool:
+        """Whether more of it may come although another has begun."""
+        if self.kind != "tool_use":
+            return False
+        if not self.looks_left or not "".join(self.arguments[-1:]).rstrip().endswith("}"):
+            return True
+        self.looks_left -= 1
+        try:
+            msgspec.json.decode("".join(self.arguments))
+        except (msgspec.DecodeError, RecursionError):
+            return True
+        return False
+
+
+class MessageWriter:
+    """An answer, written as server-sent events while it arrives."""
+
+    __slots__ = (
+        *("_begun", "_blocks", "_calls", "_id", "_index", "_model", "_refusals", "_request_id"),
+        *("_stopped", "_text", "_usage"),
+    )
+
+    def __init__(self, message_id: str, model: str, request_id: str = "") -> None:
+        self._id, self._model, self._request_id = message_id, model, request_id
+        self._begun = False
+        self._index = 0
+        """The number of the first of the blocks."""
+        self._blocks: deque[_Block] = deque()
+        """Those that have not ended: the first is being told, and the others wait for its end."""
+        self._calls: dict[int, _Block] = {}
+        self._refusals: list[str] = []
+        self._stopped: Stopped | None = None
+        self._text = b""
+        """What stands in front of each piece of the text that grows; else b""."""
+        self._usage: Usage | None = None
+
+    def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
+        """What these events of the answer are to a client; there is one answer only."""
+        del choice
+        frames = list[bytes]()
+        for event in events:
+            if type(event) is TextDelta and self._text and event.text:  # nearly all
+                frames.append(self._text + encode(event.text) + b"}}\n\n")
+            else:
+                self._take(event)
+                frames += self._ready()
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def close(self, usage: Json | None = None) -> bytes:
+        """The end. `usage` is the record of all that was consumed; else what the answer has told.
+
+        Raises:
+            TruncatedStreamError: the answer has not stopped; write `failed` of it instead.
+        """
+        if self._stopped is None:
+            raise TruncatedStreamError(
+                "the answer has not said why it stopped, and must not look complete: "
+                "tell the client of the error"
+            )
+        delta = _ending(self._stopped, "".join(self._refusals))
+        counted = usage or message_usage(self._usage or Usage())
+        return b"".join(
+            (
+                *self._begin(),
+                _frame("message_delta", delta=delta, usage=counted),
+                _frame("message_stop"),
+            )
+        )
+
+    def failed(self, error: BaseException) -> bytes:
+        """The error, as the last event of the stream."""
+        return _framed("error", anthropic_error(error_reply(error), self._request_id))
+
+    def _take(self, event: ModelEvent) -> None:
+        match event:
+            case TextDelta(text=text) if text:
+                self._growing("text", text="").waiting.append({"type": "text_delta", "text": text})
+            case ReasoningDelta(text=text, signature=signature):
+                self._thought(text, signature)
+            case ToolCallDelta():
+                self._called(event)
+            case RefusalDelta(text=text):
+                self._refusals.append(text)
+            case UsageReport(usage=usage):
+                self._usage = usage
+            case Stopped():
+                self._stopped = event
+
+    def _thought(self, text: str, signature: str) -> None:
+        origin, data = opened(signature)
+        redacted = origin == REDACTED
+        seal = "" if redacted else _seal(signature)
+        if text or seal:
+            block = self._growing("thinking", thinking="", signature="")
+            if text:
+                block.waiting.append({"type": "thinking_delta", "thinking": text})
+            if seal:
+                block.waiting.append({"type": "signature_delta", "signature": seal})
+                block.sealed = True
+        if redacted:
+            self._new("redacted_thinking", data=data)
+
+    def _called(self, event: ToolCallDelta) -> None:
+        block = self._calls.get(event.index)
+        if block is None:
+            google = google_content(event.signature)
+            block = self._new("tool_use", id=event.id, name=event.name, input={}, **google)
+            self._calls[event.index] = block
+        if event.arguments:
+            block.arguments.append(event.arguments)
+            delta = {"type": "input_json_delta", "partial_json": event.arguments}
+            block.waiting.append(delta)
+
+    def _growing(self, kind: str, **start: object) -> _Block:
+        """The last block, if it is of this kind and goes on; else a new one."""
+        last = self._blocks[-1] if self._blocks else None
+        same = last is not None and last.kind == kind and not last.sealed
+        return last if last is not None and same else self._new(kind, **start)
+
+    def _new(self, kind: str, **start: object) -> _Block:
+        block = _Block({"type": kind, **start})
+        self._blocks.append(block)
+        self._text = b""
+        return block
+
+    def _ready(self) -> Iterator[bytes]:
+        """The frames of all that need not wait."""
+        while self._blocks:
+            first, only = self._blocks[0], len(self._blocks) == 1
+            if not first.begun:
+                first.begun = True
+                yield from self._begin()
+                yield self._frame("content_block_start", content_block=first.start)
+            for delta in first.waiting:
+                yield self._frame("content_block_delta", delta=delta)
+            first.waiting.clear()
+            if self._stopped is None and (only or first.may_go_on()):
+                self._text = self._prefix() if only and first.kind == "text" else b""
+                return
+            yield self._frame("content_block_stop")
+            self._blocks.popleft()
+            self._index += 1
+            self._text = b""
+
+    def _prefix(self) -> bytes:
+        """What stands in front of each piece of this text."""
+        piece = self._frame("content_block_delta", delta={"type": "text_delta", "text": ""})
+        return piece.removesuffix(b'""}}\n\n')
+
+    def _begin(self) -> Iterator[bytes]:
+        """That the message has begun, once."""
+        if self._begun:
+            return
+        self._begun = True
+        usage = message_usage(self._usage or Usage())
+        yield _frame("message_start", message=_record(self._id, self._model, usage))
+        yield PING
+
+    def _frame(self, kind: str, **fields: object) -> bytes:
+        return _frame(kind, index=self._index, **fields)
+
+
+def message_record(answer: Completion, message_id: str, model: str, usage: Json | None) -> Json:
+    """A whole answer as the body of a response; `usage` is as of `MessageWriter.close`."""
+    counted = usage or message_usage(answer.usage or Usage())
+    content = [_whole(part) for part in answer.parts]
+    ending = _ending(answer.stopped, answer.refusal)
+    return {**_record(message_id, model, counted), "content": content, **ending}
+
+
+def message_usage(usage: Usage) -> Json:
+    """What was counted, as Anthropic writes it: of the cache beside the rest, not in it."""
+    cached, written = usage.cached_input_tokens, usage.cache_write_input_tokens
+    return {
+        "input_tokens": max(usage.input_tokens - cached - written, 0),
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": cached,
+        "cache_creation_input_tokens": written,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+    }
+
+
+def _record(message_id: str, model: str, usage: Json) -> Json:
+    """A message that has said nothing yet."""
+    return {
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": usage,
+    }
+
+
+def _ending(stopped: Stopped, refusal: str) -> Json:
+    """Why an answer has stopped; a model's words of refusal make it one."""
+    if refusal:
+        details = {"type": "refusal", "category": None, "explanation": refusal}
+        return {"stop_reason": "refusal", "stop_sequence": None, "stop_details": details}
+    own = stopped.raw if REASONS.get(stopped.raw or "") is stopped.reason else None
+    reason = own or _WORDS.get(stopped.reason, "end_turn")
+    return {"stop_reason": reason, "stop_sequence": None}
+
+
+def _whole(part: AnswerPart) -> Json:
+    match part:
+        case TextPart(text=text):
+            return {"type": "text", "text": text}
+        case ReasoningPart(text=text, signature=signature):
+            origin, data = opened(signature)
+            if origin == REDACTED and not text:
+                return {"type": "redacted_thinking", "data": data}
+            return {"type": "thinking", "thinking": text, "signature": _seal(signature)}
+    google = google_content(part.signature)
+    called = {"id": part.id, "name": part.name, "input": arguments_object(part.arguments)}
+    return {"type": "tool_use", **called, **google}
+
+
+def _seal(signature: str) -> str:
+    """A seal as a client gets it: Anthropic's own as it is, another's with its origin."""
+    origin, seal = opened(signature)
+    return seal if origin == ANTHROPIC else signature
+
+
+def _frame(kind: str, **fields: object) -> bytes:
+    return _framed(kind, {"type": kind, **fields})
+
+
+def _framed(kind: str, event: Json) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), encode(event))

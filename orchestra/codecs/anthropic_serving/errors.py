@@ -1,0 +1,57 @@
+"""Errors in the form in which Anthropic tells them. Pure.
+
+Clients choose their exception by the status; the type is Anthropic's word for it, and whose fault
+it is stands in `details`, where Anthropic has a finer word, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.codecs.serving.errors import INTERNAL, ServedError
+from orchestra.values import Json
+
+_STATUSES: Mapping[str | None, int] = {
+    "insufficient_quota": 402,
+    **dict.fromkeys(("overloaded", "model_unavailable", "too_busy"), 529),
+}
+"""Where Anthropic has another status than OpenAI."""
+_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_FIELDS = {"response_format": "output_config.format"}
+"""What a field is called here that other dialects call otherwise."""
+_TOO_LONG = "prompt is too long"
+"""By these words clients know that they have to shorten a conversation."""
+
+
+def anthropic_status(error: ServedError) -> int:
+    """The status that Anthropic gives."""
+    return _STATUSES.get(error.code, error.status)
+
+
+def anthropic_error(error: ServedError, request_id: str = "") -> Json:
+    """The whole body of an answer, or the data of an event of a stream."""
+    status = anthropic_status(error)
+    usual = "api_error" if status >= INTERNAL else "invalid_request_error"
+    told: Json = {"type": _TYPES.get(status, usual), "message": _message(error)}
+    if error.code:
+        told["details"] = {"error_code": error.code}
+    return {"type": "error", "error": told, "request_id": request_id or None}
+
+
+def _message(error: ServedError) -> str:
+    message = error.message.encode(errors="backslashreplace").decode()  # half a character
+    field, colon, why = message.partition(": ")
+    if colon and field in _FIELDS:
+        return f"{_FIELDS[field]}: {why}"
+    if error.code == "context_length_exceeded" and _TOO_LONG not in message.lower():
+        return f"{_TOO_LONG}: {message}"
+    return message

@@ -1,0 +1,30 @@
+"""What models there are, as Anthropic lists them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from orchestra.values import Json
+
+
+def models_page(names: Sequence[str], created_s: int) -> Json:
+    """All of them, as the only page; `created_s` is seconds since 1970."""
+    return {
+        "data": [model_record(name, created_s) for name in names],
+        "has_more": False,
+        "first_id": names[0] if names else None,
+        "last_id": names[-1] if names else None,
+    }
+
+
+def model_record(name: str, created_s: int) -> Json:
+    """One of them."""
+    created = datetime.fromtimestamp(created_s, UTC).isoformat().replace("+00:00", "Z")
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": created,
+        "lifecycle": "active",
+    }

@@ -1,0 +1,315 @@
+"""A request to Anthropic's Messages API, as a client sends it to us, read as a `ChatRequest`.
+
+Results of tools are a turn of their own here, and stand in front of what the user says beside
+them, as at Anthropic.
+
+Rules of the file: whatever is wrong is told with the field's path in front, as in
+`messages[0].role: ...`. What we have no field for is kept as an extra for Anthropic, and reaches it
+unchanged; but what `passed` does not let pass is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+import msgspec
+
+from orchestra.codecs.anthropic.request import BUDGETS
+from orchestra.codecs.anthropic_serving.body import (
+    MessagesBlock,
+    MessagesBody,
+    MessagesMessage,
+    MessagesSource,
+    MessagesTool,
+)
+from orchestra.codecs.files import handed_in
+from orchestra.codecs.prompt_cache import has_mark, with_marks
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, google_seal, opened, sealed
+from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.requests import (
+    ServedChat,
+    asked_of,
+    extras_of,
+    image_part,
+    refused,
+)
+from orchestra.codecs.serving.results import result_parts, uncalled
+from orchestra.values import (
+    ChatRequest,
+    FilePart,
+    ForcedTool,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningEffort,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+_NOT_HERE = {
+    "container": "there are none here: no provider runs code for an answer; leave it out",
+    "mcp_servers": "tools are not run here; ask those servers yourself, and send what they offer "
+    "in `tools`",
+}
+_EFFORT_IF_ADAPTIVE: ReasoningEffort = "high"
+"""Anthropic's own default."""
+_ROLES = {"user": "text, image, document and tool_result are", "system": "text is"}
+_BODIES = msgspec.json.Decoder(MessagesBody)
+
+
+def served_messages(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
+    """What the body of a `POST /v1/messages` asks for; `passed` is what of it may be asked.
+
+    Raises:
+        InvalidRequestError: something in it is wrong; the message begins with its path.
+    """
+    asked, everything = asked_of(_BODIES, body)
+    for field, why in _NOT_HERE.items():
+        if getattr(asked, field):
+            raise refused(field, why)
+    request = _request(asked, _extras(asked, everything, passed), passed)
+    if asked.cache_control is not None:
+        request = with_marks(request)
+    ordered = asked.thinking is not None and asked.thinking.type == "enabled"
+    return ServedChat(asked.model, request, stream=bool(asked.stream), effort_if_able=not ordered)
+
+
+def _extras(asked: MessagesBody, everything: Json, passed: Passed) -> dict[str, Json]:
+    known = MessagesBody.__struct_fields__
+    found = extras_of(everything, known, asked.orchestra, passed, lambda _: ANTHROPIC)
+    if asked.metadata is not None and asked.metadata.user_id is not None:
+        found.setdefault(ANTHROPIC, {})["metadata"] = {"user_id": asked.metadata.user_id}
+    return found
+
+
+def _request(asked: MessagesBody, extras: dict[str, Json], passed: Passed) -> ChatRequest:
+    choice = asked.tool_choice
+    several = choice.disable_parallel_tool_use if choice is not None else None
+    return ChatRequest(
+        messages=(*_system(asked.system), *_messages(asked.messages, passed)),
+        temperature=asked.temperature,
+        output_tokens_max=asked.max_tokens,
+        stop=tuple(asked.stop_sequences or ()),
+        top_p=asked.top_p,
+        top_k=asked.top_k,
+        reasoning_effort=_effort(asked),
+        tools=tuple(_tools(asked.tools or ())),
+        tool_choice=_choice(asked),
+        parallel_tool_calls=None if several is None else not several,
+        output=_output(asked),
+        extras=extras,
+    )
+
+
+def _effort(asked: MessagesBody) -> ReasoningEffort | None:
+    """How hard to think; a budget is the least effort that has as much.
+
+    Adaptive thinking and an effort are no order to think: coding agents send them to every model.
+    """
+    thinking = asked.thinking
+    effort = asked.output_config.effort if asked.output_config else None
+    if thinking is not None and thinking.type == "disabled":
+        return "none"
+    if effort is not None:
+        return "max" if effort == "xhigh" else effort
+    if thinking is None:
+        return None
+    if thinking.budget_tokens is None:
+        return _EFFORT_IF_ADAPTIVE
+    enough = (each for each, most in BUDGETS.items() if thinking.budget_tokens <= most)
+    return next(enough, "max")
+
+
+def _choice(asked: MessagesBody) -> ToolChoice | None:
+    choice = asked.tool_choice
+    if choice is None:
+        return None
+    match choice.type:
+        case "any":
+            return "required"
+        case "tool":
+            if choice.name is None:
+                raise refused("tool_choice.name", "it is missing: which tool has to be called?")
+            return ForcedTool(choice.name)
+        case _:
+            return choice.type
+
+
+def _output(asked: MessagesBody) -> JsonOutput | None:
+    config = asked.output_config
+    wanted = config.format if config is not None and config.format else asked.output_format
+    return None if wanted is None else JsonOutput(wanted.schema)
+
+
+def _tools(tools: Iterable[MessagesTool]) -> Iterator[Tool]:
+    for at, tool in enumerate(tools):
+        where = f"tools[{at}]"
+        if tool.type not in (None, "custom"):
+            why = (
+                f"{str(tool.type)[:100]!r} is a tool that Anthropic defines or runs; send one of "
+                "your own, with name, description and input_schema"
+            )
+            raise refused(f"{where}.type", why)
+        if not tool.name:
+            raise refused(f"{where}.name", "it is missing")
+        if tool.input_schema is None:
+            raise refused(f"{where}.input_schema", "it is missing: what does the tool take?")
+        strict = bool(tool.strict)
+        yield Tool(tool.name, tool.description or "", tool.input_schema, strict=strict)
+
+
+def _system(system: str | list[MessagesBlock] | None) -> Iterator[Message]:
+    if system:
+        yield _system_message(system, "system")
+
+
+def _system_message(content: str | list[MessagesBlock], where: str) -> Message:
+    """Its texts as one, each a paragraph; as parts only where one of them is marked."""
+    if isinstance(content, str):
+        return Message("system", content)
+    texts = [_text(each, f"{where}[{at}]") for at, each in enumerate(content)]
+    if not any(map(has_mark, texts)):
+        return Message("system", "\n\n".join(each.text for each in texts))
+    apart = [attrs.evolve(each, text=f"{each.text}\n\n") for each in texts[:-1]]
+    return Message("system", (*apart, *texts[-1:]))
+
+
+def _text(block: MessagesBlock, where: str) -> TextPart:
+    if block.type != "text" or block.text is None:
+        raise _unreadable(block, where, "system")
+    return TextPart(block.text, prompt_cache=block.cache_control is not None)
+
+
+def _messages(messages: Sequence[MessagesMessage], passed: Passed) -> Iterator[Message]:
+    names: dict[str, str] = {}
+    for at, message in enumerate(messages):
+        where, content = f"messages[{at}]", message.content
+        if isinstance(content, str):
+            yield Message(message.role, content)
+        elif message.role == "system":
+            yield _system_message(content, f"{where}.content")
+        elif message.role == "assistant":
+            parts = tuple(_said(each, f"{where}.content[{i}]") for i, each in enumerate(content))
+            names |= {each.id: each.name for each in parts if isinstance(each, ToolCall)}
+            yield _message("assistant", parts)
+        else:
+            yield from _user(content, f"{where}.content", names, passed)
+
+
+def _user(
+    blocks: Sequence[MessagesBlock], where: str, names: dict[str, str], passed: Passed
+) -> Iterator[Message]:
+    """A user's turn: what tools have given, what they show, and what the user says."""
+    given, said = list[Part](), list[Part]()
+    for at, block in enumerate(blocks):
+        here = f"{where}[{at}]"
+        if block.type == "tool_result":
+            given += _result(block, here, names, passed)
+        else:
+            said += _shown(block, here, passed)
+    results = tuple(each for each in given if isinstance(each, ToolResult))
+    shown = (each for each in given if not isinstance(each, ToolResult))
+    if results:
+        yield Message("tool", results)
+    if (rest := (*shown, *said)) or not results:
+        yield _message("user", rest)
+
+
+def _message(role: str, parts: tuple[Part, ...]) -> Message:
+    alone = parts[0] if len(parts) == 1 else None
+    plain = isinstance(alone, TextPart) and not alone.prompt_cache
+    return Message(role, alone.text if plain else parts)  # type: ignore[arg-type,union-attr]
+
+
+def _result(
+    block: MessagesBlock, where: str, names: dict[str, str], passed: Passed
+) -> tuple[Part, ...]:
+    id_ = block.tool_use_id
+    if id_ is None:
+        why = "it is missing: which call is this the result of?"
+        raise refused(f"{where}.tool_use_id", why)
+    if id_ not in names:
+        raise refused(f"{where}.tool_use_id", uncalled(id_))
+    content, parts = block.content or "", list[Part]()
+    if not isinstance(content, str):
+        for at, each in enumerate(content):
+            parts += _shown(each, f"{where}.content[{at}]", passed)
+    given = content if isinstance(content, str) else parts
+    kept = block.cache_control is not None
+    return result_parts(id_, names[id_], given, is_error=bool(block.is_error), kept=kept)
+
+
+def _shown(block: MessagesBlock, where: str, passed: Passed) -> list[Part]:
+    """What a user or a tool shows."""
+    match block.type:
+        case "text" if block.text is not None:
+            return [_text(block, where)]
+        case "image" if block.source is not None:
+            return [_image(block.source, f"{where}.source", passed)]
+        case "document" if block.source is not None:
+            if block.citations and block.citations.get("enabled"):
+                raise refused(f"{where}.citations", "answers have none here; leave it out")
+            context = [TextPart(block.context)] if block.context else []
+            return [*context, _document(block.source, block.title or "", f"{where}.source")]
+        case _:
+            raise _unreadable(block, where, "user")
+
+
+def _image(source: MessagesSource, where: str, passed: Passed) -> Part:
+    if source.type == "url" and source.url is not None:
+        return image_part(source.url, None, f"{where}.url", passed)
+    if source.type == "base64" and source.data is not None:
+        url = f"data:{source.media_type or 'image/png'};base64,{source.data}"
+        return image_part(url, None, f"{where}.data", passed)
+    why = f"{source.type[:100]!r} is no source of images here, or lacks a field; base64 and url are"
+    raise refused(f"{where}.type", why)
+
+
+def _document(source: MessagesSource, name: str, where: str) -> FilePart:
+    if source.data is None or source.type not in ("text", "base64"):
+        why = (
+            f"{source.type[:100]!r} is no source of documents: no files are kept or fetched here; "
+            "send the document itself, as base64 or text"
+        )
+        raise refused(f"{where}.type", why)
+    if source.type == "text":
+        return FilePart(source.data.encode(errors="replace"), "text/plain", name)
+    try:
+        kind = source.media_type or "application/pdf"
+        return handed_in(f"data:{kind};base64,{source.data}", name)
+    except ValueError as error:
+        raise refused(f"{where}.data", str(error)) from error
+
+
+def _said(block: MessagesBlock, where: str) -> Part:
+    """What a model has thought, said or called."""
+    match block.type:
+        case "text" if block.text is not None:
+            return _text(block, where)
+        case "thinking" if block.thinking is not None:
+            return ReasoningPart(block.thinking, _seal(block.signature or ""))
+        case "redacted_thinking" if block.data is not None:
+            return ReasoningPart("", sealed(REDACTED, block.data))
+        case "tool_use" if block.id is not None and block.name is not None:
+            arguments = msgspec.json.encode(block.input or {}).decode()
+            return ToolCall(block.id, block.name, arguments, google_seal(block.extra_content))
+        case _:
+            raise _unreadable(block, where, "assistant")
+
+
+def _seal(signature: str) -> str:
+    """A seal as it is kept: what has no origin is Anthropic's own."""
+    return signature if opened(signature)[0] else sealed(ANTHROPIC, signature)
+
+
+def _unreadable(block: MessagesBlock, where: str, role: str) -> Exception:
+    known = _ROLES.get(role, "text, thinking, redacted_thinking and tool_use are")
+    what = f"a block of type {block.type[:100]!r} cannot be read here, or lacks a field"
+    why = f"{what}; {known} known"
+    return refused(f"{where}.type", why)

@@ -1,0 +1,126 @@
+"""Anthropic's Messages API, for clients that know nothing else."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import attrs
+from quart_trio.wrappers import TrioResponse as Response
+
+from orchestra.codecs.anthropic_serving.answers import (
+    PING,
+    MessageWriter,
+    message_record,
+    message_usage,
+)
+from orchestra.codecs.anthropic_serving.request import served_messages
+from orchestra.codecs.serving.errors import ServedError
+from orchestra.codecs.serving.requests import ServedChat
+from orchestra.errors import (
+    BindingError,
+    InputError,
+    LimitExceededError,
+    ModelError,
+    TruncatedStreamError,
+)
+from orchestra.events import RunFinished
+from orchestra.policies.tokens import of_chat
+from orchestra.server.models.asked import (
+    Job,
+    ended,
+    facts_of,
+    failure,
+    job_of,
+    json_body,
+    offered,
+    refusal,
+    refuse,
+    refusing,
+    streamed,
+)
+from orchestra.server.models.catalog import Bare, Catalog, Offer
+from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
+from orchestra.server.runs.pipelines import Runs, as_json
+from orchestra.values import Capabilities
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+
+
+@attrs.frozen
+class MessagesApi:
+    """The handlers of these routes."""
+
+    runs: Runs
+    catalog: Catalog
+
+    async def create(self) -> Response:
+        """What a model says, whole or as it says it."""
+        body = await json_body()
+        if isinstance(body, ServedError):
+            return refuse(body)
+        try:
+            served = served_messages(body, self.runs.settings.passed)
+            offer = offered(self.catalog, served.model)
+            if isinstance(offer, ServedError):
+                return refuse(offer)
+            job = job_of(offer, self._asked(offer, served))
+            run = self.runs.begin(job.pipeline, job.inputs)
+        except (ModelError, InputError, LimitExceededError) as error:
+            return refuse(refusal(error))
+        if served.stream:
+            return await self._stream(run, job, served)
+        return await _whole(run, job, served)
+
+    @refusing
+    async def count(self) -> Response:
+        """How many tokens a question has, as they are estimated for limits: rather too many."""
+        body = await json_body()
+        if isinstance(body, ServedError):
+            return refuse(body)
+        served = served_messages(body, self.runs.settings.passed)
+        offer = offered(self.catalog, served.model)
+        if isinstance(offer, ServedError):
+            return refuse(offer)
+        return as_json({"input_tokens": of_chat(served.request).input})
+
+    def _asked(self, offer: Offer, served: ServedChat) -> ServedChat:
+        """What is asked of this model; what it lacks for other reasons, its run tells."""
+        if isinstance(offer, Bare) and offer.speaks:
+            with suppress(BindingError):
+                found = self.runs.engine.bindings.model(offer.name)
+                can = getattr(found, "capabilities", None) or Capabilities()
+                return served.of_unreasoning() if can.reasoning is False else served
+        return served
+
+    async def _stream(self, run: Run, job: Job, served: ServedChat) -> Response:
+        writer = MessageWriter(_message_id(run), served.model, run.request_id)
+        facts = Facts(run.id, served.model, message_usage)
+        chunks = Chunks(run, job.gives, writer, facts)
+        events = _Events(run, self.runs.settings, chunks)
+        return await streamed(run, events, facts)
+
+
+class _Events(ChunkEvents):
+    """As of others, but that a silence has an event in it."""
+
+    heartbeat = PING
+
+
+async def _whole(run: Run, job: Job, served: ServedChat) -> Response:
+    event = await ended(run)
+    if not isinstance(event, RunFinished):
+        return refuse(failure(run, run.error))
+    facts = facts_of(run, served.model, message_usage)
+    usage = facts.usage(event.usage)
+    try:
+        (said,) = job.gives.whole(event.result)
+    except TruncatedStreamError as error:
+        return refuse(failure(run, error))
+    record = message_record(said, _message_id(run), served.model, usage)
+    return as_json(record, headers=facts.headers(usage["orchestra"]["cost_nanodollars"]))
+
+
+def _message_id(run: Run) -> str:
+    return f"msg_{run.id}"

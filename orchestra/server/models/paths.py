@@ -1,0 +1,57 @@
+"""The paths that clients of a provider's API ask, which read problems in that provider's form.
+
+The forms are imported with the first problem: they are no part of a start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestra.server.front.arrival import is_anthropic
+from orchestra.server.front.problems import HttpProblem, NoContent, Told
+
+if TYPE_CHECKING:
+    from orchestra.codecs.serving.errors import ServedError
+    from orchestra.server.front.arrival import Arrival
+
+PATHS = ("/v1/models", "/v1/chat", "/v1/responses", "/v1/embeddings")
+ELSEWHERE = (
+    *("/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
+    *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
+    *("/v1/realtime", "/v1/videos", "/v1/uploads", "/v1/evals", "/v1/containers", "/v1/skills"),
+    *("/v1/assistants", "/v1/threads", "/v1/chatkit", "/v1/organization", "/v1/engines"),
+    # of a base URL without /v1
+    *("/models", "/chat/completions", "/completions", "/embeddings", "/responses"),
+)
+"""What its clients ask in vain: they read why not in their own form only."""
+
+
+def is_openai(path: str) -> bool:
+    """Whether a path is one of those that OpenAI's clients ask."""
+    return any(path == each or path.startswith(f"{each}/") for each in (*PATHS, *ELSEWHERE))
+
+
+def shaped(arrival: Arrival, early: HttpProblem | NoContent | ServedError) -> Told:
+    """A problem as whoever has asked reads problems."""
+    if isinstance(early, NoContent) or not arrival.of_anthropic:
+        return shaped_at(arrival.path, early)
+    return _of_anthropic(early, arrival.request_id)
+
+
+def shaped_at(path: str, early: HttpProblem | NoContent | ServedError) -> Told:
+    """A problem as clients of this path read problems, if they do not say who they are."""
+    if isinstance(early, NoContent):
+        return early
+    if is_anthropic(path):
+        return _of_anthropic(early)
+    if isinstance(early, HttpProblem) and not is_openai(path):
+        return early
+    from orchestra.server.models.shapes import as_openai, as_served
+
+    return as_openai(as_served(early))
+
+
+def _of_anthropic(early: HttpProblem | ServedError, request_id: str = "") -> Told:
+    from orchestra.server.models.shapes import as_anthropic, as_served
+
+    return as_anthropic(as_served(early), request_id)

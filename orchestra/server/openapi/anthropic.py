@@ -1,0 +1,86 @@
+"""Anthropic's API as OpenAPI tells it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.codecs.anthropic_serving.body import MessagesBody
+from orchestra.server import sse
+from orchestra.server.models.stream import COST, FIRST, MODEL, RUN_ID
+from orchestra.server.openapi.events import reference
+from orchestra.server.openapi.openai import INVALID, NO_MODEL, RUN_PROBLEMS, asked_as, opened
+from orchestra.server.openapi.words import (
+    COUNT,
+    TEXT,
+    UNREADABLE,
+    Answer,
+    Operation,
+    events,
+    json,
+    listed,
+    or_null,
+)
+from orchestra.values import Json
+
+ERROR, MESSAGE, EVENT = "AnthropicError", "AnthropicMessage", "AnthropicEvent"
+USAGE, TOKENS = "AnthropicUsage", "AnthropicTokens"
+TAG = "Anthropic's API"
+
+SCHEMAS: Mapping[str, Json] = {
+    **asked_as(MessagesBody, "Messages"),
+    ERROR: opened(
+        "type error",
+        type={"const": "error"},
+        error=opened(
+            "type message",
+            type=TEXT,
+            message=TEXT,
+            details=opened(
+                "error_code", error_code={**TEXT, "description": "Stable, for programs."}
+            ),
+        ),
+        request_id=or_null(TEXT),
+    ),
+    USAGE: opened(
+        "input_tokens output_tokens",
+        input_tokens=COUNT,
+        output_tokens=COUNT,
+        cache_read_input_tokens=COUNT,
+        cache_creation_input_tokens=COUNT,
+    ),
+    MESSAGE: opened(
+        "id type role model content stop_reason usage",
+        id=TEXT,
+        type={"const": "message"},
+        role={"const": "assistant"},
+        model=TEXT,
+        content=listed(opened("type", type=TEXT)),
+        stop_reason=or_null(TEXT),
+        stop_sequence=or_null(TEXT),
+        usage=reference(USAGE),
+    ),
+    EVENT: opened("type", type=TEXT)
+    | {"description": "A piece of an answer, or of its end, under Anthropic's names of events."},
+    TOKENS: opened("input_tokens", input_tokens=COUNT),
+}
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("messages", "POST"): Operation(
+        tag=TAG,
+        answers=(
+            Answer(
+                summary="The answer, whole; or, with `stream`, as it is said.",
+                contents={**json(reference(MESSAGE)), sse.STREAM: events(EVENT, "event")},
+                headers=(RUN_ID, MODEL, COST, FIRST),
+            ),
+        ),
+        problems=RUN_PROBLEMS,
+        body=json(reference("MessagesBody")),
+    ),
+    ("count-tokens", "POST"): Operation(
+        tag=TAG,
+        answers=(Answer(summary="An estimate.", contents=json(reference(TOKENS))),),
+        problems=(NO_MODEL, INVALID, *UNREADABLE),
+        body=json(reference("MessagesBody")),
+    ),
+}

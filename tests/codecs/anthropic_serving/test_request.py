@@ -1,0 +1,273 @@
+"""Requests to Anthropic's API as clients send them to us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.codecs.anthropic.request import BUDGETS, anthropic_body
+from orchestra.codecs.anthropic_serving.request import served_messages
+from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.errors import InvalidRequestError
+from orchestra.values import (
+    ChatRequest,
+    FilePart,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+
+SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False, "required": []}
+MARK = {"cache_control": {"type": "ephemeral"}}
+words = st.text("ab c", min_size=1, max_size=5).filter(str.strip)
+texts = st.builds(TextPart, words, st.booleans())
+shown = (
+    texts
+    | st.builds(ImagePart, st.binary(min_size=1, max_size=3), st.just("image/png"))
+    | st.builds(ImageUrlPart, words.map(lambda each: f"https://a.test/{each}"))
+    | st.just(FilePart(b"%PDF-", "application/pdf", "a.pdf"))
+)
+thoughts = st.builds(ReasoningPart, words, st.just("anthropic:c2Vh")) | st.just(
+    ReasoningPart("", "redacted:ZGF0YQ==")
+)
+tools = st.lists(
+    st.builds(Tool, words, words, st.just(SCHEMA), strict=st.booleans()), min_size=1, max_size=2
+).map(tuple)
+
+
+def plain(parts: tuple[Any, ...]) -> Any:
+    only = parts[0]
+    alone = len(parts) == 1 and isinstance(only, TextPart) and not only.prompt_cache
+    return only.text if alone else parts
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
+    """Turns as Anthropic has them: the two sides alternate, and results follow their calls."""
+    messages = [Message("system", draw(words))] if draw(st.booleans()) else []
+    for turn in range(draw(st.integers(1, 3))):
+        said = tuple(draw(st.lists(shown, min_size=1, max_size=3)))
+        messages.append(Message("user", plain(said)))
+        calls = draw(st.integers(0, 2))
+        parts: list[Part] = draw(st.lists(texts | thoughts, min_size=1, max_size=2))
+        parts += [ToolCall(f"id{turn}_{at}", draw(words), '{"a":1}') for at in range(calls)]
+        messages.append(Message("assistant", plain(tuple(parts))))
+        if calls:
+            results = [
+                ToolResult(
+                    each.id, each.name, draw(words), draw(st.booleans()), draw(st.booleans())
+                )
+                for each in parts
+                if isinstance(each, ToolCall)
+            ]
+            messages += [Message("tool", tuple(results)), Message("assistant", draw(words))]
+    return tuple(messages)
+
+
+requests = st.builds(
+    ChatRequest,
+    conversations(),
+    temperature=st.none() | st.sampled_from([0.0, 0.5]),
+    output_tokens_max=st.integers(1, 9),
+    stop=st.lists(words, max_size=2).map(tuple),
+    top_p=st.none() | st.just(0.5),
+    top_k=st.none() | st.just(5),
+    tools=tools,
+    tool_choice=st.sampled_from([None, "auto", "required", ForcedTool("f")]),
+    output=st.none() | st.just(JsonOutput(SCHEMA)),
+)
+
+
+@given(requests)
+def test_what_we_ask_of_anthropic_we_read_as_what_was_asked(request: ChatRequest) -> None:
+    body = anthropic_body("m", request, stream=True)
+    served = served_messages(msgspec.json.encode(body))
+    assert (served.model, served.stream, served.request) == ("m", True, request)
+
+
+@pytest.mark.parametrize(("effort", "budget"), BUDGETS.items())
+def test_a_budget_is_the_effort_that_has_it(effort: str, budget: int) -> None:
+    told = {"type": "enabled", "budget_tokens": budget}
+    assert asked(thinking=told).reasoning_effort == effort
+    above = asked(thinking={**told, "budget_tokens": budget + 1}).reasoning_effort
+    assert above == "max" if effort == "max" else above != effort
+
+
+def asked(said: object = "Hi", passed: Any = USUAL_PASSED, **fields: object) -> ChatRequest:
+    messages = said if isinstance(said, list) else [{"role": "user", "content": said}]
+    body = {"model": "m", "max_tokens": 9, "messages": messages, **fields}
+    return served_messages(msgspec.json.encode(body), passed).request
+
+
+@pytest.mark.parametrize(
+    ("fields", "effort"),
+    [
+        ({}, None),
+        ({"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}}, "none"),
+        ({"thinking": {"type": "adaptive"}}, "high"),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, "low"),
+        ({"output_config": {"effort": "xhigh"}}, "max"),
+    ],
+)
+def test_how_hard_to_think(fields: Json, effort: str | None) -> None:
+    assert asked(**fields).reasoning_effort == effort
+
+
+def test_the_systems_words_are_one_text_unless_one_is_marked() -> None:
+    blocks = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    assert asked(system=blocks).messages[0] == Message("system", "one\n\ntwo")
+    marked = asked(system=[blocks[0], blocks[1] | MARK]).messages[0]
+    assert marked.parts == (TextPart("one\n\n"), TextPart("two", prompt_cache=True))
+    later = asked([{"role": "user", "content": "Hi"}, {"role": "system", "content": blocks}])
+    assert later.messages[1] == Message("system", "one\n\ntwo")
+
+
+def test_a_mark_on_the_whole_request_stands_where_the_next_one_may_begin_alike() -> None:
+    (message,) = asked(**MARK).messages
+    assert message.parts == (TextPart("Hi", prompt_cache=True),)
+
+
+CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}
+
+
+def answered(content: object, *after: object, **fields: object) -> list[Json]:
+    result = {"type": "tool_result", "tool_use_id": "c", "content": content, **fields}
+    return [CALL, {"role": "user", "content": [result, *after]}]
+
+
+def test_what_a_tool_shows_is_shown_by_the_user_in_front_of_what_they_say() -> None:
+    image = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    content = [{"type": "text", "text": "see"}, {"type": "image", "source": image}]
+    after = {"type": "text", "text": "well?"}
+    _, tool, user = asked(answered(content, after, is_error=True, **MARK)).messages
+    (result,) = tool.parts
+    assert isinstance(result, ToolResult)
+    assert (result.name, result.is_error, result.prompt_cache) == ("f", True, True)
+    assert result.content.startswith("see\n")
+    assert [type(each) for each in user.parts] == [TextPart, ImagePart, TextPart]
+    assert user.parts[-1] == TextPart("well?")
+
+
+def test_seals_come_back_to_who_has_made_them() -> None:
+    def seal(signature: str) -> object:
+        block = {"type": "thinking", "thinking": "Hm", "signature": signature}
+        (part,) = asked([{"role": "assistant", "content": [block]}]).messages[0].parts
+        return part
+
+    assert seal("c2Vh") == ReasoningPart("Hm", "anthropic:c2Vh")
+    assert seal("gemini:c2Vh") == ReasoningPart("Hm", "gemini:c2Vh")
+    assert seal("") == ReasoningPart("Hm", "")
+
+
+def test_a_document_of_text_has_what_is_said_of_it_in_front() -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "x"}
+    block = {"type": "document", "title": "a.txt", "context": "Old.", "source": source}
+    (message,) = asked([{"role": "user", "content": [block]}]).messages
+    assert message.parts == (TextPart("Old."), FilePart(b"x", "text/plain", "a.txt"))
+
+
+def test_what_we_have_no_field_for_reaches_anthropic_alone() -> None:
+    found = asked(service_tier="auto", metadata={"user_id": "u"}, orchestra={"cache": "off"})
+    assert found.extras == {
+        "anthropic": {"service_tier": "auto", "metadata": {"user_id": "u"}},
+        "orchestra": {"cache": "off"},
+    }
+    assert not asked(context_management={"edits": []}).extras, "Anthropic wants a beta for it"
+
+
+def test_the_older_place_of_a_schema_is_read() -> None:
+    wanted = {"type": "json_schema", "schema": SCHEMA}
+    assert asked(output_format=wanted).output == JsonOutput(SCHEMA)
+    assert asked(output_config={"format": wanted}).output == JsonOutput(SCHEMA)
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+
+
+def shows(**block: object) -> list[Json]:
+    return [{"role": "user", "content": [block]}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "begins"),
+    [
+        ({"tools": [SEARCH]}, "tools[0].type: 'web_search_20250305' is a tool that Anthropic"),
+        ({"tools": [{"name": "f"}]}, "tools[0].input_schema: it is missing"),
+        ({"tools": [{"input_schema": {}}]}, "tools[0].name: it is missing"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name: it is missing"),
+        ({"mcp_servers": [{"type": "url"}]}, "mcp_servers: tools are not run here"),
+        ({"container": "c"}, "container: there are none here"),
+        ({"speed": "fast"}, "speed: it would have the provider"),
+        ({"workspace_id": "w"}, "workspace_id: it would have the provider"),
+        ({"max_tokens": 0}, "max_tokens: "),
+        ({"thinking": {"type": "much"}}, "thinking.type: Invalid enum value 'much'; known here: "),
+        ({"system": [{"type": "image"}]}, "system[0].type: a block of type 'image'"),
+        ({"said": [{"role": "tool", "content": ""}]}, "messages[0].role: Invalid enum value"),
+        ({"said": []}, "messages: "),
+        ({"said": shows(type="search_result")}, "messages[0].content[0].type: a block of type 's"),
+        ({"said": shows(type="text")}, "messages[0].content[0].type: a block of type 'text'"),
+        ({"said": shows(type="tool_result")}, "messages[0].content[0].tool_use_id: it is missing"),
+        (
+            {"said": shows(type="tool_result", tool_use_id="x")},
+            "messages[0].content[0].tool_use_id: no call before it has the id 'x'",
+        ),
+        (
+            {"said": shows(type="image", source={"type": "file", "file_id": "f"})},
+            "messages[0].content[0].source.type: 'file' is no source of images here",
+        ),
+        (
+            {"said": shows(type="image", source={"type": "base64", "data": "!"})},
+            "messages[0].content[0].source.data: its data is no base64",
+        ),
+        (
+            {"said": shows(type="image", source={"type": "url", "url": "http://10.0.0.1/"})},
+            "messages[0].content[0].source.url: an image at 'http://10.0.0.1/'",
+        ),
+        (
+            {"said": shows(type="document", source={"type": "url", "url": "https://a.test/"})},
+            "messages[0].content[0].source.type: 'url' is no source of documents",
+        ),
+        (
+            {"said": shows(type="document", source={"type": "base64", "data": "!"})},
+            "messages[0].content[0].source.data: its data is no base64",
+        ),
+        (
+            {
+                "said": shows(
+                    type="document",
+                    source={"type": "text", "data": "x"},
+                    citations={"enabled": True},
+                )
+            },
+            "messages[0].content[0].citations: answers have none here",
+        ),
+        (
+            {"said": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]},
+            "messages[0].content[0].type: a block of type 'server_tool_use' cannot be read here",
+        ),
+    ],
+)
+def test_what_is_not_served_is_refused_with_its_path(fields: Any, begins: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        asked(**fields)
+    assert caught.value.message.startswith(begins)
+
+
+def test_what_a_server_lets_pass_reaches_anthropic() -> None:
+    found = asked(passed=Passed(fields=frozenset(("speed",))), speed="fast")
+    assert found.extras == {"anthropic": {"speed": "fast"}}
+    assert asked(speed="standard").extras == {"anthropic": {"speed": "standard"}}
