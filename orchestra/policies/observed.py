@@ -71,7 +71,7 @@ SETTINGS = (
 
 
 def settings_of(request: ChatRequest | EmbedRequest) -> dict[str, float]:
-    """The numbers that a request sets, by field."""
+    """The numbers that a request sets, under their names there."""
     found = {name: getattr(request, name, None) for name in SETTINGS}  # each kind has some
     return {name: value for name, value in found.items() if value is not None}
 

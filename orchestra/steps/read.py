@@ -40,7 +40,7 @@ MEMORY_LIMIT_BYTES = 512 * 1024**2
 """Address space; an interpreter with pypdf uses about 60 MiB."""
 _PROCESS = Path(__file__).with_name("texts") / "pdf_process.py"
 _ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "COVERAGE")
-"""Prefixes of the environment variables passed to the process: none of them is a secret."""
+"""What the process is told of ours, by how it begins: none of it is a key."""
 _KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
 
 

@@ -49,7 +49,7 @@ def _template(node: Call, template: str, parts: Mapping[str, object]) -> Iterato
             yield Problem("bad-template", where, message, fix)
     for name in (each for each in wanted if each not in parts):
         near = get_close_matches(name, surplus, 1)
-        surplus = [each for each in surplus if each not in near]  # one fault, reported once
+        surplus = [each for each in surplus if each not in near]  # one fault, told once
         message = f"{node.spelled}: the template names {name!r}, which is not given"
         meant = "".join(f"did you mean `{{{each}}}`? " for each in near)
         fix = f"{meant}pass {name}=..., or {BRACES}"

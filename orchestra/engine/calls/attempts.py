@@ -42,7 +42,7 @@ async def retried(
         Exception: what the last attempt raised.
     """
     frame.run.retries.called()
-    for number in count(1):  # ends at `attempts_max`: then there is no delay
+    for number in count(1):  # to `attempts_max`: then there is no delay
         try:
             return await attempt()
         except Exception as error:

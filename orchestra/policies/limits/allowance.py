@@ -392,5 +392,5 @@ def _written(states: OwnerStates, now_s: float) -> dict[str, tuple[OwnerState, f
 
 
 def _unused(rate: Rate | None, now_ns: int) -> MeterState | None:
-    """An unused meter for a limit; None without one."""
+    """What is taken of a limit, where nobody has; of none, None."""
     return None if rate is None else rate.unused(now_ns)
