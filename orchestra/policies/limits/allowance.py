@@ -221,7 +221,7 @@ class OwnerState(msgspec.Struct, array_like=True):
     leases: list[_Lease] = []
 
     def advance(self, owner: Owner, now_s: float) -> bool:
-        """Move to this time and the owner's current limits; returns whether the clock went back."""
+        """Let it be now, with what the owner's limits are now; whether the clock was put back."""
         now_ns, back = int(now_s * SECOND_NS), False
         if self.requests is None or owner.requests is None:
             self.requests = _unused(owner.requests, now_ns)
@@ -290,7 +290,7 @@ class OwnerState(msgspec.Struct, array_like=True):
         return self, ends_s + _LONGER_S
 
     def used(self, owner: Owner) -> list[tuple[str, Rate, MeterState]]:
-        """The meters of the limits per minute, by name."""
+        """What is used of the limits per minute, by their names."""
         both = (
             ("requests_per_minute", owner.requests, self.requests),
             ("tokens_per_minute", owner.tokens, self.tokens),
