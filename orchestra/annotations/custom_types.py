@@ -94,11 +94,11 @@ class Record:
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """What its schema is made of."""
+        """The annotations whose schemas its own schema is built from."""
         return (self.read_as,)
 
     def schema_from(self, schemas: Sequence[Json]) -> Json:
-        """Its schema, of those of its parts."""
+        """Its schema, built from the schemas of its `parts`."""
         (schema,) = schemas
         return schema
 
@@ -133,11 +133,11 @@ class TaggedUnion:
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """What its schema is made of."""
+        """The annotations whose schemas its own schema is built from."""
         return (*map(for_msgspec, self.records), *self.others)
 
     def schema_from(self, schemas: Sequence[Json]) -> Json:
-        """Its schema, of those of its parts."""
+        """Its schema, built from the schemas of its `parts`."""
         return {"anyOf": list(schemas)}
 
     def record_of(self, value: object) -> object | None:

@@ -1,4 +1,4 @@
-"""Pipelines: the graph that the wire returned by a function reaches, called once with wires."""
+"""Pipelines: a function is called once with wires; the returned wire leads to the graph."""
 
 from __future__ import annotations
 

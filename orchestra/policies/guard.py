@@ -70,7 +70,7 @@ class GuardedModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, as far as is known."""
+        """The model's capabilities, as far as they are known."""
         return self.model.capabilities
 
     def state(self) -> GuardState:

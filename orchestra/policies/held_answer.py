@@ -149,7 +149,7 @@ class HeldAnswer(Generic[C]):
             await self._call.end(self._call.error)  # noqa: ASYNC102 - it is shielded, and bounded
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end."""
+        """Wait for events and return those since the last call; empty at the end."""
         call, reply = self._call, self._reply
         assert reply is not None, "entered"
         assert call is not None, "entered"

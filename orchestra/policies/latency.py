@@ -3,7 +3,7 @@
 The theory (Finagle's "peak EWMA"): a call slower than the average becomes the average at once; a
 faster one moves it only over time. So trouble is noticed in one call and forgotten in several.
 Without calls the average decays towards zero, so a slow model is tried again. A model's load is
-its average times the number of waiting calls.
+its average times the number of waiting calls plus one.
 """
 
 from __future__ import annotations

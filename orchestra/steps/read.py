@@ -105,7 +105,7 @@ async def text_of(
     wait_s: float = WAIT_S,
     context: Context = injected,
 ) -> str:
-    """What a document says, its pages with an empty line between them; as `pages`.
+    """The text of a document, its pages separated by empty lines; as `pages`.
 
     Raises:
         DocumentError: it exceeds a bound, is encrypted, broken or no text; or it waited too long.
@@ -148,7 +148,7 @@ def _cut(passages: Iterable[Passage], size_chars: int, overlap_chars: int) -> It
 
 
 def check_installed(why: str) -> None:
-    """Nothing, where PDFs can be read.
+    """Check that PDFs can be read.
 
     Raises:
         BindingError: pypdf is not installed; it tells `why` it has to be.

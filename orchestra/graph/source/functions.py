@@ -39,7 +39,7 @@ def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
 
 
 def _no_function(decorated: object, noun: str) -> str:
-    """What was decorated, and what to write instead."""
+    """The message about a decorated object that is not a function, with the code to write."""
     kind = "a class" if isinstance(decorated, type) else f"a {type(decorated).__name__}"
     name = getattr(decorated, "__name__", None)
     if isinstance(decorated, str):

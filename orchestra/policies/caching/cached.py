@@ -77,7 +77,7 @@ class CachedModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, as far as is known."""
+        """The model's capabilities, as far as they are known."""
         return self.model.capabilities
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
@@ -269,7 +269,7 @@ class _CachedAnswer:
         return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end."""
+        """Wait for events and return those since the last call; empty at the end."""
         if self._reply is None:
             await trio.lowlevel.checkpoint()
             return self._next()

@@ -41,7 +41,7 @@ class OwnerLimits:
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    """Of questions and answers: estimated before a call, and settled after it."""
+    """Input and output tokens: estimated before a call, and corrected after it."""
     concurrency: int | None = None
     """Calls at once; a streamed answer is one until it is left."""
     runs: int | None = None

@@ -105,16 +105,16 @@ class MeterState(msgspec.Struct, array_like=True):
         return passed_ns < 0
 
     def spend(self, units: int) -> None:
-        """Take units for good, whether or not they may be taken."""
+        """Take units without a refund, even if the limit has no room."""
         slack = max(0, self.debt)
         if self.open and self.open[-1].felt > slack:
             self.open[-1].felt = slack
         self.debt = slack + units * MINUTE_NS
 
     def take(self, units: int, *, id: str = "", until_ns: int = 0) -> Taken:  # noqa: A002 - the field's own name
-        """Take units that are an estimate; `settle` them once, whatever happens.
+        """Take estimated units; `settle` them once, whatever happens.
 
-        Of a meter that is kept, they are settled by their id, and until then.
+        In a kept meter they are settled by their id, before `until_ns`.
         """
         slack = max(0, self.debt)
         if self.open and self.open[-1].felt > slack:
@@ -125,9 +125,9 @@ class MeterState(msgspec.Struct, array_like=True):
         return taken
 
     def settle(self, taken: Taken, units: int) -> None:
-        """Say how many units it really was: fewer were never taken, more are taken now.
+        """Correct a take to the real number: fewer were never taken, more are taken now.
 
-        Only where it was more does it matter what time it is.
+        The current time matters only if it was more.
         """
         if taken is self.open[-1] and units <= taken.units:  # nearly always: in short
             back = (taken.units - units) * MINUTE_NS
@@ -171,7 +171,7 @@ class MeterState(msgspec.Struct, array_like=True):
         return None
 
     def closed(self, rate: Rate) -> float:
-        """Close takes, and return the seconds for which the meter still matters."""
+        """Drop closed takes, and return the seconds for which the meter still matters."""
         if self.open:
             self.close()
         ahead = self.debt + rate.per_minute * MINUTE_NS
@@ -202,9 +202,9 @@ class MeterState(msgspec.Struct, array_like=True):
 
 
 class Meter:
-    """What is taken of one limit in this process. Every method takes the time, in seconds.
+    """The meter of one limit in this process. Every method takes the time, in seconds.
 
-    Who needs not say it, since it was said just now or does not matter, has the `state`.
+    To skip passing the time, when it was just passed or does not matter, use `state`.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -221,16 +221,16 @@ class Meter:
         return self.rate.wait_s(self.state.debt, units, ahead)
 
     def spend(self, now_s: float, units: int) -> None:
-        """Take units for good, whether or not they may be taken."""
+        """Take units without a refund, even if the limit has no room."""
         self.state.advance(self.rate, int(now_s * SECOND_NS))
         self.state.spend(units)
 
     def take(self, now_s: float, units: int) -> Taken:
-        """Take units that are an estimate; `settle` them once, whatever happens."""
+        """Take estimated units; `settle` them once, whatever happens."""
         self.state.advance(self.rate, int(now_s * SECOND_NS))
         return self.state.take(units)
 
     def settle(self, taken: Taken, now_s: float, units: int) -> None:
-        """Say how many units it really was: fewer were never taken, more are taken now."""
+        """Correct a take to the real number: fewer were never taken, more are taken now."""
         self.state.advance(self.rate, int(now_s * SECOND_NS))
         self.state.settle(taken, units)
