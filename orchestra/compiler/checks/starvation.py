@@ -9,10 +9,10 @@ nodes describe this:
     ends(n)    what has finished whenever n has finished
     feeds(n)   what stops when nobody reads n
 
-A value edge adds the ends of its source to starts(n); a stream edge only its starts;
-a region adds what its owner waits for. A stream ends only when all have started that
-surely read it, since it fills their lanes. The first two are the least solution, found by
-going round until nothing grows; each set is an integer with a bit for each node.
+A value edge adds the ends of its source to starts(n); a stream edge adds only its starts;
+a region adds what its owner waits for. A stream ends only when all its certain readers have
+started, since it fills their lanes. The first two sets are a least fixed point, computed by
+iterating until nothing grows; each set is an integer with a bit for each node.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ def quorum(
     the result is the group's first value. When `agree` raises, the arm has failed.
 
     An arm that fails is left out. As soon as too many have failed or disagreed for `count` to
-    agree, the others are cancelled and the run fails with a
+    agree, the others are cancelled and the run fails with a `NoQuorumError` that lists what
+    each arm said. Arms give values: `collect(...)` a stream.
 
     Raises:
         DefinitionError: called outside a pipeline; `count` is not a number from 1 to the number of

@@ -68,7 +68,7 @@ def plain_function(
 
     Raises:
         DefinitionError: it is a step, a wire, an `async def`, or not a function; or it holds
-                a wire, which would have no value.
+            a wire, which would have no value.
     """
     awaited = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     if callable(function) and not awaited and not isinstance(function, Wire | Step | Pipeline):
