@@ -1,1 +1,1 @@
-"""What annotations say: facts about values, and whether one fits another."""
+"""Annotations: facts about the values they describe, and whether one fits another."""

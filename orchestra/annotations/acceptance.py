@@ -1,4 +1,4 @@
-"""Whether a value fits an annotation: the check at run time, where `fits` could only say MAY."""
+"""Whether a value fits an annotation: the check at run time, where `fits` says only MAY."""
 
 from __future__ import annotations
 
@@ -25,49 +25,49 @@ from orchestra.annotations.shapes import (
 def accepts(target: object, value: object) -> bool:
     """Whether this value may be given to a parameter annotated `target`.
 
-    Looks at every element of a container, and at no element of an iterator. What is not
-    understood is accepted. Never raises, whatever the value's own methods do.
+    Checks every element of a container, and no element of an iterator. Accepts a value if it
+    does not understand the annotation. Never raises, whatever the value's own methods do.
     """
-    if type(value) is target:  # nearly every value that arrives; the rest costs microseconds
+    if type(value) is target:  # true of nearly every value; the rest costs microseconds
         return True
     try:
         return _accepts(target, value)
-    except Exception:  # noqa: BLE001 - `__iter__`, `__eq__`, `__class__` are the value's own
+    except Exception:  # noqa: BLE001 - runs the value's `__iter__`, `__eq__`, `__class__`
         return True
 
 
 def misfit(target: object, value: object) -> tuple[str, object, object]:
-    """The innermost part of an unfit value that does not fit: where it is, what it has to be, it.
+    """The innermost part of a value that does not fit: its place, the annotation, and the part.
 
-    The first of several. Where is as Python spells it, `[2]['name']`, and empty for the value
-    itself, such as one of another class. Never raises, whatever the value's own methods do.
+    If several parts do not fit, the first. The place is in Python's notation, `[2]['name']`, and
+    empty for the value itself. Never raises, whatever the value's own methods do.
     """
     try:
         for where, wanted, held in _placed_parts(target, value):
             if not accepts(wanted, held):
                 inner, innermost, part = misfit(wanted, held)
                 return where + inner, innermost, part
-    except Exception:  # noqa: BLE001 - `__iter__` and `__repr__` are the value's own
+    except Exception:  # noqa: BLE001 - runs the value's `__iter__` and `__repr__`
         return "", target, value
     return "", target, value
 
 
 def is_of(target: object, value: object) -> bool:
-    """As `accepts`, of the value's own class only: it looks at nothing that the value holds."""
+    """As `accepts`, but checks only the value's class, and nothing that the value contains."""
     try:
         return _accepts(target, value, inside=False)
-    except Exception:  # noqa: BLE001 - `__class__` is the value's own
+    except Exception:  # noqa: BLE001 - runs the value's `__class__`
         return True
 
 
 def is_anything(annotation: object) -> bool:
-    """Whether it takes every value: Any, object, or no annotation."""
+    """Whether the annotation accepts every value: Any, object, or no annotation."""
     annotation = plain(annotation)
     return annotation is Any or annotation is object
 
 
 def is_nothing(annotation: object) -> bool:
-    """Whether it takes no value: Never, NoReturn."""
+    """Whether the annotation accepts no value: Never, NoReturn."""
     return any(annotation is bottom for bottom in _BOTTOMS)
 
 
@@ -75,17 +75,17 @@ _BOTTOMS: tuple[object, ...] = (typing.Never, typing.NoReturn)
 
 
 def is_among(value: object, values: abc.Iterable[object]) -> bool:
-    """Whether a Literal of `values` has this value, of this type: `True == 1`, but both differ."""
+    """Whether `Literal[values]` has this value, of this type: `True == 1`, but they differ."""
     return any(type(value) is type(each) and value == each for each in values)
 
 
 def bound(variable: TypeVar) -> object:
-    """What a type variable stands for at most; Any where it is not said."""
+    """The upper bound of a type variable; Any without one."""
     return Any if variable.__bound__ is None else variable.__bound__
 
 
 def plain_classes(target: object) -> tuple[type, ...]:
-    """Classes whose instances are all `is_of` it; there may be others."""
+    """Classes whose instances are all `is_of` the annotation; there may be others."""
     if is_anything(target):
         return (object,)
     origins = [parts(member)[0] for member in alternatives(plain(target))]
@@ -94,7 +94,7 @@ def plain_classes(target: object) -> tuple[type, ...]:
 
 
 _PLAIN = (type, ABCMeta)
-"""Classes of classes by which `isinstance` is Python's own."""
+"""Metaclasses that do not change `isinstance`."""
 
 
 def _accepts(target: object, value: object, *, inside: bool = True) -> bool:
@@ -118,7 +118,7 @@ def _accepts(target: object, value: object, *, inside: bool = True) -> bool:
         return not is_nothing(target)
     if typing.is_typeddict(origin):
         return _accepts_keys(target, value) if inside else isinstance(value, dict)
-    if origin is type and (cls := _subscripted(value)) is not None:
+    if origin is type and (cls := _class_of_alias(value)) is not None:
         return not (inside and given) or _accepts_class(given[0], cls)
     if not classes.is_instance(value, origin):
         return False
@@ -133,7 +133,7 @@ def _accepts_keys(target: object, value: object) -> bool:
 
 
 def _accepts_inside(target: object, value: object) -> bool:
-    """Whether what a subscripted class holds fits the arguments."""
+    """Whether the contents of a value fit the arguments of a subscripted class."""
     origin, given = parts(target)
     items = tuple_items(target)
     if isinstance(value, tuple) and items is not None:
@@ -145,23 +145,23 @@ def _accepts_inside(target: object, value: object) -> bool:
         return all(_accepts(pairs[0], k) and _accepts(pairs[1], v) for k, v in value.items())
     held = arguments(target, abc.Iterable) or arguments(target, abc.Container)
     if isinstance(value, abc.Iterable) and isinstance(value, abc.Sized) and held:
-        return all(_accepts(held[0], item) for item in _told_apart(value))
+        return all(_accepts(held[0], item) for item in _elements_to_check(value))
     return _accepts_fields(target, value)
 
 
-def _told_apart(value: abc.Iterable[object]) -> abc.Iterable[object]:
-    """The elements; only the first where all are of one type, for `range(10**12)` is a value."""
+def _elements_to_check(value: abc.Iterable[object]) -> abc.Iterable[object]:
+    """The elements; of a str, bytes or range only the first, as all have one type."""
     return value[:1] if isinstance(value, (str, bytes, bytearray, range)) else value
 
 
-def _subscripted(value: object) -> type | None:
-    """The class of a generic class with arguments: it is no class, and made as one is."""
+def _class_of_alias(value: object) -> type | None:
+    """The class of an alias such as `Box[int]`, which makes values like a class but is none."""
     cls = get_origin(value)
     return cls if isinstance(cls, type) and cls not in _NO_CLASSES else None
 
 
 _NO_CLASSES: tuple[object, ...] = (typing.Annotated, UnionType)
-"""What Python has as classes, of annotations that are none with arguments."""
+"""Origins that Python represents by a class, though their annotations are not of that class."""
 
 
 def _accepts_class(wanted: object, cls: type) -> bool:
@@ -179,7 +179,7 @@ def _accepts_class(wanted: object, cls: type) -> bool:
 
 
 def _accepts_fields(target: object, value: object) -> bool:
-    """Looks at those attributes whose annotation the arguments of the generic class decide."""
+    """Checks the attributes whose annotations depend on the arguments of the generic class."""
     open_hints = fields(parts(target)[0])
     for name, hint in fields(target).items():
         held = getattr(value, name, MISSING)
@@ -189,9 +189,9 @@ def _accepts_fields(target: object, value: object) -> bool:
 
 
 def _placed_parts(target: object, value: object) -> abc.Iterator[tuple[str, object, object]]:
-    """The parts that have a place, each with what it has to be."""
+    """The parts of a value: place, annotation and part."""
     members = [member for member in alternatives(plain(target)) if is_of(member, value)]
-    if len(members) != 1:  # of which of them a part is wrong, nobody knows
+    if len(members) != 1:  # unknown which member is meant
         return
     target = members[0]
     items = tuple_items(target)

@@ -1,7 +1,7 @@
-"""The generic bases of the classes that do not tell them: what typeshed says, as a table.
+"""The generic bases of built-in classes, which do not declare them: a table, as in typeshed.
 
-`class Names(list[str])` remembers its base in `__orig_bases__`; `list` itself does not remember
-that a `list[T]` is a `MutableSequence[T]`.
+`class Names(list[str])` has its base in `__orig_bases__`; `list` itself does not say that a
+`list[T]` is a `MutableSequence[T]`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _V = TypeVar("_V")
 
 
 def generic(cls: type, *given: object) -> object:
-    """`cls[given]`, for arguments that a type checker does not see."""
+    """`cls[given]`, for arguments that a type checker need not see."""
     return GenericAlias(cls, given)
 
 
@@ -55,4 +55,4 @@ BASES: abc.Mapping[object, tuple[tuple[object, ...], tuple[object, ...]]] = {
     abc.AsyncIterator: ((_T,), (generic(abc.AsyncIterable, _T),)),
     abc.Coroutine: ((_T, _S, _V), (generic(abc.Awaitable, _V),)),
 }
-"""Class → its type parameters, and its bases in terms of them."""
+"""Class → its type parameters, and its bases with these parameters."""

@@ -1,8 +1,8 @@
-"""How two classes relate: whether one object can be of both, and what is certain of a class.
+"""How two classes relate: whether an object can be of both, and what is certain of a class.
 
-Two unrelated classes are taken to have no common object. Somebody could inherit from both, but a
-type checker calls it an error too, and it is the mistake that is worth catching. The exception
-is what a class satisfies by its methods alone: a `Protocol`, or an ABC such as `Iterable`.
+Two unrelated classes are assumed to have no common object. A class could inherit from both, but
+type checkers call it an error too, and it is the mistake worth catching. The exceptions are
+classes that others satisfy by their methods: a `Protocol`, or an ABC such as `Iterable`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from orchestra.annotations.shapes import MISSING
 def inherits(cls: type, base: type) -> bool:
     """Whether every `cls` is a `base`: by inheritance, registration, or the numeric promotions.
 
-    Never by the shape of a Protocol: that its names exist does not make them fit.
+    Not by the members of a Protocol: equal names do not mean that the members fit.
     """
     if any(each in cls.__mro__ for each in (base, *_PROMOTED.get(base, ()))):
         return True
     if is_protocol(base) or (base is abc.Hashable and inspect.isabstract(cls)):
-        return False  # a Sequence looks hashable, and a list is not
+        return False  # a Sequence looks hashable, but a list is not hashable
     try:
         return issubclass(cls, base)
-    except TypeError:  # a metaclass that does not answer
+    except TypeError:  # the metaclass raises
         return False
 
 
@@ -47,7 +47,7 @@ def is_instance(value: object, cls: type) -> bool:
     """`isinstance`, with the numeric promotions, and for a Protocol by its members' names.
 
     Raises:
-        Exception: whatever a class with an `isinstance` of its own raises.
+        Exception: whatever the class's own `__instancecheck__` raises.
     """
     if is_protocol(cls) and cls not in type(value).__mro__:
         return all(_has(value, name) for name in _members(cls))
@@ -55,17 +55,17 @@ def is_instance(value: object, cls: type) -> bool:
 
 
 def is_protocol(cls: type) -> bool:
-    """Whether the class itself is a `Protocol`, and not merely an implementation of one."""
+    """Whether the class itself is a `Protocol`, not only an implementation of one."""
     return bool(vars(cls).get("_is_protocol"))
 
 
 def is_closed(cls: type) -> bool:
-    """Whether its instances certainly have no attributes but those that the class declares."""
+    """Whether instances certainly have only the attributes that the class declares."""
     return all(base in _PLAIN or _is_record(base) for base in cls.__mro__)
 
 
 def writes_its_repr(cls: type) -> bool:
-    """Whether its instances certainly have neither a `__str__` nor a `__format__` of their own."""
+    """Whether instances certainly have neither a `__str__` nor a `__format__` of their own."""
     if cls in (bytes, bytearray) or is_typeddict(cls):
         return True
     inherited = all(
@@ -75,31 +75,31 @@ def writes_its_repr(cls: type) -> bool:
 
 
 def is_loose(cls: type) -> bool:
-    """Whether instances may have special methods that the class does not show."""
+    """Whether instances may have special methods that the class does not declare."""
     return inspect.isabstract(cls) or is_protocol(cls) or cls in (object, type)
 
 
 def has_member(cls: type, name: str) -> bool:
-    """Whether a class declares an attribute of this name, by value or by annotation."""
+    """Whether the class declares an attribute of this name, with a value or an annotation."""
     return _has(cls, name) or any(name in written(b) for b in cls.__mro__)
 
 
 def _lacks(cls: type, protocol: type) -> bool:
-    """Whether `cls` certainly does not have what the protocol asks for."""
+    """Whether `cls` certainly lacks a member of the protocol."""
     if not (is_protocol(protocol) and is_closed(cls)):
         return False
     return not all(has_member(cls, name) for name in _members(protocol))
 
 
 def _members(protocol: type) -> frozenset[str]:
-    """The names that a Protocol asks for, those of its bases included."""
+    """The members of a Protocol, including those of its bases."""
     bases = [base for base in protocol.__mro__ if is_protocol(base) and base is not Protocol]
     names = {name for base in bases for name in (*vars(base), *written(base))}
     return frozenset(names - _BOOKKEEPING)
 
 
 def _has(thing: object, name: str) -> bool:
-    """Whether it has the attribute, without running any property of it."""
+    """Whether it has the attribute; runs no property."""
     if hasattr(type(thing), "__getattr__"):
         return True
     found = inspect.getattr_static(thing, name, MISSING)
@@ -108,12 +108,12 @@ def _has(thing: object, name: str) -> bool:
 
 
 def _is_structural(cls: type) -> bool:
-    """Whether an ABC looks at the methods of a class, as `Iterable` and `Hashable` do."""
+    """Whether an ABC accepts classes by their methods, as `Iterable` and `Hashable` do."""
     return "__subclasshook__" in vars(cls) and cls is not object
 
 
 def _is_record(cls: type) -> bool:
-    """Whether the class spells out its attributes, and nothing can add another."""
+    """Whether the class declares all its attributes, and none can be added."""
     own = vars(cls)
     if "__getattr__" in own or "__getattribute__" in own:
         return False
@@ -124,7 +124,7 @@ def _is_record(cls: type) -> bool:
 
 _PROMOTED: dict[type, tuple[type, ...]] = {float: (int,), complex: (int, float)}
 
-# Formally one may inherit from most of these; a value annotated `str` is a str.
+# Most of these can have subclasses with more attributes; a value annotated `str` is a plain str.
 _PLAIN = frozenset(
     {object, Generic, Protocol, ABC, NoneType, int, float, complex, bool, str, bytes, bytearray}
     | {list, tuple, dict, set, frozenset, range, slice, memoryview}

@@ -1,4 +1,4 @@
-"""Complaints: what is wrong with a value, or its class, that could not be read. Pure."""
+"""Messages about a value, or its class, that could not be read. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 
 
 def complaint_of(error: Exception) -> tuple[str, str]:
-    """What an error of reading says, and the path of the place: `.filters[0].year`, or "".
+    """The message of an error, and the path of the place in the value: `.filters[0].year`, or "".
 
-    Of a validator of attrs, which raises its message with all that it knows, the message counts,
-    and the member that it is about is the place.
+    An attrs validator raises an error with several arguments. Of these, the message is used, and
+    the attribute becomes the path.
     """
     text = str(error)
     if isinstance(error, msgspec.ValidationError):
@@ -29,7 +29,7 @@ def complaint_of(error: Exception) -> tuple[str, str]:
     elif not text or not isinstance(error, ValueError | TypeError):
         text = describe(error)
     path = ""
-    while place := _PLACE.search(text):  # the last is the outermost
+    while place := _PLACE.search(text):  # the last match is the outermost
         path += place["path"]
         text = text[: place.start()]
     raised = error.__cause__ if isinstance(error, msgspec.ValidationError) else error
@@ -41,7 +41,7 @@ def complaint_of(error: Exception) -> tuple[str, str]:
 
 
 def refuse_unknown_class(kind: object, *_: object) -> NoReturn:
-    """Refuse a class that msgspec does not know: for its hooks.
+    """A hook for msgspec: refuses every class that msgspec does not know.
 
     Raises:
         NotImplementedError: always.
@@ -50,7 +50,7 @@ def refuse_unknown_class(kind: object, *_: object) -> NoReturn:
 
 
 def with_allowed(complaint: str, kind: object) -> str:
-    """A complaint about a whole value; of one that is none of a few, with those that there are."""
+    """A message about a whole value; for a wrong enum or Literal, with the allowed values."""
     allowed = [repr(each) for each in _allowed(kind)]
     if not allowed or not complaint.startswith("invalid enum value"):
         return complaint
@@ -59,7 +59,7 @@ def with_allowed(complaint: str, kind: object) -> str:
 
 
 def _allowed(kind: object) -> Iterator[object]:
-    """The values of Literals and enums, as JSON has them."""
+    """The allowed values of Literals and enums, as in JSON."""
     for each in alternatives(plain(kind)):
         if get_origin(each) is Literal:
             yield from get_args(each)

@@ -1,10 +1,10 @@
-"""Custom types for msgspec: values that it cannot make of JSON, because it calls no `__init__`.
+"""Custom types for msgspec: classes whose values it cannot make, as it calls no `__init__`.
 
-It fills the members of an attrs class as they are named. So converters would be skipped, what
-`__init__` calls otherwise or does not take would be wrong, and a default that looks at the others
-cannot be had. Nor does it know a union of two classes. `for_msgspec` puts a `CustomType` in the
-place of each of those, and of every class that holds one: msgspec then reads the members as those
-of a TypedDict, and the class is called with them. Any other annotation stays itself.
+msgspec sets the members of an attrs class directly. So it skips converters and all else that
+`__init__` does, uses wrong names for members with an alias, and has no value for a default that
+reads other members. Nor can it read a union of two classes. `for_msgspec` replaces each of
+those, and every class that contains one, by a `CustomType`. msgspec then reads the members as
+those of a TypedDict, and the class is called with them. Any other annotation stays as it is.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from orchestra.annotations.shapes import alternatives, fields, is_alias, is_unio
 from orchestra.values import Json
 
 _ALIASES_MAX = 32
-"""Aliases in one another; one with arguments may grow for ever (`type A[T] = list[A[list[T]]]`)."""
+"""Nested aliases; one with arguments may grow for ever (`type A[T] = list[A[list[T]]]`)."""
 _KINDS_MAX = 1_024
-"""Annotations of which is remembered how they are read."""
+"""Size of the cache of converted annotations."""
 
 
 class _StandInType(type):
-    """Its classes stand for others: whatever they have made is of them."""
+    """Metaclass of stand-ins: every value counts as an instance of them."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return True
 
 
 class CustomType(metaclass=_StandInType):
-    """Stands in an annotation for what `recipe` makes; `custom_dec_hook` asks it to."""
+    """Stands in an annotation for the class that `recipe` makes, in `custom_dec_hook`."""
 
     recipe: Record | TaggedUnion
 
 
 @attrs.frozen(slots=False)
 class Record:
-    """A class that is called with its members."""
+    """A recipe: a class that is called with its members."""
 
     kind: object
 
@@ -67,10 +67,10 @@ class Record:
 
     @cached_property
     def members(self) -> Mapping[str, Member]:
-        """What it is called with, by the names in JSON.
+        """The arguments of the call, by their names in JSON.
 
         Raises:
-            TypeError: its `__init__` is its own, and does not take them.
+            TypeError: the class has its own `__init__`, which does not take them.
         """
         found, cls = members_of(self.kind), self._class
         if not is_typeddict(cls):
@@ -83,7 +83,7 @@ class Record:
 
     @cached_property
     def read_as(self) -> Any:
-        """What its members are read as."""
+        """The TypedDict that msgspec reads the members as."""
         kinds = {
             name: (Required if each.required else NotRequired)[for_msgspec(each.kind)]
             for name, each in self.members.items()
@@ -94,11 +94,11 @@ class Record:
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """What its schema is made of."""
+        """The annotations whose schemas its own schema is built from."""
         return (self.read_as,)
 
     def schema_from(self, schemas: Sequence[Json]) -> Json:
-        """Its schema, of those of its parts."""
+        """Its schema, built from the schemas of its `parts`."""
         (schema,) = schemas
         return schema
 
@@ -120,28 +120,28 @@ class Record:
 
 @attrs.frozen(slots=False)
 class TaggedUnion:
-    """One of several classes, told apart by a member that each has with `Literal`s of its own."""
+    """A recipe: a union of classes that each have their own `Literal`s for one member, the tag."""
 
     records: tuple[object, ...]
     others: tuple[object, ...]
-    """What is no object in JSON: None, a text."""
+    """The members of the union that are not objects in JSON: None, a text."""
 
     @cached_property
     def tag(self) -> str:
-        """The member that tells them apart; empty where there is nothing to tell, or to tell by."""
+        """The member that tells the classes apart; empty if there is none, or only one class."""
         return tag_of(self.records)
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """What its schema is made of."""
+        """The annotations whose schemas its own schema is built from."""
         return (*map(for_msgspec, self.records), *self.others)
 
     def schema_from(self, schemas: Sequence[Json]) -> Json:
-        """Its schema, of those of its parts."""
+        """Its schema, built from the schemas of its `parts`."""
         return {"anyOf": list(schemas)}
 
     def record_of(self, value: object) -> object | None:
-        """The class that an object in JSON is of; None where that cannot be told."""
+        """The class of an object in JSON; None where that is not known."""
         if not isinstance(value, Mapping):
             return None
         if len(self.records) == 1:
@@ -163,7 +163,7 @@ class TaggedUnion:
         raise ValueError(self._wrong(value))
 
     def _wrong(self, value: object) -> str:
-        """What is wrong with a value that is of none of the classes."""
+        """The message about a value of none of the classes."""
         if not isinstance(value, Mapping):
             return f"Expected `object`, got `{type(value).__name__}`"
         if self.tag not in value:
@@ -173,16 +173,16 @@ class TaggedUnion:
 
 
 def for_msgspec(kind: object) -> Any:
-    """The annotation as msgspec can read it, with `custom_dec_hook`; mostly the very same.
+    """The annotation as msgspec can read it with `custom_dec_hook`; mostly the same object.
 
     Raises:
-        TypeError: it is made of a recursive alias.
+        TypeError: it contains a recursive alias.
     """
     if kind is object:
         return Any
     try:
         return _cached_for_msgspec(kind)
-    except TypeError:  # what is Annotated with a dict cannot be looked up
+    except TypeError:  # not hashable: Annotated with a dict
         return _with_stand_ins(kind)
 
 
@@ -205,7 +205,7 @@ def custom_dec_hook(
 
 
 def record_at(kind: object, value: object) -> object | None:
-    """The class that an object in JSON would be read as; None where it is not known."""
+    """The class that an object in JSON would be read as; None where that is not known."""
     found = for_msgspec(kind)
     recipe = found.recipe if isinstance(found, type) and issubclass(found, CustomType) else None
     if isinstance(recipe, TaggedUnion):
@@ -214,7 +214,7 @@ def record_at(kind: object, value: object) -> object | None:
 
 
 def tag_of(records: tuple[object, ...]) -> str:
-    """The member by whose `Literal`s classes are told apart; empty where there is none."""
+    """The member whose `Literal`s tell the classes apart; empty if there is none."""
     listed = [_literals_of(each) for each in records]
     for name in listed[0] if listed else ():
         said = [tag for tags in listed for tag in tags.get(name, ())]
@@ -229,7 +229,7 @@ def _cached_for_msgspec(kind: object) -> Any:
 
 
 def _with_stand_ins(kind: object) -> Any:
-    reached = tuple(_kinds_in(kind, set()))  # all of it, which ends: what follows goes as deep
+    reached = tuple(_kinds_in(kind, set()))  # all of it: this ends, so the recursion below ends too
     if not any(map(_needs_help, reached)):
         return kind
     origin, given = get_origin(kind), get_args(kind)
@@ -270,12 +270,12 @@ def _needs_help(kind: object) -> bool:
 def _kinds_in(
     kind: object, seen: set[object], aliases: tuple[object, ...] = ()
 ) -> Iterator[object]:
-    """Every class and union that an annotation is made of, each once.
+    """Every class and union in an annotation, each once.
 
-    `aliases` are those that it is in, up to the next class.
+    `aliases` are the aliases around it, up to the next class.
 
     Raises:
-        TypeError: an alias is made of itself, which msgspec cannot read; a class may be.
+        TypeError: an alias contains itself, which msgspec cannot read; a class may contain itself.
     """
     if is_alias(kind):
         if kind in aliases or len(aliases) == _ALIASES_MAX:
@@ -300,7 +300,7 @@ def _kinds_in(
 
 
 def _literals_of(record: object) -> Mapping[str, tuple[object, ...]]:
-    """The values of those members that are `Literal`s."""
+    """The members that are `Literal`s, with their values."""
     kinds = {name: plain(each.kind) for name, each in members_of(record).items()}
     return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
 
@@ -312,7 +312,7 @@ def _has_tag(record: object, tag: str, told: object) -> bool:
 
 
 def _converted(value: object, kind: Any, *, strict: bool) -> object:
-    """As msgspec reads it; a `ValidationError` would hide from it where the value stands."""
+    """Convert as msgspec does, but raise ValueError: `ValidationError` would hide the place."""
     try:
         return msgspec.convert(
             value, kind, strict=strict, str_keys=True, dec_hook=custom_dec_hook(strict=strict)

@@ -1,8 +1,8 @@
-"""Annotations as they are written, also where a name in them has no value yet.
+"""Annotations as they are written, even if a name in them has no value yet.
 
-Python 3.14 evaluates annotations when somebody asks for them: a class may stand below the function
-that names it. Asked in its usual way, it raises NameError for such a name; here a name without a
-value is a forward reference, as a string is on older Pythons, and `facts.hints` resolves both.
+Python 3.14 evaluates annotations when they are asked for, so a class may stand below the function
+that names it. Reading them the usual way raises NameError for such a name. Here a name without a
+value becomes a forward reference, as a string is on older Pythons; `facts.hints` resolves both.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-if sys.version_info >= (3, 14):  # pragma: no cover - there is none where coverage is measured
+if sys.version_info >= (3, 14):  # pragma: no cover - coverage is measured on an older Python
     from annotationlib import Format, get_annotations
 
     def written(thing: Any) -> dict[str, Any]:
-        """The annotations of a function or a class itself, by name."""
+        """The own annotations of a function or class, by name."""
         return get_annotations(thing, format=Format.FORWARDREF)
 
     def signature(function: Callable[..., Any]) -> inspect.Signature:
-        """How a function is called.
+        """The signature of a function.
 
         Raises:
             TypeError: it cannot be called.
-            ValueError: a built-in, or a partial with wrong arguments, does not tell.
+            ValueError: a built-in, or a partial with wrong arguments, has none.
         """
         return inspect.signature(function, annotation_format=Format.FORWARDREF)
 

@@ -1,7 +1,7 @@
-"""What a docstring says of a function and of its parameters, in the three usual styles.
+"""Reads the descriptions of a function and its parameters from a docstring, in three styles.
 
-Google's `Args:`, NumPy's underlined `Parameters`, and Sphinx's `:param name:`. What is written
-before the first section is the description; the other sections are not for a model.
+Google's `Args:`, NumPy's underlined `Parameters`, and Sphinx's `:param name:`. The text
+before the first section is the description; other sections are left out.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FIELDS = {"param", "parameter", "arg", "argument", "key", "keyword", "attribute
 
 @attrs.frozen
 class Described:
-    """A description, and those of the members (parameters, attributes) that have one."""
+    """A description, and the descriptions of members (parameters, attributes)."""
 
     text: str = ""
     members: Mapping[str, str] = attrs.field(factory=dict)
 
 
 def described(docstring: str | None) -> Described:
-    """What a docstring says. Never raises: what is not understood is part of the description."""
+    """Parse a docstring. Never raises: text that is not understood stays in the description."""
     if not docstring:
         return Described()
     before: list[str] = []
@@ -54,7 +54,7 @@ def described(docstring: str | None) -> Described:
 
 
 def _sections(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Heading and lines of each section; "" is what comes first, `:name` a field of Sphinx's."""
+    """Heading and lines of sections; "" is the text before the first, `:name` Sphinx's field."""
     heading, held = "", list[str]()
     for line, after in zip_longest(lines, lines[1:], fillvalue=""):
         found = _heading(line, after)
@@ -68,7 +68,7 @@ def _sections(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _heading(line: str, after: str) -> tuple[str, str] | None:
-    """The heading that a line is, with what stands behind it."""
+    """The heading on a line and the text after it; None if the line is not a heading."""
     if field := _FIELD.fullmatch(line):
         name = field["name"] if field["kind"] in _FIELDS else None
         return (f":{name}" if name else "another section", field["text"])
@@ -81,7 +81,7 @@ def _heading(line: str, after: str) -> tuple[str, str] | None:
 
 
 def _members(lines: list[str]) -> dict[str, str]:
-    """The entries of a section: each begins at its outermost indent, in NumPy's at none."""
+    """The entries of a section; each begins at the least indent, in NumPy style at column 0."""
     said = [line for line in lines if line.strip()]
     underlined = bool(said) and _LINE.fullmatch(said[0]) is not None
     entry = _NUMPY if underlined else _GOOGLE

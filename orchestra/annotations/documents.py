@@ -1,8 +1,8 @@
-"""What stands in JSON for a document: `{"name": ..., "text": ...}`, or `"data"` in base64.
+"""Documents in JSON: `{"name": ..., "text": ...}`, or `"data"` in base64.
 
-An annotation is read by msgspec, which would take a `Document` for an object with three members.
-So `for_msgspec` puts `JsonDocument` in its place; `read` reads that, and `schema` describes it.
-Inside a class of somebody's own a document has msgspec's form: a name and base64.
+msgspec would read a `Document` as an object with three members. So `for_msgspec` replaces it by
+`JsonDocument`, which `read` reads and `schema` describes. Inside a user's class a document has
+msgspec's form: a name and base64.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from orchestra.documents import SOME_BYTES, Document
 from orchestra.values import Json
 
 NAME_CHARS_MAX = 255
-"""Characters of a document's name: what file systems take."""
+"""Characters of a document's name: the limit of common file systems."""
 _MEMBERS = frozenset({"name", "media_type", "text", "data"})
 
 
-class JsonDocument(ABC):  # noqa: B024 - a name for msgspec, which asks of what `read` gave whether it is one
-    """What is read as a document."""
+class JsonDocument(ABC):  # noqa: B024 - msgspec checks that the result of `read` is an instance
+    """Stands in an annotation for a `Document`."""
 
 
 JsonDocument.register(Document)
 
 
 def for_msgspec(kind: object) -> Any:
-    """The annotation with `JsonDocument` for each `Document`; the same where there is none."""
+    """The annotation with `JsonDocument` in place of each `Document`; unchanged without one."""
     return with_stand_in(kind, Document, JsonDocument)
 
 
 def with_stand_in(kind: object, ours: type, name: type) -> Any:
-    """The annotation with `name` for each `ours` in it; the same where there is none."""
+    """The annotation with `name` in place of each `ours`; unchanged without one."""
     if kind is ours:
         return name
     given = get_args(kind)
@@ -52,15 +52,15 @@ def with_stand_in(kind: object, ours: type, name: type) -> Any:
 
 
 def takes_documents(kind: object) -> bool:
-    """Whether there is a place for a document in values of this type."""
+    """Whether values of this type can contain a document."""
     return for_msgspec(kind) is not kind
 
 
 def read(kind: type, value: object) -> object:
-    """For msgspec's `dec_hook`: the document that a value in JSON means.
+    """A `dec_hook` for msgspec: makes a document from a value in JSON.
 
     Raises:
-        TypeError, ValueError: it means none; msgspec tells where it stands.
+        TypeError, ValueError: the value is no document; msgspec adds its place.
         NotImplementedError: it is another type than `JsonDocument`.
     """
     if kind is not JsonDocument:
@@ -75,12 +75,12 @@ def read(kind: type, value: object) -> object:
     if not isinstance(name, str) or not isinstance(media_type, str):
         raise TypeError(f"A document's name and media_type are text: {_SHAPE}")
     if "text" in value:
-        media_type = media_type.partition(";")[0]  # it has come as characters
+        media_type = media_type.partition(";")[0]  # text is decoded already: drop the charset
     return Document(file_name(name), _data(value), media_type)
 
 
 def schema(kind: type) -> Json:
-    """For msgspec's `schema_hook`: what `read` reads.
+    """A `schema_hook` for msgspec: the schema of a document.
 
     Raises:
         NotImplementedError: it is another type than `JsonDocument`.
@@ -101,7 +101,7 @@ def schema(kind: type) -> Json:
 
 
 def file_schema(kind: type) -> Json:
-    """As `schema`, of a form: a file there, as OpenAPI 3.0 writes it and as 3.1 does.
+    """As `schema`, for a form: a file upload, as in both OpenAPI 3.0 and 3.1.
 
     Raises:
         NotImplementedError: it is another type than `JsonDocument`.
@@ -111,13 +111,13 @@ def file_schema(kind: type) -> Json:
 
 
 def file_name(name: str) -> str:
-    """A name without the folders that some clients send before it, and without controls."""
+    """A file name without the folders that some clients send, and without control characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(each for each in last if each.isprintable())[:NAME_CHARS_MAX]
 
 
 def _data(value: Mapping[object, object]) -> bytes:
-    """The content, of which there must be one."""
+    """The content: exactly one of text and data."""
     text, data = value.get("text"), value.get("data")
     if isinstance(text, str) and "data" not in value:
         return text.encode("utf-8", "replace")

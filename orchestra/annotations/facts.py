@@ -1,14 +1,14 @@
-"""What the compiler reads from annotations: names for people, parts of values, chunks of streams.
+"""What the compiler reads from annotations: their text, parts of values, chunks of streams.
 
-Whether one fits another is decided in `fits`, and whether a value does in `acceptance`; both are
-passed on from here, so that whoever asks imports one module. Three answers about a part (`member`,
-`item`, `element`):
+`fits` decides whether one annotation fits another, `acceptance` whether a value fits. Both are
+exported here too, so that callers import one module. `member`, `item` and `element` have three
+answers about a part:
 
-* an annotation: where the value has the part, it is of this type;
+* an annotation: if the value has the part, it is of this type;
 * `Any`: there may be such a part;
 * `MISSING`: there is certainly none.
 
-Of a union, those members count that have the part: whether the value is one of them shows later.
+Of a union, only the members that have the part count: the value's type is checked at run time.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ __all__ = [
 
 
 def spell(annotation: object) -> str:
-    """The annotation as a person writes it: `list[Passage]`, `str | None`, without modules.
+    """The annotation as source code without modules: `list[Passage]`, `str | None`.
 
-    What is `Annotated` is spelled without its metadata, and what is not annotated as `Any`.
+    Metadata of `Annotated` is left out. A missing annotation is `Any`.
     """
     annotation = _without_notes(annotation)
     origin, given = parts(annotation)
@@ -83,30 +83,30 @@ def spell(annotation: object) -> str:
 def member(annotation: object, name: str) -> object:
     """The annotation of the attribute `name` of values of this type.
 
-    A property is what it returns; a method is a Callable that returns it. MISSING where the
-    class spells out its attributes (attrs, dataclass, NamedTuple, `str`, ...) without this one.
+    A property has the type that it returns; a method is a Callable that returns it. MISSING if
+    the class declares all its attributes (attrs, dataclass, NamedTuple, `str`, ...) without it.
     """
     return _part(annotation, lambda each: _member(each, name))
 
 
 def item(annotation: object, key: object) -> object:
-    """The annotation of `value[key]`; MISSING also where a key of this type or place is impossible.
+    """The annotation of `value[key]`; MISSING also for a key of an impossible type or index.
 
-    A slice of a list is the list, of a tuple of fixed length a tuple.
+    A slice of a list has the type of the list; a slice of a tuple of fixed length is a tuple.
     """
     return _part(annotation, lambda each: _item(each, key))
 
 
 def element(annotation: object) -> object:
-    """The annotation of what iterating over the value gives; of a mapping its keys."""
+    """The annotation of the values from iterating over it; of a mapping its keys."""
     return _part(annotation, _element)
 
 
 def writes_its_repr(annotation: object) -> bool:
-    """Whether every value of this type is certainly put into a text by its `repr`.
+    """Whether a text certainly shows every value of this type by its `repr`.
 
-    Lists, mappings and records are; numbers, enums and whatever has a `__str__` are not, and of
-    `None` and what may be of another type it is not certain.
+    True for lists, mappings and records. False for numbers, enums, all that has a `__str__`,
+    `None`, and values that may be of another type.
     """
     members = [parts(each)[0] for each in alternatives(plain(annotation))]
     classes_of = [each for each in members if each is not NoneType]
@@ -116,12 +116,12 @@ def writes_its_repr(annotation: object) -> bool:
 
 
 def chunk_of(annotation: object) -> object | None:
-    """C of `Stream[C]`, Any of a bare `Stream`; None for what is not a stream."""
+    """C for `Stream[C]`, Any for a bare `Stream`; None for every other annotation."""
     return _first_argument(annotation, (Stream,))
 
 
 def yielded(annotation: object) -> object | None:
-    """C of `AsyncIterator[C]`, `AsyncIterable[C]` or `AsyncGenerator[C, S]`; None for the rest."""
+    """C for `AsyncIterator[C]`, `AsyncIterable[C]`, `AsyncGenerator[C, S]`; None for others."""
     return _first_argument(annotation, (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator))
 
 
@@ -129,7 +129,7 @@ def hints(function: abc.Callable[..., object]) -> dict[str, object]:
     """The function's annotations by parameter, with `return`; names and strings resolved.
 
     Raises:
-        DefinitionError: an annotation cannot be evaluated; names the function and its line.
+        DefinitionError: an annotation cannot be evaluated. The message names its function.
     """
     try:
         return dict(typing.get_type_hints(function, include_extras=True))
@@ -152,7 +152,7 @@ def hints(function: abc.Callable[..., object]) -> dict[str, object]:
 
 
 def _part(annotation: object, of: abc.Callable[[object], object]) -> object:
-    """The part of whichever members of a union have it."""
+    """The part, from those members of a union that have it."""
     annotation = plain(annotation)
     if isinstance(annotation, NewType):
         return _part(annotation.__supertype__, of)
@@ -226,7 +226,7 @@ def _element(annotation: object) -> object:
 
 
 def _by_getitem(annotation: object) -> object:
-    """What `__getitem__` gives; it stands on the class, so a concrete class has it or not."""
+    """The result of `__getitem__`; Python looks it up on the class, so a class has it or not."""
     cls = parts(annotation)[0]
     if not isinstance(cls, type):
         return Any
@@ -246,12 +246,12 @@ def _first_argument(annotation: object, origins: tuple[object, ...]) -> object |
 
 
 def _without_notes(annotation: object) -> object:
-    """Plain, but for an alias, whose name says more than what it stands for."""
+    """The plain annotation, but an alias stays: its name is clearer than its value."""
     return annotation if is_alias(annotation) else plain(annotation)
 
 
 def _members(given: abc.Iterable[object]) -> list[object]:
-    """The members of a union, those of unions within it too."""
+    """The members of a union, nested unions flattened."""
     found: list[object] = []
     for each in map(_without_notes, given):
         found.extend(_members(parts(each)[1]) if is_union(each) else [each])
@@ -270,7 +270,7 @@ def _spell_name(annotation: object) -> str:
 
 
 def _spell_value(value: object) -> str:
-    """A Literal's value; strings in double quotes, an enum's member by its name."""
+    """The text of a Literal's value; strings in double quotes, enum members by name."""
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

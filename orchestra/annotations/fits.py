@@ -1,13 +1,13 @@
 """Whether a value annotated one way may be given to a parameter annotated another way.
 
-`compare` answers before anything runs, with three answers; `acceptance` for a value, on the edges
-where `compare` could only say MAY.
+`compare` answers before a run, with three answers. Where it says MAY, `acceptance` checks the
+value during the run.
 
 Type arguments are compared covariantly: `list[bool]` fits `list[int]`. A type checker must forbid
-this because the reader could append an `int`; a value on a wire is never mutated, so it is safe.
+this because the reader could append an `int`. A value on a wire is never mutated, so it is safe.
 
-The law: a value of `source` is accepted by `target` where `compare` says MUST, and refused where it
-says CANNOT. What a type checker calls an error is CANNOT even where a value could slip through:
+The law: `target` accepts every value of `source` where `compare` says MUST, and none where it
+says CANNOT. Errors of a type checker are CANNOT, even where some value could fit:
 
 * an empty container (`[]` is both a `list[int]` and a `list[str]`);
 * two `NewType`s of the same class;
@@ -36,7 +36,7 @@ from orchestra.annotations.shapes import (
     tuple_items,
 )
 
-# Deeper than any annotation that a person writes; a type that grows as it is unrolled ends here.
+# Deeper than any annotation that a person writes; comparing a type that grows endlessly stops here.
 _DEPTH_MAX = 40
 
 _CALLABLE: object = abc.Callable
@@ -50,25 +50,25 @@ class Fit(Enum):
     MUST = "must"
     """Every value fits."""
     MAY = "may"
-    """It depends on the value: check it when it is there."""
+    """It depends on the value: it is checked during the run."""
     CANNOT = "cannot"
     """No value fits."""
 
 
 def compare(source: object, target: object) -> Fit:
-    """Whether what is annotated `source` fits a parameter annotated `target`.
+    """Whether a value annotated `source` fits a parameter annotated `target`.
 
-    A missing annotation is Any: it takes everything, and may be anything. Whatever is not
+    A missing annotation is Any: it accepts everything, and its value may be anything. What is not
     understood (a forward reference, a `ParamSpec`) is MAY. Never raises.
     """
     return _compare(source, target, ())
 
 
 def _compare(source: object, target: object, pending: _Pairs) -> Fit:
-    """`pending` holds the questions that this one is a part of.
+    """Compare two annotations; `pending` holds the comparisons that this one is a part of.
 
-    A recursive type asks one of them again. It has then found nothing against it on the way,
-    so the answer is MUST.
+    A recursive type leads to one of them again. Nothing was found against it on the way, so
+    the answer is MUST.
     """
     source, target = plain(source), plain(target)
     if same(source, target):
@@ -83,7 +83,7 @@ def _compare(source: object, target: object, pending: _Pairs) -> Fit:
     return Fit.MAY
 
 
-# --- the rules of `compare`, as they are asked; None leaves the answer to the next one ---------
+# --- the rules of `compare`, in order; a rule that returns None leaves the answer to the next --
 
 
 def _tops_and_bottoms(source: object, target: object, _: _Pairs) -> Fit | None:
@@ -95,7 +95,7 @@ def _tops_and_bottoms(source: object, target: object, _: _Pairs) -> Fit | None:
 
 
 def _source_alternatives(source: object, target: object, pending: _Pairs) -> Fit | None:
-    """A value of a union is of one of its members, and nobody knows of which."""
+    """A value of a union has the type of one member, and it is unknown which."""
     members = alternatives(source)
     if any(parts(each)[0] is Literal for each in alternatives(target)):
         members = enumerated(source) or members
@@ -113,14 +113,14 @@ def _target_alternatives(source: object, target: object, pending: _Pairs) -> Fit
 
 
 def _type_variables(source: object, target: object, pending: _Pairs) -> Fit | None:
-    """A type variable without a bound takes everything, and may be anything."""
+    """A type variable without a bound accepts everything, and its value may be anything."""
     if isinstance(source, TypeVar):
         return _compare(bound(source), target, pending)
     return _compare(source, bound(target), pending) if isinstance(target, TypeVar) else None
 
 
 def _new_types(source: object, target: object, pending: _Pairs) -> Fit | None:
-    """A `NewType` is a subclass to a type checker, and invisible in the value."""
+    """A `NewType` is a subclass for a type checker, but a value does not show it."""
     if isinstance(source, NewType) and isinstance(target, NewType):
         if target in _lineage(source):
             return Fit.MUST
@@ -133,7 +133,7 @@ def _new_types(source: object, target: object, pending: _Pairs) -> Fit | None:
 
 
 def _literals(source: object, target: object, pending: _Pairs) -> Fit | None:
-    """The value of a Literal is known, so it can be looked at."""
+    """The values of a Literal are known, so they are checked."""
     (source_origin, mine), (target_origin, theirs) = parts(source), parts(target)
     if source_origin is Literal and target_origin is Literal:
         return Fit.MUST if is_among(mine[0], theirs) else Fit.CANNOT
@@ -192,7 +192,7 @@ _RULES = (
 
 
 def _arguments(source: object, target: object, pending: _Pairs) -> Fit:
-    """Compares what both give to the first base that they have in common."""
+    """Compares the type arguments of both for their first common base."""
     for base in (parts(target)[0], parts(source)[0], abc.Iterable):
         mine, theirs = arguments(source, base), arguments(target, base)
         if mine is not None and theirs is not None:
@@ -226,7 +226,7 @@ def _tuple_items(source: object, target: object, pending: _Pairs) -> Fit:
 
 
 def _typed_dict_keys(source: object, target: object, pending: _Pairs) -> Fit:
-    """Keys that the source does not name may be there all the same, so they are MAY."""
+    """Keys that the source does not declare may still exist, so they are MAY."""
     mine, theirs = fields(source), fields(target)
     needed, promised = required_keys(parts(target)[0]), required_keys(parts(source)[0])
     fit = Fit.MUST
@@ -240,7 +240,7 @@ def _typed_dict_keys(source: object, target: object, pending: _Pairs) -> Fit:
 
 
 def enumerated(annotation: object) -> tuple[object, ...]:
-    """All values of a bool or an enum, each as a Literal; empty for every other annotation."""
+    """All values of a bool or an enum, each as a Literal; empty for other annotations."""
     if annotation is bool:
         return literal(True), literal(False)
     if isinstance(annotation, type) and issubclass(annotation, Enum):
@@ -249,7 +249,7 @@ def enumerated(annotation: object) -> tuple[object, ...]:
 
 
 def _lineage(new_type: object) -> list[object]:
-    """The NewType, the NewType that it is made of, and so on."""
+    """The NewType, its base NewType, and so on."""
     found: list[object] = []
     while isinstance(new_type, NewType):
         found.append(new_type)

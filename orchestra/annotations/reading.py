@@ -1,7 +1,7 @@
-"""Values read from JSON by their annotations, with everything that does not fit, each by its path.
+"""Reads values from JSON by their annotations, and reports everything that does not fit.
 
-msgspec reads, and stops at the first fault. Only then is the value taken apart, member by
-member, to find the others.
+msgspec reads, and stops at the first fault. Only then are the members of the value read one
+by one to find the other faults.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from orchestra.annotations.records import members_of
 from orchestra.annotations.shapes import alternatives, arguments, parts, plain, tuple_items
 
 MISFITS_MAX = 20
-"""Of one value are told; a list of a thousand wrong items gets no more."""
+"""The most misfits reported for one value, however many there are."""
 _DEPTH_MAX = 20
-"""How deep misfits are looked for, one by one."""
+"""How deep into a value misfits are searched."""
 _NAME_MAX = 100
 
 
 @attrs.frozen
 class Misfit:
-    """One thing that does not fit: where (`filters[0].year`, "" for the whole), and what."""
+    """One part that does not fit: its path (`filters[0].year`, "" for the whole), and why."""
 
     path: str
     what: str
@@ -39,10 +39,10 @@ class Misfit:
 
 
 def decoded(text: str) -> object:
-    """What JSON says.
+    """The value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON, or nested deeper than anybody reads.
+        ValueError: it is not JSON, or nested too deep.
     """
     try:
         return msgspec.json.decode(text)
@@ -51,9 +51,9 @@ def decoded(text: str) -> object:
 
 
 def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Misfit, ...]]:
-    """The value as its annotation has it, and what does not fit; without misfits it is whole.
+    """The value converted to its annotation, and the misfits; without misfits it is complete.
 
-    Strict: `"5"` is no int. What a class has no member for is ignored.
+    Strict: `"5"` is not an int. Members that the class does not have are ignored.
     """
     found, complaint = _converted(kind, value)
     if complaint is None:
@@ -64,7 +64,7 @@ def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Mis
 def read_members(
     kinds: Mapping[str, object], required: abc.Set[str], given: Mapping[str, object]
 ) -> tuple[dict[str, object], tuple[Misfit, ...]]:
-    """The members of an object, each as its annotation has it; unknown ones are misfits."""
+    """The members of an object, each converted to its annotation; unknown ones are misfits."""
     found: dict[str, object] = {}
     misfits: list[Misfit] = []
     for name, value in given.items():
@@ -87,10 +87,10 @@ _MAKE = custom_dec_hook()
 
 
 def _converted(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
-    """The value read, or what is wrong with it, and where."""
+    """The converted value, or None with the message and its place."""
     try:
         return msgspec.convert(value, for_msgspec(kind), str_keys=True, dec_hook=_MAKE), None
-    except Exception as error:  # noqa: BLE001 - a class's own validators raise what they like
+    except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
         return None, complaint_of(error)
 
 
@@ -110,7 +110,7 @@ def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Mis
 
 
 def _inside(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
-    """The misfits of a value's members or items; none where it is wrong as a whole."""
+    """The misfits of a value's members or items; none if the value is wrong as a whole."""
     if isinstance(value, dict) and (record := record_at(kind, value)) is not None:
         yield from _inside_record(record, value, path, depth)
         return

@@ -1,4 +1,4 @@
-"""Records: classes whose values are objects in JSON, and what their `__init__` is called with."""
+"""Records: classes whose values are objects in JSON, and the arguments of their `__init__`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Member:
     """One member of a record as JSON has it."""
 
     name: str
-    """What the class calls it."""
+    """Its name in the class."""
     kind: object
     required: bool
     default: object = MISSING
-    """What it is where JSON leaves it out, if that is a value known before."""
+    """Its value where JSON leaves it out; `MISSING` if that is not a fixed value."""
 
 
 def is_record(kind: object) -> bool:
-    """Whether its values are objects with members of their own: attrs, dataclass, TypedDict."""
+    """Whether it is a record: an attrs class, a dataclass or a TypedDict."""
     origin = parts(plain(kind))[0]
     if not isinstance(origin, type):
         return False
@@ -35,13 +35,13 @@ def is_record(kind: object) -> bool:
 
 
 def has_members(kind: object) -> bool:
-    """As `is_record`; msgspec's own classes too."""
+    """As `is_record`, and true for msgspec's own classes."""
     origin = parts(plain(kind))[0]
     return is_record(kind) or (isinstance(origin, type) and issubclass(origin, msgspec.Struct))
 
 
 def is_made(kind: object) -> bool:
-    """Whether values of a class are wrong where its members are filled without its `__init__`."""
+    """Whether a class has to be made by its `__init__`: setting its members is not enough."""
     cls = parts(plain(kind))[0]
     if not isinstance(cls, type):
         return False
@@ -51,7 +51,7 @@ def is_made(kind: object) -> bool:
 
 
 def members_of(kind: object) -> Mapping[str, Member]:
-    """What a record is called with, by the names that JSON has for it; not what it makes itself."""
+    """The arguments of a record by their names in JSON; members it computes are left out."""
     cls, hints = cast("type", parts(plain(kind))[0]), fields(kind)
     if attrs.has(cls):
         listed: list[attrs.Attribute[Any]] = list(attrs.fields(cls))
@@ -71,7 +71,7 @@ def members_of(kind: object) -> Mapping[str, Member]:
 
 
 def _is_own(member: attrs.Attribute[Any]) -> bool:
-    """Whether `__init__` does more with a member than to set it."""
+    """Whether `__init__` does more with a member than set it."""
     looks = bool(getattr(member.default, "takes_self", False))
     renamed = member.alias != member.name
     return member.converter is not None or not member.init or renamed or looks
@@ -94,13 +94,13 @@ def _of_field(member: dataclasses.Field[Any], hints: Mapping[str, object]) -> Me
 
 
 def _taken_by(converter: Any, otherwise: object) -> object:
-    """What a converter is annotated to take, if JSON has a form for that; else the member's own."""
-    function = getattr(converter, "converter", converter)  # of an `attrs.Converter`
+    """The parameter type of a converter, if JSON has a form for it; else the member's own type."""
+    function = getattr(converter, "converter", converter)  # an `attrs.Converter` wraps it
     try:
         first = next(iter(signature(function).parameters))
         kind = inspect.get_annotations(function, eval_str=True).get(first, otherwise)
         msgspec.json.schema(kind)
-    except Exception:  # noqa: BLE001 - of what is built in, or is annotated with anything
+    except Exception:  # noqa: BLE001 - built-ins have no signature, and annotations may raise
         return otherwise
     return kind
 

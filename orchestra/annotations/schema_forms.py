@@ -1,4 +1,4 @@
-"""The same JSON Schema in another form: shorter for a model, or as strict providers want it."""
+"""JSON Schemas in other forms: shorter for a model, or as strict providers need them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ _TYPES: dict[type, str] = {
 }
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 _UNSPEAKABLE = {"prefixItems", "uniqueItems", "propertyNames", "contentEncoding"}
-"""Keywords that strict providers refuse, and that cannot be left out."""
+"""Keywords that strict providers refuse, and that cannot be dropped without a change of meaning."""
 
 
 @attrs.frozen
 class StrictSchema:
-    """A schema that wants every member and no other; `strict` where OpenAI's strict mode takes it.
+    """A schema in which every member is required and no other allowed.
 
-    It does not where a class holds what that mode has no words for, such as a `dict[str, int]`.
+    `strict` says whether OpenAI's strict mode accepts it. It does not if a class contains a type
+    that the mode cannot express, such as a `dict[str, int]`.
     """
 
     schema: Json
@@ -33,9 +34,9 @@ class StrictSchema:
 
 
 def neat(schema: Json) -> Json:
-    """The schema without titles, which cost tokens, and with the type of every `enum`.
+    """The schema without titles, which cost tokens, and with a type for every `enum`.
 
-    Some providers take no `enum` without one.
+    Some providers refuse an `enum` without a type.
     """
     found = {key: value for key, value in _mapped(schema, neat).items() if key != "title"}
     if "enum" in found and "type" not in found:
@@ -45,19 +46,19 @@ def neat(schema: Json) -> Json:
 
 
 def strictly(schema: Json) -> StrictSchema:
-    """The schema as strict providers want it: what may be left out becomes required."""
+    """The schema as strict providers need it: optional members become required."""
     found = _closed(schema)
     return StrictSchema(found, all(map(_is_sayable, _schemas(found))))
 
 
 def refers(schema: Json, reference: str) -> bool:
-    """Whether there is a `$ref` of this text anywhere in it."""
+    """Whether the schema contains a `$ref` with this text."""
     return any(each.get("$ref") == reference for each in _schemas(schema))
 
 
 def _closed(schema: Json) -> Json:
     if "$ref" in schema:
-        return {"$ref": schema["$ref"]}  # nothing may stand beside it
+        return {"$ref": schema["$ref"]}  # no other keyword may stand beside it
     found = _mapped(schema, _closed)
     for word in ("default", "discriminator"):
         found.pop(word, None)
@@ -67,7 +68,7 @@ def _closed(schema: Json) -> Json:
 
 
 def _is_sayable(schema: Json) -> bool:
-    """Whether strict mode has words for a schema, whatever stands in it."""
+    """Whether strict mode can express the schema, its nested schemas aside."""
     if "$ref" in schema or "anyOf" in schema:
         return True
     if not _UNSPEAKABLE.isdisjoint(schema) or schema.get("format", "date") not in _FORMATS:
@@ -86,7 +87,7 @@ _Change: TypeAlias = Callable[[Json], Json]
 
 
 def _mapped(schema: Json, change: _Change) -> Json:
-    """The schema with each schema that stands directly in it changed."""
+    """The schema with `change` applied to each schema directly inside it."""
     found = dict(schema)
     for key, value in schema.items():
         if key in ("properties", "$defs"):
@@ -99,7 +100,7 @@ def _mapped(schema: Json, change: _Change) -> Json:
 
 
 def _schemas(schema: Json) -> Iterator[Json]:
-    """The schema and every schema in it."""
+    """The schema and every schema inside it."""
     inner: list[Json] = []
 
     def keep(each: Json) -> Json:

@@ -1,6 +1,6 @@
-"""JSON Schemas (2020-12) of annotations: of what a client may send, and of what a model is asked.
+"""JSON Schemas (2020-12) of annotations: of clients' inputs, and of the output asked of a model.
 
-They are msgspec's, so what they say is what `reading` checks. For a model they are told with
+msgspec makes them, so they agree with what `reading` checks. For a model they get
 descriptions, from docstrings and from `Annotated[str, "what it is"]`.
 """
 
@@ -31,9 +31,9 @@ def object_schema(
     defaults: Mapping[str, object],
     hook: Callable[[type], Json] = refuse_unknown_class,
 ) -> Json:
-    """The schema of an object with these members and no others; those with a default may lack.
+    """The schema of an object with these members and no others; those with a default are optional.
 
-    `hook` is msgspec's `schema_hook`: the schemas of classes that it does not know.
+    `hook` is msgspec's `schema_hook`: it gives the schemas of classes that msgspec does not know.
 
     Raises:
         TypeError: an annotation has no form in JSON.
@@ -54,7 +54,7 @@ def object_schema(
 def parameters_schema(
     members: Mapping[str, object], defaults: Mapping[str, object], about: Mapping[str, str]
 ) -> Json:
-    """As `object_schema`, for a model; `about` describes members that do not do so themselves.
+    """As `object_schema`, for a model; `about` describes members without their own description.
 
     Raises:
         TypeError: an annotation has no form in JSON.
@@ -66,10 +66,10 @@ def parameters_schema(
 
 
 def class_schema(kind: object) -> StrictSchema:
-    """The schema of a class whose values are JSON objects, as a model is asked to fill it.
+    """The schema of a class whose values are JSON objects, for a model that has to fill it.
 
     Raises:
-        TypeError: it has no form in JSON, or one that is no object with named members.
+        TypeError: it has no form in JSON, or is not an object with named members in JSON.
     """
     (root,), components = _schemas([kind])
     components = {name: neat(each) for name, each in components.items()}
@@ -86,17 +86,17 @@ def class_schema(kind: object) -> StrictSchema:
 def _schemas(
     kinds: Iterable[object], hook: Callable[[type], Json] = refuse_unknown_class
 ) -> tuple[tuple[Json, ...], dict[str, Json]]:
-    """The schemas of these, and of the classes in them by name."""
+    """The schemas of the annotations, and of the classes in them by name."""
     given = [for_msgspec(kind) for kind in kinds]
     made: dict[type[CustomType], str] = {}
     marked = _marking(made, hook)
     try:
         found, components = _msgspec_schemas([], given, marked)
         known = 0
-        while known < len(made):  # each may bring others
+        while known < len(made):  # each may add others
             known = len(made)
             found, components = _msgspec_schemas(made, given, marked)
-    except TypeError as error:  # it begins with advice on its own extensions
+    except TypeError as error:  # the message begins with advice on msgspec's extensions
         raise TypeError(_advised(str(error).strip().rpartition("\n")[2])) from error
     told = iter(found[len(given) :])
     meant = {
@@ -113,7 +113,7 @@ def _schemas(
 def _msgspec_schemas(
     made: Iterable[type[CustomType]], kinds: Sequence[object], hook: Callable[[type], Json]
 ) -> tuple[tuple[Json, ...], dict[str, Json]]:
-    """What msgspec says of annotations, and then of the parts of what is made by us."""
+    """Msgspec's schemas of the annotations, and then of the parts of our custom types."""
     held = [part for each in made for part in each.recipe.parts]
     return msgspec.json.schema_components(
         [*kinds, *held], schema_hook=hook, ref_template=_REFERENCE + "{name}"
@@ -123,7 +123,7 @@ def _msgspec_schemas(
 def _marking(
     made: dict[type[CustomType], str], hook: Callable[[type], Json]
 ) -> Callable[[type], Json]:
-    """For msgspec's `schema_hook`: a mark for each class that is made by us, kept in `made`."""
+    """A `schema_hook` for msgspec: a mark for each custom type, which is added to `made`."""
 
     def marked(kind: type) -> Json:
         if issubclass(kind, CustomType):
@@ -134,7 +134,7 @@ def _marking(
 
 
 def _unmarked(schema: Any, meant: Mapping[str, Json]) -> Any:
-    """The schema with what is meant in the place of each mark."""
+    """The schema with each mark replaced by the schema that it stands for."""
     if isinstance(schema, list):
         return [_unmarked(each, meant) for each in schema]
     if not isinstance(schema, dict):
@@ -144,7 +144,7 @@ def _unmarked(schema: Any, meant: Mapping[str, Json]) -> Any:
 
 
 def _as_written(record: Record, schema: Json) -> None:
-    """Give the schema of a class that is made by us its own order, and its defaults."""
+    """Put the members of a record's schema into the class's order, with their defaults."""
     for name, each in record.members.items():
         told = schema["properties"].pop(name)
         if each.default is not MISSING:
@@ -155,7 +155,7 @@ def _as_written(record: Record, schema: Json) -> None:
 
 
 def _advised(complaint: str) -> str:
-    """Msgspec's complaint; of a union that it does not have, with what to write."""
+    """Msgspec's message; for a union that it cannot read, with the code to write instead."""
     if not _SEVERAL.search(complaint):
         return complaint
     return (
@@ -165,7 +165,7 @@ def _advised(complaint: str) -> str:
 
 
 def _notes(members: Mapping[str, object]) -> dict[str, str]:
-    """The texts in `Annotated[kind, "text"]`, for members that have one."""
+    """The texts of `Annotated[kind, "text"]`, by member."""
     found = {}
     for name, kind in members.items():
         notes = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, str)]
@@ -182,7 +182,7 @@ def _describe(schema: Json, about: Mapping[str, str]) -> None:
 
 
 def _describe_classes(components: Mapping[str, Json], kinds: Iterable[object]) -> None:
-    """Write into each class's schema what its docstring and its annotations say."""
+    """Add descriptions from docstrings and annotations to the schemas of classes."""
     seen: dict[type, None] = {}
     for kind in kinds:
         _find_classes(kind, seen)
@@ -192,7 +192,7 @@ def _describe_classes(components: Mapping[str, Json], kinds: Iterable[object]) -
         if cls is None or "properties" not in schema:
             continue
         told = described(cls.__doc__)
-        if told.text and "description" in schema:  # msgspec leaves out what nobody wrote
+        if told.text and "description" in schema:  # msgspec leaves out generated docstrings
             schema["description"] = told.text
         about = {**told.members, **_notes(fields(cls))}
         if is_record(cls) and is_made(cls):
@@ -202,7 +202,7 @@ def _describe_classes(components: Mapping[str, Json], kinds: Iterable[object]) -
 
 
 def _find_classes(kind: object, seen: dict[type, None]) -> None:
-    """Every class that an annotation is made of, each once."""
+    """Every class in an annotation, each once."""
     for member in alternatives(plain(kind)):
         origin, given = parts(plain(member))
         for inner in given:

@@ -1,9 +1,9 @@
-"""What an annotation is made of: its plain form, its class, and what it gives to a base class.
+"""The structure of annotations: the plain form, the class, and the arguments for a base class.
 
 The rules of the file:
 
-* `plain` comes first. It removes what does not change which values are meant (`Annotated`,
-  aliases, qualifiers), so nobody else has to know of it.
+* `plain` comes first. It removes everything that does not change the set of values
+  (`Annotated`, aliases, qualifiers), so that no other function has to handle it.
 * An annotation is an `object`: it may be a class, an alias, a string, or nonsense. What is not
   understood stays as it is, and readers treat it as unknown. Nothing here raises.
 * A missing type argument is `Any`.
@@ -40,7 +40,7 @@ import attrs
 from orchestra.annotations.builtin_bases import BASES, generic
 from orchestra.annotations.deferred import written
 
-# An alias may stand for itself (`type A = A`); nobody nests them deeper than this.
+# An alias may stand for itself (`type A = A`); real code does not nest them deeper than this.
 _ALIASES_MAX = 32
 
 
@@ -57,7 +57,7 @@ MISSING: Final = Missing()
 
 
 def plain(annotation: object) -> object:
-    """The same set of values, without `Annotated`, aliases and qualifiers.
+    """An annotation for the same values, without `Annotated`, aliases and qualifiers.
 
     `None` becomes `NoneType`, a missing annotation `Any`, `typing.List` `list`.
     """
@@ -70,15 +70,15 @@ def plain(annotation: object) -> object:
 
 
 def parts(annotation: object) -> tuple[object, tuple[object, ...]]:
-    """What a plain annotation is subscripted from, and with: `list[int]` → `(list, (int,))`."""
+    """Origin and arguments of a plain annotation: `list[int]` → `(list, (int,))`."""
     origin = get_origin(annotation)
     return (annotation if origin is None else origin), get_args(annotation)
 
 
 def alternatives(annotation: object) -> tuple[object, ...]:
-    """What a plain annotation is one of: a union's members, a Literal's values, constraints.
+    """The alternatives of a plain annotation: members of a union, values of a Literal, constraints.
 
-    The annotation alone where it is not such a choice.
+    Any other annotation is its own only alternative.
     """
     origin, given = parts(annotation)
     if isinstance(annotation, TypeVar) and annotation.__constraints__:
@@ -99,15 +99,15 @@ def is_union(annotation: object) -> bool:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two annotations are equal; False where their metadata refuses to say."""
+    """Whether two annotations are equal; False if comparing their metadata raises."""
     try:
         return one is other or bool(one == other)
-    except Exception:  # noqa: BLE001 - metadata is anybody's: an array's == has no truth value
+    except Exception:  # noqa: BLE001 - metadata may be anything: an array's == has no truth value
         return False
 
 
 def union(members: abc.Iterable[object]) -> object:
-    """One annotation for all of these: a union, without its duplicates; Any where one is Any."""
+    """The union of the annotations, without duplicates; Any if one of them is Any."""
     distinct: list[object] = []
     for member in members:
         if not any(same(member, known) for known in distinct):
@@ -118,10 +118,10 @@ def union(members: abc.Iterable[object]) -> object:
 
 
 def arguments(annotation: object, base: object) -> tuple[object, ...] | None:
-    """What an annotation gives for the type parameters of `base`; None if it is not one.
+    """The arguments of an annotation for the type parameters of `base`; None if it is not one.
 
-    `arguments(dict[str, int], Iterable)` is `(str,)`; empty when `base` itself stands bare.
-    A class that is iterable without saying so is read by the hints of its `__iter__`.
+    `arguments(dict[str, int], Iterable)` is `(str,)`; empty if the annotation is `base` itself
+    without arguments. A class that only has an `__iter__` is read by the method's annotations.
     """
     found = _inherited(annotation, base)
     if found is None and base in _METHODS:
@@ -130,9 +130,9 @@ def arguments(annotation: object, base: object) -> tuple[object, ...] | None:
 
 
 def fields(annotation: object) -> dict[str, object]:
-    """The annotated names of a class, bases included, its type variables filled in.
+    """The annotations of a class by name, with those of its bases; type variables are replaced.
 
-    Empty for what is not a class, and where a name in an annotation cannot be resolved.
+    Empty for anything that is not a class, and if a name in an annotation cannot be resolved.
     """
     origin = parts(plain(annotation))[0]
     if not isinstance(origin, type):
@@ -145,11 +145,11 @@ def fields(annotation: object) -> dict[str, object]:
 
 
 def returned(annotation: object, name: str) -> object:
-    """What a method or property, as its class declares it, gives back; MISSING without one."""
+    """The return annotation of a method or property; MISSING if the class has none."""
     origin = parts(plain(annotation))[0]
     for cls in origin.__mro__ if isinstance(origin, type) else ():
         if name in vars(cls):
-            if vars(cls)[name] is None:  # as `__hash__ = None` is: withdrawn
+            if vars(cls)[name] is None:  # removed, as by `__hash__ = None`
                 return MISSING
             hint = _hints(_function(vars(cls)[name])).get("return", Any)
             return annotation if hint is Self else substitute(hint, _table_for(annotation, cls))
@@ -162,7 +162,7 @@ def callable_of(result: object) -> object:
 
 
 def tuple_items(annotation: object) -> tuple[object, ...] | None:
-    """The items of a tuple of fixed length; None for a variadic or unknown one."""
+    """The item annotations of a tuple of fixed length; None for a variadic or unknown one."""
     origin, given = parts(plain(annotation))
     if isinstance(origin, type) and issubclass(origin, tuple) and hasattr(origin, "_fields"):
         hints = fields(annotation)
@@ -175,9 +175,9 @@ def tuple_items(annotation: object) -> tuple[object, ...] | None:
 
 
 def required_keys(typed_dict: object) -> frozenset[str]:
-    """The keys that a value of a TypedDict must have.
+    """The required keys of a TypedDict.
 
-    `__required_keys__` alone is wrong where annotations are strings: it has not read them.
+    `__required_keys__` alone is wrong if annotations are strings: it does not evaluate them.
     """
     listed = getattr(typed_dict, "__required_keys__", ())
     marks = {key: get_origin(hint) for key, hint in fields(typed_dict).items()}
@@ -199,12 +199,12 @@ def substitute(annotation: object, table: abc.Mapping[object, object]) -> object
 
 
 def is_alias(annotation: object) -> bool:
-    """Whether it is a `type X = ...`, or such an alias with arguments."""
+    """Whether it is an alias `type X = ...`, with or without arguments."""
     return type(parts(annotation)[0]).__name__ == "TypeAliasType"
 
 
 def _unwrapped(annotation: object) -> object:
-    """One layer less, or the very same object."""
+    """The annotation without its outermost layer; the same object if there is none."""
     for special, meant in _SPECIAL:
         if annotation is special:
             return meant
@@ -218,14 +218,14 @@ def _unwrapped(annotation: object) -> object:
     if is_alias(annotation):
         return _alias_value(origin, given, annotation)
     if origin is not annotation and not hasattr(annotation, "__args__"):
-        return origin  # typing.List, typing.Tuple, ...: bare, and so without arguments
+        return origin  # bare typing.List, typing.Tuple, ...
     return annotation
 
 
 def _alias_value(alias: object, given: tuple[object, ...], annotation: object) -> object:
-    """What a `type X = ...` stands for; the alias itself where a name in it is not defined."""
+    """The value of an alias `type X = ...`; the alias itself if a name in it is not defined."""
     try:
-        value: object = getattr(alias, "__value__")  # noqa: B009 - computed when it is asked for
+        value: object = getattr(alias, "__value__")  # noqa: B009 - computed on access
     except NameError:
         return annotation
     parameters = getattr(alias, "__type_params__", ())
@@ -244,7 +244,7 @@ def _inherited(annotation: object, base: object) -> tuple[object, ...] | None:
 
 
 def _structural(annotation: object, base: object) -> tuple[object, ...] | None:
-    """The element of a class that only has the methods of an iterable."""
+    """The element of a class that is iterable only by its methods."""
     opening, advance = _METHODS[base]
     iterator = returned(annotation, opening)
     if iterator is MISSING:
@@ -257,7 +257,7 @@ def _structural(annotation: object, base: object) -> tuple[object, ...] | None:
 
 
 def _parents(annotation: object, origin: object, given: tuple[object, ...]) -> tuple[object, ...]:
-    """The bases of a class with the arguments that it gives them."""
+    """The bases of a class, with the arguments that the class passes to them."""
     if not isinstance(origin, type):
         return ()
     if typing.is_typeddict(origin):
@@ -267,7 +267,7 @@ def _parents(annotation: object, origin: object, given: tuple[object, ...]) -> t
         return (_subscript(tuple, items),)
     if items is not None:
         return (generic(abc.Sequence, union(items)),)
-    if origin is tuple:  # all of one type, unless a part of it is unpacked
+    if origin is tuple:  # all of one type, unless a part is unpacked
         return (generic(abc.Sequence, given[0] if given[1:] == (...,) else Any),)
     bases = BASES[origin][1] if origin in BASES else _written_bases(origin)
     table = _table(origin, given)
@@ -279,14 +279,14 @@ def _written_bases(cls: type) -> tuple[object, ...]:
 
 
 def _table(origin: object, given: tuple[object, ...]) -> dict[object, object]:
-    """Type variable → argument; Any for those that are not given."""
+    """Type variable → argument; Any for missing arguments."""
     parameters = _parameters(origin)
     rest = (Any,) * (len(parameters) - len(given))
     return dict(zip(parameters, (*given, *rest), strict=False))
 
 
 def _parameters(origin: object) -> tuple[object, ...]:
-    """The type variables of a class; `class Bag(abc.Sequence[T])` has not written them down."""
+    """The type variables of a class; read from its bases for `class Bag(abc.Sequence[T])`."""
     if origin in BASES:
         return BASES[origin][0]
     written = getattr(origin, "__parameters__", None)
@@ -297,7 +297,7 @@ def _parameters(origin: object) -> tuple[object, ...]:
 
 
 def _table_for(annotation: object, cls: type) -> dict[object, object]:
-    """The table of that class of its ancestry in which something is declared."""
+    """The arguments that the annotation gives to the type variables of its base class `cls`."""
     return _table(cls, _inherited(annotation, cls) or ())
 
 
@@ -309,12 +309,12 @@ def _function(found: object) -> object:
 
 
 def _hints(thing: object) -> dict[str, object]:
-    """Its resolved annotations; none where they cannot be had."""
+    """Its resolved annotations; empty if they cannot be resolved."""
     try:
         return dict(
             typing.get_type_hints(cast("abc.Callable[..., object]", thing), include_extras=True)
         )
-    except Exception:  # noqa: BLE001 - evaluating an annotation runs anybody's expression
+    except Exception:  # noqa: BLE001 - evaluating an annotation runs any expression
         return {}
 
 

@@ -1,8 +1,8 @@
-"""What stands in JSON for a turn of a conversation: `{"role": "user", "content": "..."}`.
+"""Turns of a conversation in JSON: `{"role": "user", "content": "..."}`.
 
-As OpenAI's clients write one that is text. Images, files and calls of tools have a form over
-OpenAI's API only, where it is known what a provider may be sent. As with documents, `for_msgspec`
-puts a class of ours in the place of `Message`, which msgspec would take for something else.
+This is the form of OpenAI's clients, for text only. Images, files and tool calls have a form
+only in OpenAI's API, where the provider's abilities are known. As with documents, `for_msgspec`
+replaces `Message` by a class of ours, as msgspec would read `Message` in another form.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ ROLES: Mapping[str, Role] = {
 _SHAPE = '{"role": "user", "content": "..."}'
 
 
-class JsonTurn(ABC):  # noqa: B024 - a name for msgspec, as `documents.JsonDocument` is
-    """What is read as a turn."""
+class JsonTurn(ABC):  # noqa: B024 - a stand-in for msgspec, like `documents.JsonDocument`
+    """Stands in an annotation for a `Message`."""
 
 
 JsonTurn.register(Message)
 
 
 def for_msgspec(kind: object) -> Any:
-    """The annotation with `JsonTurn` for each `Message` in it; the same where there is none."""
+    """The annotation with `JsonTurn` in place of each `Message`; unchanged without one."""
     return with_stand_in(kind, Message, JsonTurn)
 
 
 def read(kind: type, value: object) -> object:
-    """For msgspec's `dec_hook`: the turn that a value in JSON means.
+    """A `dec_hook` for msgspec: makes a `Message` from a value in JSON.
 
     Raises:
-        TypeError, ValueError: it means none; msgspec tells where it stands.
+        TypeError, ValueError: the value is no turn; msgspec adds its place.
         NotImplementedError: it is another type than `JsonTurn`.
     """
     if kind is not JsonTurn:
@@ -65,7 +65,7 @@ def read(kind: type, value: object) -> object:
 
 
 def schema(kind: type) -> Json:
-    """For msgspec's `schema_hook`: what `read` reads.
+    """A `schema_hook` for msgspec: the schema of a turn.
 
     Raises:
         NotImplementedError: it is another type than `JsonTurn`.

@@ -1,4 +1,4 @@
-"""Data URLs, which hold bytes in base64: `data:image/png;base64,...`; and images in them. Pure."""
+"""Data URLs, with bytes in base64: `data:image/png;base64,...`; and images in them. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _DATA_URL = re.compile(
 
 
 def read_data_url(url: str) -> tuple[bytes, str] | None:
-    """The bytes in a data URL, and what it says that they are; None if this is an address.
+    """The bytes and media type of a data URL; None if this is an address.
 
-    What they are may have parameters, `text/plain;charset=utf-8`, and is "" where nothing is said.
+    The media type may have parameters, `text/plain;charset=utf-8`, and is "" if it is missing.
 
     Raises:
         ValueError: it is a data URL, but none in base64.
@@ -30,10 +30,10 @@ def read_data_url(url: str) -> tuple[bytes, str] | None:
 
 
 def read_base64(text: str) -> bytes:
-    """The bytes that are written so.
+    """Decode base64.
 
     Raises:
-        ValueError: it is no base64.
+        ValueError: it is not base64.
     """
     try:
         return b64decode(text, validate=True)
@@ -42,7 +42,7 @@ def read_base64(text: str) -> bytes:
 
 
 def data_image(url: str, detail: str | None = None) -> ImagePart | None:
-    """The image that stands in a data URL; None if this is an address.
+    """The image in a data URL; None if this is an address.
 
     Raises:
         ValueError: it is a data URL, but none in base64.
@@ -55,10 +55,10 @@ def data_image(url: str, detail: str | None = None) -> ImagePart | None:
 
 
 def with_bytes(part: ImagePart | ImageUrlPart) -> ImagePart | ImageUrlPart:
-    """The image with its bytes, where its URL is a data URL; providers fetch other URLs only.
+    """The image with its bytes if its URL is a data URL; providers fetch only other URLs.
 
     Raises:
-        CapabilityError: what stands there cannot be read.
+        CapabilityError: the data URL cannot be read.
     """
     if isinstance(part, ImagePart):
         return part

@@ -1,8 +1,8 @@
-"""What a provider's dialect has to know, and nothing else: requests to bytes, bytes to events.
+"""The interface of a provider's dialect: requests to bytes, bytes to events.
 
-Pure and sans-I/O. A dialect names no host and holds no key: it gives a path to be joined to
-the provider's base URL, and `orchestra.providers` adds the credentials, sends it, and hands
-back what arrives.
+Pure and sans-I/O. A dialect has no host and no key. It gives a path relative to the provider's
+base URL; `orchestra.providers` adds the credentials, sends the request, and passes back the
+bytes that arrive.
 """
 
 from __future__ import annotations
@@ -27,54 +27,54 @@ class Call:
 
 
 class Decoder(Protocol):
-    """The body of one streamed answer, fed as it arrives, cut anywhere.
+    """Decodes the body of one streamed answer, fed in pieces as it arrives.
 
-    However the bytes are cut, the events are the same.
+    The events do not depend on how the bytes are cut.
     """
 
     @property
     def done(self) -> bool:
-        """Whether the last byte that matters has been fed, or an error: nobody need wait."""
+        """Whether no further bytes are needed: the answer or an error is complete."""
 
     def feed(self, data: bytes) -> list[ModelEvent]:
-        """The events that these bytes complete. Never raises: an error ends it, and waits."""
+        """The events that these bytes complete. Never raises: `close` raises errors."""
 
     def close(self) -> list[ModelEvent]:
-        """What is left at the end of the body, or when it is done.
+        """The remaining events, at the end of the body or when it is `done`.
 
         Raises:
-            ModelError: an error that the provider sent inside of the stream, by its class.
+            ModelError: an error that the provider sent inside the stream, by its class.
             MalformedStreamError: the bytes are not of this dialect.
             TruncatedStreamError: the answer never said why it stopped.
         """
 
 
 class Dialect(Protocol):
-    """How one kind of provider is asked, and how it answers."""
+    """The requests and answers of one kind of provider."""
 
     @property
     def texts_max(self) -> int:
-        """How many texts one embedding call may have."""
+        """The most texts in one embedding call."""
 
     @property
     def texts_tokens_max(self) -> int | None:
-        """How many tokens, as estimated, those may have together; None where it has no bound."""
+        """The most estimated tokens of these texts together; None without a limit."""
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
 
         Raises:
-            CapabilityError: the dialect has no words for something in the request.
+            CapabilityError: the dialect cannot express something in the request.
         """
 
     def decoder(self) -> Decoder:
         """A decoder for one streamed answer."""
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer that was not streamed; `Stopped` is the last.
+        """The events of a complete, unstreamed answer; `Stopped` is the last.
 
         Raises:
-            ModelError: an error in place of an answer, though the status was 200.
+            ModelError: an error in place of an answer, with status 200.
             MalformedStreamError: it is not an answer of this dialect.
         """
 
@@ -95,7 +95,7 @@ class Dialect(Protocol):
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status, 400 or more, says is wrong.
+        """The error of an answer with this status, 400 or more.
 
         `headers` are by lower-case name; `now_s` is seconds since 1970, for a Retry-After
         that is a date.
@@ -103,15 +103,15 @@ class Dialect(Protocol):
 
 
 def completion(dialect: Dialect, body: bytes) -> Completion:
-    """A whole answer that was not streamed. Raises as `Dialect.decode` does."""
+    """A complete, unstreamed answer. Raises as `Dialect.decode` does."""
     return Completion.of(dialect.decode(body))
 
 
 def refuse_logprobs(request: ChatRequest, whom: str) -> None:
-    """Nothing, unless the request wants to be told how likely tokens were.
+    """Refuse a request for the likelihoods of tokens.
 
     Raises:
-        CapabilityError: it does.
+        CapabilityError: the request asks for them.
     """
     if request.logprobs is not None:
         raise CapabilityError(

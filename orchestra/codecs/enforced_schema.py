@@ -1,8 +1,8 @@
-"""JSON Schema as Claude's and Bedrock's constrained decoding take it: a smaller language. Pure.
+"""JSON Schemas in the smaller language of Claude's and Bedrock's constrained decoding. Pure.
 
-Every object names all its members. What a schema says beyond what they enforce (bounds, patterns,
-the kinds of a tuple's members) goes into the description, where the model reads it; whoever wants
-to be sure checks the answer. Whatever fits the result fits the schema, but for that.
+Every object lists all its members. Constraints that are not enforced (bounds, patterns, the
+types of a tuple's items) go into the description, where the model reads them; the answer has to
+be checked for them. Apart from these, every value of the result fits the schema.
 
 Source: Anthropic's documentation of structured outputs, and `transform_schema` of its SDK.
 """
@@ -24,15 +24,15 @@ _FORMATS = frozenset(
 )
 _ITEMS_MIN = (0, 1)
 DEPTH_MAX = 64
-"""Schemas inside of each other: they are a client's, and nobody means so many."""
+"""The deepest nesting of schemas, which come from clients; no real schema is deeper."""
 
 
 def enforced(schema: Json) -> Json:
-    """The schema in their words. What is no schema at all is left to them to refuse.
+    """The schema in this language. Invalid schemas are left for the provider to refuse.
 
     Raises:
-        CapabilityError: it has an object whose members have no names, such as a `dict[str, int]`;
-            or it has more than `DEPTH_MAX` schemas inside of each other.
+        CapabilityError: it has an object without named members, such as a `dict[str, int]`; or it
+            is nested deeper than `DEPTH_MAX`.
     """
     return _enforced(schema, DEPTH_MAX)
 
@@ -43,7 +43,7 @@ def _enforced(schema: Json, deep: int) -> Json:
             f"output=... has more than {DEPTH_MAX} schemas inside of each other: this model cannot "
             "be held to it; make it flatter, or name its parts in $defs"
         )
-    if "$ref" in schema:  # nothing may stand beside it, but what it refers to
+    if "$ref" in schema:  # only definitions may stand beside it
         found: Json = {"$ref": schema["$ref"]}
         return found | {
             key: _each_schema(schema[key], deep) for key in _NESTED[:2] if key in schema
@@ -98,6 +98,6 @@ def _refuse_nameless(schema: Json) -> None:
 
 
 def _in_words(said: Json) -> str:
-    """As Anthropic's SDK writes it."""
+    """Constraints as text, as in Anthropic's SDK."""
     told = ", ".join(f"{key}: {msgspec.json.encode(value).decode()}" for key, value in said.items())
     return f"{{{told}}}"

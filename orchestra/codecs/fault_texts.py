@@ -1,9 +1,9 @@
-"""What the sentence of a provider's error says, where no word for it is known.
+"""The meaning of a provider's error message, if it has no known error code.
 
-Rules of the file: a pattern is of a sentence that some provider sends, with what it speaks of
-(`input tokens exceed`, not `exceed`), since limits of tokens are of a minute, of an answer and of
-a prompt. What is quoted in a sentence is the caller's own, and says nothing. Who asks names the
-meanings that are possible: see `faults`.
+Rules of the file: a pattern matches a real provider's sentence, with its subject (`input tokens
+exceed`, not `exceed`), since limits of tokens may be per minute, per answer or per prompt. Quoted
+parts come from the caller, and are ignored. The caller of this module names the possible
+meanings: see `faults`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from orchestra.errors import (
 _QUOTED = re.compile(
     r"""(?<!\w)(?<!["']:)(?<!["']: )('[^']{1,200}'|"[^"]{1,200}"|`[^`]{1,200}`)(?!\w)"""
 )
-"""The caller's own words, mostly: a name, a value. What stands behind a key is of an error that
-somebody passes on: `{'message': '...'}`."""
+"""Quotes, which mostly contain the caller's own names and values. A quote after a key belongs to
+an error that is passed on: `{'message': '...'}`."""
 _OF_MONEY = r"\b(billing|daily|weekly|monthly)\b"
 _USED_UP = r"(limit|quota|exceed|allowance|\bcap\b)"
 _EXCEEDS = (
@@ -36,7 +36,7 @@ _OVER_LENGTH = (
     r"(^|request: |errors: )(#/(texts|inputText|prompt|messages|system)\b[^:]{0,80}: )?"
     r"expected maxLength: \d"
 )
-"""Bedrock's, of a body or of a text in it; other paths are of names and stop sequences."""
+"""Bedrock's, for a body or a text in it; other paths are about names and stop sequences."""
 _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
     ContextLengthError: (
         r"\b(prompt|input)( is| was)? too (long|large)",
@@ -96,7 +96,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"\binvalid model name passed in\b",  # LiteLLM
     ),
     CapabilityError: (
-        # an answer that the request has begun: some models go on with it, others cannot
+        # an answer begun in the request, which some models cannot continue
         r"prefill|must end with a user message|expected last role.{0,80}got assistant",
         r"(deprecated|unsupported|not supported|not available) (for|with|by|on|in) this model",
         r"(does not|doesn't) support .{1,60} (for|with) this model",
@@ -113,11 +113,11 @@ _SAYS = tuple(
 )
 """Tried in order."""
 SAYABLE = tuple(_SENTENCES)
-"""All that a sentence can say."""
+"""All possible meanings of a message."""
 
 
 def said_in(message: str, kinds: Collection[type[ModelError]]) -> type[ModelError] | None:
-    """Which of these kinds of error a provider's sentence speaks of; None if of none."""
+    """The kind of error, of these kinds, that a provider's message means; None if unknown."""
     if not kinds:
         return None
     plain = _QUOTED.sub("...", message)

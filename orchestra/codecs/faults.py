@@ -1,14 +1,14 @@
-"""What a provider's error means: its words, its status and its headers, as one of our errors.
+"""Maps a provider's error (code, status, headers, message) to one of our errors.
 
-Every dialect's errors go through here, also those that stand in a stream whose status was 200.
+Errors of every dialect go through here, also those inside a stream with status 200.
 One rule decides, in three steps:
 
-1. A word of the provider's that says what is wrong decides: `context_length_exceeded`.
-2. Else the status says what is wrong at large, or where there is none, a vague word: the request
-   is wrong (`invalid_request_error`), it came too early (`rate_limit_error`), it is not allowed.
-3. Of that, the sentence may say more, but only what it can be (`_FINER`): a request that is wrong
-   may be too long, and one that came too early may be one that nobody pays for. It is never one
-   that is too long, whatever its sentence says of tokens.
+1. A specific error code of the provider decides: `context_length_exceeded`.
+2. Otherwise the status gives a general kind or, without a status, a vague code does: the request
+   is wrong (`invalid_request_error`), too early (`rate_limit_error`), or not allowed.
+3. The message may make this more specific, but only to certain kinds (`_FINER`): a wrong request
+   may be too long, and an early one may be over a paid quota. An early request never becomes one
+   that is too long, whatever its message says about tokens.
 
 Pure: the time is an argument.
 """
@@ -48,7 +48,7 @@ from orchestra.errors import (
 )
 
 MESSAGE_CHARS_MAX = 2_000
-"""Of a provider's message are kept; a page of HTML says nothing after its beginning."""
+"""The most characters of a provider's message; the rest of an HTML page is useless."""
 
 _BY_STATUS: Mapping[int, type[ModelError]] = {
     401: AuthenticationError,
@@ -56,11 +56,11 @@ _BY_STATUS: Mapping[int, type[ModelError]] = {
     403: PermissionDeniedError,
     404: ModelNotFoundError,
     408: ModelTimeoutError,
-    409: ProviderServerError,  # a conflict with itself: sent again, it may fit
+    409: ProviderServerError,  # a conflict, which a repeated request may not have
     424: ProviderServerError,  # Bedrock: the model behind it failed
     429: RateLimitError,
     498: AuthenticationError,  # Cohere
-    499: ProviderServerError,  # it believes that we have left
+    499: ProviderServerError,  # the provider believes that we have disconnected
     503: OverloadedError,
     504: ModelTimeoutError,
     529: OverloadedError,  # Anthropic
@@ -108,20 +108,20 @@ _BASE_RESP: Mapping[str, str] = {
     "1039": "rate_limited",
     "2013": "invalid_request",
 }
-"""MiniMax's numbers for what is wrong, in the words of others."""
+"""MiniMax's error numbers, as codes of other providers."""
 _VAGUE = (InvalidRequestError, RateLimitError, ProviderServerError)
-"""Words that say less than a status does: a `server_error` with a 503 is an overload."""
+"""Codes that say less than the status: a `server_error` with a 503 is an overload."""
 _BADLY_SAID = frozenset(("tool_use_failed", "json_validate_failed"))
-"""Groq's words for what its model said badly, and may say better when it is asked again.
+"""Groq's codes for invalid output of its model, which may be valid in another attempt.
 
-Their status is that of a request that is wrong.
+Their status is that of a wrong request.
 """
 _FINER: Mapping[type[ModelError], tuple[type[ModelError], ...]] = {
     InvalidRequestError: SAYABLE,
     PermissionDeniedError: (ContentFilterError, QuotaError, AuthenticationError),
     RateLimitError: (QuotaError,),
 }
-"""What a sentence may say of an error of which no more is known than this; of others, nothing."""
+"""For each general kind, the kinds that its message may mean; others have none."""
 _ERROR, _TOO_LARGE, _SERVER_ERROR, _STATUS_MAX = 400, 413, 500, 599
 _STATUS_DIGITS = re.compile(r"[45]\d\d", re.ASCII)
 _REQUEST_IDS = (
@@ -136,7 +136,7 @@ _REQUEST_IDS = (
 
 @attrs.frozen
 class Said:
-    """What a provider said of an error: a sentence, its own words for it, and how long to wait."""
+    """A provider's error: the message, its own codes, and the time to wait."""
 
     message: str
     words: tuple[str, ...] = ()
@@ -144,9 +144,9 @@ class Said:
     wait_s: float | None = None
     request_id: str = ""
     passed_on: str = ""
-    """What the provider behind a gateway said, where that has one sentence for all of it."""
+    """The message of the provider behind a gateway that has one message for everything."""
     headers: Mapping[str, str] = attrs.field(factory=dict)
-    """Those of the limit that was reached, by lower-case name, where a body tells them."""
+    """Headers of the reached limit, by lower-case name, if the body has them."""
 
 
 def http_error(
@@ -158,10 +158,10 @@ def http_error(
     words: tuple[str, ...] = (),
     kind: type[ModelError] | None = None,
 ) -> ModelError:
-    """The error that an HTTP answer stands for; `words` are names for it from elsewhere.
+    """The error for an HTTP answer; `words` are further codes for it.
 
-    `kind` is what it is, where that is known already. Times that are told are waited for also where
-    our own clock is wrong.
+    `kind` is its class, if that is known already. Times in headers are used correctly even if our
+    own clock is wrong.
     """
     said, now_s = read_error(body), their_now_s(headers, now_s)
     asked_s = retry_after_s(headers, now_s)
@@ -180,7 +180,7 @@ def http_error(
 
 
 def _reason(status: int, body: bytes, said: Said) -> str:
-    """The provider's sentence; a proxy's page is quoted, in one line, and clients do not see it."""
+    """The provider's message; a proxy's page is quoted in one line, and hidden from clients."""
     message = said.message or _untold(body)
     if not message:
         return f"no reason given, with HTTP status {status}"
@@ -190,15 +190,15 @@ def _reason(status: int, body: bytes, said: Said) -> str:
 
 
 def _untold(body: bytes) -> str:
-    """A body in which no sentence was found, as it stands: whoever reads it may find one."""
+    """A body without a recognized message, as text for a human reader."""
     text = body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip()
     return "" if text in {"{}", "[]", "null", '""'} else text
 
 
 def as_error(said: Said, kind: type[ModelError] | None = None) -> ModelError:
-    """The error that these words stand for, whether they came with a status or in a stream.
+    """The error for a provider's statement, from a status or from inside a stream.
 
-    `kind` is what it is, where that is known already.
+    `kind` is its class, if that is known already.
     """
     message = said.message
     if said.passed_on:
@@ -216,9 +216,9 @@ def as_error(said: Said, kind: type[ModelError] | None = None) -> ModelError:
 
 
 def read_error(body: bytes | object) -> Said:
-    """What a body says is wrong, in any of the shapes that providers give it.
+    """Read an error body in any of the providers' formats.
 
-    Takes bytes, or what JSON was made of them already. What is not JSON is the message.
+    Takes bytes, or a decoded JSON value. A body that is not JSON is the message.
     """
     found: object = body
     if isinstance(body, bytes):
@@ -245,7 +245,7 @@ def read_error(body: bytes | object) -> Said:
 
 
 def _error_of(found: Mapping[str, object]) -> object:
-    """What of a body is the error, where it is not all of it: MiniMax and Cloudflare hide it."""
+    """The error inside a body, for MiniMax and Cloudflare, which nest it; else the body."""
     if told := found.get("error"):
         return (told[0] or found) if isinstance(told, list) else told
     base, errors = found.get("base_resp"), found.get("errors")
@@ -256,10 +256,10 @@ def _error_of(found: Mapping[str, object]) -> object:
 
 
 def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError | None:
-    """The error that JSON tells where an answer should be, whatever its shape; None if it does not.
+    """The error in a JSON body in place of an answer, in any format; None if it has none.
 
-    A `message` that is an object is one of an answer. `kind` is what the error is, if it is one
-    and where that is known already.
+    A `message` that is an object belongs to an answer. `kind` is the class of the error, if that
+    is known already.
     """
     try:
         found = msgspec.json.decode(payload)
@@ -284,15 +284,15 @@ def _kind(said: Said, message: str, wait_s: float | None) -> type[ModelError]:
             return kind
     kind = _at_large(said.status, named[0] if named else None)
     if kind is RateLimitError and wait_s is not None and wait_s < WAIT_MAX_S:
-        return kind  # some speak of billing or of a day even where a short wait is enough
+        return kind  # some mention billing or a day even if a short wait is enough
     unknown = said.status is None and kind is ProviderServerError
-    if kind is not InvalidRequestError:  # whose quota is used up there, is not ours
+    if kind is not InvalidRequestError:  # the used-up quota behind a gateway is not ours
         message = said.message[:MESSAGE_CHARS_MAX]
     return said_in(message, SAYABLE if unknown else _FINER.get(kind, ())) or kind
 
 
 def _at_large(status: int | None, named: type[ModelError] | None) -> type[ModelError]:
-    # Some call a request that never fits a rate limit too; Amazon's throttling may be a 400.
+    # Some report an always too large request as a rate limit; Amazon's throttling may be a 400.
     limited = named is RateLimitError and status != _TOO_LARGE
     if status is not None and status >= _ERROR and not limited:
         return _by_status(status)
@@ -306,7 +306,7 @@ def _by_status(status: int) -> type[ModelError]:
 
 
 def _plain(word: str) -> str:
-    """`ThrottlingException:http://...` as `throttling`; the words of others as they are."""
+    """`ThrottlingException:http://...` as `throttling`; other codes unchanged."""
     word = word.partition(":")[0].rpartition("#")[2].strip().lower()
     return word.removesuffix("exception").removesuffix("error_") or word
 
@@ -322,7 +322,7 @@ def _message(found: Mapping[str, object]) -> str:
 
 
 def _upstream_text(metadata: object) -> str:
-    """OpenRouter's, as the text that it came in: an error in any shape, or a sentence."""
+    """The upstream text of OpenRouter: an error in any format, or a sentence."""
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if not isinstance(raw, str):
         return ""
@@ -358,7 +358,7 @@ def _words(found: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _per_day(details: list[object]) -> str:
-    """Gemini's `QuotaFailure`: whether one of the quotas that are used up is for a whole day."""
+    """Whether Gemini's `QuotaFailure` names a used-up quota of a whole day."""
     for each in details:
         violations = each.get("violations") if isinstance(each, dict) else None
         for violation in violations if isinstance(violations, list) else ():

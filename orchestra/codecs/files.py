@@ -1,7 +1,7 @@
-"""Files in messages: what of them is sent, and to whom. Pure.
+"""Files in messages: which are sent, in which form, and to which models. Pure.
 
-A file of text is text: whoever has no place for such a file is told its text, under its name. A
-file that is no text goes to those only who read it, and is refused for others.
+A text file may be sent as text, under its name, to a model without files. Any other file is sent
+only to models that read it, and refused for others.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ PDF = "application/pdf"
 
 
 def text_of(part: FilePart) -> str:
-    """What a file of text says.
+    """The text of a text file.
 
     Raises:
-        CapabilityError: it is no UTF-8.
+        CapabilityError: it is not UTF-8.
     """
     try:
         return part.data.decode().removeprefix("\ufeff")
@@ -30,10 +30,10 @@ def text_of(part: FilePart) -> str:
 
 
 def as_text_part(part: FilePart, whom: str) -> TextPart:
-    """The text of a file, under its name, for one who has no place for files.
+    """The text of a file, under its name, for a model without files.
 
     Raises:
-        CapabilityError: it is no text, or no UTF-8.
+        CapabilityError: it is not text, or not UTF-8.
     """
     if not part.is_text:
         raise unread(part, whom)
@@ -42,7 +42,7 @@ def as_text_part(part: FilePart, whom: str) -> TextPart:
 
 
 def without_files(parts: tuple[Part, ...], whom: str) -> tuple[Part, ...]:
-    """The parts, with the text of files in their place.
+    """The parts, with files replaced by their text.
 
     Raises:
         CapabilityError: as of `as_text_part`.
@@ -51,7 +51,7 @@ def without_files(parts: tuple[Part, ...], whom: str) -> tuple[Part, ...]:
 
 
 def unread(part: FilePart, whom: str) -> CapabilityError:
-    """The error that says that somebody does not read a file."""
+    """The error for a file that a model does not read."""
     return CapabilityError(
         f"{_called(part)} cannot be sent to {whom}, which does not read {part.media_type[:100]!r} "
         "here; ask a model that does, or send its text"
@@ -59,13 +59,13 @@ def unread(part: FilePart, whom: str) -> CapabilityError:
 
 
 def handed_in(written: str, name: str) -> FilePart:
-    """A file that a client has written into its request: as a data URL, or its bytes in base64.
+    """A file in a client's request: as a data URL, or its bytes in base64.
 
-    Where it does not say what it is, its name's ending tells it. Text becomes UTF-8.
+    Without a media type, the ending of its name decides. Text is converted to UTF-8.
 
     Raises:
-        ValueError: it is neither, or what it is cannot be told, or it is text in no charset that
-            is known.
+        ValueError: it is neither of them, its type is unknown, or it is text in an unknown
+            charset.
     """
     data, media_type = read_data_url(written) or (read_base64(written), "")
     document = Document(name, data, media_type)

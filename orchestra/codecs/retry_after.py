@@ -1,6 +1,6 @@
-"""How long a provider asks to wait, in every form that providers say it in.
+"""The wait that a provider asks for, in all forms in which providers send it.
 
-Pure: the time is an argument. A wait is 0 to an hour; a longer one is cut to that.
+Pure: the time is an argument. A wait is 0 to an hour; a longer one is cut to an hour.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 WAIT_MAX_S = 3600.0
-"""A longer wait than an hour is not one: the caller gives up or goes elsewhere."""
+"""The longest wait: after an hour a caller gives up, or calls another provider."""
 ABOUT_S = 5.0
-"""Clocks that differ by less are taken for one."""
+"""Smaller differences between clocks are ignored."""
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _SECONDS = re.compile(rf"({_NUMBER})\s*s?")
@@ -33,14 +33,14 @@ _SUFFIXES = (
 )
 _PLAIN = re.compile(r"\d{1,15}(?:\.\d{1,20})?", re.ASCII)
 _YEARS_S, _YEARS_MS = 1e9, 1e12
-"""From here on, a number is a time since 1970, in seconds or in milliseconds."""
+"""Larger numbers are times since 1970, in seconds or in milliseconds."""
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds that the headers ask to wait, 0 to an hour; None where they do not say.
+    """Seconds to wait by the headers, 0 to an hour; None if they do not say.
 
     Reads `retry-after-ms` and `x-ms-retry-after-ms` (milliseconds) before `retry-after`
-    (seconds or an HTTP date, RFC 9110 10.2.3): the first are the more exact.
+    (seconds or an HTTP date, RFC 9110 10.2.3): the first are more exact.
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if found := _SECONDS.fullmatch(headers.get(name, "").strip()):
@@ -53,9 +53,9 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def their_now_s(headers: Mapping[str, str], now_s: float) -> float:
-    """What time it is for who has written the headers, by whose clock its times are told.
+    """The current time by the clock of the server that wrote the headers.
 
-    That is `now_s` where they do not say, or say about the same: `date` is in whole seconds.
+    It is `now_s` if they have no date, or about the same: `date` is in whole seconds.
     """
     at = _date(headers.get("date", ""))
     there_s = now_s if at is None else at.timestamp()
@@ -69,7 +69,7 @@ def seconds(text: str) -> float | None:
 
 
 def reset_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds until the limit that is used up is reset; None where none is.
+    """Seconds until a used-up limit is reset; None if no limit is used up.
 
     Reads `x-ratelimit-reset-*` (`6m0s`, `12.5`, or since 1970 as OpenRouter's) and
     `anthropic-ratelimit-*-reset` (RFC 3339), each only where its `remaining` is 0.
@@ -78,7 +78,7 @@ def reset_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def wait_in_text_s(message: str) -> float | None:
-    """Seconds that a sentence asks to wait: `Please try again in 1m30.5s.`; None if it does not."""
+    """Seconds to wait by a message: `Please try again in 1m30.5s.`; None if it does not say."""
     asks = _ASKS.search(message)
     return _length_s(asks[1]) if asks else None
 
@@ -110,7 +110,7 @@ def _reset_in_s(text: str, now_s: float) -> float | None:
 
 
 def _length_s(text: str) -> float | None:
-    """The length of time that a text begins with, in hours, minutes, seconds or parts of one."""
+    """The duration at the beginning of a text, in hours, minutes, seconds or parts of one."""
     total_s, at = None, 0
     while found := _LENGTH.match(text, at):
         unit = found[2].lower()
@@ -126,7 +126,7 @@ def _date(text: str) -> datetime | None:
         at = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)  # HTTP knows no other zone
+    return at if at.tzinfo else at.replace(tzinfo=UTC)  # HTTP dates have no other zone
 
 
 def _until(at: datetime, now_s: float) -> float:

@@ -1,9 +1,9 @@
-"""Seals: whose they are, so that each provider is sent its own and nobody else's.
+"""Seals and their origins, so that each provider is sent only its own.
 
-A provider seals what a model thought, and what it calls, and wants the seal back; it refuses one
-that another has made. So the origin stands before a seal, as in `anthropic:c2Vh`: a colon is in no
-seal, since they are base64. A seal without an origin is sent to whoever is asked: it was written
-by hand, or kept by an earlier version.
+A provider seals a model's thoughts and calls, and wants the seals back; it refuses seals of other
+providers. So each seal is kept with its origin, as in `anthropic:c2Vh`; seals are base64, so none
+has a colon. A seal without an origin is sent to any provider: it was written by hand, or kept by an
+earlier version.
 """
 
 from __future__ import annotations
@@ -11,61 +11,61 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 ANTHROPIC = "anthropic"
-"""Of Claude, at Anthropic and at Bedrock.
+"""The origin of Claude, at Anthropic and at Bedrock.
 
-They are one: each takes the other's seals, or passes over what this model cannot read.
+They are one origin: each accepts the other's seals, or ignores unreadable ones.
 """
 REDACTED = "redacted"
-"""Of a thought of Claude's that came encrypted: it goes back as a block of another kind.
+"""The origin of Claude's encrypted thoughts, which are sent back as blocks of another kind.
 
-A thought may come without its text and not be encrypted (`display: omitted`), so that the text
-does not tell the two apart.
+A thought without text need not be encrypted (`display: omitted`), so the text does not tell the
+two apart.
 """
 GEMINI = "gemini"
 VERTEX = "vertex"
-"""Of Gemini at Vertex AI, which cannot read what AI Studio has sealed."""
+"""The origin of Gemini at Vertex AI, which cannot read seals of AI Studio."""
 ON_TEXT: Mapping[str, str] = {GEMINI: "text", VERTEX: "vertex-text"}
-"""Of seals that came with a piece of text and not with a thought, by the place.
+"""Origins of seals on text instead of thoughts, by provider.
 
-They go back on the text that stands behind them.
+They are sent back on the text after them.
 """
 OPENROUTER = "openrouter"
-"""Of OpenRouter's `reasoning_details`: the list, as JSON. Whose they are is said in there."""
+"""The origin of OpenRouter's `reasoning_details`: the list as JSON, with its own origins."""
 UNSEALED = "skip_thought_signature_validator"
-"""What Google wants for a seal on a call that Gemini has not made."""
+"""Google's substitute for the seal of a call that Gemini did not make."""
 _ORIGINS = {ANTHROPIC, REDACTED, *ON_TEXT, *ON_TEXT.values(), OPENROUTER}
 
 
 def sealed(origin: str, seal: str | None) -> str:
-    """A provider's seal with its origin, to be kept as a `signature`; "" for none."""
+    """A provider's seal with its origin, as a `signature`; "" for none."""
     return f"{origin}:{seal}" if seal else ""
 
 
 def opened(signature: str) -> tuple[str, str]:
-    """The origin of a seal, "" where it is not told, and the seal itself."""
+    """The origin of a seal ("" if unknown), and the seal itself."""
     origin, colon, seal = signature.partition(":")
     return (origin, seal) if colon and origin in _ORIGINS else ("", signature)
 
 
 def own(signature: str, *origins: str) -> str:
-    """The seal itself if it is of one of these origins, or of none; "" if it is another's."""
+    """The seal itself if its origin is one of these, or unknown; else ""."""
     origin, seal = opened(signature)
     return seal if not origin or origin in origins else ""
 
 
 def call_seal(signature: str) -> str:
-    """The seal of a tool call, which only Google puts there; "" if it is another's."""
+    """The seal of a tool call, if it is Google's; else ""."""
     return own(signature, GEMINI, VERTEX)
 
 
 def google_content(signature: str) -> Mapping[str, object]:
-    """What a call with this seal has beside in OpenAI's dialect, in Google's own form of it."""
+    """The additional fields of a call with this seal in OpenAI's dialect, in Google's form."""
     seal = call_seal(signature)
     return {"extra_content": {"google": {"thought_signature": seal}}} if seal else {}
 
 
 def google_seal(extra: object) -> str:
-    """The seal in a call's `extra_content`, in whatever form that came; "" where there is none."""
+    """The seal in a call's `extra_content`, in any form; "" if there is none."""
     google = extra.get("google") if isinstance(extra, dict) else None
     seal = google.get("thought_signature") if isinstance(google, dict) else None
     return seal if isinstance(seal, str) else ""

@@ -1,4 +1,4 @@
-"""Tool calls, in all dialects: how many an answer may have, their ids, their arguments. Pure."""
+"""Tool calls, in all dialects: their limit, their ids, their arguments. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from orchestra.errors import MalformedStreamError
 from orchestra.values import Json
 
 CALLS_MAX = 500
-"""In one answer. Each is run, kept and sent back, and nobody wants the rest of so many."""
+"""The most calls in one answer. Each is run, kept and sent back; no real answer has more."""
 _ID_CHARS = 24
 
 
 def next_call(calls: int) -> int:
-    """The number of the next call of an answer, from 0, behind as many.
+    """The number of the next call of an answer, from 0, after `calls` others.
 
     Raises:
-        MalformedStreamError: it has as many as an answer may have.
+        MalformedStreamError: the answer has the most calls already.
     """
     if calls >= CALLS_MAX:
         raise MalformedStreamError(
@@ -30,28 +30,28 @@ def next_call(calls: int) -> int:
 
 
 def call_id(id_: str, taken: str, chars: int = _ID_CHARS) -> str:
-    """The id if it is as the pattern says, else one of so many digits: the same for the same."""
+    """The id if it matches the pattern, else a hash of it with so many digits."""
     return id_ if re.fullmatch(taken, id_) else fingerprint(id_, chars)
 
 
 def fingerprint(text: str, chars: int) -> str:
-    """A name of so many hexadecimal digits, the same for the same text."""
+    """A hash of the text with so many hexadecimal digits."""
     return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:chars]
 
 
 def arguments_text(text: str) -> str:
-    """The arguments of a tool call as they were written, but that `null` is "{}".
+    """The arguments of a tool call unchanged, except that `null` becomes "{}".
 
-    Some models write it for none, and some servers refuse it when it comes back.
+    Some models write `null` for no arguments, and some servers refuse it when it comes back.
     """
     return "{}" if text.strip() == "null" else text
 
 
 def arguments_object(text: str) -> Json:
-    """The arguments of a tool call as an object, for providers that take nothing else.
+    """The arguments of a tool call as an object, for providers that accept only objects.
 
-    What is no object, because the answer was cut in it or a model wrote it wrong, goes back as
-    `{"INVALID_JSON": text}`: the model sees what it did, and may do better.
+    Arguments that are not an object, cut or invalid, become `{"INVALID_JSON": text}`: the model
+    sees them, and may do better.
     """
     try:
         found: object = msgspec.json.decode(arguments_text(text) or "{}")

@@ -9,14 +9,14 @@ from orchestra.errors import MalformedStreamError
 from orchestra.values import Json
 
 TOKENS_MAX = 2**32
-"""More is no count but a fault of whoever counted: the longest context known has ten million, and
-one such number would be a debt of thousands of dollars."""
+"""A larger count is a fault of the provider: the longest known context has ten million tokens, and
+one such number would cost thousands of dollars."""
 COUNTS_MAX = 100
-"""Of a usage record, by their names; a record that grows with each event is copied each time."""
+"""The most counts in a usage record; a record that grows with each event is copied each time."""
 
 
 def token_count(value: object) -> int | None:
-    """A number of tokens, which some servers write as `3.0`; None for what is none."""
+    """A number of tokens, which some servers write as `3.0`; None for any other value."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -25,14 +25,14 @@ def token_count(value: object) -> int | None:
 
 
 def count(record: Mapping[str, object], key: str) -> int:
-    """A number of tokens in a usage record; 0 where there is none."""
+    """A number of tokens in a usage record; 0 if it is missing."""
     return token_count(record.get(key)) or 0
 
 
 def certainty_of(
     record: Mapping[str, object], keys: Iterable[str], certainty: Certainty
 ) -> Certainty:
-    """How certain a usage record is: partial where one of its counts is no number of tokens."""
+    """The certainty of a usage record: partial if one of its counts is not a number of tokens."""
     for key in keys:
         if record.get(key) is not None and token_count(record[key]) is None:
             return Certainty.PARTIAL
@@ -40,10 +40,10 @@ def certainty_of(
 
 
 def latest_counts(before: Json, told: Json) -> Json:
-    """The counts of a usage record, each as it was told last; null tells nothing.
+    """The latest value of each count of a usage record; null changes nothing.
 
     Raises:
-        MalformedStreamError: they have more names than any provider has for what it counts.
+        MalformedStreamError: they have more names than any provider uses.
     """
     found = before | {name: value for name, value in told.items() if value is not None}
     if len(found) > COUNTS_MAX:

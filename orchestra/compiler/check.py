@@ -1,4 +1,4 @@
-"""Everything that is wrong with a pipeline, found at once, before it runs."""
+"""Finds all problems of a pipeline at once, before it runs."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ _UNCLEAR = {
     "unknown-argument",
     "value-into-stream",
 }
-"""Problems that leave open which edges stream."""
+"""Problems after which it is unknown which edges stream."""
 
 
 def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     """Every problem of the pipeline, in the order of the source; empty if it can run.
 
-    What depends on a deployment (do the models and stores it names exist?) is checked
-    by `plan`.
+    `plan` checks what depends on a deployment: whether the models and stores that the pipeline
+    names exist.
 
     Raises:
-        DefinitionError: it is no pipeline.
+        DefinitionError: the argument is not a pipeline.
     """
     refuse_others(pipeline)
     regions = divide(pipeline.output)
@@ -71,7 +71,7 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
         unused, late, _escaped(regions), _streams_read_again(regions), _restart_problems(regions)
     ):
         found.append((node.origin.number, problem))
-    uncalled = any(problem.code == "uncalled" for _, problem in found)  # and so of another type
+    uncalled = any(problem.code == "uncalled" for _, problem in found)  # so its type is wrong too
     found += [
         (len(pipeline.nodes), problem) for problem in _output_problems(pipeline, uncalled=uncalled)
     ]
@@ -84,9 +84,9 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
 def _unused(
     pipeline: Pipeline[..., object], regions: Regions, written: Container[str]
 ) -> Iterator[tuple[Node, Problem]]:
-    """Inputs that nothing reads, and calls that the result does not need: the last of a chain.
+    """Inputs that nothing reads, and calls that the result does not need: the last of each chain.
 
-    Except those `written` into a text, which were meant to be read.
+    Those `written` into a text are left out: they were meant to be read.
     """
     used = set(regions.order) | set(_nodes_read(pipeline.nodes))
     for node in pipeline.nodes:
@@ -108,7 +108,7 @@ def _unused(
 
 
 def _nodes_read(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The nodes that others read, or would if they were called correctly."""
+    """The nodes that other nodes read, or would read in a correct call."""
     for node in nodes:
         yield from (node_of(edge.wire) for edge in node.edges)
         match node:
@@ -124,7 +124,7 @@ def _nodes_read(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """The first nodes that depend on an item and stand outside its body."""
+    """The first nodes of each chain that depend on an item outside the body of its `each`."""
     body_of = {
         node.item: regions.owned[node][0] for node in regions.order if isinstance(node, Each)
     }
@@ -143,7 +143,7 @@ def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
 
 
 def _streams_read_again(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """Streams from outside that a body would read once for each item."""
+    """Streams from outside that the body of an `each` would read once per item."""
     for node in regions.order:
         for edge in node.edges:
             if not is_stream(edge.wire):
@@ -157,7 +157,7 @@ def _streams_read_again(regions: Regions) -> Iterator[tuple[Node, Problem]]:
 
 
 def _restart_problems(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """Restarting fallbacks whose output a step reads, or that give no stream."""
+    """Fallbacks with `restart=True` whose output a step reads, or that give no stream."""
     restarting = {n for n in regions.order if isinstance(n, Fallback) and n.restart}
     for node in regions.order:
         for edge in node.edges:

@@ -1,7 +1,7 @@
 """Drawings of a pipeline's graph: for a terminal, as Mermaid, and as JSON.
 
-Pure and deterministic: the same pipeline is drawn the same. A pipeline with problems can
-be drawn too; what its output does not need is left out.
+Pure and deterministic: the same pipeline always gives the same drawing. A pipeline with
+problems can be drawn too; nodes that its output does not need are left out.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import Wire, node_of
 from orchestra.values import Json
 
-_INDENT_MAX = 90  # what lies deeper is no longer moved to the right
-_COLUMN_MAX = 64  # a longer line pushes its own type to the right, and nobody else's
+_INDENT_MAX = 90  # deeper rows are not indented further
+_COLUMN_MAX = 64  # a longer line moves only its own type to the right
 
 
 def as_json(pipeline: Pipeline[..., object]) -> Json:
     """The graph as a JSON object, for programs.
 
-    `nodes` in the order of definition, each with its `id`, its `name` as in events, its
+    `nodes` are in the order of definition, each with its `id`, its `name` as in events, its
     `kind` (`step`, `input`, `constant`, `item`, or the construct's own name), its `type`,
     its source line and its `region`. `edges` lead from the id `source` (and a `part` of its
-    value) to the id `target`, with `streams` and the `type` of what travels; an edge that a
-    region is for has its number as `region`. `regions`: the run's own first, then every arm
-    and body. `output` is the source that the result is read from.
+    value) to the id `target`, with `streams` and the `type` of the value or stream. The edge
+    to the outlet of a region has the region's number as `region`. `regions` has the run's root
+    region first, then every arm and body. `output` is the source of the result.
     """
     drawn = picture(pipeline)
     return {
@@ -103,8 +103,8 @@ def _region(drawn: Picture, region: Region) -> Json:
 def as_text(pipeline: Pipeline[..., object]) -> str:
     """The graph as a tree for a terminal, top to bottom in the order of the data.
 
-    What only one arm needs stands below that arm. `──` carries one value, `══` carries
-    chunks while they are made; at the right stands what each node gives.
+    Nodes that only one arm needs stand below that arm. `──` is an edge for one value, `══` one
+    for chunks. The type of each node's result stands at the right.
     """
     drawn = picture(pipeline)
     rows = list(_rows(drawn))
@@ -118,8 +118,8 @@ def as_text(pipeline: Pipeline[..., object]) -> str:
 
 
 def _rows(drawn: Picture) -> Iterator[tuple[str, str]]:
-    """Each row of the tree, and what its node gives."""
-    # By a list of what is left to do: a graph may be nested deeper than Python recurses.
+    """Each row of the tree, with the type of its node's result."""
+    # Not recursive: a graph may be nested deeper than Python recurses.
     todo: list[tuple[str, Node | Region, bool]] = _children_of(drawn, "", drawn.regions.root)
     while todo:
         indent, part, is_last = todo.pop()
@@ -136,7 +136,7 @@ def _rows(drawn: Picture) -> Iterator[tuple[str, str]]:
 def _children_of(
     drawn: Picture, indent: str, part: Node | Region
 ) -> list[tuple[str, Node | Region, bool]]:
-    """What stands below a node or a region, the last first."""
+    """The children of a node or a region, in reverse order."""
     parts: list[Node | Region] = []
     if isinstance(part, Node):
         parts += drawn.regions.owned[part]
@@ -160,7 +160,7 @@ def _argument_text(drawn: Picture, reading: Reading) -> str:
 
 
 def _arm(drawn: Picture, region: Region) -> str:
-    """An arm; with its source, where that stands elsewhere or is only a part of a node."""
+    """The row of an arm, with its source if that stands elsewhere or is a part of a node."""
     source = node_of(region.outlet)
     here = drawn.regions.home[source] is region and not isinstance(source, Constant | EachItem)
     if here and not part_of(region.outlet):
@@ -206,7 +206,7 @@ def as_mermaid(pipeline: Pipeline[..., object]) -> str:
 
 
 def _framed(drawn: Picture) -> Iterator[str]:
-    """Every node in its region's frame."""
+    """The Mermaid nodes, each inside the subgraph of its region."""
     todo: list[Node | Region | str] = list(reversed(drawn.regions.root.nodes))
     while todo:
         part = todo.pop()

@@ -1,6 +1,6 @@
-"""Names: what the nodes of a graph are called in events, plans and drawings.
+"""Names: the names of nodes in events, plans and drawings.
 
-Unique among what runs together: a run's own nodes, or those of one body of an `each`.
+A name is unique among the nodes that run together: those of a run, or of one body of an `each`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from orchestra.compiler.regions import Region, Regions
 from orchestra.graph.nodes import Constant, Each, EachItem, Input, Node
 
 FILLED = (Input, Constant, EachItem)
-"""Nodes whose value is there before anything runs."""
+"""Nodes whose values exist before the run starts."""
 
 
 def nodes_of(regions: Iterable[Region]) -> Sequence[Node]:
-    """The nodes at home in some regions, in order of definition."""
+    """The nodes of some regions, in order of definition."""
     nodes = (node for region in regions for node in region.nodes)
     return sorted(nodes, key=lambda node: node.origin.number)
 
@@ -37,10 +37,10 @@ def names_of(nodes: Iterable[Node]) -> dict[Node, str]:
 
 
 def paths_of(regions: Regions) -> Mapping[Node, str]:
-    """A name for every node of the graph, unique but for inputs and constants.
+    """A name for every node of the graph; all but those of inputs and constants are unique.
 
-    What runs is named as in events, but for the number of an item: `cite#2`; in the body of
-    an `each`, `each[]/cite`.
+    Names are as in events, without the number of an item: `cite#2`, and `each[]/cite` in the
+    body of an `each`.
     """
     paths: dict[Node, str] = {}
     todo = [(regions.root, "")]

@@ -1,4 +1,4 @@
-"""A picture: what there is to draw of a graph, before it is known in which form."""
+"""A picture: the content of a drawing, independent of its format."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _CONSTANT_CHARACTERS = 40
 
 @attrs.frozen
 class Reading:
-    """What one place of a node reads: wires, or the text of a plain value."""
+    """The value of one argument of a node: wires, or the text of a plain value."""
 
     into: str
-    """The name of the parameter; empty where there is only one place."""
+    """The name of the parameter; empty if there is only one."""
     wires: tuple[Wire, ...]
     constant: str = ""
 
 
 @attrs.frozen(repr=False)
 class Named:
-    """A function or class among the options of a node: written as its name."""
+    """A function or class in the options of a node, shown by its name."""
 
     what: Callable[..., object]
 
@@ -55,27 +55,27 @@ class Named:
 
 @attrs.frozen(eq=False)
 class Picture:
-    """The nodes that a pipeline's output reaches, and how they are written."""
+    """The nodes that a pipeline's output reaches, with their names and numbers."""
 
     pipeline: Pipeline[..., object]
     regions: Regions
     ids: Mapping[Node, int]
-    """The place of each node in the order of definition."""
+    """The position of each node in the order of definition."""
     paths: Mapping[Node, str]
     areas: Mapping[Region, int]
-    """Every region with its number; the run itself is 0."""
+    """The number of every region; the run's root region is 0."""
 
     def title(self, node: Node) -> str:
-        """The node as a reader of the drawing finds it: `cite#2`, `question`, `'yes'`."""
+        """The name of a node in the drawing: `cite#2`, `question`, `'yes'`."""
         return shortened(node.value) if isinstance(node, Constant) else self.paths[node]
 
     def source(self, wire: Wire) -> str:
-        """The wire in the same way: `cite#2`, `pair[0]`."""
+        """The name of a wire in the drawing: `cite#2`, `pair[0]`."""
         return self.title(node_of(wire)) + part_of(wire)
 
 
 def picture(pipeline: Pipeline[..., object]) -> Picture:
-    """What there is to draw of a pipeline; it need not be free of problems."""
+    """The picture of a pipeline, which may have problems."""
     regions = divide(pipeline.output)
     areas = [regions.root]
     for node in regions.order:
@@ -90,7 +90,7 @@ def picture(pipeline: Pipeline[..., object]) -> Picture:
 
 
 def kind_of(node: Node) -> str:
-    """What sort of node it is: `input`, `constant`, `item`, `step`, or its construct."""
+    """The kind of a node: `input`, `constant`, `item`, `step`, or its construct."""
     return _KINDS.get(type(node)) or node.label
 
 
@@ -103,7 +103,7 @@ _KINDS: Mapping[type[Node], str] = {
 
 
 def readings(node: Node) -> Iterator[Reading]:
-    """What the node reads by itself; the wires of arms and bodies are drawn as regions."""
+    """The arguments that the node itself reads; arms and bodies are drawn as regions."""
     if isinstance(node, Call):
         for name, argument, _ in node.places:
             wires = tuple(wire for wire, _ in wires_in(argument))
@@ -117,7 +117,7 @@ def readings(node: Node) -> Iterator[Reading]:
 
 
 def options(node: Node) -> dict[str, object]:
-    """The numbers and rules that a node runs by, as written; those by default are left out."""
+    """The options of a node that differ from the defaults."""
     if isinstance(node, Call):
         return {**_written(node.policy), **_written(node.policy.retry)}
     if isinstance(node, Race | Fallback):
@@ -135,7 +135,7 @@ def options(node: Node) -> dict[str, object]:
 
 
 def _written(bounds: Policy | Retry | None) -> dict[str, float]:
-    """The numbers of a policy, or of its retry, that are not those by default."""
+    """The fields of a policy, or of its retry, that differ from the defaults."""
     if bounds is None:
         return {}
     pairs = ((f.default, f.name, getattr(bounds, f.name)) for f in attrs.fields(type(bounds)))
@@ -143,7 +143,7 @@ def _written(bounds: Policy | Retry | None) -> dict[str, float]:
 
 
 def _rules(node: Race | Fallback) -> dict[str, object]:
-    """How a race or fallback decides, in so far as it is not by default."""
+    """The options by which a race or fallback commits that differ from the defaults."""
     given: dict[str, object] = {}
     if node.commit != FIRST_CONTENT:
         given["commit"] = node.commit
@@ -157,7 +157,7 @@ def _rules(node: Race | Fallback) -> dict[str, object]:
 
 
 def _agreement(node: Quorum) -> dict[str, object]:
-    """What a quorum needs, and by which rules in so far as they are not by default."""
+    """The count of a quorum, and its other options that differ from the defaults."""
     given: dict[str, object] = {"count": node.count}
     if node.agree is not None:
         given["agree"] = Named(node.agree)
@@ -165,7 +165,7 @@ def _agreement(node: Quorum) -> dict[str, object]:
 
 
 def _starts(node: Race) -> dict[str, object]:
-    """When the arms of a race start, in so far as it is not at once."""
+    """The options for when the arms of a race start, if not at once."""
     by_default = 0 if node.hedge is None else inf
     given: dict[str, object] = {}
     if node.stagger_s != by_default:
@@ -176,19 +176,19 @@ def _starts(node: Race) -> dict[str, object]:
 
 
 def arm_name(region: Region) -> str:
-    """What an arm is called in events; `item` for the body of an `each`, `run` for the run."""
+    """The name of an arm in events; `item` for the body of an `each`, `run` for the run."""
     if isinstance(region.owner, Choice):
         return region.owner.arm_names[region.arm]
     return "run" if region.owner is None else "item"
 
 
 def part_of(wire: Wire) -> str:
-    """Which part of its node's value the wire carries: `.text`, `[0]`; empty for all of it."""
+    """The part of the node's value that the wire carries: `.text`, `[0]`; empty for all of it."""
     return "".join(map(str, path_of(wire)))
 
 
 def type_text(kind: object) -> str:
-    """An annotation as it is written; `?` where the pipeline is wrong about it."""
+    """The text of an annotation; `?` where it is wrong."""
     return "?" if kind is MISSING else spell(kind)
 
 

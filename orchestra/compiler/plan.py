@@ -1,4 +1,4 @@
-"""Plans: what this deployment will do with a pipeline, and where it streams."""
+"""Plans: a pipeline prepared for a deployment, with a report on where it streams."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from orchestra.protocols import Bindings
 
 @attrs.frozen
 class EdgeReport:
-    """What one edge does: `streams` chunk by chunk, or carries one value, and why."""
+    """Whether one edge streams or carries one value, and why."""
 
     source: str
     into: str
@@ -50,7 +50,7 @@ class EdgeReport:
 
 @attrs.frozen(eq=False)
 class Plan:
-    """A checked pipeline, laid out to run, its names resolved against a deployment."""
+    """A checked pipeline, laid out to run, with its names resolved against a deployment."""
 
     pipeline: Pipeline[..., object]
     regions: Regions
@@ -58,16 +58,16 @@ class Plan:
 
     @property
     def streams(self) -> bool:
-        """Whether the run's output is a stream, so that its result is what that collects to."""
+        """Whether the run's output is a stream; its result is then the collected stream."""
         return is_stream(self.pipeline.output)
 
     @property
     def edges(self) -> tuple[EdgeReport, ...]:
-        """A report on each edge, in the order of the source; the last is the output's."""
+        """A report on each edge, in source order; the last is that of the output."""
         return _reports(picture(self.pipeline))
 
     def explain(self) -> str:
-        """The streaming report: of each edge whether it streams, and why; then the hedges."""
+        """The streaming report: whether each edge streams, and why; then the hedges."""
         drawn = picture(self.pipeline)
         edges = _reports(drawn)
         hedges = (
@@ -84,7 +84,7 @@ def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> P
 
     Raises:
         CheckError: the pipeline has problems, or names what the deployment does not have.
-        DefinitionError: it is no pipeline.
+        DefinitionError: the argument is not a pipeline.
     """
     problems = check(pipeline)
     regions = divide(pipeline.output)
@@ -97,7 +97,7 @@ def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> P
 
 
 def unknown_names(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Problem]:
-    """The models, embedders and stores that calls name and the deployment does not have."""
+    """Problems of models, embedders and stores that calls name but the deployment does not have."""
     for node in nodes:
         if not isinstance(node, Call):
             continue

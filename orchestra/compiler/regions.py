@@ -1,12 +1,12 @@
-"""Regions: which part of a graph is started, and cancelled, as one.
+"""Regions: the parts of a graph that are started, and cancelled, as a whole.
 
-The whole run is a region; so is every arm of a choice and every body of an `each`.
-A node lives in the innermost region that contains all its readers: what only one arm
-needs lives in that arm, what two arms need lives outside both. A node in a body that
-does not depend on the item is moved out of it, to run once.
+The whole run is a region, and so are every arm of a choice and every body of an `each`.
+A node belongs to the innermost region that contains all its readers: a node that only one
+arm needs is in that arm, a node that two arms need is outside both. A node in a body that
+does not depend on the item is moved out of the body, to run once.
 
-Regions form a tree, and the nodes are visited from the output backwards, so a node's
-home is the lowest common ancestor of the places it is read from.
+Regions form a tree, and the nodes are visited from the output backwards. So the home of a
+node is the lowest common ancestor of the regions that read it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Region:
     owner: Node | None
     arm: int
     outlet: Wire
-    """What the region is for: the output, or the wire of the arm or body."""
+    """The result of the region: the output, or the wire of the arm or body."""
     depth: int
     body: Region | None = attrs.field(init=False)
-    """The innermost body that this is, or lies in."""
+    """The innermost body of an `each` that this region is, or lies in."""
     nodes: list[Node] = attrs.Factory(list)
-    """The nodes at home here, in order of definition."""
+    """The nodes that belong to this region, in order of definition."""
 
     def __attrs_post_init__(self) -> None:
         self.body = self if self.is_body else self.parent and self.parent.body
@@ -45,14 +45,14 @@ class Region:
         return isinstance(self.owner, Each)
 
     def bodies_below(self, outer: Region) -> Iterator[Region]:
-        """The bodies between a region that this one lies in and this one, inside out."""
+        """The bodies of `each` from this region out to `outer`, which contains it."""
         body = self.body
         while body is not None and body.depth > outer.depth:
             yield body
             body = body.parent and body.parent.body
 
     def inside(self, other: Region) -> bool:
-        """Whether this is `other` or lies in it."""
+        """Whether this region is `other` or lies in it."""
         region: Region | None = self
         while region is not None and region is not other:
             region = region.parent
@@ -61,18 +61,18 @@ class Region:
 
 @attrs.frozen(eq=False)
 class Regions:
-    """A graph divided: the root, each node's home, and the regions that each node owns."""
+    """The regions of a graph: the root, each node's home, and the regions each node owns."""
 
     root: Region
     home: Mapping[Node, Region]
     owned: Mapping[Node, tuple[Region, ...]]
     needs_items: Mapping[Node, frozenset[EachItem]]
-    """The items that a node depends on: it can only run in the bodies of their `each`."""
+    """The items that a node depends on: it can run only in the bodies of their `each`."""
     order: tuple[Node, ...]
     """The nodes that the output reaches, in order of definition."""
 
     def together(self, top: Region) -> Iterator[Region]:
-        """The region and those in it, outside in, up to the bodies, which run by themselves."""
+        """The region and those inside it, outermost first, without bodies, which run separately."""
         todo = [top]
         while todo:
             region = todo.pop()
@@ -114,7 +114,7 @@ def reachable(output: Wire) -> tuple[Node, ...]:
         sources = {node_of(edge.wire) for edge in node.edges}
         if isinstance(node, Each):
             sources.add(node.item)
-        elif isinstance(node, EachItem):  # one that escaped is here without its `each`
+        elif isinstance(node, EachItem):  # an item outside its body is here without its `each`
             sources.add(node_of(node.items))
         todo += sources - found
         found |= sources
@@ -144,7 +144,7 @@ def _outer(region: Region) -> Region:
 
 
 def _hoisted(place: Region, needed: frozenset[EachItem], home: Mapping[Node, Region]) -> Region:
-    """The place, moved out of bodies up to the innermost whose item the node needs."""
+    """The innermost region around `place` whose items the node needs."""
     body = place.body
     while body is not None:
         owner = cast("Each", body.owner)

@@ -1,7 +1,7 @@
-"""Bindings that are more than what names stand for, or nothing at all.
+"""Bindings with more than the four methods of `protocols.Bindings`, and bindings with nothing.
 
-Whoever writes bindings needs only the four methods of `protocols.Bindings`. Those that inherit
-from a class of this file are asked for what it says, and no others are.
+A user's bindings need only those four methods. The engine and the server use the other methods
+only of bindings that inherit from a class of this file.
 """
 
 from __future__ import annotations
@@ -42,51 +42,51 @@ class NoBindings:
 
 
 class DeploymentBindings(Bindings):
-    """Bindings that know how their deployment is: a server asks them, and tells operators."""
+    """Bindings that know the state of their deployment, which a server reports to operators."""
 
     on_call: OnCall | None = None
-    """Is told of each call of a model over the network; of models first asked for later."""
+    """Called for each network call of a model; only for models first used after it is set."""
     in_use: InUse | None = None
-    """Which run of Trio uses them, where no two may at once."""
+    """The run of Trio that uses them, if two may not use them at once."""
 
     @abstractmethod
     def prepare(self) -> bool:
-        """Make what is reached over the network now, and tell whether there is any of it.
+        """Make the clients of network models now, and return whether there are any.
 
-        Otherwise the first run would, and everything else would stand still meanwhile. What has
-        no key is still an error when it is first asked for; before, there is a line in the log.
+        Otherwise the first run would make them, and block everything else meanwhile. A missing API
+        key is an error only when its model is first used; here it is only logged.
         """
 
     @abstractmethod
     def states(self) -> Mapping[str, GuardState]:
-        """The breaker and the load of each remote model that has been asked for, by its name.
+        """The breaker and the load of each remote model used so far, by name.
 
-        They are this object's own: all runs that it serves share them, other processes do not.
+        They belong to this object: all its runs share them, other processes do not.
         """
 
     @property
     @abstractmethod
     def state(self) -> State:
-        """What policies remember; made when it is first asked for. Raises BindingError."""
+        """The state of policies; made on first use. Raises BindingError."""
 
     @property
     @abstractmethod
     def budgets(self) -> Budgets | None:
-        """What callers may spend, where that is said."""
+        """The budgets of callers, if the deployment has any."""
 
     @property
     @abstractmethod
     def budget_state(self) -> State:
-        """Where it is kept what callers have spent. Raises BindingError."""
+        """The state that keeps what callers have spent. Raises BindingError."""
 
     @abstractmethod
     async def keys_made(self) -> bool:
-        """Whether any API key was ever made. Raises StateError."""
+        """Whether any API key was ever created. Raises StateError."""
 
 
 class ScriptedBindings(Bindings):
-    """Bindings that may hold scripts, which only a simulation plays."""
+    """Bindings that may contain scripts, which only a simulation plays."""
 
     @abstractmethod
     def refuse_scripts(self) -> None:
-        """Nothing, where an engine leaves nothing of them out; else raises DefinitionError."""
+        """Raise DefinitionError if they contain scripts that an engine would ignore."""

@@ -1,4 +1,4 @@
-"""The engine: the house that runs live in."""
+"""The engine: starts runs and owns everything that they share."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ T = TypeVar("T")
 Observe: TypeAlias = Callable[[str], Observer | None]
 
 NOBODY = Caller()
-_PLANS = 1024  # more than a deployment serves; a script may define pipelines in a loop
-_CLOSE_S = 5.0  # for what steps do in their `finally` blocks
+_PLANS = 1024  # more than a deployment has; a script may define pipelines in a loop
+_CLOSE_S = 5.0  # for the `finally` blocks of steps
 
 
 class Engine:
-    """Runs pipelines. Opened with `open_engine`; every run ends before it is closed."""
+    """Runs pipelines. Opened with `open_engine`; all runs end before it is closed."""
 
     def __init__(
         self,
@@ -58,15 +58,15 @@ class Engine:
         self._retries = Retries(limits, jitter)
         self._observe = observe
         self.hedges = Hedges()
-        """What its hedged races have learned."""
+        """The delays that hedged races have learned."""
         self.kept = Kept(nursery)
-        """What steps have opened, for as long as it is open itself."""
+        """The objects that steps keep open until the engine is closed."""
         self._idle = trio.Event()
         self._closed = False
 
     @property
     def nursery(self) -> trio.Nursery:
-        """What goes on as long as the engine is open may be started there; it must not raise."""
+        """For tasks that run as long as the engine is open; they must not raise."""
         return self._nursery
 
     @property
@@ -75,7 +75,7 @@ class Engine:
         return self._runs
 
     def plan(self, pipeline: Pipeline[..., object] | Plan) -> Plan:
-        """What this deployment does with a pipeline; made once, and the last 1024 are kept.
+        """The plan of a pipeline for this deployment; the last 1024 plans are cached.
 
         Raises:
             CheckError: the pipeline has problems; all of them are in it.
@@ -157,15 +157,15 @@ class Engine:
     ) -> Run[Any]:
         """Start a run in a task of its own, on behalf of `caller`.
 
-        `deadline_s` are the seconds that it has left, where that is not for its pipeline to say;
-        without any left, it fails at once. `request_id` is told in its first event; `run_id` is
-        an id that was made for it before. Attach to its journal before the next await, and no
-        event is missed.
+        `deadline_s` is the number of seconds that the run may take, in place of its pipeline's
+        deadline; with 0 or less it fails at once. `request_id` is in its first event; `run_id`
+        is an id made beforehand. A reader that attaches to the journal before the next await
+        misses no event.
 
         Raises:
             CheckError: the pipeline has problems.
             DefinitionError: it is no pipeline.
-            InputError: an input is missing, unknown, or of the wrong type; or the deadline is no
+            InputError: an input is missing, unknown, or of the wrong type; or the deadline is not a
                 number.
             RunError: a run of this id is in flight; or the engine was opened in another run of
                 Trio, such as another thread's.
@@ -195,9 +195,9 @@ class Engine:
     @overload
     async def run(self, pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     async def run(self, pipeline: Pipeline[..., Any] | Plan, /, *args: Any, **kwargs: Any) -> Any:
-        """The result of a run, in this task: cancelling it cancels the run.
+        """Run a pipeline in this task and return its result; cancelling the task cancels the run.
 
-        A stream's result is what `collect` makes of it. Of a plan, no type is known.
+        The result of a stream is the collected stream. For a plan, the result's type is unknown.
 
         Raises:
             CheckError: the pipeline has problems.
@@ -225,7 +225,7 @@ class Engine:
             run.cancel(reason)
 
     def close(self) -> None:
-        """Cancel every run in flight, and take no other. Called when its context is left."""
+        """Cancel every run in flight, and refuse new ones. Called when the context is left."""
         self._closed = True
         self.cancel_all("the engine was closed")
 
@@ -279,7 +279,7 @@ class Engine:
         return run
 
     def _refuse_other_runs(self) -> None:
-        """What wakes its tasks wakes those of one run of Trio; those of another would hang."""
+        """Refuse other runs of Trio: their tasks would never be woken."""
         here = trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token()
         if here is not self._token:
             raise RunError(
@@ -306,18 +306,18 @@ def open_engine(
     jitter: Callable[[], float] = random.random,
     observe: Observe | None = None,
 ) -> Opening:
-    """An engine, for as long as the context lasts; leaving it cancels the runs in flight.
+    """A context in which an engine is open; leaving it cancels the runs in flight.
 
-    Without bindings, pipelines can use no model, embedder or store. `jitter` gives numbers from
-    0 to 1, which the waits before retries are drawn with. `observe` is asked, with the name of its
-    pipeline, who is told the events of a run as they are written. What is raised in the
-    context leaves it as it is, and nothing leaves it in a group: not what is raised in its nursery,
-    nor `KeyboardInterrupt`.
+    Without bindings, pipelines can use no model, embedder or store. `jitter` returns numbers from
+    0 to 1, which randomize the waits before retries. `observe` is called with the name of a
+    run's pipeline, and returns an observer of the run's events, or None. Exceptions raised in the
+    context leave it unchanged and never in a group, as do `KeyboardInterrupt` and exceptions of
+    its nursery.
 
     Raises:
-        RunError: this is no program of Trio's, the bindings are none or in use in another run of
+        RunError: Trio is not running; the bindings are invalid, or in use in another run of
             Trio, or the engine is used without `async with`.
-        DefinitionError: the bindings are a `World` with what only `simulate` plays.
+        DefinitionError: the bindings are a `World` with scripts that only `simulate` plays.
     """
     return Opening(_opened(bindings, limits, jitter, observe))
 
@@ -350,14 +350,14 @@ async def _opened(
                 engine.close()
                 nursery.cancel_scope.cancel()
                 try:
-                    with trio.move_on_after(_CLOSE_S, shield=True):  # runs in other nurseries
+                    with trio.move_on_after(_CLOSE_S, shield=True):  # for runs in other nurseries
                         await engine.wait_idle()
                 finally:
                     engine.kept.close()
 
 
 def _refuse_others(bindings: object, limits: object) -> None:
-    """Raises `RunError` at what would fail only later, in the first run that asks it something."""
+    """Raise `RunError` for bindings or limits of a wrong type: else the first run would fail."""
     if bindings is not None and (
         isinstance(bindings, type) or not all(hasattr(bindings, each) for each in _SEAMS)
     ):
@@ -379,5 +379,5 @@ _SEAMS = ("names", "model", "embedder", "store")
 
 
 def _first(*deadlines_s: float | None) -> float | None:
-    """The first that is given."""
+    """The first deadline that is not None."""
     return next((deadline_s for deadline_s in deadlines_s if deadline_s is not None), None)

@@ -1,8 +1,9 @@
-"""In use: which run of Trio uses bindings, as long as an engine is open on them.
+"""In use: which run of Trio uses bindings, while an engine is open on them.
 
-Whoever waits for a connection, a limit or a shared call is woken by whoever leaves it, which works
-within one run of Trio. From another thread's, it is never woken, and hangs. One run after the
-other is fine. A forked process has its parent's connections, and would read its parent's answers.
+A task that waits for a connection, a limit or a shared call is woken by the task that frees it.
+This works within one run of Trio; a task of another thread's run is never woken, and hangs. One
+run after another is fine. A forked process shares connections with its parent, and would read its
+parent's answers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from orchestra.errors import RunError
 
 
 class InUse:
-    """Who uses bindings: one run of Trio at a time, of one process."""
+    """Guards bindings: one run of Trio uses them at a time, in one process."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -28,7 +29,7 @@ class InUse:
 
     @contextmanager
     def by_this_run(self) -> Iterator[None]:
-        """Use them in the run of Trio that is running here.
+        """A context in which the current run of Trio uses the bindings.
 
         Raises:
             RunError: another run uses them, or they were used before this process was forked.
@@ -59,7 +60,7 @@ class InUse:
 
 
 def _goes_on(token: trio.lowlevel.TrioToken) -> bool:
-    """Whether that run of Trio has not ended; it may have, with an engine that was never closed."""
+    """Whether that run of Trio is still running; it may have ended without closing its engine."""
     try:
         token.run_sync_soon(bool)
     except trio.RunFinishedError:

@@ -1,4 +1,4 @@
-"""The inputs of a run, held against what its pipeline takes, before anything of it runs."""
+"""Checks the inputs of a run against its pipeline, before anything of it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def by_name(
 
     Raises:
         InputError: there are too many, or one is given twice.
-        DefinitionError: it is a step or a function, and no pipeline.
+        DefinitionError: it is a step or a function, not a pipeline.
     """
     refuse_others(pipeline)
     if len(args) > len(pipeline.inputs):
@@ -45,7 +45,7 @@ def by_name(
 def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mapping[str, object]:
     """All inputs of a run, with their defaults, each of the right type.
 
-    An iterator that is read more than once is made a list.
+    An iterator that is read more than once becomes a list.
 
     Raises:
         InputError: one is missing, unknown, or of the wrong type.
@@ -80,7 +80,7 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
 
 
 def _refuse_all_in_one(pipeline: Pipeline[..., object], value: object) -> None:
-    """Let pass an input that is none of a dict of all of them, as `engine.start` takes it."""
+    """Refuse a dict of all inputs given as one input, which is the form of `engine.start`."""
     if not isinstance(value, Mapping) or not value or not value.keys() <= pipeline.inputs.keys():
         return
     if not accepts(next(iter(pipeline.inputs.values())).annotation, value):
@@ -107,7 +107,7 @@ def _refuse_unfit(pipeline: Pipeline[..., object], node: Input, value: object) -
 
 
 def _instead(node: Input) -> str:
-    """What to write for a stream, which no run can be given from outside."""
+    """What to write instead of a stream, which cannot be the input of a run."""
     if chunk_of(node.annotation) is None:
         return ""
     return "; a run begins with values: call this pipeline in one whose step gives the stream"

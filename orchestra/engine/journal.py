@@ -1,8 +1,8 @@
-"""The journal of a run: its events in order, the last of them kept, and who reads them.
+"""The journal of a run: its events in order, of which the last are kept, and its readers.
 
 Rules of the file: appending never waits. Only the output waits, in `room`, and only for
-readers that are attached and more than the window behind; so a slow client slows the
-provider, and nobody else. A reader takes batches: what is ready together is taken together.
+attached readers that are more than the window behind. So a slow client slows its provider
+and nothing else. A reader takes batches: events that are ready together are taken together.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = logging.getLogger("orchestra.engine")
 
 E = TypeVar("E", bound=Event)
 Observer: TypeAlias = Callable[[Event], None]
-"""Is told each event of a run but the chunks of its output, at once, and must not wait."""
+"""Called with each event of a run at once, without the chunks of its output; must not wait."""
 
 
 class Journal:
-    """The events of one run. Made, and written to, by the engine alone."""
+    """The events of one run. Only the engine makes it and writes to it."""
 
     __slots__ = (
         "_began_s",
@@ -61,7 +61,7 @@ class Journal:
         self._limits = limits
         self._full = 2 * limits.journal_events
         self._began_s = began_s
-        self._clock = trio.lowlevel.current_clock()  # asked for each token, so without a detour
+        self._clock = trio.lowlevel.current_clock()  # read for each token, so kept at hand
         self._events: list[Event] = []
         self._dropped = 0
         self._dropped_chunks = 0
@@ -71,7 +71,7 @@ class Journal:
         self._first_chunk_s: float | None = None  # once it is dropped
         self._posted: deque[tuple[Callable[..., Event], tuple[object, ...]]] = deque()
         self._readers: list[Reader] = []
-        self._untold = False  # whether a chunk was added that the readers have not been told of
+        self._untold = False  # whether readers have not been woken for the last chunk
         self._writer: trio.Event | None = None
 
     @property
@@ -85,33 +85,33 @@ class Journal:
 
     @property
     def first_chunk_s(self) -> float | None:
-        """When the first chunk of the output came, in seconds since the run began, if one did."""
+        """The time of the output's first chunk, in seconds since the start of the run, or None."""
         if self._first_chunk_s is not None:
             return self._first_chunk_s
         return next((event.at_s for event in self._events if isinstance(event, Delta)), None)
 
     @property
     def kept(self) -> tuple[Event, ...]:
-        """The events that are still kept, oldest first."""
+        """The events still kept, oldest first."""
         return tuple(self._events)
 
     @property
     def last(self) -> Event:
-        """The newest event; there is one as soon as the run has begun."""
+        """The newest event; there is always one, once the run has begun."""
         return self._events[-1]
 
     def append(self, event_type: Callable[..., E], *fields: object) -> E:
-        """Add an event, giving it its number and time, and wake the readers."""
-        if self._posted:  # by threads, before this
+        """Add an event with its number and time, and wake the readers."""
+        if self._posted:  # by threads, earlier
             self.take_posted()
         return self._append(event_type, fields)
 
     def post(self, event_type: Callable[..., Event], *fields: object) -> None:
-        """Have an event added before the next one, or by `take_posted`: from any thread."""
+        """Queue an event, to be added before the next one or by `take_posted`; from any thread."""
         self._posted.append((event_type, fields))
 
     def take_posted(self) -> None:
-        """Add what was posted; once the run has ended, nobody is told."""
+        """Add the posted events; after the end of the run they are dropped."""
         while self._posted and not self.ended:
             self._append(*self._posted.popleft())
 
@@ -140,9 +140,9 @@ class Journal:
             log.exception("an observer failed, and is told no more of this run")
 
     def push(self) -> None:
-        """Tell the readers of the chunks that were added. Never raises, and never waits.
+        """Wake the readers for added chunks. Never raises, and never waits.
 
-        Whoever has a hand to take them with, takes them now, in this task.
+        A reader with a hand takes the chunks now, in this task.
         """
         if self._untold:
             self._untold = False
@@ -156,10 +156,10 @@ class Journal:
             await self._writer.wait()
 
     def delta_soon(self, chunk: object) -> None:
-        """Add a chunk of the output; the readers hear of it with the next `push`, or event.
+        """Add a chunk of the output; readers are woken by the next `push`, or event.
 
         Raises:
-            LimitExceededError: the output is over `output_chunks` or `output_bytes`.
+            LimitExceededError: the output exceeds `output_chunks` or `output_bytes`.
         """
         size = self.output.add(chunk)
         events = self._events
@@ -172,7 +172,7 @@ class Journal:
         self._untold = True
 
     def restart(self, step: str, arm: str) -> None:
-        """Forget the output: what comes now is all of it. The readers are told."""
+        """Drop the output so far: the following chunks replace it. Adds an event for readers."""
         self.take_posted()
         self.output.clear()
         self._restarted = self.seq + 1
@@ -180,13 +180,13 @@ class Journal:
         self.append(ArmRestarted, step, arm)
 
     def attach(self) -> Reader:
-        """A reader that holds the run back while it lags; detach it by leaving its context."""
+        """A new reader, which holds the run back while it lags; leaving its context detaches it."""
         reader = Reader(self)
         self._readers.append(reader)
         return reader
 
     def detach(self, reader: Reader) -> None:
-        """Forget a reader: it holds nothing back any more."""
+        """Remove a reader: it no longer holds the run back."""
         if reader.attached:
             reader.attached = False
             self._readers.remove(reader)
@@ -194,13 +194,13 @@ class Journal:
             self.resume()
 
     def resume(self) -> None:
-        """A reader has caught up or gone: let the output go on if it may."""
+        """Let the output continue if it may; called when a reader has caught up or left."""
         if self._writer is not None:
             self._writer.set()
             self._writer = None
 
     def newer(self, seq: int) -> tuple[Event, ...]:
-        """The events after `seq`, behind a snapshot if some of them are no longer kept."""
+        """The events after `seq`; a snapshot comes first if some of them are no longer kept."""
         seq = max(seq, 0)
         if seq >= self._dropped:
             return tuple(self._events[seq - self._dropped :])
@@ -209,7 +209,7 @@ class Journal:
         return (Snapshot(self._dropped, self._dropped_s, output, restarts), *self._events)
 
     def whole(self) -> Snapshot:
-        """The output that stands for every event but the newest, once that is the last of all."""
+        """A snapshot that replaces all events but the newest, which is the last of the run."""
         at_s = self._events[-1].at_s
         restarts = sum(isinstance(event, ArmRestarted) for event in self._events)
         output = self.output.joined()
@@ -218,13 +218,13 @@ class Journal:
     @property
     def held(self) -> bool:
         """Whether the output has to wait for a reader."""
-        for reader in self._readers:  # noqa: SIM110 - a generator costs a token more than the rest
+        for reader in self._readers:  # noqa: SIM110 - a generator would double the cost of a token
             if reader.lags(self._limits):
                 return True
         return False
 
     def _drop(self) -> None:
-        """Forget the older half: rarely, so that it costs nothing per event."""
+        """Drop the older half of the events; rare, so its cost per event is negligible."""
         keep = self._limits.journal_events
         self._first_chunk_s = self.first_chunk_s
         gone = self._events[:-keep]
@@ -238,11 +238,11 @@ class Journal:
 
 
 Hand: TypeAlias = Callable[[tuple[Event, ...]], bool]
-"""Takes a batch at once, and tells whether there is room for another."""
+"""Takes a batch without waiting, and returns whether there is room for another."""
 
 
 class Reader:
-    """One who follows a journal. A context manager: leaving it detaches."""
+    """A reader of a journal. A context manager: leaving it detaches the reader."""
 
     __slots__ = (
         "_error",
@@ -260,14 +260,14 @@ class Reader:
         self._journal = journal
         self._task: trio.lowlevel.Task | None = None
         self._unread: list[tuple[int, int]] = []
-        """Number and size of each delta since it was attached that it has not acknowledged."""
+        """Number and size of each unacknowledged delta since it was attached."""
         self._unread_bytes = 0
-        self._hand: Hand | None = None  # what `feed` waits with
+        self._hand: Hand | None = None  # that of a waiting `feed`
         self._seq = 0
         self._full = False
         self._error: BaseException | None = None
         self.attached = True
-        """Whether the run waits for it."""
+        """Whether the run waits for this reader."""
 
     def __enter__(self) -> Self:
         return self
@@ -276,12 +276,12 @@ class Reader:
         self._journal.detach(self)
 
     async def after(self, seq: int) -> tuple[Event, ...]:
-        """The events newer than `seq`, waiting for one; empty once the run has ended.
+        """Wait for events newer than `seq` and return them; empty once the run has ended.
 
-        Asking acknowledges everything up to `seq`, which is what lets a held-back run go
-        on. The first event is a `Snapshot` where some that were asked for are not kept. A
-        number that no event has yet is taken for the newest. A batch rather than an
-        iterator: nothing stays suspended when the reader goes away.
+        Asking acknowledges everything up to `seq`, which lets a held-back run continue. The first
+        event is a `Snapshot` if some of those asked for are no longer kept. A `seq` above that
+        of the newest event counts as the newest. A batch instead of an iterator: nothing stays
+        suspended when the reader leaves.
 
         Raises:
             trio.ClosedResourceError: it is detached.
@@ -301,10 +301,10 @@ class Reader:
     async def feed(self, seq: int, hand: Hand) -> bool:
         """Hand over the events newer than `seq`, batch by batch, as they come.
 
-        Until `hand` says that it is full, or the run has ended: whether it goes on. A batch is
-        handed over by the task that made it, where this one waits: so `hand` must neither wait
-        nor stop others, and what it raises is raised here. A batch counts as acknowledged when
-        `hand` is not full behind it, else with the next call. `seq` and snapshots as of `after`.
+        It ends when `hand` is full or the run has ended; returns whether the run continues. While
+        this waits, the task that adds events calls `hand`. So `hand` must neither wait nor block
+        other tasks; its exceptions are raised here. A batch is acknowledged when `hand` has
+        room after it, otherwise by the next call. `seq` and snapshots are as in `after`.
 
         Raises:
             trio.ClosedResourceError: it is detached.
@@ -336,7 +336,7 @@ class Reader:
         return False
 
     def push(self) -> None:
-        """Chunks have been added: hand them over, or wake whoever waits for them."""
+        """Hand over added chunks, or wake the task that waits for them."""
         if self._hand is not None and self._task is not None:
             try:
                 if self._handed(self._hand):
@@ -347,7 +347,7 @@ class Reader:
         self.wake()
 
     def _handed(self, hand: Hand) -> bool:
-        """Whether there is room for more behind all that is new."""
+        """Hand over all new events; returns whether there is room for more."""
         batch = self._journal.newer(self._seq)
         self._seq = batch[-1].seq
         if not hand(batch):
@@ -356,25 +356,25 @@ class Reader:
         return True
 
     def wake(self) -> None:
-        """Something has been appended."""
+        """Wake the waiting task: an event has been appended."""
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task)
 
     def given(self, seq: int, size: int) -> None:
-        """A delta of this number and size has been appended."""
+        """Count an appended delta of this number and size."""
         self._unread.append((seq, size))
         self._unread_bytes += size
 
     def lags(self, limits: Limits) -> bool:
-        """Whether it is the window behind."""
+        """Whether the reader is a whole window behind."""
         return (
             len(self._unread) >= limits.window_chunks or self._unread_bytes >= limits.window_bytes
         )
 
     def _acknowledge(self, seq: int) -> None:
         unread = self._unread
-        if unread and unread[-1][0] <= seq:  # all of it, as nearly always
+        if unread and unread[-1][0] <= seq:  # true of nearly all calls
             unread.clear()
             self._unread_bytes = 0
         else:

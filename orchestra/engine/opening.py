@@ -1,4 +1,4 @@
-"""An engine that is not open yet: a context, which says so to whoever takes it for the engine."""
+"""An engine that is not open yet: a context, with errors for code that uses it as the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _USES = ("run", "start", "plan", "runs", "wait_idle", "cancel_all", "close")
 
 
 class Opening(AbstractAsyncContextManager["Engine", bool | None]):
-    """What `open_engine` gives: `async with` opens the engine, and closes it at its end."""
+    """The result of `open_engine`: `async with` opens the engine, and closes it at the end."""
 
     def __init__(self, opened: AbstractAsyncContextManager[Engine, bool | None]) -> None:
         self._opened = opened
@@ -32,7 +32,7 @@ class Opening(AbstractAsyncContextManager["Engine", bool | None]):
     ) -> bool | None:
         return await self._opened.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the engine's own
 
-    if not TYPE_CHECKING:  # to type checkers it has none of these, and they say so
+    if not TYPE_CHECKING:  # hidden from type checkers, which report these uses
 
         def __getattr__(self, name: str) -> NoReturn:
             if name in _USES:
@@ -46,7 +46,7 @@ class Opening(AbstractAsyncContextManager["Engine", bool | None]):
             raise _unopened("it needs `async with`")
 
         def __exit__(self, *told: object) -> None:
-            """Never reached: only with it does `with` ask for `__enter__`."""
+            """Never called: `with` calls `__enter__` only if it exists."""
 
 
 def _unopened(what: str) -> RunError:

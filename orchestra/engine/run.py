@@ -1,4 +1,4 @@
-"""Runs: one execution of a plan. A nursery of step tasks, and the journal they write."""
+"""Runs: a run is one execution of a plan: a nursery of step tasks, and the journal they write."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ else:  # a default, by which `Run` alone is `Run[object]`, is Python's own from 
 
 
 class Run(Generic[T_co]):
-    """One execution of a plan, which gives a `T_co`. Everything it does is in its `journal`."""
+    """One execution of a plan, with a result of type `T_co`. Its `journal` has all that it does."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Run(Generic[T_co]):
         self.caller = caller
         self.bindings = bindings
         self.nursery = nursery
-        """The engine's: for tasks that may go on when the run has ended."""
+        """The engine's nursery, for tasks that may continue after the run's end."""
         self.kept = kept
         self.token = trio.lowlevel.current_trio_token()
         self.plan = plan
@@ -80,19 +80,19 @@ class Run(Generic[T_co]):
         self.retries = retries
         self.hedges = hedges
         self.usages: dict[str, Usage] = {}
-        """What running steps have reported; taken out when they end."""
+        """The usage that running steps have reported; removed when they end."""
         self.routed: tuple[str, ...] = ()
-        """The models of routes that have begun to answer, each once."""
+        """The models chosen by routes that have begun to answer, each once."""
         self.variables = copy_context()
-        """The context variables of whoever started it: what every step begins with."""
+        """The context variables of the task that started the run, copied for every step."""
         self.variables.run(RUN_ID.set, run_id)
         self.on_end: Callable[[Run], None] | None = None
-        """Called when its last event has been written; it neither waits nor raises."""
+        """Called after the last event has been written; must neither wait nor raise."""
         self.lane_peak = 0
-        """The most chunks that have ever waited on one edge."""
+        """The largest number of chunks that waited on one edge."""
         self._inputs = inputs
         self._deadline_s = deadline_s
-        self._ended: trio.Event | None = None  # made for the first who waits
+        self._ended: trio.Event | None = None  # made for the first waiting task
         self._scope = trio.CancelScope()
         self._reason = "the task that ran it was cancelled"
         self._cancelled = False
@@ -107,7 +107,7 @@ class Run(Generic[T_co]):
         self._began_s = trio.current_time()
         self.journal = Journal(limits, Output(outlet.chunk, limits), self._began_s, observer)
 
-    if not TYPE_CHECKING:  # to type checkers it has none of these, and they say so
+    if not TYPE_CHECKING:  # hidden from type checkers, which report these uses
 
         def __await__(self) -> NoReturn:
             raise _has_begun("and is not awaited: write `await run.result()`")
@@ -125,7 +125,7 @@ class Run(Generic[T_co]):
 
     @property
     def inputs(self) -> Mapping[str, object]:
-        """What it was given."""
+        """The inputs of the run."""
         return self._inputs
 
     @property
@@ -135,14 +135,14 @@ class Run(Generic[T_co]):
 
     @property
     def error(self) -> Exception | None:
-        """Why it gave no result; None while it goes on, and where it gave one."""
+        """The error that ended the run; None while it runs, and after a success."""
         return self._error
 
     @property
     def usage(self) -> Usage | None:
-        """What its models have consumed so far, and what that cost; final once it has `ended`.
+        """The usage and cost of its models so far; final once the run has `ended`.
 
-        A call is in it when it has ended, of arms that lost too; None where none was reported.
+        Calls are added when they end, also those of losing arms; None if no usage was reported.
         """
         if self.ended:
             return self._usage
@@ -159,7 +159,7 @@ class Run(Generic[T_co]):
         await self._ended.wait()
 
     async def result(self) -> T_co:
-        """Its result, waiting for it. Cancelling the wait leaves it running.
+        """Wait for the result and return it. Cancelling the wait leaves the run running.
 
         Raises:
             RunCancelledError: it was cancelled.
@@ -167,11 +167,11 @@ class Run(Generic[T_co]):
         """
         await self.wait_ended()
         if self._error is not None:
-            raise self._error.with_traceback(self._traceback)  # or it would grow with every waiter
+            raise self._error.with_traceback(self._traceback)  # else it grows with every waiter
         return cast("T_co", self._value)
 
     def cancel(self, reason: str) -> None:
-        """Stop it: every step sees `Cancelled` now. Nothing happens if it has ended."""
+        """Cancel the run: every step gets `Cancelled` now. No effect after its end."""
         if not self.ended and not self._scope.cancel_called:
             self._reason = reason
             self._cancelled = True
@@ -182,8 +182,8 @@ class Run(Generic[T_co]):
     async def execute(self) -> None:
         """Run to the end. Called once, by the engine.
 
-        Raises nothing but `Cancelled`, and what stops the process: never in a group. It runs in
-        a nursery with all others, so whatever of it can fail is done where its errors are kept.
+        Raises only `Cancelled`, and exceptions that stop the process; never in a group. All runs
+        share one nursery, so every part that can fail runs where its errors are kept.
         """
         self.journal.append(RunStarted, self.id, self.pipeline, self.request_id)
         try:
@@ -201,11 +201,11 @@ class Run(Generic[T_co]):
             frame = Frame(self, self.plan.block, "", self._inputs, None)
             self._value = await frame.enter(0, partial(self._emit, frame))
             self._finished = True
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` raises on what goes on
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` re-raises all else
             self._keep(error)
 
     def _keep(self, error: BaseException) -> None:
-        """Keep what went wrong as the run's outcome, whatever it is, and raise on what goes on."""
+        """Keep the run's own error as its outcome, and re-raise everything else."""
         own, onward = split(error)
         if isinstance(own, Failure):
             self._failure = own
@@ -218,17 +218,17 @@ class Run(Generic[T_co]):
             del error, own, onward  # as in `tasks`
 
     async def _emit(self, frame: Frame, source: Source) -> object:
-        """The result: a value, or what the chunks of a stream make together."""
+        """The result: a value, or the collected chunks of a stream."""
         got = read(frame, source)
         if source.lane is None:
             return got
-        await cast("Outlet", got).receive()  # by its end, all of it is in the journal
+        await cast("Outlet", got).receive()  # after it, all chunks are in the journal
         return self.journal.output.joined()
 
     def _end(self) -> None:
-        """Write the last event. Nothing here waits: it may run while being cancelled."""
+        """Write the last event. Never waits, since the run may be being cancelled."""
         journal, error = self.journal, self._error
-        for path in tuple(self.usages):  # what came when the step had ended
+        for path in tuple(self.usages):  # usage reported after the step's end
             self.settle_usage(path)
         if self._finished:
             journal.append(RunFinished, self._value, self._timings_s, self._usage)
@@ -258,50 +258,50 @@ class Run(Generic[T_co]):
 
     @property
     def stopped(self) -> str:
-        """Why its steps are being stopped, if they are."""
+        """The reason why its steps are being stopped."""
         if self._deadline_passed:
             return f"deadline_s={self._deadline_s:g} s passed"
         return self._reason
 
     def keep_time(self, step: str, duration_s: float) -> None:
-        """Keep how long a step took to finish, if it is one that runs once."""
+        """Keep the duration of a step, if it is one that runs once."""
         if "]" not in step:
             self._timings_s[step] = duration_s
 
     def settle_usage(self, step: str) -> Usage | None:
-        """Add what a step that has ended reported to the run's account; also if it lost."""
+        """Add the usage of an ended step to the run's account, also that of a losing arm."""
         usage = self.usages.pop(step, None)
         if usage is not None:
             self._usage = usage if self._usage is None else self._usage + usage
         return usage
 
     def blame(self, error: Exception, step: str, where: str) -> Failure:
-        """A step's error with where it came from; the innermost step is the one named."""
+        """A step's error with the place of the step; the innermost step is the one named."""
         if isinstance(error, Failure):
             return error
         note = f"in step {step!r} of pipeline {self.pipeline!r}, called at {where}"
-        with suppress(AttributeError, TypeError):  # there are errors that take no notes
-            if note not in getattr(error, "__notes__", ()):  # ... and some are raised many times
+        with suppress(AttributeError, TypeError):  # some errors take no notes
+            if note not in getattr(error, "__notes__", ()):  # and some are raised many times
                 error.add_note(RunNote(note))
                 if advice := advice_on(error):
                     error.add_note(RunNote(advice))
         return Failure(error, step, where)
 
     def interrupted(self, error: BaseException) -> None:
-        """Remember what stops the process, as the reason why the run goes no further."""
+        """Keep an exception that stops the process as the reason for the run's end."""
         self._reason = f"{type(error).__name__} was raised"
 
     def spawn(self, nursery: trio.Nursery, frame: Frame, operation: Operation[Node]) -> None:
         """Start the task of an operation, with the run's context variables.
 
-        Not those of the task that calls this: it is that of whichever input came last.
+        Not those of the calling task, which is that of the last input to arrive.
         """
         task = tasks.task_of(operation)
         start: Callable[..., None] = nursery.start_soon
         self.variables.run(start, task, frame, operation, name=frame.path + operation.name)
 
     def run_plain(self, frame: Frame, operation: Operation[Node]) -> None:
-        """Run a plain step on the spot."""
+        """Run a plain step directly."""
         tasks.run_plain(frame, operation)
 
 

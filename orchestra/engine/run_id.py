@@ -1,8 +1,8 @@
-"""Which run a task is part of, for who writes a log; on its own, since that may run none."""
+"""The run that a task is part of, for logs; a module of its own, as loggers need no engine."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 
 RUN_ID: ContextVar[str] = ContextVar("run_id", default="")
-"""The id of that run; "" outside of one."""
+"""The id of the run; "" outside a run."""

@@ -1,8 +1,8 @@
-"""Tasks: one for every operation that starts, and what the journal hears of it.
+"""Tasks: one for every started operation, and the events about it in the journal.
 
-Each operation's life is told once: it started, and then finished, failed or was
-cancelled. An error goes to the operation's scope, which stops what is beside it; a
-`Cancelled` goes on to whoever cancelled.
+Each operation has one start event, and then one end: finished, failed or cancelled. An error
+goes to the operation's scope, which stops the operations beside it. `Cancelled` is re-raised
+to its source.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def give_value(frame: Frame, operation: Operation[Node]) -> None:
     began_s = await _started(frame, operation)
     try:
         value = await _VALUES[type(operation.node)](frame, operation)
-    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` raises it on
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` re-raises it
         _unfinished(frame, operation, error)
     else:
         _finished(frame, operation, began_s)
@@ -66,7 +66,7 @@ async def give_stream(frame: Frame, operation: Operation[Node]) -> None:
         with trio.CancelScope() as unread:
             outflow.open(frame.open_lanes(operation, unread.cancel))
             await _STREAMS[type(operation.node)](frame, operation, outflow)
-    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` raises it on
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` re-raises it
         _unfinished(frame, operation, error)
     else:
         if unread.cancelled_caught:
@@ -80,11 +80,11 @@ async def give_stream(frame: Frame, operation: Operation[Node]) -> None:
 
 
 def run_plain(frame: Frame, operation: Operation[Any]) -> None:
-    """A plain step, run on the spot, but with the run's context variables."""
+    """Run a plain step directly, with the run's context variables."""
     began_s = frame.run.journal.append(StepStarted, frame.path + operation.name).at_s
     try:
         value = frame.run.variables.copy().run(calls.plain, frame, operation)
-    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` raises it on
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` re-raises it
         _unfinished(frame, operation, error)
     else:
         _finished(frame, operation, began_s)
@@ -99,7 +99,7 @@ def task_of(operation: Operation[Node]) -> Callable[[Frame, Operation[Node]], Aw
 
 
 async def _started(frame: Frame, operation: Operation[Node]) -> float:
-    """Tell that an operation starts, and when; or that it was cancelled before it could."""
+    """Record that an operation starts, and return when; or that it was cancelled before."""
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
     except trio.Cancelled:
@@ -124,7 +124,7 @@ def _finished(
 
 
 def _unfinished(frame: Frame, operation: Operation[Node], error: BaseException) -> None:
-    """Tell of an operation that did not finish, and raise on what is not its own error."""
+    """Record that an operation did not finish, and re-raise all but its own error."""
     own, onward = parted(error)
     culprit = stopping(onward)
     if culprit is not None:
@@ -137,7 +137,7 @@ def _unfinished(frame: Frame, operation: Operation[Node], error: BaseException) 
         if onward is not None:
             raise onward from onward.__cause__
     finally:
-        del error, own, onward  # their traceback holds this frame: the run would wait for the gc
+        del error, own, onward  # their traceback holds this frame, and so the run, until a gc
 
 
 def _cancelled(frame: Frame, operation: Operation[Node], reason: str) -> None:

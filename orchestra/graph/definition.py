@@ -1,8 +1,8 @@
-"""A definition in progress: which pipeline's function is being called, and what it made.
+"""A definition in progress: the pipeline whose function is being called, and its nodes so far.
 
-The one piece of ambient state that a definition has. It is not the graph (that is what the
-returned wire reaches); it tells a step whether it is being defined or called, where
-the call stands, and lets `check` see nodes that nothing uses.
+This is the only ambient state of a definition. It is not the graph, which is what the
+returned wire reaches. It tells a step whether it is called in a definition, gives the
+line of the call, and lets `check` see nodes that nothing uses.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Definition:
     faults: list[Problem] = attrs.Factory(list)
     """What is wrong with the function itself; `check` reports it."""
     line: tuple[str, int] | None = None
-    """Where nodes originate that no call makes: those of the returned value."""
+    """The line of nodes that no call makes: those made from the returned value."""
 
     def add(self, make: Callable[[Origin], N]) -> Wire:
-        """A wire from a new node that originates at the caller's line."""
+        """Add a node that originates at the caller's line, and return a wire from it."""
         file_line = self.line or source_line()
         node = make(Origin(len(self.nodes), self.inside, *file_line))
         for edge in node.edges:
             self.refuse_foreign(edge.wire, node.origin.where)
-        _ = node.returns  # now, while those of its sources are known: later it would recurse
+        _ = node.returns  # computed now, while its sources' are cached: later it would recurse
         self.nodes.append(node)
         return Wire(node)
 
     def tell(self, faults: Iterable[Problem]) -> None:
-        """Record faults of the function: of each kind, the first on a line."""
+        """Record faults of the function; of equal faults on one line, only the first."""
         for fault in faults:
             if all((fault.code, fault.where) != (each.code, each.where) for each in self.faults):
                 self.faults.append(fault)
@@ -57,7 +57,7 @@ class Definition:
         """Check that a wire was made in this definition.
 
         Raises:
-            DefinitionError: it was made in another.
+            DefinitionError: it was made in another definition.
         """
         node = node_of(wire)
         number = node.origin.number
@@ -74,7 +74,7 @@ _current: ContextVar[Definition | None] = ContextVar("orchestra_definition", def
 
 @contextmanager
 def defining(definition: Definition) -> Iterator[None]:
-    """While this is entered, calls of steps make nodes of `definition`."""
+    """A context in which calls of steps add nodes to `definition`."""
     token = _current.set(definition)
     try:
         yield

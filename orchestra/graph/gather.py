@@ -1,4 +1,4 @@
-"""A wire from anything: a wire, a plain value, or a list, tuple or dict with wires in it."""
+"""A wire made from a wire, a plain value, or a list, tuple or dict with wires in it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from orchestra.graph.wires import Wire
 
 @step
 def gather(value: object) -> object:
-    """The value, with every wire in it replaced by what it carries."""
+    """The value, with every wire in it replaced by the wire's value."""
     return value
 
 
 @attrs.frozen(eq=False)
 class Gathering(Call):
-    """A container with wires in it, filled when they have their values."""
+    """A container with wires in it, which is filled at run time when they have values."""
 
     @cached_property
     def returns(self) -> object:
@@ -34,11 +34,11 @@ class Gathering(Call):
 
     @property
     def spelled(self) -> str:
-        """The container as a pipeline writes it, without what it holds."""
+        """The container as a pipeline writes it, without its contents."""
         return _SPELLED.get(type(self.arguments["value"]), "a container")
 
     def into(self, name: str) -> str:  # noqa: ARG002 - it has one only
-        """A place of the container, as messages write it."""
+        """How messages name an item of the container."""
         return f"an item of {self.spelled}"
 
 
@@ -49,7 +49,7 @@ def wire_of(value: object) -> Wire:
     """One wire for the value; a container that holds wires becomes a step that fills it.
 
     Raises:
-        DefinitionError: it holds a coroutine, which is no value.
+        DefinitionError: it holds a coroutine, which has no value.
     """
     definition = current_definition("wire_of", "use it in a pipeline")
     refuse_awaitables(value)
@@ -61,10 +61,10 @@ def wire_of(value: object) -> Wire:
 
 
 def _kind(value: object) -> object:
-    """The annotation of what a value with wires in it will be."""
+    """The annotation that a value with wires in it will have."""
     if isinstance(value, Wire):
         kind = type_of(value)
-        return Any if kind is MISSING or chunk_of(kind) is not None else kind  # told elsewhere
+        return Any if kind is MISSING or chunk_of(kind) is not None else kind  # reported elsewhere
     if type(value) is tuple:
         return tuple[tuple(map(_kind, value))]  # type: ignore[misc]
     if type(value) is list:

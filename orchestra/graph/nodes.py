@@ -1,8 +1,8 @@
-"""Nodes: what a pipeline is made of, each knowing the wires it reads.
+"""Nodes: the parts of a pipeline's graph. Each knows the wires that it reads.
 
-A node is made by a call in a pipeline's function and never changes. Its number is
-its place in the order of definition, and since a wire exists before it is used,
-that order is topological: a cycle cannot be written.
+A call in a pipeline's function makes a node, and a node never changes. Nodes are numbered
+in the order of definition. A wire exists before it is used, so this order is topological:
+a cycle cannot be written.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Edge:
 
     wire: Wire
     into: str
-    """The reading end, as the user wrote it: `cite(passages=...)`."""
+    """The argument that reads the wire, as messages write it: `cite(passages=...)`."""
     expects: object
-    """The annotation of the reading end; `Stream[...]` where it reads chunks."""
+    """The annotation of that argument; `Stream[...]` where it reads chunks."""
     arm: int | None = None
-    """Which arm of a choice, or which body, the wire is; None for what is read at once."""
+    """The index of the arm (or body) that the wire is; None for a wire that is always read."""
 
 
 @attrs.frozen(eq=False)
@@ -69,17 +69,17 @@ class Node:
 
     @property
     def label(self) -> str:
-        """Its name, before names are made unique."""
+        """The node's name, before names are made unique."""
         raise NotImplementedError(f"{type(self).__name__} has no label")
 
     @property
     def returns(self) -> object:
-        """The annotation of its value; never `MISSING`."""
+        """The annotation of the node's value; never `MISSING`."""
         raise NotImplementedError(f"{type(self).__name__} has no type")
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """The wires it reads, in the order in which they are written."""
+        """The wires that the node reads, in the order in which they are written."""
         return ()
 
     @property
@@ -95,7 +95,7 @@ class Input(Node):
     name: str
     annotation: object
     default: object
-    """`MISSING` where a run has to give it."""
+    """`MISSING` if every run has to give a value."""
 
     @property
     def label(self) -> str:
@@ -112,7 +112,7 @@ class Input(Node):
 
 @attrs.frozen(eq=False)
 class Constant(Node):
-    """A plain value where a wire is asked for."""
+    """A plain value in the place of a wire."""
 
     value: object
 
@@ -135,12 +135,12 @@ class Call(Node):
 
     step: Step[..., object]
     arguments: Mapping[str, object]
-    """What was passed to each parameter: a plain value, a wire, or a container of those."""
+    """The argument for each parameter: a plain value, a wire, or a container of those."""
     policy: Policy
     faults: tuple[Problem, ...] = ()
     """What is wrong with the call itself: missing and unknown arguments."""
     stray: tuple[object, ...] = ()
-    """What was passed and no parameter takes: one of the faults."""
+    """Arguments that no parameter takes; `faults` has a problem for them."""
 
     @property
     def label(self) -> str:
@@ -160,7 +160,7 @@ class Call(Node):
 
     @cached_property
     def places(self) -> tuple[tuple[str, object, object], ...]:
-        """Each argument with its name and its annotation; those of `**kwargs` one by one."""
+        """The name, argument and annotation of each parameter; `**kwargs` one by one."""
         return tuple(self._places())
 
     def _places(self) -> Iterator[tuple[str, object, object]]:
@@ -180,7 +180,7 @@ class Call(Node):
 
 @attrs.frozen(eq=False)
 class Collect(Node):
-    """A stream, gathered into one value: a string, bytes, or a list."""
+    """A stream, joined into one value: a string, bytes, or a list."""
 
     label = "collect"
 
@@ -198,7 +198,7 @@ class Collect(Node):
 
 @attrs.frozen(eq=False)
 class Choice(Node):
-    """A node whose value is that of one of its arms; each arm is a region of the graph."""
+    """A node whose value is the value of one of its arms; each arm is a region of the graph."""
 
     arms: tuple[Wire, ...]
 
@@ -212,11 +212,11 @@ class Choice(Node):
 
     @property
     def arm_names(self) -> tuple[str, ...]:
-        """What each arm is called in events and messages: its place, from 1, and its node."""
+        """Each arm's name in events and messages: its position, from 1, and its node's label."""
         return tuple(f"{n}:{node_of(arm).label}" for n, arm in enumerate(self.arms, 1))
 
     def behind(self, arm: int) -> tuple[Wire, ...]:
-        """The arms that have to end before this one starts; none where time may start it."""
+        """The arms that have to end before this one starts; empty where time may start it."""
         del arm
         return ()
 
@@ -234,33 +234,33 @@ class Choice(Node):
 
 @attrs.frozen(eq=False)
 class Race(Choice):
-    """The arms at once; the first to be committed to is the result, the others are cancelled."""
+    """Arms that run at once; the first to commit is the result, the others are cancelled."""
 
     label = "race"
 
     stagger_s: float
-    """Between the starts of two arms; with a `hedge`, until it has learned its delay."""
+    """Seconds between the starts of two arms; with a `hedge`, until its delay is learned."""
     commit: Commit = FIRST_CONTENT
     validate: Validate | None = None
     hedge: Hedge | None = None
 
     def behind(self, arm: int) -> tuple[Wire, ...]:
-        by_time = self.hedge is None and self.stagger_s < inf  # a hedge may have used up its share
+        by_time = self.hedge is None and self.stagger_s < inf  # the share of a hedge may be used up
         return () if by_time else self.arms[:arm]
 
 
 @attrs.frozen(eq=False)
 class Fallback(Choice):
-    """The arms in order, each when the one before has failed without being committed to."""
+    """Arms tried in order: each starts when the one before it has failed before its commit."""
 
     label = "fallback"
 
     commit: Commit = FIRST_CONTENT
     validate: Validate | None = None
     on: tuple[type[Exception], ...] = (Exception,)
-    """The errors of an arm after which the next one is tried."""
+    """The errors of an arm after which the next arm is tried."""
     restart: bool = False
-    """Whether the next one is tried after a commit as well; what was said is then void."""
+    """Whether the next arm is also tried after a commit; the output so far is then void."""
 
     def behind(self, arm: int) -> tuple[Wire, ...]:
         return self.arms[:arm]
@@ -268,7 +268,7 @@ class Fallback(Choice):
 
 @attrs.frozen(eq=False)
 class Route(Choice):
-    """The arm whose key the label is; the last arm where there is a default and no key fits."""
+    """The arm whose key equals the label; without one, the default, which is the last arm."""
 
     label = "route"
 
@@ -288,7 +288,7 @@ class Route(Choice):
 
 @attrs.frozen(eq=False)
 class EachItem(Node):
-    """The item that the body of an `each` is defined on."""
+    """The item for which the body of an `each` is defined."""
 
     label = "item"
 
@@ -307,7 +307,7 @@ class EachItem(Node):
 
 @attrs.frozen(eq=False)
 class Each(Node):
-    """A body for every item of a list, or of a stream as it arrives; `at_once` of them at once."""
+    """A body run for every item of a list or stream, `at_once` of them at a time."""
 
     label = "each"
 
@@ -317,11 +317,11 @@ class Each(Node):
     at_once: int | None
     ordered: bool
     failures_max: int | None = None
-    """How many items may fail, each a `Failed` in its place; None where none may."""
+    """How many items may fail, each leaving a `Failed` in its place; None if none may."""
 
     @property
     def streams(self) -> bool:
-        """Whether the items arrive on a stream, so that the results leave on one."""
+        """Whether the items come from a stream, so that the results are a stream too."""
         return is_stream(self.items)
 
     @cached_property
@@ -340,7 +340,7 @@ class Each(Node):
 
 
 def type_of(wire: Wire) -> object:
-    """The annotation of what a wire carries; `MISSING` where its path cannot exist."""
+    """The annotation of a wire's value; `MISSING` where its path cannot exist."""
     kind = node_of(wire).returns
     for part in path_of(wire):
         if kind is MISSING:
@@ -350,7 +350,7 @@ def type_of(wire: Wire) -> object:
 
 
 def is_stream(wire: Wire) -> bool:
-    """Whether chunks travel on the wire."""
+    """Whether the wire carries a stream."""
     return chunk_of(type_of(wire)) is not None
 
 
@@ -360,6 +360,6 @@ def known(kind: object) -> object:
 
 
 def collected(stream: object) -> object:
-    """The annotation of all chunks of a stream together: str, bytes, or a list."""
+    """The annotation of a collected stream: str, bytes, or a list."""
     chunk = chunk_of(stream)
     return chunk if chunk in (str, bytes) else list[chunk]  # type: ignore[valid-type]

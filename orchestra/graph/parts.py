@@ -1,7 +1,7 @@
-"""Parts: what is looked through for wires, each part with the annotation of its place.
+"""Parts: the containers that are searched for wires, and the annotation of each part.
 
-Lists, tuples, dicts and `functools.partial`: what a pipeline writes around wires, and is filled
-when they have their values. Every other value is passed on as it is.
+The containers are lists, tuples, dicts and `functools.partial`. A pipeline may put wires into
+them, and they are filled when the wires have values. Every other value is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def is_wired(value: object) -> bool:
 def parts_in(container: object, expects: object) -> Iterator[tuple[object, object, object]]:
     """The parts of a list, tuple, dict or partial: key, part, and the annotation of its place.
 
-    A partial's first part, with the key None, is its function. Nothing for every other value,
-    those of subclasses too: they are passed on as they are.
+    A partial's first part, with the key None, is its function. Every other value has no parts,
+    and instances of subclasses have none: they are passed on unchanged.
     """
     if type(container) is list:
         wanted = _asked(element(expects))
@@ -51,7 +51,7 @@ def parts_in(container: object, expects: object) -> Iterator[tuple[object, objec
 
 
 def _given_to(bound: partial[object]) -> Iterator[tuple[object, object, object]]:
-    """What a partial will call its function with."""
+    """The arguments that a partial adds to the call of its function."""
     yield None, bound.func, object
     names, known = _taken_by(bound.func)
     for place_, part in enumerate(bound.args):
@@ -62,16 +62,16 @@ def _given_to(bound: partial[object]) -> Iterator[tuple[object, object, object]]
 
 
 def _taken_by(function: Callable[..., object]) -> tuple[list[str], Mapping[str, object]]:
-    """The names that a function takes by position, and the annotations; none that are unknown."""
+    """A function's positional parameters and its annotations; empty where they are unknown."""
     try:
         parameters = signature(function).parameters.values()
         known = hints(underlying(function))
-    except (DefinitionError, TypeError, ValueError):  # told where the function is looked at
+    except (DefinitionError, TypeError, ValueError):  # reported where the function is checked
         return [], {}
     by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [each.name for each in parameters if each.kind in by_position], known
 
 
 def _asked(kind: object) -> object:
-    """The annotation of a place; a place that does not exist asks for nothing."""
+    """The annotation of a place; `object` for a place that does not exist."""
     return object if kind is MISSING else kind

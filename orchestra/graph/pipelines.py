@@ -1,4 +1,4 @@
-"""Pipelines: a function called once with wires, and what its returned wire reaches."""
+"""Pipelines: a function is called once with wires; the returned wire leads to the graph."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ T_co = TypeVar("T_co", covariant=True)
 
 @attrs.frozen(eq=False, slots=False, repr=False)
 class Pipeline(Generic[P, T_co]):
-    """A graph of steps: a value that is checked, drawn, planned, run, served and simulated."""
+    """A graph of steps: a value that can be checked, drawn, planned, run, served and simulated."""
 
     name: str
     function: Callable[P, Any]
     deadline_s: float | None
     where: str
     returns: object
-    """The annotation of what it gives; `MISSING` where there is none."""
+    """The annotation of its result; `MISSING` where there is none."""
     inputs: Mapping[str, Input]
     nodes: tuple[Node, ...]
     """Every node the function made, in order; `output` may not reach all of them."""
     output: Wire
     faults: tuple[Problem, ...] = ()
-    """What is wrong with the function itself; `check` tells it with all else."""
+    """What is wrong with the function itself; `check` reports it with all other problems."""
 
     def __attrs_post_init__(self) -> None:
         look_like(self, self.function)
@@ -67,7 +67,7 @@ class Pipeline(Generic[P, T_co]):
         return f"<pipeline {self.name!r} at {self.where}>"
 
     def __reduce__(self) -> str:
-        """By its name, as a function is pickled; so a copy is the pipeline itself."""
+        """Pickled by its name, like a function; so a copy is the pipeline itself."""
         return self.function.__qualname__
 
     if not TYPE_CHECKING:  # to type checkers it has no other attributes, and they say so
@@ -100,7 +100,7 @@ class Pipeline(Generic[P, T_co]):
         return attrs.evolve(self, deadline_s=_deadline(self.name, deadline_s))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
-        """Its nodes, inlined into the pipeline that is being defined.
+        """Inline the pipeline's nodes into the pipeline that is being defined.
 
         Raises:
             DefinitionError: called outside a pipeline, or with the wrong arguments.
@@ -128,7 +128,7 @@ class Pipeline(Generic[P, T_co]):
             definition.inside = outside
 
     def _tell_deadline(self, definition: Definition) -> None:
-        """A deadline is one of runs, and here is none: what was called is part of another's."""
+        """Report a deadline that has no effect: an inlined pipeline has no run of its own."""
         inner_s, outer_s = self.deadline_s, definition.deadline_s
         if inner_s is None or (outer_s is not None and outer_s <= inner_s):
             return
@@ -140,7 +140,7 @@ class Pipeline(Generic[P, T_co]):
 
 
 class PipelineDecorator(Protocol):
-    """What `@pipeline(...)` with arguments gives: a decorator that keeps the function's type."""
+    """The result of `@pipeline(...)` with arguments: a decorator that keeps the function's type."""
 
     def __call__(self, function: Callable[P, T]) -> Pipeline[P, T]: ...
 
@@ -157,14 +157,14 @@ def pipeline(
     name: str | None = None,
     deadline_s: float | None = None,
 ) -> Any:
-    """Make a function a pipeline, by calling it once with wires in place of values.
+    """Make a pipeline of a function, by calling it once with wires in place of values.
 
     `deadline_s` bounds each run, from its start to its last event.
 
     Raises:
-        DefinitionError: the function does with a wire what only a value can do, or the
-            deadline is no number of seconds over 0; the message shows the line and what to
-            write instead. Everything else that is wrong is found by `check`, all of it at once.
+        DefinitionError: the function uses a wire as if it were a value, or the deadline is not
+            a number of seconds over 0. The message shows the line and what to write instead.
+            `check` finds all other problems, all at once.
     """
 
     def decorate(function: Callable[..., Any]) -> Pipeline[..., Any]:
@@ -229,7 +229,7 @@ def _deadline(name: str, given: object) -> float | None:
 
 @contextmanager
 def _explaining(name: str, where: str) -> Iterator[None]:
-    """Python's own refusals, told as ours where they are about a wire or about a cycle."""
+    """Explain Python's own errors if they are about a wire, or a pipeline that calls itself."""
     try:
         yield
     except TypeError as error:
@@ -257,7 +257,7 @@ def _explaining(name: str, where: str) -> Iterator[None]:
 def _inputs(
     function: Callable[..., Any], definition: Definition, file_line: tuple[str, int]
 ) -> list[tuple[Input, bool]]:
-    """The parameters as nodes, each with whether it is passed by position."""
+    """The parameters as input nodes, and whether each is passed by position."""
     annotations = hints(function)
     inputs = []
     for name, parameter in signature(function).parameters.items():

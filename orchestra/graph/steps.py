@@ -63,9 +63,9 @@ class Kind(Enum):
 
 @attrs.frozen(eq=False, slots=False, repr=False)
 class Step(Generic[P, T_co]):
-    """A function as a step. Calling it in a pipeline adds it to the graph.
+    """A function as a step. Calling it in a pipeline adds a node to the graph.
 
-    `call` is the function itself: what a unit test calls.
+    `call` is the function itself, for unit tests.
     """
 
     call: Callable[P, Any]
@@ -81,11 +81,11 @@ class Step(Generic[P, T_co]):
         return f"<step {self.name!r} at {self.where}>"
 
     def __reduce__(self) -> str:
-        """By its name, as a function is pickled; so a copy is the step itself."""
+        """Pickled by its name, like a function; so a copy is the step itself."""
         return self.call.__qualname__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
-        """A node of the pipeline that is being defined.
+        """Add a node to the pipeline that is being defined.
 
         Raises:
             DefinitionError: called outside a pipeline, or with a coroutine.
@@ -119,7 +119,7 @@ class Step(Generic[P, T_co]):
 
     @explain_wrong_calls
     def using(self, policy: Policy | None) -> Step[P, T_co]:
-        """The same step under another policy; None is one without limits.
+        """The same step under another policy; None is a policy without limits.
 
         Raises:
             DefinitionError: it is no policy.
@@ -133,7 +133,7 @@ class Step(Generic[P, T_co]):
 
     @cached_property
     def required(self) -> tuple[str, ...]:
-        """The parameters that a call has to give: without a default, and not the engine's."""
+        """The parameters that every call has to pass: no default, and not filled by the engine."""
         return tuple(
             name
             for name, parameter in self.signature.parameters.items()
@@ -162,7 +162,7 @@ class Step(Generic[P, T_co]):
 
     @cached_property
     def returns(self) -> object:
-        """What it gives: the annotation, or `Stream[C]` for a generator of `C`."""
+        """The annotation of its result; `Stream[C]` for an async generator of `C`."""
         annotation = self.annotated_return
         if self.kind is not Kind.STREAM:
             return Any if annotation is MISSING else annotation
@@ -171,13 +171,13 @@ class Step(Generic[P, T_co]):
 
     @cached_property
     def exact_return(self) -> object:
-        """The class of values that need no further look; `MISSING` for one of iterators."""
+        """The class of results that need no further check; `MISSING` for iterators."""
         kind = self.returns
         return MISSING if isinstance(kind, type) and hasattr(kind, "__next__") else kind
 
     @cached_property
     def plain_returns(self) -> tuple[type, ...]:
-        """Classes whose instances it may return; there may be others: see `is_of`."""
+        """Classes whose instances it may return; `is_of` may accept others as well."""
         return plain_classes(self.returns)
 
     @cached_property
@@ -193,11 +193,11 @@ class Step(Generic[P, T_co]):
         return None
 
     def positional(self, named: dict[str, object]) -> list[object]:
-        """Take out of `named` what has to be passed by position, and flatten `**kwargs`."""
+        """Remove positional arguments from `named` and return them; flatten `**kwargs`."""
         if self._by_name:
             return []
         positional: list[object] = []
-        behind_default = False  # then the next would be taken for the one that was left out
+        behind_default = False  # the next argument would fill the place of an omitted one
         for name, parameter in self.signature.parameters.items():
             if name not in named:
                 behind_default = True
@@ -222,7 +222,7 @@ class Step(Generic[P, T_co]):
 
     @cached_property
     def names(self) -> Mapping[str, Names]:
-        """The parameters that name something bound in the deployment, each with its seam."""
+        """The parameters that name a resource of the deployment, each with its kind."""
         return {
             name: mark
             for name, kind in self.expects.items()
@@ -232,7 +232,7 @@ class Step(Generic[P, T_co]):
 
 
 def _whole(parameter: inspect.Parameter, annotation: object) -> object:
-    """The annotation of all that a parameter takes, for `*args` and `**kwargs` too."""
+    """The annotation of a parameter's whole value: a tuple for `*args`, a dict for `**kwargs`."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return tuple[annotation, ...]  # type: ignore[valid-type]
     if parameter.kind is parameter.VAR_KEYWORD:
@@ -241,7 +241,7 @@ def _whole(parameter: inspect.Parameter, annotation: object) -> object:
 
 
 class StepDecorator(Protocol):
-    """What `@step(...)` with arguments gives: a decorator that keeps the function's type."""
+    """The result of `@step(...)` with arguments: a decorator that keeps the function's type."""
 
     @overload
     def __call__(self, function: Callable[P, AsyncGenerator[C, None]]) -> Step[P, Stream[C]]: ...
@@ -274,19 +274,19 @@ def step(
     policy: Policy | None = None,
     name: str | None = None,
 ) -> Any:
-    """Make a function a step of pipelines.
+    """Make a step of a function.
 
-    An async function gives a value, an async generator a stream of chunks; a plain
-    function is a cheap and pure step that runs on the spot, or, with `thread=True`, in a
-    worker thread (which cannot be interrupted: a cancelled run waits for it to return).
+    An async function returns a value, an async generator gives a stream of chunks. A plain
+    function has to be cheap and pure and is called directly; with `thread=True` it runs in a
+    worker thread. A thread cannot be interrupted: a cancelled run waits for it to return.
 
-    A keyword `context: Context = injected` is filled in by the engine; a keyword
-    `policy: Policy | None = None` lets each call bring its own.
+    The engine fills in a keyword parameter `context: Context = injected`. With a keyword
+    parameter `policy: Policy | None = None`, each call may set its own policy.
 
     Raises:
-        DefinitionError: `thread=True` on an async function; a generator that is not async; what
-            is decorated is not a function, or holds a wire, which nobody would fill; or `policy` is
-            no policy.
+        DefinitionError: `thread=True` on an async function; a generator that is not async; the
+            decorated object is not a function, or holds a wire, which would have no value; or
+            `policy` is not a policy.
     """
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:

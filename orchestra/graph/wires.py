@@ -1,9 +1,9 @@
-"""Wires: what a pipeline's function handles instead of values while it is being defined.
+"""Wires: the placeholders that a pipeline's function handles while it is being defined.
 
-A wire says "the value that this node will have". It can be passed to steps, and
-its attributes and items can be named (`passage.text`, `pair[0]`): that is recorded
-as a path and read when the value exists. Everything that needs a value now (`if`,
-`==`, `len`, an f-string) is refused with the wrong line and the right one.
+A wire stands for the value that a node will have. It can be passed to steps. Its
+attributes and items (`passage.text`, `pair[0]`) are recorded as a path and read when the
+value exists. Everything that needs a value now (`if`, `==`, `len`, an f-string) is refused
+with the wrong line and the right one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Path_: TypeAlias = tuple[Attribute | Item, ...]
 
 
 class Wire:
-    """The value that a node will have, or a part of it. Not for keeping: only for passing on."""
+    """Stands for the value that a node will have, or for a part of it; it can only be passed on."""
 
     __slots__ = ("_node", "_path")
     _node: Node
@@ -63,7 +63,7 @@ class Wire:
         object.__setattr__(self, "_path", path)
 
     def __getattr__(self, name: str) -> Wire:
-        if name.startswith("_"):  # what copy, inspect and notebooks probe for
+        if name.startswith("_"):  # names that copy, inspect and notebooks probe
             raise AttributeError(f"a wire has no attribute {name!r}")
         return Wire(self._node, (*self._path, Attribute(name)))
 
@@ -77,7 +77,7 @@ class Wire:
 
 
 def _parts_of(key: object) -> Iterator[object]:
-    """What a key is made of: `value[a]`, `value[a:b]`, `value[a, b]`."""
+    """The parts of a key: `value[a]`, `value[a:b]`, `value[a, b]`."""
     if isinstance(key, slice):
         yield from (key.start, key.stop, key.step)
     elif isinstance(key, tuple):
@@ -108,7 +108,7 @@ REFUSED: Mapping[str, str] = {
         "neg pos abs invert"
     ),
 }
-"""What needs a value now: what a wire cannot, and the special methods by which it is asked."""
+"""Operations that need a value now, and the special methods by which Python asks for them."""
 
 
 def _refusing(act: str) -> Callable[..., NoReturn]:
@@ -124,15 +124,15 @@ for _act, _operators in REFUSED.items():
 
 
 def _or(self: Wire, other: object, *_: object) -> object:
-    """Refused as all that calculates, but for `question | step`, which the step refuses."""
-    from orchestra.graph.pipelines import Pipeline  # which are made of wires
+    """Refused like all arithmetic, but for `question | step`, which the step refuses."""
+    from orchestra.graph.pipelines import Pipeline  # `pipelines` imports this module
     from orchestra.graph.steps import Step
 
     return NotImplemented if isinstance(other, Step | Pipeline) else refuse(self, _CALCULATED)
 
 
 _CALCULATED = "be calculated with"
-setattr(Wire, "__or__", _or)  # noqa: B010 - as all the others
+setattr(Wire, "__or__", _or)  # noqa: B010 - like the others
 
 
 def refuse(wire: Wire, act: str) -> NoReturn:
@@ -141,7 +141,7 @@ def refuse(wire: Wire, act: str) -> NoReturn:
     Raises:
         DefinitionError: always.
     """
-    # The text is chosen by what the wire carries, and what carries it is made of wires.
+    # Imported late: `refusal` needs the nodes' annotations, and nodes import this module.
     from orchestra.graph.refusals.refusal import refusal
 
     frame = user_frame()
@@ -154,10 +154,10 @@ def spelled(wire: Wire) -> str:
 
 
 def node_of(wire: Wire) -> Node:
-    """The node whose value the wire will carry."""
+    """The node whose value, or a part of it, the wire stands for."""
     return wire._node  # noqa: SLF001 - a wire's own attributes are the user's
 
 
 def path_of(wire: Wire) -> Path_:
-    """Which part of the node's value the wire carries; empty for all of it."""
+    """The path to the wire's part of the node's value; empty for the whole value."""
     return wire._path  # noqa: SLF001

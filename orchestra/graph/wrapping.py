@@ -1,4 +1,4 @@
-"""Wrapping: what is said where a pipeline is wanted, and a step or a function is given."""
+"""Messages where a pipeline is needed, and a step, a function or another object is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def refuse_others(given: object) -> None:
     """Check that something is a pipeline.
 
     Raises:
-        DefinitionError: it is a step, a function, or something else; with the pipeline to write.
+        DefinitionError: it is something else; for a step or function, the message shows the
+            pipeline to write.
     """
     if isinstance(given, Pipeline):
         return
@@ -49,13 +50,13 @@ def refuse_others(given: object) -> None:
 
 
 def decorated(given: object) -> Pipeline[..., Any] | None:
-    """The pipeline that a function was made of, by a decorator above `@pipeline`; else None."""
+    """The pipeline inside a function that a decorator above `@pipeline` made; else None."""
     inner = inspect.unwrap(given) if inspect.isfunction(given) else None
     return inner if isinstance(inner, Pipeline) else None
 
 
 def decorated_in_vain(inner: Pipeline[..., Any]) -> str:
-    """What is said where a pipeline is wanted, and a function that was made of one is there."""
+    """The message where a decorator above `@pipeline` has turned the pipeline into a function."""
     return (
         f"a decorator above @pipeline has made a function of pipeline {inner.name!r}, at "
         f"{inner.where}, which is none any more, and would act once, when it is defined; take it "
@@ -70,7 +71,7 @@ def _wrapped(
     needed: tuple[str, ...],
     returns: object,
 ) -> str:
-    """A pipeline that does nothing but call it with what it needs."""
+    """The source of a pipeline that only calls the function with its required arguments."""
     by_name = {
         each.name
         for each in signature(function).parameters.values()

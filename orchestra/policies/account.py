@@ -1,7 +1,7 @@
-"""The present account: on whose behalf models are called here.
+"""The present account: the caller, run and step for which models are called.
 
-Ambient, like a deadline. A task inherits both from whoever has started it, and a policy deep
-below a step asks for either without having been handed it through everything between.
+It is ambient, like a deadline. A task inherits both from the task that started it, so a policy
+deep below a step reads either without passing it through all functions between.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from orchestra.protocols import Origin
 
 
 class Account(Origin, Protocol):
-    """On whose behalf a model is called, and where what happens around the call is written down.
+    """The origin of a model call, and the recorder of its usage and events.
 
-    Every step's context is one; `PRESENT` says which one is the present.
+    Every step's context is one; `PRESENT` is the current one.
     """
 
     @property
     def run(self) -> object:
-        """What all accounts of one run have in common, and which lives as long as the run."""
+        """An object that all accounts of one run share, and that lives as long as the run."""
 
     def used(self, usage: Usage) -> None:
-        """Write down what a call consumed, unless it is written down already (`settled`)."""
+        """Add the usage of a call, unless it is `settled` already."""
 
     def record(self, note: type[Note], *fields: object) -> None:
-        """Write an event into the run's journal; `fields` are those behind its `step`."""
+        """Write an event into the run's journal; `fields` are the fields after its `step`."""
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        """Run a task beside the runs until the engine is closed; what it raises is only logged."""
+        """Run a task beside the runs until the engine is closed; its errors are only logged."""
 
 
 class NoAccount:
-    """The account of calls that no run has made: nobody's, and nothing is written down."""
+    """The account of calls outside runs: it has no owner, and records nothing."""
 
     caller = Caller()
     run_id = ""
@@ -53,7 +53,7 @@ class NoAccount:
         """Forget it."""
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        """There is no engine that it could run in.
+        """Refuse: there is no engine to run the task in.
 
         Raises:
             RuntimeError: always.
@@ -64,32 +64,32 @@ class NoAccount:
 
 NOBODY: Account = NoAccount()
 PRESENT: ContextVar[Account] = ContextVar("orchestra_account", default=NOBODY)
-"""Set by the engine in the task of each step that asks for a context."""
+"""Set by the engine in the task of each step that takes a context."""
 
 
 class JointAccount:
-    """One of a call that several wait for, in tasks of their own."""
+    """The account of a call that several tasks wait for."""
 
     @property
     @abstractmethod
     def until_s(self) -> float:
-        """Until when they wait for it."""
+        """The latest time until which one of them waits."""
 
     @abstractmethod
     def queue(self) -> None:
-        """Know that the call waits for what its own caller may ask, as others need not."""
+        """Note that the call waits for its own caller's limits, for which others need not wait."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Know that the limits of its caller have let it through, or that there are none."""
+        """Note that its caller's limits have admitted it, or that there are none."""
 
     @abstractmethod
     def each_run(self, note: Callable[[object], None]) -> None:
-        """Tell this of each run that waits for the call, once, and of those that join later."""
+        """Call `note` once with each run that waits for the call, now or later."""
 
 
 def left_s() -> float:
-    """How long the answer to a call is waited for: to the deadline of the task, or of all tasks."""
+    """Seconds left for the answer to a call: until the deadline of the task, or of all tasks."""
     account, until_s = PRESENT.get(), trio.current_effective_deadline()
     if isinstance(account, JointAccount):
         until_s = min(until_s, account.until_s)

@@ -1,7 +1,7 @@
-"""What a call has consumed, however it ended. Pure.
+"""The usage of a call, however it ended. Pure.
 
-Exact where the provider has counted the whole of it; of a cut answer what it had counted, and no
-less than what was said; and an estimate where it has counted nothing.
+It is exact if the provider has counted the whole answer. For a cut answer it is the provider's
+count, and at least the output received. It is an estimate if the provider has counted nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from orchestra.errors import (
 from orchestra.policies.tokens import Estimate, tokens_of
 
 NOT_SENT = ("connect", "connect_s", "waiting_max", "redirect")
-"""Codes of errors that come before a request has gone out, or in place of whom it is for."""
+"""Codes of errors before a request is sent, or with an answer from the wrong server."""
 _UNCLEAR = (
     MalformedStreamError,
     ModelConnectionError,
     ModelTimeoutError,
     TruncatedStreamError,
 )
-"""Errors after which the provider may have answered all the same, and counted it."""
+"""Errors after which the provider may still have answered, and counted it."""
 
 
 def consumption(
@@ -36,10 +36,10 @@ def consumption(
     whole: bool,
     error: BaseException | None = None,
 ) -> Usage | None:
-    """What a call has consumed; None if its provider has refused it, or was not reached.
+    """The usage of a call; None if its provider refused it or was not reached.
 
-    `said_bytes` is what came of the answer, `usage` what the provider had counted of it, and
-    `error` what the call has ended with.
+    `said_bytes` is the size of the output received, `usage` the provider's count so far, and
+    `error` the error that ended the call.
     """
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return usage
@@ -58,7 +58,7 @@ def consumption(
 
 
 def _is_nothing(error: BaseException | None) -> bool:
-    """Whether a call that ended so, and said nothing, was for nothing, too."""
+    """Whether a call without output that ended with this error used nothing."""
     if not isinstance(error, Exception):
         return False
     return not isinstance(error, _UNCLEAR) or error.code in NOT_SENT

@@ -16,18 +16,18 @@ U = TypeVar("U")
 
 @attrs.frozen
 class BatchSize:
-    """How much one embedding call may have: so many texts, and of them so many tokens.
+    """The limits of one embedding call: a number of texts, and a number of estimated tokens.
 
-    Tokens are as estimated; None is no bound.
+    None is no limit.
     """
 
     texts_max: int
     tokens_max: int | None = None
 
     def batches(self, texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """The texts in order, in as few batches as that takes; none is empty.
+        """The texts in order, in as few batches as possible; none is empty.
 
-        A text that has more tokens than a call may is alone: its provider says what is wrong.
+        A text with more tokens than allowed is a batch of its own: its provider says what is wrong.
         """
         if self.tokens_max is None:
             starts = range(0, len(texts), self.texts_max)
@@ -48,12 +48,12 @@ class BatchSize:
 
 
 async def in_order(act: Callable[[T], Awaitable[U]], items: Sequence[T], at_once: int) -> list[U]:
-    """What `act` gives of each, in their order; begun in that order, so many `at_once`.
+    """The results of `act` for all items, in their order; at most `at_once` run at a time.
 
-    When one fails, the others are cancelled. Cancelled, all are.
+    They start in order. When one fails, or the caller is cancelled, all are cancelled.
 
     Raises:
-        Exception: what the first to fail has raised, in no group.
+        Exception: the error of the first to fail, without a group.
     """
     found, failed, places = dict[int, U](), list[Exception](), iter(range(len(items)))
 

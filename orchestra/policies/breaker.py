@@ -1,20 +1,20 @@
-"""Breakers: a model that fails is left alone for a while, and then asked by few. Pure.
+"""Breakers: a model that fails gets no calls for a while, and then a few probes. Pure.
 
-The theory. *Closed*, every call is admitted, and its outcome counted in a window of the last
-`window_s` seconds. When enough calls have ended in it, and too many of them badly, it *opens*:
-nobody is admitted for `open_s`. Then comes a round of `probes` calls, *half-open*. That many
-good ends close it; one bad end opens it anew, for twice as long. A round that brings no news in
-its time (its probes hang, or were cancelled) is followed by another, after twice as long as
-well; so a hanging probe never keeps the breaker open, and an outage costs few calls whatever its
-kind. Who opens again within a window of having closed goes on where it was: a flapping model is
-not a new patient each time.
+The theory. When *closed*, every call is admitted, and its outcome counted in a window of the
+last `window_s` seconds. When enough calls have ended in it, and too many of them failed, the
+breaker *opens*: no call is admitted for `open_s`. Then it is *half-open*: it admits a round of
+`probes` calls. If all succeed, it closes; one failure opens it again, for twice as long. A round
+without results in its time (its probes hang, or were cancelled) is followed by another, also
+after twice as long. So a hanging probe never keeps the breaker open, and an outage costs few
+calls of any kind. If it opens again within a window after closing, the pauses continue from
+where they were: a flapping model does not start over each time.
 
-Each pause is drawn up to a fifth longer, but never over `open_max_s`: the processes of a
+Each pause is up to a fifth longer, at random, but never over `open_max_s`: all processes of a
 deployment saw the outage begin together, and should not all probe together.
 
-Rules of the file: time comes in as an argument and never goes back, and chance as a function.
-What was admitted before the last change of state says nothing about the state: its end is not
-counted.
+Rules of the file: time is an argument and never goes back, and randomness is a function. The end
+of a call admitted before the last change of state is not counted, since it says nothing about
+the new state.
 """
 
 from __future__ import annotations
@@ -42,64 +42,64 @@ from orchestra.errors import (
 )
 
 JITTER = 0.2
-"""How much longer than its rule says a pause may be."""
+"""The largest random extension of a pause, as a share of it."""
 SLICES = 10
-"""The window slides by a tenth of itself, so that what is kept does not grow with the calls."""
+"""The window slides by a tenth of itself, so that memory does not grow with the calls."""
 
 
 @attrs.frozen(kw_only=True)
 class BreakerRule:
-    """When a breaker opens, and for how long. Each default is somebody's good experience."""
+    """When a breaker opens, and for how long. Defaults are from well-known libraries."""
 
     failure_rate: float = 0.5
-    """Of the calls in the window, over 0 and up to 1. Half, as in resilience4j and Hystrix."""
+    """Share of failed calls, over 0 and up to 1. Half, as in resilience4j and Hystrix."""
     slow_rate: float = 1.0
-    """Of the calls that failed or were slow. All, as in resilience4j: slow is better than none."""
+    """Share of failed and slow calls. All, as in resilience4j: slow is better than none."""
     slow_s: float | None = 60.0
-    """Without a first sign of an answer, a call is slow; None, and none is. As in resilience4j."""
+    """A call without any output by this time is slow; None: none is. As in resilience4j."""
     calls_min: int = 10
-    """Fewer calls in the window prove nothing; half of Hystrix' 20, since models are asked less."""
+    """Fewer calls in the window prove nothing; half of Hystrix' 20, as models get fewer calls."""
     window_s: float = 30.0
     """As in Polly."""
     open_s: float = 5.0
-    """To the first probes; twice that to the next, and so on. As in Polly and Hystrix."""
+    """Time to the first probes; it doubles for each further round. As in Polly and Hystrix."""
     open_max_s: float = 60.0
-    """And never longer than that, also where a provider asks for it."""
+    """The longest pause, even if a provider asks for a longer one."""
     probes: int = 2
-    """Calls in a round of probes, and good ends that close the breaker."""
+    """Calls in a round of probes, and successes that close the breaker."""
 
 
 class Outcome(Enum):
-    """How a call ended, as far as the health of its model goes."""
+    """How a call ended, regarding the health of its model."""
 
     SUCCESS = "success"
     SLOW = "slow"
     FAILURE = "failure"
     NEUTRAL = "neutral"
-    """It says nothing: it was cancelled, left early, or its own fault."""
+    """It says nothing: the call was cancelled or left early, or was itself wrong."""
 
 
 NEUTRAL_ERRORS: tuple[type[ModelError], ...] = (
     AuthenticationError,  # a wrong key: an open breaker would hide it behind "try again later"
     PermissionDeniedError,
     ModelNotFoundError,
-    QuotaError,  # no time that a breaker waits brings money
-    InvalidRequestError,  # the caller's fault, as are the next two: others are served
+    QuotaError,  # waiting does not bring money
+    InvalidRequestError,  # the caller's fault, as is the next: other callers are served
     ContentFilterError,
     OutputError,
-    BreakerOpenError,  # ours: nobody was asked
+    BreakerOpenError,  # ours: the model was not called
     LimitReachedError,
     BudgetExceededError,
     UnknownPriceError,
-    ModelsFailedError,  # a route's: each of its models has counted its own
+    ModelsFailedError,  # a route's: each of its models has counted it
 )
-"""What says nothing of a model's health. All other errors do: it is slow, full, broken or cut."""
+"""Errors that say nothing about a model's health. All others do: slow, full, broken or cut."""
 
 
 def outcome(error: BaseException) -> Outcome:
-    """What an error that a model raised says of its health.
+    """The outcome of a call that raised this error.
 
-    A cancellation never counts, also not in a group of errors.
+    A cancellation never counts, even inside a group of errors.
     """
     if not isinstance(error, Exception) or isinstance(error, NEUTRAL_ERRORS):
         return Outcome.NEUTRAL
@@ -108,7 +108,7 @@ def outcome(error: BaseException) -> Outcome:
 
 @attrs.frozen
 class Closed:
-    """All calls are admitted. Counted are those of the window."""
+    """All calls are admitted, and those of the window counted."""
 
     calls: int
     failures: int
@@ -117,14 +117,14 @@ class Closed:
 
 @attrs.frozen
 class Open:
-    """Nobody is admitted; `wait_s` is the time to the next round of probes."""
+    """No call is admitted; `wait_s` is the time to the next round of probes."""
 
     wait_s: float
 
 
 @attrs.frozen
 class HalfOpen:
-    """`probes_left` more calls are admitted; `successes` of those before have ended well."""
+    """`probes_left` more calls are admitted; `successes` earlier probes have succeeded."""
 
     probes_left: int
     successes: int
@@ -135,7 +135,7 @@ BreakerState: TypeAlias = Closed | Open | HalfOpen
 
 @attrs.frozen
 class Permit:
-    """Leave to call, given in some state and some round of probes. Give it back with `record`."""
+    """Permission to call, from a state and a round of probes. Return it with `record`."""
 
     epoch: int
     round: int
@@ -143,7 +143,7 @@ class Permit:
 
 @attrs.define
 class _Slice:
-    """Calls that ended in one tenth of a window, the `number`-th since the beginning of time."""
+    """Calls that ended in one tenth of a window; `number` counts the tenths since time 0."""
 
     number: int
     calls: int = 0
@@ -158,7 +158,7 @@ def _unspread() -> float:
 class Breaker:
     """The state machine of one model. Every method takes the time, in seconds.
 
-    `draw` gives numbers from 0 to 1, by which each pause is longer; by itself none is.
+    `draw` returns numbers from 0 to 1 that extend each pause; by default none is extended.
     """
 
     def __init__(self, rule: BreakerRule, draw: Callable[[], float] = _unspread) -> None:
@@ -168,7 +168,7 @@ class Breaker:
         self._epoch = 0
         self._round = 0
         self._refuted = 0
-        """The probes of rounds before this one have been proven wrong by another that failed."""
+        """Probes of rounds before this one are ignored, since a later one failed."""
         self._tripped = False
         self._next_s = 0.0
         self._probes_left = 0
@@ -176,7 +176,7 @@ class Breaker:
         self._backoffs = 0
         self._closed_s: float | None = None
         self._permit = Permit(0, 0)
-        """That of now: it is the same for all calls between two changes."""
+        """The current permit: the same for all calls between two changes."""
 
     @property
     def tripped(self) -> bool:
@@ -184,7 +184,7 @@ class Breaker:
         return self._tripped
 
     def state(self, now_s: float) -> BreakerState:
-        """What it would do with a call now."""
+        """The state now."""
         if not self._tripped:
             calls, failures, slow = self._counts(now_s)
             return Closed(calls, failures, slow)
@@ -195,7 +195,7 @@ class Breaker:
         return Open(self._next_s - now_s)
 
     def admit(self, now_s: float) -> Permit | None:
-        """Leave to call; None where the breaker is open, for as long as `state` says."""
+        """A permit for a call; None if the breaker is open, for as long as `state` says."""
         if self._tripped:
             if now_s >= self._next_s:
                 self._begin_round(now_s)
@@ -207,15 +207,15 @@ class Breaker:
         return self._permit
 
     def outdated(self, permit: Permit) -> bool:
-        """Whether it has opened since it gave this permit: the call had better not begin."""
+        """Whether it has opened since this permit: then the call should not begin."""
         return self._tripped and permit.epoch != self._epoch
 
     def record(
         self, permit: Permit, ended: Outcome, now_s: float, *, retry_after_s: float | None = None
     ) -> bool:
-        """Take a permit back, with how its call ended; whether this has opened the breaker.
+        """Take back a permit with the outcome of its call; returns whether this opened the breaker.
 
-        `retry_after_s` is how long the provider asked to be left alone.
+        `retry_after_s` is the pause that the provider asked for.
         """
         if permit.epoch != self._epoch:
             return False
@@ -246,7 +246,7 @@ class Breaker:
         return False
 
     def _counted(self, ended: Outcome, now_s: float) -> bool:
-        """Count the end of a call; whether it was one too many."""
+        """Count the end of a call; returns whether the breaker has to open."""
         number = self._slice_number(now_s)
         if not self._slices or self._slices[-1].number != number:
             self._slices = [each for each in self._slices if each.number > number - SLICES]
@@ -298,7 +298,7 @@ class Breaker:
 
     def _pause_s(self, retry_after_s: float | None) -> float:
         longest_s = self.rule.open_max_s
-        doublings = min(self._backoffs, 64)  # a float has an end, an outage may have none
+        doublings = min(self._backoffs, 64)  # so that the float does not overflow
         pause_s = min(self.rule.open_s * 2.0**doublings, longest_s)
         pause_s = max(pause_s, retry_after_s or 0.0)
         return min(pause_s * (1 + JITTER * self._draw()), longest_s)

@@ -1,7 +1,7 @@
-"""Time for what outlives a `trio.run`.
+"""Time for objects that outlive a `trio.run`.
 
-Each run starts its clock anywhere: Trio's own begins at a random number, a virtual one at 0. What
-is kept from one run to the next would see years pass, or time go back.
+Each run starts its clock anywhere: Trio's own at a random number, a virtual one at 0. An object
+that lasts from one run to the next would see years pass, or time go back.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import trio
 class Clock:
     """Seconds that never go back, from one `trio.run` to the next.
 
-    Within a run they pass as the run's own do; between two runs no time has passed, as far as
-    anybody here can tell. So a limit is rather kept too long than not at all.
+    Within a run they pass as in the run; between two runs, no time passes for this clock. So
+    a limit is kept rather too long than not at all.
     """
 
     def __init__(self) -> None:

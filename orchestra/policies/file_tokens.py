@@ -1,9 +1,9 @@
 """The tokens of files that models read, estimated from their bytes. Pure.
 
-What is counted is pages. Anthropic gives 1,500 to 3,000 tokens for the text of one, and its image
-beside it; OpenAI reads text and image as well, Gemini an image of 258 (each in its guide to PDFs,
-November 2026). Where no page can be seen, a file counts as a text of its size: an encrypted PDF,
-an office document. That is too much for pictures, and may be half of the truth for packed text.
+Pages are counted. Anthropic counts 1,500 to 3,000 tokens for the text of a page, plus its image;
+OpenAI reads text and image too, Gemini an image of 258 tokens (see their guides to PDFs, November
+2026). If no pages can be found, a file counts as a text of its size: an encrypted PDF, an office
+document. That is too much for pictures, and may be half of the truth for compressed text.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from itertools import islice
 from orchestra.values import FilePart
 
 UNPACKED_BYTES_MAX = 2 * 1024 * 1024
-"""Of what describes the pages of a PDF, when unpacked: a thousand pages need about half of one."""
+"""Unpacked bytes of a PDF's page descriptions: a thousand pages need about half of this."""
 PAGES_MAX = 10_000
-"""More are not counted: nobody reads them, and no budget holds them."""
+"""Further pages are not counted: no model reads them, and no budget allows them."""
 _PACK_BYTES = 1024  # that each pack counts for at least, so that there are no more than 2,000
 _PIECE_BYTES = 4096  # that are unpacked at once: what is left of the last piece is copied
 _HEAD_BYTES = 300  # in which a pack says what else it is, before its data
@@ -34,10 +34,10 @@ def file_tokens(part: FilePart, *, page_tokens: int, bytes_per_token: int) -> in
 
 
 def pages_of(pdf: bytes) -> int:
-    """How many pages a PDF shows that it has; 0 where it shows none, or too much else beside them.
+    """The number of pages that a PDF shows; 0 if it shows none, or has too much other data.
 
-    It is not taken apart: who lies about its pages is found out when the provider has counted.
-    Whatever it is, that takes milliseconds, since it is done where all wait for it.
+    The file is not parsed: a wrong number is corrected when the provider has counted. This takes
+    milliseconds for any file, since it blocks all other tasks.
     """
     seen, left = _pages(pdf), UNPACKED_BYTES_MAX
     for found in _PACK.finditer(pdf):
@@ -56,7 +56,7 @@ def _pages(written: bytes | bytearray) -> int:
 
 def _unpacked(pdf: bytes, start: int, bytes_max: int) -> bytearray:
     unpacking, unpacked = zlib.decompressobj(), bytearray()
-    with suppress(zlib.error):  # it is packed otherwise, or encrypted
+    with suppress(zlib.error):  # packed in another way, or encrypted
         while not unpacking.eof and start < len(pdf) and len(unpacked) < bytes_max:
             piece = unpacking.unconsumed_tail or pdf[start : start + _PIECE_BYTES]
             start += 0 if unpacking.unconsumed_tail else len(piece)

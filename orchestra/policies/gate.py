@@ -1,9 +1,9 @@
-"""The gate before a model, and one call that is through: what it holds, and what is known of it.
+"""The gate before a model, and an admitted call: what it holds, and what is known of it.
 
-Rules of the file: what a call holds is given back in the same instant in which the call ends,
-without awaiting anything but, shielded and for `GIVE_BACK_S`, the state of its budgets, and that
-of its limits where processes share them. Nothing is estimated, and no time read, that no rule of
-this model asks for.
+Rules of the file: a call releases what it holds at the moment when it ends. It awaits nothing
+for that, except, shielded and for `GIVE_BACK_S`, the state of its budgets, and that of its
+limits if processes share them. Estimates are made, and the time is read, only if a rule of this
+model needs them.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ from orchestra.values import (
 )
 
 _FULL = (RateLimitError, OverloadedError)
-"""Errors that tell of want of room."""
+"""Errors for a lack of capacity."""
 
 
 @attrs.frozen
 class GuardState:
-    """How a guarded model is: its breaker, None without one, and its calls."""
+    """The state of a guarded model: its breaker (None without one), and its load."""
 
     breaker: BreakerState | None
     load: Load
 
 
 class Gate:
-    """Breaker, limits and budgets of the model `name`, in their order."""
+    """The breaker, limits and budgets of the model `name`, in this order."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Gate:
         self.ailments = Ailments(name)
 
     def state(self) -> GuardState:
-        """How it is now; in the words of the last moment where no `trio.run` is under way."""
+        """The state now; outside `trio.run`, that of the last time seen."""
         seen_s = self.clock.seen_s()
         breaker = self.breaker.state(seen_s) if self.breaker else None
         load = self.limiter.load
@@ -99,12 +99,11 @@ class Gate:
     async def enter(
         self, request: ChatRequest | EmbedRequest, *, most: int = 0, paid: bool = False
     ) -> GuardedCall:
-        """Wait for leave to call, and take it. Cancelled or refused, nothing is held.
+        """Wait until a call is admitted, and return it. Cancelled or refused, nothing is held.
 
-        With `paid`, there is money for it already: see `hold`.
-
-        An answer that nobody has bounded has to grow within its budgets, unless they have room
-        for `most` tokens of it.
+        With `paid`, its money is held already: see `hold`. If the request does not bound the
+        answer, money is held for `most` tokens; if the budgets have no room for that, for less, and
+        the call has to `grow`.
 
         Raises:
             BreakerOpenError: the model has failed too often.
@@ -139,7 +138,7 @@ class Gate:
         return call
 
     async def hold(self, request: EmbedRequest, requests: int) -> Reservation | None:
-        """Money for the calls that a request is made in, which then enter as `paid`.
+        """Hold money for all calls of one request, which then enter as `paid`.
 
         Raises:
             BudgetExceededError: a budget has no room for all of them; and as of `enter`.
@@ -152,13 +151,13 @@ class Gate:
         return await self.costs.hold(account, estimate, requests)
 
     def at_once(self, most: int) -> int:
-        """How many calls may enter together; one, while it has to show that it is well again."""
+        """How many calls may enter together; one while the breaker is not closed."""
         if self.breaker is None:
             return most
         return most if isinstance(self.breaker.state(self.clock.now_s()), Closed) else 1
 
     async def _hold(self, call: GuardedCall, most: int) -> None:
-        """Have the call hold money: for `most` tokens of an unbounded answer, or for some."""
+        """Hold money for the call: for `most` tokens of an unbounded answer, or for some."""
         hold, estimate = self.costs.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
@@ -173,7 +172,7 @@ class Gate:
             call.cap_bytes = estimate.output * BYTES_PER_TOKEN
 
     async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
-        """Wait for the limits that processes share, and no longer than the breaker is closed."""
+        """Wait for the limits that processes share, as long as the breaker is closed."""
         tokens = call.estimate.total if shared.counts_tokens else 0
         call.lease = await shared.enter(call.account.caller, requests=1, tokens=tokens)
         if call.lease is None and self.breaker is not None:
@@ -182,7 +181,7 @@ class Gate:
             call.admitted.began_s = self.clock.now_s()
 
     async def _wait(self, permit: Permit | None, tokens: int) -> Admitted:
-        """Wait for the limits, and no longer than the breaker stays closed."""
+        """Wait for the limits, as long as the breaker is closed."""
         breaker = self.breaker
         if breaker is None or permit is None:
             return await self.limiter.enter(tokens=tokens)
@@ -198,7 +197,7 @@ class Gate:
             raise
 
     def tell(self, call: GuardedCall, teller: Teller, error: BaseException | None) -> None:
-        """Tell whoever counts calls of one that has ended."""
+        """Report an ended call to the teller."""
         assert call.admitted is not None, "it has entered"
         began_s, spoke_s = call.admitted.began_s, call.spoke_s
         teller.on_call(
@@ -226,7 +225,7 @@ class Gate:
     def record(
         self, breaker: Breaker, call: GuardedCall, permit: Permit, error: BaseException | None
     ) -> None:
-        """Have the breaker know how a call has ended; where that opens it, refuse whoever waits."""
+        """Tell the breaker the outcome of a call; if that opens it, refuse all waiting calls."""
         wait_s = error.retry_after_s if isinstance(error, ModelError) else None
         ended, now_s, before = call.outcome(breaker, error), self.clock.now_s(), breaker.tripped
         if breaker.record(permit, ended, now_s, retry_after_s=wait_s):
@@ -257,7 +256,7 @@ class Gate:
 
 @attrs.define(eq=False)
 class GuardedCall(HeldCall):
-    """One call that is under way: what it holds, and what is known of it so far."""
+    """One admitted call: what it holds, and what is known of it so far."""
 
     gate: Gate
     request: ChatRequest | EmbedRequest
@@ -269,31 +268,31 @@ class GuardedCall(HeldCall):
     spoke_s: float | None = None
     streams: bool = False
     consumed: Usage | None = None
-    """What it has consumed, with its cost, once it has ended."""
+    """Its usage, with its cost, after its end."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
     _found: Usage | None = None
 
     @property
     def estimate(self) -> Estimate:
-        """What it may take; reckoned once, where something asks for it."""
+        """The estimate of the call; computed on first use."""
         if self._estimate is None:
             self._estimate = estimated(self.request)
         return self._estimate
 
     def spoke(self) -> None:
-        """Note the first sign of an answer, and its time, where somebody asks for it."""
+        """Note the first output, and its time if it is needed."""
         self.silent = False
         gate, breaker = self.gate, self.gate.breaker
         if gate.teller or (breaker is not None and breaker.rule.slow_s is not None):
             self.spoke_s = self.gate.clock.now_s()
 
     def retold(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
-        """The same, with what they cost."""
+        """The events, with costs added to their usage."""
         return tuple(map(self._with_cost, events))
 
     def told(self, usage: Usage | None) -> Usage | None:
-        """Its usage with its cost, as the caller is told of it."""
+        """Its usage with its cost, for the caller."""
         if usage is None:
             return None
         found = self._priced(usage)
@@ -305,14 +304,14 @@ class GuardedCall(HeldCall):
         return UsageReport(self.told(event.usage) or event.usage, event.raw)
 
     def _priced(self, usage: Usage) -> Usage:
-        """Its usage with its cost; the last that was asked for is not reckoned twice."""
+        """Its usage with its cost; the last result is cached."""
         if usage is not self._asked or self._found is None:
             self._asked = usage
             self._found = priced(self.gate.costs.price, usage, settled=False)
         return self._found
 
     def leave(self, error: BaseException | None) -> None:
-        """Give back all that it holds but money; `error` is the model's own."""
+        """Release everything but money; `error` is the model's own."""
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
         self._leave_limits(whole, room)
@@ -329,7 +328,7 @@ class GuardedCall(HeldCall):
             error.name = error.name or self.gate.name
 
     async def withdraw(self) -> None:
-        """Give back all that it holds, before anybody was asked."""
+        """Release everything, before the model was called."""
         assert self.admitted is not None, "it has entered"
         self.gate.limiter.withdraw(self.admitted)
         if self.gate.breaker is not None and self.permit is not None:
@@ -340,7 +339,7 @@ class GuardedCall(HeldCall):
             await self.reservation.purse.settle(self.reservation, 0)
 
     async def end(self, error: BaseException | None) -> None:
-        """`leave`, and the money too, and what is shared: no checkpoint where it holds neither."""
+        """`leave`, and release money and shared limits; no checkpoint if it holds neither."""
         self.leave(error)
         if self.gate.shared is not None and self.lease is not None:
             tokens = self._tokens_taken(whole=self.ended and error is None)
@@ -350,10 +349,10 @@ class GuardedCall(HeldCall):
             await self.reservation.purse.settle(self.reservation, cost)
 
     async def grow(self) -> None:
-        """Hold more, since its answer is longer than was thought.
+        """Hold more money, since the answer is longer than expected.
 
         Raises:
-            BudgetExceededError: as of `CallCosts.grow`, and StateError too.
+            BudgetExceededError: as `CallCosts.grow`, and StateError too.
         """
         assert self.reservation is not None, "only then there is a cap"
         try:
@@ -382,9 +381,9 @@ class GuardedCall(HeldCall):
             self.account.used(self.consumed)
 
     def outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
-        """What it says of the model's health.
+        """The outcome of the call for the model's health.
 
-        That a caller has left says nothing of it, but for what they have waited in vain until then.
+        A caller that leaves says nothing about it, except for the time that it waited in vain.
         """
         found = Outcome.NEUTRAL if not self.ended else Outcome.SUCCESS
         if error is not None:

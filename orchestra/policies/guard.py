@@ -1,11 +1,10 @@
 """A model behind its breaker and its limits: a `Model` like any other.
 
-The breaker stands outside: while it is open, nobody waits for a slot, and whoever waits when it
-opens is refused at once. Rules of the file: what a call holds is given back in the same instant
-in which the call ends, by success, failure, early leave or cancellation, without awaiting
-anything but, shielded and for `GIVE_BACK_S`, the state of its budgets; and a call is counted once,
-in the account that was the present one when it began. What it tells of its usage is `settled`:
-nobody has to report it again.
+The breaker is outside: while it is open, no call waits for a slot, and waiting calls are refused
+when it opens. Rules of the file: a call releases what it holds at the moment when it ends, by
+success, failure, early leave or cancellation. It awaits nothing for that, except, shielded and
+for `GIVE_BACK_S`, the state of its budgets. A call is counted once, in the account that was
+current when it began. Reported usage is `settled`: no other code has to report it.
 """
 
 from __future__ import annotations
@@ -32,20 +31,19 @@ from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 BATCHES_AT_ONCE = 4
-"""Requests of one `embed`, at the most: a few, so that others have a turn, too."""
+"""The most concurrent requests of one `embed`: a few, so that others have a turn."""
 
 
 class GuardedModel(Model):
-    """A model that is asked no more than its limits allow, and left alone while it fails.
+    """A model that is called within its limits, and not called while it fails.
 
-    `name` is what errors call it. `price` is what it costs, None where nobody knows. `batch_size`
-    is how much it embeds in one request: more texts are several, of which `BATCHES_AT_ONCE` go at
-    once, and each is a call for its limits and its breaker. `purse` has the budgets that its calls
-    have to fit into; what they hold expires after `hold_s`, which is more than any of them takes.
-    `shared` are its limits where it keeps them together with other processes: `limits` say so,
-    too. `teller` is told of each call that has ended. `draw` gives numbers from 0 to 1, which the
-    pauses of the breaker are drawn with. State is kept for as long as the object, from one
-    `trio.run` to the next; it serves one of them at a time.
+    `name` is its name in errors. `price` is its price, None if unknown. `batch_size` is the limit
+    of one embedding request: more texts need several requests, of which `BATCHES_AT_ONCE` run at a
+    time, and each is a call for its limits and its breaker. `purse` has the budgets of its calls;
+    held money expires after `hold_s`, which is more than any call takes. `shared` are its limits
+    if other processes share them; `limits` has the same numbers. `teller` is told of each ended
+    call. `draw` returns numbers from 0 to 1, which extend the pauses of the breaker. State lasts as
+    long as the object, from one `trio.run` to the next; it serves one of them at a time.
     """
 
     def __init__(
@@ -72,31 +70,31 @@ class GuardedModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, as far as is known."""
+        """The model's capabilities, as far as they are known."""
         return self.model.capabilities
 
     def state(self) -> GuardState:
-        """How it is now; in the words of the last moment where no `trio.run` is under way."""
+        """The state now; outside `trio.run`, that of the last time seen."""
         return self._gate.state()
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask; entered when its turn has come and the model has accepted.
+        """Ask; entered when the call is admitted and the model has accepted the request.
 
         Raises:
-            BreakerOpenError: it has failed too often; it was not asked.
-            LimitReachedError: it would wait too long; it was not asked.
-            BudgetExceededError: a budget has no room for it; it was not asked. On receive: it
-                has said more than a budget has room for, and is to be left.
-            UnknownPriceError: nobody knows what it costs, and that is refused.
+            BreakerOpenError: it has failed too often; it was not called.
+            LimitReachedError: it would wait too long; it was not called.
+            BudgetExceededError: a budget has no room for it; it was not called. On receive: the
+                answer exceeds the room of a budget, and has to be left.
+            UnknownPriceError: its price is unknown, and that is refused.
             StateError: as of `Purse.hold`.
             ModelError: on entry or on receive.
         """
         return _GuardedAnswer(self._gate, self.model, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer, whose length says nothing of the model's health.
+        """Ask, and wait for the whole answer; its duration says nothing about the model's health.
 
-        Where a budget has no room for the longest answer, it is streamed: it can be stopped.
+        If a budget has no room for the longest answer, it is streamed, so that it can be stopped.
 
         Raises:
             ModelError: as of `stream`.
@@ -116,7 +114,7 @@ class GuardedModel(Model):
         return answer.with_usage(call.told(answer.usage))
 
     async def _folded(self, call: GuardedCall, request: ChatRequest) -> Completion:
-        """The whole of an answer that is streamed."""
+        """The complete answer, from a stream."""
         said: list[ModelEvent] = []
         async with _GuardedAnswer(self._gate, self.model, request, call) as reply:
             while batch := await reply.receive():
@@ -124,13 +122,13 @@ class GuardedModel(Model):
         return Completion.of(said)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order, as the model gives them.
+        """One vector for each text, in order.
 
-        Of several requests, money for all is held before the first; when one fails, or all are
-        cancelled, no more are made, and those that were are paid for.
+        Money for all requests is held before the first. When one fails, or the caller is cancelled,
+        no further requests are made, and those made are paid.
 
         Raises:
-            ModelError: as of `stream`; of several requests, the first that one of them has raised.
+            ModelError: as `stream`; of several requests, the first error.
         """
         size, texts = self._batch_size, request.texts
         batches = size.batches(texts) if size is not None and len(texts) > 1 else ()
@@ -158,7 +156,7 @@ class GuardedModel(Model):
         return Embeddings(vectors, sum(usages[1:], usages[0]) if usages else None, found[0].model)
 
     async def _embed(self, call: GuardedCall) -> Embeddings:
-        """What a call that has entered asks for."""
+        """The vectors of an admitted call."""
         request = call.request
         assert isinstance(request, EmbedRequest), "as it was made"
         try:

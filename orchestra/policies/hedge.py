@@ -1,15 +1,15 @@
 """Hedging: how long a race waits for its first arm before it starts another.
 
-The theory. Of the last races it is known how long the first arm took to its commit, or, where
-another won, or it failed, or the race was cancelled, that it had taken at least that long. To
-leave these out would make the arm look faster than it is: they are just the slow ones. So the
-quantile is that of Kaplan and Meier (1958), which counts each for as long as it was watched.
-Where no more than some of them were seen to their end, so that a high quantile is not known, the
-longest time to a commit stands for it; it is too short, and what too short costs is bounded by
-the second half: a token bucket, which each race fills by its share and each extra arm empties by
-one. Only what is started by time is paid for: an arm that replaces failed ones is no extra.
+The theory. For the last races it is known how long the first arm took to its commit; or, if
+another arm won, or it failed, or the race was cancelled, that it took at least that long. Leaving
+these out would make the arm look faster than it is, since they are the slow ones. So the quantile
+is that of Kaplan and Meier (1958), which counts each as long as it was observed. If so few were
+observed to their commit that a high quantile is unknown, the longest time to a commit is used. It
+is too short, but its cost is bounded by a token bucket: each race adds its share, and each extra
+arm takes one token. Only arms started by time take a token: an arm that replaces failed ones is
+not extra.
 
-Rules of the file: time comes in as an argument, and never goes back; `Hedging` hands it Trio's.
+Rules of the file: time is an argument, and never goes back; `Hedging` passes it Trio's.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ import trio
 from orchestra.graph.rules.hedging import Hedge
 
 WINDOW = 200
-"""Races that are remembered of each construct: p99 then has two beyond it."""
+"""Races kept for each race construct: at p99, two are beyond it."""
 AGE_S = 3600.0
-"""And no longer than this, or a night without calls would be yesterday's weather."""
+"""How long they are kept: times from before a night without calls say nothing about now."""
 COMMITS_MIN = 20
-"""Of the first arm, before they prove anything: p95 then has one beyond it."""
+"""Commits of the first arm before a quantile is used: at p95, one is beyond it."""
 BURST = 10.0
-"""Extra arms that may be saved up, and are there from the start; as in gRPC's example."""
+"""The size of the token bucket, which is full at the start; as in gRPC's example."""
 RACES_MAX = 1024
-"""Race constructs that an engine remembers, as many as plans; the least recently run go first."""
+"""Race constructs kept by an engine, as many as plans; the least recently run are dropped."""
 _ROUNDING = 1e-9
 
 
 @attrs.frozen
 class Seen:
-    """What is known of one race: how long its first arm took, or had taken at least."""
+    """One race: how long its first arm took to commit, or took at least."""
 
     took_s: float
     cut: bool
-    """Whether it was not seen to its commit: it goes on, so it comes after those that were."""
+    """Whether no commit was observed: then the time is a lower bound, sorted after equal ones."""
     at_s: float
 
 
 def quantile_s(seen: Iterable[Seen], quantile: float) -> float | None:
-    """The time within which this share of the first arms is committed to; None if none ever was.
+    """The time within which this share of the first arms commits; None if none ever did.
 
-    The longest time to a commit, where the share that was seen to commit is less. Without any
-    that were cut it is the smallest of the times that is at least as long as this share of them.
+    If fewer were observed to commit, the longest time to a commit. If all were observed, it is
+    the smallest of the times that is at least as long as this share of them.
     """
     ordered = sorted((one.took_s, one.cut) for one in seen)
     beyond, longest_s = 1.0, None
@@ -58,16 +58,16 @@ def quantile_s(seen: Iterable[Seen], quantile: float) -> float | None:
             continue
         beyond *= 1 - 1 / (len(ordered) - place)
         longest_s = took_s
-        if beyond <= 1 - quantile + _ROUNDING:  # 0.05, as 200 multiplications make it
+        if beyond <= 1 - quantile + _ROUNDING:  # 0.05 after 200 multiplications
             break
     return longest_s
 
 
 class Learned:
-    """What one race construct has learned, and what it may still spend.
+    """What one race construct has learned, and its token bucket.
 
     Bounded: `WINDOW` races, none older than `AGE_S`. In any history of n races, at most
-    `BURST + share * n` extra arms are paid for.
+    `BURST + share * n` extra arms are started.
     """
 
     __slots__ = ("_commits", "_seen", "_tokens", "hedge")
@@ -79,14 +79,14 @@ class Learned:
         self._tokens = BURST
 
     def saw(self, took_s: float, now_s: float, *, committed: bool) -> None:
-        """Remember how long a first arm took to its commit; else, that it had taken that long."""
+        """Add the time of a first arm to its commit; if not `committed`, a lower bound of it."""
         if len(self._seen) == WINDOW:
             self._forget()
         self._seen.append(Seen(took_s, not committed, now_s))
         self._commits += committed
 
     def delay_s(self, now_s: float) -> float | None:
-        """How long to wait before another arm is started; None while too little is known."""
+        """Seconds to wait before another arm is started; None while too little is known."""
         while self._seen and self._seen[0].at_s <= now_s - AGE_S:
             self._forget()
         if self._commits < COMMITS_MIN:
@@ -97,11 +97,11 @@ class Learned:
         self._commits -= not self._seen.popleft().cut
 
     def began(self) -> None:
-        """A race has begun: it adds its share."""
+        """Add the share of a race that has begun."""
         self._tokens = min(BURST, self._tokens + self.hedge.share)
 
     def take(self) -> bool:
-        """Pay for an extra arm, if there is enough."""
+        """Take a token for an extra arm, if there is one."""
         if self._tokens < 1:
             return False
         self._tokens -= 1
@@ -109,13 +109,13 @@ class Learned:
 
 
 class Hedges:
-    """What all the hedged races of an engine have learned: `RACES_MAX` constructs at most."""
+    """What the hedged races of an engine have learned, for at most `RACES_MAX` constructs."""
 
     def __init__(self) -> None:
         self._learned: dict[Hashable, Learned] = {}
 
     def of(self, race: Hashable, hedge: Hedge) -> Learned:
-        """What this construct has learned; nothing yet, where it is new or was forgotten."""
+        """What this construct has learned; nothing if it is new or was dropped."""
         learned = self._learned.pop(race, None)
         if learned is None:
             learned = Learned(hedge)
@@ -131,7 +131,7 @@ class Hedging:
     __slots__ = ("_ended", "_learned", "_since_s", "delay_s")
 
     def __init__(self, learned: Learned, start_s: float) -> None:
-        """`start_s` is the delay for as long as nothing is learned."""
+        """`start_s` is the delay until one is learned."""
         self._learned = learned
         self._ended = False
         self._since_s = trio.current_time()
@@ -140,11 +140,11 @@ class Hedging:
         self.delay_s = start_s if delay_s is None else delay_s
 
     def take(self) -> bool:
-        """Whether one more arm may be started by time; that it is, is then paid for."""
+        """Whether another arm may be started by time; if so, this takes a token."""
         return self._learned.take()
 
     def ended(self, *, committed: bool) -> None:
-        """The first arm was committed to, or else failed, lost or was stopped; the first time."""
+        """Note the end of the first arm: its commit, or its failure, loss or cancellation; once."""
         if not self._ended:
             self._ended = True
             now_s = trio.current_time()

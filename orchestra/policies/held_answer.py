@@ -1,8 +1,8 @@
-"""What the policies have in common that hold something as long as a call lasts.
+"""The common part of policies that hold something as long as a call lasts.
 
-Rules of the file: what a call holds is given back once, however the call ended; nothing here is
-done for a token that could be done for a batch; and of two that hold something for one answer,
-the inner one listens for both.
+Rules of the file: a call releases what it holds once, however it ends; work is done per batch,
+not per token, if possible; and if two policies hold something for one answer, the inner one
+observes it for both.
 """
 
 from __future__ import annotations
@@ -32,48 +32,48 @@ WITHOUT_END = 2**63
 
 @attrs.define(eq=False, kw_only=True)
 class HeldCall:
-    """One call that is under way, and what is known of its answer so far."""
+    """One running call, and what is known of its answer so far."""
 
     usage: Usage | None = None
     said_bytes: int = 0
     silent: bool = True
-    """Whether nothing has come of its answer."""
+    """Whether there was no output yet."""
     ended: bool = False
-    """Whether its answer is whole."""
+    """Whether its answer is complete."""
     answer_id: str = ""
     answer_model: str = ""
     stopped: Stopped | None = None
     cap_bytes: int = WITHOUT_END
-    """Of its answer; from there on it has to `grow`."""
+    """The bytes of its answer from which on it has to `grow`."""
     error: Exception | None = None
-    """What its answer broke with."""
+    """The error of its answer."""
 
     @property
     def capped(self) -> bool:
-        """Whether what it holds is for a part of its answer only."""
+        """Whether it holds something for only a part of its answer."""
         return self.cap_bytes < WITHOUT_END
 
     @property
     def finish_reason(self) -> str:
-        """Why the model stopped, in the provider's word if it gave one; "" before."""
+        """Why the model stopped, in the provider's word if there is one; "" before that."""
         return "" if self.stopped is None else self.stopped.raw or self.stopped.reason.value
 
     def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
-        """Note a whole answer; its bytes only where its tokens have not been counted."""
+        """Note a complete answer; its bytes only if its tokens have not been counted."""
         self.usage, self.ended = usage, True
         if usage is None or usage.certainty is not Certainty.EXACT:
             self.said_bytes = answer_bytes(parts)
 
     def spoke(self) -> None:
-        """Note the first sign of an answer."""
+        """Note the first output."""
         self.silent = False
 
     def retold(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
-        """What is passed on of events with a usage among them."""
+        """The events to pass on, for a batch that contains a usage."""
         return events
 
     def note(self, events: tuple[ModelEvent, ...]) -> bool:
-        """Note what came of the answer; whether a usage is in it."""
+        """Note events of the answer; returns whether they contain a usage."""
         reports = False
         for event in events:
             if type(event) is TextDelta:  # nearly all of them are
@@ -90,13 +90,13 @@ class HeldCall:
         return reports
 
     async def grow(self) -> None:
-        """Hold more, since its answer is longer than was thought; without a cap, nothing."""
+        """Hold more, since its answer is longer than expected; nothing without a cap."""
 
     @abstractmethod
     async def end(self, error: BaseException | None) -> None:
-        """Give back all that it holds, whatever happens; `error` is the model's own.
+        """Release everything that it holds, whatever happens; `error` is the model's own.
 
-        What is awaited is shielded, and bounded.
+        Its awaits are shielded, and bounded.
         """
 
 
@@ -104,7 +104,7 @@ C = TypeVar("C", bound=HeldCall)
 
 
 class HeldAnswer(Generic[C]):
-    """A streamed answer while its call holds something: a context, and in it the reply."""
+    """A streamed answer whose call holds something: a context, and the reply in it."""
 
     __slots__ = ("_call", "_inner", "_model", "_reply", "_request")
 
@@ -117,11 +117,11 @@ class HeldAnswer(Generic[C]):
 
     @abstractmethod
     async def _begin(self) -> C:
-        """Take what the call has to hold. Cancelled or refused, nothing is held."""
+        """Acquire what the call has to hold. Cancelled or refused, nothing is held."""
 
     @property
     def heard(self) -> HeldCall | None:
-        """What is known of the answer."""
+        """The call, which knows the answer so far."""
         return self._call
 
     async def __aenter__(self) -> ModelReply:
@@ -149,7 +149,7 @@ class HeldAnswer(Generic[C]):
             await self._call.end(self._call.error)  # noqa: ASYNC102 - it is shielded, and bounded
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end."""
+        """Wait for events and return those since the last call; empty at the end."""
         call, reply = self._call, self._reply
         assert reply is not None, "entered"
         assert call is not None, "entered"
@@ -170,6 +170,6 @@ class HeldAnswer(Generic[C]):
 
 
 def heard_in(reply: ModelReply) -> HeldCall | None:
-    """What is known of an answer to whoever listens to it inside; None where nobody does."""
+    """The inner call that observes an answer; None if there is none."""
     found: HeldCall | None = getattr(reply, "heard", None)
     return found

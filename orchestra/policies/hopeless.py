@@ -1,4 +1,4 @@
-"""Which errors say nothing of what was asked: whatever is asked next would meet them, too."""
+"""Errors that do not depend on the request: every further request would get them too."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _HOPELESS = (
 
 
 def is_hopeless(error: BaseException, *, within_run: bool) -> bool:
-    """Whether all that follows would meet this error, and no wait mends it.
+    """Whether every further request would get this error, and waiting does not help.
 
-    That is one of a key, a name or a budget that all need. With `within_run`, what follows is in
-    the same run, and so is the run's own budget; otherwise the next run has its own.
+    These are errors of a key, a name or a budget that all need. With `within_run`, the further
+    requests are in the same run and share its budget; otherwise the next run has its own.
     """
     if isinstance(error, ArmsFailedError | ModelsFailedError):
         errors = error.errors.values()

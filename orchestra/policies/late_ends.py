@@ -1,12 +1,12 @@
-"""Ends of calls that a state has not taken: it is told them again, until it has.
+"""Ends of calls that a state has not accepted: they are sent again until it has.
 
-An end is told when its call ends, within `GIVE_BACK_S`. One that was not taken is late. It is told
-again by a task beside the runs, which pauses for longer and longer; by the next call that has had
-an answer of the state; and when no call will follow, by `flush`.
+An end is sent when its call ends, within `GIVE_BACK_S`. An end that was not accepted is late. It
+is sent again by a task beside the runs, with longer and longer pauses; by the next call that has
+got an answer from the state; and, if no further call is expected, by `flush`.
 
-Rules of the file: what is late is bounded, and what is lost of it is said; an end says itself how
-it is told again, since the state may have taken it; and one that raises then is lost, since it
-would do so for ever, and those behind it would wait.
+Rules of the file: the number of late ends is bounded, and losses are logged. An end itself knows
+how it is sent again, since the state may have accepted it. An end that raises when it is sent
+again is lost: it would always raise, and block the ends behind it.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from orchestra.policies.account import PRESENT
 from orchestra.protocols import State
 
 LATE_MAX = 1_000
-"""Ends that are kept while the state is away; then the oldest are lost."""
+"""Ends kept while the state is out of reach; beyond that the oldest are lost."""
 LATE_AT_ONCE = 8
-"""Of those, how many a call tells that begins."""
+"""How many of those a new call sends."""
 GIVE_BACK_S = 0.05
 """How long the end of a call waits for the state."""
 REST_S = 0.05
-"""How long a state is left alone that has not answered; then twice as long, and so on."""
+"""The pause after a state did not answer; it doubles each time."""
 REST_MAX_S = 1.0
 
 log = logging.getLogger("orchestra.policies")
 
 
 class End(Protocol):
-    """How a call has ended, as a state is told it."""
+    """The end of a call, as it is sent to a state."""
 
     def again(self) -> Self:
-        """The same for a state that may have taken it."""
+        """The end for a state that may have accepted it already."""
 
 
 E = TypeVar("E", bound=End)
 
 
 class LateEnds(Generic[E]):
-    """Tells `state` the ends of the calls of one process: `take` has it take one.
+    """Sends the ends of one process's calls to `state`, each with `take`.
 
-    `lost` says what becomes of those that it never takes. Used in one `trio.run` at a time.
+    `lost` is a text about the effect of a lost end. Used in one `trio.run` at a time.
     """
 
     def __init__(self, state: State, take: Callable[[E], Awaitable[None]], lost: str) -> None:
@@ -59,26 +59,26 @@ class LateEnds(Generic[E]):
         self._loses = self._retries = False
         self._in_hand = 0
         self.late: deque[E] = deque()
-        """Those that are to be told again, the oldest first; without those that are being told."""
+        """Ends to send again, the oldest first; without those being sent now."""
 
     async def tell(self, end: E) -> None:
-        """Tell the end of a call, now or later.
+        """Send the end of a call, now or later.
 
-        Never raises but `Cancelled`; shielded, and for `GIVE_BACK_S` at the most.
+        Never raises anything but `Cancelled`; shielded, and bounded by `GIVE_BACK_S`.
         """
         if await self._taken(end, again=False):
             return
         self.late.append(end.again())
         self._trim()
         if not self._retries:
-            with suppress(RuntimeError):  # no engine is open: the next call tells it, or `flush`
+            with suppress(RuntimeError):  # no engine is open: the next call sends it, or `flush`
                 PRESENT.get().spawn(self._retry, "telling a state again how calls have ended")
                 self._retries = True
 
     async def tell_again(self) -> bool:
-        """Tell some of those that are late, the oldest first; whether any was taken. As of `tell`.
+        """Send some late ends, the oldest first; returns whether any was accepted. As `tell`.
 
-        A state that is away is not asked for it: who has just had an answer of it, asks.
+        Called only after the state has just answered, so as not to wait for one out of reach.
         """
         told = False
         for _ in range(LATE_AT_ONCE):
@@ -93,9 +93,9 @@ class LateEnds(Generic[E]):
         return told
 
     async def flush(self, within_s: float) -> bool:
-        """Tell all that are late, when no call will follow; whether none is late any more.
+        """Send all late ends, if no further call is expected; returns whether none is left.
 
-        Shielded, and for so long at the most.
+        Shielded, and bounded by `within_s`.
         """
         with trio.move_on_after(within_s, shield=True):
             await self._tell_all(0.0)
@@ -110,21 +110,21 @@ class LateEnds(Generic[E]):
             self._retries = False
 
     async def _tell_all(self, rest_s: float) -> None:
-        """Tell all that are late, after this pause; in vain, after twice as long."""
+        """Send all late ends after this pause; after each failure, the pause doubles."""
         while self._untold:
             await trio.sleep(rest_s)
             rest_s = 0.0 if await self.tell_again() else min(max(2 * rest_s, REST_S), REST_MAX_S)
 
     @property
     def _untold(self) -> int:
-        """How many are late, or being told: one of those may yet be late, or late again."""
+        """The number of ends that are late, or being sent and possibly late afterwards."""
         return len(self.late) + self._in_hand
 
     async def _taken(self, end: E, *, again: bool) -> bool:
-        """Whether nothing is left to tell of this: it is known to be taken, or it is lost.
+        """Whether the end is settled: it is known to be accepted, or it is lost.
 
-        An error is not that of its call; told `again`, it is lost with it. A state that answers at
-        once needs no scope, which would take longer than the change.
+        An error here does not fail the call; an end that was sent `again` is lost with it. A state
+        that answers at once needs no cancel scope, which would take longer than the change.
         """
         self._in_hand += 1
         try:
@@ -142,10 +142,10 @@ class LateEnds(Generic[E]):
             return again
         finally:
             self._in_hand -= 1
-        return False  # it was too slow
+        return False  # too slow
 
     def _trim(self) -> None:
-        """Lose the oldest of those that are late, where they are too many."""
+        """Drop the oldest late ends, if there are too many."""
         while len(self.late) > LATE_MAX:
             self.late.popleft()
             if not self._loses:

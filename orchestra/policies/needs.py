@@ -1,7 +1,7 @@
-"""What a request needs of a model, and what a model lacks for it. Pure.
+"""The needs of a request, and what a model lacks for them. Pure.
 
-Rules of the file: what is not known of a model is never held against it; tokens are estimated
-here, before anybody has counted them.
+Rules of the file: an unknown ability of a model never counts as missing; tokens are estimated
+here, before any provider has counted them.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from orchestra.values import (
 )
 
 BYTES_PER_TOKEN = 4
-"""What OpenAI's documentation gives as a rule of thumb for English; other languages have fewer."""
+"""OpenAI's rule of thumb for English; other languages have fewer bytes per token."""
 IMAGE_TOKENS = 1_000
-"""About what providers count for an image of a million pixels; its bytes say nothing of it."""
+"""About what providers count for an image of a million pixels, whatever its bytes."""
 PAGE_TOKENS = 1_500 + IMAGE_TOKENS
 """About what Anthropic counts for a page of a file, its text and its image."""
 ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings")
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request needs: abilities by their names in `Capabilities`, and room in tokens.
+    """The needs of a request: abilities by their names in `Capabilities`, and room in tokens.
 
-    `context_tokens` have to fit the model at once: a prompt and the longest answer that was
-    asked for, or the longest of the texts to be embedded. `input_tokens` are all that is sent;
-    `output_tokens` is how long the answer may be, None where the request does not say.
+    `context_tokens` have to fit into the model at once: a prompt and the longest answer requested,
+    or the longest text to embed. `input_tokens` are all tokens sent. `output_tokens` is the longest
+    answer, None if the request does not bound it.
     """
 
     vision: bool = False
@@ -55,13 +55,13 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def any_ability(self) -> bool:
-        """Whether it needs more than room."""
+        """Whether it needs any ability."""
         to_read = self.vision or self.files
         return to_read or self.tools or self.json_schema or self.reasoning or self.embeddings
 
 
 def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
-    """What a request needs, its tokens estimated at four bytes each."""
+    """The needs of a request, with tokens estimated at four bytes each."""
     if isinstance(request, EmbedRequest):
         sizes = [_tokens(_length(text)) for text in request.texts]
         longest = max(sizes, default=0)
@@ -90,7 +90,7 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
 
 
 def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:
-    """What a model is known to lack for these needs, in words; empty where it is able."""
+    """What a model is known to lack for these needs, in words; empty if nothing."""
     found = []
     if needs.any_ability:
         found = [
@@ -107,7 +107,7 @@ def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:
 
 
 def together(several: Iterable[Capabilities]) -> Capabilities:
-    """What at least one of several models can do: not known, where one might and none does."""
+    """What at least one of several models can do; unknown if none surely can, but one might."""
     models = list(several)
     found: dict[str, int | bool | None] = {}
     for field in attrs.fields(Capabilities):
@@ -119,10 +119,10 @@ def together(several: Iterable[Capabilities]) -> Capabilities:
 
 
 def _said(messages: Iterable[Message]) -> tuple[int, int, bool, list[FilePart]]:
-    """The bytes of text in these, the images, whether tools were called, and the files."""
+    """The bytes of text, the number of images, whether tools were called, and the files."""
     size, images, calls, files = 0, 0, False, list[FilePart]()
     for message in messages:
-        if isinstance(message.content, str):  # as nearly all of them
+        if isinstance(message.content, str):  # true of nearly all
             size += _length(message.content)
             continue
         for part in message.content:
@@ -139,7 +139,7 @@ def _read(file: FilePart) -> int:
 
 
 def _text(part: Part) -> str:
-    """What of a part is sent as text."""
+    """The text that is sent for a part."""
     match part:
         case ImagePart() | ImageUrlPart() | FilePart():
             return ""

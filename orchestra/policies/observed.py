@@ -1,4 +1,4 @@
-"""What is told of a model's call when it has ended, to whoever counts calls."""
+"""The report of an ended call of a model, for observers of calls."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CANCELLED = "cancelled"
 
 
 class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that a model was asked for, and that has ended; one that was refused is none.
+    """The report of a call of a model that has ended; refused calls have none.
 
-    `run_id` and `step` are those that asked, of a shared call those that asked first; "" of none.
-    `model` is its name in this deployment, `request_model` the provider's own. Times are from the
-    moment at which it had leave to call; `first_chunk_s` is None where nothing came, and of an
-    answer that is not streamed. `error` is the class of what it ended with, `cancelled` where
-    nobody waited for its end, "" of a whole answer. `usage` has its cost; None where it was given
-    nothing to do. `settings` are the numbers that the request set, under their names there. The
-    rest is what the provider said of its answer, and where it was asked; "" and 0 where unknown.
+    `run_id` and `step` are those of the caller, of a shared call the first caller's; "" outside
+    runs. `model` is the name in this deployment, `request_model` the provider's. Times count from
+    the admission of the call; `first_chunk_s` is None without output, and for an answer that is not
+    streamed. `error` is the class of its error, `cancelled` if it was left before its end, "" for
+    a complete answer. `usage` has its cost; None if nothing was used. `settings` are the numbers
+    that the request set, by field. The rest is what the provider said about its answer, and its
+    address; "" and 0 if unknown.
     """
 
     run_id: str
@@ -47,15 +47,15 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ASKED_FIRST: ContextVar[tuple[str, str]] = ContextVar("asked_first", default=("", ""))
-"""While a `StepCoalesced` is written down, whose call is shared: their run's id, and their step. It
-does not stand in the event, which a user reads who need not know of others' runs."""
+"""While a `StepCoalesced` is recorded: run id and step of the caller whose call is shared.
+They are not in the event, since its readers must not learn of other callers' runs."""
 
 OnCall: TypeAlias = Callable[[CallEnded], None]
-"""Is told at once, in the task of the call; it neither waits nor raises."""
+"""Called at once, in the task of the call; must neither wait nor raise."""
 
 
 class Teller(msgspec.Struct, frozen=True):
-    """Whom the calls of a model are told to, and as what."""
+    """The observer of a model's calls, and the model's names in reports."""
 
     on_call: OnCall
     provider: str
@@ -80,7 +80,7 @@ def settings_of(request: ChatRequest | EmbedRequest) -> dict[str, float]:
 
 
 def error_of(error: BaseException | None, *, whole: bool) -> str:
-    """What a call ended with, in a word."""
+    """How a call ended, in one word."""
     if error is None:
         return "" if whole else CANCELLED
     return CANCELLED if isinstance(error, trio.Cancelled) else type(error).__name__

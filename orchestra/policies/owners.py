@@ -1,4 +1,4 @@
-"""Whose limits the calls of one caller have to keep, and in which lines they wait for it. Pure."""
+"""The owners of limits for one caller's calls, and the lines in which they wait. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from orchestra.policies.limits.allowance import Kind, Owner, Rules
 
 @attrs.frozen(eq=False)
 class Owners:
-    """Whose limits the calls of a caller have to keep, where they are kept, and who waits where."""
+    """The owners of limits for a caller's calls, their keys, and the lines to wait in."""
 
     all: tuple[Owner, ...]
     keys: tuple[str, ...]
     lines: tuple[tuple[str, Kind], ...]
-    """The names of the lines, and whose they are: of key, user, organisation, as far as needed."""
+    """The names and owners of the lines: key, user, organisation, as far as needed."""
     wait_max_s: float
     waiting_max: int
 
     @classmethod
     def of(cls, rules: Rules, scope: str, caller: Caller) -> Owners:
-        """Those of a caller: none, where nobody has set limits."""
+        """The owners for a caller; none if it has no limits."""
         owners = rules.owners(caller, scope)
         if not owners:
             return UNLIMITED
@@ -37,9 +37,9 @@ class Owners:
 
 
 def _lines(owners: tuple[Owner, ...], caller: Caller) -> Iterator[tuple[str, Kind]]:
-    """A user of an organisation has a line for its sake, also without limits of their own.
+    """The lines of a caller. A user of a limited organisation has a line, even without limits.
 
-    So has everybody for the sake of a model, whose callers have their turns.
+    For a model's limits every caller has a line, so that callers take turns.
     """
     last = owners[-1]
     for owner in owners:

@@ -1,4 +1,4 @@
-"""An answer told anew: the events that a whole answer comes from. Pure."""
+"""Replays an answer: the events for a complete answer. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from orchestra.values import (
 )
 
 PIECE_CHARS = 4096
-"""Text that is told anew comes in pieces of so many characters."""
+"""The size of the pieces of replayed text."""
 
 
 def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iterator[ModelEvent]:
-    """The events of an answer, told anew; `once` is what it consumed when it was first given."""
+    """The events of a replayed answer; `once` is its original usage."""
     if answer.id or answer.model or answer.details:
         yield Began(answer.id, answer.model, answer.details)
     if answer.logprobs is not None:

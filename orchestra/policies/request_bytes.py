@@ -1,7 +1,7 @@
-"""Requests as bytes: two of them are equal where nothing that is asked differs. Pure.
+"""Requests as bytes: equal bytes mean equal requests. Pure.
 
-Rules of the file: every field of a request is in it, those too that somebody adds; and a request
-without extras, as nearly all are, costs no more than its fields.
+Rules of the file: every field of a request is included, also later ones; and a request without
+extras, as nearly all are, costs no more than its fields.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from orchestra.values import ChatRequest, EmbedRequest
 def written_of(
     scope: tuple[str, ...], request: ChatRequest | EmbedRequest, *, any_order: bool = False
 ) -> bytes:
-    """Of a request within some scope; with `any_order`, keys may come in any.
+    """The bytes of a request within a scope; with `any_order`, the order of keys does not matter.
 
     Raises:
-        TypeError: its extras or schemas are no JSON; ValueError, OverflowError or RecursionError
-            where a text is no Unicode, a number too large, a structure too deep.
+        TypeError: its extras or schemas are not JSON; ValueError, OverflowError or RecursionError
+            if a text is not Unicode, a number too large, or a structure too deep.
     """
     writer = _SORTED if any_order else _AS_IT_IS
     values = _of_chat if isinstance(request, ChatRequest) else _of_texts

@@ -1,6 +1,6 @@
-"""What a request says to the policies around its model: words in `extras["orchestra"]`. Pure.
+"""A request's settings for the policies around its model: `extras["orchestra"]`. Pure.
 
-No provider is sent them. Each policy reads its own word, and leaves those of the others alone.
+They are not sent to providers. Each policy reads its own word, and ignores the others.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from orchestra.errors import InvalidRequestError
 from orchestra.values import ChatRequest, Extras
 
 EXTRAS = "orchestra"
-"""The name under which they stand."""
+"""The key of these settings in the extras."""
 CACHE = "cache"
 COALESCE = "coalesce"
 CONVERSATION = "conversation"
 CHOICE = "choice"
-"""Which of several answers to a request is asked for, from 1: they are to be different ones."""
+"""The number of the requested answer among several different ones, from 1."""
 WORDS = (CACHE, COALESCE, CONVERSATION)
-"""What a caller may say; the choice is ours."""
+"""Words that callers may set; `CHOICE` is set by orchestra."""
 Wish: TypeAlias = Literal["once", "use", "refresh", "off"]
-"""What a call wants of the cache: an answer that no other call of its run was given, or made; any
-answer; a new one in its place; or nothing at all."""
+"""How a call uses the cache: a cached answer that no other call of its run got or made; any
+cached answer; a new answer that replaces the cached one; or not at all."""
 WISHES = get_args(Wish)
 
 
 def check_words(extras: Extras) -> None:
-    """Nothing, where each word is one that some policy reads, whether or not it is in force.
+    """Check that each word is read by some policy, whether or not the policy is active.
 
     Raises:
-        InvalidRequestError: a word is none, or what is said under it has no meaning: it would
-            change nothing, and nobody would know.
+        InvalidRequestError: a word is unknown, or its value has no meaning: it would silently
+            have no effect.
     """
     for word in extras.get(EXTRAS, ()):
         if word not in WORDS:
@@ -45,10 +45,10 @@ def check_words(extras: Extras) -> None:
 
 
 def wish_in(extras: Extras) -> Wish:
-    """What is said of the cache; "once" if nothing.
+    """The setting for the cache; "once" if it is missing.
 
     Raises:
-        InvalidRequestError: it is something else than these words.
+        InvalidRequestError: the value is not one of these words.
     """
     said = extras.get(EXTRAS, {}).get(CACHE, "once")
     if said not in WISHES:
@@ -61,10 +61,10 @@ def wish_in(extras: Extras) -> Wish:
 
 
 def sharing_in(extras: Extras) -> bool | None:
-    """Whether the call may be shared within its run, too; None if nothing is said.
+    """Whether the call may be shared within its run, too; None if it is missing.
 
     Raises:
-        InvalidRequestError: what stands there is neither true nor false.
+        InvalidRequestError: the value is neither true nor false.
     """
     said = said_of(extras, COALESCE)
     if said is None or isinstance(said, bool):
@@ -76,14 +76,14 @@ def sharing_in(extras: Extras) -> bool | None:
 
 
 def said_of(extras: Extras, word: str) -> object:
-    """What is said under a word; None if nothing is."""
+    """The value of a word; None if it is missing."""
     return extras[EXTRAS].get(word) if EXTRAS in extras else None
 
 
 def for_choice(request: ChatRequest, choice: int) -> ChatRequest:
-    """The request for one of several answers, counted from 0; the first is asked for as it is.
+    """The request for one of several answers, from 0; the first is unchanged.
 
-    So what is kept of one choice, or under way for it, is not another's answer, and is that of the
+    So a cached or running answer for one choice is not used for another, but is used for the
     same choice of an equal request.
     """
     if not choice:
@@ -93,7 +93,7 @@ def for_choice(request: ChatRequest, choice: int) -> ChatRequest:
 
 
 def asked_anew(extras: Extras) -> Extras:
-    """The extras of a call that no kept answer will do for: it may replace one."""
+    """The extras of a call that must not use a cached answer, but may replace it."""
     said = extras.get(EXTRAS, {})
     if said.get(CACHE) in ("refresh", "off"):
         return extras
@@ -101,7 +101,7 @@ def asked_anew(extras: Extras) -> Extras:
 
 
 def without(extras: Extras, word: str) -> Extras:
-    """The extras without a word; themselves, where it is not said."""
+    """The extras without a word; unchanged if they do not have it."""
     if word not in extras.get(EXTRAS, {}):
         return extras
     found = {name: words for name, words in extras.items() if name != EXTRAS}

@@ -1,7 +1,7 @@
-"""Retry: whether a call that failed is made again, after how long, and out of which budget.
+"""Retry: whether and when a failed call is made again, and the budget for it.
 
-Rules of the file: what is decided is decided by a function of its arguments, time and
-randomness among them; `Retries` hands it Trio's time and the engine's randomness.
+Rules of the file: decisions are functions of their arguments, including time and randomness;
+`Retries` passes them Trio's time and the engine's randomness.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def next_delay_s(
 ) -> float | None:
     """Seconds to wait before attempt `attempt + 1`, or None to give up.
 
-    `attempt` is the one that failed, from 1; `jitter` is drawn from 0 to 1; `remaining_s` is
-    what is left of the deadline, infinite where there is none, and minus infinity for a call
-    that was cancelled. The wait always ends before the deadline; it is never less than what the
-    error asks for, and more by `rule.delay_max_s` at most.
+    `attempt` is the number of the failed attempt, from 1. `jitter` is random, from 0 to 1.
+    `remaining_s` is the time to the deadline: infinite without one, minus infinity for a
+    cancelled call. The wait always ends before the deadline. It is never less than the error
+    asks for, and at most `rule.delay_max_s` more.
     """
     if attempt >= rule.attempts_max or not is_retryable(rule, error):
         return None
@@ -37,7 +37,7 @@ def next_delay_s(
 
 
 def is_retryable(rule: Retry, error: Exception) -> bool:
-    """Whether the same call may work later; of several errors at once, each has to say so."""
+    """Whether the same call may work later; for a group, every error has to be retryable."""
     if isinstance(error, taken_by(rule.on)):
         return True
     if isinstance(error, StepFailedError):
@@ -46,7 +46,7 @@ def is_retryable(rule: Retry, error: Exception) -> bool:
 
 
 def retry_after_s(error: Exception) -> float:
-    """How long the error asks to wait; the longest, where there are several; 0 if it does not."""
+    """The wait that the error asks for; the longest of a group; 0 if it asks for none."""
     if isinstance(error, StepFailedError):
         told = (retry_after_s(each) for each in error.errors if isinstance(each, Exception))
         return max(told, default=0.0)
@@ -65,7 +65,7 @@ def _backoff_s(rule: Retry, attempt: int) -> float:
 class RetryBudget:
     """A token bucket: how many retries an engine may still make.
 
-    It begins full. Calls and time fill it, up to `Limits.retries_saved`, and each retry takes
+    It is full at the start. Calls and time fill it, up to `Limits.retries_saved`, and each retry
     one out of it.
     """
 
@@ -75,14 +75,14 @@ class RetryBudget:
         self._limits = limits
         self._since_s = now_s
         self.left = float(limits.retries_saved)
-        """How many it holds, as of the last call or retry."""
+        """The number of tokens after the last call or retry."""
 
     def called(self, now_s: float) -> None:
-        """Add what a first call adds."""
+        """Add the tokens of a first call."""
         self._fill(now_s, self._limits.retries_per_call)
 
     def take(self, now_s: float) -> bool:
-        """Take one out, if there is one."""
+        """Take a token, if there is one."""
         self._fill(now_s, 0.0)
         if self.left < 1:
             return False
@@ -97,7 +97,7 @@ class RetryBudget:
 
 @attrs.define(eq=False)
 class Retries:
-    """All retries of an engine: its budget, and where its jitter comes from."""
+    """All retries of an engine: its budget, and its source of jitter."""
 
     limits: Limits
     draw: Callable[[], float]
@@ -108,22 +108,22 @@ class Retries:
         self.budget = RetryBudget(self.limits, trio.current_time())
 
     def called(self) -> None:
-        """Tell of a first call under a rule."""
+        """Count a first call under a rule."""
         self.budget.called(trio.current_time())
 
     def delay_s(self, rule: Retry, attempt: int, error: Exception) -> float | None:
-        """Seconds to wait before the next attempt, paid for out of the budget; None to give up.
+        """Seconds to wait before the next attempt, which takes a token; None to give up.
 
-        The deadline is that of every scope around the call, and it is behind a call that was
-        cancelled. An error that only the budget kept from another attempt is noted to say so.
+        The deadline is the earliest of all scopes around the call; for a cancelled call it has
+        passed. An error that is not retried only for lack of tokens gets a note that says so.
         """
         now_s = trio.current_time()
         remaining_s = trio.current_effective_deadline() - now_s
         delay_s = next_delay_s(rule, attempt, error, self.draw(), remaining_s)
         if delay_s is None or self.budget.take(now_s):
             return delay_s
-        with suppress(AttributeError, TypeError):  # there are errors that take no notes
-            if _SPENT not in getattr(error, "__notes__", ()):  # ... and some are raised many times
+        with suppress(AttributeError, TypeError):  # some errors take no notes
+            if _SPENT not in getattr(error, "__notes__", ()):  # and some are raised many times
                 error.add_note(_SPENT)
         return None
 

@@ -1,11 +1,11 @@
-"""Routing: which of several models is asked, and which after it. Pure.
+"""Routing: which of several models is called, and which after it. Pure.
 
-The theory: a route orders its models for one request. Those that lack something for it are left
-out; the rest is ordered by the route's rule, and one that fails is followed by the next. Chance
-comes in as one number for each model, drawn from 0 to 1. Where a conversation is to stay with
-its model, the numbers are not drawn but computed from its key and the model's name ("rendezvous
-hashing"): the same rule then gives the same order, and a model that is added takes its own
-share of the conversations and moves no others.
+The theory: a route orders its models for each request. Models that lack something for it are
+left out; the others are ordered by the route's rule, and after a failure the next is called.
+Randomness is an argument: one number per model, from 0 to 1. If a conversation has to stay with
+its model, the numbers are computed from its key and the model's name instead ("rendezvous
+hashing"). Then the same rule gives the same order, and a model that is added takes its own share
+of the conversations and moves no others.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from orchestra.values import (
 )
 
 ANSWER_TOKENS = 500
-"""Of an answer are reckoned with, where a request does not say how long it may be."""
+"""The assumed length of an answer if a request does not bound it."""
 OTHERS = (CACHE, COALESCE, CHOICE)
-"""Words that are for the policies around a model: routes leave them alone."""
+"""Words for the policies around a model, which routes ignore."""
 FALLBACK: tuple[type[ModelError], ...] = (
     AuthenticationError,
     PermissionDeniedError,
@@ -67,14 +67,14 @@ FALLBACK: tuple[type[ModelError], ...] = (
     TruncatedStreamError,
     MalformedStreamError,
 )
-"""Errors after which another model may do. Not: a request that is wrong everywhere, a filter."""
+"""Errors after which another model may work. Not: requests wrong for every model, filters."""
 
 
 @attrs.frozen(kw_only=True)
 class Candidate:
-    """A model of a route. Prices are dollars for a million tokens; None is not known, not free.
+    """A model of a route. Prices are dollars for a million tokens; None is unknown, not free.
 
-    Of two models that have the same `vectors`, vectors can be compared with each other.
+    Vectors of models with equal `vectors` can be compared with each other.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Candidate:
     vectors: str = ""
 
     def price(self, needs: Needs) -> float:
-        """About what a request costs here, in millionths of a dollar; without a price, infinite."""
+        """The estimated cost of a request in millionths of a dollar; infinite without a price."""
         output = ANSWER_TOKENS if needs.output_tokens is None else needs.output_tokens
         if self.input_price is None or (output and self.output_price is None):
             return inf
@@ -94,36 +94,36 @@ class Candidate:
 
 @attrs.frozen
 class ByOrder:
-    """The first that is able, in the order of the route."""
+    """The first able model, in the order of the route."""
 
 
 @attrs.frozen
 class ByCost:
-    """The one for which the request costs least; those without a price last."""
+    """The model with the lowest cost for the request; models without a price last."""
 
 
 @attrs.frozen
 class ByWeight:
-    """Each as often as its weight says; with `sticky`, a conversation stays with its model."""
+    """Each model as often as its weight says; with `sticky`, a conversation keeps its model."""
 
     sticky: bool = False
 
 
 @attrs.frozen
 class ByLatency:
-    """The faster of two at present, the two by chance; with `sticky`, those of a conversation."""
+    """The faster of two random models; with `sticky`, the two depend on the conversation."""
 
     sticky: bool = False
 
 
 By: TypeAlias = ByOrder | ByCost | ByWeight | ByLatency
 BY_CHANCE = (ByWeight, ByLatency)
-"""The rules that numbers are drawn for."""
+"""The rules that use random numbers."""
 
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """How a model is chosen; after which of its errors the next is asked, and after none of ()."""
+    """How a model is chosen, and the errors after which the next is called (none for `()`)."""
 
     name: str
     candidates: tuple[Candidate, ...]
@@ -138,10 +138,10 @@ def choose(
     loads: Mapping[str, float],
     draws: Sequence[float],
 ) -> tuple[Candidate, ...]:
-    """The candidates that are able, the one to be asked first; empty where none is.
+    """The able candidates, in the order in which they are called; empty if none is able.
 
     `loads` has the seconds that each would take (`orchestra.policies.latency`), for `ByLatency`,
-    and `draws` a number for each, from 0 up to and without 1, for those `BY_CHANCE`.
+    and `draws` a number for each, from 0 and below 1, for the rules `BY_CHANCE`.
     """
     able = [each for each in candidates if not lacks(needs, each.capabilities)]
     match by:
@@ -160,10 +160,10 @@ def choose(
 def _shuffled(
     candidates: Sequence[Candidate], able: Sequence[Candidate], draws: Sequence[float]
 ) -> tuple[Candidate, ...]:
-    """By chance, the heavier the sooner.
+    """A random order in which heavier candidates tend to come first.
 
-    The first of several that wait exponentially long is each of them as often as its rate says
-    (Efraimidis and Spirakis, 2006); the same, of the rest, holds for the second.
+    Among several exponential waiting times, each is the shortest in proportion to its rate
+    (Efraimidis and Spirakis, 2006); the same holds for the second among the rest.
     """
     drawn = zip(candidates, draws, strict=True)
     waits = sorted(
@@ -173,14 +173,14 @@ def _shuffled(
 
 
 def conversation_of(request: ChatRequest) -> bytes:
-    """What tells a conversation from others, the same in each of its turns.
+    """The key of a conversation, equal in each of its turns.
 
-    `extras["orchestra"]["conversation"]`, where the request has it; else what it began with: its
-    messages up to the first of a user. Two conversations that begin with the same words are
-    then one, which for a model's cache of prompts is as it should be.
+    It is `extras["orchestra"]["conversation"]` if the request has it; else the messages up to the
+    first user message. Conversations that begin with the same words then have the same key,
+    which suits the prompt cache of a model.
 
     Raises:
-        InvalidRequestError: what stands there is not a text, or there is something else.
+        InvalidRequestError: the value is not a text, or there are other words.
     """
     said = request.extras.get(EXTRAS)
     own = {name: value for name, value in (said or {}).items() if name not in OTHERS}
@@ -192,9 +192,9 @@ def conversation_of(request: ChatRequest) -> bytes:
 
 
 def sticky_draws(conversation: bytes, names: Sequence[str]) -> list[float]:
-    """A number for each model, from 0 up to and without 1, that looks drawn and is always the same.
+    """A number for each model, from 0 and below 1, that looks random but is always the same.
 
-    That of one model does not depend on which others there are.
+    The number of a model does not depend on the other models.
     """
     key = blake2b(conversation).digest()
     digests = (blake2b(name.encode(), digest_size=8, key=key).digest() for name in names)
@@ -202,7 +202,7 @@ def sticky_draws(conversation: bytes, names: Sequence[str]) -> list[float]:
 
 
 def refusal(route: Route, needs: Needs, candidates: Sequence[Candidate]) -> CapabilityError:
-    """Why none of these is asked: what each of them lacks."""
+    """The error if no candidate is able: what each of them lacks."""
     told = "".join(
         f"\n  {each.name}: it has {'; '.join(lacks(needs, each.capabilities))}"
         for each in candidates
@@ -215,7 +215,7 @@ def refusal(route: Route, needs: Needs, candidates: Sequence[Candidate]) -> Capa
 
 
 def comparable(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Those that may make vectors, and all in the space of the first such."""
+    """The candidates that may embed, and whose vectors are comparable with the first one's."""
     able = [each for each in candidates if each.capabilities.embeddings is not False]
     return tuple(each for each in able if each.vectors == able[0].vectors)
 

@@ -1,7 +1,7 @@
-"""What an event of an answer holds in memory, roughly. Pure.
+"""The rough memory size of an answer's events. Pure.
 
-A provider decides how often it sends an event, and what is in it: where events are kept, bounds in
-bytes count all of that, and not text alone.
+A provider decides how often it sends events, and their contents. Where events are kept, bounds in
+bytes have to count all of that, not only text.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCallDelt
 
 MODEL_EVENTS = get_args(ModelEvent)
 """The classes of `ModelEvent`."""
-_TOKEN_BYTES = 256  # of a token with its likelihood
+_TOKEN_BYTES = 256  # per token with its likelihood
 _NUMBER_BYTES = 8
 _USAGE_BYTES = 512
 
 
 def held_bytes(event: ModelEvent) -> int:
-    """The bytes that an event holds beside what every event does."""
+    """The bytes of an event in addition to those of every event."""
     match event:
-        case TextDelta():  # nearly every one
+        case TextDelta():  # nearly all
             return said_bytes(event)
         case Logprobs(content=content, refusal=refusal):
             tokens = (*content, *refusal)

@@ -1,6 +1,6 @@
-"""Tokens, estimated from bytes, for limits that have to be kept before anybody has counted. Pure.
+"""Tokens estimated from bytes, for limits that apply before any provider has counted. Pure.
 
-An estimate is rather too large: what it is over the truth is given back when the truth is known.
+Estimates tend to be too large: the excess is given back when the real number is known.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ from orchestra.values import (
 BYTES_PER_TOKEN = 3
 """English has about 4 bytes a token, Chinese 3 a character, which is often one token."""
 IMAGE_TOKENS = 1_600
-"""The most that Anthropic counts for one; OpenAI counts about 1,100 in high detail."""
+"""The most that Anthropic counts for an image; OpenAI counts about 1,100 in high detail."""
 PAGE_TOKENS = 3_000 + IMAGE_TOKENS
-"""The most of a file's page at Anthropic: its text, and its image; nobody counts more."""
+"""The most that Anthropic counts for a page of a file, text and image; others count less."""
 MESSAGE_TOKENS = 4
-"""What a turn costs beside its text, by OpenAI's own count."""
+"""Tokens of a turn in addition to its text, as OpenAI counts."""
 OUTPUT_TOKENS = 1_000
-"""Of an answer that nobody has bounded: about a page and a half."""
+"""The assumed length of an unbounded answer: about a page and a half."""
 
 OUTPUT_TOKENS_MOST = 128_000
-"""The most that any model says at once, where it is not known of this one."""
+"""The longest answer of any model, for models with an unknown limit."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """Tokens that a call may take: of its question, and the most of its answer."""
+    """The estimated tokens of a call: its input, and the most output."""
 
     input: int
     output: int = 0
 
     @property
     def total(self) -> int:
-        """Both together."""
+        """Input and output together."""
         return self.input + self.output
 
 
 def estimated(request: ChatRequest | EmbedRequest) -> Estimate:
-    """Of any call."""
+    """The estimate for any call."""
     return of_chat(request) if isinstance(request, ChatRequest) else of_texts(request)
 
 
 def of_chat(request: ChatRequest) -> Estimate:
-    """Of a question and its answer."""
+    """The estimate for a chat request."""
     size = images = files = 0
     for message in request.messages:
-        if isinstance(message.content, str):  # as nearly all of them: no part is made of it
+        if isinstance(message.content, str):  # true of nearly all: makes no parts
             size += _length(message.content)
         else:
             size += sum(map(_size, message.content))
@@ -74,29 +74,29 @@ def of_chat(request: ChatRequest) -> Estimate:
         size += _length(tool.name) + _length(tool.description)
     if request.output is not None and request.output.schema is not None:
         size += _length(str(request.output.schema))
-    if request.extras:  # among them may be a schema, or a prediction of the answer
+    if request.extras:  # they may contain a schema, or a predicted answer
         size += _length(str(dict(request.extras)))
     counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
     return Estimate(counted + files, request.output_tokens_max or OUTPUT_TOKENS)
 
 
 def of_texts(request: EmbedRequest) -> Estimate:
-    """Of texts to be embedded."""
+    """The estimate for texts to embed."""
     return Estimate(tokens_of(sum(map(_length, request.texts))))
 
 
 def text_tokens(text: str) -> int:
-    """Of one text."""
+    """The estimated tokens of one text."""
     return tokens_of(_length(text))
 
 
 def tokens_taken(
     estimate: Estimate, usage: Usage | None, *, said_bytes: int = 0, whole: bool = True
 ) -> int:
-    """What a call took: what its provider counted, if it has counted all of it.
+    """The tokens of a call: the provider's count, if it has counted everything.
 
-    Where it has not, as of a failed or cut answer, no less than its question, and what was said
-    of the answer. None of the answer's estimate stays.
+    Otherwise, as for a failed or cut answer, at least its input and the output received. The
+    estimate of its output is not used.
     """
     counted = 0 if usage is None else usage.input_tokens + usage.output_tokens
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
@@ -105,7 +105,7 @@ def tokens_taken(
 
 
 def said_bytes(event: ModelEvent) -> int:
-    """The bytes of an answer in one of its events."""
+    """The bytes of output in an event."""
     match event:
         case TextDelta(text=text) | ReasoningDelta(text=text) | RefusalDelta(text=text):
             return _length(text)
@@ -116,7 +116,7 @@ def said_bytes(event: ModelEvent) -> int:
 
 
 def answer_bytes(parts: tuple[Part, ...]) -> int:
-    """The bytes of a whole answer."""
+    """The bytes of output in a complete answer."""
     return sum(map(_size, parts))
 
 
@@ -142,5 +142,5 @@ def _length(text: str) -> int:
 
 
 def tokens_of(size_bytes: int) -> int:
-    """Of a text of so many bytes in UTF-8."""
+    """The estimated tokens of a text with so many bytes in UTF-8."""
     return -(-size_bytes // BYTES_PER_TOKEN)

@@ -1,4 +1,4 @@
-"""The vocabulary: steps that most pipelines are made of."""
+"""The steps of most pipelines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "tool",
 ]
 
-if not TYPE_CHECKING:  # or a type checker would take it that there is every name
+if not TYPE_CHECKING:  # otherwise a type checker would assume that every name exists
 
     def __getattr__(name: str) -> object:
         from orchestra.homes import missing

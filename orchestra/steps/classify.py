@@ -1,4 +1,4 @@
-"""`classify`: which of some labels a text is, with a confidence."""
+"""`classify`: the label of a text out of several, with a confidence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def classify(
     `labels` are names, or a mapping from name to a description that says what it means;
     the better the description, the better the answer. The confidence is the label's share
     of a softmax over the similarities: compare it between texts, not with a probability.
-    Where they stand in the pipeline itself, `check` holds the arms of a `route` against them.
+    If they are written in the pipeline itself, `check` compares the arms of a `route` with them.
 
     A run may raise:
         InputError: there are no labels, or they are one string.

@@ -15,7 +15,7 @@ async def embed(
     purpose: Purpose = "query",
     context: Context = injected,
 ) -> Vector:
-    """The vector of one text, of unit length; by default of a question, to search with.
+    """The vector of one text, of unit length; by default for a question, to search with.
 
     A run may raise:
         BindingError: the embedder needs a package that is not installed.
@@ -33,8 +33,8 @@ async def embed_all(
     purpose: Purpose = "document",
     context: Context = injected,
 ) -> list[Vector]:
-    """One vector for each text, in order, of unit length; asked for together.
+    """One vector for each text, in order, of unit length; made in one call.
 
-    A run may raise what one that calls `embed` may.
+    A run may raise the errors of `embed`.
     """
     return await context.embedder(model).embed(texts, purpose=purpose) if texts else []

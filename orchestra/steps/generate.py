@@ -1,4 +1,4 @@
-"""`generate`: a model's answer, as it is said; or, with `returns`, as a value of a class."""
+"""`generate`: a model's answer, streamed; or, with `returns`, as a value of a class."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ async def _say(
     context: Context = injected,
     **options: Unpack[Options],
 ) -> AsyncIterator[str]:
-    """The text of every round, piece by piece; `returns` is there to be found when misspelt."""
+    """The text of every round, in chunks; `returns` is a parameter so that misspellings find it."""
     del returns
     talk = Talk.of(asked, _settings(options), context)
-    goes_on, before = True, ""  # `before`: what was said in a round that is over
+    goes_on, before = True, ""  # `before`: the text of earlier rounds
     while goes_on:
         answer = Answer()
         try:
@@ -76,36 +76,35 @@ _FILL = step(name="generate")(spelled_out(_fill, object))
 
 @attrs.frozen(eq=False)
 class Generate:
-    """What a model answers: its text as it is said or, with `returns`, a value of that class.
+    """A model's answer: its text as a stream or, with `returns`, a value of that class.
 
         generate(asked)                          Stream[str]
         generate(asked, returns=Invoice)         Invoice
 
     The keywords are those of `orchestra.steps.conversation.options.Options`.
 
-    With `tools` the model may ask for typed Python functions. Those that need values of the run
-    are given them: `tools=[partial(orders, user=user)]`. It is asked again with their
-    results, until it answers, at most `tool_rounds_max` times; the text of every round is
-    part of the stream, as the model wrote it, with an empty line between two of them. At most
-    `tools_at_once` calls run at the same time. Wrong arguments, a tool that fails and one that is
-    not done within `tool_timeout_s` are results that the model reads. What every round consumes
-    goes into the account.
+    With `tools` the model may call typed Python functions. A tool may need values of the run:
+    `tools=[partial(orders, user=user)]`. The model is asked again with their results until it
+    answers, at most `tool_rounds_max` times. The stream has the text of every round, as the
+    model wrote it, with an empty line between rounds. At most `tools_at_once` calls run at the
+    same time. Wrong arguments, a failed tool and a tool that exceeds `tool_timeout_s` are
+    results that the model reads. The usage of every round is added to the account.
 
-    With `returns` the model is held to the JSON Schema of an attrs class, a dataclass or a
-    TypedDict; where it cannot be (`capabilities.json_schema` is False) it is asked for JSON in
-    the prompt. An answer that does not fit is sent back once, with what is wrong. Tools are
-    called first; then the object is asked for, in a call of its own.
+    With `returns` the model is given the JSON Schema of an attrs class, a dataclass or a
+    TypedDict. A model without support for schemas (`capabilities.json_schema` is False) is asked
+    for JSON in the prompt. An answer that does not fit is sent back once, with what is wrong.
+    Tools are called first; then the object is asked for, in a call of its own.
 
-    A cut answer never looks complete. With `output_tokens_max` the cut was asked for, and the
-    text ends there (an object does not: it is an `OutputError`); a model that stops at a limit
-    of its own is a `ContextLengthError`. Stopped early, it closes the model's stream at once
-    and cancels the tools.
+    A cut answer never looks complete. With `output_tokens_max` the cut was requested, and the
+    text ends there; a cut object is an `OutputError`. A model that stops at its own limit is a
+    `ContextLengthError`. If the reader stops early, the model's stream is closed at once and
+    the tools are cancelled.
 
     A run may raise:
         TruncatedStreamError: a stream ended without a finish reason.
         ContentFilterError: the model, or its provider, refused to answer.
-        ContextLengthError: the answer was cut at a length that nobody asked for.
-        OutputError: the object does not fit, or the answer ended in a way that is none.
+        ContextLengthError: the answer was cut at a length that was not requested.
+        OutputError: the object does not fit, or the answer ended for an unknown reason.
         LimitExceededError: more than `tool_rounds_max` rounds.
         ModelError: a call failed.
     """
@@ -120,11 +119,11 @@ class Generate:
         self, asked: Asked, *, returns: None = None, **options: Unpack[Options]
     ) -> Stream[str]: ...
     def __call__(self, *args: Any, returns: type[Any] | None = None, **options: Any) -> Any:
-        """A node of the pipeline that is being defined.
+        """Add a node to the pipeline that is being defined.
 
         Raises:
             DefinitionError: called outside a pipeline; a tool or `returns` has no form in JSON;
-                or a bound is no number.
+                or a bound is not a number.
         """
         check_bounds(cast("Options", options))
         if "tools" in options:
@@ -135,31 +134,31 @@ class Generate:
         return _giving(self.fill, returns)(*args, returns=returns, **options)
 
     def using(self, policy: Policy | None) -> Generate:
-        """The same step under another policy; None is one without limits.
+        """The same step under another policy; None is a policy without limits.
 
         Raises:
-            DefinitionError: it is no policy.
+            DefinitionError: it is not a policy.
         """
         return Generate(self.say.using(policy), self.fill.using(policy))
 
     @property
     def name(self) -> str:
-        """What it is called in a graph."""
+        """The name of the step in a graph."""
         return self.say.name
 
     @property
     def returns(self) -> object:
-        """What it gives without `returns`."""
+        """The annotation of the result without `returns`."""
         return self.say.returns
 
     @property
     def call(self) -> Any:
-        """The function itself, without `returns`: what a unit test calls."""
+        """The function itself, without `returns`, for unit tests."""
         return self.say.call
 
 
 def _giving(filling: Step[..., Any], kind: type[T]) -> Step[..., T]:
-    """The step, known to give this."""
+    """The step, annotated to return this type."""
 
     async def call(**given: Any) -> Any:
         return await filling.call(**given)

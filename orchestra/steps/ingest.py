@@ -1,13 +1,13 @@
-"""A folder of texts into a store, so that doing it again does only what has changed.
+"""Ingests a folder of texts into a store; repeating it processes only what has changed.
 
 Rules of the file:
 
-1. A file's passages are written in one upsert, under the digest of its content, of how it was
-   cut and of who embedded it: a kill leaves each file done or not done.
-2. New passages are written before the old are removed, so a reader never misses a file.
-   Cut short in between, the file has two digests, and the next ingestion does it again.
-3. Vectors of two lengths cannot be in one store: where they are of another, all that was
-   ingested goes, and not before the first new ones are there. A kill leaves some of it.
+1. A file's passages are written in one upsert, under a digest of its content, of the cutting
+   options and of the embedder: after a kill, each file is either done or not done.
+2. New passages are written before the old are removed, so a reader never misses a file. If it
+   is interrupted in between, the file has two digests, and the next ingestion repeats it.
+3. A store cannot hold vectors of two lengths. If the length changes, all ingested passages are
+   removed, but not before the first new ones are embedded. After a kill, some may remain.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
 
 BATCH = 64
-"""Passages that are embedded in one call; what most embedding services take."""
+"""Passages embedded in one call; most embedding services accept this many."""
 
 
 class Outcome(Enum):
-    """What ingestion did with a file."""
+    """The outcome of an ingestion for one file."""
 
     ADDED = "added"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
     SKIPPED = "skipped"
     REMOVED = "removed"
-    """It is gone, or can no longer be read; its passages were removed."""
+    """The file is gone or unreadable; its passages were removed."""
 
 
 @attrs.frozen
 class Progress:
-    """One file is done: the `done`-th of `total`; removed ones come after the last."""
+    """One file is done, number `done` of `total`; removed files come last."""
 
     source: str
     outcome: Outcome
@@ -55,7 +55,7 @@ class Progress:
 
 @attrs.frozen
 class IngestReport:
-    """What an ingestion did: the sources by what became of them, each in order."""
+    """The result of an ingestion: the sources by outcome, each in order."""
 
     folder: str
     added: tuple[str, ...] = ()
@@ -64,13 +64,13 @@ class IngestReport:
     removed: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     passages: int = 0
-    """How many passages were embedded and written."""
+    """The number of passages embedded and written."""
     dimensions_before: int | None = None
-    """Of what the store held, if all of it was removed since the embedder's are others."""
+    """The old vector length, if everything was removed because the embedder's length differs."""
     stale: tuple[str, ...] = ()
-    """Sources that are still of another embedder, since they are not under the folder."""
+    """Sources still from another embedder, as they are not under the folder."""
     doubled: tuple[str, ...] = ()
-    """Sources that are texts of the folder once more, since it was called otherwise before."""
+    """Sources that duplicate texts of the folder, which was ingested under another name before."""
 
 
 async def ingest(
@@ -86,22 +86,22 @@ async def ingest(
     prune: bool = True,
     name: str | None = None,
 ) -> IngestReport:
-    """Every Markdown, plain and reStructuredText file under a folder, as passages in a store.
+    """Ingest every Markdown, plain text and reStructuredText file of a folder into a store.
 
-    A passage's source is the file's path as it is reached from `folder`, as that is
-    written, or as `name` calls it. Files that the store has already are left alone, if it was
-    this embedder that embedded them: as its `identity` tells, if it has one. Of a changed
-    file the old passages are removed, and with `prune` those of files under `folder` that are
-    gone. Where the vectors of the store are of another length, all that was ever ingested into
-    it is removed, as soon as the first new passages are embedded.
-    `batch` is how many passages are embedded in one call, across files; memory holds
+    A passage's source is the file's path below `folder` as `folder` is written, or below `name`.
+    Files already in the store are left alone if the same embedder made their vectors, which is
+    known from its `identity`, if it has one. The old passages of a changed file are removed; with
+    `prune` also those of files under `folder` that are gone. If the store's vectors have another
+    length, all passages ever ingested into it are removed, as soon as the first new ones are
+    embedded.
+
+    `batch` is the number of passages embedded in one call, across files; memory holds
     that many, or those of one file. `progress` is called after each file.
-
-    Cancelled, it leaves each file either done or as it was; doing it again goes on.
+    On a cancellation, each file is either done or unchanged; the next ingestion continues.
 
     Raises:
-        InputError: the folder cannot be listed, or a number cannot work.
-        StoreError: the store refused; for instance it holds vectors of another length that
+        InputError: the folder cannot be listed, or a number is out of range.
+        StoreError: the store failed; for instance it holds vectors of another length that
             were not ingested.
     """
     if batch < 1 or limit_bytes < 1:
@@ -117,13 +117,13 @@ async def ingest(
 
 
 def embedded(passage: Passage) -> str:
-    """What of a passage is embedded: its headings and its text."""
+    """The text of a passage that is embedded: its headings and its text."""
     return f"{passage.metadata.get('heading', '')}\n{passage.text}".strip()
 
 
 @attrs.frozen
 class CutFile:
-    """A file's passages, under its digest."""
+    """The passages of a file, with its digest."""
 
     source: str
     digest: str
@@ -131,7 +131,7 @@ class CutFile:
 
 
 class _Ingestion:
-    """One ingestion under way. Rules: a file is noted once, when nothing is left to do for it."""
+    """A running ingestion. Rules: a file is reported once, when nothing is left to do for it."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class _Ingestion:
         return found.files
 
     async def _write(self, documents: list[CutFile]) -> None:
-        """Embed the passages of all together, and write each file's at once."""
+        """Embed the passages of all files together, and write each file in one upsert."""
         texts = [embedded(passage) for document in documents for passage in document.passages]
         vectors = []
         for start in range(0, len(texts), self._batch):
@@ -208,7 +208,7 @@ class _Ingestion:
             self._note(document.source, Outcome.ADDED if old is None else Outcome.CHANGED)
 
     async def _make_room(self) -> None:
-        """Remove all that was ingested, if its vectors are of another length than the new."""
+        """Remove all ingested passages if their vectors have another length than the new ones."""
         ours = self._embedder.dimensions
         lengths = (dimensions_of(digest) for digest in self._known.values())
         before = next((length for length in lengths if length not in (None, ours)), None)
@@ -216,10 +216,10 @@ class _Ingestion:
             self._dimensions_before = before
             for source in self._known:
                 await self._store.delete(where={"source": source})
-            self._known = dict.fromkeys(self._known, "")  # for each is noted what becomes of it
+            self._known = dict.fromkeys(self._known, "")  # the outcome of each is still reported
 
     async def _prune(self, *, prune: bool) -> None:
-        """Remove what is gone, and note it; after a change of length, all that is not new is."""
+        """Remove and report files that are gone; after a change of length, all that are not new."""
         kept = {source for source, outcome in self._noted.items() if outcome is not Outcome.SKIPPED}
         for source in sorted(self._known.keys() - kept):
             if self._dimensions_before or (prune and self._folder.holds(source)):
@@ -262,7 +262,7 @@ class _Ingestion:
 def _document(
     folder: NamedFolder, limit_bytes: int, recipe: Recipe, path: Path
 ) -> CutFile | Skipped:
-    """The file's passages, each with its digest in the metadata; runs in a thread."""
+    """The passages of a file, with its digest in their metadata; runs in a thread."""
     text = read(path, limit_bytes)
     if isinstance(text, Skipped):
         return folder.named(text)

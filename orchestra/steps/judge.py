@@ -1,4 +1,4 @@
-"""`judge`: which of several answers a model finds best; made for `best_of`."""
+"""`judge`: a model chooses the best of several answers; for `best_of`."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ async def judge(
     criteria: str = "correct, complete and clear",
     model: ModelName = "default",
     output_tokens_max: int = 1024,
-    policy: Policy | None = None,  # noqa: ARG001 - the engine obeys it
+    policy: Policy | None = None,  # noqa: ARG001 - the engine reads it
     context: Context = injected,
 ) -> int:
-    """The index of the answer that a model finds best, from 0.
+    """The index of the answer that a model chooses as the best, from 0.
 
         best_of(a, b, judge=judge)
         best_of(a, b, judge=partial(judge, question=question, model="smart"))
 
-    The model is shown the question, where it is given, the criteria and every answer (text as it
-    is, all else as JSON), and is held to a schema: a short reason, then the number of an answer. A
-    number that is none is sent back once, with those that are. It may say `output_tokens_max`
-    tokens, its reasoning included. A single answer is the best without anybody being asked. Stopped
-    early, it closes the model's stream at once.
+    The model is shown the question, if given, the criteria and every answer (text as it is,
+    everything else as JSON), and is given a schema: a short reason, then the number of an answer.
+    A wrong number is sent back once, with the valid ones. The verdict may take
+    `output_tokens_max` tokens, with reasoning. A single answer is returned without a call. If the
+    step is stopped early, the model's stream is closed at once.
 
     A run may raise:
         OutputError: the verdict does not fit, or names no answer, twice; or it was cut.
@@ -64,7 +64,7 @@ async def judge(
 
 
 def _verdict(count: int) -> type[Any]:
-    """A class that can name these answers and no other, so that the schema says so, too."""
+    """A class whose schema allows only the numbers of these answers."""
     numbers: Any = Literal[tuple(range(1, count + 1))]
     members = {"reason": attrs.field(type=str), "best": attrs.field(type=numbers)}
     return attrs.make_class("Verdict", members, frozen=True)
@@ -83,7 +83,7 @@ def _asked(answers: list[Any], question: str, criteria: str) -> str:
 
 
 def _text(answer: object) -> str:
-    """What a model reads of an answer."""
+    """The text of an answer for the model."""
     if isinstance(answer, str):
         return answer
     return msgspec.json.encode(answer, enc_hook=jsonable).decode()

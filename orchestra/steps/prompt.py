@@ -1,4 +1,4 @@
-"""`prompt`: text with places to be filled in, for a model."""
+"""`prompt`: fills in the places of a template, for a model."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from orchestra.graph.steps import step
 
 @step
 def prompt(template: Template, /, **parts: object) -> str:
-    """The template with every `{name}` replaced by the part of that name.
+    """The template with every `{name}` replaced by the argument of that name.
 
-    `{{` and `}}` are braces. A template that is known to the pipeline is checked with it.
+    `{{` and `}}` are braces. `check` also checks a template that is written in the pipeline.
 
     Raises:
-        KeyError: the template names a part that was not given.
-        ValueError: it is no template.
+        KeyError: the template names an argument that was not given.
+        ValueError: its braces do not match.
     """
     try:
         return template.format_map(parts)
     except (KeyError, ValueError) as error:
         told = unfillable(places_of(template), parts)
-        if told is None:  # a part itself has refused its format
+        if told is None:  # an argument refused its format
             raise
         raise KeyError(told) from error

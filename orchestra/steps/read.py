@@ -1,9 +1,9 @@
-"""Reading documents that somebody handed in: text, Markdown and PDF, as text or as passages.
+"""Reads uploaded documents (text, Markdown and PDF) as text or as passages.
 
     sources = nearest(cut(pages(document)), question, most=5)
 
-A PDF is taken apart in a process of its own (`pdf_process`), which ends with the step: where the
-step is cancelled, at once, and where the file is hostile, by its bounds.
+A PDF is read in a process of its own (`pdf_process`), which ends with the step: at once if the
+step is cancelled, and by its bounds if the file is hostile.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from orchestra.values import Passage
 
 PAGES_MAX = 1000
 CHARS_MAX = 4_000_000
-"""About a million tokens: more than models read at once."""
+"""About a million tokens: more than the context of most models."""
 TIMEOUT_S = 20.0
 WAIT_S = 300.0
-"""For its turn: what is waited for longer has been given up by whoever sent it."""
+"""Wait for a free process; after this time the sender has usually given up."""
 MEMORY_LIMIT_BYTES = 512 * 1024**2
-"""Of addresses; an interpreter with pypdf has about 60 MiB of them."""
+"""Address space; an interpreter with pypdf uses about 60 MiB."""
 _PROCESS = Path(__file__).with_name("texts") / "pdf_process.py"
 _ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "COVERAGE")
 """What the process is told of ours, by how it begins: none of it is a key."""
@@ -45,7 +45,7 @@ _KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
 
 
 def _by_processors() -> Shares:
-    """As many as there are processors, and of one tenant half of them."""
+    """One share per processor, of which one tenant may use half."""
     most = max(os.cpu_count() or 1, 2)
     return Shares(most, most // 2)
 
@@ -64,17 +64,17 @@ async def pages(
     wait_s: float = WAIT_S,
     context: Context = injected,
 ) -> list[Passage]:
-    """Each page of a PDF as a passage, its number as `page` in the metadata; other text as one.
+    """Each page of a PDF as a passage, with its number as `page` in the metadata; text as one.
 
-    Empty pages are left out, so that a scan without text has none. As many PDFs are read at once
-    as there are processors, but at least two, and of one organisation half as many. The others
-    wait, for `wait_s` at most, and their time does not run.
+    Empty pages are left out; so a scan without text gives no passages. As many PDFs are read at
+    once as there are processors, but at least two; one organisation may use half of them. The
+    others wait, at most `wait_s`; `timeout_s` begins after the wait.
 
     Raises:
-        DocumentError: it is over a bound, encrypted, broken, or no text; or its turn did not come.
+        DocumentError: it exceeds a bound, is encrypted, broken or no text; or it waited too long.
         BindingError: it is a PDF, and pypdf is not installed.
     """
-    del context  # asked for so that it is known whose document it is
+    del context  # a parameter, so that the caller is known
     if document.is_pdf:
         bounds = {
             "pages_max": pages_max,
@@ -105,10 +105,10 @@ async def text_of(
     wait_s: float = WAIT_S,
     context: Context = injected,
 ) -> str:
-    """What a document says, its pages with an empty line between them; as `pages`.
+    """The text of a document, its pages separated by empty lines; as `pages`.
 
     Raises:
-        DocumentError: it is over a bound, encrypted, broken, or no text; or its turn did not come.
+        DocumentError: it exceeds a bound, is encrypted, broken or no text; or it waited too long.
         BindingError: it is a PDF, and pypdf is not installed.
     """
     del context
@@ -148,7 +148,7 @@ def _cut(passages: Iterable[Passage], size_chars: int, overlap_chars: int) -> It
 
 
 def check_installed(why: str) -> None:
-    """Nothing, where PDFs can be read.
+    """Check that PDFs can be read.
 
     Raises:
         BindingError: pypdf is not installed; it tells `why` it has to be.

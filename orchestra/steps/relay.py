@@ -1,8 +1,8 @@
-"""`relay`: what a model says, event by event, to whoever speaks with it without a pipeline.
+"""`relay`: passes on a model's events to a client that uses the model without a pipeline.
 
-What arrives together is one chunk: a token costs one trip through the run, and so does a thousand
-of them that came in one packet. Rules of the file: nothing is done for an event that could be done
-for a chunk; and an answer that was cut never looks complete.
+Events that arrive together are one chunk: one token costs one trip through the run, and so do
+a thousand that came in one packet. Rules of the file: work is done per chunk, not per event, if
+possible; and a cut answer never looks complete.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _FIELDS = {
 
 @attrs.frozen
 class Said:
-    """What came together of one of the answers to a request; `choice` counts them from 0."""
+    """Events of one answer that arrived together; `choice` is the answer's index, from 0."""
 
     choice: int
     events: tuple[ModelEvent, ...]
 
     @property
     def window_bytes(self) -> int:
-        """What it counts in the window of a reader."""
+        """The size of the chunk in a reader's window."""
         size = _EVENT_BYTES * len(self.events)
         for event in self.events:
             if type(event) is TextDelta:  # nearly all of them
@@ -67,12 +67,12 @@ class Said:
 async def relay(
     request: ChatRequest, *, model: str, choices: int, context: Context = injected
 ) -> AsyncIterator[Said]:
-    """What a model says to a request, as it arrives; each of several `choices` by its own call.
+    """A model's answer to a request, as it arrives; each of several `choices` is a separate call.
 
     A run may raise:
-        CapabilityError: the model is known not to be able to do what is asked.
+        CapabilityError: the model is known to lack a needed ability.
         TruncatedStreamError: an answer ended without a finish reason.
-        ModelError: a call failed; the others are then left.
+        ModelError: a call failed; the others are then abandoned.
     """
     asked = _able(context.model(model), model, request)
     usages, going = list[Usage | None]([None] * choices), set(range(choices))
@@ -108,7 +108,7 @@ async def relay(
 async def relay_whole(
     request: ChatRequest, *, model: str, choices: int, context: Context = injected
 ) -> list[Completion]:
-    """A model's answers to a request, each whole and by a call of its own.
+    """A model's complete answers to a request, each from a call of its own.
 
     A run may raise:
         CapabilityError: as of `relay`.
@@ -143,10 +143,10 @@ async def relay_whole(
 async def relay_vectors(
     request: EmbedRequest, *, model: str, embedder: bool, context: Context = injected
 ) -> Embeddings:
-    """The vectors of texts, from the embedder of this name, or else from the model.
+    """The vectors of texts, from the embedder of this name, or from the model.
 
     A run may raise:
-        CapabilityError: it makes no vectors, or none with so many numbers.
+        CapabilityError: it makes no vectors, or not of this length.
         ModelError: a call failed.
     """
     check_words(request.extras)
@@ -166,15 +166,15 @@ async def relay_vectors(
 
 @lru_cache(maxsize=256)
 def _certain(can: Capabilities) -> Capabilities:
-    """Without the numbers of tokens: of a request they are an estimate, which refuses no one."""
+    """The capabilities without token counts: they are estimates of a request, and refuse none."""
     return attrs.evolve(can, context_tokens=None, output_tokens_max=None)
 
 
 def _able(asked: Model, name: str, request: ChatRequest) -> Model:
-    """The model, if it is not known to lack an ability that the request needs.
+    """The model, checked for the abilities that the request needs.
 
     Raises:
-        CapabilityError: it is.
+        CapabilityError: it is known to lack one.
         InvalidRequestError: as of `check_words`.
     """
     check_words(request.extras)
@@ -192,9 +192,9 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
 
 
 class _Several:
-    """Several answers to a request at once: a context; the first error of one is raised for all.
+    """Several concurrent answers to a request: a context; the first error ends all of them.
 
-    Each call has a task, which waits until what it has heard was taken.
+    Each call has a task, which waits until its events have been taken.
     """
 
     def __init__(self, model: Model, request: ChatRequest, choices: int) -> None:
@@ -219,14 +219,14 @@ class _Several:
         traceback: TracebackType | None,
     ) -> None:
         self._cancel()
-        # What is raised here is told by whoever raised it: a nursery would put it into a group.
+        # The exception is raised by its source: the nursery would put it into a group.
         await self._tasks.__aexit__(None, None, None)  # noqa: ASYNC102 - its tasks are cancelled
 
     async def receive(self) -> tuple[Said, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end.
+        """Wait for events and return those since the last call; empty at the end.
 
         Raises:
-            Exception: the first error of an answer, behind what came before it.
+            Exception: the first error of an answer, after the events before it.
         """
         batch: list[Said] = []
         with suppress(trio.WouldBlock, trio.EndOfChannel):

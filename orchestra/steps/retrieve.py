@@ -1,4 +1,4 @@
-"""The passages that are nearest: `retrieve` out of a store, `nearest` out of those at hand."""
+"""The nearest passages: `retrieve` searches a store, `nearest` a list of passages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def retrieve(
 ) -> list[Passage]:
     """The `top` nearest passages, nearest first, each with its score.
 
-    `where` keeps those whose metadata equals every given key; `source` is one of the keys.
+    `where` keeps the passages whose metadata has all given values; `source` is one of the keys.
 
     A run may raise:
         InputError: `top` is less than 1.
@@ -48,9 +48,9 @@ async def nearest(
     model: EmbedderName = "default",
     context: Context = injected,
 ) -> list[Passage]:
-    """Those of some passages that are nearest to a question, nearest first, each with its score.
+    """The passages of a list that are nearest to a question, nearest first, with their scores.
 
-    For a document that no store holds: all of it is embedded each time.
+    For documents that are not in a store: all passages are embedded in each call.
 
     A run may raise:
         BindingError: the embedder needs a package that is not installed.
@@ -62,7 +62,7 @@ async def nearest(
     for start in range(0, len(passages), BATCH):
         batch = passages[start : start + BATCH]
         vectors = await embedder.embed([embedded(each) for each in batch], purpose="document")
-        await trio.lowlevel.checkpoint()  # an embedder of this process may have none
+        await trio.lowlevel.checkpoint()  # an in-process embedder may have no checkpoint
         scored += [
             attrs.evolve(each, score=sum(map(mul, asked, vector)))
             for each, vector in zip(batch, vectors, strict=True)

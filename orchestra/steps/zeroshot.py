@@ -1,6 +1,6 @@
-"""Which of some labels a text is nearest to, without training: the core of `classify`.
+"""The label that is nearest to a text, without training: the core of `classify`.
 
-The text and what each label says are embedded; the cosines are turned into shares.
+The text and the labels are embedded; the cosines are turned into shares.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def zero_shot(
 
     `labels` are names, or names with descriptions: with these, 91 % of our
     examples are right with the default embedder, without them 77 %.
-    Asks the embedder once, for the text and all labels.
+    Calls the embedder once, for the text and all labels.
 
     Raises:
         InputError: there are no labels.
@@ -39,7 +39,7 @@ async def zero_shot(
 
 
 def statements(labels: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """What is embedded for each label: its name in words, and its description if it has one.
+    """The text embedded for each label: its name in words, and its description if it has one.
 
     Raises:
         InputError: there are no labels.
@@ -63,8 +63,8 @@ def nearest(
 ) -> Label:
     """The label with the largest share: a softmax over cosines, divided by `temperature`.
 
-    All vectors are of unit length, and there is at least one label; of equals the first
-    is taken. A lower temperature makes every answer surer of itself.
+    All vectors are of unit length, and there is at least one label. Of equal labels the first
+    is taken. A lower temperature gives higher confidences.
     """
     cosines = {name: sum(map(mul, vector, label)) for name, label in labels.items()}
     highest = max(cosines.values())

@@ -1,10 +1,10 @@
-"""The testing kit: each of its names is imported from the module that it lives in."""
+"""The testing kit; each name is imported from its module on first use."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if not TYPE_CHECKING:  # or a type checker would take it that there is every name
+if not TYPE_CHECKING:  # otherwise a type checker would assume that every name exists
 
     def __getattr__(name: str) -> object:
         from orchestra.homes import missing

@@ -1,8 +1,8 @@
-"""Contracts: what your own `Model`, `Embedder`, `VectorStore` or `State` has to keep.
+"""Contracts: checks that your own `Model`, `Embedder`, `VectorStore` or `State` has to pass.
 
-Each is an async function that is given one of yours, and uses it as the library does:
-`trio.run(check_store, MyStore())`. What is not kept is an AssertionError that says what was
-promised, what was asked, and what came instead.
+Each check is an async function that takes your object and uses it as the library does:
+`trio.run(check_store, MyStore())`. A broken promise is an AssertionError with the promise,
+the call, and the result.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from orchestra.values import (
 )
 
 _LONG_S = 60.0
-"""So long may each part of a check take; what takes longer is told as what waits for ever."""
+"""The time limit for each part of a check; a part that exceeds it counts as hanging."""
 _NEAR = 1e-3  # float16 weights, and the order of a sum
 _MANY = 16
 _BACKWARDS: Encoding[bytearray] = Encoding(
     lambda data: bytearray(data[::-1]), lambda record: bytes(record[::-1])
 )
-"""What is written is not what is worked with, so that nobody mistakes one for the other."""
+"""Written and decoded forms differ, so that a confusion of the two is noticed."""
 _HELLO = ChatRequest((Message("user", "Say hello."),))
 
 
 async def check_model(model: Model, request: ChatRequest = _HELLO) -> None:
-    """That a model keeps what `Model` promises. It is asked five times.
+    """Check that a model keeps the promises of `Model`. It is called five times.
 
     Raises:
         AssertionError: it does not; the message says which promise.
-        ModelError: it is not there, or has failed for another good reason.
+        ModelError: it is out of reach, or failed for another valid reason.
     """
     events = await _answer(model, request)
     _is_whole("its answer", events)
@@ -107,7 +107,7 @@ def _is_whole(what: str, events: Sequence[ModelEvent]) -> None:
 
 
 async def check_embedder(embedder: Embedder) -> None:
-    """That an embedder keeps what `Embedder` promises. It is asked five times.
+    """Check that an embedder keeps the promises of `Embedder`. It is called five times.
 
     Raises:
         AssertionError: it does not; the message says which promise.
@@ -142,11 +142,11 @@ async def _vectors(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
 
 
 async def check_store(store: Store) -> None:
-    """That an empty store keeps what `VectorStore` promises. It is empty afterwards, too.
+    """Check that an empty store keeps the promises of `VectorStore`. It is empty afterwards.
 
     Raises:
         AssertionError: it does not, or is not empty; the message says which promise.
-        StoreError: it is gone.
+        StoreError: it is out of reach.
     """
     await _warm(store.count)
     async with _step("it is empty"):
@@ -231,11 +231,11 @@ async def _refused(store: Store, passages: list[Passage], vectors: list[Vector])
 
 
 async def check_state(state: State) -> None:
-    """That a state keeps what `State` promises, of keys that begin with `contract:`.
+    """Check that a state keeps the promises of `State`, with keys that begin with `contract:`.
 
     Raises:
         AssertionError: it does not; the message says which promise.
-        StateError: it is gone, or too slow.
+        StateError: it is out of reach, or too slow.
     """
     keys = ["contract:a", "contract:b"]
     await _warm(partial(state.recall, "contract:c"))
@@ -276,12 +276,12 @@ async def check_state(state: State) -> None:
 async def _revises(
     state: State, keys: Sequence[str], kept: Callable[[], Awaitable[list[bytes | None]]]
 ) -> None:
-    """That records are kept as `change` would keep what is written of them."""
+    """Check that records are kept as if `change` had kept their encodings."""
     first, second = keys
 
     def grow(there: Sequence[bytearray | None], _: float) -> Revision[int, bytearray]:
         record = bytearray() if there[0] is None else there[0]
-        record += b"."  # it is the decision's own, also where it is asked again
+        record += b"."  # its own copy, also if the decision is repeated
         return Revision(len(record), {first: (record, 60.0)})
 
     def spoil(there: Sequence[bytearray | None], _: float) -> Revision[None, bytearray]:
@@ -335,7 +335,7 @@ async def _raises(asked: Callable[[], Awaitable[object]]) -> None:
 async def _is_cancelled(
     state: State, keys: Sequence[str], kept: Callable[[], Awaitable[list[bytes | None]]]
 ) -> None:
-    """That a change that is cancelled, at many moments, leaves no half of it, and no lock."""
+    """Check that a change cancelled at any moment leaves neither half a change nor a lock."""
 
     async def cancelled(number: int, turns: int, after_s: float) -> None:
         entries = {key: Entry(b"%d" % number, 60.0) for key in keys}
@@ -372,9 +372,9 @@ async def _cancel(scope: trio.CancelScope, turns: int, after_s: float) -> None:
 
 
 async def _warm(ask: Callable[[], Awaitable[object]]) -> None:
-    """Let it open what it keeps open, such as a pool: those tasks are there before all steps."""
+    """Let it open lasting objects such as a pool, so that their tasks exist before all steps."""
     async with _step("asked by several at once, it answers", lasting=True):
-        await ask()  # where it is gone, one says so
+        await ask()  # if it is out of reach, one call raises
         async with trio.open_nursery() as nursery:
             for _ in range(_MANY):
                 nursery.start_soon(ask)
@@ -382,10 +382,10 @@ async def _warm(ask: Callable[[], Awaitable[object]]) -> None:
 
 @asynccontextmanager
 async def _step(promise: str, *, lasting: bool = False) -> AsyncIterator[None]:
-    """What is done within keeps this promise, in time, and leaves no task behind."""
+    """A context for one promise: its body has to keep it in time, and leave no task behind."""
     before = set(all_tasks())
     try:
-        with trio.fail_after(_LONG_S):  # noqa: ASYNC100 - what is done within waits
+        with trio.fail_after(_LONG_S):  # noqa: ASYNC100 - the body waits
             yield
         await trio.lowlevel.checkpoint()
         left = tasks_with_lines([task for task in all_tasks() if task not in before])

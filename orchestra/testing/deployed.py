@@ -1,4 +1,4 @@
-"""Deployed: the models of a deployment with all their policies, around models that are scripted."""
+"""Deployed: the policies of a deployment's models, around scripted models."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import Lasting
 
-# What an assembly imports when it is asked, a test imports before it: Hypothesis gives its first
-# example 200 ms, and these would take most of them.
+# These are imported lazily by the code that assembles a deployment. Hypothesis gives its first
+# example 200 ms, and importing them would take most of that; so they are imported here.
 for _late in (
     "policies.caching.cached",
     "policies.caching.similar",
@@ -38,16 +38,16 @@ NONE: Mapping[str, Embedder] = MappingProxyType({})
 
 
 class Deployed(Lasting):
-    """The models of a world, by the names that pipelines give: those of a deployment.
+    """The models of a world by name, with the policies of a deployment.
 
-    Around each of `stand_ins`, which are by the names of models in the deployment, stand the
-    policies that the deployment says: breaker, limits, budgets, prices, cache, coalescing, and
-    routes. What is reached over a network, or of a class of the project's own, and is not stood
-    for is not in here, nor is a route with such a model.
+    Each of `stand_ins` is a scripted model under the name of a model of the deployment. Around it
+    are the deployment's policies: breaker, limits, budgets, prices, cache, coalescing, and routes.
+    A model that is reached over a network or has a class of the project's own is left out if it
+    has no stand-in, and so is every route with such a model.
 
-    What the policies remember is in memory and in virtual time, for as long as this object: a
-    second run finds what the first has spent, and no time has passed between them. The first
-    begins on 1 January 1970. `schedule` seeds what routes and breakers draw.
+    The state of the policies is in memory and in virtual time, for as long as this object: a
+    second run sees the spending of the first, and no time has passed between them. The first run
+    begins on 1 January 1970. `schedule` seeds the random choices of routes and breakers.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Deployed(Lasting):
             embedder,
             local,
             stand_ins=stand_ins,
-            draw=Random(schedule).random,  # noqa: S311 - it spreads load, and keeps no secret
+            draw=Random(schedule).random,  # noqa: S311 - it spreads load; no secret
         )
         known: Mapping[str, ModelSettings | RouteSettings] = {
             **deployment.models,
@@ -94,7 +94,7 @@ class Deployed(Lasting):
         }
 
     def look(self) -> None:
-        """Let the clocks of all policies see what time it is."""
+        """Update the clocks of all policies."""
         self._clock.now_s()
         self._assembly.states()
 
@@ -118,13 +118,13 @@ def deployed(
     embedders: Mapping[str, Embedder] = NONE,
     schedule: int = 0,
 ) -> Deployed:
-    """The `models` of a world in which a deployment's policies hold; `models` are behind them.
+    """The `models` of a world with a deployment's policies around the scripted `models`.
 
-    `embedders` are those that its caches and coalescing ask. The deployment's `timeouts` do not
-    hold: they are of connections, and a scripted model has none.
+    `embedders` are used by its caches and coalescing. The deployment's `timeouts` have no effect:
+    they are about connections, which a scripted model does not have.
 
     Raises:
-        BindingError: one of `models` stands for none of the deployment's; or an embedder is needed
+        BindingError: one of `models` has no model in the deployment; or an embedder is needed
             that is reached over a network.
     """
     return Deployed(deployment, models, embedders=embedders, schedule=schedule)

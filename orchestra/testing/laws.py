@@ -1,9 +1,9 @@
-"""Laws: what holds of every run, whatever the pipeline and the world.
+"""Laws: statements that are true of every run, whatever the pipeline and the world.
 
-`check_laws(simulation)` checks all of them; each is a function of its own, so that a
-failure names the law. They read the journal and the plan, and nothing else. Virtual time
-is exact: what is to happen at once happens at the same moment. So a step that shields
-itself from being cancelled breaks the laws that say so.
+`check_laws(simulation)` checks all of them. Each is a function of its own, so that a failure
+names the law. They read only the journal and the plan. Virtual time is exact: an event that
+has to follow at once has the same time. So a step that shields itself from a cancellation
+breaks some laws.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ENDS = (StepFinished, StepFailed, StepCancelled)
 
 
 def check_laws(simulation: Simulation) -> None:
-    """Every law of this file.
+    """Check every law of this file.
 
     Raises:
         AssertionError: a law is broken; the message says which, and shows the journal.
@@ -57,7 +57,7 @@ def check_laws(simulation: Simulation) -> None:
         try:
             law(log)
         except AssertionError as error:
-            said = "" if in_hypothesis() else f"\n{timeline(simulation.events)}"  # it is noted
+            said = "" if in_hypothesis() else f"\n{timeline(simulation.events)}"  # it prints it
             raise AssertionError(f"{law.__name__}: {law.__doc__}\n{error}{said}") from None
 
 
@@ -101,7 +101,7 @@ def the_end_tells_the_outcome(log: Log) -> None:
 
 
 def _innermost(log: Log, end: RunFailed) -> str | None:
-    """The step that raised the error of a run: of those it passed, the one that has none inside."""
+    """The innermost step that failed with the error of a run."""
     told = [
         event.step
         for event in log.events
@@ -311,7 +311,7 @@ def arms_wait_for_their_turn(log: Log) -> None:
 
 
 def _stagger_s(node: Choice) -> float:
-    """The least time between two arms; of a hedge it is known to the engine that learns it."""
+    """The least time between two arms; for a hedge 0, as only the engine knows its delay."""
     if not isinstance(node, Race | Quorum):
         return inf
     return 0.0 if isinstance(node, Race) and node.hedge is not None else node.stagger_s
@@ -350,7 +350,7 @@ def items_fail_within_their_bound(log: Log) -> None:
 
 
 def _of_kind(log: Log, *kinds: type[Node]) -> list[tuple[Activation, str, Operation[Node]]]:
-    """The operations of the blocks that ran whose node is of one of these kinds."""
+    """The operations of all activations whose node has one of these types."""
     return [
         (activation, path, operation)
         for activation in log.activations
@@ -360,7 +360,7 @@ def _of_kind(log: Log, *kinds: type[Node]) -> list[tuple[Activation, str, Operat
 
 
 def _first(log: Log, activation: Activation, region: int) -> StepStarted | None:
-    """The first step of a region to start."""
+    """The first start of a step in a region."""
     started = filter(None, map(log.started, activation.inside(region)))
     return min(started, key=lambda event: event.seq, default=None)
 

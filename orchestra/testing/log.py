@@ -1,4 +1,4 @@
-"""A simulated run's events by step, and its blocks as they ran: what the laws look at."""
+"""The events of a simulated run by step, and its blocks as they ran: the input of the laws."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T", ArmCommitted, ArmFailed, ItemFailed)
 Life: TypeAlias = (
     StepStarted | StepSkipped | StepRetried | StepFinished | StepFailed | StepCancelled
 )
-_ITEM = re.compile(r"\[(\d+)\]/")  # in `each#2[0]/inner[3]/step`, two of them
+_ITEM = re.compile(r"\[(\d+)\]/")  # matches twice in `each#2[0]/inner[3]/step`
 LIFE = (StepStarted, StepSkipped, StepRetried, StepFinished, StepFailed, StepCancelled)
 
 
@@ -39,7 +39,7 @@ class Activation:
     """A block that ran: the run's own, or the body of an `each` for one item."""
 
     prefix: str
-    """What the paths of its steps begin with: `each[3]/`."""
+    """The prefix of the paths of its steps: `each[3]/`."""
     block: Block
 
     @cached_property
@@ -49,7 +49,7 @@ class Activation:
         return {self.prefix + operation.name: operation for operation in listed}
 
     def inside(self, region: int) -> dict[str, Operation[Node]]:
-        """The operations of a region and of those in it, by path."""
+        """The operations of a region and of the regions inside it, by path."""
         inner = {region}
         for index in range(region, len(self.block.regions)):
             if self.block.regions[index].inside in inner:
@@ -59,18 +59,18 @@ class Activation:
 
 @attrs.frozen(eq=False)
 class Log:
-    """A simulated run's events, found by what they are about."""
+    """The events of a simulated run, indexed by step."""
 
     simulation: Simulation
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """All of them, in order."""
+        """All events, in order."""
         return self.simulation.events
 
     @cached_property
     def lives(self) -> dict[str, list[Life]]:
-        """What happened to each step, by its path."""
+        """The events of each step's life, by its path."""
         lives: dict[str, list[Life]] = {}
         for event in self.events:
             if isinstance(event, LIFE):
@@ -90,7 +90,7 @@ class Log:
         return next((e for e in self.lives.get(path, ()) if isinstance(e, StepFinished)), None)
 
     def there_s(self, activation: Activation, region: int) -> float:
-        """When there was what a region is for; from the beginning, where no step makes it."""
+        """When the result of a region existed; 0 if no step makes it."""
         operation = activation.block.operations[activation.block.regions[region].source.slot]
         if operation is None:
             return 0.0
@@ -99,7 +99,7 @@ class Log:
 
     @cached_property
     def activations(self) -> tuple[Activation, ...]:
-        """Every block that ran, the run's own first."""
+        """Every block that ran, the root block first."""
         return tuple(self._activations(Activation("", self.simulation.plan.block)))
 
     def inside(self, path: str) -> list[str]:
@@ -112,7 +112,7 @@ class Log:
         return inner
 
     def items(self, path: str) -> dict[int, list[Life]]:
-        """What happened to the items of an `each` that were started, the first to begin first."""
+        """The events of each started item of an `each`, in the order of their starts."""
         return self._items.get(path, {})
 
     @cached_property

@@ -1,8 +1,8 @@
-"""Pace: when the clock of virtual time moves on.
+"""Pace: when the clock of virtual time advances.
 
-It jumps when every task waits. It has to move, too, where that never comes: a task that looks
-again and again (`while not done: await trio.sleep(0)`) is ready for ever, and a deadline
-that ends it in the engine would never be there.
+It jumps when every task waits. It also has to advance if that never happens: a task that polls
+(`while not done: await trio.sleep(0)`) is always ready, and a deadline that would end it would
+never come.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ import trio.testing
 from orchestra.testing.playing.task_tree import leaf_tasks, tasks_with_lines
 
 FAR_S = 1e6
-"""Virtual seconds after which what still waits is taken for what waits for ever."""
+"""Virtual seconds after which a waiting task counts as waiting for ever."""
 
 THREAD_S = 10.0
-"""Real seconds for which a thread is waited for: one that waits for virtual time never ends."""
+"""Real seconds to wait for a thread: one that waits for virtual time never ends."""
 
 SPINS = 100_000
-"""Turns of the scheduler in one moment, with a task ready in each: more than a run has to do."""
+"""Scheduler turns at one moment with a task ready in each: more than any run needs."""
 JUMPS = 100_000
-"""Jumps of the clock in one simulated run: it looks again and again, with a sleep between."""
-_SPINS_AGAIN = 100  # between two jumps, while nobody has waited since
-_SPINS_LAST = 10_000  # for what is cancelled in the far future to end
-_JUMPS = 300  # so many deadlines have ended nothing: what spins does so for ever
+"""Clock jumps in one simulated run; more mean that it polls, with a sleep in between."""
+_SPINS_AGAIN = 100  # between two jumps, if nothing has waited since
+_SPINS_LAST = 10_000  # for tasks cancelled in the far future to end
+_JUMPS = 300  # after so many deadlines without effect, the spinning is endless
 _LOOK_S = 0.0002
 
 
 class HangError(AssertionError):
-    """Something was still waiting in the far future: nothing will ever wake it."""
+    """A task was still waiting in the far future: nothing will ever wake it."""
 
 
 class Pace(trio.abc.Instrument):
-    """Moves the clock: as what the clock does when every task waits, and as an instrument."""
+    """Advances the clock: it replaces the clock's automatic jump, and is an instrument of Trio."""
 
     def __init__(self, clock: trio.testing.MockClock, jumps_most: float = inf) -> None:
         self._clock, self._jumps_left = clock, jumps_most
@@ -50,11 +50,11 @@ class Pace(trio.abc.Instrument):
         self._spins, self._most, self._jumps = 0, SPINS, 0
 
     def watch(self, main: trio.lowlevel.Task) -> None:
-        """Say whose tasks are told where one of them spins for ever."""
+        """Set the task whose child tasks are reported if one of them spins for ever."""
         self._main = main
 
     def before_io_wait(self, timeout: float) -> None:
-        """A turn of the scheduler; whether all wait now shows only after it."""
+        """Count a scheduler turn; only afterwards is it known whether all tasks wait."""
         del timeout  # 0 in both cases
         self._spins += 1
         if self._spins >= self._most and not self._waits_for_thread():
@@ -67,11 +67,11 @@ class Pace(trio.abc.Instrument):
         else:
             self._jump()
             self._jumps_left -= 1
-            if self._jumps_left < 0:  # in a few steps to the far future, where each hang is told
+            if self._jumps_left < 0:  # a few steps to the far future
                 self._clock.jump(FAR_S / 8)
 
     def _waits_for_thread(self) -> bool:
-        """Whether a thread is at work for whose end the clock stands still."""
+        """Whether a thread is running, for whose end the clock stands still."""
         if not trio.testing.active_thread_count():
             self._thread_since_s = None
             return False
@@ -80,7 +80,7 @@ class Pace(trio.abc.Instrument):
         return now_s - self._thread_since_s < THREAD_S
 
     def _spin(self) -> None:
-        """A task has been ready in every turn: go to the next deadline, or in the end give up."""
+        """Handle a task that was ready in every turn: jump to the next deadline, or give up."""
         now_s, self._spins = trio.current_time(), 0
         if now_s > FAR_S + 1:  # all shields are open
             self._give_up()
@@ -93,7 +93,7 @@ class Pace(trio.abc.Instrument):
         self._most = _SPINS_LAST if now_s + jump_s >= FAR_S else _SPINS_AGAIN
 
     def _give_up(self) -> None:
-        """End Trio's loop itself: there is a task that nothing else ends."""
+        """End Trio's loop itself, since no other way ends the task."""
         tasks = [] if self._main is None else leaf_tasks(self._main)
         why = "it goes on for ever, and swallows `trio.Cancelled`, which it must raise again:"
         hang = HangError("\n  ".join((why, *tasks_with_lines(tasks))))
@@ -106,4 +106,4 @@ class Pace(trio.abc.Instrument):
 
 
 _NEVER_END: list[trio.lowlevel.Task] = []
-"""Kept, since Python would end them when it collects them, and tell that it could not."""
+"""Kept alive: on collecting them, Python would close them and report an error."""

@@ -1,22 +1,21 @@
-"""`python -m orchestra.testing.replay`: what our codecs make of answers that a server replays.
+"""`python -m orchestra.testing.replay`: decodes answers that a server replays.
 
-Reads lines of JSON on standard input, and answers each with one, at once and in order:
+Reads lines of JSON from standard input, and answers each with one line, at once and in order:
 
     {"cid", "provider", "surface", "stream", "status", "base_url"}
     -> {"cid", "text", "tools": [{"name", "args"}], "finish", "usage": [in, out] | null}
     -> {"cid", "n", "dim", "first"}                       for embeddings
     -> {"cid", "error": {"status", "kind": "http" | "stream" | "parse"}}
 
-`finish` and `usage` are the provider's own; `usage` counts as its surface does, with None for what
-it does not count. Each request
-really goes to `base_url`, through the transport that models are reached with. Of vectors that
-come as base64, `dim` and `first` speak of the text, as the recordings do: its length, and its
-first 40 characters.
+`finish` and `usage` are the provider's own; `usage` counts as its surface does, with None for
+missing counts. Each request really goes to `base_url`, through the library's transport. For
+vectors in base64, `dim` and `first` are those of the text, as in the recordings: its length,
+and its first 40 characters.
 
-An error is of kind `http` where the HTTP status said so, and `status` is that status. One that
-stands in an answer whose status was good is of kind `stream`, as is a cut or a connection that
-failed; whatever status such an error names, the answer's is told. What cannot be read is `parse`,
-also where that is our own fault: the lines behind it are answered all the same.
+An error with an HTTP error status is of kind `http`, with that status. An error inside an answer
+with a good status is of kind `stream`, as is a cut answer or a broken connection; its status is
+that of the answer, whatever the error names. An unreadable answer is of kind `parse`, also if the
+fault is ours; the following lines are still answered.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ from orchestra.values import (
 
 MODEL = "replayed"
 INVOKED, EMBEDDING = "anthropic.claude", "cohere.embed"
-"""InvokeModel is asked in the words of the model's family; any will do."""
+"""InvokeModel uses the request format of the model's family; any family will do."""
 BASE64_CHARS = 40
 FLOATS = 3
 ASKED = ChatRequest((Message("user", "Say something."),), output_tokens_max=256)
@@ -96,7 +95,7 @@ def dialect_of(provider: str, surface: str) -> Dialect:
 
 
 def _as_recorded(quirks: Quirks) -> Quirks:
-    """Who was recorded may have asked for base64 where we would ask for numbers."""
+    """Adapt quirks to the recordings, which may have base64 where we would ask for numbers."""
     numbers = quirks.embeddings_format == "float"
     return attrs.evolve(quirks, embeddings_format="base64") if numbers else quirks
 
@@ -124,7 +123,7 @@ _EMBEDDERS: Mapping[str, Callable[[], Dialect]] = {
     "google": GeminiDialect,
     "bedrock": BedrockInvokeDialect,
 }
-"""Whose vectors come in a dialect of their own. Ollama's may come in either of its two."""
+"""Providers whose vectors have a dialect of their own; Ollama has two."""
 
 _COUNTS: tuple[tuple[str, str], ...] = (
     ("prompt_tokens", "completion_tokens"),
@@ -137,19 +136,19 @@ _COUNTS: tuple[tuple[str, str], ...] = (
     ("inputTextTokenCount", "totalOutputTextTokenCount"),
     ("prompt_token_count", "generation_token_count"),
 )
-"""What the providers call the tokens that went in and came out."""
+"""The providers' names for input and output tokens."""
 
 
 def usage_of(report: UsageReport) -> list[float | None] | None:
-    """What a provider's own record of usage counts: in and out, None where it counts nothing.
+    """The input and output tokens in a provider's own usage record; None for missing counts.
 
-    No record at all is None, also where the codec found the counts elsewhere.
+    Without a record the result is None, even if the codec found the counts elsewhere.
     """
     raw, usage = report.raw, report.usage
     if not raw and (usage.input_tokens or usage.output_tokens):
         return None
     tokens = raw.get("tokens")
-    if "billed_units" in raw and tokens is None:  # Cohere bills otherwise than it counts
+    if "billed_units" in raw and tokens is None:  # Cohere's billed units are not its counts
         return None
     counted = tokens if isinstance(tokens, dict) else raw
     names = max(_COUNTS, key=lambda each: sum(name in counted for name in each))
@@ -157,7 +156,7 @@ def usage_of(report: UsageReport) -> list[float | None] | None:
 
 
 def answer_of(events: Sequence[ModelEvent]) -> Json:
-    """What an answer's events come to, as a line.
+    """The line for the events of an answer.
 
     Raises:
         TruncatedStreamError: the answer was cut.
@@ -176,7 +175,7 @@ def answer_of(events: Sequence[ModelEvent]) -> Json:
 
 
 def _arguments(text: str) -> object:
-    """Arguments as the object that they are, or as the text where it is none."""
+    """Arguments as a JSON object, or as text if they are none."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -185,13 +184,13 @@ def _arguments(text: str) -> object:
 
 @attrs.define(eq=False)
 class Kept:
-    """A dialect that keeps what it decoded, as it came."""
+    """A dialect that also keeps the decoded events and the body."""
 
     inner: Dialect
     events: list[ModelEvent] = attrs.field(factory=list)
     body: bytes = b""
     refused: int | None = None
-    """The HTTP status that was none of an answer."""
+    """The HTTP error status."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -222,10 +221,10 @@ async def replay(case: Case, transport: Transport) -> Json:
         made = await _asked(case, RemoteModel(_endpoint(case, kept), transport), kept)
     except ModelError as error:
         refused = kept.refused if kept is not None else None
-        if error.code == "redirect":  # which no dialect is asked about
+        if error.code == "redirect":  # no dialect decodes it
             refused = error.status
         made = {"error": {"status": refused or case.status, "kind": _kind(error, refused)}}
-    except Exception:  # noqa: BLE001 - a fault of ours; the lines behind it have to be answered
+    except Exception:  # noqa: BLE001 - a fault of ours; later lines have to be answered
         made = {"error": {"status": case.status, "kind": "parse"}}
     return {"cid": case.cid, **made}
 
@@ -235,7 +234,7 @@ def _endpoint(case: Case, kept: Kept) -> Endpoint:
         provider=case.provider,
         model=_model(case),
         base_url=case.base_url,
-        dialect=kept,  # type: ignore[arg-type] # it passes on what it does not keep
+        dialect=kept,  # type: ignore[arg-type] # it forwards all other attributes
         credentials=NoCredentials(),
     )
 
@@ -288,9 +287,9 @@ async def _embedded(model: RemoteModel, kept: Kept) -> Json:
 
 
 def first_of(body: bytes) -> list[float] | str | None:
-    """The first vector of an answer as it was written, before float32 has rounded it.
+    """The first vector of an answer as written, before it is rounded to float32.
 
-    None where there is none, or it stands where no provider that we know has it.
+    None if there is none, or it is not where a known provider has it.
     """
     try:
         found = msgspec.json.decode(body)

@@ -1,4 +1,4 @@
-"""Scripts: what a step does in a simulated run, instead of what it would really do."""
+"""Scripts: what a step does in a simulated run in place of its function."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from orchestra.testing import valid
 
 
 def without_traceback(error: Exception) -> Exception:
-    """An error that many runs raise, without the traceback and the context of those before."""
+    """A reused error, without the traceback and context of earlier runs."""
     error.__context__ = None
     return error.with_traceback(None)
 
 
 @attrs.frozen
 class Gives:
-    """The value, `after_s` seconds after the call."""
+    """Gives the value, `after_s` seconds after the call."""
 
     value: object
     after_s: float = attrs.field(default=0.0, validator=valid.wait)
@@ -26,7 +26,7 @@ class Gives:
 
 @attrs.frozen
 class Fails:
-    """The error, `after_s` seconds after the call."""
+    """Raises the error, `after_s` seconds after the call."""
 
     error: Exception = attrs.field(validator=valid.error)
     after_s: float = attrs.field(default=0.0, validator=valid.wait)
@@ -34,7 +34,7 @@ class Fails:
 
 @attrs.frozen
 class Streams:
-    """The chunks, each its number of seconds after the one before; then an error, or the end."""
+    """Gives the chunks, each so many seconds after the one before; then an error, or the end."""
 
     chunks: tuple[tuple[float, object], ...] = attrs.field(validator=valid.timed)
     error: Exception | None = attrs.field(default=None, validator=valid.maybe_error)
@@ -43,19 +43,19 @@ class Streams:
 
 @attrs.frozen
 class Hangs:
-    """Nothing, ever: until it is cancelled."""
+    """Waits until it is cancelled."""
 
 
 Plain: TypeAlias = Gives | Fails | Streams | Hangs
-"""What a script comes down to."""
+"""Scripts that are played directly."""
 
 
 @attrs.frozen
 class Answers:
-    """What the function says, which is given what the step is called with, without its context.
+    """Plays the script that a function returns for the step's arguments (without its context).
 
-    `by(*args)` gives one of the other scripts, and must give the same for the same arguments, or a
-    run cannot be repeated. What it raises, the step raises.
+    `by(*args)` must return the same script for the same arguments, or a run cannot be repeated.
+    An exception of the function is raised by the step.
     """
 
     by: Callable[..., Plain] = attrs.field()
@@ -74,13 +74,13 @@ Script: TypeAlias = "Gives | Fails | Streams | Hangs | Answers | Attempts"
 
 @attrs.frozen
 class Attempts:
-    """What each attempt of a call does, in order; the last again for those after it."""
+    """Plays one script per attempt of a call, in order; the last one for all further attempts."""
 
     scripts: tuple[Plain | Answers, ...] = attrs.field()
 
     @classmethod
     def failing(cls, times: int, error: Exception, then: Plain | Answers) -> Attempts:
-        """So many attempts with this error, at once, and then one that does this."""
+        """A script that fails so many times with this error, at once, and then plays `then`."""
         valid.count("Attempts.failing", times)
         return cls((*[Fails(error)] * times, then))
 

@@ -1,7 +1,7 @@
 """Simulate: one run of a pipeline in virtual time, in about a millisecond.
 
-A run with a thirty-second outage takes no longer than one without, and the order in which
-ready tasks run is the world's: see `virtual`.
+A run with a thirty-second outage takes no longer than one without. The world determines the
+order in which ready tasks run: see `virtual`.
 """
 
 from __future__ import annotations
@@ -44,34 +44,34 @@ Ended: TypeAlias = tuple[Run, World, float]
 
 _EVENTS = 10_000_000  # more than any simulated run has
 _SEAMS = ("model", "embedder", "store")
-_LONG_S = FAR_S / 4  # a run that takes longer hangs, and so does the end of one that is cancelled
+_LONG_S = FAR_S / 4  # a longer run hangs, and so does a longer end of a cancelled run
 
 
 @attrs.frozen
 class Simulation(Generic[T_co]):
-    """What one simulated run did."""
+    """The record of one simulated run."""
 
     plan: Plan = attrs.field(repr=False)
     world: World
     events: tuple[Event, ...] = attrs.field(repr=lambda events: f"<{len(events)} events>")
     value: T_co | None
-    """Its result; None where it has none."""
+    """The result; None if there is none."""
     error: Exception | None
-    """What `run()` would raise; None where it succeeded."""
+    """The error that `run()` would raise; None after a success."""
     lasted_s: float
     """Virtual seconds from its start to its last event."""
     tasks_left: int
-    """Tasks that were still there after its end. More than none is a bug."""
+    """Tasks that still existed after its end. More than none is a bug."""
     left: tuple[str, ...] = attrs.field(repr=False)
-    """Each of those: its name, and the line where it stands."""
+    """The name and line of each of those."""
     lane_peak: int
-    """The most chunks that ever waited on one edge."""
+    """The largest number of chunks that waited on one edge."""
 
     def result(self) -> T_co:
-        """Its result, as `run()` would give it.
+        """The result, as `run()` would return it.
 
         Raises:
-            Exception: its `error`, where it has one.
+            Exception: its `error`, if there is one.
         """
         if self.error is not None:
             raise self.error
@@ -97,20 +97,19 @@ def simulate(
 def simulate(
     pipeline: Pipeline[..., Any], world: World = World(), /, *args: Any, **inputs: Any
 ) -> Simulation[Any]:
-    """One run of a pipeline in a world, in virtual time; in a plain one, where none is given.
+    """Run a pipeline in a world, by default a plain one, in virtual time.
 
-    Its inputs are given by name, or behind the world as a call of the pipeline would take them.
+    Inputs are given by name, or by position after the world. The journal keeps every event,
+    whatever the world's `journal_events`, since laws are about all of them. While a step's
+    thread runs, the whole run stands still.
 
-    Its journal keeps every event, whatever the world's `journal_events` are: a law is about
-    all of them. While a step's thread works, the whole run stands still.
-
-    Equal worlds give equal events. Under Hypothesis, a failing example tells them.
+    Equal worlds give equal events. For a failing example, Hypothesis prints the events.
 
     Raises:
         RunError: Trio is running here: simulate in a plain function.
         CheckError: the pipeline has problems, or names what the world does not have.
-        DefinitionError: it is no pipeline, or a script, or times of a hedged race, are for
-            nothing in it.
+        DefinitionError: the first argument is not a pipeline; or a script, or times of a hedged
+            race, match nothing in it.
         InputError: an input is missing, unknown, or of the wrong type.
         HangError: the run would never end.
     """
@@ -151,7 +150,7 @@ def _refuse_no_world(
 
 @lru_cache(maxsize=256)
 def _planned(pipeline: Pipeline[..., Any], *names: tuple[str, ...]) -> Plan:
-    """Kept, as a law simulates one pipeline a hundred times: it would be half of each run."""
+    """Cached: a law simulates one pipeline a hundred times, and planning is half of each run."""
     models, embedders, stores = (dict[str, None].fromkeys(each) for each in names)
     return plan(pipeline, World(models=models, embedders=embedders, stores=stores))
 
@@ -161,7 +160,7 @@ async def played(
     pipelines: Sequence[Pipeline[..., Any]],
     run_all: Callable[[Engine, Plans], Awaitable[list[Ended]]],
 ) -> list[Simulation[Any]]:
-    """What `run_all` has run to its end, in an engine of this world. Raises as `simulate`."""
+    """The simulations of all runs of `run_all` in an engine of this world. Raises as `simulate`."""
     limits = attrs.evolve(world.limits, journal_events=_EVENTS)
     async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
         names = [tuple(world.names(seam)) for seam in _SEAMS]
@@ -176,13 +175,13 @@ async def played(
 
 
 def run_ids(world: World, count: int) -> list[str]:
-    """The ids of so many runs in this world: equal worlds give equal events."""
-    draw = Random(world.schedule)  # noqa: S311 - it keeps no secret
+    """Ids for so many runs in this world; equal worlds give equal ids."""
+    draw = Random(world.schedule)  # noqa: S311 - no secret
     return [f"{draw.getrandbits(128):032x}" for _ in range(count)]
 
 
 async def to_the_end(run: Run, world: World) -> float:
-    """Wait until a run has ended, cancelled when the world says so; the seconds it took."""
+    """Wait until a run has ended, and cancel it when the world says so; returns its duration."""
     began_s = trio.current_time()
     if world.cancel_at_s is not None:
         with trio.move_on_after(world.cancel_at_s):
@@ -196,7 +195,7 @@ async def to_the_end(run: Run, world: World) -> float:
 
 
 async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tuple[str, ...]:
-    """Close what runs have opened, and tell which tasks they have left behind."""
+    """Close the objects that runs keep open, and return the tasks that are left behind."""
     await engine.wait_idle()
     engine.kept.close()
     await engine.kept.wait_closed()
@@ -207,7 +206,7 @@ async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tup
 async def _simulation_of(
     run: Run, world: World, lasted_s: float, left: tuple[str, ...]
 ) -> Simulation[Any]:
-    """What a run that has ended did."""
+    """The simulation of an ended run."""
     value, error = await _outcome(run)
     return Simulation(
         run.plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
@@ -235,7 +234,7 @@ def _hanging(run: Run) -> str:
 
 
 def _task_lines(task: trio.lowlevel.Task) -> Iterator[str]:
-    """A step that goes on, and its own tasks that it waits for, each with its line."""
+    """A running step and its own child tasks, each with its line."""
     yield from tasks_with_lines([task])
     yield from (
         f"  {each}"
@@ -246,5 +245,5 @@ def _task_lines(task: trio.lowlevel.Task) -> Iterator[str]:
 async def _outcome(run: Run) -> tuple[object, Exception | None]:
     try:
         return await run.result(), None
-    except Exception as error:  # noqa: BLE001 - it is what we are asked for
+    except Exception as error:  # noqa: BLE001 - the outcome to return
         return None, error

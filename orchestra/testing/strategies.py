@@ -1,4 +1,4 @@
-"""Strategies: what Hypothesis draws for simulated runs. Everything is finite and shrinks well."""
+"""Strategies: Hypothesis draws for simulated runs. Everything is finite and shrinks well."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def schedules() -> st.SearchStrategy[int]:
 
 
 def moments(most_s: float = 8.0) -> st.SearchStrategy[float]:
-    """Moments in a run, on a grid so fine that they also fall between its events."""
+    """Times in a run, on a grid fine enough to fall between its events."""
     return st.integers(0, int(most_s * 512)).map(lambda ticks: ticks / 512)
 
 
 def narrow_limits() -> st.SearchStrategy[Limits]:
-    """Limits under which edges fill at once."""
+    """Limits so small that edges fill at once."""
     return st.builds(
         lambda lane, chunks: Limits(lane_chunks=lane, window_chunks=chunks),
         st.integers(1, 3),
@@ -62,13 +62,13 @@ def worlds(
     cancels: bool | st.SearchStrategy[float] = False,
     world: World | None = None,
 ) -> st.SearchStrategy[World]:
-    """Worlds with a drawn schedule; scripts for `steps` are drawn, and a moment to cancel.
+    """Worlds with a drawn schedule, drawn scripts for `steps`, and a drawn time to cancel.
 
-    With `cancels=True` that is one of the first eight seconds; write `cancels=moments(60)` for
+    `cancels=True` draws from the first eight seconds; write `cancels=moments(60)` for
     runs that take longer.
 
     Raises:
-        TypeError: what is to be drawn is no strategy.
+        TypeError: an argument is not a strategy.
     """
     _refuse_values("limits", limits)
     for name, script in (steps or {}).items():
@@ -112,8 +112,8 @@ def _worlds(
 def sketches(draw: Draw, *, most: int = 10, fails: bool = False) -> Sketch:
     """Random pipelines: values, streams, tees, routes, races, fallbacks and each.
 
-    With `fails`, some steps fail or are too slow for their deadlines; without, some readers
-    leave their streams early, and deadlines are there but long enough.
+    With `fails`, some steps fail or are too slow for their deadlines. Without it, some readers
+    leave their streams early, and deadlines exist but are long enough.
     """
     parts: list[Part] = []
     for _ in range(draw(st.integers(1, most))):
@@ -132,12 +132,12 @@ def commits() -> st.SearchStrategy[Commit]:
 
 
 def _delay_s(draw: Draw, number: int) -> float:
-    """A delay that hardly ever adds up to the same as others: exact in binary."""
+    """A delay whose sums with others rarely coincide; exact in binary."""
     return (draw(st.integers(1, 16)) * 64 + number + 1) / 1024
 
 
 def _limit_s(draw: Draw, longest: int, *, fails: bool) -> float | None:
-    """A limit for delays of less than `longest` grid steps; with `fails`, perhaps a shorter one."""
+    """A limit for delays below `longest` grid steps; with `fails`, it may be shorter."""
     if draw(st.integers(0, 3)) > 0:
         return None
     steps = draw(st.integers(1, longest)) if fails else longest
@@ -145,7 +145,7 @@ def _limit_s(draw: Draw, longest: int, *, fails: bool) -> float | None:
 
 
 def _flaky(draw: Draw, *, fails: bool) -> Flaky:
-    """Failures that pass; with `fails`, perhaps one too many. Most have none."""
+    """Temporary failures; with `fails`, perhaps one too many. Most steps have none."""
     if draw(st.integers(0, 2)) > 0:
         return STEADY
     failures = draw(st.integers(0, 2))
@@ -172,7 +172,7 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:  # noqa: C901 - a
     kinds += ["through", "fold", "gather", "each_chunk"] if flows else []
     kinds += ["peek"] if flows and not fails else []
     kind = draw(st.sampled_from(kinds))
-    # recent parts are likelier to be read, so that graphs get deep
+    # recent parts are read more often, so that graphs get deep
     value = st.sampled_from(values[::-1])
     flow = st.sampled_from(flows[::-1] or [-1])
     failing = fails and draw(st.integers(0, 5)) == 0

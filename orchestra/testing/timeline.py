@@ -1,4 +1,4 @@
-"""A simulated run as a timeline, a line for each event, for a person who looks for a fault."""
+"""A simulated run as a timeline, one line per event, for finding a fault."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import attrs
 from orchestra.accounts import Usage
 from orchestra.events import Event
 
-_MOST = 60  # lines of a run; of a longer one, the first and the last
+_MOST = 60  # lines of a run; a longer one is cut in the middle
 _PASSED_OVER = {"seq", "at_s", "step", "run_id"}
 
 
 def timeline(events: Sequence[Event]) -> str:
-    """A line for each event: its number, its virtual second, what it is, and of which step.
+    """One line per event: its number, its virtual second, its type, and its step.
 
-    What is as by default is left out, and of more than 60 events those in the middle.
+    Fields with default values are left out, and of more than 60 events those in the middle.
     """
     half = _MOST // 2
     shown = [_line(event) for event in events[:half]]
@@ -40,7 +40,7 @@ def _line(event: Event) -> str:
 
 
 def _usage(usage: Usage) -> str:
-    """What was used, without what was not: of most calls it is two numbers."""
+    """The usage without zero counts: two numbers for most calls."""
     said = []
     for field in attrs.fields(Usage):
         value = getattr(usage, field.name)
@@ -50,25 +50,25 @@ def _usage(usage: Usage) -> str:
 
 
 def hypothesis_notes(told: str, lines: Callable[[], str]) -> None:
-    """Let Hypothesis tell of runs beside the failing example; elsewhere, nothing."""
+    """Let Hypothesis print runs with a failing example; no effect elsewhere."""
     if in_hypothesis():
-        from hypothesis import note  # who simulates without it needs it not
+        from hypothesis import note  # optional outside Hypothesis
 
         note(_Lazily(told, lines))
 
 
 def in_hypothesis() -> bool:
-    """Whether a law of Hypothesis is running, which tells of its runs where it fails."""
+    """Whether a Hypothesis test is running, which prints its runs if it fails."""
     if "hypothesis" not in sys.modules:
         return False
-    from hypothesis import currently_in_test_context  # it is there already
+    from hypothesis import currently_in_test_context  # imported already
 
     return currently_in_test_context()
 
 
 @attrs.frozen
 class _Lazily:
-    """A run that is put in words only where somebody reads them."""
+    """A run whose text is made only when it is printed."""
 
     told: str
     lines: Callable[[], str]

@@ -1,7 +1,7 @@
-"""Laws of time: when steps start, how long they last, and that what is to stop does so at once.
+"""Laws of time: when steps start, how long they last, and that cancelled steps stop at once.
 
-Virtual time is exact, so a run that is cancelled ends in that moment. A step that shields itself
-from it breaks the law: whoever said stop, waits.
+Virtual time is exact, so a cancelled run ends at the moment of its cancellation. A step that
+shields itself breaks the law: its caller has to wait.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from orchestra.graph.nodes import Call, Node
 from orchestra.testing.log import Activation, Log
 
 ROUNDING_S = 1e-9
-"""What adding up moments may lose."""
+"""The rounding error allowed for sums of times."""
 
 
 def starts_when_its_last_input_exists(log: Log) -> None:
@@ -29,7 +29,7 @@ def _starts_in_time(
     log: Log, activation: Activation, operation: Operation[Node], begun: StepStarted
 ) -> None:
     inputs: list[Event] = []
-    beside = operation.region == 0 and not activation.prefix  # the run's start was its own
+    beside = operation.region == 0 and not activation.prefix  # its region is the run
     for path, reader in activation.operations.items():
         streams = operation.slot in reader.lanes
         if not streams and operation.slot not in reader.values:
@@ -40,7 +40,7 @@ def _starts_in_time(
         inputs.append(there)
     at_s = max((event.at_s for event in inputs), default=0.0)
     assert all(event.seq < begun.seq for event in inputs), f"{begun.step} began before its inputs"
-    if beside:  # its region had started, so that it waited for nothing else
+    if beside:  # its region had started, so it waited only for its inputs
         assert begun.at_s == at_s, f"{begun.step} began late"
 
 
@@ -79,7 +79,7 @@ def a_run_ends_by_its_deadline(log: Log) -> None:
         return
     went_on = f"its deadline_s is {deadline_s:g}, and it went on until {last.at_s:g} s"
     assert last.at_s <= deadline_s, "\n  ".join((went_on, *_late(log, deadline_s)))
-    own = isinstance(last, RunFailed) and last.step is None  # and not of a run in a step
+    own = isinstance(last, RunFailed) and last.step is None  # not that of a run inside a step
     if own and isinstance(error, DeadlineError) and error.limit == "deadline_s":
         assert last.at_s == deadline_s, f"its deadline_s is {deadline_s:g}; it ended before"
 
@@ -97,7 +97,7 @@ def a_step_ends_by_its_timeout(log: Log) -> None:
 
 
 def _late(log: Log, moment_s: float) -> list[str]:
-    """The steps that ended later than this."""
+    """The steps that ended later than this time."""
     return [
         f"{path} ended at {life[-1].at_s:g} s"
         for path, life in log.lives.items()

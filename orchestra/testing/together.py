@@ -1,7 +1,7 @@
 """Together: several runs of several callers in one simulation, in virtual time.
 
-What policies do between callers (limits, budgets, a cache, coalescing) shows only where runs
-meet: they are in one engine, and each starts at its own moment.
+Effects of policies between callers (limits, budgets, a cache, coalescing) appear only where
+runs meet: all runs are in one engine, and each starts at its own time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orchestra.testing.world import World
 
 __all__ = ["Start", "simulate_all"]
 
-_LATEST_S = FAR_S / 4  # a run that begins here has as long to go as one of `simulate`
+_LATEST_S = FAR_S / 4  # a run that begins here may last as long as one of `simulate`
 
 
 def _early(instance: object, field: valid.Field, value: float | None) -> None:
@@ -44,13 +44,13 @@ def _early(instance: object, field: valid.Field, value: float | None) -> None:
 
 @attrs.frozen(repr=False)
 class Start:
-    """One run of several: its pipeline and inputs, whose it is, and when it starts."""
+    """One of several runs: its pipeline, inputs, caller, and start time."""
 
     pipeline: Pipeline[..., Any]
     inputs: Mapping[str, object] = attrs.field(validator=valid.by_name)
     caller: Caller = attrs.field(default=Caller(), validator=valid.caller)
     at_s: float = attrs.field(default=0.0, validator=_early, kw_only=True)
-    """When it starts, in virtual seconds."""
+    """The start time, in virtual seconds."""
     cancel_at_s: float | None = attrs.field(
         default=None, validator=valid.maybe_moment, kw_only=True
     )
@@ -60,7 +60,7 @@ class Start:
         refuse_others(self.pipeline)
 
     def __repr__(self) -> str:
-        """As it is written, without what is as by default."""
+        """As source code, without default values."""
         said = [self.pipeline.name, repr(self.inputs)]
         said += [repr(self.caller)] if self.caller != Caller() else []
         said += [f"at_s={self.at_s!r}"] if self.at_s else []
@@ -68,26 +68,26 @@ class Start:
         return f"Start({', '.join(said)})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """As `repr`; by itself Hypothesis prints every field."""
+        """As `repr`; otherwise Hypothesis prints every field."""
         del cycle
         printer.text(repr(self))
 
 
 def simulate_all(starts: Iterable[Start], world: World = World(), /) -> list[Simulation[Any]]:
-    """Several runs in one world and one engine, in virtual time: what each did, in this order.
+    """Simulate several runs in one world and one engine, in virtual time, in this order.
 
-    Each starts at its own moment; of those that start at the same, the schedule says which is
-    first. A script is for the steps of that name in all pipelines that have one. Turns of a
-    `ScriptedTurns` are given in the order in which the runs ask. `tasks_left` and `left`, the
-    same in each, are what was there when all had ended.
+    Each starts at its own time; among equal times, the schedule decides the order. A script
+    applies to the steps of that name in all pipelines. Turns of a `ScriptedTurns` are given in
+    the order of the calls. `tasks_left` and `left` are the same in each simulation: the tasks that
+    existed when all runs had ended.
 
-    Equal worlds and starts give equal events. Under Hypothesis, a failing example tells the events
-    of all runs by the moment, each line with its run's place in the list.
+    Equal worlds and starts give equal events. For a failing example, Hypothesis prints the events
+    of all runs in order of time, each line with its run's position in the list.
 
     Raises:
-        RunError, CheckError, DefinitionError, InputError, HangError: as of `simulate`.
-        DefinitionError: the world has a `caller` or `cancel_at_s`, which are each run's own here.
-        LimitExceededError: more are in flight at once than `World(limits=Limits(runs=...))` lets.
+        RunError, CheckError, DefinitionError, InputError, HangError: as `simulate`.
+        DefinitionError: the world has a `caller` or `cancel_at_s`, which each `Start` has here.
+        LimitExceededError: more runs are in flight than `World(limits=Limits(runs=...))` allows.
     """
     listed = tuple(starts)
     _refuse_what_is_each_ones(listed, world)
@@ -120,7 +120,7 @@ def _refuse_what_is_each_ones(starts: Sequence[object], world: World) -> None:
 
 
 async def _run(starts: Sequence[Start], world: World, engine: Engine, plans: Plans) -> list[Ended]:
-    """Each run when it has ended, in the order of the list."""
+    """Run all to their ends, and return them in the order of the list."""
     ended: dict[int, Ended] = {}
     ids = run_ids(world, len(starts))
     failed: list[Exception] = []
@@ -132,7 +132,7 @@ async def _run(starts: Sequence[Start], world: World, engine: Engine, plans: Pla
         try:
             run = engine.start(plan, start.inputs, caller=start.caller, run_id=run_id)
             ended[place] = run, own, await to_the_end(run, own)
-        except Exception as error:  # noqa: BLE001 - the first of several is raised, and no group
+        except Exception as error:  # noqa: BLE001 - the first is raised, without a group
             failed.append(error)
             nursery.cancel_scope.cancel()
 
@@ -145,7 +145,7 @@ async def _run(starts: Sequence[Start], world: World, engine: Engine, plans: Pla
 
 
 def _by_moment(starts: Sequence[Start], runs: Sequence[Simulation[Any]]) -> list[Event]:
-    """The events of all of them, as if of one run, numbered by the places of their runs."""
+    """The events of all runs in one list, numbered by the positions of their runs."""
     moved = [
         [attrs.evolve(event, seq=place, at_s=start.at_s + event.at_s) for event in run.events]
         for place, (start, run) in enumerate(zip(starts, runs, strict=True))

@@ -1,4 +1,4 @@
-"""Turns: models that are scripted call by call, or by what they are asked."""
+"""Turns: models that are scripted call by call, or by request."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from orchestra.values import (
 )
 
 Said: TypeAlias = str | ToolCall | ModelEvent
-"""What a turn is made of: text, a call, or any event."""
+"""A part of a turn: text, a tool call, or any event."""
 
 
 @attrs.define(eq=False)
 class ScriptedTurns(Model):
-    """A `protocols.Model` whose first call gives its first turn, its second the second, ...
+    """A `protocols.Model` that gives its first turn in the first call, the second in the next, ...
 
     `asked` keeps every request, in order. A call after the last turn is an error that says so:
-    a test knows how often its model is asked. Every `simulate` begins with the first turn again;
-    in an engine, one object is for one run.
+    a test knows how often its model is called. Every `simulate` begins with the first turn again;
+    in an engine, use one object per run.
     """
 
     turns: tuple[ScriptedModel, ...]
@@ -48,20 +48,20 @@ class ScriptedTurns(Model):
         every_s: float = 0.0,
         capabilities: Capabilities = Capabilities(),
     ) -> ScriptedTurns:
-        """A model with these turns, each of them what it says, or several things in order.
+        """A model with these turns; each is one part, or several in order.
 
-        `every_s` seconds are before each. A turn without a `Stopped` ends well: because of its
-        calls, where it has some.
+        `every_s` seconds are before each part. A turn without a `Stopped` ends normally: with the
+        reason for tool calls if it has some.
         """
         scripts = tuple(scripted(turn, every_s) for turn in turns)
         return cls(scripts, capabilities)
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
-        """The next turn.
+        """Give the next turn.
 
         Raises:
-            ModelError: there is none.
+            ModelError: there are no more turns.
         """
         number = len(self.asked)
         self.asked.append(request)
@@ -76,10 +76,10 @@ class ScriptedTurns(Model):
 
 @attrs.frozen
 class ScriptedAnswers(Model):
-    """A `protocols.Model` that answers by what it is asked: what `by` gives for the request.
+    """A `protocols.Model` whose answer to a request is the result of `by`.
 
-    That is text, a call, or any event, or several things in order; or a `ScriptedModel`, which
-    may also be slow, or fail. It keeps nothing, so that one object is for many runs.
+    That is text, a tool call, any event, or several of these in order; or a `ScriptedModel`, which
+    may also be slow, or fail. It has no state, so one object serves many runs.
     """
 
     by: Callable[[ChatRequest], Said | Sequence[Said] | ScriptedModel]
@@ -88,7 +88,7 @@ class ScriptedAnswers(Model):
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
-        """The answer to the request. Raises what `by` raises."""
+        """Give the answer to the request. Raises the exceptions of `by`."""
         answer = self.by(request)
         model = answer if isinstance(answer, ScriptedModel) else scripted(answer, self.every_s)
         async with model.stream(request) as reply:
@@ -96,7 +96,7 @@ class ScriptedAnswers(Model):
 
 
 def scripted(turn: Said | Sequence[Said], every_s: float) -> ScriptedModel:
-    """A model that says one turn, and why it ends, each thing so many seconds after the last."""
+    """A model that gives one turn with its stop reason, with so many seconds before each part."""
     return ScriptedModel(_timed(turn, every_s))
 
 

@@ -1,6 +1,6 @@
-"""What a script and a world may hold: checked when they are made, so that no run fails of it.
+"""Validators of scripts and worlds: they are checked when they are made, before any run.
 
-A script that were found wrong only when it is played would be the failure of a step, which a
+If a wrong script were found only when it is played, it would be a step's failure, which a
 fallback catches: the test of the fallback would pass.
 """
 
@@ -19,7 +19,7 @@ Field: TypeAlias = "attrs.Attribute[Any]"
 
 
 def wait(instance: object, field: Field, value: object) -> None:
-    """Refuse what is no wait: a number of seconds, 0 or more."""
+    """Refuse everything but a number of seconds, 0 or more."""
     said = f"{type(instance).__name__}({field.name}={value!r:.80})"
     if not is_number(value) or value < 0:
         raise ValueError(f"{said}: it is a number of seconds, 0 or more; write {field.name}=0.5")
@@ -28,7 +28,7 @@ def wait(instance: object, field: Field, value: object) -> None:
 
 
 def maybe_moment(instance: object, field: Field, value: object) -> None:
-    """Refuse what is neither None nor a moment of a run."""
+    """Refuse everything but None and a time in a run."""
     if value is not None and not (is_number(value) and value >= 0 and isfinite(value)):
         raise ValueError(
             f"{type(instance).__name__}({field.name}={value!r:.80}): it is a moment, in seconds "
@@ -37,7 +37,7 @@ def maybe_moment(instance: object, field: Field, value: object) -> None:
 
 
 def maybe_share(instance: object, field: Field, value: object) -> None:
-    """Refuse what is neither None nor a number from 0 to 1."""
+    """Refuse everything but None and a number from 0 to 1."""
     if value is not None and not (is_number(value) and 0 <= value <= 1):
         raise ValueError(
             f"{type(instance).__name__}({field.name}={value!r:.80}): it is a number from 0 to 1"
@@ -45,7 +45,7 @@ def maybe_share(instance: object, field: Field, value: object) -> None:
 
 
 def whole(instance: object, field: Field, value: object) -> None:
-    """Refuse what is no whole number."""
+    """Refuse everything but a whole number."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(
             f"{type(instance).__name__}({field.name}={value!r:.80}): it is a whole number"
@@ -53,13 +53,13 @@ def whole(instance: object, field: Field, value: object) -> None:
 
 
 def count(said: str, value: object) -> None:
-    """Refuse what is no number of times."""
+    """Refuse everything but a number of times."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{said}({value!r:.80}, ...): it is a number of times, 0 or more")
 
 
 def error(instance: object, field: Field, value: object) -> None:
-    """Refuse what is no error that a step could raise."""
+    """Refuse everything but an error that a step can raise."""
     if isinstance(value, Exception):
         return
     name = type(instance).__name__
@@ -74,13 +74,13 @@ def error(instance: object, field: Field, value: object) -> None:
 
 
 def maybe_error(instance: object, field: Field, value: object) -> None:
-    """Refuse what is neither None nor an error that a step could raise."""
+    """Refuse everything but None and an error that a step can raise."""
     if value is not None:
         error(instance, field, value)
 
 
 def timed(instance: object, field: Field, value: object) -> None:
-    """Refuse what is no tuple of pairs: the seconds before a thing, and the thing."""
+    """Refuse everything but a tuple of pairs: seconds, and the thing after them."""
     said = f"{type(instance).__name__}({value!r:.80})"
     if not isinstance(value, tuple | list):
         raise TypeError(
@@ -104,7 +104,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def by_name(instance: object, field: Field, value: object) -> None:
-    """Refuse what is no mapping by names."""
+    """Refuse everything but a mapping with names as keys."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError(
             f"{type(instance).__name__}({field.name}={value!r:.80}): it is a dict by name; write "
@@ -113,7 +113,7 @@ def by_name(instance: object, field: Field, value: object) -> None:
 
 
 def limits(instance: object, field: Field, value: object) -> None:
-    """Refuse what is no `Limits`."""
+    """Refuse everything but a `Limits`."""
     if not isinstance(value, Limits):
         raise TypeError(
             f"{type(instance).__name__}({field.name}={value!r:.80}): write Limits(lane_chunks=1)"
@@ -121,7 +121,7 @@ def limits(instance: object, field: Field, value: object) -> None:
 
 
 def caller(instance: object, field: Field, value: object) -> None:
-    """Refuse what is no `Caller`."""
+    """Refuse everything but a `Caller`."""
     if not isinstance(value, Caller):
         raise TypeError(
             f"{type(instance).__name__}({field.name}={value!r:.80}): write "
@@ -130,7 +130,7 @@ def caller(instance: object, field: Field, value: object) -> None:
 
 
 def keeping(method: str, right: str) -> Any:
-    """A validator: a dict by name of what has this method, or None."""
+    """A validator for a dict by name, whose values have this method or are None."""
 
     def bound(instance: object, field: Field, value: object) -> None:
         by_name(instance, field, value)

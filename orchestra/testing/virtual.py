@@ -1,9 +1,9 @@
 """Virtual time: an async function under Trio, with a clock that jumps and a drawn schedule.
 
 The clock jumps to the next deadline whenever every task waits, so thirty seconds take no
-time. The order in which ready tasks run is seeded, and so is what the module `random` draws:
-Hypothesis by itself pins both, and would try one schedule, and one throw of the dice. With
-`pace` and `threads`, this is where we touch what is private in Trio.
+time. The order of ready tasks is seeded, and so is the module `random`: Hypothesis pins both
+to constants, and would always try one schedule and one set of random numbers. This file uses
+private parts of Trio, as `pace` and `threads` do.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ __all__ = ["FAR_S", "THREAD_S", "HangError", "virtual"]
 
 T = TypeVar("T")
 
-_TRIO = cast("Any", _run)  # traps.md, 1; the tests notice when Trio has it no more
-_SCHEDULER = threading.Lock()  # Trio's is one for the whole process, and so is its seed
+_TRIO = cast("Any", _run)  # traps.md, 1; tests notice when Trio removes it
+_SCHEDULER = threading.Lock()  # Trio's seed is one for the whole process
 _WITHIN: ContextVar[bool] = ContextVar("within", default=False)
-"""Whether this is a thread of a simulated run, whose schedule stands still meanwhile."""
+"""Whether this is a thread of a simulated run, which stands still meanwhile."""
 
 
 def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
-    """What an async function gives, in virtual time and under this schedule.
+    """Run an async function in virtual time under this schedule, and return its value.
 
-    A thread takes no virtual time: while one is at work, for `THREAD_S` real seconds at most, the
-    clock stands still. Sockets do not hold it: it jumps while they are waited for. Of several
-    threads that call this, one runs at a time.
+    A thread takes no virtual time: while one runs, for at most `THREAD_S` real seconds, the
+    clock stands still. Sockets do not stop the clock: it jumps while a task waits for them. If
+    several threads call this, they run one at a time.
 
     Raises:
-        HangError: it still waits after `FAR_S`, also where it is shielded; or it goes on for ever
-            without waiting, and swallows that it is cancelled.
+        HangError: it still waits after `FAR_S`, even if shielded; or it runs for ever without
+            waiting, and swallows its cancellation.
         RunError: Trio is running already.
-        Exception: whatever it raises.
+        Exception: whatever the function raises.
     """
     return in_jumps(main, schedule, inf)
 
 
 def in_jumps(main: Callable[[], Awaitable[T]], schedule: int, most: float) -> T:
-    """As `virtual`, with the clock in the far future after so many jumps."""
+    """As `virtual`, but after so many jumps the clock goes to the far future."""
     if trio.lowlevel.in_trio_run():
         raise RunError(
             "a simulation runs Trio by itself, in virtual time, and Trio is running here already; "
@@ -79,7 +79,7 @@ def in_jumps(main: Callable[[], Awaitable[T]], schedule: int, most: float) -> T:
 
 
 async def _end_hangs(main: trio.lowlevel.Task, scope: trio.CancelScope, waiting: list[str]) -> None:
-    """In the far future, cancel what still waits; and then in every shield, or it would be real."""
+    """In the far future, cancel waiting tasks; then open every shield: no wait may be real."""
     await trio.sleep(FAR_S)
     waiting += tasks_with_lines(leaf_tasks(main))
     scope.cancel()
@@ -96,13 +96,13 @@ async def _end_hangs(main: trio.lowlevel.Task, scope: trio.CancelScope, waiting:
 
 @contextmanager
 def _seeded(schedule: int) -> Iterator[None]:
-    """Trio's scheduler and `random` seeded with the schedule, and as they were afterwards."""
+    """A context in which Trio's scheduler and `random` are seeded; both are restored after it."""
     if _WITHIN.get():
         with _seeded_alone(schedule):
             yield
         return
     with _SCHEDULER, _seeded_alone(schedule):
-        token = _WITHIN.set(True)  # a thread of the run's own would wait for the run's end
+        token = _WITHIN.set(True)  # a thread of the run would wait for the run's end
         try:
             yield
         finally:

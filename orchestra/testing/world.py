@@ -1,4 +1,4 @@
-"""Worlds: all that a simulated run meets, in one value that Hypothesis can draw and print."""
+"""Worlds: the whole environment of a simulated run, in one value that Hypothesis can draw."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 @attrs.frozen(repr=False)
 class ScriptedModel(Model):
-    """A `protocols.Model` that says these events, each its number of seconds after the last.
+    """A `protocols.Model` that gives these events, each so many seconds after the last.
 
-    With `error` it fails after them; without a `Stopped` among them, it is cut.
+    With `error` it fails after them; without a `Stopped` among them, its answer is cut.
     """
 
     says: tuple[tuple[float, ModelEvent], ...] = attrs.field(validator=valid.timed)
@@ -45,10 +45,10 @@ class ScriptedModel(Model):
 
     @classmethod
     def saying(cls, *texts: str, every_s: float = 0.0) -> ScriptedModel:
-        """A model that says these texts and ends well.
+        """A model that gives these texts and ends normally.
 
         Raises:
-            TypeError: one is no text.
+            TypeError: one is not a text.
         """
         for text in texts:
             if not isinstance(text, str):
@@ -60,7 +60,7 @@ class ScriptedModel(Model):
         return cls((*said, (0.0, Stopped(StopReason.END))))
 
     def __repr__(self) -> str:
-        """As it is written: most models only say some texts."""
+        """As source code: most models only give some texts."""
         texts = [event.text for _, event in self.says if isinstance(event, TextDelta)]
         every_s = self.says[0][0] if texts else 0.0
         if self == type(self).saying(*texts, every_s=every_s):
@@ -71,7 +71,7 @@ class ScriptedModel(Model):
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
-        """The events, whatever the request."""
+        """Give the events, whatever the request."""
         del request
         yield _ScriptedReply(self)
 
@@ -83,7 +83,7 @@ class _ScriptedReply:
         self._stopped = False
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """The next event as a batch of one."""
+        """Wait for the next event, and return it as a batch of one."""
         if self._left:
             after_s, event = self._left.pop()
             await trio.sleep(after_s)
@@ -98,16 +98,16 @@ class _ScriptedReply:
 
 
 class Lasting(Mapping[str, Model]):
-    """Models of a world that remember from run to run: those of a deployment."""
+    """Models of a world with state that lasts from run to run: those of a deployment."""
 
     stand_ins: Mapping[str, Model]
-    """What is behind them."""
+    """The scripted models behind them."""
 
     @abstractmethod
     def look(self) -> None:
-        """Let the clocks of all policies see what time it is in this `trio.run`.
+        """Update the clocks of all policies with the time of this `trio.run`.
 
-        What passes in a run before their first look, or behind their last, has not passed for them.
+        Time before their first update in a run, and after their last, does not count for them.
         """
 
 
@@ -119,27 +119,27 @@ _STORES = valid.keeping("search", "MemoryStore('name')")
 @explain_wrong_fields
 @attrs.frozen(kw_only=True, repr=False)
 class World(ScriptedBindings):
-    """What a simulated run meets: scripts, bindings, limits, a caller, a schedule, a cancellation.
+    """The environment of a simulated run: scripts, bindings, limits, a caller, a schedule, ...
 
     `schedule` seeds the order in which Trio runs tasks that are ready together; draw it
-    (`worlds` does), since with one schedule a test sees one interleaving. Printed, it tells what
-    is not as in `World()`.
+    (`worlds` does), since with one schedule a test sees one interleaving. The repr has only the
+    fields that differ from `World()`.
     """
 
     schedule: int = attrs.field(default=0, validator=valid.whole)
     jitter: float | None = attrs.field(default=None, validator=valid.maybe_share)
-    """What every wait before a retry is drawn with, from 0 to 1; None draws it by the schedule."""
+    """The random number for every wait before a retry, from 0 to 1; None: by the schedule."""
     cancel_at_s: float | None = attrs.field(default=None, validator=valid.maybe_moment)
     """Cancel the run this long after its start, in virtual seconds."""
     steps: Mapping[str, Script] = attrs.field(factory=dict, validator=valid.by_name)
     """Scripts by step: its path in the plan, or its name."""
     models: Mapping[str, Model | None] = attrs.field(factory=dict, validator=_MODELS)
-    """By the name that a step gives; None where all steps that name it are scripted."""
+    """Models by name; None if all steps that name the model are scripted."""
     embedders: Mapping[str, Embedder | None] = attrs.field(factory=dict, validator=_EMBEDDERS)
     stores: Mapping[str, VectorStore | None] = attrs.field(factory=dict, validator=_STORES)
     limits: Limits = attrs.field(default=Limits(), validator=valid.limits)
     caller: Caller = attrs.field(default=Caller(), validator=valid.caller)
-    """On whose behalf the run is: whose limits and budgets it has to keep, in a `deployed` one."""
+    """The caller of the run, whose limits and budgets apply in a `deployed` world."""
     hedged: Mapping[str, Sequence[float]] = attrs.field(factory=dict, validator=valid.by_name)
     """Times to commit, in seconds, that hedged races have seen before, by the path of the race.
 
@@ -147,21 +147,21 @@ class World(ScriptedBindings):
     """
 
     def draw(self) -> Callable[[], float]:
-        """Where an engine in this world has its jitter from."""
+        """The source of jitter for an engine in this world."""
         jitter = self.jitter
         if jitter is not None:
             return lambda: jitter
-        return Random(self.schedule).random  # noqa: S311 - it spreads waits, and keeps no secret
+        return Random(self.schedule).random  # noqa: S311 - it spreads waits; no secret
 
     def bound(self) -> World:
-        """Its models, embedders and stores alone: what an engine takes of a world."""
+        """A world with only its models, embedders and stores, which an engine uses."""
         return World(models=self.models, embedders=self.embedders, stores=self.stores)
 
     def refuse_scripts(self) -> None:
-        """Nothing, where an engine that has this for bindings leaves nothing of it out.
+        """Check that an engine with this world as bindings ignores nothing of it.
 
         Raises:
-            DefinitionError: it would, as only `simulate` plays the rest.
+            DefinitionError: it has more, which only `simulate` plays.
         """
         rest = attrs.evolve(self, models={}, embedders={}, stores={})
         if rest != type(self)():
@@ -173,7 +173,7 @@ class World(ScriptedBindings):
             )
 
     def names(self, seam: str) -> Sequence[str]:
-        """The names bound for a seam."""
+        """The names of one kind of binding."""
         return tuple(self._bound(seam))
 
     def model(self, name: str) -> Model:
@@ -192,7 +192,7 @@ class World(ScriptedBindings):
         return _changed(self)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """As `repr`; by itself Hypothesis prints every field of every failing example."""
+        """As `repr`; otherwise Hypothesis prints every field of every failing example."""
         del cycle
         printer.text(repr(self))
 
@@ -206,7 +206,7 @@ class World(ScriptedBindings):
 
 
 def _changed(value: World | Limits) -> str:
-    """A value as it is written, without what it has by default."""
+    """A value as source code, without default values."""
     told, usual = [], type(value)()
     for field in attrs.fields(type(value)):
         found = getattr(value, field.name)

@@ -245,7 +245,7 @@ def answer(question: str, formal: bool) -> str:
             """\
             answer.py:14: `formal` cannot be tested: it has no value while the pipeline is being defined
                 wrong: while formal: pass
-                right: formal = some_step(formal)  # the loop over values is the step's own
+                right: formal = some_step(formal)  # the loop runs inside the step
                 where: @step
                        def some_step(formal: bool) -> bool:
                            while formal:

@@ -1,7 +1,7 @@
-"""What models on Bedrock are asked by InvokeModel: a body for each family.
+"""The bodies of InvokeModel on Bedrock: one format for each model family.
 
-Titan, Llama and Mistral take one text, so the conversation is written into a template of
-theirs. Its marks in what somebody says are broken up, so that nobody speaks in another's role.
+Titan, Llama and Mistral take one text, so the conversation is written into their templates.
+Template marks inside messages are broken up, so that no message can take another role.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _SPEAKERS = {"user": "User", "assistant": "Bot"}
 def invoke_body(model: str, request: ChatRequest, family: str = "") -> Json:
     """The body of a call; the extras of `bedrock` are merged into it.
 
-    The family is found in the model's id; `family` is for ids that do not tell it, as the ARN
-    of an own inference profile: `anthropic.claude-sonnet-4-6`, `amazon.nova`, `amazon.titan-text`,
+    The family is found in the model's id. `family` is for ids without it, such as the ARN of a
+    custom inference profile: `anthropic.claude-sonnet-4-6`, `amazon.nova`, `amazon.titan-text`,
     `meta.llama3` or `mistral.`.
 
     Raises:
-        CapabilityError: the family is not known, or has no words for something in the request.
+        CapabilityError: the family is unknown, or cannot express something in the request.
     """
     known_as = family or model
     for part, body in _FAMILIES.items():
@@ -141,7 +141,7 @@ _FAMILIES: Mapping[str, Callable[[str, ChatRequest], Json]] = {
 
 
 def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
-    """Who says what, in turn."""
+    """The role and text of each turn."""
     said = (each for each in request.messages if each.role != "system")
     for role, messages in groupby(said, lambda each: each.role):
         said_in = tuple(part for message in messages for part in message.parts)
@@ -156,7 +156,7 @@ def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
 
 
 def _is_begun(request: ChatRequest) -> bool:
-    """Whether the answer is begun already, to be gone on with."""
+    """Whether the request contains the beginning of the answer."""
     return bool(request.messages) and request.messages[-1].role == "assistant"
 
 

@@ -1,8 +1,8 @@
-"""What Bedrock's Converse is asked: our requests as its bodies.
+"""The bodies of Bedrock's Converse, from our requests.
 
-Converse has no word for a tool choice of "none": the tools are left out then. It wants them
-back, though, once the conversation holds calls or results; that cannot be said at all. What
-only some model families know, it takes in `additionalModelRequestFields`.
+Converse has no tool choice "none": the tools are left out for it. But Converse requires them
+if the conversation contains tool calls or results, so that combination cannot be expressed. Options
+of single model families go into `additionalModelRequestFields`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from orchestra.values import (
 )
 
 EXTRAS = "bedrock"
-"""The name under which a request's extras are Bedrock's."""
+"""The key of Bedrock's options in a request's extras."""
 _IMAGE_FORMATS = frozenset(("png", "jpeg", "gif", "webp"))
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _FILE_FORMATS: Mapping[str, str] = {
@@ -55,7 +55,7 @@ _FILE_FORMATS: Mapping[str, str] = {
 }
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9()\[\]-]+")
 _NAME_CHARS = 180
-"""Of a file's name: Converse takes 200, and some are left for a number that tells files apart."""
+"""Characters of a file's name: Converse allows 200; the rest is for a distinguishing number."""
 _CLAUDE = "anthropic."
 _TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_CLAUDE, ("top_k",)),
@@ -63,31 +63,31 @@ _TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cohere.", ("k",)),
     ("mistral.", ("top_k",)),
 )
-"""Where a family's `top_k` stands in `additionalModelRequestFields`."""
+"""The path of a family's `top_k` in `additionalModelRequestFields`."""
 _EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
 _KEEPING = (_CLAUDE, "amazon.nova", ":application-inference-profile/")
-"""Families that keep what they have read; others refuse to be told. A profile hides its own."""
+"""Families with a prompt cache; others refuse cache marks. A profile hides its family."""
 _HIDDEN = re.compile(r":(?:application-inference-profile|provisioned-model|custom-model)[\w-]*/")
-"""What stands in the ARN of a model that does not tell its family."""
+"""Part of ARNs that do not show the model's family."""
 _CACHE_POINT: Json = {"cachePoint": {"type": "default"}}
 _CALL_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
-"""What ids of calls Converse takes; others are replaced."""
+"""Tool call ids that Converse accepts; others are replaced."""
 _CLAUDES_CALL_IDS = r"[a-zA-Z0-9_-]{1,64}"
 
 
 @attrs.frozen
 class _Family:
-    """What is sent to one family of models, and not to another."""
+    """The differences between requests to model families."""
 
     keeps: bool
-    """It takes marks up to where what was read is kept."""
+    """It accepts marks for the prompt cache."""
     sealed: bool
-    """It is Claude, or may be: it takes thoughts with Claude's seals, and no others do."""
+    """It is, or may be, Claude: only Claude accepts thoughts with its seals."""
     call_ids: str
 
     @classmethod
     def of(cls, model: str) -> _Family:
-        """That of a model's id."""
+        """The family of a model id."""
         claude = _CLAUDE in model
         return cls(
             keeps=any(family in model for family in _KEEPING),
@@ -99,7 +99,7 @@ class _Family:
 def converse_body(model: str, request: ChatRequest) -> Json:
     """The body of a Converse call; the extras of `bedrock` are merged into it.
 
-    Reasoning goes back only with its signature. Empty text is left out, as Converse refuses it.
+    Reasoning is sent back only with its signature. Empty text is left out, as Converse refuses it.
 
     Raises:
         CapabilityError: the request asks for what Converse has no words for.
@@ -112,10 +112,10 @@ def converse_body(model: str, request: ChatRequest) -> Json:
 
 
 def chat_body(request: ChatRequest, model: str) -> Json:
-    """What Converse's bodies and those of Nova's models have in common.
+    """The common part of bodies for Converse and for Nova's models.
 
     Raises:
-        CapabilityError: the request asks for what neither has words for.
+        CapabilityError: neither can express something in the request.
     """
     family = _Family.of(model)
     body: Json = {
@@ -131,7 +131,7 @@ def refuse(request: ChatRequest, whom: str, *names: str) -> None:
     """Refuse a request that sets any of the named fields.
 
     Raises:
-        CapabilityError: it does.
+        CapabilityError: one of them is set.
     """
     for name in names:
         value = getattr(request, name)
@@ -143,7 +143,7 @@ def refuse(request: ChatRequest, whom: str, *names: str) -> None:
 
 
 def system_texts(request: ChatRequest) -> list[str]:
-    """The texts of the system's messages, wherever they stand, without empty ones."""
+    """The texts of the system messages, wherever they are, without empty ones."""
     texts = (each.text for each in request.messages if each.role == "system")
     return [text for text in texts if text.strip()]
 
@@ -167,7 +167,7 @@ def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:
 
 
 def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
-    """The conversation, its roles in turn; results stand in the user's, and first."""
+    """The conversation with alternating roles; tool results come first in the user's turn."""
     told = [
         ("assistant" if each.role == "assistant" else "user", block)
         for each in request.messages
@@ -182,7 +182,7 @@ def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
 
 
 def _blocks_with_mark(part: Part, family: _Family) -> Iterator[Json]:
-    """The blocks of a part, and behind it the mark up to where what was read is kept."""
+    """The blocks of a part, with a mark for the prompt cache after it, if it has one."""
     blocks = list(_blocks(part, family))
     yield from blocks
     if family.keeps and blocks and has_mark(part):
@@ -205,14 +205,14 @@ def _blocks(part: Part, family: _Family) -> Iterator[Json]:
             yield {"toolUse": used | {"input": arguments_object(arguments)}}
         case ToolResult(call_id=id_, content=content, is_error=is_error):
             said = [{"text": content}] if content.strip() else []
-            # Only some families know the status, so the usual one is not told.
+            # Only some families accept a status, so the usual one is left out.
             status = {"status": "error"} if is_error else {}
             used = {"toolUseId": call_id(id_, family.call_ids)}
             yield {"toolResult": {**used, "content": said, **status}}
 
 
 def _thought(text: str, signature: str, family: _Family) -> Iterator[Json]:
-    """A thought without a seal, or with another family's, would be refused."""
+    """The block of a thought; one without a seal, or with another family's, would be refused."""
     origin, seal = opened(signature)
     if origin and not family.sealed:
         return
@@ -251,7 +251,7 @@ def _document(file: FilePart) -> Json:
 
 
 def _name_apart(documents: Iterable[Json]) -> None:
-    """Two documents of one name are refused: the second gets a number."""
+    """Give documents different names, by a number: equal names are refused."""
     taken = set[str]()
     for document in documents:
         name, number = document["name"], len(taken) + 1
@@ -319,12 +319,12 @@ def _output(output: JsonOutput | None) -> Json:
 
 
 def _effort(model: str, request: ChatRequest) -> Json:
-    """Converse has a word for the effort, but Claude has to be told to think as well."""
+    """The fields for the effort; for Claude, thinking has to be switched on as well."""
     effort = request.reasoning_effort
     if effort is None:
         return {}
     if _CLAUDE not in model:
-        none = effort == "none"  # they think only when they are asked to
+        none = effort == "none"  # they think only on request
         return {} if none else {"outputConfig": {"effort": _EFFORTS.get(effort, effort)}}
     told = thinking(model, request)
     if not told:

@@ -1,8 +1,8 @@
 """Cohere's own dialect, version 2: `/chat` and `/embed` below `https://api.cohere.com/v2`.
 
-What a model plans before it calls a tool (`tool_plan`) and what it thinks are both reasoning
-here. Citations are passed over. Usage counts Cohere's `tokens`, which is what its limits are
-about; the record beside it keeps `billed_units` too, which is what its bill is about.
+A model's plan before a tool call (`tool_plan`) and its thoughts are both reasoning here.
+Citations are ignored. Usage counts Cohere's `tokens`, which its limits are about; the record also
+keeps `billed_units`, which its bill is about.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _REASONS: Mapping[str, StopReason] = {
     "TOOL_CALL": StopReason.TOOL_CALLS,
 }
 _FAILURES: Mapping[str, str] = {"ERROR": "server_error", "TIMEOUT": "timeout"}
-"""Reasons to finish that are errors, and a word for each that `faults` knows."""
+"""Finish reasons that are errors, each with a code that `faults` knows."""
 _SPEAKING = frozenset(("content-delta", "content-start", "tool-plan-delta"))
 _CALLING = frozenset(("tool-call-start", "tool-call-delta"))
 _EVENTS = _SPEAKING | _CALLING | {"message-start", "message-end", "error"}
@@ -72,7 +72,7 @@ class _Content(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct):
-    """Of a whole answer, and of an event: there each list has shrunk to its one member."""
+    """The message of a complete answer, or of an event, which has single items for lists."""
 
     content: _Content | list[_Content] | str | None = None
     tool_plan: str | None = None
@@ -104,7 +104,7 @@ class _Answer(msgspec.Struct):
 
 
 class _Vectors(msgspec.Struct, rename={"numbers": "float", "texts": "base64"}):
-    """By type: at most one of them is asked for."""
+    """Vectors by type; at most one type is requested."""
 
     numbers: list[list[float]] | None = None
     texts: list[str] | None = None
@@ -125,7 +125,7 @@ _EMBEDDED = msgspec.json.Decoder(_Embedded)
 
 
 class CohereDialect:
-    """How Cohere is asked, and how it answers."""
+    """The requests and answers of Cohere."""
 
     texts_max = 96
     texts_tokens_max = None
@@ -160,11 +160,11 @@ class CohereDialect:
         return [*events, Stopped(reason, answer.finish_reason)]
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts; a purpose not named is `document`."""
+        """The call that embeds at most `texts_max` texts; the default purpose is `document`."""
         return Call("/embed", msgspec.json.encode(embed_body(model, request)))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call, whether they came as numbers or as base64.
+        """The vectors of such a call, as numbers or as base64.
 
         Raises:
             ModelError: as of `decode`.
@@ -183,7 +183,7 @@ class CohereDialect:
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status says is wrong."""
+        """The error of an answer with this status."""
         error = http_error(status, headers, body, now_s)
         error.request_id = error.request_id or headers.get("x-debug-trace-id", "")
         return error
@@ -201,7 +201,7 @@ class CohereDecoder(FrameDecoder):
         if payload == b"[DONE]":
             self.done = True
             return
-        if name and name not in _EVENTS:  # citations, and what may be new
+        if name and name not in _EVENTS:  # citations, and future kinds
             return
         event = self._reader.read(_EVENT, payload, "an event of Cohere")
         kind = event.type or name
@@ -236,7 +236,7 @@ class CohereDecoder(FrameDecoder):
 
 
 class _CohereReader(JsonReader):
-    """Of a call, arguments that are an object are the text of it; of an empty one, none yet."""
+    """Repairs tool calls: arguments as an object become text, an empty object no text."""
 
     __slots__ = ()
 
@@ -265,7 +265,7 @@ def _began_call(at: int, call: _ToolCall) -> ToolCallDelta:
 
 
 def _reason(raw: str | None, error: object) -> StopReason:
-    """Why it stopped.
+    """The stop reason.
 
     Raises:
         ModelError: because it failed.
@@ -328,7 +328,7 @@ def _listed(found: T | list[T] | None) -> list[T]:
 
 
 def _refuse(body: bytes, what: str) -> NoReturn:
-    """Raise the error that stands in place of an answer."""
+    """Raise the error in place of an answer."""
     said = read_error(body)
     if said.message:
         raise as_error(said)

@@ -16,18 +16,18 @@ from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.errors import MalformedStreamError
 
 EXCEPTION = "exception:"
-"""Begins the name of a frame in which the service names an exception of its API."""
+"""The prefix of the names of frames with an exception of the service's API."""
 ERROR = "error:"
-"""Begins the name of a frame in which it has an error that its API has no type for."""
+"""The prefix of the names of frames with an error outside the service's API."""
 HEADERS_BYTES_MAX = 128 * 1024
-"""The headers of one frame; the limit of Amazon's own clients."""
+"""The most bytes of one frame's headers; the limit of Amazon's own clients."""
 
 _PRELUDE = struct.Struct(">III")
 _CRC = struct.Struct(">I")
 _PRELUDE_BYTES = _PRELUDE.size
 _AROUND_BYTES = _PRELUDE_BYTES + _CRC.size
 _VALUE_BYTES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
-"""By type: true, false, byte, short, int, long, timestamp, UUID."""
+"""Bytes of a value by type: true, false, byte, short, int, long, timestamp, UUID."""
 _LENGTH_BYTES = 2
 _BYTES, _STRING = 6, 7
 
@@ -35,14 +35,14 @@ _BYTES, _STRING = 6, 7
 class EventStreamFraming:
     """Cuts an event stream into frames: name and payload.
 
-    An `error:` frame without a payload has its `:error-message` in its place. Keeps at most
-    one frame that is not complete, of at most `limit_bytes`.
+    The payload of an `error:` frame without one is its `:error-message`. Keeps at most one
+    incomplete frame, of at most `limit_bytes`.
     """
 
     def __init__(self, limit_bytes: int = FRAME_BYTES_MAX) -> None:
         self._limit_bytes = limit_bytes
         self._rest = bytearray()
-        self._total_bytes = 0  # of the frame at the front, 0 while its prelude is not here
+        self._total_bytes = 0  # of the first frame, 0 before its prelude has arrived
         self._headers_bytes = 0
         # Nearly all frames of an answer have the same headers, so the last ones are kept.
         self._seen = b""
@@ -53,7 +53,7 @@ class EventStreamFraming:
         """The frames that these bytes complete.
 
         Raises:
-            MalformedStreamError: a CRC or a length does not fit, or a frame is over the limit.
+            MalformedStreamError: a CRC or a length is wrong, or a frame exceeds the limit.
         """
         self._rest += data
         while True:
@@ -66,7 +66,7 @@ class EventStreamFraming:
             yield self._frame()
 
     def close(self) -> Iterator[tuple[str, bytes]]:
-        """Nothing: every frame says where it ends."""
+        """No frames: every frame has its length."""
         return iter(())
 
     def _begin(self) -> None:
@@ -86,7 +86,7 @@ class EventStreamFraming:
     def _frame(self) -> tuple[str, bytes]:
         total, self._total_bytes = self._total_bytes, 0
         frame = bytes(memoryview(self._rest)[:total])
-        del self._rest[:total]  # moves the beginning, not the bytes
+        del self._rest[:total]  # moves an offset, not the bytes
         end = total - _CRC.size
         if crc32(memoryview(frame)[:end]) != _CRC.unpack_from(frame, end)[0]:
             raise MalformedStreamError(
@@ -111,7 +111,7 @@ def _name_and_payload(headers: dict[str, str]) -> tuple[str, bytes]:
 
 
 def _headers(data: bytes) -> dict[str, str]:
-    """The headers whose values are strings; the others are passed over."""
+    """The headers with string values; others are ignored."""
     found: dict[str, str] = {}
     at = 0
     try:

@@ -1,12 +1,11 @@
-"""Frames, and what every streamed answer has in common whatever it is framed in.
+"""Frames, and the common part of all decoders of streamed answers.
 
-A framing cuts bytes into frames: a name (an SSE event's, an AWS event's; "" where there is
-none) and a payload. A `FrameDecoder` makes events of frames, and keeps two promises for every
-dialect at once. However the bytes are cut, the events are the same: so `feed` never raises, an
-error waits behind the events that came before it, and `close` tells it. And a cut answer never
-looks complete: an answer that has not said why it stopped is an error at its end; where it never
-began, the error that the provider told in another shape than that of the stream, which may be JSON
-where no frame can be.
+A framing cuts bytes into frames: a name (of an SSE event or an AWS event; "" if there is none)
+and a payload. A `FrameDecoder` makes events from frames, and keeps two promises for every
+dialect. First, the events do not depend on how the bytes are cut: so `feed` never raises, and
+`close` raises an error after the events before it. Second, a cut answer never looks complete: an
+answer without a stop reason is an error at its end. If no answer began, it is the error that the
+provider sent in another format, which may be JSON outside any frame.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamEr
 from orchestra.values import ModelEvent, Stopped, StopReason
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
-"""One frame of a stream: a Gemini event with an image in it has several megabytes."""
+"""The most bytes of one frame: a Gemini event with an image has several megabytes."""
 LARGE_BYTES = 1024 * 1024
-"""A payload that is longer is looked at before it is unpacked: no token is."""
+"""A longer payload is checked before it is decoded; no token is that long."""
 OBJECT_BYTES = 16
-"""That a list or an object of a payload has at least, on average, where it is over 1 MiB: an empty
-one takes two bytes here, and three hundred in memory."""
+"""The least average bytes of a list or an object in a payload over 1 MiB: an empty one takes two
+bytes in JSON, and three hundred in memory."""
 PIECE_BYTES = 64
-"""That a piece of something takes beside its text, where pieces are kept until it is whole."""
+"""Memory of a piece in addition to its text, where pieces are kept until they are complete."""
 BEGINNING_BYTES = 4 * 1024
-"""Of what comes before the first event are kept: an error that is none of the stream's frames."""
+"""Bytes kept before the first event: they may be an error outside the frames."""
 BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
-"""What may stand before JSON: a byte order mark and blanks."""
+"""Bytes that may precede JSON: a byte order mark and blanks."""
 _SHOWN_BYTES = 200
 _KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
-"""Names of events that say only that the connection lives; what is in them need not be JSON."""
+"""Names of events that only keep the connection alive; their data may not be JSON."""
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
 
 T = TypeVar("T")
@@ -51,15 +50,15 @@ class Framing(Protocol):
         """The frames that these bytes complete: name and payload.
 
         Raises:
-            MalformedStreamError: there is no frame here; those before it have been given.
+            MalformedStreamError: the bytes are no frame; earlier frames have been given.
         """
 
     def close(self) -> Iterable[tuple[str, bytes]]:
-        """The frame that the end of the stream completes, if there is one."""
+        """The last frame, if the end of the stream completes one."""
 
 
 class FrameDecoder(ABC):
-    """A decoder of one streamed answer; a dialect says what a frame means in `_take`."""
+    """A decoder of one streamed answer; a dialect interprets frames in `_take`."""
 
     __slots__ = ("_beginning", "_error", "_events", "_framing", "_stopped", "done")
 
@@ -87,7 +86,7 @@ class FrameDecoder(ABC):
         return events
 
     def close(self) -> list[ModelEvent]:
-        """What is left at the end of the body.
+        """The remaining events, at the end of the body.
 
         Raises:
             TruncatedStreamError: the answer never said why it stopped.
@@ -96,7 +95,7 @@ class FrameDecoder(ABC):
         if not self.done:
             try:
                 self._take_all(self._framing.close())
-            except MalformedStreamError:  # what the cut left of a frame
+            except MalformedStreamError:  # a partial frame
                 self._error = None if self._stopped else self._cut()
             except ModelError as error:
                 self._fail(error)
@@ -110,17 +109,17 @@ class FrameDecoder(ABC):
 
     @abstractmethod
     def _take(self, name: str, payload: bytes) -> None:
-        """Give the events of a frame by `_emit`; set `done` after the last one that matters.
+        """Pass the events of a frame to `_emit`; set `done` after the last needed one.
 
         Raises:
-            ModelError: the frame is an error, or is none of this dialect.
+            ModelError: the frame is an error, or is not of this dialect.
         """
 
     def _end(self) -> None:  # noqa: B027 - most dialects have none
-        """Give the events that only the end of the body tells of."""
+        """Pass on events that depend on the end of the body."""
 
     def _cut(self) -> ModelError:
-        """What an answer is that never said why it stopped."""
+        """The error of an answer without a stop reason."""
         beginning = b"" if self.done or self._events else self._beginning or b""
         for payload in (beginning, *_DATA.findall(beginning)):
             if (error := self._error_in(payload)) is not None:
@@ -128,14 +127,14 @@ class FrameDecoder(ABC):
         return _truncated(beginning)
 
     def _error_in(self, payload: bytes) -> ModelError | None:
-        """The error that came in place of an answer, in another shape than that of the stream."""
+        """The error in place of an answer, in another format than the stream; None if none."""
         return error_in(payload)
 
     def _emit(self, *events: ModelEvent) -> None:
         self._events += events
 
     def _stop(self, reason: StopReason, raw: str | None) -> None:
-        """Say why the answer stops; the first reason counts."""
+        """Emit the reason why the answer stops; the first one counts."""
         if not self._stopped:
             self._stopped = True
             self._events.append(Stopped(reason, raw))
@@ -145,7 +144,7 @@ class FrameDecoder(ABC):
             try:
                 self._take(name, payload)
             except MalformedStreamError:
-                # Some servers put a last word of their own behind an answer, or pings between.
+                # Some servers send data of their own after an answer, or pings in it.
                 passed_over = self._stopped or name in _KEEP_ALIVES
                 if payload.lstrip().startswith(b"{") or not passed_over:
                     raise
@@ -158,12 +157,12 @@ class FrameDecoder(ABC):
         self.done = True
 
     def _told_in_place(self) -> ModelError | None:
-        """The error that is told by JSON in place of the frames."""
+        """The error in JSON in place of frames."""
         malformed = isinstance(self._error, MalformedStreamError)
         return self._error_in(self._beginning or b"") if malformed and not self._events else None
 
     def _may_be_told_yet(self) -> bool:
-        """Whether JSON in place of the frames goes on: an error, of which the rest is to come."""
+        """Whether JSON in place of frames is incomplete: the rest of an error may come."""
         if self._beginning is None or len(self._beginning) == BEGINNING_BYTES:
             return False
         began = self._beginning.lstrip(BEFORE_JSON)
@@ -171,7 +170,7 @@ class FrameDecoder(ABC):
 
 
 class _Unframed:
-    """What comes behind a frame that was none."""
+    """The framing after invalid bytes."""
 
     def feed(self, data: bytes) -> Iterable[tuple[str, bytes]]:
         del data
@@ -182,10 +181,10 @@ class _Unframed:
 
 
 def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
-    """A JSON payload as what it has to be.
+    """A JSON payload, decoded to its expected type.
 
     Raises:
-        MalformedStreamError: it is something else, or hollow.
+        MalformedStreamError: it is of another type, or hollow.
     """
     if len(payload) > LARGE_BYTES:
         refuse_hollow(payload, what)
@@ -199,10 +198,10 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
 
 
 def refuse_hollow(payload: bytes, what: str) -> None:
-    """Nothing, unless a payload is made of brackets, more than of what is in them.
+    """Refuse a payload that is mostly brackets with little content.
 
     Raises:
-        MalformedStreamError: it is.
+        MalformedStreamError: it is such a payload.
     """
     begun = payload.count(b"{") + payload.count(b"[")
     if begun * OBJECT_BYTES > len(payload):

@@ -9,7 +9,7 @@ from orchestra.errors import MalformedStreamError
 
 
 class JsonLinesFraming:
-    """Cuts a stream into lines; empty ones are passed over. No line has a name."""
+    """Cuts a stream into lines; empty ones are skipped. Lines have no names."""
 
     def __init__(self, limit_bytes: int = FRAME_BYTES_MAX) -> None:
         self._limit_bytes = limit_bytes
@@ -20,7 +20,7 @@ class JsonLinesFraming:
         """The lines that these bytes complete.
 
         Raises:
-            MalformedStreamError: a line is over the limit.
+            MalformedStreamError: a line exceeds the limit.
         """
         *lines, rest = data.split(b"\n")
         for line in lines:
@@ -30,7 +30,7 @@ class JsonLinesFraming:
         self._keep(rest)
 
     def close(self) -> Iterator[tuple[str, bytes]]:
-        """The last line, where no line end stands behind it."""
+        """The last line, if it has no line end."""
         line = b"".join(self._rest).strip()
         self._rest.clear()
         self._size_bytes = 0

@@ -1,9 +1,9 @@
-"""JSON of providers that is not quite as it should be, read all the same.
+"""Reads JSON of providers that is slightly wrong.
 
-Rules of the file: what is as it should be costs one typed decode. Only where that fails is it
-read again: without a byte order mark before it, with a character whole that a server has cut in
-two, the halves of which come one after the other, with null for a number that is none (`NaN`,
-`Infinity`), and as the dialect mends its own shapes.
+Rules of the file: correct JSON costs one typed decode. Only if that fails is it read again with
+repairs: without a byte order mark, with the halves of a character joined that a server has cut
+between two chunks, with null for numbers that are none (`NaN`, `Infinity`), and with the repairs
+of the dialect.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from orchestra.codecs.framing.frames import LARGE_BYTES, decoded, refuse_hollow
 
 T = TypeVar("T")
 JsonPath: TypeAlias = tuple[str, ...]
-"""Where a value is in the payload; in a list, by its index if it has one, else by its place."""
+"""The path of a value in the payload; in a list, by its index if it has one, else its position."""
 
 NOT_AS_IT_SHOULD_BE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HIGH = ("\ud800", "\udbff")
 _LOW = ("\udc00", "\udfff")
 _HALVES_MAX = 256
-_NAMES_CHARS_MAX = 1_000  # of where a half is kept for
+_NAMES_CHARS_MAX = 1_000  # of the paths of kept halves
 VALUES_MAX = 50_000
-"""In a payload that is mended, and escapes: each costs two microseconds, in which nobody else has
-a turn, and who sends one such payload sends more."""
+"""Values and escapes in a repaired payload: each costs two microseconds, which block all other
+tasks, and a server that sends one such payload sends more."""
 _COSTLY = (b",", b"[", b"{", b"\\")
 
 
 class JsonReader:
-    """Reads the payloads of one answer, one after the other. A dialect mends in `_as_meant`."""
+    """Reads the payloads of one answer, in order. A dialect repairs values in `_as_meant`."""
 
     __slots__ = ("_halves",)
 
@@ -42,7 +42,7 @@ class JsonReader:
         self._halves: dict[JsonPath, str] = {}
 
     def read(self, decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
-        """What a payload holds.
+        """The value of a payload.
 
         Raises:
             MalformedStreamError: it is something else, or hollow.
@@ -55,16 +55,16 @@ class JsonReader:
             return self.mended(decoder, payload, what)
 
     def mended(self, decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
-        """As `read`, of a payload that cannot be read as it is; a very large one is left so."""
+        """As `read`, for a payload that needs repairs; a very large one is not repaired."""
         if sum(map(payload.count, _COSTLY)) > VALUES_MAX:
             return decoded(decoder, payload, what)
-        with suppress(ValueError, RecursionError):  # it is no JSON, as the typed decoder will say
+        with suppress(ValueError, RecursionError):  # not JSON, which the typed decoder reports
             payload = json.dumps(self._mend(json.loads(payload), ())).encode()
         return decoded(decoder, payload, what)
 
     def _as_meant(self, path: JsonPath, value: object) -> object:
-        """The value as it should have been written; what is in it has not been mended yet."""
-        del path  # of a value that is left as it is
+        """The repaired value; the values inside it are not repaired yet."""
+        del path  # unused for unchanged values
         return value
 
     def _mend(self, value: object, path: JsonPath) -> object:
@@ -79,7 +79,7 @@ class JsonReader:
         return self._joined(path, value) if isinstance(value, str) else value
 
     def _joined(self, path: JsonPath, text: str) -> str:
-        """The text with the half of a character that the chunk before had kept, without its own."""
+        """The text with the half character of the chunk before, without its own last half."""
         if text and path in self._halves:
             half = self._halves.pop(path)
             text = half + text if _LOW[0] <= text[0] <= _LOW[1] else text
@@ -90,7 +90,7 @@ class JsonReader:
 
 
 def read_whole(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
-    """What an answer that is not streamed holds.
+    """The value of an unstreamed answer.
 
     Raises:
         MalformedStreamError: it is something else.
@@ -99,6 +99,6 @@ def read_whole(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
 
 
 def _counted(values: list[object]) -> Iterator[tuple[str, object]]:
-    """Each of a list with what tells it apart in the next chunk: its index, if it has one."""
+    """The items of a list with their keys, which are equal in the next chunk: index or position."""
     for at, each in enumerate(values):
         yield str(each.get("index", at) if isinstance(each, dict) else at), each

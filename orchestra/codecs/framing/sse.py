@@ -1,7 +1,7 @@
 """Server-Sent Events, read: bytes to frames, as the HTML standard says (9.2.6), and a bit more.
 
-What providers do beside the standard: comments as keep-alives, `data: : ping` for one that a
-proxy has broken, and a last event without the blank line behind it.
+Providers also send: comments as keep-alives, `data: : ping` for one that a proxy has broken, and
+a last event without a blank line after it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLON = ord(":")
 class SseFraming:
     """Cuts an event stream into events: name ("" if it has none) and data.
 
-    An event has at most `limit_bytes`, in its data and the line that is being read.
+    An event has at most `limit_bytes`, in its data and the current line.
     """
 
     __slots__ = (
@@ -38,31 +38,31 @@ class SseFraming:
 
     def __init__(self, limit_bytes: int = FRAME_BYTES_MAX) -> None:
         self._limit_bytes = limit_bytes
-        self._rest: list[bytes] = []  # of a line that has not ended, in the pieces it came in
+        self._rest: list[bytes] = []  # of an incomplete line, in the pieces in which it arrived
         self._rest_bytes = 0
         self._ending = False  # whether the rest ends in a \r, whose \n may be in the next bytes
         self._name = ""
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._began = False
-        self._between = False  # whether the last event has ended, and nothing has come since
+        self._between = False  # whether the last event has ended, and nothing has arrived since
 
     def feed(self, data: bytes) -> Iterable[tuple[str, bytes]]:
         """The events that these bytes complete.
 
         Raises:
-            MalformedStreamError: an event is over the limit.
+            MalformedStreamError: an event exceeds the limit.
         """
         if self._is_event(data):
             return (("", data[len(_DATA) : -2]),)
         return self._lines(data)
 
     def close(self) -> Iterable[tuple[str, bytes]]:
-        """The last event, where no blank line stands behind it."""
+        """The last event, if no blank line follows it."""
         return self._lines(b"\n\n")
 
     def _is_event(self, data: bytes) -> bool:
-        """Whether these bytes are one event, all of it, in one line: as of most tokens."""
+        """Whether these bytes are one complete event in one line, as for most tokens."""
         end = data.find(b"\n")
         return (
             len(_DATA) < end == len(data) - 2
@@ -96,7 +96,7 @@ class SseFraming:
         self._between = self._began and not (rest or self._data or self._name)
 
     def _cut(self, data: bytes) -> list[bytes]:
-        """The lines, and what is left."""
+        """The complete lines, and the rest."""
         if b"\r" not in data:
             self._ending = False
             return data.split(b"\n")

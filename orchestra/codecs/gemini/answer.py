@@ -1,9 +1,9 @@
-"""What Gemini's responses mean: those of a stream one after the other, or a single one.
+"""Decodes Gemini's responses: the sequence of a stream, or a single one.
 
-A reason to stop may stand in any of them, and the last one counts; an answer that calls a tool
-stops as any other does. A whole answer that gives none is complete, and has stopped for a reason
-that nobody knows. A seal on a piece of text becomes a thought without text before it. Counts of
-tokens are running totals: one that the last record leaves out is that of the one before.
+Any response may have a stop reason, and the last one counts; an answer that calls a tool has the
+usual one. A complete answer without a reason has stopped for an unknown reason. A seal on a piece
+of text becomes a thought without text before it. Token counts are running totals: if the last
+record omits one, the one before counts.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
 class GeminiAnswer:
-    """What the responses of one answer mean, one after the other, up to its end.
+    """Decodes the responses of one answer, in order, up to its end.
 
-    `stopped` tells whether one of them has said why the answer stops; `origin` is that of the
-    seals in them.
+    `stopped` tells whether one of them had a stop reason; `origin` is that of the seals in
+    them.
     """
 
     def __init__(self, origin: str = GEMINI, *, whole: bool = False) -> None:
@@ -147,7 +147,7 @@ class GeminiAnswer:
         return events + self._counted(response.usage_metadata)
 
     def end(self) -> list[ModelEvent]:
-        """The events that only the end of the answer tells of; `Stopped` is the last."""
+        """The events at the end of the answer; `Stopped` is the last."""
         reason = _REASONS.get(self._reason or "", StopReason.OTHER)
         if self._blocked and self._reason is None:
             reason = StopReason.CONTENT_FILTER
@@ -161,7 +161,7 @@ class GeminiAnswer:
         return [*self._grown(), report, stopped]
 
     def _first(self, candidates: list[_Candidate]) -> _Candidate | None:
-        """Of several answers, the first; what 0 is, is left out, or nothing is counted at all."""
+        """The first of several answers; an index 0 may be omitted, as may all indices."""
         if self._whole:
             return candidates[0] if candidates else None
         return next((each for each in candidates if not each.index), None)
@@ -233,7 +233,7 @@ def _refused(message: str | None) -> list[ModelEvent]:
 
 
 def _usage_of(record: Json, certainty: Certainty) -> Usage:
-    """Gemini counts thoughts beside the answer, and what its own tools found beside the prompt."""
+    """Gemini counts thoughts separately from the answer, and its tools' results from the prompt."""
     thoughts = count(record, "thoughtsTokenCount")
     certainty = certainty_of(record, _COUNTS, certainty)
     return Usage(

@@ -1,8 +1,8 @@
 """Arguments of a tool call that Vertex streams in pieces (`streamFunctionCallArguments`).
 
-Each piece names the place it belongs to, as in `$.items[0].name`. Places come in order: an
-object's members as they are written, a list's items from the first. So a list never has a
-hole, and a path can make us allocate no more than it is long.
+Each piece has a path, as in `$.items[0].name`. Paths come in order: an object's members as they
+are written, a list's items from the first. So a list never has a hole, and a path cannot make us
+allocate more than its length.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _STEP = re.compile(
 _ESCAPED = re.compile(r"\\(.)")
 _EXACT = 2**53  # every number comes as a double, which holds whole ones up to this
 _DEPTH_MAX = 100
-"""No function has arguments in arguments in arguments, a hundred times over."""
+"""The deepest nesting of arguments: no real function has more."""
 
 
 class PartialArgument(msgspec.Struct, rename="camel"):
-    """One piece: the place it belongs to, and what is there, or more of it."""
+    """One piece: its path, and the value there, or more of its text."""
 
     json_path: str
     string_value: str | None = None
@@ -35,18 +35,18 @@ class PartialArgument(msgspec.Struct, rename="camel"):
 
 
 class Arguments:
-    """The arguments of one call, growing from what came at once; a piece costs what it is long."""
+    """The arguments of one call, which grow by pieces; the cost of a piece is its length."""
 
     def __init__(self, given: dict[str, object]) -> None:
         self._root = given
         self._size_bytes = 0  # roughly, of what has been added
 
     def add(self, piece: PartialArgument) -> None:
-        """Take a piece: text is added to the text in its place, all else stands for itself.
+        """Add a piece: text is appended to the text at its path, other values are set.
 
         Raises:
-            MalformedStreamError: its path is none, or leads through something else; or the pieces
-                are over 16 MiB together.
+            MalformedStreamError: its path is invalid, or leads through another value; or the pieces
+                exceed 16 MiB together.
         """
         self._size_bytes += PIECE_BYTES + len(piece.json_path) + len(piece.string_value or "")
         if self._size_bytes > FRAME_BYTES_MAX:
@@ -66,7 +66,7 @@ class Arguments:
         text.pieces.append(piece.string_value)
 
     def json(self) -> str:
-        """All of them, as JSON text.
+        """All arguments, as JSON text.
 
         Raises:
             MalformedStreamError: they are nested too deep.
@@ -106,7 +106,7 @@ def _steps(path: str) -> list[str | int]:
 
 
 def _child(box: object, step: str | int, new: object, path: str) -> object:
-    """What is in this place; if there is nothing, something new."""
+    """The value at this place; if there is none, a new one."""
     if isinstance(box, list) and isinstance(step, int) and step < len(box):
         return box[step]
     if isinstance(box, dict) and isinstance(step, str) and step in box:

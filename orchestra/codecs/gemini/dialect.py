@@ -3,8 +3,8 @@
 Below `https://generativelanguage.googleapis.com/v1beta`, or with `vertex` below
 `https://LOCATION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/LOCATION`.
 
-Every event of a stream is a whole response of its own, with the next parts of the answer.
-Nothing follows the last one, so the end of the body says that it was the last.
+Every event of a stream is a complete response, with the next parts of the answer. The last one
+has no mark, so it is known only at the end of the body.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Embedded(msgspec.Struct, rename="camel"):
 
 
 RESPONSES_MAX = 50_000
-"""In a body of JSON: they are read at once, where all wait for it."""
+"""Responses in a JSON body: they are read at once, which blocks other tasks."""
 _LISTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE = msgspec.json.Decoder(msgspec.Raw)
 _ANY = json.JSONDecoder()
@@ -63,11 +63,11 @@ _EMBEDDED = msgspec.json.Decoder(_Embedded)
 
 
 class GeminiDialect:
-    """The Gemini API; with `vertex`, as Vertex AI has it.
+    """The Gemini API; with `vertex`, that of Vertex AI.
 
-    `texts_max` is how many texts one embedding call may have: by default what every model of
-    the place takes, which is 100 at AI Studio and 1 at Vertex. Model names are taken with what
-    stands before them (`models/gemini-3-flash`) and without.
+    `texts_max` is the most texts in one embedding call; by default what every model there
+    accepts: 100 at AI Studio and 1 at Vertex. Model names may have their prefix
+    (`models/gemini-3-flash`) or not.
     """
 
     texts_tokens_max = None
@@ -115,7 +115,7 @@ class GeminiDialect:
         return Call(f"/{quote(self._path(model), _SAFE)}:{act}", msgspec.json.encode(body))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors; AI Studio counts no tokens for them, or seldom.
+        """The vectors of such a call; AI Studio rarely counts their tokens.
 
         Raises:
             ModelError: an error in place of them, told by its class.
@@ -141,7 +141,7 @@ class GeminiDialect:
         return http_error(status, headers, body, now_s)
 
     def _path(self, model: str) -> str:
-        """The model's name with what has to stand before it, where it does not yet."""
+        """The model's name with its prefix."""
         name = model.strip("/")
         if not self._vertex:
             return name if name.startswith(("models/", "tunedModels/")) else f"models/{name}"
@@ -161,7 +161,7 @@ class GeminiDecoder(FrameDecoder):
         self._answer = GeminiAnswer(origin)
 
     def _take(self, name: str, payload: bytes) -> None:
-        if name != "ping":  # Gemini has none, but gateways before it have
+        if name != "ping":  # from gateways
             self._events += self._answer.take(payload)
             self._stopped = self._answer.stopped
 
@@ -170,7 +170,7 @@ class GeminiDecoder(FrameDecoder):
 
 
 class _GeminiFraming(SseFraming):
-    """Server-Sent Events, unless the body begins as JSON does: then it is kept as a whole."""
+    """Server-Sent Events, unless the body begins like JSON: then it is kept as a whole."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,11 +204,11 @@ def _is_list(body: bytes) -> bool:
 
 
 def _responses(body: bytes) -> Iterator[bytes]:
-    """The responses of a body that is one, has them in an array, or has one behind the other.
+    """The responses in a body: a single one, an array of them, or one after another.
 
     Raises:
-        MalformedStreamError: it is none of these, was cut, or has too many; what was whole before
-            has been given.
+        MalformedStreamError: it is none of these, was cut, or has too many; complete responses
+            before that have been given.
     """
     try:
         found = _LISTS.decode(body) if _is_list(body) else [_ONE.decode(body)]
@@ -221,7 +221,7 @@ def _responses(body: bytes) -> Iterator[bytes]:
 
 
 def _one_by_one(body: bytes) -> Iterator[bytes]:
-    """The responses of a body that is no JSON document, as far as they go."""
+    """The responses in a body that is not one JSON document, as far as they can be read."""
     text = body.decode("utf-8-sig", "replace")
     given = 0
     at = text.find("[") + 1 if (in_array := _is_list(body)) else 0
@@ -250,7 +250,7 @@ def _too_many() -> MalformedStreamError:
 
 
 def _next_response(text: str, at: int) -> int:
-    """Where the next response begins."""
+    """The position of the next response."""
     found = _BETWEEN.match(text, at)
     return at if found is None else found.end()
 
@@ -265,7 +265,7 @@ def _vector(numbers: _Numbers) -> Vector:
 
 
 def _embedding_usage(found: _Embedded, numbers: list[_Numbers]) -> Usage | None:
-    """AI Studio mostly counts nothing; Vertex counts each text."""
+    """The usage: AI Studio mostly counts nothing; Vertex counts each text."""
     counts = [
         token_count(each.statistics.get("token_count", 0)) for each in numbers if each.statistics
     ]

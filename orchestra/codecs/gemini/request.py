@@ -1,7 +1,7 @@
-"""What Gemini is asked: our requests as bodies of `generateContent` and of its embeddings.
+"""The bodies of Gemini's `generateContent` and embeddings, from our requests.
 
-Its turns are of a user or of a model, so turns of one side are joined. Thoughts go back only
-for their seals: what can be read of them is a summary, and tells the model nothing.
+Turns alternate between user and model, so consecutive turns of one side are joined. Thoughts are
+sent back only for their seals: their text is a summary, which is useless to the model.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BUDGETS: Mapping[ReasoningEffort, int] = {
 }
 _BUDGET_MIN_OF_PRO = 128
 _MINIMAL = re.compile(r"gemini-3(\.[0-6])?-flash|flash-lite")
-"""Who knows the least level; Gemini 3's Pro, and its Flash since 3.7, think more than that."""
+"""Models with the lowest level; Gemini 3's Pro, and its Flash since 3.7, do not have it."""
 _LEVELS: Mapping[ReasoningEffort, str] = {
     "none": "MINIMAL",  # since Gemini 3, thinking cannot be switched off
     "minimal": "MINIMAL",
@@ -77,7 +77,7 @@ _ENDING = re.compile(r"\.(\w+)(?:[?#]|$)")
 
 
 _SAYS_NOTHING = ("type", "title", "description", "required", "$schema")
-"""A schema with only these is of a tool without arguments, for which Gemini wants no schema."""
+"""A schema with only these is for a tool without arguments; Gemini wants no schema then."""
 
 
 def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
@@ -109,7 +109,7 @@ def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
 
 
 def wants_seals(model: str) -> bool:
-    """Whether a model refuses a turn whose first call has no seal: Gemini, since its third."""
+    """Whether a model refuses a turn whose first tool call has no seal: Gemini since version 3."""
     return "gemini" in model and not _BY_BUDGET.search(model)
 
 
@@ -157,7 +157,7 @@ def _config(model: str, request: ChatRequest) -> Json:
 
 
 def _thinking(model: str, effort: ReasoningEffort) -> Json:
-    """Since Gemini 3 a model is told how hard to think; before, how many tokens long."""
+    """The thinking options: a level since Gemini 3, a number of tokens before."""
     thoughts = {} if effort == "none" else {"includeThoughts": True}
     if _BY_BUDGET.search(model):
         least = _BUDGET_MIN_OF_PRO if "pro" in model else 0
@@ -255,7 +255,7 @@ def _image(image: ImagePart | ImageUrlPart) -> Json:
 
 
 def _file(file: FilePart) -> Json:
-    """Gemini sees no more than the text of a file of text, and does not hear the names of files."""
+    """The part for a file; Gemini gets only the text of text files, and no file names."""
     return {"text": as_text_part(file, "Gemini").text} if file.is_text else _inline(file)
 
 

@@ -1,8 +1,8 @@
 """Ollama's own dialect: `/chat` and `/embed` below `http://localhost:11434/api`.
 
-A stream is JSON lines. The answers of `/generate` are read too, where text stands under
-`response` and not in a message. A tool call comes whole, often without an id; and an answer
-that calls a tool says that it stopped as any other does.
+A stream is JSON lines. Answers of `/generate` are read too, which have the text under `response`
+and not in a message. A tool call comes complete, often without an id; an answer that calls a tool
+has the usual stop reason.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Message(msgspec.Struct):
 
 
 class _Line(msgspec.Struct):
-    """A line of a stream, and a whole answer too, of `/chat` and of `/generate`."""
+    """A line of a stream, or a complete answer, of `/chat` or `/generate`."""
 
     model: str | None = None
     message: _Message | None = None
@@ -93,10 +93,10 @@ _MEASURED = ("_count", "_duration")
 
 
 class OllamaDialect:
-    """How Ollama is asked, and how it answers."""
+    """The requests and answers of Ollama."""
 
     texts_max = 512
-    """Ollama names no limit; so many keep a call on a slow machine within its time."""
+    """Ollama has no limit; with this one, a call on a slow machine ends in time."""
     texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
@@ -218,7 +218,7 @@ class OllamaDecoder(FrameDecoder):
 
 
 def _arguments(raw: bytes) -> str:
-    """An object, as it was written; some servers beside Ollama write it as a text."""
+    """Arguments as JSON text; some compatible servers send them as a string."""
     if raw.startswith(b'"'):
         return decoded(_ARGUMENTS, raw, "the arguments of a tool call")
     text = raw.decode("utf-8", "replace")
@@ -226,7 +226,7 @@ def _arguments(raw: bytes) -> str:
 
 
 def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
-    """What was counted; Ollama leaves a count out where it had the prompt in its cache."""
+    """The reported usage; Ollama omits a count if the prompt was in its cache."""
     counts = (token_count(line.prompt_eval_count), token_count(line.eval_count))
     if counts == (None, None):
         return []
@@ -237,7 +237,7 @@ def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
 
 
 def _last_fields(payload: bytes) -> Iterable[tuple[str, object]]:
-    """What else stands in the last line; nothing, where that had to be mended to be read."""
+    """The other fields of the last line; empty if the line needed repairs."""
     try:
         return _RECORD.decode(payload).items()
     except NOT_AS_IT_SHOULD_BE:

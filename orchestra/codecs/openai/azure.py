@@ -18,9 +18,9 @@ from orchestra.values import ChatRequest, EmbedRequest
 
 
 class AzureDialect(OpenAiDialect):
-    """Azure's OpenAI; the classic interface where an `api_version` is given.
+    """Azure's OpenAI; the classic interface if there is an `api_version`.
 
-    `deployment` is asked in place of the model's own name, where the two differ.
+    `deployment` is used in place of the model's name, if the two differ.
     """
 
     def __init__(

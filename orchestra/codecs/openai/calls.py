@@ -1,9 +1,9 @@
-"""The tool calls of one OpenAI-shaped answer, put together of their pieces.
+"""The tool calls of one OpenAI-shaped answer, joined from their pieces.
 
-Calls are told apart by the server's index, or by their ids where servers count wrong, and are
-numbered from 0 in the order in which they began. Where a server does not count them, that number
-is their index. Under one index, another id or another name is another call. An id that another
-call has already is none. A custom tool is called with text, not with JSON, and told as any other.
+Calls are identified by the server's index, or by their ids if a server counts wrong, and are
+numbered from 0 in the order of their beginnings. If a server does not count them, that number is
+their index. With the same index, another id or name is another call. An id that another call has
+already is ignored. A custom tool is called with text instead of JSON, and reported as any other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchestra.values import ToolCallDelta
 
 @attrs.define(eq=False)
 class _Calling:
-    """A tool call that is arriving; told once its name is known."""
+    """A tool call in progress; it is reported once its name is known."""
 
     number: int
     id: str
@@ -34,7 +34,7 @@ class _Calling:
 
 
 class PiecedCalls:
-    """The calls of an answer, so far; its length is how many they are."""
+    """The calls of an answer so far; its length is their number."""
 
     __slots__ = ("_by_given_id", "_by_index", "_calls", "_held_bytes", "_ids")
 
@@ -49,11 +49,11 @@ class PiecedCalls:
         return len(self._calls)
 
     def take(self, pieces: Sequence[CallPiece], answer_id: str) -> list[ToolCallDelta]:
-        """What these pieces tell. Of `answer_id`, ids are made for calls that have none.
+        """The deltas of these pieces; `answer_id` is used to make ids for calls without one.
 
         Raises:
-            MalformedStreamError: there are more calls than an answer may have, or too much of those
-                whose name is not known.
+            MalformedStreamError: the answer has too many calls, or too much data for calls without
+                a name.
         """
         if len(pieces) > 1:
             _count_apart(pieces, len(self._calls))
@@ -64,7 +64,7 @@ class PiecedCalls:
         return [_delta_of(calling) for calling in self._calls if not calling.name]
 
     def beside(self, pieces: Sequence[CallPiece]) -> list[CallPiece]:
-        """Of calls that repeat these and go on, those that are new; none where they do not."""
+        """The new calls, if these pieces repeat the known calls and continue; else none."""
         begun = len(self._calls)
         if len(pieces) <= begun:
             return []
@@ -93,18 +93,18 @@ class PiecedCalls:
         return [_delta_of(calling)] if name else []
 
     def _calling(self, call: CallPiece, name: str, answer_id: str) -> _Calling:
-        """The call that this is a piece of."""
+        """The call that the piece belongs to."""
         index, given = call.index, call.id or ""
         if index is not None:
             found = self._by_index.get(index)
         elif given:
             found = self._by_given_id.get(given)
         else:
-            # A whole call has a name; what has none goes on with the last one.
+            # A complete call has a name; a piece without one continues the last call.
             found = None if name or not self._calls else self._calls[-1]
         if found is None or (name and _differs(found, given, name)):
             found = self._new_call(given, answer_id)
-            if index is None:  # its pieces may be counted all the same
+            if index is None:  # later pieces may have an index
                 self._by_index.setdefault(found.number, found)
             else:
                 self._by_index[index] = found
@@ -121,7 +121,7 @@ class PiecedCalls:
 
 
 def _differs(calling: _Calling, given_id: str, name: str) -> bool:
-    """Whether what has this id and this name is no piece of that call."""
+    """Whether a piece with this id and name belongs to another call."""
     if given_id and calling.given_id not in {"", given_id}:
         return True
     return calling.name not in {"", name}
@@ -133,7 +133,7 @@ def _delta_of(calling: _Calling) -> ToolCallDelta:
 
 
 def _count_apart(pieces: Sequence[CallPiece], begun: int) -> None:
-    """Count pieces that only their order tells apart: they are of the calls that began last."""
+    """Number pieces that are identified only by their order: they belong to the last calls."""
     bare = all(each.index is None and not each.id and not each.called().name for each in pieces)
     if bare and begun >= len(pieces):
         for at, each in enumerate(pieces, begun - len(pieces)):

@@ -1,9 +1,9 @@
-"""OpenAI's answers, read: chunks of a stream, and whole ones as if they were a single chunk.
+"""Reads OpenAI's answers: chunks of a stream, and complete answers as a single chunk.
 
-Rules of the file: only the choice of index 0 is read, and of a whole answer the first. The reason
-to stop is told at the very end, since servers send more behind it (usage, what a filter found
-later, even text); of several reasons the last counts. A whole answer that gives none is complete,
-as its JSON is, and has stopped for a reason that nobody knows.
+Rules of the file: only the choice with index 0 is read, and of a complete answer the first. The
+stop reason is reported at the very end, since servers send more after it (usage, results of a
+later filter, even text); of several reasons the last counts. A complete answer without a reason
+is complete, since its JSON is, and has stopped for an unknown reason.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ REASONS: Mapping[str, StopReason] = {
     "model_context_window_exceeded": StopReason.LENGTH,
     "repetition_truncation": StopReason.LENGTH,  # Xiaomi
 }
-"""In small letters, and without what Google adds: `content_filter: PROHIBITED_CONTENT`."""
+"""In lower case, and without Google's suffix: `content_filter: PROHIBITED_CONTENT`."""
 _FAILURES: Mapping[str, str] = {
     "error": "server_error",
-    "abort": "server_error",  # vLLM and SGLang, when they give up a request
+    "abort": "server_error",  # vLLM and SGLang, for an abandoned request
     "insufficient_system_resource": "overloaded",  # DeepSeek
     "network_error": "server_error",  # Zhipu: the model behind it failed
 }
-"""Reasons to stop by which the answer was cut, and a word for each that `faults` knows."""
+"""Stop reasons of cut answers, each with a code that `faults` knows."""
 
 
 class OpenAiDecoder(FrameDecoder):
@@ -125,12 +125,12 @@ class OpenAiDecoder(FrameDecoder):
         self._read(chunk, stream=True)
 
     def whole(self, body: bytes) -> list[ModelEvent]:
-        """The events of an answer that was not streamed; a decoder is good for one.
+        """The events of an unstreamed answer; use a decoder for only one.
 
         Raises:
             ModelError: the body is an error.
-            MalformedStreamError: it is no answer.
-            TruncatedStreamError: it is a chunk of one, which is not the last.
+            MalformedStreamError: it is not an answer.
+            TruncatedStreamError: it is a chunk of a stream, and not the last.
         """
         chunk = self._reader.chunk(body, "the answer", opening=True)
         if chunk.failed:
@@ -150,7 +150,7 @@ class OpenAiDecoder(FrameDecoder):
         return error_in(payload, kind_by_marks(payload, self._quirks))
 
     def _unfinished(self, chunk: Chunk) -> None:
-        """End a whole answer that does not say why it stops."""
+        """End a complete answer without a stop reason."""
         raw = chunk.choices[0].finish_reason if chunk.choices else None
         if self._quirks.done_is_finish:
             self._finished(raw)
@@ -192,11 +192,11 @@ class OpenAiDecoder(FrameDecoder):
             raise failed
 
     def _beside(self, delta: ChunkDelta | None, choice: ChunkChoice) -> ChunkDelta | None:
-        """What a choice says; where that is nothing, what it says in another's place.
+        """The delta of a choice; if it is empty, one made from its message or text.
 
-        Some servers stream messages, or texts, and no deltas. Others repeat in a message all
-        that their deltas have said: of that only what goes on is said. Where it is not the same
-        again (trimmed, or edited), the deltas have said it.
+        Some servers stream messages or texts instead of deltas. Others repeat in a message all text
+        of their deltas: then only the continuation counts. If the message is not an exact
+        repetition (trimmed, or edited), it is ignored.
         """
         if delta is not None and not delta.silent:
             self._elsewhere = False
@@ -212,9 +212,9 @@ class OpenAiDecoder(FrameDecoder):
         return ChunkDelta(rest, tool_calls=self._calls.beside(other.tool_calls or ()))
 
     def _behind_text(self, text: str) -> str:
-        """What goes on behind all the text so far; nothing where it is not the same again.
+        """The continuation after all text so far; empty if it is not an exact repetition.
 
-        It is not put together to be compared: that would be long for each of many messages.
+        The text so far is not joined for the comparison, which would be slow for many messages.
         """
         at = 0
         for piece in self._text:
@@ -267,7 +267,7 @@ class OpenAiDecoder(FrameDecoder):
                 self._events.append(RefusalDelta(part.refusal))
 
     def _why(self, choice: ChunkChoice) -> ModelError | None:
-        """Keep the reason to stop; or if it is a failure, the error that the server tells."""
+        """Keep the stop reason; if it is a failure, return its error."""
         raw = choice.finish_reason
         if choice.error:
             return error_of({"error": choice.error}, self._quirks)
@@ -292,7 +292,7 @@ class OpenAiDecoder(FrameDecoder):
         if usage is None or not isinstance(raw, dict):
             return
         counted = counts_all(record)
-        if counted or not self._counted:  # half a record takes the place of no whole one
+        if counted or not self._counted:  # a partial record does not replace a complete one
             self._counted = counted
             self._report(usage, raw)
 
@@ -303,7 +303,7 @@ class OpenAiDecoder(FrameDecoder):
     def _groq(self, groq: GroqRecord) -> None:
         if groq.error:
             raise error_of({"error": groq.error}, self._quirks)
-        if self._usage is None:  # not where OpenAI's record stands: nothing is told as if it did
+        if self._usage is None:  # only without a record in OpenAI's place
             self._count(groq.usage, {})
 
     def _end(self) -> None:
@@ -319,7 +319,7 @@ class OpenAiDecoder(FrameDecoder):
 
 
 def _by_place(chunk: Chunk) -> Chunk:
-    """A whole answer with its first choice only, and in it with each call counted by its place."""
+    """A complete answer with only its first choice, and its calls numbered by position."""
     assert chunk.choices, "it has choices"
     first = chunk.choices[0]
     first.index = 0

@@ -21,30 +21,30 @@ from orchestra.errors import ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 _STREAMED = (b"data:", b"event:", b"id:", b":")
-"""What JSON does not begin with, and Server-Sent Events do."""
+"""Beginnings of Server-Sent Events, with which JSON never begins."""
 
 
 class OpenAiDialect(Dialect):
-    """How a server with these quirks is asked, and how it answers."""
+    """The requests and answers of a server with these quirks."""
 
     def __init__(self, quirks: Quirks = OPENAI) -> None:
         self.quirks = quirks
 
     @property
     def texts_max(self) -> int:
-        """How many texts one embedding call may have."""
+        """The most texts in one embedding call."""
         return self.quirks.texts_max
 
     @property
     def texts_tokens_max(self) -> int | None:
-        """How many tokens, as estimated, those may have together; None where it has no bound."""
+        """The most estimated tokens of these texts together; None without a limit."""
         return self.quirks.texts_tokens_max
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
 
         Raises:
-            CapabilityError: this server has no words for something in the request.
+            CapabilityError: this server cannot express something in the request.
         """
         body = chat_body(model, request, self.quirks, stream=stream)
         return Call("/chat/completions", msgspec.json.encode(body))
@@ -54,10 +54,10 @@ class OpenAiDialect(Dialect):
         return OpenAiDecoder(self.quirks)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer; some servers stream it, whatever they are asked.
+        """The events of a complete answer; some servers stream it in any case.
 
         Raises:
-            ModelError: an error in place of an answer, though the status was 200.
+            ModelError: an error in place of an answer, with status 200.
             MalformedStreamError: it is not an answer of this dialect.
             TruncatedStreamError: it is a chunk of one, or a stream that was cut.
         """
@@ -87,5 +87,5 @@ class OpenAiDialect(Dialect):
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status, 400 or more, says is wrong."""
+        """The error of an answer with this status, 400 or more."""
         return http_error(status, headers, body, now_s, kind=kind_by_marks(body, self.quirks))

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings: what is asked of `/embeddings`, and vectors made of the answer."""
+"""OpenAI's embeddings: the body for `/embeddings`, and the vectors of the answer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _AnswerReader(JsonReader):
 
 
 def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
-    """The body of an embedding call; there is no word in it for what the vectors are for.
+    """The body of an embedding call; it cannot express the purpose of the vectors.
 
     Raises:
         CapabilityError: this server has no embeddings, or extras ask for vectors in another
@@ -71,9 +71,9 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
 
 
 def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
-    """The vectors of an answer, in the order of the texts, however each was written.
+    """The vectors of an answer, in the order of the texts, in any encoding.
 
-    Some servers count every one 0: then they are in order.
+    Some servers give every vector the index 0: then they are in order.
 
     Raises:
         ModelError: the body is an error.

@@ -1,6 +1,6 @@
-"""Errors of servers that speak OpenAI's dialect, of which some have marks of their own for two.
+"""Errors of servers with OpenAI's dialect; some mark certain errors in their own way.
 
-A mark counts wherever the error stands: in an answer with a status for errors, or with 200.
+A mark counts wherever the error is: in an answer with an error status, or with 200.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from orchestra.values import Json
 
 
 def error_of(told: bytes | Json, quirks: Quirks) -> ModelError:
-    """The error in an answer whose status was 200: its JSON, or what was made of that already."""
+    """The error in an answer with status 200, from its JSON or its decoded value."""
     return as_error(read_error(told), kind_by_marks(told, quirks))
 
 
 def kind_by_marks(told: bytes | Json, quirks: Quirks) -> type[ModelError] | None:
-    """What an error is by the marks of its server, whatever its status; None where it has none."""
+    """The class of an error by the marks of its server, whatever its status; None without marks."""
     if not (quirks.busy_marks or quirks.spent_marks):
         return None
     body = told if isinstance(told, bytes) else msgspec.json.encode(told)

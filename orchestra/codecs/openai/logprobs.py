@@ -1,4 +1,4 @@
-"""How likely tokens were, as OpenAI writes it, both ways."""
+"""Likelihoods of tokens in OpenAI's format: reading and writing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class _Record(msgspec.Struct, gc=False):
 
 
 def logprobs_of(record: object) -> Logprobs | None:
-    """What the `logprobs` of a choice say; None where they say nothing, or in another form.
+    """The `logprobs` of a choice; None if they are missing, or in another format.
 
-    Nobody's answer ends for it: there are servers that send forms of their own, unasked.
+    Another format is not an error: some servers send formats of their own, unasked.
     """
     try:
         found = msgspec.convert(record, _Record)
@@ -37,7 +37,7 @@ def logprobs_of(record: object) -> Logprobs | None:
 
 
 def logprobs_record(likely: Logprobs) -> Json:
-    """The same as OpenAI would write it; `logprobs_of` gives it back."""
+    """The likelihoods in OpenAI's format, which `logprobs_of` reads."""
     return {
         "content": [_written(each) for each in likely.content],
         "refusal": [_written(each) for each in likely.refusal] or None,

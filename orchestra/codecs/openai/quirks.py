@@ -1,7 +1,7 @@
-"""In what the servers that speak OpenAI's dialect differ, as flags with names.
+"""The differences between servers with OpenAI's dialect, as named flags.
 
-The code of the dialect asks a flag, and never who the provider is. A server that is on no list
-is `GENERIC`, or that with a flag or two changed: `attrs.evolve(GENERIC, top_k=False)`.
+The code of the dialect checks flags, never the provider. A server on no list is `GENERIC`, or
+`GENERIC` with a flag changed: `attrs.evolve(GENERIC, top_k=False)`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestra.values import ReasoningEffort
 Efforts: TypeAlias = Mapping[ReasoningEffort, str]
 
 _CALL_ID_CHARS = 9
-"""What Mistral asks for, and enough for the calls of one conversation."""
+"""The length that Mistral requires, enough for the calls of one conversation."""
 _USUAL: Efforts = MappingProxyType({"low": "low", "medium": "medium", "high": "high"})
 _OPENAI: Efforts = MappingProxyType(
     {**_USUAL, "none": "none", "minimal": "minimal", "max": "xhigh"}
@@ -28,72 +28,72 @@ _NO_EFFORTS: Efforts = MappingProxyType({})
 
 @attrs.frozen(kw_only=True)
 class Quirks:
-    """How one kind of server differs from the others. A flag is on where the server can."""
+    """The flags of one kind of server. A flag is on if the server has the ability."""
 
     name: str
-    """The request's `extras` for it stand under this name."""
+    """The key of its options in a request's extras."""
 
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     system_role: Literal["system", "developer"] = "system"
     names: bool = True
-    """It takes the name of who speaks; where not, it is left out."""
+    """It accepts the speaker's name; otherwise the name is left out."""
     files: bool = False
-    """It takes PDFs, in OpenAI's form; the text of a file can be told to any."""
+    """It accepts PDFs, in OpenAI's form; text files can be sent to any server."""
     prompt_cache: bool = False
-    """It takes marks up to where what was read is kept, as Anthropic has them."""
+    """It accepts marks for the prompt cache, like Anthropic's."""
     seed_key: str | None = "seed"
-    """Under which name it takes a seed; None where it takes none."""
+    """The field for a seed; None if it has none."""
     top_k: bool = False
     penalties: bool = True
     efforts: Efforts = _USUAL
-    """Its words for how much to reason; an effort without a word cannot be asked for."""
+    """Its values for the reasoning effort; an effort without one is refused."""
     thinking_switch: bool = False
-    """Not to think is said in a field of its own, `thinking`."""
+    """Thinking is switched off in a field of its own, `thinking`."""
     include_usage: bool = True
-    """A stream has to be asked for its usage; off where asking is an error, or needless."""
+    """Usage has to be requested for a stream; off if that is an error, or needless."""
 
     tools: bool = True
     strict_tools: bool = False
-    """It knows `strict` of a tool; where not, the wish is left out."""
+    """It accepts `strict` for a tool; otherwise that is left out."""
     parallel_tool_calls: bool = True
-    """It can be told to call one tool at a time."""
+    """It accepts a limit to one tool call at a time."""
     call_ids: str = r".{1,40}"
-    """What ids of tool calls it takes, as a pattern; others are replaced, the same by the same."""
+    """A pattern of the tool call ids that it accepts; others are replaced consistently."""
     json_object: bool = True
     json_schema: bool = True
     logprobs: bool = True
-    """It can tell how likely its tokens were, in OpenAI's form."""
+    """It reports likelihoods of tokens, in OpenAI's form."""
 
     reasoning_key: str | None = None
-    """Under which name it wants its own reasoning back; None where it wants none."""
+    """The field in which it wants its own reasoning back; None if it does not."""
     reasoning_details: bool = False
-    """It wants back the list in which it told, and sealed, what was thought."""
+    """It wants back the list with its sealed reasoning."""
     google_seals: bool = False
-    """It may be Google, or stand before it: a call goes back with the seal that it came with."""
+    """It may be Google, or a gateway to it: a call is sent back with its seal."""
     function_calls: bool = False
     """It may still answer in the old `function_call`, though it was asked with `tools`."""
     done_is_finish: bool = False
-    """It may close an answer, by `[DONE]` or by the end of a JSON body, without ever giving a
-    reason. Where this is off, such an answer was cut."""
+    """It may end an answer, by `[DONE]` or by the end of a JSON body, without a stop reason.
+    If this is off, such an answer was cut."""
 
     embeddings: bool = True
     embeddings_path: str = "/embeddings"
     embeddings_format: Literal["float", "base64", "base64_int8"] = "float"
-    """What its vectors are asked for as, and read as: numbers, or base64 of float32, which is a
-    quarter of the bytes and has nothing to round, or of int8, where a server has no other."""
+    """The requested encoding of its vectors: numbers, or base64 of float32, which is a quarter of
+    the bytes and needs no rounding, or of int8, for a server that has no other."""
     dimensions_key: str = "dimensions"
     texts_max: int = 2048
-    """In one embedding call."""
+    """The most texts in one embedding call."""
     texts_tokens_max: int | None = None
-    """In one embedding call, of all its texts, as estimated; None where it has no bound."""
+    """The most estimated tokens of all texts in one embedding call; None without a limit."""
 
     busy_marks: tuple[str, ...] = ()
-    """Texts in an error's body that mean "too much at once", whatever its status."""
+    """Texts in an error's body that mean a rate limit, whatever its status."""
     spent_marks: tuple[str, ...] = ()
-    """Texts in an error's body that mean that the money is used up, whatever its status."""
+    """Texts in an error's body that mean a used-up budget, whatever its status."""
 
     def call_id(self, id_: str) -> str:
-        """The id of a tool call as this server takes it."""
+        """The id of a tool call in a form that this server accepts."""
         return call_id(id_, self.call_ids, _CALL_ID_CHARS)
 
 
@@ -211,7 +211,7 @@ GENERIC = Quirks(
     function_calls=True,
     done_is_finish=True,
 )
-"""Any other server: asked for whatever the request wants, and forgiven what others are not."""
+"""Any other server: it is asked for everything that a request sets, and read leniently."""
 
 PRESETS: Mapping[str, Quirks] = MappingProxyType(
     {
@@ -238,4 +238,4 @@ PRESETS: Mapping[str, Quirks] = MappingProxyType(
     }
     | {"llama-cpp": LLAMA_CPP, "moonshotai": MOONSHOT, "openai-compatible": GENERIC}
 )
-"""Every server that is known, by its name, and by others that are in use for it."""
+"""Every known server, by its name and its aliases."""

@@ -1,7 +1,7 @@
-"""OpenRouter's `reasoning_details`: what a model behind it thought, sealed, in one list.
+"""OpenRouter's `reasoning_details`: the sealed reasoning of a model behind it, in one list.
 
-It wants the list back as it was. In a stream it comes in pieces: those of one text, with one index,
-follow each other, and the seal comes with the last of them. What is encrypted is never in pieces.
+It wants the list back unchanged. A stream has it in pieces: those of one text have one index and
+follow each other, and the last has the seal. Encrypted items are never in pieces.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from orchestra.codecs.seals import OPENROUTER, UNSEALED, opened, sealed
 from orchestra.values import Json, Part, ReasoningPart
 
 _GROWS = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""What a piece of each kind goes on with."""
+"""The field that is continued by further pieces, by kind."""
 _PLAIN = {"type", "text", "summary", "format", "index", "id"}
 _LISTS = msgspec.json.Decoder(list[dict[str, object]])
 _ENCRYPTED = "reasoning.encrypted"
 
 
 class ReasoningDetails:
-    """The list of an answer, so far."""
+    """The list of an answer so far."""
 
     __slots__ = ("_details", "_texts")
 
@@ -31,7 +31,7 @@ class ReasoningDetails:
         self._texts: list[list[str]] = []  # of each, what has grown
 
     def take(self, pieces: Iterable[Mapping[str, object]]) -> None:
-        """Add what a chunk has of it."""
+        """Add the pieces of a chunk."""
         for piece in pieces:
             grows = _GROWS.get(str(piece.get("type")), "")
             text = piece.get(grows) if grows else None
@@ -45,7 +45,7 @@ class ReasoningDetails:
                 self._texts[-1].append(text)
 
     def seal(self) -> str:
-        """The list as a signature; "" where it seals nothing: then the text of it will do."""
+        """The list as a signature; "" without any seal: then its text is enough."""
         if not any(each[key] for each in self._details for key in each.keys() - _PLAIN):
             return ""
         for detail, texts in zip(self._details, self._texts, strict=True):
@@ -62,7 +62,7 @@ class ReasoningDetails:
 
 
 def details_of(parts: Iterable[Part]) -> list[Json]:
-    """The lists that are kept in these parts, as one; what is no list is left out."""
+    """The lists kept in these parts, joined; other signatures are left out."""
     found: list[Json] = []
     for part in parts:
         origin, seal = opened(part.signature) if isinstance(part, ReasoningPart) else ("", "")
@@ -73,13 +73,13 @@ def details_of(parts: Iterable[Part]) -> list[Json]:
 
 
 def kept_details(details: object) -> str:
-    """A list that a client sends back, as a signature; "" where it is none."""
+    """A list sent back by a client, as a signature; "" if it is not a list."""
     whole = isinstance(details, list) and all(isinstance(each, dict) for each in details)
     return sealed(OPENROUTER, msgspec.json.encode(details).decode()) if details and whole else ""
 
 
 def with_ids(details: Sequence[Json], ids: Mapping[str, str]) -> list[Json]:
-    """The list with other ids for calls: the seal of a call stands under the call's id."""
+    """The list with replaced call ids: the seal of a call has the call's id."""
     return [
         each | {"id": ids[id_]} if isinstance(id_ := each.get("id"), str) and id_ in ids else each
         for each in details
@@ -87,7 +87,7 @@ def with_ids(details: Sequence[Json], ids: Mapping[str, str]) -> list[Json]:
 
 
 def with_unsealed(details: list[Json], call_id: str) -> list[Json]:
-    """The list, with what Google wants for a seal where that of a call is missing."""
+    """The list, with Google's substitute for the missing seal of a call."""
     if any(each.get("type") == _ENCRYPTED for each in details):
         return details
     unsealed: Json = {"type": _ENCRYPTED, "data": UNSEALED, "id": call_id}

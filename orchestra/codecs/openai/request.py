@@ -1,7 +1,7 @@
-"""What an OpenAI-shaped server is asked: our requests as bodies of `/chat/completions`.
+"""The bodies of OpenAI's `/chat/completions`, from our requests.
 
-Text is sent as a string wherever it can be, since many servers take lists from a user only.
-A result is a message of its own there, and has no word for an error: it says so in its text.
+Text is sent as a string if possible, since many servers accept lists only from users. A tool
+result is a message of its own; it has no error field, so its text says that it is an error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from orchestra.values import (
 )
 
 DIALECT = "openai-dialect"
-"""The name of extras for whatever server speaks it; those of one server go before them."""
+"""The key of extras for all servers with this dialect; those of a single server override them."""
 
 
 def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool) -> Json:
@@ -75,7 +75,7 @@ def _messages(model: str, request: ChatRequest, quirks: Quirks) -> list[Json]:
 
 
 def _mark_unsealed(message: Json, call: Json, quirks: Quirks) -> None:
-    """Say that the first call of a turn has no seal, if so: Gemini refuses it without a word."""
+    """Mark the first call of a turn as unsealed if it has no seal: otherwise Gemini refuses it."""
     if quirks.reasoning_details:
         details = message.get("reasoning_details", [])
         message["reasoning_details"] = with_unsealed(details, call["id"])
@@ -84,7 +84,7 @@ def _mark_unsealed(message: Json, call: Json, quirks: Quirks) -> None:
 
 
 def with_extras(body: Json, extras: Extras, quirks: Quirks) -> Json:
-    """The body with those extras in it that are meant for this server."""
+    """The body with the extras for this server."""
     for name in (DIALECT, quirks.name):
         if more := extras.get(name):
             body = merged(body, more)
@@ -92,10 +92,10 @@ def with_extras(body: Json, extras: Extras, quirks: Quirks) -> Json:
 
 
 def messages_of(message: Message, quirks: Quirks) -> Iterator[Json]:
-    """A turn as the messages that it is there: each result is one of its own.
+    """The messages for a turn; each tool result is a message of its own.
 
     Raises:
-        CapabilityError: a part of it cannot stand in such a turn.
+        CapabilityError: a part is not allowed in such a turn.
     """
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     for result in results:
@@ -117,7 +117,7 @@ def _user(parts: tuple[Part, ...], quirks: Quirks) -> Json:
 
 
 def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[Json]:
-    """One text where that will do: many servers take lists from a user only."""
+    """The content as one text if possible: many servers accept lists only from users."""
     marks = quirks.prompt_cache and any(map(has_mark, parts))
     if not marks and (role != "user" or all(isinstance(part, TextPart) for part in parts)):
         return _text(role, parts, quirks)
@@ -194,7 +194,7 @@ def _part(role: str, part: Part, quirks: Quirks) -> Json:
 
 
 def _file(part: FilePart, quirks: Quirks) -> Json:
-    """OpenAI takes PDFs only; it asks to be sent the text of other files as text."""
+    """The part for a file: OpenAI accepts only PDFs; other files are sent as text."""
     if part.is_text:
         return {"type": "text", "text": as_text_part(part, quirks.name).text}
     if not quirks.files or part.media_type != PDF:
@@ -208,7 +208,7 @@ def _names(parts: tuple[Part, ...]) -> str:
 
 
 def _sampling(request: ChatRequest, quirks: Quirks) -> Json:
-    """The fields that not every server has a word for."""
+    """The fields that not every server supports."""
     body: Json = {}
     if request.seed is not None:
         body[_word(quirks.seed_key, "seed", request.seed, quirks)] = request.seed
@@ -238,7 +238,7 @@ def _tools(request: ChatRequest, quirks: Quirks) -> Json:
         _word(quirks.tools and "tools", "tools", [tool.name for tool in request.tools], quirks)
         body["tools"] = [_tool(tool, quirks) for tool in request.tools]
     choice = request.tool_choice
-    # Without tools there is nothing to choose, and OpenAI refuses even to be told so.
+    # OpenAI refuses a tool choice without tools.
     if choice is not None and (request.tools or choice not in {"auto", "none"}):
         body["tool_choice"] = _choice(choice)
     if request.parallel_tool_calls is not None and request.tools:
@@ -276,7 +276,7 @@ def _response_format(output: JsonOutput, quirks: Quirks) -> Json:
 
 
 def _word(word: str | bool | None, field: str, value: object, quirks: Quirks) -> str:
-    """The server's word for something.
+    """The server's value for an option.
 
     Raises:
         CapabilityError: it has none.

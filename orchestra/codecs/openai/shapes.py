@@ -1,8 +1,8 @@
-"""The shapes of OpenAI's chunks, and how they are read, also of servers that write them loosely.
+"""The types of OpenAI's chunks, and how they are read, also from servers that deviate.
 
-Rules of the file: a chunk as it should be costs one typed decode. Only where that fails is it
-mended: a number where an id has to be, digits where an index has to be, and thoughts, arguments or
-texts in another shape. Text is never lost by it; what nobody needs may be.
+Rules of the file: a correct chunk costs one typed decode. Only if that fails is it repaired: a
+number in place of an id, digits in place of an index, and thoughts, arguments or texts in another
+shape. Repairs never lose text, but may lose unused fields.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class CallPiece(msgspec.Struct, gc=False):
     extra_content: object = None
 
     def called(self) -> CalledFunction:
-        """What is called, and with what; of a piece, what there is of it."""
+        """The called function and its arguments; of a piece, its part of them."""
         if self.function is None and self.custom is not None:
             return CalledFunction(self.custom.name, self.custom.input)
         return self.function or CalledFunction()
 
 
 class ChunkPart(msgspec.Struct, gc=False):
-    """Of content that comes as a list, as Mistral's reasoning models give it."""
+    """An item of content that is a list, as from Mistral's reasoning models."""
 
     text: str | None = None
     thinking: str | list[ChunkPart] | None = None
@@ -56,7 +56,7 @@ class ChunkPart(msgspec.Struct, gc=False):
 
 
 class ChunkDelta(msgspec.Struct, gc=False):
-    """What a choice says."""
+    """The content of a choice."""
 
     content: str | list[ChunkPart] | None = None
     reasoning_content: str | None = None
@@ -68,7 +68,7 @@ class ChunkDelta(msgspec.Struct, gc=False):
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is said."""
+        """Whether it has no content."""
         return not any(msgspec.structs.astuple(self))
 
     @property
@@ -80,7 +80,7 @@ class ChunkDelta(msgspec.Struct, gc=False):
 
 
 class ChunkChoice(msgspec.Struct, gc=False):
-    """One answer to the question, or what a chunk has of it."""
+    """One answer to a request, or a chunk's part of it."""
 
     index: int | None = None
     delta: ChunkDelta | None = None
@@ -94,14 +94,14 @@ class ChunkChoice(msgspec.Struct, gc=False):
 
 
 class GroqRecord(msgspec.Struct, gc=False):
-    """What Groq says beside."""
+    """Groq's additional record."""
 
     usage: object = None
     error: object = None
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """A chunk, or a whole answer: what is read of it."""
+    """The fields that are read of a chunk or a complete answer."""
 
     id: str | None = None
     model: str | None = None
@@ -114,7 +114,7 @@ class Chunk(msgspec.Struct, gc=False):
 
     @property
     def failed(self) -> bool:
-        """Whether it is an error. MiniMax says of everything whether it is, in `base_resp`."""
+        """Whether it is an error. MiniMax reports success and failure in `base_resp`."""
         if self.error or self.kind == "error":
             return True
         base = self.base_resp
@@ -122,13 +122,13 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 class Opening(Chunk, gc=False):
-    """The first chunk, of which more is read: what servers repeat in each of them."""
+    """The first chunk, with fields that servers repeat in every chunk."""
 
     service_tier: object = None
     system_fingerprint: object = None
 
     def details(self) -> Details:
-        """What it says of who answers."""
+        """Details of the answering server."""
         said = {"service_tier": self.service_tier, "system_fingerprint": self.system_fingerprint}
         return {name: value for name, value in said.items() if value and isinstance(value, str)}
 
@@ -138,7 +138,7 @@ _CHUNKS = msgspec.json.Decoder(Chunk)
 
 
 _UNLIKELY = -9999.0
-"""What OpenAI writes where a token is as good as impossible."""
+"""OpenAI's value for a practically impossible token."""
 
 
 class ChunkReader(JsonReader):
@@ -147,7 +147,7 @@ class ChunkReader(JsonReader):
     __slots__ = ()
 
     def chunk(self, payload: bytes, what: str, *, opening: bool) -> Chunk:
-        """The chunk in a payload; an `Opening` where it is wanted.
+        """The chunk in a payload; an `Opening` if `opening`.
 
         Raises:
             MalformedStreamError: it is none.
@@ -159,7 +159,7 @@ class ChunkReader(JsonReader):
             return self.mended(decoder, payload, what)
 
     def _as_meant(self, path: JsonPath, value: object) -> object:
-        if "arguments" in path[:-1]:  # what the model says is not ours to mend
+        if "arguments" in path[:-1]:  # the model's own text is not repaired
             return value
         key = path[-1]
         if path[0] == "choices" and path[-2:-1] in _SPEAKERS.get(key, ()):
@@ -172,7 +172,7 @@ class ChunkReader(JsonReader):
 
 
 def id_or_index(key: str, value: object) -> object:
-    """A name as a text, and an index as a number, where they came as the other."""
+    """An id as a text, and an index as a number, if they have the other type."""
     if key in {"id", "model"} and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if key == "index" and isinstance(value, str) and value.isdecimal():
@@ -183,7 +183,7 @@ def id_or_index(key: str, value: object) -> object:
 
 
 def _content(value: object) -> object:
-    """Content as a list of parts, where it is one part, or where some of its parts are texts."""
+    """Content as a list of parts, if it is one part, or some of its parts are texts."""
     if isinstance(value, dict) and _PARTS & value.keys():
         return [value]
     if isinstance(value, list):
@@ -192,7 +192,7 @@ def _content(value: object) -> object:
 
 
 def thoughts(value: object) -> str | None:
-    """Thoughts as one text, whatever they were put into; None where there is none in it."""
+    """Thoughts of any shape as one text; None without thoughts."""
     if isinstance(value, dict):
         return thoughts(value.get("text") or value.get("content") or value.get("summary"))
     if isinstance(value, list):
@@ -213,7 +213,7 @@ def _arguments(value: object) -> object:
 
 
 def _calls(value: object) -> object:
-    """Calls, where there are some; some servers write an empty text or object for none."""
+    """Calls; some servers send an empty text or object for none."""
     return value or None
 
 
@@ -225,10 +225,10 @@ _SHAPES: Mapping[str, Callable[[object], object]] = {
     "reasoning_details": _thoughts_apart,
     "arguments": _arguments,
 }
-"""What is made of a member that may come in many shapes."""
+"""Repairs of fields that may have other shapes."""
 _SAYING, _CALLING = (("delta",), ("message",)), (("function",), ("function_call",))
 _SPEAKERS: Mapping[str, tuple[JsonPath, ...]] = {
     key: _CALLING if key == "arguments" else _SAYING for key in _SHAPES
 }
-"""In what it then stands."""
+"""The fields that contain them."""
 _PARTS = {"text", "thinking", "refusal"}

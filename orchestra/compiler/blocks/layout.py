@@ -1,4 +1,4 @@
-"""From regions to blocks: every node of a checked graph gets a slot, a name and its readers."""
+"""Lays out regions as blocks: every node of a checked graph gets a slot, a name and readers."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from orchestra.graph.wires import Wire, node_of, path_of, spelled
 
 
 def lay_out(regions: Regions, returns: object) -> Block:
-    """The block of a whole run, with the blocks of its bodies inside.
+    """The block of a run, with the blocks of `each` bodies inside it.
 
-    `returns` is the annotation that the output has to fit. The graph must have been
-    checked: nothing is reported here.
+    `returns` is the annotation that the output has to fit. The graph must have been checked;
+    no problems are reported here.
     """
     return _Layout(regions, regions.root, returns).block()
 
 
 class _Layout:
-    """One block in the making."""
+    """The state while one block is built."""
 
     def __init__(self, regions: Regions, top: Region, returns: object) -> None:
         self.regions = regions
@@ -107,7 +107,7 @@ class _Layout:
         )
 
     def _slot(self, node: Node) -> int:
-        """The node's slot, imported from the enclosing block if it is not at home here."""
+        """The node's slot in this block; a node of the enclosing block is imported."""
         slot = self.slots.get(node, self.imported.get(node))
         if slot is None:
             slot = self.imported[node] = self.size
@@ -132,7 +132,7 @@ class _Layout:
         check = lane is None and expects is not MISSING and compare(kind, expects) is Fit.MAY
         chunk, promised = chunk_of(kind), chunk_of(expects)
         if promised is not None and compare(chunk, promised) is Fit.MAY:
-            chunk = promised  # as `Stream[str]`, of a generator that is not annotated
+            chunk = promised  # such as `Stream[str]`, for a generator without annotations
         return Source(
             slot=slot,
             path=path_of(wire),
@@ -147,7 +147,7 @@ class _Layout:
         self, node: Node
     ) -> tuple[dict[str, object], tuple[tuple[str, Source], ...], tuple[tuple[str, Nested], ...]]:
         slot = self.slots[node]
-        self.waits[slot] += 1  # for its region
+        self.waits[slot] += 1  # for the start of its region
         constants: dict[str, object] = {}
         sources: list[tuple[str, Source]] = []
         nested: list[tuple[str, Nested]] = []
@@ -162,7 +162,7 @@ class _Layout:
         return constants, tuple(sources), tuple(nested)
 
     def _operation_reads(self, node: Node) -> Iterator[tuple[str, object, object, str]]:
-        """What the operation itself reads: name, argument, annotation and reading end."""
+        """What the operation itself reads: name, argument, annotation, and the name in messages."""
         if isinstance(node, Call):
             for name, argument in node.arguments.items():
                 expects = node.step.expects[name]
@@ -186,7 +186,7 @@ class _Layout:
         )
 
     def _body(self, node: Node) -> Block | None:
-        """The block of an `each`'s body; what it imports, the `each` waits for."""
+        """The block of an `each`'s body; the `each` waits for the slots that the body imports."""
         if not isinstance(node, Each):
             return None
         (region,) = self.regions.owned[node]
@@ -213,7 +213,7 @@ class _Layout:
         return RegionPlan((*members, outlet), outlet, source, inside, alone)
 
     def _gives_a_value(self, nodes: Iterable[Node]) -> bool:
-        """Whether the one of them that is an operation gives a value, in a task of its own."""
+        """Whether the only operation among the nodes gives a value, in its own task."""
         (node,) = (each for each in nodes if not isinstance(each, FILLED))
         plain = isinstance(node, Call) and node.step.kind is Kind.PLAIN
         return not plain and chunk_of(node.returns) is None

@@ -1,8 +1,8 @@
-"""Lists, dicts and sets that stand in a pipeline's code: each run has its own. Pure.
+"""Lists, dicts and sets in a pipeline's code: each run gets its own copy. Pure.
 
-A definition runs once and its literals are made once, where in a function they are made anew with
-each call: what one run's step adds to its list must not be in the next run's. What has more than
-`PARTS_MAX` parts is a table, and no literal: it is passed on as it is, as a function would.
+A definition runs once, so its literals are made once; in a function, each call makes them anew.
+An item that a step of one run adds to a list must not be in the next run's list. A container
+with more than `PARTS_MAX` parts is a table, not a literal, and is passed on uncopied.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ PARTS_MAX = 1_000
 
 
 def is_mutable(value: object) -> bool:
-    """Whether a step that is given the value could change it for others, and is given its own.
+    """Whether a step could change the value for other runs, so that each run needs a copy.
 
-    Values of other classes, subclasses too, are passed on as they are, as a function would.
+    Values of other classes, and of subclasses, are passed on uncopied, as in a call of a function.
     """
     return _holds_mutable(value) and _parts(value, PARTS_MAX) <= PARTS_MAX
 
 
 def copied_if_mutable(value: object) -> object:
-    """The value itself, or a copy of a list, dict, set or tuple that `is_mutable`."""
+    """The value itself; a deep copy if it is a list, dict, set or tuple that `is_mutable`."""
     return deep_copy(value) if type(value) in _CONTAINERS and is_mutable(value) else value
 
 
 def deep_copy(value: object) -> object:
-    """A copy of a value that is known to be mutable, with new containers all the way down."""
+    """A copy of a mutable value, with new containers at every level."""
     kind = type(value)
     if kind not in _CONTAINERS:
         return value
@@ -47,7 +47,7 @@ def _holds_mutable(value: object) -> bool:
 
 
 def _parts(value: object, most: int) -> int:
-    """How many parts it has, however deep; no more are counted than one over the most."""
+    """The number of parts at all levels; counting stops above `most`."""
     kind = type(value)
     if kind not in _CONTAINERS:
         return 0

@@ -1,7 +1,7 @@
-"""Rereading: whether what is in a slot is read more than once in one run. Pure.
+"""Rereading: whether a slot is read more than once in one run. Pure.
 
-A list can be; an iterator is empty for whoever comes second. It is asked for iterators only, so
-nothing of this is worked out before there is one.
+A list can be read again; an iterator is empty for its second reader. This is asked only when
+a value is an iterator, so nothing is computed before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import Call, Fallback, Node, Race, Route
 
 Ways: TypeAlias = Mapping[int, int]
-"""Of each route that something is an arm of, by slot: the region of that arm."""
+"""Each route around a reader, by slot, with the region of the arm that the reader is in."""
 
 
 @attrs.frozen
@@ -25,14 +25,14 @@ class Reader:
     """One reader of a slot."""
 
     into: str
-    """The reading end, as the user knows it: `both(a=...)`."""
+    """The argument that reads, as messages write it: `both(a=...)`."""
     ways: Ways
     many: bool
-    """Whether it reads many times: the body of an `each`, a call that is made again."""
+    """Whether it reads several times: in the body of an `each`, or in a retried call."""
 
 
 def reread(block: Block, slot: int) -> tuple[str, ...]:
-    """The reading ends of a slot that is read more than once in one run; empty for all others."""
+    """The arguments that read a slot, if it is read more than once in one run; else empty."""
     readers = tuple(_readers(block, slot, {}))
     several = any(
         _can_both_be_taken(one.ways, other.ways) for one, other in combinations(readers, 2)
@@ -43,12 +43,12 @@ def reread(block: Block, slot: int) -> tuple[str, ...]:
 
 
 def _can_both_be_taken(one: Ways, other: Ways) -> bool:
-    """Whether both may be gone in one run: a route goes one of its ways."""
+    """Whether both readers can run in one run: a route takes only one of its arms."""
     return all(one[route] == other[route] for route in one.keys() & other.keys())
 
 
 def _readers(block: Block, slot: int, ways: Ways) -> Iterator[Reader]:
-    """Who reads a slot: also behind a race, fallback or route that it is an arm of."""
+    """The readers of a slot, also those behind a race, fallback or route that it is an arm of."""
     for operation in filter(None, block.operations):
         here = {**_ways(block, operation.region), **ways}
         for source in all_sources(operation.sources, operation.nested):
@@ -71,7 +71,7 @@ def _readers(block: Block, slot: int, ways: Ways) -> Iterator[Reader]:
 
 
 def _ways(block: Block, index: int | None) -> Ways:
-    """The routes around a region, each with its arm that the region is in."""
+    """The routes around a region, each with the arm that contains the region."""
     ways: dict[int, int] = {}
     while index is not None:
         region = block.regions[index]
@@ -84,7 +84,7 @@ def _ways(block: Block, index: int | None) -> Ways:
 
 
 def _looks_at_arms(operation: Operation[Node]) -> bool:
-    """Whether a function of the user's is given what its arms say, before its reader is."""
+    """Whether a function of the user's reads the arms' values before the operation's reader."""
     node = operation.node
     validated = isinstance(node, Race | Fallback) and node.validate is not None
     return validated or isinstance(node, Comparison)

@@ -1,9 +1,9 @@
 """Blocks: a graph laid out in numbered slots, so that a run only counts and indexes.
 
-The run is a block; the body of every `each` is a block of its own, since it runs once
-for each item. In a block every node has a slot. A slot's operation starts when the
-number it waits for has come down to nothing: one for each edge into it, and one for
-its region to be started.
+The run is a block. The body of every `each` is a block of its own, since it runs once for
+each item. Every node of a block has a slot. The operation of a slot waits for a number of
+events: one for each edge into it, and one for the start of its region. It starts when the
+number has come down to zero.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ N_co = TypeVar("N_co", bound=Node, covariant=True)
 
 @attrs.frozen
 class Source:
-    """One reading end: which slot, which part of its value, and how it is read."""
+    """One read: the slot, the part of its value, and how it is read."""
 
     slot: int
     path: Path_
     lane: int | None
-    """Which of the producer's lanes; None for a value."""
+    """The index among the producer's lanes; None for a value."""
     expects: object | None
-    """The annotation to check the value against when it is read; None where it must fit."""
+    """The annotation to check the value against when it is read; None if it certainly fits."""
     chunk: object | None
     """The annotation of the chunks; None for a value."""
     into: str
@@ -37,19 +37,19 @@ class Source:
 
 @attrs.frozen
 class Nested:
-    """A list, tuple, dict or partial with sources in it, to be filled when they exist."""
+    """A list, tuple, dict or partial with sources in it, filled when their values exist."""
 
     container: type[object]
     parts: tuple[tuple[object, Filling], ...]
 
 
 Filling: TypeAlias = object
-"""What an argument is filled with: a `Source`, a `Nested`, or a plain value."""
+"""The content of an argument: a `Source`, a `Nested`, or a plain value."""
 
 
 @attrs.frozen(eq=False)
 class Operation(Generic[N_co]):
-    """What a run does for one node."""
+    """The work of a run for one node."""
 
     slot: int
     name: str
@@ -60,35 +60,35 @@ class Operation(Generic[N_co]):
     values: tuple[int, ...]
     """The slots that read its value, once for each edge."""
     lanes: tuple[int, ...]
-    """The slot behind each of its lanes; empty unless it gives a stream."""
+    """The slots that read its stream, one for each lane; empty if it gives a value."""
     constants: Mapping[str, object]
     mutable: tuple[tuple[str, object], ...]
-    """Those of the constants that are made anew for each run."""
+    """The constants that are copied for each run."""
     sources: tuple[tuple[str, Source], ...]
     nested: tuple[tuple[str, Nested], ...]
     regions: tuple[int, ...]
     """The regions of its arms, in this block."""
     plain: bool
-    """Whether it is a plain function, to be run on the spot."""
+    """Whether it is a plain function, which is called directly."""
     chunk: object | None
-    """The annotation of its chunks; None where it gives one value."""
+    """The annotation of its chunks; None if it gives one value."""
     streams: tuple[Source, ...]
-    """Those of what it reads that are streams."""
+    """The streams among its sources."""
     body: Block | None
 
 
 @attrs.frozen(eq=False)
 class RegionPlan:
-    """A region in its block: what starts with it and what it is for."""
+    """A region of a block: the operations that start with it, and its outlet."""
 
     members: tuple[int, ...]
     """The slots whose operations wait for this region, its outlet last."""
     outlet: int
     source: Source
     inside: int | None
-    """The region it lies in; None for the block's own."""
+    """The enclosing region; None for the block's root region."""
     alone: bool
-    """Whether it is the run's own and of one operation, with whose end it has what it is for."""
+    """Whether it is the run's root region with one operation, so that both end at the same time."""
 
 
 @attrs.frozen(eq=False)
@@ -99,30 +99,30 @@ class Block:
     constants: tuple[tuple[int, object], ...]
     inputs: tuple[tuple[int, str], ...]
     imports: tuple[tuple[int, int], ...]
-    """Slots filled from the enclosing block: (there, here)."""
+    """Slots filled from the enclosing block: (slot there, slot here)."""
     item: int | None
     operations: tuple[Operation[Node] | None, ...]
     waits: tuple[int, ...]
     regions: tuple[RegionPlan, ...]
-    """The block's own first."""
+    """The block's root region is the first."""
     outlets: Mapping[int, int]
-    """The slots that are outlets, each with its region."""
+    """The slots that are outlets, with their regions."""
     owners: Mapping[int, int]
-    """The slots that are the outlets of an operation's arms, each with that operation's slot."""
+    """The outlets of an operation's arms, with that operation's slot."""
     rejoins: bool
-    """Whether an operation reads several streams, which may be parts of one that has parted."""
+    """Whether an operation reads several streams, which may come from one producer."""
 
 
 def all_sources(
     sources: Iterable[tuple[str, Source]], nested: Iterable[tuple[str, Nested]]
 ) -> tuple[Source, ...]:
-    """The sources of an operation, those in containers too."""
+    """The sources of an operation, including those in containers."""
     in_containers = (source for _, filling in nested for source in sources_in(filling))
     return (*(source for _, source in sources), *in_containers)
 
 
 def sources_in(filling: Filling) -> tuple[Source, ...]:
-    """The sources in what an argument is filled with."""
+    """The sources in the content of an argument."""
     if isinstance(filling, Source):
         return (filling,)
     if isinstance(filling, Nested):

@@ -1,4 +1,4 @@
-"""What can be wrong with the plain values in a call, and with the containers around wires."""
+"""Checks of the plain values in a call, and of the containers around wires."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from orchestra.graph.wires import Wire, spelled
 from orchestra.problem import Problem
 
 _DEPTH_MAX = 20
-"""How deep a value is searched for wires: deeper than people nest, and cycles end."""
+"""How deep a value is searched for wires: deeper than real values, and cycles end."""
 
 
 def argument_problems(node: Call) -> Iterator[Problem]:
-    """The problems of what is passed to a call, but for its wires."""
+    """The problems of the arguments of a call, apart from its wires."""
     for name, argument, expects in node.places:
         yield from _problems(node, node.into(name), argument, expects)
 
 
 def wires_held(value: object) -> Iterator[Wire]:
-    """Every wire that a value holds, also where it is not looked for: `Message("user", q)`."""
+    """Every wire in a value, also in places that are never filled: `Message("user", q)`."""
     return (each for each in values_held(value) if isinstance(each, Wire))
 
 
 def values_held(value: object, depth: int = 0) -> Iterator[object]:
-    """The value, and every other that it holds."""
+    """The value, and all values inside it."""
     yield value
     if depth < _DEPTH_MAX and not isinstance(value, Wire):
         for part in _held_by(value):
@@ -50,7 +50,7 @@ def _held_by(value: object) -> Iterator[object]:
     elif isinstance(value, _COLLECTIONS):
         yield from value
     elif isinstance(value, Step | Pipeline):
-        return  # the wires of a pipeline are its own
+        return  # the wires of a pipeline belong to it
     elif attrs.has(type(value)):
         cls = cast("type[attrs.AttrsInstance]", type(value))
         yield from (getattr(value, each.name, None) for each in attrs.fields(cls))
@@ -90,28 +90,28 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
 
 
 def hidden_in(argument: object) -> Iterator[Wire]:
-    """The wires in an argument that nobody would fill, those of a function too."""
+    """The wires in an argument that would never have a value, including those in functions."""
     if isinstance(argument, Step | Pipeline):
-        return iter(())  # its wires are its own
+        return iter(())  # its wires belong to it
     return chain(wires_held(argument), wires_held_by(argument) if callable(argument) else ())
 
 
 def hidden_problem(into: str, value: object, hidden: Wire, where: str) -> Problem:
-    """A value that holds a wire."""
+    """The problem of a value that holds a wire."""
     name, kind = spelled(hidden), type(_holder(value)).__name__
     message = f"{into} is given a {kind} that holds the wire {name}, which would never be filled"
     return Problem("wire-in-value", where, message, f"make the {kind} in a step that takes {name}")
 
 
 def _holder(value: object) -> object:
-    """What holds a wire itself: of messages in a list, the message."""
+    """The innermost object that holds a wire: of a list of messages, the message."""
     objects = (each for each in values_held(value) if not isinstance(each, _CONTAINERS))
     holds = (each for each in objects if any(isinstance(part, Wire) for part in _held_by(each)))
     return next(holds, value)
 
 
 def _kind(container: object) -> object:
-    """The annotation of a container, as far as it is known without its parts."""
+    """The annotation of a container, without the types of its parts."""
     if type(container) is tuple:
         return tuple[(object,) * len(container)]  # type: ignore[misc]
     if type(container) is partial:

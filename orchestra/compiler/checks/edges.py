@@ -1,4 +1,4 @@
-"""What can be wrong with one wire: its type, its path, and whether it streams."""
+"""Checks of one wire: its type, its path, and whether it streams."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def edge_problems(node: Node) -> Iterator[Problem]:
         if missing is not None:
             yield missing
         elif isinstance(node, Collect):
-            if not any(uncalled(edge.wire)):  # told by itself
+            if not any(uncalled(edge.wire)):  # reported by its own check
                 yield from _not_a_stream(edge, where)
         elif edge.arm is None and not isinstance(node, Each):
             yield from _clash(edge, where)
@@ -36,7 +36,7 @@ def edge_problems(node: Node) -> Iterator[Problem]:
 
 
 def missing_part(wire: Wire, where: str) -> Problem | None:
-    """A path on a wire that its type cannot have."""
+    """The problem of a path that the wire's type cannot have."""
     kind = node_of(wire).returns
     if chunk_of(kind) is not None and path_of(wire):
         whole = spelled(Wire(node_of(wire)))
@@ -58,7 +58,7 @@ def missing_part(wire: Wire, where: str) -> Problem | None:
 
 
 def _parts(part: Attribute | Item, holder: object) -> str:
-    """The parts of a class that spells them out, the nearest first; empty for every other."""
+    """The parts of a class that declares them, with the most similar name first; else empty."""
     names = [name for name in fields(holder) if not name.startswith("_")]
     written = part.name if isinstance(part, Attribute) else part.key
     if not names or not isinstance(written, str):
@@ -69,7 +69,7 @@ def _parts(part: Attribute | Item, holder: object) -> str:
 
 
 def _of(holder: object, name: str) -> str:
-    """A part as it is written on a wire: of a `TypedDict` an item, of every other an attribute."""
+    """A part in the notation of a wire: an item of a `TypedDict`, else an attribute."""
     return str(Item(name) if is_typeddict(plain(holder)) else Attribute(name))
 
 
@@ -103,7 +103,7 @@ def _clash(edge: Edge, where: str) -> Iterator[Problem]:
 
 
 def chunks_unsaid(wire: Wire, expects: object) -> str:
-    """What to annotate, where text is wanted of chunks that nobody says are text; else empty."""
+    """The annotation to add where chunks are needed as text but are not annotated; else empty."""
     node = node_of(wire)
     if not isinstance(node, Collect) or chunk_of(type_of(node.source)) is not Any:
         return ""
@@ -117,7 +117,7 @@ def chunks_unsaid(wire: Wire, expects: object) -> str:
 
 
 def _mixed(node: Choice, where: str) -> Iterator[Problem]:
-    """Arms that stream beside arms that do not."""
+    """The problem of a choice in which some arms stream and others do not."""
     kinds = [type_of(arm) for arm in node.arms]
     streams = [chunk_of(kind) is not None for kind in kinds]
     if MISSING not in kinds and any(streams) and not all(streams):

@@ -1,7 +1,7 @@
-"""Readers of what an `each(..., failures_max=...)` gives that have no place for a `Failed`.
+"""Readers of the result of `each(..., failures_max=...)` that do not accept a `Failed`.
 
-Such a reader would be right for as long as no item fails, which is not what the argument is
-for. So "may" is not enough here: a value that holds a failure has to fit as well.
+Such a reader works as long as no item fails; but the argument is for items that fail. So
+MAY is not enough here: a value that contains a `Failed` has to fit as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from orchestra.failed import Failed
 
 
 def refuses_failed(kind: object, expects: object) -> bool:
-    """Whether values of a type are taken, but for those in which an item has failed."""
+    """Whether a reader accepts values of a type, but not those that contain a `Failed`."""
     if chunk_of(kind) is not None and chunk_of(expects) is not None:
         kind, expects = chunk_of(kind), chunk_of(expects)
     failing = _failing(kind)
@@ -21,7 +21,7 @@ def refuses_failed(kind: object, expects: object) -> bool:
 
 
 def place_for_failed(kind: object) -> str:
-    """What to write where a reader has no place for it."""
+    """What to write where a reader does not accept a `Failed`."""
     return (
         f"annotate it {spell(kind)}, where a `Failed` stands for an item that failed, or leave out "
         "failures_max"
@@ -29,7 +29,7 @@ def place_for_failed(kind: object) -> str:
 
 
 def _failing(kind: object) -> object | None:
-    """The type if all items have failed; None where it has no place for that."""
+    """The type of a result in which all items have failed; None if it contains no `Failed`."""
     members = [plain(each) for each in alternatives(plain(kind))]
     found = [each if parts(each)[0] is Failed else _failing_list(each) for each in members]
     return next((each for each in found if each is not None), None)

@@ -1,7 +1,7 @@
-"""Steps that are made in a loop and read its variable: when they run, all read its last value.
+"""Steps that are made in a loop and read its variable: at run time all read its last value.
 
-A function reads a variable when it is called. What calls it at once does not notice; a step is
-called when the loop, and all of the pipeline's function, is over.
+A function reads a variable when it is called. A function that is called inside the loop is
+right; a step is called only when the loop, and the whole pipeline's function, has ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def late_problems(nodes: Sequence[Node]) -> Iterator[tuple[Node, Problem]]:
-    """Of each function that was made a step several times in a loop, what it reads too late."""
+    """For each function made a step several times in a loop: the variables it reads too late."""
     made: dict[CodeType, tuple[object, FunctionType]] = {}
     told: set[CodeType] = set()
     for node in nodes:
@@ -40,16 +40,16 @@ def late_problems(nodes: Sequence[Node]) -> Iterator[tuple[Node, Problem]]:
 
 
 def _reads_the_same(one: FunctionType, other: FunctionType) -> bool:
-    """Whether two functions of one code have closed over the same variables, not equal ones."""
+    """Whether the closures of two functions share their variables, not only equal values."""
     cells = zip(one.__closure__ or (), other.__closure__ or (), strict=True)
     return all(each is theirs for each, theirs in cells)
 
 
 def _read_late(code: CodeType) -> list[str]:
-    """The variables of the loops around a function that it reads; none where there is no source."""
+    """The variables of enclosing loops that a function reads; empty without source."""
     try:
         tree = ast.parse("".join(linecache.getlines(code.co_filename)))
-    except SyntaxError:  # it was changed since
+    except SyntaxError:  # it was changed since the import
         return []
     found = _with_loops(tree, code, frozenset())
     if found is None:
@@ -58,7 +58,7 @@ def _read_late(code: CodeType) -> list[str]:
     inner = [part for each in function.body for part in ast.walk(each)]
     names = [each for each in inner if isinstance(each, ast.Name)]
     read = {each.id for each in names if isinstance(each.ctx, ast.Load)}
-    own = {each.id for each in names if not isinstance(each.ctx, ast.Load)}  # of comprehensions too
+    own = {each.id for each in names if not isinstance(each.ctx, ast.Load)}  # comprehensions too
     own |= {each.arg for each in ast.walk(function) if isinstance(each, ast.arg)}
     return sorted(read & loops - own)
 
@@ -66,12 +66,12 @@ def _read_late(code: CodeType) -> list[str]:
 def _with_loops(
     node: ast.AST, code: CodeType, loops: frozenset[str]
 ) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef, frozenset[str]] | None:
-    """The syntax of a function, and the variables of the loops that it is made in."""
+    """The syntax node of a function, and the variables of the loops around it."""
     if isinstance(node, _FUNCTIONS):
         first = min(each.lineno for each in (node, *node.decorator_list))
         if (node.name, first) == (code.co_name, code.co_firstlineno):
             return node, loops
-        loops = frozenset()  # each call of it has variables of its own
+        loops = frozenset()  # each call has its own variables
     elif isinstance(node, ast.For):
         loops |= {*_names(node.target)}
     children = (_with_loops(each, code, loops) for each in ast.iter_child_nodes(node))

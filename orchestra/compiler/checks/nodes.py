@@ -1,4 +1,4 @@
-"""What can be wrong with one node by itself: its call, its bounds, its policy."""
+"""Checks of one node by itself: its call, its bounds, its policy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from orchestra.values import Label
 
 
 def node_problems(node: Node) -> Iterator[Problem]:
-    """The problems of a node that do not depend on what it is wired to."""
+    """The problems of a node that do not depend on its wires."""
     match node:
         case Call():
             yield from node.faults
@@ -76,7 +76,7 @@ def _default(node: Input) -> Iterator[Problem]:
 
 
 def _generator(step: Step[..., object]) -> Iterator[Problem]:
-    """A function annotated as a generator that never yields, and the other way round."""
+    """Generators annotated as functions, and functions annotated as generators."""
     returns = step.annotated_return
     if step.kind is Kind.STREAM and returns is not MISSING and yielded(returns) is None:
         message = f"step {step.name!r} yields chunks, but is annotated `-> {spell(returns)}`"
@@ -108,7 +108,7 @@ def _policy(node: Call) -> Iterator[Problem]:
 
 
 def _retry(node: Call) -> Iterator[Problem]:
-    """A retry that could not be kept: of what cannot wait, and of what is read only once."""
+    """Retries that cannot work: of plain functions, and of calls that read a stream."""
     if node.policy.retry is None:
         return
     where = node.origin.where
@@ -128,7 +128,7 @@ def _retry(node: Call) -> Iterator[Problem]:
 
 def _each(node: Each) -> Iterator[Problem]:
     where = node.origin.where
-    at_once: object = node.at_once  # a wire, for all that is known at run time
+    at_once: object = node.at_once  # it may be a wire
     if at_once is None:
         fix = "say how many may run at once: each(items, body, at_once=8)"
         yield Problem("missing-bound", where, "each(...) is called without `at_once`", fix)
@@ -141,7 +141,7 @@ def _each(node: Each) -> Iterator[Problem]:
         message = f"each(failures_max={most!r}): it is how many items may fail, 1 or more"
         fix = "write it as a number, or leave it out if the first to fail is to fail the whole"
         yield Problem("bad-bound", where, message, fix)
-    items = Any if any(uncalled(node.items)) else type_of(node.items)  # that is told by itself
+    items = Any if any(uncalled(node.items)) else type_of(node.items)  # reported by its own check
     if chunk_of(items) is None and items is not MISSING and element(items) is MISSING:
         message = f"each(items): {spelled(node.items)} is {spell(items)}, which has no items"
         yield Problem("not-iterable", where, message, "pass a list or a stream")
@@ -157,7 +157,7 @@ def _each(node: Each) -> Iterator[Problem]:
 
 
 def _commit(node: Race | Fallback) -> Iterator[Problem]:
-    """A rule that counts what the arms do not give."""
+    """Commit rules that count something that the arms do not give."""
     if not isinstance(node.commit, Chunks | Chars):
         return
     for arm, name in zip(node.arms, node.arm_names, strict=True):
@@ -178,7 +178,7 @@ def _commit(node: Race | Fallback) -> Iterator[Problem]:
 def _route(node: Route) -> Iterator[Problem]:
     kind = type_of(node.on)
     if kind is MISSING or any(uncalled(node.on)):
-        return  # told by itself
+        return  # reported by its own check
     if chunk_of(kind) is not None:
         return  # reported as a stream into a value
     labels = labels_of(node.on)
@@ -206,7 +206,7 @@ def _possible(kind: object, key: Hashable) -> bool:
 
 
 def _unreachable(node: Route, key: Hashable, labels: Sequence[str], meant: object) -> Problem:
-    """An arm that no value leads to; `meant` is the value that it may have been written for."""
+    """The problem of an arm that no label selects; `meant` is the label it was probably for."""
     on, kind = spelled(node.on), type_of(node.on)
     if labels:
         message = f"route: {on} is {' or '.join(map(repr, labels))}, and can never be {key!r}"
@@ -223,7 +223,7 @@ def _unreachable(node: Route, key: Hashable, labels: Sequence[str], meant: objec
 
 
 def _key_meant(key: Hashable, without: Sequence[object]) -> object:
-    """Which of the values without an arm a key was meant for, if that can be told: else None."""
+    """The label without an arm that the key was probably meant for; None where unclear."""
     for value in without:
         if isinstance(value, Enum) and value.value == key:
             return value
@@ -232,7 +232,7 @@ def _key_meant(key: Hashable, without: Sequence[object]) -> object:
 
 
 def _values(kind: object) -> tuple[object, ...]:
-    """All that a label can be, where they are known: of a Literal, an enum, a bool."""
+    """All possible labels of a Literal, an enum or a bool; else empty."""
     kinds = enumerated(kind) or (kind,)
     return tuple(value for each in kinds if get_origin(each) is Literal for value in get_args(each))
 
@@ -242,7 +242,7 @@ def _written(value: object) -> str:
 
 
 def _comparison(node: Comparison) -> Iterator[Problem]:
-    """Each arm that streams; and of a quorum by equality, two arms that can never be equal."""
+    """Arms that stream; and arms of a quorum whose values can never be equal."""
     streaming = False
     for arm, name in zip(node.arms, node.arm_names, strict=True):
         kind = type_of(arm)

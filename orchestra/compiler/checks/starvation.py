@@ -1,18 +1,18 @@
-"""Streams whose reader waits for their end: found before they hang.
+"""Starvation: streams whose reader waits for their end, found before they hang.
 
-A stream's slowest reader holds its producer back, so a reader that has not started yet
-stops the stream after a few chunks, and those that it is made of. That is harmless unless
-the reader's own start waits, by whatever way, for one of them to end. Three sets of nodes
-say it:
+A stream's slowest reader holds its producer back. So a reader that has not started yet
+stops the stream after a few chunks, and the streams that it is made from. That is harmless
+unless the start of the reader waits, directly or not, for one of them to end. Three sets of
+nodes describe this:
 
     starts(n)  what has finished whenever n has started
     ends(n)    what has finished whenever n has finished
     feeds(n)   what stops when nobody reads n
 
-A value edge adds the ends of its source to starts(n); a stream edge only its starts;
-a region adds what its owner waits for. A stream ends only when all have started that
-surely read it, since it fills their lanes. The first two are the least solution, found by
-going round until nothing grows; each set is an integer with a bit for each node.
+A value edge adds the ends of its source to starts(n); a stream edge adds only its starts;
+a region adds what its owner waits for. A stream ends only when all its certain readers have
+started, since it fills their lanes. The first two sets are a least fixed point, computed by
+iterating until nothing grows; each set is an integer with a bit for each node.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from orchestra.problem import Problem
 
 
 def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """The readers of streams that can start only when the stream has ended."""
+    """The readers that can start only when the stream that they read has ended."""
     if not any(is_stream(edge.wire) for node in regions.order for edge in node.edges):
         return
     starts, ends = _solve(regions)
@@ -38,7 +38,7 @@ def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
         for edge in node.edges:
             if not is_stream(edge.wire):
                 continue
-            if node_of(edge.wire) in told:  # its reader is stuck because of the same fault
+            if node_of(edge.wire) in told:  # its reader waits because of the same fault
                 told.add(node)
                 continue
             waits = starts[node]
@@ -66,8 +66,8 @@ def _problem(node: Node, edge: Edge, stuck: Node) -> Problem:
 def _feeds(regions: Regions) -> dict[Node, int]:
     """For each node, itself and the streams that stop when nobody takes its chunks.
 
-    A step that takes a stream whole before its first chunk would not stop it; that cannot be
-    seen from outside.
+    A step that reads a whole stream before its first chunk would not stop it, but that cannot
+    be known from outside.
     """
     feeds: dict[Node, int] = {}
     for node in regions.order:
@@ -85,7 +85,7 @@ def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:
     growing, way = True, regions.order
     while growing:  # at most once round for each node: sets only grow
         growing = False
-        way = way[::-1]  # what ends is known from the sources on, what starts from the output on
+        way = way[::-1]  # ends spread from the sources, starts from the output
         for node in way:
             new_starts = _starts(node, regions, imports[node], starts, ends)
             new_ends = ends[node] | new_starts
@@ -117,18 +117,18 @@ def _starts(
 
 
 def _gate(region: Region, starts: dict[Node, int], ends: dict[Node, int]) -> int:
-    """What has finished whenever the region has been started."""
+    """The nodes that have finished whenever the region has started."""
     if region.owner is None:
         return 0
     waits = starts[region.owner]
     if isinstance(region.owner, Choice):
-        for arm in region.owner.behind(region.arm):  # they have had their try
+        for arm in region.owner.behind(region.arm):  # these arms have ended
             waits |= ends[node_of(arm)]
     return waits
 
 
 def _imports(regions: Regions) -> dict[Node, list[Node]]:
-    """For each `each`, the nodes outside it that its body reads: it starts when it has them."""
+    """For each `each`, the outside nodes that its body reads: the `each` waits for them."""
     found: dict[Node, list[Node]] = defaultdict(list)
     for node in regions.order:
         for edge in node.edges:
@@ -140,7 +140,7 @@ def _imports(regions: Regions) -> dict[Node, list[Node]]:
 
 
 def _readers(regions: Regions) -> dict[Node, list[Node]]:
-    """For each node, those that read its stream whenever it runs: not from within an arm."""
+    """For each node, the nodes that always read its stream: those not inside an arm."""
     found: dict[Node, list[Node]] = defaultdict(list)
     for node in regions.order:
         for edge in node.edges:

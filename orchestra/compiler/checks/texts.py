@@ -1,4 +1,4 @@
-"""What can be wrong with texts: templates that cannot be filled, and wires written into a text."""
+"""Checks of texts: templates that cannot be filled, and wires formatted into a text."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from orchestra.problem import Problem
 
 
 def template_problems(node: Call) -> Iterator[Problem]:
-    """The problems of the templates among a call's arguments, as far as they are known."""
+    """The problems of a call's templates, as far as they are known before a run."""
     for name, kind in node.step.expects.items():
         if FilledIn() not in getattr(kind, "__metadata__", ()):
             continue
         template = node.arguments.get(name)
         if isinstance(template, str):
             given = [(part, argument) for part, argument, _ in node.places]
-            given.remove((name, template))  # the template itself; a part may be called like it
+            given.remove((name, template))  # the template itself; a part may have the same name
             yield from _template(node, template, dict(given))
 
 
@@ -62,7 +62,7 @@ def _template(node: Call, template: str, parts: Mapping[str, object]) -> Iterato
 
 
 def _reprs(node: Call, places: Iterable[Place], parts: Mapping[str, object]) -> Iterator[Problem]:
-    """Parts that a model would read as Python spells them: lists, mappings, records."""
+    """Parts that a model would read as a Python repr: lists, mappings, records."""
     for place in dict.fromkeys(places):
         part = parts.get(place.name)
         kind = type_of(part) if isinstance(part, Wire) else type(part)
@@ -75,7 +75,7 @@ def _reprs(node: Call, places: Iterable[Place], parts: Mapping[str, object]) -> 
 
 
 def written_wires(nodes: Sequence[Node]) -> Iterator[tuple[Node, str, Problem]]:
-    """Texts that hold the repr of a wire: who is given it, its node's name, and the problem."""
+    """Texts with the repr of a wire: the reading node, the wire's node, and the problem."""
     texts = [(node, into, text) for node in nodes for into, text in _texts(node) if _REPR in text]
     if not texts:
         return
@@ -92,7 +92,7 @@ _REPR = "<wire "
 
 
 def _texts(node: Node) -> Iterator[tuple[str, str]]:
-    """The texts that a node is given, each with its place."""
+    """The texts among a node's arguments, each with its place."""
     match node:
         case Call():
             held = [(node.into(name), argument) for name, argument, _ in node.places]

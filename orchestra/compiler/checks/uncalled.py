@@ -1,4 +1,4 @@
-"""What was named and not called: a step, pipeline or function where its result is wanted."""
+"""Steps, pipelines and functions that were named where their result is needed, not called."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from orchestra.problem import Problem
 
 
 def uncalled_parts(node: Node) -> Iterator[Problem]:
-    """What a node chooses from or by, goes through or is given, that was named and not called."""
+    """The problems of a node's arms, label, items and arguments that were named, not called."""
     for what, wire in _read_by(node):
         for held in uncalled(wire):
             yield _problem(what, held, node.origin.where)
     if isinstance(node, Call) and not isinstance(node, Gathering):
         for name, argument, expects in node.places:
             for held in uncalled_in(argument) if expects in (object, Any) else ():
-                if isinstance(held, Step | Pipeline):  # a function may be meant
+                if isinstance(held, Step | Pipeline):  # a function may be intended
                     yield _problem(f"what {node.into(name)} is given", held, node.origin.where)
     if isinstance(node, Choice):
         keys = [repr(key) for key in node.keys] if isinstance(node, Route) else []
@@ -45,13 +45,13 @@ def _read_by(node: Node) -> Iterator[tuple[str, Wire]]:
 
 
 def uncalled_result(output: Wire, pipeline: str, where: str) -> Iterator[Problem]:
-    """What of a pipeline's result was named and not called."""
+    """The problems of parts of a pipeline's result that were named, not called."""
     for held in uncalled(output):
         yield _problem(f"the result of pipeline {pipeline!r}", held, where)
 
 
 def call_of(value: object) -> str | None:
-    """The call of a step, pipeline or function, as it is written; None for all else."""
+    """The source of a call of a step, pipeline or function; None for other values."""
     if isinstance(value, Step | Pipeline):
         takes = value.required if isinstance(value, Step) else value.inputs
         return f"{value.name}({', '.join(takes)})"
@@ -65,12 +65,12 @@ def call_of(value: object) -> str | None:
 def _parameters(function: FunctionType | BuiltinFunctionType | MethodType) -> list[str]:
     try:
         return [*signature(function).parameters]
-    except ValueError:  # of some that are written in C
+    except ValueError:  # some functions written in C have no signature
         return ["..."]
 
 
 def uncalled(wire: Wire) -> Iterator[object]:
-    """Those that a wire carries, also in a list, a tuple or a dict."""
+    """The uncalled objects behind a wire, also in a list, a tuple or a dict."""
     node = node_of(wire)
     if isinstance(node, Constant):
         yield from uncalled_in(node.value)
@@ -79,7 +79,7 @@ def uncalled(wire: Wire) -> Iterator[object]:
 
 
 def uncalled_in(value: object) -> Iterator[object]:
-    """Those that a plain value holds, also in a list, a tuple or a dict."""
+    """The uncalled objects in a plain value, also in a list, a tuple or a dict."""
     if call_of(value) is not None:
         yield value
     elif type(value) in (list, tuple):

@@ -1,7 +1,7 @@
-"""Attempts: a call made again where its policy says so.
+"""Attempts: a failed call is made again if its policy says so.
 
-Inside the step's `timeout_s` and outside its `first_chunk_s`: the one bounds all attempts and
-the waits between them, the other each of them.
+Attempts are inside the step's `timeout_s`, which bounds all of them and the waits between them,
+and outside its `first_chunk_s`, which bounds each of them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ async def retried(
     attempt: Callable[[], Awaitable[T]],
     passed_on: Callable[[], bool],
 ) -> T:
-    """What the first attempt gives that does not fail.
+    """The value of the first attempt that does not fail.
 
-    No attempt follows one that has `passed_on` output, nor one that was cancelled. What is
-    passed on is what has left the step, wherever it went: also into the arm of a race that has
-    not committed yet, since its reader has seen it.
+    There is no further attempt after one that has `passed_on` output, or after a cancellation.
+    Output counts as passed on when it has left the step, also into the arm of a race that has
+    not committed yet: its reader has seen it.
 
     Raises:
         Exception: what the last attempt raised.
@@ -56,7 +56,7 @@ async def retried(
 def _delay_s(
     frame: Frame, operation: Operation[Call], rule: Retry, number: int, error: Exception
 ) -> float | None:
-    """Seconds to wait before the next attempt, told in the journal; None if there is none."""
+    """Seconds to wait before the next attempt, recorded in the journal; None for no attempt."""
     run, path = frame.run, frame.path + operation.name
     own = single(error) if isinstance(error, BaseExceptionGroup) else error
     delay_s = run.retries.delay_s(rule, number, own)

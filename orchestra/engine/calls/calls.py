@@ -1,6 +1,6 @@
 """Calls of steps: their function, their arguments, their attempts, their deadlines.
 
-Deadlines are scopes around exactly what they limit. `first_chunk_s` and `idle_s` cover
+Each deadline is a cancel scope around exactly what it limits. `first_chunk_s` and `idle_s` cover
 the wait for the producer's next chunk, not the wait for a reader to take it.
 """
 
@@ -32,15 +32,15 @@ from orchestra.policies.account import PRESENT
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
-_THROWN_MAX = 8  # scopes around one `yield` that may each end there; more, and it never ends
+_THROWN_MAX = 8  # nested scopes of the generator that may end at one `yield`; more would be endless
 
 
 def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
-    """The value of a call of an async function, or of a plain one in a worker thread.
+    """Call an async function, or a plain one in a worker thread, and return its value.
 
     Raises:
         DeadlineError: `timeout_s` has passed.
-        EdgeTypeError: the value is not of the class that the function is annotated to return.
+        EdgeTypeError: the value is not of the annotated class.
         Exception: whatever the function raises.
     """
     return _within_policy(frame, operation, partial(_call, frame, operation))
@@ -57,10 +57,10 @@ async def _call(frame: Frame, operation: Operation[Call]) -> object:
 
 
 def plain(frame: Frame, operation: Operation[Call]) -> object:
-    """The value of a call of a plain function.
+    """Call a plain function and return its value.
 
     Raises:
-        EdgeTypeError: it is not of the class that the function is annotated to return.
+        EdgeTypeError: the value is not of the annotated class.
         Exception: whatever the function raises.
     """
     value, step = _bound(frame, operation)(), operation.node.step
@@ -71,7 +71,7 @@ async def collect(frame: Frame, operation: Operation[Collect]) -> object:
     """All chunks of a stream as one value.
 
     Raises:
-        LimitExceededError: they are over `output_chunks` or `output_bytes`.
+        LimitExceededError: the chunks exceed `output_chunks` or `output_bytes`.
     """
     ((_, source),) = operation.sources
     lane = cast("Lane[object]", read(frame, source))
@@ -83,10 +83,10 @@ async def collect(frame: Frame, operation: Operation[Collect]) -> object:
 
 
 def stream(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitable[object]:
-    """Put every chunk of a call of an async generator into the outflow.
+    """Call an async generator and put every chunk into the outflow.
 
-    However it ends, the generator has ended too: its `finally` blocks have run. Cancelled,
-    they wait for nothing that they have not shielded.
+    However this ends, the generator has ended too: its `finally` blocks have run. On a
+    cancellation, they wait only for what they have shielded.
 
     Raises:
         DeadlineError: `timeout_s`, `first_chunk_s` or `idle_s` has passed.
@@ -109,8 +109,8 @@ def _within_policy(
 ) -> Awaitable[object]:
     """All attempts that the step's policy allows, within its `timeout_s`.
 
-    A step with neither is its one attempt: a coroutine around it takes 300 bytes, and would be
-    there for as long as a stream.
+    Without retry and timeout, this is the attempt itself: a wrapping coroutine would take 300
+    bytes for as long as the stream.
     """
     policy = operation.node.policy
     if policy.retry is not None:
@@ -142,9 +142,9 @@ def _flow(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitab
 class _Flow:
     """The chunks of one call of a generator: `pull` gives the next, and `put` passes it on.
 
-    Putting is where the generator waits for its readers, at its `yield`. So it is there that it
-    sees a cancellation, with the next `pull`: as `Cancelled`, which nurseries and scopes around
-    the `yield` understand.
+    While a chunk is put, the generator waits at its `yield` for its readers. So a cancellation
+    during `put` is raised there, by the next `pull`: as `Cancelled`, which nurseries and scopes
+    around the `yield` understand.
     """
 
     __slots__ = ("_argument", "_resume", "_thrown", "generator", "outflow")
@@ -157,14 +157,14 @@ class _Flow:
         self._thrown = 0
 
     def pull(self) -> Awaitable[object]:
-        """The next chunk, waiting for it. Raises StopAsyncIteration behind the last."""
+        """Wait for the next chunk. Raises StopAsyncIteration after the last."""
         return self._resume(self._argument)
 
     async def put(self, chunk: object) -> None:
-        """Pass a chunk on. Cancelled while it waits, `pull` has to follow."""
+        """Pass a chunk on. If it is cancelled while it waits, `pull` has to follow."""
         try:
             await self.outflow.put_soon(chunk)
-        except trio.Cancelled as cancelled:  # noqa: ASYNC103 - the generator raises it on
+        except trio.Cancelled as cancelled:  # noqa: ASYNC103 - the generator raises it
             if self._thrown == _THROWN_MAX:
                 raise
             self._resume, self._argument = self.generator.athrow, cancelled
@@ -175,7 +175,7 @@ class _Flow:
 
 
 async def _pump(flow: _Flow) -> None:
-    """Pass on chunk after chunk, to the last."""
+    """Pass on all chunks."""
     async with aclosing(flow.generator):
         with suppress(StopAsyncIteration):
             while True:
@@ -183,9 +183,9 @@ async def _pump(flow: _Flow) -> None:
 
 
 async def _hurried(frame: Frame, operation: Operation[Call], flow: _Flow, policy: Policy) -> None:
-    """As `_pump`, each chunk within its limit.
+    """As `_pump`, with each chunk within its time limit.
 
-    A scope costs more than a chunk: so there is one for all of them, until its time is up.
+    A cancel scope costs more than a chunk, so one scope is used for all chunks until it expires.
     """
     outflow = flow.outflow
     async with aclosing(flow.generator):
@@ -200,10 +200,10 @@ async def _hurried(frame: Frame, operation: Operation[Call], flow: _Flow, policy
 
 
 async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -> object:
-    """Pass on chunk after chunk, with `pulling` due only while one is waited for.
+    """Pass on chunks; the deadline of `pulling` is set only while a chunk is waited for.
 
-    It gives back the chunk that was there in the moment when `pulling` was due: to be put
-    elsewhere, since nothing can wait in a scope that is over. Raises StopAsyncIteration.
+    Returns the chunk that arrived at the moment when `pulling` expired. The caller has to put
+    it, since nothing can wait in an expired scope. Raises StopAsyncIteration.
     """
     wait_s = policy.idle_s if flow.outflow.begun() else policy.first_chunk_s
     while True:  # noqa: ASYNC913 - a lane is one, at least once in every bound
@@ -217,12 +217,12 @@ async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -
 
 
 def _bound(frame: Frame, operation: Operation[Call]) -> Any:
-    """The step's function with its arguments, and its context if it asks for one."""
+    """The step's function with its arguments bound, and its context if it takes one."""
     step = operation.node.step
     named = arguments(frame, operation)
     if step.injected is not None:
         context = StepContext(frame.run, frame.path + operation.name)
-        PRESENT.set(context)  # in this task, or in this plain step's copy of the variables
+        PRESENT.set(context)  # in this task, or in a plain step's copy of the context variables
         named[step.injected] = context
     positional = step.positional(named)
     return partial(step.call, *positional, **named)

@@ -1,4 +1,4 @@
-"""What a step is given of the run it is part of."""
+"""The context of a step: its access to the run that it is part of."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 log = logging.getLogger("orchestra.engine")
 
 TOLD_BYTES = 16_384
-"""The longest that a step tells at once. A journal keeps thousands."""
+"""The most JSON bytes that a step can tell in one event; a journal keeps thousands of events."""
 
 
 class StepContext:
@@ -42,7 +42,7 @@ class StepContext:
         self.run_id = run.id
         """The id of the run."""
         self.caller: Caller = run.caller
-        """Who has started the run."""
+        """The caller that started the run."""
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
@@ -57,7 +57,7 @@ class StepContext:
         return self.run.bindings.store(name)
 
     def used(self, usage: Usage | None) -> None:
-        """Add what a call consumed to the step's account; to the run's, if the step has ended."""
+        """Add the usage of a call to the step's account; after the step's end, to the run's."""
         if usage is None or usage.settled:
             return
         usages = self.run.usages
@@ -72,18 +72,18 @@ class StepContext:
                 self.run.routed = tuple(dict.fromkeys((*self.run.routed, event.model)))
 
     def of_tool(self, tool: str, call: str) -> StepContext:
-        """The same, for a call of a tool in the step: what it tells is told with its name."""
+        """The context for a tool call in the step: its events carry the tool's name."""
         return StepContext(self.run, self.step, (tool, call))
 
     async def kept(self, opened: Opened[T]) -> T:
-        """What `opened()` opens, once in the engine: see `protocols.Context`, and its Raises."""
+        """The object that `opened()` opens, once per engine; Raises as `protocols.Context`."""
         return await self.run.kept.get(opened)
 
     def tell(self, what: str, data: object = None) -> None:
         """Write a `step.told` into the run's journal, from any thread: see `protocols.Context`.
 
         Raises:
-            LimitExceededError: `data` is longer than `TOLD_BYTES` as JSON.
+            LimitExceededError: `data` as JSON is longer than `TOLD_BYTES`.
         """
         line = written(data)
         if (size := len(line) + len(what)) > TOLD_BYTES:
@@ -101,15 +101,15 @@ class StepContext:
             run.token.run_sync_soon(run.journal.take_posted)
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        """Run a task beside the runs until the engine is closed; what it raises is only logged."""
+        """Run a task beside the runs until the engine is closed; its errors are only logged."""
         self.run.nursery.start_soon(_run_logging_errors, task, name, name=name)
 
 
 async def _run_logging_errors(task: Callable[[], Awaitable[None]], name: str) -> None:
-    """Run a task whose errors end nothing else."""
+    """Run a task and log its errors; they end nothing else."""
     try:
         await task()
-    except BaseException as error:  # noqa: ASYNC103 - what is not its own is raised on
+    except BaseException as error:  # noqa: ASYNC103 - all but the task's own errors is re-raised
         own, onward = parted(error)
         if own is not None:
             log.exception("%s failed, and nothing else: %s", name, message_of(own))

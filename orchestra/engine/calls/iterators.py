@@ -1,4 +1,4 @@
-"""Iterators, which are empty for their second reader, where a value has several."""
+"""Iterators where a value has several readers: an iterator is empty for the second reader."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from orchestra.graph.rules.policy import Limits
 
 
 def is_iterator(value: object) -> TypeGuard[Iterator[object]]:
-    """Whether it can be gone through once only; a file can be read again, and otherwise."""
-    if not hasattr(type(value), "__next__"):  # all that is asked of nearly every value
+    """Whether the value can be iterated over only once; a file is none, as it can be read again."""
+    if not hasattr(type(value), "__next__"):  # decides for nearly every value
         return False
     return isinstance(value, Iterator) and not isinstance(value, IOBase)
 
 
 def refuse_reread(value: object, block: Block, slot: int) -> None:
-    """Let pass what a step has returned, where one reader reads it once.
+    """Refuse an iterator that a step returned, if more than one reader reads it.
 
     Raises:
-        EdgeTypeError: it would be empty for another.
+        EdgeTypeError: it would be empty for the second reader.
     """
     if readers := reread(block, slot):
         raise EdgeTypeError(
@@ -38,10 +38,10 @@ def refuse_reread(value: object, block: Block, slot: int) -> None:
 
 
 def readable_again(plan: Plan, node: Input, value: Iterator[object], limits: Limits) -> object:
-    """An input as it is, where it is read once; else a list of what it gives.
+    """The input itself if it is read once; else a list of its items.
 
     Raises:
-        InputError: its annotation takes no list; or it gives more than `each_items` items.
+        InputError: its annotation does not accept a list; or it has more than `each_items` items.
     """
     block, name = plan.block, node.name
     slot = next((slot for slot, named in block.inputs if named == name), -1)
@@ -58,7 +58,7 @@ def readable_again(plan: Plan, node: Input, value: Iterator[object], limits: Lim
             "list",
             field=name,
         )
-    items = list(islice(value, limits.each_items + 1))  # it may have no end
+    items = list(islice(value, limits.each_items + 1))  # it may be endless
     if len(items) > limits.each_items:
         raise InputError(
             f"{told}; it gives more than the {limits.each_items} items of Limits(each_items=...): "

@@ -1,8 +1,8 @@
-"""What steps keep open from one run to the next, such as a client or a pool: once in an engine.
+"""Objects that steps keep open between runs, such as a client or a pool: one per engine.
 
-Rules of the file: it is opened in a task of the engine's own, and closed there, since a cancel
-scope in it has to be left in the task that has entered it. Until it is open it can be cancelled;
-from then on it is shielded, so that it closes behind the last run, in a time that is bounded.
+Rules of the file: an object is opened in a task of the engine's own, and closed there, since a
+cancel scope in it has to be left in the task that entered it. Until it is open it can be cancelled;
+from then on it is shielded, so that it is closed after the last run, within a bounded time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ T = TypeVar("T")
 Opened = Callable[[], AbstractAsyncContextManager[T]]
 
 KEPT_MAX = 1000
-"""Things that are open at once. Who has so many makes a new function for each run."""
+"""Objects open at once. Code that needs more usually makes a new function for each run."""
 CLOSE_S = 0.5
-"""How long the closing of all of them may take: a server has three seconds for its whole end."""
+"""How long closing all of them may take: a server has three seconds to shut down."""
 
 
 class Kept:
-    """What is kept open in one engine. `nursery` is the engine's."""
+    """The objects kept open in one engine. `nursery` is the engine's."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -41,15 +41,15 @@ class Kept:
         self._closing = trio.Event()
 
     async def get(self, opened: Opened[T]) -> T:
-        """What the context manager gives that `opened()` is; opened for the first who asks.
+        """The value of the context manager `opened()`, which is opened on first use.
 
-        Whoever asks meanwhile waits for that, and is raised the same error where it fails; the
-        next who asks after that opens it anew, as where it has ended by itself.
+        Later callers wait until it is open. If opening fails, all of them get the same error.
+        The next caller after a failure, or after it has ended by itself, opens it again.
 
         Raises:
-            DefinitionError: it gives no async context manager.
+            DefinitionError: `opened()` does not return an async context manager.
             LimitExceededError: `KEPT_MAX` others are open.
-            Exception: whatever it raises while it opens.
+            Exception: whatever opening it raises.
         """
         found = self._open.get(opened)
         if found is None:
@@ -68,11 +68,11 @@ class Kept:
         return cast("T", found.value)
 
     def close(self) -> None:
-        """Close all of them: behind the last run."""
+        """Close all of them; called after the last run."""
         self._closing.set()
 
     async def wait_closed(self) -> None:
-        """Wait until none is open: behind `close`."""
+        """Wait until none is open; called after `close`."""
         while self._open:
             await next(iter(self._open.values())).gone.wait()
 
@@ -85,9 +85,9 @@ class Kept:
                     holding.ready.set()
                     await self._closing.wait()
                     scope.deadline = trio.current_time() + CLOSE_S
-        except BaseException as error:  # noqa: ASYNC103 - what is onward is raised
+        except BaseException as error:  # noqa: ASYNC103 - `onward` is re-raised
             holding.error, onward = parted(error)
-            if holding.error is not None and holding.ready.is_set():  # nobody else is told of it
+            if holding.error is not None and holding.ready.is_set():  # no caller waits for it
                 log.exception("%s failed: %s", name, message_of(holding.error))
             if onward is not None:
                 raise onward from onward.__cause__  # noqa: ASYNC104 - as above
@@ -100,7 +100,7 @@ class Kept:
 
 
 def _manager(opened: Opened[T]) -> AbstractAsyncContextManager[T]:
-    """The context manager that it gives. Raises DefinitionError where it is none."""
+    """The context manager that `opened()` returns. Raises DefinitionError if it is none."""
     found: object = opened()
     if hasattr(type(found), "__aenter__"):
         return cast("AbstractAsyncContextManager[T]", found)
@@ -114,7 +114,7 @@ def _manager(opened: Opened[T]) -> AbstractAsyncContextManager[T]:
 
 
 class _Holding:
-    """One of them: opening, open, or failed."""
+    """One kept object: opening, open, or failed."""
 
     __slots__ = ("error", "gone", "ready", "value")
 

@@ -1,4 +1,4 @@
-"""What a step has returned, held against its annotation: its own mistake, and not its reader's."""
+"""Checks a step's value against its annotation: a mismatch is an error of the step itself."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def checked_return(frame: Frame, operation: Operation[Call], value: object) -> object:
-    """The value, where it is of the class that the step is annotated to return.
+    """The value, checked to be of the class that the step is annotated to return.
 
-    What it holds is looked at by who reads it. A coroutine is never a value: nobody would await it.
+    The reader checks the contents. A coroutine is never a value: it would never be awaited.
 
     Raises:
-        EdgeTypeError: it is of another class; or an iterator, and read more than once.
+        EdgeTypeError: it is of another class; or it is an iterator that is read more than once.
     """
     step = operation.node.step
     if iscoroutine(value):
-        value.close()  # or Python warns of it, without saying where
+        value.close()  # otherwise Python warns of it, without a place
         raise EdgeTypeError(
             f"it returned {value!r:.200}, which nobody awaits; write `return await "
             f"{value.__name__}(...)`"

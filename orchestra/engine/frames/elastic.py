@@ -1,12 +1,12 @@
-"""Elastic lanes: where streams part and meet again, a lane grows rather than hold up its reader.
+"""Elastic lanes: where streams part and meet again, a lane grows instead of blocking its reader.
 
-The theory: a step that reads one stream to its end, and then a second one that comes of the same
-producer, would get through if lanes had no bound. With one, all stand in a circle: the step waits
-for a chunk of the first, and who makes it waits for room in the second. Giving room to the shortest
-full lane among them lets them go on with as little as that takes (T. M. Parks, "Bounded Scheduling
-of Process Networks", Berkeley 1995). Rules of the file: it is looked for only where a step reads
-several streams, by whoever is about to wait; and an operation counts as one that waits only when
-it can do nothing else, so that whoever still reads holds the writer back as ever.
+The theory: a step may read one stream to its end, and then a second one from the same producer.
+With unbounded lanes this works. With bounds, it deadlocks: the step waits for a chunk of the
+first stream, and its producer waits for room in the second. Growing the shortest full lane of the
+circle lets them continue with as little memory as possible (T. M. Parks, "Bounded Scheduling of
+Process Networks", Berkeley 1995). Rules of the file: a circle is searched only where a step reads
+several streams, by the task that is about to wait. An operation counts as waiting only when it
+can do nothing else, so that a reader that still reads holds the writer back as usual.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ if TYPE_CHECKING:
     from orchestra.graph.nodes import Node
 
 Wait: TypeAlias = "tuple[int, ElasticLane | None]"
-"""Whom an operation waits for, and the lane, where it is for room in one."""
+"""The slot of the operation waited for, and the lane, if the wait is for room in a lane."""
 Coming: TypeAlias = "tuple[ElasticLane, int]"
-"""At which lane the present task is about to wait, and which operation it is of."""
+"""The lane at which the current task is about to wait, and the slot of its operation."""
 
 
 class ElasticLane(Lane[object]):
     """A lane between two operations of a frame that may wait for each other in a circle.
 
-    `writer` and `reader` are their slots; the reader of an arm is the operation that it is an arm
-    of.
+    `writer` and `reader` are their slots. The reader of an arm is the operation that has the arm.
     """
 
     __slots__ = ("_frame", "_put", "_taken", "_turn", "reader", "writer")
@@ -45,9 +44,9 @@ class ElasticLane(Lane[object]):
         self, frame: Frame, writer: int, reader: int, bound: int, on_leave: Callable[[], None]
     ) -> None:
         super().__init__(bound, on_leave)
-        self._chunks = deque()  # so many may come to wait that to take the first moves all the rest
+        self._chunks = deque()  # it may grow so long that removing the first from a list is slow
         self._turn = bound
-        """How many chunks pass at either end before the others run, however far it has grown."""
+        """Chunks that pass at either end before other tasks run, however far the lane has grown."""
         self._put = self._taken = 0
         self._frame = frame
         self.writer = writer
@@ -55,18 +54,18 @@ class ElasticLane(Lane[object]):
 
     @property
     def full(self) -> bool:
-        """Whether a chunk that is put would have to wait: for room, or for the others to run."""
+        """Whether a `put` has to wait: for room, or to let other tasks run."""
         return super().full or (self._put >= self._turn and not self._left)
 
     async def put(self, chunk: object) -> None:
-        """As of any lane; the others run once in every so many chunks, also when it has grown."""
+        """As in `Lane`; other tasks run once in every so many chunks, also in a grown lane."""
         if self.full:
             await self.room()
         self._put += 1
         await super().put(chunk)
 
     async def __anext__(self) -> object:
-        """As of any lane, in the same way."""
+        """As in `Lane`; other tasks run as with `put`."""
         self._taken += 1
         if self._taken > self._turn:
             await trio.lowlevel.checkpoint()
@@ -90,10 +89,10 @@ class ElasticLane(Lane[object]):
         self._put = 0
 
     def _give_room(self, slot: int) -> None:
-        """Before an operation waits here: if nobody could end that, let them go on.
+        """Before an operation waits here, grow a lane if the wait would be part of a deadlock.
 
         Raises:
-            LimitExceededError: what waits in a lane of the circle is over `output_chunks` or
+            LimitExceededError: the chunks in a lane of the circle exceed `output_chunks` or
                 `output_bytes`.
         """
         full: list[ElasticLane] = []
@@ -112,16 +111,16 @@ class ElasticLane(Lane[object]):
             min(full, key=lambda lane: lane.held).grow()
 
     def waiting(self, slot: int, coming: Coming) -> trio.lowlevel.Task | None:
-        """The task of this operation that waits here, or is about to."""
+        """The task of an operation that waits here, or is about to; None if there is none."""
         if coming == (self, slot):
             return trio.lowlevel.current_task()
         return self._reader if slot == self.reader else self._writer
 
     def grow(self) -> None:
-        """Have room for twice as many chunks.
+        """Double the lane's bound.
 
         Raises:
-            LimitExceededError: they are over `output_chunks` or `output_bytes`.
+            LimitExceededError: the chunks exceed `output_chunks` or `output_bytes`.
         """
         limits = self._frame.run.limits
         if self.held >= limits.output_chunks:
@@ -145,7 +144,7 @@ class ElasticLane(Lane[object]):
 
 
 def _waits(frame: Frame, slot: int, coming: Coming) -> list[Wait] | None:
-    """All that an operation waits for, any of which lets it go on; None if it may go on anyway."""
+    """All waits of an operation, any of which would let it continue; None if it is not blocked."""
     operation = _operation(frame, slot)
     for lane in _elastic(frame.lanes.get(slot, ())):
         if _is_held(frame, operation, lane.waiting(slot, coming)):
@@ -159,7 +158,7 @@ def _waits(frame: Frame, slot: int, coming: Coming) -> list[Wait] | None:
 
 
 def _waits_of_arms(frame: Frame, operation: Operation[Node], coming: Coming) -> list[Wait] | None:
-    """Those of a race, a fallback or a route: each arm that is under way has a task of its own."""
+    """The waits of a race, a fallback or a route: each running arm has a task of its own."""
     waits: list[Wait] = []
     for region in operation.regions:
         scope = frame.scopes[region]
@@ -177,7 +176,7 @@ def _elastic(lanes: Iterable[Lane[object] | None]) -> Iterator[ElasticLane]:
 
 
 def _is_held(frame: Frame, operation: Operation[Node], task: trio.lowlevel.Task | None) -> bool:
-    """Whether the task that waits is all that there is of an operation; of one with arms, any."""
+    """Whether an operation is blocked by a waiting task: its only one, or that of an arm."""
     if task is None or operation.regions:
         return task is not None
     return task.parent_nursery is frame.scope_of(operation).nursery and not any(

@@ -1,10 +1,9 @@
 """Frames: one activation of a block.
 
-A frame has a slot for each node's value and counts, for each operation, what it still
-waits for. When that comes down to nothing the operation starts: nobody polls, and
-nobody keeps step with anybody else. So a value edge is a channel that is used once;
-and a region that is not entered leaves its slots empty for ever, which is how the
-steps in it know that this way was not taken.
+A frame has a slot for each node's value. It counts, for each operation, how many things the
+operation still waits for; at zero the operation starts. So there is no polling and there are
+no common rounds. A value edge is a channel that is used once. A region that is not entered
+leaves its slots empty, which is how the steps in it know that the branch was not taken.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Frame:
         self.scopes: list[Scope | None] = [None] * len(block.regions)
         self._waits = list(block.waits)
         self._settled = bytearray(block.size)
-        """1 for the slots that have started, or never will."""
+        """1 for slots whose operation has started, or never will."""
         self._waiting_plain: deque[Operation[Node]] | None = None
         for slot, value in block.constants:
             self.values[slot] = copied_if_mutable(value)
@@ -67,9 +66,9 @@ class Frame:
             self.values[slot] = inputs[name]
 
     async def enter(self, index: int, take: Callable[[Source], Awaitable[T]]) -> T | Nothing:
-        """Start a region and `take` what it is for; all in it has ended on return.
+        """Start a region and `take` its result; everything in it has ended on return.
 
-        `NOTHING` if the region was closed before `take` was done.
+        Returns `NOTHING` if the region was closed before `take` was done.
 
         Raises:
             Exception: the first error of a step in it, as the step raised it.
@@ -84,7 +83,7 @@ class Frame:
                     self._begin(region)
                 else:
                     result = await self._within(scope, region, take)
-            if region.alone and scope.ready.is_set():  # so nobody had to be woken for it before
+            if region.alone and scope.ready.is_set():  # no other task had to be woken
                 await trio.lowlevel.checkpoint_if_cancelled()
                 result = await take(region.source)
         finally:
@@ -100,53 +99,53 @@ class Frame:
     async def _within(
         self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
     ) -> T | Nothing:
-        """Start a region's members, take what it is for, and close it, however that ends."""
+        """Start a region's members, take its result, and close it, however that ends."""
         try:
             self._begin(region)
             await scope.ready.wait()
             result = await take(region.source)
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - `_stop` raises on what goes on
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - `_stop` re-raises all else
             self._stop(scope, error)
             return NOTHING  # noqa: ASYNC104 - as above
         scope.end("nobody needs it any more")
         return result
 
     def _stop(self, scope: Scope, error: BaseException) -> None:
-        """Keep an error for `enter`, which raises it in no group; and raise on what goes on."""
+        """Keep an error for `enter`, which raises it ungrouped; re-raise everything else."""
         own, onward = split(error)
         if own is not None:
             scope.fail(own)
         try:
             if onward is not None:
-                scope.close(scope.stopped or self.run.stopped)  # nothing may start while it unwinds
+                scope.close(scope.stopped or self.run.stopped)  # nothing may start any more
                 raise onward from onward.__cause__
         finally:
             del error, own, onward  # as in `tasks`
 
     def settle(self, index: int, reason: str) -> None:
-        """Record what in a region never started as skipped, and leave the lanes it reads."""
+        """Record the operations of a region that never started as skipped; leave their lanes."""
         region = self.block.regions[index]
         for slot in region.members:
             operation = self.block.operations[slot]
-            if operation is None:  # also where it was taken, and `take` was stopped in the middle
+            if operation is None:  # also if `take` was stopped in the middle
                 self._leave(region.source, "the run")
             elif not self._settled[slot]:
                 self.skip(operation, reason)
             self._settled[slot] = 1
 
     def skip(self, operation: Operation[Node], reason: str) -> None:
-        """Record an operation that never runs, and all that only it would have read."""
+        """Record an operation that never runs, and those that only it would have read."""
         self.run.journal.append(StepSkipped, self.path + operation.name, reason)
         self.leave(operation, reason)
 
     def scope_of(self, operation: Operation[Node]) -> Scope:
-        """The scope that a started operation runs in."""
+        """The scope of a started operation."""
         scope = self.scopes[operation.region]
         assert scope is not None, "an operation starts in an open scope"
         return scope
 
     def deliver(self, operation: Operation[Node], value: object) -> None:
-        """Fill an operation's slot, and start what has waited for nothing else."""
+        """Fill an operation's slot, and start the operations that waited only for it."""
         self.values[operation.slot] = value
         for slot in operation.values:
             self._count(slot)
@@ -154,7 +153,7 @@ class Frame:
     def open_lanes(
         self, operation: Operation[Node], on_leave: Callable[[], None]
     ) -> list[Lane[object]]:
-        """A lane for each reader of an operation's chunks, and the readers started.
+        """Open a lane for each reader of an operation's chunks, and start the readers.
 
         `on_leave` is called when the last reader has left before the end.
         """
@@ -167,13 +166,13 @@ class Frame:
         lanes += [self._lane(operation.slot, slot, left) for slot in operation.lanes]
         self.lanes[operation.slot] = lanes
         for slot, lane in zip(operation.lanes, lanes, strict=True):
-            if self._settled[slot]:  # the reader was skipped before there was anything to read
+            if self._settled[slot]:  # the reader was skipped before the first chunk
                 lane.leave()
             self._count(slot)
         return lanes
 
     def _lane(self, writer: int, reader: int, on_leave: Callable[[], None]) -> Lane[object]:
-        """The lane from one slot to another; that to the run's own outlet is the journal."""
+        """A lane from one slot to another; the lane to the run's own outlet is the journal."""
         bound = self.run.limits.lane_chunks
         if self.outer is None and reader == self.block.regions[0].outlet:
             return Outlet(self.run.journal, bound, on_leave)
@@ -189,14 +188,14 @@ class Frame:
         return None if lanes is None or source.lane is None else lanes[source.lane]
 
     def leave(self, operation: Operation[Node], reason: str | None = None) -> None:
-        """Say for an operation that it reads no further: no lane, and no arm not started yet."""
+        """Let an operation leave all its lanes, and skip its arms that have not started."""
         for source in operation.streams:
             self._leave(source, self.path + operation.name)
         for inner in operation.regions:
             self.settle(inner, reason or self.stopped(operation))
 
     def stopped(self, operation: Operation[Node]) -> str:
-        """Why an operation is being stopped, if it is."""
+        """The reason why an operation is being stopped."""
         return self.scope_of(operation).stopped or self.run.stopped
 
     def _leave(self, source: Source, reader: str) -> None:
@@ -205,7 +204,7 @@ class Frame:
             lane.leave(reader)
 
     def _count(self, slot: int) -> None:
-        """One thing less for the slot's operation to wait for."""
+        """Count one event that the slot's operation has waited for."""
         self._waits[slot] -= 1
         if self._waits[slot] or self._settled[slot]:
             return
@@ -225,7 +224,7 @@ class Frame:
             self.run.spawn(scope.nursery, self, operation)
 
     def _run_plain(self, operation: Operation[Node]) -> None:
-        """Run a plain step on the spot; in a loop, as one may wake the next, and that the next."""
+        """Run a plain step directly; in a loop, not a recursion, as one may start the next."""
         if self._waiting_plain is not None:
             self._waiting_plain.append(operation)
             return
@@ -233,7 +232,7 @@ class Frame:
         try:
             while self._waiting_plain:
                 operation = self._waiting_plain.popleft()
-                if self.scope_of(operation).stopped is None:  # else it is skipped, like the others
+                if self.scope_of(operation).stopped is None:  # otherwise it is skipped
                     self._settled[operation.slot] = 1
                     self.run.run_plain(self, operation)
         finally:

@@ -1,10 +1,9 @@
 """Outlet: the lane from the step whose chunks are the run's output to the journal.
 
-It holds nothing: a chunk that is put is an event of the journal at once, so that a token passes
-without waking a task only to be carried on. What holds the step back is the journal's window.
-Rules of the file: an output that cannot be kept is an error of the run and not of the step, so
-the reader raises it; and who puts chunks without ever waiting lets the others run once in every
-`bound` of them, as in any lane.
+It holds no chunks: a chunk that is put is at once an event of the journal, so a token passes
+without waking another task. The journal's window holds the step back. Rules of the file: an
+output that cannot be kept is an error of the run, not of the step, so the reader raises it. A
+writer that never waits lets other tasks run once in every `bound` chunks, as in any lane.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from orchestra.engine.lanes.outflow import Restart
 
 
 class Outlet(Lane[object]):
-    """A lane whose reader has nothing to do but to wait for its end."""
+    """A lane whose reader only waits for its end."""
 
     __slots__ = ("_error", "_journal", "_raised", "_unbroken")
 
-    full = False  # it holds nothing
+    full = False  # it holds no chunks
     is_outlet = True
 
     def __init__(self, journal: Journal, bound: int, on_leave: Callable[[], None]) -> None:
@@ -34,17 +33,17 @@ class Outlet(Lane[object]):
         self._raised = False
 
     async def put(self, chunk: object) -> None:
-        """Write a chunk into the journal, once its readers have room; nothing for nobody.
+        """Write a chunk into the journal when there is room; dropped if the reader has left.
 
-        Cancelled while it waits, the chunk is not in the journal.
+        If it is cancelled while it waits, the chunk is not in the journal.
         """
         await self.put_soon(chunk)
         self.push()
 
     async def put_soon(self, chunk: object) -> None:
-        """As `put`; those who read the journal hear of it with the next `push`, or event.
+        """As `put`, but readers of the journal are woken only by the next `push`, or event.
 
-        Who waits here has told them of what it put before: by `put`, or by `before_wait`.
+        Before this waits, the earlier chunks are pushed: by `put`, or by `before_wait`.
         """
         journal = self._journal
         self._unbroken += 1
@@ -70,25 +69,25 @@ class Outlet(Lane[object]):
             await self._refused()
 
     async def _refused(self) -> None:
-        """Wait until the reader has stopped the step; one that shields itself writes for nobody."""
-        while not self._raised:  # noqa: ASYNC110 - a turn or two, of a step that has gone wrong
+        """Wait until the reader has stopped the step; a shielded step writes into nothing."""
+        while not self._raised:  # noqa: ASYNC110 - one or two turns, and only after an error
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()
 
     def push(self) -> None:
-        """Tell those who read the journal of what is in it."""
+        """Wake the readers of the journal for new chunks."""
         self._journal.push()
 
     def before_wait(self) -> None:
-        """As `push`, by a writer that is about to wait."""
+        """As `push`; called by a writer that is about to wait."""
         self._unbroken = 0
         self._journal.push()
 
     async def receive(self) -> tuple[object, ...]:
-        """Wait for the last chunk, and give none.
+        """Wait until the last chunk has been put; returns no chunks.
 
         Raises:
-            LimitExceededError: the output is over `output_chunks` or `output_bytes`.
+            LimitExceededError: the output exceeds `output_chunks` or `output_bytes`.
             EdgeTypeError: a chunk cannot be joined with others of its stream.
         """
         while not self._closed and self._error is None:

@@ -1,4 +1,4 @@
-"""Reading: an operation's arguments, from the slots of its frame."""
+"""Reading: the arguments of an operation, from the slots of its frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def arguments(frame: Frame, operation: Operation[Node]) -> dict[str, object]:
-    """What an operation is called with, by parameter.
+    """The arguments of an operation, by parameter.
 
     Raises:
         EdgeTypeError: a value does not have the part, or the type, that is asked for.
@@ -36,7 +36,7 @@ def arguments(frame: Frame, operation: Operation[Node]) -> dict[str, object]:
 
 
 def read(frame: Frame, source: Source) -> object:
-    """What a source carries: a value, or the part of one, or the lane of a stream.
+    """The value of a source: a value, a part of one, or the lane of a stream.
 
     Raises:
         EdgeTypeError: the value does not have the part, or the type, that is asked for.
@@ -58,7 +58,7 @@ def read(frame: Frame, source: Source) -> object:
 def _part(value: object, source: Source) -> object:
     for part in source.path:
         try:
-            if isinstance(part, Attribute):  # noqa: SIM108 - mypy ignores one line of it only
+            if isinstance(part, Attribute):  # noqa: SIM108 - mypy needs an ignore on one line only
                 value = getattr(value, part.name)
             else:
                 value = value[part.key]  # type: ignore[index]
@@ -84,7 +84,7 @@ def _fill(frame: Frame, filling: Filling) -> object:
 
 
 def _bound(frame: Frame, filling: Nested) -> object:
-    """A partial, from the parts that `parts_in` finds in one."""
+    """A partial, rebuilt from the parts that `parts_in` found in it."""
     by_position = [part for key, part in filling.parts if not isinstance(key, str)]
     by_name = {key: _fill(frame, part) for key, part in filling.parts if isinstance(key, str)}
     function, *values = [_fill(frame, part) for part in by_position]

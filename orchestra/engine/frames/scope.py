@@ -1,7 +1,7 @@
 """Scopes: a region while it runs.
 
-Errors are kept in the scope rather than raised through its nursery, so that they never
-arrive as a group: the first one stops the region and is what the region raises.
+Errors are kept in the scope instead of being raised through its nursery, so they never
+arrive as a group. The first error stops the region, and the region raises it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import trio
 
 
 class Nothing(Enum):
-    """What a region gives that was closed before it could give its value."""
+    """The type of `NOTHING`: the result of a region that was closed before it had a value."""
 
     NOTHING = "nothing"
 
@@ -20,10 +20,10 @@ class Nothing(Enum):
 NOTHING = Nothing.NOTHING
 
 
-class Failure(Exception):  # noqa: N818 - it carries an error, and is none that a user sees
-    """A step's error on its way out through the regions, with where it came from.
+class Failure(Exception):  # noqa: N818 - it carries an error, and users never see it
+    """A step's error on its way out through the regions, with the place of the step.
 
-    The innermost step is the one named: whoever passes a failure on, passes it on as it is.
+    It names the innermost step: outer regions pass a failure on unchanged.
     """
 
     def __init__(self, error: Exception, step: str, where: str) -> None:
@@ -34,7 +34,7 @@ class Failure(Exception):  # noqa: N818 - it carries an error, and is none that 
 
 
 def bare(error: Exception) -> Exception:
-    """The error itself, without where it came from."""
+    """The error itself, without its `Failure`."""
     return error.error if isinstance(error, Failure) else error
 
 
@@ -48,13 +48,13 @@ class Scope:
     def __init__(self, outer: Scope | None) -> None:
         self.outer = outer
         self.ready = trio.Event()
-        """Set when what the region is for exists."""
+        """Set when the region's result exists."""
         self.error: Exception | None = None
         self.closed: str | None = None
-        """Why nothing starts in it any more; None while it is open."""
+        """The reason why nothing starts in it any more; None while it is open."""
 
     def fail(self, error: Exception) -> None:
-        """Keep the error, if it is the first, and stop everything in the region."""
+        """Keep the first error, and stop everything in the region."""
         if self.closed is None:
             self.error = error
         self.close(f"a step beside it failed with {type(bare(error)).__name__}")
@@ -66,7 +66,7 @@ class Scope:
         self.nursery.cancel_scope.cancel()
 
     def end(self, reason: str) -> None:
-        """Close it from the task that has opened it, and stop who is still in it, if anybody is."""
+        """Close it from the task that opened it, and stop tasks that still run in it."""
         if self.nursery.child_tasks:
             self.close(reason)
         elif self.closed is None:
@@ -74,7 +74,7 @@ class Scope:
 
     @property
     def stopped(self) -> str | None:
-        """Why nothing may start in it: it, or a region that it lies in, was closed."""
+        """The reason why nothing may start in it: it or an enclosing region was closed."""
         scope: Scope | None = self
         while scope is not None:
             if scope.closed is not None:

@@ -1,8 +1,8 @@
-"""The chunks of an arm before it is committed to.
+"""The chunks of an arm before its commit.
 
-Nobody else has seen it, so that the arm may still fail and be forgotten. It is bounded by
-`Limits.held_chunks` and `held_bytes`; an arm that goes over them without being committed to
-has failed, since to commit early would be to promise what the rule has not seen.
+No reader has seen them, so the arm may still fail and be dropped. The buffer is bounded by
+`Limits.held_chunks` and `held_bytes`. An arm that exceeds them before its commit has failed:
+committing early would break the rule.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orchestra.graph.rules.policy import Limits
 
 
 class ArmBuffer:
-    """The chunks of one arm from its first content on, until its rule is met."""
+    """The chunks of one arm, from its first content until its commit rule is met."""
 
     __slots__ = ("_arm", "_characters", "_limits", "_rule", "_said", "_size_bytes", "chunks")
 
@@ -28,10 +28,10 @@ class ArmBuffer:
         self.chunks: list[object] = []
 
     def add(self, chunk: object) -> bool:
-        """Hold a chunk, and tell whether the rule is met; empty ones before content are dropped.
+        """Hold a chunk and return whether the rule is met; leading empty chunks are dropped.
 
         Raises:
-            LimitExceededError: more would be held than `held_chunks` or `held_bytes`.
+            LimitExceededError: the chunks exceed `held_chunks` or `held_bytes`.
             EdgeTypeError: the rule counts characters, and the chunk has none.
         """
         content = has_content(chunk)
@@ -52,7 +52,7 @@ class ArmBuffer:
         return False
 
     def joined(self, annotation: object) -> object:
-        """What is held as one value: text or bytes joined, else a list of chunks.
+        """The held chunks as one value: text or bytes joined, else a list of chunks.
 
         Raises:
             EdgeTypeError: a chunk cannot be joined with others of its stream.

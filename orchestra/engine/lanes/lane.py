@@ -1,9 +1,9 @@
 """Lanes: the bounded channel on a stream edge, with one writer and one reader.
 
-A trio memory channel costs two reschedulings a chunk. A lane only parks: a writer runs
-on until the lane is full, a reader until it is empty, so whatever is ready together
-moves together. Both are checkpoints at least once in every `bound` chunks, because
-neither can pass the other by more.
+A trio memory channel costs two task switches a chunk. A lane only parks its tasks: a writer
+runs until the lane is full, a reader until it is empty, so chunks that are ready together
+move together. Both reach a checkpoint at least once in every `bound` chunks, because neither
+can be more than `bound` ahead of the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Lane(Generic[C]):
     """Chunks on their way from one step to another, at most `bound` of them."""
 
     is_outlet = False
-    """Whether it leads out of the run, into the journal."""
+    """Whether the lane ends in the journal."""
     __slots__ = ("_bound", "_chunks", "_closed", "_left", "_on_leave", "_reader", "_writer", "peak")
 
     def __init__(self, bound: int, on_leave: Callable[[], None]) -> None:
@@ -32,15 +32,15 @@ class Lane(Generic[C]):
         # An empty deque takes 700 bytes, and most lanes are empty.
         self._chunks: list[C] | deque[C] = []
         self._closed = False
-        self._left = ""  # the name of its reader, once that has left
+        self._left = ""  # the name of its reader, after it has left
         self._reader: trio.lowlevel.Task | None = None
         self._writer: trio.lowlevel.Task | None = None
         self.peak = 0
-        """The most chunks it has ever held."""
+        """The largest number of chunks that it has held at once."""
 
     @property
     def held(self) -> int:
-        """How many chunks it holds."""
+        """The number of chunks that it holds."""
         return len(self._chunks)
 
     @property
@@ -50,7 +50,7 @@ class Lane(Generic[C]):
 
     @property
     def full(self) -> bool:
-        """Whether a chunk that is put would have to wait."""
+        """Whether a `put` would have to wait."""
         return len(self._chunks) >= self._bound and not self._left
 
     async def room(self) -> None:
@@ -59,9 +59,9 @@ class Lane(Generic[C]):
             await self._wait_room()
 
     async def put(self, chunk: C) -> None:
-        """Append a chunk, waiting while the lane is full; nothing once the reader has left.
+        """Append a chunk, waiting while the lane is full; dropped if the reader has left.
 
-        Cancelled while it waits, the chunk is not in the lane.
+        If it is cancelled while it waits, the chunk is not in the lane.
         """
         if len(self._chunks) >= self._bound:
             await self.room()
@@ -72,25 +72,25 @@ class Lane(Generic[C]):
             self._wake_reader()
 
     async def put_soon(self, chunk: C) -> None:
-        """As `put`; its reader may hear of it only with the next `push`, or before a wait."""
+        """As `put`, but the reader may be woken only by the next `push`, or before a wait."""
         await self.put(chunk)
 
     def push(self) -> None:
-        """Tell the reader of what was put soon."""
+        """Wake the reader for chunks from `put_soon`."""
 
     def before_wait(self) -> None:
-        """As `push`, by a writer that is about to wait."""
+        """As `push`; called by a writer that is about to wait."""
 
     def close(self) -> None:
-        """Say that the last chunk has been put. Not called when the writer failed."""
+        """Mark the last chunk as put. Not called when the writer failed."""
         self._closed = True
-        self._on_leave = None  # which may hold on to this lane
+        self._on_leave = None  # it may reference this lane
         self._wake_reader()
 
     def leave(self, reader: str = "its reader") -> None:
-        """Say that its reader has gone; the chunks are dropped and the writer is freed.
+        """Mark the reader as gone: the chunks are dropped and the writer is freed.
 
-        Who has got hold of it, and reads on, is told whose it was.
+        A task that still reads gets an error with the name of the reader.
         """
         if not self._left:
             self._left = reader
@@ -102,11 +102,11 @@ class Lane(Generic[C]):
                 on_leave()
 
     async def receive(self) -> tuple[C, ...]:
-        """All chunks that are here, waiting for one; empty after the last.
+        """Wait for chunks and return all that are here; empty after the last.
 
         Raises:
             trio.BusyResourceError: another task waits here already.
-            trio.ClosedResourceError: its reader has left: this is somebody else.
+            trio.ClosedResourceError: its reader has left; this is another task.
         """
         while not self._chunks:
             if self._left:
@@ -134,7 +134,7 @@ class Lane(Generic[C]):
         return chunk
 
     def _take(self) -> C:
-        return self._chunks.pop(0)  # type: ignore[call-arg] # it is a list, but in `elastic`
+        return self._chunks.pop(0)  # type: ignore[call-arg] # a list, except in `elastic`
 
     def _gone(self) -> trio.ClosedResourceError:
         return trio.ClosedResourceError(
@@ -178,8 +178,8 @@ _AT_ONCE = (
     "iter next reversed len bool contains getitem str format bytes fspath add radd "
     "await enter exit aenter aexit"
 )
-"""What takes a stream for all that it will have said. Python itself would answer some of it: with
-the chunks that are here just now, or with a text about this object, which a model would be sent."""
+"""Operations that take a stream for its complete value. Python would answer some of them itself:
+from the chunks that are here now, or with the repr of this object, which a model would be sent."""
 
 
 def _refused(*_: object) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Outflow: the writing end of a step's stream, all its readers' lanes together."""
+"""Outflow: the writing end of a step's stream, for the lanes of all its readers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from orchestra.engine.lanes.lane import Lane
 
 @attrs.frozen
 class Restart:
-    """In a lane: what came before it is void. Only the run's output reads such lanes."""
+    """A mark in a lane: the chunks before it are void. Only the run's output reads such lanes."""
 
     step: str
     arm: str
 
 
 class Outflow:
-    """Where an operation puts its chunks. The slowest reader holds it back."""
+    """The target of an operation's chunks. The slowest reader holds the operation back."""
 
     __slots__ = ("_lanes", "_now_s", "chunks", "first_s")
 
@@ -29,14 +29,14 @@ class Outflow:
         self._lanes: list[Lane[object]] = []
         self.chunks = 0
         self.first_s: float | None = None
-        """When the first chunk was put; None before."""
+        """The time of the first chunk; None before."""
 
     def open(self, lanes: list[Lane[object]]) -> None:
-        """Take the lanes to write to. An outlet is the first: it may wait whenever it is put to."""
+        """Set the lanes to write to. An outlet has to be the first, as it may wait in any `put`."""
         self._lanes = sorted(lanes, key=attrgetter("is_outlet"), reverse=True)
 
     def begun(self) -> bool:
-        """Whether a chunk was put, also one that still waits for its readers' room."""
+        """Whether a chunk was put, even if it still waits for room."""
         return self.first_s is not None
 
     async def put(self, chunk: object) -> None:
@@ -45,14 +45,14 @@ class Outflow:
         self.push()
 
     async def put_soon(self, chunk: object) -> None:
-        """As `put`; the run's own readers may hear of it only with the next `push`.
+        """As `put`, but the run's own readers may be woken only by the next `push`.
 
-        For whoever knows when it has no more for now: what is ready together is told together.
+        For a caller that knows when no more are ready: chunks ready together are sent together.
         """
         if self.first_s is None:
             self.first_s = self._now_s()
         self.chunks += 1
-        if len(self._lanes) > 1:  # all of them have it or, cancelled while this waits, none
+        if len(self._lanes) > 1:  # on a cancellation, all lanes have the chunk or none
             for lane in self._lanes:
                 if lane.full:
                     await lane.room()
@@ -60,35 +60,35 @@ class Outflow:
         for lane in self._lanes:
             await lane.put_soon(chunk)
             left = left or lane.left
-        if left:  # a writer that never waits has to hear that it is cancelled
+        if left:  # a writer that never waits has to see its cancellation
             await trio.lowlevel.checkpoint_if_cancelled()
 
     def push(self) -> None:
-        """Tell the run's readers of what was put soon. Never raises, and never waits."""
+        """Wake the run's readers for chunks from `put_soon`. Never raises, and never waits."""
         for lane in self._lanes:
             lane.push()
 
     def before_wait(self) -> None:
-        """As `push`, by whoever is about to wait, so that others run anyway."""
+        """As `push`; called by a task that is about to wait, so that others run anyway."""
         for lane in self._lanes:
             lane.before_wait()
 
     async def restart(self, step: str, arm: str) -> None:
-        """Say that what was put before is void, and that what comes is this arm's."""
+        """Mark the chunks so far as void; the following chunks are those of this arm."""
         for lane in self._lanes:
             await lane.put(Restart(step, arm))
 
     async def put_all(self, chunks: Iterable[object]) -> None:
-        """Pass several chunks on, in order."""
+        """Pass on several chunks, in order."""
         for chunk in chunks:
             await self.put(chunk)
 
     @property
     def peak(self) -> int:
-        """The most chunks that have ever waited on one of its edges."""
+        """The largest number of chunks that waited in one of its lanes."""
         return max((lane.peak for lane in self._lanes), default=0)
 
     def close(self) -> None:
-        """Say that the last chunk has been put."""
+        """Mark the last chunk as put."""
         for lane in self._lanes:
             lane.close()

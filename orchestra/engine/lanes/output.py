@@ -1,4 +1,4 @@
-"""Output: the chunks of a stream and what they make together."""
+"""Output: the chunks of a stream, and the value that they form."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.rules.policy import Limits
 from orchestra.policies.sizes import MODEL_EVENTS, held_bytes
 
-_OTHER_BYTES = 64  # what a chunk counts in a window that does not say it itself
+_OTHER_BYTES = 64  # the size of a chunk without a `window_bytes` of its own
 
 
 class Output:
-    """Chunks that are kept whole, to make one value. `chunk` is their annotation."""
+    """All chunks of a stream, kept to form one value. `chunk` is their annotation."""
 
     __slots__ = ("_chunk", "_kind", "_limits", "chunks", "size_bytes")
 
@@ -24,11 +24,11 @@ class Output:
         self.size_bytes = 0
 
     def add(self, chunk: object) -> int:
-        """Keep a chunk, and tell its size.
+        """Keep a chunk and return its size in bytes.
 
         Raises:
             EdgeTypeError: the chunk cannot be joined with others of its stream.
-            LimitExceededError: they are over `output_chunks` or `output_bytes`.
+            LimitExceededError: the chunks exceed `output_chunks` or `output_bytes`.
         """
         if not isinstance(chunk, self._kind):
             raise EdgeTypeError(
@@ -46,7 +46,7 @@ class Output:
         return size
 
     def clear(self) -> None:
-        """Forget all chunks."""
+        """Drop all chunks."""
         self.chunks = []
         self.size_bytes = 0
 
@@ -65,15 +65,14 @@ def join(chunks: Sequence[object], annotation: object) -> object:
 
 
 def has_content(chunk: object) -> bool:
-    """Whether a chunk says something: an empty string, empty bytes or None does not."""
+    """Whether a chunk is content: not an empty string, empty bytes or None."""
     return bool(chunk) if isinstance(chunk, str | bytes) else chunk is not None
 
 
 def size_bytes(chunk: object) -> int:
-    """What a chunk counts in a window: text as UTF-8, bytes as they are.
+    """The size of a chunk in a window: text as UTF-8, bytes as they are.
 
-    An event of a model counts 64 and what it holds; all else 64, or the `window_bytes` that it says
-    itself.
+    A model's event counts 64 plus its contents. Other chunks count 64, or their `window_bytes`.
     """
     if isinstance(chunk, str):
         return len(chunk) if chunk.isascii() else len(chunk.encode(errors="replace"))

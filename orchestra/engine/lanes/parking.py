@@ -1,9 +1,8 @@
-"""Parking: doing something in the moment before a task waits, whenever it does.
+"""Parking: calling a function just before a task waits, whenever it does.
 
-The theory: a coroutine that waits yields to whoever drives it, and in Trio that is nobody but the
-run loop, through all that awaits it. So whoever stands in between sees each yield before the run
-loop does, and may do what is best done now: what has come without waiting is still together, and
-no other task has to be woken to do it.
+The theory: a coroutine that waits yields through all its callers to the run loop of Trio. A
+caller in between sees each yield before the run loop does, and can act at that moment: chunks
+that came without waiting are still together, and no other task has to be woken for them.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ T = TypeVar("T")
 
 @coroutine
 def parking(awaited: Awaitable[T], before: Callable[[], None]) -> Generator[Any, Any, T]:
-    """Awaits something, and calls `before` whenever it is about to wait; never, if it does not.
+    """Await something, and call `before` each time it is about to wait; not if it never waits.
 
-    In all else it is as if that was awaited itself. `before` must not raise, nor wait.
+    Otherwise it is like awaiting directly. `before` must not raise, nor wait.
     """
     inner: Any = awaited.__await__()
     try:
         trap = inner.send(None)
-        while True:  # `yield from`, but for one line
+        while True:  # `yield from`, with the call of `before`
             before()
             try:
                 answer = yield trap
-            except BaseException as error:  # noqa: ASYNC103, BLE001 - it is for the one inside
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - for the inner coroutine
                 trap = inner.throw(error)
             else:
                 trap = inner.send(answer)

@@ -1,7 +1,7 @@
-"""Polls: the arms of a quorum or a `best_of`, and what comes of their whole values.
+"""Polls: the arms of a quorum or a `best_of`, and the outcome of their complete values.
 
-An arm may fail freely. When the outcome is certain, either way, the arms that are still at
-work are closed in that instant, and those that have not started never do.
+An arm may fail without failing the poll. As soon as the outcome is certain, either way, running
+arms are closed, and the others never start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def quorum_value(frame: Frame, operation: Operation[Quorum]) -> object:
     """The value that enough arms agree on.
 
     Raises:
-        NoQuorumError: no such number of arms can agree any more.
+        NoQuorumError: not enough arms can agree any more.
     """
     return await _Counted(frame, operation).outcome()
 
@@ -42,13 +42,13 @@ async def surviving_values(frame: Frame, operation: Operation[Survivors]) -> lis
     """The values of the arms that did not fail, in the order of the arms.
 
     Raises:
-        ArmsFailedError: too few are left.
+        ArmsFailedError: too few arms are left.
     """
     return await _Surviving(frame, operation).outcome()
 
 
 class _Poll(ABC):
-    """One poll while it runs."""
+    """A running poll."""
 
     def __init__(self, frame: Frame, operation: Operation[Comparison]) -> None:
         self.names = operation.node.arm_names
@@ -56,20 +56,20 @@ class _Poll(ABC):
         self.said: dict[str, object] = {}
         self.errors: dict[str, Exception] = {}
         self.over: str | None = None
-        """Why no arm goes further; None while the outcome is open."""
+        """The reason why all arms are stopped; None while the outcome is open."""
         self._frame = frame
         self._regions = operation.regions
 
     @abstractmethod
     def heard(self, arm: str, value: object) -> None:
-        """An arm has said its value."""
+        """Handle the value of an arm."""
 
     @abstractmethod
     def failed(self) -> None:
-        """An arm has failed: it is in `errors`."""
+        """Handle the failure of an arm, which is in `errors`."""
 
     async def due(self, arm: int) -> bool:
-        """Wait until an arm has to start; False if it need not."""
+        """Wait until an arm has to start; False if it does not have to."""
         del arm
         return True
 
@@ -88,20 +88,20 @@ class _Poll(ABC):
             scope = self._frame.scopes[region]
             if scope is not None:
                 scope.close(reason)
-            else:  # not started: what it would read must not be held back for it
+            else:  # not started: its sources must not be held back for it
                 self._frame.settle(region, reason)
 
     def in_order(self, by_arm: Mapping[str, T]) -> dict[str, T]:
-        """What there is of each arm, in the order of the arms."""
+        """The entries of a mapping by arm, in the order of the arms."""
         return {name: by_arm[name] for name in self.names if name in by_arm}
 
     def tell_failure(self, arm: str, error: Exception) -> None:
-        """Write down that an arm is left out, and why."""
+        """Record in the journal that an arm is left out, and why."""
         kind, message = type(error).__name__, message_of(error)
         self._frame.run.journal.append(ArmFailed, self.path, arm, kind, message)
 
     def tell_commit(self, arm: str) -> None:
-        """Write down whose value it is."""
+        """Record in the journal whose value is the result."""
         self._frame.run.journal.append(ArmCommitted, self.path, arm)
 
     async def _run_arm(self, arm: str, region: int) -> None:
@@ -109,14 +109,14 @@ class _Poll(ABC):
             return
         try:
             await self._frame.enter(region, partial(self._take, arm, region))
-        except Exception as error:  # noqa: BLE001 - kept: there may be others enough
+        except Exception as error:  # noqa: BLE001 - kept: the other arms may be enough
             if self.over is None:
                 self.errors[arm] = bare(error)
                 self.tell_failure(arm, bare(error))
                 self.failed()
 
     async def _take(self, arm: str, region: int, source: Source) -> None:
-        """What an arm is for. One that fails in the same instant says nothing."""
+        """Take the value of an arm, unless the arm fails at the same moment."""
         scope = cast("Scope", self._frame.scopes[region])
         if self.over is None and scope.closed is None:
             self.heard(arm, read(self._frame, source))

@@ -1,10 +1,10 @@
 """Choices: races, fallbacks and routes, each arm a region of its own.
 
-What an arm says before it is committed to is held (`held`), and forgotten if it fails.
-
-A fallback is a race whose next arm starts only when all before it have failed. In both,
-an arm may fail freely until one is committed to; then the others are closed at once, and
-what the winner does is what the choice does: nothing is ever spliced.
+Output of an arm before its commit is held (in an `ArmBuffer`), and dropped if the arm fails.
+A fallback is a race whose next arm starts only when all before it have failed. In both, an
+arm may fail without failing the choice until one is committed to. Then the others are closed
+at once, and the rest of the winner, its errors included, is that of the choice: answers are
+never spliced.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 async def race_values(frame: Frame, operation: Operation[Race | Fallback]) -> object:
-    """The value of the first arm to have one.
+    """The value of the first arm that has one.
 
     Raises:
         ArmsFailedError: no arm had one.
@@ -58,7 +58,7 @@ async def race_streams(
 
 
 class Contest:
-    """One race or fallback while it runs."""
+    """A running race or fallback."""
 
     def __init__(
         self, frame: Frame, operation: Operation[Race | Fallback], outflow: Outflow | None
@@ -83,9 +83,9 @@ class Contest:
             self._hedging = Hedging(frame.run.hedges.of(node, node.hedge), node.stagger_s)
             self._stagger_s = self._hedging.delay_s
         self._spoke = False
-        """Whether something was passed on that a restart has to take back."""
+        """Whether output was passed on that a restart has to take back."""
         self._done = False
-        """Whether the winner has given all it had to give."""
+        """Whether the winner has passed on all its output."""
         self._errors: dict[str, BaseException] = {}
         self._winner: int | None = None
         self._error: Exception | None = None
@@ -96,7 +96,7 @@ class Contest:
 
         Raises:
             ArmsFailedError: no arm was committed to.
-            Exception: the error of the arm that was; or one that no other arm is for.
+            Exception: the error of that arm; or one for which no other arm is tried.
         """
         regions = self._operation.regions
         try:
@@ -106,7 +106,7 @@ class Contest:
                         break
                     nursery.start_soon(self._run_arm, arm, name=self._names[arm])
         finally:
-            self._first_ended(committed=False)  # where it has not already: the race was cancelled
+            self._first_ended(committed=False)  # needed only if the race was cancelled
             if self._winner is not None:
                 for region in regions:
                     self._frame.settle(region, self._over)
@@ -117,7 +117,7 @@ class Contest:
 
     @property
     def _over(self) -> str:
-        """Why an arm that is not the winner goes no further."""
+        """The reason why an arm that is not the winner is stopped."""
         return f"{self._names[cast('int', self._winner)]} was committed to"
 
     async def _due(self, arm: int) -> bool:
@@ -130,7 +130,7 @@ class Contest:
         return not self._decided
 
     async def _needed(self, arm: int) -> None:
-        """Wait until all arms before this one have failed, or no other is needed."""
+        """Wait until all arms before this one have failed, or no further arm is needed."""
         while not self._ready(arm):
             await self._news.wait()
 
@@ -138,7 +138,7 @@ class Contest:
         return self._decided or len(self._errors) >= arm
 
     def _first_ended(self, *, committed: bool) -> None:
-        """Tell the hedge, if there is one, how long the first arm took, or had taken so far."""
+        """Tell the hedge, if any, the duration of the first arm, or its duration so far."""
         if self._hedging is not None:
             self._hedging.ended(committed=committed)
 
@@ -159,7 +159,7 @@ class Contest:
         self._end(arm)
 
     def _end(self, arm: int) -> None:
-        """An arm has ended; if it is still the winner, no other will be needed."""
+        """Handle the end of an arm; if it is still the winner, no other arm is needed."""
         if self._winner == arm:
             self._done = True
             self._tell()
@@ -173,7 +173,7 @@ class Contest:
             self._error = error
         if self._winner is not None:
             return
-        if not isinstance(bare(error), self._on):  # no other arm is to be tried after this one
+        if not isinstance(bare(error), self._on):  # `on` excludes it: no other arm is tried
             self._error = error
             self._tell()
             return
@@ -184,12 +184,12 @@ class Contest:
         self._tell()
 
     async def _take(self, arm: int, source: Source) -> None:
-        """What an arm is for: its value, or its chunks from the first with content on."""
+        """Take the result of an arm: its value, or its chunks from the first with content."""
         got = read(self._frame, source)
         if self._outflow is None:
             self._check(arm, lambda: got)
             scope = cast("Scope", self._frame.scopes[self._operation.regions[arm]])
-            # A step beside the value's may have failed in this instant: then so has the arm.
+            # Another step of the arm may have failed at this moment: then the arm has failed.
             if scope.closed is None and self._commit(arm):
                 self.value = got
             return
@@ -205,20 +205,20 @@ class Contest:
             batch = await lane.receive()
 
     async def _hold(self, arm: int, lane: Lane[object], chunk: object) -> Sequence[object]:
-        """What the arm says until it may be committed to, and what came together with that."""
+        """Hold the arm's chunks until its rule is met; returns all that were received by then."""
         held = ArmBuffer(self._names[arm], self._rule, self._frame.run.limits)
         while batch := await lane.receive():
             for place, said in enumerate(batch, 1):
                 if held.add(said):
                     self._check(arm, partial(held.joined, chunk))
                     return [*held.chunks, *batch[place:]]
-        if held.chunks:  # it has ended well: it can say nothing more that would speak against it
+        if held.chunks:  # it has ended without an error, so nothing more can come
             self._check(arm, partial(held.joined, chunk))
             return held.chunks
         raise NoContentError(f"arm {self._names[arm]} ended without any content")
 
     def _check(self, arm: int, said: Callable[[], object]) -> None:
-        """Ask `validate`, if there is one, whether what an arm has said is good enough."""
+        """Call `validate`, if there is one, with the arm's output so far."""
         validate = self._validate
         if validate is None or self._winner is not None:
             return
@@ -228,13 +228,13 @@ class Contest:
             raise RefusedError(f"arm {self._names[arm]} was refused by {name}: {value!r:.200}")
 
     def _commit(self, arm: int) -> bool:
-        """Decide for an arm and close the others now; False if another was quicker."""
-        if self._winner is not None:  # it was woken in the same instant, and runs second
+        """Commit to an arm and close the others; False if another arm was faster."""
+        if self._winner is not None:  # both were ready at the same moment
             return False
         self._winner = arm
         self._first_ended(committed=arm == 0)
         self._frame.run.journal.append(ArmCommitted, self._path, self._names[arm])
-        if self._restarts:  # those behind it may still be needed, and those before it have ended
+        if self._restarts:  # later arms may still be needed, and earlier ones have ended
             return True
         for other, region in enumerate(self._operation.regions):
             scope = self._frame.scopes[region]
@@ -251,7 +251,7 @@ class Contest:
 
 
 async def route_value(frame: Frame, operation: Operation[Route]) -> object:
-    """The value of the arm that the label is for.
+    """The value of the arm that the label selects.
 
     Raises:
         RouteError: there is none.
@@ -265,7 +265,7 @@ async def route_value(frame: Frame, operation: Operation[Route]) -> object:
 
 
 async def route_stream(frame: Frame, operation: Operation[Route], outflow: Outflow) -> None:
-    """The chunks of the arm that the label is for.
+    """Put the chunks of the arm that the label selects.
 
     Raises:
         RouteError: there is none.
@@ -293,7 +293,7 @@ async def _enter_arm(
 
 
 def _arm_for(node: Route, label: object, path: str) -> int:
-    """The number of the arm that a label is for."""
+    """The index of the arm that a label selects."""
     key = label.name if isinstance(label, Label) else label
     if key in node.keys:
         return node.keys.index(key)

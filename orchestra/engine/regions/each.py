@@ -1,7 +1,7 @@
-"""Each: a body for every item, each in a frame of its own, a bounded number at once.
+"""Each: one body per item, in a frame of its own; a bounded number of them at once.
 
-An item is in hand from when its body starts until its value has been passed on, and
-`at_once` items may be in hand. So what waits for its turn in the order is bounded too.
+An item is in progress from the start of its body until its value has been passed on, and at
+most `at_once` items are in progress. So values that wait for their turn are bounded too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]:
-    """The bodies' values, in the order of the items, or of their ends.
+    """The values of the bodies, in the order of the items, or in the order of completion.
 
     Raises:
         LimitExceededError: there are more than `each_items` items.
@@ -41,7 +41,7 @@ async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]
     """
     limit = frame.run.limits.each_items
     given = cast("Iterable[object]", arguments(frame, operation)["items"])
-    items = list(islice(given, limit + 1))  # it may have no end
+    items = list(islice(given, limit + 1))  # it may be endless
     if len(items) > limit:
         raise LimitExceededError(
             f"{frame.path + operation.name!r} was given more than {limit} items; raise "
@@ -62,7 +62,7 @@ async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]
 
 
 async def each_of_stream(frame: Frame, operation: Operation[Each], outflow: Outflow) -> None:
-    """A body for each chunk as it arrives; their values, as soon as it is their turn.
+    """Run a body for each chunk as it arrives, and put each value as soon as it is its turn.
 
     Raises:
         Exception: the first error in a body.
@@ -76,7 +76,7 @@ async def each_of_stream(frame: Frame, operation: Operation[Each], outflow: Outf
 
 
 class _Bodies:
-    """The bodies of one `each` while it runs."""
+    """The running bodies of one `each`."""
 
     nursery: trio.Nursery
 
@@ -93,13 +93,13 @@ class _Bodies:
         self._done = 0
         self._next = 0
         self._early: dict[int, object] = {}
-        """Values whose turn has not come; they are in hand, so there are few."""
+        """Values whose turn has not come; their items are in progress, so there are few."""
         self._error: Exception | None = None
         self._failures_max = node.failures_max
         self._failures = 0
 
     async def start(self, item: object) -> None:
-        """Start the body of the next item, when there is a place for it."""
+        """Start the body of the next item, as soon as fewer than `at_once` are in progress."""
         await self._places.acquire()
         self.nursery.start_soon(self._run, self._started, item)
         self._started += 1
@@ -121,13 +121,13 @@ class _Bodies:
             self.nursery.cancel_scope.cancel()
 
     async def _outcome(self, index: int, item: object) -> object:
-        """The body's value; what stands in its place, where it failed and that is borne."""
+        """The value of a body; a `Failed` if it failed and `failures_max` allows that."""
         if self._failures_max is None:
             return await self._value(index, item)
         try:
             return await self._value(index, item)
         except Exception as error:
-            stopped = trio.current_effective_deadline() == -inf  # on the way out nothing fails
+            stopped = trio.current_effective_deadline() == -inf  # cancelled, not failed
             if stopped or is_hopeless(bare(error), within_run=True):
                 raise
             return self._failed(index, item, error, self._failures_max)
@@ -170,10 +170,10 @@ class _Bodies:
         return await frame.enter(0, take)
 
     async def _pass_on(self, turn: int, value: object) -> None:
-        """Pass on all whose turn has come, one after the other: a lane has one writer."""
+        """Pass on all values whose turn has come, one by one: a lane has one writer."""
         self._early[turn] = value
         if turn != self._next:
-            return  # whoever's turn it is will take this one along
+            return  # the task whose turn it is passes this one on as well
         while self._next in self._early:
             await self._put(self._early.pop(self._next))
             self._places.release()

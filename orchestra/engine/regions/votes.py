@@ -1,8 +1,8 @@
-"""Votes: who agrees with whom, and whether enough still can. Pure.
+"""Votes: which answers agree, and whether a quorum is still possible. Pure.
 
-Answers that agree are a group. An answer is compared with the first of each group and joins
-the first that it agrees with, so every arm is in one group at most, and the largest group with
-all arms that have said nothing yet tells whether a quorum can still be reached.
+Answers that agree form a group. An answer is compared with the first of each group and joins
+the first group that it agrees with. So every arm is in at most one group, and the size of the
+largest group plus the number of waiting arms tells whether a quorum is still possible.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from orchestra.graph.control.agreeing import Agree
 
 @attrs.define
 class Votes:
-    """The answers so far; `waiting` arms have neither said anything nor failed."""
+    """The answers so far; `waiting` is the number of arms without an answer or a failure."""
 
     count: int
-    """How many have to agree."""
+    """The number of answers that have to agree."""
     waiting: int
     agree: Agree
     groups: list[list[tuple[str, object]]] = attrs.Factory(list)
-    """Arms with their answers, those that agree together, in the order in which they came."""
+    """Arms with their answers, in groups that agree, in the order of arrival."""
 
     def add(self, arm: str, value: object) -> None:
-        """Count an answer. Nothing has changed if `agree` raises.
+        """Count an answer. If `agree` raises, nothing is changed.
 
         Raises:
             Exception: whatever `agree` raises.
@@ -42,9 +42,9 @@ class Votes:
 
     @property
     def winner(self) -> list[tuple[str, object]] | None:
-        """The group that is a quorum; at most one is, where it is asked after every answer."""
+        """The group that is a quorum; at most one, if this is called after every answer."""
         return next((group for group in self.groups if len(group) >= self.count), None)
 
     def hopeless(self, idle: int = 0) -> bool:
-        """Whether no quorum can be reached any more, without so many arms of those that wait."""
+        """Whether no quorum is possible any more, even if all but `idle` waiting arms agree."""
         return max(map(len, self.groups), default=0) + self.waiting - idle < self.count

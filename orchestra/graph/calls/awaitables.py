@@ -1,4 +1,4 @@
-"""Coroutines where a wire is asked for: what calling an `async def` gives that is no step."""
+"""Refuses coroutines in a pipeline: what a call of an `async def` returns that is not a step."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from orchestra.graph.source.frames import called_at, user_frame
 def refuse_awaitables(*values: object, where: str | None = None) -> None:
     """Check that values hold no coroutine and no async generator.
 
-    Those that it holds are closed, so that Python does not warn of them as well. `where` is the
-    place to name, by default the caller's line.
+    Those found are closed, so that Python does not warn about them too. `where` is the place
+    that the message names; by default the caller's line.
 
     Raises:
         DefinitionError: it holds one.
@@ -41,8 +41,8 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
 def _step_of(
     found: CoroutineType[object, object, object] | AsyncGeneratorType[object, Never],
 ) -> str | None:
-    """How the caller names the step whose function was called; None for all other functions."""
-    from orchestra.graph.steps import Step  # whose calls refuse what this finds
+    """The caller's name for the step whose `.call` was called; None for every other function."""
+    from orchestra.graph.steps import Step  # `steps` imports this module
 
     code = found.cr_code if iscoroutine(found) else found.ag_code
     frame = user_frame()
@@ -55,7 +55,7 @@ def _step_of(
 def _awaitables_in(
     value: object,
 ) -> Iterator[CoroutineType[object, object, object] | AsyncGeneratorType[object, Never]]:
-    """Those in a value, in its containers, and among what they were called with."""
+    """The coroutines and async generators in a value, in its containers, and in their arguments."""
     if iscoroutine(value):
         yield value
         yield from _awaitables_in(list(value.cr_frame.f_locals.values()) if value.cr_frame else ())

@@ -1,7 +1,7 @@
-"""Binding: which argument of a call is for which parameter of its step, and what is wrong.
+"""Binding: which argument of a call goes to which parameter of its step, and what is wrong.
 
-Unlike Python's own binding it never stops at the first fault: what has no place is kept
-aside, so that nothing that was passed looks unused.
+Unlike Python's own binding it does not stop at the first fault. Arguments without a
+parameter are kept, so that `check` does not call them unused.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 SIGNATURE_CHARS_MAX = 200
-"""Of a step that takes more than a person reads, only the names are told."""
+"""Longer signatures are too long to read: messages list only the parameters' names."""
 
 
 @attrs.frozen
 class Bound:
-    """A call's arguments by parameter, those that no parameter takes, and what is wrong."""
+    """A call's arguments by parameter, the arguments that no parameter takes, and the faults."""
 
     arguments: dict[str, object]
     stray: tuple[object, ...]
@@ -38,12 +38,12 @@ class Bound:
 def bind(
     step: Step[..., object], args: Sequence[object], kwargs: Mapping[str, object], where: str
 ) -> Bound:
-    """The call `step(*args, **kwargs)`, bound. Never raises."""
+    """Bind the arguments of the call `step(*args, **kwargs)`. Never raises."""
     return _Binding(step, where).bind(args, kwargs)
 
 
 def signature_text(step: Step[..., object]) -> str:
-    """A step as a pipeline calls it: `up(chunks: Stream[str], *, most: int = 3) -> Stream[str]`."""
+    """A step's signature as text: `up(chunks: Stream[str], *, most: int = 3) -> Stream[str]`."""
     parameters = [
         parameter.replace(annotation=_Text(spell(step.hints[name])))
         if name in step.hints
@@ -56,7 +56,7 @@ def signature_text(step: Step[..., object]) -> str:
 
 
 class _Text:
-    """What `inspect.Signature` writes as it is."""
+    """A text that `inspect.Signature` prints without quotes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -66,7 +66,7 @@ class _Text:
 
 
 class _Binding:
-    """One call being bound."""
+    """The state of one `bind`."""
 
     def __init__(self, step: Step[..., object], where: str) -> None:
         self.step = step
@@ -90,7 +90,7 @@ class _Binding:
             alone = len(self.unknown) == len(missing) == 1
             known = parameter_meant(name, missing or self.parameters)
             near = missing if alone else [known] * bool(known)
-            missing = [each for each in missing if each not in near]  # one fault, told once
+            missing = [each for each in missing if each not in near]  # one fault, reported once
             self._unknown(name, near)
         for name in missing:
             self._missing(name)

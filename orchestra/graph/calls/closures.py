@@ -1,4 +1,4 @@
-"""Closures: the wires that a function holds, which nobody would fill when it is called."""
+"""Closures: finds wires that a function holds, which would have no value when it is called."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from orchestra.graph.source.frames import called_at
 from orchestra.graph.wires import Wire, spelled
 
 _PARTS_MAX = 1_000
-"""Parts of a list or dict are looked at: what has more is a table, and no wires were put in it."""
+"""Larger containers are not searched: they are tables of data, and hold no wires."""
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 def wires_held_by(function: object) -> Iterator[Wire]:
-    """Each wire that a function has closed over, has by default, or is bound to.
+    """Each wire in a function's closure, in its defaults, or in the object it is bound to.
 
-    Also in a `partial`, a method's object and an object that is called, and in the functions and
-    containers that it holds. Objects in those are left alone.
+    Searches partials, methods, callable objects, and the functions and containers that they
+    hold. The attributes of other objects are not searched.
     """
     left, seen = [*_of_object(function), function], set[int]()
     while left:
@@ -38,8 +38,8 @@ def refuse_wires(function: object, what: str, instead: str) -> None:
     """Check that a function holds no wire.
 
     Raises:
-        DefinitionError: it holds one; `what` names the function, and `instead` says how it is
-            given the value: in it `{wire}` is the wire, and `{name}` a name for a parameter.
+        DefinitionError: it holds one. In the message, `what` names the function, and `instead` says
+            how to pass the value: `{wire}` in it is the wire, and `{name}` a parameter's name.
     """
     held = next(wires_held_by(function), None)
     if held is not None:
@@ -53,7 +53,7 @@ def refuse_wires(function: object, what: str, instead: str) -> None:
 
 
 def closed_over(function: FunctionType) -> dict[str, object]:
-    """The variables that a function has closed over, but for those without a value yet."""
+    """The variables in a function's closure, without those that have no value yet."""
     found: dict[str, object] = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):
@@ -62,7 +62,7 @@ def closed_over(function: FunctionType) -> dict[str, object]:
 
 
 def _of_object(function: object) -> Iterable[object]:
-    """The attributes of an object that is called, or whose method is."""
+    """The attributes of a callable object, or of the object that a method is bound to."""
     owner = function.__self__ if isinstance(function, MethodType) else function
     if isinstance(owner, (FunctionType, partial, Wire, type)):
         return ()

@@ -1,7 +1,7 @@
-"""Calling: what is said where something of ours is called with what it does not take.
+"""Messages for wrong calls of orchestra's functions and classes.
 
-Python's own text names the function and stops there. Ours says where the call stands, which
-name was meant, and what the function takes.
+Python's own message names only the function. These say where the call stands, which
+parameter was meant, and what the function takes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _IN_OTHER_LIBRARIES = {
     "top": "k n limit count",
     "tools": "functions",
 }
-"""What names of ours are called in other libraries."""
+"""Names of parameters in orchestra, and their names in other libraries."""
 _NEEDLESS = {"stream": "leave it out: what can stream does, and `collect(...)` makes it one value"}
 
 
@@ -48,10 +48,10 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 
 def explain_wrong_calls(function: F) -> F:
-    """A decorator: called wrongly, the function says so as `check` does.
+    """Decorate a function so that a wrong call is explained in the words of `check`.
 
     Raises:
-        DefinitionError: whenever Python would raise its `TypeError` of a wrong call.
+        DefinitionError: whenever Python would raise a `TypeError` for a wrong call.
     """
 
     @wraps(function)
@@ -68,7 +68,7 @@ def explain_wrong_calls(function: F) -> F:
 
 
 def explain_wrong_fields(cls: C) -> C:
-    """A decorator: made wrongly, the class says in a `TypeError` what its fields are."""
+    """Decorate a class so that a wrong call raises a `TypeError` that lists its fields."""
     made = cls.__init__  # type: ignore[misc]
 
     @wraps(made)
@@ -88,7 +88,7 @@ def explain_wrong_fields(cls: C) -> C:
 
 
 def parameter_meant(name: str, takes: Collection[str]) -> str:
-    """The parameter that was meant by a name that is none; empty where that is not known."""
+    """The parameter that an unknown name probably means; empty where that is not known."""
     if name in _NEEDLESS:
         return ""
     known = (ours for ours, theirs in _IN_OTHER_LIBRARIES.items() if name in theirs.split())
@@ -97,7 +97,7 @@ def parameter_meant(name: str, takes: Collection[str]) -> str:
 
 
 def right_place_for(name: str, takes: Collection[str], step: str) -> str:
-    """What is written where a name has no place; empty where that is not known."""
+    """The code to write for an argument that has no place here; empty where that is not known."""
     if name in _NEEDLESS:
         return _NEEDLESS[name]
     if name == "policy":
@@ -111,7 +111,7 @@ def right_place_for(name: str, takes: Collection[str], step: str) -> str:
 
 
 def refuse_pipe(first: object, then: object) -> NoReturn:
-    """Say how `first | then` is written.
+    """Refuse `first | then`, and show the calls to write instead.
 
     Raises:
         DefinitionError: always.
@@ -126,7 +126,7 @@ def refuse_pipe(first: object, then: object) -> NoReturn:
 def _wrong(
     function: Callable[..., Any], name: str, args: tuple[object, ...], kwargs: Iterable[str]
 ) -> str | None:
-    """What is wrong with a call; None where Python would have called the function."""
+    """What is wrong with a call; None if the arguments fit the function."""
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **dict.fromkeys(kwargs))
@@ -146,10 +146,10 @@ def _wrong(
 
 
 def _written(parameters: list[inspect.Parameter]) -> Iterable[str]:
-    """Parameters as they are written in a call: `*arms`, `at_once=...`."""
+    """The parameters as a call would write them: `*arms`, `at_once=...`."""
     for each in parameters:
         if each.kind is each.POSITIONAL_ONLY:
-            continue  # what a decorator decorates
+            continue  # the decorated function
         by_name = each.kind is each.KEYWORD_ONLY or each.default is not each.empty
         yield f"{each.name}=..." if by_name else str(each.replace(annotation=each.empty))
 

@@ -1,4 +1,4 @@
-"""What a user's function has raised, in words: also where the error cannot say it."""
+"""Texts for errors that a user's function raised, also where the error's own text fails."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _OF_ASYNCIO = (
     "@step(thread=True)"
 )
 _KINDS = (RuntimeError, TypeError, AttributeError)
-_LOOP = "asyncio.base_events"  # whose loop runs, as that of asyncio.run in a thread: all is well
+_LOOP = "asyncio.base_events"  # its loop runs, as with asyncio.run in a thread: no fault
 _UNKNOWN = "trio.run received unrecognized yield"
-_NO_LOOP = "There is no current event loop in thread"  # once asyncio.run has run there
+_NO_LOOP = "There is no current event loop in thread"  # after an asyncio.run in it
 _TOO_SLOW = (
     "the time of a trio.fail_after is over, and that is no TimeoutError: write `except "
     "trio.TooSlowError`; `on=TimeoutError` of fallback and Retry takes both"
@@ -26,19 +26,19 @@ _OF_RUNS = (
 
 
 class RunNote(str):
-    """A note that a run has put on a step's error, told from those of the step's own."""
+    """A note that a run adds to a step's error; the type tells it from the step's own notes."""
 
     __slots__ = ()
 
 
 def message_of(error: Exception) -> str:
-    """What an error says of itself, also where it cannot; and what to write, where we know."""
+    """An error's message, even if its `__str__` fails, with advice where there is some."""
     said, advice = message(error), advice_on(error)
     return "; ".join(filter(None, (said, advice)))
 
 
 def advice_on(error: Exception) -> str | None:
-    """What to write instead, of errors of other packages that do not say it; None for the rest."""
+    """What to write instead, for known errors of other packages; None for all others."""
     if f"{type(error).__module__}.{type(error).__name__}" == "trio.TooSlowError":
         return _TOO_SLOW
     if not isinstance(error, _KINDS):
@@ -49,10 +49,10 @@ def advice_on(error: Exception) -> str | None:
 
 
 def is_of_asyncio(error: Exception) -> bool:
-    """Whether it is raised because somebody called asyncio on Trio.
+    """Whether an error was raised because asyncio was used on Trio.
 
-    Much of asyncio works until it has to wait: a queue that has room, a lock that is free. Then it
-    fails in its own code, and in words that are about that.
+    Much of asyncio works until it has to wait: a queue with room, a free lock. Then it fails
+    in its own code, with a message about its internals.
     """
     if not isinstance(error, _KINDS):
         return False

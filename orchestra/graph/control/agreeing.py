@@ -1,8 +1,8 @@
-"""Agreeing: constructs that compare the whole answers of several arms.
+"""Agreeing: constructs that compare the complete answers of several arms.
 
-A quorum gives what enough of its arms say. `best_of` is three nodes: one that gives the
-answers of the arms that did not fail, the judge, and one that picks. So the judge is a step
-as any other: with its own policy, its own usage, and its own failure.
+A `quorum` gives the answer that enough arms agree on. `best_of` is three nodes: one collects
+the answers of the arms that did not fail, the judge chooses, and one picks. So the judge is a
+step like any other, with its own policy, its own usage, and its own failure.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ Agree: TypeAlias = Callable[[object, object], object]
 
 @attrs.frozen(eq=False)
 class Comparison(Choice):
-    """Arms whose whole values are compared; none may stream."""
+    """A choice that compares the complete values of its arms; no arm may stream."""
 
     @cached_property
     def kind(self) -> object:
-        """The annotation of what an arm says; Any where one is wrong, which is told there."""
+        """The annotation of an arm's value; Any where an arm is wrong, which is reported there."""
         kinds = [type_of(arm) for arm in self.arms]
         wrong = any(kind is MISSING or chunk_of(kind) is not None for kind in kinds)
         return Any if wrong else union(kinds)
 
     @property
     def why(self) -> str:
-        """What its value is, for the streaming report."""
+        """When its value exists, for the streaming report."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its value is")
 
 
 @attrs.frozen(eq=False)
 class Quorum(Comparison):
-    """What `count` of the arms agree on, as soon as they do; the others are cancelled."""
+    """The value that `count` of the arms agree on; the other arms are cancelled at once."""
 
     label = "quorum"
 
     count: int
     agree: Agree | None = None
     stagger_s: float = 0.0
-    """Between the starts of two arms, from the one behind the first `count` on."""
+    """Seconds between the starts of two arms after the first `count`, which start at once."""
 
     @property
     def returns(self) -> object:
@@ -100,21 +100,21 @@ def quorum(
     The first `count` arms start at once, and each of the others `stagger_s` seconds (0 by
     default) after the one before it, or as soon as those that have started can no longer agree:
     with `float("inf")`, only then. Two values agree when they are equal or, with `agree`, when
-    `agree(first, other)` is true: a plain function, which should be quick. A value is compared
-    with the first of each group of those that agreed before it, and joins one group only; the
-    result is the first value of the group. When `agree` raises, the arm has failed.
+    `agree(first, other)` is true; `agree` is a plain function, and should be quick. A value is
+    compared with the first value of each group of agreeing values, and joins at most one group;
+    the result is the group's first value. When `agree` raises, the arm has failed.
 
-    An arm that fails is left out. As soon as so many have failed or said something else that
-    no `count` can agree any more, the others are cancelled and the run fails with a
-    `NoQuorumError` that lists what each arm said. Arms give values: `collect(...)` a stream.
+    An arm that fails is left out. As soon as too many have failed or disagreed for `count` to
+    agree, the others are cancelled and the run fails with a `NoQuorumError` that lists what
+    each arm said. Arms give values: `collect(...)` a stream.
 
     Raises:
-        DefinitionError: called outside a pipeline; `count` is no number from 1 to that of the
-            arms, `agree` no plain function, or `stagger_s` no number of seconds.
+        DefinitionError: called outside a pipeline; `count` is not a number from 1 to the number of
+            arms, `agree` not a plain function, or `stagger_s` not a number of seconds.
     """
     definition = definition_for("quorum")
     refuse_list("quorum", arms)
-    wires = wires_of("quorum", arms) if arms else ()  # none, where an arm stands for the count
+    wires = wires_of("quorum", arms) if arms else ()  # none if `count` is an arm
     _refuse_count(count, wires)
     if agree is not None:
         does = "is given two answers and tells if they agree"
@@ -125,21 +125,20 @@ def quorum(
 
 @explain_wrong_calls
 def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
-    """The value of the arm that the judge finds best, untouched.
+    """The value of the arm that the judge chooses, unchanged.
 
-    All arms start at once; those that fail are left out. The judge is given the values of the
-    others, in the order of the arms, and gives the index of the best, from 0. It is a plain
-    function, or a step or pipeline, perhaps with some arguments given:
-    `judge=partial(orchestra.steps.judge, question=question)`, where values of the pipeline may be
-    among them. A judge that fails fails the run.
+    All arms start at once; those that fail are left out. The judge is given the other values, in
+    the order of the arms, and returns the index of the best, from 0. It is a plain function, a
+    step or a pipeline. Some of its arguments may be given, and these may be wires:
+    `judge=partial(orchestra.steps.judge, question=question)`. A judge that fails fails the run.
 
     As soon as fewer than `least` arms are left, the others are cancelled and the run fails with
-    an `ArmsFailedError` that lists the error of each. An index that is none is a `JudgeError`.
+    an `ArmsFailedError` that lists the error of each. A wrong index is a `JudgeError`.
     Arms give values: `collect(...)` a stream.
 
     Raises:
-        DefinitionError: called outside a pipeline, or without arms; `least` is no number from 1
-            to that of the arms, or the judge is nothing that can be called.
+        DefinitionError: called outside a pipeline, or without arms; `least` is not a number from
+            1 to the number of arms, or the judge cannot be called.
     """
     definition = definition_for("best_of")
     refuse_list("best_of", arms)
@@ -155,7 +154,7 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
 def _refuse_count(count: object, wires: tuple[Wire, ...]) -> None:
     if type(count) is int and 1 <= count <= len(wires):
         return
-    # Who has left the number out has given an arm in its place.
+    # Without a count, the first arm is in its place.
     arms = [spelled(wire) for wire in ((count, *wires) if isinstance(count, Wire) else wires)]
     given = ", ".join([f"{count!r:.80}", *map(spelled, wires)])
     right = ", ".join([str(len(arms) // 2 + 1), *(arms or ["one", "two", "three"])])
@@ -176,7 +175,7 @@ def _refuse_least(least: object, wires: tuple[Wire, ...]) -> None:
 
 
 def _judge(judge: object) -> Callable[[Wire], object]:
-    """What makes the judge's node: itself where it is a step or pipeline, else a step of it."""
+    """The callable that makes the judge's node: a step or pipeline itself, or a step made of it."""
     inner = judge
     while isinstance(inner, partial):
         inner = inner.func
@@ -203,7 +202,7 @@ _GIVEN = (
 
 
 def _picking(kind: object) -> Step[..., object]:
-    """The step that takes the value at the judge's index out of values of this kind."""
+    """A step that returns the value at the judge's index; the values are of type `kind`."""
 
     def pick(candidates: list[object], index: int) -> object:
         last = len(candidates) - 1

@@ -1,4 +1,4 @@
-"""The arguments of what has arms, refused at their line where they cannot be obeyed."""
+"""Checks of the arguments of constructs with arms; wrong ones are refused at their line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def wires_of(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
     """
     if not arms:
         raise DefinitionError(f"{called_at()}: {name}() has no arms; give it at least one")
-    refuse_awaitables(arms)  # of all arms at once, so that all of them are closed
+    refuse_awaitables(arms)  # all arms in one call, so that every coroutine is closed
     return tuple(map(wire_of, arms))
 
 
@@ -45,10 +45,10 @@ def refuse_list(name: str, arms: tuple[object, ...]) -> None:
 
 
 def commit_rule(name: str, commit: object) -> Commit:
-    """The rule, if it is one.
+    """The commit rule, checked.
 
     Raises:
-        DefinitionError: it is none.
+        DefinitionError: it is not a commit rule.
     """
     if isinstance(commit, Commit):
         return commit
@@ -62,13 +62,13 @@ def commit_rule(name: str, commit: object) -> Commit:
 def plain_function(
     name: str, argument: str, function: object, does: str, *, instead: str
 ) -> Validate:
-    """The function, if it is one that can be called on the spot.
+    """The function, checked to be a plain one that can be called directly.
 
-    `instead` says how it is given a value of the pipeline, `{wire}`.
+    `instead` says how to pass it a value of the pipeline, `{wire}`.
 
     Raises:
-        DefinitionError: it is a step, a wire, an `async def`, or no function at all; or it holds
-            a wire, which nobody would fill.
+        DefinitionError: it is a step, a wire, an `async def`, or not a function; or it holds
+            a wire, which would have no value.
     """
     awaited = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     if callable(function) and not awaited and not isinstance(function, Wire | Step | Pipeline):
@@ -81,10 +81,10 @@ def plain_function(
 
 
 def error_types(on: object) -> tuple[type[Exception], ...]:
-    """The types of errors, alone or in a tuple, as behind `except`.
+    """The exception classes, given alone or in a tuple, as `except` takes them.
 
     Raises:
-        DefinitionError: there are none, or something else is among them.
+        DefinitionError: there are none, or one is not an exception class.
     """
     kinds = on if isinstance(on, tuple) else (on,)
     if kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):

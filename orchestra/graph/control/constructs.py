@@ -1,8 +1,8 @@
-"""Control: the few ways in which a pipeline's graph is more than calls.
+"""Control: the constructs of a pipeline that are more than calls of steps.
 
-Each takes wires and gives a wire; their types are those of the values. An arm is the
-region of the graph that only it needs: it is started when the arm is taken and
-cancelled as one when the arm loses. What several arms need runs once, outside.
+Each takes wires and returns a wire; for a type checker they take and return values. An arm
+is the region of the graph that only it needs: it is started when the arm is taken and
+cancelled as a whole when the arm loses. What several arms need runs once, outside.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def collect(stream: Stream[bytes]) -> bytes: ...  # type: ignore[overload-overla
 def collect(stream: Stream[T]) -> list[T]: ...
 @explain_wrong_calls
 def collect(stream: object) -> Any:
-    """The whole of a stream as one value: text joined, bytes joined, else a list of chunks.
+    """All chunks of a stream as one value: text or bytes joined, other chunks as a list.
 
     Raises:
         DefinitionError: called outside a pipeline.
@@ -105,29 +105,29 @@ def race(
     """The first arm to be committed to; the others are cancelled at that moment.
 
     For streams, `commit` says when: at the first chunk that is not empty, at `chunks(n)`, at
-    `chars(n)`, or when the arm is `complete()`; empty chunks before the first content are
-    dropped. For values, it is the value. What an arm says before is held, at most
-    `Limits.held_chunks` and `held_bytes` of it; an arm that says more without being committed
-    to has failed. `validate` is given what is held at that moment (text or bytes joined, other
-    chunks as a list; the value), once, and tells whether it is good enough: else the arm has
-    failed with a `RefusedError`. It is a plain function, and should be quick.
+    `chars(n)`, or when the arm is `complete()`. Empty chunks before the first content are
+    dropped. An arm that gives a value commits with the value. Output before the commit is held,
+    up to `Limits.held_chunks` and `held_bytes`; an arm that exceeds them has failed. At the
+    commit `validate` is called once, with the held output (text or bytes joined, other chunks as
+    a list) or the value. If it returns false, the arm has failed with a `RefusedError`. It is a
+    plain function, and should be quick.
 
     An arm that fails before its commit, or ends without any content, is out of the race; when
     all have failed, the run fails with an `ArmsFailedError` that lists each. After the commit,
     a failure is the run's: two answers are never spliced.
 
     Each arm starts `stagger_s` seconds (0 by default) after the one before it, or as soon as
-    all before it have failed. With `hedge_at`, a quantile such as "p95" or 0.95, it is that of
-    the last 200 times to commit of this race's first arm in this engine, none older than an
-    hour; an arm that was not waited for to its end counts as at least that long. Until 20
-    commits are known it is `stagger_s`, and where that is left out, no arm starts by time.
-    Arms started by time are at most `hedge_share` (by default 0.1) for each race and 10 besides;
+    all before it have failed. With `hedge_at`, a quantile such as "p95" or 0.95, the delay is
+    that quantile of the times to commit of this race's first arm: the last 200 in this engine,
+    none older than an hour. A cancelled arm counts as at least the time it had run. Until 20
+    times are known the delay is `stagger_s`; without `stagger_s`, no arm starts by time until
+    then. Arms started by time are at most `hedge_share` (by default 0.1) per race, plus 10;
     more are started only as soon as all before them have failed.
 
     Raises:
-        DefinitionError: called outside a pipeline, or without arms; `commit` is no rule,
-            `validate` no plain function, `stagger_s` no number of seconds, `hedge_at` no
-            quantile, or `hedge_share` no share, or without `hedge_at`.
+        DefinitionError: called outside a pipeline, or without arms; `commit` is not a commit rule,
+            `validate` not a plain function, `stagger_s` not a number of seconds, `hedge_at` not
+            a quantile, or `hedge_share` not a share, or given without `hedge_at`.
     """
     hedge = hedge_rule(hedge_at, hedge_share)
     usual_s = 0.0 if hedge is None else inf
@@ -182,19 +182,19 @@ def fallback(
     """The first arm; if it fails before it is committed to, the second; and so on.
 
     `commit` and `validate` are as in a `race`. Later arms are not started until they are
-    needed. `on` is for which errors of an arm the next one is tried, as behind `except`; any
-    other is the run's error at once. `TimeoutError` takes that of `trio.fail_after`, too.
-    A refusal is a `RefusedError`, silence a `NoContentError`.
+    needed. `on` names the errors of an arm after which the next one is tried, as `except` does;
+    any other error fails the run at once. `TimeoutError` includes that of `trio.fail_after`.
+    A value that `validate` refuses is a `RefusedError`, an arm without content a `NoContentError`.
     When all have failed, the run fails with an `ArmsFailedError` that lists each.
 
-    With `restart=True` the next arm is tried also when an arm fails after its commit. When that
-    one is committed to, an `ArmRestarted` tells those who follow the run to discard what they
-    have, and the result is the new arm's alone. Only for the stream that is the pipeline's
-    result: what a step has read cannot be taken back.
+    With `restart=True` the next arm is also tried when an arm fails after its commit. When that
+    arm commits, an `ArmRestarted` event tells readers of the run to discard what they have; the
+    result is the new arm's alone. Only allowed for the stream that is the pipeline's result:
+    a step cannot give back what it has read.
 
     Raises:
-        DefinitionError: called outside a pipeline, or without arms; `commit` is no rule,
-            `validate` no plain function, `on` no classes of exceptions, or `restart` no bool.
+        DefinitionError: called outside a pipeline, or without arms; `commit` is not a commit rule,
+            `validate` not a plain function, `on` not exception classes, or `restart` not a bool.
     """
     given: object = restart  # a wire, for all that is known at run time
     if not isinstance(given, bool):
@@ -231,7 +231,7 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
     without a default the run fails with a `RouteError`.
 
     Raises:
-        DefinitionError: called outside a pipeline, without arms, or with arms that are no dict.
+        DefinitionError: called outside a pipeline, without arms, or with arms that are not a dict.
     """
     if not isinstance(arms, Mapping):
         raise DefinitionError(
@@ -293,19 +293,19 @@ def each(
 ) -> Any:
     """The body's value for every item: of a list as a list, of a stream as a stream.
 
-    The body is a step, a pipeline, or a function of one item that calls some; what it
-    needs that does not depend on the item runs once, outside. At most `at_once` items are
-    in hand at once: started, and not yet passed on. With `ordered=False` the results come
-    as they are done. The first item to fail fails the whole.
+    The body is a step, a pipeline, or a function of one item that calls some. What it needs
+    that does not depend on the item runs once, outside. At most `at_once` items are in
+    progress: started, and not yet passed on. With `ordered=False` results are passed on in the
+    order in which they finish. The first item to fail fails the whole `each`.
 
-    With `failures_max`, up to so many items may fail. In the place of its value, each of them
-    has a `Failed` that says which item it was and why. The next one to fail ends the whole at
-    once with a `LimitExceededError`, whose cause is that item's error. A cancelled item has not
-    failed; a `BudgetExceededError` ends the whole at once, since no other item could go on.
+    With `failures_max`, up to that many items may fail. In the place of its value, each of them
+    has a `Failed` that says which item it was and why. The next failure ends the `each` at once
+    with a `LimitExceededError`, whose cause is that item's error. A cancelled item has not
+    failed. A `BudgetExceededError` ends the `each` at once, since every other item would fail too.
 
     Raises:
-        DefinitionError: called outside a pipeline, or with a body that is not to be called: a
-            wire, or what a step has already given.
+        DefinitionError: called outside a pipeline, or with a body that cannot be called: a wire,
+            or the result of a step.
     """
     definition = definition_for("each")
     _refuse_body(body)
@@ -345,12 +345,12 @@ def _refuse_body(body: object) -> None:
             f"item, and takes {takes}; give it what else it needs where it is written: each(items, "
             "lambda item: some_step(item, other), at_once=8)"
         ) from error
-    except ValueError:  # of some that are written in C, nobody knows what they take
+    except ValueError:  # some functions written in C have no signature
         return
 
 
 def _is_pythons(body: Callable[..., object]) -> TypeGuard[type]:
-    """Whether it is a function, method or class of Python's own, such as `len` and `str.upper`."""
+    """Whether it is a built-in function, method or class, such as `len` and `str.upper`."""
     if isinstance(body, BuiltinFunctionType):
         return isinstance(body.__self__, ModuleType)
     is_builtin = isinstance(body, type) and body.__module__ == "builtins"

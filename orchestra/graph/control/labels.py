@@ -1,4 +1,4 @@
-"""What a step's `Label` can be called, where the pipeline itself says it."""
+"""The names that a step's `Label` can have, where the pipeline's code lists them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from orchestra.graph.wires import Attribute, Wire, node_of, path_of
 
 @attrs.frozen
 class Choices:
-    """Marks the parameter whose value is all that the `Label` of its step can be called."""
+    """Marks the parameter that lists all names of the step's `Label`."""
 
 
 Labels: TypeAlias = Annotated[tuple[str, ...] | list[str] | Mapping[str, str], Choices()]
 
 
 def labels_of(wire: Wire) -> tuple[str, ...]:
-    """The names among which the label on the wire is, or its name; empty where only a run knows."""
+    """The names that the label on the wire can have; empty where only a run knows them."""
     node = node_of(wire)
     if not isinstance(node, Call) or path_of(wire) not in ((), (Attribute("name"),)):
         return ()

@@ -1,6 +1,6 @@
-"""Branching: what is chosen by a value, as a `route`.
+"""Advice for code that branches on a wire: `if`, `match` and dicts become a `route`.
 
-Each gives None where the user's code has another shape than a route.
+Each function returns None where the user's code cannot be written as a route.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from orchestra.graph.parts import is_wired
-from orchestra.graph.refusals.lifting import LONG, Advice, in_a_step, lift, wired
+from orchestra.graph.refusals.lifting import ELLIPSIS, Advice, in_a_step, lift, wire_text
 from orchestra.graph.source.site import Site
 
 
 @attrs.frozen
-class _Test:
-    """A condition: it holds when `on` is `key`, or, `negated`, when it is not."""
+class _Condition:
+    """The condition `on == key`; with `negated`, `on != key`."""
 
     on: str
     key: str
@@ -26,7 +26,7 @@ class _Test:
 
 
 def route_of_condition(site: Site, node: ast.If | ast.IfExp) -> Advice | None:
-    """A route with an arm for each branch."""
+    """A route with one arm for each branch of an `if`."""
     test = _test(site, node.test)
     if test is None:
         return None
@@ -48,7 +48,7 @@ _OR_FAILS = "  # any other label fails the run, with a RouteError"
 
 
 def _raises(body: Sequence[ast.stmt]) -> bool:
-    """Whether all that is done is to raise an error."""
+    """Whether the body is a single `raise`."""
     return len(body) == 1 and isinstance(body[0], ast.Raise)
 
 
@@ -57,34 +57,34 @@ def _dict(keys: Iterable[str], values: Iterable[str]) -> str:
 
 
 def _calculates(site: Site, arm: ast.expr) -> bool:
-    """Whether an arm would be refused as well: it is neither a wire nor a plain value."""
+    """Whether a branch does more with a wire than pass it on, so it would be refused as well."""
     wires = any(is_wired(site.meaning(node)) for node in ast.walk(arm))
-    return wires and wired(site, arm) is None
+    return wires and wire_text(site, arm) is None
 
 
-def _test(site: Site, test: ast.expr) -> _Test | None:
+def _test(site: Site, test: ast.expr) -> _Condition | None:
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         inner = _test(site, test.operand)
         return inner and attrs.evolve(inner, negated=not inner.negated)
     match test:
         case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as op], comparators=[right]):
             on, key = (left, right) if isinstance(right, ast.Constant) else (right, left)
-            wire = wired(site, on)
+            wire = wire_text(site, on)
             if wire is not None and isinstance(key, ast.Constant):
-                return _Test(wire[0], site.text(key), isinstance(op, ast.NotEq), "")
-    wire = wired(site, test)
+                return _Condition(wire[0], site.text(key), isinstance(op, ast.NotEq), "")
+    wire = wire_text(site, test)
     if wire is not None and wire[1] is bool:
-        return _Test(wire[0], "True", negated=False, step="")
+        return _Condition(wire[0], "True", negated=False, step="")
     lifted = lift(site, test, decides=True)
     if lifted is None:
         return None
-    return _Test(lifted.call, "True", negated=False, step=lifted.step)
+    return _Condition(lifted.call, "True", negated=False, step=lifted.step)
 
 
 def _chain(
-    site: Site, node: ast.If, test: _Test
+    site: Site, node: ast.If, test: _Condition
 ) -> tuple[dict[str, Sequence[ast.stmt]], Sequence[ast.stmt]]:
-    """The bodies of an `if` and of the `elif`s on the same value, by key; and what is left."""
+    """The bodies of an `if` and its `elif`s that test the same value, by key; and the `else`."""
     bodies: dict[str, Sequence[ast.stmt]] = {test.key: node.body}
     rest: Sequence[ast.stmt] = node.orelse
     while not test.negated and len(rest) == 1 and isinstance(rest[0], ast.If):
@@ -97,7 +97,7 @@ def _chain(
 
 
 def _otherwise(site: Site, node: ast.If) -> Sequence[ast.stmt]:
-    """What an `if` without an `else` comes to when it does not hold."""
+    """The statements that run when an `if` without an `else` does not hold."""
     match node.body:
         case [ast.Assign(targets=[ast.Name(id=name)])] if name in site.names:
             return [ast.Assign([ast.Name(name, ast.Store())], ast.Name(name, ast.Load()))]
@@ -107,12 +107,12 @@ def _otherwise(site: Site, node: ast.If) -> Sequence[ast.stmt]:
 
 
 def _results(site: Site, bodies: Sequence[Sequence[ast.stmt]]) -> tuple[str, list[str]]:
-    """What each body is for: `return ` or `name = `, and the value of each."""
+    """`return ` or `name = `, whichever all bodies begin with, and the value of each body."""
     found = [_result(site, body) for body in bodies]
     prefix = found[0][0]
     if prefix and all(each == prefix for each, _ in found):
         return prefix, [text for _, text in found]
-    return "", [LONG] * len(found)
+    return "", [ELLIPSIS] * len(found)
 
 
 def _result(site: Site, body: Sequence[ast.stmt]) -> tuple[str, str]:
@@ -121,10 +121,10 @@ def _result(site: Site, body: Sequence[ast.stmt]) -> tuple[str, str]:
             return "return ", site.text(value)
         case [ast.Assign(targets=[ast.Name(id=name)], value=value)]:
             return f"{name} = ", site.text(value)
-    return "", LONG
+    return "", ELLIPSIS
 
 
-def _arms(test: _Test, bodies: dict[str, str], other: str) -> str:
+def _arms(test: _Condition, bodies: dict[str, str], other: str) -> str:
     arms = dict(bodies)
     if test.negated:
         arms[test.key], other = other, arms[test.key]
@@ -135,8 +135,8 @@ def _arms(test: _Test, bodies: dict[str, str], other: str) -> str:
 
 
 def route_of_match(site: Site, node: ast.Match) -> Advice | None:
-    """A route with an arm for each case that is a plain value."""
-    on = wired(site, node.subject)
+    """A route with one arm for each `case` that is a plain value or a class."""
+    on = wire_text(site, node.subject)
     if on is None:
         return None
     of_classes, step = _of_classes(site, node)
@@ -155,7 +155,7 @@ def route_of_match(site: Site, node: ast.Match) -> Advice | None:
 
 
 def _of_classes(site: Site, node: ast.Match) -> tuple[list[list[str]], str]:
-    """The classes by which cases are chosen, by name, and the step that tells; else nothing."""
+    """The class names of each case, and a step that returns a value's class name; else empty."""
     keys: list[list[str]] = []
     for case in node.cases:
         match case.pattern:
@@ -185,7 +185,7 @@ def _keys(site: Site, pattern: ast.pattern) -> Iterator[str]:
 
 
 def route_of_table(site: Site, node: ast.expr) -> Advice | None:
-    """A route whose arms are what a dict holds: `{...}[wire]`, `table.get(wire, other)`."""
+    """A route whose arms are the items of a dict: `{...}[wire]`, `table.get(wire, other)`."""
     match node:
         case ast.Subscript(value=table, slice=key):
             other = None
@@ -193,7 +193,7 @@ def route_of_table(site: Site, node: ast.expr) -> Advice | None:
             other = others[0] if others else ast.Constant(None)
         case _:
             return None
-    on = wired(site, key)
+    on = wire_text(site, key)
     holds = isinstance(table, ast.Dict) or isinstance(site.meaning(table), dict)
     if on is None or not holds:
         return None

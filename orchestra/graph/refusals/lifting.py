@@ -1,7 +1,7 @@
-"""Lifting: an expression that needs values, moved into a step, where values exist.
+"""Lifting: an expression that needs values is moved into a step, where wires have values.
 
-`total = price * 2 + tax` becomes `total = calculate(price, tax)`, with the expression as
-the body of the step `calculate`. Whatever is wrong with a line, this makes it right.
+`total = price * 2 + tax` becomes `total = calculate(price, tax)`, and the expression becomes
+the body of the step `calculate`. This works for nearly every expression.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from orchestra.graph.wires import Wire
 _NEVER_LIFTED = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 _ARITHMETIC = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Name, ast.Load)
 _CLOSED = {"int", "float", "str"}
-"""Types that this arithmetic does not leave."""
+"""With operands of one of these types, `_ARITHMETIC` gives a result of the same type."""
 
 
-LONG = "..."
-"""What stands for code that is more than a value."""
+ELLIPSIS = "..."
+"""Stands for code that is too long to show."""
 
 
 @attrs.frozen
 class Advice:
-    """What is right instead, and the definition of the step in it where there is one."""
+    """The code to write instead, and the definition of the step it calls, if it needs one."""
 
     right: str
     step: str = ""
@@ -41,58 +41,58 @@ class Advice:
 
 @attrs.frozen
 class Parameter:
-    """What a lifted expression reads."""
+    """A value that a lifted expression reads: a parameter of the new step."""
 
     name: str
     argument: str
-    """What the pipeline passes for it."""
+    """The argument that the pipeline passes for it."""
     annotation: str
-    """Empty where nothing is known."""
+    """Empty where the type is unknown."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.annotation}" if self.annotation else self.name
 
     @property
     def arrow(self) -> str:
-        """How a function says that it returns such a value."""
+        """The return annotation of a function that returns this value: ` -> int`."""
         return f" -> {self.annotation}" if self.annotation else ""
 
 
 @attrs.frozen
 class Lifted:
-    """An expression as a step: its call in the pipeline, and its definition."""
+    """An expression moved into a step: the call in the pipeline, and the step's definition."""
 
     call: str
     step: str
     parameters: tuple[Parameter, ...]
     body: str
-    """The expression as it stands in the step."""
+    """The expression as the step's body has it."""
 
     @property
     def takes(self) -> str:
-        """The parameters as they are declared."""
+        """The parameters, as the step's `def` lists them."""
         return ", ".join(map(str, self.parameters))
 
     @property
     def given(self) -> str:
-        """The parameters as they are given."""
+        """The arguments, as the call lists them."""
         return ", ".join(each.argument for each in self.parameters)
 
 
 def lift(
     site: Site, expression: ast.expr, *, decides: bool = False, calls: bool = False
 ) -> Lifted | None:
-    """The expression as a step; None where it reads nothing that the step could be given.
+    """The expression as a step; None where it cannot be lifted, or reads no value of the pipeline.
 
-    With `decides` the step gives a bool; with `calls` it calls the steps in the expression by
-    itself, each time anew, where else it is given what they give.
+    With `decides` the step returns a bool. With `calls` the new step itself calls the steps in the
+    expression, each time it runs; otherwise it is given their results.
     """
     if any(isinstance(node, _NEVER_LIFTED) for node in ast.walk(expression)):
         return None
     lifter = _Lifter(site, expression, calls=calls)
     body = lifter.visit(copy.deepcopy(expression))
     parameters = list(lifter.parameters.values())
-    if lifter.tangled or not parameters or (isinstance(body, ast.Name) and not decides):
+    if lifter.impossible or not parameters or (isinstance(body, ast.Name) and not decides):
         return None
     written = inner = ast.unparse(body) if lifter.replaces else site.text(expression)
     result = _result(site, expression, parameters)
@@ -111,7 +111,7 @@ def lift(
 
 
 def in_a_step(site: Site, expression: ast.expr) -> Advice | None:
-    """The statement around an expression, with a step in its place."""
+    """The statement around an expression, with a call of a new step in the expression's place."""
     lifted = lift(site, expression)
     if lifted is None:
         return None
@@ -119,14 +119,14 @@ def in_a_step(site: Site, expression: ast.expr) -> Advice | None:
 
 
 def makes_graph(site: Site, call: ast.Call) -> bool:
-    """Whether a call takes wires: of a step, a pipeline, or a helper of the user's."""
+    """Whether a call may make nodes: it calls a step, a pipeline, or a helper of the user's."""
     meaning = site.meaning(call.func)
     return not (meaning is UNKNOWN or isinstance(meaning, Wire) or is_library(meaning))
 
 
 def is_uncalled(value: object) -> bool:
-    """Whether something is a step or a pipeline, which has to be called to be of use."""
-    from orchestra.graph.pipelines import Pipeline  # whose refusals are made of this
+    """Whether a value is a step or a pipeline itself, and not the result of a call."""
+    from orchestra.graph.pipelines import Pipeline  # `pipelines` imports this module
 
     return isinstance(value, Step | Pipeline)
 
@@ -134,8 +134,8 @@ def is_uncalled(value: object) -> bool:
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-def builds(site: Site, node: ast.AST) -> bool:
-    """Whether a comprehension makes a node of the graph for each of its items."""
+def makes_nodes_per_item(site: Site, node: ast.AST) -> bool:
+    """Whether a comprehension makes nodes for each of its items."""
     if not isinstance(node, COMPREHENSIONS):
         return False
     once = set(ast.walk(node.generators[0].iter))
@@ -143,10 +143,10 @@ def builds(site: Site, node: ast.AST) -> bool:
     return any(makes_graph(site, call) for call in calls)
 
 
-def wired(site: Site, expression: ast.expr) -> tuple[str, object] | None:
-    """How a pipeline writes the value of a wire, or of a part of it, and its annotation.
+def wire_text(site: Site, expression: ast.expr) -> tuple[str, object] | None:
+    """The text and annotation of an expression that is a wire, or a part of one; else None.
 
-    A stream is collected. None for every other expression.
+    A stream is wrapped in `collect(...)`.
     """
     kind = _wire_kind(site, expression)
     if kind is None:
@@ -173,21 +173,21 @@ def _wire_kind(site: Site, expression: ast.expr) -> object | None:
 
 
 class _Lifter(ast.NodeTransformer):
-    """Finds what an expression reads, and puts a name for every call that makes a node."""
+    """Collects what an expression reads, and replaces each call that makes a node by a name."""
 
     def __init__(self, site: Site, expression: ast.expr, *, calls: bool) -> None:
         self.site = site
         self.calls = calls
         self.parameters: dict[str, Parameter] = {}
         self.replaces = False
-        self.tangled = False
-        """Whether it cannot be lifted: a node of the graph needs what only the expression knows."""
+        self.impossible = False
+        """Whether it cannot be lifted: a call that makes a node reads a name that it binds."""
         self._bound = set(_bound_in(site, expression))
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
-        """A wire, or whatever else only the pipeline's function knows, is a parameter."""
+        """A wire, or another local of the pipeline's function, becomes a parameter."""
         value = self.site.names.get(node.id, UNKNOWN)
-        self.tangled |= is_uncalled(value) and node.id not in self._bound  # passed to be called
+        self.impossible |= is_uncalled(value) and node.id not in self._bound  # passed uncalled
         tool = callable(value) or isinstance(value, ModuleType)
         known = is_wired(value) or (node.id in self.site.locals and not tool)
         if known and node.id not in self._bound:
@@ -195,22 +195,22 @@ class _Lifter(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        """The result of a step is a parameter."""
+        """The result of a step becomes a parameter."""
         if not makes_graph(self.site, node):
             return cast("ast.expr", self.generic_visit(node))
         self.replaces = True
         if self.calls:
             return self._called(node)
-        self.tangled |= not self._bound.isdisjoint(_free_in(node))
+        self.impossible |= not self._bound.isdisjoint(_free_in(node))
         name = ast.unparse(node.func).rpartition(".")[2]
         kind = _wire_kind(self.site, node)
         return ast.Name(self._add(name, self.site.text(node), kind, anew=True), ast.Load())
 
     def _called(self, node: ast.Call) -> ast.expr:
-        """The call of a step, as a step writes it."""
+        """The call of a step, as the body of another step writes it: `step.call(...)`."""
         step = self.site.meaning(node.func)
         if not isinstance(step, Step) or step.kind is Kind.STREAM:
-            self.tangled = True
+            self.impossible = True
             return node
         node.args = [self.visit(each) for each in node.args]
         node.keywords = [self.visit(each) for each in node.keywords]
@@ -218,22 +218,22 @@ class _Lifter(ast.NodeTransformer):
         return ast.Await(node) if step.kind is Kind.ASYNC else node
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
-        """A list of wires, made while the pipeline is being defined, is a parameter."""
+        """A comprehension that makes nodes becomes a parameter: a list of wires."""
         return self._comprehended(node, node)
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
-        """The same, as a list."""
+        """As `visit_ListComp`; the argument is a list."""
         return self._comprehended(node, ast.ListComp(node.elt, node.generators))
 
     def _comprehended(self, node: ast.expr, as_list: ast.ListComp) -> ast.expr:
-        if not builds(self.site, node):
+        if not makes_nodes_per_item(self.site, node):
             return cast("ast.expr", self.generic_visit(node))
         self.replaces = True
         argument = self.site.text(as_list)
         return ast.Name(self._add("parts", argument, MISSING, anew=True), ast.Load())
 
     def _add(self, name: str, argument: str, kind: object, *, anew: bool = False) -> str:
-        """The name of a parameter; one that is made `anew` is another each time it is written."""
+        """Add a parameter and return its name; with `anew`, a second one for an equal argument."""
         if chunk_of(kind) is not None:
             argument, kind = f"collect({argument})", collected(kind)
         key = f"{argument} {len(self.parameters)}" if anew else argument
@@ -254,13 +254,13 @@ def _free_in(node: ast.AST) -> set[str]:
 
 
 def _bound_in(site: Site, node: ast.AST) -> Iterator[str]:
-    """The names that an expression itself gives values to: of comprehensions and lambdas.
+    """The names that an expression itself binds, in comprehensions and lambdas.
 
-    What a call that makes a node binds in its arguments is its own.
+    Names bound inside a call that makes a node are left out: they stay in that call.
     """
     if isinstance(node, ast.Call) and makes_graph(site, node):
         return
-    if builds(site, node):
+    if makes_nodes_per_item(site, node):
         return
     if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
         yield node.id
@@ -271,7 +271,7 @@ def _bound_in(site: Site, node: ast.AST) -> Iterator[str]:
 
 
 def _kind(value: object) -> object:
-    """The annotation of what a name stands for, once it has a value."""
+    """The annotation that the value of a name will have at run time."""
     if isinstance(value, Wire):
         return type_of(value)
     if isinstance(value, list):
@@ -281,7 +281,7 @@ def _kind(value: object) -> object:
 
 
 def _result(site: Site, expression: ast.expr, parameters: list[Parameter]) -> str:
-    """The type of an expression where it is plain to see, else empty."""
+    """The type of an expression where it is obvious, else empty."""
     match expression:
         case ast.Compare() | ast.UnaryOp(op=ast.Not()):
             return "bool"
@@ -303,7 +303,7 @@ def _result(site: Site, expression: ast.expr, parameters: list[Parameter]) -> st
 
 
 def _name(expression: ast.expr, *, decides: bool) -> str:
-    """What a step that does this is called."""
+    """A name for the step that computes the expression."""
     match expression:
         case ast.Call(func=ast.Name(id="isinstance" | "hasattr" | "callable")):
             return "decide"

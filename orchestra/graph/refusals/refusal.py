@@ -1,9 +1,9 @@
-"""Refusals: what is said when a pipeline's function does with a wire what only a value can do.
+"""Refusals: the messages when a pipeline's function uses a wire as if it were a value.
 
-Each shows the line that is wrong and one that is right. The right one is made from the
-user's own expression: a condition becomes a `route`, a loop an `each`, an f-string a
-`prompt`; whatever else is moved into a step, which is shown with it. Only where there is
-no source, or nothing in it that fits, the advice is a general one.
+Each message shows the wrong line and a right one. The right line is made from the user's
+own expression: a condition becomes a `route`, a loop an `each`, an f-string a `prompt`.
+Every other expression is moved into a step, and the step is shown too. The advice is a
+general one only where there is no source, or no rule fits the expression.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from orchestra.graph.refusals.lifting import (
     COMPREHENSIONS,
     Advice,
     Lifted,
-    builds,
     in_a_step,
     lift,
     makes_graph,
-    wired,
+    makes_nodes_per_item,
+    wire_text,
 )
 from orchestra.graph.refusals.rewriting import (
     Comprehension,
@@ -45,9 +45,9 @@ from orchestra.graph.wires import Wire, spelled
 
 
 def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> str:
-    """What to say when `wire` is asked to `act` by an instruction of the user's frame.
+    """The message when an instruction of the user's frame needs `wire` to `act`.
 
-    None stands for some wire in the expression that the instruction belongs to.
+    With None for the wire, the message names the first wire in the instruction's expression.
     """
     site = site_of(frame, instruction)
     if act == "be called" and (hidden := shadowed_by_wire(site, frame)) is not None:
@@ -56,8 +56,8 @@ def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> 
 
 
 def refusal_at(site: Site, name: str, act: str) -> str:
-    """What to say when the wire `name` is asked to `act` by the expression at the site."""
-    if act == "be called" and _spreads(site):  # Python asks a mapping for its keys
+    """The message when the expression at the site needs the wire `name` to `act`."""
+    if act == "be called" and _spreads(site):  # Python calls `keys()` of a mapping
         name, act = name.removesuffix(".keys"), "be spread with `**`"
     advice = _advice(site) if site.path else None
     right, step = (advice.right, advice.step) if advice else (_general_advice(act, name), "")
@@ -71,7 +71,7 @@ def refusal_at(site: Site, name: str, act: str) -> str:
 
 
 def refusal_of_type_error(error: TypeError) -> str | None:
-    """What to say when Python itself has refused a wire: `", ".join(wires)`.
+    """The message when Python itself raised for a wire, as in `", ".join(wires)`.
 
     None where the error is about something else.
     """
@@ -93,7 +93,7 @@ def _titled(title: str, text: str) -> list[str]:
 
 
 def _first_wire(site: Site) -> str:
-    """A wire in the expression, as it is written there."""
+    """The first wire in the site's expression, as it is written there."""
     return next(_wires(site, site.path[-1]), "a wire") if site.path else "a wire"
 
 
@@ -110,16 +110,16 @@ def _spreads(site: Site) -> bool:
     return False
 
 
-# --- which advice ------------------------------------------------------------------------------
+# --- the advice for an expression --------------------------------------------------------------
 
 
 def _advice(site: Site) -> Advice | None:
-    """A right line for the expression at the end of the site's path."""
+    """The code to write instead of the expression at the end of the site's path."""
     if any(isinstance(node, ast.pattern) for node in site.path):
         return route_of_match(site, next(n for n in site.path if isinstance(n, ast.Match)))
     if isinstance(site.path[-1], ast.expr) and (advice := policy_before_call(site, site.path[-1])):
         return advice
-    paths = _enclosing_paths(site, _needing(site, site.path))
+    paths = _enclosing_paths(site, _needed_path(site, site.path))
     return next(filter(None, (_of_path(site, path) for path in paths)), None)
 
 
@@ -169,7 +169,7 @@ def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice |
 
 
 def _of_guard(site: Site, statement: ast.If) -> Advice | None:
-    """`if not found: raise ...` as a step that raises; None where it is another `if`."""
+    """`if not found: raise ...` as a step that raises; None for any other `if`."""
     match statement:
         case ast.If(body=[ast.Raise(exc=ast.Call(func=kind, args=args, keywords=[]))], orelse=[]):
             inside = _in_a_step(site, [statement.test, *args])
@@ -185,7 +185,7 @@ def _of_guard(site: Site, statement: ast.If) -> Advice | None:
 def _in_a_step(
     site: Site, expressions: Sequence[ast.expr]
 ) -> tuple[Lifted, Sequence[ast.expr]] | None:
-    """Some expressions as one step reads them."""
+    """Several expressions lifted into one step, and each as the step's body has it."""
     lifted = lift(site, ast.Tuple([*expressions], ast.Load()))
     if lifted is None:
         return None
@@ -199,23 +199,23 @@ def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
 
 
 def _step_with_effect(lifted: Lifted, name: str, does: str) -> Advice:
-    """A step that does this with what it is given, and passes on the first that has a name."""
+    """A step with the body `does`, which returns its first parameter that is a variable."""
     named = (each for each in lifted.parameters if each.argument.isidentifier())
     value = next(named, lifted.parameters[0])
     target = value.argument if value.argument.isidentifier() else "value"
     body = indent(does, "    ")
     return Advice(
-        f"{target} = {name}({lifted.given})  # its effect is a step's own, which runs if {target} "
+        f"{target} = {name}({lifted.given})  # the step with this effect runs only if {target} "
         "is read",
         f"@step\ndef {name}({lifted.takes}){value.arrow}:\n{body}\n    return {value.name}",
     )
 
 
-def _needing(site: Site, path: Path) -> Path:
+def _needed_path(site: Site, path: Path) -> Path:
     """The path to the expression whose value was needed.
 
-    Python 3.11 gives the span of the whole statement for a test, and of the whole
-    comprehension for what it iterates over.
+    For a test, Python 3.11 gives the span of the whole statement; for the iterable of a
+    comprehension, the span of the whole comprehension.
     """
     match path[-1]:
         case ast.If() | ast.IfExp() | ast.While() | ast.Assert() as holder:
@@ -226,27 +226,27 @@ def _needing(site: Site, path: Path) -> Path:
             return (*path, holder.value)
         case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp() as holder:
             for generator in holder.generators:
-                if wired(site, generator.iter) or any(_wires(site, generator.iter)):
+                if wire_text(site, generator.iter) or any(_wires(site, generator.iter)):
                     return (*path, generator, generator.iter)
     return path
 
 
 def _enclosing_paths(site: Site, path: Path) -> list[Path]:
-    """The path, and those to larger expressions that need values as well, the largest first."""
+    """The path, and the paths to larger expressions that need values too; the largest first."""
     ends = range(len(path) - 1, 0, -1)
     paths = [path]
-    for end in takewhile(lambda end: _goes_on(site, path[end - 1]), ends):
+    for end in takewhile(lambda end: _needs_inner(site, path[end - 1]), ends):
         if not isinstance(path[end - 1], _CONTAINERS):
             paths.insert(0, path[:end])
     return paths
 
 
-def _goes_on(site: Site, around: ast.AST) -> bool:
-    """Whether an expression can only be lifted with all that is in it."""
+def _needs_inner(site: Site, around: ast.AST) -> bool:
+    """Whether the enclosing expression needs the value of the one inside it."""
     if isinstance(around, ast.Call):
         return not makes_graph(site, around)
     if isinstance(around, COMPREHENSIONS):
-        return not builds(site, around)
+        return not makes_nodes_per_item(site, around)
     return isinstance(around, _OPERATORS + _CONTAINERS)
 
 
@@ -271,7 +271,7 @@ _CONTAINERS = (
     ast.keyword,
     ast.comprehension,
 )
-"""What can stand between an operation and a larger one."""
+"""Syntax that can stand between an operation and a larger one around it."""
 
 
 # --- general advice ----------------------------------------------------------------------------
@@ -284,7 +284,7 @@ _GENERAL: Mapping[str, str] = {
     "be looked up by": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
     "be iterated": "each({wire}, some_step, at_once=8)  # some_step runs once for each item",
     "be turned into text": 'prompt("... {{name}} ...", name={wire})',
-    "be awaited": "{wire}  # just pass it on: whoever reads it waits for it",
+    "be awaited": "{wire}  # just pass it on: the step that reads it waits for it",
     "be changed": "some_step({wire})  # with a step that returns a changed copy",
     "be entered with `with`": "some_step({wire})  # with a step that enters it, and leaves it",
     "be copied": "{wire}  # it can be passed to as many steps as you like",

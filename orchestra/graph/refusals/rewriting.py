@@ -1,7 +1,7 @@
-"""Rewriting: Python that needs values now, as what takes them later.
+"""Advice for loops, unpacking and the like: code that works on wires instead of values.
 
-A loop becomes an `each`, and what is unpacked is named part by part. Each
-gives None where the user's code has another shape.
+A loop becomes an `each`; unpacking becomes one index per part. Each function returns None
+where the user's code has another shape.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from typing import TypeAlias
 
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.graph.parts import is_wired
-from orchestra.graph.refusals.lifting import LONG, Advice, is_uncalled, lift, makes_graph, wired
+from orchestra.graph.refusals.lifting import (
+    ELLIPSIS,
+    Advice,
+    is_uncalled,
+    lift,
+    makes_graph,
+    wire_text,
+)
 from orchestra.graph.source.site import Site, is_library
 from orchestra.graph.steps import Step
 
@@ -21,7 +28,7 @@ Comprehension: TypeAlias = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.D
 def each_of_loop(
     site: Site, node: ast.For | Comprehension, holder: ast.AST | None = None
 ) -> Advice | None:
-    """An each whose body is what the loop does with its item; `holder` is what is around it."""
+    """An `each` with the loop's body; `holder` is the syntax around the loop."""
     if isinstance(node, ast.For):
         items, step = _items(site, node.iter)
         return Advice(_each_of_for(site, node, items), step)
@@ -35,12 +42,12 @@ def each_of_loop(
     if isinstance(node, ast.GeneratorExp):
         if isinstance(holder, ast.Call) and _is_list(holder, node):
             return Advice(site.replaced(holder, each), step)
-        each = f"({each})"  # its own parentheses may be those of a call
+        each = f"({each})"  # the generator may have shared the parentheses of a call
     return Advice(site.replaced(node, each), step)
 
 
 def each_of_map(site: Site, node: ast.expr) -> Advice | None:
-    """`map(step, items)`, or a list of that, as an each."""
+    """`map(step, items)` or `list(map(step, items))` as an `each`."""
     match node:
         case ast.Call(func=ast.Name(id="list"), args=[ast.Call() as mapped], keywords=[]):
             pass
@@ -59,7 +66,7 @@ def each_of_map(site: Site, node: ast.expr) -> Advice | None:
 
 
 def side_by_side(site: Site, node: ast.expr) -> Advice | None:
-    """`asyncio.gather(...)` as what it is here: its parts, which run at once anyway."""
+    """`asyncio.gather(...)` as a list of its arguments: steps run at the same time anyway."""
     if not isinstance(node, ast.Call) or node.keywords:
         return None
     gather = site.meaning(node.func)
@@ -72,7 +79,7 @@ def side_by_side(site: Site, node: ast.expr) -> Advice | None:
 
 
 def _makes_nodes(site: Site, body: ast.expr) -> bool:
-    """Whether what is called with each item is a step, a pipeline, or a lambda that calls one."""
+    """Whether the function of a `map` is a step, a pipeline, or a lambda that calls one."""
     if isinstance(body, ast.Lambda):
         calls = (each for each in ast.walk(body) if isinstance(each, ast.Call))
         return any(makes_graph(site, call) for call in calls)
@@ -87,9 +94,9 @@ def _is_list(call: ast.Call, only: ast.expr) -> bool:
 
 
 def _dict_of_each(site: Site, node: ast.DictComp, target: str) -> Advice | None:
-    """A dict that a step makes, of the items and of what an each makes of them."""
+    """A dict made by a step, from the items and from the results of an `each`."""
     iterated = node.generators[0].iter
-    wire = wired(site, iterated)
+    wire = wire_text(site, iterated)
     read = [each for each in ast.walk(node.key) if isinstance(each, ast.Name | ast.Call)]
     needs_wires = any(
         is_wired(site.meaning(each)) or (isinstance(each, ast.Call) and makes_graph(site, each))
@@ -111,21 +118,21 @@ def _dict_of_each(site: Site, node: ast.DictComp, target: str) -> Advice | None:
 
 
 def loop_in_a_step(site: Site, node: ast.While) -> Advice | None:
-    """A step that has the whole loop in it, and gives what the loop is about."""
+    """A step that contains the whole loop and returns the first value that its test reads."""
     lifted = lift(site, node.test, decides=True, calls=True)
     if lifted is None:
         return None
     value = lifted.parameters[0]
-    body = f"    while {lifted.body}:\n        {LONG}\n    return {value.name}"
+    body = f"    while {lifted.body}:\n        {ELLIPSIS}\n    return {value.name}"
     head = "async def" if "await " in lifted.body else "def"
     return Advice(
-        f"{value.name} = some_step({lifted.given})  # the loop over values is the step's own",
+        f"{value.name} = some_step({lifted.given})  # the loop runs inside the step",
         f"@step\n{head} some_step({lifted.takes}){value.arrow}:\n{body}",
     )
 
 
 def _items(site: Site, iterated: ast.expr) -> tuple[str, str]:
-    if wired(site, iterated) is not None:  # a stream stays one
+    if wire_text(site, iterated) is not None:  # a stream stays a stream
         return site.text(iterated), ""
     lifted = lift(site, iterated)
     return (lifted.call, lifted.step) if lifted else (site.text(iterated), "")
@@ -145,8 +152,8 @@ def _each_of_for(site: Site, node: ast.For, items: str) -> str:
         ):
             return f"{results} = each({items}, {_body(site, target, value)}, at_once=8)"
         case ast.For(target=ast.Name(id=target)):
-            return f"each({items}, lambda {target}: {LONG}, at_once=8)"
-    return f"each({items}, lambda item: {LONG}, at_once=8)"
+            return f"each({items}, lambda {target}: {ELLIPSIS}, at_once=8)"
+    return f"each({items}, lambda item: {ELLIPSIS}, at_once=8)"
 
 
 def _body(site: Site, target: str, value: ast.expr) -> str:
@@ -160,7 +167,7 @@ def _body(site: Site, target: str, value: ast.expr) -> str:
 
 def parts_of_unpacking(site: Site, node: ast.Assign) -> Advice | None:
     """`a, b = pair` with the parts named one by one."""
-    (target, *others), source = node.targets, wired(site, node.value)
+    (target, *others), source = node.targets, wire_text(site, node.value)
     if others or not isinstance(target, ast.Tuple | ast.List) or source is None:
         return None
     name, before = site.text(node.value), ""
@@ -201,7 +208,7 @@ def parts_of_spreading(site: Site, call: ast.Call) -> Advice | None:
 
 
 def _required(meaning: object) -> list[str]:
-    """The parameters that a call of a step, or of a pipeline, has to give."""
+    """The parameters of a step or pipeline that every call has to pass."""
     if isinstance(meaning, Step):
         return list(meaning.required)
     inputs = getattr(meaning, "inputs", {})

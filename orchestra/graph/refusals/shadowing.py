@@ -1,7 +1,7 @@
-"""Shadowing: a variable of the function that has the name of a step, where the step was meant.
+"""Shadowing: a local variable with the name of a step hides the step.
 
-Python looks no further than the function: `summary = summary(text)` reads a variable that has no
-value yet, and in `def p(summary)` the input would be called.
+Python looks up a local name only in the function. So `summary = summary(text)` reads a variable
+that has no value yet, and in `def p(summary)` a call of `summary` calls the input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _UNBOUND = re.compile(r"cannot access local variable '(\w+)'")
 
 
 def shadowed_by_wire(site: Site, frame: FrameType) -> str | None:
-    """What to say where a wire is called, and a step of its name was meant; None for the rest."""
+    """The message where a called wire hides a step of the same name; None in every other case."""
     match site.path[-1:]:
         case [ast.Call(func=ast.Name(id=name))] if name in frame.f_locals:
             return _shadowing_text(frame, name, frame.f_lineno, "a wire")
@@ -25,7 +25,7 @@ def shadowed_by_wire(site: Site, frame: FrameType) -> str | None:
 
 
 def shadowed_by_own_result(error: NameError) -> str | None:
-    """What to say where a step's result has the step's own name; None for all other errors."""
+    """The message where a step's result is assigned to the step's own name; None otherwise."""
     unbound, trace = _UNBOUND.match(str(error)), error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -35,7 +35,7 @@ def shadowed_by_own_result(error: NameError) -> str | None:
 
 
 def _shadowing_text(frame: FrameType, name: str, line: int, what: str) -> str | None:
-    from orchestra.graph.pipelines import Pipeline  # which tell what is said here
+    from orchestra.graph.pipelines import Pipeline  # `pipelines` imports this module
     from orchestra.graph.steps import Step
 
     meant = frame.f_globals.get(name)

@@ -1,8 +1,9 @@
-"""Silent tests, which Python answers without asking the wire: `is`, `isinstance`, `match`.
+"""Silent tests: `is`, `isinstance` and `match`, which Python answers without calling the wire.
 
-A wire is no None and no instance of anything that the user means, so such a branch is never
-taken, or always. Python gives no hook there; what the function says is read instead, once it
-has been called. Only of what is a wire for sure: an input, the result of a step, their parts.
+A wire is not None, and not an instance of the class that the user means. So the branch of such a
+test is always taken or never. Python has no hook for these tests; so the function's source is
+searched for them after the call. Only names that are certainly wires count: inputs, results of
+steps, and their parts.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ _LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.Gener
 _ASKING = ("isinstance", "type", "hasattr", "callable")
 _PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
 _CONTROL = ("orchestra.graph.control.constructs", "orchestra.graph.control.agreeing")
-_TELLING = {
+_OPCODES = {
     number
     for name, number in dis.opmap.items()
     if name == "IS_OP" or name.startswith("MATCH_") or name.endswith("_NONE")
 }
-"""Instructions that such a test is made of."""
+"""The bytecode instructions of silent tests."""
 
 
 @contextmanager
 def refusing_silent_tests(function: FunctionType, nodes: Sequence[Node]) -> Iterator[None]:
-    """Around the call of a pipeline's function: what it tests without the wire's knowledge.
+    """Refuse silent tests of wires in a pipeline's function; wraps the call of the function.
 
-    Also where the call fails, since what fails is often what follows the wrong branch.
+    Also where the call fails: the cause is often the code after the wrong branch.
 
     Raises:
-        DefinitionError: there is such a test; of several, the first.
+        DefinitionError: the function has such a test; the message is about the first.
     """
     try:
         yield
@@ -67,8 +68,8 @@ def refusing_silent_tests(function: FunctionType, nodes: Sequence[Node]) -> Iter
 
 def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
     code = function.__code__
-    may = not _TELLING.isdisjoint(code.co_code[::2]) or not set(_ASKING).isdisjoint(code.co_names)
-    if not may:  # as nearly always: the file need not be parsed
+    may = not _OPCODES.isdisjoint(code.co_code[::2]) or not set(_ASKING).isdisjoint(code.co_names)
+    if not may:  # true of nearly all functions: their file need not be parsed
         return None
     source = "".join(linecache.getlines(code.co_filename, function.__globals__))
     try:
@@ -77,7 +78,7 @@ def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
         return None
     if not path:
         return None
-    known = _Known.of(function, path[-1], nodes)
+    known = _Names.of(function, path[-1], nodes)
     for inner in _walk(path[-1]):
         asked = known.silent_test(inner)
         if asked is not None:
@@ -87,21 +88,21 @@ def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
 
 
 @attrs.frozen(eq=False)
-class _Known:
-    """What the names of a pipeline's function stand for."""
+class _Names:
+    """The names that a pipeline's function can read, and which of them are wires."""
 
     code: CodeType
     around: Mapping[str, object]
     """The names of the function's module."""
     wires: Mapping[str, Wire]
-    """The inputs, and what was given by steps."""
+    """The inputs, and the variables assigned from calls of steps."""
     stores: Mapping[str, list[tuple[_Point, bool]]]
-    """Where each name is given something, and whether that is a wire for sure."""
+    """The places where each name is assigned, and whether the value is certainly a wire."""
     names: Mapping[str, object]
 
     @classmethod
-    def of(cls, function: FunctionType, body: ast.AST, nodes: Sequence[Node]) -> _Known:
-        """From the function's source and from the nodes that calling it has made."""
+    def of(cls, function: FunctionType, body: ast.AST, nodes: Sequence[Node]) -> _Names:
+        """Read from the function's source, and from the nodes that calling it made."""
         wires = {node.name: Wire(node) for node in nodes if isinstance(node, Input)}
         around = closed_over(function), function.__globals__, dict(vars(builtins))
         names = ChainMap(dict(wires), *around)
@@ -117,13 +118,13 @@ class _Known:
         return cls(function.__code__, function.__globals__, wires, stores, names)
 
     def site(self, path: Path, source: str) -> Site:
-        """The last of a path as a place in the user's code."""
+        """The site of the last node of a path."""
         filename, line = self.code.co_filename, _start(path[-1])[0]
         text = linecache.getline(filename, line, dict(self.around)).strip()
         return Site(place(filename, line), text, source, path, dict(self.wires), self.names)
 
     def silent_test(self, path: Path) -> tuple[str, str, Path] | None:
-        """The wire that is tested, how it is, and what of it lies below the path."""
+        """The tested wire, the kind of test, and the rest of the path to it; None for no test."""
         match path[-1]:
             case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[right]):
                 on, other = (right, left) if isinstance(left, ast.Constant) else (left, right)
@@ -157,7 +158,7 @@ class _Known:
 
 
 def _walk(node: ast.AST, above: Path = ()) -> Iterator[Path]:
-    """The paths to all that a function does itself, in the order of the source."""
+    """The paths to all nodes of a function, without nested functions, in source order."""
     path = (*above, node)
     yield path
     for child in ast.iter_child_nodes(node):
@@ -168,7 +169,7 @@ def _walk(node: ast.AST, above: Path = ()) -> Iterator[Path]:
 
 
 def _stored(node: ast.AST) -> Iterator[str]:
-    """The names that a piece of syntax gives something to."""
+    """The names that a syntax node assigns or deletes."""
     match node:
         case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
             yield name
@@ -181,7 +182,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def _assigned_wire(path: Path, names: Mapping[str, object], nodes: Sequence[Node]) -> Wire | None:
-    """What `name = step(...)` gives the name; None for all else."""
+    """The wire that `name = step(...)` assigns; None for every other statement."""
     match path[-2]:
         case ast.Assign(targets=[ast.Name()], value=ast.Call(func=ast.Name(id=called))) as node:
             meaning = names.get(called)
@@ -194,7 +195,7 @@ def _assigned_wire(path: Path, names: Mapping[str, object], nodes: Sequence[Node
 
 
 def _matches_silently(pattern: ast.pattern) -> bool:
-    """Whether Python matches without `==`."""
+    """Whether Python matches the pattern without calling `==`."""
     match pattern:
         case ast.MatchOr(patterns=patterns):
             return any(map(_matches_silently, patterns))
@@ -204,7 +205,7 @@ def _matches_silently(pattern: ast.pattern) -> bool:
 
 
 def _path_to_def(tree: ast.Module, code: CodeType) -> Path:
-    """The path to a function's `def`; empty where it is not in the source."""
+    """The path to a function's `def`; empty where the source does not have it."""
     todo: list[Path] = [(tree,)]
     while todo:
         path = todo.pop()

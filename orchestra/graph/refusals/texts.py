@@ -1,6 +1,6 @@
-"""Texts: what is put together of texts and wires, as a `prompt` with a part for each.
+"""Advice for texts that are built from wires: a `prompt` with one part for each wire.
 
-Read are f-strings, `"..." + wire`, `"... %s" % wire` and `"... {}".format(wire)`.
+Handles f-strings, `"..." + wire`, `"... %s" % wire` and `"... {}".format(wire)`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from string import Formatter
 
 from orchestra.annotations.facts import Fit, compare
 from orchestra.graph.parts import is_wired
-from orchestra.graph.refusals.lifting import Advice, makes_graph, wired
+from orchestra.graph.refusals.lifting import Advice, makes_graph, wire_text
 from orchestra.graph.source.site import Site
 from orchestra.graph.source.templates import format_suffix, split_field
 
 
 def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
-    """The statement around a text, with a prompt in its place; None where it is no such text."""
+    """The statement around a text, with a `prompt` in its place; None if it is no such text."""
     prompt = _Prompt(site)
     match node:
         case ast.JoinedStr(values=values):
@@ -40,26 +40,26 @@ def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
 
 
 class _Prompt:
-    """The parts of a prompt, as the template comes to them."""
+    """Collects the parts of a prompt while the template is built."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self.parts: dict[str, str] = {}
         self.calculates = False
-        """Whether a part is more than a wire, or what is known already."""
+        """Whether a part computes something: it is neither a wire nor a known value."""
 
     def template(self, value: ast.expr) -> str:
-        """A piece of the template."""
+        """The template of one piece of an f-string."""
         match value:
             case ast.FormattedValue(value=inner, conversion=conversion, format_spec=spec):
                 name = self.add(_last_name(inner), inner)
                 written = "" if conversion < 0 else f"!{chr(conversion)}"
                 return f"{{{name}{written}{self._width(spec)}}}"
-        assert isinstance(value, ast.Constant), "an f-string is made of these two"
+        assert isinstance(value, ast.Constant), "an f-string has only these two kinds of parts"
         return _literally(str(value.value))
 
     def formatted(self, text: str, call: ast.Call) -> str | None:
-        """The template of `text.format(...)`, with a name for each place that has a number."""
+        """The template of `text.format(...)`; numbered places get names."""
         given = {str(number): each for number, each in enumerate(call.args)}
         given |= {keyword.arg or "*": keyword.value for keyword in call.keywords}
         starred = "*" in given or any(isinstance(each, ast.Starred) for each in call.args)
@@ -82,7 +82,7 @@ class _Prompt:
         return template
 
     def filled(self, text: str, values: Sequence[ast.expr]) -> str | None:
-        """The template of `text % values`, where every place is `%s`."""
+        """The template of `text % values`; None unless every place is `%s`."""
         left = iter(values)
         first, *rest = re.split(r"%(.)", text, flags=re.DOTALL)
         template = _literally(first)
@@ -95,7 +95,7 @@ class _Prompt:
         return template if next(left, None) is None else None
 
     def joined(self, node: ast.expr) -> str | None:
-        """The template of `"..." + wire + ...`, where all wires are texts."""
+        """The template of `"..." + wire + ...`; None unless all wires are texts."""
         match node:
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 first, second = self.joined(left), self.joined(right)
@@ -104,7 +104,7 @@ class _Prompt:
                 return _literally(text)
             case ast.JoinedStr(values=values):
                 return "".join(map(self.template, values))
-        wire = wired(self.site, node)
+        wire = wire_text(self.site, node)
         if wire is None or compare(wire[1], str) is Fit.CANNOT:
             return None
         return f"{{{self.add(_last_name(node), node)}}}"
@@ -119,8 +119,8 @@ class _Prompt:
         return ""
 
     def add(self, name: str, expression: ast.expr) -> str:
-        """The name of a part."""
-        wire = wired(self.site, expression)
+        """Add a part and return its name."""
+        wire = wire_text(self.site, expression)
         if wire is None:
             self.calculates |= any(
                 is_wired(self.site.meaning(each)) or isinstance(each, ast.Call)
@@ -128,7 +128,7 @@ class _Prompt:
             )
         argument = wire[0] if wire else self.site.text(expression)
         calls = (each for each in ast.walk(expression) if isinstance(each, ast.Call))
-        anew = any(makes_graph(self.site, call) for call in calls)  # two calls are two answers
+        anew = any(makes_graph(self.site, call) for call in calls)  # two calls may give two results
         while name in self.parts and (anew or self.parts[name] != argument):
             name += "_"
         self.parts[name] = argument
@@ -145,12 +145,12 @@ def _last_name(expression: ast.expr) -> str:
 
 
 def _literally(text: str) -> str:
-    """A text as a template that is this text."""
+    """The template that gives exactly this text."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def _pieces(text: str) -> list[tuple[str, str | None, str | None, str | None]] | None:
-    """What a format is made of; None where it is no format, which Python will say by itself."""
+    """The pieces of a format string; None if it is invalid, which Python reports itself."""
     try:
         return list(Formatter().parse(text))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Commit rules: how much an arm must have said before a race or fallback is committed to it.
+"""Commit rules: how much an arm must have produced before a race or fallback commits to it.
 
-Values only. What is counted begins with the first chunk that has content; an arm that ends
-well has said all it has, and is committed to there at the latest.
+Values only. Counting begins with the first chunk that has content. An arm that ends without
+an error commits at its end at the latest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestra.graph.source.frames import called_at
 
 @attrs.frozen(repr=False)
 class FirstContent:
-    """At the first chunk that is not empty."""
+    """Commits at the first chunk that is not empty."""
 
     def reached(self, chunks: int, characters: int) -> bool:  # noqa: ARG002 - as the others
         """Whether this much content is enough."""
@@ -29,7 +29,7 @@ class FirstContent:
 
 @attrs.frozen(repr=False)
 class Chunks:
-    """At this many chunks that are not empty."""
+    """Commits at this many chunks that are not empty."""
 
     count: int
 
@@ -43,7 +43,7 @@ class Chunks:
 
 @attrs.frozen(repr=False)
 class Chars:
-    """At this many characters of text, or bytes of bytes."""
+    """Commits at this many characters of text, or at this many bytes."""
 
     count: int
 
@@ -57,7 +57,7 @@ class Chars:
 
 @attrs.frozen(repr=False)
 class Complete:
-    """Where the arm has ended well, and never before."""
+    """Commits when the arm has ended without an error, and never before."""
 
     def reached(self, chunks: int, characters: int) -> bool:  # noqa: ARG002 - as the others
         """Whether this much content is enough: it never is."""
@@ -69,17 +69,17 @@ class Complete:
 
 Commit: TypeAlias = FirstContent | Chunks | Chars | Complete
 Validate: TypeAlias = Callable[[object], object]
-"""Whether what an arm has said so far is good enough to be committed to."""
+"""Whether the output of an arm so far is good enough to commit to the arm."""
 FIRST_CONTENT = FirstContent()
 
 
 def first_content() -> FirstContent:
-    """Commit to an arm at its first chunk that is not empty. What a race does by default."""
+    """Commit to an arm at its first chunk that is not empty. This is the default."""
     return FIRST_CONTENT
 
 
 def chunks(count: int) -> Chunks:
-    """Commit to an arm that streams at its chunk number `count`, empty ones not counted.
+    """Commit to a streaming arm at its chunk number `count`; empty chunks are not counted.
 
     An arm that ends well before that is committed to at its end.
 
@@ -90,7 +90,7 @@ def chunks(count: int) -> Chunks:
 
 
 def chars(count: int) -> Chars:
-    """Commit to an arm that streams text (or bytes) once it has said `count` characters (bytes).
+    """Commit to a streaming arm after `count` characters of text, or `count` bytes.
 
     An arm that ends well before that is committed to at its end.
 
@@ -101,7 +101,7 @@ def chars(count: int) -> Chars:
 
 
 def complete() -> Complete:
-    """Commit to an arm when it has ended well: nothing of it is seen before all of it is there."""
+    """Commit to an arm when it has ended without an error: none of its output is seen before."""
     return Complete()
 
 

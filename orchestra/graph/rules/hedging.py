@@ -1,4 +1,4 @@
-"""Hedging: from which time on another arm is started, and how often at most. Values only."""
+"""Hedging: when a race starts another arm, and how often at most. Values only."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from orchestra.graph.rules.policy import is_number
 from orchestra.graph.source.frames import called_at
 
 SHARE = 0.1
-"""Of the races; Google's "tail at scale" hedged at p95, which is 5 %: room for twice that."""
+"""Google's "The Tail at Scale" hedges at p95, so 5 % of the requests; this is twice that."""
 _SPELLED = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
 
 
 @attrs.frozen
 class Hedge:
-    """Another arm is started at a quantile of the times to commit of a race's first arm."""
+    """Start another arm at a quantile of the times to commit of the race's first arm."""
 
     quantile: float
     """Over 0 and under 1."""
     share: float = SHARE
-    """Extra arms for each race, in the long run; over 0 and up to 1."""
+    """Extra arms per race in the long run; over 0 and up to 1."""
 
     @property
     def at(self) -> str:
@@ -34,10 +34,11 @@ class Hedge:
 
 
 def hedge_rule(hedge_at: object, hedge_share: object) -> Hedge | None:
-    """What a race is given as `hedge_at` and `hedge_share`; None where it is given neither.
+    """The rule for a race's `hedge_at` and `hedge_share`; None if neither is given.
 
     Raises:
-        DefinitionError: the first is no quantile, or the second no share, or it stands alone.
+        DefinitionError: the first is not a quantile, the second not a share, or only the
+            second is given.
     """
     if hedge_at is None:
         if hedge_share is not None:
@@ -64,10 +65,10 @@ def hedge_rule(hedge_at: object, hedge_share: object) -> Hedge | None:
 
 
 def stagger(name: str, given: object) -> float:
-    """What a construct is given as `stagger_s`.
+    """A construct's `stagger_s`, checked.
 
     Raises:
-        DefinitionError: it is no number of seconds.
+        DefinitionError: it is not a number of seconds, 0 or more.
     """
     if not is_number(given) or given < 0:
         raise DefinitionError(
@@ -88,5 +89,5 @@ def _quantile(given: object) -> float | None:
 
 
 def _number(given: object) -> float | None:
-    """A number, and neither a bool nor a wire."""
+    """The number as a float; None for a bool, a wire, and everything else."""
     return float(given) if is_number(given) else None

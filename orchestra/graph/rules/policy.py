@@ -1,6 +1,6 @@
-"""The numbers a deployment runs by: limits of a run, and what stands around a step.
+"""Policies of steps and limits of runs, as numbers.
 
-Numbers only. Each is a bound; the engine obeys them.
+Numbers only. Each is a bound; the engine enforces them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from orchestra.graph.calls.mistakes import explain_wrong_fields
 
 
 def is_number(given: object) -> TypeGuard[float]:
-    """Whether it is a number of seconds, or of something else that has halves: no bool, no NaN."""
+    """Whether it is an int or float: not a bool, not NaN."""
     return isinstance(given, int | float) and not isinstance(given, bool) and given == given  # noqa: PLR0124 - NaN is not
 
 
@@ -56,34 +56,34 @@ def _said(instance: object, attribute: Attribute[Any], value: object) -> str:
 @explain_wrong_fields
 @attrs.frozen(kw_only=True)
 class Retry:
-    """When a call that failed is made again, and after how long.
+    """When a failed call is made again, and how long to wait before it.
 
-    Made again is what says of itself that it may work later: an error whose attribute
-    `retryable` is True, as that of a `ModelError` can be, and a first chunk that was late
-    (`first_chunk_s`); and what is named in `on`. Never a call that has passed output on, never
-    one that was cancelled.
+    A call is repeated after an error whose attribute `retryable` is True, such as a
+    `ModelError` that may succeed later; after a late first chunk (`first_chunk_s`); and after
+    errors of the classes in `on`. A call that has passed on output is never repeated, nor is
+    a cancelled one.
 
-    The wait before attempt n + 1 is drawn anew from 0 to `delay_s * multiplier ** (n - 1)`, at
-    most `delay_max_s` ("full jitter": those who failed together do not come back together).
-    Where the error says `retry_after_s`, that is waited besides. A wait that would not end
-    before the step's `timeout_s`, or the run's deadline, is not begun: the error is raised at
-    once. All calls of an engine share the budget in `Limits`.
+    The wait before attempt n + 1 is random, from 0 to `delay_s * multiplier ** (n - 1)`, at
+    most `delay_max_s` ("full jitter": calls that failed together are not repeated together).
+    If the error has `retry_after_s`, that time is added. A wait that would not end before
+    the step's `timeout_s` or the run's deadline is not started: the error is raised at
+    once. All calls of an engine share the retry budget in `Limits`.
     """
 
     attempts_max: int = attrs.field()
-    """Calls in all, the first among them."""
+    """Calls in total, including the first."""
     delay_s: float = attrs.field(default=0.5, validator=_finite)
     """The longest wait before the second attempt."""
     multiplier: float = attrs.field(default=2.0)
-    """How much longer the next wait may be than the one before; 1 or more."""
+    """Factor between the longest waits before two attempts; 1 or more."""
     delay_max_s: float = attrs.field(default=30.0, validator=_finite)
-    """The longest wait before any, but for `retry_after_s`."""
+    """The longest wait before any attempt, without `retry_after_s`."""
     retry_after_max_s: float = attrs.field(default=60.0, validator=_finite)
-    """A provider that asks for more patience than this is not waited for."""
+    """If a provider asks for a longer wait than this, the call is not repeated."""
     on: tuple[type[Exception], ...] = attrs.field(default=())
-    """Errors of these classes are worth another attempt, whatever they say of themselves.
+    """Errors of these classes are retried, whatever their `retryable` says.
 
-    `TimeoutError` takes that of `trio.fail_after`, too."""
+    `TimeoutError` includes that of `trio.fail_after`."""
 
     @attempts_max.validator
     def _counts(self, _: Attribute[int], value: object) -> None:
@@ -124,20 +124,20 @@ def _is_error(kind: object) -> bool:
 @explain_wrong_fields
 @attrs.frozen(kw_only=True)
 class Policy:
-    """How long a step may take, and how often it is tried; None is no limit of its own.
+    """How long a step may take, and how often it is tried; None is no limit.
 
     The time a step waits for its reader to take a chunk counts in `timeout_s` only: a
     slow client is not a slow provider.
     """
 
     timeout_s: float | None = _bound()
-    """From the first call to the value, or to the last chunk: all attempts, and their waits."""
+    """From the first call to the value or the last chunk, with all attempts and waits."""
     first_chunk_s: float | None = _bound()
-    """From a call to its first chunk; each attempt has its own. For streams."""
+    """From a call to its first chunk, for each attempt. For streams."""
     idle_s: float | None = _bound()
-    """From one chunk to the next, once the first is there. For streams."""
+    """From one chunk to the next, after the first. For streams."""
     retry: Retry | None = attrs.field(default=None)
-    """When a call that failed is made again; None is never."""
+    """When a failed call is made again; None is never."""
 
     @retry.validator
     def _is_retry(self, _: Attribute[Any], value: object) -> None:
@@ -150,36 +150,37 @@ class Policy:
 class Limits:
     """The bounds of every run of an engine.
 
-    In any time of `t` seconds in which an engine makes `n` first calls under a `Retry`, it
-    makes at most `retries_saved + retries_per_call * n + retries_per_s * t` retries, over all
-    of its runs: an outage is not amplified. One more is not made, and the error is raised.
+    Retries are limited so that they do not amplify an outage. In any period of `t` seconds with
+    `n` first calls under a `Retry`, an engine makes at most `retries_saved +
+    retries_per_call * n + retries_per_s * t` retries over all of its runs. When none is left,
+    the error is raised instead.
     """
 
     lane_chunks: int = _count(16)
     """Chunks that wait on one stream edge before its producer is held back."""
     window_chunks: int = _count(256)
-    """Chunks of output that an attached reader may be behind before the run is held back."""
+    """Chunks of output that an attached reader may be behind before the run has to wait."""
     window_bytes: int = _count(64 * 1024)
-    """The same in bytes, with strings as UTF-8; other chunks count 64 each."""
+    """The same limit in bytes; strings count as UTF-8, every other chunk as 64."""
     journal_events: int = _count(4096)
-    """Events that are kept for readers who come late; older ones become a snapshot."""
+    """Events kept for readers that attach late; older ones are replaced by a snapshot."""
     held_chunks: int = _count(100_000)
-    """Chunks that an arm of a race or fallback may say before it is committed to."""
+    """Chunks that an arm of a race or fallback may produce before its commit."""
     held_bytes: int = _count(4 * 1024 * 1024)
-    """The same in bytes: room for the longest answers of today's models, ten times over."""
+    """The same limit in bytes: ten times the longest answers of today's models."""
     output_chunks: int = _count(1_000_000)
-    """Chunks of a run's output, which is kept whole for its result."""
+    """Chunks of a run's output, which is kept in full for the result."""
     output_bytes: int = _count(64 * 1024 * 1024)
-    """The same in bytes."""
+    """The same limit in bytes."""
     each_items: int = _count(100_000)
-    """Items that one `each` over a list takes, since its result is kept whole."""
+    """Items of an `each` over a list, whose results are all kept."""
     runs: int = _count(10_000)
-    """Runs in flight in one engine; one more is refused."""
+    """Runs at the same time in one engine; one more is refused."""
     retries_per_call: float = attrs.field(default=0.2, validator=_finite)
-    """What each first call under a `Retry` adds to the engine's budget of retries."""
+    """Retries that each first call under a `Retry` adds to the engine's budget."""
     retries_per_s: float = attrs.field(default=1.0, validator=_finite)
-    """What each second adds to it, so that an engine with few calls may retry them."""
+    """Retries that each second adds, so that an engine with few calls can retry them."""
     retries_saved: int = _count(100)
-    """The most that it ever holds, and what it begins with."""
+    """The largest size of the budget, and its size at the start."""
     deadline_s: float | None = _bound()
-    """How long a run may take, for runs that are given no deadline of their own."""
+    """How long a run may take if it has no deadline of its own."""

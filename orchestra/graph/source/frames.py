@@ -1,4 +1,4 @@
-"""Where the user stands: the frame, file and line of whoever called us. Pure, but for the stack."""
+"""The user's frame, file and line: the nearest caller outside orchestra. Pure but for the stack."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-_HOUSE = str(Path(__file__).parent.parent.parent) + os.sep
-_KIT = str(Path(_HOUSE) / "testing") + os.sep  # whose pipelines are users', too
+_PACKAGE = str(Path(__file__).parent.parent.parent) + os.sep
+_TESTING = str(Path(_PACKAGE) / "testing") + os.sep  # pipelines defined in it count as users'
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
-_TRIO = f"{os.sep}site-packages{os.sep}trio{os.sep}"  # which calls what it is given to run
+_TRIO = f"{os.sep}site-packages{os.sep}trio{os.sep}"  # it calls the functions it is given
 _INSTALLED = (f"{_LIBRARY}site-packages{os.sep}", f"{_LIBRARY}dist-packages{os.sep}")
 
 
 def user_frame() -> FrameType:
-    """The nearest caller outside orchestra and Python's own library: what the user wrote."""
+    """The frame of the nearest caller outside orchestra, Trio and Python's own library."""
     frame = sys._getframe(1)  # noqa: SLF001 - `inspect.stack` reads every source file
     while frame.f_back is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back
@@ -23,34 +23,34 @@ def user_frame() -> FrameType:
 
 
 def source_line() -> tuple[str, int]:
-    """File and line of the nearest caller outside orchestra: where the user wrote it."""
+    """File and line of `user_frame()`."""
     frame = user_frame()
     return frame.f_code.co_filename, frame.f_lineno
 
 
 def called_at() -> str:
-    """The same as `file:line`."""
+    """`file:line` of `user_frame()`."""
     return place(*source_line())
 
 
 def called_from_outside_at() -> str:
-    """As `called_at`, of the nearest caller that is not the testing kit either."""
+    """As `called_at`, for the nearest caller that is not in `orchestra.testing` either."""
     frame = user_frame()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HOUSE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return place(frame.f_code.co_filename, frame.f_lineno)
 
 
 def is_users(filename: str) -> bool:
-    """Whether a file is neither orchestra's nor Python's own, nor Trio's."""
-    if filename.startswith(_HOUSE):
-        return filename.startswith(_KIT)
+    """Whether a file is the user's: it belongs neither to orchestra nor to Python nor to Trio."""
+    if filename.startswith(_PACKAGE):
+        return filename.startswith(_TESTING)
     if filename.startswith("<frozen ") or _TRIO in filename:
         return False
     return not filename.startswith(_LIBRARY) or filename.startswith(_INSTALLED)
 
 
 def place(filename: str, line: int) -> str:
-    """`file:line`, relative to the working directory where it lies below it."""
+    """`file:line`; the file is relative to the working directory if it lies in it."""
     here = os.getcwd() + os.sep  # noqa: PTH109 - a plain string is what is compared
     return f"{filename.removeprefix(here)}:{line}"

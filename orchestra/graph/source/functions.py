@@ -1,4 +1,4 @@
-"""Functions: what may be decorated, and where it stands in its file."""
+"""Which functions may be decorated, and where a function stands in its file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from orchestra.graph.source.frames import called_at, place
 
 
 def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
-    """The function that was decorated, below other decorators.
+    """The function under all decorators.
 
     Raises:
-        DefinitionError: it is a class, a method, or something else that is called.
+        DefinitionError: it is a class, a method, or another callable.
     """
     function = inspect.unwrap(decorated)
     function = getattr(function, "__func__", function)
@@ -39,7 +39,7 @@ def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
 
 
 def _no_function(decorated: object, noun: str) -> str:
-    """What was decorated, and what to write instead."""
+    """The message about a decorated object that is not a function, with the code to write."""
     kind = "a class" if isinstance(decorated, type) else f"a {type(decorated).__name__}"
     name = getattr(decorated, "__name__", None)
     if isinstance(decorated, str):
@@ -63,28 +63,28 @@ def _no_function(decorated: object, noun: str) -> str:
 
 
 def look_like(made: object, function: Callable[..., object]) -> None:
-    """Have tools (`inspect.signature`, `help`, an editor) take what was made for its function.
+    """Let tools (`inspect.signature`, `help`, an editor) see `made` as if it were its function.
 
-    There is no `__wrapped__`: who follows it (`inspect.unwrap`, pytest with what is called
-    `test_...`) would be past the step, and call its function in place of it.
+    `__wrapped__` is not set. Tools that follow it (`inspect.unwrap`, pytest for a name
+    `test_...`) would call the function in place of the step.
     """
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         object.__setattr__(made, name, getattr(function, name, None))
-    # Those of the class would be found, and `functools.wraps` would hand them on.
+    # Otherwise attributes of the class would be found, and `functools.wraps` would copy them.
     for name, value in handed_on(function).items():
         object.__setattr__(made, name, value)
     object.__setattr__(made, "__signature__", signature(function))
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What holds the annotations: a partial's function, that below decorators, `__call__`."""
+    """The object with the annotations: the function of a partial or decorator, or `__call__`."""
     while True:
         if isinstance(function, partial):
             function = function.func
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
         elif inspect.isroutine(function) or isinstance(function, type):
-            return function  # the annotations of a class are those of its members
+            return function  # annotations of a class are about its members
         else:
             return type(function).__call__
 

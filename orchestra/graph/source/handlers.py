@@ -1,9 +1,9 @@
-"""Handlers: `try` and `with` around the calls of steps, which do nothing there.
+"""Handlers: `try` and `with` around calls of steps, which have no effect there.
 
-A step that is called in a pipeline's function runs later, when all of that function is over. So
-what is written around the call sees no error of it, and no time pass. Looked for is only where
-Python itself has noted a handler; and all is told by `check`, since the handler that is wrong
-would catch an error raised here.
+A step that is called in a pipeline's function runs later, when that function has returned. So
+a handler around the call sees none of the step's errors, and no time passes in it. The source is
+searched only where Python itself has recorded a handler. `check` reports all of them: an
+error raised here would be caught by the very handler that is wrong.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from orchestra.problem import Problem
 
 
 def handlers_around(frame: FrameType | None, called: str) -> Iterator[Problem]:
-    """What stands around the call of a step, from a frame out to what defines the pipeline.
+    """The problems of handlers around the call of a step, from a frame out to the pipeline's.
 
-    Frames of ours are passed over: a pipeline may be one of ours, and then nobody's is inside.
+    Frames of orchestra are passed over: the pipeline may be part of orchestra.
     """
-    while frame is not None and frame.f_code.co_name != "_define":  # of `pipelines`
+    while frame is not None and frame.f_code.co_name != "_define":  # in `pipelines`
         code = frame.f_code
         if code.co_exceptiontable and is_users(code.co_filename):
             site = site_of(frame, frame.f_lasti)
@@ -33,7 +33,7 @@ def handlers_around(frame: FrameType | None, called: str) -> Iterator[Problem]:
 
 
 def handler_that_failed(trace: TracebackType | None) -> Problem | None:
-    """Of an error that a scope of Trio's has raised, as it was entered: what to write instead."""
+    """The problem of a Trio cancel scope that raised an error on entry: what to write instead."""
     while trace is not None:
         code = trace.tb_frame.f_code
         if is_users(code.co_filename):
@@ -80,7 +80,7 @@ def _of_try(
 
 
 def _arm(site: Site, statement: ast.AST, call: ast.Call | None, called: str) -> str:
-    """What the first arm of a fallback would be: all that the statement gives, or the call."""
+    """The first arm of the fallback to write: the statement's value, or the call."""
     match statement:
         case ast.Return(value=ast.expr() as whole) | ast.Assign(value=whole):
             return site.text(whole)
@@ -91,7 +91,7 @@ _SCOPES = ("fail_after", "move_on_after", "fail_at", "move_on_at", "CancelScope"
 
 
 def _kind(site: Site, node: ast.With) -> tuple[str, ast.Call] | None:
-    """The name of what suppresses errors or bounds time, and its call; None for all else."""
+    """The name and call of `suppress`, or of a Trio timeout; None for every other `with`."""
     for item in node.items:
         call = item.context_expr
         if isinstance(call, ast.Call):

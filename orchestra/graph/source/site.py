@@ -1,8 +1,8 @@
-"""A site: the expression that a frame of the user's code is evaluating, as its source says it.
+"""A site: the expression that a frame of the user's code is evaluating, found in the source.
 
-Python keeps, for each instruction, the span of source it was made from; the innermost
-syntax that covers the span is what the user wrote there. Where there is no source (an
-`exec`, a file that was changed since) there is no site, and its reader does without.
+Python keeps, for each instruction, the span of source it was made from. The innermost
+syntax that covers the span is the expression. Without source (an `exec`, a file changed
+since) the site has an empty path, and messages do without it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import attrs
 from orchestra.graph.source.frames import place
 
 Path: TypeAlias = tuple[ast.AST, ...]
-"""Pieces of syntax, each inside the one before."""
+"""Syntax nodes, each inside the one before."""
 UNKNOWN: object = object()
-"""What a name means that nothing is known of."""
+"""The meaning of a name that has no known value."""
 
 
 @attrs.frozen(eq=False)
@@ -40,20 +40,20 @@ class Site:
     source: str
     """The whole file."""
     path: Path
-    """The syntax there, the module first and the expression last; empty without source."""
+    """The syntax nodes, from the module to the expression; empty without source."""
     locals: Mapping[str, object]
     names: Mapping[str, object]
-    """What names mean there: the locals, and everything around them."""
+    """All names visible there: the locals, the globals and the builtins."""
 
     def text(self, node: ast.AST) -> str:
-        """A piece of syntax as the user wrote it, on one line."""
+        """The source of a syntax node; on one line where the source cannot be used as it is."""
         plain = ast.unparse(node)
         segment = ast.get_source_segment(self.source, node) if hasattr(node, "lineno") else None
         # Inside an f-string, Python 3.11 gives wrong columns.
         return segment if segment is not None and _says(segment, plain) else plain
 
     def meaning(self, node: ast.AST) -> object:
-        """What a name, or a name in a module, stands for; `UNKNOWN` for every other expression."""
+        """The value of a name, or of an attribute of a module; `UNKNOWN` for other expressions."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id, UNKNOWN)
         if isinstance(node, ast.Attribute):
@@ -63,9 +63,9 @@ class Site:
         return UNKNOWN
 
     def replaced(self, old: ast.expr, new: str) -> str:
-        """The statement around an expression, with another text in its place.
+        """The source of the statement around an expression, with `new` in the expression's place.
 
-        Only the first line of a statement that has others inside it.
+        Of a statement that contains others, only its head.
         """
         statement = self.statement
         lines = self.source.splitlines()
@@ -84,7 +84,7 @@ class Site:
 
     @property
     def wrong(self) -> str:
-        """What the user wrote: the statement if it is a simple one, else the line."""
+        """The code to call wrong: the whole statement if it is a simple one, else its line."""
         if not self.path or _holds_others(self.statement):
             return self.line
         statement = self.statement
@@ -114,23 +114,23 @@ def site_of(frame: FrameType, instruction: int) -> Site:
 
 
 def _locals(frame: FrameType) -> dict[str, object]:
-    """The names of a function; in a comprehension also those of the functions around it."""
+    """The locals of a frame; for a comprehension, also those of the functions around it."""
     known = dict(frame.f_locals)
     inner: FrameType | None = frame
     while inner is not None and inner.f_code.co_name in _COMPREHENSIONS:
         inner = inner.f_back
         while inner is not None and inner.f_code.co_filename != frame.f_code.co_filename:
-            inner = inner.f_back  # whoever in Python's own library asks a generator for more
+            inner = inner.f_back  # a function of Python's library that iterates over a generator
         known = {**(inner.f_locals if inner else {}), **known}
     return known
 
 
-# Until Python 3.12 each runs in a frame of its own, which sees only the names that it uses.
+# Until Python 3.12 each runs in its own frame, which has only the names that it uses.
 _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 def is_library(meaning: object) -> bool:
-    """Whether something belongs to Python itself: it takes values, and never wires."""
+    """Whether an object belongs to Python's own library: it takes values, never wires."""
     module = getattr(meaning, "__module__", None) or getattr(type(meaning), "__module__", "")
     return str(module).partition(".")[0] in {"builtins", *sys.stdlib_module_names}
 
@@ -155,18 +155,18 @@ def _path(source: str, span: _Span) -> Path:
 
 @lru_cache(maxsize=4)
 def parsed(source: str) -> ast.Module:
-    """The syntax of a file.
+    """The syntax tree of a file.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: the source is not valid Python.
     """
     return ast.parse(source)
 
 
 def _inside(node: ast.AST, start: _Point, end: _Point) -> Path:
-    """The nodes below this one that cover the span, outermost first."""
+    """The descendants that cover the span, outermost first."""
     if isinstance(node, ast.JoinedStr):
-        return ()  # the columns in it cannot be trusted, and it is refused as a whole
+        return ()  # columns inside an f-string are unreliable, and it is refused as a whole
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.expr | ast.stmt | ast.pattern | ast.keyword):
             inside = _inside(child, start, end)  # it has no span of its own
@@ -184,12 +184,12 @@ def _covers(node: _Spanned, start: _Point, end: _Point) -> bool:
 
 
 def _columns(line: str, start: int | None, end: int | None) -> str:
-    """Part of a line; columns of syntax count bytes."""
+    """Part of a line; the columns of syntax nodes count bytes."""
     return line.encode()[start:end].decode()
 
 
 def _says(segment: str, plain: str) -> bool:
-    """Whether a piece of source means the same as `ast.unparse` of its syntax."""
+    """Whether a piece of source parses to the same syntax as `plain`."""
     try:
         return ast.unparse(ast.parse(segment, mode="eval")) == plain
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""Templates: texts with places to be filled in, and what they name. Pure."""
+"""Templates: texts with `{name}` places to fill in, and the names in them. Pure."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ BRACES = "write `{{` and `}}` for braces that are text"
 
 @attrs.frozen
 class Place:
-    """A place of a template: the name of what goes there, and how it is written."""
+    """A place in a template: the name of its argument, and the place as it is written."""
 
     name: str
     written: str
 
     @property
     def named(self) -> bool:
-        """Whether what stands there can be the name of an argument."""
+        """Whether the name can be that of an argument."""
         return self.name.isidentifier()
 
     @property
     def plain(self) -> bool:
-        """Whether the whole part goes there, and nothing says how it is to be written."""
+        """Whether the place is only a name, without a part, conversion or format."""
         return self.written == f"{{{self.name}}}"
 
     @property
     def calls(self) -> bool:
-        """Whether it is written as if a template could call something: `{name.upper()}`."""
+        """Whether the place looks like a call, which a template cannot do: `{name.upper()}`."""
         return "(" in split_field(self.written)[1].partition(":")[0]
 
 
 def places_of(template: str) -> tuple[Place, ...]:
-    """The places of a template, also those within formats, in order.
+    """The places of a template in order, also those inside format specs.
 
     Raises:
-        ValueError: its braces do not fit together.
+        ValueError: its braces do not match.
     """
     try:
         return tuple(_places(template))
@@ -55,7 +55,7 @@ def places_of(template: str) -> tuple[Place, ...]:
 
 
 def unfillable(places: Iterable[Place], given: Iterable[str]) -> str | None:
-    """What is wrong with the first place that none of the names is for."""
+    """The message about the first place that no given name fills; None if all are filled."""
     names = list(given)
     for place in places:
         if not place.named:
@@ -67,13 +67,13 @@ def unfillable(places: Iterable[Place], given: Iterable[str]) -> str | None:
 
 
 def split_field(field: str) -> tuple[str, str]:
-    """`name` and `.part` of `name.part`."""
+    """Split a field `name.part` into `name` and `.part`."""
     end = next((n for n, sign in enumerate(field) if sign in ".["), len(field))
     return field[:end], field[end:]
 
 
 def format_suffix(form: str | None, conversion: str | None) -> str:
-    """How a place says that its value is to be written: `!r:>9`."""
+    """The conversion and format of a place, as written: `!r:>9`."""
     return (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
 
 
@@ -84,5 +84,5 @@ def _places(template: str) -> Iterator[Place]:
         name, _ = split_field(field)
         place = Place(name, f"{{{field}{format_suffix(form, conversion)}}}")
         yield place
-        if place.named:  # of anything else it is no format
+        if place.named:  # the format spec of any other place is plain text
             yield from _places(form or "")

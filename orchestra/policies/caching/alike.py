@@ -1,10 +1,10 @@
-"""Questions that ask the same in other words: which they are, and which only look so. Pure.
+"""Questions that ask the same in other words: which do, and which only seem to. Pure.
 
-The theory: everything of a request but the user's last words has to be equal; that is its scope.
-Two questions of a scope are alike when their vectors are near *and* they have the same numbers,
-names, signs, negations and order of words, and differ in words of manner only. The second is
-needed: to vectors a negation, a year, who does what to whom, "on" and "off" hardly differ, or not
-at all. Which words matter cannot be listed; which do not, can.
+The theory: everything in a request except the user's last message has to be equal; this is its
+scope. Two questions of a scope are alike when their vectors are near *and* they have the same
+numbers, names, signs, negations and word order, and differ only in words of manner. The second
+condition is needed: vectors hardly change with a negation, a year, the roles of subject and
+object, or "on" and "off". The words that matter cannot be listed; those that do not, can.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from orchestra.policies.caching.cache import key_of, opened, sealed
 from orchestra.values import ChatRequest, TextPart, Vector
 
 QUESTION_CHARS_MAX = 200
-"""In a longer question, a word that matters moves its vector too little."""
+"""In a longer question, a single word changes the vector too little."""
 TRIES = 3
-"""So many of the nearest are looked for: their answers may have expired."""
+"""How many of the nearest questions are tried: their answers may have expired."""
 INDEX_BYTES_MAX = 8 * 1024 * 1024
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
@@ -37,7 +37,7 @@ _TELLING = frozenset(
         first second third half double""",
     )
 )
-"""Small words that turn a question into another."""
+"""Small words that change the meaning of a question."""
 _MANNER = frozenset(
     re.findall(
         r"\w+",
@@ -45,12 +45,12 @@ _MANNER = frozenset(
         tell me""",
     )
 )
-"""Words that a question may have or not have, and still be the same."""
+"""Words that do not change the meaning of a question."""
 
 
 @attrs.frozen
 class Known:
-    """A question that was answered: the key of its answer, its words, and their vector."""
+    """An answered question: the key of its answer, its words, and their vector."""
 
     key: str
     question: str
@@ -58,9 +58,9 @@ class Known:
 
 
 def question_of(request: ChatRequest) -> str | None:
-    """The user's last words, where they may be said otherwise; None where they may not.
+    """The user's last message, if it may be compared by meaning; else None.
 
-    The last message has to be the user's, of nothing but text, and short.
+    It has to be the last message of all, have only text, and be short.
     """
     last = request.messages[-1] if request.messages else None
     if last is None or last.role != "user":
@@ -71,9 +71,9 @@ def question_of(request: ChatRequest) -> str | None:
 
 
 def scope_of(tenant: str, identity: str, embedder: str, request: ChatRequest) -> str | None:
-    """The key of all questions that can be alike to that of the request; None if there is none.
+    """The key of all questions that may be alike to the request's; None if there is none.
 
-    `embedder` tells what makes the vectors: those of two cannot be compared.
+    `embedder` identifies the source of the vectors: vectors of different ones cannot be compared.
     """
     *before, last = request.messages
     asked = attrs.evolve(request, messages=(*before, attrs.evolve(last, content="")))
@@ -88,14 +88,14 @@ def nearest(
     *,
     paraphrases: bool = False,
 ) -> list[tuple[float, Known]]:
-    """Those that ask the same, each with its cosine, of `threshold` at least; the nearest first."""
+    """The questions that ask the same with a cosine of at least `threshold`, the nearest first."""
     import numpy as np  # heavy
 
     able = [each for each in known if len(each.vector) == len(vector)]
     if not able or not len(vector):
         return []
     matrix = np.frombuffer(b"".join(each.vector.data for each in able), "<f4")
-    with np.errstate(all="ignore"):  # a number that is none is near to nothing
+    with np.errstate(all="ignore"):  # NaN is near to nothing
         cosines = matrix.reshape(len(able), -1) @ np.frombuffer(vector.data, "<f4")
     found = [(round(float(c), 6), each) for c, each in zip(cosines, able, strict=True)]
     near = [
@@ -108,9 +108,9 @@ def nearest(
 
 
 def may_ask_the_same(one: str, other: str, *, paraphrases: bool = False) -> bool:
-    """Whether two texts agree in what vectors do not see.
+    """Whether two texts agree in everything that vectors do not show.
 
-    With `paraphrases`, plain words of one may be missing in the other, and stand for each other.
+    With `paraphrases`, plain words may be missing in one text, or replaced by others.
     """
     if _marks(one) != _marks(other):
         return False
@@ -122,25 +122,25 @@ def may_ask_the_same(one: str, other: str, *, paraphrases: bool = False) -> bool
 
 
 def _words(text: str) -> list[str]:
-    """The words, without what is contracted behind them: of that, the marks know what tells."""
+    """The words without contracted endings, whose meaning `_marks` handles."""
     found = (word.lower().replace("’", "'") for word in _WORD.findall(text))
     return [word.removesuffix("n't").partition("'")[0] for word in found]
 
 
 def with_known(known: Sequence[Known], newest: Known, entries_max: int) -> tuple[Known, ...]:
-    """The entries with this one as the last used; what was used least goes first."""
+    """The entries with this one as the last used; the least recently used are dropped."""
     rest = [each for each in known if each.key != newest.key]
     return (*rest, newest)[-entries_max:]
 
 
 def encode_index(scope: str, known: Sequence[Known]) -> bytes | None:
-    """The entries of a scope as they are kept; None if they are too large."""
+    """The entries of a scope as bytes; None if they are too large."""
     entries = [(each.key, each.question, each.vector.data) for each in known]
     return sealed(scope, entries, INDEX_BYTES_MAX)
 
 
 def decode_index(scope: str, data: bytes | None) -> tuple[Known, ...]:
-    """The entries that are kept, none where the bytes are none of this scope."""
+    """The entries in the bytes; empty if the bytes are not of this scope."""
     content = None if data is None else opened(scope, data)
     try:
         found = [] if content is None else _INDEX.decode(content)
@@ -154,7 +154,7 @@ def decode_index(scope: str, data: bytes | None) -> tuple[Known, ...]:
 
 
 def _marks(text: str) -> tuple[list[str], ...]:
-    """Numbers, signs, names and telling words, each in their order."""
+    """The numbers, signs, names and meaningful words, each in order."""
     names, telling = [], []
     for match in _WORD.finditer(text):
         word, lower = match[0], match[0].lower().replace("’", "'")

@@ -1,7 +1,7 @@
-"""What runs have asked of a cache: who asks twice wants two answers.
+"""What runs have asked a cache: a run that asks twice wants two answers.
 
-A quorum, a judge and a retry ask the same again to be answered anew. What is kept would agree with
-itself, or fail in the same way.
+A quorum, a judge and a retry repeat a request to get a new answer. A cached answer would agree
+with itself, or fail in the same way.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from weakref import WeakKeyDictionary
 from orchestra.policies.account import Account, JointAccount
 
 KEYS_MAX = 10_000
-"""Of each run; the oldest are forgotten. That takes about 2 MB."""
+"""Keys per run; the oldest are dropped. They take about 2 MB."""
 
 
 class Asked:
-    """The keys that the runs which are under way have asked for."""
+    """The keys that running runs have asked for."""
 
     def __init__(self) -> None:
         self._of_runs: WeakKeyDictionary[object, dict[str, None]] = WeakKeyDictionary()
 
     def first(self, account: Account, key: str) -> bool:
-        """Whether no call of its run has asked for this before; from now on, one has.
+        """Note the request, and return whether it is the first for this key in its run.
 
-        Of a call that several runs wait for, no call of any of them. Outside of runs, always.
+        For a call that several runs share: the first in all of them. True outside runs.
         """
         before = False
 

@@ -1,9 +1,9 @@
-"""The cache of answers: under which key an answer is kept, which are, and how. Pure.
+"""The cache of answers: the keys, which answers are cached, and their encoding. Pure.
 
-The theory: the key is a hash over whose request it is, over all that the model is configured to
-be, and over the whole request; so what is found under it answers the same question. What is kept
-is a whole answer, folded; a stream of it is made anew. Each entry begins with a hash over its own
-key and its content: bytes that are broken, of another version or of another key are no entry.
+The theory: the key is a hash over the tenant, the whole configuration of the model, and the
+whole request; so an entry under it answers the same question. A complete, folded answer is
+cached; a stream is made from it again. Each entry begins with a hash over its own key and
+content: bytes that are damaged, of another version or of another key are not an entry.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
 VERSION = b"\x02"
 DIGEST_BYTES = 16
 WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
-"""The reasons of answers that came to their own end."""
+"""The stop reasons of complete answers."""
 
 
 @attrs.frozen(kw_only=True)
 class SemanticRule:
-    """When a question is answered with the answer to another: at this cosine, or above it.
+    """When a question gets the cached answer of a similar one: from this cosine on.
 
-    `embedder` is the name of what makes their vectors. With `paraphrases`, plain words may stand
-    for others; without, questions differ in words of manner only ("can", "please"). Of each scope
-    the `entries_max` questions that were used last are remembered. Why 0.95: see
+    `embedder` is the name of the embedder. With `paraphrases`, plain words may be replaced by
+    others; without, questions may differ only in words of manner ("can", "please"). The
+    `entries_max` questions used last are kept per scope. For the choice of 0.95, see
     `tests/policies/caching/test_alike.py`.
     """
 
@@ -61,9 +61,9 @@ class SemanticRule:
 
 @attrs.frozen(kw_only=True)
 class CacheRule:
-    """What is kept of a model's answers: each for `ttl_s` seconds, none over `answer_bytes_max`.
+    """How a model's answers are cached: for `ttl_s` seconds, up to `answer_bytes_max` each.
 
-    With `semantic`, a question that asks the same in other words has the same answer.
+    With `semantic`, a question that asks the same in other words gets the same answer.
     """
 
     ttl_s: float = 3600.0
@@ -72,16 +72,16 @@ class CacheRule:
 
 
 def wish_of(request: ChatRequest | EmbedRequest) -> Wish:
-    """What a request says of the cache in `extras["orchestra"]["cache"]`; "once" if nothing.
+    """The request's `extras["orchestra"]["cache"]`; "once" if it is missing.
 
     Raises:
-        InvalidRequestError: it says something else than these words.
+        InvalidRequestError: the value is not one of these words.
     """
     return wish_in(request.extras) if request.extras else "once"
 
 
 def without_wish(request: Asked) -> Asked:
-    """The request for whoever stands behind the cache, who need not know the word."""
+    """The request without its word for the cache, for the model behind the cache."""
     if not request.extras:
         return request
     extras = without(request.extras, CACHE)
@@ -89,11 +89,11 @@ def without_wish(request: Asked) -> Asked:
 
 
 def key_of(tenant: str, identity: str, request: Asked, kind: str = "answer") -> str | None:
-    """Under which key the answer to a request is kept; None where it has none.
+    """The cache key of a request; None if it has none.
 
-    `identity` tells all that the model is configured to be, and the request is one `without_wish`.
-    The order of keys in schemas counts, as it does for models. A request has no key where its
-    extras or schemas are no JSON, or its texts no Unicode.
+    `identity` describes the model's whole configuration; the request is one `without_wish`. The
+    order of keys in schemas counts, as it does for models. A request has no key if its extras
+    or schemas are not JSON, or its texts not Unicode.
     """
     try:
         written = written_of((kind, tenant, identity), request)
@@ -103,7 +103,7 @@ def key_of(tenant: str, identity: str, request: Asked, kind: str = "answer") -> 
 
 
 def keys_of_texts(tenant: str, identity: str, request: EmbedRequest) -> dict[str, str] | None:
-    """The key of each distinct text of a request, in order; None where they have none."""
+    """The cache key of each distinct text of a request, in order; None if they have none."""
     found = {}
     for text in request.texts:
         if text not in found:
@@ -115,16 +115,16 @@ def keys_of_texts(tenant: str, identity: str, request: EmbedRequest) -> dict[str
 
 
 def storable(answer: Completion) -> bool:
-    """Whether an answer is whole, and says something: not cut, not refused, not filtered.
+    """Whether an answer may be cached: complete, not empty, not refused, not filtered.
 
-    One that tells how likely its tokens were is not kept: it is many times as large.
+    An answer with the likelihoods of its tokens is not cached: it is many times as large.
     """
     whole = answer.stopped.reason in WHOLE and not answer.refusal
     return whole and bool(answer.parts) and answer.logprobs is None
 
 
 def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
-    """An answer as it is kept under a key; None for one that is not, or is too large."""
+    """An answer as a cache entry; None if it may not be cached, or is too large."""
     if not storable(answer):
         return None
     usage = answer.usage
@@ -135,7 +135,7 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
 
 
 def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
-    """The answer that is kept, as free of charge, and what it once consumed; None if it is none."""
+    """The cached answer, without cost, and its original usage; None if the bytes are no entry."""
     content = opened(key, data)
     if content is None:
         return None
@@ -150,12 +150,12 @@ def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
 
 
 def encode_vector(key: str, vector: Vector, model: str) -> bytes | None:
-    """A vector as it is kept under a key."""
+    """A vector as a cache entry."""
     return sealed(key, (vector.data, model), 1 << 20)
 
 
 def decode_vector(key: str, data: bytes) -> tuple[Vector, str] | None:
-    """The vector that is kept, and the model that made it; None if it is none."""
+    """The cached vector, and the model that made it; None if the bytes are no entry."""
     content = opened(key, data)
     try:
         found = None if content is None else _VECTOR.decode(content)
@@ -165,31 +165,31 @@ def decode_vector(key: str, data: bytes) -> tuple[Vector, str] | None:
 
 
 def sealed(key: str, content: object, bytes_max: int) -> bytes | None:
-    """Something as bytes that can be read under this key only; None if they would be too many."""
+    """Content as bytes that can be read only with this key; None if they are too many."""
     try:
         written = _CONTENT.encode(content)
-    except UnicodeEncodeError:  # half a character, where somebody has cut one
+    except UnicodeEncodeError:  # a lone surrogate, from a cut character
         return None
     data = VERSION + _digest(key, written) + written
     return data if len(data) <= bytes_max else None
 
 
 def opened(key: str, data: bytes) -> bytes | None:
-    """What was sealed; None if these bytes are broken, or of another key or version."""
+    """The sealed content; None if the bytes are damaged, or of another key or version."""
     digest, content = data[1 : 1 + DIGEST_BYTES], data[1 + DIGEST_BYTES :]
     right = data[:1] == VERSION and digest == _digest(key, content)
     return content if right else None
 
 
 class Recording:
-    """An answer that is passing through: what there is of it, while it is not too large."""
+    """Records an answer that is passed on, as long as it is not too large."""
 
     def __init__(self, bytes_max: int) -> None:
         self._left_bytes = bytes_max
         self._answer: Answer | None = Answer()
 
     def hear(self, batch: tuple[ModelEvent, ...]) -> None:
-        """Take what has arrived; what grows too large is let go as a whole."""
+        """Add arrived events; an answer that is too large is dropped."""
         answer = self._answer
         if answer is None:
             return
@@ -200,11 +200,11 @@ class Recording:
             self.spoil()
 
     def spoil(self) -> None:
-        """It is not whole, and never will be."""
+        """Mark the answer as incomplete for good."""
         self._answer = None
 
     def whole(self) -> Completion | None:
-        """The answer that came to its end, once; None if it did not."""
+        """The complete answer, once; None if it is incomplete."""
         answer, self._answer = self._answer, None
         return None if answer is None or answer.stopped is None else answer.completion()
 
@@ -222,7 +222,7 @@ def _size(event: ModelEvent) -> int:
 
 
 def _counted(certainty: str, counts: Sequence[int]) -> dict[str, Any]:
-    """What was counted in a usage, and how certainly."""
+    """The counts of a usage, and their certainty."""
     both = zip(USAGE_COUNTS, counts, strict=True)
     return {**{name: count for name, count in both if count}, "certainty": certainty}
 

@@ -1,8 +1,8 @@
-"""A model behind a cache: a `Model` like any other, whose whole answers are remembered.
+"""A model behind a cache: a `Model` whose complete answers are cached.
 
-Rules of the file: what the state does is bounded in time, and a state that is away is a miss;
-an answer is kept after its last event was handed on, whole or not at all; nobody is given what
-another tenant was answered; and a run that asks twice is given one kept answer.
+Rules of the file: every call of the state is bounded in time, and a state out of reach is a
+miss; an answer is cached after its last event was passed on, completely or not at all; answers
+are never shared between tenants; and a run that repeats a request gets one cached answer.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from orchestra.values import (
 
 
 class CachedModel(Model):
-    """A model that is not asked what it has answered already.
+    """A model whose answers are cached, so that it is not asked the same again.
 
-    `name` is what the journal calls it, and `identity` tells all that it is configured to be:
-    models with the same share their answers, within a tenant. A hit costs nothing, and is noted
-    as `StepCached`. Of the calls of one run that ask the same, only the first may be one. A request
-    says otherwise in `extras={"orchestra": {"cache": "use"}}`, with which each may be, "refresh",
-    which replaces what is kept, or "off", which neither reads nor keeps anything.
+    `name` is its name in the journal, and `identity` describes its whole configuration: models
+    with equal identities share their answers, within a tenant. A hit costs nothing, and is
+    recorded as `StepCached`. Of equal calls of one run, only the first may be a hit. A request
+    changes this with `extras={"orchestra": {"cache": "use"}}`, with which each may be one,
+    "refresh", which replaces the cached answer, or "off", which neither reads nor caches.
 
     With `similar`, the answer to a question that asks the same in other words is a hit, too.
     """
@@ -77,14 +77,14 @@ class CachedModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, as far as is known."""
+        """The model's capabilities, as far as they are known."""
         return self.model.capabilities
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask; entered when the answer was found, or when the model has accepted.
+        """Ask; entered when a cached answer is found, or when the model has accepted the request.
 
-        An answer is kept when its reader has been told its end, which waits for the state up to
-        `STATE_WAIT_S`, a few times with `similar`. One that is left before, or breaks, is not.
+        An answer is cached when its reader has received its end; that waits for the state up to
+        `STATE_WAIT_S`, a few times with `similar`. An answer that is left early or fails is not.
 
         Raises:
             InvalidRequestError: its extras for the cache are wrong.
@@ -93,7 +93,7 @@ class CachedModel(Model):
         return _CachedAnswer(self._answers, self.model, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer. Cancelled, nothing of it is kept.
+        """Ask, and wait for the whole answer. If this is cancelled, nothing is cached.
 
         Raises:
             ModelError: as of `stream`.
@@ -107,7 +107,7 @@ class CachedModel(Model):
         return answer
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order; the model is asked for those that are not kept.
+        """One vector for each text, in order; the model is asked only for uncached ones.
 
         Raises:
             ModelError: as of `stream`.
@@ -138,7 +138,7 @@ class CachedModel(Model):
 
 
 class _Question(msgspec.Struct, frozen=True):
-    """A request without its word for the cache, and where the answer to it is kept, if it is."""
+    """A request without its word for the cache, and the key of its answer, if it has one."""
 
     request: ChatRequest
     key: str | None
@@ -147,7 +147,7 @@ class _Question(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class _Found:
-    """An answer that was kept, what it consumed once, and how alike the two questions are."""
+    """A cached answer, its original usage, and the similarity of the two questions."""
 
     answer: Completion
     once: Mapping[str, Any]
@@ -155,7 +155,7 @@ class _Found:
 
 
 class _Answers:
-    """Where one model's answers are: keys, a store that may be away, meanings."""
+    """The cached answers of one model: keys, a store that may be out of reach, meanings."""
 
     def __init__(
         self, store: CacheStore, rule: CacheRule, identity: str, similar: Similar | None
@@ -167,7 +167,7 @@ class _Answers:
         self._asked = Asked()
 
     async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
-        """Where the answer to a request is kept, and the answer, if it is there and wanted."""
+        """The question of a request, and the cached answer, if there is one and it is wanted."""
         wish, account = wish_of(request), PRESENT.get()
         tenant = account.caller.tenant
         request = without_wish(request)
@@ -188,7 +188,7 @@ class _Answers:
         return _Question(request, key, meaning), found
 
     async def keep(self, question: _Question, answer: Completion) -> None:
-        """Keep an answer, if it is one that is kept."""
+        """Cache an answer, if it may be cached."""
         key = question.key
         data = None if key is None else encode(key, answer, self.rule.answer_bytes_max)
         if key is None or data is None:
@@ -205,7 +205,7 @@ class _Answers:
     async def _near(
         self, similar: Similar, meaning: Meaning, once: Account | None
     ) -> _Found | None:
-        """The answer to a question that asks the same; one that the run of `once` has not had."""
+        """The answer to a question that asks the same, and that the run of `once` has not had."""
         for similarity, known in await similar.near(self._store, meaning):
             if once is not None and not self._asked.first(once, known.key):
                 continue
@@ -216,7 +216,7 @@ class _Answers:
         return None
 
     async def vectors(self, keys: Mapping[str, str]) -> dict[str, tuple[Vector, str]]:
-        """Of each text the vector and its model, as far as they are there in time."""
+        """The vector and model of each text, as far as they are found in time."""
         kept = await self._store.recall_all(list(keys.values()))
         found: dict[str, tuple[Vector, str]] = {}
         for text, key in keys.items():
@@ -226,7 +226,7 @@ class _Answers:
         return found
 
     async def keep_vectors(self, vectors: Mapping[str, Vector], model: str) -> None:
-        """Keep vectors, as many as there is time for."""
+        """Cache as many vectors as there is time for."""
         written = {key: encode_vector(key, vector, model) for key, vector in vectors.items()}
         await self._store.remember_all(
             {key: data for key, data in written.items() if data is not None}
@@ -234,7 +234,7 @@ class _Answers:
 
 
 class _CachedAnswer:
-    """A streamed answer, kept or new: a context, and in it the reply."""
+    """A streamed answer, cached or new: a context, and the reply in it."""
 
     def __init__(self, answers: _Answers, model: Model, request: ChatRequest) -> None:
         self._answers = answers
@@ -269,7 +269,7 @@ class _CachedAnswer:
         return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end."""
+        """Wait for events and return those since the last call; empty at the end."""
         if self._reply is None:
             await trio.lowlevel.checkpoint()
             return self._next()
@@ -285,7 +285,7 @@ class _CachedAnswer:
         return batch
 
     def _next(self) -> tuple[ModelEvent, ...]:
-        """The next batch of an answer that is told anew: a piece of content, or the end."""
+        """The next batch of a replayed answer: a piece of content, or the end."""
         batch: list[ModelEvent] = []
         for event in self._replay or ():
             batch.append(event)

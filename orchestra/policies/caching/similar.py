@@ -1,7 +1,7 @@
-"""The semantic side of a cache: the questions that were answered, by what they mean.
+"""The semantic part of a cache: answered questions by their meaning.
 
-Rules of the file: nothing here fails a call. Two who write into one scope at the same time may
-lose one of the two entries, never more: the other question is then asked once more.
+Rules of the file: nothing here fails a call. Two concurrent writers of one scope may lose one of
+the two entries, never more: that question is then asked once more.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from orchestra.protocols import Embedder
 from orchestra.values import ChatRequest, Vector
 
 EMBED_WAIT_S = 1.0
-"""For so long a call waits for the vector of its question; then only its words count."""
+"""The longest wait for the vector of a question; after it only equal words count."""
 
 
 @attrs.frozen
 class Meaning:
-    """What a request asks: in which scope, in which words, and their vector."""
+    """The meaning of a request: its scope, its words, and their vector."""
 
     scope: str
     question: str
@@ -40,7 +40,7 @@ class Meaning:
 class Similar:
     """The questions of one model, by scope, in the store of its cache.
 
-    `embedder` is called when it is first needed; `embedder_identity` tells what it is.
+    `embedder` is called on first use; `embedder_identity` identifies it.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Similar:
     async def meaning(
         self, store: CacheStore, tenant: str, identity: str, request: ChatRequest
     ) -> Meaning | None:
-        """What a request asks; None where only its words count, or nobody can tell in time.
+        """The meaning of a request; None if only its words count, or the vector is late.
 
         Raises:
-            BindingError: there is no such embedder, or what it needs is not there.
+            BindingError: there is no such embedder, or its package is missing.
         """
         question = question_of(request)
         if question is None:
@@ -79,13 +79,13 @@ class Similar:
         )
 
     async def keep(self, store: CacheStore, meaning: Meaning, key: str) -> None:
-        """Remember that the answer to a question is under a key."""
+        """Store the key of the answer to a question."""
         await self.used(store, meaning.scope, Known(key, meaning.question, meaning.vector))
 
     async def used(self, store: CacheStore, scope: str, entry: Known) -> None:
-        """Make this the last used entry of its scope."""
+        """Mark this entry as the last used of its scope."""
         known = decode_index(scope, await store.recall(scope))
-        if entry in known[len(known) // 2 :]:  # it is not near to being forgotten
+        if entry in known[len(known) // 2 :]:  # it will not be dropped soon
             return
         data = encode_index(scope, with_known(known, entry, self._rule.entries_max))
         if data is not None:

@@ -1,4 +1,4 @@
-"""A state as a cache uses it: bounded in time, and when it is away, empty."""
+"""A state as a cache uses it: bounded in time, and empty when it is out of reach."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from orchestra.protocols import State
 
 T = TypeVar("T")
 STATE_WAIT_S = 0.05
-"""For so long a call waits for the state, each time; then it goes on without."""
+"""The longest wait for the state, each time; then the call continues without it."""
 
 AT_ONCE = 32
-"""So many entries are asked for together, where there are many, and have the time of one."""
+"""How many entries are read together, in the time limit of one."""
 MISSED_MAX = 2
-"""After so many in a row that were not in time, or failed, the state is not asked for the rest."""
+"""After so many late or failed reads in a row, the remaining ones are skipped."""
 
 AGAIN_S = 60.0
 """How long after a failure was told the next is, at the soonest; a state may often be just late."""
@@ -30,7 +30,7 @@ log = logging.getLogger("orchestra.cache")
 
 
 class CacheStore:
-    """Where the cache called `name` keeps its entries, each for `ttl_s` seconds."""
+    """The entries of the cache `name`, each kept for `ttl_s` seconds."""
 
     def __init__(self, state: State, name: str, ttl_s: float) -> None:
         self.state = state
@@ -41,19 +41,19 @@ class CacheStore:
         self._clock = Clock()
 
     async def recall(self, key: str) -> bytes | None:
-        """What is kept under a key; None also if the state cannot tell."""
+        """The entry of a key; None also if the state does not answer."""
         if self.state.at_once:
             return await self.state.recall(key)
         return await self.bounded(lambda: self.state.recall(key), None)
 
     async def remember(self, key: str, data: bytes) -> None:
-        """Keep this, if the state can. Cancelled, it is kept as a whole or not at all."""
+        """Store an entry, if the state answers. Cancelled, all of it is stored or nothing."""
         if self.state.at_once:
             return await self.state.remember(key, data, ttl_s=self.ttl_s)
         return await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s), None)
 
     async def recall_all(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """What is kept under these keys, as far as the state can tell."""
+        """The entries of these keys, as far as the state answers."""
         found: dict[str, bytes] = {}
 
         async def recall(key: str) -> None:
@@ -65,12 +65,12 @@ class CacheStore:
         return found
 
     async def remember_all(self, entries: Mapping[str, bytes]) -> None:
-        """Keep these, as many as the state can."""
+        """Store as many of these as the state accepts."""
         remember = partial(self.state.remember, ttl_s=self.ttl_s)
         await self._each([partial(remember, key, data) for key, data in entries.items()])
 
     async def _each(self, acts: Sequence[Callable[[], Awaitable[None]]]) -> None:
-        """Do all of these, some together; none of the rest while the state is away."""
+        """Run all of these, some together; stop when the state is out of reach."""
         if self.state.at_once:
             for act in acts:
                 await act()
@@ -90,7 +90,10 @@ class CacheStore:
         limit_s: float = STATE_WAIT_S,
         what: str = "state",
     ) -> T:
-        """What this gives, within its time; of failures in a row, or in a minute, one is told."""
+        """The result of `act`, within the limit; the first of several failures is logged.
+
+        At most one of each kind in a minute.
+        """
         reason = f"it did not answer within {limit_s:g} s"
         with trio.move_on_after(limit_s):
             try:
@@ -109,7 +112,7 @@ class CacheStore:
 
 
 async def _together(acts: Sequence[Callable[[], Awaitable[None]]]) -> bool:
-    """Do these at once: a state that does calls in batches does them as one.
+    """Run these at once: a state that batches calls does them in one batch.
 
     Raises:
         StateError: one of them failed; the others are cancelled.

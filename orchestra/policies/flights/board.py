@@ -1,4 +1,4 @@
-"""The flights of one model that may be joined, and who joins which.
+"""The flights of one model that can be joined, and which waiters join them.
 
 Rule of the file: between finding a flight and joining it, nothing is awaited.
 """
@@ -33,11 +33,11 @@ from orchestra.values import ChatRequest, EmbedRequest, Vector
 Item = TypeVar("Item")
 
 COMPARE_S = 1.0
-"""Longer than that, a question waits for no comparison."""
+"""The longest wait for a comparison of questions."""
 
 
 class FlightBoard(Generic[Item]):
-    """The flights of one model that can be joined, by what they ask."""
+    """The flights of one model that can be joined, by their questions."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class FlightBoard(Generic[Item]):
         self._title = f"a shared call of {name!r}"
         self._flights: dict[bytes, list[Flight[Item]]] = {}
         self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
-        """Those that may be compared, by where; the youngest last. There may be thousands."""
+        """Flights that can be compared, by scope; the youngest last. There may be thousands."""
 
     async def waiter(
         self,
@@ -68,11 +68,11 @@ class FlightBoard(Generic[Item]):
         in_one_piece: bool = False,
         again: Waiter[Item] | None = None,
     ) -> Waiter[Item] | None:
-        """One who waits for this request's answer; None for a call of its own.
+        """A waiter for this request's answer; None if it has to be a call of its own.
 
-        That is one that is not to be shared, or cannot be. Cancelled, it waits for none.
-        `in_one_piece` is how the call that it may begin says its answer. It waits until the present
-        task's deadline. `again` is one who has left another flight, and now waits for this answer.
+        That is a call that may not or cannot be shared. If this is cancelled, nothing waits.
+        `in_one_piece` says how a call begun here gives its answer. It waits until the current
+        task's deadline. `again` is a waiter that has left another flight, and waits here instead.
         """
         account = PRESENT.get()
         if sharing is Sharing.ALONE or account is NOBODY:
@@ -90,7 +90,7 @@ class FlightBoard(Generic[Item]):
         if near:
             similar = await self._alike(question, near)
             if flight := self._joinable(question.key, waiter, together=together):
-                return self._joined(flight, waiter)  # it began while we compared
+                return self._joined(flight, waiter)  # it began during the comparison
             if similar is not None and _serves(similar[0], waiter, together=together):
                 return self._joined(similar[0], waiter, similar[1])
         return self._opened(question, waiter, call)
@@ -98,7 +98,7 @@ class FlightBoard(Generic[Item]):
     def alone(
         self, left: Waiter[Item], call: Callable[[Flight[Item]], Awaitable[None]]
     ) -> Waiter[Item]:
-        """Have one who has `left` a flight wait for another, which nobody else joins."""
+        """Start a flight for a waiter that has `left` another; nobody else can join it."""
         flight = Flight(left.flight.question, self._rule, self._size_bytes, _unlisted)
         return self._started(flight, left, call)
 
@@ -154,7 +154,7 @@ class FlightBoard(Generic[Item]):
         return waiter
 
     def _overtaken(self, flight: Flight[Item]) -> None:
-        """Have those wait for this flight who wait for one that asks the same and has not begun."""
+        """Move waiters of equal flights that have not begun to this flight."""
         assert flight.question.key is not None, "asked when it was opened"
         for other in self._flights.get(flight.question.key, ())[:]:
             for waiter in [] if other.begun else other.waiters[:]:
@@ -180,7 +180,7 @@ class FlightBoard(Generic[Item]):
     def _near(
         self, question: Question, waiter: Waiter[Item], *, together: bool
     ) -> Sequence[Flight[Item]]:
-        """Flights that may ask the same in other words, among the youngest."""
+        """Flights that may ask the same in other words, of the youngest ones."""
         if question.near is None or self._embedder is None:
             return ()
         paraphrases = self._rule.paraphrases
@@ -199,10 +199,10 @@ class FlightBoard(Generic[Item]):
     async def _alike(
         self, question: Question, flights: Sequence[Flight[Item]]
     ) -> tuple[Flight[Item], float] | None:
-        """The flight whose question is most like this one, and how alike they are.
+        """The flight with the most similar question, and its similarity.
 
-        None too where nothing can be compared, or not in time: it is an economy, and no reason
-        for a call to fail.
+        None also if no comparison is possible, or it is too slow: sharing only saves money, and
+        must not fail a call.
         """
         assert self._embedder is not None, "there are flights to be compared"
         unknown = [flight for flight in flights if flight.vector is None]
@@ -222,7 +222,7 @@ class FlightBoard(Generic[Item]):
 
 
 def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bool:
-    """Whether somebody may join a flight, and does not wait there for what is another caller's."""
+    """Whether a waiter may join a flight, without waiting for another caller's limits."""
     account = waiter.account
     if not flight.open or (not together and flight.has_served(account.run_id)):
         return False
@@ -232,4 +232,4 @@ def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bo
 
 
 def _unlisted(flight: Flight[Item]) -> None:
-    """Nobody could join it."""
+    """Does nothing: for a flight that cannot be joined."""

@@ -1,8 +1,8 @@
-"""Coalescing: which calls are the same, and who pays what of one that is shared. Pure.
+"""Coalescing: which calls are equal, and how the cost of a shared call is divided. Pure.
 
-Two calls are the same when their keys are: of the caller's tenant, the model's name, and
-everything in the request. Nothing is left out because it would not matter, so what is shared is
-what each of them would have been answered, had it been alone.
+Two calls are equal when their keys are: the caller's tenant, the model's name, and everything in
+the request. Nothing is left out as irrelevant, so a shared answer is one that each caller could
+have got alone.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ Found = TypeVar("Found", Embeddings, Completion)
 
 @attrs.frozen(kw_only=True)
 class CoalesceRule:
-    """Which calls of a model share one, and within which bounds.
+    """Which calls of a model are shared, and the bounds of sharing.
 
-    With `normalize`, what users say is compared without case, runs of whitespace and Unicode
-    forms; with `similarity`, questions share a call whose cosine is as high and which differ,
-    without `paraphrases`, in words of manner only. Of an answer, `held_bytes` are held for those
-    who come later and those who read slowly. Whoever has read all of it loses `lag_s` in all to
-    those who have not, who are then left behind.
+    With `normalize`, users' texts are compared without case, runs of whitespace and Unicode forms.
+    With `similarity`, questions with at least this cosine share a call; without `paraphrases`, they
+    may differ only in words of manner. `held_bytes` of an answer are kept for late joiners and slow
+    readers. A waiter that has read everything waits `lag_s` in total for slower ones, which
+    are then dropped from the call.
     """
 
     normalize: bool = False
@@ -53,28 +53,28 @@ class CoalesceRule:
     held_bytes: int = 256 * 1024
     lag_s: float = 30.0
     waiters_max: int = 1_000
-    """Who may ever join one call; then another one is made."""
+    """Waiters that may ever join one call; after that another call is made."""
     flights_max: int = 10_000
-    """Calls that may be shared, at once; more are made alone."""
+    """Calls that can be shared at the same time; further calls are not shared."""
     compared_max: int = 32
-    """Calls that a question is compared with, the youngest."""
+    """How many of the youngest calls a question is compared with."""
 
 
 class Sharing(Enum):
-    """What a single call says of being shared."""
+    """With which calls a call may be shared."""
 
     ALONE = "alone"
-    """With nobody."""
+    """With none."""
     OTHERS = "others"
-    """With calls of other runs: one run that asks twice wants two answers."""
+    """With calls of other runs: a run that asks twice wants two answers."""
     ANY = "any"
-    """With those of its own run, too."""
+    """With calls of its own run, too."""
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What is asked: `key` tells whether it is the same, None that this cannot be told.
+    """A question: equal questions have equal keys; None if it has no key.
 
-    `near` is the same for all that differ in nothing but `text`, the last message; None where
+    `near` is equal for all questions that differ only in `text`, the last message; None if
     that is not a text of a user.
     """
 
@@ -84,10 +84,10 @@ class Question(msgspec.Struct, frozen=True):
 
 
 def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
-    """What `extras["orchestra"]["coalesce"]` says; without it, `Sharing.OTHERS`.
+    """The request's `extras["orchestra"]["coalesce"]`; `Sharing.OTHERS` if it is missing.
 
     Raises:
-        InvalidRequestError: what stands there is neither true nor false.
+        InvalidRequestError: the value is neither true nor false.
     """
     if not request.extras:
         return Sharing.OTHERS
@@ -100,7 +100,7 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
 def question_of(
     tenant: str, model: str, request: ChatRequest | EmbedRequest, rule: CoalesceRule
 ) -> Question:
-    """What a request asks, of which model and within which tenant."""
+    """The question of a request to this model within this tenant."""
     request, scope = _without_sharing(request), (tenant, model)
     if isinstance(request, EmbedRequest):
         return Question(_key(scope, request))
@@ -117,12 +117,12 @@ def question_of(
 
 
 def normal(text: str) -> str:
-    """A text without case, runs of whitespace, and forms of Unicode that look alike."""
+    """A text without case, runs of whitespace, and Unicode forms that look alike."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def nearest(mine: Vector, theirs: Sequence[Vector], at_least: float) -> tuple[int, float] | None:
-    """Which of the vectors is most like mine, and its cosine; None if none is as alike."""
+    """The index of the most similar vector, and its cosine; None if none is similar enough."""
     found = [(sum(map(mul, mine, each)), -at) for at, each in enumerate(theirs)]
     if not found:
         return None
@@ -134,9 +134,9 @@ def nearest(mine: Vector, theirs: Sequence[Vector], at_least: float) -> tuple[in
 
 
 def share(usage: Usage, among: int, at: int) -> Usage:
-    """The share of one of several, counted from 0: together they are the whole, exactly.
+    """The share of number `at` (from 0) among several; the shares add up exactly.
 
-    What cannot be divided goes to the first of them, one to each.
+    Remainders go to the first ones, one unit each.
     """
     if among == 1:
         return usage
@@ -145,7 +145,7 @@ def share(usage: Usage, among: int, at: int) -> Usage:
 
 
 class Bill:
-    """What a shared call has consumed, and how much of that is in accounts already."""
+    """The usage of a shared call, and how much of it has been paid."""
 
     def __init__(self) -> None:
         self._added: Usage | None = None
@@ -153,33 +153,33 @@ class Bill:
         self._paid: Usage | None = None
 
     def add(self, usage: Usage) -> None:
-        """Take what a part of the call has consumed, unless it is settled."""
+        """Add the usage of a part of the call, unless it is settled."""
         if not usage.settled:
             self._added = usage if self._added is None else self._added + usage
 
     def heard(self, event: ModelEvent) -> ModelEvent:
-        """The event as everybody may hear it: what it reports is paid here, and settled."""
+        """The event for all waiters: its usage is added here, and marked as settled."""
         if not isinstance(event, UsageReport) or event.usage.settled:
             return event
         self._reported = event.usage
         return attrs.evolve(event, usage=attrs.evolve(event.usage, settled=True))
 
     def all_heard(self, batch: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
-        """The same for events that have come together."""
+        """As `heard`, for a batch of events."""
         for event in batch:
             if isinstance(event, UsageReport):
                 return tuple(map(self.heard, batch))
         return batch
 
     def found(self, found: Found) -> Found:
-        """The same for vectors, or a whole answer."""
+        """As `heard`, for vectors or a complete answer."""
         if found.usage is None or found.usage.settled:
             return found
         self._reported = found.usage
         return attrs.evolve(found, usage=attrs.evolve(found.usage, settled=True))
 
     def pay(self, among: int, at: int) -> Usage | None:
-        """What one of several pays, who leaves before the end; None where nothing is known."""
+        """The payment of one waiter that leaves before the end; None if no usage is known."""
         due = self._due()
         if due is None:
             return None
@@ -188,7 +188,7 @@ class Bill:
         return paid + Usage(certainty=Certainty.PARTIAL)
 
     def settle(self, among: int) -> list[Usage]:
-        """What each of those pays who have stayed; nothing where nothing is known, or left."""
+        """The payments of the waiters that stayed; empty if no usage is known, or none stayed."""
         due = self._due()
         if due is None:
             return []
@@ -202,7 +202,7 @@ class Bill:
         paid = self._paid
         if whole is None or paid is None:
             return whole
-        # a count that was taken back is not below nothing, where a leaver has paid for it
+        # not below 0, even if a leaver has paid for a count that was corrected downwards
         left = {name: max(0, getattr(whole, name) - getattr(paid, name)) for name in USAGE_COUNTS}
         return attrs.evolve(whole, **left)
 
@@ -211,7 +211,7 @@ class Bill:
 
 
 def _without_sharing(request: ChatRequest | EmbedRequest) -> ChatRequest | EmbedRequest:
-    """The request without its word on being shared, which changes no answer."""
+    """The request without its word on sharing, which changes no answer."""
     if not request.extras:
         return request
     extras = without(request.extras, COALESCE)
@@ -229,7 +229,7 @@ def _normal(message: Message) -> Message:
 
 
 def _last_text(request: ChatRequest) -> str:
-    """The text of the last message, if it is a user's and nothing but text."""
+    """The text of the last message, if it is a user's and has only text."""
     last = request.messages[-1] if request.messages else None
     if last is None or last.role != "user":
         return ""
@@ -237,7 +237,7 @@ def _last_text(request: ChatRequest) -> str:
 
 
 def _one_form(request: ChatRequest) -> ChatRequest:
-    """The request with a text in each message that is nothing but one part of text."""
+    """The request with plain text in place of each single text part."""
     for each in request.messages:
         if not isinstance(each.content, str):
             return attrs.evolve(request, messages=tuple(map(_as_text, request.messages)))
@@ -253,13 +253,13 @@ def _as_text(message: Message) -> Message:
 
 
 _NEAR = "all but the last message"
-"""What sets these keys apart from those of a conversation that ends one message earlier."""
+"""Separates these keys from those of a conversation that ends one message earlier."""
 
 
 def _key(scope: tuple[str, ...], request: ChatRequest | EmbedRequest) -> bytes | None:
-    """What is the same for all who ask the same; None where something in it cannot be written.
+    """The key of a request; None if something in it cannot be encoded.
 
-    All of a short request, and a hash of a long one: keys are many, and a hash takes longer.
+    A short request is its own key; a long one has a hash, which takes longer.
     """
     try:
         written = written_of(scope, request, any_order=True)

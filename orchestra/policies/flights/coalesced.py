@@ -1,8 +1,7 @@
-"""A coalesced model: the same question, asked several times at once, is one call.
+"""A coalesced model: equal questions at the same time are one call.
 
-Rules of the file: a call that cannot be shared is the model's own, untouched; and what is refused
-to the caller who asked first, for a budget or a limit, is refused to nobody else: who waited asks
-anew, on their own behalf.
+Rules of the file: a call that cannot be shared goes to the model unchanged. If the first caller
+is refused for a budget or a limit, no other is: each waiter asks again, on its own account.
 """
 
 from __future__ import annotations
@@ -36,19 +35,20 @@ from orchestra.values import (
 
 Item = TypeVar("Item")
 Said: TypeAlias = ModelEvent | Completion
-"""What a flight says of an answer: its events, or all of it."""
+"""An item of a flight: an event of an answer, or the complete answer."""
 
 EVENT_BYTES = 100
-"""What an event counts for beside its text: about what it takes."""
+"""The size of an event without its text: about its memory."""
 TRIES = 3
-"""So often somebody waits for another's call; then the call is their own."""
+"""How often a waiter waits for another caller's call; after that it makes its own."""
 
 
 class CoalescedModel(Model):
-    """A model whose equal calls share one, streams included, within a tenant and an engine.
+    """A model whose equal calls are one call, streams included, within a tenant and an engine.
 
-    Calls of one run do not share with each other, unless they say so; outside of a run, each call
-    is alone. `name` is what joiners' journals call the model, and part of what makes calls equal.
+    Calls of one run are not shared with each other, unless they say so; outside a run, no call
+    is shared. `name` is the model's name in journals, and part of what makes calls equal.
+
     With an embedder and `rule.similarity`, questions that are alike share a call, too.
     """
 
@@ -70,20 +70,20 @@ class CoalescedModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, as far as is known."""
+        """The model's capabilities, as far as they are known."""
         return self.model.capabilities
 
     @property
     def flights(self) -> int:
-        """How many calls are under way that somebody may join. For whoever watches it: a test."""
+        """The number of running calls that can be joined; for tests."""
         return self._chats.open + self._embeds.open
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask, or join whoever asks the same; what was said so far then comes at once.
+        """Ask, or join an equal call; the answer so far then comes at once.
 
-        Entered before anything has been said: errors come on receive. Usage that it reports is
-        that of the whole call, settled; this caller's share is in its account. Whoever leaves
-        last, or is cancelled, stops the answer.
+        Entered before any output: errors come on receive. Reported usage is that of the whole call,
+        settled; this caller's share is in its account. When the last waiter leaves or is cancelled,
+        the call is stopped.
 
         Raises:
             InvalidRequestError: its extras for this are wrong.
@@ -95,10 +95,10 @@ class CoalescedModel(Model):
         return _SharedAnswer(self._chats, self.model, request, sharing)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer: it shares calls with streams.
+        """Ask, and wait for the whole answer; it may share a call with streams.
 
-        A call that this one begins is asked for a whole answer: streams that join it have all of
-        it at once, at its end.
+        A call that begins here asks for a whole answer: streams that join it get everything at
+        its end.
 
         Raises:
             ModelError: as of `stream`.
@@ -115,14 +115,14 @@ class CoalescedModel(Model):
             if waiter is None:
                 break
             said = await _all_said(waiter)
-            if said and isinstance(said[0], Completion):  # it was told whole
+            if said and isinstance(said[0], Completion):  # a complete answer
                 return said[0]
             if said is not None:
                 return Completion.of(cast("Sequence[ModelEvent]", said))
         return await self.model.complete(request)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order; all texts have to be the same to be shared.
+        """One vector for each text, in order; only calls with equal texts are shared.
 
         Raises:
             ModelError: it failed.
@@ -142,7 +142,7 @@ class CoalescedModel(Model):
 
 
 async def _all_said(waiter: Waiter[Item]) -> list[Item] | None:
-    """All of a flight; None where it was refused to whoever has opened it, and not to us.
+    """All items of a flight; None if it was refused to its opener, and not to this waiter.
 
     Raises:
         ModelError: the call failed.
@@ -163,7 +163,7 @@ async def _all_said(waiter: Waiter[Item]) -> list[Item] | None:
 
 
 class _Whole(Flight[Said]):
-    """A flight that says its answer in one piece; who reads a stream is told it as events."""
+    """A flight with a complete answer as its only item; streams get it as events."""
 
     def heard(self, waiter: Waiter[Said]) -> tuple[Said, ...] | None:
         found = super().heard(waiter)
@@ -174,7 +174,7 @@ class _Whole(Flight[Said]):
 
 
 class _SharedAnswer:
-    """A streamed answer of a flight, or one of its own where no flight can be: a context."""
+    """A streamed answer of a flight, or of a call of its own: a context."""
 
     __slots__ = ("_board", "_model", "_own", "_request", "_sharing", "_tries", "_waiter")
 
@@ -194,17 +194,17 @@ class _SharedAnswer:
         if waiter is None:
             own = self._model.stream(self._request)
             entered = await own.__aenter__()
-            self._own = own  # entered, and to be left
+            self._own = own  # entered, so `__aexit__` has to leave it
             return entered
         self._waiter = waiter
         waiter.asks_anew = self._ask_anew
         return cast("Waiter[ModelEvent]", waiter)
 
     async def _ask_anew(self, waiter: Waiter[Said]) -> None:
-        """Have it wait for another flight, or for one that nobody else joins.
+        """Move the waiter to another flight, or to one that nobody else can join.
 
-        The model's context is not entered here: this is inside of scopes of the reader's, which
-        are left before it is.
+        The model's context is not entered here: this runs inside scopes of the reader, which end
+        before the model's context would.
         """
         self._tries -= 1
         found = None
@@ -219,7 +219,7 @@ class _SharedAnswer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        waiter, self._waiter = self._waiter, None  # each holds the other
+        waiter, self._waiter = self._waiter, None  # they reference each other
         if waiter is not None:
             await waiter.leave()  # noqa: ASYNC102 - it is shielded, and bounded
         elif self._own is not None:

@@ -1,22 +1,22 @@
-"""Flights: one call under way, and those who wait for it.
+"""Flights: one running call, and its waiters.
 
-The theory: a flight is a task beside the runs, a list of what was said, and for each waiter how
-far it has read. What was said is kept from the beginning, so that a late joiner has all of it at
-once, until that is more than `held_bytes`: from then on nobody joins, and what all have read is
-dropped; what one has not read holds the flight back. Rules of the file: joining, leaving and
-ending await nothing, so nobody joins a flight that is about to be cancelled; whoever leaves last
-cancels it in the same instant; and however it ends, it is told to everybody. Nearly all flights
-have one waiter, who reads as fast as it is told: what others need is made when they need it.
+The theory: a flight is a task beside the runs, a list of items, and for each waiter the number
+of items that it has read. The items are kept from the beginning, so that a late joiner gets all
+of them at once, until they exceed `held_bytes`. From then on nobody can join, and items that all
+have read are dropped; items that some have not read hold the flight back. Rules of the file:
+joining, leaving and ending await nothing, so nobody joins a flight that is about to be cancelled.
+The last to leave cancels it at once. However it ends, every waiter is told. Nearly all flights
+have one waiter, which reads without delay: objects for further waiters are made when needed.
 
-What a flight waits for in the line of its opener's own limits, nobody else has to wait for. Others
-are then turned away, and ask anew: each stands in a line of their own, and the first flight that is
-let through takes over who waits for the others.
+If a flight has to queue for its opener's own limits, other callers need not wait for that. They
+are turned away and ask again: each queues for its own limits, and the first flight that is
+admitted takes over the waiters of the others.
 
-Only the task is there from the start, though it and its scope are two thirds of what a flight
-costs, and a quarter of what all policies together do: nothing but a scope that a task has entered
-can cancel a call. One that had begun in the task of whoever asked first could not be moved out of
-it when they leave: its scopes and nurseries belong to the task that has entered them, and what it
-waits for would be aborted, which can be told to it as a cancellation only.
+Only the task exists from the start. It and its scope are two thirds of the cost of a flight, and
+a quarter of the cost of all policies. But a call can be cancelled only through a scope that a
+task has entered. A call begun in the task of the first caller could not be moved out of it when
+that caller leaves: its scopes and nurseries belong to that task, and its waits could only be
+ended by a cancellation.
 """
 
 from __future__ import annotations
@@ -47,26 +47,25 @@ E = TypeVar("E", bound=BaseException)
 
 
 class Flight(JointAccount, Generic[Item]):
-    """One call that is under way for several; `closed` is called when nobody can join any more.
+    """One call for several waiters; `closed` is called when nobody can join any more.
 
-    `size_bytes` tells what an item counts for that it is to `say`. It is the account of its call:
-    on behalf of whoever has opened it, whose limits and budgets it has to keep, and paid by all
-    who wait.
+    `size_bytes` returns the size of an item for `say`. The flight is the account of its call:
+    the call uses the limits and budgets of its opener, and all waiters pay for it.
     """
 
-    # What nearly all flights end with as they began with it is not written into each of them.
+    # Class attributes are defaults that nearly all flights keep, so that instances stay small.
     caller = NOBODY.caller
-    """Who has opened the flight; `run_id`, `step` and `run` are theirs, too."""
+    """The opener's caller; `run_id`, `step` and `run` are the opener's too."""
     run_id = step = ""
     run: object = None
     vector: Vector | None = None
-    """Of the question, once somebody has wanted to compare it."""
+    """The vector of the question, after a first comparison."""
     queued = False
-    """Whether it waits for what its opener's own limits allow."""
+    """Whether it waits for its opener's own limits."""
     begun = False
-    """Whether they have let it through."""
+    """Whether these limits have admitted it."""
     overtakes: Callable[[Flight[Item]], None] | None = None
-    """Is told once they have, where others ask the same."""
+    """Called when they have, if there are other flights with the same question."""
     held_bytes = 0
     _joined = 0
     _dropped = 0
@@ -98,19 +97,19 @@ class Flight(JointAccount, Generic[Item]):
 
     @property
     def open(self) -> bool:
-        """Whether somebody may join: all that was said is here, and more may come."""
+        """Whether it can be joined: all items are kept, and more may come."""
         return self._closed is not None and self._joined < self._rule.waiters_max
 
     def opened_by(self, account: Account) -> bool:
-        """Whether the call is made on behalf of this account."""
+        """Whether the call is made on this account."""
         return self._opener is account
 
     def has_served(self, run_id: str) -> bool:
-        """Whether a call of this run is, or was, part of it."""
+        """Whether a waiter of this run has ever joined."""
         return bool(run_id) and run_id in self._runs
 
     def join(self, waiter: Waiter[Item]) -> Waiter[Item]:
-        """Have it wait for this flight from now on, and read it from the beginning."""
+        """Let a waiter wait for this flight, and read it from the beginning."""
         assert self.open, "asked before"
         account = waiter.account
         waiter.flight, waiter.read, waiter.error = self, 0, None
@@ -123,7 +122,7 @@ class Flight(JointAccount, Generic[Item]):
         return waiter
 
     def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
-        """Begin the call, beside the runs of whoever has opened it."""
+        """Begin the call, in a task beside the runs of the opener's engine."""
         self._opener = opener
         self.caller, self.run_id = opener.caller, opener.run_id
         self.step, self.run = opener.step, opener.run
@@ -132,10 +131,10 @@ class Flight(JointAccount, Generic[Item]):
             PRESENT.set(self)
             try:
                 with self._scope:
-                    if self.waiters:  # or all have left before it began
+                    if self.waiters:  # otherwise all have left before it began
                         await call()
                         self._succeeded = True
-            except BaseException as error:  # noqa: ASYNC103, BLE001 - told to all who wait
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - raised in all waiters
                 self._error, onward = parted(error)
                 try:
                     if onward is not None:
@@ -148,7 +147,7 @@ class Flight(JointAccount, Generic[Item]):
         opener.spawn(fly, name)
 
     def queue(self) -> None:
-        """As of `JointAccount`: other callers are turned away, who need not wait for it."""
+        """As `JointAccount.queue`: turns other callers away, which need not wait for it."""
         if self.begun or self._said:
             return
         self.queued, opener = True, self.caller
@@ -163,34 +162,34 @@ class Flight(JointAccount, Generic[Item]):
             )
 
     def begin(self) -> None:
-        """As of `JointAccount`: who waits for another flight that was not let through, may join."""
+        """As `JointAccount.begin`: waiters of flights that were not admitted may join."""
         self.begun, self.queued = True, False
         if self.overtakes is not None:
             self.overtakes(self)
 
     @property
     def until_s(self) -> float:
-        """Until when it is waited for: the last deadline of those who do.
+        """The latest deadline of its waiters.
 
-        It is no deadline of the call's, since theirs may move: a limit on the first chunk is none
-        on those behind it.
+        It is not a deadline of the call, since theirs may change: a limit for the first chunk does
+        not apply to later ones.
         """
         return max((waiter.until_s for waiter in self.waiters), default=inf)
 
     def each_run(self, note: Callable[[object], None]) -> None:
-        """Tell this of each run that waits, once, and of those that join later."""
+        """Call `note` once with each run that waits, now or later."""
         self._notes = (*self._notes, note)
         for run in {id(each.account.run): each.account.run for each in self.waiters}.values():
             note(run)
 
     def used(self, usage: Usage) -> None:
-        """Divide what a part of the call has consumed, unless it is settled."""
+        """Add the usage of a part of the call to the shared bill, unless it is settled."""
         self.bill.add(usage)
         if self._over:
             self._settle()
 
     def record(self, note: type[Note], *fields: object) -> None:
-        """Write an event into the journal of each who waits; of a budget, into its owner's only."""
+        """Write an event into the journal of each waiter; about a budget, only into its owner's."""
         if note is BudgetReached:
             self._opener.record(note, *fields)
             return
@@ -202,7 +201,7 @@ class Flight(JointAccount, Generic[Item]):
         self._opener.spawn(task, name)
 
     async def say(self, *items: Item) -> None:
-        """Tell everybody the next items; waits while somebody has too many of them to read."""
+        """Give all waiters the next items; waits while one of them has too many unread."""
         assert self._size_bytes is not None, "what has no size is told whole"
         self._kept += items
         for item in items:
@@ -223,18 +222,18 @@ class Flight(JointAccount, Generic[Item]):
                 self._leave_behind(slow)
 
     def tell_whole(self, answer: Item) -> None:
-        """Tell everybody all that there will be: with the end of the call, which is to follow now.
+        """Give all waiters the complete answer; the end of the call has to follow at once.
 
-        So nobody waits for who reads slowly.
+        So no waiter waits for a slow one.
         """
         self._kept.append(answer)
 
     def ended(self, waiter: Waiter[Item]) -> bool:
-        """As of `Waiter.ended`."""
+        """As `Waiter.ended`."""
         return self._over and self._error is waiter.error is None and waiter.read == self._said
 
     def heard(self, waiter: Waiter[Item]) -> tuple[Item, ...] | None:
-        """As of `Waiter.receive`; None where it has to wait."""
+        """As `Waiter.receive`; None if it has to wait."""
         if waiter.error is not None:
             raise waiter.error
         begun, kept = waiter.read - self._dropped, self._kept
@@ -250,7 +249,7 @@ class Flight(JointAccount, Generic[Item]):
         return ()
 
     def left(self, waiter: Waiter[Item]) -> bool:
-        """Wait for it no longer; whether it was the last, and has cancelled the call."""
+        """Remove a waiter; returns whether it was the last, which cancels the call."""
         if waiter not in self.waiters:
             return False
         if not self._over:
@@ -268,7 +267,7 @@ class Flight(JointAccount, Generic[Item]):
         return True
 
     async def wait_over(self) -> None:
-        """Wait until the call has ended, and what it holds is given back."""
+        """Wait until the call has ended and released its resources."""
         if not self._over:
             if self._landed is None:
                 self._landed = trio.Event()
@@ -289,7 +288,7 @@ class Flight(JointAccount, Generic[Item]):
             self._landed.set()
 
     def _settle(self) -> None:
-        """Have those pay who have stayed; the last to leave, for what was told behind it."""
+        """Charge the waiters that stayed; the last to leave for usage reported after it."""
         payers = [waiter.account for waiter in self.waiters] or [self._last]
         for payer, usage in zip(payers, self.bill.settle(len(payers)), strict=False):
             payer.used(usage)
@@ -299,7 +298,7 @@ class Flight(JointAccount, Generic[Item]):
         return self._dropped + len(self._kept)
 
     def _crowded(self) -> bool:
-        """Whether there is still more to hold than may be, when all is dropped that may be."""
+        """Whether the items exceed the bound even after dropping those that all have read."""
         self._close()
         if self.waiters and self._size_bytes is not None:
             read = min(waiter.read for waiter in self.waiters) - self._dropped
@@ -331,9 +330,9 @@ class Flight(JointAccount, Generic[Item]):
 
 
 def _own(error: E) -> E:
-    """An error for one of those who wait: what one adds to it, another does not see.
+    """A copy of an error for one waiter, so that notes and tracebacks are not shared.
 
-    Of other errors than a model's, nobody knows how to copy them; they are raised as they were.
+    Only a model's errors can be copied; others are raised as they are.
     """
     raised = error
     if isinstance(error, ModelError):

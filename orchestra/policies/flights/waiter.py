@@ -1,7 +1,7 @@
-"""One of those who wait for a call that is under way: a flight.
+"""A waiter for a flight, which is a running call.
 
-It is its reader's for as long as they read, and may be moved from one flight to another as long as
-it has heard nothing: also one who has opened a flight, and was overtaken.
+It lives as long as its reader reads. As long as it has received nothing, it may be moved from one
+flight to another, even if it opened a flight that was overtaken.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 CLOSE_S = 5.0
-"""The last to leave waits as long for the call to be closed."""
+"""How long the last to leave waits for the call to be closed."""
 REFUSED = (BudgetExceededError, LimitReachedError, UnknownPriceError, StateError)
-"""What may be told to the caller on whose behalf a call is made, and to no other."""
+"""Errors that are only for the caller of the call, and for no other waiter."""
 _CUT = (
     "the call that it shared was stopped for what the caller who asked first may use, and this is "
     "not all of the answer; ask again"
@@ -37,7 +37,7 @@ _CUT = (
 
 
 class Waiter(Generic[Item]):
-    """One who waits for a flight: for none, before it has joined one."""
+    """A waiter for a flight; for none before it has joined one."""
 
     __slots__ = (
         "_parked",
@@ -56,27 +56,27 @@ class Waiter(Generic[Item]):
     def __init__(self, account: Account, until_s: float, *, in_one_piece: bool = False) -> None:
         self.account = account
         self.until_s = until_s
-        """Its deadline, as it was when it came."""
+        """Its deadline at the time when it came."""
         self.in_one_piece = in_one_piece
-        """Whether it is told an answer in one piece, where there is one."""
+        """Whether it takes a complete answer as one item."""
         self.read = 0
-        """How many items it has taken."""
+        """The number of items that it has read."""
         self.error: Exception | None = None
-        """Why it was left behind, if it was."""
+        """The error if it was dropped for being too slow."""
         self.turned_away = False
-        """Whether it was, because a flight waits for what only its opener has to wait for."""
+        """Whether it was turned away, since the flight queues for its opener's limits."""
         self.asks_anew: Callable[[Waiter[Item]], Awaitable[None]] | None = None
-        """Has it join another flight, in place of one that was refused to its opener."""
+        """Joins another flight, in place of one that was refused to its opener."""
         self._parked: trio.lowlevel.Task | None = None
 
     async def receive(self) -> tuple[Item, ...]:
-        """What was said since the last call, waiting for something; empty at the end.
+        """Wait for items and return those since the last call; empty at the end.
 
         One task at a time.
 
         Raises:
-            ModelError: the call failed, or this waiter was left behind, or has heard a part of what
-                was stopped for another caller's budget (`TruncatedStreamError`).
+            ModelError: the call failed; or this waiter was too slow; or the call was stopped for
+                another caller's budget after a part of the answer (`TruncatedStreamError`).
         """
         while True:
             try:
@@ -94,16 +94,16 @@ class Waiter(Generic[Item]):
             await self.asks_anew(self)
 
     def refused(self, error: Exception) -> bool:
-        """Whether it may ask anew: this was refused to another, who has opened the flight."""
+        """Whether it may ask again: the error was for another caller, the flight's opener."""
         return not self.flight.opened_by(self.account) and _refused(error)
 
     @property
     def ended(self) -> bool:
-        """Whether it has heard all that there is; then `receive` has no more to give."""
+        """Whether it has read everything, so that `receive` has no more items."""
         return self.flight.ended(self)
 
     def wake(self) -> None:
-        """Let it look again, if it waits."""
+        """Wake it, if it waits."""
         parked = self._parked
         if parked is not None:
             self._parked = None
@@ -114,16 +114,16 @@ class Waiter(Generic[Item]):
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def leave(self) -> None:
-        """Wait for it no longer. The last to leave cancels the call, and sees it closed."""
+        """Stop waiting. The last to leave cancels the call, and waits until it is closed."""
         if self.flight.left(self):
             with trio.move_on_after(CLOSE_S, shield=True):
                 await self.flight.wait_over()
 
 
 def _refused(error: Exception) -> bool:
-    """Whether a call has failed for what is its caller's: also one of all that a route has asked.
+    """Whether a call failed for a reason of its caller's; for a route, if all its models did.
 
-    What failed for another reason may have been asked in place of what was refused.
+    A model with another failure may have been asked in place of a refused one.
     """
     if isinstance(error, ModelsFailedError):
         return any(map(_refused, error.errors.values()))

@@ -1,8 +1,8 @@
 """Concurrency that finds its own bound: additive increase, multiplicative decrease. Pure.
 
-The theory is TCP's. What a provider has room for changes, and is told only by its refusals: a
-refusal halves the bound, and as many good calls as the bound is raise it by one. Of the calls that
-were under way when it was halved, more refusals are no news: they were sent at the old bound.
+The theory is TCP's. A provider's capacity changes, and shows only in refusals. A refusal halves
+the bound; as many successful calls as the bound raise it by one. Further refusals of calls that
+were running when it was halved are ignored: they were sent under the old bound.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class Adaptive:
 
     @property
     def bound(self) -> int:
-        """Calls that may be under way now."""
+        """The number of calls that may run now."""
         return int(self._bound)
 
     def served(self) -> None:
-        """A call has ended well."""
+        """Note a successful call."""
         self._bound = min(self._most, self._bound + 1 / self._bound)
 
     def refused(self, began_s: float, now_s: float) -> None:
-        """A call that began then was refused now, for want of room."""
+        """Note a call from `began_s` that was refused now for a lack of capacity."""
         if began_s >= self._halved_s:
             self._bound = max(1.0, self._bound / 2)
             self._halved_s = now_s

@@ -1,10 +1,9 @@
-"""What keys, users, organisations and models may take: limits, and what is kept of each. Pure.
+"""The limits of keys, users, organisations and models, and the state of each. Pure.
 
-Of each owner of limits one value is kept in a `State`: a meter of requests, one of tokens, and the
-leases of the calls that are under way. A call takes of all its owners, or of none, in one change.
-
-A lease is as long as the longest call, and not renewed: nothing has to run beside the calls to
-keep them alive. What a process held that has died is free again when its leases are over.
+For each owner of limits, one value is kept in a `State`: a meter of requests, one of tokens, and
+the leases of running calls. A call takes from all its owners, or from none, in one change. A
+lease is as long as the longest call, and is not renewed: no task has to run beside the calls to
+keep it. What a dead process held is free again when its leases expire.
 """
 
 from __future__ import annotations
@@ -25,45 +24,45 @@ from orchestra.protocols import WhenStateFails
 from orchestra.records import Encoding, Revision, readable
 
 LEASE_S = 3600.0
-"""The longest lease: a call that lasts for longer counts no more as one of those at once."""
+"""The longest lease: a longer call no longer counts as concurrent."""
 _NAME_CHARS = 200
 _LONGER_S = 1.0
-"""How much longer a value is kept than it says something: clocks differ a little."""
+"""How much longer a value is kept than it matters: clocks differ a little."""
 
 Kind = Literal["key", "user", "organisation", "model"]
 
 
 @attrs.frozen(kw_only=True)
 class OwnerLimits:
-    """What one key, user or organisation may take; None is no limit. All processes share it.
+    """The limits of one key, user or organisation, shared by all processes; None is no limit.
 
-    No 60 seconds see more requests or tokens than a minute's, and a tenth of it goes at once.
+    No 60 seconds see more requests or tokens than the limit, and a tenth of it may come at once.
     """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    """Of questions and answers: estimated before a call, and settled after it."""
+    """Input and output tokens: estimated before a call, and corrected after it."""
     concurrency: int | None = None
     """Calls at once; a streamed answer is one until it is left."""
     runs: int | None = None
-    """Runs at once in one process of a server; whoever has them all is refused another."""
+    """Concurrent runs in one process of a server; one more is refused."""
     wait_max_s: float = 30.0
     """How long a call may wait, if its deadline is not before; 0 is not at all."""
     waiting_max: int = 100
-    """Calls of one caller that may wait in one process; one more is refused at once."""
+    """Waiting calls of one caller in one process; one more is refused at once."""
     when_state_fails: WhenStateFails = "open"
     """Whether calls go on unlimited, or are refused, while the state cannot be reached."""
 
     @property
     def limited(self) -> bool:
-        """Whether there is any limit of calls."""
+        """Whether there is any limit on calls."""
         limits = (self.requests_per_minute, self.tokens_per_minute, self.concurrency)
         return any(each is not None for each in limits)
 
 
 @attrs.frozen
 class Owner:
-    """One whose limits a call has to keep. `key` is where they are kept."""
+    """An owner of limits that a call has to keep. `key` is its key in the state."""
 
     kind: Kind
     name: str
@@ -71,13 +70,13 @@ class Owner:
     key: str
     requests: Rate | None
     tokens: Rate | None
-    """The limits per minute, as meters reckon with them."""
+    """The limits per minute, as rates for meters."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r}"
 
     def held(self, tokens: int) -> int:
-        """What is taken of its tokens for an estimate of so many."""
+        """The tokens to take for an estimate of so many."""
         return tokens if self.tokens is None else self.tokens.held(tokens)
 
 
@@ -86,10 +85,10 @@ NOBODY: Mapping[str, OwnerLimits] = MappingProxyType({})
 
 
 class Rules(Protocol):
-    """Whose limits a call has to keep."""
+    """The owners of limits of each call."""
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
-        """Those of a call of this caller, the narrowest first; where there are none, ()."""
+        """The owners for a call of this caller, the narrowest first; () if there are none."""
 
     @property
     def of_keys_only(self) -> bool:
@@ -98,10 +97,10 @@ class Rules(Protocol):
 
 @attrs.frozen(kw_only=True)
 class CallerRules(Rules):
-    """The limits of all callers: of each user and organisation, and of some by their names.
+    """The limits of all callers: of users and organisations in general, and of some by name.
 
-    Users of one name in two organisations are two, who have the same limits. Those of a key come
-    with its caller.
+    Users with the same name in two organisations are two owners with the same limits. The limits
+    of a key come with its caller.
     """
 
     user: OwnerLimits = NO_LIMITS
@@ -109,7 +108,7 @@ class CallerRules(Rules):
     users: Mapping[str, OwnerLimits] = NOBODY
     organisations: Mapping[str, OwnerLimits] = NOBODY
     requests_only: bool = False
-    """Whether of all limits only those of requests count, and nobody waits for them."""
+    """Whether only request limits count, and calls never wait for them."""
 
     @property
     def of_keys_only(self) -> bool:
@@ -119,11 +118,11 @@ class CallerRules(Rules):
         return not any(self._counted(each).limited for each in everybodys)
 
     def of_requests(self) -> CallerRules:
-        """The same for requests over HTTP: their number only, and nobody waits for a place."""
+        """The rules for HTTP requests: only their number counts, and none waits."""
         return attrs.evolve(self, requests_only=True)
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
-        """Whose limits a call of theirs has to keep, the narrowest first; of "" there are none."""
+        """The owners for a call of this caller, the narrowest first; none for ""."""
         found: list[Owner] = []
         if caller.key:
             limits = self._counted(_of_key(caller.allowance))
@@ -138,7 +137,7 @@ class CallerRules(Rules):
         return tuple(owner for owner in found if owner.limits.limited)
 
     def _counted(self, limits: OwnerLimits) -> OwnerLimits:
-        """What of some limits counts here."""
+        """The part of some limits that counts here."""
         if not self.requests_only:
             return limits
         return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
@@ -153,10 +152,10 @@ def _of_key(allowed: KeyAllowance) -> OwnerLimits:
 
 
 def owner_of(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
-    """Somebody with limits; `scope` tells apart what is limited."""
+    """An owner of limits; `scope` separates the things that are limited."""
     key = quote(name, safe="", errors="surrogatepass")
     if len(key) > _NAME_CHARS:
-        key = f"={sha256(key.encode()).hexdigest()}"  # no name that is quoted has a = in it
+        key = f"={sha256(key.encode()).hexdigest()}"  # a quoted name has no =
     requests, tokens = map(_rate, (limits.requests_per_minute, limits.tokens_per_minute))
     return Owner(kind, name, limits, f"limits:{scope}:{kind}:{key}", requests, tokens)
 
@@ -166,7 +165,7 @@ def _rate(per_minute: int | None) -> Rate | None:
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a call wants to take, under an id that no other call has."""
+    """What a call wants to take, under a unique id."""
 
     id: str
     requests: int
@@ -176,7 +175,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class Blocked:
-    """A limit that does not let a call begin, and for how long; None where it hangs on others."""
+    """A limit that blocks a call, and for how long; None if that depends on other calls."""
 
     owner: Owner
     limit: str
@@ -185,10 +184,10 @@ class Blocked:
 
 @attrs.frozen
 class Remaining:
-    """What is left of a limit, as `RateLimit-*` headers tell it.
+    """The rest of a limit, as `RateLimit-*` headers tell it.
 
-    `remaining` may be taken now, which is a tenth of the limit while calls are steady; all of it
-    may be taken in `reset_s`.
+    `remaining` may be taken now, which is a tenth of the limit while calls are steady; the whole
+    limit may be taken in `reset_s`.
     """
 
     owner: Owner
@@ -200,9 +199,9 @@ class Remaining:
 
 @attrs.frozen
 class Count:
-    """By whom a request is blocked, and what is left now that it was counted, or was not.
+    """What blocks a request, and the rest of the limits after it was counted, if it was.
 
-    That is of the limit per minute that is nearest: of which the least share is left.
+    `nearest` is the limit per minute with the smallest share left.
     """
 
     blocked: Sequence[Blocked]
@@ -215,7 +214,7 @@ class _Lease(msgspec.Struct, array_like=True):
 
 
 class OwnerState(msgspec.Struct, array_like=True):
-    """What is kept of one owner; of a limit that there is not, nothing."""
+    """The state of one owner; None for limits that do not exist."""
 
     requests: MeterState | None = None
     tokens: MeterState | None = None
@@ -241,7 +240,7 @@ class OwnerState(msgspec.Struct, array_like=True):
         return back
 
     def blocked(self, owner: Owner, ask: Ask) -> Blocked | None:
-        """The limit that the call would wait for longest, None if it may begin."""
+        """The limit with the longest wait for the call; None if it may begin."""
         longest_s, limit = 0.0, ""
         if owner.requests is not None and self.requests is not None:
             longest_s = owner.requests.wait_s(self.requests.debt, ask.requests)
@@ -258,7 +257,7 @@ class OwnerState(msgspec.Struct, array_like=True):
         return None
 
     def take(self, owner: Owner, ask: Ask, now_s: float) -> None:
-        """Let the call begin."""
+        """Take what the call asks for."""
         until_s = now_s + ask.lease_s
         until_ns = int(until_s * SECOND_NS)
         if self.requests is not None:
@@ -269,12 +268,12 @@ class OwnerState(msgspec.Struct, array_like=True):
             self.leases.append(_Lease(ask.id, until_s))
 
     def spend(self, requests: int) -> None:
-        """Take requests for good."""
+        """Take requests without a refund."""
         if self.requests is not None:
             self.requests.spend(requests)
 
     def settle(self, owner: Owner, ask: Ask, requests: int, tokens: int) -> None:
-        """Let the call end, which has really taken this."""
+        """End the call, which has really taken this."""
         if self.requests is not None:
             self.requests.settle_id(ask.id, ask.requests, requests)
         if self.tokens is not None:
@@ -283,7 +282,7 @@ class OwnerState(msgspec.Struct, array_like=True):
             self.leases = [lease for lease in self.leases if lease.id != ask.id]
 
     def kept(self, owner: Owner, now_s: float) -> tuple[OwnerState, float]:
-        """What is to be kept, for as long as it makes a difference."""
+        """The state to keep, and for how long it matters."""
         ends_s = 0.0
         if self.requests is not None and owner.requests is not None:
             ends_s = self.requests.closed(owner.requests)
@@ -305,7 +304,7 @@ class OwnerState(msgspec.Struct, array_like=True):
 
 
 def _read(data: bytes) -> OwnerState:
-    """What was written; of another version, nothing."""
+    """Decode a state; a new one if it is of another version."""
     return readable(_DECODER.decode, data, "what is taken of limits") or OwnerState()
 
 
@@ -318,11 +317,11 @@ OwnerStates = Sequence[tuple[Owner, OwnerState]]
 def admit(
     owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float
 ) -> Revision[Sequence[Blocked], OwnerState]:
-    """Let a call begin: of all owners it is taken, or of none, and then by whom it is blocked."""
+    """Let a call begin: take from all owners, or from none, and return what blocks it."""
     states, back = _states(owners, kept, now_s)
     blocked = [found for owner, state in states if (found := state.blocked(owner, ask))]
     if blocked:
-        # what is of a later time has to be written, or it stays so
+        # a state from a later time has to be rewritten
         return Revision(blocked, _written(states, now_s) if back else {})
     for owner, state in states:
         state.take(owner, ask, now_s)
@@ -332,9 +331,9 @@ def admit(
 def count(
     owners: Sequence[Owner], ask: Ask, others: Sequence[Owner], kept: Kept, now_s: float
 ) -> Revision[Count, OwnerState]:
-    """As `admit`, of requests that are taken for good, and of nothing else.
+    """As `admit`, for requests without a refund, and nothing else.
 
-    Of others, whose states come behind, it is told what is left, and nothing is taken.
+    For `others`, whose states follow, only the rest is returned, and nothing is taken.
     """
     asked, back = _states(owners, kept[: len(owners)], now_s)
     told, _ = _states(others, kept[len(owners) :], now_s)
@@ -349,9 +348,9 @@ def count(
 def settle(
     owners: Sequence[Owner], ask: Ask, really: tuple[int, int], kept: Kept, now_s: float
 ) -> Revision[None, OwnerState]:
-    """Let a call end, which has really taken so many requests and tokens.
+    """End a call, which has really taken so many requests and tokens.
 
-    One that never began, or twice, is no harm.
+    No effect for a call that never began, or ended already.
     """
     states, _ = _states(owners, kept, now_s)
     for owner, state in states:
@@ -360,13 +359,13 @@ def settle(
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
-    """What is left of each owner's requests and tokens."""
+    """The rest of each owner's requests and tokens."""
     both, _ = _states(owners, kept, now_s)
     return tuple(_left(owner, *used) for owner, state in both for used in state.used(owner))
 
 
 def _nearest(states: OwnerStates) -> Remaining | None:
-    """What is left of the limit of which that is the least share; the first of equals."""
+    """The rest of the limit with the smallest share left; the first of equals."""
     least, found = inf, None
     for owner, state in states:
         for name, rate, meter in state.used(owner):
@@ -384,7 +383,7 @@ def _left(owner: Owner, name: str, rate: Rate, meter: MeterState) -> Remaining:
 def _states(
     owners: Sequence[Owner], kept: Kept, now_s: float
 ) -> tuple[list[tuple[Owner, OwnerState]], bool]:
-    """How each is now, new where nothing was kept; and whether the clock was put back since."""
+    """The current state of each owner, and whether the clock went back since the last change."""
     states, back = [], False
     for owner, each in zip(owners, kept, strict=True):
         state = OwnerState() if each is None else each

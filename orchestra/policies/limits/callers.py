@@ -1,13 +1,13 @@
-"""Limits of callers, which all processes share that have the same state; who waits, and where.
+"""Limits of callers, shared by all processes with the same state, and the queues for them.
 
-Each caller has a line in this process, first come, first served. The heads of an organisation's
-lines stand in a line of its own while nothing but the organisation is in their way: so each of
-its callers has a turn, however many calls another has sent. A key with limits has a line before
-that of its user, in the same way. A line is a lock, which Trio gives to whoever has waited
-longest; it is gone when nobody stands in it.
+Each caller has a line in this process, first come, first served. A call at the head of its line
+stands in the organisation's line only while nothing but the organisation blocks it. So each
+caller of an organisation has a turn, however many calls another has sent. A key with limits has
+a line before its user's line, in the same way. A line is a lock, which Trio gives to the task that
+has waited longest; it is removed when it is empty.
 
-Rules of the file: what a call may have taken is given back if it does not begin, also where nobody
-knows whether it was taken: as of `late_ends`.
+Rules of the file: what a call may have taken is given back if it does not begin, even if it is
+unknown whether it was taken: see `late_ends`.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from orchestra.policies.owners import UNLIMITED, Owners
 from orchestra.protocols import State
 
 POLL_S = 0.25
-"""What other processes give back is noticed after so long."""
+"""The time after which releases by other processes are noticed."""
 _CALLERS_KEPT = 4096
 _LOST = "what they may have taken stays taken, and they count as under way until their leases end"
 
 
 class Lease(msgspec.Struct, frozen=True, eq=False):
-    """What limits lend to a call that has begun. Give it back with `leave`, once."""
+    """What a running call holds of limits. Release it with `leave`, once."""
 
     owners: Owners
     ask: Ask
@@ -63,30 +63,30 @@ _ONE = Ask("", 1, 0, 0.0)
 
 
 class _End(msgspec.Struct, frozen=True, eq=False):
-    """How a call has ended: with what it has really taken."""
+    """The end of a call, with what it has really taken."""
 
     lease: Lease
     requests: int
     tokens: int
 
     def again(self) -> _End:
-        """Twice is no harm, but for what is over the estimate."""
+        """Sending it twice is harmless, except for usage over the estimate."""
         return _End(self.lease, self.requests, min(self.tokens, self.lease.ask.tokens))
 
 
 class _Waiting(msgspec.Struct, eq=False):
-    """A call that wants to begin, and what was last in its way."""
+    """A call that wants to begin, and what blocked it last."""
 
     lease: Lease
     blocked: Sequence[Blocked] = ()
     bells: Sequence[trio.Event] = ()
-    """Of each owner's key, what rings once something is given back there, since it last asked."""
+    """For each owner's key, an event set by a release there since the last attempt."""
 
 
 class CallerLimits:
     """The limits of callers. Used in one `trio.run` at a time.
 
-    `scope` tells apart what is limited: limits with the same scope and state are the same limits.
+    `scope` separates the limited things: limits with the same scope and state are the same.
     `process` begins the ids of this object's calls; no other object may have the same.
     """
 
@@ -103,16 +103,16 @@ class CallerLimits:
             partial(Owners.of, rules, scope)
         )
         self.waiting = 0
-        """How many calls wait, in this process."""
+        """The number of waiting calls, in this process."""
         self._lines: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._bells: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
 
     def limited(self, caller: Caller) -> bool:
-        """Whether the caller has any limit; one who has none never touches the state."""
+        """Whether the caller has any limit; without one, the state is never used."""
         return self.owners(caller) is not UNLIMITED
 
     def owners(self, caller: Caller) -> Owners:
-        """Whose limits calls of this caller have to keep; `UNLIMITED`, where they have none."""
+        """The owners of limits for calls of this caller; `UNLIMITED` if there are none."""
         if self._keys_only and caller.allowance is NO_ALLOWANCE:
             return UNLIMITED
         return self._owners(caller)
@@ -126,15 +126,15 @@ class CallerLimits:
         lease_s: float = LEASE_S,
         queued: Callable[[], None] | None = None,
     ) -> Lease:
-        """Wait until a call may begin that takes this much; then it has begun.
+        """Wait until a call that takes this much may begin; on return it has begun.
 
         All limits of the key, the user and the organisation are taken, or none. After `lease_s`
-        the call counts no more as one of those at once, and cannot be refunded any more.
-        Cancelled, or refused, nothing is held. `queued` is told where it has to wait.
+        the call no longer counts as concurrent, and gets no refund.
+        Cancelled or refused, nothing is held. `queued` is called if it has to wait.
 
         Raises:
-            LimitReachedError: a limit is reached, and to wait is not allowed, or would be for too
-                long; or the state has failed, and the limit is then closed.
+            LimitReachedError: a limit is reached, and the call may not wait, or not long enough;
+                or the state has failed, and the limit then refuses calls.
         """
         owners = self._owners(caller)
         if owners is UNLIMITED:
@@ -153,13 +153,13 @@ class CallerLimits:
         return lease
 
     async def count(self, caller: Caller, told: CallerLimits | None = None) -> Count:
-        """Take one request of the caller for good, or none where they are blocked.
+        """Take one request of the caller, without a refund; none if the caller is blocked.
 
-        Nobody waits for it. What is left is told of these limits, and of others in the same
-        state; where that has failed, of none.
+        This never waits for limits. The rest is returned for these limits, and for those of `told`
+        in the same state; after a failure of the state, for none.
 
         Raises:
-            LimitReachedError: the state has failed, and a limit is then closed.
+            LimitReachedError: the state has failed, and a limit then refuses calls.
         """
         owners = self.owners(caller)
         others = UNLIMITED if told is None else told.owners(caller)
@@ -175,16 +175,16 @@ class CallerLimits:
         return NOT_COUNTED
 
     def refusal(self, count: Count) -> LimitReachedError | None:
-        """Why a request is refused that was blocked; None where it was not."""
+        """The error for a blocked request; None if it was not blocked."""
         if not count.blocked:
             return None
         return _refused(_Waiting(NOTHING, count.blocked), "and a request over HTTP does not wait")
 
     async def leave(self, lease: Lease, *, tokens: int, requests: int | None = None) -> None:
-        """Give a call back, with the tokens (and requests) that it really took.
+        """End a call, with the tokens (and requests) that it really took.
 
-        Never raises and takes `GIVE_BACK_S` at the most, also where the caller is cancelled. Where
-        the state does not answer, it is told later, as of `LateEnds`.
+        Never raises and takes at most `GIVE_BACK_S`, even if the caller is cancelled. If the state
+        does not answer, the end is sent later: see `LateEnds`.
         """
         if lease.owners is UNLIMITED:
             return
@@ -193,10 +193,10 @@ class CallerLimits:
         await self.ends.tell(_End(lease, requests, tokens))
 
     async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
-        """What is left of the caller's requests and tokens, the narrowest owner's first.
+        """The rest of the caller's requests and tokens, the narrowest owner's first.
 
         Raises:
-            StateError: the state cannot tell.
+            StateError: the state does not answer.
         """
         owners = self._owners(caller)
         if owners is UNLIMITED:
@@ -228,13 +228,13 @@ class CallerLimits:
     async def _began_in_turn(
         self, waiting: _Waiting, lines: Sequence[tuple[trio.Lock, Kind]], before: tuple[Kind, ...]
     ) -> bool:
-        """Whether the call has begun, having stood in these lines, each inside of the last.
+        """Whether the call has begun, after standing in these lines, each inside the one before.
 
-        A line is left again while one of those whose lines were `before` it is in the way: so
-        nobody in it waits for what is not theirs.
+        A line is left again while the owner of one of the lines `before` it blocks the call. So a
+        call in a line waits only for that line's owner.
         """
         if not lines:
-            # Taken before it asks: what is given back while the answer is on its way is heard.
+            # Set before asking, so that a release during the answer is noticed.
             waiting.bells = [self._bell(key) for key in waiting.lease.owners.keys]
             waiting.blocked = await self._blocked(waiting.lease)
             await _refuse_hopeless(waiting)
@@ -248,7 +248,7 @@ class CallerLimits:
         return True
 
     async def _blocked(self, lease: Lease) -> Sequence[Blocked]:
-        """What does not let the call begin; where nothing does, it has. Cancelled, it has not."""
+        """What blocks the call; if nothing does, it has begun. Cancelled, it has not begun."""
         admitted, keys = partial(admit, lease.owners.all, lease.ask), lease.owners.keys
         try:
             blocked = await self._state.revise(keys, admitted, ENCODING)
@@ -262,7 +262,7 @@ class CallerLimits:
         return blocked
 
     async def _without(self, lease: Lease, error: StateError) -> Sequence[Blocked]:
-        """As `_blocked`, while the state is gone."""
+        """As `_blocked`, while the state is out of reach."""
         closed = _closed(lease.owners)
         if closed is None:
             return ()
@@ -270,7 +270,7 @@ class CallerLimits:
         raise _away(closed, error) from error
 
     async def _ended(self, end: _End) -> None:
-        """Have the state take the end of a call."""
+        """Send the end of a call to the state."""
         owners, really = end.lease.owners, (end.requests, end.tokens)
         ended = partial(settle, owners.all, end.lease.ask, really)
         await self._state.revise(owners.keys, ended, ENCODING)
@@ -278,7 +278,7 @@ class CallerLimits:
             self._ring(owners.keys)
 
     async def _sleep(self, waiting: _Waiting) -> None:
-        """Wait until it may be worth to try again."""
+        """Wait until another attempt may succeed."""
         worst = _worst(waiting.blocked)
         bell = waiting.bells[waiting.lease.owners.keys.index(worst.owner.key)]
         with trio.move_on_after(POLL_S if worst.wait_s is None else worst.wait_s):
@@ -291,7 +291,7 @@ class CallerLimits:
         return bell
 
     def _ring(self, keys: tuple[str, ...]) -> None:
-        """Wake who waits for what is kept there."""
+        """Wake the calls that wait for these keys."""
         for key in keys:
             if (bell := self._bells.pop(key, None)) is not None:
                 bell.set()
@@ -305,7 +305,7 @@ class CallerLimits:
 
 
 def _closed(owners: Owners) -> Owner | None:
-    """Whose limits refuse calls while the state is gone."""
+    """An owner whose limits refuse calls while the state is out of reach."""
     return next((each for each in owners.all if each.limits.when_state_fails == "closed"), None)
 
 
@@ -320,12 +320,12 @@ def _away(closed: Owner, error: StateError) -> LimitReachedError:
 
 
 def _worst(blocked: Sequence[Blocked]) -> Blocked:
-    """The limit that is waited for longest, as far as that is known."""
+    """The limit with the longest wait, as far as it is known."""
     return max(blocked, key=lambda each: each.wait_s or 0.0)
 
 
 async def _refuse_hopeless(waiting: _Waiting) -> None:
-    """Refuse a call of which it is clear that it would wait for longer than it may."""
+    """Refuse a call that would certainly wait longer than it may."""
     if not waiting.blocked or waiting.lease.owners.wait_max_s <= 0:
         return
     await trio.lowlevel.checkpoint_if_cancelled()
@@ -336,7 +336,7 @@ async def _refuse_hopeless(waiting: _Waiting) -> None:
 
 
 def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReachedError:
-    """Where it has only stood behind others, `line` is the bound of the line that refuses it."""
+    """The error; for a call that only stood behind others, `line` is the bound that refuses it."""
     if not waiting.blocked:
         owner, limit, wait_s = waiting.lease.owners.all[-1], line, None
         what = "others wait for it already"
@@ -364,7 +364,7 @@ def _error(
     wait_s: float | None = None,
     kind: type[LimitReachedError] = LimitReachedError,
 ) -> LimitReachedError:
-    """Of a model, the error is as if the limit was kept in this process."""
+    """The error; for a model's limits, it is like that of limits in this process."""
     if owner.kind == "model":
         return kind(message, code=limit, retry_after_s=wait_s, model=owner.name)
     return kind(message, code=f"{owner.kind}.{limit}", retry_after_s=wait_s)

@@ -1,11 +1,11 @@
-"""Limits of calls: how many at once, how many and how many tokens a minute, and who waits.
+"""Limits of calls: concurrency, requests and tokens a minute, and the queue for them.
 
-One queue for all of them, first come, first served: whoever is at its head waits for whatever is
-missing, and nobody passes. So a large question is not starved by small ones.
+There is one queue for all limits, first come, first served: the call at its head waits for
+whatever is missing, and no call overtakes it. So a large request is not starved by small ones.
 
-Rules of the file: no task of its own. The head of the queue sleeps until its time, and whoever
-leaves (admitted, refused or cancelled) wakes the next. Between the decision to admit and its
-effect nothing is awaited, so a cancellation finds a call either waiting or admitted.
+Rules of the file: no task of its own. The head of the queue sleeps until its time, and a call that
+leaves (admitted, refused or cancelled) wakes the next. Nothing is awaited between the decision to
+admit and its effect, so a cancelled call is either waiting or admitted.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from orchestra.protocols import WhenStateFails
 
 @attrs.frozen(kw_only=True)
 class CallLimits:
-    """What a provider allows, or what we allow ourselves; None is no limit.
+    """The limits of a provider, or our own; None is no limit.
 
-    No 60 seconds see more requests or tokens than a minute's, and a tenth of it goes at once.
+    No 60 seconds see more requests or tokens than the limit, and a tenth of it may come at once.
     """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    """Of questions and answers: estimated before a call, and settled after it."""
+    """Input and output tokens: estimated before a call, and corrected after it."""
     concurrency: int | None = None
     """Calls at once; a streamed answer is one until it is left."""
     adaptive: bool = False
-    """Whether `concurrency` is only the most: a refusal for want of room halves it for a while."""
+    """Whether `concurrency` is a maximum: a refusal for lack of capacity halves it for a while."""
     wait_max_s: float | None = 30.0
     """How long a call may wait, if its deadline is not before; None is until its deadline."""
     waiting_max: int = 1_000
-    """Calls that may wait; one more is refused at once. As many as the transport lets wait."""
+    """Waiting calls; one more is refused at once. As many as the transport allows."""
     shared: bool = False
-    """Whether all processes with the same state keep them together."""
+    """Whether all processes with the same state share the limits."""
     when_state_fails: WhenStateFails = "open"
-    """Whether calls go on unlimited, or are refused, while the state of shared ones is gone."""
+    """Whether calls are unlimited, or refused, while the state of shared limits is out of reach."""
 
     @property
     def limited(self) -> bool:
@@ -55,7 +55,7 @@ class CallLimits:
         return any(each is not None for each in limits)
 
     def of_process(self) -> CallLimits:
-        """What a process keeps by itself: of shared ones, no more than adapts to refusals."""
+        """The limits kept in this process: of shared ones, only the adaptive part."""
         if not self.shared:
             return self
         concurrency = self.concurrency if self.adaptive else None
@@ -66,7 +66,7 @@ class CallLimits:
 
 @attrs.frozen
 class Load:
-    """What is under way and what waits; `at_once` is what an adaptive concurrency has come to."""
+    """Running and waiting calls; `at_once` is the current bound of an adaptive concurrency."""
 
     running: int
     waiting: int
@@ -75,7 +75,7 @@ class Load:
 
 @attrs.define(eq=False)
 class Admitted:
-    """A call that is under way. Give it back with `leave`, once; `asked` are requests not sent."""
+    """A running call. End it with `leave`, once; `asked` are requests not sent yet."""
 
     taken: Taken | None
     began_s: float
@@ -90,7 +90,7 @@ class _Waiter:
 
 
 def _nothing() -> None:
-    """No objection."""
+    """A check that never raises."""
 
 
 class Limiter:
@@ -107,18 +107,18 @@ class Limiter:
         self._requests = _meter(limits.requests_per_minute)
         self._tokens = _meter(limits.tokens_per_minute)
         self.counts_tokens = self._tokens is not None
-        """Whether it asks how many tokens a call takes."""
+        """Whether it needs the number of tokens of a call."""
 
     @property
     def load(self) -> Load:
-        """How many calls are under way, and how many wait."""
+        """The numbers of running and waiting calls."""
         at_once = self._adaptive.bound if self._adaptive is not None else None
         return Load(self._running, len(self._queue), at_once)
 
     def begin(self, now_s: float, requests: int = 1, tokens: int = 0) -> Admitted | None:
-        """A call that takes this much and has begun, at once; None where it would have to wait.
+        """Begin a call that takes this much, without waiting; None if it would have to wait.
 
-        It is to be `sent`, or given back with `withdraw` if nobody was asked.
+        It has to be `sent`, or ended with `withdraw` if the model was not called.
         """
         if self._queue or self._missing_s(now_s, requests, tokens) > 0:
             return None
@@ -127,19 +127,19 @@ class Limiter:
     async def enter(
         self, *, requests: int = 1, tokens: int = 0, check: Callable[[], None] = _nothing
     ) -> Admitted:
-        """Wait until a call may begin that takes this much; then it has begun.
+        """Wait until a call that takes this much may begin; on return it has begun.
 
-        `check` may object by raising while the call waits: before it begins, and whenever
-        `wake_all` is called. Cancelled, or refused, nothing has been taken.
+        `check` may raise to refuse the call while it waits: before it begins, and whenever
+        `wake_all` is called. Cancelled or refused, nothing has been taken.
 
         Raises:
-            LimitReachedError: too many wait already, it has waited for `wait_max_s`, or it is
-                clear that it would wait for longer than that or than to the caller's deadline.
+            LimitReachedError: too many calls wait already, it has waited for `wait_max_s`, or it
+                would certainly wait longer than that, or past the caller's deadline.
         """
         at_once = self.begin(self._clock.now_s(), requests, tokens)
         if at_once is not None:
             return at_once
-        # Who is cancelled already has no time left, and would be refused for that.
+        # A cancelled caller has no time left, and would be refused for that.
         await trio.lowlevel.checkpoint_if_cancelled()
         waiter = _Waiter(requests, tokens)
         self._refuse_hopeless(waiter)
@@ -147,22 +147,22 @@ class Limiter:
         return self._begun(self._clock.now_s(), requests, tokens)
 
     def sent(self, admitted: Admitted) -> None:
-        """Somebody is asked: what it takes of requests stays taken."""
+        """Note that the model is called: the requests stay taken."""
         if self._requests is not None and admitted.asked is not None:
             self._requests.state.settle(admitted.asked, admitted.asked.units)
             admitted.asked = None
 
     def withdraw(self, admitted: Admitted) -> None:
-        """Give a call back that was not sent: it is as if it had never been."""
+        """Undo a call that was not sent, as if it had never been."""
         if self._requests is not None and admitted.asked is not None:
             self._requests.state.settle(admitted.asked, 0)
             admitted.asked = None
         self.leave(admitted, tokens=0)
 
     def leave(self, admitted: Admitted, *, tokens: int, room: bool | None = None) -> None:
-        """Give a call back, with the tokens that it really took.
+        """End a call, with the tokens that it really took.
 
-        `room` is whether the provider had room for it; None where that is not known.
+        `room` is whether the provider had capacity for it; None if that is unknown.
         """
         self._running -= 1
         taken = admitted.taken
@@ -179,7 +179,7 @@ class Limiter:
             self._wake_head()
 
     def wake_all(self) -> None:
-        """Let every call that waits ask its `check` again."""
+        """Let every waiting call run its `check` again."""
         for waiter in self._queue:
             waiter.woken.set()
 
@@ -209,7 +209,7 @@ class Limiter:
                 await waiter.woken.wait()
 
     def _begun(self, now_s: float, requests: int, tokens: int) -> Admitted:
-        """Have a call begin of which `_missing_s` has said, just now, that it may."""
+        """Begin a call for which `_missing_s` has just returned 0."""
         self._running += 1
         asked = self._requests.state.take(requests) if self._requests is not None else None
         taken = None
@@ -218,7 +218,7 @@ class Limiter:
         return Admitted(taken, now_s, asked)
 
     def _missing_s(self, now_s: float, requests: int, tokens: int) -> float:
-        """Seconds until the first in the queue may begin; infinite where it hangs on others."""
+        """Seconds until the head of the queue may begin; infinite if it depends on other calls."""
         concurrency = self.limits.concurrency
         if self._adaptive is not None:
             concurrency = self._adaptive.bound
@@ -233,7 +233,7 @@ class Limiter:
         return missing_s
 
     def _rates(self, waiter: _Waiter, before: Collection[_Waiter]) -> tuple[float, str]:
-        """Seconds until the rates allow a call behind others, and which of them it waits for."""
+        """Seconds until the rates allow a call after others, and the rate with the longest wait."""
         now_s = self._clock.now_s()
         found = (0.0, "")
         if self._requests is not None:
@@ -247,7 +247,7 @@ class Limiter:
         return found
 
     def _refuse_hopeless(self, waiter: _Waiter) -> None:
-        """Refuse a call that need not wait to know that it waits in vain."""
+        """Refuse a call that would certainly wait in vain."""
         limits = self.limits
         wait_s, rate = self._rates(waiter, self._queue)
         if len(self._queue) >= limits.waiting_max:

@@ -1,8 +1,8 @@
 """A model whose callers have limits: a `Model` around a model, or around a route.
 
-It stands outside of breakers and of the model's own limits, so that a caller who has used up what
-is theirs takes no place in a queue that others wait in. A call that was refused there, without
-having been sent, is given back whole. Who has no limits gets the model itself.
+It is outside of breakers and of the model's own limits, so that a caller over its limits
+takes no place in a queue that others wait in. A call that is refused inside, without having been
+sent, is refunded completely. A caller without limits gets the model itself.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from orchestra.values import (
 
 
 def lease_s(bounds: Iterable[tuple[float | None, float | None]]) -> float:
-    """How long a call may last: of all models that it may ask, each after its wait; None is ever.
+    """The longest duration of a call: the sum of wait and call over its models; None is endless.
 
-    No longer than the longest lease.
+    At most the longest lease.
     """
     each_s = [math.inf if None in pair else sum(filter(None, pair)) for pair in bounds]
     return min(sum(each_s), LEASE_S)
 
 
 class CallerLimitedModel(Model):
-    """A model that each caller may ask no more than their limits allow.
+    """A model that each caller can call only within its limits.
 
-    `lease_s` is how long a call of it may last; what is longer counts no more as one of those at
-    once. One call is one request, whatever a route or an embedder makes of it.
+    `lease_s` is the longest duration of a call; a longer call no longer counts as concurrent.
+    One call is one request, however many a route or an embedder makes of it.
     """
 
     def __init__(self, model: Model, limits: CallerLimits, *, lease_s: float = LEASE_S) -> None:
@@ -63,14 +63,14 @@ class CallerLimitedModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, as far as is known."""
+        """The model's capabilities, as far as they are known."""
         return self.model.capabilities
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask; entered when the caller may ask, and the model has accepted.
+        """Ask; entered when the caller's limits and the model have accepted the request.
 
         Raises:
-            LimitReachedError: the caller has used up what they may; nobody was asked.
+            LimitReachedError: a limit of the caller is used up; the model was not called.
             ModelError: on entry or on receive.
         """
         account = PRESENT.get()
@@ -121,7 +121,7 @@ class CallerLimitedModel(Model):
         return found
 
     async def enter(self, account: Account, estimate: Estimate) -> LimitedCall:
-        """Wait until the caller may ask; give the call back with its `end`, once."""
+        """Wait until the caller's limits admit a call; end it with its `end`, once."""
         joint = account if isinstance(account, JointAccount) else None
         lease = await self._limits.enter(
             account.caller,
@@ -136,16 +136,16 @@ class CallerLimitedModel(Model):
 
 @attrs.define(eq=False)
 class LimitedCall(HeldCall):
-    """One call that is under way: what it holds, and what is known of it so far."""
+    """One running call: what it holds, and what is known of it so far."""
 
     limits: CallerLimits
     lease: Lease
     estimate: Estimate
     heard: HeldCall | None = None
-    """Who listens to the answer in its place."""
+    """The inner call that observes the answer in its place."""
 
     async def end(self, error: BaseException | None) -> None:
-        """Give back all that it holds, whatever happens; `error` is the model's own."""
+        """Release everything that it holds, whatever happens; `error` is the model's own."""
         if error is not None and _was_not_sent(error):
             await self.limits.leave(self.lease, tokens=0, requests=0)
             return
@@ -156,14 +156,14 @@ class LimitedCall(HeldCall):
 
 
 def _let_through(model: Model, account: Account) -> Model:
-    """The model itself, for a caller who has no limits."""
+    """The model itself, for a caller without limits."""
     if isinstance(account, JointAccount):
         account.begin()
     return model
 
 
 def _was_not_sent(error: BaseException) -> bool:
-    """Whether an error says that nobody was asked."""
+    """Whether an error says that the model was not called."""
     if isinstance(error, ModelsFailedError):
         return bool(error.errors) and all(map(_was_not_sent, error.errors.values()))
     if isinstance(error, BudgetExceededError):

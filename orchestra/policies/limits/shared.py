@@ -1,9 +1,9 @@
-"""The limits of one model, which all processes keep together that have the same state.
+"""The limits of one model, shared by all processes with the same state.
 
-They are limits like those of callers, whose owner is the model. In each process every caller has
-a line, and the heads of the lines have their turns one after another; between processes there is
-no order. Rules of the file: what a call has taken is given back if it does not begin; and nobody
-waits on when the breaker before the model has opened.
+They work like the limits of callers, with the model as their owner. In each process every caller
+has a line, and the heads of the lines take turns; there is no order between processes. Rules of
+the file: what a call has taken is given back if it does not begin; and waiting calls are refused
+when the breaker before the model opens.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from orchestra.protocols import State
 class SharedLimits:
     """The limits of the model `name`, in a state. Used in one `trio.run` at a time.
 
-    Models of the same name and state have the same limits. A call counts as one of those at once
-    until it is given back, or for `lease_s`, where its process has died.
+    Models with the same name and state have the same limits. A call counts as concurrent until
+    it ends, or for `lease_s` if its process has died.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class SharedLimits:
 
     @property
     def waiting(self) -> int:
-        """How many calls wait in this process."""
+        """The number of waiting calls in this process."""
         return self._limits.waiting
 
     async def enter(self, caller: Caller, *, requests: int, tokens: int) -> Lease | None:
-        """Wait until a call may begin that takes this much; then it has begun.
+        """Wait until a call that takes this much may begin; on return it has begun.
 
-        None where `refuse_waiting` came before that. Cancelled, or refused, nothing is held.
+        None if `refuse_waiting` came first. Cancelled or refused, nothing is held.
 
         Raises:
-            LimitReachedError: a limit is reached, and to wait is not allowed, or would be for too
-                long; or the state has failed, and the limit is then closed.
+            LimitReachedError: a limit is reached, and the call may not wait, or not long enough;
+                or the state has failed, and the limit then refuses calls.
         """
         scope = trio.CancelScope()
         self._waiting.add(scope)
@@ -66,17 +66,17 @@ class SharedLimits:
         return None
 
     def refuse_waiting(self) -> None:
-        """Let nobody wait on who waits now."""
+        """Refuse all calls that wait now."""
         for scope in self._waiting:
             scope.cancel()
 
     async def leave(self, lease: Lease, *, tokens: int, requests: int | None = None) -> None:
-        """Give a call back, as of `CallerLimits.leave`: never raises, and is bounded in time."""
+        """End a call, as `CallerLimits.leave`: never raises, and is bounded in time."""
         await self._limits.leave(lease, tokens=tokens, requests=requests)
 
 
 class _Rules:
-    """Whoever calls, the limits are those of the model."""
+    """Rules with the model's limits for every caller."""
 
     def __init__(self, name: str, limits: CallLimits) -> None:
         self._name = name
@@ -91,10 +91,10 @@ class _Rules:
 
     @property
     def of_keys_only(self) -> bool:
-        """Everybody has them."""
+        """False: every caller has these limits."""
         return False
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
-        """The model."""
+        """The model is the only owner."""
         del caller
         return (owner_of("model", self._name, self._limits, scope),)

@@ -1,8 +1,8 @@
-"""Shares: of places that are taken for long, one tenant never has all.
+"""Shares: places that are used for long, of which one tenant never has all.
 
-Threads and processes cannot be hurried, so whoever is there first could keep all others waiting.
-Here a tenant who has its share waits in a line of its own, and those who wait for a place itself
-are never more than their shares.
+Threads and processes cannot be interrupted, so a first tenant could keep all others waiting.
+Here a tenant that has its share waits in its own line, so no more of its tasks than its share
+wait for the places themselves.
 
 Rules of the file: a tenant has a line as long as one of its tasks is in it.
 """
@@ -18,7 +18,7 @@ import trio
 
 @attrs.define(eq=False)
 class _Share:
-    """What one tenant may take, and how many of its tasks have it or wait for it."""
+    """The share of one tenant, and the number of its tasks that have it or wait for it."""
 
     places: trio.CapacityLimiter
     tasks: int = 0
@@ -34,18 +34,18 @@ class Shares:
 
     @classmethod
     def of_threads(cls) -> Shares:
-        """As many as Trio's own for a whole process: whose threads are stuck leaves others some."""
+        """As many places as Trio has threads; one tenant with stuck threads leaves others some."""
         return cls(40, 30)
 
     def __len__(self) -> int:
-        """How many tenants are there."""
+        """The number of tenants."""
         return len(self._shares)
 
     @asynccontextmanager
     async def share(self, tenant: str) -> AsyncIterator[trio.CapacityLimiter]:
-        """Wait for one of a tenant's share; the places are to be waited for in it.
+        """Wait for the tenant's share; inside the context, wait for the place itself.
 
-        Who waits is served in turn. Cancelled, nothing is taken.
+        Tasks are served in order. Cancelled, nothing is taken.
         """
         share = self._shares.get(tenant)
         if share is None:
@@ -61,14 +61,14 @@ class Shares:
 
 
 class OwnShares:
-    """Shares that each run of Trio has of its own, made when they are first asked for."""
+    """Shares of their own for each run of Trio, made on first use."""
 
     def __init__(self, name: str, make: Callable[[], Shares]) -> None:
         self._made: trio.lowlevel.RunVar[Shares] = trio.lowlevel.RunVar(name)
         self._make = make
 
     def get(self) -> Shares:
-        """Those of this run."""
+        """The shares of this run of Trio."""
         try:
             return self._made.get()
         except LookupError:

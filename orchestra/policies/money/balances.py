@@ -1,8 +1,8 @@
-"""What is left of budgets, for those who run a deployment: to be seen, and to be reset.
+"""The balances of budgets, for operators: to be shown, and to be reset.
 
-Rules of the file: it looks at the ledgers of the payers that it is given, so many at once, and
-never goes through a state to find some. A reset takes what is spent and leaves what is held: so a
-call under way is settled as any other, and counts from then on.
+Rules of the file: it reads only the ledgers of the payers that it is given, a limited number at a
+time, and never scans a state for payers. A reset removes what is spent and keeps what is held, so
+a running call is settled as usual, and counts from then on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAYERS_AT_ONCE = 100
 
 @attrs.frozen
 class Balance:
-    """How one budget is, in nano-dollars: what is spent of it in this period, and what is held."""
+    """The balance of one budget, in nano-dollars: the spending in this period, and the holds."""
 
     budget: Budget
     spent: int
@@ -35,17 +35,17 @@ class Balance:
 
     @property
     def left(self) -> int:
-        """What a call may still hold of it; no less than nothing, where the limit was lowered."""
+        """What calls may still hold of it; not below 0, even if the limit was lowered."""
         return max(self.budget.limit_nanodollars - self.spent - self.held, 0)
 
 
 async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
-    """How each budget of these payers is, in their order. Nothing is changed.
+    """The balance of each budget of these payers, in their order. Nothing is changed.
 
-    A payer whose ledger cannot be read is left out, and logged.
+    A payer with an unreadable ledger is left out, and logged.
 
     Raises:
-        StateError: the state is gone, or too slow.
+        StateError: the state is out of reach, or too slow.
     """
     found: list[Balance] = []
     for first in range(0, len(payers), PAYERS_AT_ONCE):
@@ -56,12 +56,12 @@ async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
 
 
 async def reset(payer: Payer, periods: Collection[Period], state: State) -> list[Balance]:
-    """Let nothing be spent in these periods of the payer's budgets; and how these were before.
+    """Set the spending of these periods of the payer's budgets to 0; returns the old balances.
 
-    What is held stays held. Thresholds are told anew. A ledger that cannot be read begins anew.
+    Held money stays held. Thresholds are reported again. An unreadable ledger is replaced.
 
     Raises:
-        StateError: the state is gone, or too slow; it has happened, or has not.
+        StateError: the state is out of reach, or too slow; it may have happened or not.
     """
     budgets = tuple(each for each in payer.budgets if each.period in periods)
     chosen = attrs.evolve(payer, budgets=budgets)

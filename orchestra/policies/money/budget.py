@@ -1,8 +1,8 @@
-"""Budgets: who may spend how much, in which time. Pure.
+"""Budgets: who may spend how much, in which period. Pure.
 
-A call has to fit into all budgets of its caller: of its user, its organisation, its run, each for
-a day, a month, or as long as the run lasts. How they are kept: see
-`orchestra.policies.money.ledger`, and of runs `orchestra.policies.money.run_ledger`.
+A call has to fit into all budgets of its caller: those of its key, user, organisation and run, each
+for a day, a month, or the run. `orchestra.policies.money.ledger` keeps them, and
+`orchestra.policies.money.run_ledger` those of runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestra.protocols import WhenStateFails
 
 
 class Period(Enum):
-    """How long a budget is for. Days and months are those of UTC."""
+    """The period of a budget. Days and months are those of UTC."""
 
     RUN = "run"
     DAY = "day"
@@ -28,14 +28,14 @@ class Period(Enum):
 
 
 KEPT_S = (2 * 86_400.0, 32 * 86_400.0)
-"""How long it is remembered what was spent in a day, and in a month, after the last call."""
+"""How long the spending of a day, and of a month, is kept after the last call."""
 _SLOTS = {Period.DAY: 0, Period.MONTH: 1, Period.RUN: -1}
-"""The place of a period in a ledger; what runs spend is in none."""
+"""The index of a period in a ledger; spending of runs is in none."""
 
 
 @attrs.frozen(kw_only=True)
 class SpendingLimits:
-    """What one key, user or organisation may spend, in nano-dollars; None is no limit."""
+    """The spending limits of one key, user or organisation, in nano-dollars; None is no limit."""
 
     day: int | None = None
     month: int | None = None
@@ -47,11 +47,11 @@ NO_LIMIT = SpendingLimits()
 
 @attrs.frozen(kw_only=True)
 class Budgets:
-    """What callers of a deployment may spend: each request, user and organisation.
+    """The budgets of a deployment's callers: per request, user and organisation.
 
-    What a key may spend comes with its caller. `users` and `organisations` are those that have
-    other limits than the rest, by name. A model without a known price is not counted, or with
-    `refuse` not asked.
+    The limits of a key come with its caller. `users` and `organisations` are those with other
+    limits than the rest, by name. A model without a known price is not counted, or, with
+    `refuse`, not called.
     """
 
     request: int | None = None
@@ -63,19 +63,19 @@ class Budgets:
 
     @property
     def lasting(self) -> bool:
-        """Whether any of them is for longer than a request."""
+        """Whether any budget lasts longer than a request."""
         named = (*self.users.values(), *self.organisations.values())
         everybodys = (self.user, self.organisation, *named)
         return any(each.day is not None or each.month is not None for each in everybodys)
 
     def of_run(self, run_id: str) -> Budget | None:
-        """That of a run, where each has one; None for calls of no run."""
+        """The budget of a run, if runs have one; None for calls outside a run."""
         if self.request is None or not run_id:
             return None
         return Budget("request", run_id, Period.RUN, self.request)
 
     def of_caller(self, caller: Caller) -> tuple[Payer, ...]:
-        """Whose budgets the calls of all runs of a caller have to fit into: their key's first."""
+        """The payers for all runs of a caller, its key first; budgets of runs are not included."""
         found: list[Budget] = []
         if caller.key:
             own = caller.allowance
@@ -95,7 +95,7 @@ NO_BUDGETS = Budgets()
 
 @attrs.frozen
 class Budget:
-    """One limit: of whom, for how long, and what becomes of calls while the state is away."""
+    """One limit: its owner, its period, and what happens while the state is out of reach."""
 
     kind: str
     name: str
@@ -104,9 +104,9 @@ class Budget:
     when_state_fails: WhenStateFails = "closed"
 
     key: str = attrs.field(init=False, eq=False, repr=False)
-    """Under which key the ledger of its payer is kept."""
+    """The key of its payer's ledger in the state."""
     slot: int = attrs.field(init=False, eq=False, repr=False)
-    """The place of its period in that ledger."""
+    """The index of its period in that ledger."""
 
     @key.default
     def _key(self) -> str:
@@ -122,7 +122,7 @@ class Budget:
 
 @attrs.frozen
 class Payer:
-    """One who pays for a call: its budgets, of which there is one ledger, under `key`."""
+    """A payer of calls: its budgets, which share one ledger, under `key`."""
 
     key: str
     budgets: tuple[Budget, ...]
@@ -131,12 +131,12 @@ class Payer:
 
     @property
     def kind(self) -> str:
-        """What it is: a key, a user, an organisation."""
+        """Its kind: a key, a user, an organisation."""
         return self.budgets[0].kind
 
     @classmethod
     def all_of(cls, budgets: Sequence[Budget]) -> tuple[Payer, ...]:
-        """Those whose budgets these are, each with all of its own, in their order."""
+        """The payers of these budgets, each with all of its own, in their order."""
         found = dict[str, list[Budget]]()
         for budget in budgets:
             found.setdefault(budget.key, []).append(budget)

@@ -1,4 +1,4 @@
-"""What the calls of one model cost, and the money that is held for them."""
+"""The costs of one model's calls, and the money that is held for them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from orchestra.policies.money.purse import Purse, Reservation
 from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, tokens_of
 
 HOLD_S = 3_600.0
-"""How long a call may hold money, whatever became of its process."""
+"""How long a call may hold money, even if its process dies."""
 
 
 @attrs.frozen
 class CallCosts:
-    """The price of the model `name`, None where nobody knows it, and the purse that pays, if any.
+    """The price of the model `name`, None if unknown, and the purse that pays, if there is one.
 
-    What a call holds expires after `hold_s`, for each request that it is.
+    Held money expires after `hold_s` for each request of the call.
     """
 
     name: str
@@ -27,14 +27,14 @@ class CallCosts:
     hold_s: float = HOLD_S
 
     def counts(self, account: Account) -> bool:
-        """Whether a call on this account has to be checked, and may have to hold money."""
+        """Whether a call on this account has to be checked, and perhaps to hold money."""
         return self.purse is not None and self.purse.may_hold(account.caller)
 
     def check(self, estimate: Estimate) -> None:
-        """Nothing, where the price of a call is known or need not be.
+        """Check that the price of a call is known, if it has to be.
 
         Raises:
-            UnknownPriceError: it has to be, and is not.
+            UnknownPriceError: it is unknown.
         """
         if self.purse is None or self.purse.budgets.unknown_price == "flag":
             return
@@ -44,7 +44,7 @@ class CallCosts:
     async def hold(
         self, account: Account, estimate: Estimate, requests: int = 1
     ) -> Reservation | None:
-        """Money for the most that a call can cost; None where no budget applies, or no price.
+        """Hold money for the highest possible cost of a call; None without a budget or a price.
 
         Raises:
             BudgetExceededError: a budget has no room for it.
@@ -57,12 +57,12 @@ class CallCosts:
         return await self.purse.hold(account, most, for_s=for_s, model=self.name)
 
     async def grow(self, reservation: Reservation, estimate: Estimate, said_bytes: int) -> int:
-        """Hold more, for an answer that is longer than was thought; the bytes that it is for.
+        """Hold more, for an answer that is longer than expected; returns the bytes that it covers.
 
-        Twice as much as was said, or where there is no room for that, just as much.
+        This is twice the output so far, or, without room for that, only the output so far.
 
         Raises:
-            BudgetExceededError: there is no room for what was said already.
+            BudgetExceededError: there is no room for the output so far.
             StateError: as of `Purse.hold`.
         """
         said = tokens_of(said_bytes)
@@ -75,7 +75,7 @@ class CallCosts:
 
 
 def unknown_price(model: str) -> UnknownPriceError:
-    """The error of a model whose price has to be known, and is not."""
+    """The error for a model whose price has to be known, and is not."""
     return UnknownPriceError(
         'nobody knows what it costs, and [budgets] says unknown_price = "refuse", so that it is '
         f"not asked: add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars for "

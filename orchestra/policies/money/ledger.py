@@ -1,17 +1,17 @@
-"""Ledgers: what is spent of budgets, and what is held of them. Pure: a ledger is kept in a `State`.
+"""Ledgers: what is spent and held of budgets. Pure: a ledger is kept in a `State`.
 
-The theory of it: a call may begin if what is spent, what other calls hold and the most that it
-can cost itself fit into each budget that is its owner's. It then holds that much, and once it has
-ended its real cost is spent and the hold is gone. So what is spent and held together is never over
-a limit, as long as no call costs more than it holds.
+The theory: a call may begin if the spending, the holds of other calls, and its own highest
+possible cost fit into each budget of its owners. It then holds that cost. When it has ended, its
+real cost is spent and its hold is removed. So spending and holds together never exceed a limit,
+as long as no call costs more than it holds.
 
-A hold expires by itself, for whoever has held it may have crashed. At the end of a day or a month
-what was spent is forgotten, and holds stay: a call is paid in the period in which it ends.
+A hold expires by itself, since its process may have crashed. At the end of a day or a month its
+spending is dropped, and holds stay: a call is paid in the period in which it ends.
 
-Of each payer there is one ledger, for all of its periods: what is spent in each, and the sums of
-what is held, by the second in which it expires. So a change takes as long with a thousand calls
-under way as with one. A hold has a key of its own, by which it is known whether it was ever taken,
-and whether it was given back; where the state answers at once and never fails, its call knows.
+Each payer has one ledger for all of its periods: the spending in each, and the sums of holds by
+the second of their expiry. So a change takes as long with a thousand running calls as with one.
+A hold has its own key, which tells whether it was ever taken, and whether it was given back. If
+the state answers at once and never fails, the call itself knows this.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from orchestra.policies.money.budget import Budget, Payer
 from orchestra.records import Encoding, Revision, readable
 
 THRESHOLDS = (50, 80, 100)
-"""Percent of a budget at which its owner is told."""
+"""Percentages of a budget that are reported to its owner."""
 DAY_S = 86_400
 NEVER_S = 2**53
 HOLD_KEY = "budget:hold:"
-"""Before the name of each hold."""
+"""The prefix of each hold's key."""
 
 
 _OfPeriods = Annotated[list[int], msgspec.Meta(min_length=2, max_length=2)]
 
 
 class Ledger(msgspec.Struct, array_like=True, tag=True):
-    """What is kept of one payer: what is spent in each of its periods, and held until when.
+    """The ledger of one payer: the spending in each of its periods, and the holds.
 
-    `spent` are nano-dollars of this `day` since 1970, and of its month; `told` are the
-    highest thresholds that they have reached. `holds` are nano-dollars by the second in which
-    they expire; `held` is their sum, none expires before `first_s`, and all have at `last_s`.
+    `spent` are nano-dollars of this `day` since 1970, and of its month; `told` are the highest
+    thresholds reported for them. `holds` are nano-dollars by the second in which they expire;
+    `held` is their sum; none expires before `first_s`, and all have at `last_s`.
     """
 
     day: Annotated[int, msgspec.Meta(ge=0, le=10**6)]
@@ -58,11 +58,11 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
 
     @classmethod
     def empty(cls, day: int) -> Ledger:
-        """Of somebody who has never paid for anything."""
+        """The ledger of a new payer."""
         return cls(day, [0, 0], [0, 0])
 
     def advance(self, day: int, now_s: float) -> None:
-        """Let it be now: forget what periods are over, and what holds have expired."""
+        """Move to this time: drop the spending of ended periods, and expired holds."""
         for slot in _over(self.day, day):
             self.spent[slot] = self.told[slot] = 0
         self.day = day
@@ -71,11 +71,11 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
         self.first_s = min(self.holds, default=NEVER_S)
 
     def ends_s(self, budget: Budget) -> float:
-        """When the present period of a budget is over."""
+        """When the current period of a budget ends."""
         return _ends_s(self.day)[budget.slot]
 
     def hold(self, nanodollars: int, until_s: int) -> None:
-        """Hold so much more until then."""
+        """Add a hold until this second."""
         holds = self.holds
         holds[until_s] = holds.get(until_s, 0) + nanodollars
         self.held += nanodollars
@@ -84,7 +84,7 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
             self.last_s = max(self.last_s, until_s)
 
     def give_back(self, nanodollars: int, until_s: int) -> None:
-        """Hold so much less, and no less than nothing."""
+        """Reduce a hold, not below 0."""
         holds = self.holds
         before = holds.get(until_s, 0)
         if before > nanodollars:
@@ -95,25 +95,25 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
             self.held -= before
 
     def kept(self, payer: Payer, now_s: float) -> tuple[Ledger, float]:
-        """What is to be kept of its payer, and for how long: at least until all holds expire."""
+        """The ledger to keep, and for how long: at least until all holds expire."""
         held_s = self.last_s - now_s
         return self, max(payer.kept_s, held_s)
 
 
 class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
-    """What is kept of one call: the same in each of its ledgers, until it expires."""
+    """The hold of one call: the same in each of its ledgers, until it expires."""
 
     nanodollars: int
     until_s: int
 
 
 Kept: TypeAlias = Ledger | Hold
-"""What is kept under a key."""
+"""The values in the state."""
 _DECODER = msgspec.json.Decoder(Kept)
 
 
 def _read(data: bytes) -> Kept:
-    """What is kept; of what cannot be read, a hold that is over: no ledger is kept as that."""
+    """Decode a value; an unreadable one becomes an expired hold, which no ledger ever is."""
     return readable(_DECODER.decode, data, "what is kept of a budget") or Hold(0, 0)
 
 
@@ -121,9 +121,9 @@ ENCODING: Encoding[Kept] = Encoding(_read, msgspec.json.Encoder().encode)
 
 
 class Wanted(msgspec.Struct, frozen=True, eq=False):
-    """What a call wants to hold for so long, up to the next whole second, instead of what it holds.
+    """A request to hold an amount for this time, up to the next second, in place of its old hold.
 
-    `name` is the key of its hold; "" where it has none, and `there` is what it holds.
+    `name` is the key of its hold; "" if it has none, and then `there` is its old hold.
     """
 
     name: str
@@ -134,11 +134,11 @@ class Wanted(msgspec.Struct, frozen=True, eq=False):
 
 
 class Settlement(msgspec.Struct, frozen=True, eq=False):
-    """The end of a hold: what its call has really cost. `name` and `there` as in `Wanted`.
+    """The end of a hold, with the real cost of its call. `name` and `there` as in `Wanted`.
 
-    `again` says that it was tried before, and may have happened: then a hold that is not there
-    any more has been settled, if it would not have expired by itself until now. Where that
-    cannot be told, it is counted, rather twice than never.
+    `again` says that it was sent before, and may have happened. Then a missing hold counts as
+    settled, unless it would have expired by now. If that is unknown, the cost is counted:
+    rather twice than never.
     """
 
     name: str
@@ -150,7 +150,7 @@ class Settlement(msgspec.Struct, frozen=True, eq=False):
 
 @attrs.frozen
 class Refusal:
-    """Which budget has no room, and how it was; `resets_at_s` is None where it never is."""
+    """The budget without room, and its balance; `resets_at_s` is None if it never resets."""
 
     budget: Budget
     spent: int
@@ -160,7 +160,7 @@ class Refusal:
 
 @attrs.frozen
 class Reached:
-    """A settlement has brought a budget to a threshold."""
+    """A threshold of a budget, reached by a settlement."""
 
     budget: Budget
     percent: int
@@ -170,9 +170,9 @@ class Reached:
 def hold(
     wanted: Wanted, kept: Sequence[Kept | None], now_s: float
 ) -> Revision[Hold | Refusal, Kept]:
-    """Hold what is wanted in all of the budgets, or in none; then, why it does not fit.
+    """Hold what is wanted in all budgets, or in none; then return the refusal.
 
-    `kept` is what is kept of each who pays, and behind them of the hold, if it has a name.
+    `kept` are the ledgers of the payers, and after them the hold, if it has a name.
 
     Raises:
         StateError: a ledger cannot be read.
@@ -198,7 +198,7 @@ def hold(
 def settle(
     settlement: Settlement, kept: Sequence[Kept | None], now_s: float
 ) -> Revision[Sequence[Reached], Kept]:
-    """A call's real cost in place of its hold; and what thresholds were reached. As of `hold`."""
+    """Spend a call's real cost in place of its hold; returns reached thresholds. As `hold`."""
     name, cost = settlement.name, settlement.cost
     there = _there(name, settlement.there, kept, now_s)
     if there is None and settlement.again and _before_end(settlement, now_s):
@@ -222,7 +222,7 @@ def settle(
 
 
 def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> Refusal | None:
-    """The first of their budgets that is spent, whatever is held; `kept` is what is of each.
+    """The first budget that is used up, whatever is held; `kept` are the payers' ledgers.
 
     Raises:
         StateError: a ledger cannot be read.
@@ -237,9 +237,9 @@ def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) 
 def ledgers(
     payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
 ) -> list[tuple[Payer, Ledger]]:
-    """The ledger of each payer as it is now, to be changed; `kept` is what is of each.
+    """The current ledger of each payer, which may be changed; `kept` are the stored ones.
 
-    They are of the present periods, without expired holds. One that cannot be read is left out.
+    They are of the current periods, without expired holds. Unreadable ones are left out.
     """
     day, found = int(now_s // DAY_S), []
     for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
@@ -256,7 +256,7 @@ def ledgers(
 def _all(
     payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
 ) -> list[tuple[Payer, Ledger]]:
-    """As `ledgers`, and none of them is missing: what was spent is not forgotten."""
+    """As `ledgers`, but an unreadable ledger is an error, so that no spending is lost."""
     found = ledgers(payers, kept, now_s)
     if len(found) < len(payers):
         raise StateError(next(illegible(payers, kept)))
@@ -264,7 +264,7 @@ def _all(
 
 
 def illegible(payers: Sequence[Payer], kept: Sequence[Kept | None]) -> Iterator[str]:
-    """What is to be said of each payer whose ledger cannot be read."""
+    """A message for each payer with an unreadable ledger."""
     for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
         if isinstance(ledger, Hold):
             yield (
@@ -275,20 +275,20 @@ def illegible(payers: Sequence[Payer], kept: Sequence[Kept | None]) -> Iterator[
 
 
 def _there(name: str, known: Hold | None, kept: Sequence[Kept | None], now_s: float) -> Hold | None:
-    """What is held, and has not expired: what is kept under its name, the last, if it has one."""
+    """The unexpired hold: the last of `kept` if it has a name, else the known one."""
     found = kept[-1] if name else known
     return found if type(found) is Hold and found.until_s > now_s else None
 
 
 def _before_end(settlement: Settlement, now_s: float) -> bool:
-    """Whether its hold would be there still, if nobody had settled it."""
+    """Whether its hold would still exist if it had not been settled."""
     return settlement.there is not None and now_s < settlement.there.until_s
 
 
 def _refusal(
     ledgers: Sequence[tuple[Payer, Ledger]], more: int, nanodollars: int
 ) -> Refusal | None:
-    """Which budget has no room for this much more, of a hold of so many nano-dollars."""
+    """The first budget without room for this much more, for a hold of so many nano-dollars."""
     for payer, ledger in ledgers:
         spent, held = ledger.spent, ledger.held + more
         for budget in payer.budgets:
@@ -299,13 +299,13 @@ def _refusal(
 
 
 def thresholds(spent: int, limit: int, told: int) -> list[int]:
-    """Those that so much of a limit reaches, in percent, behind the highest that was told."""
+    """The thresholds, in percent, reached by this spending above the highest reported one."""
     return [each for each in THRESHOLDS if each > told and spent * 100 >= each * limit]
 
 
 def _reached(ledger: Ledger, budget: Budget, cost: int) -> list[Reached]:
     spent, limit = ledger.spent[budget.slot], budget.limit_nanodollars
-    # a limit that was raised is told of anew, and one that was lowered what it has passed by
+    # after a raised limit thresholds are reported again; after a lowered one, those passed by it
     before = max(thresholds(spent - cost, limit, 0), default=0)
     told = min(ledger.told[budget.slot], before)
     new = thresholds(spent, limit, told)
@@ -315,14 +315,14 @@ def _reached(ledger: Ledger, budget: Budget, cost: int) -> list[Reached]:
 
 @lru_cache(maxsize=4)
 def _ends_s(day: int) -> tuple[float, float]:
-    """The second in which each of the periods ends that a day since 1970 is in."""
+    """The seconds in which the periods that contain this day end."""
     today = datetime.fromtimestamp(day * DAY_S, UTC)
     following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
     return float((day + 1) * DAY_S), following.timestamp()
 
 
 def _over(before: int, day: int) -> Sequence[int]:
-    """The slots of what is over, or not yet, when it was that day and is this one."""
+    """The slots of the periods that differ between two days."""
     if before == day:
         return ()
     return (0,) if _ends_s(before)[1] == _ends_s(day)[1] else (0, 1)

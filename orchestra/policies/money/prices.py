@@ -1,7 +1,7 @@
-"""What a call costs: prices, and usage counted with them. Pure.
+"""The costs of calls: prices, and usage with them. Pure.
 
-Rules of the file: whole nano-dollars, rounded up, so that nothing which has a price costs
-nothing; and what has no known price is None, never 0.
+Rules of the file: amounts are whole nano-dollars, rounded up, so that nothing with a price costs
+0; and an unknown cost is None, never 0.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from orchestra.accounts import Usage
 from orchestra.policies.tokens import Estimate
 
 NANODOLLARS = 1_000_000_000
-"""To the dollar."""
+"""Nano-dollars in a dollar."""
 _TOKENS = 1_000_000
-"""The number of them that prices are told for."""
+"""The number of tokens that a price is for."""
 
 
 @attrs.frozen(kw_only=True)
 class Price:
     """Nano-dollars for a million tokens: 1,000,000,000 is a dollar.
 
-    `output` is None where it is not known. What is read from and written to the provider's cache
-    costs as other input, and reasoning as other output, where they have no price of their own.
-    `tiers` are other prices for all of a call whose input is longer, the longest last.
+    `output` is None if it is unknown. Cached input (read or written) costs as other input, and
+    reasoning as other output, unless they have prices of their own. `tiers` are prices for
+    the whole of a call with longer input, the longest last.
     """
 
     input: int
@@ -36,7 +36,7 @@ class Price:
     reasoning: int | None = None
     tiers: tuple[Tier, ...] = ()
     dearest: tuple[int, int] = attrs.field(init=False, eq=False, repr=False)
-    """The most that a token of input costs, and one of output."""
+    """The highest price of an input token, and of an output token."""
 
     @dearest.default
     def _dearest(self) -> tuple[int, int]:
@@ -46,7 +46,7 @@ class Price:
 
 @attrs.frozen
 class Tier:
-    """The price of a call with more tokens of input than this, cached ones included."""
+    """The price of a call with more input tokens than this, including cached ones."""
 
     above_tokens: int
     price: Price
@@ -56,9 +56,9 @@ FREE = Price(input=0, output=0)
 
 
 def cost(price: Price | None, usage: Usage) -> int | None:
-    """Nano-dollars that a call costs; None if something that it consumed has no known price.
+    """The cost of a call in nano-dollars; None if a part of its usage has no known price.
 
-    The parts of the input are taken out of it, not added to it, and those of the output too.
+    The parts of the input are subtracted from it, not added to it; so are those of the output.
     """
     if price is None:
         return None
@@ -81,9 +81,9 @@ def cost(price: Price | None, usage: Usage) -> int | None:
 
 
 def worst(price: Price | None, estimate: Estimate) -> int | None:
-    """The most that a call of this size can cost; None where no price is known.
+    """The highest possible cost of a call of this size; None without a known price.
 
-    All of its input may have to be written to the cache, and all of its output be reasoning.
+    All of its input may be written to the cache, and all of its output be reasoning.
     """
     if price is None or (estimate.output and price.output is None):
         return None
@@ -94,12 +94,12 @@ def worst(price: Price | None, estimate: Estimate) -> int | None:
 
 
 def priced(price: Price | None, usage: Usage, *, settled: bool) -> Usage:
-    """The usage of one call with its cost; flagged where that is not known.
+    """The usage of one call with its cost; flagged if that is unknown.
 
-    `settled` is whether it is in the account of the step that called.
+    `settled` is whether it is already in the account of the calling step.
     """
     nanodollars = cost(price, usage)
-    return Usage(  # `attrs.evolve` would take five times as long, once a call
+    return Usage(  # `attrs.evolve` takes five times as long
         usage.input_tokens,
         usage.output_tokens,
         usage.certainty,
@@ -113,13 +113,13 @@ def priced(price: Price | None, usage: Usage, *, settled: bool) -> Usage:
 
 
 def in_dollars(nanodollars: int) -> str:
-    """An amount as people write it, and exactly: `$0.25`."""
+    """An amount in dollars, exact: `$0.25`."""
     whole, rest = divmod(nanodollars, NANODOLLARS)
     return f"${whole}.{rest:09d}".rstrip("0").rstrip(".")
 
 
 def for_million(dollars: float | Decimal) -> int:
-    """Dollars for a million tokens as nano-dollars; as the number was written, rounded up."""
+    """Dollars for a million tokens in nano-dollars, exact to the written number, rounded up."""
     exact = dollars if isinstance(dollars, Decimal) else Decimal(repr(dollars))
     return ceil(exact * NANODOLLARS)
 

@@ -1,7 +1,7 @@
 """Money around calls: held when a call begins, settled when it ends, whatever happens.
 
-Rules of the file: a hold is given back when its call ends, or as of `late_ends`. If this process
-dies, the hold expires by itself.
+Rules of the file: a hold is released when its call ends, or later: see `late_ends`. If this
+process dies, the hold expires by itself.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from orchestra.policies.money.run_ledger import RunLedger
 from orchestra.protocols import State
 
 CALLERS_MAX = 1_000
-"""Callers of whom it is kept ready who pays for all the calls that they make."""
+"""Callers whose payers are cached."""
 HELD_WAIT_S = 1.0
-"""After how long a call may be made again, where only what others hold is in its way."""
+"""Seconds after which a call may be repeated, if only the holds of others blocked it."""
 _LOST = "what they have cost is in no budget, and what they held is free when it expires"
 
 log = logging.getLogger("orchestra.policies")
 
 
 class Purse:
-    """Pays for the calls of a deployment. What is spent is in `state`, and shared with it.
+    """Pays for the calls of a deployment. The spending is in `state`, and shared through it.
 
-    The purse itself keeps what could not be settled yet, in `ends`, and as long as a run lasts,
-    what is spent of its own budget.
+    The purse itself keeps ends that could not be settled yet, in `ends`, and the spending of
+    each run's own budget as long as the run lasts.
     """
 
     def __init__(self, budgets: Budgets, state: State) -> None:
@@ -65,20 +65,20 @@ class Purse:
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
 
     def may_hold(self, caller: Caller) -> bool:
-        """Whether there may be a budget for a caller's calls; where not, nothing need be held."""
+        """Whether a caller's calls may have a budget; if not, they hold nothing."""
         return not self._keys_only or caller.allowance is not NO_ALLOWANCE
 
     async def hold(
         self, account: Account, nanodollars: int, *, for_s: float, model: str
     ) -> Reservation | None:
-        """Money for a call; None where it costs nothing, or no budget applies.
+        """Hold money for a call; None if it costs nothing, or no budget applies.
 
-        It expires by itself after `for_s` seconds. Cancelled or refused, nothing is held.
+        The hold expires by itself after `for_s` seconds. Cancelled or refused, nothing is held.
 
         Raises:
-            BudgetHeldError: a budget would have room for it, if other calls held nothing of it.
+            BudgetHeldError: a budget would have room for it without the holds of other calls.
             BudgetExceededError: a budget has no room for it.
-            StateError: the state is away, and a budget says that no call is made then.
+            StateError: the state is out of reach, and a budget then refuses calls.
         """
         if not nanodollars:
             return None
@@ -95,7 +95,7 @@ class Purse:
         return reservation
 
     async def check(self, caller: Caller) -> None:
-        """Nothing, where each budget of the caller is not spent yet, whatever calls hold of it.
+        """Check that no budget of the caller is used up, whatever is held.
 
         Raises:
             BudgetExceededError: one is used up.
@@ -109,9 +109,9 @@ class Purse:
             raise _exceeded(refusal, _LEAST, "", begun=False)
 
     async def settle(self, reservation: Reservation, cost: int) -> None:
-        """Spend what a call has cost, and give back what it held; if not now, then later.
+        """Spend the cost of a call, and release its hold; now or later.
 
-        Not cancelled: it takes 50 ms.
+        Shielded from cancellation: it takes up to 50 ms.
         """
         if reservation.of_run is not None:
             reservation.settle_of_run(reservation.of_run, cost)
@@ -119,12 +119,12 @@ class Purse:
             await self.settle_shared(reservation, cost)
 
     async def settle_shared(self, reservation: Reservation, cost: int) -> None:
-        """As `settle`, but for the budget of the run."""
+        """As `settle`, except for the budget of the run."""
         settlement = Settlement(reservation.name, reservation.payers, cost, reservation.there)
         await self.ends.tell(_End(reservation.account, reservation.keys, settlement))
 
     async def held(self, wanted: Wanted, keys: Sequence[str]) -> Hold | Refusal:
-        """Hold this with all who pay, or why it does not fit; behind calls that are to be settled.
+        """Hold this for all payers, or return the refusal; late ends are settled first.
 
         Raises:
             StateError: the state is away; it has happened, or has not.
@@ -141,7 +141,7 @@ class Purse:
             _tell(end.account, reached)
 
     def _of_run(self, account: Account) -> RunLedger | None:
-        """The ledger of the run that makes a call, where each has a budget."""
+        """The ledger of the calling run, if runs have a budget."""
         if self.budgets.request is None or not account.run_id:
             return None
         found = self._of_runs.get(account.run)
@@ -151,7 +151,7 @@ class Purse:
 
 
 class _End(msgspec.Struct, frozen=True, eq=False):
-    """How a call has ended, and on whose account."""
+    """The end of a call, with its account."""
 
     account: Account
     keys: tuple[str, ...]
@@ -164,9 +164,9 @@ class _End(msgspec.Struct, frozen=True, eq=False):
 
 @attrs.define(eq=False)
 class Reservation:
-    """What one call holds, in all of its budgets; `name` is the key of it, if it has one.
+    """The money held by one call in all of its budgets; `name` is its key, if it has one.
 
-    `of_run` is the ledger of its run, where that has a budget.
+    `of_run` is the ledger of its run, if that has a budget.
     """
 
     purse: Purse
@@ -174,19 +174,19 @@ class Reservation:
     name: str
     payers: tuple[Payer, ...]
     keys: tuple[str, ...]
-    """Under which it is kept what they have spent, and what this holds."""
+    """The keys of the payers' ledgers and of this hold."""
     for_s: float
     model: str
     of_run: RunLedger | None = None
     there: Hold | None = None
-    """What is held of those who pay, as far as is known."""
+    """The hold in the payers' ledgers, as far as it is known."""
     there_of_run: int = 0
-    """What is held of the run's own budget."""
+    """The amount held in the run's own budget."""
     begun: bool = False
-    """Whether its call is under way: it may have been paid for, and is not to be made again."""
+    """Whether its call has begun: it may have cost money, and must not be repeated."""
 
     async def grow(self, nanodollars: int) -> None:
-        """Hold this much. Refused or cancelled, what was held before is held still, or nothing.
+        """Hold this amount. Refused or cancelled, the old hold stays, or nothing is held.
 
         Raises:
             BudgetExceededError: a budget has no room for it.
@@ -208,7 +208,7 @@ class Reservation:
             raise
 
     def settle_of_run(self, of_run: RunLedger, cost: int) -> None:
-        """Spend what the call has cost of its run's own budget, and hold nothing of it any more."""
+        """Spend the cost of the call in its run's own budget, and release the hold there."""
         held, self.there_of_run = self.there_of_run, 0
         for percent in of_run.settle(held, cost):
             _record(self.account, of_run.budget, percent, of_run.spent)
@@ -236,16 +236,16 @@ class Reservation:
 
 
 def _paying(budgets: Budgets, caller: Caller) -> tuple[tuple[Payer, ...], tuple[str, ...]]:
-    """Who pays for the calls of a caller, and under which keys their ledgers are."""
+    """The payers for the calls of a caller, and the keys of their ledgers."""
     payers = budgets.of_caller(caller)
     return payers, tuple(payer.key for payer in payers)
 
 
 def _tell(account: Account, reached: Sequence[Reached]) -> None:
-    """Write down in its account what thresholds a call has reached.
+    """Record the thresholds that a call has reached in its account.
 
-    It is logged, too: where a call is settled late, its run may have ended. What is spent to its
-    end is a warning, since from now on its owner is refused.
+    They are logged too, since the run of a call that is settled late may have ended. A used-up
+    budget is a warning, since its owner is refused from now on.
     """
     for each in reached:
         spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
@@ -261,7 +261,7 @@ def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
 
 _ALL_PERCENT = 100
 _LEAST = 1
-"""Nano-dollars: who has no room for it has nothing left."""
+"""Nano-dollars: a budget without room for this has nothing left."""
 _RAISE = "Raise the limit in [budgets]"
 _BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
 _HELD = (
@@ -273,7 +273,7 @@ _HELD = (
 def _exceeded(
     refusal: Refusal, nanodollars: int, model: str, *, begun: bool
 ) -> BudgetExceededError:
-    """The error of a call, or with `begun` of one that is under way, without room for so much."""
+    """The error for a call, or with `begun` for a running one, without room for this amount."""
     budget, resets_at_s = refusal.budget, refusal.resets_at_s
     only_held = not begun and refusal.spent + nanodollars <= budget.limit_nanodollars
     if resets_at_s is None:

@@ -1,7 +1,7 @@
-"""The budget of one run: what is spent of it, and what its calls hold. Pure.
+"""The budget of one run: its spending, and the holds of its calls. Pure.
 
-A run is in one process, and so is its ledger, which goes when the run goes: no state is asked,
-and none has to remember each run that there ever was.
+A run is in one process, and so is its ledger, which is dropped with the run. So no state is used,
+and none has to remember every run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestra.policies.money.ledger import Refusal, thresholds
 
 @attrs.define(eq=False)
 class RunLedger:
-    """In nano-dollars; `told` is the highest threshold that was reached."""
+    """Amounts in nano-dollars; `told` is the highest threshold reported."""
 
     budget: Budget
     spent: int = 0
@@ -24,7 +24,7 @@ class RunLedger:
     told: int = 0
 
     def hold(self, before: int, nanodollars: int) -> Refusal | None:
-        """Hold this much for a call that has held so much before; or why it does not fit."""
+        """Hold this amount for a call that held `before`; or return the refusal."""
         others = self.held - before
         if self.spent + others + nanodollars > self.budget.limit_nanodollars:
             return Refusal(self.budget, self.spent, others, None)
@@ -32,11 +32,11 @@ class RunLedger:
         return None
 
     def give_back(self, nanodollars: int) -> None:
-        """Hold so much less."""
+        """Reduce the holds."""
         self.held -= nanodollars
 
     def settle(self, held: int, cost: int) -> Sequence[int]:
-        """Spend what a call has cost in place of what it held; the thresholds that this reaches."""
+        """Spend the cost of a call in place of its hold; returns the reached thresholds."""
         self.held -= held
         self.spent += cost
         found = thresholds(self.spent, self.budget.limit_nanodollars, self.told)

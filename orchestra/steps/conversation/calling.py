@@ -1,9 +1,9 @@
-"""Calling: the results of what a model asks for.
+"""Calling: runs the tools that a model calls, and makes the results.
 
-What goes wrong in a call is a result too, which the model reads, and may do better the next
-time. What a function raised is told to the run and its log as well, since the model may keep it to
-itself. Only a cancellation goes through, and what no model can mend: a tool that is wired or
-awaits wrongly.
+A failed call is a result too: the model reads it, and may do better the next time. The
+exception of a function is also reported to the run and its log, since the model may not mention
+it. Only cancellations are raised, and errors that no model can correct: a tool that uses a wire,
+or awaits something of asyncio.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import ToolCall, ToolResult
 
 _ERRORS_MAX = 8
-"""Errors of one exception group are told."""
+"""The most errors of one exception group that are reported."""
 _NAME_MAX = 100
 _ITEMS_MAX = 10_000
-"""Items of what is gone through: a generator may have no end."""
+"""The most items of an iterable result: a generator may be endless."""
 _THREADS = OwnShares("threads of tools", Shares.of_threads)
-"""Trio's own are for what all tenants need, as names."""
+"""Trio's own threads stay free for work that all tenants need, such as name lookups."""
 
 log = logging.getLogger("orchestra.steps")
 
@@ -56,7 +56,7 @@ async def answer_all(
 
     async def work() -> None:
         for number, call in left:
-            await trio.lowlevel.checkpoint()  # a plain function has none
+            await trio.lowlevel.checkpoint()  # a plain function has no checkpoint
             found = tools.get(call.name)
             if found is None:
                 results[number] = _unknown(call, tools)
@@ -75,20 +75,20 @@ async def answer(
     context: Context,
     timeout_s: float | None = None,
 ) -> ToolResult:
-    """The result of a call; with `is_error` where its arguments or the function are wrong.
+    """The result of a call; with `is_error` if its arguments are wrong or the function fails.
 
-    A function in a thread cannot be interrupted: what it gives counts, however late.
+    A function in a thread cannot be interrupted: its result counts, however late.
 
     Raises:
-        DefinitionError: the function calls a step, or does what it cannot with a wire.
-        RuntimeError: it awaits what is asyncio's; or a TypeError that says so.
+        DefinitionError: the function calls a step, or uses a wire as a value.
+        RuntimeError: the function awaits something of asyncio; or a TypeError that says so.
     """
     wrong = partial(ToolResult, call.id, call.name, is_error=True)
     try:
         given = decoded(call.arguments)
     except ValueError as error:
         return wrong(f"the arguments of {call.name} are wrong: {error}")
-    given = {} if given is None else given  # as some models write that there are none
+    given = {} if given is None else given  # how some models write "no arguments"
     if not isinstance(given, dict):
         return wrong(f"the arguments of {call.name} are one JSON object, not {given!r:.100}")
     arguments, misfits = read_members(tool.kinds, tool.required, given)
@@ -118,18 +118,18 @@ async def answer(
 
 
 def _of_tool(context: Context, call: ToolCall) -> Context:
-    """The step's context, as a call of a tool in it is given it; a fake has no other."""
+    """The context for a tool call in a step; a fake context is passed on unchanged."""
     of_tool: Callable[[str, str], Context] | None = getattr(context, "of_tool", None)
     return context if of_tool is None else of_tool(call.name, call.id[:_NAME_MAX])
 
 
 def _is_lasting(error: Exception) -> bool:
-    """Whether it is the same each time, whatever a model asks for."""
+    """Whether the error happens in every call, whatever the arguments."""
     return isinstance(error, DefinitionError) or is_of_asyncio(error)
 
 
 def _report(call: ToolCall, error: str, message: str, raised: Exception | None = None) -> None:
-    """Tell the run and the log of a tool that failed."""
+    """Report a failed tool to the run and the log."""
     account = PRESENT.get()
     account.record(ToolFailed, call.name, error, message, call.id[:_NAME_MAX])
     log.warning("tool %r failed in run %s: %s", call.name, account.run_id, error, exc_info=raised)
@@ -151,27 +151,27 @@ def _unknown(call: ToolCall, tools: Mapping[str, object]) -> ToolResult:
 
 
 def _text(value: object) -> str:
-    """What a model reads of a value: text as it is, and all else as JSON.
+    """The text of a value for a model: text as it is, everything else as JSON.
 
     Raises:
-        EdgeTypeError: it, or what it holds, has no form in JSON.
+        EdgeTypeError: it, or a value inside it, has no form in JSON.
     """
     if isinstance(value, str):
         return value
     plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)  # once: a generator ends
     try:
         return msgspec.json.encode(plain).decode()
-    except UnicodeEncodeError:  # half a character, which JSON has an escape for
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can escape
         return json.dumps(plain)
 
 
 def _sound(text: str) -> str:
-    """The text with a question mark for half a character: names of files have some."""
+    """The text with a question mark for each lone surrogate, which file names may contain."""
     return text.encode(errors="replace").decode()
 
 
 def _plain(value: object) -> object:
-    """For msgspec's `enc_hook`: a dict or a list of what is one without being it."""
+    """An `enc_hook` for msgspec: a dict or list made from another mapping or iterable."""
     if isinstance(value, Mapping):
         return dict(value)
     if not isinstance(value, Iterable):
@@ -189,7 +189,7 @@ def _plain(value: object) -> object:
 
 
 def _error_text(error: Exception) -> str:
-    """Type and message of an error, and of those in a group; never a traceback."""
+    """The type and message of an error, and of those in a group; never a traceback."""
     return "; ".join(map(_described, leaves(error)[:_ERRORS_MAX]))
 
 

@@ -1,8 +1,8 @@
-"""Objects: a model's answer as a value of a class, checked.
+"""Objects: a model's answer as a checked value of a class.
 
-Where a model can be held to a schema it is; where it cannot, it is asked for JSON in the
-prompt. What it writes is read in the same way: what fits is the value, what does not is sent
-back once, with everything that is wrong.
+A model that supports schemas is given one; any other is asked for JSON in the prompt. The
+answer is read in the same way. If it does not fit, it is sent back once, with everything that
+is wrong.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ T = TypeVar("T")
 
 _FENCE = "```"
 _THOUGHT = "</think>"
-"""Ends what a model has thought, where its server does not tell that apart from the answer."""
+"""The end of a model's reasoning, if its server does not separate it from the answer."""
 _OPENS = re.compile(rf"{_FENCE}[a-zA-Z]{{0,20}}[^\S\n]{{0,20}}\n")  # bounded: a model wrote it
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 
 
 @attrs.frozen
 class Form(Generic[T]):
-    """A class that a model fills in, and how it is told."""
+    """A class that a model fills in, with its schema."""
 
     kind: type[T]
     output: JsonOutput
 
     def read(self, text: str) -> tuple[T | None, tuple[Misfit, ...]]:
-        """The value that a text is; or None, and everything that does not fit."""
+        """The value read from a text; or None, with everything that does not fit."""
         found = _object_in(text)
         if isinstance(found, Misfit):
             return None, (found,)
@@ -60,7 +60,7 @@ class Form(Generic[T]):
 
     @property
     def instruction(self) -> str:
-        """What a model is told that cannot be held to a schema."""
+        """The instruction for a model that does not support schemas."""
         schema = msgspec.json.encode(self.output.schema).decode()
         return (
             "Answer with one JSON object and nothing else: no explanation before or after it. "
@@ -86,12 +86,12 @@ def form_of(kind: type[T]) -> Form[T]:
 
 
 async def fill(form: Form[T], talk: Talk) -> T:
-    """The value that the model answers with, after its tools and at most one repair.
+    """The model's answer as a value, after its tool calls and at most one repair.
 
     Raises:
         OutputError: the answer still does not fit.
         ModelError: a call failed.
-        LimitExceededError: it asks for more than `tool_rounds_max` rounds.
+        LimitExceededError: it needs more than `tool_rounds_max` rounds.
     """
     if talk.tools:
         talk.add((await _whole(form, talk)).message)
@@ -115,9 +115,9 @@ async def fill(form: Form[T], talk: Talk) -> T:
 
 
 async def _first(form: Form[T], talk: Talk) -> Completion:
-    """The first answer: held to the schema, or where that cannot be, asked for it in words.
+    """The first answer: by the schema, or, if that is impossible, by an instruction in words.
 
-    A model that knows schemas may not know all that stands in this one.
+    A model that supports schemas may not support everything in this one.
     """
     plain = talk.request
     if talk.capabilities.json_schema is not False:
@@ -142,13 +142,13 @@ async def _whole(form: Form[T], talk: Talk) -> Completion:
 
 
 def _ask_anew(talk: Talk) -> None:
-    """Have the model itself mend it: a repair that is kept may be one that did not fit either."""
+    """Bypass the cache for the repair: a cached answer may not fit either."""
     request = talk.request
     talk.request = attrs.evolve(request, extras=asked_anew(request.extras))
 
 
 def _instruct(form: Form[T], talk: Talk) -> None:
-    """Add the instruction to the last turn, where it is the user's: some models want no two."""
+    """Add the instruction to the last turn if it is the user's: some models refuse two in a row."""
     *before, last = talk.request.messages or (Message("user", ()),)
     if last.role != "user":
         before, last = [*before, last], Message("user", ())
@@ -169,9 +169,9 @@ def _complaint(misfits: tuple[Misfit, ...]) -> str:
 
 
 def _tell_without_tools(talk: Talk) -> None:
-    """The conversation in words alone: many providers take no schema beside tools.
+    """Turn the conversation into text only: many providers refuse a schema together with tools.
 
-    What was called and what it gave stays in it as text.
+    Tool calls and their results stay in it as text.
     """
     messages = tuple(map(_in_words, talk.request.messages))
     talk.request = attrs.evolve(
@@ -194,7 +194,7 @@ def _words(part: Part) -> Iterator[Part]:
         case ToolResult(name=name, content=content, is_error=is_error):
             yield TextPart(f"[{name} {'failed' if is_error else 'gave'}: {content}]\n")
         case ReasoningPart():
-            pass  # its signature seals the turn as it was
+            pass  # its signature is valid only for the original turn
         case _:
             yield part
 
@@ -202,7 +202,7 @@ def _words(part: Part) -> Iterator[Part]:
 def _object_in(text: str) -> object:
     """The JSON object in a text: the whole, in a code fence, or from the first brace to the last.
 
-    A `Misfit` where there is none.
+    A `Misfit` if there is none.
     """
     complaint = ""
     for candidate in _candidates(text):
@@ -232,7 +232,7 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _fenced(text: str) -> Iterator[str]:
-    """What stands in its code fences."""
+    """The contents of its code fences."""
     end = 0
     while (opens := _OPENS.search(text, end)) is not None:
         closes = text.find(_FENCE, opens.end())

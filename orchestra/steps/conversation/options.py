@@ -1,6 +1,6 @@
-"""What may be said to a model besides the question: the keywords of `generate`, in one place.
+"""The options of a model call: the keywords of `generate`, in one place.
 
-`Options` is what a type checker reads, `GenerateSettings` the same words with their defaults;
+`Options` is for type checkers; `GenerateSettings` has the same names with their defaults.
 `spelled_out` writes them into a step's signature, where the compiler reads them.
 """
 
@@ -33,41 +33,41 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Options(TypedDict, total=False):
-    """The keywords of `generate`. What is left out is left to the provider."""
+    """The keywords of `generate`. The provider decides about those left out."""
 
     model: ModelName
-    """Which of the deployment's models; `default` if left out."""
+    """The name of a model of the deployment; `default` if left out."""
     policy: Policy | None
-    """Bounds for this call."""
+    """The policy of this call."""
     system: str | None
-    """What the model is told before the question."""
+    """The system prompt."""
     temperature: float | None
     top_p: float | None
     output_tokens_max: int | None
-    """The model may be cut after so many tokens: the answer is then as complete as was asked."""
+    """The answer may be cut after so many tokens, and then counts as complete."""
     stop: str | Sequence[str]
-    """Texts before which the answer ends."""
+    """The answer ends before any of these texts."""
     seed: int | None
     reasoning_effort: ReasoningEffort | None
     extras: Extras
-    """Fields for the provider's body: `{"openai": {"service_tier": "flex"}}`."""
+    """Extra fields of the provider's request: `{"openai": {"service_tier": "flex"}}`."""
     tools: Sequence[Callable[..., object]]
-    """Typed functions that the model may ask for; see `orchestra.steps.conversation.tools`."""
+    """Typed functions that the model may call; see `orchestra.steps.conversation.tools`."""
     tool_choice: ToolChoice | None
-    """Whether it has to ask for one; it has to once, and then is free."""
+    """Whether it has to call a tool; it has to only in its first round."""
     parallel_tool_calls: bool | None
-    """With False, one call after the other."""
+    """With False, the model makes one call per round."""
     tool_rounds_max: int
-    """How often it may ask for tools, or to be sent its turn back; 8 if left out."""
+    """How many rounds may call tools, or pause; 8 if left out."""
     tools_at_once: int
-    """How many calls run at the same time; 4 if left out."""
+    """How many tool calls run at the same time; 4 if left out."""
     tool_timeout_s: float | None
-    """Seconds for each call, then it is an error that the model hears of; no bound if left out."""
+    """Seconds for each tool call, after which the model reads an error; no limit if left out."""
 
 
 @attrs.frozen(kw_only=True)
 class GenerateSettings:
-    """`Options`, with their defaults."""
+    """`Options` with their defaults."""
 
     model: str = "default"
     policy: Policy | None = None
@@ -87,7 +87,7 @@ class GenerateSettings:
     tool_timeout_s: float | None = None
 
     def request(self, asked: Asked) -> ChatRequest:
-        """What was asked, as a request; what is set here goes before what a request says itself."""
+        """The request for what was asked; these settings override those of a given request."""
         request = asked if isinstance(asked, ChatRequest) else ChatRequest(_messages(asked))
         said = {name: getattr(self, name) for name in _SAID}
         changes = {name: value for name, value in said.items() if value not in (None, ())}
@@ -99,14 +99,14 @@ class GenerateSettings:
             changes["tools"] = tuple(each.told for each in self.tools)
         if self.extras:
             changes["extras"] = {**request.extras, **self.extras}
-        return attrs.evolve(request, **changes) if changes else request  # it takes long: 10 us
+        return attrs.evolve(request, **changes) if changes else request  # takes 10 us
 
 
 _SAID = (
     *("temperature", "top_p", "output_tokens_max", "seed", "reasoning_effort"),
     *("tool_choice", "parallel_tool_calls"),
 )
-"""What is called the same in a request."""
+"""Fields with the same name in a request."""
 
 
 def _messages(asked: str | Message | list[Message]) -> tuple[Message, ...]:
@@ -116,10 +116,10 @@ def _messages(asked: str | Message | list[Message]) -> tuple[Message, ...]:
 
 
 def check_bounds(options: Options) -> None:
-    """Nothing, where the bounds are numbers that can be kept.
+    """Check that the bounds are valid numbers.
 
     Raises:
-        DefinitionError: one is no number, or too small; or a wire, which is no number yet.
+        DefinitionError: one is not a number, too small, or a wire.
     """
     for name, (kinds, what) in _BOUNDS.items():
         given: object = options.get(name, 1)
@@ -141,7 +141,7 @@ _BOUNDS = {
 
 
 def spelled_out(function: F, returns: object) -> F:
-    """The function, with every one of `Options` in its signature, and annotated to return this."""
+    """The function with all `Options` in its signature, and with this return annotation."""
     hints = get_type_hints(Options, include_extras=True)
     given = inspect.signature(function).parameters.values()
     words = [

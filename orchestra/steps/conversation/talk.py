@@ -1,9 +1,9 @@
-"""Talk: a conversation with a model that goes on until it has answered.
+"""Talk: a conversation with a model that continues until it has answered.
 
 The theory: each round sends the whole conversation. An answer with tool calls is sent back with
-their results, an answer that the provider has paused is sent back as it is; both count as a
-round, and the rounds are bounded. Every other end is the answer, or an error: what was cut,
-refused or filtered never looks like an answer.
+their results; an answer that the provider paused is sent back unchanged. Both count as a round,
+and the rounds are bounded. Every other end is the answer, or an error: a cut, refused or
+filtered answer never looks complete.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from orchestra.values import Capabilities, ChatRequest, ForcedTool, Message, Sto
 _CALLS_TOLD_MAX = 3
 _CALL_CHARS_MAX = 200
 _OURS = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS, StopReason.PAUSED)
-"""Ends after which a model may be asked again, or has said what it wanted to."""
+"""Stop reasons of a complete answer, and of one after which the model is asked again."""
 
 
 def apart(before: str, text: str) -> str:
-    """A text that follows another round's, behind an empty line where there is no space between."""
+    """A text after another round's text: with an empty line before it, unless there is a space."""
     joined = before[-1].isspace() or text[0].isspace()
     return text if joined else f"\n\n{text}"
 
 
 @attrs.define(eq=False)
 class Talk:
-    """One conversation; `request` is what is sent in its next round."""
+    """One conversation; `request` is sent in its next round."""
 
     request: ChatRequest
     settings: GenerateSettings
@@ -52,11 +52,11 @@ class Talk:
 
     @classmethod
     def of(cls, asked: Asked, settings: GenerateSettings, context: Context) -> Talk:
-        """The conversation that begins with this question.
+        """A conversation that begins with this question.
 
         Raises:
-            CapabilityError: it has tools, and the model cannot ask for any.
-            InvalidRequestError: its extras say to our policies what none of them reads.
+            CapabilityError: it has tools, and the model cannot call tools.
+            InvalidRequestError: its extras have fields for our policies that no policy reads.
         """
         tools = {each.told.name: each for each in settings.tools}
         talk = cls(settings.request(asked), settings, context, tools)
@@ -71,16 +71,16 @@ class Talk:
 
     @property
     def model(self) -> Model:
-        """The model that is talked to."""
+        """The model of the conversation."""
         return self.context.model(self.settings.model)
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the model can do; nothing is known of a fake that does not say it."""
+        """The capabilities of the model; the defaults for a fake that has none."""
         return getattr(self.model, "capabilities", None) or Capabilities()
 
     async def answered(self) -> Completion:
-        """The answer, after as many rounds as it takes.
+        """The answer, after as many rounds as needed.
 
         Raises:
             ModelError: a call failed, or as of `goes_on`.
@@ -103,21 +103,21 @@ class Talk:
         return answer
 
     def account(self, answer: Answer) -> None:
-        """Report what a round has consumed, however it ended."""
-        if answer.usage is not None:  # or a fake would need the method, whose model counts nothing
+        """Report the usage of a round, however it ended."""
+        if answer.usage is not None:  # so a fake context needs no `used` if its model has no usage
             self.context.used(answer.usage)
 
     async def goes_on(self, answer: Answer) -> bool:
-        """Whether the model has to be asked again, once more with `request`.
+        """Whether another round is needed, with the new `request`.
 
-        Calls the tools that it asks for. False when it has answered.
+        Calls the tools that the model asks for. False when it has answered.
 
         Raises:
             TruncatedStreamError: the round ended without a finish reason.
             ContentFilterError: the model, or its provider, refused.
-            ContextLengthError: it was cut at a length that nobody asked for.
-            OutputError: it ended in another way, or asks for tools that nobody gave it.
-            LimitExceededError: it asks for more than `tool_rounds_max` rounds.
+            ContextLengthError: it was cut at a length that was not requested.
+            OutputError: it ended in another way, or calls tools that it was not given.
+            LimitExceededError: it needs more than `tool_rounds_max` rounds.
         """
         heard = self._whole(answer)
         calls = heard.tool_calls
@@ -141,9 +141,9 @@ class Talk:
         return True
 
     def said_before(self, answer: Answer, before: str) -> str:
-        """What the next round is told apart from, where this one and those before have said it.
+        """The text before the next round's text, from which an empty line separates it.
 
-        A round that was paused is one with the next: nothing.
+        Empty after a paused round, which the next round continues.
         """
         heard = answer.completion()
         if heard.stopped.reason is StopReason.PAUSED and heard.text:
@@ -151,12 +151,12 @@ class Talk:
         return heard.text or before
 
     def add(self, *messages: Message) -> None:
-        """Send these too, in the next round; a turn without any parts is none."""
+        """Add messages to the next round; turns without parts are left out."""
         said = tuple(each for each in messages if each.parts)
         self.request = attrs.evolve(self.request, messages=(*self.request.messages, *said))
 
     def _set_free(self) -> None:
-        """A model that has to call a tool has done so, and would never answer otherwise."""
+        """Drop a required tool choice after the first call: else the model would never answer."""
         choice = self.request.tool_choice
         if choice == "required" or isinstance(choice, ForcedTool):
             self.request = attrs.evolve(self.request, tool_choice=None)
@@ -170,7 +170,7 @@ class Talk:
         return answer.completion()
 
     def _refuse_end(self, heard: Completion) -> None:
-        """Let pass what is an answer, or a question to us."""
+        """Refuse every end that is neither an answer nor a tool call nor a pause."""
         reason, name = heard.stopped.reason, self.settings.model
         if reason is StopReason.CONTENT_FILTER or heard.refusal:
             why = heard.refusal or f"it stopped for {heard.stopped.raw or reason.value!r}"
@@ -186,7 +186,7 @@ class Talk:
             )
 
     def _refuse_length(self, heard: Completion) -> None:
-        """Let pass what was cut because the request asked for it."""
+        """Refuse a cut answer, unless the request set the length."""
         most, name = self.request.output_tokens_max, self.settings.model
         if most is None:
             raise ContextLengthError(
@@ -204,7 +204,7 @@ class Talk:
             )
 
     def _refuse_round(self, heard: Completion) -> None:
-        """Let pass one round more."""
+        """Refuse a round over the bound, or with calls of unknown tools."""
         most, name = self.settings.tool_rounds_max, self.settings.model
         told = _calls_text(heard.tool_calls)
         if heard.tool_calls and not self.tools:

@@ -1,7 +1,7 @@
-"""Tools: typed Python functions that a model may ask for.
+"""Tools: typed Python functions that a model may call.
 
-A function's signature is the JSON Schema of its arguments, its docstring says what it is for.
-How they are called is in `calling`.
+A function's signature becomes the JSON Schema of its arguments, its docstring the description.
+`calling` calls them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T_co = TypeVar("T_co", covariant=True)
 Function: TypeAlias = Callable[..., object]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What every provider takes."""
+"""Names that every provider accepts."""
 _LAMBDA = "<lambda>"
 _NO_LAMBDA = (
     "a lambda in tools has no name and no annotations that a model could go by; write a function: "
@@ -43,23 +43,23 @@ _NO_LAMBDA = (
 
 @attrs.frozen(eq=False, slots=False, repr=False)
 class FunctionTool(Generic[P, T_co]):
-    """A function as a tool. Called, it is the function itself.
+    """A function as a tool. Calling it calls the function.
 
-    `told` is what a model learns of it.
+    `told` is the description for a model.
     """
 
     call: Callable[P, T_co]
     told: Tool
     kinds: Mapping[str, object]
-    """The annotations of those parameters that the model fills in."""
+    """The annotations of the parameters that the model fills in."""
     required: frozenset[str]
     injected: str | None = None
-    """The parameter that is given the step's context."""
+    """The parameter for the step's context."""
     thread: bool = False
     timeout_s: float | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
-        """What the function gives."""
+        """Call the function."""
         return self.call(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -68,17 +68,17 @@ class FunctionTool(Generic[P, T_co]):
 
 @attrs.frozen(eq=False, slots=False, repr=False)
 class Unfilled:
-    """A tool that some arguments are missing of, which each run gives: called with them, a tool."""
+    """A tool without some arguments, which each run gives: calling it with them makes the tool."""
 
     tool: FunctionTool[..., object]
 
     def __call__(self, *args: object, **kwargs: object) -> FunctionTool[..., object]:
-        """The tool, with these arguments given."""
+        """The tool with these arguments given."""
         return attrs.evolve(self.tool, call=partial(self.tool.call, *args, **kwargs))
 
     @property
     def __wrapped__(self) -> Function:
-        """The function, whose parameters the arguments are for."""
+        """The function that takes the arguments."""
         return self.tool.call
 
     def __repr__(self) -> str:
@@ -104,23 +104,23 @@ def tool(
     thread: bool = False,
     timeout_s: float | None = None,
 ) -> Any:
-    """Make a function a tool, where the function alone does not say enough.
+    """Make a tool of a function, to set more than the function itself says.
 
-    A plain function in `tools=[...]` is a tool already. Its name, its docstring and the
-    annotations of its parameters are what the model is told: the text before the first section
-    of the docstring, the `Args:` of each parameter, and `Annotated[int, "in metres"]`. A
-    parameter `context: Context = injected` is filled in, and not told.
+    A plain function in `tools=[...]` is a tool already. The model is given its name, the
+    annotations of its parameters, and its docstring: the text before the first section, the
+    `Args:` of each parameter, and `Annotated[int, "in metres"]`. A parameter
+    `context: Context = injected` is filled in, and hidden from the model.
 
-    What a `functools.partial` has given is not told either, nor is it the model's to change:
+    Arguments given by a `functools.partial` are hidden too, and the model cannot change them:
     `partial(orders, user=user)` is the tool `orders`, and `user` may be a value of the pipeline.
 
-    An async function is awaited, a plain one is called on the spot and has to be quick; with
+    An async function is awaited; a plain one is called directly and has to be quick. With
     `thread=True` it is called in a worker thread. `timeout_s` bounds each call of an async
-    function, in place of the step's `tool_timeout_s`; the other two cannot be interrupted.
+    function, in place of the step's `tool_timeout_s`; the others cannot be interrupted.
 
     Raises:
         DefinitionError: a parameter has no annotation, or one without a form in JSON; the
-            function has no name that a model could call; or a bound that could not be kept.
+            function has no valid name; or a bound is invalid.
     """
     if timeout_s is not None and not timeout_s > 0:
         raise DefinitionError(
@@ -135,7 +135,7 @@ def tool(
 
 
 def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], ...]:
-    """Each function as a tool; a step's function, where it is a step.
+    """Each function as a tool; of a step, its function.
 
     Raises:
         DefinitionError: as of `tool`, or two have the same name.
@@ -153,7 +153,7 @@ def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], 
 
 
 def _refuse_no_list(functions: object) -> None:
-    """Let pass what may be a list of functions."""
+    """Refuse everything that is not a list of functions."""
     where = called_at()
     if isinstance(functions, Wire):
         raise DefinitionError(
@@ -190,7 +190,7 @@ def _as_tool(function: Function) -> FunctionTool[..., object]:
 
 
 def _inner(function: Function) -> Function:
-    """What a partial calls; everything else as it is."""
+    """The function of a partial; every other function itself."""
     return function.func if isinstance(function, partial) else function
 
 
@@ -204,7 +204,7 @@ def _made(
 ) -> FunctionTool[..., object]:
     inner = _inner(function)
     _refuse_no_function(inner)
-    if isinstance(inner, FunctionTool):  # what is said of it holds with some arguments given, too
+    if isinstance(inner, FunctionTool):  # its settings hold for a partial of it too
         name, thread = name or inner.told.name, thread or inner.thread
         description = inner.told.description if description is None else description
         timeout_s = inner.timeout_s if timeout_s is None else timeout_s
@@ -222,12 +222,12 @@ def _made(
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
     found |= handed_on(inner)  # from Python 3.14 on, no longer among the names
-    vars(made).update(found, __wrapped__=function)  # as `wraps` does; attrs would not let it
+    vars(made).update(found, __wrapped__=function)  # as `wraps` does; attrs forbids assignment
     return made
 
 
 def _refuse_no_function(function: object) -> None:
-    """Let pass what can be called with a model's arguments."""
+    """Refuse objects that cannot be called with a model's arguments."""
     right = "pass typed functions: generate(..., tools=[search])"
     if isinstance(function, Wire):
         why = f"the wire {spelled(function)} is no function yet, and tools are decided when the "
@@ -237,7 +237,7 @@ def _refuse_no_function(function: object) -> None:
         why += "for tools during one"
         right = "pass the functions of its steps, tools=[search], or call it in the pipeline and "
         right += "give the model what it gave"
-    elif isinstance(function, Step):  # below it, all that is said would be of a step's call
+    elif isinstance(function, Step):  # otherwise messages would be about the step's call
         why = f"@tool stands above @step of {function.name!r}, and a step is a tool already"
         right = f"write tools=[{function.name}], or @step above @tool(...) to say more"
     elif not callable(function):
@@ -273,14 +273,14 @@ def _refuse_shape(function: Function, name: str, *, thread: bool, timeout_s: flo
 
 
 def _is_awaited(function: Function) -> bool:
-    """Whether it is an `async def`, below whatever is around it."""
+    """Whether it is an `async def`, under partials and decorators."""
     return inspect.iscoroutinefunction(underlying(function))
 
 
 def _parameters(
     function: Function, name: str
 ) -> tuple[dict[str, object], dict[str, object], str | None]:
-    """The annotations and defaults of what the model fills in, and what we fill in."""
+    """Annotations and defaults of the model's parameters, and the name of the context's."""
     found = hints(underlying(function))
     kinds: dict[str, object] = {}
     defaults: dict[str, object] = {}
@@ -298,10 +298,10 @@ def _parameters(
 
 
 def _open_parameters(function: Function, name: str) -> list[inspect.Parameter]:
-    """The parameters that are not given yet: what a partial has given, no model may change."""
+    """The parameters still open: a model may not change those that a partial has given."""
     try:
         parameters = signature(function).parameters.values()
-    except ValueError as error:  # of a partial that gives what is not taken; of some built-ins
+    except ValueError as error:  # a partial with wrong arguments; some built-ins
         raise DefinitionError(
             f"{called_at()}: tool {name!r} is {function!r:.200}, whose parameters cannot "
             f"be told ({error}); give a partial what its function takes, or write a function"

@@ -1,7 +1,7 @@
-"""Digests of ingested texts: which embedder made the vectors, and of what. Pure.
+"""Digests of ingested texts: the embedder of the vectors, and the content. Pure.
 
-Rules of the file: a digest is `DIMENSIONS-EMBEDDER-CONTENT`, the last two hashes. What does not
-look like that was not written here, and tells nothing.
+Rules of the file: a digest is `DIMENSIONS-EMBEDDER-CONTENT`, the last two as hashes. A text of
+another form was not written here, and says nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 
 from orchestra.protocols import Embedder
 
-_RECIPE = "2"  # counted up when texts are cut or embedded in another way than before
+_RECIPE = "2"  # incremented when texts are cut or embedded in another way
 _EMBEDDER_CHARS, _CONTENT_CHARS = 8, 32
 _DIGEST = re.compile(
     rf"(?P<embedder>(?P<dimensions>[0-9]+)-[0-9a-f]{{{_EMBEDDER_CHARS}}})"
@@ -23,33 +23,33 @@ _DIGEST = re.compile(
 
 @attrs.frozen
 class Recipe:
-    """How a text becomes passages and vectors; of another recipe it has another digest."""
+    """The options that turn a text into passages and vectors; other options give other digests."""
 
     size_chars: int
     overlap_chars: int
     embedder: str
-    """As `embedder_of` tells it."""
+    """From `embedder_of`."""
 
     def digest(self, text: str) -> str:
-        """The digest of a text that is done so."""
+        """The digest of a text ingested with these options."""
         said = f"{_RECIPE}\0{self.size_chars}\0{self.overlap_chars}\0{text}"
         return f"{self.embedder}-{_hash(said, _CONTENT_CHARS)}"
 
 
 def embedder_of(embedder: Embedder) -> str:
-    """What digests call an embedder: by its length and, where it has one, its `identity`."""
+    """The name of an embedder in digests: its dimensions and, if it has one, its `identity`."""
     identity: str = getattr(embedder, "identity", "")
     return f"{embedder.dimensions}-{_hash(identity, _EMBEDDER_CHARS)}"
 
 
 def is_of_another(digest: str, embedder: str) -> bool:
-    """Whether the digest tells of another embedder than this one of `embedder_of`."""
+    """Whether the digest is from another embedder than this result of `embedder_of`."""
     found = _DIGEST.fullmatch(digest)
     return found is not None and found["embedder"] != embedder
 
 
 def dimensions_of(digest: str) -> int | None:
-    """How long the vectors are, if the digest tells."""
+    """The length of the vectors, if the digest has it."""
     found = _DIGEST.fullmatch(digest)
     return int(found["dimensions"]) if found else None
 

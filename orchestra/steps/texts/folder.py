@@ -1,4 +1,4 @@
-"""The texts in a folder: which files there are, and what each says, or why it is left out."""
+"""The texts in a folder: its files and their contents, or why they are left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 
 SUFFIXES = (".md", ".markdown", ".txt", ".rst")
 LIMIT_BYTES = 4 * 1024 * 1024
-"""Longer than any documentation page, and short enough to be cut and embedded at once."""
+"""Longer than any documentation page, and short enough to be processed at once."""
 
 
 @attrs.frozen
@@ -24,7 +24,7 @@ class Skipped:
 
 @attrs.frozen
 class Found:
-    """What a folder holds: files by their suffix, and what could not be looked at."""
+    """The contents of a folder: files by suffix, and what could not be read."""
 
     files: list[Path]
     skipped: list[Skipped]
@@ -33,15 +33,15 @@ class Found:
 def find(folder: Path) -> Found:
     """All files under a folder, in the order of their paths.
 
-    What begins with a dot is not looked at. Links are followed; a folder or text that is
-    reached twice is read once, by its own name where it has one in here.
+    Names that begin with a dot are ignored. Links are followed. A folder or text that is
+    reached twice is read once, under its real name if that is in the folder.
 
     Raises:
         OSError: the folder itself cannot be listed.
     """
     found = Found([], [])
     seen: set[tuple[int, int]] = set()
-    os.scandir(folder).close()  # raises if it cannot be
+    os.scandir(folder).close()  # raises if it cannot be listed
     left = deque([folder])  # folders at the front, links to folders at the back
     links: list[Path] = []  # to files
     while left:
@@ -59,7 +59,7 @@ def find(folder: Path) -> Found:
 
 
 def read(path: Path, limit_bytes: int) -> str | Skipped:
-    """What a file says, or why it is left out. Reads no more than the limit."""
+    """The text of a file, or why it is left out. Reads no more than the limit."""
     try:
         return _text(path, limit_bytes)
     except _LeftOutError as error:
@@ -72,7 +72,7 @@ def read(path: Path, limit_bytes: int) -> str | Skipped:
 
 
 class _LeftOutError(Exception):
-    """Says why a file is not read."""
+    """The reason why a file is not read."""
 
 
 def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -> None:
@@ -93,7 +93,7 @@ def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a name is a text; the bytes of one that is not are halves of surrogate pairs."""
+    """Whether a file name is valid UTF-8; invalid bytes in it are lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -102,7 +102,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _follow_links(links: list[Path], found: Found) -> None:
-    """Add what links lead to, but for texts that are there; what leads nowhere is told later."""
+    """Add the targets of links, except texts found already; broken links are reported later."""
     read = {_identity(path) for path in found.files if _is_text(path)} if links else set()
     for path in sorted(links, key=Path.as_posix):
         identity = _identity(path) if _is_text(path) else None
@@ -114,7 +114,7 @@ def _follow_links(links: list[Path], found: Found) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file it is, by whatever name; None if it cannot be looked at."""
+    """The identity of a file, whatever its name; None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -134,7 +134,7 @@ def _text(path: Path, limit_bytes: int) -> str:
     if not _is_text(path):
         raise _LeftOutError(f"its name does not end in {', '.join(SUFFIXES)}")
     if not stat.S_ISREG(path.stat().st_mode):
-        raise _LeftOutError("not a regular file")  # a pipe would be waited for
+        raise _LeftOutError("not a regular file")  # reading a pipe would block
     with path.open("rb") as file:
         data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:

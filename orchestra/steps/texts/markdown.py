@@ -1,11 +1,11 @@
-"""Markdown as blocks: headings, fenced code, and everything else, each with its place.
+"""Markdown as blocks: headings, fenced code, and everything else, each with its position.
 
-Also reads plain text (it is all paragraphs) and the headings of reStructuredText. A
-block is a span of the text, so that whoever puts blocks together loses nothing.
+Also reads plain text (all paragraphs) and the headings of reStructuredText. A block is a
+span of the text, so joining all blocks gives the whole text.
 
-The text is a stranger's. So a heading is taken apart by string methods, which pass over a line
-once: a pattern that may begin in many places goes over it anew from each, and holds the
-interpreter meanwhile.
+The text is untrusted. So headings are parsed by string methods, which read a line once. A
+regular expression that can match from many positions would read it again from each, and block
+the interpreter meanwhile.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ _BLANKS = " \t"
 _INDENT_MAX = 3
 _LEVEL_MAX = 6
 _MARKED_CHARS_MAX = 1000
-"""A longer line is prose, whatever its marks: each passage below a heading repeats that."""
+"""A longer line is prose, whatever its marks: each passage below a heading repeats the heading."""
 _LANGUAGE_CHARS_MAX = 20
 
 
 class Kind(Enum):
-    """What a block is."""
+    """The kind of a block."""
 
     HEADING = "heading"
     FENCE = "fence"
     PROSE = "prose"
-    """A paragraph, a list, a table, a quotation: lines without a blank one."""
+    """A paragraph, a list, a table, a quotation: lines without a blank line."""
 
 
 @attrs.frozen
 class Block:
     """The text from `start` to `end`, with the blank lines after it.
 
-    `headings` are the titles that it stands under, the outermost first; a heading
-    stands under itself. `opens` and `closes` are a fence's own marks, to fence again what
-    is cut out of it; of the words after the first mark only the language is kept.
+    `headings` are the titles above it, the outermost first; a heading includes itself. `opens`
+    and `closes` are the marks of a fence, used again for parts that are cut out of it. Of the
+    words after the opening mark only the language is kept.
     """
 
     start: int
@@ -55,12 +55,12 @@ class Block:
 
 
 def blocks(text: str, *, rst: bool = False) -> list[Block]:
-    """All of the text, in order and without a gap; its lines end in a line feed alone."""
+    """All blocks of a text, in order and without gaps; lines must end in a line feed only."""
     return list(_Reader(text, rst=rst).blocks())
 
 
 class _Reader:
-    """Goes over the lines once. Rules: a block begins where the last has ended."""
+    """Reads the lines once. Rules: a block begins where the last one ended."""
 
     def __init__(self, text: str, *, rst: bool) -> None:
         self._lines = re.findall(r"[^\n]*\n|[^\n]+", text)
@@ -82,7 +82,7 @@ class _Reader:
             start = end
 
     def _next(self) -> tuple[Kind, str, str]:
-        """Pass over one block, but for the blank lines after it; its kind and marks."""
+        """Move past one block, without the blank lines after it; returns its kind and marks."""
         line = self._lines[self._line].rstrip("\n")
         if fence := self._fence(line):
             self._pass_fence(fence["mark"])
@@ -97,7 +97,7 @@ class _Reader:
         return Kind.PROSE, "", ""
 
     def _pass_fence(self, mark: str) -> None:
-        """To behind the line that closes it, or to the end of the text, as CommonMark says."""
+        """Move past the closing line, or to the end of the text, as in CommonMark."""
         closing = re.compile(rf"\s*{re.escape(mark)}{re.escape(mark[0])}*[ \t]*$")
         self._line += 1
         while self._line < len(self._lines):
@@ -106,7 +106,7 @@ class _Reader:
                 break
 
     def _pass_paragraph(self, line: str) -> bool:
-        """To behind its last line; True if its second or third underlines a heading."""
+        """Move past the last line; True if its second or third line underlines a heading."""
         first, above, count = line, line, 1
         while self._line < len(self._lines):
             line = self._lines[self._line].rstrip("\n")
@@ -125,11 +125,11 @@ class _Reader:
         return is_title and self._is_rule(line)
 
     def _fence(self, line: str) -> re.Match[str] | None:
-        """The marks of a line that opens a fence, which only Markdown has."""
+        """The match of a line that opens a fence, which only Markdown has."""
         return None if self._rst or len(line) > _MARKED_CHARS_MAX else _FENCE.match(line)
 
     def _heading(self, line: str) -> tuple[int, str] | None:
-        """The level and the title of a line that is a heading by its marks, as only Markdown's."""
+        """The level and title of a Markdown heading line; None for every other line."""
         return None if self._rst or len(line) > _MARKED_CHARS_MAX else _heading(line)
 
     def _is_rule(self, line: str) -> bool:
@@ -138,7 +138,7 @@ class _Reader:
         return enough and rule[0] in self._underlines and set(rule) == {rule[0]}
 
     def _level(self, underline: str) -> int:
-        """In Markdown `=` is 1 and `-` is 2; in reStructuredText, what comes first is 1."""
+        """In Markdown `=` is 1 and `-` is 2; in reStructuredText levels follow first use."""
         if underline not in self._levels:
             self._levels += underline
         return self._levels.index(underline) + 1
@@ -150,7 +150,7 @@ class _Reader:
 
 
 def _heading(line: str) -> tuple[int, str] | None:
-    """`## title ##`, where its marks stand alone: how many there are, and the title."""
+    """The number of marks and the title of `## title ##`, if the marks stand alone."""
     marked = line.lstrip(" ")
     rest = marked.lstrip("#")
     level = len(marked) - len(rest)
@@ -164,9 +164,9 @@ def _heading(line: str) -> tuple[int, str] | None:
 
 
 def without_links(title: str) -> str:
-    """A title with the words of its links and images in their place: `[words](where)`."""
+    """A title with each link and image replaced by its words: `[words](where)`."""
     said: list[str] = []
-    told = start = 0  # how far it is told, and where the words of the next link may begin
+    told = start = 0  # end of the output so far, and start of the next link's words
     while (closing := title.find("](", start)) >= 0:
         opening = title.find("[", title.rfind("]", start, closing) + 1 or start, closing)
         if opening < 0:

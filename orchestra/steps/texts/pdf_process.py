@@ -1,9 +1,9 @@
 """The text of a PDF, page by page, in a process of its own.
 
 `python pdf_process.py '{"pages_max": 10, ...}' < report.pdf` writes JSON: `{"pages": [...]}`, or
-`{"error": "why"}`. A hostile file can make whoever reads it loop, or ask for gigabytes, and a
-thread that does so cannot be stopped: here the kernel stops it. The process also keeps the work
-away from the server's own interpreter, so that no stream stutters while a file is read.
+`{"error": "why"}`. A hostile file can make its reader loop, or allocate gigabytes, and a
+thread that does so cannot be stopped; a process is stopped by the kernel. The process also keeps
+the work out of the server's interpreter, so that no stream stutters while a file is read.
 
 It imports nothing of orchestra, so that it starts in a tenth of a second.
 """
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from pypdf import PdfReader
 
 FILES_MAX = 64
-"""Open at once: Python's own while it imports."""
+"""Files open at once: enough for Python's imports."""
 
 
 class RefusedPdfError(Exception):
-    """Why a file is not read; its message goes on with "the document ..."."""
+    """The reason why a file is not read; the message continues "the document ..."."""
 
 
 def confine(memory_limit_bytes: int, timeout_s: float) -> None:
-    """Have the kernel end this process where it takes too much of anything."""
+    """Let the kernel end this process if it exceeds a limit."""
     for what, limit in (
         (resource.RLIMIT_AS, memory_limit_bytes),
         (resource.RLIMIT_CPU, int(timeout_s) + 1),
@@ -39,11 +39,11 @@ def confine(memory_limit_bytes: int, timeout_s: float) -> None:
         (resource.RLIMIT_NOFILE, FILES_MAX),
     ):
         resource.setrlimit(what, (limit, limit))
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)  # nobody listens to it, so it kills
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)  # no handler is set, so the signal kills
 
 
 def main(source: BinaryIO, target: TextIO, pages_max: int, chars_max: int) -> None:
-    """Write what a PDF says, or why it cannot be read."""
+    """Write the text of a PDF, or why it cannot be read."""
     said: dict[str, object]
     try:
         said = {"pages": list(pages(source.read(), pages_max, chars_max))}
@@ -53,7 +53,7 @@ def main(source: BinaryIO, target: TextIO, pages_max: int, chars_max: int) -> No
         said = {"error": "needs more memory than a PDF may have: see `memory_limit_bytes`"}
     except RecursionError:
         said = {"error": "is no PDF that can be read: it is nested too deeply"}
-    except Exception as error:  # noqa: BLE001 - a broken file breaks its reader in any way
+    except Exception as error:  # noqa: BLE001 - a broken file may raise anything
         said = {"error": f"is no PDF that can be read: {type(error).__name__}: {error!s:.200}"}
     json.dump(said, target)
 
@@ -62,8 +62,8 @@ def pages(data: bytes, pages_max: int, chars_max: int) -> Iterator[str]:
     """The text of each page.
 
     Raises:
-        RefusedPdfError: it is over a bound, or encrypted.
-        Exception: whatever pypdf raises over a broken file.
+        RefusedPdfError: it exceeds a bound, or is encrypted.
+        Exception: whatever pypdf raises for a broken file.
     """
     reader = _opened(data)
     count = len(reader.pages)
@@ -79,7 +79,7 @@ def pages(data: bytes, pages_max: int, chars_max: int) -> Iterator[str]:
 
 
 def cleaned(text: str) -> str:
-    """The text without half characters and characters 0, which many a reader chokes on."""
+    """The text without lone surrogates and NUL characters, which many programs cannot handle."""
     return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
@@ -98,6 +98,6 @@ def _opened(data: bytes) -> PdfReader:
 
 if __name__ == "__main__":
     bounds: dict[str, Any] = json.loads(sys.argv[1])
-    logging.disable()  # of what pypdf finds odd in a file
+    logging.disable()  # pypdf's warnings about files
     confine(bounds["memory_limit_bytes"], bounds["timeout_s"])
     main(sys.stdin.buffer, sys.stdout, bounds["pages_max"], bounds["chars_max"])

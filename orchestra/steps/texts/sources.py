@@ -1,7 +1,7 @@
-"""What ingestion calls the texts of a folder, and which names are of one file. Pure, but for `cwd`.
+"""The names of ingested texts, and which names mean the same file. Pure but for `cwd`.
 
-A source is a path as it is written, so that it is the same on every machine. Whoever writes the
-folder in another way gives its texts other names.
+A source is a path as it is written, so it is the same on every machine. If the folder is
+written in another way, its texts get other names.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from orchestra.steps.texts.folder import Skipped
 
 @attrs.frozen
 class NamedFolder:
-    """A folder that is read, and what it is called in sources."""
+    """A folder to read, and its name in sources."""
 
     path: Path
     name: Path
 
     @classmethod
     def of(cls, folder: Path | str, name: str | None = None) -> NamedFolder:
-        """Without `.` and `..` in the middle, so that its files have one name each."""
+        """A folder without `.` and `..` inside its path, so that each file has one name."""
         called = folder if name is None else name
         return cls(Path(os.path.normpath(folder)), Path(os.path.normpath(called)))
 
     def source(self, path: Path | str) -> str:
-        """What a path under it is called."""
+        """The source of a path under the folder."""
         return (self.name / Path(path).relative_to(self.path)).as_posix()
 
     def named(self, skipped: Skipped) -> Skipped:
-        """What was left out, by that name."""
+        """The skipped file, under its source."""
         return attrs.evolve(skipped, source=self.source(skipped.source))
 
     def holds(self, source: str) -> bool:
-        """Whether a source is what a file under it is called."""
+        """Whether a source is a file under the folder."""
         return is_under(source, self.name)
 
     def doubles(self, read: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
-        """Those of other sources that are among the files that were read, in order.
+        """Other sources that are among the read files, in order.
 
-        They are looked for as they are seen from here and from the folder above.
+        They are resolved from the working directory and from the parent of the folder.
         """
         left = sorted(source for source in others if "://" not in source)
         if not left:
@@ -57,9 +57,9 @@ class NamedFolder:
 
 
 def name_of(folder: Path) -> str | None:
-    """What to call a folder that is written as `.`, or with `..` in front; None is as written.
+    """The name of a folder that is written as `.`, or with `..` in front; None for others.
 
-    The last part of its path. Of two that are called `.` one would take the place of the other.
+    It is the last part of the folder's path: two folders called `.` would replace each other.
     """
     written = Path(os.path.normpath(folder))
     if written.parts[:1] not in ((), ("..",)):
@@ -76,5 +76,5 @@ def is_under(source: str, folder: Path) -> bool:
 
 
 def _join(folder: Path, path: str) -> str:
-    """The path as it is seen from a folder; by hand, since a store may have many."""
+    """The path joined to a folder; without pathlib, since a store may have many paths."""
     return os.path.normpath(path if path.startswith("/") else f"{folder}/{path}")

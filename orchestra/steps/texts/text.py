@@ -1,9 +1,8 @@
-"""Texts cut into passages: of a bounded size, along the text's own structure.
+"""Cuts texts into passages of a bounded size, along the text's own structure.
 
-A passage never spans two sections, so that one heading path tells where it is from,
-and it ends with a block, an item or a sentence where there is one to end with. Fenced
-code is cut only if it alone is longer than a passage may be; then between lines, and
-each part is fenced again.
+A passage never spans two sections, so one heading path says where it is from. It ends
+with a block, an item or a sentence if possible. Fenced code is cut only if it alone is longer
+than a passage may be; then it is cut between lines, and each part is fenced again.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from orchestra.steps.texts.markdown import Block, Kind, blocks
 from orchestra.values import Passage, Scalar
 
 SIZE_CHARS = 800
-"""About 200 tokens: long enough to answer from, short enough for its embedding to mean it."""
+"""About 200 tokens: long enough to answer from, short enough for a precise embedding."""
 OVERLAP_CHARS = 100
 _SIZE_CHARS_MIN = 100  # a fence's marks take up to 37 of them
 
 _ITEM = re.compile(r"\n(?=[ \t]*(?:[-*+|]|\d+[.)])[ \t|])")
-# White space is passed over once, from where it begins: from each of its characters would be long.
+# Possessive: white space is read once, from its start; from each of its characters is quadratic.
 _SENTENCE = re.compile(r"[.!?][\"'”)\]*_`]*+\s++(?=\S)|(?<!\s)[^\S\n]*+\n\s++(?<=\n)(?=\S)")
 _SPACE = re.compile(r"(?<!\s)\s++(?=\S)")
 
@@ -39,11 +38,11 @@ def split(
 ) -> list[Passage]:
     """The text as passages of at most `size_chars` + `overlap_chars`, in order.
 
-    Markdown, plain text, or reStructuredText if `source` ends in `.rst`. A passage that
-    continues a section begins with the last sentences of the one before, as far as they
-    fit into `overlap_chars`; without these, nothing of the text but white space is lost
-    or doubled. The metadata are `heading` (the titles above it, joined by " > ") and
-    `position` (0, 1, …). Ids depend on source, heading and text only.
+    The text is reStructuredText if `source` ends in `.rst`, else Markdown or plain text. A
+    passage that continues a section begins with the last sentences of the one before, as far as
+    they fit into `overlap_chars`. Apart from these, only white space is lost or doubled. The
+    metadata are `heading` (the titles above it, joined by " > ") and `position` (0, 1, …).
+    Ids depend only on source, heading and text.
 
     Raises:
         ValueError: `size_chars` is less than 100, or `overlap_chars` not within 0 and
@@ -61,7 +60,7 @@ def split(
     for position, piece in enumerate(found):
         passage = _passage(piece, text, source, position)
         seen[passage.id] += 1
-        if seen[passage.id] > 1:  # the same words under the same heading, once more
+        if seen[passage.id] > 1:  # the same words under the same heading
             passage = attrs.evolve(passage, id=f"{passage.id}-{seen[passage.id]}")
         passages.append(passage)
     return passages
@@ -69,7 +68,7 @@ def split(
 
 @attrs.frozen
 class Piece:
-    """The text from `start` to `end`, and what stands around it to be read by itself.
+    """The text from `start` to `end`, with what it needs to be read by itself.
 
     `repeats` is where the repeated sentences begin, `start` if there are none; `opens`
     and `closes` are the fence's marks where it begins or ends inside fenced code.
@@ -83,7 +82,7 @@ class Piece:
     closes: str = ""
 
     def said(self, text: str) -> str:
-        """What a passage says."""
+        """The text of the passage."""
         inside = text[self.repeats : self.end]
         inside = inside.strip("\n") if self.opens else inside.strip()
         return "\n".join(filter(None, (self.opens, inside.rstrip(), self.closes)))
@@ -100,7 +99,7 @@ def _passage(piece: Piece, text: str, source: str, position: int) -> Passage:
 def pieces(text: str, *, source: str, size_chars: int, overlap_chars: int) -> Iterator[Piece]:
     """The text in pieces, each of at most `size_chars` from `start` to `end`.
 
-    They follow one another without a gap, but for pieces of white space, which are left out.
+    They follow one another without gaps; pieces of white space are left out.
     """
     rst = PurePosixPath(source).suffix.lower() == ".rst"
     for section in _sections(blocks(text, rst=rst)):
@@ -110,7 +109,7 @@ def pieces(text: str, *, source: str, size_chars: int, overlap_chars: int) -> It
 
 
 def _sections(found: list[Block]) -> Iterator[list[Block]]:
-    """Each heading with what follows; headings in a row stay together."""
+    """Each heading with the blocks after it; consecutive headings stay together."""
     section: list[Block] = []
     for block in found:
         if block.kind is Kind.HEADING and section and section[-1].kind is not Kind.HEADING:
@@ -122,7 +121,7 @@ def _sections(found: list[Block]) -> Iterator[list[Block]]:
 
 
 class _Cutter:
-    """Cuts one section. Rules: `_at` is where the next piece begins, and only grows."""
+    """Cuts one section. Rules: `_at` is the start of the next piece, and only grows."""
 
     def __init__(self, text: str, section: list[Block], size: int, overlap: int) -> None:
         self._text = text
@@ -145,16 +144,16 @@ class _Cutter:
 
     @property
     def _end_max(self) -> int:
-        """Where the next piece has to end, with room for the mark that opens it again."""
+        """The latest end of the next piece, with room for the mark that opens it again."""
         return self._at + self._size - (len(self._opens) + 1 if self._opens else 0)
 
     def _is_cut_before(self, block: Block, previous: Block) -> bool:
-        """Unless only the heading is before it, and what follows has to be cut anyway."""
+        """Whether to cut before the block: not after a mere heading if the block is cut anyway."""
         fits = block.kind is Kind.FENCE and block.end - block.start <= self._size
         return block.start > self._at and (fits or previous.kind is not Kind.HEADING)
 
     def _cut_between(self, previous: Block, block: Block) -> Piece:
-        """Before the block, or before the line that announces it."""
+        """Cut before the block, or before the line that introduces it."""
         announced = self._text[previous.start : previous.end].rstrip().endswith(":")
         fits = block.end - previous.start <= self._size
         cut_anyway = block.end - block.start > self._size
@@ -174,7 +173,7 @@ class _Cutter:
         return self._cut(line or end, inside=block)
 
     def _cut(self, end: int, *, repeat: Block | None = None, inside: Block | None = None) -> Piece:
-        """The piece up to `end`. The next repeats the end of one block, or goes on inside one."""
+        """The piece up to `end`. The next repeats the end of a block, or continues inside one."""
         closes = inside.closes if inside else ""
         piece = Piece(self._at, end, self._section[-1].headings, self._repeats, self._opens, closes)
         self._opens = inside.opens if inside else ""
@@ -183,7 +182,7 @@ class _Cutter:
         return piece
 
     def _repeated_from(self, end: int, block: Block) -> int:
-        """Where the block's last sentences begin, as many as fit; code is not repeated."""
+        """The start of the block's last sentences, as many as fit; code is not repeated."""
         if block.kind is not Kind.PROSE or not self._overlap:
             return end
         begin = max(block.start, self._at)
@@ -195,7 +194,7 @@ class _Cutter:
 
 
 def _last_break(window: str) -> int:
-    """Where to cut: behind the last item, sentence or word in the window, or at its end."""
+    """The place to cut: after the last item, sentence or word in the window, or at its end."""
     for pattern in (_ITEM, _SENTENCE, _SPACE):
         ends = [found.end() for found in pattern.finditer(window) if found.end() < len(window)]
         if ends and ends[-1] >= len(window) // 3:

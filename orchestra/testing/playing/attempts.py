@@ -1,4 +1,4 @@
-"""Which attempt of a call it is: for what fails a few times and then works."""
+"""Counts the attempts of calls, for scripts that fail a few times and then work."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import trio
 
 
 class AttemptCounter:
-    """Counts the attempts of each call, from 1: a call is a task, and so are its retries."""
+    """Counts the attempts of each call, from 1; a call and its retries are one task."""
 
     def __init__(self) -> None:
         self._counts: WeakKeyDictionary[trio.lowlevel.Task, int] = WeakKeyDictionary()
 
     def next(self) -> int:
-        """The number of the attempt that asks, once in each, in the step's own task."""
+        """The number of the current attempt; call it once per attempt, in the step's own task."""
         task = trio.lowlevel.current_task()
         number = self._counts[task] = self._counts.get(task, 0) + 1
         return number

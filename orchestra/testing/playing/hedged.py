@@ -1,4 +1,4 @@
-"""Hedged races in a world: what they are to have learned before the run."""
+"""Hedged races in a world: the times that they have learned before the run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from orchestra.policies.hedge import Hedges, Learned
 def teach_hedges(
     hedges: Hedges, plans: Sequence[Plan], times_s: Mapping[str, Sequence[float]]
 ) -> None:
-    """Let the hedged races of plans have seen these times to commit, by path (`inner/race#2`).
+    """Give the hedged races of plans these times to commit, by path (`inner/race#2`).
 
     Raises:
-        DefinitionError: a path is that of no hedged race.
+        DefinitionError: a path is not that of a hedged race.
     """
     hedged: dict[str, list[Learned]] = {}
     for plan in plans if times_s else ():

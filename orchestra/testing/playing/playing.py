@@ -1,4 +1,4 @@
-"""Playing: a plan whose steps do what their scripts say."""
+"""Playing: plans whose steps are replaced by scripts."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from orchestra.testing.scripts import (
 def rescript(plans: Sequence[Plan], scripts: Mapping[str, Script]) -> list[Plan]:
     """The plans with scripts in place of steps, by path (`inner/cite#2`) or by name (`cite`).
 
-    A path goes before a name; the steps in the body of an `each` are named as in its plan,
-    without the item. A step or tool that would run in a thread runs on the spot: threads know
-    nothing of virtual time.
+    A path takes precedence over a name. The steps in the body of an `each` are named as in its
+    plan, without the item. A step or tool that would run in a thread is called directly: threads
+    do not know virtual time.
 
     Raises:
-        DefinitionError: a script is for no step of any of them, or cannot be played by it.
+        DefinitionError: a script matches no step of any plan, or cannot be played by it.
     """
     used: set[str] = set()
     blocks = [_rescripted(plan.block, scripts, used) for plan in plans]
@@ -78,7 +78,7 @@ def _played(
     if name in scripts:
         used.add(name)
         player = _player(name, scripts[name], node.step, streams=streams)
-        # with the step's annotations, which hold of what is scripted, too
+        # with the step's annotations, which scripted values have to fit, too
         call: Callable[..., Any] = wraps(node.step.call)(player)
     elif node.step.kind is Kind.THREAD:
         call = _on_the_spot(standing_still(node.step.call))
@@ -101,7 +101,7 @@ def _on_the_spot(call: Callable[..., object]) -> Callable[..., Awaitable[object]
 
 
 def _without_threads(constants: Mapping[str, object]) -> dict[str, object]:
-    """The constants of a call, with tools that would run in a thread beside the run."""
+    """The constants of a call; tools that would run in a thread are replaced."""
     found = dict(constants)
     for name, value in constants.items():
         if isinstance(value, tuple) and any(isinstance(each, FunctionTool) for each in value):
@@ -117,7 +117,7 @@ def _without_threads(constants: Mapping[str, object]) -> dict[str, object]:
 def _player(
     name: str, script: Script, step: Step[..., Any], *, streams: bool
 ) -> Callable[..., Any]:
-    """A function that does what the script says."""
+    """A function that plays the script."""
     scripts = script.scripts if isinstance(script, Attempts) else (script,)
     for each in scripts:
         _refuse_wrong(name, each, streams=streams)
@@ -166,7 +166,7 @@ def _refuse_wrong(name: str, script: object, *, streams: bool) -> None:
 def _asked(
     script: Answers, step: Step[..., Any], args: tuple[object, ...], kwargs: dict[str, object]
 ) -> Any:
-    """What the function of a script says of a call; it is not given the step's context."""
+    """The script that an `Answers` function returns for a call; it gets no context."""
     bound = signature(step.call).bind(*args, **kwargs)
     if step.injected is not None:
         bound.arguments.pop(step.injected, None)

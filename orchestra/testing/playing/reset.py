@@ -1,4 +1,4 @@
-"""Resetting what several simulated runs share: models, errors, and clocks of policies."""
+"""Resets objects that several simulated runs share: models, errors, and clocks of policies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestra.testing.world import Lasting, ScriptedModel, World
 
 
 def forget_earlier_runs(world: World) -> None:
-    """Remove what earlier runs in this world have left on its models and errors."""
+    """Remove the traces of earlier runs from the world's models and errors."""
     for model in _models(world):
         if isinstance(model, ScriptedTurns):
             model.asked.clear()
@@ -24,7 +24,7 @@ def forget_earlier_runs(world: World) -> None:
 
 
 def update_clocks(world: World) -> None:
-    """Tell the time to the policies that last from run to run. To be called within a run."""
+    """Update the clocks of policies that last from run to run. Call it within a run."""
     if isinstance(world.models, Lasting):
         world.models.look()
 

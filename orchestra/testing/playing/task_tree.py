@@ -1,4 +1,4 @@
-"""The tree of Trio's tasks, and the line at which each task is."""
+"""The tree of Trio's tasks, and the line of each task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRIO, _OURS = (str(Path(str(module.__file__)).parent) for module in (trio, orch
 
 
 def tasks_below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
-    """The task, and all tasks in its nurseries and in theirs."""
+    """The task and all its descendants."""
     found, ahead = [], [task]
     while ahead:
         task = ahead.pop()
@@ -27,13 +27,13 @@ def tasks_below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
 
 
 def all_tasks() -> list[trio.lowlevel.Task]:
-    """All tasks that there are, Trio's own among them."""
+    """All tasks, including Trio's own."""
     root = trio.lowlevel.current_root_task()
     return tasks_below(root) if root is not None else []
 
 
 def leaf_tasks(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
-    """Of the task and all below it, those that have no child tasks."""
+    """The task and its descendants, without those that have child tasks."""
     return [
         each
         for each in tasks_below(task)
@@ -42,7 +42,7 @@ def leaf_tasks(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
 
 
 def line_of(task: trio.lowlevel.Task) -> str:
-    """The innermost line at which a task stands: in the user's code, where it is in any."""
+    """The innermost line of a task; in the user's code, if the task is in it."""
     frames = [(frame.f_code.co_filename, number) for frame, number in _frames(task)]
     of_others = [at for at in frames if not at[0].startswith(_TRIO)] or frames[:1]
     of_users = [at for at in of_others if not at[0].startswith(_OURS)]
@@ -51,7 +51,7 @@ def line_of(task: trio.lowlevel.Task) -> str:
 
 
 def _frames(task: Any) -> Iterator[tuple[FrameType, int]]:
-    """The frames of a task, the innermost last; also those behind `parking`, which Trio ends at."""
+    """The frames of a task, the innermost last; with those behind `parking`, where Trio stops."""
     frame: FrameType | None = None
     for frame, number in trio.lowlevel.Task.iter_await_frames(task):
         yield frame, number

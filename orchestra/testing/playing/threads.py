@@ -1,8 +1,8 @@
-"""Threads in virtual time: a function in a thread of its own, while the whole run stands still.
+"""Threads in virtual time: a function runs in a thread while the whole run stands still.
 
-A thread that ran beside the others would end at a moment that no schedule decides. As long as
-this one works nothing else does, and so a run with threads is repeated exactly. With
-`virtual`, this is where we touch what is private in Trio.
+A thread beside other tasks would end at a moment that no schedule determines. While this one
+runs, nothing else does, so a run with threads is repeated exactly. This file uses private parts
+of Trio, as `virtual` does.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, cast
 import trio
 from trio import _threads  # noqa: ASYNC106 - it is not public
 
-_HERE = cast("Any", _threads.PARENT_TASK_DATA)  # what `trio.from_thread` asks
+_HERE = cast("Any", _threads.PARENT_TASK_DATA)  # read by `trio.from_thread`
 
 
 class _NoWayBack:
-    """What `trio.from_thread` takes for the run that a thread belongs to."""
+    """Replaces the run that `trio.from_thread` would call back into."""
 
     def run_sync_soon(self, *_: object) -> None:
         raise RuntimeError(
@@ -31,10 +31,10 @@ class _NoWayBack:
 
 
 def standing_still(call: Callable[..., object]) -> Callable[..., object]:
-    """The function, called in a thread of its own and waited for where it is called.
+    """Wrap a function so that it runs in a thread, for which the caller waits without yielding.
 
-    The thread sees the context variables of the caller, and may run a loop of its own: Trio's or
-    asyncio's. `trio.from_thread.check_cancelled` passes, since nobody can cancel meanwhile.
+    The thread has the context variables of the caller, and may run its own event loop, Trio's or
+    asyncio's. `trio.from_thread.check_cancelled` never raises: nothing can cancel meanwhile.
     """
 
     @wraps(call)  # which also keeps its signature
@@ -42,8 +42,8 @@ def standing_still(call: Callable[..., object]) -> Callable[..., object]:
         variables, done = copy_context(), SimpleQueue[Any]()
 
         def work() -> object:
-            _HERE.token, _HERE.abandon_on_cancel = _NoWayBack(), True  # so that it asks the token
-            _HERE.cancel_register = [None]  # nobody has cancelled
+            _HERE.token, _HERE.abandon_on_cancel = _NoWayBack(), True  # so that the token is used
+            _HERE.cancel_register = [None]  # not cancelled
             try:
                 return variables.run(call, *args, **kwargs)
             finally:

@@ -1,4 +1,4 @@
-"""Homes: in which arm of a choice each part of a sketch belongs, found by trying without it."""
+"""Homes: the arm of a choice that each part of a sketch belongs to, found by removing arms."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from orchestra.testing.sketches.polls import Agreeing, Judging
 from orchestra.testing.sketches.sketches import Falling, Racing, Routing, Sketch
 
 Arm: TypeAlias = tuple[int, int]
-"""A choice, by its number in the sketch, and the number of one of its arms."""
+"""The number of a choice in the sketch, and the index of one of its arms."""
 
 
 def homes_of(sketch: Sketch) -> dict[int, Arm | None]:
-    """The innermost arm that each needed part is only needed by, by trying without it."""
+    """For each needed part, the innermost arm that alone needs it, found by removing arms."""
     output = len(sketch.parts) - 1
     arms = [
         (number, arm)
@@ -24,7 +24,7 @@ def homes_of(sketch: Sketch) -> dict[int, Arm | None]:
     homes: dict[int, Arm | None] = {}
     for number in _reached(sketch, output, None):
         holding = [arm for arm in arms if number not in without[arm]]
-        # the innermost is the one whose owner lies in all the others
+        # the owner of the innermost arm is inside all the others
         homes[number] = max(
             holding,
             key=lambda arm: sum(arm[0] not in without[other] for other in holding),

@@ -1,4 +1,4 @@
-"""The small numbers that the steps of a sketch compute, and that its oracle foresees."""
+"""The small numbers that the steps of a sketch compute, and its oracle predicts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def mix(*values: object) -> int:
 
 
 def is_accepted(said: object) -> bool:
-    """What a picky race accepts: two answers of three."""
+    """Whether a picky race accepts a value: two of three are accepted."""
     return mix(said) % 3 > 0
 
 
 def chunk_of_source(value: int, index: int) -> str:
-    """The chunk of this number of a source that was given the value."""
+    """The chunk with this index of a source with this input."""
     return chr(ord("a") + (value + index) % 26)

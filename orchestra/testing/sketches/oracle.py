@@ -1,9 +1,9 @@
-"""The oracle: what a sketch must give, and when, by plain recursion over its parts.
+"""The oracle: predicts the result of a sketch and its time, by plain recursion over its parts.
 
-It knows no tasks and no channels. A value is a time and a value; a stream is the list
-of its chunks with their times, and how it ends; what never comes is at infinity. Edges
-never fill. It speaks only where the times decide: two arms of a race that have content
-in the same moment are a `Tie`, and so is whatever else the schedule alone would settle.
+It knows no tasks and no channels. A value is a pair of time and value. A stream is the list
+of its chunks with their times, and its end; an event that never comes has the time infinity.
+Edges never fill. It predicts only what the times decide: if two arms of a race have content at
+the same moment, or the schedule alone decides otherwise, it raises `Tie`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from orchestra.testing.sketches.sketches import (
 
 
 class Tie(Exception):  # noqa: N818 - a condition, not an error
-    """The schedule decides, not the times."""
+    """The schedule decides the result, not the times."""
 
 
 @attrs.frozen
 class Ok:
-    """A value, and when it is there; at infinity, it never is."""
+    """A value, and when it exists; at infinity, it never does."""
 
     at_s: float
     value: object = None
@@ -70,7 +70,7 @@ NEVER = Ok(inf)
 
 
 def foresee(sketch: Sketch, n: int) -> Ok | Bad:
-    """The result of a run of the sketch, and the moment of its end.
+    """The result of a run of the sketch, and the time of its end.
 
     Raises:
         Tie: it depends on the schedule.
@@ -91,7 +91,7 @@ class _Oracle:
         self.gates: dict[Arm | None, float] = {}
 
     def region(self, arm: Arm | None, outlet: int, start_s: float) -> Outcome:
-        """What a region gives when it is started at this moment."""
+        """The outcome of a region that is started at this time."""
         self.gates[arm] = start_s
         members = [number for number, home in self.homes.items() if home == arm]
         outcomes = [self.part(number) for number in members]
@@ -104,7 +104,7 @@ class _Oracle:
         result = self.part(outlet)
         if isinstance(result, Flow):
             if fail_s <= result.end_s and fail_s < inf:
-                # its own failure comes behind its last chunk, in the same moment too
+                # its own failure comes after its last chunk, even at the same time
                 own = result.fails and result.end_s == fail_s
                 before = tuple(pair for pair in result.chunks if pair[0] < fail_s or own)
                 return Flow(result.start_s, before, fail_s, fails=True)
@@ -114,7 +114,7 @@ class _Oracle:
         return Bad(fail_s) if fail_s <= at_s and fail_s < inf else result
 
     def part(self, number: int) -> Outcome:
-        """What a part gives, in the regions started so far."""
+        """The outcome of a part, in the regions started so far."""
         if number not in self.known:
             part = self.sketch.parts[number]
             self.known[number] = self._part(part, number, self.gates[self.homes[number]])
@@ -144,7 +144,7 @@ class _Oracle:
         return _of_stream(part, start_s, cast("Flow", sources[0]))
 
     def _read_to_its_end(self, number: int) -> None:
-        """A stream that nobody reads any more is stopped: then it does not come to its failure."""
+        """Check that a stream is read to its end: otherwise it is stopped before its failure."""
         for reader, part in enumerate(self.sketch.parts):
             for place, read in enumerate(part.reads if reader in self.homes else ()):
                 if read != number:
@@ -221,7 +221,7 @@ class _Oracle:
 
 
 def _of_stream(part: Part, start_s: float, flow: Flow) -> Outcome:
-    """What a part gives that reads a stream."""
+    """The outcome of a part that reads a stream."""
     match part:
         case Fold():
             return _folded(flow) if not flow.fails else NEVER
@@ -238,9 +238,9 @@ def _of_stream(part: Part, start_s: float, flow: Flow) -> Outcome:
 
 
 def _tried(flaky: Flaky, lasts_s: float, delay_s: float, left_s: float) -> tuple[float, bool]:
-    """How long the attempts before the last one take, and whether that is one that works.
+    """The duration of all attempts before the last, and whether the last one works.
 
-    A wait that would not end before the deadline, `left_s` from now, is not begun.
+    A wait that would not end before the deadline, `left_s` from now, is not started.
     """
     spent_s, longest_s = 0.0, delay_s
     for _ in range(min(flaky.failures, flaky.attempts_max - 1)):
@@ -264,7 +264,7 @@ def _value(part: Value, start_s: float, values: list[object]) -> Ok | Bad:
 
 def _source(part: Source, start_s: float, value: int) -> Flow:
     flaky, first_s = part.flaky, inf if part.first_chunk_s is None else part.first_chunk_s
-    if not part.empty and part.delays_s and first_s < part.delays_s[0]:  # it is always too late
+    if not part.empty and part.delays_s and first_s < part.delays_s[0]:  # always too late
         flaky = attrs.evolve(flaky, failures=flaky.attempts_max)
     fails_s = min(part.pause_s, first_s)
     spent_s, works = _tried(flaky, fails_s, part.pause_s, inf)
@@ -290,7 +290,7 @@ def _through(part: Through, start_s: float, flow: Flow) -> Flow:
 
 
 def _each_chunk(part: EachingStream, start_s: float, flow: Flow) -> Flow:
-    """All take the same time, so that they end in the order in which they start."""
+    """All bodies take the same time, so they end in the order of their starts."""
     there = [max(here_s, start_s) for here_s, _ in flow.chunks]
     ends = _turns(there, [part.delay_s] * len(there), part)
     if not part.ordered and len(set(ends)) < len(ends):
@@ -310,7 +310,7 @@ def _each(part: Eaching, start_s: float, values: list[object]) -> Ok | Bad:
 
 
 def _body(part: Eaching, item: int, shared: object) -> tuple[float, int]:
-    """How long the body of an item takes, and what it gives."""
+    """The duration and the value of an item's body."""
     value, delay_s = mix(item, shared), part.delay_s
     match part.body:
         case "fallback":
@@ -325,7 +325,7 @@ def _body(part: Eaching, item: int, shared: object) -> tuple[float, int]:
 
 
 def _turns(there: list[float], lasts: list[float], part: Eaching | EachingStream) -> list[float]:
-    """When each item's value is passed on: so many are in hand at once, and in order or not."""
+    """When each item's value is passed on: at most `at_once` are in progress, ordered or not."""
     passed: list[float] = []
     for here_s, lasts_s in zip(there, lasts, strict=True):
         free_s = sorted(passed)[-part.at_once] if len(passed) >= part.at_once else 0.0
@@ -349,7 +349,7 @@ def _peeked(flow: Flow, most: int) -> Ok:
 
 
 def _content(outcome: Outcome, due_s: float, part: Racing | Falling) -> tuple[float, float]:
-    """When an arm may be committed to, and when it fails before; infinity for never."""
+    """When an arm may commit, and when it fails before that; infinity for never."""
     if isinstance(outcome, Ok):
         at_s = max(outcome.at_s, due_s)
         refused = part.picky and at_s < inf and not is_accepted(outcome.value)
@@ -364,7 +364,7 @@ def _content(outcome: Outcome, due_s: float, part: Racing | Falling) -> tuple[fl
 
 
 def _enough(flow: Flow, rule: Commit) -> tuple[float, str]:
-    """When a stream has said enough, or has ended well and said something; and what."""
+    """When a stream meets the rule, or ends with content; and its content until then."""
     said, count = "", 0
     for at_s, chunk in flow.chunks:
         said, count = said + chunk, count + bool(chunk)
@@ -379,7 +379,7 @@ def _enough(flow: Flow, rule: Commit) -> tuple[float, str]:
 
 
 def _there_s(source: Outcome) -> float:
-    """When a part can be read: a value when it is there, a stream when it starts."""
+    """When a part can be read: a value when it exists, a stream when it starts."""
     return source.start_s if isinstance(source, Flow) else source.at_s
 
 

@@ -1,7 +1,7 @@
-"""Polls in sketches: quorums and judged answers, and what must come of them.
+"""Polls in sketches: quorums and judged answers, and their predicted outcomes.
 
-`ways` says it for every order in which what happens in one moment may happen; where they
-differ, the schedule decides.
+`ways` gives the outcomes for every order of simultaneous events; if they differ, the schedule
+decides.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Agreeing:
     reads: tuple[int, ...]
     count: int
     loosely: bool = False
-    """Whether answers agree that are `alike`, and need not be equal."""
+    """Whether answers agree if they are `alike`, instead of equal."""
     stagger_s: float = 0.0
 
 
@@ -48,7 +48,7 @@ Poll: TypeAlias = Agreeing | Judging
 
 @attrs.frozen
 class Heard:
-    """What comes of an arm, and when; its value does not count where it fails."""
+    """The outcome of an arm and its time; a failure has no value."""
 
     at_s: float
     value: object = None
@@ -56,7 +56,7 @@ class Heard:
 
 
 class JudgingError(Exception):
-    """What the judge of a sketch raises where it is told to fail."""
+    """Raised by a judge of a sketch that is told to fail."""
 
 
 def alike(one: object, other: object) -> bool:
@@ -65,12 +65,12 @@ def alike(one: object, other: object) -> bool:
 
 
 def best(values: Sequence[object]) -> int:
-    """Which of the answers the judge of a sketch prefers."""
+    """The index of the answer that the judge of a sketch prefers."""
     return mix(*values) % len(values)
 
 
 def wire_of_poll(part: Poll, reads: list[Any]) -> object:
-    """The part as a pipeline writes it."""
+    """The wire of the part in a pipeline."""
     if isinstance(part, Agreeing):
         agree = alike if part.loosely else operator.eq
         return quorum(part.count, *reads, agree=agree, stagger_s=part.stagger_s)
@@ -91,7 +91,7 @@ async def _slowly(values: list[Any], *, delay_s: float, fails: bool) -> int:
 
 
 def next_starts(part: Poll, arms: Sequence[Heard], due_s: float) -> set[float]:
-    """When the arm behind these may start, the last of which was due then; at infinity, never."""
+    """Possible start times of the next arm, if the last of these was due then; infinity: never."""
     if not isinstance(part, Agreeing) or not part.stagger_s or len(arms) < part.count:
         return {due_s}
     idle = [Heard(inf)] * (len(part.reads) - len(arms))
@@ -107,7 +107,7 @@ def next_starts(part: Poll, arms: Sequence[Heard], due_s: float) -> set[float]:
 
 
 def ways(part: Poll, arms: Sequence[Heard]) -> Iterator[Heard]:
-    """What may come of a poll of these arms; at infinity, it never ends."""
+    """The possible outcomes of a poll of these arms; at infinity, it never ends."""
     for order in permutations(range(len(arms))):
         times = [arms[arm].at_s for arm in order]
         if times == sorted(times):

@@ -1,8 +1,8 @@
 """Sketches: random pipelines as plain data, from which a real pipeline is built.
 
-A sketch is a list of parts; each reads parts before it by number. Building calls the
-language as a user would. The steps in it compute small numbers, take virtual time, and
-fail where they are told to; `oracle` says by plain recursion what must come out.
+A sketch is a list of parts; each reads earlier parts by number. Building calls the
+library as a user would. The steps in it compute small numbers, take virtual time, and
+fail where they are told to; `oracle` predicts the result by plain recursion.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from orchestra.testing.sketches.mixing import chunk_of_source, is_accepted, mix
 from orchestra.testing.sketches.polls import Agreeing, Judging, wire_of_poll
 
 Body: TypeAlias = Literal["value", "race", "fallback", "route", "stream", "fails"]
-"""What the body of an `each` is made of."""
+"""The kind of an `each` body."""
 BODIES: tuple[Body, ...] = get_args(Body)
 
 
 class SketchError(Exception):
-    """What a step of a sketch raises where it is told to fail."""
+    """Raised by a step of a sketch that is told to fail."""
 
 
 class FlakyError(SketchError):
-    """What a step of a sketch raises that may work when it is tried again."""
+    """Raised by a step of a sketch that may work in a later attempt."""
 
     retryable = True
 
 
 @attrs.frozen
 class Flaky:
-    """How often a call fails before it works, and how often it is tried."""
+    """How often a call fails before it works, and the limit of attempts."""
 
     failures: int = 0
     attempts_max: int = 1
 
     def retry(self, delay_s: float) -> Retry | None:
-        """The rule of a step that takes so long; None for one that has none."""
+        """The retry rule of a step with this delay; None for one attempt."""
         if self == STEADY:
             return None
         return Retry(attempts_max=self.attempts_max, delay_s=delay_s, delay_max_s=3 * delay_s)
@@ -63,18 +63,18 @@ class _Tries:
 
     flaky: Flaky
     pause_s: float = 0.0
-    """How long a failing attempt of a stream takes."""
+    """The duration of a failing attempt of a stream."""
     counter: AttemptCounter = attrs.field(factory=AttemptCounter)
 
     def work(self) -> None:
-        """Raises FlakyError while the call is to fail."""
+        """Raise FlakyError as long as the call has to fail."""
         if self.counter.next() <= self.flaky.failures:
             raise FlakyError("told to fail for now")
 
 
 @attrs.frozen
 class Value:
-    """A step that mixes values into one, after `delay_s`; at once where it is plain."""
+    """A step that mixes values into one, after `delay_s`; without delay if it is plain."""
 
     reads: tuple[int, ...]
     delay_s: float
@@ -91,16 +91,16 @@ class Source:
     reads: tuple[int]
     delays_s: tuple[float, ...]
     empty: int = 0
-    """How many empty chunks come before, without delay."""
+    """The number of empty chunks before the others, without delay."""
     fails: bool = False
     first_chunk_s: float | None = None
     idle_s: float | None = None
     flaky: Flaky = STEADY
-    """It fails before its first chunk, after the time that it would take to the first with text."""
+    """Failures come before the first chunk, at the time of the first chunk with text."""
 
     @property
     def pause_s(self) -> float:
-        """How long an attempt takes to fail; and the longest wait before the second."""
+        """The duration of a failing attempt, and the longest wait before the second."""
         return self.delays_s[0] if self.delays_s else 0.125
 
 
@@ -142,7 +142,7 @@ class Racing:
     stagger_s: float
     commit: Commit = FIRST_CONTENT
     picky: bool = False
-    """Whether it refuses some of what its arms say: see `good`."""
+    """Whether it refuses some values of its arms: see `is_accepted`."""
 
 
 @attrs.frozen
@@ -153,9 +153,9 @@ class Falling:
     commit: Commit = FIRST_CONTENT
     picky: bool = False
     catches: bool = True
-    """Whether the errors of the sketch's steps are those that the next arm is for."""
+    """Whether the next arm is tried after errors of the sketch's steps."""
     restart: bool = False
-    """Whether that holds also after the commit; only for a stream that is the output."""
+    """Whether that also holds after the commit; only for a stream that is the output."""
 
 
 @attrs.frozen
@@ -167,7 +167,7 @@ class Routing:
 
 @attrs.frozen
 class Eaching:
-    """A body for each of `count` items made of the first value; all read the second."""
+    """A body for each of `count` items made from the first value; all read the second."""
 
     reads: tuple[int, int]
     count: int
@@ -295,7 +295,7 @@ def _reader(part: Part, stream: Any) -> object:
 
 
 def _body(part: Eaching, shared: Any, item: Any) -> Any:
-    """The body of an `each`: however it is made, its value is that of `item` and `shared`."""
+    """The body of an `each`: for every kind, its value is that of `item` and `shared`."""
     delay_s = part.delay_s
     value = _value([item, shared], delay_s, part.body == "fails")
     match part.body:

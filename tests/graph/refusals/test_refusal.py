@@ -222,7 +222,7 @@ def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> Non
 @pytest.mark.parametrize(
     ("body", "right"),
     [
-        ("while flag:\n    q = shout(q)\nreturn q", "flag = some_step(flag)  # the loop over"),
+        ("while flag:\n    q = shout(q)\nreturn q", "flag = some_step(flag)  # the loop runs"),
         ("while (x := flag): pass", "route(flag, {...: ..., ...: ...})"),
         ("return '{} {'.format(q)", "return format_it(q)"),
         ("if (x := flag):\n    return x\nreturn q", "route(flag, {...: ..., ...: ...})"),
@@ -283,7 +283,7 @@ def test_a_loop_is_a_steps_own_with_the_steps_that_it_asks(kind: str, awaits: st
     with pytest.raises(DefinitionError) as caught:
         Written(f"{steps}@pipeline\ndef p(text: str) -> str:\n{loop}").run()
     told = taken_apart(str(caught.value))
-    assert told.right == "text = some_step(text)  # the loop over values is the step's own"
+    assert told.right == "text = some_step(text)  # the loop runs inside the step"
     assert told.step == (
         f"@step\n{kind} some_step(text: str) -> str:\n"
         f"    while {awaits}size.call(text) < 5:\n        ...\n    return text"
@@ -338,9 +338,12 @@ def p(q: str, both: tuple[str, str]) -> Any:
         ("return 'a' + q + said", 'return prompt("a{q}{said}", q=q, said=collect(said))'),
         ("return 'a%%%s' % q", 'return prompt("a%{q}", q=q)'),
         ("return 'a{}'.format(q)", 'return prompt("a{q}", q=q)'),
-        ("print(q)\n    return q", "q = print_of(q)  # its effect is a step's own"),
-        ("print(talk(q), 3)\n    return q", "value = print_of(collect(talk(q)))  # its effect"),
-        ("assert talk(q)\n    return q", "value = checked(collect(talk(q)))  # its effect"),
+        ("print(q)\n    return q", "q = print_of(q)  # the step with this effect runs only if"),
+        (
+            "print(talk(q), 3)\n    return q",
+            "value = print_of(collect(talk(q)))  # the step with this",
+        ),
+        ("assert talk(q)\n    return q", "value = checked(collect(talk(q)))  # the step with this"),
         ("print((x := q))\n    return q", 'prompt("... {name} ...", name=q)'),
         ("return 'a' in said", "return decide(collect(said))"),
         ("return pair(*both)", "return pair(both[0], both[1])"),
