@@ -18,8 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from orchestra.stores.sqlite_files.file import Inode
-from orchestra.stores.sqlite_files.place import LOOK_S, Place
+from orchestra.stores.sqlite_files.place import LOOK_S, Inode, Place
 
 SLOW_S = 0.01
 """A thousand times what a read takes; a process that has lost its processor takes this, too."""
