@@ -25,7 +25,7 @@ from orchestra.errors import StateError
 from orchestra.messages import describe
 from orchestra.protocols import Change, Entry
 from orchestra.stores.state.fair_time import FairTime
-from orchestra.stores.state.outage import Outage
+from orchestra.stores.state.outage import outage_of_state
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class Group:
         self._perform = perform
         self._timeout_s = timeout_s
         self._time = FairTime(timeout_s)
-        self._outage = Outage(place)
+        self._outage = outage_of_state(place)
         self._queue: deque[_Waiting] = deque()
         self._led = False
 
