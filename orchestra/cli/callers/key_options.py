@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
 from functools import partial
 from math import inf
 from typing import Annotated, TypeAlias
@@ -19,6 +18,7 @@ from orchestra.access.wanted import check_other as check_wanted_other
 from orchestra.cli.callers.durations import parse_duration_s
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.errors import StoreError
+from orchestra.nearest import did_you_mean
 
 OptionalText: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 DIGITS_MAX = 18
@@ -180,6 +180,5 @@ def unknown_models(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
     known = {"*", *known}
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
+            meant = did_you_mean(name, known, before="; ")
             yield f"there is no model or route named {name!r} in this configuration{meant}"
