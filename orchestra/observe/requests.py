@@ -6,11 +6,11 @@ Rules of the file: nothing of what was asked is told, so that a path has no quer
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import attrs
 
+from orchestra.hosts import host_and_port
 from orchestra.observe.trace_context import TraceContext
 from orchestra.policies.observed import CANCELLED
 
@@ -24,9 +24,6 @@ FAULT = 500
 _HTTP: Mapping[str, str] = {"ws": "http", "wss": "https"}
 PATH_CHARS, METHOD_CHARS = 1024, 64
 """What is told of these, which a client makes up and nobody has looked at yet; of a host, 253."""
-_HOST = re.compile(
-    r"(?:\[(?P<bare>[^\[\]]{1,253})\]|(?P<name>[^\[\]:]{1,253}))(?::(?P<port>[0-9]{1,5}))?"
-)
 
 
 @attrs.frozen
@@ -54,10 +51,10 @@ class Request:
             found["http.request.method_original"] = self.method[:METHOD_CHARS]
         if self.version:
             found["network.protocol.version"] = self.version
-        if (named := _HOST.fullmatch(self.host)) is not None:
-            found["server.address"] = named["bare"] or named["name"]
-            if named["port"]:
-                found["server.port"] = int(named["port"])
+        if (at := host_and_port(self.host)) is not None:
+            found["server.address"], port = at
+            if port is not None:
+                found["server.port"] = port
         return found
 
 
