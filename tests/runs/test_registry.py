@@ -63,7 +63,7 @@ def test_a_run_ends_when_its_policy_says_after_the_last_who_followed_it(
     visits = [(0.0, stays_s), *((comes + 0.25, goes + 0.3) for comes, goes in others)]
 
     async def main() -> float:
-        async with process(Cable(memory()), RunsSettings(mail_s=5.0)) as one:
+        async with process(Cable(memory()), RunsSettings(inbox_s=5.0)) as one:
             run = one.start([(LONG_S, "x")])
             one.registry.adopt(run, on_leave=policy)
 
