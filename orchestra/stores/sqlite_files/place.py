@@ -1,11 +1,11 @@
-"""A path, and whether the file that was opened there still is.
+"""A path, and whether the file that was opened is still the one at this path.
 
-Who replaces or deletes a SQLite file does nothing to those that have it open: they go on with one
-that nobody else sees, and a key that was revoked in the new file is good in the old one for ever.
+Processes that have a SQLite file open do not notice when it is replaced or deleted. They go on with
+the old file, which nobody else sees, and a key that was revoked in the new one stays valid.
 
-Rules of the file: a file is looked for before it is opened, so that one which takes its place in
-between is noticed at the next look. Files are made with `O_EXCL`: closing any descriptor of a file
-gives up all locks that this process has on it, so that only what nobody else has yet is closed.
+Rules of the file: a file is looked up before it is opened, so that one that replaces it in between
+is noticed at the next look. Files are made with `O_EXCL`, since closing any descriptor of a file
+gives up all locks that this process has on it: only a file that nobody else has yet is closed.
 """
 
 from __future__ import annotations

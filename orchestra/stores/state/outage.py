@@ -1,7 +1,7 @@
-"""Tells in the log that a state cannot be asked, and that it can again; not each call's failure.
+"""Logs that a state cannot be asked, and that it can again; not the failure of each call.
 
-Whoever can do without a state goes on without a word, as `when_state_fails` says: only here it is
-told to whoever runs the server.
+Callers that can do without a state go on silently, as `when_state_fails` says. The operator learns
+of it from these lines only.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import math
 log = logging.getLogger("orchestra.stores")
 
 LASTS_S = 1.0
-"""What is over sooner is no outage: one slow answer, or the one call of a command that says it."""
+"""What is over sooner is no outage: a slow answer, or the one call of a command that reports it."""
 QUIET_S = 60.0
-"""A state that comes and goes is told of once in so long."""
+"""A state that comes and goes is logged once in this time."""
 
 
 class Outage:
