@@ -8,15 +8,15 @@ are not kept any more. Leaving the context ends the following.
 from __future__ import annotations
 
 import secrets
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
+from orchestra.closing import Closing
 from orchestra.protocols import Change
 from orchestra.runs import inbox
 from orchestra.runs.archive import Archive, live_key, record_of
@@ -31,22 +31,11 @@ RENEW_S = 1.0
 """How often a follower renews its request, which also says that it is still there."""
 
 
-class Follower(ABC):
+class Follower(Closing):
     """Follows a run, while its context lasts."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.leave()
-
     @abstractmethod
-    def leave(self) -> None:
+    def close(self) -> None:
         """Stop following; a second call changes nothing."""
 
     @abstractmethod
@@ -86,7 +75,7 @@ class LocalFollower(Follower):
         self._fit = fit
         self._left = left
 
-    def leave(self) -> None:
+    def close(self) -> None:
         if self._reader.attached:
             self._reader.__exit__(None, None, None)
             self._left()
@@ -102,7 +91,7 @@ class ArchiveFollower(Follower):
         self._record = record
         self._kept = kept
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Nothing: no one waits for it."""
 
     async def after(self, seq: int) -> tuple[EventLine, ...]:
@@ -127,7 +116,7 @@ class RemoteFollower(Follower):
         self._asker = secrets.token_hex(8)
         self._asks_at_s = trio.current_time()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Nothing: the run's process forgets a follower that does not renew its request."""
 
     async def after(self, seq: int) -> tuple[EventLine, ...]:

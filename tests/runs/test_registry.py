@@ -535,8 +535,8 @@ def test_one_who_comes_and_goes_leaves_no_tasks_behind() -> None:
             for _ in range(10):
                 following = await one.registry.follow(run.id)
                 assert following is not None
-                following.leave()
-                following.leave()  # again changes nothing
+                following.close()
+                following.close()  # again changes nothing
                 await trio.sleep(0.1)
             assert trio.lowlevel.current_statistics().tasks_living <= before + 1
 

@@ -139,7 +139,7 @@ class RunResources:
         following = await self.registry.follow(record.id)
         if following is None:
             return answer(run_views.unknown_run(record.id))
-        when_over(following.leave)
+        when_over(following.close)
         if isinstance(following, ArchiveFollower):
             try:
                 if not await following.after(seq) and request.method == "GET":

@@ -181,7 +181,7 @@ class Wished:
         following = await self.runs.registry.follow(run_id)
         if following is None:
             return None
-        when_over(following.leave)
+        when_over(following.close)
         last: EventLine | None = None
         with following:
             while batch := await following.after(last.seq if last else 0):
