@@ -116,7 +116,7 @@ LATER = {
     "providers.known.catalog",
     "providers.known.settings",
     "runs.following",
-    "runs.post",
+    "runs.publisher",
     "server.front.multipart",
     "server.front.ws_messages",
     "server.openai.chat",

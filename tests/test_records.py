@@ -17,7 +17,7 @@ from orchestra.errors import RunLostError, StateError
 from orchestra.policies.limits import allowance
 from orchestra.policies.money import balances, ledger
 from orchestra.policies.money.budget import Budgets, SpendingLimits
-from orchestra.runs import archive, idempotency, index, keeping, mail
+from orchestra.runs import archive, idempotency, inbox, index, keeping
 from orchestra.runs.record import EventLine, FailedWith, Record
 from orchestra.server.openai import stored
 from orchestra.server.runs import views
@@ -45,18 +45,18 @@ NONE: list[tuple[Reader, bytes]] = [
         ),
     ),
     (index.read, pack(index.Page(1, ("a", "b")))),
-    (mail.opened, pack((mail.FollowLetter("a", 1, "b"), mail.CancelLetter("a", "why")))),
-    (mail.published, pack(mail.Published((LINE,), 3))),
+    (inbox.opened, pack((inbox.FollowRequest("a", 1, "b"), inbox.CancelRequest("a", "why")))),
+    (inbox.published, pack(inbox.Published((LINE,), 3))),
     (keeping.unpacked, pack((LINE,))),
     (allowance.ENCODING.read, text(allowance.OwnerState())),
     (ledger.ENCODING.read, text(ledger.Ledger(1, [0, 0], [0, 0], {3: 4}, 4, 3, 3))),
     (stored._read, b'{"organisation": 1}'),
     (stored._sizes, b'{"a": 1}'),
-    (lambda data: changes.listed(["a"], [data], 0.0), keys.encoded(keys.NOBODYS)),
+    (lambda data: changes.listed(["a"], [data], 0.0), keys.encoded(keys.DUMMY_RECORD)),
 ]
 """What can be done without; a ledger only seems so: see below."""
 ERROR: list[tuple[Reader, bytes]] = [
-    (lambda data: keys.decoded("a", data), keys.encoded(keys.NOBODYS)),
+    (lambda data: keys.decoded("a", data), keys.encoded(keys.DUMMY_RECORD)),
     (lambda data: changes.index([None, data], 0.0), b'["a", "b"]'),
     (lambda data: changes.index([data, None], 0.0), b'{"made": 3}'),
     (idempotency._read, pack(idempotency.Claim("a", "b"))),
@@ -117,8 +117,8 @@ def test_a_newer_version_may_have_more_fields(read: Reader, good: bytes) -> None
 def test_a_key_that_cannot_be_read_is_left_out_of_the_list(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    record = keys.encoded(keys.NOBODYS)
-    assert changes.listed(["a", "b"], [b"{", record], 0.0).result == (keys.NOBODYS,)
+    record = keys.encoded(keys.DUMMY_RECORD)
+    assert changes.listed(["a", "b"], [b"{", record], 0.0).result == (keys.DUMMY_RECORD,)
     assert "key a cannot be read, and is left out" in caplog.text
 
 

@@ -1,9 +1,9 @@
-"""What becomes of the documents that keys are kept in: deciders for `State.change`. Pure.
+"""Changes of the documents in which keys are stored: deciders for `State.change`. Pure.
 
-Each key has a document of its own, and there is an index of ids in pages of `PAGE_KEYS`, in the
-order in which the keys were made: so with a hundred thousand keys a new one rewrites a page of two
-kilobytes, and a list is read page by page. How many keys were made stands in the first document;
-no key is ever taken away, so that it can be told of each what became of it.
+Each key has a document. An index has the ids in the order in which the keys were made, in pages of
+`PAGE_KEYS`: so with a hundred thousand keys, a new key rewrites a page of two kilobytes, and keys
+are listed page by page. The head has the number of keys. No key is ever deleted, so that it stays
+known what became of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from orchestra.access.keys import DECODE, REPLACED_MAX, KeyRecord, SecretHash, decoded, encoded
 from orchestra.access.token import Token
-from orchestra.access.wanted import NewKey, OtherKey, may_do_something
+from orchestra.access.wanted import KeyChanges, NewKey, check_useful
 from orchestra.accounts import NO_ALLOWANCE, KeyAllowance
 from orchestra.errors import StoreError
 from orchestra.protocols import Change, Entry
@@ -24,27 +24,27 @@ from orchestra.records import certain, readable
 
 PAGE_KEYS = 128
 HEAD = "keys:head"
-"""Where it is kept how many keys were made; there is nothing before the first."""
+"""The document with the number of keys; there is none before the first key."""
 
 Kept = Sequence[bytes | None]
 
 
 @attrs.frozen
-class Fresh:
-    """A key that nobody has yet, and the random salt that goes with its secret."""
+class FreshSecret:
+    """A newly minted key, and the random salt for the hash of its secret."""
 
     token: Token
     salt: bytes
 
     @property
     def kept(self) -> SecretHash:
-        """What is kept of its secret."""
+        """The stored hash of its secret."""
         return SecretHash.of(self.token.secret, self.salt)
 
 
 @attrs.frozen
 class Made:
-    """A key that was made, or given a new secret: the only time that it can be shown."""
+    """A key that was made or given a new secret; its text can never be shown again."""
 
     text: str = attrs.field(repr=False)
     record: KeyRecord
@@ -59,8 +59,8 @@ class Changed:
 
 
 @attrs.frozen
-class Elsewhere:
-    """Nothing was changed, since the page of the next key is another than was thought."""
+class OtherPage:
+    """Nothing was changed, since the next key belongs on this other page of the index."""
 
     page: int
 
@@ -79,27 +79,26 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def record_key(id: str) -> str:  # noqa: A002 - what it is
-    """Where a key is kept."""
+    """The document of a key."""
     return f"keys:key:{id}"
 
 
 def page_key(number: int) -> str:
-    """Where a page of the index is kept."""
+    """The document of a page of the index."""
     return f"keys:page:{number}"
 
 
 def made(
-    fresh: Fresh, wanted: NewKey, page: int, kept: Kept, now_s: float
-) -> Change[Made | Elsewhere]:
-    """Make a key. `kept` are the head, the page of this number, and what has the token's id.
+    fresh: FreshSecret, wanted: NewKey, page: int, kept: Kept, now_s: float
+) -> Change[Made | OtherPage]:
+    """Make a key. `kept` are the head, the page of this number, and the document of the token's id.
 
-    An id that is taken, which chance gives nobody to see, is answered as another page is: to be
-    tried again with a new token.
+    If the id is taken, which is all but impossible, `OtherPage` asks for a try with a new token.
     """
     head, ids, there = kept
     token, count = fresh.token, _count(head)
     if count // PAGE_KEYS != page or there is not None:
-        return Change(Elsewhere(count // PAGE_KEYS))
+        return Change(OtherPage(count // PAGE_KEYS))
     record = KeyRecord(
         id=token.id,
         secret=fresh.kept,
@@ -122,13 +121,13 @@ def made(
 
 
 def index(kept: Kept, now_s: float) -> Change[Index]:
-    """A page of the index. `kept` are the head, and the page."""
+    """A page of the index. `kept` are the head and the page."""
     head, ids = kept
     return Change(Index(tuple(_ids(ids)), -(-_count(head) // PAGE_KEYS), now_s))
 
 
 def listed(ids: Sequence[str], kept: Kept, now_s: float) -> Change[tuple[KeyRecord, ...]]:
-    """The keys of these ids, as they are kept; one that cannot be read is left out."""
+    """The stored keys of these ids, without those that cannot be read."""
     del now_s
     pairs = zip(ids, kept, strict=True)
     read = (readable(DECODE, data, f"what is kept of key {key}") for key, data in pairs)
@@ -140,17 +139,17 @@ def found(
     kept: Kept,
     now_s: float,
 ) -> Change[KeyRecord]:
-    """A key as it is kept, which has to be there."""
+    """The stored key, which has to exist."""
     del now_s
     return Change(_there(id, kept))
 
 
 def rotated(
-    fresh: Fresh, grace_s: float, lasts_s: float | None, kept: Kept, now_s: float
+    fresh: FreshSecret, grace_s: float, lasts_s: float | None, kept: Kept, now_s: float
 ) -> Change[Made]:
-    """Give a key a new secret; the older ones are good for `grace_s` at most, from now.
+    """Give a key a new secret; the older ones stay valid for `grace_s` from now.
 
-    Never for longer than they were: not beyond the time that the key had, whatever it is given.
+    No older secret becomes valid for longer than it was, also if the key does.
     """
     token = fresh.token
     record = _there(token.id, kept)
@@ -182,13 +181,13 @@ def rotated(
 
 def changed(
     id: str,  # noqa: A002 - what it is
-    wanted: OtherKey,
+    wanted: KeyChanges,
     kept: Kept,
     now_s: float,
 ) -> Change[Changed]:
-    """Change what is wanted of a key; what it has spent is kept elsewhere, and stays.
+    """Change a key. What it has spent is stored elsewhere, and stays.
 
-    Its secrets stay, too: those that were replaced are good for no longer than they were.
+    Its secrets stay, too; those that were replaced do not become valid for longer.
     """
     record = _there(id, kept)
     if record.revoked_s is not None:
@@ -202,12 +201,12 @@ def changed(
         allowance=_plain(attrs.evolve(record.allowance, **wanted.limits)),
         expires_s=_end(record.expires_s, wanted.lasts_s, now_s),
     )
-    may_do_something(after.pipelines, after.models, metrics=after.metrics)
+    check_useful(after.pipelines, after.models, metrics=after.metrics)
     return Change(Changed(after, now_s), {record_key(id): Entry(encoded(after))})
 
 
 def revoked(id: str, kept: Kept, now_s: float) -> Change[KeyRecord]:  # noqa: A002 - what it is
-    """Let nobody in with a key any more; once, and for ever."""
+    """Revoke a key, for ever; again changes nothing."""
     record = _there(id, kept)
     if record.revoked_s is not None:
         return Change(record)
@@ -223,12 +222,12 @@ def _there(id: str, kept: Kept) -> KeyRecord:  # noqa: A002 - what it is
 
 
 def _plain(allowance: KeyAllowance) -> KeyAllowance:
-    """The same; one without limits is that which all know by sight."""
+    """The allowance; one without limits is always the object `NO_ALLOWANCE`."""
     return NO_ALLOWANCE if allowance == NO_ALLOWANCE else allowance
 
 
 def _end(until_s: float | None, lasts_s: float | None, now_s: float) -> float | None:
-    """When a key ends that is to last for so long from now, or as it would have."""
+    """When a key expires: `lasts_s` from now, or as before."""
     if lasts_s is None:
         return until_s
     return None if lasts_s == inf else now_s + lasts_s

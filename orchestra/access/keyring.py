@@ -1,7 +1,7 @@
 """The keys of a deployment, kept in a `State`.
 
-Rules of the file: nothing of a key is remembered here, so that one which was revoked is refused
-at once by every process; and where the state is gone, nobody is let in.
+Rules of the file: nothing about keys is cached, so that every process refuses a revoked key at
+once; and without the state, nobody is let in.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from orchestra.access import changes
 from orchestra.access.changes import (
     HEAD,
     Changed,
-    Elsewhere,
-    Fresh,
+    FreshSecret,
     Index,
     Made,
+    OtherPage,
     page_key,
     record_key,
 )
 from orchestra.access.keys import KeyRecord, Refusal, admit, decoded, malformed
 from orchestra.access.principal import Principal
 from orchestra.access.token import ENTROPY_BYTES, PREFIX, Token, id_of, minted, parsed
-from orchestra.access.wanted import NewKey, OtherKey, check, check_lasting, check_other
+from orchestra.access.wanted import KeyChanges, NewKey, check, check_changes, check_lasting
 from orchestra.errors import StateError, StoreError
 from orchestra.protocols import State
 from orchestra.records import AS_IT_IS
 
 SALT_BYTES = 16
 ATTEMPTS_MAX = 50
-"""How often a key is tried to be made, where others fill page after page meanwhile."""
+"""How often making a key is tried, if others fill page after page meanwhile."""
 
 
 @attrs.frozen
@@ -49,10 +49,10 @@ class Page:
 
 
 class Keyring:
-    """All API keys, wherever the state keeps them: they are as old as it is.
+    """All API keys in a state.
 
-    A key is named by its id, by `ork_ID`, or by all of it, as far as it is at hand.
-    `random_bytes` gives as many as it is asked for, which nobody else can know.
+    A key is named by its id, by `ork_ID`, or by its whole text. `random_bytes` returns as many
+    unguessable bytes as it is asked for.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Keyring:
         self._random_bytes = random_bytes
 
     async def authenticate(self, token: str) -> Principal | Refusal:
-        """Who comes with this token, whatever it is; or why it lets nobody in.
+        """The principal of a token, which may be any text; or why it is refused.
 
         Raises:
-            StateError: the state is gone, or too slow: nobody may be let in.
+            StateError: the state is gone, or too slow; nobody may be let in.
         """
         found = parsed(token)
         if found is None:
@@ -74,7 +74,7 @@ class Keyring:
         return await self._state.look((record_key(found.id),), see, AS_IT_IS)
 
     async def any_made(self) -> bool:
-        """Whether any key was ever made, also one that is revoked by now.
+        """Whether any key was ever made, revoked ones included.
 
         Raises:
             StateError: the state is gone, or too slow.
@@ -85,15 +85,15 @@ class Keyring:
         """A new key. Its text can never be shown again.
 
         Raises:
-            StoreError: such a key may not be made.
-            StateError: as of `any_made`; the key was made, and nobody has it, or was not.
+            StoreError: its properties are wrong.
+            StateError: as of `any_made`; the key may have been made, but nobody has it.
         """
         check(wanted)
         page = 0
         for _ in range(ATTEMPTS_MAX):
             fresh = self._fresh()
             keys = (HEAD, page_key(page), record_key(fresh.token.id))
-            found: Made | Elsewhere = await self._state.change(
+            found: Made | OtherPage = await self._state.change(
                 keys, partial(changes.made, fresh, wanted, page)
             )
             if isinstance(found, Made):
@@ -141,11 +141,11 @@ class Keyring:
         check_lasting("grace_s", grace_s)
         check_lasting("lasts_s", lasts_s, least_s=1.0)
         key, fresh = _named(id), self._fresh()
-        fresh = Fresh(Token(key, fresh.token.secret), fresh.salt)
+        fresh = FreshSecret(Token(key, fresh.token.secret), fresh.salt)
         decide = partial(changes.rotated, fresh, grace_s, lasts_s)
         return await self._state.change((record_key(key),), decide)
 
-    async def change(self, id: str, wanted: OtherKey) -> Changed:  # noqa: A002 - what it is
+    async def change(self, id: str, wanted: KeyChanges) -> Changed:  # noqa: A002 - what it is
         """Change what is wanted of a key, from the next request on.
 
         What it has spent stays spent. What it has begun goes on as it was.
@@ -154,12 +154,12 @@ class Keyring:
             StoreError: there is no such key, it was revoked, or it may not be so.
             StateError: as of `any_made`; it has happened, or has not.
         """
-        check_other(wanted)
+        check_changes(wanted)
         key = _named(id)
         return await self._state.change((record_key(key),), partial(changes.changed, key, wanted))
 
     async def revoke(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
-        """Let nobody in with a key any more, from now on; also twice.
+        """Revoke a key, from now on; again changes nothing.
 
         Raises:
             StoreError: there is no such key.
@@ -168,9 +168,9 @@ class Keyring:
         key = _named(id)
         return await self._state.change((record_key(key),), partial(changes.revoked, key))
 
-    def _fresh(self) -> Fresh:
+    def _fresh(self) -> FreshSecret:
         token = minted(self._random_bytes(ENTROPY_BYTES))
-        return Fresh(token, self._random_bytes(SALT_BYTES))
+        return FreshSecret(token, self._random_bytes(SALT_BYTES))
 
     async def _records(self, ids: Sequence[str]) -> tuple[KeyRecord, ...]:
         keys = tuple(map(record_key, ids))

@@ -20,7 +20,7 @@ import attrs
 import msgspec
 
 from orchestra.access.principal import Principal, Scopes
-from orchestra.access.token import Token, malformation
+from orchestra.access.token import Token, why_malformed
 from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance
 from orchestra.records import certain
 
@@ -110,12 +110,12 @@ def _principal(
 
 def malformed(text: str) -> Refusal:
     """Why a text that is no key lets nobody in."""
-    return Refusal("malformed", malformation(text))
+    return Refusal("malformed", why_malformed(text))
 
 
 def admit(record: KeyRecord | None, token: Token, now_s: float) -> Principal | Refusal:
     """Who comes with a token, given what is kept of the key that has its id; or why nobody."""
-    found = _matching(NOBODYS if record is None else record, token.secret)
+    found = _matching(DUMMY_RECORD if record is None else record, token.secret)
     if record is None:
         return Refusal("unknown", f"there is no key {token.id}")
     state = record.state(now_s)
@@ -146,7 +146,7 @@ def decoded(key: str, data: bytes) -> KeyRecord:
 
 def _matching(record: KeyRecord, secret: str) -> SecretHash | None:
     """Which of its secrets that is. As many are compared for every key, and all of them."""
-    kept = (record.secret, *record.replaced, *_NOBODYS_SECRETS)[: 1 + REPLACED_MAX]
+    kept = (record.secret, *record.replaced, *_DUMMY_SECRETS)[: 1 + REPLACED_MAX]
     fitting = [each for each in kept if each.fits(secret)]
     return fitting[0] if fitting else None
 
@@ -161,7 +161,7 @@ def _over(until_s: float | None, now_s: float) -> bool:
 
 _encoder = msgspec.json.Encoder()
 DECODE = msgspec.json.Decoder(KeyRecord).decode
-_NOBODYS_SECRETS = (SecretHash(bytes(16), bytes(32), 0.0),) * (1 + REPLACED_MAX)
+_DUMMY_SECRETS = (SecretHash(bytes(16), bytes(32), 0.0),) * (1 + REPLACED_MAX)
 """Whose digest is that of no secret that anybody could find, and which is long over."""
-NOBODYS = KeyRecord(id="", secret=_NOBODYS_SECRETS[0], name="", created_s=0.0, revoked_s=0.0)
+DUMMY_RECORD = KeyRecord(id="", secret=_DUMMY_SECRETS[0], name="", created_s=0.0, revoked_s=0.0)
 """What a token is compared with where there is no such key."""

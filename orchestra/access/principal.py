@@ -1,4 +1,4 @@
-"""Who stands behind a request, and what they may ask for. Pure.
+"""Who makes a request, and what they may ask for. Pure.
 
 Deny by default: scopes that name nothing allow nothing.
 """
@@ -15,15 +15,15 @@ EVERYTHING = "*"
 
 @attrs.frozen
 class Scopes:
-    """What may be asked for, by name. Routes are asked for as models, and so are named there.
+    """What may be asked for, by name. Routes are named among the models.
 
-    Who may run a pipeline may have it ask its own models: that code is the deployment's.
+    A pipeline that may be run may ask any model: its code is the deployment's.
     """
 
     pipelines: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
     metrics: bool = False
-    """Whether the server's own counts may be read: they tell of everybody."""
+    """Whether the server's metrics may be read, which are about all callers."""
 
     def may_run(self, pipeline: str) -> bool:
         """Whether the pipeline of this name may be run, and its runs be seen."""
@@ -36,16 +36,16 @@ class Scopes:
 
 @attrs.frozen
 class Principal:
-    """Whoever a request comes from: on whose account it is, and what it may ask for."""
+    """Who makes a request: on whose account it is, and what it may ask for."""
 
     caller: Caller
     scopes: Scopes
 
     def may_see(self, starter: Caller) -> bool:
-        """Whether what `starter` has started may be seen, followed and cancelled.
+        """Whether a run of `starter` may be seen, followed and cancelled.
 
-        That is whoever has started it, and their organisation. A caller without a name sees what
-        was started without one: where there are no keys, everybody is the same.
+        It may by its starter, and by the starter's organisation. A caller without a name sees runs
+        that were started without one: without keys, all callers are the same.
         """
         if starter.organisation:
             return self.caller.organisation == starter.organisation
@@ -55,4 +55,4 @@ class Principal:
 ANYBODY = Principal(
     Caller(), Scopes(frozenset({EVERYTHING}), frozenset({EVERYTHING}), metrics=True)
 )
-"""Whoever asks a server that has no keys: it can be reached from its own machine only."""
+"""The principal of all requests to a server without keys; only its own machine can reach it."""

@@ -16,14 +16,14 @@ import attrs
 
 PREFIX = "ork_"
 ALPHABET = digits + ascii_uppercase + ascii_lowercase
-"""Of base 62: a double click in a terminal takes all of a key."""
+"""Base 62, so that a double click in a terminal selects a whole key."""
 ID_BYTES, ID_CHARS = 8, 11
 SECRET_BYTES, SECRET_CHARS = 32, 43
 CHECK_CHARS = 6
 ENTROPY_BYTES = ID_BYTES + SECRET_BYTES
-"""So many random bytes are one key."""
+"""The random bytes in a key."""
 PATTERN = rf"{PREFIX}[0-9A-Za-z]{{{ID_CHARS}}}_[0-9A-Za-z]{{{SECRET_CHARS + CHECK_CHARS}}}"
-"""What a key looks like, for those who look for leaked ones."""
+"""The form of a key, for scanners that look for leaked ones."""
 LENGTH = len(PREFIX) + ID_CHARS + 1 + SECRET_CHARS + CHECK_CHARS
 
 _KEY = re.compile(PATTERN)
@@ -45,14 +45,14 @@ class Token:
 
 
 def minted(entropy: bytes) -> Token:
-    """The key that these `ENTROPY_BYTES` random bytes are: other bytes, another key."""
+    """The key made of `ENTROPY_BYTES` random bytes; other bytes give another key."""
     number = int.from_bytes(entropy[:ID_BYTES])
     secret = int.from_bytes(entropy[ID_BYTES:ENTROPY_BYTES])
     return Token(_base62(number, ID_CHARS), _base62(secret, SECRET_CHARS))
 
 
 def parsed(text: str) -> Token | None:
-    """The key that is written there; None, whatever it is, where that is none."""
+    """The key in this text; None for any text that is no key."""
     if len(text) != LENGTH or _KEY.fullmatch(text) is None:
         return None
     said, checksum = text[:-CHECK_CHARS], text[-CHECK_CHARS:]
@@ -62,8 +62,8 @@ def parsed(text: str) -> Token | None:
     return Token(said[len(PREFIX) : start], said[start + 1 :])
 
 
-def malformation(text: str) -> str:
-    """What is wrong with a text that is no key; none of it is told: it may be another's secret."""
+def why_malformed(text: str) -> str:
+    """Why a text is no key; the text itself is not repeated, since it may be a secret."""
     if not text.startswith(PREFIX):
         return f"it does not begin with {PREFIX}"
     if len(text) != LENGTH:
@@ -74,7 +74,7 @@ def malformation(text: str) -> str:
 
 
 def id_of(text: str) -> str | None:
-    """The id in what a person says of a key: the id, `ork_ID`, or all of it; None in no such."""
+    """The id in the id of a key, in `ork_ID`, or in all of the key; None in any other text."""
     found = _NAMED.fullmatch(text)
     return found[1] if found else None
 

@@ -1,7 +1,7 @@
-"""What a new key is to be, or one that there is, and whether it may be that. Pure.
+"""The wanted properties of a new key, or wanted changes of a key, and their validation. Pure.
 
-Deny by default: a key that may do nothing at all is refused rather than made, since somebody has
-forgotten what it is for; and so is one that belongs to nobody.
+Deny by default: a key that may do nothing is refused, since somebody forgot to say what it is for;
+and so is a key without an owner.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestra.errors import StoreError
 
 NAME_CHARS = 100
 NAMES_MAX = 100
-"""Pipelines, and models, that one key may name; more than that are `*`."""
+"""Pipelines, and models, that one key may name; for more there is `*`."""
 AT_ONCE_MAX = 1000
 """Each of them is a lease, which is kept. The same as in the configuration."""
 PER_MINUTE_MAX = RUNS_MAX = 2**53
@@ -37,7 +37,7 @@ _MOST = {
 
 @attrs.frozen(kw_only=True)
 class NewKey:
-    """A key that somebody wants: whose it is, what it may be used for, and for how long.
+    """The properties of a new key: its owner, what it may be used for, and for how long.
 
     `pipelines` and `models` are names, or `*` for all of them; a route is named as a model.
     `metrics` is whether it may read what the server counts.
@@ -55,11 +55,11 @@ class NewKey:
 
 
 @attrs.frozen(kw_only=True)
-class OtherKey:
-    """What is to be another of a key that there is; what is None, or is not named, stays.
+class KeyChanges:
+    """Changes of a key; what is None, or not named, stays as it is.
 
-    `limits` are those of its allowance, by name, None for no limit. `lasts_s` is from now on, and
-    infinite for ever.
+    `limits` are those of its allowance by name, None for no limit. `lasts_s` counts from now;
+    infinity is for ever.
     """
 
     name: str | None = None
@@ -71,37 +71,37 @@ class OtherKey:
 
 
 def check(wanted: NewKey) -> None:
-    """Check that such a key may be made.
+    """Check the properties of a new key.
 
     Raises:
-        StoreError: it may not be; all that is wrong is told.
+        StoreError: with everything that is wrong.
     """
     _refuse(_wrong(wanted))
 
 
-def check_other(wanted: OtherKey) -> None:
-    """Check that a key may become so; whether it may then do anything depends on what it was.
+def check_changes(wanted: KeyChanges) -> None:
+    """Check changes by themselves; `check_useful` checks the changed key.
 
     Raises:
-        StoreError: it may not; all that is wrong is told.
+        StoreError: with everything that is wrong.
     """
     _refuse(_wrong_in(wanted))
 
 
 def check_lasting(what: str, seconds: float | None, *, least_s: float = 0.0) -> None:
-    """Check that a key or a secret may last so long.
+    """Check how long a key or a secret is to last.
 
     Raises:
-        StoreError: it is not.
+        StoreError: the time is out of bounds.
     """
     _refuse(_wrong_time(what, seconds, least_s))
 
 
-def may_do_something(pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics: bool) -> None:
-    """Check that a key with these is of any use.
+def check_useful(pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics: bool) -> None:
+    """Check that a key may do anything at all.
 
     Raises:
-        StoreError: it is not.
+        StoreError: it may not.
     """
     _refuse(_of_no_use(pipelines, models, metrics=metrics))
 
@@ -124,7 +124,7 @@ def _wrong(wanted: NewKey) -> Iterator[str]:
     yield from _wrong_time("lasts_s", wanted.lasts_s, 1.0)
 
 
-def _wrong_in(wanted: OtherKey) -> Iterator[str]:
+def _wrong_in(wanted: KeyChanges) -> Iterator[str]:
     if wanted.name:
         yield from wrong_name("name", wanted.name)
     yield from _wrong_names("pipelines", wanted.pipelines or ())
@@ -159,7 +159,7 @@ def _wrong_limits(limits: Mapping[str, int | None]) -> Iterator[str]:
 
 
 def wrong_name(what: str, name: str) -> Iterator[str]:
-    """Why no key has it. Names are compared letter by letter, and shown in tables and logs."""
+    """Why a name is refused. Names are compared letter by letter, and shown in tables and logs."""
     if not 0 < len(name) <= NAME_CHARS:
         yield f"{what}: a name has 1 to {NAME_CHARS} characters, not {len(name)}"
     elif not name.isprintable() or name != name.strip():

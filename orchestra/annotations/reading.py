@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from itertools import islice
 from typing import cast
 
@@ -19,6 +18,7 @@ from orchestra.annotations.complaints import complaint_of, with_allowed
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec, record_at
 from orchestra.annotations.records import members_of
 from orchestra.annotations.shapes import alternatives, arguments, parts, plain, tuple_items
+from orchestra.nearest import did_you_mean
 
 MISFITS_MAX = 20
 """The most misfits reported for one value, however many there are."""
@@ -78,9 +78,8 @@ def read_members(
 
 
 def _unknown(name: str, kinds: Mapping[str, object]) -> str:
-    near = get_close_matches(name, kinds, n=1)
     known = ", ".join(kinds) or "none"
-    return f"is unknown; did you mean `{near[0]}`?" if near else f"is unknown; there is {known}"
+    return f"is unknown; {did_you_mean(name, kinds, written='`{}`'.format) or f'there is {known}'}"
 
 
 _MAKE = custom_dec_hook()

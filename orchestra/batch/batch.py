@@ -1,8 +1,8 @@
-"""A batch: a run for each of many rows, so many at once, and a line for each that has ended.
+"""A batch: a run for each of many rows, some at a time, and a line for each that has ended.
 
-Rules of the file: rows are read as they are needed, so that there may be more than memory holds;
-a row has a line only when it has ended for good; and what stops a batch leaves rows without a
-line, which are done when it is begun again.
+Rules of the file: rows are read as they are needed, so that there may be more than memory holds. A
+row gets its line when it has ended for good. If a batch is stopped, the rows under way have no
+line, and are run when it is started again.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _NOTHING = Usage()
 
 @attrs.frozen(kw_only=True)
 class BatchRules:
-    """How a batch is done."""
+    """The limits of a batch, and its retries."""
 
     at_once: int = attrs.field(default=8, validator=attrs.validators.ge(1))
     """Rows under way at the same time."""
     failures_max: int = attrs.field(default=100, validator=attrs.validators.ge(0))
     """Rows that may fail; one more stops the batch."""
     retry: Retry = _RETRY
-    """When a row is tried again, as a whole; what its pipeline tries again comes before."""
+    """When the run of a row is tried again, after the retries in its pipeline."""
 
 
 @attrs.define
@@ -63,15 +63,15 @@ class Progress:
 
     @property
     def ended(self) -> int:
-        """Rows that need not be waited for any more."""
+        """Rows that have ended, now or before."""
         return self.done_before + self.finished + self.failed
 
 
 class Batch:
-    """Many rows of one pipeline; `run` does those that have no result in the file yet.
+    """Many rows for one pipeline; `run` runs those that have no result in the file yet.
 
-    `rows` are taken as they are needed, each once, and each has an id of its own. `draw` gives
-    numbers from 0 to 1, which the waits before another attempt are drawn with.
+    `rows` are read as they are needed, each once; their ids are unique. `draw` returns random
+    numbers from 0 to 1, for the waits before retries.
     """
 
     def __init__(
@@ -99,15 +99,15 @@ class Batch:
         self._scope = trio.CancelScope()
 
     def stop(self, within_s: float) -> None:
-        """Begin no other row; those under way may end within so many seconds."""
+        """Start no more rows; those under way are cancelled after so many seconds."""
         self._stopping.set()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + within_s)
 
     async def run(self) -> Progress:
-        """Do all rows that have no result yet. Stopped or cancelled, it can be begun again.
+        """Run all rows that have no result yet. After a stop or a cancellation, run it again.
 
-        A row that failed has a line with its error, and is done again by the next batch; one
-        that was cancelled has none.
+        A row that failed has a line with its error, and is run again by the next batch; one
+        that was cancelled has no line.
 
         Raises:
             BatchError: an error that every row would meet, or too many failures, have stopped it;
@@ -159,7 +159,7 @@ class Batch:
                 self._count(row, ended)
 
     async def _ended(self, row: Row) -> Ended | None:
-        """How a row has ended, after as many attempts as it takes; None where it has not."""
+        """How a row has ended, after its retries; None if the batch was stopped before."""
         began_s, usage, attempt = trio.current_time(), list[Usage](), 0
         while True:
             attempt += 1
@@ -180,7 +180,7 @@ class Batch:
                 return None
 
     async def _stops_within(self, until_s: float = -inf) -> bool:
-        """Wait until then, and as long as providers ask of all; whether the batch has stopped."""
+        """Wait until then, and while a provider asks to wait; whether the batch has stopped."""
         while not self._stopping.is_set():
             until_s = max(until_s, self._rest_until_s)
             with trio.move_on_at(until_s):
@@ -190,7 +190,7 @@ class Batch:
         return self._stopping.is_set()
 
     async def _attempt(self, row: Row, usage: list[Usage]) -> tuple[str, object, Exception | None]:
-        """A run of a row: its id, and its result or its error. Cancelled, the run is, too."""
+        """One run of a row: its id, its result, and its error. A cancellation cancels the run."""
         try:
             run = self._engine.start(self._pipeline, row.inputs, caller=self._caller)
         except InputError as error:
@@ -208,7 +208,7 @@ class Batch:
                 usage.append(run.usage)
 
     def _delay_s(self, attempt: int, error: Exception) -> float | None:
-        """How long to wait before a row is tried again; None where it has failed."""
+        """How long to wait before the next try of a row; None if it has failed for good."""
         delay_s = next_delay_s(self.rules.retry, attempt, error, self._draw(), inf)
         if delay_s is not None:  # a provider that asks for patience asks it of all
             patience_s = trio.current_time() + retry_after_s(error)
@@ -239,7 +239,7 @@ class Batch:
         return True
 
     def _end(self, why: str, row: Row, error: Exception) -> None:
-        """Begin no other row; those under way may end."""
+        """Start no more rows; those under way may end."""
         self._stopping.set()
         if self._error is None:
             self._error = BatchError(f"{why} {row.id!r}: {describe(error)}")

@@ -1,9 +1,9 @@
-"""What is done of a batch: a line of JSON for each row that has ended. Pure.
+"""Which rows of a batch are done: a line of JSON for each row that has ended. Pure.
 
-The theory: a file that only grows survives every stop. A row is done when a line says that it has
-finished, with the inputs that it has now; whatever else the file holds (a line that a crash has
-cut, a failure, a row that has changed since) is no reason not to do it. So a batch that is begun
-again goes on, and who reads the file takes the last line of each id.
+The theory: an append-only file survives every stop. A row is done if a line says that it finished
+with its present inputs. All else in the file (a line cut by a crash, a failure, a row that has
+changed since) does not count. So a batch that is started again goes on, and readers of the file
+take the last line of each id.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.unreadable = 0
-        """Lines that are none of ours, such as one that a crash has cut."""
+        """Lines that are not ours, such as one cut by a crash."""
         self._digests: dict[str, str] = {}
 
     @classmethod
@@ -101,13 +101,13 @@ def _decoded_line(line: bytes) -> _Line | None:
 
 
 def digest_of(pipeline: str, inputs: Mapping[str, object]) -> str:
-    """What tells inputs from others, of one pipeline: the beginning of their SHA-256."""
+    """The digest by which inputs of a pipeline are compared: the start of their SHA-256."""
     told = written([pipeline, sorted(inputs), [inputs[name] for name in sorted(inputs)]])
     return sha256(told).hexdigest()[:DIGEST_CHARS]
 
 
 def line_of(row_id: str, digest: str, ended: Ended) -> bytes:
-    """The line that says how a row has ended, with its line feed; it never fails."""
+    """The line of an ended row, with its line feed; it never fails."""
     told: dict[str, object] = {"id": row_id, "digest": digest}
     if ended.error is None:
         told |= {"status": FINISHED, "result": msgspec.Raw(written(ended.result))}

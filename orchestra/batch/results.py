@@ -1,4 +1,4 @@
-"""The file of a batch's results: it only grows, and one batch at a time writes it."""
+"""The append-only file of a batch's results, which one batch at a time writes."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import TypeAlias
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
@@ -15,6 +14,7 @@ from cyclopts.exceptions import UnusedCliTokensError
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError, explain
 from orchestra.cli.models import models, ping
+from orchestra.nearest import did_you_mean
 
 TRACEBACK = "--traceback"
 Commands: TypeAlias = Mapping[str, tuple[str, str]]
@@ -141,9 +141,7 @@ def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
     if before[:1] == ["keys"] and options and before[options[-1]] in LISTS:
         option, *given = before[options[-1] :]
         return f"; write names with commas between: {option} {','.join([*given, *unused])}"
-    if before == ["models"] and get_close_matches(unused[0], ["ping"]):
-        return "; did you mean 'ping'?"
-    return ""
+    return did_you_mean(unused[0], ["ping"], before="; ") if before == ["models"] else ""
 
 
 def _usages() -> Mapping[str, str]:

@@ -10,13 +10,13 @@ import inspect
 import re
 import traceback
 from collections.abc import Iterable
-from difflib import get_close_matches
 from types import FrameType
 
 from orchestra.annotations.deferred import signature
 from orchestra.graph.source.frames import is_users
 from orchestra.graph.source.site import site_of
 from orchestra.homes import home_of
+from orchestra.nearest import did_you_mean
 
 _IMPORTED = re.compile(r"cannot import name '(\w+)'")
 _KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
@@ -90,8 +90,7 @@ def _keywords(called: object) -> list[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, [each for each in known if not each.startswith("__")], 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name, (each for each in known if each[:2] != "__"), before="; ")
 
 
 def _user_frame(error: BaseException) -> tuple[FrameType, int] | None:

@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +23,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import decorated, decorated_in_vain
 from orchestra.messages import describe
+from orchestra.nearest import did_you_mean
 
 AnyPipeline: TypeAlias = Pipeline[..., Any]
 
@@ -258,8 +258,7 @@ def _known_modules() -> Iterator[str]:
 def _hint(name: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` with the name whose last part is nearest; "" if none is near."""
     last = {_last(each): each for each in known}
-    near = get_close_matches(_last(name), last, 1)
-    return f"; did you mean {last[near[0]]!r}?" if near else ""
+    return did_you_mean(_last(name), last, before="; ", written=lambda near: repr(last[near]))
 
 
 def _module_of(name: str) -> str:

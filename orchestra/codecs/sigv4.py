@@ -14,8 +14,9 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
+from orchestra.hosts import authority
+
 _ALGORITHM = "AWS4-HMAC-SHA256"
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNSIGNED = frozenset(
     (
         "authorization",
@@ -98,16 +99,9 @@ def _signed_headers(url: str, headers: list[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for name, value in headers:
         found.setdefault(name.lower(), []).append(" ".join(value.split()))
-    found.setdefault("host", [_host(url)])
-    return {name: ",".join(found[name]) for name in sorted(found)}
-
-
-def _host(url: str) -> str:
     parts = urlsplit(url)
-    name = parts.hostname or ""
-    host = f"[{name}]" if ":" in name else name
-    implied = parts.port is None or parts.port == _DEFAULT_PORTS.get(parts.scheme)
-    return host if implied else f"{host}:{parts.port}"
+    found.setdefault("host", [authority(parts.scheme, parts.hostname or "", parts.port)])
+    return {name: ",".join(found[name]) for name in sorted(found)}
 
 
 def _path(path: str) -> str:

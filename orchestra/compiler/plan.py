@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 
 import attrs
 
@@ -30,6 +29,7 @@ from orchestra.graph.nodes import (
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.commits import Complete
 from orchestra.graph.wires import Wire, node_of
+from orchestra.nearest import did_you_mean
 from orchestra.problem import Problem
 from orchestra.protocols import Bindings
 
@@ -106,11 +106,9 @@ def unknown_names(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Probl
             name = node.arguments.get(parameter, default)
             known = tuple(bindings.names(mark.seam))
             if isinstance(name, str) and name not in known:
-                near = get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
                 message = f"{node.label}({parameter}={name!r}): there is no {mark.seam} {name!r}"
                 listed = ", ".join(map(repr, known)) or "none"
-                fix = f"{hint}this deployment has: {listed}"
+                fix = f"{did_you_mean(name, known, after=' ')}this deployment has: {listed}"
                 yield Problem("unknown-name", node.origin.where, message, fix)
 
 

@@ -1,4 +1,4 @@
-"""Counting as long as a server lives: in one process, or together with the others of its server."""
+"""The counts of a process, alone or added to those of the other processes of its server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TypeVar
 import trio
 
 from orchestra.errors import BindingError
-from orchestra.observe.board import Board
 from orchestra.observe.metrics import Metrics
 from orchestra.observe.names import WORKER_ENDS
+from orchestra.observe.shared_tallies import SharedTallies
 from orchestra.observe.tally import Tally, decode
 
 log = logging.getLogger("orchestra.observe")
@@ -22,11 +22,11 @@ log = logging.getLogger("orchestra.observe")
 T = TypeVar("T")
 
 FOLDER_ENV = "ORCHESTRA_METRICS_FOLDER"
-"""Where the workers of one server find their board: set by their supervisor."""
+"""The folder in which the workers of one server share their counts; their supervisor sets it."""
 SUPERVISOR = 0
-"""The number of its place; those of workers begin with one."""
+"""The number of the supervisor; those of workers begin with one."""
 WRITE_S = 2.0
-"""How often a process writes down what it has counted: a killed one loses so much at the most."""
+"""How often a process writes its counts; one that is killed loses at most the counts since."""
 
 
 def _nothing(tally: Tally) -> None:
@@ -34,45 +34,45 @@ def _nothing(tally: Tally) -> None:
 
 
 class Counting:
-    """What one process has counted; with a board, together with what others have.
+    """The counts of this process; with `shared`, added to those of the other processes.
 
-    `measure` is asked to say how gauges are, whenever somebody wants to know.
+    `measure` sets the gauges; it is called whenever the counts are read.
     """
 
-    def __init__(self, metrics: Metrics, board: Board | None = None) -> None:
+    def __init__(self, metrics: Metrics, shared: SharedTallies | None = None) -> None:
         self.metrics = metrics
         self.measure: Callable[[Tally], None] = _nothing
-        self._board = board
+        self._shared = shared
         self._turn = trio.Lock()
         self._unwritten = False
-        if board is not None:
-            metrics.tally.add(board.inherited())
+        if shared is not None:
+            metrics.tally.add(shared.inherited())
 
     async def total(self) -> Tally:
-        """What all processes have counted by now; a copy.
+        """A copy of the counts of all processes.
 
         Raises:
-            OSError: the board's folder has gone, or is full.
+            OSError: the shared folder is gone, or full.
         """
-        return await self._in_thread(decode if self._board is None else self._board.total)
+        return await self._in_thread(decode if self._shared is None else self._shared.total)
 
     async def serve(self) -> None:
-        """Write down what is counted, now and then, until cancelled."""
-        if self._board is None:
+        """Write the counts every `WRITE_S`, until cancelled."""
+        if self._shared is None:
             return
         while True:
             await trio.sleep(WRITE_S)
             await self.write()
 
     async def write(self) -> None:
-        """Write down what is counted, where others are to read it; what hinders it is logged.
+        """Write the counts for the other processes; an error is logged, and not raised.
 
-        A folder that is full or gone stays so for hours: that is told once, and once when it ends.
+        A folder that is full or gone is logged once, and once more when it can be written again.
         """
-        if self._board is None:
+        if self._shared is None:
             return
         try:
-            await self._in_thread(self._board.write)
+            await self._in_thread(self._shared.write)
         except OSError as error:
             if not self._unwritten:
                 log.warning("what this process counts is not written down: %s", error)
@@ -85,7 +85,7 @@ class Counting:
             self._unwritten = False
 
     async def _in_thread(self, act: Callable[[bytes], T]) -> T:
-        """Do something with what is counted by now; one after the other, so that it never falls."""
+        """Call `act` with the encoded counts; one call at a time, so that totals never fall."""
         tally = self.metrics.tally
         async with self._turn:
             tally.gauges.clear()
@@ -93,27 +93,27 @@ class Counting:
             return await trio.to_thread.run_sync(act, tally.encode())
 
 
-class Ends:
-    """How many workers have ended, and how: what their supervisor counts. It writes a file."""
+class WorkerEnds:
+    """How many workers have ended, and how, as their supervisor counts them. It writes a file."""
 
     def __init__(self, folder: Path) -> None:
-        self._board = Board(folder, SUPERVISOR)
+        self._shared = SharedTallies(folder, SUPERVISOR)
         self._tally = Tally()
 
     def ended(self, how: str) -> None:
         """Count one."""
         self._tally.count(WORKER_ENDS, (how,))
         try:
-            self._board.write(self._tally.encode())
+            self._shared.write(self._tally.encode())
         except OSError as error:
             log.warning("that worker is not counted: %s", error)
 
 
 def check_installed() -> None:
-    """Find out that what is counted can be written down for others.
+    """Check that metrics can be served.
 
     Raises:
-        BindingError: prometheus-client, which does that, is not installed.
+        BindingError: prometheus-client, which formats them, is not installed.
     """
     if find_spec("prometheus_client") is None:
         raise BindingError(
@@ -123,12 +123,12 @@ def check_installed() -> None:
 
 
 def counting(number: int = 0, environ: Mapping[str, str] = os.environ) -> Counting | None:
-    """That of a process, which is worker `number` of its server; None where nobody could read it.
+    """The counts of worker `number`; None where prometheus-client is not installed.
 
-    That is where prometheus-client, which writes metrics down for others, is not installed.
+    Without it, nobody could read them.
     """
     if find_spec("prometheus_client") is None:
         return None
     folder = environ.get(FOLDER_ENV)
-    board = Board(Path(folder), number) if folder else None
-    return Counting(Metrics(environ), board)
+    shared = SharedTallies(Path(folder), number) if folder else None
+    return Counting(Metrics(environ), shared)

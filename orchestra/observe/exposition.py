@@ -1,4 +1,4 @@
-"""Metrics as Prometheus reads them. What writes them is imported when somebody first asks."""
+"""Metrics in the formats of Prometheus; prometheus-client is imported at the first request."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ V = TypeVar("V")
 _NONE_YET: Mapping[str, Mapping[Labels, int]] = {
     name: {(): 0} for name, each in FAMILIES.items() if each.kind == "counter" and not each.labels
 }
-"""Counters that are one series are told before there is anything to count: of one that begins with
-its first event, Prometheus sees no increase."""
+"""A counter without labels is shown as 0 before its first event: else Prometheus would see no
+increase when it appears."""
 
 OPEN_METRICS = "application/openmetrics-text"
 
 
 def exposed(tally: Tally, accept: str = "") -> tuple[bytes, str]:
-    """All that was counted, and its content type: OpenMetrics for who accepts it, else plain text.
+    """The metrics, and their content type: OpenMetrics if it is accepted, else plain text.
 
     Raises:
         ModuleNotFoundError: prometheus-client is not installed.
@@ -39,13 +39,13 @@ def exposed(tally: Tally, accept: str = "") -> tuple[bytes, str]:
 
 
 class _Registry:
-    """What an encoder asks."""
+    """What the encoders of prometheus-client read."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric that has something to tell."""
+        """Every metric that has a value."""
         from prometheus_client.core import (
             CounterMetricFamily,
             GaugeMetricFamily,
@@ -72,12 +72,12 @@ class _Registry:
 def _known(
     counted: Mapping[str, Mapping[Labels, V]],
 ) -> Iterator[tuple[Family, Iterable[tuple[Labels, V]]]]:
-    """Those that this version knows, always in the same order."""
+    """The metrics that this version knows, in a fixed order."""
     for name in sorted(counted.keys() & FAMILIES.keys()):
         yield FAMILIES[name], sorted(counted[name].items(), key=itemgetter(0))
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """How many values there were up to each bound, those below it included."""
+    """The cumulative counts, by upper bound."""
     bounds = (*map(str, histogram.bounds), "+Inf")
     return [*zip(bounds, accumulate(map(float, histogram.counts)), strict=True)]

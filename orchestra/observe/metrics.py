@@ -1,9 +1,9 @@
-"""Metrics: what the events of runs, the calls of models and the answers of a server add up to.
+"""Metrics of runs, of calls of models, and of HTTP requests.
 
-Runs are a fold over their journals, read as they are written. A model's call is told where it
-ends: it may be part of several runs, of one that has ended before it, or of none.
+Runs are counted from the events of their journals, as these are written. A call of a model is
+counted when it ends: it may belong to several runs, to a run that ended before it, or to none.
 
-Rules of the file: nothing is done for a token, and what is done for a step is an addition.
+Rules of the file: no work for a token; for a step, an addition.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ _PLACE = re.compile(r"\[[^\]]*\]")
 
 
 class Metrics:
-    """What one process has counted, in `tally`. It neither waits nor raises."""
+    """Counts what happens in one process, in `tally`. It neither waits nor raises."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.tally = Tally()
         self._names = names.names(environ)
-        self._pipelines: dict[str, OfPipeline] = {}
-        self._calls: dict[tuple[str, str, str, bool, str], OfCall] = {}
+        self._pipelines: dict[str, PipelineMetrics] = {}
+        self._calls: dict[tuple[str, str, str, bool, str], CallMetrics] = {}
         self._answers: dict[tuple[str, str, str, int], Histogram] = {}
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
-        """Who counts the events of a run of this pipeline."""
+        """A function that counts the events of a run of this pipeline."""
         found = self._pipelines.get(pipeline)
         if found is None:
-            found = self._pipelines[pipeline] = OfPipeline(self.tally, pipeline)
+            found = self._pipelines[pipeline] = PipelineMetrics(self.tally, pipeline)
         return found.saw
 
     def called(self, ended: CallEnded) -> None:
@@ -64,13 +64,13 @@ class Metrics:
         key = ended.model, ended.provider, ended.request_model, ended.embeds, ended.error
         found = self._calls.get(key)
         if found is None:
-            found = self._calls[key] = OfCall(self.tally, self._names, ended)
+            found = self._calls[key] = CallMetrics(self.tally, self._names, ended)
         found.ended(ended)
 
     def answered(
         self, asked: Mapping[str, Any], route: str, status: int, duration_s: float
     ) -> None:
-        """Count a request of this ASGI scope; `route` is what it matched, "" where nothing did."""
+        """Count a request, given its ASGI scope; `route` is the one it matched, "" if none."""
         key = asked.get("method", "GET"), asked["scheme"], route, status
         found = self._answers.get(key)
         if found is None:
@@ -82,7 +82,7 @@ class Metrics:
         found.observe(duration_s)
 
 
-class OfPipeline:
+class PipelineMetrics:
     """The runs of one pipeline."""
 
     def __init__(self, tally: Tally, pipeline: str) -> None:
@@ -98,14 +98,14 @@ class OfPipeline:
             act(self, event)
 
     def count(self, family: names.Family, *labels: str) -> None:
-        """Count one that is the pipeline's own."""
+        """Add one to a counter whose first label is the pipeline."""
         self.tally.count(family, (self.pipeline, *labels))
 
 
-def _finished(runs: OfPipeline, event: StepFinished) -> None:
+def _finished(runs: PipelineMetrics, event: StepFinished) -> None:
     found = runs.steps.get(event.step)
     if found is None:
-        labels = runs.pipeline, place(event.step)
+        labels = runs.pipeline, step_label(event.step)
         duration = runs.tally.histogram(names.STEP_DURATION, labels)
         found = duration, runs.tally.histogram(names.STEP_FIRST_CHUNK, labels)
         if "[" not in event.step:  # of those there may be any number
@@ -115,43 +115,43 @@ def _finished(runs: OfPipeline, event: StepFinished) -> None:
         found[1].observe(event.first_chunk_s)
 
 
-def _failed(runs: OfPipeline, event: StepFailed | StepRetried) -> None:
+def _failed(runs: PipelineMetrics, event: StepFailed | StepRetried) -> None:
     family = names.STEP_FAILURES if isinstance(event, StepFailed) else names.STEP_RETRIES
-    runs.count(family, place(event.step), event.error)
+    runs.count(family, step_label(event.step), event.error)
 
 
-def _tool_failed(runs: OfPipeline, event: ToolFailed) -> None:
-    runs.count(names.TOOL_FAILURES, place(event.step), event.tool, event.error)
+def _tool_failed(runs: PipelineMetrics, event: ToolFailed) -> None:
+    runs.count(names.TOOL_FAILURES, step_label(event.step), event.tool, event.error)
 
 
-def _tool_finished(runs: OfPipeline, event: ToolFinished) -> None:
-    labels = runs.pipeline, place(event.step), event.tool
+def _tool_finished(runs: PipelineMetrics, event: ToolFinished) -> None:
+    labels = runs.pipeline, step_label(event.step), event.tool
     runs.tally.histogram(names.TOOL_DURATION, labels).observe(event.duration_s)
 
 
-def _arm_chosen(runs: OfPipeline, event: ArmCommitted | ArmRestarted) -> None:
+def _arm_chosen(runs: PipelineMetrics, event: ArmCommitted | ArmRestarted) -> None:
     family = names.ARM_COMMITS if isinstance(event, ArmCommitted) else names.ARM_RESTARTS
-    runs.count(family, place(event.step), place(event.arm))
+    runs.count(family, step_label(event.step), step_label(event.arm))
 
 
-def _arm_failed(runs: OfPipeline, event: ArmFailed) -> None:
-    runs.count(names.ARM_FAILURES, place(event.step), place(event.arm), event.error)
+def _arm_failed(runs: PipelineMetrics, event: ArmFailed) -> None:
+    runs.count(names.ARM_FAILURES, step_label(event.step), step_label(event.arm), event.error)
 
 
-def _spared(runs: OfPipeline, event: StepCached | StepCoalesced) -> None:
+def _spared(runs: PipelineMetrics, event: StepCached | StepCoalesced) -> None:
     family = names.CACHE_HITS if isinstance(event, StepCached) else names.COALESCED
     runs.tally.count(family, (event.model,))
 
 
-def _routed(runs: OfPipeline, event: StepRouted) -> None:
+def _routed(runs: PipelineMetrics, event: StepRouted) -> None:
     runs.tally.count(names.ROUTED, (event.route, event.model))
 
 
-def _budget(runs: OfPipeline, event: BudgetReached) -> None:
+def _budget(runs: PipelineMetrics, event: BudgetReached) -> None:
     runs.tally.count(names.BUDGET_THRESHOLDS, (str(event.percent),))
 
 
-def _ended(runs: OfPipeline, event: Terminal) -> None:
+def _ended(runs: PipelineMetrics, event: Terminal) -> None:
     status = event.type.removeprefix("run.")
     found = runs.ends.get(status)
     if found is None:
@@ -164,7 +164,7 @@ def _ended(runs: OfPipeline, event: Terminal) -> None:
         runs.tally.count(names.RUN_COST, (runs.pipeline,), event.usage.cost_nanodollars)
 
 
-_ACTS: Mapping[type[Event], Callable[[OfPipeline, Any], None]] = {
+_ACTS: Mapping[type[Event], Callable[[PipelineMetrics, Any], None]] = {
     StepFinished: _finished,
     StepFailed: _failed,
     StepRetried: _failed,
@@ -183,7 +183,7 @@ _ACTS: Mapping[type[Event], Callable[[OfPipeline, Any], None]] = {
 }
 
 
-class OfCall:
+class CallMetrics:
     """The calls of one model that end in one way."""
 
     def __init__(self, tally: Tally, known: names.CallNames, ended: CallEnded) -> None:
@@ -221,6 +221,6 @@ class OfCall:
         self._tally.histogram(family, labels).observe(tokens)
 
 
-def place(step: str) -> str:
-    """Where a step is in its pipeline: one of a row, for all of them."""
+def step_label(step: str) -> str:
+    """A step's path as a label: without the numbers of items, so that all share one series."""
     return _PLACE.sub("[*]", step) if "[" in step else step

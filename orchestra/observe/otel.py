@@ -1,4 +1,4 @@
-"""Giving requests and the traces of runs to OpenTelemetry, which sends them in its own thread."""
+"""Exports requests and the traces of runs by OpenTelemetry, which sends them in its own thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from opentelemetry.trace import (
 )
 
 from orchestra.observe.names import SPANS_MADE, SPANS_SENT, span_names
-from orchestra.observe.requests import Request, answered, failed, title
+from orchestra.observe.requests import Request, is_server_error, response_attributes, span_name
 from orchestra.observe.spans import Attribute, Kind, Link, Span
 from orchestra.observe.tally import Tally
 from orchestra.observe.trace_context import TraceContext
@@ -43,56 +43,55 @@ _KINDS: Mapping[Kind, SpanKind] = {"call": SpanKind.CLIENT}
 
 
 class Tracing:
-    """What traces the requests and the runs of one process, as long as it lives."""
+    """Traces the requests and the runs of one process."""
 
     def __init__(self, exporter: SpanExporter, environ: Mapping[str, str] = os.environ) -> None:
         own = {"service.version": VERSION, "service.instance.id": str(uuid.uuid4())}
         told = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in told:
             own["service.name"] = "orchestra"
-        ids = Ids()
+        ids = ChosenIds()
         self._provider = TracerProvider(
             resource=Resource.create(own), shutdown_on_exit=False, id_generator=ids
         )
-        self.queue = Queue(exporter)
+        self.queue = CountingProcessor(exporter)
         self._provider.add_span_processor(self.queue)
         self._tracer = self._provider.get_tracer("orchestra", VERSION)
-        self.traces = Traces(Sender(self._tracer, ids), span_names(environ))
+        self.traces = Traces(SpanSender(self._tracer, ids), span_names(environ))
 
     def begin(self, request: Request) -> RequestSpan:
-        """A request has come: its span, which is to be ended."""
+        """Start the span of a request; end it with `RequestSpan.end`."""
         return RequestSpan(self._tracer, request)
 
     async def close(self) -> None:
-        """Send what is left, and wait for that no longer than `CLOSE_S`."""
+        """Send the spans that are left, within `CLOSE_S`."""
         with trio.move_on_after(CLOSE_S) as time:
             await trio.to_thread.run_sync(self._provider.shutdown, abandon_on_cancel=True)
         if time.cancelled_caught:
             log.warning("the last spans were not taken within %g s, and are lost", CLOSE_S)
 
 
-class Queue(BatchSpanProcessor):
-    """Sends spans in a thread of its own; counts those that are to be sent, and those that are.
+class CountingProcessor(BatchSpanProcessor):
+    """Sends spans in a thread of its own, and counts in `tally` those made and those sent.
 
-    What is counted goes into `tally`: of the one in the task of who has made a span, of the other
-    in that thread.
+    Made spans are counted in the task that ends them, sent ones in that thread.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
         self.tally = Tally()
-        super().__init__(Counted(exporter, self))
+        super().__init__(CountingExporter(exporter, self))
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Put it in, or lose it where there is no room."""
+        """Queue the span; it is dropped if the queue is full."""
         if span.context is not None and span.context.trace_flags.sampled:
             self.tally.count(SPANS_MADE, ())
         super().on_end(span)
 
 
-class Counted(SpanExporter):
-    """An exporter that tells a queue what the collector has taken."""
+class CountingExporter(SpanExporter):
+    """An exporter that counts the spans that the collector has accepted."""
 
-    def __init__(self, exporter: SpanExporter, queue: Queue) -> None:
+    def __init__(self, exporter: SpanExporter, queue: CountingProcessor) -> None:
         self._exporter = exporter
         self._queue = queue
 
@@ -104,12 +103,12 @@ class Counted(SpanExporter):
         return found
 
     def shutdown(self) -> None:
-        """Send nothing any more."""
+        """Stop sending."""
         self._exporter.shutdown()
 
 
 class RequestSpan:
-    """The span of a request that is served; `context` is what its runs are within."""
+    """The span of a request that is served; `context` is the parent of the spans of its runs."""
 
     __slots__ = ("_method", "_span", "context")
 
@@ -117,37 +116,37 @@ class RequestSpan:
         outer = _within(request.parent, remote=True)
         self._method = request.method
         self._span: trace.Span = tracer.start_span(
-            title(request.method), outer, SpanKind.SERVER, _all_sound(request.attributes())
+            span_name(request.method), outer, SpanKind.SERVER, _all_sound(request.attributes())
         )
         self.context = _told(self._span.get_span_context())
 
     def end(self, route: str, status: int | None, request_id: str) -> None:
-        """It is over: `route` is the pattern that it matched, `status` None of what has none."""
+        """End it: `route` is the pattern it matched, `status` None if there was no answer."""
         span = self._span
         if not span.is_recording():
             return
         if route:
-            span.update_name(title(self._method, route))
-        if failed(status):
+            span.update_name(span_name(self._method, route))
+        if is_server_error(status):
             span.set_status(Status(StatusCode.ERROR))
-        span.set_attributes(answered(route, status, request_id))
+        span.set_attributes(response_attributes(route, status, request_id))
         span.end()
 
 
-class Ids(RandomIdGenerator):
-    """Has a span that others link to be what they know it as."""
+class ChosenIds(RandomIdGenerator):
+    """Gives a span the id that other spans already link to."""
 
     wanted = ""
 
     def generate_span_id(self) -> int:
-        """That, where there is one, else another."""
+        """`wanted`, if it is set; else a random id."""
         return int(self.wanted, 16) if self.wanted else super().generate_span_id()
 
 
-class Sender:
-    """Makes spans of OpenTelemetry's out of a trace; a `Sink`."""
+class SpanSender:
+    """A `Sink` that turns a trace into OpenTelemetry's spans."""
 
-    def __init__(self, tracer: Tracer, ids: Ids) -> None:
+    def __init__(self, tracer: Tracer, ids: ChosenIds) -> None:
         self._tracer = tracer
         self._ids = ids
 
@@ -166,7 +165,7 @@ class Sender:
         self._ids.wanted = ""
 
     def _send(self, span: Span, outer: Context, began_ns: int) -> Context | None:
-        """Send one; in which context are those within it, None where nobody wants it."""
+        """Send a span; the context for its children, None if it was sampled out."""
         made = self._tracer.start_span(
             _sound(span.name),
             outer,
@@ -177,9 +176,9 @@ class Sender:
         )
         if span.parent is None and not made.is_recording():
             return None
-        for moment in span.moments:
-            told = _all_sound(moment.attributes)
-            made.add_event(moment.name, told, began_ns + round(moment.at_s * 1e9))
+        for event in span.events:
+            told = _all_sound(event.attributes)
+            made.add_event(event.name, told, began_ns + round(event.at_s * 1e9))
         if span.error:
             made.set_attribute("error.type", span.error)
             made.set_status(Status(StatusCode.ERROR, _sound(span.message) or None))
@@ -193,14 +192,14 @@ def _linked(link: Link) -> trace.Link:
 
 
 def _told(span: SpanContext) -> TraceContext:
-    """A span of ours, as `TRACE` has it."""
+    """The trace context of one of our spans."""
     trace_id, flags = f"{span.trace_id:032x}", span.trace_flags
     traceparent = f"00-{trace_id}-{span.span_id:016x}-{flags:02x}"
     return TraceContext(trace_id, traceparent, span.trace_state.to_header())
 
 
 def _within(context: TraceContext | None, *, remote: bool) -> Context:
-    """What is within this span; whoever reads the trace is told whether it is another service's."""
+    """The context for children of this span; `remote` if the span is another service's."""
     if context is None:
         return Context()
     _, trace_id, span_id, flags = context.traceparent.split("-")
@@ -224,8 +223,8 @@ def _as_sent(value: Attribute) -> Attribute:
 
 
 def _sound(text: str) -> str:
-    """The text with an escape for half a character, as names of files and words of models have.
+    """The text with lone surrogates escaped, as they occur in file names and in models' words.
 
-    A batch that has one cannot be sent, and with it the spans of all other runs that are in it.
+    A batch with one of them could not be sent, and all other spans in it would be lost.
     """
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -1,16 +1,15 @@
-"""Requests, in the words of OpenTelemetry's conventions for HTTP. Pure.
+"""HTTP requests as span attributes, by OpenTelemetry's semantic conventions. Pure.
 
-Rules of the file: nothing of what was asked is told, so that a path has no query, and no header but
-`Host` is read.
+Rules of the file: no content is told. So a path has no query, and `Host` is the only header read.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import attrs
 
+from orchestra.hosts import host_and_port
 from orchestra.observe.trace_context import TraceContext
 from orchestra.policies.observed import CANCELLED
 
@@ -18,22 +17,19 @@ METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
 )
 OTHER_METHOD = "_OTHER"
-"""What the conventions call a method that nobody knows."""
+"""The conventions' name for an unknown method."""
 FAULT = 500
-"""From this status on it is the server that has failed, and not its client."""
+"""Statuses from this one on are failures of the server, not of its client."""
 _HTTP: Mapping[str, str] = {"ws": "http", "wss": "https"}
 PATH_CHARS, METHOD_CHARS = 1024, 64
-"""What is told of these, which a client makes up and nobody has looked at yet; of a host, 253."""
-_HOST = re.compile(
-    r"(?:\[(?P<bare>[^\[\]]{1,253})\]|(?P<name>[^\[\]:]{1,253}))(?::(?P<port>[0-9]{1,5}))?"
-)
+"""Longer ones are cut: a client may send anything. A host has 253 at most."""
 
 
 @attrs.frozen
 class Request:
-    """What is known of a request when it comes; `host` is that header of it, `parent` its client's.
+    """A request as it arrives; `host` is its `Host` header, `parent` the trace of its client.
 
-    That of a WebSocket is its handshake.
+    The request of a WebSocket is its handshake.
     """
 
     method: str
@@ -44,7 +40,7 @@ class Request:
     parent: TraceContext | None = None
 
     def attributes(self) -> dict[str, str | int]:
-        """What its span begins with, so that a sampler may see it."""
+        """The attributes that its span starts with; a sampler sees these only."""
         found: dict[str, str | int] = {
             "http.request.method": known_method(self.method),
             "url.scheme": scheme(self.scheme),
@@ -54,33 +50,33 @@ class Request:
             found["http.request.method_original"] = self.method[:METHOD_CHARS]
         if self.version:
             found["network.protocol.version"] = self.version
-        if (named := _HOST.fullmatch(self.host)) is not None:
-            found["server.address"] = named["bare"] or named["name"]
-            if named["port"]:
-                found["server.port"] = int(named["port"])
+        if (at := host_and_port(self.host)) is not None:
+            found["server.address"], port = at
+            if port is not None:
+                found["server.port"] = port
         return found
 
 
 def known_method(method: str) -> str:
-    """The method; of one that a client has made up, what all of those are called."""
+    """The method, or `OTHER_METHOD` for one that HTTP does not have."""
     return method if method in METHODS else OTHER_METHOD
 
 
 def scheme(of_scope: str) -> str:
-    """How a request came, of the scheme in its ASGI scope: a WebSocket's begins as one of HTTP."""
+    """The URL scheme of a request, from that of its ASGI scope: a WebSocket starts as HTTP."""
     return _HTTP.get(of_scope, of_scope)
 
 
-def title(method: str, route: str = "") -> str:
-    """The name of its span: never with a path that a client may make up."""
+def span_name(method: str, route: str = "") -> str:
+    """The name of a request's span; it has the route, never the path, which may be anything."""
     known = method if method in METHODS else "HTTP"
     return f"{known} {route}" if route else known
 
 
-def answered(route: str, status: int | None, request_id: str) -> dict[str, str | int]:
-    """What its span ends with; what there is none of is left out.
+def response_attributes(route: str, status: int | None, request_id: str) -> dict[str, str | int]:
+    """The attributes that a request's span ends with; without those that are unknown.
 
-    Who has left before the answer has no status, and is at no fault.
+    A client that left before the answer has no status, and that is no error.
     """
     found: dict[str, str | int] = {}
     if route:
@@ -91,11 +87,11 @@ def answered(route: str, status: int | None, request_id: str) -> dict[str, str |
         found["orchestra.status"] = CANCELLED
     else:
         found["http.response.status_code"] = status
-    if failed(status):
+    if is_server_error(status):
         found["error.type"] = str(status)
     return found
 
 
-def failed(status: int | None) -> bool:
-    """Whether the server has."""
+def is_server_error(status: int | None) -> bool:
+    """Whether the server has failed."""
     return status is not None and status >= FAULT

@@ -1,6 +1,6 @@
-"""Spans: what a run did when, as a tree. A fold over its journal, and over its calls. Pure.
+"""The spans of a run, as a tree, made from its events and its calls of models. Pure.
 
-Rules of the file: there is no span for a chunk, and none of what was asked or answered is in one.
+Rules of the file: there is no span for a chunk, and no prompt or answer is in any span.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from orchestra.events import (
     ToolFinished,
     ToolStarted,
 )
-from orchestra.observe.metrics import place
+from orchestra.observe.metrics import step_label
 from orchestra.observe.names import PROVIDERS, SETTINGS, SpanNames
 from orchestra.policies.observed import CANCELLED, CallEnded
 
 Attribute: TypeAlias = str | int | float | bool | tuple[str, ...]
 Kind = Literal["run", "group", "step", "call", "tool"]
-"""A call is of a model, and a tool what a model has asked its step to call. A group is what has
-steps and is none: an inner pipeline, or one item of an `each`."""
+"""A call is one of a model; a tool is one that a model has asked its step to call. A group contains
+steps and is not a step itself: an inner pipeline, or one item of an `each`."""
 
-MOMENTS = (
+SPAN_EVENTS = (
     *(StepRetried, StepCached, StepCoalesced, StepRouted, BudgetReached),
     *(ArmCommitted, ArmFailed, ArmRestarted, ItemFailed),
 )
-"""The events that are a moment in a step's span."""
+"""The events of a run that become events of a step's span."""
 _NOT_TOLD = {"seq", "at_s", "step"}
 
 
 @attrs.frozen
-class Moment:
+class SpanEvent:
     """Something that happened within a span, in seconds since the run began."""
 
     name: str
@@ -63,7 +63,7 @@ class Moment:
 
 @attrs.frozen
 class Link:
-    """A span of another trace, in hexadecimal digits: the step whose call this one has shared."""
+    """A link to a span of another trace, by hexadecimal ids: the step whose call was shared."""
 
     trace_id: str
     span_id: str
@@ -71,11 +71,11 @@ class Link:
 
 @attrs.frozen
 class Span:
-    """Something that took time, from and to in seconds since the run began.
+    """Something that took time; times are in seconds since the run began.
 
-    `parent` is its parent's place among the spans of the run, before its own; None of the run.
-    `path` is that of the step, of a call that of the step that made it. `error` is the class of
-    what it failed with, "" where it did not fail; what was cancelled has not.
+    `parent` is the index of its parent among the spans of the run, None for the run itself. `path`
+    is that of the step, or of the step that made the call. `error` is the class of the error, ""
+    if there was none; a cancellation is none.
     """
 
     kind: Kind
@@ -85,14 +85,14 @@ class Span:
     began_s: float
     ended_s: float
     attributes: Mapping[str, Attribute]
-    moments: Sequence[Moment] = ()
+    events: Sequence[SpanEvent] = ()
     links: Sequence[Link] = ()
     error: str = ""
     message: str = ""
 
 
 @attrs.define
-class _Open:
+class _OpenSpan:
     kind: Kind
     name: str
     path: str
@@ -100,15 +100,15 @@ class _Open:
     began_s: float
     ended_s: float | None = None
     attributes: dict[str, Attribute] = attrs.field(factory=dict)
-    moments: list[Moment] = attrs.field(factory=list)
+    events: list[SpanEvent] = attrs.field(factory=list)
     links: list[Link] = attrs.field(factory=list)
     error: str = ""
     message: str = ""
 
 
 @attrs.frozen
-class Called:
-    """A call that has ended, and when: in seconds since its run began."""
+class EndedCall:
+    """An ended call, and when it ended, in seconds since its run began."""
 
     at_s: float
     ended: CallEnded
@@ -116,33 +116,32 @@ class Called:
 
 def spans(
     events: Iterable[Event],
-    calls: Iterable[Called],
+    calls: Iterable[EndedCall],
     names: SpanNames,
     left_out: int = 0,
     links: Mapping[int, Link] = MappingProxyType({}),
 ) -> tuple[Span, ...]:
-    """The spans of a run, the run's first and each behind its parent.
+    """The spans of a run: that of the run first, and each after its parent.
 
-    `events` are those of its journal, in order; chunks are passed over, and a span of which the
-    end is missing ends with the last event. Without a first event there are none. `left_out` is how
-    many events and calls are not among them, which the run's span tells. `links` are those of
-    events, by their `seq`.
+    `events` are those of its journal, in order. Chunks are ignored, and a span without an end ends
+    with the last event. Without events there are no spans. `left_out` is how many events and calls
+    were not kept, for an attribute of the run's span. `links` are by the `seq` of their event.
     """
-    folding = _Folding(names, links)
+    builder = _SpanBuilder(names, links)
     for event in events:
-        folding.saw(event)
+        builder.saw(event)
     for call in calls:
-        folding.called(call)
-    return folding.closed(left_out)
+        builder.called(call)
+    return builder.closed(left_out)
 
 
-class _Folding:
+class _SpanBuilder:
     def __init__(self, names: SpanNames, links: Mapping[int, Link]) -> None:
         self._names = names
         self._links = links
-        self._all: list[_Open] = []
+        self._all: list[_OpenSpan] = []
         self._at: dict[str, int] = {}
-        self._tools: dict[tuple[str, str], _Open] = {}
+        self._tools: dict[tuple[str, str], _OpenSpan] = {}
         self._last_s = 0.0
 
     def saw(self, event: Event) -> None:
@@ -167,22 +166,22 @@ class _Folding:
                 self._end(self._of(step), event.at_s, CANCELLED, event.usage)
             case ToolStarted() | ToolFinished() | ToolFailed():
                 self._tool(event)
-            case _ if isinstance(event, MOMENTS):
-                moment = Moment(event.type, event.at_s, dict(_told(event)))
-                self._of(event.step).moments.append(moment)
+            case _ if isinstance(event, SPAN_EVENTS):
+                happened = SpanEvent(event.type, event.at_s, dict(_told(event)))
+                self._of(event.step).events.append(happened)
                 if event.seq in self._links:
                     self._of(event.step).links.append(self._links[event.seq])
             case _ if isinstance(event, TERMINAL):
                 self._over(event)
 
-    def called(self, call: Called) -> None:
+    def called(self, call: EndedCall) -> None:
         """Put a call under the step that made it."""
         if not self._all:
             return
         ended, parent = call.ended, self._at.get(call.ended.step, 0)
         operation = "embeddings" if ended.embeds else "chat"
         began_s = max(call.at_s - ended.duration_s, self._all[parent].began_s)
-        found = _Open(
+        found = _OpenSpan(
             *("call", f"{operation} {ended.request_model}", ended.step, parent, began_s),
             ended_s=max(call.at_s, began_s),
             attributes={
@@ -220,7 +219,7 @@ class _Folding:
         return tuple([Span(**attrs.asdict(each, recurse=False)) for each in self._all])
 
     def _begin(self, event: RunStarted) -> None:
-        found = _Open("run", f"invoke_workflow {event.pipeline}", "", None, event.at_s)
+        found = _OpenSpan("run", f"invoke_workflow {event.pipeline}", "", None, event.at_s)
         found.attributes = {
             "gen_ai.operation.name": "invoke_workflow",
             self._names.workflow: event.pipeline,
@@ -241,7 +240,7 @@ class _Folding:
         if isinstance(event, ToolStarted):
             self._of(event.step)
             path, parent = event.step, self._at[event.step]
-            found = _Open("tool", f"execute_tool {event.tool}", path, parent, event.at_s)
+            found = _OpenSpan("tool", f"execute_tool {event.tool}", path, parent, event.at_s)
             found.attributes |= {
                 "gen_ai.operation.name": "execute_tool",
                 "gen_ai.tool.name": event.tool,
@@ -258,9 +257,9 @@ class _Folding:
 
     def _open(self, kind: Kind, path: str, at_s: float) -> int:
         if not self._all:
-            self._all.append(_Open("run", "run", "", None, 0.0))
+            self._all.append(_OpenSpan("run", "run", "", None, 0.0))
         parent = self._parent(path, at_s)
-        found = _Open(kind, place(path), path, parent, at_s)
+        found = _OpenSpan(kind, step_label(path), path, parent, at_s)
         found.attributes["orchestra.step"] = path
         self._all.append(found)
         return len(self._all) - 1
@@ -275,18 +274,18 @@ class _Folding:
             self._at[above] = self._open("group", above, at_s)
         return self._at[above]
 
-    def _of(self, step: str) -> _Open:
+    def _of(self, step: str) -> _OpenSpan:
         """The span of a step, which its events come for after it was started."""
         if step not in self._at:
             self._at[step] = self._open("step", step, self._last_s)
         return self._all[self._at[step]]
 
-    def _fail(self, found: _Open, event: StepFailed | RunFailed) -> None:
+    def _fail(self, found: _OpenSpan, event: StepFailed | RunFailed) -> None:
         found.error, found.message = event.error, event.message
         if event.where:
             found.attributes["orchestra.where"] = event.where
 
-    def _end(self, found: _Open, at_s: float, status: str, usage: Usage | None) -> None:
+    def _end(self, found: _OpenSpan, at_s: float, status: str, usage: Usage | None) -> None:
         found.ended_s = at_s
         found.attributes["orchestra.status"] = status
         if usage is not None:
@@ -320,7 +319,7 @@ def _status(error: str) -> str:
 
 
 def _answered(ended: CallEnded) -> Iterable[tuple[str, Attribute]]:
-    """What the provider said of its answer, and where it was asked; what is unknown is left out."""
+    """What the provider said of its answer, and its address; without what is unknown."""
     if ended.answer_id:
         yield "gen_ai.response.id", ended.answer_id
     if ended.answer_model:
@@ -333,7 +332,7 @@ def _answered(ended: CallEnded) -> Iterable[tuple[str, Attribute]]:
 
 
 def _told(event: Any) -> Iterable[tuple[str, Attribute]]:
-    """What an event says beside when and where, each under its own name."""
+    """The fields of an event but its time and place, as attributes."""
     for field in attrs.fields(type(event)):
         if field.name not in _NOT_TOLD:
             yield f"orchestra.{field.name}", getattr(event, field.name)

@@ -1,8 +1,7 @@
-"""Counts and histograms of one process, and the sum of those of several. Pure.
+"""Counters, histograms and gauges of one process, and how those of several are added up. Pure.
 
-Rules of the file: counting is an addition in a dictionary, since it is done for every step; and
-however many labels there come to be, a metric has `SERIES_MAX` series at the most: what comes
-beyond them is counted under `other`.
+Rules of the file: counting is an addition in a dictionary, since every step is counted. A metric
+has at most `SERIES_MAX` series; further label values are counted under `other`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from orchestra.observe.names import Family
 from orchestra.records import UNREADABLE
 
 SERIES_MAX = 2_000
-"""Of one metric. Names come from a configuration and from code, and are far fewer."""
+"""Per metric. Names come from the configuration and from code, and are far fewer."""
 OTHER = "other"
 
 Labels = tuple[str, ...]
@@ -43,19 +42,19 @@ class Histogram(msgspec.Struct):
         self.sum += value
 
     def add(self, other: Histogram) -> None:
-        """Count all that another has counted; nothing where its bounds are others."""
+        """Add the counts of another; nothing if its bounds differ."""
         if other.bounds == self.bounds:
             self.counts[:] = map(add, self.counts, other.counts)
             self.sum += other.sum
 
 
 class Tally(msgspec.Struct):
-    """What was counted, by the name of the metric, and then by its labels."""
+    """Counts by the name of the metric, and then by its labels."""
 
     counters: dict[str, dict[Labels, int]] = {}
     histograms: dict[str, dict[Labels, Histogram]] = {}
     gauges: dict[str, dict[Labels, int]] = {}
-    """What is so now, and not from a start on."""
+    """Values as they are now."""
 
     def count(self, family: Family, labels: Labels, amount: int = 1) -> None:
         """Add to a counter."""
@@ -64,7 +63,7 @@ class Tally(msgspec.Struct):
         series[labels] = series.get(labels, 0) + amount
 
     def histogram(self, family: Family, labels: Labels) -> Histogram:
-        """That of these labels, which stays the same."""
+        """The histogram of these labels; always the same object."""
         series = self.histograms.setdefault(family.name, {})
         labels = _bounded(series, labels)
         found = series.get(labels)
@@ -73,12 +72,12 @@ class Tally(msgspec.Struct):
         return found
 
     def set(self, family: Family, labels: Labels, value: int) -> None:
-        """Say how a gauge is now."""
+        """Set a gauge."""
         series = self.gauges.setdefault(family.name, {})
         series[_bounded(series, labels)] = value
 
     def add(self, other: Tally, *, gauges: bool = True) -> None:
-        """Count all that another has counted; its gauges only where they are so still."""
+        """Add the counts of another, and its gauges if these still hold."""
         _add(self.counters, other.counters)
         if gauges:
             _add(self.gauges, other.gauges)
@@ -94,10 +93,10 @@ class Tally(msgspec.Struct):
 
 
 def decode(data: bytes) -> Tally:
-    """What was encoded.
+    """The tally that `encode` wrote.
 
     Raises:
-        StateError: that is not what the bytes are.
+        StateError: the bytes are no tally.
     """
     try:
         return _DECODER.decode(data)

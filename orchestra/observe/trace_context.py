@@ -1,4 +1,4 @@
-"""Which trace a request is part of, as W3C's Trace Context has it: two headers. Pure."""
+"""The trace that a request belongs to: the two headers of W3C Trace Context. Pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ _FIRST = "00"
 
 @attrs.frozen
 class TraceContext:
-    """A trace, and the span in it that one is within.
-
-    `trace_id` are the 32 hexadecimal digits by which all know it.
-    """
+    """A trace, and the current span in it. `trace_id` has 32 hexadecimal digits."""
 
     trace_id: str
     traceparent: str
@@ -35,9 +32,9 @@ class TraceContext:
 def trace_context(
     traceparents: Sequence[str], tracestates: Sequence[str] = ()
 ) -> TraceContext | None:
-    """The client's, of a request with these headers; None, unless one `traceparent` came and fits.
+    """The client's trace context, from its headers; None unless there is one valid `traceparent`.
 
-    Of a later version than ours, what we know of it is read, as that standard wants it.
+    Of a later version of the standard, the part that we know is read, as the standard requires.
     """
     found = _TRACEPARENT.fullmatch(traceparents[0].strip(" \t")) if len(traceparents) == 1 else None
     if found is None or (found["version"] == _FIRST and found["more"]):
@@ -46,4 +43,4 @@ def trace_context(
 
 
 TRACE: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
-"""The span of the request that this task serves; None outside of one, or where none is traced."""
+"""The span of the request that this task serves; None outside of a request, or without tracing."""

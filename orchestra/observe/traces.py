@@ -1,6 +1,6 @@
-"""Traces: the spans of each run, given on when it has ended.
+"""Traces: the spans of each run, passed on when it has ended.
 
-Rules of the file: nothing is done for a token, and while a run goes on what it tells is only kept.
+Rules of the file: no work for a token; while a run goes on, its events are only collected.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from orchestra.events import (
     StepStarted,
 )
 from orchestra.observe.names import SpanNames
-from orchestra.observe.spans import Called, Link, Span, spans
+from orchestra.observe.spans import EndedCall, Link, Span, spans
 from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.policies.observed import ASKED_FIRST, CallEnded
 
 EVENTS_MAX = 2_000
-"""What is kept of one run: events, and as many calls. Of more, only how what has begun ends."""
+"""Events that are kept of one run, and as many calls; of further events, only the ends of spans."""
 _ENDS = (StepFinished, StepFailed, StepCancelled)
 
 
 @attrs.frozen
 class Trace:
-    """What a run did. `began_ns` is the Unix time at which it began.
+    """The spans of a run. `began_ns` is the Unix time at which it began.
 
-    `context` is the span of the request that asked for it, None where no request did. `known` are
-    the ids that spans of steps must have, by their paths: others link to them.
+    `context` is the span of the request that started it, None if no request did. `known` has the
+    ids that spans of steps must have, by path, since other spans link to them.
     """
 
     began_ns: int
@@ -49,13 +49,13 @@ class Trace:
 
 
 Sink: TypeAlias = Callable[[Trace], None]
-"""Is given the trace of a run that has ended, in its task; it neither waits nor raises."""
+"""Called with the trace of an ended run, in the run's task; it neither waits nor raises."""
 
 
 class Traces:
-    """Makes traces of the runs and calls that it is told of. It neither waits nor raises.
+    """Makes traces of the runs and calls that it observes. It neither waits nor raises.
 
-    A run is within the span that is `TRACE` in the task that starts it.
+    The parent of a run's span is `TRACE` in the task that starts the run.
     """
 
     def __init__(
@@ -67,31 +67,31 @@ class Traces:
         self._running: dict[str, _Run] = {}
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
-        """Who is told the events of a run."""
+        """A function to be called with the events of a run."""
         del pipeline  # its first event names it
         return _Run(self, TRACE.get()).saw
 
     def called(self, ended: CallEnded) -> None:
-        """Keep a call for the run that made it; one that no run has made is not traced."""
+        """Keep a call for the run that made it; a call outside of runs is not traced."""
         run = self._running.get(ended.run_id)
         if run is not None and len(run.calls) < EVENTS_MAX:
-            run.calls.append(Called(trio.current_time() - run.began_s, ended))
+            run.calls.append(EndedCall(trio.current_time() - run.began_s, ended))
         elif run is not None:
             run.left_out += 1
 
     def began(self, run: _Run, run_id: str) -> None:
-        """From now on calls may be part of it."""
+        """The run has begun; its calls are kept from now on."""
         run.began_ns, run.began_s = self._time_ns(), trio.current_time()
         self._running[run_id] = run
 
     def ended(self, run: _Run, run_id: str) -> None:
-        """Give on what it did."""
+        """Make the trace of a run, and pass it on."""
         del self._running[run_id]
         found = spans(run.events, run.calls, self._names, run.left_out, run.links)
         self.sink(Trace(run.began_ns, run.context, found, run.known))
 
     def link(self) -> Link | None:
-        """To the step that asked first, of a call that is being shared; None if it is not sent."""
+        """A link to the step that opened the shared call; None if its trace is not sent."""
         run_id, step = ASKED_FIRST.get()
         run = self._running.get(run_id)
         if run is None or run.context is None or not run.context.sampled:
@@ -114,7 +114,7 @@ class _Run:
         self.began_ns = 0
         self.began_s = 0.0
         self.events: list[Event] = []
-        self.calls: list[Called] = []
+        self.calls: list[EndedCall] = []
         self.left_out = 0
         self.known: dict[str, str] = {}
         self.links: dict[int, Link] = {}
@@ -136,9 +136,10 @@ class _Run:
             self.traces.ended(self, first.run_id)
 
     def _ends_one(self, event: Event) -> bool:
-        """Whether a step ends of which the start is kept: else it seems to last as long as the run.
+        """Whether the event ends a step whose start was kept.
 
-        There are fewer of them than events are kept.
+        Without its end, the step would seem to last as long as the run. There are fewer of these
+        than events are kept.
         """
         if self.unended is None:
             began = {each.step for each in self.events if isinstance(each, StepStarted)}

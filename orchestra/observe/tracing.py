@@ -1,6 +1,6 @@
-"""Whether runs are traced: as everywhere, environment variables of OpenTelemetry's ask for it.
+"""Whether runs are traced: OpenTelemetry's environment variables decide.
 
-Rules of the file: what tracing needs is imported only where they do.
+Rules of the file: OpenTelemetry is imported only if tracing is on.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ HTTP = "http/protobuf"
 
 
 def tracing(environ: Mapping[str, str] = os.environ) -> Tracing | None:
-    """What traces this process; None where the environment does not ask for it.
+    """The tracing of this process; None if the environment does not ask for it.
 
     Raises:
-        ServeError: it asks for what is not installed, or not known.
+        ServeError: it asks for something that is not installed, or unknown.
     """
     make = _exporter(environ)
     if make is None:
@@ -57,7 +57,7 @@ def _exporter(environ: Mapping[str, str]) -> Callable[[], SpanExporter] | None:
     """How to make the exporter that the environment asks for.
 
     Raises:
-        ServeError: nobody knows it.
+        ServeError: the exporter or its protocol is unknown, or its settings are wrong.
     """
     asked = environ.get(EXPORTER_ENV, "").strip().lower()
     off = environ.get(OFF_ENV, "").strip().lower() == "true"
@@ -82,7 +82,9 @@ def _exporter(environ: Mapping[str, str]) -> Callable[[], SpanExporter] | None:
 
 
 def _check_sendable(environ: Mapping[str, str]) -> None:
-    """Find out at the start what would be said in the log again and again, and of headers aloud.
+    """Check the settings at the start: later, OpenTelemetry would only log each failure.
+
+    It would also log the headers, which may be secret.
 
     Raises:
         ServeError: an endpoint is no URL, or what headers there are is not `name=value`.

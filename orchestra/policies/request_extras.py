@@ -5,12 +5,12 @@ They are not sent to providers. Each policy reads its own word, and ignores the 
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Literal, TypeAlias, cast, get_args
 
 import attrs
 
 from orchestra.errors import InvalidRequestError
+from orchestra.nearest import did_you_mean
 from orchestra.values import ChatRequest, Extras
 
 EXTRAS = "orchestra"
@@ -37,8 +37,7 @@ def check_words(extras: Extras) -> None:
     """
     for word in extras.get(EXTRAS, ()):
         if word not in WORDS:
-            near = get_close_matches(word[:100], WORDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(WORDS)}"
+            hint = did_you_mean(word, WORDS) or f"it has {', '.join(WORDS)}"
             raise InvalidRequestError(f"extras[{EXTRAS!r}] has no {word!r:.100}: {hint}")
     wish_in(extras)
     sharing_in(extras)

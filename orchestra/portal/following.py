@@ -1,4 +1,4 @@
-"""Following: a run's chunks, or its events, in another thread as they come."""
+"""Following a run's chunks or events in another thread, as they come."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class Following(Generic[T]):
     async def __aenter__(self) -> Self:
         self._refuse_again()
         try:
-            await self._portal.arrive(self._begin)
+            await self._portal.wait_async(self._begin)
         except BaseException:  # as above, of a cancellation
             with suppress(RunError):
-                await self._portal.arrive(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
+                await self._portal.wait_async(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
             raise
         return self
 
@@ -95,7 +95,7 @@ class Following(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._portal.arrive(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
+        await self._portal.wait_async(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
 
     def __aiter__(self) -> Self:
         return self
@@ -104,7 +104,7 @@ class Following(Generic[T]):
         while not self._ready:
             if self._over:
                 raise StopAsyncIteration
-            self._take(await self._portal.arrive(self._more))
+            self._take(await self._portal.wait_async(self._more))
         return self._ready.popleft()
 
     def _refuse_again(self) -> None:
@@ -127,7 +127,7 @@ class Following(Generic[T]):
         self._reader = self._run.journal.attach()
 
     async def _more(self) -> tuple[Event, ...]:
-        """The next events; at the end none, or what the run failed with."""
+        """The next events; none at the end. Raises the error of a run that failed."""
         if self._run is None or self._reader is None or not self._reader.attached:
             raise RunError("a run is followed in its block: `with portal.stream(...) as chunks:`")
         batch = await self._reader.after(self._seq)
@@ -144,10 +144,10 @@ class Following(Generic[T]):
 
 
 def chunk(event: Event) -> Iterable[Any]:
-    """The chunk that an event is.
+    """The chunk in an event, if there is one.
 
     Raises:
-        RunError: it says that those before it are void.
+        RunError: the event makes the chunks before it void.
     """
     if isinstance(event, Delta):
         return (event.chunk,)
@@ -161,5 +161,5 @@ def chunk(event: Event) -> Iterable[Any]:
 
 
 def itself(event: Event) -> Iterable[Event]:
-    """The event, whatever it is."""
+    """The event itself."""
     return (event,)

@@ -1,7 +1,7 @@
-"""Portals: one engine for a program of asyncio's, or of threads, as long as the program lives.
+"""Portals: one engine for a program on asyncio or threads, as long as the program lives.
 
-The engine runs in a Trio of its own, in a thread of its own. What is asked of it crosses over,
-and what comes of it comes back.
+The engine runs on Trio in a thread of its own. Calls are sent to that thread, and their results
+come back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from orchestra.errors import RunError
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits
-from orchestra.portal.crossing import Crossing, closed, future_in_loop
+from orchestra.portal.cross_thread import CrossThreadCall, closed, future_in_loop
 from orchestra.portal.following import Following, chunk, itself
 from orchestra.protocols import Bindings, Stream
 
@@ -37,12 +37,12 @@ T = TypeVar("T")
 log = logging.getLogger("orchestra.portal")
 
 CLOSE_S = 5.0
-"""How long a portal that is closed waits for its runs to end, and its program for its thread."""
+"""How long closing a portal waits for its runs to end."""
 LEFT_BEHIND = "a step of a portal does not end, and is left behind with its thread"
 
 
-class Asking:
-    """What can be asked of a portal, on behalf of whom, and within which time."""
+class Runner:
+    """Runs pipelines in a portal, on behalf of a caller, and within a deadline."""
 
     def __init__(self, portal: Portal, caller: Caller, deadline_s: float | None) -> None:
         self._portal = portal
@@ -105,7 +105,7 @@ class Asking:
             RunError: the portal is closed, or this is Trio: open an engine there.
             Exception: the error of the step that failed, the step's own.
         """
-        return await self._portal.arrive(self._result(pipeline, args, kwargs))
+        return await self._portal.wait_async(self._result(pipeline, args, kwargs))
 
     def stream(
         self, pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
@@ -168,7 +168,7 @@ class Asking:
         return start
 
 
-class Portal(Asking):
+class Portal(Runner):
     """An engine in a thread of its own, while its `with` lasts; in asyncio, its `async with`.
 
     It can be asked from any thread and any loop of asyncio's, by many at once. Leaving the block
@@ -191,13 +191,13 @@ class Portal(Asking):
         self._limits = limits
         self._observe = observe
         self._thread: threading.Thread | None = None
-        self._opened: Future[Inside] = Future()
+        self._opened: Future[TrioSide] = Future()
         self._ended: Future[None] = Future()
         self._pid = os.getpid()
 
-    def using(self, *, caller: Caller | None = None, deadline_s: float | None = None) -> Asking:
+    def using(self, *, caller: Caller | None = None, deadline_s: float | None = None) -> Runner:
         """The same portal, asked on behalf of `caller`, within so many seconds for each run."""
-        return Asking(self, caller or Caller(), deadline_s)
+        return Runner(self, caller or Caller(), deadline_s)
 
     def __enter__(self) -> Self:
         self._open()
@@ -239,28 +239,28 @@ class Portal(Asking):
         return self._is_open().engine
 
     def wait(self, work: Callable[[], Awaitable[T]], what: str, instead: str) -> T:
-        """What comes of something that is done in the portal's Trio, for which a thread waits.
+        """What `work` returns, called in the portal's Trio, for which this thread waits.
 
         Raises:
-            RunError: the portal is closed or not open, or this is Trio, another process, or a loop
-                of asyncio's, which would stand still at `what`, `instead` of waiting.
+            RunError: the portal is closed or not open, or this is Trio or another process. Or this
+                is a loop of asyncio's, which `what` would block; it should call `instead`.
         """
-        inside = self._inside
+        trio_side = self._trio_side
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the others raise
             raise RunError(f"{what} would hold up the event loop of this thread: write {instead}")
-        return Crossing(work).wait(inside)
+        return CrossThreadCall(work).wait(trio_side)
 
-    async def arrive(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The same, awaited in a task of asyncio's.
+    async def wait_async(self, work: Callable[[], Awaitable[T]]) -> T:
+        """As `wait`, awaited in a task of asyncio's.
 
         Raises:
             RunError: the portal is closed or not open, or this is Trio, or another process.
         """
-        return await Crossing(work).arrive(self._inside)
+        return await CrossThreadCall(work).wait_async(self._trio_side)
 
     @property
-    def _inside(self) -> Inside:
-        inside = self._is_open()
+    def _trio_side(self) -> TrioSide:
+        trio_side = self._is_open()
         if os.getpid() != self._pid:
             raise RunError(
                 "this portal was opened by another process, of which this one is a fork, and its "
@@ -272,9 +272,9 @@ class Portal(Asking):
                 "call the pipeline in a pipeline; elsewhere, write `async with "
                 "orchestra.open_engine(bindings) as engine: await engine.run(...)`"
             )
-        return inside
+        return trio_side
 
-    def _is_open(self) -> Inside:
+    def _is_open(self) -> TrioSide:
         if not self._opened.done():
             raise closed()
         return self._opened.result()
@@ -312,11 +312,10 @@ class Portal(Asking):
                 open_engine(bindings, limits=self._limits, observe=self._observe) as engine,
                 trio.open_nursery() as nursery,
             ):
-                inside = Inside(engine, nursery)
-                assert self._thread is not None, "this is it"
-                weakref.finalize(self, _end, inside, self._thread)
-                self._opened.set_result(inside)
-                await inside.serve()
+                trio_side = TrioSide(engine, nursery)
+                weakref.finalize(self, _end, trio_side, threading.current_thread())
+                self._opened.set_result(trio_side)
+                await trio_side.serve()
 
     def _close(self) -> None:
         if self._thread is not None and self._opened.exception() is None:
@@ -324,14 +323,14 @@ class Portal(Asking):
 
     async def _leave(self) -> None:
         """As `_close`, in asyncio: in none of its threads, which may all be waiting for runs."""
-        self._opened.add_done_callback(_soon_closed)  # now, also where this is cancelled
+        self._opened.add_done_callback(_close_when_open)  # now, also where this is cancelled
         await asyncio.wait([future_in_loop(self._ended)], timeout=2 * CLOSE_S)
         if not self._ended.done():
             log.warning(LEFT_BEHIND)
 
 
-class Inside:
-    """What of a portal is in its Trio. `soon` and `begin` may be called from any thread."""
+class TrioSide:
+    """The part of a portal in its Trio. `call_soon` and `begin` may be called from any thread."""
 
     def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
         self.engine = engine
@@ -339,32 +338,32 @@ class Inside:
         self._token = trio.lowlevel.current_trio_token()
         self._closing = trio.Event()
 
-    def soon(self, act: Callable[[], object]) -> bool:
-        """Do something in Trio; whether Trio is still there."""
+    def call_soon(self, act: Callable[[], object]) -> bool:
+        """Call `act` in Trio soon; False if Trio has ended."""
         try:
             self._token.run_sync_soon(act)
         except trio.RunFinishedError:
             return False
         return True
 
-    def begin(self, crossing: Crossing[Any]) -> None:
-        """Begin a crossing; it is refused where the portal is closed."""
+    def begin(self, call: CrossThreadCall[Any]) -> None:
+        """Begin a call; it is refused if the portal is closed."""
 
         def start() -> None:
             if self._closing.is_set():
-                crossing.refuse()
+                call.refuse()
             else:
-                self._nursery.start_soon(crossing.perform)
+                self._nursery.start_soon(call.perform)
 
-        if not self.soon(start):
-            crossing.refuse()
+        if not self.call_soon(start):
+            call.refuse()
 
-    def soon_closed(self) -> bool:
-        """Take no more, and end what is there; whether there is anything to end."""
-        return self.soon(self._closing.set)
+    def close_soon(self) -> bool:
+        """Accept no more calls, and end those under way; False if Trio has ended."""
+        return self.call_soon(self._closing.set)
 
     async def serve(self) -> None:
-        """Until it is closed; then wait for what was cancelled."""
+        """Wait until the portal is closed, then until its runs have ended."""
         await self._closing.wait()
         self.engine.close()
         with trio.move_on_after(CLOSE_S):
@@ -372,15 +371,15 @@ class Inside:
         self._nursery.cancel_scope.cancel()
 
 
-def _soon_closed(opened: Future[Inside]) -> None:
-    """Close a portal that has been opened, if it could be."""
+def _close_when_open(opened: Future[TrioSide]) -> None:
+    """Close a portal whose opening is over, if it succeeded."""
     if opened.exception() is None:
-        opened.result().soon_closed()
+        opened.result().close_soon()
 
 
-def _end(inside: Inside, thread: threading.Thread) -> None:
+def _end(trio_side: TrioSide, thread: threading.Thread) -> None:
     """Close a portal, and wait for its thread."""
-    if inside.soon_closed():
+    if trio_side.close_soon():
         thread.join(2 * CLOSE_S)
         if thread.is_alive():
             log.warning(LEFT_BEHIND)

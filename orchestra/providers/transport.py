@@ -24,6 +24,7 @@ from orchestra.errors import (
     ModelError,
     ModelTimeoutError,
 )
+from orchestra.hosts import DEFAULT_PORTS
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
 from orchestra.providers.connections.connection import Answering, Bounds, left_error
 from orchestra.providers.connections.heads import Head
@@ -263,14 +264,12 @@ def _to_httpx(going: Outgoing, request: HttpRequest) -> httpx.Request:
 
 def _from_httpx(request: httpx.Request, body: bytes) -> Outgoing:
     url = request.url
-    if url.scheme not in ("http", "https"):
+    if url.scheme not in DEFAULT_PORTS:
         raise httpx.UnsupportedProtocol(
             f"{url.scheme!r} is not supported: a URL begins with http:// or https://",
             request=request,
         )
-    origin = Origin(
-        url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
-    )
+    origin = Origin(url.scheme, url.raw_host.decode(), url.port or DEFAULT_PORTS[url.scheme])
     framing = (b"transfer-encoding", b"content-length")
     kept = [each for each in request.headers.raw if each[0].lower() not in framing]
     if body or request.method in ("POST", "PUT", "PATCH"):

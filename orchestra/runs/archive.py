@@ -5,12 +5,12 @@ ended, its events and its record are *remembered*, so that the state's own limit
 and only then the live record goes: whoever looks for it there first and then among the remembered
 finds one of them.
 
-A change that was given up may be made all the same, behind others that came later. So where the
-live record of a run was, it leaves `OVER`, and no start is written there any more.
+A change that was given up may still happen, after later ones. So the end of a run replaces its live
+record by a `TOMBSTONE`, over which no start is written.
 
-Rules of the file: whether a run is lost is decided in one change, with its owner's heartbeat, so
-that it is lost once, at one time, for all; a run that was lost stays so; and who was silent itself
-decides it of nobody: see `pulse`.
+Rules of the file: whether a run is lost is decided in one change, together with the heartbeat of
+its process, so that it is lost once, at one time, for all. A lost run stays lost. A process whose
+own heartbeat has expired declares no run lost: see `heartbeat`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import trio
 
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import readable
-from orchestra.runs import index, mail
+from orchestra.runs import inbox, index
 from orchestra.runs.heartbeat import OwnHeartbeat
 from orchestra.runs.keeping import Final, packed, unpacked
 from orchestra.runs.record import EventLine, Record, lost
@@ -34,16 +34,15 @@ from orchestra.runs.settings import RunsSettings
 log = logging.getLogger("orchestra.runs")
 
 LIVE_TTL_S = 7 * 24 * 3600.0
-"""How long a run is known that goes on; and how long an index is kept beside the runs in it."""
+"""How long a run that goes on is known; and how long an index outlives the runs in it."""
 
-
-OVER = Entry(b"", 60.0)
-"""In place of a live record: the run has ended, or never begins, whatever comes late. A minute is
-longer than a command is under way to a state."""
+TOMBSTONE = Entry(b"", 60.0)
+"""In place of a live record: the run has ended, or will never begin, whatever arrives late. No
+command takes as long as this minute to reach a state."""
 
 
 def live_key(run_id: str) -> str:
-    """The key of the record of a run that goes on or is lost, or of `OVER`."""
+    """The key of the record of a run that goes on or is lost, or of `TOMBSTONE`."""
     return f"run:live:{run_id}"
 
 
@@ -63,7 +62,7 @@ def entry(record: Record, ttl_s: float = LIVE_TTL_S) -> Entry:
 
 
 def record_of(data: bytes | None) -> Record | None:
-    """The stored record; None if there is none, it is `OVER`, or it cannot be read."""
+    """The stored record; None if there is none, it is `TOMBSTONE`, or it cannot be read."""
     return readable(_RECORD.decode, data or None, "the record of a run")
 
 
@@ -73,7 +72,7 @@ class Archive:
     def __init__(self, state: State, settings: RunsSettings) -> None:
         self.state = state
         self.settings = settings
-        self.pulse = OwnHeartbeat(settings.dead_after_s)
+        self.own_heartbeat = OwnHeartbeat(settings.dead_after_s)
 
     async def records(self, run_ids: Sequence[str]) -> dict[str, Record]:
         """The records of the known ones; runs whose process has died become lost now.
@@ -142,7 +141,7 @@ class Archive:
         Raises:
             StateError: the state is away.
         """
-        keys = [live_key(run_id), mail.process_key("")]
+        keys = [live_key(run_id), inbox.process_key("")]
         settle = partial(self._settle, [run_id], [""], OwnHeartbeat(0.0))
         return (await self.state.change(keys, settle)).found.get(run_id)
 
@@ -155,22 +154,22 @@ class Archive:
     async def _settled(self, running: Mapping[str, str]) -> Mapping[str, Record]:
         """The records of running ones, those without a live process now lost."""
         processes = sorted(set(running.values()))
-        keys = [*map(live_key, running), *map(mail.process_key, processes)]
-        settle = partial(self._settle, [*running], processes, self.pulse)
+        keys = [*map(live_key, running), *map(inbox.process_key, processes)]
+        settle = partial(self._settle, [*running], processes, self.own_heartbeat)
         return _with_lost_logged(await ask_with_retries(partial(self.state.change, keys, settle)))
 
     def _settle(
         self,
         run_ids: Sequence[str],
         processes: Sequence[str],
-        pulse: OwnHeartbeat,
+        own_heartbeat: OwnHeartbeat,
         there: Sequence[bytes | None],
         now_s: float,
     ) -> Change[_Settled]:
         """Those that are there, those of dead processes lost; `there`: runs, then heartbeats."""
         heartbeats = zip(processes, there[len(run_ids) :], strict=True)
         alive = {process for process, heartbeat in heartbeats if heartbeat is not None}
-        may_judge = pulse.may_judge(now_s)
+        may_judge = own_heartbeat.may_judge(now_s)
         found: dict[str, Record] = {}
         entries: dict[str, Entry | None] = {}
         for run_id, data in zip(run_ids, there, strict=False):
@@ -255,19 +254,19 @@ def _noted(
         new = [run_id for run_id in ids if not _was_told(was.get(run_id))]
         entries.update(index.append(head, data, new, settings.kept_s + LIVE_TTL_S))
     if noted.running:
-        entries.update(mail.heartbeat(noted.running[0].process, settings.dead_after_s))
+        entries.update(inbox.heartbeat(noted.running[0].process, settings.dead_after_s))
     goes_on = {record.id: entry(record) for record in noted.running}
     for run_id, data in was.items():
         before = record_of(data)
-        if data != OVER.data and not (before is not None and before.ended):
-            entries[live_key(run_id)] = goes_on.get(run_id, OVER)
+        if data != TOMBSTONE.data and not (before is not None and before.ended):
+            entries[live_key(run_id)] = goes_on.get(run_id, TOMBSTONE)
     return Change(None, entries)
 
 
 def _was_told(live: bytes | None) -> bool:
     """Whether the live entry says that the run has begun; that of a mere claim does not."""
     before = record_of(live)
-    return live == OVER.data or (before is not None and before.begun)
+    return live == TOMBSTONE.data or (before is not None and before.begun)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -1,7 +1,7 @@
-"""What becomes of a run when nobody follows it any more. Pure.
+"""What happens to a run when its last follower has left. Pure.
 
-A route's policy is a value; the decision is asked for when the last one who was attached has left,
-and a reader who comes back before the time that it tells keeps the run alive.
+The policy of a route is a value. It gives the time at which the run is cancelled; a follower who
+returns before keeps the run alive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ContinueRun(msgspec.Struct, frozen=True):
 
 
 class LingerRun(msgspec.Struct, frozen=True):
-    """The run goes on for so long, so that a client whose line broke finds it again."""
+    """The run goes on for `for_s`, so that a client whose connection broke finds it again."""
 
     for_s: float = 30.0
 
@@ -38,7 +38,7 @@ CANCEL, CONTINUE = CancelRun(), ContinueRun()
 
 
 def ends_at_s(policy: OnLeave, left_at_s: float) -> float:
-    """When a run is cancelled that was left at this time; infinity is never."""
+    """When a run is cancelled whose last follower left at `left_at_s`; infinity is never."""
     match policy:
         case CancelRun():
             return left_at_s
@@ -49,10 +49,10 @@ def ends_at_s(policy: OnLeave, left_at_s: float) -> float:
 
 
 def on_leave(name: str, linger_s: float) -> OnLeave:
-    """The policy that a configuration calls `name`.
+    """The policy of this name in a configuration.
 
     Raises:
-        ValueError: there is none of this name, or `linger_s` is no time.
+        ValueError: there is no such policy, or `linger_s` is not a time.
     """
     match name:
         case "cancel":

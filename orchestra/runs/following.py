@@ -1,23 +1,24 @@
-"""Those who follow a run, wherever it goes on or has ended: one contract, three ways.
+"""Followers of a run, which may be in this process, in another one, or over.
 
-As a journal's reader: `after(seq)` gives what is newer, waiting for it, in batches; empty once the
-run has ended; a snapshot in place of what is not kept. Leave the context to be gone.
+A follower has the contract of a journal's reader: `after(seq)` waits for newer events and returns
+them in batches. A batch is empty once the run has ended, and has a snapshot in place of events that
+are not kept any more. Leaving the context ends the following.
 """
 
 from __future__ import annotations
 
 import secrets
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
+from orchestra.closing import Closing
 from orchestra.protocols import Change
-from orchestra.runs import mail
+from orchestra.runs import inbox
 from orchestra.runs.archive import Archive, live_key, record_of
 from orchestra.runs.keeping import Fit
 from orchestra.runs.record import EventLine, Record, event_lines_of, newer
@@ -27,41 +28,30 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
 
 RENEW_S = 1.0
-"""How often a follower says that it is still there, or asks again for what has not come."""
+"""How often a follower renews its request, which also says that it is still there."""
 
 
-class Following(ABC):
-    """One who follows a run. A context manager: leaving it says so."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.leave()
+class Follower(Closing):
+    """Follows a run, while its context lasts."""
 
     @abstractmethod
-    def leave(self) -> None:
-        """Follow it no longer; again changes nothing."""
+    def close(self) -> None:
+        """Stop following; a second call changes nothing."""
 
     @abstractmethod
     async def after(self, seq: int) -> tuple[EventLine, ...]:
         """The events newer than `seq`, waiting for one; empty once the run has ended.
 
-        The first is a `snapshot` where some that were asked for are not kept. A number that no
-        event has yet is taken for the newest.
+        The first is a `snapshot` if some of them are not kept. A number that no event has yet
+        counts as the newest.
 
         Raises:
-            RunLostError: they are kept no longer, and nothing stands for them.
+            RunLostError: they are not kept any more, and there is no snapshot.
             StateError: the run is another process's, and the state is away.
         """
 
     async def feed(self, seq: int, hand: Callable[[tuple[EventLine, ...]], bool]) -> bool:
-        """Hand over the events newer than `seq`, batch by batch, as they come.
+        """Call `hand` with each batch of events newer than `seq`, as they come.
 
         Until `hand` says that it is full, or the run has ended: whether it goes on.
 
@@ -76,8 +66,8 @@ class Following(ABC):
         return False
 
 
-class FollowingHere(Following):
-    """One who follows a run of this process: it holds the run back while it lags."""
+class LocalFollower(Follower):
+    """Follows a run of this process; one that lags holds the run back."""
 
     def __init__(self, run: Run, fit: Fit, left: Callable[[], None]) -> None:
         self._reader = run.journal.attach()
@@ -85,7 +75,7 @@ class FollowingHere(Following):
         self._fit = fit
         self._left = left
 
-    def leave(self) -> None:
+    def close(self) -> None:
         if self._reader.attached:
             self._reader.__exit__(None, None, None)
             self._left()
@@ -94,39 +84,40 @@ class FollowingHere(Following):
         return event_lines_of(map(self._fit, await self._reader.after(seq)), self._request_id)
 
 
-class FollowingKept(Following):
-    """One who reads what is kept of a run that has ended."""
+class ArchiveFollower(Follower):
+    """Reads the kept events of a run that has ended."""
 
     def __init__(self, record: Record, kept: Sequence[EventLine]) -> None:
         self._record = record
         self._kept = kept
 
-    def leave(self) -> None:
-        """Nobody waits for it."""
+    def close(self) -> None:
+        """Nothing: no one waits for it."""
 
     async def after(self, seq: int) -> tuple[EventLine, ...]:
         await trio.lowlevel.checkpoint()
         return newer(self._kept, max(seq, 0), self._record)
 
 
-class FollowingElsewhere(Following):
-    """One who follows a run of another process, which publishes its events in the state.
+class RemoteFollower(Follower):
+    """Follows a run of another process, which publishes its events in the state.
 
-    `kept` gives what is kept once it has ended; None before, since a heartbeat may only be late.
+    `kept` returns a follower of the kept events once the run has ended, and None before: a missing
+    heartbeat may only be late.
     """
 
     def __init__(
-        self, archive: Archive, record: Record, kept: Callable[[], Awaitable[Following | None]]
+        self, archive: Archive, record: Record, kept: Callable[[], Awaitable[Follower | None]]
     ) -> None:
         self._archive = archive
         self._record = record
         self._find_kept = kept
-        self._kept: Following | None = None
+        self._kept: Follower | None = None
         self._asker = secrets.token_hex(8)
         self._asks_at_s = trio.current_time()
 
-    def leave(self) -> None:
-        """Its process notices, a little later."""
+    def close(self) -> None:
+        """Nothing: the run's process forgets a follower that does not renew its request."""
 
     async def after(self, seq: int) -> tuple[EventLine, ...]:
         seq = max(seq, 0)
@@ -146,35 +137,35 @@ class FollowingElsewhere(Following):
         return await self._kept.after(seq)
 
     async def _look(self, seq: int) -> Look:
-        """What is published behind this number, and whether the run goes on."""
+        """What is published after this number, and whether the run goes on."""
         run_id, process = self._record.id, self._record.process
-        published = (mail.published_key(run_id, each) for each in (seq, self._asker))
-        keys = [*published, live_key(run_id), mail.process_key(process)]
+        published = (inbox.published_key(run_id, each) for each in (seq, self._asker))
+        keys = [*published, live_key(run_id), inbox.process_key(process)]
         return await ask_with_retries(partial(self._archive.state.change, keys, _seen))
 
     async def _ask(self, seq: int) -> None:
-        """Ask its process for them, now and then: a letter may be lost, and so may an answer."""
+        """Ask the run's process for them, again after `RENEW_S`: a request may be lost."""
         if trio.current_time() < self._asks_at_s:
             return
         self._asks_at_s = trio.current_time() + RENEW_S
-        box = mail.box_key(self._record.process)
-        letter = mail.FollowLetter(self._record.id, seq, self._asker)
+        at = inbox.inbox_key(self._record.process)
+        request = inbox.FollowRequest(self._record.id, seq, self._asker)
         await ask_with_retries(
-            partial(self._archive.state.change, [box], partial(mail.put, box, letter))
+            partial(self._archive.state.change, [at], partial(inbox.put, at, request))
         )
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What is in the state for one who follows a run from elsewhere."""
+    """What a remote follower finds in the state."""
 
     events: tuple[EventLine, ...]
     end: int | None
-    """Where to go on, for one who has asked behind a number that no event has."""
+    """The number to go on from, if the one asked for has no event yet."""
     goes_on: bool
 
 
 def _seen(there: Sequence[bytes | None], _: float) -> Change[Look]:
     events, answer, live, heartbeat = there
-    found, said, record = mail.published(events), mail.published(answer), record_of(live)
+    found, said, record = inbox.published(events), inbox.published(answer), record_of(live)
     goes_on = record is not None and not record.ended and heartbeat is not None
     return Change(Look(found.events if found else (), said.upto if said else None, goes_on))

@@ -1,11 +1,10 @@
-"""An idempotency key stands for one run, whichever process it is sent to, and how often.
+"""An idempotency key stands for one run, whichever process it is sent to, and however often.
 
-The claim and the record of the run that is to be are written in one change, and only then the run
-is started: whoever sends the same key is told the same run. What cannot be claimed is not
-started.
+The claim of the key and the record of its run are written in one change, before the run is started.
+So the same key always gives the same run, and without a claim nothing is started.
 
-Rules of the file: a claim that was made and led to no start is undone, now or later, and is not
-made behind that; one whose process died before its run had begun is taken over.
+Rules of the file: a claim without a start is undone, now or later, and does not come back after
+that. A claim whose process died before the run began is taken over.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import certain, readable
-from orchestra.runs import mail
-from orchestra.runs.archive import OVER, entry, live_key, record_of
+from orchestra.runs import inbox
+from orchestra.runs.archive import TOMBSTONE, entry, live_key, record_of
 from orchestra.runs.record import Record
 from orchestra.runs.settings import RunsSettings
 
@@ -35,50 +34,50 @@ process gives the key back, or is found dead."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What is kept under a key: which request it came with, and which run it stands for."""
+    """What is stored under a key: the digest of its request, and the run that it stands for."""
 
     digest: str
     run_id: str
 
 
-class Mine(msgspec.Struct, frozen=True):
-    """The key is new, and now stands for this run: start it."""
+class NewClaim(msgspec.Struct, frozen=True):
+    """The key is new, and stands for this run from now on: start it."""
 
     run_id: str
     key: str
     """Where the claim is, for `undone`."""
 
 
-class Theirs(msgspec.Struct, frozen=True):
-    """The key stands for this run already: follow it."""
+class ExistingClaim(msgspec.Struct, frozen=True):
+    """The key already stands for this run: follow it."""
 
     run_id: str
 
 
-class OtherRequest(msgspec.Struct, frozen=True):
-    """The key came with another request before: nothing is started."""
+class ConflictingClaim(msgspec.Struct, frozen=True):
+    """The key was used with a different request: start nothing."""
 
     run_id: str
 
 
-Claimed: TypeAlias = Mine | Theirs | OtherRequest
+Claimed: TypeAlias = NewClaim | ExistingClaim | ConflictingClaim
 
 
 def claim_key(tenant: str, pipeline: str, key: str) -> str:
-    """Where the claim of a key is: everybody has their own, for each pipeline."""
+    """The key in the state of a claim: idempotency keys are per tenant and pipeline."""
     parts = (part.encode(errors="surrogatepass") for part in (tenant, pipeline, key))
     return f"run:claim:{digest_of(*parts)}"
 
 
 def digest_of(*parts: bytes) -> str:
-    """What tells one request from another."""
+    """The digest of a request, by which two requests are compared."""
     return sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
 
 
 class Claims:
-    """The claims that this process makes, and the runs of them that are about to start.
+    """The claims of this process, and the claimed runs that are about to start.
 
-    `look` tells what is known of a run; `undo` does something to the state soon.
+    `look` returns the record of a run; `undo` schedules a change of the state.
     """
 
     def __init__(
@@ -98,9 +97,9 @@ class Claims:
         self._about: dict[str, trio.Event] = {}
 
     async def claim(self, at: str, digest: str, made: Callable[[], Record]) -> Claimed:
-        """Whose run the key at `at` stands for; `made` is asked for one that is to be started.
+        """Claim the key at `at`, for a run whose record `made` returns.
 
-        With `Mine`, call `begun` or `unclaim` before anything is awaited.
+        With `NewClaim`, call `begun` or `unclaim` before anything is awaited.
 
         Raises:
             StateError: the state is away, or what is kept of the key cannot be read; nothing is
@@ -109,7 +108,7 @@ class Claims:
         dead: str | None = None
         for _ in range(TRIES_MAX):
             claimed = await self._attempt(at, digest, made(), dead)
-            if not isinstance(claimed, Theirs):
+            if not isinstance(claimed, ExistingClaim):
                 return claimed
             there = await self._begins(claimed.run_id)
             dead = claimed.run_id if there is not None and never_began(there) else None
@@ -121,25 +120,25 @@ class Claims:
             "send the request again"
         )
 
-    def unclaim(self, mine: Mine) -> None:
-        """The run was not started after all: the key is given back soon."""
+    def unclaim(self, mine: NewClaim) -> None:
+        """Give the key back soon: its run was not started."""
         self.begun(mine.run_id)
         self._undo(partial(undone, self._state, mine))
 
     def begun(self, run_id: str) -> None:
-        """The run has been started, or is not."""
+        """The run has been started, or will not be."""
         about = self._about.pop(run_id, None)
         if about is not None:
             about.set()
 
     async def settled(self, run_id: str) -> None:
-        """Wait for a run that was claimed here and is about to start, if it is one."""
+        """Wait until a run that was claimed here has been started, or will not be."""
         about = self._about.get(run_id)
         if about is not None:
             await about.wait()
 
     async def _begins(self, run_id: str) -> Record | None:
-        """What is known of a run, once it has begun; or that it never will."""
+        """The record of a run once it has begun or ended, or after `BEGIN_WAIT_S`."""
         until_s = trio.current_time() + BEGIN_WAIT_S
         while True:  # noqa: ASYNC913 - the state is asked, and a sleep follows
             there = await self._look(run_id)
@@ -148,9 +147,9 @@ class Claims:
             await trio.sleep(self._settings.publish_s)
 
     async def _attempt(self, at: str, digest: str, record: Record, dead: str | None) -> Claimed:
-        """Make the claim; where it is not known whether it was made, it is given back."""
+        """Make the claim; if it is unknown whether it was made, it is given back."""
         self._about[record.id] = trio.Event()
-        mine = Mine(record.id, at)
+        mine = NewClaim(record.id, at)
         claim = Claim(digest, record.id)
         entries = _entries(at, claim, record, self._settings, shared=self.shared)
         decide = partial(_claim, _Attempt(mine, claim, entries, dead))
@@ -164,13 +163,13 @@ class Claims:
             self.begun(record.id)
         return claimed
 
-    async def _given_back(self, at: str, theirs: Theirs) -> bool:
-        """Whether the key stands for that run no longer."""
+    async def _given_back(self, at: str, theirs: ExistingClaim) -> bool:
+        """Whether the key does not stand for that run any more."""
         data = await self._state.change([at], lambda there, _: Change(there[0]))
         return data is None or _read(data).run_id != theirs.run_id
 
 
-async def undone(state: State, mine: Mine) -> None:
+async def undone(state: State, mine: NewClaim) -> None:
     """Give back a claim whose run is not started.
 
     Raises:
@@ -187,14 +186,14 @@ def _entries(
     }
     if shared:
         entries[live_key(record.id)] = entry(msgspec.structs.replace(record, begun=False))
-        entries.update(mail.heartbeat(record.process, settings.dead_after_s))
+        entries.update(inbox.heartbeat(record.process, settings.dead_after_s))
     return entries
 
 
 class _Attempt(msgspec.Struct, frozen=True):
     """A claim, what is written with it, and the dead run that it is to take over, if any."""
 
-    mine: Mine
+    mine: NewClaim
     claim: Claim
     entries: dict[str, Entry | None]
     dead: str | None
@@ -204,16 +203,16 @@ def _claim(attempt: _Attempt, there: Sequence[bytes | None], _: float) -> Change
     """Claim a key that stands for nothing, or still for a dead run that never began."""
     claim, dead = attempt.claim, attempt.dead
     if there[1] is not None:  # it comes late, and was given back already: nobody waits for it
-        return Change(Theirs(attempt.mine.run_id))
+        return Change(ExistingClaim(attempt.mine.run_id))
     before = _read(there[0]) if there[0] is not None else None
     if before is None:
         return Change(attempt.mine, attempt.entries)
     if before.digest != claim.digest:
-        return Change(OtherRequest(before.run_id))
+        return Change(ConflictingClaim(before.run_id))
     record = record_of(there[2]) if before.run_id == dead else None
     if record is not None and never_began(record):
         return Change(attempt.mine, {**attempt.entries, live_key(record.id): None})
-    return Change(Theirs(before.run_id))
+    return Change(ExistingClaim(before.run_id))
 
 
 def never_began(record: Record) -> bool:
@@ -221,8 +220,8 @@ def never_began(record: Record) -> bool:
     return record.lost and not record.begun
 
 
-def _undo(mine: Mine, there: Sequence[bytes | None], _: float) -> Change[None]:
-    entries: dict[str, Entry | None] = {live_key(mine.run_id): OVER}
+def _undo(mine: NewClaim, there: Sequence[bytes | None], _: float) -> Change[None]:
+    entries: dict[str, Entry | None] = {live_key(mine.run_id): TOMBSTONE}
     claim = readable(_CLAIM.decode, there[0], _WHAT)
     if claim is not None and claim.run_id == mine.run_id:
         entries[mine.key] = None

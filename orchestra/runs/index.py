@@ -1,8 +1,8 @@
-"""Which runs a tenant has started, in order: pages that only ever grow at their end. Pure.
+"""The runs of a tenant in the order of their starts, in append-only pages. Pure.
 
-The newest page is the head, under a key of its own; one that is full is put under its number. A
-run's place is its number among all of the tenant's, so that a cursor means the same whatever is
-started in between.
+The newest page is the head, under a key of its own; a full page moves to a key with its number. The
+place of a run is its number among all runs of the tenant, so that a cursor stays valid whatever is
+started meanwhile.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is kept of a run that has ended: as much as its bound has room for.
+"""What is kept of a run that has ended, within its bound.
 
-All of its events that the journal still has; or its whole output and its last event; or its last
-event alone; or nothing.
+The first of these that fits: all events that the journal still has; the whole output and the last
+event; the last event alone; nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The runs of this process that go on: who follows each, and when it ends for want of them.
+"""The runs of this process that go on: how many follow each, and when it is cancelled without any.
 
-Rules of the file: nothing here waits or fails but the task that a lingering run has, one at the
-most; and what is held of a run is small, since ten thousand of them may go on.
+Rules of the file: nothing here waits or fails, except the one task that a lingering run may have.
+Little is held of a run, since ten thousand may go on.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class LocalRun:
         """How many follow it now."""
         self.created_s = created_s
         self.due_s: float | None = None
-        """When it is cancelled if nobody comes back; None where no task waits for that."""
+        """When it is cancelled unless a follower returns; None while no task waits for that."""
 
     def record(self, process: str) -> Record:
-        """What is known of it."""
+        """Its record."""
         caller = self.run.caller
         return Record(
             id=self.run.id,
@@ -64,7 +64,7 @@ class LocalRuns:
         return iter(self._runs.values())
 
     def add(self, local: LocalRun) -> None:
-        """One more goes on."""
+        """Add a run."""
         self._runs[local.run.id] = local
 
     def get(self, run_id: str) -> LocalRun | None:
@@ -72,17 +72,17 @@ class LocalRuns:
         return self._runs.get(run_id)
 
     def remove(self, run_id: str) -> LocalRun | None:
-        """It has ended."""
+        """Remove a run that has ended."""
         return self._runs.pop(run_id, None)
 
     def attach(self, run_id: str) -> None:
-        """One more follows it: it goes on."""
+        """A follower has come."""
         local = self._runs.get(run_id)
         if local is not None:
             local.readers += 1
 
     def leave(self, run_id: str) -> None:
-        """One of those who follow it has left; the last one's leaving decides by its policy."""
+        """A follower has left; after the last one, the run's policy decides."""
         local = self._runs.get(run_id)
         if local is None:
             return
@@ -99,7 +99,7 @@ class LocalRuns:
                 self._nursery.start_soon(self._linger, local, name=local.run.pipeline)
 
     async def _linger(self, local: LocalRun) -> None:
-        """Wait for somebody to come back, or its end; nobody having come, cancel it."""
+        """Wait for a follower or the end of the run; cancel it when its time is over."""
         while local.readers <= 0 and local.due_s is not None and not local.run.ended:
             if trio.current_time() >= local.due_s:
                 local.run.cancel(LEFT)

@@ -1,7 +1,7 @@
-"""What is known of a run, wherever it ran: its record, and its events as they were told. Pure.
+"""The record of a run, and its events as lines, wherever it ran. Pure.
 
-An event is kept as the very line of JSON that a client is sent, with its number and its type: it is
-never decoded again, so that whoever follows the run, in whatever process, gets the same bytes.
+An event is kept as the line of JSON that clients are sent, with its number and its type. It is
+never decoded again, so that all followers get the same bytes, in any process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from orchestra.event_lines import encode
 from orchestra.events import Event, RunCancelled, RunFailed, RunFinished
 
 LOST_SEQ = 2**53 - 1
-"""The number of the last event of a run whose process has died: greater than any that it can have
-told, since nobody knows how far it came; JavaScript still holds it exactly."""
+"""The number of the last event of a run whose process has died. Nobody knows how far the run came,
+so it is greater than any number it can have used; JavaScript still holds it exactly."""
 
 
 class Running(msgspec.Struct, frozen=True, tag="running"):
@@ -48,7 +48,7 @@ STATUSES = ("running", "finished", "failed", "cancelled")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as everybody may know it who may see it. Times are seconds since 1970."""
+    """What is known of a run. Times are seconds since 1970."""
 
     id: str
     pipeline: str
@@ -74,12 +74,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> bool:
-        """Whether it goes no further."""
+        """Whether it has ended."""
         return not isinstance(self.outcome, Running)
 
     @property
     def starter(self) -> Caller:
-        """Who has started it, without what they are allowed."""
+        """Who started it, without their allowance."""
         return Caller(self.organisation, self.user, self.key)
 
     @property
@@ -89,7 +89,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventLine(msgspec.Struct, frozen=True, array_like=True):
-    """An event as it is told: its number, its type, and itself as one line of JSON."""
+    """An event as it is sent: its number, its type, and the event as one line of JSON."""
 
     seq: int
     type: str
@@ -97,12 +97,12 @@ class EventLine(msgspec.Struct, frozen=True, array_like=True):
 
 
 def event_line_of(event: Event, request_id: str) -> EventLine:
-    """An event of a run that this request has asked for, as it is told."""
+    """The line of an event of a run that this request started."""
     return EventLine(event.seq, event.type, encode(event, request_id))
 
 
 def event_lines_of(events: Iterable[Event], request_id: str) -> tuple[EventLine, ...]:
-    """These events of a run that this request has asked for, as they are told."""
+    """The lines of these events of a run that this request started."""
     return tuple([event_line_of(each, request_id) for each in events])
 
 

@@ -1,7 +1,7 @@
-"""What becomes of a run is written by one task of the process, for many runs at once.
+"""Writes the records of runs: one task of the process, for many runs at once.
 
-A run never waits for its record, and never fails for it: where the state is away its record is
-late, and where that lasts too long it is lost, which is logged once an outage.
+A run neither waits for its record nor fails with it. While the state is away, records are late; if
+that lasts too long they are lost, which is logged once an outage.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def unchanged(event: Event) -> Event:
 
 
 class Recorder:
-    """Writes down what starts and what ends. `process` is who runs it.
+    """Records the starts and ends of the runs of `process`.
 
-    `shared`: whether others look at the state, so that they are told of what goes on.
+    `shared` is whether other processes use the state: then running runs are published, too.
     """
 
     def __init__(

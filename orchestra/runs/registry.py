@@ -26,10 +26,10 @@ from orchestra.accounts import Caller
 from orchestra.errors import StateError
 from orchestra.groups import groupless_nursery
 from orchestra.protocols import State
-from orchestra.runs import idempotency, index, mail
+from orchestra.runs import idempotency, inbox, index
 from orchestra.runs.archive import Archive, as_it_is
 from orchestra.runs.disconnect import CANCEL, OnLeave
-from orchestra.runs.idempotency import Claimed, Claims, Mine
+from orchestra.runs.idempotency import Claimed, Claims, NewClaim
 from orchestra.runs.keeping import Fit
 from orchestra.runs.local import LocalRun, LocalRuns
 from orchestra.runs.record import Record, last_of_lost
@@ -40,8 +40,8 @@ from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
-    from orchestra.runs.following import Following
-    from orchestra.runs.post import PostOffice
+    from orchestra.runs.following import Follower
+    from orchestra.runs.publisher import Publisher
 
 log = logging.getLogger("orchestra.runs")
 
@@ -85,7 +85,7 @@ class Registry:
         self._archive = Archive(state, settings)
         self._local = LocalRuns(nursery)
         self._recorder = Recorder(self._archive, self.process, shared=shared, fit=fit, now_s=now_s)
-        self._post: PostOffice | None = None
+        self._publisher: Publisher | None = None
         self._claims = Claims(
             state, settings, shared=shared, look=self.get, undo=self._recorder.undo
         )
@@ -126,26 +126,26 @@ class Registry:
         here = await self._here(run_id)
         return here if here is not None else await self._elsewhere(run_id)
 
-    async def follow(self, run_id: str) -> Following | None:
+    async def follow(self, run_id: str) -> Follower | None:
         """A follower of the run; None if it is unknown.
 
         Raises:
             StateError: it does not go on in this process, and the state is away.
         """
-        from orchestra.runs.following import FollowingElsewhere, FollowingHere, FollowingKept
+        from orchestra.runs.following import ArchiveFollower, LocalFollower, RemoteFollower
 
         await self._claims.settled(run_id)
         local = self._local.get(run_id)
         if local is not None:
             self._local.attach(run_id)
-            return FollowingHere(local.run, self._fit, partial(self._local.leave, run_id))
+            return LocalFollower(local.run, self._fit, partial(self._local.leave, run_id))
         final = self._recorder.final(run_id)
         if final is not None:
-            return FollowingKept(final.record, final.events)
+            return ArchiveFollower(final.record, final.events)
         record = await self._elsewhere(run_id)
         if record is None or record.ended:
             return None if record is None else await self._kept(record)
-        return FollowingElsewhere(self._archive, record, partial(self._found_kept, record))
+        return RemoteFollower(self._archive, record, partial(self._found_kept, record))
 
     async def cancel(self, run_id: str, reason: str) -> Record | None:
         """Cancel a run; its record afterwards, None if it is unknown.
@@ -168,8 +168,8 @@ class Registry:
             record = await self.get(run_id)
             if record is None or record.ended or trio.current_time() >= until_s:
                 return record
-            letter, box = mail.CancelLetter(run_id, reason), mail.box_key(record.process)
-            put = partial(self._state.change, [box], partial(mail.put, box, letter))
+            request, at = inbox.CancelRequest(run_id, reason), inbox.inbox_key(record.process)
+            put = partial(self._state.change, [at], partial(inbox.put, at, request))
             await ask_with_retries(put)
             await trio.sleep(self.settings.publish_s)
 
@@ -214,7 +214,7 @@ class Registry:
     ) -> Claimed:
         """The run that an idempotency key stands for, possibly a new one, to be started now.
 
-        With `Mine`, start the run under that id and `adopt` it at once, or call `unclaim`.
+        With `NewClaim`, start the run under that id and `adopt` it at once, or call `unclaim`.
 
         Raises:
             StateError: the state is away; nothing is to be started.
@@ -224,7 +224,7 @@ class Registry:
             at, digest, partial(self._new, pipeline, caller, request_id)
         )
 
-    def unclaim(self, mine: Mine) -> None:
+    def unclaim(self, mine: NewClaim) -> None:
         """Give the key back soon: the run was not started after all."""
         self._claims.unclaim(mine)
 
@@ -234,7 +234,7 @@ class Registry:
         """Start the background tasks, which also make this process known to others."""
         self._nursery.start_soon(self._recorder.serve, name="the recorder of runs")
         if self.shared:
-            self._open_post()
+            self._open_publisher()
 
     def share(self) -> None:
         """Publish for other processes over this state from now on; may be called again."""
@@ -242,23 +242,23 @@ class Registry:
             return
         self.shared = self._claims.shared = True
         self._recorder.share(local.record(self.process) for local in self._local)
-        self._open_post()
+        self._open_publisher()
 
     async def end(self) -> None:
         """Write everything and sign this process off, within `flush_s`."""
         with trio.move_on_after(self.settings.flush_s, shield=True):
             await self._recorder.flush()
-            if self._post is not None and not len(self._local):
+            if self._publisher is not None and not len(self._local):
                 with suppress(StateError):  # its heartbeat ends by itself
-                    await self._post.leave()
+                    await self._publisher.leave()
 
     # -------------------------------------------------------------
 
-    def _open_post(self) -> None:
-        from orchestra.runs.post import PostOffice  # nobody else is there before
+    def _open_publisher(self) -> None:
+        from orchestra.runs.publisher import Publisher  # nobody else is there before
 
-        self._post = PostOffice(self._archive, self.process, self._local, self._fit)
-        self._nursery.start_soon(self._post.serve, name="the post office of runs")
+        self._publisher = Publisher(self._archive, self.process, self._local, self._fit)
+        self._nursery.start_soon(self._publisher.serve, name="the publisher of runs")
 
     def _adopted(self, run: Run, on_leave: OnLeave, readers: int) -> Record:
         local = LocalRun(run, on_leave, readers, self._now_s())
@@ -305,20 +305,20 @@ class Registry:
             return record
         return await self._archive.lose(run_id)  # its record was never written
 
-    async def _kept(self, record: Record) -> Following:
-        from orchestra.runs.following import FollowingKept
+    async def _kept(self, record: Record) -> Follower:
+        from orchestra.runs.following import ArchiveFollower
 
         if record.lost:
-            return FollowingKept(record, last_of_lost(record))
-        return FollowingKept(record, await self._archive.events(record.id))
+            return ArchiveFollower(record, last_of_lost(record))
+        return ArchiveFollower(record, await self._archive.events(record.id))
 
-    async def _found_kept(self, record: Record) -> Following | None:
+    async def _found_kept(self, record: Record) -> Follower | None:
         """A follower of what is kept of another process's run; None if the run still goes on."""
-        from orchestra.runs.following import FollowingKept
+        from orchestra.runs.following import ArchiveFollower
 
         found = await self._archive.record(record.id)
         if found is None:
-            return FollowingKept(record, ())
+            return ArchiveFollower(record, ())
         return await self._kept(found) if found.ended else None
 
     async def _records(self, run_ids: Sequence[str]) -> dict[str, Record]:

@@ -1,4 +1,4 @@
-"""Asking the state about runs again, where it is away for a moment: no client need hear of that."""
+"""Asks the state about runs again if it is away for a moment, so that clients do not notice."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from orchestra.errors import StateError
 T = TypeVar("T")
 
 WAITS_S = (0.02, 0.1, 0.3)
-"""How long to wait before each further try. A limit must be decided in a moment, and is bounded by
-the state's own `timeout_s`; who looks up a run would rather wait a second than be told 503."""
+"""How long to wait before each further try. Limits have to be decided at once, and are bounded by
+the state's own `timeout_s`; who looks up a run rather waits a second than gets a 503."""
 
 
 async def ask_with_retries(
     ask: Callable[[], Awaitable[T]], waits_s: Sequence[float] = WAITS_S
 ) -> T:
-    """What the state answers at the first try that it answers; only for what may be asked twice.
+    """The first answer of the state, after further tries if needed; `ask` may be called twice.
 
     Raises:
-        StateError: it was away for all tries: by default four, over 0.42 s and what they took.
+        StateError: all tries failed: by default four, within 0.42 s and the time they took.
     """
     for wait_s in waits_s:
         try:

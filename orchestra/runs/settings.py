@@ -41,8 +41,8 @@ class RunsSettings:
     """How often a process says that it is alive, where the state is shared."""
     dead_after_s: float = 5.0
     """Without a heartbeat for so long, a process counts as dead, and its runs have failed."""
-    mail_s: float = 0.2
-    """How often a process looks for what others ask of it."""
+    inbox_s: float = 0.2
+    """How often a process reads its inbox, where others' requests are."""
     publish_s: float = 0.1
     """How often the events of a run are published that somebody follows from elsewhere, and how
     often such a follower looks for them."""

@@ -19,7 +19,7 @@ from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST
 from orchestra.stores import rules
 from orchestra.stores.index import ROWS_AT_ONCE, Cache, Described, Index, load
-from orchestra.stores.sqlite_files.file import Lane, Used, connect, explained
+from orchestra.stores.sqlite_files.connection import FileConnection, place_of
 from orchestra.values import Passage, Scalar, Vector
 
 CACHE_BYTES = 1 << 30
@@ -36,9 +36,9 @@ class SqliteStores(Closing):
 
     def __init__(self, path: Path | str, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.path = Path(path)
-        used = Used()
-        self._reads = Lane(self.path, begin="BEGIN", used=used)
-        self._writes = Lane(self.path, begin="BEGIN IMMEDIATE", used=used)
+        self._place = place_of(self.path)
+        self._reads = FileConnection(self._place, begin="BEGIN")
+        self._writes = FileConnection(self._place, begin="BEGIN IMMEDIATE")
         self._cache = Cache(cache_bytes)
 
     def collection(self, name: str) -> SqliteCollection:
@@ -51,20 +51,15 @@ class SqliteStores(Closing):
         Blocks, for less than a millisecond.
 
         Raises:
-            StoreError: the file is not one of ours, or was open and is gone.
+            StoreError: the file is not one of ours, was open and is gone, or cannot be reached.
         """
-        if not self.path.exists():
-            self._reads.check_there()
+        if not self._place.is_there():
             return []
+        connection = FileConnection(self._place, begin="BEGIN")
         try:
-            db = connect(self.path)
-            try:
-                rows = db.execute("SELECT name FROM collection ORDER BY name").fetchall()
-            finally:
-                db.close()
-        except sqlite3.Error as error:
-            raise explained(self.path, error) from error
-        return [name for (name,) in rows]
+            return connection.run_here(_names)
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Close the file and drop the cache; a call that comes later raises StoreError."""
@@ -83,8 +78,8 @@ class SqliteCollection:
 
     path: Path
     name: str
-    _reads: Lane
-    _writes: Lane
+    _reads: FileConnection
+    _writes: FileConnection
     _cache: Cache
 
     async def search(
@@ -158,7 +153,8 @@ class SqliteCollection:
         row = _find(db, self.name)
         if row is None:
             raise StoreError(
-                f"{self._place} does not exist; the file has {_names(db)}; make it with "
+                f"{self._place} does not exist; the file has "
+                f"{', '.join(map(repr, _names(db))) or 'none'}; make it with "
                 f"`orchestra ingest FOLDER --store {self.name}`"
             )
         version = self._reads.opened, row.version
@@ -231,9 +227,8 @@ def _find(db: sqlite3.Connection, name: str) -> _Collection | None:
     return _Collection(*found) if found else None
 
 
-def _names(db: sqlite3.Connection) -> str:
-    names = [repr(name) for (name,) in db.execute("SELECT name FROM collection ORDER BY name")]
-    return ", ".join(names) or "none"
+def _names(db: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in db.execute("SELECT name FROM collection ORDER BY name")]
 
 
 def _count(name: str, db: sqlite3.Connection) -> int:

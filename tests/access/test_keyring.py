@@ -33,7 +33,7 @@ from orchestra.access.keyring import Keyring
 from orchestra.access.keys import REPLACED_MAX, KeyRecord, Refusal
 from orchestra.access.principal import Principal
 from orchestra.access.token import Token, id_of, parsed
-from orchestra.access.wanted import NewKey, OtherKey
+from orchestra.access.wanted import KeyChanges, NewKey
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import StateError, StoreError
 from orchestra.policies.limits import allowance
@@ -54,7 +54,7 @@ LIMITS = {
 }
 LISTS = st.lists(st.sampled_from(NAMES), max_size=2).map(tuple)
 OTHER = st.builds(
-    OtherKey,
+    KeyChanges,
     name=st.none() | st.sampled_from(["", "laptop"]),
     pipelines=st.none() | LISTS,
     models=st.none() | LISTS,
@@ -173,7 +173,7 @@ class Keys(RuleBasedStateMachine):
         return run(lambda: ring.rotate(known.id, grace_s=grace_s, lasts_s=lasts))
 
     @rule(text=tokens, other=OTHER, which=st.integers(0, 1))
-    def change(self, text: str, other: OtherKey, which: int) -> None:
+    def change(self, text: str, other: KeyChanges, which: int) -> None:
         """It is another in what is said, and in nothing else; what it has begun still counts."""
         known, now_s, ring = self.of(text), self.clock.at_s, self.ring(which)
         before = known.wanted

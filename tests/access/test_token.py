@@ -13,9 +13,9 @@ from orchestra.access.token import (
     LENGTH,
     PATTERN,
     id_of,
-    malformation,
     minted,
     parsed,
+    why_malformed,
 )
 
 ENTROPY = st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES)
@@ -65,17 +65,17 @@ def test_a_key_with_two_characters_swapped_is_none(entropy: bytes, at: int) -> N
 @given(ANY_TEXT | st.tuples(ENTROPY, ANY_TEXT).map(lambda pair: minted(pair[0]).text + pair[1]))
 def test_whatever_is_no_key_is_told_without_a_word_of_it(text: str) -> None:
     """Of a text nothing is told but how long it is: it may be a secret, with a slip in it."""
-    told = {malformation(each) for each in ("", "ork_", KEY[:-1] + "!", other_end(KEY))}
-    assert malformation(text) in told | {f"it has {len(text)} characters, not {LENGTH}"}
+    told = {why_malformed(each) for each in ("", "ork_", KEY[:-1] + "!", other_end(KEY))}
+    assert why_malformed(text) in told | {f"it has {len(text)} characters, not {LENGTH}"}
 
 
 def test_what_is_wrong_with_a_text_is_told() -> None:
     text = KEY
-    assert malformation("sk-proj-1") == "it does not begin with ork_"
-    assert malformation(text[:-1]) == "it has 64 characters, not 65"
-    assert malformation(text[:-1] + "!") == "it is not of the form ork_ID_SECRET"
+    assert why_malformed("sk-proj-1") == "it does not begin with ork_"
+    assert why_malformed(text[:-1]) == "it has 64 characters, not 65"
+    assert why_malformed(text[:-1] + "!") == "it is not of the form ork_ID_SECRET"
     wrong = "its checksum is wrong: it was not copied as it is"
-    assert malformation(other_end(text)) == wrong
+    assert why_malformed(other_end(text)) == wrong
 
 
 def test_a_key_looks_as_it_is_documented() -> None:

@@ -127,11 +127,11 @@ def book() -> Iterator[Book]:
 
 
 LASTING = st.lists(st.sampled_from([0.0, 0.25, 1.0, 3.0]), max_size=8)
-MOMENTS = st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.1, 2.3, 4.1]), max_size=4)
+SPAN_EVENTS = st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.1, 2.3, 4.1]), max_size=4)
 """None at which a row ends: what has ended in the instant of a cancellation is done again."""
 
 
-@given(LASTING, st.integers(1, 4), MOMENTS, MOMENTS)
+@given(LASTING, st.integers(1, 4), SPAN_EVENTS, SPAN_EVENTS)
 def test_however_often_it_is_stopped_each_row_has_its_result_once(
     lasting_s: list[float], at_once: int, cancelled: list[float], stopped: list[float]
 ) -> None:

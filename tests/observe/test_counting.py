@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from orchestra.observe import names
-from orchestra.observe.board import Board
-from orchestra.observe.counting import Counting, Ends
+from orchestra.observe.counting import Counting, WorkerEnds
 from orchestra.observe.metrics import Metrics
+from orchestra.observe.shared_tallies import SharedTallies
 from orchestra.observe.tally import Tally
 
 
@@ -20,7 +20,7 @@ def test_a_number_that_cannot_be_written_down_ends_no_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
-        counting = Counting(Metrics({}), Board(tmp_path, 1))
+        counting = Counting(Metrics({}), SharedTallies(tmp_path, 1))
         counting.metrics.tally.count(names.RUNS_RUNNING, (), 2**64)
         await counting.write()
 
@@ -39,7 +39,7 @@ def test_a_folder_that_is_gone_is_told_once_and_so_is_its_return(
     folder = tmp_path / "counts"
 
     async def main() -> None:
-        counting = Counting(Metrics({}), Board(folder, 1))
+        counting = Counting(Metrics({}), SharedTallies(folder, 1))
         for there in (False, False, True, True, False):
             if folder.exists() and not there:
                 shutil.rmtree(folder)
@@ -59,10 +59,10 @@ def test_workers_that_end_are_counted_with_what_the_others_count(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also one that dies before it has written anything: its supervisor counts it."""
-    ends = Ends(tmp_path)
+    ends = WorkerEnds(tmp_path)
     for how in ("SIGKILL", "exit code 1", "SIGKILL"):
         ends.ended(how)
-    found = Board(tmp_path, 1).total(Tally().encode()).counters[names.WORKER_ENDS.name]
+    found = SharedTallies(tmp_path, 1).total(Tally().encode()).counters[names.WORKER_ENDS.name]
     assert found == {("SIGKILL",): 2, ("exit code 1",): 1}
     shutil.rmtree(tmp_path)
     ends.ended("SIGKILL")

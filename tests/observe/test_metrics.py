@@ -35,7 +35,7 @@ from orchestra.events import (
     ToolFinished,
 )
 from orchestra.observe import names
-from orchestra.observe.metrics import Metrics, place
+from orchestra.observe.metrics import Metrics, step_label
 from orchestra.observe.requests import OTHER_METHOD
 from orchestra.observe.tally import Tally
 from orchestra.policies.observed import CANCELLED, CallEnded
@@ -69,19 +69,19 @@ def recounted(name: str, events: Sequence[Event]) -> Counts:
     for event in events:
         match event:
             case StepFinished(step=at, first_chunk_s=first_chunk_s):
-                one(names.STEP_DURATION, name, place(at))
+                one(names.STEP_DURATION, name, step_label(at))
                 if first_chunk_s is not None:
-                    one(names.STEP_FIRST_CHUNK, name, place(at))
+                    one(names.STEP_FIRST_CHUNK, name, step_label(at))
             case StepFailed(step=at, error=error):
-                one(names.STEP_FAILURES, name, place(at), error)
+                one(names.STEP_FAILURES, name, step_label(at), error)
             case StepRetried(step=at, error=error):
-                one(names.STEP_RETRIES, name, place(at), error)
+                one(names.STEP_RETRIES, name, step_label(at), error)
             case ArmCommitted(step=at, arm=arm):
-                one(names.ARM_COMMITS, name, place(at), place(arm))
+                one(names.ARM_COMMITS, name, step_label(at), step_label(arm))
             case ArmRestarted(step=at, arm=arm):
-                one(names.ARM_RESTARTS, name, place(at), place(arm))
+                one(names.ARM_RESTARTS, name, step_label(at), step_label(arm))
             case ArmFailed(step=at, arm=arm, error=error):
-                one(names.ARM_FAILURES, name, place(at), place(arm), error)
+                one(names.ARM_FAILURES, name, step_label(at), step_label(arm), error)
             case RunFinished() | RunCancelled():
                 one(names.RUN_DURATION, name, event.type.removeprefix("run."))
             case RunFailed(error=error):

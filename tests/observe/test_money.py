@@ -19,8 +19,8 @@ from orchestra.engine.run import Run
 from orchestra.errors import OverloadedError
 from orchestra.observe import names
 from orchestra.observe.metrics import Metrics
+from orchestra.observe.observers import Observers
 from orchestra.observe.traces import Trace, Traces
-from orchestra.observe.watchers import Watchers
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money.balances import balances
 from orchestra.policies.money.budget import Budgets, SpendingLimits
@@ -74,11 +74,11 @@ class Told:
     metrics: Metrics = attrs.field(factory=lambda: Metrics({}))
     calls: list[CallEnded] = attrs.field(factory=list)
     found: list[Trace] = attrs.field(factory=list)
-    watcher: Watchers = attrs.field(init=False)
+    watcher: Observers = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         traces = Traces(self.found.append, names.RELEASED_SPANS, lambda: BEGAN_NS)
-        self.watcher = Watchers(self.metrics, traces)
+        self.watcher = Observers(self.metrics, traces)
 
     def called(self, ended: CallEnded) -> None:
         self.calls.append(ended)

@@ -28,7 +28,7 @@ from orchestra.events import (
     ToolStarted,
 )
 from orchestra.observe.names import COMING_SPANS, RELEASED_SPANS
-from orchestra.observe.spans import MOMENTS, Called, Span, spans
+from orchestra.observe.spans import SPAN_EVENTS, EndedCall, Span, spans
 from orchestra.policies.observed import CANCELLED, SETTINGS, CallEnded
 from orchestra.testing.simulate import simulate
 from orchestra.testing.sketches.sketches import Sketch, build
@@ -39,7 +39,7 @@ from tests.observe.test_metrics import CALLS
 many = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
-def traced(events: Sequence[Event], calls: Sequence[Called] = ()) -> tuple[Span, ...]:
+def traced(events: Sequence[Event], calls: Sequence[EndedCall] = ()) -> tuple[Span, ...]:
     return spans(events, calls, RELEASED_SPANS)
 
 
@@ -74,8 +74,8 @@ def test_whatever_a_run_does_is_a_tree_of_its_steps(sketch: Sketch, world: World
         assert steps[path].ended_s == event.at_s
         assert steps[path].error == (event.error if isinstance(event, StepFailed) else "")
         assert steps[path].attributes["orchestra.status"] == event.type.removeprefix("step.")
-    told = Counter(each.type for each in events if isinstance(each, MOMENTS))
-    assert Counter(moment.name for each in found for moment in each.moments) == told
+    told = Counter(each.type for each in events if isinstance(each, SPAN_EVENTS))
+    assert Counter(moment.name for each in found for moment in each.events) == told
 
 
 @many
@@ -111,7 +111,7 @@ def test_a_call_is_under_the_step_that_made_it(calls: list[tuple[int, CallEnded,
         StepStarted(3, 1.0, "b/c"),
         RunFinished(4, 9.0, "x", {}),
     ]
-    asked = [Called(float(at_s), structs.replace(call, step=step)) for at_s, call, step in calls]
+    asked = [EndedCall(float(at_s), structs.replace(call, step=step)) for at_s, call, step in calls]
     found = traced(events, asked)
     placed = [each for each in found if each.kind == "call"]
     assert len(placed) == len(asked)
@@ -155,8 +155,8 @@ def test_what_a_request_set_and_who_answered_are_in_its_calls_span() -> None:
         port=443,
     )
     events: list[Event] = [RunStarted(1, 0.0, "r", "p", "q"), StepStarted(2, 0.0, "each[7]/say")]
-    found = traced(events, [Called(1.75, ended)])[-1].attributes
-    bare = traced(events, [Called(1.75, CALL)])[-1].attributes
+    found = traced(events, [EndedCall(1.75, ended)])[-1].attributes
+    bare = traced(events, [EndedCall(1.75, CALL)])[-1].attributes
     assert {name: found[name] for name in found.keys() - bare.keys()} == {
         "gen_ai.request.temperature": 0.0,
         "gen_ai.request.top_p": 1.0,
@@ -186,7 +186,7 @@ def test_what_is_told_is_named_as_the_conventions_name_it() -> None:
         StepFailed(6, 2.0, "each[7]/say", "ValueError", "no", "p.py:3", usage),
         RunFailed(7, 2.5, "ValueError", "no", "each[7]/say", "p.py:3", usage),
     ]
-    found = traced(events, [Called(1.75, ended)])
+    found = traced(events, [EndedCall(1.75, ended)])
     run, row, item, say, call = found
     assert [each.name for each in found] == [
         *("invoke_workflow p", "each", "each[*]", "each[*]/say", "chat gpt"),
@@ -206,7 +206,7 @@ def test_what_is_told_is_named_as_the_conventions_name_it() -> None:
     }
     assert (run.error, run.message, row.ended_s, item.ended_s) == ("ValueError", "no", 2.5, 2.0)
     assert say.attributes["orchestra.step"] == "each[7]/say"
-    assert [(each.name, each.at_s, each.attributes) for each in say.moments] == [
+    assert [(each.name, each.at_s, each.attributes) for each in say.events] == [
         ("step.cached", 0.75, {"orchestra.model": "fast", "orchestra.similarity": 0.5}),
         ("arm.committed", 0.75, {"orchestra.arm": "1:x"}),
     ]
@@ -227,14 +227,14 @@ def test_what_is_told_is_named_as_the_conventions_name_it() -> None:
         "orchestra.cost_dollars": 0.0,
         "orchestra.usage_certainty": "exact",
     }
-    coming = spans(events, [Called(1.75, ended)], COMING_SPANS)
+    coming = spans(events, [EndedCall(1.75, ended)], COMING_SPANS)
     assert coming[0].attributes["gen_ai.agent.name"] == "p"
     assert coming[-1].attributes["gen_ai.usage.cache_write.input_tokens"] == 5
 
 
 def test_nothing_has_no_spans() -> None:
     assert traced([]) == ()
-    assert traced([], [Called(1.0, CALL)]) == ()
+    assert traced([], [EndedCall(1.0, CALL)]) == ()
 
 
 def test_a_tool_is_a_span_in_the_step_whose_model_called_it() -> None:

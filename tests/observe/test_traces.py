@@ -10,9 +10,9 @@ from orchestra import pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.observe import traces as module
 from orchestra.observe.names import RELEASED_SPANS
+from orchestra.observe.observers import together
 from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.observe.traces import Trace, Traces
-from orchestra.observe.watchers import together
 from orchestra.protocols import Context, injected
 from orchestra.testing.virtual import virtual
 from tests.observe.test_spans import CALL

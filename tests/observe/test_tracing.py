@@ -19,7 +19,7 @@ from orchestra.errors import ServeError
 from orchestra.observe import otel
 from orchestra.observe.otel import Tracing
 from orchestra.observe.requests import METHOD_CHARS, PATH_CHARS, Request
-from orchestra.observe.spans import Moment, Span
+from orchestra.observe.spans import Span, SpanEvent
 from orchestra.observe.trace_context import TraceContext, trace_context
 from orchestra.observe.traces import Trace
 from orchestra.observe.tracing import tracing
@@ -36,7 +36,7 @@ TRACE = Trace(
         Span("run", "invoke_workflow p", "", None, 0.0, 2.0, {"orchestra.run_id": "r"}),
         Span(
             *("step", "say", "say", 0, 0.5, 2.0, {"orchestra.step": "say"}),
-            moments=(Moment("step.retried", 0.75, {"orchestra.attempt": 1}),),
+            events=(SpanEvent("step.retried", 0.75, {"orchestra.attempt": 1}),),
             error="ValueError",
             message="no",
         ),
@@ -212,7 +212,7 @@ def test_half_a_character_costs_no_other_run_its_spans(monkeypatch: pytest.Monke
     half = "a\udcff"
     odd = Span(
         *("tool", f"execute_tool {half}", "say", 0, 0.5, 2.0, {"gen_ai.tool.call.id": half}),
-        moments=(Moment("step.retried", 0.75, {"orchestra.message": half}),),
+        events=(SpanEvent("step.retried", 0.75, {"orchestra.message": half}),),
         error="OSError",
         message=half,
     )

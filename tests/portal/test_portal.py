@@ -397,7 +397,7 @@ def test_it_is_closed_also_where_all_threads_of_the_loop_wait_for_its_runs() -> 
             while not BEGUN.is_set():  # noqa: ASYNC110 - it is set in another thread
                 await asyncio.sleep(0.001)
             late = partial(portal.engine.cancel_all, "it was not closed")
-            loop.call_later(PATIENCE_S, portal._opened.result().soon, late)
+            loop.call_later(PATIENCE_S, portal._opened.result().call_soon, late)
         with pytest.raises(RunCancelledError, match="the engine was closed"):
             await asked
 
@@ -431,7 +431,7 @@ def test_a_loop_that_is_closed_meanwhile_troubles_nobody(
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
     engine = portal.engine
-    assert portal._opened.result().soon(lambda: engine.cancel_all("the test is over"))
+    assert portal._opened.result().call_soon(lambda: engine.cancel_all("the test is over"))
     assert portal.run(doubled, 1) == 2
     assert not caplog.records
     task.get_coro().close()

@@ -27,7 +27,7 @@ from orchestra.stores.state_memory import MemoryState
 T = TypeVar("T")
 
 ACME = Caller("acme", "ann", "k1")
-SOON = RunsSettings(batch_s=0.01, publish_s=0.02, mail_s=0.02, heartbeat_s=0.2, dead_after_s=0.7)
+SOON = RunsSettings(batch_s=0.01, publish_s=0.02, inbox_s=0.02, heartbeat_s=0.2, dead_after_s=0.7)
 """For tests in real time."""
 
 

@@ -263,7 +263,7 @@ def test_one_who_knows_more_than_is_published_misses_nothing() -> None:
 
     async def main() -> None:
         state = memory()
-        slow = RunsSettings(publish_s=1.0, mail_s=0.05)
+        slow = RunsSettings(publish_s=1.0, inbox_s=0.05)
         async with process(Cable(state), slow) as owner, process(Cable(state), slow) as other:
             run = owner.start([(0.1, str(number)) for number in range(40)])
             await owner.registry.adopt_durably(run)
@@ -406,7 +406,7 @@ def test_what_is_said_is_heard_elsewhere_in_a_moment() -> None:
                 seq = batch[-1].seq
                 at_s = json.loads(batch[0].data)["at_s"]
                 late_s.append(trio.current_time() - began_s - at_s)
-            assert late_s[0] <= times.mail_s + 2 * times.publish_s
+            assert late_s[0] <= times.inbox_s + 2 * times.publish_s
             assert max(late_s[1:]) <= 2 * times.publish_s + 0.01
 
     virtual(main)

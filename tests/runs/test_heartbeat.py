@@ -17,7 +17,7 @@ from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.runs.processes import Cable, Process, process
 
-BOUNDS = RunsSettings(mail_s=0.5)
+BOUNDS = RunsSettings(inbox_s=0.5)
 STEPS_S = st.sampled_from([0.0, 6.0, -3600.0])
 
 
@@ -57,7 +57,7 @@ def test_a_run_that_goes_on_is_lost_for_nobody_and_that_of_the_dead_is_in_the_en
                 for wait_s in waits_s:
                     await trio.sleep(wait_s)
                     assert await status(other, run.id) in ("running", None)
-            await trio.sleep(BOUNDS.heartbeat_s + BOUNDS.mail_s)  # it is heard once more
+            await trio.sleep(BOUNDS.heartbeat_s + BOUNDS.inbox_s)  # it is heard once more
             one.cable.cut = True
             await trio.sleep(2 * BOUNDS.dead_after_s + BOUNDS.heartbeat_s)
             assert await status(other, run.id) == "failed"
@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_is_lost_for_nobody_and_that_of_the_dead_is_in_the_en
     ],
 )
 def test_who_was_silent_judges_nobody(beats_s: list[float], now_s: float, may_judge: bool) -> None:
-    pulse = OwnHeartbeat(BOUNDS.dead_after_s)
+    own_heartbeat = OwnHeartbeat(BOUNDS.dead_after_s)
     for each in beats_s:
-        pulse.beat(each)
-    assert pulse.may_judge(now_s) is may_judge
+        own_heartbeat.beat(each)
+    assert own_heartbeat.may_judge(now_s) is may_judge

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller
 from orchestra.errors import StateError
 from orchestra.runs.disconnect import CONTINUE
-from orchestra.runs.idempotency import Mine, OtherRequest, Theirs, claim_key, digest_of
+from orchestra.runs.idempotency import (
+    ConflictingClaim,
+    ExistingClaim,
+    NewClaim,
+    claim_key,
+    digest_of,
+)
 from orchestra.runs.settings import RunsSettings
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
@@ -58,7 +64,7 @@ class Client:
             except StateError:
                 await trio.sleep(0.05)
                 continue
-            if isinstance(claimed, Mine) and refused:
+            if isinstance(claimed, NewClaim) and refused:
                 refused -= 1
                 one.registry.unclaim(claimed)
                 continue
@@ -66,11 +72,11 @@ class Client:
         raise AssertionError("it was never taken")
 
     async def begun(self, one: Process, claimed: object) -> str:
-        if isinstance(claimed, Mine):
+        if isinstance(claimed, NewClaim):
             run = one.start([(1.0, "x")], run_id=claimed.run_id)
             one.registry.adopt(run, on_leave=CONTINUE, readers=0)
             self.started.append(run.id)
-        assert isinstance(claimed, Mine | Theirs)
+        assert isinstance(claimed, NewClaim | ExistingClaim)
         return claimed.run_id
 
 
@@ -116,7 +122,7 @@ def test_a_key_belongs_to_its_tenant_and_its_pipeline() -> None:
                 for pipeline in ("speech", "other")
                 for caller in (ACME, Caller("beta", "ann"), Caller(user="acme"))
             ]
-            assert all(isinstance(each, Mine) for each in found)
+            assert all(isinstance(each, NewClaim) for each in found)
 
     virtual(main)
     assert claim_key("a", "bc", "d") != claim_key("ab", "c", "d")
@@ -128,11 +134,11 @@ def test_a_key_that_came_with_another_request_is_told_apart() -> None:
         state = memory()
         async with process(Cable(state)) as one, process(Cable(state)) as other:
             mine = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(mine, Mine)
+            assert isinstance(mine, NewClaim)
             one.registry.adopt(one.start([(1.0, "x")], run_id=mine.run_id))
             for registry in (one.registry, other.registry):
                 again = await registry.claim("k", "e", pipeline="speech", caller=ACME)
-                assert again == OtherRequest(mine.run_id)
+                assert again == ConflictingClaim(mine.run_id)
 
     virtual(main)
 
@@ -146,7 +152,7 @@ def test_a_claim_whose_process_died_blocks_nobody(*, begun: bool) -> None:
         dying = Cable(state)
         async with process(dying) as one, process(Cable(state)) as other:
             mine = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(mine, Mine)
+            assert isinstance(mine, NewClaim)
             one.registry.adopt(one.start([(1000.0, "x")], run_id=mine.run_id))
             if begun:
                 await trio.sleep(0.2)
@@ -154,12 +160,12 @@ def test_a_claim_whose_process_died_blocks_nobody(*, begun: bool) -> None:
             await trio.sleep(10.0)
             again = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
             if begun:
-                assert again == Theirs(mine.run_id)
+                assert again == ExistingClaim(mine.run_id)
                 record = await other.registry.get(mine.run_id)
                 assert record is not None
                 assert record.lost
             else:
-                assert isinstance(again, Mine)
+                assert isinstance(again, NewClaim)
                 assert again.run_id != mine.run_id
 
     virtual(main)
@@ -175,7 +181,7 @@ def test_two_who_take_over_a_dead_claim_start_one_run() -> None:
             process(Cable(state)) as third,
         ):
             mine = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(mine, Mine)
+            assert isinstance(mine, NewClaim)
             dying.cut = True
             await trio.sleep(10.0)
             client = Client([second, third], started)
@@ -197,14 +203,14 @@ def test_a_key_stands_for_its_run_as_long_as_is_said() -> None:
     async def main() -> None:
         async with process(Cable(memory()), RunsSettings(idempotency_s=100.0)) as one:
             mine = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(mine, Mine)
+            assert isinstance(mine, NewClaim)
             one.registry.adopt(one.start([(0.0, "x")], run_id=mine.run_id))
             await trio.sleep(99.0)
             again = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert again == Theirs(mine.run_id)
+            assert again == ExistingClaim(mine.run_id)
             await trio.sleep(2.0)
             again = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(again, Mine)
+            assert isinstance(again, NewClaim)
             one.registry.unclaim(again)
 
     virtual(main)
@@ -220,7 +226,7 @@ def test_where_the_state_is_away_nothing_is_claimed() -> None:
             cable.cut = False
             await trio.sleep(2.0)  # what may have been claimed is given back
             again = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(again, Mine)
+            assert isinstance(again, NewClaim)
             one.registry.unclaim(again)
 
     virtual(main)
@@ -239,7 +245,7 @@ def test_a_claim_whose_answer_was_lost_is_given_back() -> None:
             cable.deaf = False
             began_s = trio.current_time()
             again = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(again, Mine)
+            assert isinstance(again, NewClaim)
             assert trio.current_time() - began_s < 2.0
             other.registry.unclaim(again)
 

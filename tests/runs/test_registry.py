@@ -63,7 +63,7 @@ def test_a_run_ends_when_its_policy_says_after_the_last_who_followed_it(
     visits = [(0.0, stays_s), *((comes + 0.25, goes + 0.3) for comes, goes in others)]
 
     async def main() -> float:
-        async with process(Cable(memory()), RunsSettings(mail_s=5.0)) as one:
+        async with process(Cable(memory()), RunsSettings(inbox_s=5.0)) as one:
             run = one.start([(LONG_S, "x")])
             one.registry.adopt(run, on_leave=policy)
 
@@ -535,8 +535,8 @@ def test_one_who_comes_and_goes_leaves_no_tasks_behind() -> None:
             for _ in range(10):
                 following = await one.registry.follow(run.id)
                 assert following is not None
-                following.leave()
-                following.leave()  # again changes nothing
+                following.close()
+                following.close()  # again changes nothing
                 await trio.sleep(0.1)
             assert trio.lowlevel.current_statistics().tasks_living <= before + 1
 

@@ -10,7 +10,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import State
-from orchestra.runs.idempotency import Mine, Theirs
+from orchestra.runs.idempotency import ExistingClaim, NewClaim
 from tests.runs.processes import ACME, SOON, Cable, heard, lines, process
 from tests.stores.states import at_place, opened, place
 
@@ -39,11 +39,11 @@ def test_runs_are_followed_cancelled_listed_and_claimed_through_either(how: str)
             await one.registry.adopt_durably(run)
             assert await heard(other.registry, run.id) == lines(run)
             mine = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(mine, Mine)
+            assert isinstance(mine, NewClaim)
             second_run = one.start([(60.0, "x")], run_id=mine.run_id)
             one.registry.adopt(second_run)
             again = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert again == Theirs(mine.run_id)
+            assert again == ExistingClaim(mine.run_id)
             record = await other.registry.cancel(mine.run_id, "somebody said so")
             assert record is not None
             assert record.status == "cancelled"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, State
-from orchestra.runs import mail
-from orchestra.runs.idempotency import Mine
+from orchestra.runs import inbox
+from orchestra.runs.idempotency import NewClaim
 from orchestra.runs.registry import open_registry
 from orchestra.testing.strategies import moments, schedules
 from orchestra.testing.virtual import virtual
@@ -108,12 +108,12 @@ def test_a_claim_that_was_given_back_before_it_arrives_holds_its_key_for_nobody(
             process(Cable(state)) as other,
             process(Late(state, nursery, [None, 2.0])) as one,
         ):
-            await trio.sleep(0.01)  # its post office has looked once
+            await trio.sleep(0.01)  # its publisher has looked once
             with pytest.raises(StateError):
                 await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
             await trio.sleep(3.0)
             claimed = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
-            assert isinstance(claimed, Mine)
+            assert isinstance(claimed, NewClaim)
             other.registry.unclaim(claimed)
 
     virtual(main)
@@ -125,7 +125,7 @@ def test_a_run_that_is_cancelled_while_its_start_is_written_has_ended(
 ) -> None:
     async def main() -> None:
         async with process(Slow(memory(), 0.0, slow_s)) as one, trio.open_nursery() as nursery:
-            await trio.sleep(0.01)  # its post office has looked once
+            await trio.sleep(0.01)  # its publisher has looked once
             run = one.start([(LONG_S, "x")])
             nursery.start_soon(one.registry.adopt_durably, run)
             await trio.sleep(0.01)
@@ -170,7 +170,7 @@ def test_a_run_that_has_ended_does_not_go_on_again(
     async def main() -> None:
         state = memory()
         async with process(Slow(state, 0.0, slow_s)) as one, process(Cable(state)) as other:
-            await trio.sleep(0.01)  # its post office has looked once
+            await trio.sleep(0.01)  # its publisher has looked once
             run = one.start([(lasts_s, "x")])
             await one.registry.adopt_durably(run)
             await trio.sleep(2.0)
@@ -198,7 +198,7 @@ def test_a_heartbeat_that_comes_late_ends_nobodys_following(late_s: float, sched
 
             async def miss() -> None:
                 await trio.sleep(late_s)
-                gone = Change(None, {mail.process_key(owner.registry.process): None})
+                gone = Change(None, {inbox.process_key(owner.registry.process): None})
                 await state.change([], lambda *_: gone)
 
             async with trio.open_nursery() as nursery:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from orchestra.access.wanted import NewKey, OtherKey
+from orchestra.access.wanted import KeyChanges, NewKey
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.cli.serving.admission import admission_of
 from orchestra.config import LocalBindings
@@ -47,7 +47,7 @@ def test_a_running_server_sees_a_change_with_the_next_request_and_nothing_is_spe
                     client = await house.connect()
 
                     async def after(**other: object) -> int:
-                        await keyring.change(made.record.id, OtherKey(**other))  # type: ignore[arg-type]
+                        await keyring.change(made.record.id, KeyChanges(**other))  # type: ignore[arg-type]
                         return (await client.ask(ASK + made.text)).status
 
                     assert await after(name="the same") == 403

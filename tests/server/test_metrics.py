@@ -15,9 +15,9 @@ from orchestra.access.keyring import Keyring
 from orchestra.access.wanted import NewKey
 from orchestra.engine.engine import open_engine
 from orchestra.observe import names
-from orchestra.observe.board import Board
 from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
+from orchestra.observe.shared_tallies import SharedTallies
 from orchestra.server.app import create_app
 from orchestra.server.front.departure import LEFT
 from orchestra.server.front.order import OPEN, Admission
@@ -37,7 +37,7 @@ COUNTS = "GET /v1/pipelines/count/runs?count={n} HTTP/1.1\nAccept: {accept}"
 
 @asynccontextmanager
 async def counted(
-    admission: Admission = OPEN, board: Board | None = None
+    admission: Admission = OPEN, board: SharedTallies | None = None
 ) -> AsyncIterator[tuple[House, Counting]]:
     counting = Counting(Metrics({}), board)
     async with open_engine(observe=counting.metrics.observe) as engine:
@@ -128,7 +128,7 @@ def test_workers_that_cannot_put_together_what_they_count_say_so(
     """A counter that fell would be a new start for Prometheus: so nothing is told."""
 
     async def main() -> Reply:
-        async with counted(board=Board(tmp_path / "gone", 1)) as (house, _):
+        async with counted(board=SharedTallies(tmp_path / "gone", 1)) as (house, _):
             return await (await house.connect()).ask(ASKED)
 
     reply = trio.run(main)

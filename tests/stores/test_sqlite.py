@@ -15,8 +15,14 @@ import trio
 
 from orchestra.errors import StoreError
 from orchestra.stores.sqlite import SqliteCollection, SqliteStores
-from orchestra.stores.sqlite_files import file as sqlite_file
-from orchestra.stores.sqlite_files.file import APPLICATION_ID, Lane
+from orchestra.stores.sqlite_files import connection as sqlite_connection
+from orchestra.stores.sqlite_files.connection import (
+    APPLICATION_ID,
+    SCHEMA,
+    FileConnection,
+    place_of,
+)
+from orchestra.stores.sqlite_files.opening import connect, prepare
 from orchestra.values import Passage, Vector
 
 EAST = Vector.of([1.0, 0.0])
@@ -209,6 +215,18 @@ def test_a_file_that_is_gone_is_not_made_anew_and_is_used_again_when_it_is_back(
         assert trio.run(collection.count) == 1
 
 
+def test_a_file_that_was_only_read_is_not_made_anew_by_a_writer_where_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.sqlite"
+    with SqliteStores(path) as stores:
+        collection = stores.collection("handbook")
+        assert trio.run(collection.count) == 0
+        path.unlink()
+        assert "the file that was open is gone" in refused(lambda: fill(collection))
+        assert not path.exists()
+
+
 def test_a_newer_version_that_takes_a_file_takes_it_from_who_has_it_open(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     with SqliteStores(path) as stores:
@@ -269,7 +287,9 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with SqliteStores(tmp_path / "file" / "store.sqlite") as stores:
-        assert "its folder cannot be made" in refused(stores.collection("handbook").count)
+        message = refused(stores.collection("handbook").count)
+        assert message.startswith(f"{tmp_path}/file/store.sqlite: it cannot be reached: ")
+        assert message.endswith("; give another folder")
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
@@ -283,7 +303,7 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
 def test_a_writer_elsewhere_holds_up_writers_only_and_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.01)
+    monkeypatch.setattr(sqlite_connection, "BUSY_S", 0.01)
     with SqliteStores(tmp_path / "store.sqlite") as stores:
         collection = stores.collection("handbook")
         trio.run(fill, collection)
@@ -311,12 +331,12 @@ def test_a_full_disk_loses_nothing_that_was_there(tmp_path: Path) -> None:
 
     async def main() -> None:
         await fill(stores.collection("handbook"))
-        lane = Lane(stores.path, begin="BEGIN IMMEDIATE")
-        await lane.run(lambda db: db.execute("PRAGMA max_page_count = 20").fetchall())
+        writes = FileConnection(place_of(stores.path), begin="BEGIN IMMEDIATE")
+        await writes.run(lambda db: db.execute("PRAGMA max_page_count = 20").fetchall())
         with pytest.raises(StoreError, match="the disk is full"):
-            await lane.run(fill_disk)
-        await lane.run(lambda db: db.execute("SELECT 1"))
-        lane.close()
+            await writes.run(fill_disk)
+        await writes.run(lambda db: db.execute("SELECT 1"))
+        writes.close()
         assert await stores.collection("handbook").count() == 1
 
     with SqliteStores(tmp_path / "store.sqlite") as stores:
@@ -369,21 +389,20 @@ def test_no_call_opens_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_file_that_another_process_makes_at_this_moment_is_not_a_stranger_s(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """It is looked at in one snapshot: without a mark and empty, or with both."""
     path = tmp_path / "store.sqlite"
     db = sqlite3.connect(path, isolation_level=None)
 
     def make_meanwhile(statement: str) -> None:
-        if statement == "PRAGMA user_version":
+        if "sqlite_master" in statement:
             db.set_trace_callback(None)
             with contextlib.suppress(sqlite3.OperationalError):  # locked: it has to wait
-                sqlite_file.connect(path).close()
+                connect(path, SCHEMA, timeout_s=0.01).close()
 
-    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.01)
     db.set_trace_callback(make_meanwhile)
-    sqlite_file._prepare(path, db)
+    prepare(path, db, SCHEMA, timeout_s=0.01)
     db.close()
     with SqliteStores(path) as stores:
         assert stores.names() == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
 from functools import partial
 from math import inf
 from typing import Annotated, TypeAlias
@@ -13,12 +12,13 @@ from typing import Annotated, TypeAlias
 import attrs
 from cyclopts import Parameter
 
-from orchestra.access.wanted import NewKey, OtherKey
+from orchestra.access.wanted import KeyChanges, NewKey
 from orchestra.access.wanted import check as check_wanted
-from orchestra.access.wanted import check_other as check_wanted_other
+from orchestra.access.wanted import check_changes as check_wanted_changes
 from orchestra.cli.callers.durations import parse_duration_s
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.errors import StoreError
+from orchestra.nearest import did_you_mean
 
 OptionalText: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 DIGITS_MAX = 18
@@ -90,23 +90,23 @@ def check(wanted: NewKey) -> None:
     _as_command_error(partial(check_wanted, wanted))
 
 
-def check_other(wanted: OtherKey) -> None:
+def check_changes(wanted: KeyChanges) -> None:
     """Check that a change says what to change, and that it is allowed.
 
     Raises:
         CommandError: it says nothing, or something that is not allowed; lists all of it.
     """
-    if wanted == OtherKey():
+    if wanted == KeyChanges():
         raise CommandError(
             "name what to change, such as\n"
             "orchestra keys change ID --pipelines answer --day-dollars 5 --expires 90d",
             code=MISUSED,
         )
-    _as_command_error(partial(check_wanted_other, wanted))
+    _as_command_error(partial(check_wanted_changes, wanted))
 
 
 def lifetime_s(said: str | None) -> float | None:
-    """For how long a key is to last from now, as `OtherKey` has it.
+    """For how long a key is to last from now, as `KeyChanges` has it.
 
     Raises:
         CommandError: it is no time.
@@ -180,6 +180,5 @@ def unknown_models(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
     known = {"*", *known}
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
+            meant = did_you_mean(name, known, before="; ")
             yield f"there is no model or route named {name!r} in this configuration{meant}"

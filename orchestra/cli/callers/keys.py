@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from cyclopts import Parameter
 
-from orchestra.access.wanted import NewKey, OtherKey
+from orchestra.access.wanted import KeyChanges, NewKey
 from orchestra.accounts import KeyAllowance
 from orchestra.cli import terminal
 from orchestra.cli.callers.durations import duration_text, parse_duration_s
@@ -17,7 +17,7 @@ from orchestra.cli.callers.key_options import (
     LimitOptions,
     OptionalText,
     check,
-    check_other,
+    check_changes,
     lifetime_s,
     names,
     unknown_models,
@@ -164,7 +164,7 @@ def change(
         Print its settings as one JSON object.
     """
     asked = None if models is None and routes is None else names(models) + names(routes)
-    wanted = OtherKey(
+    wanted = KeyChanges(
         name=name,
         pipelines=None if pipelines is None else names(pipelines),
         models=asked,
@@ -172,7 +172,7 @@ def change(
         limits=most.limits,
         lasts_s=lifetime_s(expires),
     )
-    check_other(wanted)
+    check_changes(wanted)
     return _with_keyring(partial(_change, id, wanted, json), data, config)
 
 
@@ -286,7 +286,7 @@ async def _create(wanted: NewKey, json: bool, keyring: Keyring, bindings: LocalB
 
 async def _change(
     id: str,  # noqa: A002 - as above
-    wanted: OtherKey,
+    wanted: KeyChanges,
     json: bool,
     keyring: Keyring,
     bindings: LocalBindings,

@@ -7,7 +7,6 @@ type asks for, and an option given several times is a list. Of a document, the v
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import takewhile
 from shlex import quote
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from orchestra.annotations.facts import MISSING, spell
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
 from orchestra.graph.nodes import Input
+from orchestra.nearest import did_you_mean
 from orchestra.server.front.problems import Fault
 from orchestra.server.runs.inputs import from_json, from_pairs, is_readable
 
@@ -237,11 +237,10 @@ def _object(text: str) -> dict[str, object]:
 
 
 def _unknown(name: str, inputs: Mapping[str, Input], options: Iterable[str] = ()) -> str:
-    near = get_close_matches(name, [*inputs, *options], 1)
     what = "input or option" if options else "input"
     listed = ", ".join(f"--{dashed(each)}" for each in inputs) or "none"
-    hint = f"did you mean --{dashed(near[0])}?" if near else f"the inputs are: {listed}"
-    return f"there is no {what} --{dashed(name)}; {hint}"
+    meant = did_you_mean(name, [*inputs, *options], written=lambda near: f"--{dashed(near)}")
+    return f"there is no {what} --{dashed(name)}; {meant or f'the inputs are: {listed}'}"
 
 
 def _misfit(fault: Fault, pairs: Pairs) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from orchestra.cli.run_views import duration
-from orchestra.observe.spans import Moment, Span
+from orchestra.observe.spans import Span, SpanEvent
 
 BAR = 24
 """The width of the whole run's bar, in characters."""
@@ -71,7 +71,7 @@ def _facts(span: Span) -> str:
         found.append(_dollars(cost))
     if told.get("orchestra.unpriced"):
         found.append("price unknown")
-    found += map(_moment_text, span.moments)
+    found += map(_event_text, span.events)
     status = told.get("orchestra.status", "")
     if status not in {"", "finished"}:
         found.append(f"{status}: {span.error}" if span.error else str(status))
@@ -83,7 +83,7 @@ def _dollars(cost: float) -> str:
     return f"${cost:.4f}" if cost >= _CENT else f"${Decimal(f'{cost:.2g}'):f}"
 
 
-def _moment_text(moment: Moment) -> str:
+def _event_text(event: SpanEvent) -> str:
     """What an event was, and about what: its arm, its model, its error."""
-    about = [moment.attributes.get(f"orchestra.{name}") for name in _ABOUT]
-    return " ".join([moment.name, *(str(each) for each in about if each)])
+    about = [event.attributes.get(f"orchestra.{name}") for name in _ABOUT]
+    return " ".join([event.name, *(str(each) for each in about if each)])

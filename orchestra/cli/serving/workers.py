@@ -69,7 +69,7 @@ def supervised(
     """
     import trio
 
-    from orchestra.observe.counting import FOLDER_ENV, Ends
+    from orchestra.observe.counting import FOLDER_ENV, WorkerEnds
     from orchestra.server.connections.sockets import bind, url_of
     from orchestra.server.processes.notify import STOPPING, notify
     from orchestra.server.processes.supervisor import supervise
@@ -84,7 +84,7 @@ def supervised(
             log.warning("at /metrics each worker counts for itself: %s", error)
         else:
             os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
-            on_end = Ends(folder).ended
+            on_end = WorkerEnds(folder).ended
         code: int = trio.run(
             partial(
                 supervise,

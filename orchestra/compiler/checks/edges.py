@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Any, is_typeddict
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
@@ -14,6 +13,7 @@ from orchestra.compiler.checks.uncalled import uncalled
 from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import Call, Choice, Collect, Constant, Each, Edge, Node, type_of
 from orchestra.graph.wires import Attribute, Item, Wire, node_of, path_of, spelled
+from orchestra.nearest import did_you_mean
 from orchestra.problem import Problem
 
 
@@ -63,9 +63,8 @@ def _parts(part: Attribute | Item, holder: object) -> str:
     written = part.name if isinstance(part, Attribute) else part.key
     if not names or not isinstance(written, str):
         return ""
-    near = get_close_matches(written, names, 1)
-    told = "".join(f"did you mean `{_of(holder, each)}`? " for each in near)
-    return f"{told}{spell(holder)} has: {', '.join(names)}"
+    meant = did_you_mean(written, names, after=" ", written=lambda near: f"`{_of(holder, near)}`")
+    return f"{meant}{spell(holder)} has: {', '.join(names)}"
 
 
 def _of(holder: object, name: str) -> str:

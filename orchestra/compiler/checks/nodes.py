@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from itertools import combinations
 from typing import Any, Literal, get_args, get_origin
@@ -39,6 +38,7 @@ from orchestra.graph.nodes import (
 from orchestra.graph.rules.commits import Chars, Chunks
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import spelled
+from orchestra.nearest import nearest_name
 from orchestra.problem import Problem
 from orchestra.values import Label
 
@@ -228,7 +228,7 @@ def _key_meant(key: Hashable, without: Sequence[object]) -> object:
         if isinstance(value, Enum) and value.value == key:
             return value
     texts = [value for value in without if isinstance(value, str)]
-    return next(iter(get_close_matches(key, texts, 1)), None) if isinstance(key, str) else None
+    return (nearest_name(key, texts) or None) if isinstance(key, str) else None
 
 
 def _values(kind: object) -> tuple[object, ...]:

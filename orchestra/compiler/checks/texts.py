@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 
 from orchestra.annotations.facts import spell, writes_its_repr
 from orchestra.compiler.checks.arguments import values_held
@@ -12,6 +11,7 @@ from orchestra.compiler.checks.uncalled import uncalled_in
 from orchestra.graph.nodes import Call, Constant, Node, type_of
 from orchestra.graph.source.templates import BRACES, FilledIn, Place, places_of
 from orchestra.graph.wires import Wire
+from orchestra.nearest import did_you_mean, nearest_name
 from orchestra.problem import Problem
 
 
@@ -48,10 +48,10 @@ def _template(node: Call, template: str, parts: Mapping[str, object]) -> Iterato
             fix = f"call it in a step, and pass what that gives: {{{place.name}}}"
             yield Problem("bad-template", where, message, fix)
     for name in (each for each in wanted if each not in parts):
-        near = get_close_matches(name, surplus, 1)
-        surplus = [each for each in surplus if each not in near]  # one fault, told once
+        meant = did_you_mean(name, surplus, after=" ", written="`{{{}}}`".format)
+        near = nearest_name(name, surplus)
+        surplus = [each for each in surplus if each != near]  # one fault, told once
         message = f"{node.spelled}: the template names {name!r}, which is not given"
-        meant = "".join(f"did you mean `{{{each}}}`? " for each in near)
         fix = f"{meant}pass {name}=..., or {BRACES}"
         yield Problem("missing-part", where, message, fix)
     for name in surplus:

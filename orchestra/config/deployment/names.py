@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TypeVar
 
 from orchestra.errors import BindingError
+from orchestra.nearest import did_you_mean
 
 T = TypeVar("T")
 
@@ -15,7 +15,6 @@ def bound(what: str, name: str, known: Mapping[str, T], fix: str = "") -> T:
     """What is bound to the name; where nothing is, an error with the names that are."""
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
+    meant = did_you_mean(name, known, before="; ")
     there = ", ".join(map(repr, sorted(known))) or "none"
     raise BindingError(f"there is no {what} named {name!r} (known: {there}){meant}{fix}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import attrs
 
 from orchestra.errors import BindingError
 from orchestra.messages import describe
+from orchestra.nearest import did_you_mean
 from orchestra.values import Capabilities
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def _found(target: str, unfit: Callable[[str], BindingError]) -> Any:
         raise unfit(told) from error
     for part in path.split("."):
         if not hasattr(found, part):
-            near = get_close_matches(part, dir(found), n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
+            meant = did_you_mean(part, dir(found), before="; ")
             raise unfit(f"is not there: it has no {part!r}{meant}")
         found = getattr(found, part)
     return found

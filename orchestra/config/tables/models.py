@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from orchestra.config.tables.headers import check_headers
 from orchestra.config.tables.own_classes import read_own_class, refuse_of_providers
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check, missing, without_none
-from orchestra.config.toml.complaints import LIKENESS_MIN, Complaints, nearest, shown
+from orchestra.config.toml.complaints import Complaints, nearest, shown
 from orchestra.config.toml.places import Path as Place
+from orchestra.nearest import nearest_name
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
@@ -164,7 +164,7 @@ def _without_provider(table: Table) -> dict[str, Any]:
 
 def _misspelt(table: Table) -> str | None:
     """The key that was meant to be `provider`, as it seems."""
-    return next(iter(get_close_matches("provider", table, 1, LIKENESS_MIN)), None)
+    return nearest_name("provider", table) or None
 
 
 def _known(providers: Any) -> dict[str, Any]:

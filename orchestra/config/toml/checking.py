@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal, get_origin
 
 import msgspec
@@ -19,6 +18,7 @@ from orchestra.config.toml.complaints import (
 )
 from orchestra.config.toml.places import Path
 from orchestra.config.toml.spec import NO_LIMIT, REMOTE, Kind, Spec
+from orchestra.nearest import nearest_name
 
 Table = Mapping[str, Any]
 
@@ -66,7 +66,7 @@ def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) 
     """Complain of a key that nobody reads; of a secret, that it stands there."""
     at, names = (*path, key), list(known)
     secretive = [name for name in names if names_a_secret(name)]  # of them, `key` is a misspelling
-    if names_a_secret(key) and not get_close_matches(key, secretive):
+    if names_a_secret(key) and not nearest_name(key, secretive):
         complaints.add("secret-in-file", at, NO_SECRETS, KEY_ELSEWHERE)
     else:
         what = "key" if path else "table"

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 
 from orchestra.config.toml.places import Path, line_of
+from orchestra.nearest import did_you_mean
 from orchestra.problem import Problem
 
 SHOWN_CHARS = 60
 HIDDEN = "(not shown)"
-LIKENESS_MIN = 0.65
-"""How alike two names have to be for one to be asked for: `retries` is no `prices`."""
 _SECRET_NAME = re.compile(
     r"(?:^|[_-])(?:api)?(?:keys?|token|secrets?|password|passwd|credentials?|authorization|cookie)$"
     r"|^(?:api|access|secret)[_-]?key|^bearer",
@@ -82,6 +80,4 @@ def names_a_secret(key: str) -> bool:
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to write instead of a wrong name: the nearest right one, or else all there are."""
     names = list(known)
-    lower = {each.lower(): each for each in names}
-    near = get_close_matches(name.lower(), lower, n=1, cutoff=LIKENESS_MIN)
-    return f"did you mean {lower[near[0]]!r}?" if near else f"one of: {', '.join(names)}"
+    return did_you_mean(name, names) or f"one of: {', '.join(names)}"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from difflib import get_close_matches
 from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at
 from orchestra.graph.wires import Wire, spelled
+from orchestra.nearest import nearest_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -93,7 +93,7 @@ def parameter_meant(name: str, takes: Collection[str]) -> str:
         return ""
     known = (ours for ours, theirs in _IN_OTHER_LIBRARIES.items() if name in theirs.split())
     named = next((each for each in known if each in takes), "")
-    return named or "".join(get_close_matches(name, takes, 1))
+    return named or nearest_name(name, takes)
 
 
 def right_place_for(name: str, takes: Collection[str], step: str) -> str:

@@ -16,6 +16,7 @@ import attrs
 import h11
 
 from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
+from orchestra.hosts import DEFAULT_PORTS, authority, bracketed
 from orchestra.protocols import HttpRequest
 from orchestra.providers.connections.bodies import Body, EndlessBody
 from orchestra.providers.connections.heads import NAME, Head, Header, body_of, kept_s, plain_head
@@ -24,7 +25,6 @@ INFORMATIONAL_MAX = 100
 """Answers of the kind "102 Processing" before the one that counts."""
 TOO_LONG = 431
 """What h11 says of a head that is over its limit."""
-_PORTS = {"http": 80, "https": 443}
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _NAME = re.compile(NAME)
@@ -44,14 +44,10 @@ class Origin:
     @property
     def authority(self) -> str:
         """As the `Host` header has it."""
-        return self._host if self.port == _PORTS[self.scheme] else str(self)
-
-    @property
-    def _host(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
+        return authority(self.scheme, self.host, self.port)
 
     def __str__(self) -> str:
-        return f"{self._host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
 
 @attrs.frozen
@@ -91,7 +87,7 @@ def located(url: str) -> tuple[Origin, str]:
         host = host if host.isascii() else host.encode("idna").decode()
     except ValueError as error:
         raise InvalidRequestError(f"the URL of a provider is not one: {error}") from None
-    if parts.scheme not in _PORTS or not host:
+    if parts.scheme not in DEFAULT_PORTS or not host:
         raise InvalidRequestError(
             f"the URL of a provider must begin with https:// or http:// and a host, "
             f"not with {parts.scheme!r} and {host!r}"
@@ -103,7 +99,7 @@ def located(url: str) -> tuple[Origin, str]:
     target = quote(parts.path or "/", safe=_AS_IT_IS)
     if parts.query:
         target += "?" + quote(parts.query, safe=_AS_IT_IS)
-    return Origin(parts.scheme, host, port or _PORTS[parts.scheme]), target
+    return Origin(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme]), target
 
 
 @lru_cache(maxsize=256)

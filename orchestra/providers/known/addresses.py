@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from orchestra.errors import BindingError
+from orchestra.hosts import DEFAULT_PORTS
 from orchestra.policies.routing import Candidate
 from orchestra.providers.known import urls
 from orchestra.providers.known.catalog import FILES, PROVIDERS, Provider
@@ -70,7 +71,7 @@ def place_of(settings: ModelSettings, environ: Environ) -> tuple[str, int]:
     parts = urlsplit(shown_url(settings, environ))
     if parts.hostname is None:
         return "", 0
-    return parts.hostname, parts.port or urls.PORTS.get(parts.scheme, 0)
+    return parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
 
 
 def misread(settings: ModelSettings, environ: Environ) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from urllib.parse import urlsplit, urlunsplit
+
+from orchestra.hosts import DEFAULT_PORTS, bracketed
 
 Options = Mapping[str, str]
 
 OLLAMA_PORT = 11434
-PORTS: Mapping[str, int] = MappingProxyType({"https": 443, "http": 80})
 
 
 def fixed(url: str) -> Callable[[Options], str]:
@@ -52,7 +52,7 @@ def absolute(url: str) -> str:
         ValueError: it has no scheme of HTTP's, no host, a port that is none, or more than a path.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError("it has to begin with http:// or https://, and a host")
     if parts.port == 0:
         raise ValueError("there is no port 0")
@@ -85,10 +85,9 @@ def ollama_host(value: str, options: Options) -> str:
     url = urlsplit(value if "://" in value else f"http://{value}")
     host = url.hostname or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
-    host = f"[{host}]" if ":" in host else host
-    usual: Mapping[str, int] = PORTS if "://" in value else {}
-    port = url.port or usual.get(url.scheme, OLLAMA_PORT)
-    return urlunsplit((url.scheme, f"{host}:{port}", f"{url.path.rstrip('/')}/api", "", ""))
+    default = DEFAULT_PORTS.get(url.scheme, OLLAMA_PORT) if "://" in value else OLLAMA_PORT
+    place = f"{bracketed(host)}:{url.port or default}"
+    return urlunsplit((url.scheme, place, f"{url.path.rstrip('/')}/api", "", ""))
 
 
 def shown(url: str) -> str:

@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from orchestra.errors import ServeError
+from orchestra.hosts import bracketed
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
@@ -65,4 +66,4 @@ def hindrance(error: OSError | UnicodeError) -> str:
 def url_of(listener: socket.socket) -> str:
     """The address of a listening socket as a URL."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{bracketed(host)}:{port}"

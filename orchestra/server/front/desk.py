@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from orchestra.access.principal import ANYBODY
+from orchestra.hosts import host_and_port
 from orchestra.server.front.cors import ANY, host_of
 from orchestra.server.front.problems import HttpProblem
 
@@ -95,12 +96,12 @@ def may_ask(
 
 def is_here(host: str) -> bool:
     """Whether a `Host` header names this machine, which no other may be called by."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    name = name.lower().removesuffix(".")
+    found = host_and_port(host)
+    name = "" if found is None else found[0].lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+        return ip_address(name).is_loopback
     except ValueError:
         return False
 

@@ -35,8 +35,8 @@ from orchestra.server.front.arrival import KEY, REQUEST_ID, Arrival, Headers, ro
 from orchestra.server.front.bearer import bearer
 from orchestra.server.front.cors import NO_CORS, Cors
 from orchestra.server.front.departure import LEFT
-from orchestra.server.front.outage import Outage
 from orchestra.server.front.problems import HttpProblem, NoContent
+from orchestra.stores.state.outage import outage_of_keys
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
@@ -230,22 +230,22 @@ class Authentication:
 
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
-        self._outage = Outage()
+        self._outage = outage_of_keys()
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a key came that lets nobody in."""
         try:
             found = await self._found(arrival)
         except StateError as error:
-            self._outage.goes_on(error)
+            self._outage.failed(error, trio.current_time())
             return caller_problems.keys_unreachable()
         if found is None or isinstance(found, Principal):
             if found is not None:
-                self._outage.is_over()
+                self._outage.answered(trio.current_time())
             arrival.principal = found
             return None
         if found.reason != "malformed":  # no text that is no key was looked up
-            self._outage.is_over()
+            self._outage.answered(trio.current_time())
         log.info("a key was refused: %s", found.detail)
         return caller_problems.key_refused(found.reason)
 
@@ -266,16 +266,16 @@ class Unlocking:
         self._unlocked = unlocked
         self._keyed = keyed
         self._layers: list[Layer] = []
-        self._outage = Outage()
+        self._outage = outage_of_keys()
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where there are keys, and a layer of those who have one has a problem."""
         try:
             unlocked = await self._unlocked.still()
         except StateError as error:
-            self._outage.goes_on(error)
+            self._outage.failed(error, trio.current_time())
             return caller_problems.keys_unreachable()
-        self._outage.is_over()
+        self._outage.answered(trio.current_time())
         if unlocked:
             arrival.principal = ANYBODY
             return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Protocol
 
 import attrs
@@ -20,6 +19,7 @@ from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError,
 from orchestra.event_lines import written
 from orchestra.events import Delta, Event, Failure, RunFailed, RunFinished, Snapshot, StepFailed
 from orchestra.messages import INDENT, below
+from orchestra.nearest import did_you_mean
 from orchestra.server.front.fit_values import fit_value
 
 MEDIA_TYPE = "application/problem+json"
@@ -105,8 +105,7 @@ class NoContent(msgspec.Struct, frozen=True):
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
     """No pipeline has this name; says which are meant or served."""
     known = sorted(known)
-    near = get_close_matches(name[:100], known, n=1)  # whose time grows with their lengths
-    hint = f"did you mean {near[0]!r}?" if near else f"served here: {', '.join(known) or 'none'}"
+    hint = did_you_mean(name, known) or f"served here: {', '.join(known) or 'none'}"
     detail = f"no pipeline is named {name[:100]!r}; {hint}"
     return HttpProblem(404, "unknown-pipeline", "There is no such pipeline.", detail)
 

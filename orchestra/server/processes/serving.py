@@ -23,8 +23,8 @@ from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.engine import open_engine
 from orchestra.errors import OrchestraError
 from orchestra.observe import names
+from orchestra.observe.observers import together
 from orchestra.observe.tally import Tally
-from orchestra.observe.watchers import together
 from orchestra.server.app import create_app
 from orchestra.server.front.order import OPEN, Admission
 from orchestra.server.health import Readiness, gauges_of, states_of

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.schemas import object_schema
 from orchestra.errors import ServeError
+from orchestra.nearest import did_you_mean
 from orchestra.server.front.problems import Fault
 from orchestra.values import Json
 
@@ -215,8 +215,7 @@ def _convert_text(type_: Any, value: object) -> object:
 
 
 def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
-    near = get_close_matches(name, inputs, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(inputs) or 'none'}"
+    hint = did_you_mean(name, inputs) or f"there is {', '.join(inputs) or 'none'}"
     return Fault(name, _pointer(at, name), f"there is no input {name!r}; {hint}")
 
 

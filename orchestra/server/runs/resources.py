@@ -14,7 +14,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import RunLostError, StateError
-from orchestra.runs.following import Following, FollowingKept
+from orchestra.runs.following import ArchiveFollower, Follower
 from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front import problems
@@ -139,8 +139,8 @@ class RunResources:
         following = await self.registry.follow(record.id)
         if following is None:
             return answer(run_views.unknown_run(record.id))
-        when_over(following.leave)
-        if isinstance(following, FollowingKept):
+        when_over(following.close)
+        if isinstance(following, ArchiveFollower):
             try:
                 if not await following.after(seq) and request.method == "GET":
                     return Response(status=204)
@@ -188,7 +188,7 @@ class FollowedEvents(Events):
     __slots__ = ()
 
     def __init__(
-        self, following: Following, settings: Settings, seq: int, prefix: bytes = b""
+        self, following: Follower, settings: Settings, seq: int, prefix: bytes = b""
     ) -> None:
         self._reader = cast("Reader", following)  # which has the same contract
         self._heartbeat_s = settings.heartbeat_s

@@ -20,7 +20,7 @@ from orchestra.errors import RunLostError, StateError
 from orchestra.event_lines import jsonable
 from orchestra.events import RunFinished
 from orchestra.runs.disconnect import CONTINUE
-from orchestra.runs.idempotency import Mine, OtherRequest, digest_of
+from orchestra.runs.idempotency import ConflictingClaim, NewClaim, digest_of
 from orchestra.runs.record import EventLine
 from orchestra.server import sse
 from orchestra.server.front.arrival import Arrival
@@ -72,9 +72,9 @@ class Wished:
         if isinstance(seq, HttpProblem):
             return answer(seq)
         match claimed:
-            case None | Mine():
+            case None | NewClaim():
                 return await self._new(claimed)
-            case OtherRequest(run_id):
+            case ConflictingClaim(run_id):
                 return answer(run_views.other_request(run_id))
             case _:
                 response = await self._known(claimed.run_id, seq)
@@ -87,9 +87,9 @@ class Wished:
         Where the key stands for no such run, it is given back: who comes back starts no other.
         """
         given = self.wishes.last_event_id
-        if given is None or claimed is None or isinstance(claimed, OtherRequest):
+        if given is None or claimed is None or isinstance(claimed, ConflictingClaim):
             return 0
-        if isinstance(claimed, Mine):
+        if isinstance(claimed, NewClaim):
             self.runs.registry.unclaim(claimed)
             return run_views.nothing_to_resume(given)
         found = sse.event_id(given)
@@ -108,7 +108,7 @@ class Wished:
             request_id=arrival.request_id,
         )
 
-    async def _new(self, mine: Mine | None) -> Response:
+    async def _new(self, mine: NewClaim | None) -> Response:
         try:
             run = self._launched(mine)
         except NOT_STARTED as error:
@@ -122,7 +122,7 @@ class Wished:
         await self._adopted(run)
         return stream or await self.runs.result(run)
 
-    def _launched(self, mine: Mine | None) -> Run:
+    def _launched(self, mine: NewClaim | None) -> Run:
         """The run; where there is none, for whatever reason, its key is given back.
 
         Raises:
@@ -181,7 +181,7 @@ class Wished:
         following = await self.runs.registry.follow(run_id)
         if following is None:
             return None
-        when_over(following.leave)
+        when_over(following.close)
         last: EventLine | None = None
         with following:
             while batch := await following.after(last.seq if last else 0):

@@ -13,7 +13,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import partial
 from itertools import islice
 
@@ -25,6 +24,7 @@ from orchestra.errors import DeadlineError, DefinitionError, EdgeTypeError
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.graph.calls.raised import is_of_asyncio, message_of
 from orchestra.groups import leaves
+from orchestra.nearest import did_you_mean
 from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import OwnShares, Shares
 from orchestra.protocols import Context
@@ -144,8 +144,7 @@ async def _called(tool: FunctionTool[..., object], arguments: dict[str, object])
 
 
 def _unknown(call: ToolCall, tools: Mapping[str, object]) -> ToolResult:
-    near = get_close_matches(call.name[:_NAME_MAX], tools, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(call.name, tools, after=" ")
     message = f"there is no tool {call.name[:_NAME_MAX]!r}; {hint}The tools are: {', '.join(tools)}"
     return ToolResult(call.id, call.name, message, is_error=True)
 

@@ -1,11 +1,11 @@
 """Reading a state's file on the spot: in the task that asks, and not in a thread.
 
-The theory of it: with a write-ahead log, who reads waits for nobody who writes. What is asked for
-all the time is in the kernel's memory, if not in SQLite's own: a key is read in five microseconds,
-and the way to a thread and back takes forty times that. Only a disk could make it wait.
+The theory of it: with a write-ahead log, a reader never waits for a writer. What is read all the
+time is in memory, the kernel's or SQLite's: a key is read in five microseconds, and the way to a
+thread and back takes forty times that. Only the disk could make it wait.
 
-Rules of the file: it reads only, and what it would have to wait for, or cannot do, it leaves to a
-thread. One read that was slow sends those of the next `REST_S` to a thread.
+Rules of the file: it only reads. A read that would have to wait, or that fails, is left to a
+thread, and so are all reads in the `REST_S` after a slow one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from orchestra.stores.sqlite_files.file import Inode
-from orchestra.stores.sqlite_files.place import LOOK_S, Place
+from orchestra.stores.sqlite_files.place import LOOK_S, Inode, Place
 
 SLOW_S = 0.01
 """A thousand times what a read takes; a process that has lost its processor takes this, too."""

@@ -1,14 +1,13 @@
-"""How long a store may take, of which no moment counts in which this process stood still.
+"""A timeout for stores that does not count time in which this process stood still.
 
-The theory of it: a wait that Trio ends at a deadline is ended before anybody sees what has arrived.
-In a process that stood still, importing modules or in a step that blocks, every store would be late
-by that, also one that has answered at once. So time is counted in beats. A beat that lasted more
-than twice as long as it should is not counted, and whoever waits has another: unless the one before
-was not counted either, so that every wait ends. And none is counted before what has come was seen.
+The theory of it: Trio ends a wait at its deadline before anybody sees what has arrived. If the
+process stood still, importing modules or in a step that blocks, every store would seem late, also
+one that had answered at once. So time is counted in beats. A beat that took more than twice as long
+as it should is not counted, unless the beat before was not counted either, so that every wait ends.
+And before a beat is counted, all tasks have a turn, in which they see what has arrived.
 
-Rules of the file: all waits are for the same time, so that the first that began is the first to
-end. Who waits pays for an entry in a dictionary; the task that counts lives as long as anybody
-waits.
+Rules of the file: all waits have the same timeout, so that they end in the order in which they
+began. A wait costs an entry in a dictionary; one task counts, as long as there are waits.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from types import TracebackType
 import trio
 
 BEATS = 5
-"""In how many beats the time of a wait is counted."""
+"""The beats in a timeout."""
 PASSES = 3
-"""Before a beat is counted, everybody has as many turns: what a thread has found takes three."""
+"""The turns that all tasks have before a beat is counted: a result from a thread takes three."""
 _EXACT_S = 1e-9
 """Sums of fractions are not exact."""
 
 
 class FairTime:
-    """Ends waits that have lasted for `timeout_s`, of the time in which this process went on.
+    """Ends waits after `timeout_s`, not counting time in which this process stood still.
 
     Belongs to one `trio.run` at a time.
     """
@@ -40,11 +39,11 @@ class FairTime:
         self._beats = False
 
     def limited(self, *, shield: bool = False) -> Limited:
-        """A context that is left, as that of `trio.move_on_after`, when the time is over."""
+        """A context that ends when the time is over, as that of `trio.move_on_after`."""
         return Limited(self, trio.CancelScope(shield=shield))
 
     def begin(self, scope: trio.CancelScope) -> None:
-        """Cancel it when the time is over, unless it was told of the end before."""
+        """Cancel the scope when the time is over, unless `end` is called before."""
         now_s = trio.current_time()
         if not self._beats:
             self._beats, self._passed_s, self._began_s, self._beat_s = True, 0.0, now_s, 0.0

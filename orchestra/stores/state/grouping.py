@@ -1,15 +1,15 @@
-"""Calls that come while one is under way, done together: what a group commit is made of.
+"""Group commit: calls that arrive while one is under way are done together, as one batch.
 
-A store is asked by one task at a time, its leader; the others wait. When the leader has its
-answer it calls the first that waits, who then leads, for all that have come in between.
+One task at a time asks the store, the leader; the others wait. When the leader has its answer, it
+wakes the first that waits, which then leads a batch of all that have arrived in between.
 
 Rules of the file:
 
-1. Whoever is called without an outcome leads, or calls the next: also one that is cancelled in
-   the same moment, whose wait had ended already.
-2. What is under way is shielded, and limited in time: a call that was cancelled has
-   happened or has not, as a whole.
-3. Of a call that has left the queue, its leader knows the outcome; nobody else sets it.
+1. A task that is woken without an outcome leads, or wakes the next; also if it is cancelled in the
+   same moment.
+2. A batch under way is shielded, and limited in time: a call that was cancelled has happened or
+   has not, as a whole.
+3. The outcome of a call that has left the queue is set by its leader only.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from orchestra.errors import StateError
 from orchestra.messages import describe
 from orchestra.protocols import Change, Entry
 from orchestra.stores.state.fair_time import FairTime
-from orchestra.stores.state.outage import Outage
+from orchestra.stores.state.outage import outage_of_state
 
 T = TypeVar("T")
 
 CALLS_AT_ONCE = 256
 """How many calls are done together at most; all of them hold the store for so long."""
 CALLS_WAITING = 10_000
-"""How many calls may wait: more than that are refused, since they would be too late."""
+"""How many calls may wait; more are refused, since they would be too late."""
 
 
 @attrs.frozen
@@ -85,14 +85,13 @@ class _Waiting:
 class Group:
     """The calls to one store, each a batch together with those that came while it was busy.
 
-    `perform` is given a batch and returns an outcome for each, in order. What it raises is
-    everybody's who is in the batch, as a StateError: whoever can do without a state need know no
-    other error. One that it raises by itself is also that of everybody who waits, since they would
-    only learn the same later.
+    `perform` is given a batch and returns an outcome for each call, in order. What it raises is
+    raised in all calls of the batch, as a StateError, so that callers that can do without a state
+    have one error to expect. A StateError of its own is raised in all waiting calls as well, which
+    would only learn the same later.
 
-    A call is answered within `timeout_s`, or raises; who has waited for its turn and then has to
-    ask for the others, within twice that. Of that time no moment counts in which this process
-    stood still.
+    A call returns or raises within `timeout_s`; one that waits and then leads, within twice that.
+    Time in which this process stood still does not count.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class Group:
         self._perform = perform
         self._timeout_s = timeout_s
         self._time = FairTime(timeout_s)
-        self._outage = Outage(place)
+        self._outage = outage_of_state(place)
         self._queue: deque[_Waiting] = deque()
         self._led = False
 
@@ -142,7 +141,7 @@ class Group:
             raise StateError(self.late())
 
     def _leave(self, mine: _Waiting) -> None:
-        """Wait no longer; who has been called in the same moment calls the next."""
+        """Stop waiting; if it was woken in the same moment, wake the next."""
         if mine in self._queue:
             self._queue.remove(mine)
             if mine.called.is_set():
@@ -166,7 +165,7 @@ class Group:
             self._queue[0].called.set()
 
     async def _performed(self, calls: Sequence[Call]) -> Outcomes:
-        """The outcomes, whatever happens to us; in time, whatever happens to the store."""
+        """The outcomes of a batch: also if we are cancelled, and in time if the store hangs."""
         error = StateError(self.late())
         try:
             with self._time.limited(shield=True):
@@ -188,7 +187,7 @@ class Group:
         return self._outage.answered(trio.current_time())
 
     def _broken(self, error: Exception) -> StateError:
-        """What is said where something else went wrong than what a store knows of itself."""
+        """The error where the store failed in a way that it does not know itself."""
         broken = StateError(
             f"{self._place}: it could not be asked: {describe(error)}; what was asked has happened "
             "or has not"
@@ -197,7 +196,7 @@ class Group:
         return broken
 
     def late(self) -> str:
-        """What is said of a store that did not answer in time."""
+        """The message where the store did not answer in time."""
         return (
             f"{self._place}: no answer within {self._timeout_s:g} s; what was asked has happened "
             "or has not. Look after the store, or give it a longer timeout_s"
@@ -205,7 +204,7 @@ class Group:
 
 
 def _again(error: StateError) -> StateError:
-    """The same for another task: each has a traceback of its own."""
+    """A copy for another task, with a traceback of its own."""
     again = StateError(*error.args)
     again.__cause__ = error.__cause__
     return again
@@ -214,9 +213,9 @@ def _again(error: StateError) -> StateError:
 def decide_all(
     calls: Sequence[Deciding[Any]], there: Mapping[str, bytes | None], now_s: float
 ) -> tuple[Outcomes, dict[str, Entry | None]]:
-    """The outcomes of some changes, one after the other, and what has to be written for them.
+    """The outcomes of some changes, decided in order, and the entries to be written.
 
-    `there` is what is kept under the keys of all of them. A `decide` that raises changes nothing.
+    `there` has what is stored under all their keys. A `decide` that raises changes nothing.
     """
     seen = dict(there)
     outcomes: list[object] = []

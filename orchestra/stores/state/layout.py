@@ -1,12 +1,12 @@
-"""In which layout a state is kept, so that no older orchestra writes into that of a newer one.
+"""The version of a state's layout: no older orchestra writes into the state of a newer one. Pure.
 
-The theory of it: records may get more fields, which who does not know them leaves out; that needs
-no other layout. Where an older one would understand less than it believes to (other tables, other
-keys, another meaning), `LAYOUT` is counted up, and whoever knows less than what is there refuses
-all of it, and changes nothing. What has no layout was written before there was one: it is 1.
+The theory of it: a record may get more fields, which older versions ignore; that needs no new
+layout. A change that older versions would misread (other tables, other keys, another meaning)
+raises `LAYOUT`. A version that finds a higher layout than its own refuses the state, and changes
+nothing. A state without a layout was written before there were any: it counts as 1.
 
-In Redis a mark says so, which also has a name that no other has: a Redis with another mark than
-before, or without one, is not what it was, and whoever runs it has to know. Pure.
+In Redis, the layout is in a mark, together with a random name. If the mark is gone or has another
+name, the data is not what it was, and the operator is told.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MARK = re.compile(rb"([0-9]{1,9}) [0-9a-f]{16}")
 
 
 def newer(place: object, layout: object) -> StateError:
-    """What is said of a layout that we do not know."""
+    """The error for a layout that we do not know."""
     return StateError(
         f"{place}: written by a newer orchestra (its layout is {layout}, this one knows {LAYOUT}), "
         "and nothing was changed; upgrade this one, or give it a state of its own"
@@ -33,19 +33,19 @@ def newer(place: object, layout: object) -> StateError:
 
 
 def new_mark() -> bytes:
-    """The mark of what is kept from now on where nothing was."""
+    """A mark for a Redis that has none."""
     return b"%d %s" % (LAYOUT, secrets.token_hex(8).encode())
 
 
 class Marks:
-    """The marks of one state, as they are seen one after the other."""
+    """Compares the marks of one state, as they are read one after the other."""
 
     def __init__(self, place: str) -> None:
         self._place = place
         self._seen: bytes | None = None
 
     def see(self, mark: bytes | None) -> None:
-        """Look at the mark that is there now; one that has changed is told in the log, once.
+        """Check the mark that is there now; a change of it is logged, once.
 
         Raises:
             StateError: it is of a newer version.

@@ -1,7 +1,7 @@
-"""Tells in the log that a state cannot be asked, and that it can again; not each call's failure.
+"""Logs that a state cannot be asked, and that it can again; not the failure of each call.
 
-Whoever can do without a state goes on without a word, as `when_state_fails` says: only here it is
-told to whoever runs the server.
+Callers that can do without a state go on silently, as `when_state_fails` says. The operator learns
+of it from these lines only.
 """
 
 from __future__ import annotations
@@ -12,16 +12,27 @@ import math
 log = logging.getLogger("orchestra.stores")
 
 LASTS_S = 1.0
-"""What is over sooner is no outage: one slow answer, or the one call of a command that says it."""
+"""What is over sooner is no outage: a slow answer, or the one call of a command that reports it."""
 QUIET_S = 60.0
-"""A state that comes and goes is told of once in so long."""
+"""A state that comes and goes is logged once in this time."""
 
 
 class Outage:
-    """Whether one state can be asked, as its calls have found. Pure but for the log."""
+    """Whether a state can be asked, as its calls have found. Pure but for the log.
 
-    def __init__(self, place: str) -> None:
-        self._place = place
+    `begins` is the line for its beginning, with `%s` for the error, at this `level`; `ends` is that
+    for its end. An outage is logged once it has lasted `lasts_s`, if the last one that was logged
+    has been over for `quiet_s`.
+    """
+
+    def __init__(
+        self, begins: str, ends: str, *, lasts_s: float, quiet_s: float, level: int
+    ) -> None:
+        self._begins = begins
+        self._ends = ends
+        self._lasts_s = lasts_s
+        self._quiet_s = quiet_s
+        self._level = level
         self._since_s: float | None = None
         self._is_told = False
         self._told_s = -math.inf
@@ -30,20 +41,31 @@ class Outage:
         """A call has failed, for a reason of the state's."""
         if self._since_s is None:
             self._since_s = now_s
-        lasts = now_s - self._since_s >= LASTS_S and now_s - self._told_s >= QUIET_S
+        lasts = now_s - self._since_s >= self._lasts_s and now_s - self._told_s >= self._quiet_s
         if lasts and not self._is_told:
             self._is_told = True
-            log.warning(
-                "%s; until it answers, limits let calls pass and budgets refuse them, unless "
-                "`when_state_fails` says otherwise",
-                error,
-            )
+            log.log(self._level, self._begins, error)
 
     def answered(self, now_s: float) -> None:
         """A call has its answer."""
         if self._since_s is not None:
             if self._is_told:
-                lasted_s = now_s - self._since_s
-                log.warning("%s answers again, after %.3g s", self._place, lasted_s)
+                log.warning("%s, after %.3g s", self._ends, now_s - self._since_s)
                 self._told_s = now_s
             self._since_s, self._is_told = None, False
+
+
+def outage_of_state(place: str) -> Outage:
+    """That of a state whose callers go on without it for a while."""
+    begins = (
+        "%s; until it answers, limits let calls pass and budgets refuse them, unless "
+        "`when_state_fails` says otherwise"
+    )
+    ends = f"{place} answers again"
+    return Outage(begins, ends, lasts_s=LASTS_S, quiet_s=QUIET_S, level=logging.WARNING)
+
+
+def outage_of_keys() -> Outage:
+    """That of the state of the keys, without which nobody is let in: it is logged at once."""
+    begins = "keys cannot be looked up, and nobody is let in: %s"
+    return Outage(begins, "keys can be looked up again", lasts_s=0, quiet_s=0, level=logging.ERROR)

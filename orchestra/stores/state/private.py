@@ -1,7 +1,6 @@
 """A state in a file that is made when there is something to keep.
 
-Rules of the file: as of `sqlite`. Who looks for something where there never was a file finds
-nothing, as in an empty one.
+Rules of the file: as of `sqlite`. While there never was a file, it reads as an empty one.
 """
 
 from __future__ import annotations
@@ -29,6 +28,6 @@ class UnmadeState(SqliteState):
 
 
 class PrivateState(UnmadeState):
-    """One of secrets."""
+    """An `UnmadeState` for keys."""
 
     _restored = "restore it from a backup; without it there are no keys"

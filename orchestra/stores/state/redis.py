@@ -44,7 +44,7 @@ from orchestra.stores.state.redis_scripts import RECALL, REMEMBER, SCRIPTS, SWAP
 if TYPE_CHECKING:
     from coredis.exceptions import RedisError
 
-    from orchestra.stores.state.redis_line import Answer, Command, Login, RedisLine
+    from orchestra.stores.state.redis_connection import Answer, Command, Login, RedisConnection
 
 T = TypeVar("T")
 
@@ -93,16 +93,17 @@ class RedisState(GroupedState):
         timeout_s: float = TIMEOUT_S,
         ahead_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        from orchestra.stores.state import redis_line  # takes coredis, which takes most of a second
+        # Not before it is needed: importing coredis takes most of a second.
+        from orchestra.stores.state import redis_connection
 
-        self._lines = redis_line
-        self._address = redis_line.RedisAddress(host, port, tls, socket_file)
+        self._redis = redis_connection
+        self._address = redis_connection.RedisAddress(host, port, tls, socket_file)
         self._user, self._password = user, password
         self._database = database
         self._prefix = prefix
         self._limit_bytes = limit_bytes
         self._ahead_s = ahead_s
-        self._line: RedisLine | None = None
+        self._connection: RedisConnection | None = None
         self._closed = False
         self._evicts: str | None = None
         self._rests_until_s = -math.inf
@@ -175,14 +176,14 @@ class RedisState(GroupedState):
     ) -> Outcomes:
         """Those of changes; the answers are the time, and the mark with what is kept."""
         for answer in answers:
-            if self._lines.is_refusal(answer):
+            if self._redis.is_refusal(answer):
                 return [self._refused(answer) for _ in calls]
         time, raw = cast("Sequence[Any]", answers)
         return await self._change(calls, keys, raw, self._now_s(time))
 
     def _told(self, answer: Answer) -> object:
         """What was remembered; None of `remember`, whose answer is a number."""
-        if self._lines.is_refusal(answer):
+        if self._redis.is_refusal(answer):
             return self._refused(answer)
         return answer[8:] if isinstance(answer, bytes) else None
 
@@ -211,7 +212,7 @@ class RedisState(GroupedState):
                 return outcomes
             swap = [self._swap(keys, raw, written, now_s)]
             (answer,) = await self._insist(swap, await self._ask(swap))
-            if self._lines.is_refusal(answer):
+            if self._redis.is_refusal(answer):
                 return [self._unwritten(call, there, now_s, answer) for call in calls]
             done, *fresh = cast("Sequence[Any]", answer)
             if done:
@@ -254,15 +255,15 @@ class RedisState(GroupedState):
 
         Redis has forgotten our scripts, or is a replica by now, and has done nothing.
         """
-        refused = [at for at, answer in enumerate(answers) if self._lines.is_refusal(answer)]
-        if not refused or self._line is not None:
+        refused = [at for at, answer in enumerate(answers) if self._redis.is_refusal(answer)]
+        if not refused or self._connection is not None:
             return answers
         found = dict(zip(refused, await self._ask([commands[at] for at in refused]), strict=True))
         return [found.get(at, answer) for at, answer in enumerate(answers)]
 
     async def _ask_again(self, commands: Sequence[Command]) -> Sequence[Answer]:
         """As `_ask`; once more where Redis went away while nobody asked it anything."""
-        if self._line is not None:
+        if self._connection is not None:
             try:
                 return await self._ask(commands)
             except OSError:
@@ -270,12 +271,14 @@ class RedisState(GroupedState):
         return await self._ask(commands)
 
     async def _ask(self, commands: Sequence[Command]) -> Sequence[Answer]:
-        if self._line is None or self._line.closed:
-            self._line = await self._lines.connected(self._address, self._login(), self._greeting())
-            await self._look_at(self._line)
-        answers = await self._line.ask(commands)
-        errors = [answer for answer in answers if self._lines.is_refusal(answer)]
-        if not all(map(self._lines.only_unwritten, errors)):
+        if self._connection is None or self._connection.closed:
+            self._connection = await self._redis.connected(
+                self._address, self._login(), self._greeting()
+            )
+            await self._look_at(self._connection)
+        answers = await self._connection.ask(commands)
+        errors = [answer for answer in answers if self._redis.is_refusal(answer)]
+        if not all(map(self._redis.only_unwritten, errors)):
             self._drop()
         return answers
 
@@ -286,12 +289,12 @@ class RedisState(GroupedState):
             self._drop()  # so that what is asked next looks again, whatever it is
             raise
 
-    async def _look_at(self, line: RedisLine) -> None:
+    async def _look_at(self, connection: RedisConnection) -> None:
         """Which layout it has; and whether it drops budgets and keys if its memory is full.
 
         A Redis that does not tell us what it drops is taken for one that drops nothing.
         """
-        mark, info = await line.ask([["GET", self._mark], ["INFO", "memory"]])
+        mark, info = await connection.ask([["GET", self._mark], ["INFO", "memory"]])
         rule = evicts(info)
         if rule not in (None, self._evicts):
             log.warning(
@@ -301,15 +304,15 @@ class RedisState(GroupedState):
                 rule,
             )
         self._evicts = rule
-        if not self._lines.is_refusal(mark):  # what is refused here is refused below, too
+        if not self._redis.is_refusal(mark):  # what is refused here is refused below, too
             self._see(cast("bytes | None", mark))
 
     def _login(self) -> Login | None:
         if self._password is None:
             return None
         if isinstance(self._password, Path):
-            return self._lines.Login(self._user, read_secret(self._password, "password"))
-        return self._lines.Login(self._user, self._password)
+            return self._redis.Login(self._user, read_secret(self._password, "password"))
+        return self._redis.Login(self._user, self._password)
 
     def _greeting(self) -> Sequence[Command]:
         scripts = [["SCRIPT", "LOAD", each.text] for each in SCRIPTS]
@@ -322,9 +325,9 @@ class RedisState(GroupedState):
         return f"{self._prefix}s:{key}"
 
     def _drop(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 def evicts(info: Answer) -> str | None:

@@ -29,8 +29,8 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import Entry
 from orchestra.records import Encoding
-from orchestra.stores.sqlite_files.file import FIXES, Inode, explained, write_ahead
-from orchestra.stores.sqlite_files.place import Place
+from orchestra.stores.sqlite_files.opening import FIXES, Schema, connect, explained
+from orchestra.stores.sqlite_files.place import Inode, Place
 from orchestra.stores.sqlite_files.spot import DATA, SpotReader
 from orchestra.stores.state.grouped import GroupedState
 from orchestra.stores.state.grouping import (
@@ -49,6 +49,7 @@ Opened = tuple[sqlite3.Connection, Inode]
 """A connection, and the file that it has open."""
 
 APPLICATION_ID = 0x6F727374  # "orst"
+OWNER_ONLY = 0o600
 LIMIT_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 0.05
 THREADS_MAX = 4
@@ -56,8 +57,7 @@ THREADS_MAX = 4
 SWEPT_AT_ONCE = 16
 """Expired entries that a change takes away beside its own: it makes fewer than that."""
 
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
+_TABLES = """
 CREATE TABLE IF NOT EXISTS entry (key BLOB PRIMARY KEY, data BLOB NOT NULL, until_s REAL NOT NULL)
     WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS entry_until ON entry (until_s);
@@ -68,9 +68,8 @@ CREATE TABLE IF NOT EXISTS memory (
 CREATE INDEX IF NOT EXISTS memory_used ON memory (used);
 CREATE TABLE IF NOT EXISTS total (size_bytes INTEGER NOT NULL, used INTEGER NOT NULL);
 INSERT INTO total SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM total);
-PRAGMA application_id = {APPLICATION_ID};
-COMMIT;
-"""  # noqa: S608 - of our own words only
+"""
+_SCHEMA = Schema(APPLICATION_ID, _TABLES, StateError)
 
 
 class SqliteState(GroupedState):
@@ -99,7 +98,7 @@ class SqliteState(GroupedState):
         self._timeout_s = timeout_s
         self._now_s = now_s
         self._threads = trio.CapacityLimiter(THREADS_MAX)
-        self._place = Place(self.path)
+        self._place = Place(self.path, StateError, OWNER_ONLY)
         self._idle: Opened | None = None
         self._spot = SpotReader(self._place, layout_max=LAYOUT)
         self._prepared = False
@@ -192,7 +191,7 @@ class SqliteState(GroupedState):
     def _connect(self) -> Opened:
         """A connection to the file that is there, which is made where there never was one."""
         inode = self._place.make()
-        return _connected(self.path, self._timeout_s), inode
+        return connect(self.path, _SCHEMA, self._timeout_s), inode
 
     def _explained(self, error: sqlite3.Error) -> StateError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
@@ -205,7 +204,7 @@ class SqliteState(GroupedState):
             sqlite3.SQLITE_NOTADB: f"it is another kind of file, or damaged; {self._restored}",
             sqlite3.SQLITE_CORRUPT: f"it is damaged; {self._restored}",
         }
-        return StateError(str(explained(self.path, error, fixes)))
+        return StateError(explained(self.path, error, fixes))
 
     def _transact(
         self, db: sqlite3.Connection, calls: Sequence[Call], given_up: threading.Event
@@ -242,34 +241,6 @@ class SqliteState(GroupedState):
     def _go_on_unless(self, given_up: threading.Event) -> None:
         if given_up.is_set():
             raise StateError(f"{self.path}: nobody waits for it any more; nothing was changed")
-
-
-def _connected(path: Path, timeout_s: float) -> sqlite3.Connection:
-    """A connection to the file, which is prepared where it is empty."""
-    db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
-    try:
-        if not _is_ours(path, db):
-            write_ahead(db, timeout_s)
-            db.executescript(_SCHEMA)
-        db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a kill loses nothing all the same
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _is_ours(path: Path, db: sqlite3.Connection) -> bool:
-    """Whether the file is prepared; in one snapshot, since others may be making it just now."""
-    db.execute("BEGIN")
-    found = int(db.execute("PRAGMA application_id").fetchone()[0])
-    used = bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-    db.execute("COMMIT")
-    if used and found != APPLICATION_ID:
-        raise StateError(
-            f"{path}: a SQLite file of something else (application_id {found:#x}); "
-            "give the state a file of its own"
-        )
-    return used
 
 
 def _blob(key: str) -> bytes:

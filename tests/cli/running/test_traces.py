@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestra.cli.running.waterfall import BAR, waterfall
 from orchestra.compiler.check import check
 from orchestra.observe.names import RELEASED_SPANS
-from orchestra.observe.spans import Attribute, Moment, Span, spans
+from orchestra.observe.spans import Attribute, Span, SpanEvent, spans
 from orchestra.testing.simulate import simulate
 from orchestra.testing.sketches.sketches import Sketch, build
 from orchestra.testing.strategies import sketches, worlds
@@ -94,7 +94,7 @@ def test_a_line_says_what_there_is_to_know() -> None:
         Span("step", "b", "b", 0, 1.0, 2.0, {"orchestra.status": "cancelled"}),
         Span(
             *("step", "a/say", "a/say", 0, 0.0, 1.0, {"orchestra.status": "failed"}),
-            moments=[Moment("arm.committed", 0.1, {"orchestra.arm": "1:x"})],
+            events=[SpanEvent("arm.committed", 0.1, {"orchestra.arm": "1:x"})],
             error="ValueError",
         ),
         Span("call", "chat gpt", "a/say", 2, 0.0, 0.5, call),

@@ -219,7 +219,7 @@ def test_what_is_told_of_a_hostile_body_is_bounded(monkeypatch: pytest.MonkeyPat
         searches.append(name)
         return []
 
-    monkeypatch.setattr("orchestra.server.runs.inputs.get_close_matches", search)
+    monkeypatch.setattr("orchestra.nearest.get_close_matches", search)
     hostile = {f"{number:06}" + "x" * 1000: None for number in range(10_000)}
     _, faults = from_json(FILTERED, hostile)
     assert len(faults) == len(searches) == FAULTS_MAX

@@ -147,7 +147,7 @@ def test_it_is_looked_at_once_a_second_and_no_longer_believed_after_that(
     path = tmp_path_factory.mktemp("place") / "file"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite_place, "LOOK_S", LOOK_S)
-        place = Place(path)
+        place = Place(path, StateError, 0o600)
         opened, now_s = place.make(), 0.0
         looked_s, there = -LOOK_S, True
         for after_s, exists in steps:

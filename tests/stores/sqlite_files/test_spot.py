@@ -146,7 +146,9 @@ def test_a_read_that_was_slow_leaves_those_of_the_next_moment_to_a_thread(
 ) -> None:
     trio.run(lambda: put(state, a=b"1"))
     times = iter([0.0, SLOW_S, 1.0, 1.0 + 2 * SLOW_S, 1.1, 2.0 + 2 * SLOW_S, 3.0])
-    reader = SpotReader(Place(state.path), layout_max=LAYOUT, clock=lambda: next(times))
+    reader = SpotReader(
+        Place(state.path, StateError, 0o600), layout_max=LAYOUT, clock=lambda: next(times)
+    )
     found = [reader.read([b"a"], 5.0) for _ in range(4)]
     assert found == [{b"a": b"1"}, {b"a": b"1"}, None, {b"a": b"1"}]
     assert REST_S == 1.0
@@ -156,7 +158,9 @@ def test_a_read_that_was_slow_leaves_those_of_the_next_moment_to_a_thread(
 def test_a_newer_version_is_seen_within_a_second_by_who_only_reads(state: SqliteState) -> None:
     trio.run(lambda: put(state, a=b"1"))
     now_s = 0.0
-    reader = SpotReader(Place(state.path), layout_max=LAYOUT, clock=lambda: now_s)
+    reader = SpotReader(
+        Place(state.path, StateError, 0o600), layout_max=LAYOUT, clock=lambda: now_s
+    )
     assert reader.read([b"a"], 5.0) == {b"a": b"1"}
     with sqlite3.connect(state.path) as other:
         other.execute(f"PRAGMA user_version = {LAYOUT + 1}")

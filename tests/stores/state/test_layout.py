@@ -65,7 +65,7 @@ async def marked(state: State, layout: int) -> None:
         return
     assert isinstance(state, RedisState)
     said = ["SET", state._mark, b"%d 0123456789abcdef" % layout]
-    line = await state._lines.connected(state._address, None, [])
+    line = await state._redis.connected(state._address, None, [])
     await line.ask([said if layout else ["DEL", state._mark]])
     line.close()
 
@@ -78,7 +78,7 @@ async def layout_of(state: State) -> int:
         db.close()
         return found
     assert isinstance(state, RedisState)
-    line = await state._lines.connected(state._address, None, [])
+    line = await state._redis.connected(state._address, None, [])
     (mark,) = await line.ask([["GET", state._mark]])
     line.close()
     assert isinstance(mark, bytes)
@@ -178,7 +178,7 @@ def test_a_redis_that_has_lost_what_it_kept_is_told_once_by_each_who_knew_it(
             for each in (state, other, state):
                 await put(each, b"1")
             assert not caplog.records
-            line = await state._lines.connected(state._address, None, [])
+            line = await state._redis.connected(state._address, None, [])
             await line.ask([["DEL", state._mark, state._key("k")]])
             line.close()
             for each in (state, state, other, other, state):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestra.errors import StateError
 from orchestra.protocols import Change
 from orchestra.stores.state.grouping import Call, Deciding, Group, Outcomes, Recalling, decide_all
-from orchestra.stores.state.outage import LASTS_S, QUIET_S, Outage
+from orchestra.stores.state.outage import LASTS_S, QUIET_S, outage_of_state
 from orchestra.testing.virtual import virtual
 
 AWAY = StateError("here: it is away")
@@ -42,7 +42,7 @@ def test_an_outage_and_its_end_are_told_in_turns_and_not_often(
 ) -> None:
     kept, logger = Kept(), logging.getLogger("orchestra.stores")
     logger.addHandler(kept)
-    outage, now_s, since_s = Outage("here"), 0.0, math.inf
+    outage, now_s, since_s = outage_of_state("here"), 0.0, math.inf
     told: list[tuple[bool, float]] = []
     try:
         for answers, later_s in found:

@@ -198,14 +198,14 @@ def test_a_redis_that_refuses_to_write_is_read(
             await state.change([], lambda *_: Change(None, {"k": Entry(b"v")}))
             await state.remember("m", b"v", ttl_s=60)
             await state.remember("late", b"v", ttl_s=0.001)
-            line = await state._lines.connected(state._address, None, [refuse])
-            before = state._line
+            line = await state._redis.connected(state._address, None, [refuse])
+            before = state._connection
             async with trio.open_nursery() as nursery:
                 for _ in range(3):
                     nursery.start_soon(read, state)
                     nursery.start_soon(refused, partial(count, state))
                     nursery.start_soon(recalled, state)
-            assert (state._line is before) == (refuse is not REPLICA)
+            assert (state._connection is before) == (refuse is not REPLICA)
             assert await state.recall("late") is None
             line.close()
 
@@ -220,7 +220,7 @@ def test_a_redis_that_has_forgotten_our_scripts_is_told_them_again(server: Redis
     async def main() -> None:
         with RedisState(port=server.port, timeout_s=10) as state:
             assert await count(state) == 1
-            line = await state._lines.connected(state._address, None, [["SCRIPT", "FLUSH"]])
+            line = await state._redis.connected(state._address, None, [["SCRIPT", "FLUSH"]])
             assert await count(state) == 2
             for act in (partial(state.remember, "m", b"v", ttl_s=60), partial(state.recall, "m")):
                 await line.ask([["SCRIPT", "FLUSH"]])
@@ -286,7 +286,7 @@ def test_a_change_that_is_never_fast_enough_ends(
     async def main() -> None:
         nonlocal decided
         with RedisState(port=server.port, timeout_s=5) as state:
-            line = await state._lines.connected(state._address, None, [])
+            line = await state._redis.connected(state._address, None, [])
             others = server.port  # any value that is another each time
 
             async def meddle() -> None:
@@ -322,7 +322,7 @@ def test_what_expires_in_redis_takes_no_memory(server: Redis) -> None:
         with RedisState(port=server.port, prefix="p:", timeout_s=5) as state:
             await state.change([], lambda *_: Change(None, {"a": Entry(b"x", 0.001)}))
             await state.remember("m", b"x", ttl_s=0.001)
-            line = await state._lines.connected(state._address, None, [])
+            line = await state._redis.connected(state._address, None, [])
             with trio.fail_after(PATIENCE_S):
                 there = [1]
                 while there != [0]:
@@ -340,7 +340,7 @@ def test_a_value_that_is_not_ours_is_none_and_is_written_over(server: Redis) -> 
 
     async def main() -> None:
         with RedisState(port=server.port, prefix="p:", timeout_s=5) as state:
-            line = await state._lines.connected(state._address, None, [])
+            line = await state._redis.connected(state._address, None, [])
             for put in (["SET", "{}", "short"], ["HSET", "{}", "field", "value"]):
                 keys = ("p:s:a:n", "p:m:m")
                 await line.ask([["DEL", *keys], *([put[0], key, *put[2:]] for key in keys)])

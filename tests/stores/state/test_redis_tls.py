@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from orchestra.config.reading import read
 from orchestra.errors import BindingError, StateError
 from orchestra.secret import REDACTED, Secret
-from orchestra.stores.state.redis_line import Login
+from orchestra.stores.state.redis_connection import Login
 from orchestra.stores.state.settings import OpenState, StateSettings, open_state
 from tests.providers.authority import Authority
 from tests.servers.redis import Redis, redis

@@ -17,7 +17,7 @@ import trio.testing
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
 from orchestra.records import AS_IT_IS
-from orchestra.stores.sqlite_files.file import write_ahead
+from orchestra.stores.sqlite_files.opening import write_ahead
 from orchestra.stores.state.private import PrivateState
 from orchestra.stores.state.sqlite import SqliteState
 
@@ -240,7 +240,7 @@ def test_the_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
         db.executescript(made)
         db.close()
         with SqliteState(path, timeout_s=5) as state:
-            assert "a SQLite file of something else" in refused(state)
+            assert "a SQLite file of another program" in refused(state)
     (tmp_path / "file").write_text("x" * 1000)
     with SqliteState(tmp_path / "file", timeout_s=5) as state:
         assert "SQLite says" in refused(state)

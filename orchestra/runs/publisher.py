@@ -1,10 +1,10 @@
-"""What a process does for the others while the state is shared.
+"""What a process does for the other processes of a shared state.
 
-It says that it is alive, reads its letters, and publishes the events of those of its runs that
-somebody follows from elsewhere.
+It writes its heartbeat, answers the requests in its inbox, and publishes the events of those of its
+runs that other processes follow.
 
-Rules of the file: a follower elsewhere holds nothing back, and counts as one who follows the run
-until it has not been heard of for `FORGOTTEN_S`.
+Rules of the file: a remote follower does not hold the run back. It counts as a follower until
+nothing has been heard of it for `FORGOTTEN_S`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestra.protocols import Change, Entry
-from orchestra.runs import mail
+from orchestra.runs import inbox
 from orchestra.runs.archive import Archive
 from orchestra.runs.following import RENEW_S
 from orchestra.runs.keeping import EVENT_BYTES, Fit
@@ -32,26 +32,26 @@ log = logging.getLogger("orchestra.runs")
 
 FORGOTTEN_S = 3 * RENEW_S
 BATCH_BYTES = 256 * 1024
-"""What is published under one key, but for a single event that is larger."""
+"""The most that is published under one key, unless a single event is larger."""
 EVENT_MAX_BYTES = 4 * 1024 * 1024
-"""The largest event that is published; who needs a larger one has it when the run has ended."""
+"""Larger events are not published; a follower gets them when the run has ended."""
 
 
 class Followed:
-    """A run of this process that is followed from elsewhere."""
+    """A run of this process that another process follows."""
 
     __slots__ = ("run", "seq", "until_s")
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.until_s = 0.0
-        """When it is forgotten, if nobody asks for it again."""
+        """When it is forgotten, unless a follower asks again."""
         self.seq = run.journal.seq
         """The newest event that is published."""
 
 
-class PostOffice:
-    """The letters, the heartbeat and the publications of one process."""
+class Publisher:
+    """Writes the heartbeat of a process, answers its requests, and publishes events."""
 
     def __init__(self, archive: Archive, process: str, local: LocalRuns, fit: Fit) -> None:
         self._archive = archive
@@ -80,10 +80,10 @@ class PostOffice:
                 if self._away:
                     log.warning("runs of this process can be followed elsewhere again")
                 self._away = False
-            await trio.sleep(settings.publish_s if self._followed else settings.mail_s)
+            await trio.sleep(settings.publish_s if self._followed else settings.inbox_s)
 
     async def round(self) -> None:
-        """One look into the box, with what is new of the runs that are followed.
+        """Read the inbox, publish new events, and answer the requests.
 
         Raises:
             StateError: the state is away; what was published is asked for again.
@@ -93,54 +93,54 @@ class PostOffice:
         now_s, settings = trio.current_time(), self._archive.settings
         beats = now_s >= self._beats_at_s
         if beats:
-            entries.update(mail.heartbeat(self._process, settings.dead_after_s))
-        box = mail.box_key(self._process)
-        emptied = partial(_emptied, box, entries)
-        letters, written_s = await self._archive.state.change([box], emptied)
+            entries.update(inbox.heartbeat(self._process, settings.dead_after_s))
+        at = inbox.inbox_key(self._process)
+        emptied = partial(_emptied, at, entries)
+        requests, written_s = await self._archive.state.change([at], emptied)
         if beats:
-            self._archive.pulse.beat(written_s)
+            self._archive.own_heartbeat.beat(written_s)
             self._beats_at_s = now_s + settings.heartbeat_s
         answers: dict[str, Entry] = {}
-        for letter in letters:
-            answers.update(self._answer(letter))
+        for request in requests:
+            answers.update(self._answer(request))
         if answers:
             await self._archive.state.change([], lambda *_: Change(None, answers))
 
     async def leave(self) -> None:
-        """Say that this process is no more.
+        """Remove the heartbeat and the inbox of this process.
 
         Raises:
-            StateError: the state is away; it is known a little later.
+            StateError: the state is away; the heartbeat then expires by itself.
         """
-        gone = {mail.process_key(self._process): None, mail.box_key(self._process): None}
+        gone = {inbox.process_key(self._process): None, inbox.inbox_key(self._process): None}
         await self._archive.state.change([], lambda *_: Change(None, gone))
 
-    def _answer(self, letter: mail.Letter) -> dict[str, Entry]:
-        """What is published at once for this letter, beside what is new for all."""
-        local = self._local.get(letter.run_id)
+    def _answer(self, request: inbox.PeerRequest) -> dict[str, Entry]:
+        """What is published in answer to this request alone."""
+        local = self._local.get(request.run_id)
         if local is None:
             return {}
-        if isinstance(letter, mail.CancelLetter):
-            local.run.cancel(letter.reason)
+        if isinstance(request, inbox.CancelRequest):
+            local.run.cancel(request.reason)
             return {}
-        followed = self._followed.get(letter.run_id)
+        followed = self._followed.get(request.run_id)
         if followed is None:
             followed = Followed(local.run)
-            self._followed[letter.run_id] = followed
-            self._local.attach(letter.run_id)
+            self._followed[request.run_id] = followed
+            self._local.attach(request.run_id)
         followed.until_s = trio.current_time() + FORGOTTEN_S
-        return self._next(followed, letter)
+        return self._next(followed, request)
 
-    def _next(self, followed: Followed, letter: mail.FollowLetter) -> dict[str, Entry]:
-        """What brings one who asks onto the chain: its end is where the next events come.
+    def _next(self, followed: Followed, request: inbox.FollowRequest) -> dict[str, Entry]:
+        """The batches that lead the asker to the end of the published ones.
 
-        Nothing for one who knows what is not published yet: when it is, they ask again.
+        An asker that is ahead of the journal is told the number to go on from.
         """
         run, end = followed.run, followed.seq
-        if letter.seq <= run.journal.seq:
-            return self._published(run, letter.seq, end)
-        key = mail.published_key(run.id, letter.asker)
-        return {key: mail.entry(mail.Published((), end))}
+        if request.seq <= run.journal.seq:
+            return self._published(run, request.seq, end)
+        key = inbox.published_key(run.id, request.asker)
+        return {key: inbox.entry(inbox.Published((), end))}
 
     def _news(self) -> dict[str, Entry | None]:
         entries: dict[str, Entry | None] = {}
@@ -151,7 +151,7 @@ class PostOffice:
         return entries
 
     def _forget(self) -> None:
-        """Let go of runs that nobody follows any more, and of those that are told to the end."""
+        """Forget runs without followers, and those whose last event is published."""
         now_s = trio.current_time()
         for run_id, followed in tuple(self._followed.items()):
             journal = followed.run.journal
@@ -161,9 +161,9 @@ class PostOffice:
                 self._local.leave(run_id)
 
     def _published(self, run: Run, after: int, upto: int) -> dict[str, Entry]:
-        """The events of a run behind one number up to another, as links of the chain.
+        """The events of a run after one number up to another, in batches linked to each other.
 
-        It breaks off before an event that is too large.
+        It stops before an event that is too large.
         """
         entries: dict[str, Entry] = {}
         batch: list[EventLine] = []
@@ -183,13 +183,13 @@ class PostOffice:
 def _link(run_id: str, after: int, batch: Sequence[EventLine]) -> dict[str, Entry]:
     if not batch:
         return {}
-    made = mail.Published(tuple(batch), batch[-1].seq)
-    return {mail.published_key(run_id, after): mail.entry(made)}
+    made = inbox.Published(tuple(batch), batch[-1].seq)
+    return {inbox.published_key(run_id, after): inbox.entry(made)}
 
 
 def _emptied(
-    box: str, entries: dict[str, Entry | None], there: Sequence[bytes | None], now_s: float
-) -> Change[tuple[tuple[mail.Letter, ...], float]]:
-    """The letters, and when it was: the box is empty then, and the entries are written."""
-    letters = mail.opened(there[0])
-    return Change((letters, now_s), {**entries, **({box: None} if letters else {})})
+    at: str, entries: dict[str, Entry | None], there: Sequence[bytes | None], now_s: float
+) -> Change[tuple[tuple[inbox.PeerRequest, ...], float]]:
+    """Empty the inbox and write the entries; the result is the requests, and the state's time."""
+    requests = inbox.opened(there[0])
+    return Change((requests, now_s), {**entries, **({at: None} if requests else {})})

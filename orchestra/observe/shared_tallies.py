@@ -1,8 +1,7 @@
-"""Where the processes of one server write down what they have counted, and read the others' counts.
+"""The counts of all processes of one server: each writes a file of its own, and reads all files.
 
-Each has a place, by its number, and writes over what was there: a process that takes a place over
-goes on counting from what its predecessor wrote last. What a process is told of the whole never
-falls: it writes its own counts before it reads.
+A process replaces the file of its number, and goes on from what the last process of that number
+wrote. It writes its own counts before it reads the others', so that no total ever falls.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ Written: TypeAlias = tuple[int, Tally]
 SUFFIX = ".tally"
 
 
-class Board:
-    """The place of process `number` in a folder that all share. It reads and writes files."""
+class SharedTallies:
+    """The files of counts in a folder, for process `number`. It reads and writes files."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
@@ -31,9 +30,9 @@ class Board:
         self._written = b""
 
     def inherited(self) -> Tally:
-        """What the last process of this number had counted; nothing, if there was none.
+        """The counts of the last process of this number; none, if there was no such process.
 
-        Runs that went on when it was killed are lost; one that was stopped has ended all of them.
+        Runs that were running when it was killed are counted as lost.
         """
         tally = Tally()
         if self._own.exists():
@@ -44,10 +43,10 @@ class Board:
         return tally
 
     def write(self, tally: bytes) -> None:
-        """Put what this process has counted, encoded, in its place, at once or not at all.
+        """Replace the file of this process by these encoded counts, as a whole or not at all.
 
         Raises:
-            OSError: the folder has gone, or is full.
+            OSError: the folder is gone, or full.
         """
         data = _ENCODER.encode((os.getpid(), msgspec.Raw(tally)))
         if data == self._written:
@@ -58,7 +57,7 @@ class Board:
         self._written = data
 
     def total(self, tally: bytes) -> Tally:
-        """What all have counted, after `write`; what is so now only of those that live.
+        """Write these counts, and add up all files; gauges only of processes that still run.
 
         Raises:
             OSError: as of `write`.

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from orchestra.observe import counting, names
-from orchestra.observe.board import Board
 from orchestra.observe.counting import FOLDER_ENV, Counting
 from orchestra.observe.metrics import Metrics
+from orchestra.observe.shared_tallies import SharedTallies
 from orchestra.observe.tally import Tally
 
 PLACES = st.integers(1, 3)
@@ -35,7 +35,7 @@ class Processes(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.boards = {number: Board(self.folder, number) for number in (1, 2, 3)}
+        self.boards = {number: SharedTallies(self.folder, number) for number in (1, 2, 3)}
         self.tallies = {number: Tally() for number in self.boards}
         self.written = dict.fromkeys(self.boards, 0)
         self.seen = 0
@@ -59,7 +59,7 @@ class Processes(RuleBasedStateMachine):
 
     @rule(number=PLACES)
     def is_killed_and_replaced(self, number: int) -> None:
-        self.boards[number] = Board(self.folder, number)
+        self.boards[number] = SharedTallies(self.folder, number)
         self.tallies[number] = Tally()
         self.tallies[number].add(self.boards[number].inherited())
         assert hits(self.tallies[number]) == self.written[number]
@@ -94,22 +94,22 @@ def test_what_is_so_now_is_so_only_of_those_that_live(
     with monkeypatch.context() as patched:
         dead = gone()
         patched.setattr(os, "getpid", lambda: dead)
-        Board(tmp_path, 1).write(tally.encode())
-    whole = Board(tmp_path, 2).total(tally.encode())
+        SharedTallies(tmp_path, 1).write(tally.encode())
+    whole = SharedTallies(tmp_path, 2).total(tally.encode())
     assert whole.gauges[names.RUNS_RUNNING.name] == {(): 2}
     assert hits(whole) == 2
-    assert Board(tmp_path, 1).inherited().gauges == {}
+    assert SharedTallies(tmp_path, 1).inherited().gauges == {}
 
 
 def test_runs_that_went_on_in_one_that_was_killed_are_lost_once(tmp_path: Path) -> None:
     """However many take its place before one of them lives long enough to write."""
     tally = Tally()
     tally.set(names.RUNS_RUNNING, (), 2)
-    Board(tmp_path, 1).write(tally.encode())
-    taken, again = (Board(tmp_path, 1).inherited() for _ in range(2))
+    SharedTallies(tmp_path, 1).write(tally.encode())
+    taken, again = (SharedTallies(tmp_path, 1).inherited() for _ in range(2))
     assert taken.counters == again.counters == {names.RUNS_LOST.name: {(): 2}}
-    Board(tmp_path, 1).write(taken.encode())
-    assert Board(tmp_path, 1).inherited().counters == {names.RUNS_LOST.name: {(): 2}}
+    SharedTallies(tmp_path, 1).write(taken.encode())
+    assert SharedTallies(tmp_path, 1).inherited().counters == {names.RUNS_LOST.name: {(): 2}}
 
 
 def test_a_number_that_is_another_users_process_by_now_is_none_of_ours(
@@ -117,13 +117,13 @@ def test_a_number_that_is_another_users_process_by_now_is_none_of_ours(
 ) -> None:
     tally = Tally()
     tally.set(names.RUNS_RUNNING, (), 2)
-    Board(tmp_path, 1).write(tally.encode())
+    SharedTallies(tmp_path, 1).write(tally.encode())
 
     def kill(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "kill", kill)
-    assert Board(tmp_path, 2).total(Tally().encode()).gauges == {}
+    assert SharedTallies(tmp_path, 2).total(Tally().encode()).gauges == {}
 
 
 def test_a_process_writes_now_and_then_and_says_how_it_is(
@@ -134,12 +134,12 @@ def test_a_process_writes_now_and_then_and_says_how_it_is(
 
     async def main() -> None:
         metrics = Metrics({})
-        mine = Counting(metrics, Board(tmp_path, 1))
+        mine = Counting(metrics, SharedTallies(tmp_path, 1))
         mine.measure = lambda tally: tally.set(names.RUNS_RUNNING, (), 7)
         metrics.tally.count(HITS, ("m",))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(mine.serve)
-            while hits(Board(tmp_path, 2).total(Tally().encode())) != 1:
+            while hits(SharedTallies(tmp_path, 2).total(Tally().encode())) != 1:
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
         total = await mine.total()
@@ -154,7 +154,7 @@ def test_a_board_that_has_gone_costs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
-        mine = Counting(Metrics({}), Board(tmp_path / "gone", 1))
+        mine = Counting(Metrics({}), SharedTallies(tmp_path / "gone", 1))
         await mine.write()
 
     trio.run(main)

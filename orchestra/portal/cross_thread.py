@@ -1,7 +1,7 @@
-"""Crossing: one thing that is done in a portal's Trio, and waited for in another thread.
+"""Calls from another thread into a portal's Trio.
 
-Whoever waits, in a thread or in a task of asyncio's, is stopped as they are everywhere: by Ctrl-C,
-or by a cancellation. What they wait for is then cancelled, and they wait until it has ended.
+The caller, a thread or a task of asyncio's, may be interrupted while it waits: by Ctrl-C, or by a
+cancellation. Then the call is cancelled, and the caller waits until it has ended.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import trio
 from orchestra.errors import RunCancelledError, RunError
 
 if TYPE_CHECKING:
-    from orchestra.portal.portal import Inside
+    from orchestra.portal.portal import TrioSide
 
 T = TypeVar("T")
 
 
-class Crossing(Generic[T]):
-    """What is done is `work`, an async function of Trio's."""
+class CrossThreadCall(Generic[T]):
+    """A call of `work`, an async function, in a portal's Trio."""
 
     def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
         self._work = work
@@ -31,7 +31,7 @@ class Crossing(Generic[T]):
         self._done: Future[T] = Future()
 
     async def perform(self) -> None:
-        """Do it; in Trio."""
+        """Call `work` and keep its outcome; in Trio."""
         try:
             with self._scope:
                 self._done.set_result(await self._work())
@@ -45,44 +45,45 @@ class Crossing(Generic[T]):
                 self._done.set_exception(RunCancelledError("nobody waits for it any more"))
 
     def refuse(self) -> None:
-        """It is not done, since the portal is closed."""
+        """Fail the call, since the portal is closed."""
         self._done.set_exception(closed())
 
-    def wait(self, inside: Inside) -> T:
-        """Have it done, and wait in this thread: what came of it.
+    def wait(self, trio_side: TrioSide) -> T:
+        """What `work` returns, for which this thread waits.
 
         Raises:
             RunError: the portal was closed.
-            KeyboardInterrupt: Ctrl-C, once it has ended; another Ctrl-C does not wait for that.
-            BaseException: what was raised in it.
+            KeyboardInterrupt: Ctrl-C, once the call has ended; a second Ctrl-C does not wait.
+            BaseException: what `work` raised.
         """
         try:
-            inside.begin(self)
+            trio_side.begin(self)
             wait([self._done])
         except BaseException:
-            inside.soon(self._scope.cancel)
+            trio_side.call_soon(self._scope.cancel)
             wait([self._done])
             raise
         return self._done.result()
 
-    async def arrive(self, inside: Inside) -> T:
-        """As `wait`, in a task of asyncio's, of which nothing else is held up.
+    async def wait_async(self, trio_side: TrioSide) -> T:
+        """As `wait`, in a task of asyncio's, without blocking its event loop.
 
         Raises:
-            asyncio.CancelledError: the task was cancelled, and it has ended; another does not wait.
+            asyncio.CancelledError: the task was cancelled, and the call has ended; a second
+                cancellation does not wait.
         """
-        inside.begin(self)
+        trio_side.begin(self)
         try:
             await future_in_loop(self._done)
         except asyncio.CancelledError:
-            inside.soon(self._scope.cancel)
+            trio_side.call_soon(self._scope.cancel)
             await future_in_loop(self._done)  # noqa: ASYNC102 - asyncio's: another cancellation ends it
             raise
         return self._done.result()
 
 
 def future_in_loop(done: Future[Any]) -> asyncio.Future[None]:
-    """What is done, in the running loop, when this is."""
+    """A future of the running loop that is done when `done` is."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
 
@@ -99,7 +100,7 @@ def future_in_loop(done: Future[Any]) -> asyncio.Future[None]:
 
 
 def closed() -> RunError:
-    """What those hear who ask a portal that is closed."""
+    """The error of a call to a portal that is closed."""
     return RunError(
         "the portal is closed: ask it within `with orchestra.open_portal() as portal:`, which goes "
         "around the program's whole life"

@@ -64,7 +64,7 @@ class Login:
         return RedisError(self.password.redact(said) + (" (and repeats it)" if repeats else ""))
 
 
-class RedisLine:
+class RedisConnection:
     """An open connection; used by one task at a time, and dropped after its first error."""
 
     def __init__(self, stream: Stream) -> None:
@@ -109,21 +109,21 @@ class RedisLine:
 
 async def connected(
     address: RedisAddress, login: Login | None, greeting: Sequence[Command]
-) -> RedisLine:
+) -> RedisConnection:
     """A connection on which we are known, and these commands have gone well.
 
     Raises:
         OSError: there is no connection, or the certificate is not to be trusted.
         RedisError: one of the commands was refused.
     """
-    line = RedisLine(await _stream(address))
+    connection = RedisConnection(await _stream(address))
     first = [] if login is None else [login.command()]
-    answers = await line.ask([*first, *greeting])
+    answers = await connection.ask([*first, *greeting])
     for number, answer in enumerate(answers):
         if isinstance(answer, RedisError):
-            line.close()
+            connection.close()
             raise answer if login is None or number > 0 else login.told(answer)
-    return line
+    return connection
 
 
 async def _stream(address: RedisAddress) -> Stream:

@@ -1,4 +1,4 @@
-"""Who is told of runs and of the calls of models."""
+"""Observers: they are told of runs and of calls of models."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from orchestra.policies.observed import CallEnded
 
 
-class Watcher(Protocol):
-    """One that counts, or traces. It is told at once, in the task of the run or the call."""
+class Observer(Protocol):
+    """Something that counts or traces. It is called in the task of the run or the call."""
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
-        """Who is told the events of a run of this pipeline, but the chunks of its output."""
+        """A function to be called with the events of a run, without the chunks of its output."""
 
     def called(self, ended: CallEnded) -> None:
-        """Be told of a call of a model that has ended."""
+        """A call of a model has ended."""
 
 
-class Watchers:
-    """Several of them, as one."""
+class Observers:
+    """Several observers as one."""
 
-    def __init__(self, *each: Watcher) -> None:
+    def __init__(self, *each: Observer) -> None:
         self._each = each
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
-        """Who tells all of them the events of a run."""
+        """A function that passes the events of a run to all of them."""
         all_told = [each.observe(pipeline) for each in self._each]
 
         def saw(event: Event) -> None:
@@ -38,12 +38,12 @@ class Watchers:
         return saw
 
     def called(self, ended: CallEnded) -> None:
-        """Tell all of them of a call."""
+        """Pass an ended call to all of them."""
         for each in self._each:
             each.called(ended)
 
 
-def together(*each: Watcher | None) -> Watcher | None:
-    """Those that there are, as one; None where there are none."""
+def together(*each: Observer | None) -> Observer | None:
+    """Those that are not None, as one observer; None if all are."""
     found = [one for one in each if one is not None]
-    return Watchers(*found) if len(found) > 1 else found[0] if found else None
+    return Observers(*found) if len(found) > 1 else found[0] if found else None

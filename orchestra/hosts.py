@@ -1,0 +1,32 @@
+"""Hosts and ports, as URLs and the `Host` header have them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
+"""By the scheme of a URL."""
+_HOST = re.compile(
+    r"(?:\[(?P<ipv6>[^\[\]]{1,253})\]|(?P<name>[^\[\]:]{1,253}))(?::(?P<port>[0-9]{1,5}))?"
+)
+
+
+def bracketed(host: str) -> str:
+    """A host as it is written before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def authority(scheme: str, host: str, port: int | None) -> str:
+    """A host and its port as the `Host` header has them: without the default port of the scheme."""
+    written = bracketed(host)
+    return written if port in (None, DEFAULT_PORTS.get(scheme)) else f"{written}:{port}"
+
+
+def host_and_port(header: str) -> tuple[str, int | None] | None:
+    """The host, without brackets, and the port that a `Host` header has; None where it is none."""
+    found = _HOST.fullmatch(header)
+    if found is None:
+        return None
+    return found["ipv6"] or found["name"], int(found["port"]) if found["port"] else None

@@ -1,0 +1,100 @@
+"""Requests from one process to another through the shared state, and their answers. Pure.
+
+To follow a run of another process, a process asks that one for the events after a number. They are
+published under this number, together with the number of the last of them, under which the follower
+looks next. So the published batches are a linked list, which several followers share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from orchestra.protocols import Change, Entry
+from orchestra.records import readable
+from orchestra.runs.record import EventLine
+
+REQUESTS_MAX = 1_000
+"""Requests that wait in an inbox; one more is refused, and its sender tries again."""
+REQUEST_TTL_S = 10.0
+PUBLISHED_TTL_S = 10.0
+
+
+class FollowRequest(msgspec.Struct, frozen=True, tag="follow"):
+    """A follower of the run has its events up to `seq`, and asks for the next.
+
+    `asker` is the follower's own id: if there is no such event yet, the number to go on from is
+    published under it.
+    """
+
+    run_id: str
+    seq: int
+    asker: str
+
+
+class CancelRequest(msgspec.Struct, frozen=True, tag="cancel"):
+    """Cancel the run."""
+
+    run_id: str
+    reason: str
+
+
+PeerRequest: TypeAlias = FollowRequest | CancelRequest
+
+
+class Published(msgspec.Struct, frozen=True):
+    """Some events of a run, and the number after which to ask for more."""
+
+    events: tuple[EventLine, ...]
+    upto: int
+
+
+def inbox_key(process: str) -> str:
+    """The key of the inbox of a process."""
+    return f"run:mail:{process}"
+
+
+def heartbeat(process: str, ttl_s: float) -> dict[str, Entry]:
+    """The entry by which a process counts as alive for `ttl_s`."""
+    return {process_key(process): Entry(b"alive", ttl_s)}
+
+
+def process_key(process: str) -> str:
+    """The key of the heartbeat of a process."""
+    return f"run:process:{process}"
+
+
+def published_key(run_id: str, seq: int | str) -> str:
+    """The key of the events of a run after a number, or of the answer to an asker."""
+    return f"run:told:{run_id}:{seq}"
+
+
+def put(at: str, request: PeerRequest, there: Sequence[bytes | None], _: float) -> Change[bool]:
+    """Put a request into the inbox, once; the result is whether it is in there."""
+    requests = opened(there[0])
+    if request in requests:
+        return Change(True)
+    if len(requests) >= REQUESTS_MAX:
+        return Change(False)
+    return Change(True, {at: Entry(msgspec.msgpack.encode((*requests, request)), REQUEST_TTL_S)})
+
+
+def opened(data: bytes | None) -> tuple[PeerRequest, ...]:
+    """The requests in an inbox."""
+    return readable(_REQUESTS.decode, data, "an inbox") or ()
+
+
+def published(data: bytes | None) -> Published | None:
+    """The published batch, if there is one that can be read."""
+    return readable(_PUBLISHED.decode, data, "what was published of a run")
+
+
+def entry(batch: Published) -> Entry:
+    """A batch as it is stored."""
+    return Entry(msgspec.msgpack.encode(batch), PUBLISHED_TTL_S)
+
+
+_REQUESTS = msgspec.msgpack.Decoder(tuple[PeerRequest, ...])
+_PUBLISHED = msgspec.msgpack.Decoder(Published)
