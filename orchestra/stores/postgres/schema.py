@@ -1,0 +1,102 @@
+"""The tables of the stores, in a schema of their own; and in which layout they are.
+
+As of a state: `LAYOUT` is counted up where an older orchestra would understand less than it
+believes to. It is looked at when a connection is made, and before each change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestra.errors import StoreError
+
+if TYPE_CHECKING:
+    from orchestra.stores.postgres.connection import TrioConnection
+
+LAYOUT = 1
+"""That of this version."""
+SCHEMA = "orchestra"
+_LOCK = 0x6F72636865737472  # "orchestr": of all that make the schema, one does it at a time
+
+_LOOK = f"""
+SELECT current_setting('server_encoding'), set_config('jit', 'off', false),
+    to_regclass('{SCHEMA}.layout') IS NOT NULL,
+    (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+     WHERE extname = 'vector')
+"""
+"""To compile a search takes longer than the search."""
+_MAKE = f"""
+CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+CREATE TABLE IF NOT EXISTS {SCHEMA}.layout (version integer NOT NULL);
+CREATE TABLE IF NOT EXISTS {SCHEMA}.collection (
+    key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text COLLATE "C" NOT NULL UNIQUE,
+    dimensions integer NOT NULL
+);
+CREATE TABLE IF NOT EXISTS {SCHEMA}.passage (
+    collection bigint NOT NULL REFERENCES {SCHEMA}.collection,
+    id text COLLATE "C" NOT NULL,
+    source text COLLATE "C" NOT NULL,
+    text text NOT NULL,
+    metadata jsonb NOT NULL,
+    vector {{vector_in}}.vector NOT NULL,
+    PRIMARY KEY (collection, id)
+);
+ALTER TABLE {SCHEMA}.passage ALTER COLUMN vector SET STORAGE MAIN;
+CREATE INDEX IF NOT EXISTS passage_source ON {SCHEMA}.passage (collection, source);
+CREATE INDEX IF NOT EXISTS passage_metadata ON {SCHEMA}.passage
+    USING gin (metadata jsonb_path_ops);
+INSERT INTO {SCHEMA}.layout SELECT {LAYOUT} WHERE NOT EXISTS (SELECT FROM {SCHEMA}.layout);
+"""
+"""A vector is kept beside its text where a page has room for it: a search reads all of them."""
+
+
+async def look(connection: TrioConnection, place: str) -> None:
+    """Find out what the database has, and keep it as `connection.vector_in`.
+
+    Raises:
+        StoreError: it was made by a newer orchestra, or its encoding is not UTF8.
+        psycopg.Error: it cannot be found out.
+    """
+    row = await (await connection.execute(_LOOK)).fetchone()
+    encoding, _, is_made, vector_in = row or ("", "", False, None)
+    if encoding != "UTF8":
+        raise StoreError(
+            f"{place}: the database has the encoding {encoding}, which cannot hold every text; "
+            "make one with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if is_made:
+        await check_layout(connection, place)
+        connection.vector_in = vector_in
+
+
+async def check_layout(connection: TrioConnection, place: str) -> None:
+    """Check that what is there is not of a newer orchestra.
+
+    Raises:
+        StoreError: it is.
+        psycopg.Error: it cannot be found out.
+    """
+    row = await (await connection.execute(f"SELECT version FROM {SCHEMA}.layout")).fetchone()
+    layout = row[0] if row else 0
+    if layout > LAYOUT:
+        raise StoreError(
+            f"{place}: its schema {SCHEMA} was made by a newer orchestra (its layout is {layout}, "
+            f"this one knows {LAYOUT}), and nothing was changed; upgrade this one, or give it a "
+            "database of its own"
+        )
+
+
+async def make(connection: TrioConnection, place: str) -> None:
+    """Make the tables in the open transaction, where they are not there.
+
+    Raises:
+        StoreError: as of `look`.
+        psycopg.Error: they cannot be made.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    row = await (await connection.execute(_LOOK)).fetchone()
+    vector_in = row[3] if row else None
+    await connection.execute(_MAKE.format(vector_in=vector_in))
+    await look(connection, place)
