@@ -18,8 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from orchestra.errors import StoreError
 from orchestra.protocols import VectorStore
 from orchestra.stores.memory import MemoryStore
+from orchestra.stores.postgres.stores import PostgresStores
 from orchestra.stores.sqlite import SqliteStores
 from orchestra.values import Passage, Scalar, Vector
+from tests.servers.postgres import shared_postgres
 
 T = TypeVar("T")
 
@@ -66,6 +68,8 @@ class StoresAgree(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
+        self.stores: SqliteStores | PostgresStores
+        self.other: SqliteStores | PostgresStores
         self.stores = SqliteStores(Path(self.folder.name) / "deep" / "store.sqlite")
         self.other = SqliteStores(self.stores.path)
         self.both: list[VectorStore] = [self.memory, self.stores.collection("it's")]
@@ -147,11 +151,42 @@ TestStoresAgree = StoresAgree.TestCase
 TestStoresAgree.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+class PostgresAgrees(StoresAgree):
+    """As does one in Postgres, through two pools."""
+
+    def open(self) -> None:
+        self.address = shared_postgres().database()
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        self.stores, self.other = PostgresStores(self.address), PostgresStores(self.address)
+        self.both = [self.memory, self.stores.collection("it's")]
+        self.seen = self.other.collection("it's")
+
+    @rule()
+    def reopen(self) -> None:
+        self.stores.close()
+        self.other.close()
+        self.reconnect()
+
+
+TestPostgresAgrees = PostgresAgrees.TestCase
+TestPostgresAgrees.settings = TestStoresAgree.settings
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
-    with SqliteStores(tmp_path / "store.sqlite") as stores:
-        memory = request.param == "memory"
-        yield MemoryStore("handbook") if memory else stores.collection("handbook")
+    if request.param == "memory":
+        yield MemoryStore("handbook")
+        return
+    where = tmp_path / "store.sqlite"
+    stores: SqliteStores | PostgresStores
+    with (
+        SqliteStores(where)
+        if request.param == "sqlite"
+        else PostgresStores(shared_postgres().database())
+    ) as stores:
+        yield stores.collection("handbook")
 
 
 def refused(call: Callable[[], Awaitable[object]]) -> str:

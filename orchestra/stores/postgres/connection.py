@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -51,10 +52,17 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         self.lock = trio.Lock()  # type: ignore[assignment] # only entered and left
-        self.prepare_threshold = None  # a pooler in between may give each transaction another server
+        self.prepare_threshold = (
+            None  # a pooler in between may give each transaction another server
+        )
         self._autocommit = True
         self.vector_in: str | None = None
         self.begun = False
+
+    @classmethod
+    def begin(cls, asked: str) -> PQGenConn[TrioConnection]:
+        """What gives a connection in the end."""
+        return cls._connect_gen(asked)
 
     @property
     def at_rest(self) -> bool:
@@ -64,7 +72,10 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
         return idle and pgconn.pipeline_status == pq.PipelineStatus.OFF
 
     async def wait(
-        self, gen: PQGen[T], interval: float = 0.0, timeout: float | None = None
+        self,
+        gen: PQGen[T],
+        interval: float = 0.0,
+        timeout: float | None = None,  # noqa: ASYNC109 - psycopg's
     ) -> T:
         """What psycopg's generator ends with; whoever is cancelled leaves nothing running."""
         del interval, timeout  # Trio wakes by itself, and has scopes
@@ -79,15 +90,13 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
         """Roll back what is open; what cannot be is closed. Shielded, for at most `STOP_S`."""
         if not self.at_rest and not self.broken:
             with trio.move_on_after(STOP_S, shield=True):
-                try:
+                with suppress(psycopg.Error):  # it is closed below
                     await self.execute("ROLLBACK")
-                except psycopg.Error:
-                    pass  # it is closed below
         if not self.at_rest:
             self.drop()
 
     def drop(self) -> None:
-        """Close it at once, without waiting; also twice, and after the `trio.run` it was made in."""
+        """Close it at once, without waiting; also twice, and after the `trio.run` that made it."""
         if self.pgconn.status == pq.ConnStatus.OK and trio.lowlevel.in_trio_run():
             trio.lowlevel.notify_closing(self.pgconn.socket)
         self.pgconn.finish()
@@ -95,11 +104,9 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
     async def _stop(self, gen: PQGen[T]) -> None:
         """Have the server cancel the statement, and wait for what it says of it."""
         with trio.move_on_after(STOP_S, shield=True):
-            try:
+            with suppress(psycopg.Error):  # it is cancelled, as is to be, or the connection is lost
                 await _waited_anywhere(self._cancel_gen())
                 await _waited(gen, self.pgconn.socket)
-            except psycopg.Error:
-                pass  # the statement was cancelled, as is to be, or the connection is lost
         if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
             self.drop()
 
@@ -116,7 +123,7 @@ async def connected(parameters: Mapping[str, str]) -> TrioConnection:
         asked = conninfo.make_conninfo("", **{**_USUAL, **parameters, **address})
         with trio.move_on_after(CONNECT_S):
             try:
-                return await _waited_anywhere(TrioConnection._connect_gen(asked))
+                return await _waited_anywhere(TrioConnection.begin(asked))
             except psycopg.Error as error:
                 last = error
                 continue

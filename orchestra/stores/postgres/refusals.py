@@ -47,8 +47,10 @@ _LOOK_AFTER = "look after Postgres, or change the url"
 
 def explained(place: str, error: Exception, password: Secret | None = None) -> StoreError:
     """What is told of a failure at `place`: what the database said, and what to do."""
-    code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    said = " ".join(str(error).split()) or type(error).__name__
+    code, told = None, str(error)
+    if isinstance(error, psycopg.Error):
+        code, told = error.sqlstate, error.diag.message_primary or told
+    said = " ".join(told.split()) or type(error).__name__
     if password is not None:
         said = password.redact(said)
     advice = _BY_CODE.get(code or "") or next(

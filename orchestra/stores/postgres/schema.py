@@ -15,38 +15,37 @@ if TYPE_CHECKING:
 
 LAYOUT = 1
 """That of this version."""
-SCHEMA = "orchestra"
 _LOCK = 0x6F72636865737472  # "orchestr": of all that make the schema, one does it at a time
 
-_LOOK = f"""
+_LOOK = """
 SELECT current_setting('server_encoding'), set_config('jit', 'off', false),
-    to_regclass('{SCHEMA}.layout') IS NOT NULL,
+    to_regclass('orchestra.layout') IS NOT NULL,
     (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
      WHERE extname = 'vector')
 """
 """To compile a search takes longer than the search."""
-_MAKE = f"""
-CREATE SCHEMA IF NOT EXISTS {SCHEMA};
-CREATE TABLE IF NOT EXISTS {SCHEMA}.layout (version integer NOT NULL);
-CREATE TABLE IF NOT EXISTS {SCHEMA}.collection (
+_MAKE = """
+CREATE SCHEMA IF NOT EXISTS orchestra;
+CREATE TABLE IF NOT EXISTS orchestra.layout (version integer NOT NULL);
+CREATE TABLE IF NOT EXISTS orchestra.collection (
     key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
     dimensions integer NOT NULL
 );
-CREATE TABLE IF NOT EXISTS {SCHEMA}.passage (
-    collection bigint NOT NULL REFERENCES {SCHEMA}.collection,
+CREATE TABLE IF NOT EXISTS orchestra.passage (
+    collection bigint NOT NULL REFERENCES orchestra.collection,
     id text COLLATE "C" NOT NULL,
     source text COLLATE "C" NOT NULL,
     text text NOT NULL,
     metadata jsonb NOT NULL,
-    vector {{vector_in}}.vector NOT NULL,
+    vector {vector_in}.vector NOT NULL,
     PRIMARY KEY (collection, id)
 );
-ALTER TABLE {SCHEMA}.passage ALTER COLUMN vector SET STORAGE MAIN;
-CREATE INDEX IF NOT EXISTS passage_source ON {SCHEMA}.passage (collection, source);
-CREATE INDEX IF NOT EXISTS passage_metadata ON {SCHEMA}.passage
+ALTER TABLE orchestra.passage ALTER COLUMN vector SET STORAGE MAIN;
+CREATE INDEX IF NOT EXISTS passage_source ON orchestra.passage (collection, source);
+CREATE INDEX IF NOT EXISTS passage_metadata ON orchestra.passage
     USING gin (metadata jsonb_path_ops);
-INSERT INTO {SCHEMA}.layout SELECT {LAYOUT} WHERE NOT EXISTS (SELECT FROM {SCHEMA}.layout);
+INSERT INTO orchestra.layout SELECT {layout} WHERE NOT EXISTS (SELECT FROM orchestra.layout);
 """
 """A vector is kept beside its text where a page has room for it: a search reads all of them."""
 
@@ -77,26 +76,28 @@ async def check_layout(connection: TrioConnection, place: str) -> None:
         StoreError: it is.
         psycopg.Error: it cannot be found out.
     """
-    row = await (await connection.execute(f"SELECT version FROM {SCHEMA}.layout")).fetchone()
+    row = await (await connection.execute("SELECT version FROM orchestra.layout")).fetchone()
     layout = row[0] if row else 0
     if layout > LAYOUT:
         raise StoreError(
-            f"{place}: its schema {SCHEMA} was made by a newer orchestra (its layout is {layout}, "
+            f"{place}: its schema orchestra was made by a newer orchestra (its layout is {layout}, "
             f"this one knows {LAYOUT}), and nothing was changed; upgrade this one, or give it a "
             "database of its own"
         )
 
 
 async def make(connection: TrioConnection, place: str) -> None:
-    """Make the tables in the open transaction, where they are not there.
+    """Make the tables in the open transaction, where nobody has made them meanwhile.
 
     Raises:
         StoreError: as of `look`.
         psycopg.Error: they cannot be made.
     """
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-    await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-    row = await (await connection.execute(_LOOK)).fetchone()
-    vector_in = row[3] if row else None
-    await connection.execute(_MAKE.format(vector_in=vector_in))
     await look(connection, place)
+    if connection.vector_in is None:
+        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        row = await (await connection.execute(_LOOK)).fetchone()
+        vector_in = str(row[3]) if row else ""
+        await connection.execute(_MAKE.format(vector_in=vector_in, layout=LAYOUT))
+        connection.vector_in = vector_in
