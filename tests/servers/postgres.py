@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,6 @@ class Postgres:
         self._process = subprocess.Popen(
             [self._programs / "postgres", "-D", self._folder / "data", *said],
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
             **_as_nobody(),
         )
         until = time.monotonic() + START_S
@@ -83,18 +82,26 @@ class Postgres:
 
     def kill(self) -> None:
         """It is gone at once, with all processes that it has started."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         for each in self._folder.glob("data/postmaster.pid"):
             each.unlink()
 
     def pause(self) -> None:
         """It answers nothing, and keeps its connections, until `resume`."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """It goes on."""
-        os.killpg(self._process.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To it, and to each process that it has started, which is a session of its own."""
+        process = self._process.pid
+        started = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        for each in (process, *map(int, started)):
+            with suppress(ProcessLookupError):
+                os.kill(each, number)
 
     def ask(self, asked: str, values: Sequence[object] = (), database: str = "postgres") -> Any:
         """The first row that a statement gives, if it gives any; as an administrator."""

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ROWS_AT_ONCE = 500
+"""In one statement, which may have 65535 values."""
+
 
 @attrs.frozen
 class PostgresCollection:
@@ -193,9 +196,12 @@ class PostgresCollection:
             await connection.execute(
                 "UPDATE orchestra.collection SET dimensions = %s WHERE key = %s", [dimensions, key]
             )
-        asked = _UPSERT.format(vector_in=connection.vector_in)
-        async with connection.cursor() as cursor:
-            await cursor.executemany(asked, [(key, *record) for record in records])
+        row = _ROW.format(vector_in=connection.vector_in)
+        for start in range(0, len(records), ROWS_AT_ONCE):
+            some = records[start : start + ROWS_AT_ONCE]
+            values = [value for record in some for value in (key, *record)]
+            asked = f"{_INSERT} {', '.join([row] * len(some))} {_REPLACE}"
+            await connection.execute(asked, values)
 
     async def _delete(self, where: Mapping[str, Scalar], connection: TrioConnection) -> int:
         key, _ = await self._locked(connection)
@@ -218,9 +224,9 @@ _LOCK = """
 INSERT INTO orchestra.collection (name, dimensions) VALUES (%s, 0)
 ON CONFLICT (name) DO UPDATE SET dimensions = collection.dimensions RETURNING key, dimensions
 """
-_UPSERT = """
-INSERT INTO orchestra.passage (collection, id, source, text, metadata, vector)
-VALUES (%s, %s, %s, %s, %s::jsonb, %s::{vector_in}.vector)
+_INSERT = "INSERT INTO orchestra.passage (collection, id, source, text, metadata, vector) VALUES"
+_ROW = "(%s, %s, %s, %s, %s, %s::{vector_in}.vector)"
+_REPLACE = """
 ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excluded.text,
     metadata = excluded.metadata, vector = excluded.vector
 """

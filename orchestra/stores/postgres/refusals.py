@@ -42,6 +42,7 @@ _BY_WORDS: Mapping[str, str] = {
         "look whether Postgres runs and listens there, or change the url"
     ),
 }
+_QUESTION = re.compile(r" Is the server running .*\?$")
 _LOOK_AFTER = "look after Postgres, or change the url"
 
 
@@ -50,7 +51,7 @@ def explained(place: str, error: Exception, password: Secret | None = None) -> S
     code, told = None, str(error)
     if isinstance(error, psycopg.Error):
         code, told = error.sqlstate, error.diag.message_primary or told
-    said = " ".join(told.split()) or type(error).__name__
+    said = _QUESTION.sub("", " ".join(told.split())) or type(error).__name__
     if password is not None:
         said = password.redact(said)
     advice = _BY_CODE.get(code or "") or next(

@@ -17,15 +17,16 @@ LAYOUT = 1
 """That of this version."""
 _LOCK = 0x6F72636865737472  # "orchestr": of all that make the schema, one does it at a time
 
+EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 _LOOK = """
 SELECT current_setting('server_encoding'), set_config('jit', 'off', false),
     to_regclass('orchestra.layout') IS NOT NULL,
     (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
-     WHERE extname = 'vector')
+     WHERE extname = 'vector'), to_regnamespace('orchestra') IS NULL
 """
 """To compile a search takes longer than the search."""
+_SCHEMA = "CREATE SCHEMA orchestra"  # even IF NOT EXISTS, it takes the right to make one
 _MAKE = """
-CREATE SCHEMA IF NOT EXISTS orchestra;
 CREATE TABLE IF NOT EXISTS orchestra.layout (version integer NOT NULL);
 CREATE TABLE IF NOT EXISTS orchestra.collection (
     key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -58,7 +59,7 @@ async def look(connection: TrioConnection, place: str) -> None:
         psycopg.Error: it cannot be found out.
     """
     row = await (await connection.execute(_LOOK)).fetchone()
-    encoding, _, is_made, vector_in = row or ("", "", False, None)
+    encoding, _, is_made, vector_in, _ = row or ("", "", False, None, True)
     if encoding != "UTF8":
         raise StoreError(
             f"{place}: the database has the encoding {encoding}, which cannot hold every text; "
@@ -96,8 +97,10 @@ async def make(connection: TrioConnection, place: str) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
     await look(connection, place)
     if connection.vector_in is None:
-        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        await connection.execute(EXTENSION)
         row = await (await connection.execute(_LOOK)).fetchone()
-        vector_in = str(row[3]) if row else ""
+        *_, vector_in, has_no_schema = row or ("", True)
+        if has_no_schema:
+            await connection.execute(_SCHEMA)
         await connection.execute(_MAKE.format(vector_in=vector_in, layout=LAYOUT))
         connection.vector_in = vector_in
