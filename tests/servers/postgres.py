@@ -76,7 +76,6 @@ class Postgres:
             except psycopg.OperationalError:
                 if time.monotonic() > until:
                     raise
-                time.sleep(0.02)
             else:
                 return
 

@@ -22,6 +22,8 @@ POSTGRES_URL = (
 )
 """What a url may be; a password never stands in it."""
 SSLMODE = "prefer"
+CONNECTIONS_MAX = 8
+TIMEOUT_S = 10.0
 
 
 class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
@@ -33,8 +35,8 @@ class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
     """
 
     ca_file: Path | None = None
-    connections_max: int = 8
-    timeout_s: float = 10.0
+    connections_max: int = CONNECTIONS_MAX
+    timeout_s: float = TIMEOUT_S
 
 
 def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> PostgresStores:

@@ -12,11 +12,9 @@ import trio
 from orchestra.closing import Closing
 from orchestra.stores.postgres.collection import PostgresCollection, names_in
 from orchestra.stores.postgres.pool import Address, Pool
+from orchestra.stores.postgres.settings import CONNECTIONS_MAX, TIMEOUT_S
 
 T = TypeVar("T")
-
-CONNECTIONS_MAX = 8
-TIMEOUT_S = 10.0
 
 
 class PostgresStores(Closing):
@@ -35,6 +33,7 @@ class PostgresStores(Closing):
         connections_max: int = CONNECTIONS_MAX,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
+        self.address = address
         self.place = address.place
         self._pool = Pool(address, size=connections_max, timeout_s=timeout_s)
         self._alone = partial(Pool, address, size=1, timeout_s=timeout_s)

@@ -53,7 +53,7 @@ def test_processes_that_make_it_and_write_at_once_lose_nothing() -> None:
         assert stores.names() == ["shared"]
 
 
-@given(after=st.lists(st.integers(0, 12), min_size=50, max_size=50), seed=st.random_module())
+@given(after=st.lists(st.integers(0, 150), min_size=50, max_size=50), seed=st.random_module())
 @settings(max_examples=20, deadline=None)
 def test_whoever_is_cancelled_takes_no_connection_along(after: list[int], seed: object) -> None:
     """A thousand upserts in all, cancelled anywhere; each happened or did not."""
@@ -67,7 +67,7 @@ def test_whoever_is_cancelled_takes_no_connection_along(after: list[int], seed: 
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(collection.upsert, batch, [EAST] * len(batch))
                     for _ in range(ticks):
-                        await trio.sleep(0.0002)
+                        await trio.lowlevel.checkpoint()
                     scope.cancel()
 
         async def main() -> None:

@@ -38,7 +38,6 @@ def until_none_is(busy: str, server: Postgres) -> None:
     until = time.monotonic() + 10
     while server.ask(BUSY.format(busy))[0]:
         assert time.monotonic() < until, f"connections are still {busy}"
-        time.sleep(0.01)
 
 
 def test_it_keeps_the_contract(stores: PostgresStores) -> None:
