@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -206,6 +207,22 @@ def test_equal_scores_are_in_the_order_of_their_ids(store: VectorStore) -> None:
     run(lambda: store.upsert(some[::-1], [same] * len(some)))
     found = run(lambda: store.search(Vector.of([0.3, 0.3, 0.3, 0.1, 0.1]), top=7))
     assert [passage.id for passage in found] == [f"{i:03}" for i in range(7)]
+
+
+def test_what_single_precision_cannot_tell_apart_is_in_order(store: VectorStore) -> None:
+    """The cosines differ by less than the error of a sum of float32 products."""
+    draw = random.Random(1)
+    middle = [draw.gauss(0, 1) for _ in range(64)]
+    near = [Vector.of([x + draw.gauss(0, 1e-4) for x in middle]) for _ in range(300)]
+    some = [Passage(f"{number:03}", "") for number in range(len(near))]
+    model = MemoryStore()
+    for each in (model, store):
+        run(lambda: each.upsert(some, near))
+    for top in (1, 2, 7, 50):
+        found, expected = (
+            run(lambda: each.search(Vector.of(middle), top=top)) for each in (store, model)
+        )
+        assert [(p.id, p.score) for p in found] == [(p.id, p.score) for p in expected]
 
 
 def test_a_wrong_number_of_dimensions_names_both_and_changes_nothing(store: VectorStore) -> None:

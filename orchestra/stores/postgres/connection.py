@@ -5,9 +5,9 @@ others; all else is psycopg's. They touch private names, and so its version is p
 
 Rules of the file:
 
-1. Whoever is cancelled has the server cancel the statement, for at most `STOP_S`; a connection
-   that is not at rest afterwards is closed.
-2. Trio is told before a socket is closed that somebody may still wait for.
+1. Whoever is cancelled has the server cancel the statement, for at most `STOP_S`.
+2. A connection that is not `at_rest` in the end is of no use to anybody else.
+3. Trio is told before a socket is closed that somebody may still wait for.
 """
 
 from __future__ import annotations
@@ -83,32 +83,16 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
             return await _waited(gen, self.pgconn.socket)
         except (trio.Cancelled, KeyboardInterrupt):
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                await self._stop(gen)
+                with trio.move_on_after(STOP_S, shield=True), suppress(psycopg.Error):
+                    await _waited_anywhere(self._cancel_gen())
+                    await _waited(gen, self.pgconn.socket)  # it says that it was cancelled
             raise
-
-    async def mend(self) -> None:
-        """Roll back what is open; what cannot be is closed. Shielded, for at most `STOP_S`."""
-        if not self.at_rest and not self.broken:
-            with trio.move_on_after(STOP_S, shield=True):
-                with suppress(psycopg.Error):  # it is closed below
-                    await self.execute("ROLLBACK")
-        if not self.at_rest:
-            self.drop()
 
     def drop(self) -> None:
         """Close it at once, without waiting; also twice, and after the `trio.run` that made it."""
         if self.pgconn.status == pq.ConnStatus.OK and trio.lowlevel.in_trio_run():
             trio.lowlevel.notify_closing(self.pgconn.socket)
         self.pgconn.finish()
-
-    async def _stop(self, gen: PQGen[T]) -> None:
-        """Have the server cancel the statement, and wait for what it says of it."""
-        with trio.move_on_after(STOP_S, shield=True):
-            with suppress(psycopg.Error):  # it is cancelled, as is to be, or the connection is lost
-                await _waited_anywhere(self._cancel_gen())
-                await _waited(gen, self.pgconn.socket)
-        if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-            self.drop()
 
 
 async def connected(parameters: Mapping[str, str]) -> TrioConnection:

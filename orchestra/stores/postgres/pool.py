@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ import trio
 from orchestra.errors import BindingError, StoreError
 from orchestra.secret import Secret, read_secret
 from orchestra.stores.postgres import connection as connections
-from orchestra.stores.postgres.connection import TrioConnection
+from orchestra.stores.postgres.connection import STOP_S, TrioConnection
 from orchestra.stores.postgres.refusals import explained
 from orchestra.stores.postgres.schema import look
 
@@ -116,7 +117,9 @@ class Pool:
         try:
             return await work(connection)
         finally:
-            await connection.mend()  # shielded, and bounded
+            if not connection.at_rest and not connection.broken:
+                with trio.move_on_after(STOP_S, shield=True), suppress(psycopg.Error):
+                    await connection.execute("ROLLBACK")
             if not connection.at_rest or self._closed:
                 connection.drop()
             else:

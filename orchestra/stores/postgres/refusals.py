@@ -42,7 +42,11 @@ _BY_WORDS: Mapping[str, str] = {
         "look whether Postgres runs and listens there, or change the url"
     ),
 }
-_QUESTION = re.compile(r" Is the server running .*\?$")
+_AROUND = re.compile(
+    r"^connection (?:failed|is bad): (?:connection to server .*? failed: )?(?:FATAL: +)?"
+    r"| Is the server running .*\?$"
+)
+"""What libpq says of it beside the reason: the place is told already."""
 _LOOK_AFTER = "look after Postgres, or change the url"
 
 
@@ -51,7 +55,7 @@ def explained(place: str, error: Exception, password: Secret | None = None) -> S
     code, told = None, str(error)
     if isinstance(error, psycopg.Error):
         code, told = error.sqlstate, error.diag.message_primary or told
-    said = _QUESTION.sub("", " ".join(told.split())) or type(error).__name__
+    said = _AROUND.sub("", " ".join(told.split())) or type(error).__name__
     if password is not None:
         said = password.redact(said)
     advice = _BY_CODE.get(code or "") or next(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
 
 import trio
 
 from orchestra.closing import Closing
 from orchestra.stores.postgres.collection import PostgresCollection, names_in
+from orchestra.stores.postgres.connection import CONNECT_S
 from orchestra.stores.postgres.pool import Address, Pool
 from orchestra.stores.postgres.settings import CONNECTIONS_MAX, TIMEOUT_S
-
-T = TypeVar("T")
 
 
 class PostgresStores(Closing):
@@ -36,7 +33,7 @@ class PostgresStores(Closing):
         self.address = address
         self.place = address.place
         self._pool = Pool(address, size=connections_max, timeout_s=timeout_s)
-        self._alone = partial(Pool, address, size=1, timeout_s=timeout_s)
+        self._alone = partial(Pool, address, size=1, timeout_s=min(timeout_s, CONNECT_S))
 
     def collection(self, name: str) -> PostgresCollection:
         """The collection of this name; it comes to exist with its first upsert, or by `make`."""
@@ -52,13 +49,8 @@ class PostgresStores(Closing):
         """
         if not trio.lowlevel.in_trio_run():
             return trio.run(self._names)
-        found: list[list[str] | BaseException] = []
-        thread = threading.Thread(target=lambda: found.append(_caught(self._names)))
-        thread.start()
-        thread.join()
-        if isinstance(found[0], BaseException):
-            raise found[0]
-        return found[0]
+        with ThreadPoolExecutor(1) as beside:
+            return beside.submit(trio.run, self._names).result()
 
     def close(self) -> None:
         """Close all connections; a call that comes later raises StoreError."""
@@ -70,10 +62,3 @@ class PostgresStores(Closing):
             return await pool.run(names_in)
         finally:
             pool.close()
-
-
-def _caught(work: Callable[[], Awaitable[T]]) -> T | BaseException:
-    try:
-        return trio.run(work)
-    except BaseException as error:  # noqa: BLE001 - it is raised where it was asked
-        return error
