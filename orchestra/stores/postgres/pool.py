@@ -4,9 +4,8 @@ Rules of the file:
 
 1. Who waits for a connection gets one in turn; who leaves while waiting takes none along.
 2. A connection goes back only at rest; one that is not is closed.
-3. One that was kept and turns out to be lost takes all others that were kept with it, since a
-   server that was started again knows none. What was asked is asked again on a new one, if nothing
-   can have been changed.
+3. What was asked on one that was kept, and turns out to be lost, is asked again on a new one, if
+   nothing can have been changed.
 """
 
 from __future__ import annotations
@@ -88,7 +87,9 @@ class Pool:
     def close(self) -> None:
         """Close all connections; a call that comes later raises StoreError."""
         self._closed = True
-        self._drop_kept()
+        kept, self._kept = self._kept, []
+        for each in kept:
+            each.connection.drop()
 
     async def _asked(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
         password = None
@@ -101,7 +102,6 @@ class Pool:
                 except psycopg.OperationalError:
                     if kept.connection.at_rest or kept.connection.begun:
                         raise
-                    self._drop_kept()
             made = await self._made(password)
             return await self._used(made, time.monotonic(), work)
         except (psycopg.Error, OSError, BindingError, trio.ClosedResourceError) as error:
@@ -152,8 +152,3 @@ class Pool:
     def _password(self) -> Secret | None:
         found = self._address.password
         return read_secret(found, "password") if isinstance(found, Path) else found
-
-    def _drop_kept(self) -> None:
-        kept, self._kept = self._kept, []
-        for each in kept:
-            each.connection.drop()

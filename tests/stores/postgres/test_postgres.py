@@ -88,18 +88,17 @@ def test_a_newer_layout_is_refused_and_nothing_is_changed(
         assert "newer orchestra" in refused(later.collection("handbook").count)
 
 
-def test_a_schema_that_is_half_made_is_not_there_for_anybody(address: Address) -> None:
-    """Whoever is cancelled while it makes the first collection leaves none of it."""
-
-    async def main(collection: PostgresStores) -> None:
-        with trio.CancelScope() as scope:
-            scope.deadline = trio.current_time() + 0.005
-            await collection.collection("one").make()
-        await collection.collection("two").make()
-        assert "two" in collection.names()
-
+def test_a_first_write_that_fails_leaves_no_schema_behind(address: Address) -> None:
+    """And the connection that has made it knows."""
     with PostgresStores(address, connections_max=1) as stores:
-        run(lambda: main(stores))
+        collection = stores.collection("handbook")
+        long = Passage("".join(map(chr, range(0x4E00, 0x4E00 + 3000))), "")
+        assert "may have 2600 bytes" in refused(lambda: collection.upsert([long], [EAST]))
+        assert len(stores._pool._kept) == 1
+        asked = "SELECT to_regnamespace('orchestra') IS NULL"
+        assert shared_postgres().ask(asked, database=name_of(address))[0]
+        run(lambda: collection.upsert([ONE], [EAST]))
+        assert run(collection.count) == 1
 
 
 def test_who_is_cancelled_has_the_server_stop(stores: PostgresStores) -> None:
@@ -230,11 +229,9 @@ def test_pgvector_may_be_in_a_schema_of_its_own(stores: PostgresStores, address:
 
 
 def test_what_no_text_can_be_is_refused(stores: PostgresStores) -> None:
-    collection = stores.collection("handbook")
     bad = Passage("one", "\ud800")
-    assert "'one' has half of a character" in refused(lambda: collection.upsert([bad], [EAST]))
-    long = Passage("".join(map(chr, range(0x4E00, 0x4E00 + 3000))), "")
-    assert "may have 2600 bytes" in refused(lambda: collection.upsert([long], [EAST]))
+    message = refused(lambda: stores.collection("a").upsert([bad], [EAST]))
+    assert "'one' has half of a character" in message
 
 
 def test_a_connection_that_was_kept_too_long_is_replaced(
