@@ -62,7 +62,7 @@ class PostgresCollection:
     ) -> list[Passage]:
         """The `top` nearest passages, nearest first, equals by id.
 
-        The database looks at each vector of the collection: about 0.5 µs each at 256 numbers.
+        The database looks at each vector that matches: about 1 µs each at 256 numbers.
 
         Raises:
             StoreError: there is no such collection, its vectors have another number of

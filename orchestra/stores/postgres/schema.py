@@ -45,10 +45,11 @@ CREATE TABLE IF NOT EXISTS orchestra.passage (
 ALTER TABLE orchestra.passage ALTER COLUMN vector SET STORAGE MAIN;
 CREATE INDEX IF NOT EXISTS passage_source ON orchestra.passage (collection, source);
 CREATE INDEX IF NOT EXISTS passage_metadata ON orchestra.passage
-    USING gin (metadata jsonb_path_ops);
+    USING gin (metadata jsonb_path_ops) WITH (fastupdate = off);
 INSERT INTO orchestra.layout SELECT {layout} WHERE NOT EXISTS (SELECT FROM orchestra.layout);
 """
-"""A vector is kept beside its text where a page has room for it: a search reads all of them."""
+"""A vector is kept beside its text where a page has room for it: a search reads all of them. The
+index of metadata is kept in order by who writes, not by who reads first."""
 
 
 async def look(connection: TrioConnection, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ POSTGRES_URL = (
 )
 """What a url may be; a password never stands in it."""
 SSLMODE = "prefer"
+_SYSTEM_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 CONNECTIONS_MAX = 8
 TIMEOUT_S = 10.0
 
@@ -87,5 +89,10 @@ def _tls(settings: PostgresSettings, mode: str | None) -> dict[str, str]:
     """How the certificate is checked."""
     if mode not in ("verify-ca", "verify-full"):
         return {"sslmode": mode or SSLMODE}
-    ca_file = "system" if settings.ca_file is None else str(settings.ca_file)
-    return {"sslmode": mode, "sslrootcert": ca_file}
+    return {"sslmode": mode, "sslrootcert": str(settings.ca_file or _system_ca())}
+
+
+def _system_ca() -> str:
+    """The file of the authorities of the system: psycopg's own OpenSSL knows none."""
+    places = (ssl.get_default_verify_paths().cafile, *_SYSTEM_CAS)
+    return next((each for each in places if each and Path(each).exists()), "system")

@@ -59,12 +59,19 @@ def test_what_is_right_is_kept() -> None:
         ("postgres://h:1/d", {"host": "h", "port": "1", "dbname": "d", "sslmode": "prefer"}),
         (
             "postgresql://h/d?sslmode=verify-full",
-            {"host": "h", "dbname": "d", "sslmode": "verify-full", "sslrootcert": "system"},
+            {"host": "h", "dbname": "d", "sslmode": "verify-full", "sslrootcert": "AUTHORITIES"},
         ),
         ("postgresql:///d?host=/run/pg", {"host": "/run/pg", "dbname": "d", "sslmode": "prefer"}),
     ],
 )
-def test_a_postgres_is_where_its_url_says(url: str, parameters: dict[str, str]) -> None:
+def test_a_postgres_is_where_its_url_says(
+    url: str, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authorities = tmp_path / "authorities.pem"
+    authorities.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    if "sslrootcert" in parameters:
+        parameters = {**parameters, "sslrootcert": str(authorities)}
     with open_postgres(PostgresSettings(url=url), {}) as stores:
         assert stores.place == url
         assert stores.address.parameters == parameters
