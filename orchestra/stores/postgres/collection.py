@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 ROWS_AT_ONCE = 500
 """In one statement, which may have 65535 values."""
+TOP_MAX = 2**31 - 1
+"""No collection has more."""
 
 
 @attrs.frozen
@@ -138,7 +140,7 @@ class PostgresCollection:
         )
 
     async def _read(self, work: Callable[[TrioConnection], Awaitable[T]], absent: T) -> T:
-        return await self._pool.run(partial(_read, work, absent))
+        return await self._pool.run(partial(_read, work, absent, self.place))
 
     async def _write(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
         limit_ms = max(1, int(self._pool.timeout_s * 1000))
@@ -170,7 +172,7 @@ class PostgresCollection:
         named = {
             "query": _Sent(query),
             "key": key,
-            "top": top,
+            "top": min(top, TOP_MAX),
             "places": rules.SCORE_PLACES,
             "margin": margin,
             **values,
@@ -271,17 +273,20 @@ class _SentDumper(Dumper):
 psycopg.adapters.register_dumper(_Sent, _SentDumper)
 
 
-async def names_in(connection: TrioConnection) -> list[str]:
-    """The names of all collections, in order."""
-    return await _read(_names, list[str](), connection)
+async def names_in(place: str, connection: TrioConnection) -> list[str]:
+    """The names of all collections, in order; `place` is for messages."""
+    return await _read(_names, list[str](), place, connection)
 
 
 async def _read(
-    work: Callable[[TrioConnection], Awaitable[T]], absent: T, connection: TrioConnection
+    work: Callable[[TrioConnection], Awaitable[T]],
+    absent: T,
+    place: str,
+    connection: TrioConnection,
 ) -> T:
     """What `work` reads; `absent` where nothing was made in the database yet."""
     if connection.vector_in is None:
-        await schema.look(connection, "")
+        await schema.look(connection, place)
     return absent if connection.vector_in is None else await work(connection)
 
 

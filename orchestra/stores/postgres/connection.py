@@ -52,9 +52,8 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         self.lock = trio.Lock()  # type: ignore[assignment] # only entered and left
-        self.prepare_threshold = (
-            None  # a pooler in between may give each transaction another server
-        )
+        # A pooler in between may give each transaction another server, which has prepared nothing.
+        self.prepare_threshold = None
         self._autocommit = True
         self.vector_in: str | None = None
         self.begun = False

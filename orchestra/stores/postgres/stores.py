@@ -59,6 +59,6 @@ class PostgresStores(Closing):
     async def _names(self) -> list[str]:
         pool = self._alone()
         try:
-            return await pool.run(names_in)
+            return await pool.run(partial(names_in, self.place))
         finally:
             pool.close()
