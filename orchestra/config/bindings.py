@@ -100,13 +100,14 @@ class LocalBindings(DeploymentBindings, Closing):
         return self._deployment is None and only_built_in(self._environ)
 
     def names(self, seam: str) -> Sequence[str]:
-        """The names bound for a seam: `model`, `embedder` or `store`, which reads the stores' file.
+        """The names bound for a seam: `model`, `embedder` or `store`, which reads their file.
 
-        A route counts as a model.
+        A route counts as a model. Of stores in a database it blocks for as long as a connection
+        takes, at most five seconds.
 
         Raises:
             BindingError: there is no such seam.
-            StoreError: the file of the stores is not one.
+            StoreError: the file of the stores is not one, or their database does not answer.
         """
         seams: Mapping[str, Callable[[], Sequence[str]]] = {
             "model": lambda: [*self.deployment.models, *self.deployment.routes],
