@@ -155,20 +155,14 @@ TestStoresAgree.settings = settings(max_examples=25, stateful_step_count=12, dea
 class PostgresAgrees(StoresAgree):
     """As does one in Postgres, through two pools."""
 
-    def open(self) -> None:
+    def __init__(self) -> None:
         self.address = shared_postgres().database()
-        self.reconnect()
+        super().__init__()
 
-    def reconnect(self) -> None:
+    def open(self) -> None:
         self.stores, self.other = PostgresStores(self.address), PostgresStores(self.address)
         self.both = [self.memory, self.stores.collection("it's")]
         self.seen = self.other.collection("it's")
-
-    @rule()
-    def reopen(self) -> None:
-        self.stores.close()
-        self.other.close()
-        self.reconnect()
 
 
 TestPostgresAgrees = PostgresAgrees.TestCase

@@ -14,7 +14,14 @@ from orchestra.errors import StoreError
 from orchestra.stores.postgres.settings import PostgresSettings, open_postgres
 from tests.servers.postgres import PASSWORD, USER, shared_postgres
 
+pytestmark = pytest.mark.usefixtures("behind")
 ASKS_FOR_TLS = bytes.fromhex("0000000804d2162f")
+
+
+@pytest.fixture
+def behind() -> None:
+    """The Postgres is there, or the test is skipped."""
+    shared_postgres()
 
 
 class Front:
