@@ -20,6 +20,7 @@ PUBLIC = (
     *("orchestra.testing.virtual", "orchestra.testing.deployed", "orchestra.compiler.check"),
     *("orchestra.compiler.plan", "orchestra.problem", "orchestra.engine.run", "orchestra.config"),
     *("orchestra.stores.memory", "orchestra.stores.sqlite", "orchestra.batch.batch"),
+    "orchestra.stores.postgres.stores",
     *("orchestra.batch.ledger", "orchestra.steps.ingest", "orchestra.failed", "orchestra.logprobs"),
 )
 """The modules of `docs/api.md`; where a name is in several, the first of them is told."""

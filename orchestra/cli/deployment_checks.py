@@ -31,8 +31,12 @@ def missing_for(found: Deployment) -> Iterator[str]:
     from orchestra.config.deployment.own_classes import close_own, make_own
     from orchestra.config.deployment.own_stores import make_own_store
     from orchestra.observe import counting
+    from orchestra.stores.postgres import settings as postgres
     from orchestra.stores.state.settings import check_installed
 
+    if found.database is not None:
+        at = f"{found.where('stores', 'url')}: stores.url"
+        yield from _complaint_of(at, partial(postgres.check_installed, found.database))
     if found.state is not None:
         at = f"{found.where('state', 'url')}: state.url"
         yield from _complaint_of(at, partial(check_installed, found.state))

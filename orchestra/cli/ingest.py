@@ -68,7 +68,6 @@ async def ingest_shown(
     """Ingest a folder, showing progress; what it did."""
     from orchestra.steps.ingest import ingest as ingest_into
     from orchestra.steps.texts.sources import name_of
-    from orchestra.stores.sqlite import SqliteCollection
 
     collection, name = bindings.stores.to_fill(store), name_of(folder)
     with terminal.progress_bar() as show:
@@ -82,8 +81,7 @@ async def ingest_shown(
         report = await ingest_into(
             folder, collection, bindings.embedder(embedder), progress=progress, name=name
         )
-    if isinstance(collection, SqliteCollection):
-        await collection.make()  # of a folder without texts, too: pipelines may name it from now on
+    await bindings.stores.make(store)  # of no texts, too: pipelines may name it from now on
     return report
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from orchestra.access.keyring import Keyring
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment.deployment import Deployment
-    from orchestra.config.deployment.own_stores import OwnStore
     from orchestra.policies.gate import GuardState
     from orchestra.policies.limits.allowance import CallerRules
     from orchestra.policies.limits.callers import CallerLimits
@@ -52,13 +51,13 @@ STATE_FILE = "state.sqlite"
 
 
 class LocalBindings(DeploymentBindings, Closing):
-    """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
+    """`Bindings` to the models, embedders and stores of a deployment.
 
-    `stores` has the stores of the deployment's own classes and the collections of `store.sqlite`
-    in the data folder, where it makes new ones. `state` is where policies remember things: the one
-    given, else the deployment's; with `several` processes, a state in memory becomes a file that
-    they share. What callers have spent is in `budget_state`, and API keys are in `keys`. Close it
-    after its last run.
+    `stores` has the stores of the deployment's own classes and the collections of its database, or
+    of `store.sqlite` in the data folder, where it makes new ones. `state` is where policies
+    remember things: the one given, else the deployment's; with `several` processes, a state in
+    memory becomes a file that they share. What callers have spent is in `budget_state`, and API
+    keys are in `keys`. Close it after its last run.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class LocalBindings(DeploymentBindings, Closing):
         state: State | None = None,
         several: bool = False,
     ) -> None:
-        self.stores = Stores(data / STORE_FILE, self._own_stores)
+        self.stores = Stores(data / STORE_FILE, deployment, environ)
         self._deployment = deployment
         self._environ = environ
         self._given_state = state
@@ -101,13 +100,14 @@ class LocalBindings(DeploymentBindings, Closing):
         return self._deployment is None and only_built_in(self._environ)
 
     def names(self, seam: str) -> Sequence[str]:
-        """The names bound for a seam: `model`, `embedder` or `store`, which reads the stores' file.
+        """The names bound for a seam: `model`, `embedder` or `store`, which reads their file.
 
-        A route counts as a model.
+        A route counts as a model. Of stores in a database it blocks for as long as a connection
+        takes, at most five seconds.
 
         Raises:
             BindingError: there is no such seam.
-            StoreError: the file of the stores is not one.
+            StoreError: the file of the stores is not one, or their database does not answer.
         """
         seams: Mapping[str, Callable[[], Sequence[str]]] = {
             "model": lambda: [*self.deployment.models, *self.deployment.routes],
@@ -153,9 +153,6 @@ class LocalBindings(DeploymentBindings, Closing):
             StoreError: the file of the stores is not one.
         """
         return self.stores.store(name)
-
-    def _own_stores(self) -> Mapping[str, OwnStore]:
-        return {} if self._deployment is None else self._deployment.stores
 
     def prepare(self) -> bool:
         if self._only_built_in:

@@ -89,7 +89,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     own = {name: e.model for name, e in embedders.items() if e.model not in models.values()}
     check_embedders(tables, named, complaints)
     check_semantics({"models": models, "routes": routes, "embedders": own}, named, complaints)
-    stores, own_stores = read_stores(tables.get("stores", {}), complaints)
+    stores = read_stores(tables.get("stores", {}), here, complaints)
     limits = read_limits(tables.get("limits", {}), complaints)
     state = read_state(tables.get("state"), here, complaints)
     budgets = read_budgets(tables.get("budgets", {}), complaints)
@@ -100,8 +100,9 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         models=with_usual(models, routes) if models else _without(otherwise.models, routes),
         routes=with_usual_routes(routes, there),
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
-        stores=MappingProxyType(own_stores),
-        data=here / stores["data"] if "data" in stores else None,
+        stores=MappingProxyType(dict(stores.own)),
+        data=None if stores.data is None else here / stores.data,
+        database=stores.database,
         limits=limits,
         budgets=budgets,
         file=file,

@@ -26,6 +26,7 @@ from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.settings import CoalesceSettings, ModelSettings
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings
+from orchestra.stores.postgres.settings import PostgresSettings
 from orchestra.stores.state.settings import StateSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text("utf-8")
@@ -101,7 +102,11 @@ def defaults() -> Mapping[str, Mapping[str, Any]]:
         },
         "routes.NAME.weights": {"MODEL": 1},
         "limits.user": fields(NO_LIMITS),
-        "stores": {"data": ".orchestra"},
+        "stores": {
+            "data": ".orchestra",
+            **msgspec.structs.asdict(PostgresSettings(url="")),
+            "url": None,
+        },
         "stores.NAME": {"class": REQUIRED},
         "state": {**msgspec.structs.asdict(StateSettings()), "url": REQUIRED},
         "budgets": {**fields(Budgets()), "when_state_fails": NO_LIMIT.when_state_fails},

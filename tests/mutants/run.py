@@ -57,6 +57,7 @@ def main(names: Sequence[str]) -> int:
     """Try the mutants of these names, or all; 0 if every one is killed."""
     for name in NOT_OURS:
         import_module(name)
+    os.environ.setdefault("SERVERS_FOLDER", str(ROOT / ".nox" / "servers"))  # not in a copy
     compile_dir(ROOT / "orchestra", quiet=1)  # once, not in each copy
     patches = sorted(p for p in HERE.glob("*.patch") if not names or p.stem in names)
     found = [*tried(patches)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,8 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from orchestra.errors import StoreError
 from orchestra.protocols import VectorStore
 from orchestra.stores.memory import MemoryStore
+from orchestra.stores.postgres.stores import PostgresStores
 from orchestra.stores.sqlite import SqliteStores
 from orchestra.values import Passage, Scalar, Vector
+from tests.servers.postgres import shared_postgres
 
 T = TypeVar("T")
 
@@ -66,6 +69,8 @@ class StoresAgree(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
+        self.stores: SqliteStores | PostgresStores
+        self.other: SqliteStores | PostgresStores
         self.stores = SqliteStores(Path(self.folder.name) / "deep" / "store.sqlite")
         self.other = SqliteStores(self.stores.path)
         self.both: list[VectorStore] = [self.memory, self.stores.collection("it's")]
@@ -147,11 +152,36 @@ TestStoresAgree = StoresAgree.TestCase
 TestStoresAgree.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+class PostgresAgrees(StoresAgree):
+    """As does one in Postgres, through two pools."""
+
+    def __init__(self) -> None:
+        self.address = shared_postgres().database()
+        super().__init__()
+
+    def open(self) -> None:
+        self.stores, self.other = PostgresStores(self.address), PostgresStores(self.address)
+        self.both = [self.memory, self.stores.collection("it's")]
+        self.seen = self.other.collection("it's")
+
+
+TestPostgresAgrees = PostgresAgrees.TestCase
+TestPostgresAgrees.settings = TestStoresAgree.settings
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
-    with SqliteStores(tmp_path / "store.sqlite") as stores:
-        memory = request.param == "memory"
-        yield MemoryStore("handbook") if memory else stores.collection("handbook")
+    if request.param == "memory":
+        yield MemoryStore("handbook")
+        return
+    where = tmp_path / "store.sqlite"
+    stores: SqliteStores | PostgresStores
+    with (
+        SqliteStores(where)
+        if request.param == "sqlite"
+        else PostgresStores(shared_postgres().database())
+    ) as stores:
+        yield stores.collection("handbook")
 
 
 def refused(call: Callable[[], Awaitable[object]]) -> str:
@@ -171,6 +201,22 @@ def test_equal_scores_are_in_the_order_of_their_ids(store: VectorStore) -> None:
     run(lambda: store.upsert(some[::-1], [same] * len(some)))
     found = run(lambda: store.search(Vector.of([0.3, 0.3, 0.3, 0.1, 0.1]), top=7))
     assert [passage.id for passage in found] == [f"{i:03}" for i in range(7)]
+
+
+def test_what_single_precision_cannot_tell_apart_is_in_order(store: VectorStore) -> None:
+    """The cosines differ by less than the error of a sum of float32 products."""
+    draw = random.Random(1)
+    middle = [draw.gauss(0, 1) for _ in range(64)]
+    near = [Vector.of([x + draw.gauss(0, 1e-4) for x in middle]) for _ in range(300)]
+    some = [Passage(f"{number:03}", "") for number in range(len(near))]
+    model = MemoryStore()
+    for each in (model, store):
+        run(lambda: each.upsert(some, near))
+    for top in (1, 2, 7, 50):
+        found, expected = (
+            run(lambda: each.search(Vector.of(middle), top=top)) for each in (store, model)
+        )
+        assert [(p.id, p.score) for p in found] == [(p.id, p.score) for p in expected]
 
 
 def test_a_wrong_number_of_dimensions_names_both_and_changes_nothing(store: VectorStore) -> None:

@@ -19,6 +19,7 @@ from orchestra.providers.known.settings import (
     OwnClass,
     RouteSettings,
 )
+from orchestra.stores.postgres.settings import PostgresSettings
 from orchestra.stores.state.settings import StateSettings
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Deployment:
     """What names stand for. One model may have several names: its settings are then the same.
 
     Where a pipeline names a model, a route will do: no name is that of both. `stores` are those
-    of the project's own classes, and `data` is the folder of all others, where the file says so;
+    of the project's own classes; all others are in the `database`, if one is named, else in files
+    in the folder `data`, where the file says so;
     `limits` are those of callers, and `budgets` what they may spend, None where nobody counts;
     `state` is where policies keep what they remember, None where nothing is said of it; `server`
     is what is said of the server; `file` is that file, and `lines` are those of its keys.
@@ -52,6 +54,7 @@ class Deployment:
     routes: Mapping[str, RouteSettings] = MappingProxyType({})
     stores: Mapping[str, OwnStore] = MappingProxyType({})
     data: Path | None = None
+    database: PostgresSettings | None = None
     limits: CallerRules | None = None
     budgets: Budgets | None = None
     file: Path | None = None

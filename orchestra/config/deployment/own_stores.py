@@ -1,21 +1,26 @@
-"""The stores of a deployment: those of its own classes, and the collections of a file."""
+"""The stores of a deployment: of its own classes, and the collections of a file or a database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
+from orchestra.closing import Closing
 from orchestra.config.deployment.names import bound
 from orchestra.config.deployment.own_classes import close_own, make_own
 from orchestra.protocols import VectorStore
-from orchestra.stores.sqlite import SqliteStores
+from orchestra.stores.sqlite import SqliteCollection, SqliteStores
 
 if TYPE_CHECKING:
+    from orchestra.config.deployment.deployment import Deployment
     from orchestra.providers.known.settings import OwnClass
+    from orchestra.stores.postgres.collection import PostgresCollection
+    from orchestra.stores.postgres.stores import PostgresStores
 
 
 @attrs.frozen(kw_only=True)
@@ -27,30 +32,67 @@ class OwnStore:
     origin: str = ""
 
 
-class Stores(SqliteStores):
-    """The stores of a deployment: its own, each made when it is first asked for, and a file's."""
+class Stores(Closing):
+    """The stores of a deployment: its own, each made when it is first asked for, and all others.
 
-    def __init__(self, path: Path, own: Callable[[], Mapping[str, OwnStore]]) -> None:
-        super().__init__(path)
-        self._own = own
+    These are in the `database`, if it has one, or in the file at `path`.
+    """
+
+    def __init__(
+        self, path: Path, deployment: Deployment | None, environ: Mapping[str, str]
+    ) -> None:
+        self.path = path
+        self._own = {} if deployment is None else deployment.stores
+        self._database = None if deployment is None else deployment.database
+        self._environ = environ
         self._made: dict[str, VectorStore] = {}
 
     def names(self) -> list[str]:
-        """The names of all that there are. Raises StoreError where the file is not one of ours."""
-        return [*self._own(), *(name for name in super().names() if name not in self._own())]
+        """The names of all that there are; blocks, of a database as long as a connection takes.
+
+        Raises:
+            BindingError: the database cannot be asked: see `open_postgres`.
+            StoreError: the file is not one of ours, or the database does not answer.
+        """
+        return [*self._own, *(name for name in self._others.names() if name not in self._own)]
 
     def store(self, name: str) -> VectorStore:
         """The store of this name; once found, it is not looked for again.
+
+        In a database it is not looked for at all: there a search tells that it does not exist.
 
         Raises:
             BindingError: there is none, or its class cannot be made.
             StoreError: the file of the stores is not one.
         """
         if name not in self._made:
-            fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
-            there = dict.fromkeys(self.names(), name)
-            self._made[name] = self.to_fill(bound(f"store in {self.path}", name, there, fix))
+            if isinstance(self._others, SqliteStores):
+                fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
+                there = dict.fromkeys(self.names(), name)
+                bound(f"store in {self.path}", name, there, fix)
+            self._made[name] = self.to_fill(name)
         return self._made[name]
+
+    def collection(self, name: str) -> SqliteCollection | PostgresCollection:
+        """The collection of this name, of those that are not of the deployment's own classes."""
+        return self._others.collection(name)
+
+    async def make(self, name: str) -> None:
+        """Make the store, empty, where there is none.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        if name not in self._own:
+            await self.collection(name).make()
+
+    @cached_property
+    def _others(self) -> SqliteStores | PostgresStores:
+        if self._database is None:
+            return SqliteStores(self.path)
+        from orchestra.stores.postgres.settings import open_postgres
+
+        return open_postgres(self._database, self._environ)
 
     def make_own(self) -> None:
         """Make those of its own now, as a server does that would rather not start without them.
@@ -58,16 +100,16 @@ class Stores(SqliteStores):
         Raises:
             BindingError: the class of one cannot be made.
         """
-        for name in self._own():
+        for name in self._own:
             self.store(name)
 
     def to_fill(self, name: str) -> VectorStore:
-        """The store of this name, to be written to: where there is none, it will be in the file.
+        """The store of this name, to be written to: where there is none, it will be made.
 
         Raises:
             BindingError: its class cannot be made.
         """
-        own = self._own().get(name)
+        own = self._own.get(name)
         if own is None:
             return self.collection(name)
         if name not in self._made:
@@ -75,10 +117,11 @@ class Stores(SqliteStores):
         return self._made[name]
 
     def close(self) -> None:
-        """Close the file, and each store of the deployment's own that has a `close`."""
+        """Close the file or the database, and each store of its own that has a `close`."""
         with ExitStack() as closing:
-            closing.callback(super().close)
-            for name in self._own().keys() & self._made.keys():
+            if "_others" in vars(self):
+                closing.callback(self._others.close)
+            for name in self._own.keys() & self._made.keys():
                 closing.callback(close_own, self._made.pop(name))
 
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestra.config.tables.login import check_login, check_port, without_secrets
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import NO_SECRETS, Table, check, missing
-from orchestra.config.toml.complaints import Complaints, names_a_secret, shown
+from orchestra.config.toml.checking import Table, check, missing
+from orchestra.config.toml.complaints import Complaints, shown
 from orchestra.config.toml.places import Path as Place
 from orchestra.stores.state.settings import StateSettings
 
 AT: Place = ("state",)
-PORT_MAX = 65_535
 LOGIN = ("user", "user_env", "password_env", "password_file")
 TLS = ("ca_file", "certificate_file", "certificate_key_file")
-ELSEWHERE = (
-    'put it into the environment or into a file, and write password_env = "VARIABLE" or '
-    'password_file = "PATH"'
-)
 
 
 def read_state(table: Table | None, here: Path, complaints: Complaints) -> StateSettings | None:
@@ -27,9 +23,7 @@ def read_state(table: Table | None, here: Path, complaints: Complaints) -> State
     """
     if table is None:
         return None
-    for key in filter(names_a_secret, table):
-        complaints.add("secret-in-file", (*AT, key), NO_SECRETS, ELSEWHERE)
-    rest = {key: value for key, value in table.items() if not names_a_secret(key)}
+    rest = without_secrets(table, AT, complaints)
     right = check(rest, AT, spec.STATE, complaints)
     if "url" not in table:
         missing("url", spec.STATE_URL, AT, complaints)
@@ -51,17 +45,13 @@ def _obeyed(settings: StateSettings, table: Table, complaints: Complaints) -> No
             fix = "write rediss:// for TLS, or leave it out" if kind == "redis" else "leave it out"
             complaints.add("wrong-value", (*AT, key), message, fix)
     port = settings.url.rpartition(":")[2].partition("/")[0]
-    if kind in ("redis", "rediss") and port.isdigit() and not 0 < int(port) <= PORT_MAX:
-        message = f"{port} is not a port"
-        complaints.add("wrong-value", (*AT, "url"), message, f"write one of 1 to {PORT_MAX}")
+    if kind in ("redis", "rediss"):
+        check_port(port, AT, complaints)
 
 
 def _paired(table: Table, complaints: Complaints) -> None:
     """Complain of two places for one thing, and of a key to no certificate."""
-    for one, other in (("user", "user_env"), ("password_env", "password_file")):
-        if one in table and other in table:
-            message = f"{one} says it already"
-            complaints.add("wrong-value", (*AT, other), message, "leave one of the two out")
+    check_login(table, AT, complaints)
     if "certificate_key_file" in table and "certificate_file" not in table:
         message = "there is no certificate that this key belongs to"
         fix = 'add certificate_file = "PATH"'

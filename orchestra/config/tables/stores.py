@@ -1,29 +1,66 @@
-"""The table `[stores]`, and stores of the project's own classes in it. Pure."""
+"""The table `[stores]`: where they are, and those of the project's own classes. Pure."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
 
 from orchestra.config.deployment.own_stores import OwnStore
+from orchestra.config.tables.login import check_login, check_port, without_secrets
 from orchestra.config.tables.own_classes import read_own_class
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check
-from orchestra.config.toml.complaints import Complaints
+from orchestra.config.toml.complaints import Complaints, shown
+from orchestra.config.toml.places import Path as Place
+from orchestra.stores.postgres.settings import PostgresSettings
+
+AT: Place = ("stores",)
 
 
-def read_stores(
-    tables: Table, complaints: Complaints
-) -> tuple[dict[str, Any], dict[str, OwnStore]]:
-    """The keys of `[stores]` that are right; and the stores in it that are, by name."""
+@attrs.frozen
+class StoresTable:
+    """What it says: of stores of own classes, of the folder of files, and of a database."""
+
+    own: Mapping[str, OwnStore]
+    data: str | None = None
+    database: PostgresSettings | None = None
+
+
+def read_stores(tables: Table, here: Path, complaints: Complaints) -> StoresTable:
+    """What is right of it, with files as seen from the folder `here`."""
     own = {
         name: table
         for name, table in tables.items()
         if isinstance(table, dict) and name not in spec.STORES
     }
     keys = {key: value for key, value in tables.items() if key not in own}
-    right = check(keys, ("stores",), spec.STORES, complaints)
+    keys = dict(without_secrets(keys, AT, complaints))
+    right = check(keys, AT, spec.STORES, complaints)
+    data = right.pop("data", None)
     found = {name: _read(name, table, complaints) for name, table in own.items()}
-    return right, {name: each for name, each in found.items() if each is not None}
+    right_own = {name: each for name, each in found.items() if each is not None}
+    return StoresTable(right_own, data, _database(right, keys, here, complaints))
+
+
+def _database(
+    right: Table, keys: Table, here: Path, complaints: Complaints
+) -> PostgresSettings | None:
+    for key in right if "url" not in keys else ():
+        message = "there is no database that this is said of"
+        fix = f"add url = {spec.POSTGRES_URL.example}, or leave it out"
+        complaints.add("missing-key", (*AT, key), message, fix)
+    check_login(keys, AT, complaints)
+    if "url" not in right:
+        return None
+    url = str(right["url"])
+    check_port(url.partition("//")[2].partition("/")[0].rpartition(":")[2], AT, complaints)
+    if "ca_file" in keys and "sslmode=verify" not in url:
+        fix = "add ?sslmode=verify-full to the url, or leave it out"
+        complaints.add("wrong-value", (*AT, "ca_file"), f"{shown(url)} has no use for it", fix)
+    files = {key: here / value for key, value in right.items() if key.endswith("_file")}
+    return PostgresSettings(**{**right, **files})
 
 
 def _read(name: str, table: Table, complaints: Complaints) -> OwnStore | None:

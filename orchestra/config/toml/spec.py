@@ -16,6 +16,7 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.known.settings import Prices
+from orchestra.stores.postgres import settings as postgres_settings
 from orchestra.stores.state import settings as state_settings
 from orchestra.values import Capabilities
 
@@ -89,6 +90,13 @@ STATE_URL = Kind(
     "without a name and a password",
     '"redis://127.0.0.1:6379/0"',
 )
+POSTGRES_URL = Kind(
+    Annotated[str, Meta(pattern=postgres_settings.POSTGRES_URL, max_length=1000)],
+    "postgresql://HOST:PORT/DATABASE, with ?sslmode=verify-full or not, or "
+    "postgresql:///DATABASE?host=/FOLDER, without a name and a password",
+    '"postgresql://127.0.0.1:5432/orchestra"',
+)
+CONNECTIONS = Kind(Annotated[int, Meta(gt=0, le=1000)], "a whole number from 1 to 1000", "8")
 DOLLARS = Kind(
     Annotated[str, Meta(pattern=r"^([0-9]{1,6}(\.[0-9]{1,18})?|none)\Z")]
     | Annotated[int, Meta(ge=0, lt=1_000_000)]
@@ -205,7 +213,21 @@ OWNER: Spec = {
     "when_state_fails": WHEN_STATE_FAILS,
 }
 """The limits of a user, or of an organisation."""
-STORES: Spec = {"data": FOLDER}
+LOGIN: Spec = {
+    "user": TEXT,
+    "user_env": VARIABLE,
+    "password_env": VARIABLE,
+    "password_file": FILE,
+}
+"""Who we are to a server that is not asked over HTTP."""
+STORES: Spec = {
+    "data": FOLDER,
+    "url": POSTGRES_URL,
+    **LOGIN,
+    "ca_file": FILE,
+    "connections_max": CONNECTIONS,
+    "timeout_s": TIME,
+}
 OWN_STORE: Spec = {
     "class": CLASS,
     "options": Kind(dict[str, Any], "a table", '{ url = "http://127.0.0.1:6333" }'),
@@ -226,10 +248,7 @@ STATE: Spec = {
     "url": STATE_URL,
     "timeout_s": TIME,
     "limit_bytes": COUNT,
-    "user": TEXT,
-    "user_env": VARIABLE,
-    "password_env": VARIABLE,
-    "password_file": FILE,
+    **LOGIN,
     "ca_file": FILE,
     "certificate_file": FILE,
     "certificate_key_file": FILE,

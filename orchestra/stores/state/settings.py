@@ -9,11 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from orchestra.errors import BindingError
 from orchestra.protocols import State
-from orchestra.secret import Secret, read_secret
+from orchestra.stores.login import LoginSettings, password_of, user_of
 
 _HOST = (
     r"(?P<scheme>rediss?)://(?P<host>[^\s@/?#:]+)(?::(?P<port>[0-9]{1,5}))?(?:/(?P<at>[0-9]{1,4}))?"
@@ -25,7 +23,7 @@ STATE_URL = rf"^(?:memory:|sqlite:[^\s?#]+|{_REDIS})\Z"
 PORT = 6379
 
 
-class StateSettings(msgspec.Struct, frozen=True, kw_only=True):
+class StateSettings(LoginSettings, frozen=True, kw_only=True):
     """Where the state is: `memory:`, `sqlite:FILE`, or a Redis, by its url.
 
     A file is looked for in the folder of the stores. `timeout_s` is how long a call may take,
@@ -38,10 +36,6 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True):
     url: str = "memory:"
     timeout_s: float = 0.05
     limit_bytes: int = 64 * 1024 * 1024
-    user: str | None = None
-    user_env: str | None = None
-    password_env: str | None = None
-    password_file: Path | None = None
     ca_file: Path | None = None
     certificate_file: Path | None = None
     certificate_key_file: Path | None = None
@@ -92,8 +86,8 @@ def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
     found = re.fullmatch(_REDIS, settings.url)
     if found is None:
         raise BindingError(f"{settings.url!r} is no state; write redis://HOST:PORT/DATABASE")
-    user = settings.user or _variable(settings, "user", environ)
-    password = _password(settings, environ)
+    user = user_of(settings, "[state]", environ)
+    password = password_of(settings, "[state]", environ)
     if user is not None and password is None:
         raise BindingError(
             f"{settings.url}: there is a user and no password; add password_env or password_file "
@@ -113,24 +107,6 @@ def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
         limit_bytes=settings.limit_bytes,
         timeout_s=settings.timeout_s,
     )
-
-
-def _password(settings: StateSettings, environ: Mapping[str, str]) -> Secret | Path | None:
-    if settings.password_file is not None:
-        read_secret(settings.password_file, "password")  # who starts a server is told at once
-        return settings.password_file
-    password = _variable(settings, "password", environ)
-    return None if password is None else Secret(password)
-
-
-def _variable(settings: StateSettings, what: str, environ: Mapping[str, str]) -> str | None:
-    name = getattr(settings, f"{what}_env")
-    if name is not None and not environ.get(name):
-        raise BindingError(
-            f"{settings.url}: there is no {what} in {name}; set that variable, "
-            f"or take {what}_env out of [state]"
-        )
-    return None if name is None else environ[name]
 
 
 def _tls(settings: StateSettings) -> ssl.SSLContext:

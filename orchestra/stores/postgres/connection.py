@@ -1,0 +1,167 @@
+"""A connection of psycopg that waits on Trio.
+
+psycopg's own waits on asyncio, in three places: its lock, its `wait` and its `connect`. Here are
+others; all else is psycopg's. They touch private names, and so its version is pinned.
+
+Rules of the file:
+
+1. Whoever is cancelled has the server cancel the statement, for at most `STOP_S`.
+2. A connection that is not `at_rest` in the end is of no use to anybody else.
+3. Trio is told before a socket is closed that somebody may still wait for.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+import trio
+from psycopg import conninfo, pq
+from psycopg.rows import TupleRow
+from psycopg.waiting import Ready, Wait
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen, PQGenConn
+    from psycopg.pq.abc import PGconn
+
+T = TypeVar("T")
+
+CONNECT_S = 5.0
+"""How long one address may take to let us in."""
+STOP_S = 0.25
+"""How long whoever is cancelled waits for the server to stop, too."""
+PORT = 5432
+_USUAL = {
+    "application_name": "orchestra",
+    "client_encoding": "UTF8",
+    "gssencmode": "disable",  # it would ask for a ticket first, and block
+    "tcp_user_timeout": "10000",
+}
+
+
+class TrioConnection(psycopg.AsyncConnection[TupleRow]):
+    """An open connection, with each statement a transaction of its own unless one is begun.
+
+    Used by one task at a time. `vector_in` is the schema in which pgvector's type is, None as
+    long as ours is not there; `begun` is whether something may have been changed.
+    """
+
+    def __init__(self, pgconn: PGconn) -> None:
+        super().__init__(pgconn)
+        self.lock = trio.Lock()  # type: ignore[assignment] # only entered and left
+        # A pooler in between may give each transaction another server, which has prepared nothing.
+        self.prepare_threshold = None
+        self._autocommit = True
+        self.vector_in: str | None = None
+        self.begun = False
+
+    @classmethod
+    def begin(cls, asked: str) -> PQGenConn[TrioConnection]:
+        """What gives a connection in the end."""
+        return cls._connect_gen(asked)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it can be used again: nothing is under way, and no transaction is open."""
+        pgconn = self.pgconn
+        idle = pgconn.transaction_status == pq.TransactionStatus.IDLE
+        return idle and pgconn.pipeline_status == pq.PipelineStatus.OFF
+
+    async def wait(
+        self,
+        gen: PQGen[T],
+        interval: float = 0.0,
+        timeout: float | None = None,  # noqa: ASYNC109 - psycopg's
+    ) -> T:
+        """What psycopg's generator ends with; whoever is cancelled leaves nothing running."""
+        del interval, timeout  # Trio wakes by itself, and has scopes
+        try:
+            return await _waited(gen, self.pgconn.socket)
+        except (trio.Cancelled, KeyboardInterrupt):
+            if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                with trio.move_on_after(STOP_S, shield=True), suppress(psycopg.Error):
+                    await _waited_anywhere(self._cancel_gen())
+                    await _waited(gen, self.pgconn.socket)  # it says that it was cancelled
+            raise
+
+    def drop(self) -> None:
+        """Close it at once, without waiting; also twice, and after the `trio.run` that made it."""
+        if self.pgconn.status == pq.ConnStatus.OK and trio.lowlevel.in_trio_run():
+            trio.lowlevel.notify_closing(self.pgconn.socket)
+        self.pgconn.finish()
+
+
+async def connected(parameters: Mapping[str, str]) -> TrioConnection:
+    """A connection to the first address that takes us; `parameters` are those of libpq.
+
+    Raises:
+        psycopg.Error: none does; it says why the last did not.
+        OSError: the host has no address.
+    """
+    last: psycopg.Error | None = None
+    for address in await _addresses(parameters):
+        asked = conninfo.make_conninfo("", **{**_USUAL, **parameters, **address})
+        with trio.move_on_after(CONNECT_S):
+            try:
+                return await _waited_anywhere(TrioConnection.begin(asked))
+            except psycopg.Error as error:
+                last = error
+                continue
+        last = psycopg.OperationalError(f"no answer within {CONNECT_S:g} s")
+    raise last or psycopg.OperationalError("the host has no address")
+
+
+async def _addresses(parameters: Mapping[str, str]) -> list[dict[str, str]]:
+    """The addresses of the host, which libpq itself would block to find."""
+    host = parameters.get("host", "")
+    if not host or host.startswith("/"):
+        return [{}]
+    found = await trio.socket.getaddrinfo(
+        host, parameters.get("port", PORT), type=socket.SOCK_STREAM
+    )
+    return [{"hostaddr": str(each[4][0])} for each in found]
+
+
+async def _waited(gen: PQGen[T], descriptor: int) -> T:
+    try:
+        wants = next(gen)
+        while True:
+            wants = gen.send(await _ready(descriptor, wants))
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+
+
+async def _waited_anywhere(gen: PQGenConn[T]) -> T:
+    """As `_waited`, of a generator that says each time which socket it waits for."""
+    try:
+        descriptor, wants = next(gen)
+        while True:
+            descriptor, wants = gen.send(await _ready(descriptor, wants))
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+
+
+async def _ready(descriptor: int, wants: Wait) -> Ready:
+    """What a socket is ready for, of what is wanted; waits for one of the two."""
+    if wants == Wait.R:
+        await trio.lowlevel.wait_readable(descriptor)
+        return Ready.R
+    if wants == Wait.W:
+        await trio.lowlevel.wait_writable(descriptor)
+        return Ready.W
+    found: list[Ready] = []
+
+    async def first(wait: Callable[[int], Awaitable[None]], ready: Ready) -> None:
+        await wait(descriptor)
+        found.append(ready)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first, trio.lowlevel.wait_readable, Ready.R)
+        nursery.start_soon(first, trio.lowlevel.wait_writable, Ready.W)
+    return found[0] if len(found) == 1 else Ready.RW

@@ -1,0 +1,81 @@
+"""Values as Postgres keeps them, and back. Pure.
+
+The theory of it: a text of Postgres may hold every character but NUL, which is written as two
+others; the order of two texts stays as it was, character by character. Metadata is `jsonb`, whose
+numbers are decimal and of any length: whole ones are written out, since `1e300` would come back as
+another number. There, `1` and `1.0` are equal, as in Python; `true` is not, and is asked for
+beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import sys
+from array import array
+from collections.abc import Mapping
+
+from orchestra.values import Metadata, Scalar, Vector
+
+_KEPT = re.compile("\1([\1\2])")
+
+
+def kept(text: str) -> str:
+    """A text as it is stored: without NUL, and in the order of the others as before."""
+    if "\0" in text or "\1" in text:
+        return text.replace("\1", "\1\2").replace("\0", "\1\1")
+    return text
+
+
+def restored(text: str) -> str:
+    """The text that was stored."""
+    return _KEPT.sub(lambda found: "\0" if found[1] == "\1" else "\1", text)
+
+
+def metadata_json(metadata: Mapping[str, Scalar]) -> str:
+    """Metadata as `jsonb` takes it."""
+    pairs = (f"{json.dumps(kept(key))}:{_scalar(value)}" for key, value in metadata.items())
+    return f"{{{','.join(pairs)}}}"
+
+
+def metadata_of(stored: Mapping[str, Scalar]) -> Metadata:
+    """The metadata that was stored, from what `jsonb` gives."""
+    return {restored(key): restored_scalar(value) for key, value in stored.items()}
+
+
+def restored_scalar(value: Scalar) -> Scalar:
+    """A value that was stored in metadata."""
+    return restored(value) if isinstance(value, str) else value
+
+
+def equals(key: str, value: object) -> list[str]:
+    """The objects in `jsonb`, one of which metadata has to contain to have an equal value.
+
+    None of them where no metadata can have one.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return []
+    if value is not None and not isinstance(value, str | int | float):
+        return []
+    alike: tuple[Scalar, ...] = (value,)
+    if isinstance(value, int | float) and value in (0, 1):
+        alike = (int(value), bool(value))
+    return [metadata_json({key: each}) for each in alike]
+
+
+def vector_bytes(vector: Vector) -> bytes:
+    """A vector as pgvector receives it in binary: how many numbers, nothing, the numbers."""
+    numbers = array("f", vector.data)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return struct.pack(">HH", len(numbers), 0) + numbers.tobytes()
+
+
+def _scalar(value: Scalar) -> str:
+    if isinstance(value, str):
+        return json.dumps(kept(value))
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.1f}"
+    return json.dumps(value)

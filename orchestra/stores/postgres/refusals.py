@@ -1,0 +1,64 @@
+"""Why a database did not do what it was asked, and what to do about it.
+
+What it says of itself is told as it says it, in its own language: where its message has a code,
+the advice goes by that, and by English words only where libpq gives no code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import psycopg
+
+from orchestra.errors import StoreError
+from orchestra.secret import Secret
+
+_BY_CODE: Mapping[str, str] = {
+    "0A000": "install pgvector on the server (on Debian: apt-get install postgresql-NN-pgvector)",
+    "58P01": "install pgvector on the server (on Debian: apt-get install postgresql-NN-pgvector)",
+    "42501": (
+        "let an administrator run, in that database: CREATE EXTENSION IF NOT EXISTS vector; "
+        "CREATE SCHEMA IF NOT EXISTS orchestra AUTHORIZATION the_user"
+    ),
+    "25006": "write the address of the server that takes writes, not that of a replica",
+    "42P01": "the schema orchestra was removed while it was used; ask again, or restore it",
+    "53100": "make room on the server's disk",
+    "53200": "give the server more memory",
+    "54000": "an id or a source may have 2600 bytes, and a vector 16000 numbers",
+    "57014": "the server had no time for it: look after the server, or raise timeout_s",
+}
+_BY_WORDS: Mapping[str, str] = {
+    r"password authentication failed|no password supplied|role .* does not exist": (
+        "set user, and password_env or password_file, in [stores]"
+    ),
+    r"no pg_hba\.conf entry": "let this host in, in pg_hba.conf on the server",
+    r"database .* does not exist": "make it (createdb), or write the name of one that is there",
+    r"too many clients|connection slots": (
+        "raise max_connections on the server, or lower connections_max in [stores]"
+    ),
+    r"certificate|SSL|TLS": "look at sslmode in the url and at ca_file in [stores]",
+    r"Connection refused|could not translate|No such file|no address|Name or service": (
+        "look whether Postgres runs and listens there, or change the url"
+    ),
+}
+_AROUND = re.compile(
+    r"^connection (?:failed|is bad): (?:connection to server .*? failed: )?(?:FATAL: +)?"
+    r"| Is the server running .*\?$"
+)
+"""What libpq says of it beside the reason: the place is told already."""
+_LOOK_AFTER = "look after Postgres, or change the url"
+
+
+def explained(place: str, error: Exception, password: Secret | None = None) -> StoreError:
+    """What is told of a failure at `place`: what the database said, and what to do."""
+    code, told = None, str(error)
+    if isinstance(error, psycopg.Error):
+        code, told = error.sqlstate, error.diag.message_primary or told
+    said = _AROUND.sub("", " ".join(told.split())) or type(error).__name__
+    if password is not None:
+        said = password.redact(said)
+    advice = _BY_CODE.get(code or "") or next(
+        (then for words, then in _BY_WORDS.items() if re.search(words, said)), _LOOK_AFTER
+    )
+    return StoreError(f"{place}: {said}; {advice}")

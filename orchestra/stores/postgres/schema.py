@@ -1,0 +1,107 @@
+"""The tables of the stores, in a schema of their own; and in which layout they are.
+
+As of a state: `LAYOUT` is counted up where an older orchestra would understand less than it
+believes to. It is looked at when a connection is made, and before each change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestra.errors import StoreError
+
+if TYPE_CHECKING:
+    from orchestra.stores.postgres.connection import TrioConnection
+
+LAYOUT = 1
+"""That of this version."""
+_LOCK = 0x6F72636865737472  # "orchestr": of all that make the schema, one does it at a time
+
+EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
+_LOOK = """
+SELECT current_setting('server_encoding'), set_config('jit', 'off', false),
+    to_regclass('orchestra.layout') IS NOT NULL,
+    (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+     WHERE extname = 'vector'), to_regnamespace('orchestra') IS NULL
+"""
+"""To compile a search takes longer than the search."""
+_SCHEMA = "CREATE SCHEMA orchestra"  # even IF NOT EXISTS, it takes the right to make one
+_MAKE = """
+CREATE TABLE IF NOT EXISTS orchestra.layout (version integer NOT NULL);
+CREATE TABLE IF NOT EXISTS orchestra.collection (
+    key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text COLLATE "C" NOT NULL UNIQUE,
+    dimensions integer NOT NULL
+);
+CREATE TABLE IF NOT EXISTS orchestra.passage (
+    collection bigint NOT NULL REFERENCES orchestra.collection,
+    id text COLLATE "C" NOT NULL,
+    source text COLLATE "C" NOT NULL,
+    text text NOT NULL,
+    metadata jsonb NOT NULL,
+    vector {vector_in}.vector NOT NULL,
+    PRIMARY KEY (collection, id)
+);
+ALTER TABLE orchestra.passage ALTER COLUMN vector SET STORAGE MAIN;
+CREATE INDEX IF NOT EXISTS passage_source ON orchestra.passage (collection, source);
+CREATE INDEX IF NOT EXISTS passage_metadata ON orchestra.passage
+    USING gin (metadata jsonb_path_ops) WITH (fastupdate = off);
+INSERT INTO orchestra.layout SELECT {layout} WHERE NOT EXISTS (SELECT FROM orchestra.layout);
+"""
+"""A vector is kept beside its text where a page has room for it: a search reads all of them. The
+index of metadata is kept in order by who writes, not by who reads first."""
+
+
+async def look(connection: TrioConnection, place: str) -> None:
+    """Find out what the database has, and keep it as `connection.vector_in`.
+
+    Raises:
+        StoreError: it was made by a newer orchestra, or its encoding is not UTF8.
+        psycopg.Error: it cannot be found out.
+    """
+    row = await (await connection.execute(_LOOK)).fetchone()
+    encoding, _, is_made, vector_in, _ = row or ("", "", False, None, True)
+    if encoding != "UTF8":
+        raise StoreError(
+            f"{place}: the database has the encoding {encoding}, which cannot hold every text; "
+            "make one with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if is_made:
+        await check_layout(connection, place)
+        connection.vector_in = vector_in
+
+
+async def check_layout(connection: TrioConnection, place: str) -> None:
+    """Check that what is there is not of a newer orchestra.
+
+    Raises:
+        StoreError: it is.
+        psycopg.Error: it cannot be found out.
+    """
+    row = await (await connection.execute("SELECT version FROM orchestra.layout")).fetchone()
+    layout = row[0] if row else 0
+    if layout > LAYOUT:
+        raise StoreError(
+            f"{place}: its schema orchestra was made by a newer orchestra (its layout is {layout}, "
+            f"this one knows {LAYOUT}), and nothing was changed; upgrade this one, or give it a "
+            "database of its own"
+        )
+
+
+async def make(connection: TrioConnection, place: str) -> None:
+    """Make the tables in the open transaction, where nobody has made them meanwhile.
+
+    Raises:
+        StoreError: as of `look`.
+        psycopg.Error: they cannot be made.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    await look(connection, place)
+    if connection.vector_in is None:
+        await connection.execute(EXTENSION)
+        row = await (await connection.execute(_LOOK)).fetchone()
+        *_, vector_in, has_no_schema = row or ("", True)
+        if has_no_schema:
+            await connection.execute(_SCHEMA)
+        await connection.execute(_MAKE.format(vector_in=vector_in, layout=LAYOUT))
+        connection.vector_in = vector_in

@@ -1,0 +1,149 @@
+"""Stores in Postgres under faults: a server killed and paused, callers cancelled, two processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestra.errors import StoreError
+from orchestra.stores.postgres.pool import Address
+from orchestra.stores.postgres.stores import PostgresStores
+from orchestra.values import Passage
+from tests.servers.postgres import Postgres, postgres, shared_postgres
+from tests.stores.postgres.asking import BUSY, EAST, ONE, name_of, refused, run
+
+WRITER = Path(__file__).with_name("writer.py")
+ROOT = WRITER.parents[3]
+
+
+@cache
+def cancelling() -> Address:
+    """A database for those who are cancelled."""
+    return shared_postgres().database()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """One that may be killed."""
+    with postgres() as started:
+        yield started
+
+
+def test_processes_that_make_it_and_write_at_once_lose_nothing() -> None:
+    """Eight tasks of two processes into a database where nothing is yet."""
+    address = shared_postgres().database()
+    command = [sys.executable, str(WRITER), str(shared_postgres().port), name_of(address)]
+    writers = [
+        subprocess.Popen([*command, name], cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+        for name in ("a", "b")
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    with PostgresStores(address) as stores:
+        assert run(stores.collection("shared").count) == 2 * 4 * 50 + 50
+        assert stores.names() == ["shared"]
+
+
+@given(after=st.lists(st.integers(0, 150), min_size=50, max_size=50), seed=st.random_module())
+@settings(max_examples=20, deadline=None)
+def test_whoever_is_cancelled_takes_no_connection_along(after: list[int], seed: object) -> None:
+    """A thousand upserts in all, cancelled anywhere; each happened or did not."""
+    del seed
+    with PostgresStores(cancelling(), connections_max=2) as stores:
+        collection = stores.collection("handbook")
+        batch = [Passage(str(number), "") for number in range(40)]
+
+        async def cancelled(ticks: int) -> None:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(collection.upsert, batch, [EAST] * len(batch))
+                    for _ in range(ticks):
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+
+        async def main() -> None:
+            await collection.delete(where={})
+            await collection.upsert([ONE], [EAST])
+            for start in range(0, len(after), 5):
+                async with trio.open_nursery() as nursery:
+                    for ticks in after[start : start + 5]:
+                        nursery.start_soon(cancelled, ticks)
+                assert await collection.count() in (1, 1 + len(batch))
+                await collection.delete(where={"source": ""})
+            assert stores._pool._slots.value == 2
+            assert len(stores._pool._kept) <= 2
+            assert all(kept.connection.at_rest for kept in stores._pool._kept)
+
+        run(main)
+
+
+def test_a_server_that_was_killed_is_found_again(server: Postgres) -> None:
+    """A call fails at once while it is away, and none fails for that once it is back."""
+    with PostgresStores(server.database(), connections_max=3) as stores:
+        collection = stores.collection("handbook")
+
+        async def three() -> None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(stores._pool.run, lambda c: c.execute("SELECT pg_sleep(.1)"))
+
+        run(lambda: collection.upsert([ONE], [EAST]))
+        run(three)
+        assert len(stores._pool._kept) == 3
+        server.kill()
+        message = refused(collection.count)
+        assert "Connection refused; look whether Postgres runs and listens there" in message
+        assert "Connection refused" in refused(lambda: collection.upsert([ONE], [EAST]))
+        server.start()
+        run(three)
+        assert run(collection.count) == 1
+        server.kill()
+        server.start()
+        run(lambda: collection.upsert([attrs.evolve(ONE, id="two")], [EAST]))
+        assert run(collection.count) == 2
+
+
+def test_a_server_that_dies_in_the_middle_of_a_call_fails_it(server: Postgres) -> None:
+    with PostgresStores(server.database()) as stores:
+
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, killed)
+                await stores._pool.run(lambda connection: connection.execute("SELECT pg_sleep(30)"))
+
+        def killed() -> None:
+            until = time.monotonic() + 10
+            while not server.ask(BUSY.format("query LIKE '%pg_sleep%'"))[0]:
+                assert time.monotonic() < until
+            server.kill()
+
+        with pytest.RaisesGroup(StoreError):
+            run(main)
+        server.start()
+        assert run(stores.collection("a").count) == 0
+
+
+def test_a_server_that_is_paused_fails_a_call_within_its_limit(server: Postgres) -> None:
+    with PostgresStores(server.database(), timeout_s=0.5) as stores:
+        collection = stores.collection("handbook")
+        run(lambda: collection.upsert([ONE], [EAST]))
+        server.pause()
+        try:
+            began_s = time.monotonic()
+            assert "it took longer than timeout_s = 0.5 s" in refused(collection.count)
+            assert "it took longer" in refused(collection.count)  # on a new connection
+            assert time.monotonic() - began_s < 10
+            with pytest.raises(StoreError, match="it took longer"):
+                stores.names()
+        finally:
+            server.resume()
+        assert run(collection.count) == 1

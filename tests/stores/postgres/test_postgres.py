@@ -1,0 +1,271 @@
+"""Stores in Postgres: what a database that is away, slow, other or shared does to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from orchestra.errors import StoreError
+from orchestra.secret import Secret
+from orchestra.stores.postgres import pool, schema
+from orchestra.stores.postgres.pool import Address
+from orchestra.stores.postgres.stores import PostgresStores
+from orchestra.testing.contracts import check_store
+from orchestra.values import Passage
+from tests.servers.postgres import PASSWORD, Postgres, shared_postgres
+from tests.stores.postgres.asking import BUSY, EAST, ONE, name_of, refused, run
+
+
+@pytest.fixture
+def address() -> Address:
+    return shared_postgres().database()
+
+
+@pytest.fixture
+def stores(address: Address) -> Iterator[PostgresStores]:
+    with PostgresStores(address, connections_max=3) as opened:
+        yield opened
+
+
+def until_none_is(busy: str, server: Postgres) -> None:
+    """Wait until no connection of ours is."""
+    until = time.monotonic() + 10
+    while server.ask(BUSY.format(busy))[0]:
+        assert time.monotonic() < until, f"connections are still {busy}"
+
+
+def test_it_keeps_the_contract(stores: PostgresStores) -> None:
+    run(lambda: check_store(stores.collection("handbook")))
+
+
+def test_nothing_is_made_before_something_is_to_be_kept(
+    stores: PostgresStores, address: Address
+) -> None:
+    collection = stores.collection("handbook")
+    assert stores.names() == []
+    assert run(collection.count) == 0
+    assert run(collection.digests) == {}
+    assert run(lambda: collection.delete(where={})) == 0
+    run(lambda: collection.upsert([], []))
+    message = refused(lambda: collection.search(EAST, top=1))
+    assert "collection 'handbook' does not exist; the database has none; make it" in message
+    asked = "SELECT to_regnamespace('orchestra') IS NULL"
+    assert shared_postgres().ask(asked, database=name_of(address))[0]
+    run(collection.make)
+    assert stores.names() == ["handbook"]
+    assert run(lambda: collection.search(EAST, top=1)) == []
+    message = refused(lambda: stores.collection("x").search(EAST, top=1))
+    assert "the database has 'handbook'" in message
+
+
+def test_names_are_told_inside_of_trio_as_well(stores: PostgresStores) -> None:
+    async def main() -> list[str]:
+        await stores.collection("b\0").make()
+        await stores.collection("a").make()
+        return stores.names()
+
+    assert run(main) == ["a", "b\0"]
+
+
+def test_a_newer_layout_is_refused_and_nothing_is_changed(
+    stores: PostgresStores, address: Address
+) -> None:
+    """Also by who was connected before it came."""
+    collection = stores.collection("handbook")
+    run(lambda: collection.upsert([ONE], [EAST]))
+    newer = f"UPDATE orchestra.layout SET version = {schema.LAYOUT + 1}"
+    shared_postgres().ask(newer, database=name_of(address))
+    with PostgresStores(address) as later:
+        for each in (collection, later.collection("handbook")):
+            message = refused(lambda: each.upsert([ONE, ONE], [EAST, EAST]))
+            assert "its layout is 2, this one knows 1), and nothing was changed" in message
+        assert "newer orchestra" in refused(later.collection("handbook").count)
+
+
+def test_a_first_write_that_fails_leaves_no_schema_behind(address: Address) -> None:
+    """And the connection that has made it knows."""
+    with PostgresStores(address, connections_max=1) as stores:
+        collection = stores.collection("handbook")
+        long = Passage("".join(map(chr, range(0x4E00, 0x4E00 + 3000))), "")
+        assert "may have 2600 bytes" in refused(lambda: collection.upsert([long], [EAST]))
+        assert len(stores._pool._kept) == 1
+        asked = "SELECT to_regnamespace('orchestra') IS NULL"
+        assert shared_postgres().ask(asked, database=name_of(address))[0]
+        run(lambda: collection.upsert([ONE], [EAST]))
+        assert run(collection.count) == 1
+
+
+def test_who_is_cancelled_has_the_server_stop(stores: PostgresStores) -> None:
+    """Within a moment: what was asked runs no longer, and the connection is used again."""
+
+    async def main() -> float:
+        with trio.move_on_after(0.3) as scope:
+            await stores._pool.run(lambda connection: connection.execute("SELECT pg_sleep(30)"))
+        assert scope.cancelled_caught
+        (kept,) = stores._pool._kept
+        assert kept.connection.at_rest
+        return trio.current_time() - scope.deadline
+
+    assert run(main) < 5
+    until_none_is("query LIKE '%pg_sleep%' AND state = 'active'", shared_postgres())
+
+
+def test_a_call_that_takes_too_long_says_so_and_ends_on_the_server(address: Address) -> None:
+    with PostgresStores(address, timeout_s=0.3, connections_max=1) as stores:
+        message = refused(lambda: stores._pool.run(lambda c: c.execute("SELECT pg_sleep(30)")))
+        assert "it took longer than timeout_s = 0.3 s, with at most 1 calls at once" in message
+        until_none_is("query LIKE '%pg_sleep%' AND state = 'active'", shared_postgres())
+        assert run(stores.collection("a").count) == 0
+
+
+def test_those_who_wait_get_a_connection_in_turn(address: Address) -> None:
+    order = []
+
+    async def ask(stores: PostgresStores, number: int) -> None:
+        await stores._pool.run(lambda connection: connection.execute("SELECT pg_sleep(0.01)"))
+        order.append(number)
+
+    async def main() -> None:
+        with PostgresStores(address, connections_max=1) as stores:
+            async with trio.open_nursery() as nursery:
+                for number in range(9):
+                    nursery.start_soon(ask, stores, number)
+                    await trio.testing.wait_all_tasks_blocked()
+
+    run(main)
+    assert order == list(range(9))
+
+
+WRONG: dict[str, tuple[Callable[[Address], Address], str]] = {
+    "password": (
+        lambda at: attrs.evolve(at, password=Secret("wrong sesame")),
+        'password authentication failed for user "orchestra"; set user, and password_env',
+    ),
+    "no password": (
+        lambda at: attrs.evolve(at, password=None),
+        "no password supplied; set user, and password_env or password_file, in [stores]",
+    ),
+    "database": (
+        lambda at: attrs.evolve(at, parameters={**at.parameters, "dbname": "nothing"}),
+        'database "nothing" does not exist; make it (createdb), or write the name',
+    ),
+    "port": (
+        lambda at: attrs.evolve(at, parameters={**at.parameters, "port": "1"}),
+        "Connection refused; look whether Postgres runs and listens there",
+    ),
+    "host": (
+        lambda at: attrs.evolve(at, parameters={**at.parameters, "host": "no.invalid"}),
+        "look whether Postgres runs and listens there, or change the url",
+    ),
+    "tls": (
+        lambda at: attrs.evolve(at, parameters={**at.parameters, "sslmode": "require"}),
+        "look at sslmode in the url and at ca_file in [stores]",
+    ),
+    "file": (
+        lambda at: attrs.evolve(at, password=Path("/nowhere/word")),
+        "the password file '/nowhere/word' cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_who_is_not_let_in_is_told_what_to_do(what: str) -> None:
+    change, says = WRONG[what]
+    with PostgresStores(change(shared_postgres().address("postgres"))) as stores:
+        message = refused(stores.collection("a").count)
+        assert message.startswith(f"{stores.place}: ")
+        assert says in message
+        assert "sesame" not in message
+        with pytest.raises(StoreError, match=f"^{stores.place}: "):
+            stores.names()
+
+
+def test_rights_that_are_missing_are_told(address: Address) -> None:
+    ask, name = shared_postgres().ask, name_of(address)
+    ask("DROP ROLE IF EXISTS guest")
+    ask(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
+    ask(f"REVOKE CREATE ON DATABASE {name} FROM PUBLIC")
+    guest = attrs.evolve(address, parameters={**address.parameters, "user": "guest"})
+    with PostgresStores(guest) as stores:
+        message = refused(stores.collection("a").make)
+        assert "permission denied" in message
+        assert "let an administrator run, in that database: CREATE EXTENSION" in message
+        assert stores.names() == []
+        for each in (
+            "CREATE EXTENSION IF NOT EXISTS vector",
+            "CREATE SCHEMA IF NOT EXISTS orchestra AUTHORIZATION guest",
+        ):
+            ask(each, database=name)
+        run(lambda: check_store(stores.collection("a")))
+
+
+def test_a_server_without_pgvector_is_told_what_to_install(
+    stores: PostgresStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = schema.EXTENSION.replace("vector", "vektor")
+    monkeypatch.setattr(schema, "EXTENSION", other)
+    message = refused(stores.collection("a").make)
+    assert 'extension "vektor" is not available; install pgvector on the server' in message
+
+
+def test_a_database_of_another_encoding_is_refused() -> None:
+    shared_postgres().ask("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with PostgresStores(shared_postgres().address("latin")) as stores:
+        assert "the database has the encoding LATIN1" in refused(stores.collection("a").count)
+
+
+def test_pgvector_may_be_in_a_schema_of_its_own(stores: PostgresStores, address: Address) -> None:
+    """As hosted databases have it, also where that is on nobody's search path."""
+    name = name_of(address)
+    shared_postgres().ask('CREATE SCHEMA "Ext ensions"', database=name)
+    shared_postgres().ask('CREATE EXTENSION vector SCHEMA "Ext ensions"', database=name)
+    run(lambda: check_store(stores.collection("handbook")))
+
+
+def test_what_no_text_can_be_is_refused(stores: PostgresStores) -> None:
+    bad = Passage("one", "\ud800")
+    message = refused(lambda: stores.collection("a").upsert([bad], [EAST]))
+    assert "'one' has half of a character" in message
+
+
+def test_a_connection_that_was_kept_too_long_is_replaced(
+    stores: PostgresStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = stores.collection("a").count
+    run(count)
+    (first,) = stores._pool._kept
+    run(count)
+    assert [kept.connection for kept in stores._pool._kept] == [first.connection]
+    monkeypatch.setattr(pool, "IDLE_S", 0.0)
+    run(count)
+    assert first.connection.closed
+    monkeypatch.undo()
+    monkeypatch.setattr(pool, "AGE_S", 0.0)
+    (second,) = stores._pool._kept
+    run(count)
+    assert second.connection.closed
+
+
+def test_who_asks_closed_stores_is_told(address: Address) -> None:
+    stores = PostgresStores(address)
+    collection = stores.collection("a")
+    run(collection.count)
+    stores.close()
+    stores.close()
+    assert "the stores are closed" in refused(collection.count)
+    until_none_is(f"datname = '{name_of(address)}'", shared_postgres())
+
+
+def test_large_passages_go_both_ways(stores: PostgresStores) -> None:
+    """More than a socket takes at once, while the server answers."""
+    collection = stores.collection("handbook")
+    some = [Passage(str(number), "x" * 100_000) for number in range(100)]
+    run(lambda: collection.upsert(some, [EAST] * len(some)))
+    found = run(lambda: collection.search(EAST, top=100))
+    assert sum(len(passage.text) for passage in found) == 100 * 100_000
