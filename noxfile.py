@@ -37,7 +37,7 @@ ONCE = (
     "tests/providers/test_third_party.py",
     *("tests/cli/serving/test_watchdog.py", "tests/cli/serving/test_log.py"),
     *("tests/cli/serving/test_replaced_files.py", "tests/server/test_slow.py"),
-    *("tests/server/processes/test_serve.py", "tests/steps/texts/test_text.py"),
+    "tests/server/processes/test_serve.py",
     "tests/testing/test_strategies.py",
 )
 """Tests of our files, of what others do over sockets, of whole servers, and what takes long to say

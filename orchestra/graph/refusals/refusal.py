@@ -218,13 +218,17 @@ def _needing(site: Site, path: Path) -> Path:
     comprehension for what it iterates over.
     """
     match path[-1]:
-        case ast.If() | ast.IfExp() | ast.While() | ast.Assert() as holder:
+        case (
+            ast.If() | ast.IfExp() | ast.While() | ast.Assert() as holder
+        ):  # pragma: no cover - 3.11
             return (*path, holder.test)
-        case ast.For() as holder:
+        case ast.For() as holder:  # pragma: no cover - 3.11
             return (*path, holder.iter)
         case ast.AugAssign() as holder:
             return (*path, holder.value)
-        case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp() as holder:
+        case (  # pragma: no cover - 3.11
+            ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp() as holder
+        ):
             for generator in holder.generators:
                 if wired(site, generator.iter) or any(_wires(site, generator.iter)):
                     return (*path, generator, generator.iter)

@@ -186,6 +186,19 @@ def test_a_server_that_is_to_load_anew_while_it_starts_does_so_when_it_has(
     assert process.wait(PATIENCE_S) == 0
 
 
+def test_workers_whose_supervisor_was_killed_let_runs_end_and_stop(who: Project) -> None:
+    """Nobody else would stop them, and another server could not have their port."""
+    process = who.launch("serve", "--port", "0", "--workers", "2")
+    url = listening(process)
+    for _ in range(2):
+        said(process, "is ready")
+    assert asked(url)[0] == "one"
+    process.kill()
+    for _ in range(2):
+        said(process, "the supervisor has gone, and this worker stops")
+    assert err_of(process).read().decode().count("Traceback") == 0  # until the last has ended
+
+
 def test_a_pipeline_with_problems_is_told_once_and_nothing_is_served(who: Project) -> None:
     (who.folder / "pipelines/who.py").write_text("nonsense")
     code, out, err = who.finish("serve", "--port", "0", "--workers", "3")
