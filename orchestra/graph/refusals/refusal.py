@@ -218,9 +218,9 @@ def _needing(site: Site, path: Path) -> Path:
     comprehension for what it iterates over.
     """
     match path[-1]:
-        case (
+        case (  # pragma: no cover - 3.11
             ast.If() | ast.IfExp() | ast.While() | ast.Assert() as holder
-        ):  # pragma: no cover - 3.11
+        ):
             return (*path, holder.test)
         case ast.For() as holder:  # pragma: no cover - 3.11
             return (*path, holder.iter)
