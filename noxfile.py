@@ -37,8 +37,8 @@ ONCE = (
     "tests/providers/test_third_party.py",
     *("tests/cli/serving/test_watchdog.py", "tests/cli/serving/test_log.py"),
     *("tests/cli/serving/test_replaced_files.py", "tests/server/test_slow.py"),
-    *("tests/server/processes/test_serve.py", "tests/steps/texts/test_text.py"),
-    *("tests/testing/test_strategies.py", "tests/stores/postgres/test_faults.py"),
+    *("tests/server/processes/test_serve.py", "tests/testing/test_strategies.py"),
+    "tests/stores/postgres/test_faults.py",
 )
 """Tests of our files, of what others do over sockets, of whole servers, and what takes long to say
 the same on each: on the oldest only."""

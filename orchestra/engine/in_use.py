@@ -44,7 +44,7 @@ class InUse:
     def _enter(self, token: trio.lowlevel.TrioToken) -> None:
         with self._lock:
             if self._process not in (None, os.getpid()):
-                raise RunError(_FORKED)
+                raise RunError(_FORKED)  # pragma: no cover - a fork is not counted
             if self._token is not token:
                 if self._token is not None and _goes_on(self._token):
                     raise RunError(_SHARED)

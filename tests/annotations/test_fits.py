@@ -54,6 +54,13 @@ from tests.annotations.kinds import (
 MUST, MAY, CANNOT = Fit.MUST, Fit.MAY, Fit.CANNOT
 
 
+class Holds:
+    """A container that does not say of what."""
+
+    def __contains__(self, what: object) -> bool:
+        return True
+
+
 class TestLaws:
     @given(ANNOTATIONS, ANNOTATIONS, st.data())
     @settings(max_examples=600, deadline=None)
@@ -334,3 +341,7 @@ class TestAliases:
         assert compare(alias("Own", "Annotated[Own, 1]"), int) is MAY
         assert compare(alias("Lost", "Nowhere"), int) is MAY
         assert accepts(alias("Lost", "Nowhere"), 1)
+
+
+def test_what_is_a_container_of_nobody_knows_what_may_fit() -> None:
+    assert compare(Holds, abc.Container[int]) is MAY

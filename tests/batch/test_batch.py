@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestra import Limits, Retry, open_engine, pipeline, step
+from orchestra import Context, Limits, Retry, injected, open_engine, pipeline, step
+from orchestra.accounts import Usage
 from orchestra.batch.batch import Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
 from orchestra.errors import (
@@ -67,6 +68,19 @@ async def worked(number: int, lasts_s: float) -> int:
 @pipeline
 def work(number: int, lasts_s: float = 1.0) -> int:
     return worked(number, lasts_s)
+
+
+@step
+async def paid(number: int, context: Context = injected) -> int:
+    context.used(Usage(number, 1, cost_nanodollars=10 * number))
+    if BOOK.fails(number):
+        raise ValueError("no")
+    return number
+
+
+@pipeline
+def paying(number: int) -> int:
+    return paid(number)
 
 
 def rows(lasting_s: Sequence[float]) -> list[Row]:
@@ -124,6 +138,24 @@ def book() -> Iterator[Book]:
     BOOK.__init__()  # type: ignore[misc]
     yield BOOK
     BOOK.__init__()  # type: ignore[misc]
+
+
+def test_what_all_rows_have_consumed_is_told_also_of_those_that_failed(tmp_path: Path) -> None:
+    BOOK.fails = lambda number: ValueError("no") if number == 2 else None
+
+    async def main() -> Progress:
+        async with open_engine() as engine:
+            given = [Row(str(number), {"number": number}) for number in (1, 2, 3)]
+            made = Batch(engine, paying, given, tmp_path / "r.jsonl")
+            await made.run()
+            return made.progress
+
+    progress = trio.run(main)
+    assert (progress.finished, progress.failed) == (2, 1)
+    assert progress.usage == Usage(6, 3, cost_nanodollars=60)
+    told = [json.loads(line) for line in (tmp_path / "r.jsonl").read_bytes().splitlines()]
+    costs = {each["id"]: each["usage"]["cost_nanodollars"] for each in told if "usage" in each}
+    assert costs == {"1": 10, "2": 20, "3": 30}
 
 
 LASTING = st.lists(st.sampled_from([0.0, 0.25, 1.0, 3.0]), max_size=8)

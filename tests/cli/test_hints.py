@@ -39,6 +39,8 @@ def upper(text: str) -> str:
         ("print(1, xyz=2)", "keyword argument"),
         ("(lambda: 1)(xyz=2)", "unexpected keyword argument 'xyz'\nat"),
         ("dict.fromkeys(**{'xyz': 2})", "\nat"),
+        ("def low(text): ...\nlow(tex=2)", "keyword argument 'tex'; did you mean 'text'?"),
+        ("(lambda text: 1)(**{'xyz': 2})", "unexpected keyword argument 'xyz'\nat"),
         ("Policy(**{'timeout': 2})", "Policy(...) has no parameter 'timeout'; did you mean"),
         ("World(**{'modles': 2})", "no parameter 'modles'; did you mean 'models'?"),
         ("World(seed=3)", "no parameter 'seed'; did you mean 'schedule'?"),

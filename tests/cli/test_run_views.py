@@ -39,6 +39,7 @@ from orchestra.events import (
     StepStarted,
     StepTold,
     ToolFailed,
+    ToolFinished,
 )
 from orchestra.graph.rules.policy import Limits
 from orchestra.values import Label
@@ -252,6 +253,10 @@ def test_a_run_that_failed_has_no_result() -> None:
         (
             partial(ToolFailed, step="s", tool="look", error="E", message="no"),
             "s goes on, and its model is told that look failed: E: no",
+        ),
+        (
+            partial(ToolFinished, step="s", tool="look", call="1", duration_s=0.25),
+            "s has called look, which took 250.0 ms",
         ),
         (partial(StepTold, step="s", what="indexed"), "s tells: indexed"),
         (

@@ -12,6 +12,7 @@ from orchestra.codecs.faults import (
     MESSAGE_CHARS_MAX,
     Said,
     as_error,
+    error_in,
     http_error,
     read_error,
 )
@@ -484,3 +485,11 @@ def test_a_word_from_a_header_comes_before_those_of_the_body() -> None:
 def test_a_status_in_the_body_counts_only_where_there_is_no_other() -> None:
     assert as_error(Said("no", status=503)).status == 503
     assert told(500, {"error": {"code": 429, "message": "no"}}).status == 500
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"[]", b"3", b"null", b'"no"', b"[[1]]", b"{}", b'{"message": {"text": "hi"}}', b"<"],
+)
+def test_what_tells_no_error_in_place_of_an_answer_is_none(payload: bytes) -> None:
+    assert error_in(payload) is None

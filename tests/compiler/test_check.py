@@ -364,6 +364,12 @@ CASES: list[tuple[str, str, str, str]] = [
         "collect(gen(...)), or annotate the parameter `Stream[...]` to read its chunks",
     ),
     (
+        "return [max, n]  # HERE",
+        "uncalled",
+        "the result of pipeline 'p' is the function 'max' itself, which nobody calls",
+        "call it: `max(...)`",
+    ),
+    (
         "return [collect(gen), n]  # HERE",
         "uncalled",
         "what collect(...) is given is the step 'gen' itself, which nobody calls",

@@ -294,6 +294,18 @@ def test_a_fallback_shows_how_it_decides() -> None:
     assert nodes["fallback"]["options"] == {"on": "(ValueError, TimeoutError)", "restart": True}
 
 
+def test_an_each_shows_how_many_of_its_items_may_fail() -> None:
+    source = """
+    @step
+    async def one(n: int) -> int: return n
+    @pipeline
+    def p(ns: list[int]) -> list[Any]:
+        return each(ns, one, at_once=8, failures_max=3)
+    """
+    pipeline = written(textwrap.dedent(source))["p"]
+    assert "at_once=8, failures_max=3)" in as_text(pipeline)
+
+
 def test_a_hedge_is_told_with_its_cap() -> None:
     """In the drawing as it was written, with the share also where it is by default."""
     module = written(

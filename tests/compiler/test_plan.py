@@ -92,6 +92,13 @@ def test_a_plan_knows_whether_its_output_streams() -> None:
     assert not plan(written(f"{STEPS}\n@pipeline\ndef p(n: int): return one(n)")["p"]).streams
 
 
+def test_the_edges_of_a_plan_are_what_its_report_tells() -> None:
+    made = plan(written(f"{STEPS}\n@pipeline\ndef p(n: int): return up(gen(one(n)))")["p"])
+    assert [each.streams for each in made.edges] == [False, False, True, True]
+    for edge, line in zip(made.edges, made.explain().splitlines()[1:], strict=True):
+        assert edge.why in line
+
+
 def test_problems_keep_a_plan_from_being_made() -> None:
     with pytest.raises(CheckError) as caught:
         plan(written(f"{STEPS}\n@pipeline\ndef p(n: int): return one('x')")["p"])

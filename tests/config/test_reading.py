@@ -526,3 +526,8 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
     file.write_bytes(b"\xef\xbb\xbf[stores]\ndata = 'd'")
     assert read_file(file).data == tmp_path / "d"
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it cannot be read: Is a directory"):
+        read_file(tmp_path)

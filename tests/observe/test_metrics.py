@@ -177,6 +177,8 @@ def test_what_policies_tell_is_counted_by_its_own_names() -> None:
     saw(BudgetReached(5, 0.0, "s", "organisation acme, a month", 80, 8, 10))
     saw(ToolFailed(6, 0.0, "each[3]/s", "look", "KeyError", "no"))
     saw(ToolFinished(6, 0.0, "each[3]/s", "look", "c", 2.0))
+    saw(ArmCommitted(6, 0.0, "race", "1:a"))
+    saw(ArmFailed(6, 0.0, "race", "1:a", "KeyError", "no"))
     saw(RunFinished(7, 2.0, "x", {}, Usage(1, 1, cost_nanodollars=7)))
     assert counted(metrics.tally) == {
         names.CACHE_HITS.name: {("fast",): 2},
@@ -185,6 +187,8 @@ def test_what_policies_tell_is_counted_by_its_own_names() -> None:
         names.BUDGET_THRESHOLDS.name: {("80",): 1},
         names.TOOL_DURATION.name: {("p", "each[*]/s", "look"): 1},
         names.TOOL_FAILURES.name: {("p", "each[*]/s", "look", "KeyError"): 1},
+        names.ARM_COMMITS.name: {("p", "race", "1:a"): 1},
+        names.ARM_FAILURES.name: {("p", "race", "1:a", "KeyError"): 1},
         names.RUN_DURATION.name: {("p", "finished"): 1},
         names.RUN_COST.name: {("p",): 7},
     }

@@ -271,6 +271,18 @@ def test_what_nobody_can_send_is_refused(
         of(environ, monkeypatch)
 
 
+def test_traces_are_written_where_the_log_is_if_that_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not among the results of a run, which go to the standard output."""
+    made = of({"OTEL_TRACES_EXPORTER": "console"}, monkeypatch)
+    assert made is not None
+    made.traces.sink(TRACE)
+    trio.run(made.close)
+    out, err = capsys.readouterr()
+    assert (out, err.count('"name": "chat gpt"')) == ("", 1)
+
+
 @pytest.mark.parametrize("headers", ["authorization: Bearer s3cret", "a=1,s3cret"])
 def test_headers_that_are_none_are_refused_and_not_shown(headers: str) -> None:
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_EXPORTER_OTLP_HEADERS": headers}

@@ -41,6 +41,7 @@ from orchestra.values import (
     EmbedRequest,
     Message,
     ModelEvent,
+    ReasoningDelta,
     Stopped,
     StopReason,
     TextDelta,
@@ -438,6 +439,7 @@ USAGE = UsageReport(Usage(20, 5))
     [
         ((*WHOLE, USAGE), 9, None, 25),
         (WHOLE, 9, None, INPUT + 4),  # nobody counted: eleven bytes are four tokens
+        ((ReasoningDelta("Hm, hm"), *WHOLE), 9, None, INPUT + 6),  # what it thinks, too
         ((USAGE, *WHOLE), 2, None, 25),  # left early, counted so far
         ((UsageReport(Usage(20, 0)), *WHOLE), 1, ProviderServerError("x"), 20),
         (WHOLE, 0, None, INPUT),  # left before anything was said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.graph.rules.hedging import Hedge
@@ -90,6 +90,7 @@ histories = st.lists(
 
 
 @given(histories, hundredths)
+@example([(1.0, 0.25, False)] * 16 + [(1.0, 1.0, True)] * WINDOW, 50)
 def test_it_remembers_the_last_of_the_last_hour_and_no_more(
     history: list[tuple[float, float, bool]], hundredth: int
 ) -> None:

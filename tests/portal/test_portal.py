@@ -421,6 +421,22 @@ def test_a_task_that_is_cancelled_while_it_leaves_has_closed_it_all_the_same() -
         portal.run(doubled, 1)
 
 
+def test_a_task_that_is_cancelled_while_it_enters_has_closed_it_all_the_same() -> None:
+    portal = open_portal()
+
+    async def main() -> None:
+        entering = asyncio.create_task(portal.__aenter__())
+        await asyncio.sleep(0)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+
+    asyncio.run(main())
+    assert portal._thread is not None
+    portal._thread.join(PATIENCE_S)
+    assert not portal._thread.is_alive()
+
+
 def test_a_loop_that_is_closed_meanwhile_troubles_nobody(
     portal: Portal, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
@@ -465,6 +465,8 @@ REFUSALS = st.sampled_from(
     st.sampled_from(["stream", "complete"]),
     SCHEDULES,
 )
+@example([UsageReport(Usage(5, 1))], [FILTERED], (ContentFilterError,), "complete", 0)
+@example([UsageReport(Usage(5, 1))], [FILTERED], (ContentFilterError,), "stream", 0)
 def test_an_answer_that_begins_with_a_refusal_falls_back_where_the_route_says_so(
     silent: list[ModelEvent],
     refusal: list[ModelEvent],

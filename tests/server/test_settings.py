@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
 from orchestra.runs.disconnect import CANCEL, CONTINUE, LingerRun
 from orchestra.runs.settings import RunsSettings
@@ -30,3 +32,8 @@ def test_stopping_takes_all_of_its_times_one_after_another() -> None:
     """Whoever is to kill a worker that hangs waits for the sum."""
     settings = Settings(shutdown_delay_s=1, drain_s=20, farewell_s=300, flush_s=4_000)
     assert settings.stop_s == 4_321
+
+
+def test_a_server_cannot_begin_to_stop_before_it_is_asked_to() -> None:
+    with pytest.raises(ValueError, match=r"shutdown_delay_s=-1\): a delay cannot be negative"):
+        Settings(shutdown_delay_s=-1)

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.accounts import Usage
-from orchestra.testing.replay import BASE64_CHARS, first_of, usage_of
-from orchestra.values import Json, UsageReport
+from orchestra.testing.replay import BASE64_CHARS
 from tests.recordings import FOLDER, Recording, needed, recordings
 
 SERVER = FOLDER.parent / "tools" / "replay_server.py"
@@ -146,55 +144,6 @@ def test_vectors_that_came_as_text_are_told_as_text(server: str) -> None:
     texts = [each["first"] for each in said.values() if isinstance(each["first"], str)]
     assert texts
     assert {len(text) for text in texts} == {BASE64_CHARS}
-
-
-WRITTEN = [0.1, -2, 3e-9, 4.000000001]
-
-
-@pytest.mark.parametrize(
-    ("answer", "first"),
-    [
-        ({"data": [{"embedding": WRITTEN}, {"embedding": [7]}]}, WRITTEN),
-        ({"data": [{"embedding": "AAAA"}]}, "AAAA"),
-        ({"embeddings": {"float": [WRITTEN, [7]]}}, WRITTEN),
-        ({"embeddings": [WRITTEN, [7]]}, WRITTEN),
-        ({"embeddings": [{"values": WRITTEN}]}, WRITTEN),
-        ({"embeddings": [{"embedding": WRITTEN}]}, WRITTEN),
-        ({"embedding": {"values": WRITTEN}}, WRITTEN),
-        ({"embedding": WRITTEN}, WRITTEN),
-        ({"predictions": [{"embeddings": {"values": WRITTEN}}]}, WRITTEN),
-        ({"embeddings": {"int8": [[1]]}}, None),
-        ({"embeddings": [], "data": []}, None),
-        ([], None),
-    ],
-)
-def test_the_first_vector_is_told_as_it_was_written(answer: object, first: object) -> None:
-    """Not as the nearest float32: 0.1 would be 0.10000000149011612."""
-    assert first_of(json.dumps(answer).encode()) == first
-
-
-@pytest.mark.parametrize("body", [b"", b"\xef\xbb\xbf{}", b'{"embedding": [NaN]}', b"[" * 9999])
-def test_what_is_no_json_tells_no_first_vector(body: bytes) -> None:
-    assert first_of(body) is None
-
-
-@pytest.mark.parametrize(
-    ("record", "told"),
-    [
-        ({"billed_units": {"input_tokens": 5, "output_tokens": 6}}, None),
-        (
-            {
-                "billed_units": {"input_tokens": 5, "output_tokens": 6},
-                "tokens": {"input_tokens": 7, "output_tokens": 8},
-            },
-            [7, 8],
-        ),
-        ({"promptTokenCount": 5}, [5, None]),
-        ({"trafficType": "ON_DEMAND"}, [None, None]),
-    ],
-)
-def test_what_is_only_billed_is_not_told_as_counted(record: Json, told: object) -> None:
-    assert usage_of(UsageReport(Usage(5, 6), record)) == told
 
 
 def test_a_server_that_is_not_there_is_an_error_of_the_stream(tmp_path: Path) -> None:

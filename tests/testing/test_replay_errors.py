@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
 import pytest
 import trio
 
+from orchestra.accounts import Usage
 from orchestra.protocols import HttpReply, HttpRequest
-from orchestra.testing.replay import Case, replay
-from orchestra.values import Json
+from orchestra.testing.replay import Case, first_of, replay, usage_of
+from orchestra.values import Json, UsageReport
 from tests.providers.test_remote import Canned
 
 REFUSED = b'{"error":{"message":"busy","code":429,"status_code":429}}'
@@ -160,3 +164,68 @@ def test_vectors_are_read_under_every_name_of_their_surface(
 )
 def test_an_answer_without_vectors_has_none(body: bytes, expected: Json) -> None:
     assert said(body, stream=False, provider="ollama", surface="embed") == {"cid": "c", **expected}
+
+
+def test_the_command_answers_every_line_and_passes_over_empty_ones() -> None:
+    """Also where the server of one is not there."""
+    told = {"cid": "c", "provider": "openai", "surface": "chat", "stream": False, "status": 200}
+    line = json.dumps({**told, "base_url": "http://127.0.0.1:9"})
+    ran = subprocess.run(
+        [sys.executable, "-m", "orchestra.testing.replay"],
+        input=f"{line}\n\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert ran.stderr == ""
+    assert json.loads(ran.stdout) == {"cid": "c", "error": {"status": 200, "kind": "stream"}}
+
+
+WRITTEN = [0.1, -2, 3e-9, 4.000000001]
+
+
+@pytest.mark.parametrize(
+    ("answer", "first"),
+    [
+        ({"data": [{"embedding": WRITTEN}, {"embedding": [7]}]}, WRITTEN),
+        ({"data": [{"embedding": "AAAA"}]}, "AAAA"),
+        ({"embeddings": {"float": [WRITTEN, [7]]}}, WRITTEN),
+        ({"embeddings": [WRITTEN, [7]]}, WRITTEN),
+        ({"embeddings": [{"values": WRITTEN}]}, WRITTEN),
+        ({"embeddings": [{"embedding": WRITTEN}]}, WRITTEN),
+        ({"embedding": {"values": WRITTEN}}, WRITTEN),
+        ({"embedding": WRITTEN}, WRITTEN),
+        ({"predictions": [{"embeddings": {"values": WRITTEN}}]}, WRITTEN),
+        ({"embeddings": {"int8": [[1]]}}, None),
+        ({"embeddings": [], "data": []}, None),
+        ([], None),
+    ],
+)
+def test_the_first_vector_is_told_as_it_was_written(answer: object, first: object) -> None:
+    """Not as the nearest float32: 0.1 would be 0.10000000149011612."""
+    assert first_of(json.dumps(answer).encode()) == first
+
+
+@pytest.mark.parametrize("body", [b"", b"\xef\xbb\xbf{}", b'{"embedding": [NaN]}', b"[" * 9999])
+def test_what_is_no_json_tells_no_first_vector(body: bytes) -> None:
+    assert first_of(body) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"billed_units": {"input_tokens": 5, "output_tokens": 6}}, None),
+        (
+            {
+                "billed_units": {"input_tokens": 5, "output_tokens": 6},
+                "tokens": {"input_tokens": 7, "output_tokens": 8},
+            },
+            [7, 8],
+        ),
+        ({"promptTokenCount": 5}, [5, None]),
+        ({"trafficType": "ON_DEMAND"}, [None, None]),
+    ],
+)
+def test_what_is_only_billed_is_not_told_as_counted(record: Json, told: object) -> None:
+    assert usage_of(UsageReport(Usage(5, 6), record)) == told

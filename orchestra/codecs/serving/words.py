@@ -40,7 +40,5 @@ def _each(one: inspect.Type) -> Iterator[inspect.Type]:
     """Each of the types that one is, where it may be several."""
     if isinstance(one, inspect.UnionType):
         yield from one.types
-    elif isinstance(one, inspect.Metadata):
-        yield from _each(one.type)
     else:
         yield one

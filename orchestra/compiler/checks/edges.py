@@ -46,15 +46,13 @@ def missing_part(wire: Wire, where: str) -> Problem | None:
     if type_of(wire) is not MISSING:
         return None
     path = path_of(wire)
-    for length in range(1, len(path) + 1):
-        part = Wire(node_of(wire), path[:length])
-        if type_of(part) is MISSING:
-            holder = Wire(node_of(wire), path[: length - 1])
-            kind = spell(type_of(holder))
-            message = f"{spelled(part)}: {spelled(holder)} is {kind}, without `{path[length - 1]}`"
-            fix = _parts(path[length - 1], type_of(holder)) or f"name a part that {kind} has"
-            return Problem("unknown-part", where, message, fix)
-    raise AssertionError("a missing type has a first missing part")  # pragma: no cover
+    wires = [Wire(node_of(wire), path[:length]) for length in range(len(path) + 1)]
+    first = next(index for index, part in enumerate(wires) if type_of(part) is MISSING)
+    holder, part, last = wires[first - 1], wires[first], path[first - 1]
+    kind = spell(type_of(holder))
+    message = f"{spelled(part)}: {spelled(holder)} is {kind}, without `{last}`"
+    fix = _parts(last, type_of(holder)) or f"name a part that {kind} has"
+    return Problem("unknown-part", where, message, fix)
 
 
 def _parts(part: Attribute | Item, holder: object) -> str:

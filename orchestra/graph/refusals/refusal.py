@@ -218,13 +218,17 @@ def _needed_path(site: Site, path: Path) -> Path:
     comprehension, the span of the whole comprehension.
     """
     match path[-1]:
-        case ast.If() | ast.IfExp() | ast.While() | ast.Assert() as holder:
+        case (  # pragma: no cover - 3.11
+            ast.If() | ast.IfExp() | ast.While() | ast.Assert() as holder
+        ):
             return (*path, holder.test)
-        case ast.For() as holder:
+        case ast.For() as holder:  # pragma: no cover - 3.11
             return (*path, holder.iter)
         case ast.AugAssign() as holder:
             return (*path, holder.value)
-        case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp() as holder:
+        case (  # pragma: no cover - 3.11
+            ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp() as holder
+        ):
             for generator in holder.generators:
                 if wire_text(site, generator.iter) or any(_wires(site, generator.iter)):
                     return (*path, generator, generator.iter)

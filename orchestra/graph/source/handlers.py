@@ -82,7 +82,11 @@ def _of_try(
 def _arm(site: Site, statement: ast.AST, call: ast.Call | None, called: str) -> str:
     """The first arm of the fallback to write: the statement's value, or the call."""
     match statement:
-        case ast.Return(value=ast.expr() as whole) | ast.Assign(value=whole):
+        case (
+            ast.Return(value=ast.expr() as whole)
+            | ast.Assign(value=whole)
+            | ast.AnnAssign(value=ast.expr() as whole)
+        ):
             return site.text(whole)
     return site.text(call) if call is not None else called
 

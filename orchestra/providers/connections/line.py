@@ -76,10 +76,8 @@ class Line:
         """Whether it is open and nothing has arrived: what an idle connection has to be."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
         return False
 
     def wake(self) -> None:

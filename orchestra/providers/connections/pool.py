@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from contextlib import suppress
 from functools import partial
 
 import attrs
@@ -119,8 +118,12 @@ class Pool:
         return await _answer(line, exchange, bounds, back)
 
     async def _enter(self, place: _Place, slots: trio.CapacityLimiter, slot: object) -> None:
-        with suppress(trio.WouldBlock):
-            return slots.acquire_on_behalf_of_nowait(slot)
+        try:
+            slots.acquire_on_behalf_of_nowait(slot)
+        except trio.WouldBlock:
+            await self._wait(place, slots, slot)
+
+    async def _wait(self, place: _Place, slots: trio.CapacityLimiter, slot: object) -> None:
         if place.waiting >= self._limits.waiting_max:
             raise ModelConnectionError(
                 f"all {self._limits.connections_max} connections to {place.origin} are in use, "
@@ -133,7 +136,6 @@ class Pool:
             await slots.acquire_on_behalf_of(slot)
         finally:
             place.waiting -= 1
-        return None
 
     async def _connected(self, origin: Origin) -> Line:
         try:

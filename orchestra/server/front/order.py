@@ -369,8 +369,6 @@ def rate_headers(nearest: Remaining | None) -> Headers:
 
 def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:
     """A send that adds these to the head of the answer."""
-    if not headers:
-        return send
     return partial(_send_adding, send, headers)
 
 

@@ -25,7 +25,7 @@ class EarlyHangup:
         del frame
         if self.over:
             return
-        if self._had_terminal and not terminal_is_there():
+        if self._had_terminal and not terminal_is_there():  # pragma: no cover - it ends at once
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.came = True

@@ -7,6 +7,7 @@ closes is how either notices the other's death, on every system.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Self
 
 import attrs
@@ -42,16 +43,11 @@ class WorkerPlace:
 
     def tell_ready(self) -> None:
         """Tell the supervisor that this worker serves clients. If it has gone, nothing happens."""
-        try:
+        with suppress(OSError):
             self.line.send(READY)
-        except OSError:
-            return
 
     async def wait_alone(self) -> None:
         """Wait until the supervisor has gone."""
         line = trio.socket.from_stdlib_socket(self.line)
-        try:
-            while await line.recv(1):
-                pass
-        except OSError:
-            return
+        with suppress(OSError):
+            await line.recv(1)  # which says nothing, and closes

@@ -137,15 +137,15 @@ def _player(
 
     async def stream(*args: object, **kwargs: object) -> AsyncGenerator[object, None]:
         said = this(args, kwargs)
-        if not isinstance(said, Streams):
+        if isinstance(said, Streams):
+            for after_s, chunk in said.chunks:
+                await trio.sleep(after_s)
+                yield chunk
+            await trio.sleep(said.end_s)
+            if said.error is not None:
+                raise without_traceback(said.error)
+        else:
             await _value(said)  # which fails, or hangs
-            raise AssertionError("checked above")  # noqa: TRY004  # pragma: no cover
-        for after_s, chunk in said.chunks:
-            await trio.sleep(after_s)
-            yield chunk
-        await trio.sleep(said.end_s)
-        if said.error is not None:
-            raise without_traceback(said.error)
 
     return stream if streams else value
 

@@ -234,7 +234,7 @@ def _of_stream(part: Part, start_s: float, flow: Flow) -> Outcome:
             return _through(part, start_s, flow)
         case EachingStream():
             return _each_chunk(part, start_s, flow)
-    raise AssertionError(f"no such part: {part}")  # pragma: no cover
+    raise AssertionError(f"no such part: {part}")  # pragma: no cover - all are above
 
 
 def _tried(flaky: Flaky, lasts_s: float, delay_s: float, left_s: float) -> tuple[float, bool]:

@@ -291,7 +291,7 @@ def _reader(part: Part, stream: Any) -> object:
         case EachingStream():
             tagged = partial(_tagged, delay_s=part.delay_s)
             return each(stream, tagged, at_once=part.at_once, ordered=part.ordered)
-    raise AssertionError(f"no such part: {part}")  # pragma: no cover
+    raise AssertionError(f"no such part: {part}")  # pragma: no cover - all are above
 
 
 def _body(part: Eaching, shared: Any, item: Any) -> Any:

@@ -16,7 +16,7 @@ from orchestra.accounts import Usage
 from orchestra.batch.batch import Progress
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED, CommandError
 from orchestra.cli.running.batch import summary
-from orchestra.cli.running.rows import RowsFile
+from orchestra.cli.running.rows import LINE_LIMIT_BYTES, PROBLEMS_MAX, RowsFile
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import pipeline
@@ -176,6 +176,21 @@ def test_what_is_no_table_is_told(tmp_path: Path, name: str, data: bytes | None,
         (tmp_path / name).write_bytes(data)
     with pytest.raises(CommandError, match=why):
         RowsFile(tmp_path / name, INPUTS).check()
+
+
+def test_a_line_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
+    (tmp_path / "l.jsonl").write_bytes(b"x" * (LINE_LIMIT_BYTES + 1))
+    with pytest.raises(CommandError, match=r"l.jsonl:1: the line is longer than \d+ bytes"):
+        RowsFile(tmp_path / "l.jsonl", INPUTS).check()
+
+
+def test_no_more_is_told_of_a_wrong_file_than_somebody_reads(tmp_path: Path) -> None:
+    (tmp_path / "l.jsonl").write_text("no\n" * 99)
+    with pytest.raises(CommandError) as caught:
+        RowsFile(tmp_path / "l.jsonl", INPUTS).check()
+    told = str(caught.value).splitlines()
+    assert len(told) == PROBLEMS_MAX
+    assert f"l.jsonl:{PROBLEMS_MAX}: " in told[-1]
 
 
 def test_an_empty_cell_is_the_default(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_a_line_says_what_there_is_to_know() -> None:
         ),
         Span("call", "chat gpt", "a/say", 2, 0.0, 0.5, call),
         Span("call", "chat gpt", "a/say", 2, 0.5, 0.5, {**call, "orchestra.unpriced": True}),
+        Span("tool", "execute_tool do", "a/say", 2, 0.75, 1.0, {"gen_ai.tool.name": "do"}),
     ]
     assert waterfall(found) == [
         "p            |########################|    2.00 s  $0.2500",
@@ -107,6 +108,7 @@ def test_a_line_says_what_there_is_to_know() -> None:
         "$0.00012",
         "    -> fast  |......#.................|      0 µs  first 500.0 ms  100 -> 20 tokens  "
         "$0.00012  price unknown",
+        "    -> do()  |.........###............|  250.0 ms",
         "  b          |............############|    1.00 s  cancelled",
     ]
     assert waterfall([]) == []

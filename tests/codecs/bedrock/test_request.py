@@ -31,6 +31,7 @@ from orchestra.values import (
     TextPart,
     Tool,
     ToolCall,
+    ToolChoice,
     ToolResult,
 )
 
@@ -242,6 +243,12 @@ USED = (
 
 def test_no_tools_are_shown_where_none_may_be_called() -> None:
     assert "toolConfig" not in body_of(ChatRequest((USER,), tools=(WEATHER,), tool_choice="none"))
+
+
+@pytest.mark.parametrize(("choice", "told"), [("auto", {"auto": {}}), ("required", {"any": {}})])
+def test_whether_a_tool_has_to_be_called_is_told(choice: ToolChoice, told: Json) -> None:
+    request = ChatRequest((USER,), tools=(WEATHER,), tool_choice=choice)
+    assert body_of(request)["toolConfig"]["toolChoice"] == told
 
 
 @pytest.mark.parametrize(

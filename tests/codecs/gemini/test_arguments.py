@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -92,3 +93,9 @@ def test_what_came_at_once_is_kept_and_numbers_are_whole_where_they_can_be() -> 
     together.add(PartialArgument("$.d", number_value=0.5))
     together.add(PartialArgument("$.e", number_value=1e300))
     assert together.json() == '{"a":1,"b c":2,"d":0.5,"e":1e300}'
+
+
+def test_arguments_that_are_too_deep_to_be_written_are_none() -> None:
+    deep = reduce(lambda inner, _: {"a": inner}, range(100_000), dict[str, object]())
+    with pytest.raises(MalformedStreamError, match="too deep to be read"):
+        Arguments(deep).json()

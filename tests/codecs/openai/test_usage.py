@@ -6,6 +6,7 @@ import pytest
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.usage import usage_of
 from orchestra.values import Json, UsageReport
 from tests.codecs.openai_streams import USAGE, chunk, decode, stream
 
@@ -98,3 +99,8 @@ def test_half_a_record_stands_until_a_whole_one_comes() -> None:
     assert found[-1].usage == Usage(5, 2)
     early = reports(chunk({}, usage=half), chunk({}, "stop"))
     assert early == [UsageReport(Usage(5, 0, Certainty.PARTIAL), half)]
+
+
+@pytest.mark.parametrize("record", [None, [1], "3 tokens", 3, {}, {"prompt_tokens": "three"}])
+def test_what_is_no_record_of_usage_counts_nothing(record: object) -> None:
+    assert usage_of(record) is None

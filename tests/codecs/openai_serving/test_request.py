@@ -318,6 +318,10 @@ def test_what_clients_write_otherwise_is_read_too() -> None:
     )
     thought = {"role": "assistant", "content": None, "reasoning": "Hm"}
     assert ask(messages=[thought]).messages == (Message("assistant", (ReasoningPart("Hm"),)),)
+    kept = {"role": "user", "content": parts, "cache_control": {"type": "ephemeral"}}
+    assert ask(messages=[kept]).messages == (
+        Message("user", (TextPart("H"), TextPart("i", prompt_cache=True))),
+    )
     assert ask(stop="x").stop == ("x",)
     assert ask(response_format={"type": "text"}).output is None
     assert ask(reasoning_effort="max").reasoning_effort == "max"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import reduce
 from typing import Any, get_args
 
 import pytest
@@ -333,6 +334,16 @@ def test_what_is_asked_is_read_as_a_request() -> None:
     )
 
 
+def test_any_object_may_be_asked_for() -> None:
+    assert asked(text={"format": {"type": "json_object"}}).output == JsonOutput()
+
+
+def test_what_another_version_has_kept_is_refused_as_what_it_is() -> None:
+    found = asked_response(b'{"model":"m","input":"Hi"}')
+    with pytest.raises(InvalidRequestError, match=r"input: Expected .*role"):
+        served_response(found, [{"role": 5}])
+
+
 def test_what_a_tool_gave_may_come_in_parts() -> None:
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
     parts = [{"type": "input_text", "text": each} for each in ("su", "nny")]
@@ -343,6 +354,7 @@ def test_what_a_tool_gave_may_come_in_parts() -> None:
     )
 
 
+DEEP: Json = reduce(lambda inner, _: {"a": inner}, range(200), {})
 REFUSED: list[tuple[Json, str]] = [
     ({"background": True}, "background: a run goes on by itself with POST /v1/pipelines"),
     ({"conversation": "c"}, "conversation: there are none here"),
@@ -382,6 +394,22 @@ REFUSED: list[tuple[Json, str]] = [
     (
         {"input": [{"type": "item_reference", "id": "msg_r_0"}]},
         r"input\[0\].id: no item 'msg_r_0' is kept; with `store` false, send the item itself",
+    ),
+    (
+        {"input": [{"type": "function_call", "name": "f"}]},
+        r"input\[0\].call_id: it is missing",
+    ),
+    (
+        {"input": [{"type": "function_call", "call_id": "c"}]},
+        r"input\[0\].name: it is missing",
+    ),
+    (
+        {"input": [{"type": "function_call_output", "output": ""}]},
+        r"input\[0\].call_id: it is missing: which call",
+    ),
+    (
+        {"store": True, "input": [{"role": "user", "content": "a", "extra_content": DEEP}]},
+        "input: it is nested deeper than 200, and could not be kept; send `store` as false",
     ),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema: it is missing"),
     ({"web_search_options": {}}, "web_search_options: it would have the provider use"),

@@ -101,6 +101,10 @@ def test_of_several_errors_the_last_that_may_be_retried_decides() -> None:
     both = {"a": QuotaError("spent"), "b": RateLimitError("slow")}
     assert told(ModelsFailedError("all", both))[1] == "provider_rate_limited"
     assert told(ArmsFailedError("all", both))[1] == "provider_rate_limited"
+    within = StepFailedError("all", [ModelsFailedError("all", both)])
+    assert told(ArmsFailedError("all", {"x": within, "y": KeyError("x")}))[1] == (
+        "provider_rate_limited"
+    )
     assert told(StepFailedError("all", [QuotaError("spent")]))[1] == "provider_quota"
 
 

@@ -143,6 +143,7 @@ EXAMPLES = [
     ('models = ["gpt"]\nby = "weight"\nweights = 3', 4, "routes.r.weights: 3 is not a table"),
     ('models = ["gpt"]\nweights = { gpt = 2 }', 3, 'weights count only with by = "weight"'),
     ('models = ["gpt"]\nby = "weight"\nweights = { gpd = 2 }', 4, "did you mean 'gpt'?"),
+    ('models = []\nby = "weight"\nweights = { gpt = 2 }', 2, "routes.r.models"),
     ('models = ["gpt"]\nsticky = true', 3, "by order every conversation has the same models"),
     (
         'models = ["gpt", "claude"]\nby = "cost"',

@@ -111,6 +111,12 @@ def test_a_redis_is_where_its_url_says(url: str, place: str) -> None:
     assert state._place == place
 
 
+def test_what_is_no_state_is_told_with_what_one_is() -> None:
+    """Also to who makes the settings without a file, where nothing is checked before."""
+    with pytest.raises(BindingError, match="'redis://h:1/x' is no state; write redis://"):
+        open_state(StateSettings(url="redis://h:1/x"), Path(), {})
+
+
 def test_a_password_is_in_the_environment_and_never_told() -> None:
     settings = StateSettings(url="redis://h", password_env="WORD")
     with pytest.raises(BindingError, match="there is no password in WORD; set that variable"):

@@ -9,7 +9,7 @@ from textwrap import dedent
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from orchestra.config.toml.places import Path, places
+from orchestra.config.toml.places import Path, line_of, places
 
 KEYS = st.sampled_from(
     ["a", "b", "c-d", "e_1", "7", '"a b"', '"a.b"', "'it]s'", '"h#h"', '"q\\"q"', "true", "'='"]
@@ -116,3 +116,8 @@ def test_a_table_is_where_its_header_is() -> None:
 def test_a_long_file_takes_no_longer_for_each_line() -> None:
     text = "".join(f'[models.m{i}]\nmodel = "{"x" * 100}" # {"y" * 100}\n' for i in range(2000))
     assert len(places(text)) == 4001
+
+
+def test_what_is_not_there_stands_where_it_would_be_written() -> None:
+    found = places("\n[a]\nb = 1")
+    assert [line_of(path, found) for path in [("a", "b"), ("a", "c"), ("c",)]] == [3, 2, 1]

@@ -101,6 +101,15 @@ def test_the_default_of_a_route_may_be_none() -> None:
     assert node.has_default  # type: ignore[attr-defined]
 
 
+def test_a_body_of_which_nobody_knows_what_it_takes_is_tried() -> None:
+    """Of a function that is written in C, Python cannot always tell."""
+    with pytest.raises(DefinitionError, match="`item of ns` cannot be iterated"):
+        written(
+            "import functools\n@pipeline\n"
+            "def p(ns: list[list[int]]): return each(ns, functools.partial(max), at_once=2)"
+        )
+
+
 def test_each_says_what_it_is_over() -> None:
     streamed, listed = (
         node_of(made(body).output)

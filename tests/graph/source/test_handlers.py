@@ -47,6 +47,12 @@ ADVISED = {
         "fallback(up(boom(text)), text, on=(KeyError, ValueError))",
         "a",
     ),
+    "an assignment with a type": (
+        "    try:\n        x: str = up(boom(text))\n    except ValueError:\n        x = text\n"
+        "    return x",
+        "fallback(up(boom(text)), text, on=ValueError)",
+        "a",
+    ),
     "suppress": (
         "    with contextlib.suppress(ValueError):\n        return boom(text)",
         "fallback(boom(text), None, on=ValueError)",
@@ -70,6 +76,12 @@ def test_a_handler_around_a_step_is_told_of_with_what_does_it(name: str) -> None
     assert problem.where.startswith(module.filename)
     assert advice in problem.fix.replace("'", '"')
     assert simulate(defined(f"    return {advice}")["p"], text="a").value == gives
+
+
+def test_of_a_statement_that_gives_nothing_the_call_is_what_may_fail() -> None:
+    body = "    try:\n        boom(text)\n    except ValueError:\n        pass\n    return text"
+    told = {each.code: each.fix for each in check(defined(body)["p"])}
+    assert "write `fallback(boom(text), ..., on=ValueError)`" in told["handler-unfit"]
 
 
 @pytest.mark.parametrize("scope", ["fail_after", "move_on_after"])

@@ -19,7 +19,7 @@ from orchestra.policies.caching.alike import (
     scope_of,
     with_known,
 )
-from orchestra.policies.caching.cache import SemanticRule
+from orchestra.policies.caching.cache import SemanticRule, sealed
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.values import ChatRequest, ImageUrlPart, Message, TextPart, Vector
 from tests.policies.answers import REQUESTS, WORDS
@@ -187,3 +187,7 @@ def test_vectors_of_another_length_or_of_no_numbers_are_near_to_nothing() -> Non
     assert nearest(odd, "q", Vector(b""), 0.5) == []
     near = Known("n", "q", Vector.of([1.0, 0.0]))
     assert nearest([*odd, near], "q", Vector.of([1.0, 0.0]), 1.0) == [(1.0, near)]
+
+
+def test_an_index_that_another_version_has_kept_is_not_there() -> None:
+    assert decode_index("s", sealed("s", 3, 1024)) == ()

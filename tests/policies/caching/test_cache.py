@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError
+from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.policies.caching.cache import (
     Recording,
     decode,
@@ -18,6 +19,7 @@ from orchestra.policies.caching.cache import (
     encode_vector,
     key_of,
     keys_of_texts,
+    sealed,
     storable,
     wish_of,
     without_wish,
@@ -29,6 +31,7 @@ from orchestra.values import (
     EmbedRequest,
     Message,
     ModelEvent,
+    ReasoningPart,
     Stopped,
     StopReason,
     TextDelta,
@@ -62,6 +65,21 @@ def test_what_comes_back_is_what_was_said_free_of_charge(said: tuple[ModelEvent,
     assert all(len(e.text) <= PIECE_CHARS for e in again if isinstance(e, TextDelta))
 
 
+def test_what_is_told_anew_is_all_that_was_told() -> None:
+    """Also what is not kept: who joins a call is told it, too."""
+    likely = Logprobs((TokenLogprob("No", -0.5),))
+    whole = Completion(
+        (ReasoningPart("Hm", "s"), TextPart("No")),
+        Stopped(StopReason.CONTENT_FILTER),
+        Usage(1, 2),
+        "I cannot",
+        "a1",
+        "gpt",
+        likely,
+    )
+    assert Completion.of(events_of(whole)) == whole
+
+
 @given(broken_answers())
 def test_what_is_not_whole_is_never_kept(said: tuple[ModelEvent, ...]) -> None:
     recording = Recording(ROOM)
@@ -70,6 +88,20 @@ def test_what_is_not_whole_is_never_kept(said: tuple[ModelEvent, ...]) -> None:
     answer = recording.whole()
     assert answer is None or not storable(answer)
     assert answer is None or encode("k", answer, ROOM) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        3,
+        ("i", "m", ("end", None), ("", ()), [("song", "la")]),
+        ("i", "m", ("sung", None), ("", ()), []),
+    ],
+)
+def test_what_another_version_has_kept_is_not_there(content: object) -> None:
+    data = sealed("k", content, ROOM)
+    assert data is not None
+    assert decode("k", data) is None
 
 
 @given(whole_answers(), st.data())

@@ -122,6 +122,23 @@ def test_limits_hold_the_queue_is_fair_and_everything_is_given_back(
         assert len(seen.went) == len(calls)
 
 
+@given(LIMITS, st.lists(st.tuples(st.integers(1, 3), st.integers(0, 60)), max_size=8))
+def test_a_call_that_was_given_back_unsent_is_as_if_it_had_never_been(
+    limits: CallLimits, calls: list[tuple[int, int]]
+) -> None:
+    """As many begin afterwards as of a limiter that nobody has asked."""
+
+    def begun(limiter: Limiter) -> int:
+        return sum(limiter.begin(0.0, 1, 1) is not None for _ in range(20))
+
+    asked = Limiter(limits, Clock())
+    for requests, tokens in calls:
+        if (admitted := asked.begin(0.0, requests, tokens)) is not None:
+            asked.withdraw(admitted)
+            assert asked.load == Load(0, 0)
+    assert begun(asked) == begun(Limiter(limits, Clock()))
+
+
 @given(st.integers(60, 400), CALLS, schedules())
 def test_no_minute_sees_more_tokens_than_the_limit(
     limit: int, calls: list[Call], schedule: int

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance, Usage
+from orchestra.answers import Completion
 from orchestra.errors import (
     BudgetExceededError,
     BudgetHeldError,
@@ -791,6 +792,15 @@ def test_whole_answers_that_nobody_has_bounded_overspend_no_budget(
         assert len(whole) == n
 
 
+def test_a_whole_answer_that_is_streamed_within_a_budget_is_the_same_answer() -> None:
+    async def main() -> Completion:
+        PRESENT.set(Told())
+        model = guarded(Fake(words=30, word="x" * 300), acme(day=4_000), watched())
+        return await model.complete(attrs.evolve(ASKED, output_tokens_max=None))
+
+    assert virtual(main).text == "x" * 9_000
+
+
 @pytest.mark.parametrize("fails", ["open", "closed"])
 def test_while_the_state_is_away_a_budget_is_open_or_closed(fails: str) -> None:
     async def main() -> None:
@@ -1106,6 +1116,7 @@ def test_who_has_no_budget_never_asks_the_state() -> None:
         await ask(guarded(Fake(), Budgets(), state), Told())
         await ask(guarded(Fake(), budgets, state, None), Told())
         await ask(guarded(Fake(), budgets, state, Price(input=0, output=0)), Told())
+        assert await Purse(budgets, state).hold(Told(), 0, for_s=1.0, model="m") is None
         return state.changes
 
     assert virtual(main) == 0

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.server.connections.bounded_listener import AGAIN_S, BoundedListener, whose
@@ -28,6 +28,7 @@ ADDRESSES = [f"127.0.0.{number}" for number in (1, 2, 3)]
 @given(
     st.lists(st.tuples(st.sampled_from(ADDRESSES), st.booleans()), max_size=25), st.integers(1, 3)
 )
+@example([("127.0.0.1", True)] * 3 + [("127.0.0.1", False)] + [("127.0.0.1", True)] * 2, 2)
 def test_nobody_has_more_than_their_share_and_what_they_leave_is_theirs_again(
     moves: list[tuple[str, bool]], most: int
 ) -> None:

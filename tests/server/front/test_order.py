@@ -25,6 +25,7 @@ from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.policies.limits.callers import CallerLimits
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.purse import Purse
+from orchestra.protocols import WhenStateFails
 from orchestra.server.app import create_app, table
 from orchestra.server.front.access import MAY_RUN, PUBLIC
 from orchestra.server.front.arrival import Arrival
@@ -271,6 +272,25 @@ def test_a_request_more_than_the_caller_may_send_is_told_when_to_come_again() ->
     assert second[1]["ratelimit-remaining"] == "0"
 
 
+def test_a_limit_that_cannot_be_looked_up_refuses_where_it_says_so() -> None:
+    """With what is wrong here, and not as if the caller had asked too much."""
+
+    class Gone(MemoryState):
+        async def revise(self, keys: Any, decide: Any, encoding: Any) -> Any:
+            raise StateError("gone")
+
+    ada = Principal(Caller(user="ada"), Scopes())
+
+    async def main(fails: WhenStateFails) -> Any:
+        limits = OwnerLimits(requests_per_minute=10, when_state_fails=fails)
+        rules = CallerRules(user=limits).of_requests()
+        return await Rates(CallerLimits(rules, Gone(), scope="http")).admit(arrival(principal=ada))
+
+    assert trio.run(main, "open") is None
+    early = trio.run(main, "closed")
+    assert (early.status, early.code) == (503, "state-unreachable")
+
+
 def test_what_is_left_of_tokens_is_told_where_that_is_nearer() -> None:
     rules, state = CallerRules(user=OwnerLimits(tokens_per_minute=1000)), MemoryState()
     tokens = CallerLimits(rules, state)
@@ -317,6 +337,7 @@ def test_a_page_of_such_an_origin_may_send_the_headers_of_its_client(
         early = trio.run(layer.admit, arrival(headers, method="OPTIONS"))
         assert isinstance(early, NoContent) == named
         if isinstance(early, NoContent):
+            assert early.encode() == b""
             told = dict(early.headers)["Access-Control-Allow-Headers"]
             found = told.lower().split(", ")
             assert "authorization" in found

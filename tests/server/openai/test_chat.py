@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,7 +31,17 @@ from orchestra.server.models.paths import is_openai, shaped_at
 from orchestra.server.models.shapes import as_openai, as_served
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
-from orchestra.values import Began, ChatRequest, Json, Message, Stopped, StopReason, TextDelta
+from orchestra.values import (
+    Began,
+    ChatRequest,
+    Json,
+    Message,
+    Purpose,
+    Stopped,
+    StopReason,
+    TextDelta,
+    Vector,
+)
 from tests.server.wire import House, Reply, open_house
 
 KEY = "ork_key"
@@ -61,6 +71,11 @@ async def breaking(request: object) -> str:
 
 
 @step
+async def waits(request: object) -> str:
+    await trio.sleep_forever()
+
+
+@step
 async def echoed(messages: list[Message]) -> AsyncIterator[str]:
     yield messages[-1].text
 
@@ -82,6 +97,12 @@ def bad(request: ChatRequest) -> str:
     return breaking(request)
 
 
+@pipeline
+def stuck(request: str) -> str:
+    """Never end."""
+    return waits(request)
+
+
 @step
 async def added(a: int, b: int) -> int:
     return a + b
@@ -94,6 +115,16 @@ def plus(a: int, b: int = 1) -> int:
 
 
 PIPELINES: dict[str, Pipeline[..., Any]] = {"chat": chat, "bad": bad, "plus": plus}
+
+
+class Lengths:
+    """An embedder whose vectors tell how long their texts are."""
+
+    dimensions = 2
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
+        del purpose
+        return [Vector.of([float(len(each)), 0.0]) for each in texts]
 
 
 class OneKey:
@@ -112,7 +143,9 @@ async def house(
     settings: Settings | None = None, limits: Limits | None = None, admission: Admission = OPEN
 ) -> AsyncIterator[tuple[House, Engine]]:
     settings = settings or Settings()
-    async with open_engine(World(models=MODELS), limits=limits) as engine:
+    async with open_engine(
+        World(models=MODELS, embedders={"lengths": Lengths()}), limits=limits
+    ) as engine:
         app = create_app(engine, PIPELINES, settings, admission)
         async with open_house(app, settings) as opened:
             yield opened, engine
@@ -188,6 +221,20 @@ def test_what_openais_clients_ask_in_vain_is_told_in_their_shape_with_what_there
     reply = asking(f"POST {path} HTTP/1.1\nContent-Type: application/json", {})
     assert error(reply) == (404, "not_found", None)
     assert b"POST /v1/chat/completions" in reply.body
+
+
+def test_a_server_that_is_full_says_so_as_openai_would() -> None:
+    async def main() -> Reply:
+        async with house(limits=Limits(runs=1)) as (opened, engine):
+            run = engine.start(stuck, {"request": "first"})
+            body = {"model": "chat", "messages": [{"role": "user", "content": "Hi"}]}
+            reply = await (await opened.connect()).ask(POST, msgspec.json.encode(body))
+            run.cancel("it was there")
+            return reply
+
+    reply = trio.run(main)
+    assert error(reply)[0] == 503
+    assert int(reply.headers["retry-after"]) >= 1
 
 
 def test_a_compressed_body_is_told_that_it_is_not_read() -> None:
@@ -300,6 +347,19 @@ def test_what_a_provider_tells_of_who_answers_is_passed_on() -> None:
         answers = [chatting(model).json, *frames(chatting(model, stream=True))]
         for each in answers:
             assert {name: each[name] for name in TOLD if name in each} == told
+
+
+def test_vectors_are_made_of_each_text_in_order_and_by_nobody_who_speaks() -> None:
+    embed = "POST /v1/embeddings HTTP/1.1\nContent-Type: application/json"
+    reply = asking(embed, {"model": "lengths", "input": ["a", "abc"]})
+    data: Any = reply.json["data"]
+    assert [each["embedding"] for each in data] == [[1.0, 0.0], [3.0, 0.0]]
+    assert [each["index"] for each in data] == [0, 1]
+    assert reply.json["model"] == "lengths"
+    assert reply.headers["x-orchestra-run-id"]
+    packed: Any = asking(embed, {"model": "lengths", "input": "abc", "encoding_format": "base64"})
+    assert packed.json["data"][0]["embedding"] == "AABAQAAAAAA="
+    assert error(chatting("lengths")) == (400, "invalid_value", "model")
 
 
 def test_several_answers_are_told_apart_by_their_index() -> None:

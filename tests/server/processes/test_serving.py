@@ -17,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from orchestra.engine.bindings import NoBindings
 from orchestra.engine.engine import open_engine
-from orchestra.errors import ConfigError, OrchestraError
+from orchestra.errors import ConfigError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
@@ -69,7 +69,7 @@ class Versions:
     loaded: list[Closable] = attrs.field(factory=list)
     settings: Settings = attrs.field(factory=Settings)
     gate: trio.Event = attrs.field(factory=trio.Event)
-    refuse: OrchestraError | None = None
+    refuse: Exception | None = None
     bad: Mapping[str, Pipeline[..., Any]] | None = None
     undone: int = 0
 
@@ -225,6 +225,8 @@ def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None
 
     async def act(at: At) -> None:
         at.versions.refuse = ConfigError([])
+        assert "not reloaded, and what was served before goes on" in await at.reload()
+        at.versions.refuse = KeyError("of a module of the project's")
         assert "not reloaded, and what was served before goes on" in await at.reload()
         at.versions.refuse, at.versions.bad = None, {"unused": unused}
         assert "[unused-input]" in await at.reload()

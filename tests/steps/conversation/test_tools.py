@@ -14,7 +14,7 @@ from orchestra import Context, injected, pipeline, prompt, step
 from orchestra.annotations.facts import spell
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
-from orchestra.steps.conversation.tools import FunctionTool, as_tools, tool
+from orchestra.steps.conversation.tools import FunctionTool, Unfilled, as_tools, tool
 from orchestra.testing.simulate import simulate
 from orchestra.values import Tool
 
@@ -302,3 +302,12 @@ def test_a_decorator_that_cannot_be_kept_is_refused() -> None:
         as_tools([ping, tool(name="ping")(look)])
     made: FunctionTool[..., object] = ping
     assert made.told.name == "ping"
+
+
+def test_a_tool_is_shown_by_its_name_also_where_arguments_are_missing() -> None:
+    @tool
+    async def near(town: str, to: Place) -> str:
+        """Whether it is near."""
+        return town
+
+    assert repr(near) == repr(Unfilled(near)) == "<tool near>"

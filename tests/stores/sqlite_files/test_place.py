@@ -261,3 +261,17 @@ def test_a_folder_that_has_something_in_it_already_is_not_given_away(
     monkeypatch.setattr(os, "fchown", lambda made, *_: given.append(made))
     make_folder(tmp_path / "new")
     assert given == []
+
+
+def test_a_file_that_was_opened_has_to_be_there_and_another_has_not(tmp_path: Path) -> None:
+    place = Place(tmp_path / "folder" / "file")
+    place.check_there()
+    place.make()
+    place.check_there()
+    place.path.unlink()
+    with pytest.raises(StateError):
+        place.check_there()
+    place.path.parent.rmdir()
+    place.path.parent.touch()
+    with pytest.raises(StateError):
+        place.check_there()

@@ -1,0 +1,37 @@
+"""What is asked, as bytes and as words: equal where nothing that is asked differs."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from orchestra.policies.request_bytes import written_of
+from orchestra.policies.request_extras import CACHE, EXTRAS, asked_anew
+from orchestra.values import ChatRequest, Message
+
+ASKED = (Message("user", "hello"),)
+
+
+def test_any_mapping_is_written_as_what_is_in_it() -> None:
+    extras: Any = {"openai": {"a": 1}}
+    frozen: Any = MappingProxyType({"openai": MappingProxyType({"a": 1})})
+    one, other = (written_of(("s",), ChatRequest(ASKED, extras=each)) for each in (extras, frozen))
+    assert one == other
+
+
+def test_what_is_no_json_cannot_be_told_from_others() -> None:
+    with pytest.raises(TypeError, match="is no JSON, and cannot be told from others"):
+        written_of((), ChatRequest(ASKED, extras={"openai": {"a": object()}}))
+
+
+@pytest.mark.parametrize(
+    ("said", "anew"),
+    [(None, "refresh"), ("use", "refresh"), ("refresh", "refresh"), ("off", "off")],
+)
+def test_who_asks_anew_is_given_no_kept_answer_and_keeps_none_they_did_not_want(
+    said: str | None, anew: str
+) -> None:
+    extras = {EXTRAS: {"conversation": "c", **({CACHE: said} if said else {})}}
+    assert asked_anew(extras) == {EXTRAS: {"conversation": "c", CACHE: anew}}

@@ -1,0 +1,48 @@
+"""The opening of an answer: nothing of it is lost while its first content is waited for."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+
+from orchestra.accounts import Usage
+from orchestra.errors import MalformedStreamError, TruncatedStreamError
+from orchestra.logprobs import Logprobs, TokenLogprob
+from orchestra.providers.opening import BATCHES_MAX, Opening
+from orchestra.values import Began, ModelEvent, TextDelta, UsageReport
+
+HELD = (Began("1", "m"), UsageReport(Usage(1, 2)))
+
+
+@attrs.define
+class Reply:
+    batches: list[tuple[ModelEvent, ...]]
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        await trio.lowlevel.checkpoint()
+        return self.batches.pop(0) if self.batches else ()
+
+
+def opened(*batches: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+    return trio.run(Opening().wait, Reply([*batches]))
+
+
+def likely(token: str) -> Logprobs:
+    return Logprobs((TokenLogprob(token, -0.5),))
+
+
+def test_what_comes_before_the_first_content_comes_with_it_each_kind_once() -> None:
+    text = TextDelta("ab")
+    found = opened(HELD, (likely("a"),), (likely("b"), text), (TextDelta("c"),))
+    assert found == (*HELD, Logprobs(likely("a").content + likely("b").content), text)
+
+
+def test_an_answer_that_ends_before_it_began_is_cut() -> None:
+    with pytest.raises(TruncatedStreamError, match="ended before it began"):
+        opened(HELD)
+
+
+def test_an_answer_that_says_nothing_is_not_waited_for_without_end() -> None:
+    with pytest.raises(MalformedStreamError, match="there was no content in"):
+        opened(*[HELD] * (BATCHES_MAX + 1))
