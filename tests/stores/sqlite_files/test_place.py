@@ -264,7 +264,7 @@ def test_a_folder_that_has_something_in_it_already_is_not_given_away(
 
 
 def test_a_file_that_was_opened_has_to_be_there_and_another_has_not(tmp_path: Path) -> None:
-    place = Place(tmp_path / "folder" / "file")
+    place = Place(tmp_path / "folder" / "file", StateError, 0o600)
     place.check_there()
     place.make()
     place.check_there()
