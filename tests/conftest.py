@@ -1,12 +1,26 @@
-"""What holds for every test: examples without a stopwatch, and in CI no silent skip."""
+"""What holds for every test: examples without a stopwatch, and in CI no silent skip.
+
+Whoever starts the tests may be behind a proxy, and may ignore signals: `nohup` does, and a shell
+for what it runs in the background. Neither is handed on to what the tests start.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Sequence
 
 import pytest
 from hypothesis import Phase, settings
+
+for name in [each for each in os.environ if each.lower().endswith("_proxy")]:
+    del os.environ[name]  # what the tests ask is on loopback
+for number, handler in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 IN_CI = bool(os.environ.get("CI"))
 IN_CI_LESS = 4 if IN_CI else 1
