@@ -33,7 +33,8 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CODE = ("orchestra", "pipelines", "tests", "docs", "pyproject.toml", "README.md")
-NOT_CODE = shutil.ignore_patterns("node_modules")
+NOT_CODE = shutil.ignore_patterns("node_modules", "*.pyc.*")
+"""The latter are half written: another process may run tests meanwhile, as `.ci/run` does."""
 NOT_OURS = (
     "_hypothesis_pytestplugin",
     "attrs",
