@@ -21,7 +21,7 @@ import attrs
 
 from benchmarks.contenders.relays import RELAYS, Place, Started, asked
 from benchmarks.measure import Experiment, Reading
-from benchmarks.servers.process import ROOT, served
+from benchmarks.servers.process import ROOT, served, wait_idle
 from benchmarks.servers.relayed import Load, Order, Pace
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _opening(load: Load) -> dict[str, float]:
 
 @contextmanager
 def _relaying(relay: Relay, every_s: float, workers: int = 1) -> Iterator[Running]:
-    """A relay in front of a provider, once it accepts."""
+    """A relay in front of a provider, once all of its processes accept."""
     provider = ("-m", "benchmarks.servers.provider", str(every_s), str(DELAY_S))
     with tempfile.TemporaryDirectory() as folder, served(provider) as upstream:
         started = relay(Place(Path(folder), upstream.port, workers))
@@ -193,6 +193,7 @@ def _relaying(relay: Relay, every_s: float, workers: int = 1) -> Iterator[Runnin
             port=started.port,
             limit_s=START_LIMIT_S,
         ) as server:
+            wait_idle(server.pid, START_LIMIT_S)
             yield Running(server.pid, server.port, started.key)
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_LIMIT_S = 20.0
+QUIET_S = 0.5
+IDLE = 0.1
+"""Of one core: a server that has used less for so long waits for its clients."""
 _ADDRESS = re.compile(rb"http://127\.0\.0\.1:(\d+)")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -110,6 +113,24 @@ def _printed(descriptor: int) -> int | None:
 def _accepts(port: int) -> int | None:
     with socket.socket() as probe:
         return None if probe.connect_ex(("127.0.0.1", port)) else port
+
+
+def wait_idle(pid: int, limit_s: float) -> None:
+    """Until a server that accepts has nothing more to start.
+
+    Several processes of one accept while the others still import: clients that connect now, and
+    stay, would all have the first.
+
+    Raises:
+        TimeoutError: it is at work all the time.
+    """
+    limit, used_s = time.perf_counter() + limit_s, cpu_s(pid)
+    while time.perf_counter() < limit:
+        time.sleep(QUIET_S)
+        before_s, used_s = used_s, cpu_s(pid)
+        if used_s - before_s < IDLE * QUIET_S:
+            return
+    raise TimeoutError(f"process {pid} was not idle within {limit_s:g} s")
 
 
 def cpu_s(pid: int) -> float:

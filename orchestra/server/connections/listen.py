@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -51,6 +50,9 @@ LINGER_BYTES = 64 * 1024 * 1024
 """How long, and how much of it, a client may go on sending a body that was refused; it is read for
 nothing. The kernel answers what comes to a socket that is closed with a reset, at which the client
 forgets the answer that it has not read yet."""
+REQUESTS_MAX = 1_000
+"""Requests after which a connection is closed, as nginx does. Its client opens another: so a worker
+that was replaced, or a host that was added, gets its share of clients that never leave."""
 BURST_MAX = 16
 """Writes after which a connection lets the others run, when none of them had to wait."""
 
@@ -349,9 +351,7 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.header_limit_bytes
     config.keep_alive_timeout = settings.keep_alive_s
-    # Nothing in a connection grows with its requests. One that is closed costs its client another,
-    # and a proxy that keeps few of them would open one anew every few seconds.
-    config.keep_alive_max_requests = sys.maxsize
+    config.keep_alive_max_requests = REQUESTS_MAX
     config.websocket_max_message_size = settings.body_limit_bytes
     config.websocket_ping_interval = settings.heartbeat_s
     return config

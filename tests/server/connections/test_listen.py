@@ -21,8 +21,13 @@ from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from orchestra.errors import ServeError
-from orchestra.server.connections.bodies import CONNECTION
-from orchestra.server.connections.listen import BURST_MAX, _write_nowait, bind, obey
+from orchestra.server.connections.listen import (
+    BURST_MAX,
+    REQUESTS_MAX,
+    _write_nowait,
+    bind,
+    obey,
+)
 from orchestra.server.settings import Settings
 from tests.server.wire import PATIENCE_S, STOCK_CHECK_PROTOCOL, Client, House, Reply, open_house
 
@@ -366,21 +371,17 @@ def test_an_address_that_is_taken_is_told_with_what_to_do() -> None:
             bind("127.0.0.1", port, Settings())
 
 
-def test_a_connection_is_not_closed_for_having_had_many_requests() -> None:
-    """Hypercorn's own closes behind a thousand."""
-
-    async def late(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        wire = cast("Any", scope)["state"][CONNECTION]
-        wire.protocol.protocol.keep_alive_requests += 1_000_000
-        await hello(scope, receive, send)
+def test_a_kept_connection_is_closed_after_a_thousand_requests() -> None:
+    """And its client is told with the answer: otherwise a new worker would never get it."""
 
     async def main() -> None:
-        async with open_house(late, Settings()) as house:
+        async with open_house(hello, Settings()) as house:
             client = await house.connect()
-            for _ in range(2):
+            for number in range(1, REQUESTS_MAX + 1):
                 reply = await client.ask("GET / HTTP/1.1")
                 assert reply.body == b"hi\n"
-                assert "connection" not in reply.headers
+                last = reply.headers.get("connection") == "close"
+                assert last == (number == REQUESTS_MAX)
 
     trio.run(main)
 
