@@ -38,6 +38,7 @@ NOT_CODE = shutil.ignore_patterns("node_modules", "*.pyc.*")
 NOT_OURS = (
     "_hypothesis_pytestplugin",
     "attrs",
+    "hypothesis",
     "msgspec",
     "numpy",
     "quart_trio",
