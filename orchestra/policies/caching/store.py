@@ -106,8 +106,8 @@ class CacheStore:
         now_s = self._clock.now_s()
         if what not in self._away and now_s >= self._next_s.get(what, -inf):
             self._next_s[what] = now_s + AGAIN_S
+            self._away.add(what)
             log.warning("the cache of %s goes on without its %s: %s", self.name, what, reason)
-        self._away.add(what)
         return otherwise
 
 
