@@ -10,6 +10,12 @@ from enum import Enum
 
 import attrs
 
+UNSENT = "nothing of the request had been sent"
+"""The note of a cancellation (`add_note`) before a byte of a call's request was sent: it is free.
+
+An error says so by its code; a `Cancelled` has none.
+"""
+
 
 @attrs.frozen(kw_only=True)
 class KeyAllowance:

@@ -8,9 +8,8 @@ from types import MappingProxyType
 
 DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
 """By the scheme of a URL."""
-_HOST = re.compile(
-    r"(?:\[(?P<ipv6>[^\[\]]{1,253})\]|(?P<name>[^\[\]:]{1,253}))(?::(?P<port>[0-9]{1,5}))?"
-)
+_IPV6, _NAME = r"[0-9A-Fa-f]{0,4}:[^\[\]]{1,248}", r"[^\[\]:]{1,253}"
+_HOST = re.compile(rf"(?:\[(?P<ipv6>{_IPV6})\]|(?P<name>{_NAME}))(?::(?P<port>[0-9]{{1,5}}))?")
 
 
 def bracketed(host: str) -> str:

@@ -179,7 +179,8 @@ class Transport(Protocol):
         """Send a request; the context is entered with the head of the answer, whatever its status.
 
         Leaving the context before the end of the body closes the connection at once, so that
-        the provider stops; after the end, the connection is kept for the next request.
+        the provider stops; after the end, the connection is kept for the next request. A
+        cancellation before a byte was sent gets the note `UNSENT` of `orchestra.accounts`.
 
         Raises:
             ModelTimeoutError: `connect_s`, `first_byte_s` or `total_s` passed.

@@ -19,6 +19,6 @@ def test_what_is_written_is_read(scheme: str, host: str, port: int | None) -> No
     assert host_and_port(f"{bracketed(host)}:{port or 80}") == (host, port or 80)
 
 
-@pytest.mark.parametrize("header", ["", ":80", "::1", "a:b", "a:", "a:1:2", "[::1", "[]"])
+@pytest.mark.parametrize("header", ["", ":80", "::1", "a:b", "a:", "a:1:2", "[::1", "[]", "[a]"])
 def test_what_is_no_host_is_none(header: str) -> None:
     assert host_and_port(header) is None

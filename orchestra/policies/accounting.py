@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from orchestra.accounts import Certainty, Usage
+from orchestra.accounts import UNSENT, Certainty, Usage
 from orchestra.errors import (
     MalformedStreamError,
     ModelConnectionError,
@@ -60,5 +60,5 @@ def consumption(
 def _is_nothing(error: BaseException | None) -> bool:
     """Whether a call without output that ended with this error used nothing."""
     if not isinstance(error, Exception):
-        return False
+        return UNSENT in getattr(error, "__notes__", ())
     return not isinstance(error, _UNCLEAR) or error.code in NOT_SENT

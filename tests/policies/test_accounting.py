@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Pipeline, Policy, Retry, Stream, pipeline, race, step
-from orchestra.accounts import Certainty, Usage
+from orchestra.accounts import UNSENT, Certainty, Usage
 from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
 from orchestra.errors import ModelConnectionError, ModelError, ModelsFailedError, OverloadedError
@@ -149,6 +149,9 @@ def test_what_it_consumed_is_exact_partial_or_estimated() -> None:
     assert consumption(size, None, said_bytes=90, whole=True) == Usage(14, 30, Certainty.ESTIMATED)
     cancelled = consumption(size, None, said_bytes=0, whole=False, error=KeyboardInterrupt())
     assert cancelled == Usage(14, 0, Certainty.ESTIMATED)
+    unsent = KeyboardInterrupt()
+    unsent.add_note(UNSENT)
+    assert consumption(size, None, said_bytes=0, whole=False, error=unsent) is None
     for refused in (OverloadedError("full"), ModelConnectionError("no", code="connect")):
         assert consumption(size, None, said_bytes=0, whole=False, error=refused) is None
     cut = ModelConnectionError("broke", code="cut")

@@ -19,12 +19,12 @@ STATE_WAIT_S = 0.05
 """The longest wait for the state, each time; then the call continues without it."""
 
 AT_ONCE = 32
-"""How many entries are read together, in the time limit of one."""
+"""How many entries are read or written together, in the time limit of one."""
 MISSED_MAX = 2
-"""After so many late or failed reads in a row, the remaining ones are skipped."""
+"""After so many late or failed groups of them in a row, the remaining ones are skipped."""
 
 AGAIN_S = 60.0
-"""How long after a failure was told the next is, at the soonest; a state may often be just late."""
+"""The shortest time between two warnings of one kind: a state may often be just late."""
 
 log = logging.getLogger("orchestra.cache")
 
@@ -90,9 +90,9 @@ class CacheStore:
         limit_s: float = STATE_WAIT_S,
         what: str = "state",
     ) -> T:
-        """The result of `act`, within the limit; the first of several failures is logged.
+        """The result of `act`, within the limit; otherwise `otherwise`, which is logged.
 
-        At most one of each kind in a minute.
+        The first of several failures in a row is, and at most one of each kind (`what`) a minute.
         """
         reason = f"it did not answer within {limit_s:g} s"
         with trio.move_on_after(limit_s):
@@ -106,8 +106,8 @@ class CacheStore:
         now_s = self._clock.now_s()
         if what not in self._away and now_s >= self._next_s.get(what, -inf):
             self._next_s[what] = now_s + AGAIN_S
+            self._away.add(what)
             log.warning("the cache of %s goes on without its %s: %s", self.name, what, reason)
-        self._away.add(what)
         return otherwise
 
 

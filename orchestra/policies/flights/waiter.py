@@ -121,7 +121,7 @@ class Waiter(Generic[Item]):
 
 
 def _refused(error: Exception) -> bool:
-    """Whether a call failed for a reason of its caller's; for a route, if all its models did.
+    """Whether a call failed for a reason of its caller's; for a route, if any of its models did.
 
     A model with another failure may have been asked in place of a refused one.
     """

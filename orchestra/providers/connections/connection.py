@@ -16,6 +16,7 @@ from typing import TypeAlias, TypeVar
 
 import trio
 
+from orchestra.accounts import UNSENT
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
 from orchestra.protocols import HttpReply, Timeouts
 from orchestra.providers.connections.heads import Head
@@ -48,7 +49,11 @@ class Bounds:
 
     async def connecting(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
         """Do it until there has to be a connection. Raises ModelTimeoutError."""
-        return await self._within("connect_s", at, job)
+        try:
+            return await self._within("connect_s", at, job)
+        except trio.Cancelled as cancelled:
+            cancelled.add_note(UNSENT)
+            raise
 
     async def beginning(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
         """Do it until the answer has to have begun. Raises ModelTimeoutError."""
@@ -199,7 +204,11 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
     """
     at, read = bounds.begin_at(), partial(_received, line, bounds.where)
     request, exchange.request = exchange.request, b""
-    await trio.lowlevel.checkpoint_if_cancelled()  # who has been cancelled must not ask
+    try:
+        await trio.lowlevel.checkpoint_if_cancelled()  # who has been cancelled must not ask
+    except trio.Cancelled as cancelled:
+        cancelled.add_note(UNSENT)
+        raise
     body = b""
     if rest := _begun(line, request):
         body = await bounds.beginning(at, partial(_ended, line, rest, exchange, read))

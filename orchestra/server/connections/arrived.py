@@ -58,7 +58,7 @@ def _taken(protocol: H11Protocol, data: bytes) -> Plain | None:
         return None
     connection: Any = protocol.connection  # h11 has no other way to be told
     states = connection._cstate  # noqa: SLF001 - as above
-    if states.states != _IDLE or not states.keep_alive or connection.trailing_data != (b"", False):
+    if states.states != _IDLE or connection.trailing_data != (b"", False):
         return None
     asked = plain_request(data)
     if asked is not None:

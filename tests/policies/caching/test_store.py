@@ -103,3 +103,20 @@ def test_a_state_that_is_often_late_is_told_of_once_a_minute(
     with caplog.at_level(logging.WARNING, "orchestra.cache"):
         virtual(main)
     assert len(caplog.messages) == 10
+
+
+def test_an_outage_that_begins_soon_after_another_is_told_of_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once the minute is over; or a state that stays away would be told of never."""
+
+    async def main() -> None:
+        store = CacheStore(memory(), "m", 60)
+        for in_time in (False, True, *[False] * 120):
+            late_s = 0.0 if in_time else 1.0
+            await store.bounded(partial(trio.sleep, late_s), None)
+            await trio.sleep(1)
+
+    with caplog.at_level(logging.WARNING, "orchestra.cache"):
+        virtual(main)
+    assert len(caplog.messages) == 2

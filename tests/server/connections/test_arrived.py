@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -10,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -64,12 +66,15 @@ class Seen:
     ended: bool = False
     written: bytes = b""
     closed: bool = False
+    idle: list[bool] = attrs.field(factory=list)
     state: Any = None
 
     async def send(self, event: Event) -> None:
         if isinstance(event, RawData):
             self.written += event.data
         self.closed = self.closed or isinstance(event, Closed)
+        if isinstance(event, Updated):
+            self.idle.append(event.idle)
 
     async def spawn_app(self, app: object, config: object, scope: Any, send: Any) -> Any:
         self.scopes.append(scope)
@@ -117,6 +122,86 @@ def test_an_application_is_told_what_the_long_way_would_have_told_it(data: bytes
     assert trio.run(read, arrived.handle, data) == trio.run(read, arrived._STOCK_HANDLE, data)
 
 
+@attrs.define
+class Answering(Seen):
+    """As `Seen`, with an application that answers each request, at once or a little later."""
+
+    later: bool = False
+    nursery: Any = attrs.field(init=False, default=None, eq=False)
+
+    async def spawn_app(self, app: object, config: object, scope: Any, send: Any) -> Any:
+        self.scopes.append(scope)
+
+        async def put(message: Any) -> None:
+            self.body += message.get("body", b"|")
+            if not message.get("more_body", True):
+                self.nursery.start_soon(self.answer, send)
+
+        return put
+
+    async def answer(self, send: ASGISendCallable) -> None:
+        if self.later:
+            await trio.testing.wait_all_tasks_blocked()
+        await echoed(b"ok", send, 404)  # no CONNECT is granted
+
+
+async def heard(
+    handle: Callable[[H11Protocol, Event], Awaitable[None]], reads: list[bytes], *, later: bool
+) -> Answering:
+    """What becomes of these reads, one after the other, where each request is answered."""
+    seen: Any = Answering(later=later)
+    config, context, state = Config(), WorkerContext(None), ConnectionState({})
+    config.include_date_header, config.keep_alive_max_requests = False, 2
+    config.server_names = ["a"]  # others are answered by Hypercorn
+    protocol = H11Protocol(seen, config, context, seen, state, False, None, None, seen.send)
+
+    async def feed() -> None:
+        for data in reads:
+            await handle(protocol, RawData(data))
+            if not later:
+                await trio.testing.wait_all_tasks_blocked()
+
+    async with trio.open_nursery() as seen.nursery:
+        seen.nursery.start_soon(feed)
+        for _ in range(2 * len(reads) + 2):
+            await trio.testing.wait_all_tasks_blocked()
+        seen.nursery.cancel_scope.cancel()
+    connection: Any = getattr(protocol.connection, "h11_connection", protocol.connection)
+    seen.state = connection.states, connection.trailing_data, protocol.keep_alive_requests
+    return seen  # type: ignore[no-any-return]
+
+
+PLAIN = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+    ]
+)
+
+
+@st.composite
+def several(draw: st.DrawFn) -> list[bytes]:
+    """The reads of a connection with some requests: one each, all in one, or cut anywhere."""
+    sent = draw(st.lists(PLAIN | PLAIN | requests(), min_size=1, max_size=4))
+    if draw(st.booleans()):
+        return sent
+    data = b"".join(sent)
+    cuts = sorted(draw(st.sets(st.integers(1, len(data) - 1), max_size=3)))
+    return [data[begin:end] for begin, end in pairwise([0, *cuts, len(data)])]
+
+
+@settings(max_examples=200)
+@given(reads=several(), later=st.booleans())
+@example(reads=[b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"] * 4, later=False)
+@example(reads=[b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"] * 4, later=True)
+def test_a_connection_goes_on_as_it_would_have_the_long_way(
+    reads: list[bytes], later: bool
+) -> None:
+    """Requests behind each other, in one read, in several, and before the last is answered."""
+    quick = trio.run(partial(heard, arrived.handle, reads, later=later))
+    assert quick == trio.run(partial(heard, arrived._STOCK_HANDLE, reads, later=later))
+
+
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[arrived.Plain | None]:
     """What became of each read: the request, where it was taken at once."""
@@ -134,12 +219,15 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[arrived.Plain | None]:
 
 async def echo(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
     message: Any = await receive()
-    length = b"%d" % len(message["body"])
-    headers = [(b"content-length", length)]
+    await echoed(message["body"], send)
+
+
+async def echoed(body: bytes, send: ASGISendCallable, status: int = 200) -> None:
+    headers = [(b"content-length", b"%d" % len(body))]
     await send(
-        {"type": "http.response.start", "status": 200, "headers": headers, "trailers": False}
+        {"type": "http.response.start", "status": status, "headers": headers, "trailers": False}
     )
-    await send({"type": "http.response.body", "body": message["body"], "more_body": False})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def test_plain_requests_are_taken_at_once_and_their_connection_goes_on(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -200,6 +200,8 @@ def test_names_of_this_machine_are_its_own(name: str, port: str) -> None:
 
 @settings(max_examples=30)
 @given(ELSEWHERE.filter(lambda text: "127." not in text and "::1" not in text))
+@example("[localhost]")
+@example("[127.0.0.1]")
 def test_no_other_name_is(name: str) -> None:
     assert not is_here(name)
     assert not is_here(f"localhost.{name}x")
