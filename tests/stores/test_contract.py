@@ -219,6 +219,18 @@ def test_what_single_precision_cannot_tell_apart_is_in_order(store: VectorStore)
         assert [(p.id, p.score) for p in found] == [(p.id, p.score) for p in expected]
 
 
+@pytest.mark.parametrize(
+    ("cosine", "score"), [(2.0**-10, 0.000976562), (-(2.0**-10), -0.000976562)]
+)
+def test_half_of_the_last_place_is_rounded_to_the_even_neighbour(
+    store: VectorStore, cosine: float, score: float
+) -> None:
+    """In every store, so that scores can be compared and equals are equals everywhere."""
+    run(lambda: store.upsert([ONE], [Vector.of([cosine, math.sqrt(1 - cosine**2)])]))
+    (found,) = run(lambda: store.search(EAST, top=1))
+    assert found.score == score
+
+
 def test_a_wrong_number_of_dimensions_names_both_and_changes_nothing(store: VectorStore) -> None:
     run(lambda: store.upsert([ONE], [EAST]))
     for call in (

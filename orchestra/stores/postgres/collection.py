@@ -173,7 +173,7 @@ class PostgresCollection:
             "query": _Sent(query),
             "key": key,
             "top": min(top, TOP_MAX),
-            "places": rules.SCORE_PLACES,
+            "scale": 10.0**rules.SCORE_PLACES,
             "margin": margin,
             **values,
         }
@@ -249,9 +249,10 @@ WITH near AS MATERIALIZED (
     ))
 )
 SELECT id, text, source,
-    round(greatest(-1, least(1, cosine))::numeric, %(places)s)::float8 AS score, metadata
+    round(greatest(-1, least(1, cosine)) * %(scale)s) / %(scale)s + 0::float8 AS score, metadata
 FROM exact ORDER BY score DESC, id LIMIT %(top)s
 """
+"""A half is rounded to the even neighbour, as numpy and Python do; a `numeric` goes away from 0."""
 
 
 class _Sent:
