@@ -293,6 +293,24 @@ def test_what_was_deleted_or_replaced_is_not_found_again(store: VectorStore) -> 
     assert run(lambda: store.delete(where={"source": 5})) == 0
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"source": "\ud800"},
+        {"kind": "\ud800"},
+        {"\ud800": 1},
+        {"kind": 10**5000},
+        {"kind": math.inf},
+    ],
+)
+def test_what_can_hardly_be_kept_is_not_found(
+    store: VectorStore, where: Mapping[str, Scalar]
+) -> None:
+    """A lone surrogate, which is half of a character, and more digits than Python writes."""
+    run(lambda: store.upsert([ONE], [EAST]))
+    assert run(lambda: store.search(EAST, top=9, where=where)) == []
+
+
 def test_what_is_not_there_is_not_none(store: VectorStore) -> None:
     some = [Passage("1", "", metadata={"kind": None}), Passage("2", "")]
     run(lambda: store.upsert(some, [EAST] * 2))

@@ -24,6 +24,7 @@ from orchestra.protocols import DIGEST
 from orchestra.stores import rules
 from orchestra.stores.postgres import schema
 from orchestra.stores.postgres.encoding import (
+    can_be_kept,
     equals,
     kept,
     metadata_json,
@@ -42,6 +43,8 @@ T = TypeVar("T")
 
 ROWS_AT_ONCE = 500
 """In one statement, which may have 65535 values."""
+DIMENSIONS_MAX = 16_000
+"""Of pgvector's `vector`."""
 TOP_MAX = 2**31 - 1
 """No collection has more."""
 
@@ -97,6 +100,7 @@ class PostgresCollection:
         """
         pairs = rules.checked(self._where, passages, vectors)
         if pairs:
+            self._check_size(len(vectors[0]))
             last = {passage.id: _record(self._where, passage, unit) for passage, unit in pairs}
             await self._write(partial(self._upsert, len(vectors[0]), list(last.values())))
         else:
@@ -131,6 +135,13 @@ class PostgresCollection:
     @property
     def _where(self) -> str:
         return f"{self.place}: collection {self.name!r}"
+
+    def _check_size(self, dimensions: int) -> None:
+        if dimensions > DIMENSIONS_MAX:
+            raise StoreError(
+                f"{self._where}: the vectors have {dimensions} numbers, and pgvector takes "
+                f"{DIMENSIONS_MAX} at most; use an embedder with fewer"
+            )
 
     def _missing(self, names: Iterable[str]) -> StoreError:
         listed = ", ".join(map(repr, names)) or "none"
@@ -333,7 +344,8 @@ def _matching(where: Mapping[str, Scalar]) -> tuple[str, dict[str, object]]:
     conditions, values = [""], dict[str, object]()
     for key, value in where.items():
         if key == "source":
-            asked = [("source = %({})s", kept(value))] if isinstance(value, str) else []
+            sources = [value] if isinstance(value, str) and can_be_kept(value) else []
+            asked = [("source = %({})s", kept(source)) for source in sources]
         else:
             asked = [("metadata @> %({})s::jsonb", each) for each in equals(key, value)]
         either = []
@@ -350,13 +362,15 @@ def _record(where: str, passage: Passage, vector: Vector) -> tuple[object, ...]:
     Raises:
         StoreError: a text in it is none that can be stored.
     """
-    texts = kept(passage.id), kept(passage.source), kept(passage.text)
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise StoreError(
-                f"{where}: passage {passage.id!r} has half of a character (a lone surrogate); "
-                "leave it out"
-            ) from error
-    return *texts, metadata_json(passage.metadata), _Sent(vector)
+    texts = (
+        kept(passage.id),
+        kept(passage.source),
+        kept(passage.text),
+        metadata_json(passage.metadata),
+    )
+    if not all(map(can_be_kept, texts)):
+        raise StoreError(
+            f"{where}: passage {passage.id!r} has half of a character (a lone surrogate); "
+            "leave it out"
+        )
+    return *texts, _Sent(vector)

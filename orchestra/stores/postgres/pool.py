@@ -34,6 +34,8 @@ IDLE_S = 60.0
 AGE_S = 1800.0
 """An older one is closed: behind a name there may be another server by now."""
 
+_FAILURES = (psycopg.Error, OSError, BindingError, UnicodeEncodeError, trio.ClosedResourceError)
+
 
 @attrs.frozen
 class Address:
@@ -104,7 +106,7 @@ class Pool:
                         raise
             made = await self._made(password)
             return await self._used(made, time.monotonic(), work)
-        except (psycopg.Error, OSError, BindingError, trio.ClosedResourceError) as error:
+        except _FAILURES as error:
             raise explained(self.place, error, password) from error
 
     async def _used(

@@ -17,7 +17,7 @@ from orchestra.stores.postgres import pool, schema
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
 from orchestra.testing.contracts import check_store
-from orchestra.values import Passage
+from orchestra.values import Passage, Vector
 from tests.servers.postgres import PASSWORD, Postgres, shared_postgres
 from tests.stores.postgres.asking import BUSY, EAST, ONE, name_of, refused, run
 
@@ -228,10 +228,42 @@ def test_pgvector_may_be_in_a_schema_of_its_own(stores: PostgresStores, address:
     run(lambda: check_store(stores.collection("handbook")))
 
 
-def test_what_no_text_can_be_is_refused(stores: PostgresStores) -> None:
-    bad = Passage("one", "\ud800")
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Passage("\ud800", ""),
+        Passage("one", "\ud800"),
+        Passage("one", "", "\ud800"),
+        Passage("one", "", metadata={"\ud800": 1}),
+        Passage("one", "", metadata={"kind": "\ud800"}),
+    ],
+)
+def test_what_no_text_can_be_is_refused(stores: PostgresStores, bad: Passage) -> None:
     message = refused(lambda: stores.collection("a").upsert([bad], [EAST]))
-    assert "'one' has half of a character" in message
+    assert f"{bad.id!r} has half of a character (a lone surrogate)" in message
+
+
+def test_a_collection_cannot_be_called_what_no_text_can_be(stores: PostgresStores) -> None:
+    bad = stores.collection("\ud800")
+    run(stores.collection("a").make)
+    for call in (bad.make, bad.count, lambda: bad.search(EAST, top=1)):
+        assert "leave the half of a character (the lone surrogate) out" in refused(call)
+
+
+@pytest.mark.parametrize("dimensions", [16_001, 40_000, 70_000])
+def test_more_dimensions_than_pgvector_takes_are_told(
+    stores: PostgresStores, dimensions: int
+) -> None:
+    wide = Vector.of([1.0] * dimensions)
+    message = refused(lambda: stores.collection("a").upsert([ONE], [wide]))
+    assert f"the vectors have {dimensions} numbers, and pgvector takes 16000 at most" in message
+
+
+def test_as_many_dimensions_as_pgvector_takes_are_kept(stores: PostgresStores) -> None:
+    wide = Vector.of([1.0] * 16_000)
+    run(lambda: stores.collection("a").upsert([ONE], [wide]))
+    (found,) = run(lambda: stores.collection("a").search(wide, top=1))
+    assert found.score == pytest.approx(1)
 
 
 def test_a_connection_that_was_kept_too_long_is_replaced(
