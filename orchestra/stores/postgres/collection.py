@@ -310,7 +310,7 @@ async def _write(
 ) -> T:
     """What `work` does, all or nothing; the database gives up by itself if we are gone."""
     await connection.execute(
-        f"BEGIN; SET LOCAL statement_timeout = {limit_ms}; "
+        f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit_ms}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}"
     )
     before = connection.vector_in

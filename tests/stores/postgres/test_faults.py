@@ -39,9 +39,12 @@ def server() -> Iterator[Postgres]:
         yield started
 
 
-def test_processes_that_make_it_and_write_at_once_lose_nothing() -> None:
-    """Eight tasks of two processes into a database where nothing is yet."""
+@pytest.mark.parametrize("level", ["read committed", "serializable"])
+def test_processes_that_make_it_and_write_at_once_lose_nothing(level: str) -> None:
+    """Eight tasks of two processes into a database where nothing is yet; whatever its default."""
     address = shared_postgres().database()
+    default = f"SET default_transaction_isolation = '{level}'"
+    shared_postgres().ask(f"ALTER DATABASE {name_of(address)} {default}")
     command = [sys.executable, str(WRITER), str(shared_postgres().port), name_of(address)]
     writers = [
         subprocess.Popen([*command, name], cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
