@@ -96,7 +96,6 @@ class Pool:
     async def _asked(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
         password = None
         try:
-            password = self._password()
             kept = self._take()
             if kept is not None:
                 try:
@@ -104,6 +103,7 @@ class Pool:
                 except psycopg.OperationalError:
                     if kept.connection.at_rest or kept.connection.begun:
                         raise
+            password = self._password()
             made = await self._made(password)
             return await self._used(made, time.monotonic(), work)
         except _FAILURES as error:
@@ -118,6 +118,9 @@ class Pool:
         connection.begun = False
         try:
             return await work(connection)
+        except psycopg.ProgrammingError:
+            connection.vector_in = None  # somebody may have removed or moved what it knew
+            raise
         finally:
             if not connection.at_rest and not connection.broken:
                 with trio.move_on_after(STOP_S, shield=True), suppress(psycopg.Error):

@@ -88,6 +88,30 @@ def test_a_newer_layout_is_refused_and_nothing_is_changed(
         assert "newer orchestra" in refused(later.collection("handbook").count)
 
 
+def test_a_schema_that_was_removed_is_made_again(stores: PostgresStores, address: Address) -> None:
+    """By who was connected before, too: one call fails, and the next does not."""
+    collection = stores.collection("handbook")
+    for again in (collection.make, collection.count):
+        run(lambda: collection.upsert([ONE], [EAST]))
+        assert len(stores._pool._kept) == 1
+        shared_postgres().ask("DROP SCHEMA orchestra CASCADE", database=name_of(address))
+        assert "was removed while it was used; ask again" in refused(again)
+        assert run(collection.count) == 0
+
+
+def test_what_others_put_into_the_public_schema_is_not_called(
+    stores: PostgresStores, address: Address
+) -> None:
+    """Postgres prefers a function of the very types that are given, wherever it is."""
+    for function, result in (
+        ("quote_ident(name)", "text"),
+        ("round(numeric, smallint)", "numeric"),
+    ):
+        made = f"CREATE FUNCTION public.{function} RETURNS {result} LANGUAGE sql AS 'SELECT NULL'"
+        shared_postgres().ask(made.replace("NULL", f"NULL::{result}"), database=name_of(address))
+    run(lambda: check_store(stores.collection("handbook")))
+
+
 def test_a_first_write_that_fails_leaves_no_schema_behind(address: Address) -> None:
     """And the connection that has made it knows."""
     with PostgresStores(address, connections_max=1) as stores:
@@ -264,6 +288,26 @@ def test_as_many_dimensions_as_pgvector_takes_are_kept(stores: PostgresStores) -
     run(lambda: stores.collection("a").upsert([ONE], [wide]))
     (found,) = run(lambda: stores.collection("a").search(wide, top=1))
     assert found.score == pytest.approx(1)
+
+
+def test_the_file_of_a_password_is_read_for_each_new_connection(
+    address: Address, tmp_path: Path
+) -> None:
+    """Not for each call, which would fail while somebody replaces it."""
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    with PostgresStores(attrs.evolve(address, password=file)) as stores:
+        count = stores.collection("a").count
+        run(count)
+        file.unlink()
+        run(count)
+        (kept,) = stores._pool._kept
+        kept.connection.drop()
+        assert "the password file" in refused(count)
+        file.write_text("wrong")
+        assert "password authentication failed" in refused(count)
+        file.write_text(PASSWORD)
+        run(count)
 
 
 def test_a_connection_that_was_kept_too_long_is_replaced(
