@@ -89,6 +89,9 @@ class Pool:
     def close(self) -> None:
         """Close all connections; a call that comes later raises StoreError."""
         self._closed = True
+        self._drop_kept()
+
+    def _drop_kept(self) -> None:
         kept, self._kept = self._kept, []
         for each in kept:
             each.connection.drop()
@@ -125,10 +128,11 @@ class Pool:
             if not connection.at_rest and not connection.broken:
                 with trio.move_on_after(STOP_S, shield=True), suppress(psycopg.Error):
                     await connection.execute("ROLLBACK")
-            if not connection.at_rest or self._closed:
-                connection.drop()
-            else:
+            if connection.at_rest and not self._closed:
                 self._kept.append(_Kept(connection, made_s, time.monotonic()))
+            else:
+                connection.drop()
+                self._drop_kept()  # they may lead nowhere, too
 
     def _take(self) -> _Kept | None:
         """The connection used last, of those that are still good."""
