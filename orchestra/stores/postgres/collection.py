@@ -101,8 +101,8 @@ class PostgresCollection:
         pairs = rules.checked(self._where, passages, vectors)
         if pairs:
             self._check_size(len(vectors[0]))
-            last = {passage.id: _record(self._where, passage, unit) for passage, unit in pairs}
-            await self._write(partial(self._upsert, len(vectors[0]), list(last.values())))
+            last = {passage.id: (passage, unit) for passage, unit in pairs}
+            await self._write(partial(self._upsert, list(last.values())))
         else:
             await trio.lowlevel.checkpoint()
 
@@ -200,8 +200,9 @@ class PostgresCollection:
         return key, dimensions
 
     async def _upsert(
-        self, dimensions: int, records: Sequence[Sequence[object]], connection: TrioConnection
+        self, pairs: Sequence[tuple[Passage, Vector]], connection: TrioConnection
     ) -> None:
+        dimensions = len(pairs[0][1])
         key, before = await self._locked(connection)
         if before != dimensions:
             if await self._count(connection):
@@ -210,8 +211,8 @@ class PostgresCollection:
                 "UPDATE orchestra.collection SET dimensions = %s WHERE key = %s", [dimensions, key]
             )
         row = _ROW.format(vector_in=connection.vector_in)
-        for start in range(0, len(records), ROWS_AT_ONCE):
-            some = records[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(pairs), ROWS_AT_ONCE):
+            some = [_record(self._where, *pair) for pair in pairs[start : start + ROWS_AT_ONCE]]
             values = [value for record in some for value in (key, *record)]
             asked = f"{_INSERT} {', '.join([row] * len(some))} {_REPLACE}"
             await connection.execute(asked, values)
