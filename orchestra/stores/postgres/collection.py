@@ -3,8 +3,9 @@
 A search is exact: the database compares with all vectors, in single precision, which only rules
 out what its rounding cannot bring back; the rest is compared in double precision, there too.
 
-Rules of the file: what is read is read by one statement, or by two of which the second does not
-rely on the first; what is changed is changed in one transaction, which holds the collection.
+Rules of the file: what is read is read by one statement, or by two of which the second fails
+where the first is no longer so; what is changed is changed in one transaction, which holds the
+collection.
 """
 
 from __future__ import annotations

@@ -283,6 +283,19 @@ def test_more_dimensions_than_pgvector_takes_are_told(
     assert f"the vectors have {dimensions} numbers, and pgvector takes 16000 at most" in message
 
 
+def test_a_search_while_an_embedder_takes_the_place_of_another_is_told(
+    stores: PostgresStores, address: Address
+) -> None:
+    """Between its two statements the vectors may come to have another number of dimensions."""
+    collection = stores.collection("a")
+    run(lambda: collection.upsert([ONE], [Vector.of([1.0] * 3)]))
+    meanwhile = "UPDATE orchestra.collection SET dimensions = 2"
+    shared_postgres().ask(meanwhile, database=name_of(address))
+    assert "came in their place meanwhile; ask again" in refused(
+        lambda: collection.search(EAST, top=1)
+    )
+
+
 def test_as_many_dimensions_as_pgvector_takes_are_kept(stores: PostgresStores) -> None:
     wide = Vector.of([1.0] * 16_000)
     run(lambda: stores.collection("a").upsert([ONE], [wide]))
