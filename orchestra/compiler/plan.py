@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import attrs
 
@@ -98,13 +99,14 @@ def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> P
 
 def unknown_names(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Problem]:
     """Problems of models, embedders and stores that calls name but the deployment does not have."""
+    names = cache(bindings.names)  # of a database, each question takes a connection
     for node in nodes:
         if not isinstance(node, Call):
             continue
         for parameter, mark in node.step.names.items():
             default = node.step.signature.parameters[parameter].default
             name = node.arguments.get(parameter, default)
-            known = tuple(bindings.names(mark.seam))
+            known = tuple(names(mark.seam))
             if isinstance(name, str) and name not in known:
                 message = f"{node.label}({parameter}={name!r}): there is no {mark.seam} {name!r}"
                 listed = ", ".join(map(repr, known)) or "none"

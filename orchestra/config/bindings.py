@@ -103,7 +103,7 @@ class LocalBindings(DeploymentBindings, Closing):
         """The names bound for a seam: `model`, `embedder` or `store`, which reads their file.
 
         A route counts as a model. Of stores in a database it blocks for as long as a connection
-        takes, at most five seconds.
+        takes, at most the `timeout_s` of `[stores]`.
 
         Raises:
             BindingError: there is no such seam.

@@ -96,6 +96,8 @@ class Postgres:
 
     def _signal(self, number: signal.Signals) -> None:
         """To it, and to each process that it has started, which is a session of its own."""
+        if self._process.poll() is not None:
+            return  # a test has failed between `kill` and `start`
         process = self._process.pid
         started = Path(f"/proc/{process}/task/{process}/children").read_text().split()
         for each in (process, *map(int, started)):

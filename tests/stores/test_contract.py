@@ -219,6 +219,18 @@ def test_what_single_precision_cannot_tell_apart_is_in_order(store: VectorStore)
         assert [(p.id, p.score) for p in found] == [(p.id, p.score) for p in expected]
 
 
+@pytest.mark.parametrize(
+    ("cosine", "score"), [(2.0**-10, 0.000976562), (-(2.0**-10), -0.000976562)]
+)
+def test_half_of_the_last_place_is_rounded_to_the_even_neighbour(
+    store: VectorStore, cosine: float, score: float
+) -> None:
+    """In every store, so that scores can be compared and equals are equals everywhere."""
+    run(lambda: store.upsert([ONE], [Vector.of([cosine, math.sqrt(1 - cosine**2)])]))
+    (found,) = run(lambda: store.search(EAST, top=1))
+    assert found.score == score
+
+
 def test_a_wrong_number_of_dimensions_names_both_and_changes_nothing(store: VectorStore) -> None:
     run(lambda: store.upsert([ONE], [EAST]))
     for call in (
@@ -279,6 +291,24 @@ def test_what_was_deleted_or_replaced_is_not_found_again(store: VectorStore) -> 
     assert run(lambda: store.delete(where={"kind": "b", "source": "y.md"})) == 1
     assert (found(), found(kind="b"), found(kind="c")) == (["A", "c"], [], ["c"])
     assert run(lambda: store.delete(where={"source": 5})) == 0
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"source": "\ud800"},
+        {"kind": "\ud800"},
+        {"\ud800": 1},
+        {"kind": 10**5000},
+        {"kind": math.inf},
+    ],
+)
+def test_what_can_hardly_be_kept_is_not_found(
+    store: VectorStore, where: Mapping[str, Scalar]
+) -> None:
+    """A lone surrogate, which is half of a character, and more digits than Python writes."""
+    run(lambda: store.upsert([ONE], [EAST]))
+    assert run(lambda: store.search(EAST, top=9, where=where)) == []
 
 
 def test_what_is_not_there_is_not_none(store: VectorStore) -> None:

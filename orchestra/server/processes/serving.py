@@ -12,7 +12,7 @@ older than the present; whatever ends it, `close` of what was loaded is called b
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -261,6 +261,9 @@ class Serving:
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
                 pipelines, settings = loaded.pipelines, loaded.settings
+                await trio.to_thread.run_sync(
+                    _plan_all, engine, pipelines.values(), abandon_on_cancel=True
+                )
                 app = create_app(
                     engine,
                     pipelines,
@@ -304,3 +307,9 @@ class Serving:
             state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
         shared = loaded.state is not None or bool(self._generations)
         return open_runs(state, settings, shared=shared)
+
+
+def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]]) -> None:
+    """Check all, in a thread: the names of stores may be asked of a database, which blocks."""
+    for pipeline in pipelines:
+        engine.plan(pipeline)

@@ -3,8 +3,9 @@
 A search is exact: the database compares with all vectors, in single precision, which only rules
 out what its rounding cannot bring back; the rest is compared in double precision, there too.
 
-Rules of the file: what is read is read by one statement, or by two of which the second does not
-rely on the first; what is changed is changed in one transaction, which holds the collection.
+Rules of the file: what is read is read by one statement, or by two of which the second fails
+where the first is no longer so; what is changed is changed in one transaction, which holds the
+collection.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from orchestra.protocols import DIGEST
 from orchestra.stores import rules
 from orchestra.stores.postgres import schema
 from orchestra.stores.postgres.encoding import (
+    can_be_kept,
     equals,
     kept,
     metadata_json,
@@ -42,6 +44,8 @@ T = TypeVar("T")
 
 ROWS_AT_ONCE = 500
 """In one statement, which may have 65535 values."""
+DIMENSIONS_MAX = 16_000
+"""Of pgvector's `vector`."""
 TOP_MAX = 2**31 - 1
 """No collection has more."""
 
@@ -97,8 +101,9 @@ class PostgresCollection:
         """
         pairs = rules.checked(self._where, passages, vectors)
         if pairs:
-            last = {passage.id: _record(self._where, passage, unit) for passage, unit in pairs}
-            await self._write(partial(self._upsert, len(vectors[0]), list(last.values())))
+            self._check_size(len(vectors[0]))
+            last = {passage.id: (passage, unit) for passage, unit in pairs}
+            await self._write(partial(self._upsert, list(last.values())))
         else:
             await trio.lowlevel.checkpoint()
 
@@ -131,6 +136,13 @@ class PostgresCollection:
     @property
     def _where(self) -> str:
         return f"{self.place}: collection {self.name!r}"
+
+    def _check_size(self, dimensions: int) -> None:
+        if dimensions > DIMENSIONS_MAX:
+            raise StoreError(
+                f"{self._where}: the vectors have {dimensions} numbers, and pgvector takes "
+                f"{DIMENSIONS_MAX} at most; use an embedder with fewer"
+            )
 
     def _missing(self, names: Iterable[str]) -> StoreError:
         listed = ", ".join(map(repr, names)) or "none"
@@ -173,7 +185,7 @@ class PostgresCollection:
             "query": _Sent(query),
             "key": key,
             "top": min(top, TOP_MAX),
-            "places": rules.SCORE_PLACES,
+            "scale": 10.0**rules.SCORE_PLACES,
             "margin": margin,
             **values,
         }
@@ -189,8 +201,9 @@ class PostgresCollection:
         return key, dimensions
 
     async def _upsert(
-        self, dimensions: int, records: Sequence[Sequence[object]], connection: TrioConnection
+        self, pairs: Sequence[tuple[Passage, Vector]], connection: TrioConnection
     ) -> None:
+        dimensions = len(pairs[0][1])
         key, before = await self._locked(connection)
         if before != dimensions:
             if await self._count(connection):
@@ -199,8 +212,8 @@ class PostgresCollection:
                 "UPDATE orchestra.collection SET dimensions = %s WHERE key = %s", [dimensions, key]
             )
         row = _ROW.format(vector_in=connection.vector_in)
-        for start in range(0, len(records), ROWS_AT_ONCE):
-            some = records[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(pairs), ROWS_AT_ONCE):
+            some = [_record(self._where, *pair) for pair in pairs[start : start + ROWS_AT_ONCE]]
             values = [value for record in some for value in (key, *record)]
             asked = f"{_INSERT} {', '.join([row] * len(some))} {_REPLACE}"
             await connection.execute(asked, values)
@@ -249,9 +262,10 @@ WITH near AS MATERIALIZED (
     ))
 )
 SELECT id, text, source,
-    round(greatest(-1, least(1, cosine))::numeric, %(places)s)::float8 AS score, metadata
+    round(greatest(-1, least(1, cosine)) * %(scale)s) / %(scale)s + 0::float8 AS score, metadata
 FROM exact ORDER BY score DESC, id LIMIT %(top)s
 """
+"""A half is rounded to the even neighbour, as numpy and Python do; a `numeric` goes away from 0."""
 
 
 class _Sent:
@@ -298,7 +312,7 @@ async def _write(
 ) -> T:
     """What `work` does, all or nothing; the database gives up by itself if we are gone."""
     await connection.execute(
-        f"BEGIN; SET LOCAL statement_timeout = {limit_ms}; "
+        f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit_ms}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}"
     )
     before = connection.vector_in
@@ -332,7 +346,8 @@ def _matching(where: Mapping[str, Scalar]) -> tuple[str, dict[str, object]]:
     conditions, values = [""], dict[str, object]()
     for key, value in where.items():
         if key == "source":
-            asked = [("source = %({})s", kept(value))] if isinstance(value, str) else []
+            sources = [value] if isinstance(value, str) and can_be_kept(value) else []
+            asked = [("source = %({})s", kept(source)) for source in sources]
         else:
             asked = [("metadata @> %({})s::jsonb", each) for each in equals(key, value)]
         either = []
@@ -349,13 +364,15 @@ def _record(where: str, passage: Passage, vector: Vector) -> tuple[object, ...]:
     Raises:
         StoreError: a text in it is none that can be stored.
     """
-    texts = kept(passage.id), kept(passage.source), kept(passage.text)
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise StoreError(
-                f"{where}: passage {passage.id!r} has half of a character (a lone surrogate); "
-                "leave it out"
-            ) from error
-    return *texts, metadata_json(passage.metadata), _Sent(vector)
+    texts = (
+        kept(passage.id),
+        kept(passage.source),
+        kept(passage.text),
+        metadata_json(passage.metadata),
+    )
+    if not all(map(can_be_kept, texts)):
+        raise StoreError(
+            f"{where}: passage {passage.id!r} has half of a character (a lone surrogate); "
+            "leave it out"
+        )
+    return *texts, _Sent(vector)

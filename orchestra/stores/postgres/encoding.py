@@ -13,7 +13,6 @@ import json
 import math
 import re
 import struct
-import sys
 from array import array
 from collections.abc import Mapping
 
@@ -34,9 +33,18 @@ def restored(text: str) -> str:
     return _KEPT.sub(lambda found: "\0" if found[1] == "\1" else "\1", text)
 
 
+def can_be_kept(text: str) -> bool:
+    """Whether it is in UTF-8: not if it has half of a character (a lone surrogate)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def metadata_json(metadata: Mapping[str, Scalar]) -> str:
     """Metadata as `jsonb` takes it."""
-    pairs = (f"{json.dumps(kept(key))}:{_scalar(value)}" for key, value in metadata.items())
+    pairs = (f"{_string(key)}:{_scalar(value)}" for key, value in metadata.items())
     return f"{{{','.join(pairs)}}}"
 
 
@@ -62,20 +70,27 @@ def equals(key: str, value: object) -> list[str]:
     alike: tuple[Scalar, ...] = (value,)
     if isinstance(value, int | float) and value in (0, 1):
         alike = (int(value), bool(value))
-    return [metadata_json({key: each}) for each in alike]
+    try:
+        found = [metadata_json({key: each}) for each in alike]
+    except ValueError:  # an integer of more digits than Python writes
+        return []
+    return [each for each in found if can_be_kept(each)]
 
 
 def vector_bytes(vector: Vector) -> bytes:
     """A vector as pgvector receives it in binary: how many numbers, nothing, the numbers."""
     numbers = array("f", vector.data)
-    if sys.byteorder == "little":
-        numbers.byteswap()
+    numbers.byteswap()  # from little-endian to big-endian
     return struct.pack(">HH", len(numbers), 0) + numbers.tobytes()
 
 
 def _scalar(value: Scalar) -> str:
     if isinstance(value, str):
-        return json.dumps(kept(value))
+        return _string(value)
     if isinstance(value, float) and value.is_integer():
         return f"{value:.1f}"
     return json.dumps(value)
+
+
+def _string(text: str) -> str:
+    return json.dumps(kept(text), ensure_ascii=False)

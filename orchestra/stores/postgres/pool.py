@@ -34,6 +34,8 @@ IDLE_S = 60.0
 AGE_S = 1800.0
 """An older one is closed: behind a name there may be another server by now."""
 
+_FAILURES = (psycopg.Error, OSError, BindingError, UnicodeEncodeError, trio.ClosedResourceError)
+
 
 @attrs.frozen
 class Address:
@@ -87,6 +89,9 @@ class Pool:
     def close(self) -> None:
         """Close all connections; a call that comes later raises StoreError."""
         self._closed = True
+        self._drop_kept()
+
+    def _drop_kept(self) -> None:
         kept, self._kept = self._kept, []
         for each in kept:
             each.connection.drop()
@@ -94,7 +99,6 @@ class Pool:
     async def _asked(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
         password = None
         try:
-            password = self._password()
             kept = self._take()
             if kept is not None:
                 try:
@@ -102,9 +106,10 @@ class Pool:
                 except psycopg.OperationalError:
                     if kept.connection.at_rest or kept.connection.begun:
                         raise
+            password = self._password()
             made = await self._made(password)
             return await self._used(made, time.monotonic(), work)
-        except (psycopg.Error, OSError, BindingError, trio.ClosedResourceError) as error:
+        except _FAILURES as error:
             raise explained(self.place, error, password) from error
 
     async def _used(
@@ -116,14 +121,18 @@ class Pool:
         connection.begun = False
         try:
             return await work(connection)
+        except psycopg.ProgrammingError:
+            connection.vector_in = None  # somebody may have removed or moved what it knew
+            raise
         finally:
             if not connection.at_rest and not connection.broken:
                 with trio.move_on_after(STOP_S, shield=True), suppress(psycopg.Error):
                     await connection.execute("ROLLBACK")
-            if not connection.at_rest or self._closed:
-                connection.drop()
-            else:
+            if connection.at_rest and not self._closed:
                 self._kept.append(_Kept(connection, made_s, time.monotonic()))
+            else:
+                connection.drop()
+                self._drop_kept()  # they may lead nowhere, too
 
     def _take(self) -> _Kept | None:
         """The connection used last, of those that are still good."""

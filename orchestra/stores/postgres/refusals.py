@@ -25,7 +25,7 @@ _BY_CODE: Mapping[str, str] = {
     "42P01": "the schema orchestra was removed while it was used; ask again, or restore it",
     "53100": "make room on the server's disk",
     "53200": "give the server more memory",
-    "54000": "an id or a source may have 2600 bytes, and a vector 16000 numbers",
+    "54000": "an id, a source or the name of a collection may have 2600 bytes",
     "57014": "the server had no time for it: look after the server, or raise timeout_s",
 }
 _BY_WORDS: Mapping[str, str] = {
@@ -37,6 +37,8 @@ _BY_WORDS: Mapping[str, str] = {
     r"too many clients|connection slots": (
         "raise max_connections on the server, or lower connections_max in [stores]"
     ),
+    r"different vector dimensions": "another embedder's came in their place meanwhile; ask again",
+    r"surrogates not allowed": "leave the half of a character (the lone surrogate) out",
     r"certificate|SSL|TLS": "look at sslmode in the url and at ca_file in [stores]",
     r"Connection refused|could not translate|No such file|no address|Name or service": (
         "look whether Postgres runs and listens there, or change the url"

@@ -21,7 +21,7 @@ EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 _LOOK = """
 SELECT current_setting('server_encoding'), set_config('jit', 'off', false),
     to_regclass('orchestra.layout') IS NOT NULL,
-    (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+    (SELECT quote_ident(nspname::text) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
      WHERE extname = 'vector'), to_regnamespace('orchestra') IS NULL
 """
 """To compile a search takes longer than the search."""

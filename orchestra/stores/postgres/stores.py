@@ -9,7 +9,6 @@ import trio
 
 from orchestra.closing import Closing
 from orchestra.stores.postgres.collection import PostgresCollection, names_in
-from orchestra.stores.postgres.connection import CONNECT_S
 from orchestra.stores.postgres.pool import Address, Pool
 from orchestra.stores.postgres.settings import CONNECTIONS_MAX, TIMEOUT_S
 
@@ -33,7 +32,7 @@ class PostgresStores(Closing):
         self.address = address
         self.place = address.place
         self._pool = Pool(address, size=connections_max, timeout_s=timeout_s)
-        self._alone = partial(Pool, address, size=1, timeout_s=min(timeout_s, CONNECT_S))
+        self._alone = partial(Pool, address, size=1, timeout_s=timeout_s)
 
     def collection(self, name: str) -> PostgresCollection:
         """The collection of this name; it comes to exist with its first upsert, or by `make`."""
@@ -42,7 +41,7 @@ class PostgresStores(Closing):
     def names(self) -> list[str]:
         """The collections that exist, in order; none if nothing was made in the database.
 
-        Blocks, for as long as a connection takes; it has one of its own.
+        Blocks, for `timeout_s` at most; it has a connection of its own.
 
         Raises:
             StoreError: the database cannot be reached, or refuses, or takes too long.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -28,6 +29,8 @@ from orchestra.server.processes.serve import House, serve_loaded
 from orchestra.server.processes.serving import REPLACED, Generation, Loaded
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
+from orchestra.steps import retrieve
+from orchestra.values import Passage, Vector
 from tests.server.processes.test_serve import STREAM, last_event, refused
 from tests.server.socketing import ClosedError, upgrade
 from tests.server.test_sse import Message
@@ -71,13 +74,14 @@ class Versions:
     gate: trio.Event = attrs.field(factory=trio.Event)
     refuse: Exception | None = None
     bad: Mapping[str, Pipeline[..., Any]] | None = None
+    bindings: Callable[[], Closable] = Closable
     undone: int = 0
 
     @contextmanager
     def load(self) -> Iterator[Loaded]:
         if self.refuse is not None:
             raise self.refuse
-        bindings, number = Closable(), len(self.loaded)
+        bindings, number = self.bindings(), len(self.loaded)
 
         @step
         async def say(wait: bool) -> AsyncIterator[str]:
@@ -238,6 +242,33 @@ def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None
         assert await at.version() == "2 2 again"
 
     assert serve_while(act).undone == 1
+
+
+def test_what_is_served_answers_while_the_names_of_stores_are_asked_for(serve_while: Serve) -> None:
+    """Of a database that takes its time, as one that is away does."""
+    asked, answered = threading.Event(), threading.Event()
+
+    class Slow(Closable):
+        def names(self, seam: str) -> tuple[str, ...]:
+            asked.set()
+            assert answered.wait(PATIENCE_S / 4), f"nothing else runs while {seam}s are asked for"
+            return ("notes",)
+
+    @pipeline
+    def searched(query: Vector) -> list[Passage]:
+        return retrieve(query, store="notes")
+
+    async def act(at: At) -> None:
+        at.versions.bindings, at.versions.bad = Slow, {"searched": searched}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at.reload)
+            while not asked.is_set():
+                await trio.lowlevel.checkpoint()
+            assert await at.version() == "0 0 again"
+            answered.set()
+        assert at.log.messages[-1].startswith("reloaded; ")
+
+    serve_while(act)
 
 
 def test_a_request_that_is_still_arriving_stays_where_it_came_to(serve_while: Serve) -> None:

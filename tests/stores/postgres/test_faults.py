@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import attrs
@@ -39,9 +41,12 @@ def server() -> Iterator[Postgres]:
         yield started
 
 
-def test_processes_that_make_it_and_write_at_once_lose_nothing() -> None:
-    """Eight tasks of two processes into a database where nothing is yet."""
+@pytest.mark.parametrize("level", ["read committed", "serializable"])
+def test_processes_that_make_it_and_write_at_once_lose_nothing(level: str) -> None:
+    """Eight tasks of two processes into a database where nothing is yet; whatever its default."""
     address = shared_postgres().database()
+    default = f"SET default_transaction_isolation = '{level}'"
+    shared_postgres().ask(f"ALTER DATABASE {name_of(address)} {default}")
     command = [sys.executable, str(WRITER), str(shared_postgres().port), name_of(address)]
     writers = [
         subprocess.Popen([*command, name], cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
@@ -86,16 +91,19 @@ def test_whoever_is_cancelled_takes_no_connection_along(after: list[int], seed: 
         run(main)
 
 
+async def three_at_once(stores: PostgresStores) -> None:
+    """Three calls, each on a connection of its own."""
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(stores._pool.run, lambda c: c.execute("SELECT pg_sleep(.1)"))
+
+
 def test_a_server_that_was_killed_is_found_again(server: Postgres) -> None:
     """A call fails at once while it is away, and none fails for that once it is back."""
     with PostgresStores(server.database(), connections_max=3) as stores:
         collection = stores.collection("handbook")
 
-        async def three() -> None:
-            async with trio.open_nursery() as nursery:
-                for _ in range(3):
-                    nursery.start_soon(stores._pool.run, lambda c: c.execute("SELECT pg_sleep(.1)"))
-
+        three = partial(three_at_once, stores)
         run(lambda: collection.upsert([ONE], [EAST]))
         run(three)
         assert len(stores._pool._kept) == 3
@@ -147,3 +155,20 @@ def test_a_server_that_is_paused_fails_a_call_within_its_limit(server: Postgres)
         finally:
             server.resume()
         assert run(collection.count) == 1
+
+
+def test_connections_that_lead_nowhere_fail_one_call(server: Postgres) -> None:
+    """As those to a host that another has taken the place of, and that says nothing of it."""
+    with PostgresStores(server.database(), timeout_s=0.5) as stores:
+        run(partial(three_at_once, stores))
+        ours = "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name = 'orchestra'"
+        (processes,) = server.ask(ours)
+        assert len(processes) == 3
+        for each in processes:
+            os.kill(each, signal.SIGSTOP)
+        try:
+            assert "it took longer" in refused(stores.collection("a").count)
+            assert run(stores.collection("a").count) == 0
+        finally:
+            for each in processes:
+                os.kill(each, signal.SIGCONT)

@@ -17,7 +17,7 @@ from orchestra.stores.postgres import pool, schema
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
 from orchestra.testing.contracts import check_store
-from orchestra.values import Passage
+from orchestra.values import Passage, Vector
 from tests.servers.postgres import PASSWORD, Postgres, shared_postgres
 from tests.stores.postgres.asking import BUSY, EAST, ONE, name_of, refused, run
 
@@ -86,6 +86,30 @@ def test_a_newer_layout_is_refused_and_nothing_is_changed(
             message = refused(lambda: each.upsert([ONE, ONE], [EAST, EAST]))
             assert "its layout is 2, this one knows 1), and nothing was changed" in message
         assert "newer orchestra" in refused(later.collection("handbook").count)
+
+
+def test_a_schema_that_was_removed_is_made_again(stores: PostgresStores, address: Address) -> None:
+    """By who was connected before, too: one call fails, and the next does not."""
+    collection = stores.collection("handbook")
+    for again in (collection.make, collection.count):
+        run(lambda: collection.upsert([ONE], [EAST]))
+        assert len(stores._pool._kept) == 1
+        shared_postgres().ask("DROP SCHEMA orchestra CASCADE", database=name_of(address))
+        assert "was removed while it was used; ask again" in refused(again)
+        assert run(collection.count) == 0
+
+
+def test_what_others_put_into_the_public_schema_is_not_called(
+    stores: PostgresStores, address: Address
+) -> None:
+    """Postgres prefers a function of the very types that are given, wherever it is."""
+    for function, result in (
+        ("quote_ident(name)", "text"),
+        ("round(numeric, smallint)", "numeric"),
+    ):
+        made = f"CREATE FUNCTION public.{function} RETURNS {result} LANGUAGE sql AS 'SELECT NULL'"
+        shared_postgres().ask(made.replace("NULL", f"NULL::{result}"), database=name_of(address))
+    run(lambda: check_store(stores.collection("handbook")))
 
 
 def test_a_first_write_that_fails_leaves_no_schema_behind(address: Address) -> None:
@@ -228,10 +252,75 @@ def test_pgvector_may_be_in_a_schema_of_its_own(stores: PostgresStores, address:
     run(lambda: check_store(stores.collection("handbook")))
 
 
-def test_what_no_text_can_be_is_refused(stores: PostgresStores) -> None:
-    bad = Passage("one", "\ud800")
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Passage("\ud800", ""),
+        Passage("one", "\ud800"),
+        Passage("one", "", "\ud800"),
+        Passage("one", "", metadata={"\ud800": 1}),
+        Passage("one", "", metadata={"kind": "\ud800"}),
+    ],
+)
+def test_what_no_text_can_be_is_refused(stores: PostgresStores, bad: Passage) -> None:
     message = refused(lambda: stores.collection("a").upsert([bad], [EAST]))
-    assert "'one' has half of a character" in message
+    assert f"{bad.id!r} has half of a character (a lone surrogate)" in message
+
+
+def test_a_collection_cannot_be_called_what_no_text_can_be(stores: PostgresStores) -> None:
+    bad = stores.collection("\ud800")
+    run(stores.collection("a").make)
+    for call in (bad.make, bad.count, lambda: bad.search(EAST, top=1)):
+        assert "leave the half of a character (the lone surrogate) out" in refused(call)
+
+
+@pytest.mark.parametrize("dimensions", [16_001, 40_000, 70_000])
+def test_more_dimensions_than_pgvector_takes_are_told(
+    stores: PostgresStores, dimensions: int
+) -> None:
+    wide = Vector.of([1.0] * dimensions)
+    message = refused(lambda: stores.collection("a").upsert([ONE], [wide]))
+    assert f"the vectors have {dimensions} numbers, and pgvector takes 16000 at most" in message
+
+
+def test_a_search_while_an_embedder_takes_the_place_of_another_is_told(
+    stores: PostgresStores, address: Address
+) -> None:
+    """Between its two statements the vectors may come to have another number of dimensions."""
+    collection = stores.collection("a")
+    run(lambda: collection.upsert([ONE], [Vector.of([1.0] * 3)]))
+    meanwhile = "UPDATE orchestra.collection SET dimensions = 2"
+    shared_postgres().ask(meanwhile, database=name_of(address))
+    assert "came in their place meanwhile; ask again" in refused(
+        lambda: collection.search(EAST, top=1)
+    )
+
+
+def test_as_many_dimensions_as_pgvector_takes_are_kept(stores: PostgresStores) -> None:
+    wide = Vector.of([1.0] * 16_000)
+    run(lambda: stores.collection("a").upsert([ONE], [wide]))
+    (found,) = run(lambda: stores.collection("a").search(wide, top=1))
+    assert found.score == pytest.approx(1)
+
+
+def test_the_file_of_a_password_is_read_for_each_new_connection(
+    address: Address, tmp_path: Path
+) -> None:
+    """Not for each call, which would fail while somebody replaces it."""
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    with PostgresStores(attrs.evolve(address, password=file)) as stores:
+        count = stores.collection("a").count
+        run(count)
+        file.unlink()
+        run(count)
+        (kept,) = stores._pool._kept
+        kept.connection.drop()
+        assert "the password file" in refused(count)
+        file.write_text("wrong")
+        assert "password authentication failed" in refused(count)
+        file.write_text(PASSWORD)
+        run(count)
 
 
 def test_a_connection_that_was_kept_too_long_is_replaced(
