@@ -113,7 +113,10 @@ class MessagesBody(msgspec.Struct):
     """The older place of `output_config.format`."""
     metadata: MessagesMetadata | None = None
     cache_control: dict[str, object] | None = None
-    context_management: object = None
+    compaction: object = None
     container: object = None
+    context_management: object = None
+    diagnostics: object = None
     mcp_servers: object = None
+    thread: object = None
     orchestra: dict[str, object] | None = None

@@ -53,9 +53,11 @@ from orchestra.values import (
 )
 
 _NOT_HERE = {
+    "compaction": "an answer has no summary here; ask for one in a message, or leave it out",
     "container": "there are none here: no provider runs code for an answer; leave it out",
     "mcp_servers": "tools are not run here; ask those servers yourself, and send what they offer "
     "in `tools`",
+    "thread": "conversations are not kept at a provider; leave it out, and send all messages",
 }
 _EFFORT_IF_ADAPTIVE: ReasoningEffort = "high"
 """Anthropic's own default."""

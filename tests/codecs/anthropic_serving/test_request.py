@@ -186,6 +186,7 @@ def test_what_we_have_no_field_for_reaches_anthropic_alone() -> None:
         "orchestra": {"cache": "off"},
     }
     assert not asked(context_management={"edits": []}).extras, "Anthropic wants a beta for it"
+    assert not asked(diagnostics={"previous_message_id": "msg_1"}).extras, "the id is one of ours"
 
 
 def test_the_older_place_of_a_schema_is_read() -> None:
@@ -211,8 +212,12 @@ def shows(**block: object) -> list[Json]:
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name: it is missing"),
         ({"mcp_servers": [{"type": "url"}]}, "mcp_servers: tools are not run here"),
         ({"container": "c"}, "container: there are none here"),
+        ({"thread": {"type": "create"}}, "thread: conversations are not kept at a provider"),
+        ({"compaction": {"type": "summarize"}}, "compaction: an answer has no summary here"),
         ({"speed": "fast"}, "speed: it would have the provider"),
         ({"workspace_id": "w"}, "workspace_id: it would have the provider"),
+        ({"billing_policy": {"bill_to": "self"}}, "billing_policy: it would have the provider"),
+        ({"anthropic_beta": ["context-1m"]}, "anthropic_beta: it would have the provider"),
         ({"max_tokens": 0}, "max_tokens: "),
         ({"thinking": {"type": "much"}}, "thinking.type: Invalid enum value 'much'; known here: "),
         ({"system": [{"type": "image"}]}, "system[0].type: a block of type 'image'"),
