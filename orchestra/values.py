@@ -287,10 +287,7 @@ class StopReason(Enum):
 
 @event
 class Began:
-    """The provider has begun to answer: its id for the answer, and the model that it chose.
-
-    `details` is what else it says about what answers, in its own words: `service_tier`, ...
-    """
+    """The provider has begun to answer, as `id`, by `model`; `details` are in words of its own."""
 
     id: str
     model: str
@@ -345,11 +342,13 @@ class UsageReport:
 class Stopped:
     """The model has said all it will say. A stream without it was cut.
 
-    `raw` is the provider's own word for the reason, if it gave one. Only usage may come after it.
+    `raw` is the provider's own word for the reason, and `sequence` which of the stop sequences it
+    met, if it told. Only usage may come after it.
     """
 
     reason: StopReason
     raw: str | None = None
+    sequence: str | None = None
 
 
 ModelEvent: TypeAlias = (

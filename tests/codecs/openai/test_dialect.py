@@ -304,7 +304,7 @@ def test_vllm_tells_the_sequence_that_it_stopped_at() -> None:
     by_text, by_token = chunk({"content": "x"}, "stop"), chunk({"content": "x"}, "stop")
     by_text["choices"][0]["stop_reason"] = "###"
     by_token["choices"][0]["stop_reason"] = 151_643
-    assert said(by_text).stopped.reason is StopReason.STOP_SEQUENCE
+    assert said(by_text).stopped == Stopped(StopReason.STOP_SEQUENCE, "stop", "###")
     assert said(by_token).stopped.reason is StopReason.END
 
 
