@@ -147,7 +147,8 @@ def test_an_answer_is_the_same_whole_and_streamed() -> None:
     assert whole["id"] == f"msg_{reply.headers['x-orchestra-run-id']}"
     assert whole["usage"]["orchestra"]["model"] == "m"
     told = events(asked(stream=True))
-    assert "".join(each["delta"]["text"] for each in told if "index" in each and "delta" in each)
+    said = [each["delta"]["text"] for each in told if each["type"] == "content_block_delta"]
+    assert said == ["one ", "two"]
     assert (told[0]["type"], told[-1]) == ("message_start", {"type": "message_stop"})
     assert told[-2]["delta"]["stop_reason"] == whole["stop_reason"] == "end_turn"
     assert told[-2]["usage"].keys() == whole["usage"].keys()
