@@ -242,9 +242,9 @@ class JsonOutput:
 class ChatRequest:
     """What a model is asked, in no provider's dialect.
 
-    A field that is None is left to the provider's default. `extras` go into the body as they
-    are, each under the name of the provider it is meant for:
-    `{"openai": {"service_tier": "flex"}}`; other providers never see them.
+    A field that is None is left to the provider's default. With `effort_if_able`, a model that is
+    known not to reason is asked without the effort. `extras` go into the body as they are, each
+    under the name of its provider: `{"openai": {"service_tier": "flex"}}`; others never see them.
     """
 
     messages: tuple[Message, ...]
@@ -257,6 +257,7 @@ class ChatRequest:
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     reasoning_effort: ReasoningEffort | None = None
+    effort_if_able: bool = False
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None

@@ -78,8 +78,7 @@ def served_messages(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
     request = _request(asked, _extras(asked, everything, passed), passed)
     if asked.cache_control is not None:
         request = with_marks(request)
-    ordered = asked.thinking is not None and asked.thinking.type == "enabled"
-    return ServedChat(asked.model, request, stream=bool(asked.stream), effort_if_able=not ordered)
+    return ServedChat(asked.model, request, stream=bool(asked.stream))
 
 
 def _extras(asked: MessagesBody, everything: Json, passed: Passed) -> dict[str, Json]:
@@ -93,6 +92,8 @@ def _extras(asked: MessagesBody, everything: Json, passed: Passed) -> dict[str, 
 def _request(asked: MessagesBody, extras: dict[str, Json], passed: Passed) -> ChatRequest:
     choice = asked.tool_choice
     several = choice.disable_parallel_tool_use if choice is not None else None
+    effort = _effort(asked)
+    ordered = asked.thinking is not None and asked.thinking.type == "enabled"
     return ChatRequest(
         messages=(*_system(asked.system), *_messages(asked.messages, passed)),
         temperature=asked.temperature,
@@ -100,7 +101,8 @@ def _request(asked: MessagesBody, extras: dict[str, Json], passed: Passed) -> Ch
         stop=tuple(asked.stop_sequences or ()),
         top_p=asked.top_p,
         top_k=asked.top_k,
-        reasoning_effort=_effort(asked),
+        reasoning_effort=effort,
+        effort_if_able=effort is not None and not ordered,
         tools=tuple(_tools(asked.tools or ())),
         tool_choice=_choice(asked),
         parallel_tool_calls=None if several is None else not several,

@@ -102,6 +102,7 @@ def test_what_we_ask_of_anthropic_we_read_as_what_was_asked(request: ChatRequest
 def test_a_budget_is_the_effort_that_has_it(effort: str, budget: int) -> None:
     told = {"type": "enabled", "budget_tokens": budget}
     assert asked(thinking=told).reasoning_effort == effort
+    assert not asked(thinking=told).effort_if_able
     above = asked(thinking={**told, "budget_tokens": budget + 1}).reasoning_effort
     assert above == "max" if effort == "max" else above != effort
 
@@ -123,7 +124,9 @@ def asked(said: object = "Hi", passed: Any = USUAL_PASSED, **fields: object) -> 
     ],
 )
 def test_how_hard_to_think(fields: Json, effort: str | None) -> None:
-    assert asked(**fields).reasoning_effort == effort
+    found = asked(**fields)
+    assert found.reasoning_effort == effort
+    assert found.effort_if_able is (effort is not None), "only a budget is an order"
 
 
 def test_the_systems_words_are_one_text_unless_one_is_marked() -> None:
