@@ -251,16 +251,17 @@ def _result(
 
 def _shown(block: MessagesBlock, where: str, passed: Passed) -> list[Part]:
     """What a user or a tool shows."""
+    source = block.source
     match block.type:
         case "text" if block.text is not None:
             return [_text(block, where)]
-        case "image" if block.source is not None:
-            return [_image(block.source, f"{where}.source", passed)]
-        case "document" if block.source is not None:
-            if block.citations and block.citations.get("enabled"):
+        case "image" if isinstance(source, MessagesSource):
+            return [_image(source, f"{where}.source", passed)]
+        case "document" if isinstance(source, MessagesSource):
+            if isinstance(block.citations, dict) and block.citations.get("enabled"):
                 raise refused(f"{where}.citations", "answers have none here; leave it out")
             context = [TextPart(block.context)] if block.context else []
-            return [*context, _document(block.source, block.title or "", f"{where}.source")]
+            return [*context, _document(source, block.title or "", f"{where}.source")]
         case _:
             raise _unreadable(block, where, "user")
 

@@ -91,6 +91,12 @@ requests = st.builds(
 )
 
 
+def test_what_an_answer_of_elsewhere_cites_is_passed_over() -> None:
+    cited = {"type": "text", "text": "So.", "citations": [{"type": "char_location"}]}
+    (message,) = asked([{"role": "assistant", "content": [cited]}]).messages
+    assert message == Message("assistant", "So.")
+
+
 @given(requests)
 def test_what_we_ask_of_anthropic_we_read_as_what_was_asked(request: ChatRequest) -> None:
     body = anthropic_body("m", request, stream=True)
@@ -226,6 +232,10 @@ def shows(**block: object) -> list[Json]:
         ({"system": [{"type": "image"}]}, "system[0].type: a block of type 'image'"),
         ({"said": [{"role": "tool", "content": ""}]}, "messages[0].role: Invalid enum value"),
         ({"said": []}, "messages: "),
+        (
+            {"said": shows(type="search_result", source="https://a.test/", title="t", content=[])},
+            "messages[0].content[0].type: a block of type 'search_result' cannot be read here",
+        ),
         ({"said": shows(type="search_result")}, "messages[0].content[0].type: a block of type 's"),
         ({"said": shows(type="text")}, "messages[0].content[0].type: a block of type 'text'"),
         ({"said": shows(type="tool_result")}, "messages[0].content[0].tool_use_id: it is missing"),
