@@ -287,7 +287,7 @@ class OpenAiDecoder(FrameDecoder):
             elif met is not None:
                 reason = StopReason.STOP_SEQUENCE
         self._stopped = True
-        self._finish = Stopped(reason, raw, met)
+        self._finish = Stopped(reason, raw, met if reason is StopReason.STOP_SEQUENCE else None)
 
     def _count(self, record: object, raw: object) -> None:
         usage = usage_of(record, Certainty.EXACT if self._stopped else Certainty.PARTIAL)

@@ -306,6 +306,8 @@ def test_vllm_tells_the_sequence_that_it_stopped_at() -> None:
     by_token["choices"][0]["stop_reason"] = 151_643
     assert said(by_text).stopped == Stopped(StopReason.STOP_SEQUENCE, "stop", "###")
     assert said(by_token).stopped.reason is StopReason.END
+    by_text["choices"][0]["finish_reason"] = "length"
+    assert said(by_text).stopped == Stopped(StopReason.LENGTH, "length")
 
 
 def test_an_answer_may_have_a_model_and_no_id() -> None:
