@@ -1,12 +1,26 @@
-"""What holds for every test: examples without a stopwatch, and in CI no silent skip."""
+"""What holds for every test: examples without a stopwatch, and in CI no silent skip.
+
+Whoever starts the tests may be behind a proxy, and may ignore signals: `nohup` does, and a shell
+for what it runs in the background. Neither is handed on to what the tests start.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+import signal
+from collections.abc import Generator
 
 import pytest
 from hypothesis import Phase, settings
+
+for name in [each for each in os.environ if each.lower().endswith("_proxy")]:
+    del os.environ[name]  # what the tests ask is on loopback
+for number, handler in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 IN_CI = bool(os.environ.get("CI"))
 IN_CI_LESS = 4 if IN_CI else 1
@@ -37,11 +51,13 @@ settings.register_profile(
 settings.load_profile("orchestra")
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The laws that say how often they are tried are tried less often, too.
 
-    But in CI those that are marked `in_full`: their number is what they claim.
+    But in CI those that are marked `in_full`: their number is what they claim. They take longest,
+    and come first: at the end, one of two workers would wait for the other.
     """
+    items.sort(key=lambda item: item.get_closest_marker("in_full") is None)
     profile = settings.get_current_profile_name()
     less = {"orchestra": IN_CI_LESS, "again": AGAIN_LESS}.get(profile, 1)
     fewest = settings().max_examples

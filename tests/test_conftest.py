@@ -12,6 +12,9 @@ import pytest
 
 CONFTEST = Path(__file__).with_name("conftest.py")
 TESTS = """
+import os
+import signal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +55,10 @@ def test_excused_without_a_reason(): ...
 def test_expected_to_fail(): assert False
 
 def test_right(): ...
+
+def test_no_proxy_and_no_ignored_signal_is_handed_on():
+    assert "HTTPS_PROXY" not in os.environ
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 """
 
 
@@ -61,10 +68,10 @@ def outcomes(folder: Path, profile: str, *, ci: str, as_often: int) -> dict[str,
     (folder / "test_a.py").write_text(f"AS_OFTEN = {as_often}\n{TESTS}", "utf-8")
     (folder / "test_b.py").write_text("import pytest\npytest.importorskip('nothing')", "utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    may_skip\n    in_full\n", "utf-8")
-    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"]
+    command = ["nohup", sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"]
     command += [f"--hypothesis-profile={profile}"]
     command += ["--no-fold-skipped", "--continue-on-collection-errors"]
-    environment = {**os.environ, "CI": ci, "PYTEST_ADDOPTS": ""}
+    environment = {**os.environ, "CI": ci, "PYTEST_ADDOPTS": "", "HTTPS_PROXY": "http://nobody"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -90,6 +97,7 @@ def test_at_home_a_skip_is_a_skip_and_laws_are_tried_as_often_as_they_say(tmp_pa
         "excused_without_a_reason": "SKIPPED",
         "expected_to_fail": "XFAIL",
         "right": "PASSED",
+        "no_proxy_and_no_ignored_signal_is_handed_on": "PASSED",
         "test_b.py": "SKIPPED",
     }
 
@@ -111,5 +119,6 @@ def test_in_ci_a_skip_is_a_failure_unless_it_is_excused_with_a_reason(
         "excused_without_a_reason": "ERROR",
         "expected_to_fail": "XFAIL",
         "right": "PASSED",
+        "no_proxy_and_no_ignored_signal_is_handed_on": "PASSED",
         "test_b.py": "ERROR",
     }

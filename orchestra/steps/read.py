@@ -39,8 +39,11 @@ WAIT_S = 300.0
 MEMORY_LIMIT_BYTES = 512 * 1024**2
 """Address space; an interpreter with pypdf uses about 60 MiB."""
 _PROCESS = Path(__file__).with_name("texts") / "pdf_process.py"
-_ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "COVERAGE")
-"""What the process is told of ours, by how it begins: none of it is a key."""
+_ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "LOC", "COVERAGE")
+"""What the process is told of ours, by how it begins: none of it is a key.
+
+Of LOCPATH and LOCALE_ARCHIVE since Python does not start without its locale at a path like ~/Ö.
+"""
 _KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
 
 

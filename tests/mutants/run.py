@@ -13,6 +13,7 @@ longer than most of the tests.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -32,10 +33,12 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CODE = ("orchestra", "pipelines", "tests", "docs", "pyproject.toml", "README.md")
-NOT_CODE = shutil.ignore_patterns("node_modules")
+NOT_CODE = shutil.ignore_patterns("node_modules", "*.pyc.*")
+"""The latter are half written: another process may run tests meanwhile, as `.ci/run` does."""
 NOT_OURS = (
+    "_hypothesis_pytestplugin",
     "attrs",
-    "hypothesis",
+    "hypothesis.extra._patching",
     "msgspec",
     "numpy",
     "quart_trio",
@@ -43,7 +46,7 @@ NOT_OURS = (
     "h2",
     "trio.testing",
 )
-"""Beside pytest, what most tests import."""
+"""Beside pytest, what most tests import; of Hypothesis also what it loads when a law fails."""
 AT_ONCE = 2
 BROKEN = 70
 UNFIT = 71
@@ -58,6 +61,7 @@ def main(names: Sequence[str]) -> int:
     for name in NOT_OURS:
         import_module(name)
     os.environ.setdefault("SERVERS_FOLDER", str(ROOT / ".nox" / "servers"))  # not in a copy
+    gc.freeze()  # pytest collects garbage at its end, several times: of the child's own
     compile_dir(ROOT / "orchestra", quiet=1)  # once, not in each copy
     patches = sorted(p for p in HERE.glob("*.patch") if not names or p.stem in names)
     found = [*tried(patches)]
@@ -161,7 +165,8 @@ def tested(folder: Path, code: Path, patch: Path | None) -> int:
             del sys.modules[name]
         sys.path[:] = [str(folder), *(path for path in sys.path if Path(path or ".") != ROOT)]
         os.environ["PYTHONPATH"] = str(folder)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-cov"]
+        options = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider"]
+        options += ["--disable-plugin-autoload", "-p", "_hypothesis_pytestplugin"]
         options += ["--hypothesis-seed=1", "--hypothesis-profile=mutants"]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported already, by us
         try:

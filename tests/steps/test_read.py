@@ -170,7 +170,7 @@ def test_a_cancelled_step_leaves_no_process(
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(pages.call, Document("a.pdf", pdf("a")))
-                number = int(await trio.to_thread.run_sync(pipe.read_text))
+                number = int(await trio.to_thread.run_sync(pipe.read_text, abandon_on_cancel=True))
                 nursery.cancel_scope.cancel()
         return number
 
@@ -200,7 +200,7 @@ def test_a_tenant_waits_for_its_own_documents_and_not_for_those_of_others(
                 with monkeypatch.context() as stuck:
                     stuck.setattr(read, "_PROCESS", script)
                     nursery.start_soon(read_of, "acme")
-                    await trio.to_thread.run_sync(pipe.read_text)
+                    await trio.to_thread.run_sync(pipe.read_text, abandon_on_cancel=True)
                 await refused_in("acme")
                 await read_in("other")
                 nursery.cancel_scope.cancel()
@@ -222,7 +222,7 @@ def test_without_pypdf_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     assert paged(Document("a.md", b"a"))
 
 
-def test_the_process_is_told_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_is_told_where_locales_lie_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
     async def ran(command: list[str], **options: Any) -> Any:
@@ -231,10 +231,12 @@ def test_the_process_is_told_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(trio, "run_process", ran)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-123")
+    monkeypatch.setenv("LOCPATH", "/locales")
     refused_ = pytest.raises(DocumentError, match="seen")
     with refused_:
         paged(Document("a.pdf", pdf("a")))
     assert "sk-123" not in seen["env"].values()
+    assert seen["env"]["LOCPATH"] == "/locales"
 
 
 @given(st.lists(st.text("ab .\n# ", min_size=1, max_size=300), max_size=4))

@@ -191,6 +191,8 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
         OSError: there is no such file, or no certificate in it.
     """
     context = ssl.create_default_context()
+    # Python 3.11.2, which is Debian 12's, asks OpenSSL to take a cut connection for one that ended.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     context.set_alpn_protocols(["http/1.1"])

@@ -10,6 +10,7 @@ from orchestra.errors import ModelConnectionError, ModelTimeoutError
 from orchestra.protocols import HttpRequest, Timeouts
 from orchestra.providers.connections.pool import HttpLimits
 from orchestra.providers.network import open_transport
+from tests import ipv6
 from tests.providers.upstream import (
     CHUNKED,
     OK,
@@ -124,18 +125,21 @@ def test_an_origin_that_cannot_be_reached_is_named(host: str) -> None:
     run(main)
 
 
-def test_an_address_may_be_of_either_kind() -> None:
+ADDRESSES = [("127.0.0.1", "127.0.0.1"), pytest.param("::1", "[::1]", marks=ipv6.NEEDED)]
+
+
+@pytest.mark.parametrize(("host", "written"), ADDRESSES)
+def test_an_address_may_be_of_either_kind(host: str, written: str) -> None:
     async def main() -> None:
-        for host, url in (("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")):
-            listeners = await trio.open_tcp_listeners(0, host=host)
-            port = listeners[0].socket.getsockname()[1]
-            async with open_transport() as transport, trio.open_nursery() as nursery:
-                nursery.start_soon(fetch, transport, f"http://{url}:{port}/")
-                async with await listeners[0].accept() as stream:
-                    request = await stream.receive_some()
-                    assert f"host: {url}:{port}\r\n".encode() in request
-                    await stream.send_all(OK)
-            await listeners[0].aclose()
+        listeners = await trio.open_tcp_listeners(0, host=host)
+        port = listeners[0].socket.getsockname()[1]
+        async with open_transport() as transport, trio.open_nursery() as nursery:
+            nursery.start_soon(fetch, transport, f"http://{written}:{port}/")
+            async with await listeners[0].accept() as stream:
+                request = await stream.receive_some()
+                assert f"host: {written}:{port}\r\n".encode() in request
+                await stream.send_all(OK)
+        await listeners[0].aclose()
 
     run(main)
 

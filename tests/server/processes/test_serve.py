@@ -20,6 +20,7 @@ from orchestra.errors import ServeError
 from orchestra.server.connections.listen import bind
 from orchestra.server.processes.serve import serve
 from orchestra.server.settings import Settings
+from tests import ipv6
 from tests.server.served import PIPELINES
 from tests.server.socketing import upgrade
 from tests.server.test_sse import Message, dispatched
@@ -322,10 +323,11 @@ def test_a_server_that_stops_takes_leave_of_its_websockets() -> None:
     assert trio.run(main) == (1001, 1001, "run.cancelled")
 
 
-def test_ipv6_is_spelled_as_urls_do() -> None:
+@pytest.mark.parametrize("host", [pytest.param("::1", marks=ipv6.NEEDED)])
+def test_ipv6_is_spelled_as_urls_do(host: str) -> None:
     async def main() -> str:
         async with trio.open_nursery() as nursery:
-            url: str = await nursery.start(partial(serve, PIPELINES, host="::1", port=0))
+            url: str = await nursery.start(partial(serve, PIPELINES, host=host, port=0))
             nursery.cancel_scope.cancel()
         return url
 
