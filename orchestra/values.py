@@ -242,9 +242,9 @@ class JsonOutput:
 class ChatRequest:
     """What a model is asked, in no provider's dialect.
 
-    A field that is None is left to the provider's default. `extras` go into the body as they
-    are, each under the name of the provider it is meant for:
-    `{"openai": {"service_tier": "flex"}}`; other providers never see them.
+    A field that is None is left to the provider's default. With `effort_if_able`, a model that is
+    known not to reason is asked without the effort. `extras` go into the body as they are, each
+    under the name of its provider: `{"openai": {"service_tier": "flex"}}`; others never see them.
     """
 
     messages: tuple[Message, ...]
@@ -257,6 +257,7 @@ class ChatRequest:
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     reasoning_effort: ReasoningEffort | None = None
+    effort_if_able: bool = False
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -287,10 +288,7 @@ class StopReason(Enum):
 
 @event
 class Began:
-    """The provider has begun to answer: its id for the answer, and the model that it chose.
-
-    `details` is what else it says about what answers, in its own words: `service_tier`, ...
-    """
+    """The provider has begun to answer, as `id`, by `model`; `details` are in words of its own."""
 
     id: str
     model: str
@@ -345,11 +343,13 @@ class UsageReport:
 class Stopped:
     """The model has said all it will say. A stream without it was cut.
 
-    `raw` is the provider's own word for the reason, if it gave one. Only usage may come after it.
+    `raw` is the provider's own word for the reason, and `sequence` which of the stop sequences it
+    met, if it told. Only usage may come after it.
     """
 
     reason: StopReason
     raw: str | None = None
+    sequence: str | None = None
 
 
 ModelEvent: TypeAlias = (

@@ -114,14 +114,14 @@ def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> It
 
 
 def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> Iterator[str]:
-    """Pipelines hidden from OpenAI's clients by a model of the same name."""
+    """Pipelines that are not offered as models, since a model has the same name."""
     from orchestra.server.runs.chat_shapes import shape_of
 
     kinds = {name: seam for seam in ("embedder", "model") for name in bindings.names(seam)}
     for each in pipelines:
         if each.name in kinds and shape_of(each) is not None:
             yield (
-                f"{each.where}: pipeline {each.name!r} is not offered to OpenAI's clients: "
+                f"{each.where}: pipeline {each.name!r} is not offered as a model: "
                 f"{_ARTICLES[kinds[each.name]]} has that name; rename one of them"
             )
 

@@ -82,7 +82,7 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
         files=not all(file.is_text for file in files),
         tools=bool(request.tools) or calls,
         json_schema=schema is not None,
-        reasoning=request.reasoning_effort not in (None, "none"),
+        reasoning=request.reasoning_effort not in (None, "none") and not request.effort_if_able,
         context_tokens=prompt + (request.output_tokens_max or 0),
         input_tokens=prompt,
         output_tokens=request.output_tokens_max,
@@ -104,6 +104,16 @@ def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:
     if most is not None and asked is not None and asked > most:
         found.append(f"{most} tokens of output, not {asked}")
     return tuple(found)
+
+
+def fitting(request: ChatRequest, can: Capabilities) -> ChatRequest:
+    """The request as a model that can do this is asked it: without an effort that it need not make.
+
+    See `ChatRequest.effort_if_able`.
+    """
+    if request.effort_if_able and can.reasoning is False:
+        return attrs.evolve(request, reasoning_effort=None)
+    return request
 
 
 def together(several: Iterable[Capabilities]) -> Capabilities:

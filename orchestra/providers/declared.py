@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from orchestra.answers import Completion
+from orchestra.policies.needs import fitting
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
 
@@ -23,11 +24,11 @@ class DeclaredModel(Model):
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
         """Ask. Raises what the model raises."""
-        return self.model.stream(request)
+        return self.model.stream(fitting(request, self._capabilities))
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Ask, and wait for the whole answer. Raises what the model raises."""
-        return await self.model.complete(request)
+        return await self.model.complete(fitting(request, self._capabilities))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text. Raises what the model raises."""

@@ -31,6 +31,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.batches import BatchSize
+from orchestra.policies.needs import fitting
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.connections.reply import OK
 from orchestra.providers.credentials import Credentials
@@ -83,7 +84,7 @@ class Endpoint:
         try:
             if isinstance(request, EmbedRequest):
                 return self.dialect.ask_embeddings(self.model, request)
-            return self.dialect.ask(self.model, request, stream=stream)
+            return self.dialect.ask(self.model, fitting(request, self.capabilities), stream=stream)
         except UnicodeEncodeError as error:
             raise InvalidRequestError(
                 f"the request holds half a character, {error.object[error.start]!r}, which cannot "

@@ -81,7 +81,7 @@ def test_a_pipeline_named_like_a_model_is_told_of(say: Project) -> None:
     say.write("pipelines/default.py", NAMED)
     code, _, err = say.orchestra("check", "pipelines.default")
     assert code == 0
-    assert err.startswith("pipelines/default.py:6: pipeline 'default' is not offered to OpenAI's")
+    assert err.startswith("pipelines/default.py:6: pipeline 'default' is not offered as a model")
     assert "a model has that name" in err
 
 

@@ -41,7 +41,7 @@ SAID: st.SearchStrategy[ModelEvent] = st.one_of(
     st.builds(UsageReport, USAGES),
 )
 WHOLE = st.sampled_from([StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS])
-STOPPED = st.builds(Stopped, WHOLE, st.none() | WORDS)
+STOPPED = st.builds(Stopped, WHOLE, st.none() | WORDS, st.none() | WORDS)
 PARTS = st.one_of(
     st.builds(TextPart, WORDS),
     st.builds(ImagePart, st.sampled_from([b"a", b"b"]), WORDS),

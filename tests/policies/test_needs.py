@@ -132,6 +132,7 @@ EXAMPLES = [
     (ask(output=JsonOutput()), set()),
     (ask(reasoning_effort="high"), {"reasoning"}),
     (ask(reasoning_effort="none"), set()),
+    (ask(reasoning_effort="high", effort_if_able=True), set()),
     (EmbedRequest(("hello",)), {"embeddings"}),
 ]
 

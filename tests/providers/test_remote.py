@@ -45,6 +45,7 @@ from orchestra.values import (
     EmbedRequest,
     Message,
     ModelEvent,
+    ReasoningEffort,
     Stopped,
     StopReason,
     TextDelta,
@@ -614,6 +615,18 @@ def test_a_vector_too_few_is_an_error() -> None:
 def test_its_capabilities_are_those_of_its_endpoint() -> None:
     known = Capabilities(vision=True)
     assert model(canned(), capabilities=known).capabilities == known
+
+
+@pytest.mark.parametrize("effort", ["high", "none"])
+@pytest.mark.parametrize("known", [True, False, None])
+def test_an_effort_that_is_no_order_is_asked_of_who_may_make_it(
+    effort: ReasoningEffort, known: bool | None
+) -> None:
+    endpoint = model(canned(), capabilities=Capabilities(reasoning=known)).endpoint
+    ordered = attrs.evolve(ASKED, reasoning_effort=effort)
+    assert b"reasoning_effort" in endpoint.asked(ordered).body
+    able = attrs.evolve(ordered, effort_if_able=True)
+    assert (b"reasoning_effort" in endpoint.asked(able).body) is (known is not False)
 
 
 def test_nothing_shows_the_key() -> None:

@@ -71,6 +71,7 @@ class _Delta(msgspec.Struct):
     thinking: str | None = None
     signature: str | None = None
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: _Details | None = None
 
 
@@ -80,6 +81,7 @@ class _Message(msgspec.Struct):
     model: str | None = None
     content: list[Block] | None = None
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: _Details | None = None
     usage: Json | None = None
     error: msgspec.Raw = NOTHING
@@ -264,7 +266,11 @@ class MessageEvents:
         events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
         for index, block in enumerate(message.content or ()):
             events += [*self._begin_block(index, block), *self._end_block(index)]
-        self._early = _Delta(stop_reason=message.stop_reason, stop_details=message.stop_details)
+        self._early = _Delta(
+            stop_reason=message.stop_reason,
+            stop_sequence=message.stop_sequence,
+            stop_details=message.stop_details,
+        )
         return [*events, *self._counted(message.usage)]
 
     def _begin_block(self, index: int, block: Block) -> list[ModelEvent]:
@@ -300,10 +306,9 @@ class MessageEvents:
 
     def _end(self, delta: _Delta, usage: Json | None) -> list[ModelEvent]:
         left = [event for index in list(self._inputs) for event in self._end_block(index)]
-        reason = delta.stop_reason
-        self.stopped = self.stopped or reason is not None
+        self.stopped = self.stopped or delta.stop_reason is not None
         counted = self._counted(usage, Certainty.EXACT if self.stopped else Certainty.PARTIAL)
-        return [*left, *counted, *_stop_events(reason, delta.stop_details)]
+        return [*left, *counted, *_stop_events(delta)]
 
     def _counted(
         self, usage: Json | None, certainty: Certainty = Certainty.PARTIAL
@@ -336,7 +341,7 @@ def message_events(body: bytes) -> list[ModelEvent]:
         events.append(usage_report(message.usage, Certainty.EXACT))
     if message.stop_reason is None:  # it is whole all the same, as its JSON is
         return [*events, Stopped(StopReason.OTHER)]
-    return [*events, *_stop_events(message.stop_reason, message.stop_details)]
+    return [*events, *_stop_events(message)]
 
 
 class _MessageReader(JsonReader):
@@ -358,12 +363,13 @@ class _MessageReader(JsonReader):
         return value if kind in ("", *known) else {"type": kind}
 
 
-def _stop_events(reason: str | None, details: _Details | None) -> list[ModelEvent]:
-    if reason is None:
+def _stop_events(told: _Delta | _Message) -> list[ModelEvent]:
+    if told.stop_reason is None:
         return []
-    said = details.explanation if details is not None else None
+    said = told.stop_details.explanation if told.stop_details is not None else None
     refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
-    return [*refused, Stopped(REASONS.get(reason, StopReason.OTHER), reason)]
+    reason = REASONS.get(told.stop_reason, StopReason.OTHER)
+    return [*refused, Stopped(reason, told.stop_reason, told.stop_sequence)]
 
 
 def _refuse(payload: bytes) -> NoReturn:

@@ -119,6 +119,8 @@ def thinking(
         return {}
     most = output_tokens + BUDGETS.get(effort, 0)
     limit = request.output_tokens_max or min(most, output_tokens_max or most)
+    if request.effort_if_able and _by_budget(model) and limit <= BUDGETS["minimal"]:
+        return {}
     told = _thinking(model, effort, limit)
     budgeted = "budget_tokens" in told.get("thinking", {})
     return {} if budgeted and not _goes_on_thinking(request) else told

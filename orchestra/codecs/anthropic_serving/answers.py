@@ -274,7 +274,7 @@ def _ending(stopped: Stopped, refusal: str) -> Json:
         return {"stop_reason": "refusal", "stop_sequence": None, "stop_details": details}
     own = stopped.raw if REASONS.get(stopped.raw or "") is stopped.reason else None
     reason = own or _WORDS.get(stopped.reason, "end_turn")
-    return {"stop_reason": reason, "stop_sequence": None}
+    return {"stop_reason": reason, "stop_sequence": stopped.sequence}
 
 
 def _whole(part: AnswerPart) -> Json:

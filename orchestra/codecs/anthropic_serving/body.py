@@ -24,10 +24,12 @@ class MessagesBlock(msgspec.Struct):
     type: str
     text: str | None = None
     cache_control: dict[str, object] | None = None
-    source: MessagesSource | None = None
+    source: MessagesSource | str | None = None
+    """Text only in blocks that are refused."""
     title: str | None = None
     context: str | None = None
-    citations: dict[str, object] | None = None
+    citations: dict[str, object] | list[object] | None = None
+    """Of a document, whether it is to be cited; of an answer, what it cites."""
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
@@ -113,7 +115,10 @@ class MessagesBody(msgspec.Struct):
     """The older place of `output_config.format`."""
     metadata: MessagesMetadata | None = None
     cache_control: dict[str, object] | None = None
-    context_management: object = None
+    compaction: object = None
     container: object = None
+    context_management: object = None
+    diagnostics: object = None
     mcp_servers: object = None
+    thread: object = None
     orchestra: dict[str, object] | None = None

@@ -53,9 +53,11 @@ from orchestra.values import (
 )
 
 _NOT_HERE = {
+    "compaction": "an answer has no summary here; ask for one in a message, or leave it out",
     "container": "there are none here: no provider runs code for an answer; leave it out",
     "mcp_servers": "tools are not run here; ask those servers yourself, and send what they offer "
     "in `tools`",
+    "thread": "conversations are not kept at a provider; leave it out, and send all messages",
 }
 _EFFORT_IF_ADAPTIVE: ReasoningEffort = "high"
 """Anthropic's own default."""
@@ -76,8 +78,7 @@ def served_messages(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
     request = _request(asked, _extras(asked, everything, passed), passed)
     if asked.cache_control is not None:
         request = with_marks(request)
-    ordered = asked.thinking is not None and asked.thinking.type == "enabled"
-    return ServedChat(asked.model, request, stream=bool(asked.stream), effort_if_able=not ordered)
+    return ServedChat(asked.model, request, stream=bool(asked.stream))
 
 
 def _extras(asked: MessagesBody, everything: Json, passed: Passed) -> dict[str, Json]:
@@ -91,6 +92,8 @@ def _extras(asked: MessagesBody, everything: Json, passed: Passed) -> dict[str, 
 def _request(asked: MessagesBody, extras: dict[str, Json], passed: Passed) -> ChatRequest:
     choice = asked.tool_choice
     several = choice.disable_parallel_tool_use if choice is not None else None
+    effort = _effort(asked)
+    ordered = asked.thinking is not None and asked.thinking.type == "enabled"
     return ChatRequest(
         messages=(*_system(asked.system), *_messages(asked.messages, passed)),
         temperature=asked.temperature,
@@ -98,7 +101,8 @@ def _request(asked: MessagesBody, extras: dict[str, Json], passed: Passed) -> Ch
         stop=tuple(asked.stop_sequences or ()),
         top_p=asked.top_p,
         top_k=asked.top_k,
-        reasoning_effort=_effort(asked),
+        reasoning_effort=effort,
+        effort_if_able=effort is not None and not ordered,
         tools=tuple(_tools(asked.tools or ())),
         tool_choice=_choice(asked),
         parallel_tool_calls=None if several is None else not several,
@@ -247,16 +251,17 @@ def _result(
 
 def _shown(block: MessagesBlock, where: str, passed: Passed) -> list[Part]:
     """What a user or a tool shows."""
+    source = block.source
     match block.type:
         case "text" if block.text is not None:
             return [_text(block, where)]
-        case "image" if block.source is not None:
-            return [_image(block.source, f"{where}.source", passed)]
-        case "document" if block.source is not None:
-            if block.citations and block.citations.get("enabled"):
+        case "image" if isinstance(source, MessagesSource):
+            return [_image(source, f"{where}.source", passed)]
+        case "document" if isinstance(source, MessagesSource):
+            if isinstance(block.citations, dict) and block.citations.get("enabled"):
                 raise refused(f"{where}.citations", "answers have none here; leave it out")
             context = [TextPart(block.context)] if block.context else []
-            return [*context, _document(block.source, block.title or "", f"{where}.source")]
+            return [*context, _document(source, block.title or "", f"{where}.source")]
         case _:
             raise _unreadable(block, where, "user")
 

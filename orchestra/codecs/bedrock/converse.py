@@ -183,7 +183,7 @@ class ConverseDecoder(FrameDecoder):
             raise error
         for event in self._converse.take(name, payload):
             if isinstance(event, Stopped):
-                self._stop(event.reason, event.raw)
+                self._stop(event)
             else:
                 self._emit(event)
         self.done = self._stopped and name == "metadata"

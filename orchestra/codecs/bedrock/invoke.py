@@ -118,7 +118,7 @@ class InvokeDecoder(FrameDecoder):
         # what was only masked says so, too; but what is a guardrail's own is whole, and counted
         self._intervened = said.intervened and said.output_total is not None
         for stop in stops(said):
-            self._stop(stop.reason, stop.raw)
+            self._stop(stop)
         self._counts = latest_counts(self._counts, token_counts(said))
         if self._stopped:
             self._emit(*usage_reports(self._counts))
@@ -126,7 +126,7 @@ class InvokeDecoder(FrameDecoder):
     def _give(self, events: Iterable[ModelEvent]) -> None:
         for event in events:
             if isinstance(event, Stopped):
-                self._stop(event.reason, event.raw)
+                self._stop(event)
             else:
                 whole = isinstance(event, UsageReport) and event.usage.certainty is Certainty.EXACT
                 self._reported = self._reported or whole
@@ -134,7 +134,7 @@ class InvokeDecoder(FrameDecoder):
 
     def _end(self) -> None:
         if self._intervened and not self._stopped:
-            self._stop(StopReason.CONTENT_FILTER, None)
+            self._stop(Stopped(StopReason.CONTENT_FILTER))
             self._emit(*usage_reports(self._counts))
 
     def _end_by(self, metrics: Json | None) -> None:

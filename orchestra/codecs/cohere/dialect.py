@@ -231,7 +231,7 @@ class CohereDecoder(FrameDecoder):
         self._emit(*_usage(delta.usage))
         reason = _reason(delta.finish_reason, delta.error)
         if delta.finish_reason is not None:
-            self._stop(reason, delta.finish_reason)
+            self._stop(Stopped(reason, delta.finish_reason))
         self.done = True
 
 

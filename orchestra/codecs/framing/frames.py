@@ -20,7 +20,7 @@ import msgspec
 from orchestra.codecs.faults import error_in
 from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
-from orchestra.values import ModelEvent, Stopped, StopReason
+from orchestra.values import ModelEvent, Stopped
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 """The most bytes of one frame: a Gemini event with an image has several megabytes."""
@@ -133,11 +133,11 @@ class FrameDecoder(ABC):
     def _emit(self, *events: ModelEvent) -> None:
         self._events += events
 
-    def _stop(self, reason: StopReason, raw: str | None) -> None:
+    def _stop(self, stopped: Stopped) -> None:
         """Emit the reason why the answer stops; the first one counts."""
         if not self._stopped:
             self._stopped = True
-            self._events.append(Stopped(reason, raw))
+            self._events.append(stopped)
 
     def _take_all(self, frames: Iterable[tuple[str, bytes]]) -> None:
         for name, payload in frames:

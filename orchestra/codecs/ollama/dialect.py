@@ -34,6 +34,7 @@ from orchestra.values import (
     EmbedRequest,
     ModelEvent,
     ReasoningDelta,
+    Stopped,
     StopReason,
     TextDelta,
     ToolCallDelta,
@@ -213,7 +214,7 @@ class OllamaDecoder(FrameDecoder):
         reason = _REASONS.get(line.done_reason, StopReason.OTHER)
         if self._calls and reason is StopReason.END:
             reason = StopReason.TOOL_CALLS
-        self._stop(reason, line.done_reason)
+        self._stop(Stopped(reason, line.done_reason))
         self.done = True
 
 

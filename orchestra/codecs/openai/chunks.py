@@ -273,19 +273,21 @@ class OpenAiDecoder(FrameDecoder):
             return error_of({"error": choice.error}, self._quirks)
         if (word := _FAILURES.get(raw or "")) is not None:
             return as_error(Said(f"the answer ended with finish_reason {raw!r}", (word,)))
-        self._finished(raw, isinstance(choice.stop_reason, str))
+        # vLLM: the sequence that it met, or the number of a token
+        met = choice.stop_reason
+        self._finished(raw, met if isinstance(met, str) else None)
         return None
 
-    def _finished(self, raw: str | None, by_sequence: bool = False) -> None:
+    def _finished(self, raw: str | None, met: str | None = None) -> None:
         word = (raw or "stop").partition(":")[0].lower()
         reason = REASONS.get(word, StopReason.OTHER)
         if reason is StopReason.END:
             if self._calls:  # many servers say "stop" of any answer
                 reason = StopReason.TOOL_CALLS
-            elif by_sequence:  # vLLM: the sequence that it met, or the number of a token
+            elif met is not None:
                 reason = StopReason.STOP_SEQUENCE
         self._stopped = True
-        self._finish = Stopped(reason, raw)
+        self._finish = Stopped(reason, raw, met if reason is StopReason.STOP_SEQUENCE else None)
 
     def _count(self, record: object, raw: object) -> None:
         usage = usage_of(record, Certainty.EXACT if self._stopped else Certainty.PARTIAL)

@@ -20,8 +20,9 @@ GUARDED = (
     *("api_base", "base_url", "api_key", "extra_headers", "extra_body", "custom_llm_provider"),
     *("user_config", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"),
     "lora_path",
-    # as whom Anthropic is asked, and what it charges more for
+    # as whom Claude is asked, at what price, and what of it is being tried out
     *("workspace_id", "user_profile_id", "inference_geo", "speed"),
+    *("billing_policy", "fallback_credit_token", "anthropic_beta"),
     # speech, which is paid for and which no answer of ours has
     *("audio", "modalities"),
 )

@@ -42,14 +42,6 @@ class ServedChat:
     metadata: Mapping[str, str] = attrs.field(factory=dict)
     messages: Sequence[Json] = ()
     """As they came, where they are to be kept."""
-    effort_if_able: bool = False
-    """Whether a model that does not reason is asked without the request's effort."""
-
-    def of_unreasoning(self) -> ServedChat:
-        """What a model that does not reason is asked."""
-        if not self.effort_if_able:
-            return self
-        return attrs.evolve(self, request=attrs.evolve(self.request, reasoning_effort=None))
 
 
 def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:

@@ -129,7 +129,7 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
         return None
     usage = answer.usage
     counts = ("", ()) if usage is None else (usage.certainty, _counts_of(usage))
-    stopped = (answer.stopped.reason, answer.stopped.raw)
+    stopped = attrs.astuple(answer.stopped)
     parts = [_written(part) for part in answer.parts]
     return sealed(key, (answer.id, answer.model, stopped, counts, parts), bytes_max)
 
@@ -140,8 +140,8 @@ def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
     if content is None:
         return None
     try:
-        id_, model, (reason, raw), counts, parts = _ANSWER.decode(content)
-        stopped = Stopped(StopReason(reason), raw)
+        id_, model, (reason, *told), counts, parts = _ANSWER.decode(content)
+        stopped = Stopped(StopReason(reason), *told)
         read = tuple(map(_read, parts))
         once = _counted(*counts) if counts[0] else {}
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -259,7 +259,7 @@ _ANSWER = msgspec.msgpack.Decoder(
     tuple[
         str,
         str,
-        tuple[str, str | None],
+        tuple[str, str | None, str | None],
         tuple[str, tuple[int, ...]],
         list[tuple[str, ...]],
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,7 +17,6 @@ from orchestra.codecs.anthropic_serving.request import served_messages
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import ServedChat
 from orchestra.errors import (
-    BindingError,
     InputError,
     LimitExceededError,
     ModelError,
@@ -39,10 +37,9 @@ from orchestra.server.models.asked import (
     refusing,
     streamed,
 )
-from orchestra.server.models.catalog import Bare, Catalog, Offer
+from orchestra.server.models.catalog import Catalog
 from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
 from orchestra.server.runs.pipelines import Runs, as_json
-from orchestra.values import Capabilities
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -65,7 +62,7 @@ class MessagesApi:
             offer = offered(self.catalog, served.model)
             if isinstance(offer, ServedError):
                 return refuse(offer)
-            job = job_of(offer, self._asked(offer, served))
+            job = job_of(offer, served)
             run = self.runs.begin(job.pipeline, job.inputs)
         except (ModelError, InputError, LimitExceededError) as error:
             return refuse(refusal(error))
@@ -84,15 +81,6 @@ class MessagesApi:
         if isinstance(offer, ServedError):
             return refuse(offer)
         return as_json({"input_tokens": of_chat(served.request).input})
-
-    def _asked(self, offer: Offer, served: ServedChat) -> ServedChat:
-        """What is asked of this model; what it lacks for other reasons, its run tells."""
-        if isinstance(offer, Bare) and offer.speaks:
-            with suppress(BindingError):
-                found = self.runs.engine.bindings.model(offer.name)
-                can = getattr(found, "capabilities", None) or Capabilities()
-                return served.of_unreasoning() if can.reasoning is False else served
-        return served
 
     async def _stream(self, run: Run, job: Job, served: ServedChat) -> Response:
         writer = MessageWriter(_message_id(run), served.model, run.request_id)

@@ -1,4 +1,4 @@
-"""What is a model to OpenAI's clients: each model, route and embedder, and chat-shaped pipelines.
+"""What clients may ask as a model: each model, route and embedder, and chat-shaped pipelines.
 
 Who may not ask for a name is told that there is none: that it exists is nobody else's business.
 """
@@ -65,8 +65,7 @@ class Catalog:
                 continue
             if name in self._offers:
                 log.warning(
-                    "pipeline %r is not offered to OpenAI's clients: a %s has that name; rename "
-                    "one of them",
+                    "pipeline %r is not offered as a model: a %s has that name; rename one of them",
                     name,
                     self._offers[name].kind,
                 )

@@ -335,6 +335,8 @@ def test_old_models_are_told_how_long_to_think(model: str) -> None:
     assert "thinking" not in body(model=model, reasoning_effort="none")
     with pytest.raises(CapabilityError, match="output_tokens_max=1024 leaves no room"):
         body(model=model, reasoning_effort="low", output_tokens_max=1_024)
+    wished = body(model=model, reasoning_effort="low", output_tokens_max=1_024, effort_if_able=True)
+    assert wished == body(model=model, output_tokens_max=1_024)
 
 
 THOUGHT = ReasoningPart("so", "c2VhbA==")

@@ -56,6 +56,7 @@ stops = st.sampled_from(
         Stopped(StopReason.LENGTH, "max_tokens"),
         Stopped(StopReason.LENGTH, "model_context_window_exceeded"),
         Stopped(StopReason.STOP_SEQUENCE, "stop_sequence"),
+        Stopped(StopReason.STOP_SEQUENCE, "stop_sequence", "END"),
         Stopped(StopReason.TOOL_CALLS, "tool_use"),
         Stopped(StopReason.PAUSED, "pause_turn"),
         Stopped(StopReason.END, "end_turn"),

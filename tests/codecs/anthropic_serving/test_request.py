@@ -91,6 +91,12 @@ requests = st.builds(
 )
 
 
+def test_what_an_answer_of_elsewhere_cites_is_passed_over() -> None:
+    cited = {"type": "text", "text": "So.", "citations": [{"type": "char_location"}]}
+    (message,) = asked([{"role": "assistant", "content": [cited]}]).messages
+    assert message == Message("assistant", "So.")
+
+
 @given(requests)
 def test_what_we_ask_of_anthropic_we_read_as_what_was_asked(request: ChatRequest) -> None:
     body = anthropic_body("m", request, stream=True)
@@ -102,6 +108,7 @@ def test_what_we_ask_of_anthropic_we_read_as_what_was_asked(request: ChatRequest
 def test_a_budget_is_the_effort_that_has_it(effort: str, budget: int) -> None:
     told = {"type": "enabled", "budget_tokens": budget}
     assert asked(thinking=told).reasoning_effort == effort
+    assert not asked(thinking=told).effort_if_able
     above = asked(thinking={**told, "budget_tokens": budget + 1}).reasoning_effort
     assert above == "max" if effort == "max" else above != effort
 
@@ -123,7 +130,9 @@ def asked(said: object = "Hi", passed: Any = USUAL_PASSED, **fields: object) -> 
     ],
 )
 def test_how_hard_to_think(fields: Json, effort: str | None) -> None:
-    assert asked(**fields).reasoning_effort == effort
+    found = asked(**fields)
+    assert found.reasoning_effort == effort
+    assert found.effort_if_able is (effort is not None), "only a budget is an order"
 
 
 def test_the_systems_words_are_one_text_unless_one_is_marked() -> None:
@@ -186,6 +195,7 @@ def test_what_we_have_no_field_for_reaches_anthropic_alone() -> None:
         "orchestra": {"cache": "off"},
     }
     assert not asked(context_management={"edits": []}).extras, "Anthropic wants a beta for it"
+    assert not asked(diagnostics={"previous_message_id": "msg_1"}).extras, "the id is one of ours"
 
 
 def test_the_older_place_of_a_schema_is_read() -> None:
@@ -211,13 +221,21 @@ def shows(**block: object) -> list[Json]:
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name: it is missing"),
         ({"mcp_servers": [{"type": "url"}]}, "mcp_servers: tools are not run here"),
         ({"container": "c"}, "container: there are none here"),
+        ({"thread": {"type": "create"}}, "thread: conversations are not kept at a provider"),
+        ({"compaction": {"type": "summarize"}}, "compaction: an answer has no summary here"),
         ({"speed": "fast"}, "speed: it would have the provider"),
         ({"workspace_id": "w"}, "workspace_id: it would have the provider"),
+        ({"billing_policy": {"bill_to": "self"}}, "billing_policy: it would have the provider"),
+        ({"anthropic_beta": ["context-1m"]}, "anthropic_beta: it would have the provider"),
         ({"max_tokens": 0}, "max_tokens: "),
         ({"thinking": {"type": "much"}}, "thinking.type: Invalid enum value 'much'; known here: "),
         ({"system": [{"type": "image"}]}, "system[0].type: a block of type 'image'"),
         ({"said": [{"role": "tool", "content": ""}]}, "messages[0].role: Invalid enum value"),
         ({"said": []}, "messages: "),
+        (
+            {"said": shows(type="search_result", source="https://a.test/", title="t", content=[])},
+            "messages[0].content[0].type: a block of type 'search_result' cannot be read here",
+        ),
         ({"said": shows(type="search_result")}, "messages[0].content[0].type: a block of type 's"),
         ({"said": shows(type="text")}, "messages[0].content[0].type: a block of type 'text'"),
         ({"said": shows(type="tool_result")}, "messages[0].content[0].tool_use_id: it is missing"),

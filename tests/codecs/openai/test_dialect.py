@@ -304,8 +304,10 @@ def test_vllm_tells_the_sequence_that_it_stopped_at() -> None:
     by_text, by_token = chunk({"content": "x"}, "stop"), chunk({"content": "x"}, "stop")
     by_text["choices"][0]["stop_reason"] = "###"
     by_token["choices"][0]["stop_reason"] = 151_643
-    assert said(by_text).stopped.reason is StopReason.STOP_SEQUENCE
+    assert said(by_text).stopped == Stopped(StopReason.STOP_SEQUENCE, "stop", "###")
     assert said(by_token).stopped.reason is StopReason.END
+    by_text["choices"][0]["finish_reason"] = "length"
+    assert said(by_text).stopped == Stopped(StopReason.LENGTH, "length")
 
 
 def test_an_answer_may_have_a_model_and_no_id() -> None:

@@ -69,6 +69,7 @@ OTHERWISE: dict[str, Any] = {
     "presence_penalty": 0.1,
     "frequency_penalty": 0.1,
     "reasoning_effort": "low",
+    "effort_if_able": True,
     "tools": (Tool("f", "", {"type": "object"}),),
     "tool_choice": ForcedTool("f"),
     "parallel_tool_calls": False,

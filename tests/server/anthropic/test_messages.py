@@ -16,7 +16,9 @@ from orchestra.engine.engine import open_engine
 from orchestra.errors import BudgetExceededError, LimitReachedError, OverloadedError
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
-from orchestra.protocols import Stream
+from orchestra.policies.routing import Candidate, Route
+from orchestra.protocols import Model, Stream
+from orchestra.providers.routing import RoutedModel
 from orchestra.server.app import create_app
 from orchestra.server.front import problems
 from orchestra.server.front.caller_problems import key_refused, not_allowed, your_budget, your_rate
@@ -47,7 +49,7 @@ class Plain(ScriptedModel):
     capabilities = Capabilities(reasoning=False)
 
 
-MODELS = {
+MODELS: dict[str, Model] = {
     "m": ScriptedModel.saying("one ", "two"),
     "plain": Plain.saying("done"),
     "refusing": ScriptedModel(((0.0, RefusalDelta("No.")), (0.0, Stopped(StopReason.END)))),
@@ -56,6 +58,13 @@ MODELS = {
     "cut": ScriptedModel(((0.0, TextDelta("a")),)),
     "silent": ScriptedModel(((0.3, TextDelta("late")), (0.0, Stopped(StopReason.END)))),
 }
+
+THINKING = Candidate(name="thinking", capabilities=Capabilities(reasoning=True))
+PLAIN = Candidate(name="plain", capabilities=Plain.capabilities)
+MODELS["either"] = RoutedModel(
+    Route(name="either", candidates=(THINKING, PLAIN)),
+    {"thinking": MODELS["broken"], "plain": MODELS["plain"]},
+)
 
 
 @step
@@ -147,7 +156,8 @@ def test_an_answer_is_the_same_whole_and_streamed() -> None:
     assert whole["id"] == f"msg_{reply.headers['x-orchestra-run-id']}"
     assert whole["usage"]["orchestra"]["model"] == "m"
     told = events(asked(stream=True))
-    assert "".join(each["delta"]["text"] for each in told if "index" in each and "delta" in each)
+    said = [each["delta"]["text"] for each in told if each["type"] == "content_block_delta"]
+    assert said == ["one ", "two"]
     assert (told[0]["type"], told[-1]) == ("message_start", {"type": "message_stop"})
     assert told[-2]["delta"]["stop_reason"] == whole["stop_reason"] == "end_turn"
     assert told[-2]["usage"].keys() == whole["usage"].keys()
@@ -201,6 +211,12 @@ def test_thinking_that_is_left_to_a_model_is_not_asked_of_one_that_cannot() -> N
     budget = {"type": "enabled", "budget_tokens": 2000}
     assert error(asked("plain", thinking=budget)) == (
         *(400, "invalid_request_error", "unsupported_parameter"),
+    )
+
+
+def test_a_route_falls_back_on_a_model_that_cannot_think() -> None:
+    assert found(asked("either", thinking={"type": "adaptive"}))["usage"]["orchestra"]["model"] == (
+        "plain"
     )
 
 

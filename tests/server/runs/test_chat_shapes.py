@@ -217,7 +217,7 @@ def test_names_are_seen_by_those_who_may_ask_them(caplog: pytest.LogCaptureFixtu
     world = World(models={"m": model, "other": model}, embedders={"m": model, "e": model})  # type: ignore[dict-item]
     with caplog.at_level(logging.WARNING):
         catalog = Catalog(world, {"chat": of_text, "m": of_list, "no": of_number})
-    assert "pipeline 'm' is not offered to OpenAI's clients: a model has that name" in caplog.text
+    assert "pipeline 'm' is not offered as a model: a model has that name" in caplog.text
     everything = ANYBODY.scopes
     assert [each.name for each in catalog.seen_by(everything)] == ["m", "other", "e", "chat"]
     assert catalog.find("m", everything) == Bare("m", speaks=True, embeds=True)
