@@ -101,7 +101,9 @@ async def read(handle: Callable[[H11Protocol, Event], Awaitable[None]], data: by
     states, buffer = known.pop("_cstate"), known.pop("_receive_buffer")
     ways = [known.pop(each) for each in ("_reader", "_writer")]
     kinds = [getattr(way, "__name__", type(way)) for way in ways]  # functions, or objects
-    seen.state = known, vars(states), bytes(buffer), kinds, protocol.keep_alive_requests
+    # A copy: Python 3.13.0 may empty what only the dict of an object in a cycle still holds.
+    cycle = {**vars(states), "states": dict(states.states)}
+    seen.state = known, cycle, bytes(buffer), kinds, protocol.keep_alive_requests
     return seen  # type: ignore[no-any-return]
 
 
