@@ -13,6 +13,7 @@ longer than most of the tests.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shutil
@@ -174,6 +175,7 @@ def tested(folder: Path, code: Path, patch: Path | None) -> int:
         except BaseException:  # noqa: ASYNC103 - its parent tells
             traceback.print_exc()
             ended = BROKEN
+        atexit._run_exitfuncs()  # which `_exit` would not: servers that tests have started end
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(ended)
