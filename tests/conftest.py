@@ -37,9 +37,11 @@ settings.register_profile(
     print_blob=True,
     max_examples=settings().max_examples // IN_CI_LESS,
 )
-settings.register_profile(  # a mutant is to be noticed, not explained
+settings.register_profile(  # a mutant is to be noticed, not explained, and everywhere as in CI
     "mutants",
     settings.get_profile("orchestra"),
+    derandomize=True,
+    database=None,
     phases=[Phase.explicit, Phase.generate],
     max_examples=settings().max_examples,
 )
