@@ -129,7 +129,8 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
         return None
     usage = answer.usage
     counts = ("", ()) if usage is None else (usage.certainty, _counts_of(usage))
-    stopped = attrs.astuple(answer.stopped)
+    end = answer.stopped
+    stopped = end.reason, end.raw, end.sequence
     parts = [_written(part) for part in answer.parts]
     return sealed(key, (answer.id, answer.model, stopped, counts, parts), bytes_max)
 
