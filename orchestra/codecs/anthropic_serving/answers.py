@@ -24,9 +24,8 @@ from orchestra.codecs.anthropic.dialect import REASONS
 from orchestra.codecs.anthropic_serving.errors import anthropic_error
 from orchestra.codecs.raw_json import encode
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, google_content, opened
-from orchestra.codecs.serving.errors import error_reply
+from orchestra.codecs.serving.errors import error_reply, not_stopped
 from orchestra.codecs.tool_calls import arguments_object
-from orchestra.errors import TruncatedStreamError
 from orchestra.values import (
     Json,
     ModelEvent,
@@ -126,10 +125,7 @@ class MessageWriter:
             TruncatedStreamError: the answer has not stopped; write `failed` of it instead.
         """
         if self._stopped is None:
-            raise TruncatedStreamError(
-                "the answer has not said why it stopped, and must not look complete: "
-                "tell the client of the error"
-            )
+            raise not_stopped()
         delta = _ending(self._stopped, "".join(self._refusals))
         counted = usage or message_usage(self._usage or Usage())
         return b"".join(

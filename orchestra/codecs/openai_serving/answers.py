@@ -24,8 +24,7 @@ from orchestra.codecs.openai.usage import usage_record
 from orchestra.codecs.openai_serving.errors import openai_error_body
 from orchestra.codecs.raw_json import encode
 from orchestra.codecs.seals import google_content
-from orchestra.codecs.serving.errors import error_reply
-from orchestra.errors import TruncatedStreamError
+from orchestra.codecs.serving.errors import error_reply, not_stopped
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
     Began,
@@ -108,10 +107,7 @@ class AnswerWriter:
             TruncatedStreamError: an answer has not stopped; write `failed` of it instead.
         """
         if not all(each.stopped for each in self._choices):
-            raise TruncatedStreamError(
-                "the answer has not said why it stopped, and must not look complete: "
-                "tell the client of the error"
-            )
+            raise not_stopped()
         if not self._include_usage:
             return _DONE
         record = usage or summed(each.usage for each in self._choices)

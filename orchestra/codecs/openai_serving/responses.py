@@ -17,8 +17,7 @@ from orchestra.codecs.openai_serving.answers import summed
 from orchestra.codecs.openai_serving.errors import openai_error
 from orchestra.codecs.openai_serving.responses_record import Item, ResponseHead, item_status
 from orchestra.codecs.raw_json import encode
-from orchestra.codecs.serving.errors import error_reply
-from orchestra.errors import TruncatedStreamError
+from orchestra.codecs.serving.errors import error_reply, not_stopped
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
     NO_DETAILS,
@@ -78,10 +77,7 @@ class ResponseWriter:
             TruncatedStreamError: the answer has not stopped; write `failed` of it instead.
         """
         if self._stopped is None:
-            raise TruncatedStreamError(
-                "the answer has not said why it stopped, and must not look complete: "
-                "tell the client of the error"
-            )
+            raise not_stopped()
         counted = usage or summed([self._usage])
         output = self._output(item_status(self._stopped))
         self.record = self._head.ended(self._stopped, output, counted, self._details)

@@ -99,6 +99,14 @@ _FIELDS: Mapping[str, str] = {
 """What a field of our requests is called in theirs."""
 
 
+def not_stopped() -> errors.TruncatedStreamError:
+    """What is raised in place of the end of an answer that was cut."""
+    return errors.TruncatedStreamError(
+        "the answer has not said why it stopped, and must not look complete: "
+        "tell the client of the error"
+    )
+
+
 def error_reply(error: BaseException) -> ServedError:
     """An error as clients are told of it; of several in one, the `decisive` one.
 
