@@ -14,25 +14,17 @@ from orchestra.codecs.anthropic_serving.answers import (
     message_usage,
 )
 from orchestra.codecs.anthropic_serving.request import served_messages
-from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import ServedChat
-from orchestra.errors import (
-    InputError,
-    LimitExceededError,
-    ModelError,
-    TruncatedStreamError,
-)
-from orchestra.events import RunFinished
+from orchestra.errors import TruncatedStreamError
 from orchestra.policies.tokens import of_chat
 from orchestra.server.models.asked import (
     Job,
-    ended,
     facts_of,
     failure,
+    finished,
     job_of,
     json_body,
     offered,
-    refusal,
     refuse,
     refusing,
     streamed,
@@ -52,20 +44,12 @@ class MessagesApi:
     runs: Runs
     catalog: Catalog
 
+    @refusing
     async def create(self) -> Response:
         """What a model says, whole or as it says it."""
-        body = await json_body()
-        if isinstance(body, ServedError):
-            return refuse(body)
-        try:
-            served = served_messages(body, self.runs.settings.passed)
-            offer = offered(self.catalog, served.model)
-            if isinstance(offer, ServedError):
-                return refuse(offer)
-            job = job_of(offer, served)
-            run = self.runs.begin(job.pipeline, job.inputs)
-        except (ModelError, InputError, LimitExceededError) as error:
-            return refuse(refusal(error))
+        served = served_messages(await json_body(), self.runs.settings.passed)
+        job = job_of(offered(self.catalog, served.model), served)
+        run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
             return await self._stream(run, job, served)
         return await _whole(run, job, served)
@@ -73,13 +57,8 @@ class MessagesApi:
     @refusing
     async def count(self) -> Response:
         """How many tokens a question has, as they are estimated for limits: rather too many."""
-        body = await json_body()
-        if isinstance(body, ServedError):
-            return refuse(body)
-        served = served_messages(body, self.runs.settings.passed)
-        offer = offered(self.catalog, served.model)
-        if isinstance(offer, ServedError):
-            return refuse(offer)
+        served = served_messages(await json_body(), self.runs.settings.passed)
+        offered(self.catalog, served.model)
         return as_json({"input_tokens": of_chat(served.request).input})
 
     async def _stream(self, run: Run, job: Job, served: ServedChat) -> Response:
@@ -97,9 +76,7 @@ class _Events(ChunkEvents):
 
 
 async def _whole(run: Run, job: Job, served: ServedChat) -> Response:
-    event = await ended(run)
-    if not isinstance(event, RunFinished):
-        return refuse(failure(run, run.error))
+    event = await finished(run)
     facts = facts_of(run, served.model, message_usage)
     usage = facts.usage(event.usage)
     try:

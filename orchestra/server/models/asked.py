@@ -12,8 +12,8 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.codecs.openai.usage import usage_record
 from orchestra.codecs.serving.errors import ServedError, error_reply
 from orchestra.codecs.serving.requests import ServedChat, refused
-from orchestra.errors import InvalidRequestError, LimitExceededError, StateError
-from orchestra.events import Delta, StepRouted
+from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
+from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from orchestra.values import Json
 
 
+class RefusedError(Exception):
+    """That the current request gets `error`, and nothing else; `refusing` answers with it."""
+
+    def __init__(self, error: ServedError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 @attrs.frozen
 class Job:
     """A run that is to answer: its pipeline, its inputs, and how its output is told."""
@@ -43,8 +51,12 @@ class Job:
     gives: Gives
 
 
-def offered(catalog: Catalog, name: str) -> Offer | ServedError:
-    """What a name stands for, to whoever asks."""
+def offered(catalog: Catalog, name: str) -> Offer:
+    """What a name stands for, to whoever asks.
+
+    Raises:
+        RefusedError: nothing, to them.
+    """
     scopes = Arrival.of(present().scope).known().scopes
     found = catalog.find(name, scopes)
     if found is not None:
@@ -59,14 +71,18 @@ def offered(catalog: Catalog, name: str) -> Offer | ServedError:
             f"The pipeline {name!r} is no model: it is given {given}, and gives no answer of a "
             f"chat; POST /v1/pipelines/{name}/runs asks it."
         )
-    return ServedError(404, said, "model_not_found", "model")
+    raise RefusedError(ServedError(404, said, "model_not_found", "model"))
 
 
-async def json_body() -> bytes | ServedError:
-    """The body of the current request, which has to be JSON."""
+async def json_body() -> bytes:
+    """The body of the current request.
+
+    Raises:
+        RefusedError: it is not said to be JSON.
+    """
     given = present().headers.get("Content-Type", "")
     if given.partition(";")[0].strip().lower() != sse.JSON:
-        return as_served(problems.bad_media_type(given, forms=False))
+        raise RefusedError(as_served(problems.bad_media_type(given, forms=False)))
     return await whole_body()
 
 
@@ -75,7 +91,7 @@ async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:
     when_over(events.leave)
     failed = await events.open()
     if failed is not None:
-        await ended(run)
+        await run.wait_ended()
         return refuse(failure(run, failed))
     return EventStream(events, facts.headers())
 
@@ -97,10 +113,17 @@ def job_of(offer: Offer, served: ServedChat) -> Job:
     return Job(relay if served.stream else relay_whole, inputs, RELAYED)
 
 
-async def ended(run: Run) -> object:
-    """The last event of a run, waiting for it."""
+async def finished(run: Run) -> RunFinished:
+    """The end of a run that has a result, waiting for it.
+
+    Raises:
+        RefusedError: it has none.
+    """
     await run.wait_ended()
-    return run.journal.last
+    last = run.journal.last
+    if not isinstance(last, RunFinished):
+        raise RefusedError(failure(run, run.error))
+    return last
 
 
 def facts_of(run: Run, model: str, record: Callable[[Usage], Json] = usage_record) -> Facts:
@@ -117,23 +140,20 @@ def facts_of(run: Run, model: str, record: Callable[[Usage], Json] = usage_recor
 
 
 def refusing(handler: Handler) -> Handler:
-    """The handler; what it raises of a request or a state is told to the client."""
+    """The handler; what it raises of a request, or of a state, is told to the client."""
 
     @wraps(handler)
     async def answered(*args: Any, **values: Any) -> Any:
         try:
             return await handler(*args, **values)
-        except (InvalidRequestError, StateError) as error:
+        except RefusedError as error:
+            return refuse(error.error)
+        except LimitExceededError as error:
+            return refuse(as_served(problems.too_busy(str(error))))
+        except (ModelError, InputError, StateError) as error:
             return refuse(error_reply(error))
 
     return answered
-
-
-def refusal(error: Exception) -> ServedError:
-    """Why there is no run."""
-    if isinstance(error, LimitExceededError):
-        return as_served(problems.too_busy(str(error)))
-    return error_reply(error)
 
 
 def failure(run: Run, error: BaseException | None) -> ServedError:

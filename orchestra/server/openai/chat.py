@@ -19,22 +19,21 @@ from orchestra.codecs.anthropic_serving.models import model_record, models_page
 from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
 from orchestra.codecs.openai_serving.embeddings import embeddings_body, served_embeddings
 from orchestra.codecs.openai_serving.request import served_chat
-from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import ServedChat, refused
 from orchestra.engine.bindings import DeploymentBindings
-from orchestra.errors import InputError, LimitExceededError, ModelError
+from orchestra.errors import ModelError
 from orchestra.events import RunFinished
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.models.asked import (
     Job,
-    ended,
     facts_of,
     failure,
+    finished,
     job_of,
     json_body,
     offered,
-    refusal,
     refuse,
+    refusing,
     streamed,
 )
 from orchestra.server.models.catalog import Bare, Catalog, Offer
@@ -79,62 +78,39 @@ class OpenAi:
         data = [self._listed(each) for each in seen]
         return as_json({"object": "list", "data": data})
 
+    @refusing
     async def model(self, model: str) -> Response:
         """One of them."""
         found = offered(self.catalog, model)
-        if isinstance(found, ServedError):
-            return refuse(found)
         if Arrival.of(request.scope).of_anthropic:
             return as_json(model_record(found.name, self.created_s))
         return as_json(self._listed(found))
 
+    @refusing
     async def keep_model(self, model: str) -> Response:
         """That one of them was not deleted: only the configuration can do without it."""
-        found = offered(self.catalog, model)
-        if isinstance(found, ServedError):
-            return refuse(found)
+        offered(self.catalog, model)
         return as_json({"id": model, "object": "model", "deleted": False})
 
+    @refusing
     async def chat(self) -> Response:
         """What a model says, whole or as it says it."""
-        body = await json_body()
-        if isinstance(body, ServedError):
-            return refuse(body)
-        try:
-            settings = self.runs.settings
-            served = served_chat(body, settings.passed, stores=settings.store_answers)
-            offer = offered(self.catalog, served.model)
-            if isinstance(offer, ServedError):
-                return refuse(offer)
-            job = job_of(offer, served)
-            run = self.runs.begin(job.pipeline, job.inputs)
-        except (ModelError, InputError, LimitExceededError) as error:
-            return refuse(refusal(error))
+        settings = self.runs.settings
+        served = served_chat(await json_body(), settings.passed, stores=settings.store_answers)
+        job = job_of(offered(self.catalog, served.model), served)
+        run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
             return await self._stream(run, job, served)
         return await self._whole(run, job, served)
 
+    @refusing
     async def embeddings(self) -> Response:
         """The vectors of texts."""
-        body = await json_body()
-        if isinstance(body, ServedError):
-            return refuse(body)
-        try:
-            served = served_embeddings(body, self.runs.settings.passed)
-            offer = offered(self.catalog, served.model)
-            if isinstance(offer, ServedError):
-                return refuse(offer)
-            inputs = {
-                "request": served.request,
-                "model": served.model,
-                "embedder": _embeds(offer),
-            }
-            run = self.runs.begin(relay_vectors, inputs)
-        except (ModelError, LimitExceededError) as error:
-            return refuse(refusal(error))
-        event = await ended(run)
-        if not isinstance(event, RunFinished):
-            return refuse(failure(run, run.error))
+        served = served_embeddings(await json_body(), self.runs.settings.passed)
+        embedder = _embeds(offered(self.catalog, served.model))
+        inputs = {"request": served.request, "model": served.model, "embedder": embedder}
+        run = self.runs.begin(relay_vectors, inputs)
+        event = await finished(run)
         found, facts = cast("Embeddings", event.result), facts_of(run, served.model)
         counted = facts.usage(event.usage)
         usage = {name: counted[name] for name in ("prompt_tokens", "total_tokens", "orchestra")}
@@ -160,9 +136,7 @@ class OpenAi:
         return await streamed(run, events, chunks.facts)
 
     async def _whole(self, run: Run, job: Job, served: ServedChat) -> Response:
-        event = await ended(run)
-        if not isinstance(event, RunFinished):
-            return refuse(failure(run, run.error))
+        event = await finished(run)
         try:
             record, facts = _record(run, job, served, event)
         except ModelError as error:

@@ -23,25 +23,17 @@ from orchestra.codecs.openai_serving.responses_request import (
 )
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import ServedChat
-from orchestra.errors import (
-    InputError,
-    InvalidRequestError,
-    LimitExceededError,
-    ModelError,
-    StateError,
-    TruncatedStreamError,
-)
+from orchestra.errors import InvalidRequestError, StateError, TruncatedStreamError
 from orchestra.events import RunFinished
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.models.asked import (
     Job,
-    ended,
     facts_of,
     failure,
+    finished,
     job_of,
     json_body,
     offered,
-    refusal,
     refuse,
     refusing,
     streamed,
@@ -68,22 +60,15 @@ class ResponsesApi:
     catalog: Catalog
     stored: StoredCompletions
 
+    @refusing
     async def create(self) -> Response:
         """What a model says, whole or as it says it."""
-        body = await json_body()
-        if isinstance(body, ServedError):
-            return refuse(body)
-        try:
-            settings = self.runs.settings
-            asked = asked_response(body, stores=settings.store_answers)
-            offer = offered(self.catalog, asked.body.model)
-            if isinstance(offer, ServedError):
-                return refuse(offer)
-            served = served_response(asked, await self._items(asked), settings.passed)
-            job = job_of(offer, served)
-            run = self.runs.begin(job.pipeline, job.inputs)
-        except (ModelError, InputError, LimitExceededError, StateError) as error:
-            return refuse(refusal(error))
+        settings = self.runs.settings
+        asked = asked_response(await json_body(), stores=settings.store_answers)
+        offer = offered(self.catalog, asked.body.model)
+        served = served_response(asked, await self._items(asked), settings.passed)
+        job = job_of(offer, served)
+        run = self.runs.begin(job.pipeline, job.inputs)
         head = ResponseHead(
             run.id, served.model, int(time.time()), asked.echo(), dict(served.metadata)
         )
@@ -130,9 +115,7 @@ class ResponsesApi:
         return await streamed(run, events, chunks.facts)
 
     async def _whole(self, run: Run, job: Job, served: ServedChat, head: ResponseHead) -> Response:
-        event = await ended(run)
-        if not isinstance(event, RunFinished):
-            return refuse(failure(run, run.error))
+        event = await finished(run)
         facts = facts_of(run, served.model)
         usage = facts.usage(event.usage)
         try:
