@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.errors import BindingError
-from orchestra.providers.extras import as_deployed
 from orchestra.providers.known.addresses import base_url, capabilities, options_of
 from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.settings import ModelSettings
@@ -36,16 +35,15 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
     told = {**options, "model": settings.model}
     if known.output_tokens_max is not None:
         told["output_tokens_max"] = str(known.output_tokens_max)
-    dialect = provider.dialect(told)
     return Endpoint(
         provider=provider.name,
         model=settings.model,
         base_url=base_url(provider, settings, options, environ),
-        dialect=as_deployed(
-            dialect, provider.extras, settings.extras, prompt_cache=settings.prompt_cache
-        ),
+        dialect=provider.dialect(told),
         credentials=credentials(provider, settings, options, environ),
         timeouts=settings.timeouts,
         headers=tuple(settings.headers.items()),
         capabilities=known,
+        extras={provider.extras: settings.extras} if settings.extras else {},
+        prompt_cache=settings.prompt_cache,
     )

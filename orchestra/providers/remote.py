@@ -22,6 +22,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
 from orchestra.codecs.framing.frames import BEFORE_JSON
+from orchestra.codecs.prompt_cache import with_marks
 from orchestra.errors import (
     InvalidRequestError,
     MalformedStreamError,
@@ -35,7 +36,15 @@ from orchestra.policies.needs import fitting
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.connections.reply import OK
 from orchestra.providers.credentials import Credentials
-from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent, Vector
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Extras,
+    ModelEvent,
+    Vector,
+)
 
 ERROR_BYTES_MAX = 64 * 1024
 """Of an error's body are read; what is behind it is a page for a person."""
@@ -53,7 +62,11 @@ _ORIGIN = re.compile(r"(https?://[\w.-]{1,253}(?::\d{1,5})?)(?:[/?#]|$)", re.ASC
 
 @attrs.frozen(kw_only=True)
 class Endpoint:
-    """Where a model is, and how it is asked. `provider` is its name in errors and telemetry."""
+    """Where a model is, and how it is asked. `provider` is its name in errors and telemetry.
+
+    `extras` are put into every request; a request's own count for more. With `prompt_cache` the
+    provider is told to keep what it has read, where a request does not say itself up to where.
+    """
 
     provider: str
     model: str
@@ -63,6 +76,8 @@ class Endpoint:
     timeouts: Timeouts = Timeouts()
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
     capabilities: Capabilities = Capabilities()
+    extras: Extras = attrs.field(factory=dict)
+    prompt_cache: bool = False
 
     def request(self, call: Call, *, streamed: bool) -> HttpRequest:
         """The call as a request, not signed yet.
@@ -81,10 +96,16 @@ class Endpoint:
         Raises:
             InvalidRequestError: it cannot be put into words; or has half a character in it.
         """
+        if self.extras:
+            own = request.extras
+            merged = {name: {**ours, **own.get(name, {})} for name, ours in self.extras.items()}
+            request = attrs.evolve(request, extras={**own, **merged})
         try:
             if isinstance(request, EmbedRequest):
                 return self.dialect.ask_embeddings(self.model, request)
-            return self.dialect.ask(self.model, fitting(request, self.capabilities), stream=stream)
+            fit = fitting(request, self.capabilities)
+            marked = with_marks(fit) if self.prompt_cache else fit
+            return self.dialect.ask(self.model, marked, stream=stream)
         except UnicodeEncodeError as error:
             raise InvalidRequestError(
                 f"the request holds half a character, {error.object[error.start]!r}, which cannot "
@@ -131,23 +152,13 @@ class RemoteModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, as far as is known."""
         return self.endpoint.capabilities
 
     def stream(self, request: ChatRequest) -> RemoteAnswer:
-        """Ask; entered when the provider has accepted, and before it has said anything.
-
-        Raises:
-            ModelError: on entry or on receive.
-        """
+        """Ask; entered when the provider has accepted, and before it has said anything."""
         return RemoteAnswer(self.endpoint, self._transport, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer, in one piece. Cancelling it closes the connection.
-
-        Raises:
-            ModelError: it failed, or was cut.
-        """
         dialect = self.endpoint.dialect
         try:
             call = self.endpoint.asked(request)
@@ -156,11 +167,7 @@ class RemoteModel(Model):
             raise self.endpoint.located(error) from error.__cause__
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order; in as many calls as the provider needs, one by one.
-
-        Raises:
-            ModelError: one of them failed. No vector is given then.
-        """
+        """One vector for each text; in as many calls as the provider needs, one by one."""
         dialect, vectors = self.endpoint.dialect, list[Vector]()
         usages: list[Usage] = []
         model = self.endpoint.model

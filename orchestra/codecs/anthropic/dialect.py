@@ -24,7 +24,7 @@ from orchestra.codecs.anthropic.blocks import (
 )
 from orchestra.codecs.anthropic.request import OUTPUT_TOKENS, anthropic_body
 from orchestra.codecs.anthropic.usage import usage_report
-from orchestra.codecs.dialect import Call
+from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
@@ -109,7 +109,7 @@ _DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta"
 _READ_DELTAS = frozenset(("", *_DELTAS))
 
 
-class AnthropicDialect:
+class AnthropicDialect(Dialect):
     """Anthropic's Messages API. `output_tokens` is asked for where a request does not say.
 
     `output_tokens_max` is what the model gives, where that is known.
@@ -126,11 +126,6 @@ class AnthropicDialect:
         self._output_tokens_max = output_tokens_max
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The call that asks a model.
-
-        Raises:
-            CapabilityError: Anthropic has no words for something in the request.
-        """
         body = anthropic_body(
             model,
             request,
@@ -142,35 +137,18 @@ class AnthropicDialect:
         return Call("/messages", msgspec.json.encode(body), headers)
 
     def decoder(self) -> AnthropicDecoder:
-        """A decoder for one streamed answer."""
         return AnthropicDecoder(SseFraming())
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer; `Stopped` is the last.
-
-        Raises:
-            ModelError: an error in place of an answer, told by its class.
-            MalformedStreamError: it is no answer of Anthropic's.
-        """
         return message_events(body)
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """None.
-
-        Raises:
-            CapabilityError: always; Anthropic has no embeddings.
-        """
         raise CapabilityError(
             f"{model} cannot embed {len(request.texts)} texts: Anthropic has no embeddings; "
             "bind a model of another provider"
         )
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """None.
-
-        Raises:
-            MalformedStreamError: always; Anthropic has no embeddings.
-        """
         raise MalformedStreamError(
             f"Anthropic has no embeddings, so these {len(body)} bytes are none: {body[:200]!r}"
         )
@@ -178,7 +156,6 @@ class AnthropicDialect:
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status, 400 or more, says is wrong."""
         return http_error(status, headers, body, now_s)
 
 

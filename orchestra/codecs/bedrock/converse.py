@@ -17,7 +17,7 @@ import msgspec
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock.request import converse_body
-from orchestra.codecs.dialect import Call
+from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
@@ -190,7 +190,7 @@ class ConverseDecoder(FrameDecoder):
 
 
 @attrs.frozen
-class Bedrock:
+class Bedrock(Dialect):
     """What there is one way to on Bedrock: embeddings, by InvokeModel, and what an error says.
 
     `texts_max` is 1 for Titan, which takes one text in a call, and 96 for Cohere's models.
@@ -200,11 +200,7 @@ class Bedrock:
     texts_tokens_max = None
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts with a Titan or Cohere model.
-
-        Raises:
-            CapabilityError: the model is neither, or takes fewer texts.
-        """
+        """The call that embeds texts with a Titan or Cohere model."""
         body = embed_body(self.family_of(model), request)
         return Call(model_path(model, "invoke"), msgspec.json.encode(body))
 
@@ -213,13 +209,11 @@ class Bedrock:
         return model
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call. Raises as `decode` does."""
         return decode_embeddings(body)
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status says is wrong, by the word in `x-amzn-errortype`."""
         return bedrock_error(status, headers, body, now_s)
 
 
@@ -228,25 +222,14 @@ class BedrockDialect(Bedrock):
     """Chat by Converse, and embeddings by InvokeModel, as Converse has none."""
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The call that asks a model, by its id, profile or ARN.
-
-        Raises:
-            CapabilityError: the request asks for what Converse has no words for.
-        """
+        """The call that asks a model, by its id, profile or ARN."""
         body = msgspec.json.encode(converse_body(model, request))
         return Call(model_path(model, "converse-stream" if stream else "converse"), body)
 
     def decoder(self) -> ConverseDecoder:
-        """A decoder for one streamed answer."""
         return ConverseDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer.
-
-        Raises:
-            ModelError: an error in place of an answer.
-            MalformedStreamError: it is not an answer of Converse.
-        """
         return converse_events(body)
 
 

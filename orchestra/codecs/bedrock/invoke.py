@@ -155,26 +155,14 @@ class BedrockInvokeDialect(Bedrock):
     family: str = ""
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The call that asks a model.
-
-        Raises:
-            CapabilityError: its family is not known, or has no words for the request.
-        """
         verb = "invoke-with-response-stream" if stream else "invoke"
         body = invoke_body(model, request, self.family)
         return Call(model_path(model, verb), msgspec.json.encode(body))
 
     def decoder(self) -> InvokeDecoder:
-        """A decoder for one streamed answer, of any family."""
         return InvokeDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer, of any family.
-
-        Raises:
-            ModelError: an error in place of an answer.
-            MalformedStreamError: it is an answer of no family that is known.
-        """
         return invoke_events(body)
 
     def family_of(self, model: str) -> str:

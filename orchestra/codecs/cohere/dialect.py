@@ -17,7 +17,7 @@ import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.cohere.request import chat_body, embed_body
-from orchestra.codecs.dialect import Call
+from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
@@ -124,31 +124,19 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 _EMBEDDED = msgspec.json.Decoder(_Embedded)
 
 
-class CohereDialect:
+class CohereDialect(Dialect):
     """The requests and answers of Cohere."""
 
     texts_max = 96
     texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The call that asks a model.
-
-        Raises:
-            CapabilityError: the request asks for what Cohere has no words for.
-        """
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
 
     def decoder(self) -> CohereDecoder:
-        """A decoder for one streamed answer."""
         return CohereDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer.
-
-        Raises:
-            ModelError: Cohere gave up (`ERROR`, `TIMEOUT`), or sent an error.
-            MalformedStreamError: it is no answer.
-        """
         answer = _CohereReader().read(_ANSWER, body, "Cohere's answer")
         if not isinstance(answer.message, _Message):
             _refuse(body, "neither a message nor an error")
@@ -160,15 +148,10 @@ class CohereDialect:
         return [*events, Stopped(reason, answer.finish_reason)]
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts; the default purpose is `document`."""
+        """The call that embeds texts; the default purpose is `document`."""
         return Call("/embed", msgspec.json.encode(embed_body(model, request)))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call, as numbers or as base64.
-
-        Raises:
-            ModelError: as of `decode`.
-        """
         found = decoded(_EMBEDDED, body, "Cohere's embeddings")
         if found.embeddings is None:
             _refuse(body, "neither embeddings nor an error")
@@ -183,7 +166,6 @@ class CohereDialect:
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """The error of an answer with this status."""
         error = http_error(status, headers, body, now_s)
         error.request_id = error.request_id or headers.get("x-debug-trace-id", "")
         return error

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.dialect import Call
+from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder, decoded
 from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE
@@ -31,7 +31,6 @@ from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent, Vector
 
 _SAFE = "/@"
-_STUDIO_TEXTS_MAX = 100
 _VERTEX_TEXTS_MAX = 1
 """`gemini-embedding-001` takes one text at a time there; older models take 250."""
 
@@ -62,42 +61,30 @@ _BETWEEN = re.compile(r"[\s,]*")
 _EMBEDDED = msgspec.json.Decoder(_Embedded)
 
 
-class GeminiDialect:
+class GeminiDialect(Dialect):
     """The Gemini API; with `vertex`, that of Vertex AI.
 
-    `texts_max` is the most texts in one embedding call; by default what every model there
-    accepts: 100 at AI Studio and 1 at Vertex. Model names may have their prefix
-    (`models/gemini-3-flash`) or not.
+    Model names may have their prefix (`models/gemini-3-flash`) or not.
     """
 
+    texts_max = 100
     texts_tokens_max = None
 
-    def __init__(self, *, vertex: bool = False, texts_max: int | None = None) -> None:
+    def __init__(self, *, vertex: bool = False) -> None:
         self._vertex = vertex
         self._origin = VERTEX if vertex else GEMINI
-        self.texts_max = texts_max or (_VERTEX_TEXTS_MAX if vertex else _STUDIO_TEXTS_MAX)
+        if vertex:
+            self.texts_max = _VERTEX_TEXTS_MAX
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The call that asks a model.
-
-        Raises:
-            CapabilityError: Gemini has no words for something in the request.
-        """
         act = "streamGenerateContent?alt=sse" if stream else "generateContent"
         body = msgspec.json.encode(gemini_body(model, request, self._origin))
         return Call(f"/{quote(self._path(model), _SAFE)}:{act}", body)
 
     def decoder(self) -> GeminiDecoder:
-        """A decoder for one streamed answer."""
         return GeminiDecoder(self._origin)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer; `Stopped` is the last.
-
-        Raises:
-            ModelError: an error in place of an answer, told by its class.
-            MalformedStreamError: it is no answer of Gemini's.
-        """
         answer = GeminiAnswer(self._origin, whole=True)
         events: list[ModelEvent] = []
         for response in _responses(body) if _is_list(body) else (body,):
@@ -107,7 +94,6 @@ class GeminiDialect:
         return events + answer.end()
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts."""
         if self._vertex:
             act, body = "predict", vertex_embed_body(request)
         else:
@@ -115,12 +101,6 @@ class GeminiDialect:
         return Call(f"/{quote(self._path(model), _SAFE)}:{act}", msgspec.json.encode(body))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call; AI Studio rarely counts their tokens.
-
-        Raises:
-            ModelError: an error in place of them, told by its class.
-            MalformedStreamError: they are no embeddings of Gemini's.
-        """
         found = decoded(_EMBEDDED, body, "Gemini's embeddings")
         if given(found.error):
             raise as_error(read_error(body))
@@ -137,7 +117,6 @@ class GeminiDialect:
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status, 400 or more, says is wrong."""
         return http_error(status, headers, body, now_s)
 
     def _path(self, model: str) -> str:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.dialect import Call
+from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
@@ -93,7 +93,7 @@ _RECORD = msgspec.json.Decoder(dict[str, object])
 _MEASURED = ("_count", "_duration")
 
 
-class OllamaDialect:
+class OllamaDialect(Dialect):
     """The requests and answers of Ollama."""
 
     texts_max = 512
@@ -101,39 +101,20 @@ class OllamaDialect:
     texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The call that asks a model.
-
-        Raises:
-            CapabilityError: the request asks for what Ollama has no words for.
-        """
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
 
     def decoder(self) -> OllamaDecoder:
-        """A decoder for one streamed answer."""
         return OllamaDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer.
-
-        Raises:
-            ModelError: an error in its place.
-            MalformedStreamError: it is no answer.
-            TruncatedStreamError: it is not done.
-        """
         decoder = OllamaDecoder()
         decoder.take_line(body)
         return decoder.close()
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts; Ollama knows no purposes."""
         return Call("/embed", msgspec.json.encode(embed_body(model, request)))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call.
-
-        Raises:
-            ModelError: as of `decode`.
-        """
         found = decoded(_EMBEDDED, body, "Ollama's embeddings")
         rows = found.embeddings
         if rows is None and found.embedding is not None:  # of the old `/embeddings`
@@ -153,7 +134,6 @@ class OllamaDialect:
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status says is wrong."""
         error = http_error(status, headers, body, now_s)
         if isinstance(error, InvalidRequestError) and "does not support" in error.message:
             return CapabilityError(

@@ -34,12 +34,10 @@ class AzureDialect(OpenAiDialect):
         self._api_version = api_version
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The call that asks a deployment. Raises as OpenAI's does."""
         name = self._deployment or model
         return self._at(name, super().ask(name, request, stream=stream))
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts."""
         name = self._deployment or model
         return self._at(name, super().ask_embeddings(name, request))
 

@@ -32,60 +32,34 @@ class OpenAiDialect(Dialect):
 
     @property
     def texts_max(self) -> int:
-        """The most texts in one embedding call."""
         return self.quirks.texts_max
 
     @property
     def texts_tokens_max(self) -> int | None:
-        """The most estimated tokens of these texts together; None without a limit."""
         return self.quirks.texts_tokens_max
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The call that asks a model.
-
-        Raises:
-            CapabilityError: this server cannot express something in the request.
-        """
         body = chat_body(model, request, self.quirks, stream=stream)
         return Call("/chat/completions", msgspec.json.encode(body))
 
     def decoder(self) -> Decoder:
-        """A decoder for one streamed answer."""
         return OpenAiDecoder(self.quirks)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a complete answer; some servers stream it in any case.
-
-        Raises:
-            ModelError: an error in place of an answer, with status 200.
-            MalformedStreamError: it is not an answer of this dialect.
-            TruncatedStreamError: it is a chunk of one, or a stream that was cut.
-        """
+        """The events of a complete answer; some servers stream it in any case."""
         decoder = OpenAiDecoder(self.quirks)
         if not body.lstrip(BEFORE_JSON).startswith(_STREAMED):
             return decoder.whole(body)
         return [*decoder.feed(body), *decoder.close()]
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts.
-
-        Raises:
-            CapabilityError: this server has no embeddings, or extras ask for vectors in another
-                format than they are read in.
-        """
         body = embed_body(model, request, self.quirks)
         return Call(self.quirks.embeddings_path, msgspec.json.encode(body))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call.
-
-        Raises:
-            ModelError: as of `decode`.
-        """
         return embeddings_of(body, self.quirks)
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """The error of an answer with this status, 400 or more."""
         return http_error(status, headers, body, now_s, kind=kind_by_marks(body, self.quirks))

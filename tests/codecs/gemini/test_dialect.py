@@ -705,7 +705,6 @@ def test_a_model_is_named_as_its_place_wants_it(
 
 def test_a_call_may_have_as_many_texts_as_its_place_takes() -> None:
     assert (DIALECT.texts_max, VERTEX.texts_max) == (100, 1)
-    assert GeminiDialect(vertex=True, texts_max=250).texts_max == 250
 
 
 def test_the_one_vector_of_embed_content_is_read() -> None:

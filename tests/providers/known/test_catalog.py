@@ -338,11 +338,11 @@ def test_extras_go_into_every_request_and_its_own_count_for_more() -> None:
     )
     made = endpoint(model, {"OPENAI_API_KEY": "k"})
     own = attrs.evolve(ASKED, extras={"openai": {"user": "you"}, "groq": {"x": 1}})
-    body = made.dialect.ask("m", own, stream=True).body
+    body = made.asked(own, stream=True).body
     assert b'"service_tier":"flex"' in body
     assert b'"user":"you"' in body
     assert b'"x"' not in body
-    embed = made.dialect.ask_embeddings("m", EmbedRequest(("t",)))
+    embed = made.asked(EmbedRequest(("t",)))
     assert b'"user":"me"' in embed.body
 
 
@@ -352,7 +352,7 @@ def test_a_provider_is_told_to_keep_what_it_has_read_where_the_deployment_says_s
             name="x", provider="anthropic", model="claude-sonnet-5", prompt_cache=prompt_cache
         )
         made = endpoint(model, {"ANTHROPIC_API_KEY": "k"})
-        assert (b"cache_control" in made.dialect.ask("m", ASKED, stream=True).body) == prompt_cache
+        assert (b"cache_control" in made.asked(ASKED, stream=True).body) == prompt_cache
 
 
 def test_what_a_deployment_says_of_a_model_counts_for_more_than_what_is_known() -> None:
