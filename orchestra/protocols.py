@@ -193,19 +193,19 @@ class VectorStore(Protocol):
     """One collection of passages that can be searched by meaning.
 
     `where` selects the passages whose metadata has all of these values; the key `source` is
-    compared with `Passage.source`.
+    compared with `Passage.source`. Every method raises StoreError where it cannot do its work.
     """
 
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
-        """The `top` nearest passages, nearest first, each with its score."""
+        """The `top` nearest passages, nearest first and equals by id, each with its score."""
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         """Insert passages, replacing those with the same id; all of them or none."""
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
-        """Remove the matching passages; returns how many there were."""
+        """Remove the matching passages, all if `where` is empty; returns how many there were."""
 
     async def count(self) -> int:
         """How many passages the collection holds."""

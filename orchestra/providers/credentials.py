@@ -25,21 +25,19 @@ class Credentials(Protocol):
 
 
 @attrs.frozen
-class NoCredentials:
+class NoCredentials(Credentials):
     """For a server that asks nobody's name."""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request as it is."""
         del now_s
         return request
 
     def redact(self, text: str) -> str:
-        """The text as it is."""
         return text
 
 
 @attrs.frozen
-class HeaderKey:
+class HeaderKey(Credentials):
     """A key in a header of its own: `x-api-key`, `api-key`, `x-goog-api-key`."""
 
     name: str
@@ -47,13 +45,11 @@ class HeaderKey:
     prefix: str = ""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with the header."""
         del now_s
         header = (self.name, self.prefix + self.secret.reveal())
         return _with(request, header)
 
     def redact(self, text: str) -> str:
-        """The text without the key in it."""
         return self.secret.redact(text)
 
 
@@ -69,7 +65,7 @@ def bearer(secret: Secret) -> HeaderKey:
 
 
 @attrs.frozen(kw_only=True)
-class AwsKeys:
+class AwsKeys(Credentials):
     """AWS access keys, with which each request is signed (Signature Version 4)."""
 
     region: str
@@ -94,6 +90,5 @@ class AwsKeys:
         return _with(request, *added)
 
     def redact(self, text: str) -> str:
-        """The text without the secret key and the session's token in it."""
         text = self.secret.redact(text)
         return self.session_token.redact(text) if self.session_token else text

@@ -19,17 +19,13 @@ class DeclaredModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the deployment says that it can do."""
         return self._capabilities
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask. Raises what the model raises."""
         return self.model.stream(fitting(request, self._capabilities))
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer. Raises what the model raises."""
         return await self.model.complete(fitting(request, self._capabilities))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text. Raises what the model raises."""
         return await self.model.embed(request)

@@ -12,12 +12,12 @@ from operator import mul
 import attrs
 import trio
 
-from orchestra.protocols import DIGEST
+from orchestra.protocols import DIGEST, VectorStore
 from orchestra.stores import rules
 from orchestra.values import Passage, Scalar, Vector
 
 
-class MemoryStore:
+class MemoryStore(VectorStore):
     """A `VectorStore` that lives as long as the object, and needs nothing installed.
 
     Searching compares with every passage, in Python: about 20 µs each at 256 dimensions.
@@ -31,12 +31,6 @@ class MemoryStore:
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
-        """The `top` nearest passages, nearest first, equals by id.
-
-        Raises:
-            StoreError: `top` is less than 1, or the vector has another number of
-                dimensions than those that are stored.
-        """
         await trio.lowlevel.checkpoint()
         rules.check_top(self._place, top)
         query = self._fitting(vector)
@@ -48,13 +42,7 @@ class MemoryStore:
         return sorted(found, key=lambda passage: (-passage.score, passage.id))[:top]
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        """Insert, or replace those with the same id; all of them or none.
-
-        Of two with one id the later stays. The first vectors set the number of dimensions.
-
-        Raises:
-            StoreError: a vector or a metadata value cannot be stored.
-        """
+        """Of two with one id the later stays. The first vectors set the number of dimensions."""
         await trio.lowlevel.checkpoint()
         pairs = rules.checked(self._place, passages, vectors)
         if pairs:
@@ -64,7 +52,6 @@ class MemoryStore:
             self._held[passage.id] = kept, vector
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
-        """Remove the passages that match (all, if `where` is empty), and tell how many."""
         await trio.lowlevel.checkpoint()
         gone = [
             passage.id
@@ -76,12 +63,10 @@ class MemoryStore:
         return len(gone)
 
     async def count(self) -> int:
-        """How many passages the collection holds."""
         await trio.lowlevel.checkpoint()
         return len(self._held)
 
     async def digests(self) -> dict[str, str]:
-        """Each ingested source and the digest in its passages' metadata; "" where they differ."""
         await trio.lowlevel.checkpoint()
         return rules.digests(
             (passage.source, passage.metadata.get(DIGEST)) for passage, _ in self._held.values()

@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.closing import Closing
 from orchestra.errors import StoreError
-from orchestra.protocols import DIGEST
+from orchestra.protocols import DIGEST, VectorStore
 from orchestra.stores import rules
 from orchestra.stores.index import ROWS_AT_ONCE, Cache, Described, Index, load
 from orchestra.stores.sqlite_files.connection import FileConnection, place_of
@@ -69,7 +69,7 @@ class SqliteStores(Closing):
 
 
 @attrs.frozen
-class SqliteCollection:
+class SqliteCollection(VectorStore):
     """A `VectorStore`: one collection of a file. Get it from `SqliteStores.collection`.
 
     Only the direction of a vector is stored. Scores are rounded to nine places; equal
@@ -85,14 +85,9 @@ class SqliteCollection:
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
-        """The `top` nearest passages, nearest first, equals by id.
+        """Reads all vectors into memory at the first search after a change: about 5 µs each.
 
-        Reads all vectors into memory at the first search after a change: about 5 µs
-        each. `where` does the same with the metadata it asks for.
-
-        Raises:
-            StoreError: there is no such collection, its vectors have another number of
-                dimensions, `top` is less than 1, or the file cannot be read.
+        `where` does the same with the metadata it asks for.
         """
         rules.check_top(self._place, top)
         query = rules.unit(vector, f"{self._place}: the vector")
@@ -107,40 +102,20 @@ class SqliteCollection:
         await self._writes.run(partial(_make, self.name))
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        """Insert, or replace those with the same id; all of them or none.
+        """Of two with one id the later stays. Makes the collection if there is none.
 
-        Of two with one id the later stays. Makes the collection if there is none; the
-        first vectors set its number of dimensions, until it is empty again.
-
-        Raises:
-            StoreError: a vector or a metadata value cannot be stored, or the file
-                cannot be written.
+        The first vectors set its number of dimensions, until it is empty again.
         """
         pairs = rules.checked(self._place, passages, vectors)
         await self._writes.run(partial(self._upsert, pairs))
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
-        """Remove the passages that match (all, if `where` is empty), and tell how many.
-
-        Raises:
-            StoreError: the file cannot be written.
-        """
         return await self._writes.run(partial(self._delete, where))
 
     async def count(self) -> int:
-        """How many passages the collection holds; 0 if it does not exist.
-
-        Raises:
-            StoreError: the file cannot be read.
-        """
         return await self._reads.run(partial(_count, self.name))
 
     async def digests(self) -> dict[str, str]:
-        """Each ingested source and the digest in its passages' metadata; "" where they differ.
-
-        Raises:
-            StoreError: the file cannot be read.
-        """
         return await self._reads.run(partial(_digests, self.name))
 
     @property
