@@ -1,4 +1,4 @@
-"""The smallest client: events from bytes that were cut anywhere, and servers that misbehave."""
+"""The smallest client: a run that is followed, and servers that misbehave."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
-from orchestra.cli import client
-from orchestra.cli.client import Frames, ask
+from orchestra.cli.client import ask
 from orchestra.cli.failures import CommandError
 from orchestra.events import Delta
 from orchestra.server import sse
-
-CHUNKS = st.lists(st.text(st.characters(codec="utf-8")) | st.integers(), max_size=6)
 
 
 def stream(chunks: list[Any]) -> bytes:
@@ -29,19 +24,6 @@ def stream(chunks: list[Any]) -> bytes:
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [data[a:b] for a, b in pairwise(places)]
-
-
-@given(CHUNKS, st.lists(st.integers(0, 10_000)))
-def test_any_split_gives_the_same_events(chunks: list[Any], cuts: list[int]) -> None:
-    frames = Frames()
-    events = [event for part in split(stream(chunks), cuts) for event in frames.feed(part)]
-    assert [event["chunk"] for event in events] == chunks
-
-
-def test_an_endless_event_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FRAME_BYTES", 10)
-    with pytest.raises(CommandError, match="more than 10 bytes"):
-        Frames().feed(b"x" * 11)
 
 
 def talk(*answer: bytes) -> tuple[list[dict[str, Any]], bytes]:
