@@ -14,7 +14,7 @@ import trio
 
 from orchestra.server.connections.sockets import bind
 from orchestra.server.processes.restarts import RestartRule
-from orchestra.server.processes.supervisor import supervise
+from orchestra.server.processes.supervisor import Supervisor
 from orchestra.server.settings import Settings
 
 WORKER = """
@@ -29,16 +29,13 @@ if __name__ == "__main__":
     options = msgspec.json.decode(sys.argv[1])
     command = [sys.executable, "-S", "-E", "-c", WORKER + sys.argv[2]]
     rule = RestartRule(**options.pop("rule", {}))
-    code = trio.run(
-        partial(
-            supervise,
-            command,
-            bind("127.0.0.1", 0, Settings()),
-            options.pop("count", 2),
-            stop_s=options.pop("stop_s", 10),
-            on_ready=partial(print, "ready", flush=True),
-            rule=rule,
-            jitter=lambda: 0,
-        )
+    supervisor = Supervisor(
+        command=command,
+        listener=bind("127.0.0.1", 0, Settings()),
+        count=options.pop("count", 2),
+        stop_s=options.pop("stop_s", 10),
+        on_ready=partial(print, "ready", flush=True),
+        rule=rule,
+        jitter=lambda: 0,
     )
-    sys.exit(code)
+    sys.exit(trio.run(supervisor.run))

@@ -72,7 +72,7 @@ def supervised(
     from orchestra.observe.counting import FOLDER_ENV, WorkerEnds
     from orchestra.server.connections.sockets import bind, url_of
     from orchestra.server.processes.notify import STOPPING, notify
-    from orchestra.server.processes.supervisor import supervise
+    from orchestra.server.processes.supervisor import Supervisor
 
     told.begin("supervisor")
     on_end: Callable[[str], object] = _uncounted
@@ -85,18 +85,16 @@ def supervised(
         else:
             os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
             on_end = WorkerEnds(folder).ended
-        code: int = trio.run(
-            partial(
-                supervise,
-                words,
-                listener,
-                count,
-                stop_s=settings.stop_s,
-                on_ready=partial(_ready, told, url_of(listener)),
-                on_stop=partial(notify, STOPPING),
-                on_end=on_end,
-            )
+        supervisor = Supervisor(
+            command=words,
+            listener=listener,
+            count=count,
+            stop_s=settings.stop_s,
+            on_ready=partial(_ready, told, url_of(listener)),
+            on_stop=partial(notify, STOPPING),
+            on_end=on_end,
         )
+        code: int = trio.run(supervisor.run)
     told.note("orchestra has stopped")
     terminal.forget_unwritable(errors_too=True)
     return code

@@ -88,17 +88,23 @@ class Worker:
 
 @attrs.define(eq=False, kw_only=True)
 class Supervisor:
-    """What `supervise` keeps."""
+    """`count` workers that share the listening socket.
+
+    `command` is completed by a worker's number, the descriptors of the socket and of its line, and
+    whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
+    is ready, and each of the others is or has ended once; `on_stop` when all are to end; `on_end`,
+    with how, when one has ended that is replaced. Stopping may take them `stop_s`.
+    """
 
     command: Sequence[str]
     listener: socket.socket
     count: int
     stop_s: float
-    rule: RestartRule
-    jitter: Callable[[], float]
     on_ready: Callable[[], object]
-    on_stop: Callable[[], object]
-    on_end: Callable[[str], object]
+    on_stop: Callable[[], object] = lambda: None
+    on_end: Callable[[str], object] = lambda _: None
+    rule: RestartRule = RestartRule()
+    jitter: Callable[[], float] = random.random
     _asked: Wishes = attrs.field(init=False, factory=Wishes)
     _alive: dict[int, Worker] = attrs.field(init=False, factory=dict)
     _ends: list[Ended] = attrs.field(init=False, factory=list)
@@ -110,9 +116,15 @@ class Supervisor:
     """That one is ready, or has ended, or was given up; set, and then replaced."""
 
     async def run(self) -> int:
-        """Keep the workers until it is asked to stop, or gives up; the exit code."""
+        """Keep the workers until it is asked to stop, or gives up; the exit code.
+
+        SIGTERM and SIGINT stop them; SIGHUP is passed on. To be called in the main thread.
+
+        The code is 0 where all left in order after they were asked to; that of the first worker
+        that ends without ever having been ready, at the start; else 1.
+        """
         acts: Acts = {HANGUP: self._reload, signal.SIGCHLD: self._reap}
-        with receiving(*acts, ignore_after=True) as signals:
+        with self.listener, receiving(*acts, ignore_after=True) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._asked.hear, signals, acts)
                 nursery.start_soon(self._start, nursery)
@@ -283,45 +295,6 @@ class Supervisor:
     async def _wait_none(self) -> None:
         while self._alive:
             await self._died.wait()
-
-
-async def supervise(
-    command: Sequence[str],
-    listener: socket.socket,
-    count: int,
-    *,
-    stop_s: float,
-    on_ready: Callable[[], object] = lambda: None,
-    on_stop: Callable[[], object] = lambda: None,
-    on_end: Callable[[str], object] = lambda _: None,
-    rule: RestartRule = RestartRule(),
-    jitter: Callable[[], float] = random.random,
-) -> int:
-    """Run `count` workers that share the listening socket; the exit code, once all have ended.
-
-    `command` is completed by a worker's number, the descriptors of the socket and of its line, and
-    whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
-    is ready, and each of the others is or has ended once; `on_stop` when all are to end; `on_end`,
-    with how, when one has ended that is replaced. SIGTERM
-    and SIGINT stop them, which may take them `stop_s`; SIGHUP is passed on. To be called in the
-    main thread.
-
-    The code is 0 where all left in order after they were asked to; that of the first worker that
-    ends without ever having been ready, at the start; else 1.
-    """
-    supervisor = Supervisor(
-        command=command,
-        listener=listener,
-        count=count,
-        stop_s=stop_s,
-        rule=rule,
-        jitter=jitter,
-        on_ready=on_ready,
-        on_stop=on_stop,
-        on_end=on_end,
-    )
-    with listener:
-        return await supervisor.run()
 
 
 def reaped() -> Iterator[tuple[int, int]]:
