@@ -163,7 +163,7 @@ class App(QuartTrio):
         if rule is None or asked.routing_exception is not None:
             return None
         access = self._routes[rule.endpoint].access
-        return access.refusal(Arrival.of(asked.scope).principal, asked.view_args or {})
+        return access(Arrival.of(asked.scope).principal, asked.view_args or {})
 
     def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable

@@ -25,7 +25,7 @@ from orchestra.observe.tally import Tally
 from orchestra.protocols import Change, Entry
 from orchestra.runs.retrying import ask_with_retries
 from orchestra.server import sse
-from orchestra.server.front.access import KNOWN, PUBLIC
+from orchestra.server.front.access import known, public
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.routes import Route
 
@@ -65,21 +65,21 @@ def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Rout
             name="live",
             path="/healthz",
             handler=health.live,
-            access=PUBLIC,
+            access=public,
             summary="That the process answers.",
         ),
         Route(
             name="ready",
             path="/readyz",
             handler=health.ready,
-            access=PUBLIC,
+            access=public,
             summary="Whether it should be sent requests: it does not stop, and has what it needs.",
         ),
         Route(
             name="models-health",
             path="/v1/health/models",
             handler=health.models,
-            access=KNOWN,
+            access=known,
             summary="How the models are that were asked: breakers, and calls under way.",
         ),
     ]

@@ -8,7 +8,7 @@ import trio
 from quart import Response, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from orchestra.server.front.access import MAY_COUNT
+from orchestra.server.front.access import may_count
 from orchestra.server.front.routes import Route
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def metrics_routes(counting: Counting) -> list[Route]:
             name="metrics",
             path="/metrics",
             handler=metrics,
-            access=MAY_COUNT,
+            access=may_count,
             summary="What the server counts, for Prometheus.",
         )
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from orchestra.server.front.access import MAY_RUN
+from orchestra.server.front.access import may_run
 from orchestra.server.front.routes import Later, Route
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def socket_routes(sockets: Callable[[], Sockets]) -> list[Route]:
             lambda it: it.open,
             "Several runs over one WebSocket.",
             methods=(),
-            access=MAY_RUN,
+            access=may_run,
         )
     ]
 

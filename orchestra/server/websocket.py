@@ -27,7 +27,7 @@ from quart_trio.asgi import TrioASGIWebsocketConnection
 from orchestra.events import TERMINAL
 from orchestra.server.connections.listen import obey
 from orchestra.server.front import problems, ws_messages
-from orchestra.server.front.access import MAY_RUN
+from orchestra.server.front.access import may_run
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import LEFT
 from orchestra.server.front.problems import HttpProblem, bad_inputs, fit_for_clients
@@ -173,7 +173,7 @@ class Sockets:
             early = await layer.admit(arrival)
             if early is not None:
                 return cast("HttpProblem", early)
-        refused = MAY_RUN.refusal(arrival.principal, {"name": name})
+        refused = may_run(arrival.principal, {"name": name})
         if refused is not None:
             return refused
         pipeline = self.runs.pipelines[name]

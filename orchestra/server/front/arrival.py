@@ -78,7 +78,7 @@ class Arrival:
         if self.principal is None:
             raise PermissionError(
                 f"nobody is known to have asked for {self.path}; give its route an access other "
-                "than PUBLIC, or do not ask who it is"
+                "than public, or do not ask who it is"
             )
         return self.principal
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from orchestra.server.front.access import KNOWN, Access
+from orchestra.server.front.access import Access, known
 
 T = TypeVar("T")
 Handler = Callable[..., Awaitable[Any]]
@@ -67,7 +67,7 @@ class Later(Generic[T]):
         summary: str,
         *,
         methods: tuple[str, ...] = ("GET",),
-        access: Access = KNOWN,
+        access: Access = known,
     ) -> Route:
         """A route that is answered by the method `method_of(object)`."""
 

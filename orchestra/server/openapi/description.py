@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from orchestra.server.front import caller_problems
-from orchestra.server.front.access import PUBLIC
+from orchestra.server.front.access import public
 from orchestra.server.front.order import OPEN, Admission
 from orchestra.server.openapi.anthropic import ERROR as ANTHROPIC_ERROR
 from orchestra.server.openapi.events import SCHEMAS as AT
@@ -152,7 +152,7 @@ class _Writer:
         return found
 
     def _operation(self, route: Route, path: str, operation: Operation) -> Json:
-        free = route.access == PUBLIC
+        free = route.access == public
         values = [_path_value(each) for each in route.values if f"{{{each}}}" in path]
         told: Json = {
             "tags": [operation.tag],

@@ -19,7 +19,7 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.server import sse
-from orchestra.server.front.access import KNOWN, PUBLIC
+from orchestra.server.front.access import known, public
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.routes import Route
 from orchestra.server.models.paths import shaped_at
@@ -48,14 +48,14 @@ def with_documents(
             name="openapi",
             path="/openapi.json",
             handler=documents.openapi,
-            access=KNOWN,
+            access=known,
             summary="What is served to you, as OpenAPI 3.1.",
         ),
         Route(
             name="docs",
             path="/docs",
             handler=documents.page,
-            access=PUBLIC,
+            access=public,
             summary="A page to read that.",
         ),
     ]

@@ -21,7 +21,7 @@ from orchestra.event_lines import written
 from orchestra.events import RunFinished
 from orchestra.server import sse
 from orchestra.server.front import problems
-from orchestra.server.front.access import KNOWN, MAY_RUN
+from orchestra.server.front.access import known, may_run
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import present
 from orchestra.server.front.problems import HttpProblem, Told, fit_for_clients
@@ -54,21 +54,21 @@ def pipeline_routes(runs: Runs) -> list[Route]:
             name="list-pipelines",
             path=at,
             handler=runs.list,
-            access=KNOWN,
+            access=known,
             summary="What is served: the name and the summary of each pipeline.",
         ),
         Route(
             name="describe-pipeline",
             path=f"{at}/<name>",
             handler=runs.describe,
-            access=MAY_RUN,
+            access=may_run,
             summary="One pipeline: its docstring, its inputs as JSON Schema, its graph.",
         ),
         Route(
             name="start-run",
             path=f"{at}/<name>/runs",
             handler=runs.start,
-            access=MAY_RUN,
+            access=may_run,
             methods=("GET", "POST"),
             summary="A run: its events as they happen, or its result.",
         ),

@@ -27,7 +27,7 @@ from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.purse import Purse
 from orchestra.protocols import WhenStateFails
 from orchestra.server.app import create_app, table
-from orchestra.server.front.access import MAY_RUN, PUBLIC
+from orchestra.server.front.access import may_run, public
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.bearer import bearer
 from orchestra.server.front.caller_problems import CHALLENGE
@@ -193,7 +193,7 @@ def test_scopes_let_in_what_they_name_and_nothing_else(
     pipelines: frozenset[str], models: frozenset[str], name: str
 ) -> None:
     principal = Principal(Caller("acme"), Scopes(pipelines - {"*"}, models - {"*"}))
-    refused = MAY_RUN.refusal(principal, {"name": name})
+    refused = may_run(principal, {"name": name})
     assert (refused is None) == (name in pipelines - {"*"})
     assert principal.scopes.may_ask(name) == (name in models - {"*"})
 
@@ -225,8 +225,8 @@ async def _statuses(admission: Admission) -> dict[str, int]:
                     client = await house.connect()
                     reply = await client.ask(f"{method} {path} HTTP/1.1\nContent-Length: 0")
                     statuses[f"{method} {route.name}"] = reply.status
-        public = {each.name for each in routes if each.access is PUBLIC}
-    return {name: status for name, status in statuses.items() if name.split()[1] not in public}
+        free = {each.name for each in routes if each.access is public}
+    return {name: status for name, status in statuses.items() if name.split()[1] not in free}
 
 
 def test_a_stranger_is_let_in_nowhere_but_where_a_route_is_public() -> None:
