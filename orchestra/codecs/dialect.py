@@ -12,7 +12,6 @@ from typing import Protocol
 
 import attrs
 
-from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
@@ -102,11 +101,6 @@ class Dialect(Protocol):
         """
 
 
-def completion(dialect: Dialect, body: bytes) -> Completion:
-    """A complete, unstreamed answer. Raises as `Dialect.decode` does."""
-    return Completion.of(dialect.decode(body))
-
-
 def refuse_logprobs(request: ChatRequest, whom: str) -> None:
     """Refuse a request for the likelihoods of tokens.
 
@@ -117,4 +111,17 @@ def refuse_logprobs(request: ChatRequest, whom: str) -> None:
         raise CapabilityError(
             f"logprobs={request.logprobs} cannot be asked of {whom} here; leave it out, or ask a "
             "server that speaks OpenAI's dialect"
+        )
+
+
+def refuse_serial_calls(request: ChatRequest, whom: str) -> None:
+    """Refuse a request for tools that are called one by one.
+
+    Raises:
+        CapabilityError: the request asks for it.
+    """
+    if request.parallel_tool_calls is False and request.tools:
+        raise CapabilityError(
+            f"parallel_tool_calls=False cannot be asked of {whom}, which decides by itself how "
+            "many tools it calls at once; leave it out"
         )

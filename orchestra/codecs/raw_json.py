@@ -30,6 +30,11 @@ def text_of(raw: msgspec.Raw) -> str:
     return text.decode("utf-8", "replace")
 
 
+def without_nulls(members: Mapping[str, object]) -> Json:
+    """An object of those members that are not None."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
 def merged(body: Json, extra: Mapping[str, object]) -> Json:
     """The body with more in it: objects are merged, whatever else is there is replaced."""
     result = dict(body)

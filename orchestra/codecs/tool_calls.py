@@ -8,7 +8,7 @@ from hashlib import blake2b
 import msgspec
 
 from orchestra.errors import MalformedStreamError
-from orchestra.values import Json
+from orchestra.values import Json, Tool
 
 CALLS_MAX = 500
 """The most calls in one answer. Each is run, kept and sent back; no real answer has more."""
@@ -27,6 +27,12 @@ def next_call(calls: int) -> int:
             "it with `parallel_tool_calls=False`"
         )
     return calls
+
+
+def function_tool(tool: Tool) -> Json:
+    """A tool as OpenAI first told one, and others after it."""
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
 
 
 def call_id(id_: str, taken: str, chars: int = _ID_CHARS) -> str:

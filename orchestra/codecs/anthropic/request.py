@@ -14,7 +14,7 @@ from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.files import PDF, text_of, unread
 from orchestra.codecs.prompt_cache import has_mark
-from orchestra.codecs.raw_json import merged
+from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.codecs.tool_calls import arguments_object, call_id
 from orchestra.errors import CapabilityError
@@ -89,15 +89,13 @@ def anthropic_body(
         "tool_choice": _tool_choice(request) if request.tools else None,
         "output_config": _format(request.output) if request.output else None,
     }
-    body = {name: value for name, value in body.items() if value is not None}
     told = thinking(
         known_as or model or "",
         request,
         output_tokens=output_tokens,
         output_tokens_max=output_tokens_max,
     )
-    body = merged(body, told)
-    return merged(body, request.extras.get("anthropic", {}))
+    return merged(merged(without_nulls(body), told), request.extras.get("anthropic", {}))
 
 
 def thinking(

@@ -12,6 +12,7 @@ import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.codecs.bedrock.converse import STOPS, json_text
+from orchestra.codecs.raw_json import without_nulls
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import count, token_count
 from orchestra.values import Json, Stopped, StopReason, TextDelta, ToolCallDelta, UsageReport
@@ -153,7 +154,7 @@ def token_counts(answer: FamilyAnswer) -> Json:
         "prompt_token_count": answer.prompt_count,
         "generation_token_count": answer.generation_count,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return without_nulls(found)
 
 
 def usage_reports(record: Json) -> Iterable[UsageReport]:

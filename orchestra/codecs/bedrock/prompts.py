@@ -13,7 +13,7 @@ from itertools import groupby
 from orchestra.codecs.anthropic.request import anthropic_body
 from orchestra.codecs.bedrock.request import EXTRAS, chat_body, refuse, system_texts
 from orchestra.codecs.files import without_files
-from orchestra.codecs.raw_json import merged
+from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, ImageUrlPart, Json, ReasoningPart, TextPart
 
@@ -92,7 +92,7 @@ def _titan(model: str, request: ChatRequest) -> Json:
     lines = [f"{_SPEAKERS[role]}: {text}" for role, text in _spoken(model, request)]
     open_ = [] if _is_begun(request) else ["Bot:"]
     text = "\n".join([*map(_plain, system_texts(request)), *lines, *open_])
-    return {"inputText": text, "textGenerationConfig": _set(config)}
+    return {"inputText": text, "textGenerationConfig": without_nulls(config)}
 
 
 def _llama(model: str, request: ChatRequest) -> Json:
@@ -111,7 +111,7 @@ def _llama(model: str, request: ChatRequest) -> Json:
         "temperature": request.temperature,
         "top_p": request.top_p,
     }
-    return {"prompt": prompt, **_set(config)}
+    return {"prompt": prompt, **without_nulls(config)}
 
 
 def _mistral(model: str, request: ChatRequest) -> Json:
@@ -128,7 +128,7 @@ def _mistral(model: str, request: ChatRequest) -> Json:
         "top_k": request.top_k,
         "stop": list(request.stop) or None,
     }
-    return {"prompt": prompt.removesuffix("</s>"), **_set(config)}
+    return {"prompt": prompt.removesuffix("</s>"), **without_nulls(config)}
 
 
 _FAMILIES: Mapping[str, Callable[[str, ChatRequest], Json]] = {
@@ -162,7 +162,3 @@ def _is_begun(request: ChatRequest) -> bool:
 
 def _plain(text: str) -> str:
     return _MARKS.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-
-
-def _set(config: Mapping[str, object]) -> Json:
-    return {name: value for name, value in config.items() if value is not None}

@@ -19,7 +19,7 @@ from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.files import PDF, unread
 from orchestra.codecs.prompt_cache import has_mark
-from orchestra.codecs.raw_json import merged
+from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.codecs.tool_calls import arguments_object, call_id
 from orchestra.errors import CapabilityError
@@ -149,13 +149,14 @@ def system_texts(request: ChatRequest) -> list[str]:
 
 
 def _inference_config(request: ChatRequest) -> Json:
-    config = {
-        "maxTokens": request.output_tokens_max,
-        "temperature": request.temperature,
-        "topP": request.top_p,
-        "stopSequences": list(request.stop) or None,
-    }
-    return {name: value for name, value in config.items() if value is not None}
+    return without_nulls(
+        {
+            "maxTokens": request.output_tokens_max,
+            "temperature": request.temperature,
+            "topP": request.top_p,
+            "stopSequences": list(request.stop) or None,
+        }
+    )
 
 
 def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:

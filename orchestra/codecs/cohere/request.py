@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from orchestra.codecs.dialect import refuse_logprobs
+from orchestra.codecs.dialect import refuse_logprobs, refuse_serial_calls
 from orchestra.codecs.files import without_files
-from orchestra.codecs.raw_json import merged
-from orchestra.codecs.tool_calls import arguments_text
+from orchestra.codecs.raw_json import merged, without_nulls
+from orchestra.codecs.tool_calls import arguments_text, function_tool
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -28,7 +28,6 @@ from orchestra.values import (
     ReasoningEffort,
     ReasoningPart,
     TextPart,
-    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -73,8 +72,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
         "response_format": request.output and _response_format(request.output),
         **_tools(request),
     }
-    asked = {name: value for name, value in body.items() if value is not None}
-    return merged(asked, request.extras.get("cohere", {}))
+    return merged(without_nulls(body), request.extras.get("cohere", {}))
 
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
@@ -84,19 +82,14 @@ def embed_body(model: str, request: EmbedRequest) -> Json:
         "input_type": _INPUT_TYPES.get(request.purpose, request.purpose),
         "texts": request.texts,
         "embedding_types": ["float"],
+        "output_dimension": request.dimensions,
     }
-    if request.dimensions is not None:
-        body["output_dimension"] = request.dimensions
-    return merged(body, request.extras.get("cohere", {}))
+    return merged(without_nulls(body), request.extras.get("cohere", {}))
 
 
 def _tools(request: ChatRequest) -> Json:
     tools, choice = request.tools, request.tool_choice
-    if request.parallel_tool_calls is False and tools:
-        raise CapabilityError(
-            "parallel_tool_calls=False cannot be asked of Cohere, which decides by itself how "
-            "many tools it calls at once; leave it out"
-        )
+    refuse_serial_calls(request, "Cohere")
     if isinstance(choice, ForcedTool):
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         if not tools:
@@ -107,20 +100,9 @@ def _tools(request: ChatRequest) -> Json:
     if not tools:
         return {}
     return {
-        "tools": [_tool(tool) for tool in tools],
+        "tools": [function_tool(tool) for tool in tools],
         "strict_tools": True if any(tool.strict for tool in tools) else None,
         "tool_choice": _CHOICES.get(choice, "REQUIRED"),
-    }
-
-
-def _tool(tool: Tool) -> Json:
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters,
-        },
     }
 
 

@@ -11,12 +11,11 @@ from base64 import b64encode
 from collections.abc import Mapping
 
 from orchestra.codecs.data_urls import with_bytes
-from orchestra.codecs.dialect import refuse_logprobs
+from orchestra.codecs.dialect import refuse_logprobs, refuse_serial_calls
 from orchestra.codecs.files import as_text_part
-from orchestra.codecs.raw_json import merged
+from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import GEMINI, ON_TEXT, UNSEALED, opened, own
 from orchestra.codecs.tool_calls import arguments_object
-from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -89,11 +88,7 @@ def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
         CapabilityError: the request asks for what Gemini has no words for.
     """
     refuse_logprobs(request, "Gemini")
-    if request.parallel_tool_calls is False and request.tools:
-        raise CapabilityError(
-            "parallel_tool_calls=False cannot be asked of Gemini, which decides by itself how "
-            "many tools it calls at once; leave it out"
-        )
+    refuse_serial_calls(request, "Gemini")
     system = [{"text": each.text} for each in request.messages if each.role == "system"]
     body: Json = {
         "contents": _contents(request.messages, origin, wants_seals=wants_seals(model)),
@@ -104,8 +99,7 @@ def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
         else None,
         "toolConfig": _tool_config(request),
     }
-    asked = {name: value for name, value in body.items() if value is not None}
-    return merged(asked, request.extras.get("gemini", {}))
+    return merged(without_nulls(body), request.extras.get("gemini", {}))
 
 
 def wants_seals(model: str) -> bool:
@@ -115,12 +109,13 @@ def wants_seals(model: str) -> bool:
 
 def studio_embed_body(path: str, request: EmbedRequest) -> Json:
     """The body of a `batchEmbedContents` call; `path` is the model's, as in `models/name`."""
-    asked: Json = {
-        "model": path,
-        "taskType": _TASKS[request.purpose] if request.purpose else None,
-        "outputDimensionality": request.dimensions,
-    }
-    asked = {name: value for name, value in asked.items() if value is not None}
+    asked = without_nulls(
+        {
+            "model": path,
+            "taskType": _TASKS[request.purpose] if request.purpose else None,
+            "outputDimensionality": request.dimensions,
+        }
+    )
     extra = request.extras.get("gemini", {})
     return {
         "requests": [
@@ -153,7 +148,7 @@ def _config(model: str, request: ChatRequest) -> Json:
         "responseJsonSchema": output.schema if output else None,
         "thinkingConfig": _thinking(model, effort) if effort else None,
     }
-    return {name: value for name, value in config.items() if value is not None}
+    return without_nulls(config)
 
 
 def _thinking(model: str, effort: ReasoningEffort) -> Json:

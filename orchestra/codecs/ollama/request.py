@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestra.codecs.dialect import refuse_logprobs
+from orchestra.codecs.dialect import refuse_logprobs, refuse_serial_calls
 from orchestra.codecs.files import without_files
-from orchestra.codecs.raw_json import merged
-from orchestra.codecs.tool_calls import arguments_object
+from orchestra.codecs.raw_json import merged, without_nulls
+from orchestra.codecs.tool_calls import arguments_object, function_tool
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -25,7 +25,6 @@ from orchestra.values import (
     ReasoningEffort,
     ReasoningPart,
     TextPart,
-    Tool,
     ToolCall,
     ToolResult,
 )
@@ -58,16 +57,13 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
         "think": None if effort is None else _THINK[effort],
         "format": request.output and (request.output.schema or "json"),
     }
-    asked = {name: value for name, value in body.items() if value is not None}
-    return merged(asked, request.extras.get("ollama", {}))
+    return merged(without_nulls(body), request.extras.get("ollama", {}))
 
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
     """The body of an embedding call; Ollama knows no purposes."""
-    body: Json = {"model": model, "input": request.texts}
-    if request.dimensions is not None:
-        body["dimensions"] = request.dimensions
-    return merged(body, request.extras.get("ollama", {}))
+    body = {"model": model, "input": request.texts, "dimensions": request.dimensions}
+    return merged(without_nulls(body), request.extras.get("ollama", {}))
 
 
 def _options(request: ChatRequest) -> Json:
@@ -81,7 +77,7 @@ def _options(request: ChatRequest) -> Json:
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
     }
-    return {name: value for name, value in options.items() if value is not None}
+    return without_nulls(options)
 
 
 def _tools(request: ChatRequest) -> list[Json]:
@@ -93,23 +89,8 @@ def _tools(request: ChatRequest) -> list[Json]:
         )
     if choice == "none":
         return []
-    if request.parallel_tool_calls is False and request.tools:
-        raise CapabilityError(
-            "parallel_tool_calls=False cannot be asked of Ollama, which decides by itself how "
-            "many tools it calls at once; leave it out"
-        )
-    return [_tool(tool) for tool in request.tools]
-
-
-def _tool(tool: Tool) -> Json:
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters,
-        },
-    }
+    refuse_serial_calls(request, "Ollama")
+    return [function_tool(tool) for tool in request.tools]
 
 
 def _messages(message: Message) -> Iterator[Json]:

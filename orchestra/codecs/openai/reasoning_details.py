@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from orchestra.codecs.raw_json import without_nulls
 from orchestra.codecs.seals import OPENROUTER, UNSEALED, opened, sealed
 from orchestra.values import Json, Part, ReasoningPart
 
@@ -39,8 +40,7 @@ class ReasoningDetails:
                 self._details.append(dict(piece))
                 self._texts.append([])
             else:
-                said = {key: value for key, value in piece.items() if value is not None}
-                self._details[-1].update(said)
+                self._details[-1].update(without_nulls(piece))
             if isinstance(text, str):
                 self._texts[-1].append(text)
 

@@ -13,7 +13,7 @@ from orchestra.codecs.gemini.request import wants_seals
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.reasoning_details import details_of, with_ids, with_unsealed
 from orchestra.codecs.prompt_cache import has_mark
-from orchestra.codecs.raw_json import merged
+from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import UNSEALED, google_content
 from orchestra.codecs.tool_calls import arguments_text
 from orchestra.errors import CapabilityError
@@ -57,7 +57,7 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
         **_tools(request, quirks),
         "response_format": request.output and _response_format(request.output, quirks),
     }
-    asked = {name: value for name, value in body.items() if value is not None}
+    asked = without_nulls(body)
     if stream:
         asked["stream"] = True
         if quirks.include_usage:

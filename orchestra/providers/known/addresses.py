@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from orchestra.codecs.raw_json import without_nulls
 from orchestra.errors import BindingError
 from orchestra.hosts import DEFAULT_PORTS
 from orchestra.policies.routing import Candidate
@@ -102,8 +103,7 @@ def capabilities(settings: ModelSettings) -> Capabilities:
 
 def corrected(known: Capabilities, said: Capabilities) -> Capabilities:
     """What is known of a model, with what the deployment says, which counts for more."""
-    told = {name: value for name, value in attrs.asdict(said).items() if value is not None}
-    return attrs.evolve(known, **told)
+    return attrs.evolve(known, **without_nulls(attrs.asdict(said)))
 
 
 def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candidate:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.codecs.dialect import completion
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import GENERIC, OPENAI, PRESETS, Quirks
 from orchestra.errors import (
@@ -162,7 +161,7 @@ def test_a_whole_answer_and_a_streamed_one_come_to_the_same() -> None:
     message = {"content": "Hm.", "reasoning_content": "Let me see.", "tool_calls": [call]}
     body = chunk(finish="tool_calls", usage=USAGE)
     body["choices"][0]["message"] = message
-    whole = completion(OpenAiDialect(), json.dumps(body).encode())
+    whole = Completion.of(OpenAiDialect().decode(json.dumps(body).encode()))
     streamed = said(chunk(message), chunk(finish="tool_calls"), chunk(usage=USAGE))
     assert whole == streamed
     assert whole.tool_calls == (ToolCall("c1", "add", '{"a": 1}'),)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import AnswerPart, Completion
-from orchestra.codecs.dialect import completion
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.usage import usage_record
 from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
@@ -227,7 +226,7 @@ def test_what_is_told_of_the_usage_goes_before_what_the_answers_tell() -> None:
 @given(completions())
 def test_what_is_written_of_a_whole_answer_is_read_as_the_same(answer: Completion) -> None:
     body = json.dumps(answer_record([answer], 0)).encode()
-    assert completion(OpenAiDialect(), body) == answer
+    assert Completion.of(OpenAiDialect().decode(body)) == answer
 
 
 def test_usage_is_written_where_it_was_asked_for_only() -> None:
