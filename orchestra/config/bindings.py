@@ -119,11 +119,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return bound("seam", seam, seams)()
 
     def model(self, name: str) -> Model:
-        """The model or route of this name, made on first use.
-
-        Raises:
-            BindingError: there is none, or a key is missing, of a route's models too.
-        """
+        """A model or a route, made on first use. Raises BindingError, for a missing key too."""
         found = self._models.get(name)
         if found is None:
             models, routes = self.deployment.models, self.deployment.routes
@@ -135,11 +131,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return found
 
     def embedder(self, name: str) -> Embedder:
-        """The embedder of this name, made on first use.
-
-        Raises:
-            BindingError: there is none, or its key is missing.
-        """
+        """Made on first use. Raises BindingError, for a missing key too."""
         if name not in self._embedders:
             settings = bound("embedder", name, self.deployment.embedders)
             self._embedders[name] = self._assembly.embedder(settings)
@@ -299,11 +291,6 @@ class LocalBindings(DeploymentBindings, Closing):
         return Keyring(self.keys)
 
     async def keys_made(self) -> bool:
-        """Whether any API key was ever made.
-
-        Raises:
-            StateError: it cannot be found out, or the file that keys were in is gone.
-        """
         if self._given_state is None and not self._shared and self._keys is None:
             try:  # of most servers this is all that there is to know, and a start is in a hurry
                 (self._data / KEYS_FILE).stat()  # noqa: ASYNC240 - it does not wait
@@ -345,7 +332,6 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def budgets(self) -> Budgets | None:
-        """The budgets of callers in the file, if any."""
         return None if self._deployment is None else self._deployment.budgets
 
     @property

@@ -49,11 +49,7 @@ class RemoteEmbedder(Embedder):
 
     @property
     def dimensions(self) -> int:
-        """How many numbers each of its vectors has.
-
-        Raises:
-            BindingError: nobody has said.
-        """
+        """How many numbers each of its vectors has. Raises BindingError if nobody has said."""
         if self._dimensions is None:
             raise BindingError(
                 f"it is not known how long the vectors of embedder {self._name!r} are; write "
@@ -62,11 +58,6 @@ class RemoteEmbedder(Embedder):
         return self._dimensions
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
-        """One vector for each text, in order, of unit length.
-
-        Raises:
-            ModelError: the call failed, or gave vectors of another length.
-        """
         request = EmbedRequest(tuple(texts), purpose, self._asked, self._extras)
         found = (await self._model.embed(request)).vectors
         if self._dimensions is None and found:
@@ -89,22 +80,13 @@ class EmbedderModel(Model):
         self.embedder = embedder
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """There is no text.
-
-        Raises:
-            CapabilityError: always.
-        """
+        """There is no text: always raises CapabilityError."""
         del request
         name = type(self.embedder).__name__
         raise CapabilityError(f"{name} makes vectors, and no text; ask a model that answers")
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order, as the embedder gives them.
-
-        Raises:
-            CapabilityError: vectors of another length are wanted.
-            MalformedStreamError: there are more, or fewer, than texts.
-        """
+        """One vector for each text, in order, as the embedder gives them."""
         if request.dimensions not in (None, self.embedder.dimensions):
             raise CapabilityError(
                 f"{type(self.embedder).__name__} makes vectors of {self.embedder.dimensions} "

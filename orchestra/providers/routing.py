@@ -94,11 +94,6 @@ class RoutedModel(Model):
         return RoutedAnswer(self._desk, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer. Cancelling it stops the answer.
-
-        Raises:
-            ModelError: as of `stream`.
-        """
 
         async def ask(name: str) -> Completion:
             model = self._desk.began("complete", name)

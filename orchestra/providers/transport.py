@@ -133,7 +133,6 @@ class ProxyTransport(Transport):
             ) from None
 
     def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
-        """Send a request; entered when the answer's head is here, whatever its status."""
         return _Proxied(self._stock, request, self._proxy.host, self._limits)
 
     async def aclose(self) -> None:
@@ -192,12 +191,10 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
         return self._status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By lower-case name; of one that came twice, both, with a comma between."""
         return self._headers
 
     async def __aexit__(
@@ -210,10 +207,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
             await self._leave()
 
     async def receive(self) -> bytes:
-        """All of the body that is here, waiting for something; empty after the last byte.
-
-        Cancelled, it ends the answer: httpx cannot go on, and another call is an error.
-        """
+        """Cancelled, it ends the answer: httpx cannot go on, and another call is an error."""
         if self._whole:
             return b""
         # Whatever interrupts httpx's generator ends it, and after that it would give an end

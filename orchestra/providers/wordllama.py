@@ -21,6 +21,7 @@ import attrs
 import trio
 
 from orchestra.errors import BindingError
+from orchestra.protocols import Embedder
 from orchestra.values import Purpose, Vector
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 _NOTHING = " "  # what a text without any tokens is embedded as
 
 
-class WordLlamaEmbedder:
+class WordLlamaEmbedder(Embedder):
     """An `Embedder` that runs here: 256 dimensions, English mostly, no network.
 
     About 60 µs for a text of 50 tokens, in a worker thread. The first use loads 16 MB
@@ -53,13 +54,10 @@ class WordLlamaEmbedder:
         return DIMENSIONS
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
-        """One vector of unit length for each text, in order.
+        """The empty text is embedded as if it were a space; the purpose makes no difference.
 
-        The empty text is embedded as if it were a space, and the purpose makes no
-        difference. A cancelled call returns when its thread is done.
-
-        Raises:
-            BindingError: wordllama is not installed, or is not the version we know.
+        A cancelled call returns when its thread is done. Raises BindingError where wordllama is
+        not installed, or is not the version we know.
         """
         del purpose
         return await trio.to_thread.run_sync(self._embed, list(texts))

@@ -85,7 +85,6 @@ class MemoryState(State):
         return revision.result
 
     async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key; it is then the last used."""
         kept = self._remembered.get(key)
         if kept is None:
             return None
@@ -97,7 +96,6 @@ class MemoryState(State):
         return data
 
     async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep this for as many seconds, if there is room: what was used least goes first."""
         self._forget(key)
         size_bytes = len(key) + len(data)
         if size_bytes > self._limit_bytes or ttl_s <= 0:

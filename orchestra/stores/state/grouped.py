@@ -32,12 +32,10 @@ class GroupedState(State, Closing):
         return result
 
     async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key; it is then the last used."""
         found: bytes | None = await self._group.do(Recalling(key))
         return found
 
     async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep this for as many seconds, if there is room: what was used least goes first."""
         await self._group.do(Remembering(key, bytes(data), ttl_s))
 
     @abstractmethod
