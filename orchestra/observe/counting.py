@@ -29,10 +29,6 @@ WRITE_S = 2.0
 """How often a process writes its counts; one that is killed loses at most the counts since."""
 
 
-def _nothing(tally: Tally) -> None:
-    del tally
-
-
 class Counting:
     """The counts of this process; with `shared`, added to those of the other processes.
 
@@ -41,7 +37,7 @@ class Counting:
 
     def __init__(self, metrics: Metrics, shared: SharedTallies | None = None) -> None:
         self.metrics = metrics
-        self.measure: Callable[[Tally], None] = _nothing
+        self.measure: Callable[[Tally], None] = lambda _: None
         self._shared = shared
         self._turn = trio.Lock()
         self._unwritten = False

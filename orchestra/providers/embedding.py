@@ -9,12 +9,10 @@ from contextlib import AbstractAsyncContextManager
 from orchestra.errors import BindingError, CapabilityError, MalformedStreamError
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.values import (
-    NO_EXTRAS,
     Capabilities,
     ChatRequest,
     Embeddings,
     EmbedRequest,
-    Extras,
     Purpose,
     Vector,
 )
@@ -37,7 +35,6 @@ class RemoteEmbedder(Embedder):
         dimensions: int | None,
         *,
         shortens: bool = False,
-        extras: Extras = NO_EXTRAS,
         identity: str = "",
     ) -> None:
         self.identity = identity
@@ -45,7 +42,6 @@ class RemoteEmbedder(Embedder):
         self._name = name
         self._dimensions = dimensions
         self._asked = dimensions if shortens else None
-        self._extras = extras
 
     @property
     def dimensions(self) -> int:
@@ -58,7 +54,7 @@ class RemoteEmbedder(Embedder):
         return self._dimensions
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
-        request = EmbedRequest(tuple(texts), purpose, self._asked, self._extras)
+        request = EmbedRequest(tuple(texts), purpose, self._asked)
         found = (await self._model.embed(request)).vectors
         if self._dimensions is None and found:
             self._dimensions = len(found[0])

@@ -29,17 +29,17 @@ class SqliteStores(Closing):
     """The collections of one file. Nothing is opened or imported before it is needed.
 
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement.
-    `cache_bytes` bounds the memory of all searched collections' vectors together: the
+    `CACHE_BYTES` bounds the memory of all searched collections' vectors together: the
     one searched longest ago is forgotten first; one alone is always kept. 100,000
     vectors of 256 numbers take 103 MB.
     """
 
-    def __init__(self, path: Path | str, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._place = place_of(self.path)
         self._reads = FileConnection(self._place, begin="BEGIN")
         self._writes = FileConnection(self._place, begin="BEGIN IMMEDIATE")
-        self._cache = Cache(cache_bytes)
+        self._cache = Cache(CACHE_BYTES)
 
     def collection(self, name: str) -> SqliteCollection:
         """The collection of this name; it comes to exist with its first upsert, or by `make`."""

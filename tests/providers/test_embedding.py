@@ -71,11 +71,11 @@ def test_what_is_asked_for_says_the_purpose_and_the_length(
     *, shortens: bool, asked: int | None
 ) -> None:
     model = Embedding(lambda text: [3.0, 4.0])
-    embedder = RemoteEmbedder(model, "big", 2, shortens=shortens, extras={"x": {"y": 1}})
+    embedder = RemoteEmbedder(model, "big", 2, shortens=shortens)
 
     async def embed() -> list[Vector]:
         return await embedder.embed(["why?"], purpose="query")
 
     (vector,) = trio.run(embed)
     assert list(vector) == pytest.approx([0.6, 0.8])
-    assert model.asked == [EmbedRequest(("why?",), "query", asked, {"x": {"y": 1}})]
+    assert model.asked == [EmbedRequest(("why?",), "query", asked)]

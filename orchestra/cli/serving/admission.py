@@ -28,17 +28,13 @@ def make_one(data: Path | None, config: Path | None) -> str:
     return " ".join((MAKE_ONE, *more))
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 async def admission_of(
     bindings: LocalBindings,
     host: str,
     *,
     asked: Collection[str] = (),
     make: str = MAKE_ONE,
-    on_lock: Callable[[], object] = _nothing,
+    on_lock: Callable[[], object] = lambda: None,
 ) -> Admission:
     """Who is let in by this deployment, on this address.
 

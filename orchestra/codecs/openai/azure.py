@@ -13,7 +13,7 @@ import attrs
 
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.openai.dialect import OpenAiDialect
-from orchestra.codecs.openai.quirks import AZURE, Quirks
+from orchestra.codecs.openai.quirks import AZURE
 from orchestra.values import ChatRequest, EmbedRequest
 
 
@@ -23,13 +23,8 @@ class AzureDialect(OpenAiDialect):
     `deployment` is used in place of the model's name, if the two differ.
     """
 
-    def __init__(
-        self,
-        deployment: str | None = None,
-        api_version: str | None = None,
-        quirks: Quirks = AZURE,
-    ) -> None:
-        super().__init__(quirks)
+    def __init__(self, deployment: str | None = None, api_version: str | None = None) -> None:
+        super().__init__(AZURE)
         self._deployment = deployment
         self._api_version = api_version
 

@@ -32,16 +32,12 @@ _OWN = frozenset({"same-origin", "none"})
 """What browsers say (Fetch Metadata) of a page's own requests, and of those that people type."""
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 @attrs.define(eq=False)
 class Unlocked:
     """Whether no key was ever made; once one was, never again, and `on_lock` is called."""
 
     any_made: Callable[[], Awaitable[bool]]
-    on_lock: Callable[[], object] = _nothing
+    on_lock: Callable[[], object] = lambda: None
     locked: bool = attrs.field(init=False, default=False)
     _asked_at_s: float = attrs.field(init=False, default=-math.inf)
 

@@ -55,10 +55,6 @@ KEPT_MAX = 4
 """Generations that may go on beside the present; the oldest is then ended at once."""
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 class Loaded(msgspec.Struct, frozen=True):
     """What is to be served: pipelines, each under its name, and what their names stand for.
 
@@ -72,7 +68,7 @@ class Loaded(msgspec.Struct, frozen=True):
     bindings: Bindings | None = None
     settings: Settings = USUAL_SETTINGS
     admit: Callable[[], Awaitable[Admission]] | None = None
-    close: Callable[[], None] = _nothing
+    close: Callable[[], None] = lambda: None
     state: State | None = None
     flush: Callable[[float], Awaitable[object]] | None = None
     by_json: Mapping[str, Pipeline[..., Any]] | None = None
@@ -160,7 +156,7 @@ class Serving:
         load: Load,
         nursery: trio.Nursery,
         limits: Limits | None = None,
-        on_retired: Callable[[], object] = _nothing,
+        on_retired: Callable[[], object] = lambda: None,
         *,
         counting: Counting | None = None,
         tracing: Tracing | None = None,

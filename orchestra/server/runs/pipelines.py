@@ -279,14 +279,12 @@ class Runs:
             from orchestra.server.runs.problems import failed_run
 
             return answer(failed_run(run.id, cast("Any", event), run.error))
-        return as_json(
-            {
-                "run_id": run.id,
-                "result": msgspec.Raw(written(event.result)),
-                "timings_s": event.timings_s,
-                "usage": event.usage,
-            }
-        )
+        return finished(run.id, msgspec.Raw(written(event.result)), event.timings_s, event.usage)
+
+
+def finished(run_id: str, result: msgspec.Raw, timings_s: object, usage: object) -> Response:
+    """The answer of a run that has finished."""
+    return as_json({"run_id": run_id, "result": result, "timings_s": timings_s, "usage": usage})
 
 
 def when_over(act: Callable[[], None]) -> None:

@@ -32,6 +32,7 @@ from orchestra.server.runs.pipelines import (
     Runs,
     answer,
     as_json,
+    finished,
     when_over,
 )
 from orchestra.server.runs.problems import failed_run
@@ -202,15 +203,8 @@ def _answer_of(run_id: str, last: EventLine) -> Response:
     """The answer of a run, as if its client had waited for it from the start."""
     if last.type != RunFinished.type:
         return answer(failed_run(run_id, run_views.failure_of(last)))
-    result = run_views.result_of(last)
-    return as_json(
-        {
-            "run_id": run_id,
-            "result": result.result,
-            "timings_s": result.timings_s,
-            "usage": result.usage,
-        }
-    )
+    found = run_views.result_of(last)
+    return finished(run_id, found.result, found.timings_s, found.usage)
 
 
 def _gone(run_id: str) -> HttpProblem:
