@@ -125,10 +125,11 @@ def check_installed() -> None:
 def counting(number: int = 0, environ: Mapping[str, str] = os.environ) -> Counting | None:
     """The counts of worker `number`; None where prometheus-client is not installed.
 
-    Without it, nobody could read them.
+    Without it, nobody could read them. A server of one process, which is no worker (0), counts
+    alone: it has inherited a folder only if a worker's step has started it.
     """
     if find_spec("prometheus_client") is None:
         return None
-    folder = environ.get(FOLDER_ENV)
+    folder = environ.get(FOLDER_ENV) if number else None
     shared = SharedTallies(Path(folder), number) if folder else None
     return Counting(Metrics(environ), shared)

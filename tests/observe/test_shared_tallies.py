@@ -176,3 +176,22 @@ def test_one_process_needs_no_board(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [each.name for each in tmp_path.iterdir()] == ["3.tally"]
     monkeypatch.setattr(counting, "find_spec", lambda _: None)
     assert counting.counting(environ={}) is None
+
+
+def test_a_server_that_a_workers_step_starts_counts_for_itself(tmp_path: Path) -> None:
+    """It inherits the environment, and with it the folder: the supervisor's file is not its own."""
+    environ = {FOLDER_ENV: str(tmp_path)}
+    supervisors = Tally()
+    supervisors.count(names.WORKER_ENDS, ("SIGKILL",))
+    SharedTallies(tmp_path, counting.SUPERVISOR).write(supervisors.encode())
+
+    async def main() -> Tally:
+        started = counting.counting(environ=environ)
+        assert started is not None
+        started.metrics.tally.count(HITS, ("m",))
+        await started.write()
+        return await started.total()
+
+    assert trio.run(main).counters == {HITS.name: {("m",): 1}}
+    there = SharedTallies(tmp_path, 1).total(Tally().encode())
+    assert there.counters == supervisors.counters
