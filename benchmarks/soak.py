@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import httpx
+import httpx2
 import msgspec
 import trio
 
@@ -109,38 +109,38 @@ class Soak:
         chance = random.Random(number)
         acts = (self.whole, self.whole, self.stream, self.left, self.run_left, self.cancelled)
         headers = {"Authorization": f"Bearer {self.key}"}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=30) as http:
             while self.seen.total() < most:
                 act = chance.choice(acts)
                 try:
                     await act(http)
-                except httpx.TransportError:
+                except httpx2.TransportError:
                     self.seen["failed"] += 1
                 else:
                     self.seen[act.__name__] += 1
 
-    async def whole(self, http: httpx.AsyncClient) -> None:
+    async def whole(self, http: httpx2.AsyncClient) -> None:
         """A whole answer."""
         found = await self.answered(http, "/v1/chat/completions", asked(TOKENS, streamed=False))
         usage = found.get("usage", {}).get("orchestra", {})
         self.told_nanodollars += usage.get("cost_nanodollars", 0)
 
-    async def stream(self, http: httpx.AsyncClient, chunks: float = math.inf) -> None:
+    async def stream(self, http: httpx2.AsyncClient, chunks: float = math.inf) -> None:
         """A streamed answer, of which so many chunks are read."""
         body = asked(TOKENS, streamed=True)
         await self.read(chunks, http.stream("POST", "/v1/chat/completions", json=body))
 
-    async def left(self, http: httpx.AsyncClient) -> None:
+    async def left(self, http: httpx2.AsyncClient) -> None:
         """A streamed answer that is left in the middle."""
         await self.stream(http, 2)
 
-    async def run_left(self, http: httpx.AsyncClient) -> None:
+    async def run_left(self, http: httpx2.AsyncClient) -> None:
         """A run whose client leaves, which cancels it."""
         path, headers = "/v1/pipelines/ticks/runs?every_s=0.02", {"Accept": "text/event-stream"}
         await self.read(1, http.stream("GET", path, headers=headers))
 
     async def read(
-        self, chunks: float, stream: AbstractAsyncContextManager[httpx.Response]
+        self, chunks: float, stream: AbstractAsyncContextManager[httpx2.Response]
     ) -> None:
         """So many chunks of an answer, which is left then."""
         async with stream as answer:
@@ -150,7 +150,7 @@ class Soak:
                 if chunks <= 0:
                     break
 
-    async def cancelled(self, http: httpx.AsyncClient) -> None:
+    async def cancelled(self, http: httpx2.AsyncClient) -> None:
         """A run in the background that is cancelled, often by the other worker."""
         body, apart = {"inputs": {"every_s": 0.05}}, {"Prefer": "respond-async"}
         run = await self.answered(http, "/v1/pipelines/ticks/runs", body, headers=apart)
@@ -159,7 +159,7 @@ class Soak:
             self.seen["failed"] += ended.is_error
 
     async def answered(
-        self, http: httpx.AsyncClient, path: str, body: Any, **more: Any
+        self, http: httpx2.AsyncClient, path: str, body: Any, **more: Any
     ) -> dict[str, Any]:
         """The JSON of an answer; nothing, and one that failed, where it is an error."""
         answer = await http.post(path, json=body, **more)
@@ -190,7 +190,7 @@ class Soak:
     async def metrics(self) -> dict[str, float]:
         """All that is counted, added up over labels."""
         headers = {"Authorization": f"Bearer {self.metrics_key}"}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=30) as http:
             text = (await http.get("/metrics")).raise_for_status().text
         found = defaultdict[str, float](float)
         for name, value in re.findall(r"^(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE):
