@@ -169,6 +169,8 @@ def bench(session: nox.Session) -> None:
     session.install("-r", "benchmarks/peers.txt", "-e", ".[all]")
     program = _litellm(session)
     session.run("python", "benchmarks/run.py", *session.posargs, env={"LITELLM": program})
+    if "--quick" in session.posargs:
+        session.run("python", "benchmarks/soak.py", "--quick")
 
 
 def _litellm(session: nox.Session) -> str:

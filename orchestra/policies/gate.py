@@ -22,7 +22,7 @@ from orchestra.errors import (
     RateLimitError,
 )
 from orchestra.policies.account import NOBODY, PRESENT, Account
-from orchestra.policies.accounting import consumption
+from orchestra.policies.accounting import consumption, note_unsent, was_unsent
 from orchestra.policies.ailments import REFUSALS, Ailments
 from orchestra.policies.breaker import (
     Breaker,
@@ -131,10 +131,10 @@ class Gate:
                 await self._hold(call, most)
             # A state ends what it has begun, also for who leaves meanwhile: they ask nobody.
             await trio.lowlevel.checkpoint_if_cancelled()
-        except BaseException:
+        except BaseException as error:
+            note_unsent(error)
             await call.withdraw()  # noqa: ASYNC102 - shielded and bounded
             raise
-        self.limiter.sent(call.admitted)
         return call
 
     async def hold(self, request: EmbedRequest, requests: int) -> Reservation | None:
@@ -183,17 +183,17 @@ class Gate:
     async def _wait(self, permit: Permit | None, tokens: int) -> Admitted:
         """Wait for the limits, as long as the breaker is closed."""
         breaker = self.breaker
-        if breaker is None or permit is None:
-            return await self.limiter.enter(tokens=tokens)
 
         def check() -> None:
-            if breaker.outdated(permit):
+            if breaker is not None and permit is not None and breaker.outdated(permit):
                 raise self._left_alone(breaker)
 
         try:
             return await self.limiter.enter(tokens=tokens, check=check)
-        except BaseException:
-            breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
+        except BaseException as error:
+            note_unsent(error)
+            if breaker is not None and permit is not None:
+                breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
             raise
 
     def tell(self, call: GuardedCall, teller: Teller, error: BaseException | None) -> None:
@@ -269,6 +269,8 @@ class GuardedCall(HeldCall):
     streams: bool = False
     consumed: Usage | None = None
     """Its usage, with its cost, after its end."""
+    requests: int | None = None
+    """The requests that it has really taken: 0 if it was not sent; else those it asked for."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
     _found: Usage | None = None
@@ -314,7 +316,10 @@ class GuardedCall(HeldCall):
         """Release everything but money; `error` is the model's own."""
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
-        self._leave_limits(whole, room)
+        self.requests = 0 if error is not None and was_unsent(error) else None
+        assert self.admitted is not None, "it has entered"
+        tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
+        self.gate.limiter.leave(self.admitted, tokens=tokens, requests=self.requests, room=room)
         self._report(whole, error)
         if isinstance(error, REFUSALS):
             self.gate.ailments.refused(error, self.gate.clock.now_s())
@@ -330,7 +335,7 @@ class GuardedCall(HeldCall):
     async def withdraw(self) -> None:
         """Release everything, before the model was called."""
         assert self.admitted is not None, "it has entered"
-        self.gate.limiter.withdraw(self.admitted)
+        self.gate.limiter.leave(self.admitted, tokens=0, requests=0)
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
         if self.gate.shared is not None and self.lease is not None:
@@ -343,7 +348,7 @@ class GuardedCall(HeldCall):
         self.leave(error)
         if self.gate.shared is not None and self.lease is not None:
             tokens = self._tokens_taken(whole=self.ended and error is None)
-            await self.gate.shared.leave(self.lease, tokens=tokens)
+            await self.gate.shared.leave(self.lease, tokens=tokens, requests=self.requests)
         if self.reservation is not None:
             cost = 0 if self.consumed is None else self.consumed.cost_nanodollars
             await self.reservation.purse.settle(self.reservation, cost)
@@ -363,12 +368,9 @@ class GuardedCall(HeldCall):
             error.begun = True
             raise
 
-    def _leave_limits(self, whole: bool, room: bool | None) -> None:
-        assert self.admitted is not None, "it has entered"
-        tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
-        self.gate.limiter.leave(self.admitted, tokens=tokens, room=room)
-
     def _tokens_taken(self, *, whole: bool) -> int:
+        if self.requests == 0:
+            return 0
         return tokens_taken(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
 
     def _report(self, whole: bool, error: BaseException | None) -> None:

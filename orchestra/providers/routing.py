@@ -28,6 +28,7 @@ from orchestra.errors import (
 from orchestra.events import StepRouted
 from orchestra.groups import leaves, split
 from orchestra.policies.account import PRESENT
+from orchestra.policies.accounting import note_unsent, was_unsent
 from orchestra.policies.held_answer import HeldCall, heard_in
 from orchestra.policies.latency import Latencies
 from orchestra.policies.needs import needs_of, together
@@ -238,8 +239,10 @@ class _Desk:
             began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
-            except trio.Cancelled:
+            except trio.Cancelled as cancelled:
                 self._cut(kind, name, began_s)
+                if not all(map(was_unsent, failed.values())):
+                    note_unsent(cancelled, unsent=False)
                 raise
             except (ModelError, BaseExceptionGroup) as raised:
                 error = _failure(raised)

@@ -82,6 +82,7 @@ def supervised(
             folder = at_the_end.enter_context(counts_folder())
         except OSError as error:
             log.warning("at /metrics each worker counts for itself: %s", error)
+            os.environ.pop(FOLDER_ENV, None)  # it would be that of the server that started us
         else:
             os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
             on_end = WorkerEnds(folder).ended

@@ -1,8 +1,8 @@
 """A model whose callers have limits: a `Model` around a model, or around a route.
 
 It is outside of breakers and of the model's own limits, so that a caller over its limits
-takes no place in a queue that others wait in. A call that is refused inside, without having been
-sent, is refunded completely. A caller without limits gets the model itself.
+takes no place in a queue that others wait in. A call that ends without having been sent is
+refunded completely. A caller without limits gets the model itself.
 """
 
 from __future__ import annotations
@@ -14,14 +14,8 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 
 from orchestra.answers import Completion
-from orchestra.errors import (
-    BreakerOpenError,
-    BudgetExceededError,
-    LimitReachedError,
-    ModelsFailedError,
-    UnknownPriceError,
-)
 from orchestra.policies.account import PRESENT, Account, JointAccount
+from orchestra.policies.accounting import was_unsent
 from orchestra.policies.held_answer import HeldAnswer, HeldCall, heard_in
 from orchestra.policies.limits.allowance import LEASE_S
 from orchestra.policies.limits.callers import CallerLimits, Lease
@@ -146,7 +140,7 @@ class LimitedCall(HeldCall):
 
     async def end(self, error: BaseException | None) -> None:
         """Release everything that it holds, whatever happens; `error` is the model's own."""
-        if error is not None and _was_not_sent(error):
+        if error is not None and was_unsent(error):
             await self.limits.leave(self.lease, tokens=0, requests=0)
             return
         heard = self.heard or self
@@ -160,15 +154,6 @@ def _let_through(model: Model, account: Account) -> Model:
     if isinstance(account, JointAccount):
         account.begin()
     return model
-
-
-def _was_not_sent(error: BaseException) -> bool:
-    """Whether an error says that the model was not called."""
-    if isinstance(error, ModelsFailedError):
-        return bool(error.errors) and all(map(_was_not_sent, error.errors.values()))
-    if isinstance(error, BudgetExceededError):
-        return not error.begun
-    return isinstance(error, BreakerOpenError | LimitReachedError | UnknownPriceError)
 
 
 class _LimitedAnswer(HeldAnswer[LimitedCall]):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from copy import copy
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -22,6 +22,9 @@ from orchestra.failed import Failed
 
 DEPTH_MAX = 32
 """An `each` in an `each` is one list deeper; nobody writes so many, and a list may hold itself."""
+
+_KINDS_MAX = 1_024
+"""Classes that are remembered: a step may make new ones in each run."""
 
 
 def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int = 0) -> Any:
@@ -60,7 +63,7 @@ def forget_classes() -> None:
     _members.cache_clear()
 
 
-@cache
+@lru_cache(_KINDS_MAX)
 def _may_hold(kind: Any) -> bool:
     """Whether a value of this type may be a `Failed`, or have one below it."""
     return kind in (dict, list, tuple) or issubclass(kind, Failed) or bool(_members(kind))
@@ -79,7 +82,7 @@ def _fit_members(value: object, fit: Callable[[object], object]) -> object:
     return new
 
 
-@cache
+@lru_cache(_KINDS_MAX)
 def _members(kind: type[Any]) -> tuple[str, ...]:
     if str(getattr(kind, "__module__", "")).startswith("orchestra."):
         return ()  # of our own values only a `Failed` holds what a step gives

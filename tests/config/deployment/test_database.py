@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,13 @@ def test_its_stores_are_those_of_the_database_and_of_own_classes(text: str) -> N
         assert deployed.names("store") == ["mine", "theirs"]
         assert isinstance(deployed.store("theirs"), PostgresCollection)
         assert not isinstance(deployed.store("mine"), PostgresCollection)
+
+
+def test_names_that_a_step_makes_up_are_not_kept(text: str) -> None:
+    with bindings(text) as deployed:
+        for number in range(100):
+            deployed.store(f"of-tenant-{number}")
+        assert sum(isinstance(each, PostgresCollection) for each in gc.get_objects()) < 10
 
 
 def test_a_store_that_is_not_there_is_a_problem_of_the_pipeline(text: str) -> None:

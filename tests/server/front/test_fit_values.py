@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from itertools import chain
+from weakref import WeakSet
 
 import attrs
 
@@ -54,3 +56,17 @@ def test_no_value_of_ours_holds_what_a_step_gives() -> None:
     for kind in ours:
         for member in attrs.fields(kind):
             assert not re.search(r"\b(Any|object|Failed)\b", str(member.type)), (kind, member.name)
+
+
+def test_of_classes_that_are_made_in_each_run_few_are_remembered() -> None:
+    kept = WeakSet[type]()
+
+    def run() -> None:
+        made = attrs.make_class("Made", ["a"])
+        kept.add(made)
+        fit_value([made(1)], fit)
+
+    for _ in range(2_000):
+        run()
+    gc.collect()
+    assert len(kept) <= 1_100  # attrs and Python keep a few themselves
