@@ -195,13 +195,15 @@ class ModelError(OrchestraError):
     """A model call failed; each subclass stands for one thing that the caller can do about it.
 
     `message` is the provider's text, or ours if it never answered. `retryable` says whether the
-    same call may succeed later, and `retry_after_s` how many seconds the provider asks to wait.
-    `name` is the model's name in this deployment; `provider`, `model`, HTTP `status`, `request_id`
-    and `code` (the provider's) are empty, or None, where they are not known. No field has a key.
+    same call may succeed later, and `retry_after_s` how many seconds the provider asks to wait;
+    `begun`, that something of the call was sent, whatever the class says. `name` is the model's
+    name in this deployment; `provider`, `model`, HTTP `status`, `request_id` and `code` (the
+    provider's) are empty, or None, where they are not known. No field has a key.
     """
 
     retryable: bool = False
     name: str = ""
+    begun: bool = False
 
     def __init__(
         self,
@@ -320,11 +322,10 @@ class BreakerOpenError(ModelError):
 
 
 class BudgetExceededError(ModelError):
-    """A budget has no room for the call or, if the answer had `begun`, for the rest of it.
+    """A budget has no room for the call or, if that had `begun`, for the rest of it.
 
-    `budget` says whose it is: "organisation acme, a month". The amounts are what it has spent, what
-    calls under way hold, and its limit. It begins anew at `resets_at_s`, in seconds since 1970;
-    None for the budget of a run.
+    `budget` says whose it is: "organisation acme, a month". The amounts are spent, held by calls
+    under way, and its limit. It begins anew at `resets_at_s`, in seconds since 1970: None, never.
     """
 
     def __init__(
@@ -342,7 +343,6 @@ class BudgetExceededError(ModelError):
         self.budget = budget
         self.spent_nanodollars, self.held_nanodollars = spent_nanodollars, held_nanodollars
         self.limit_nanodollars, self.resets_at_s = limit_nanodollars, resets_at_s
-        self.begun = False
 
 
 class BudgetHeldError(BudgetExceededError):

@@ -25,7 +25,9 @@ from orchestra.policies.tokens import Estimate, tokens_of
 
 NOT_SENT = ("connect", "connect_s", "waiting_max", "redirect")
 """Codes of errors before a request is sent, or with an answer from the wrong server."""
-_REFUSED = (BreakerOpenError, LimitReachedError, UnknownPriceError)
+_NOT_REACHED = (ModelConnectionError, ModelTimeoutError)
+"""Errors whose code is ours, and not what a provider says."""
+_REFUSED = (BreakerOpenError, BudgetExceededError, LimitReachedError, UnknownPriceError)
 _UNCLEAR = (
     MalformedStreamError,
     ModelConnectionError,
@@ -66,24 +68,33 @@ def consumption(
 
 def was_unsent(error: BaseException) -> bool:
     """Whether a call that ended with this error was not sent: limits give it back completely."""
+    if not isinstance(error, ModelError):
+        return UNSENT in getattr(error, "__notes__", ())
+    if error.begun:
+        return False
     if isinstance(error, ModelsFailedError):
         return bool(error.errors) and all(map(was_unsent, error.errors.values()))
-    if isinstance(error, BudgetExceededError):
-        return not error.begun
+    if isinstance(error, _NOT_REACHED):
+        return error.code in NOT_SENT
+    return isinstance(error, _REFUSED)
+
+
+def note_unsent(error: BaseException) -> None:
+    """Have a cancellation say that nothing was sent."""
+    if not isinstance(error, Exception) and not was_unsent(error):
+        error.add_note(UNSENT)
+
+
+def note_begun(error: BaseException) -> None:
+    """Have it not count as unsent: of the same call, something was sent before."""
     if isinstance(error, ModelError):
-        return isinstance(error, _REFUSED) or error.code in NOT_SENT
-    return UNSENT in getattr(error, "__notes__", ())
-
-
-def note_unsent(error: BaseException, *, unsent: bool = True) -> None:
-    """Have a cancellation say that nothing was sent; or not say so, since something was before."""
-    if not isinstance(error, Exception):
-        notes = [each for each in getattr(error, "__notes__", ()) if each != UNSENT]
-        error.__notes__ = [*notes, UNSENT] if unsent else notes
+        error.begun = True
+    elif was_unsent(error):
+        error.__notes__.remove(UNSENT)
 
 
 def _is_nothing(error: BaseException | None) -> bool:
     """Whether a call without output that ended with this error used nothing."""
-    if error is None or was_unsent(error):
-        return error is not None
-    return isinstance(error, Exception) and not isinstance(error, _UNCLEAR)
+    if isinstance(error, Exception) and not isinstance(error, _UNCLEAR):
+        return True
+    return error is not None and was_unsent(error)

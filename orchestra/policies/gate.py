@@ -22,7 +22,7 @@ from orchestra.errors import (
     RateLimitError,
 )
 from orchestra.policies.account import NOBODY, PRESENT, Account
-from orchestra.policies.accounting import consumption, note_unsent, was_unsent
+from orchestra.policies.accounting import consumption, note_begun, note_unsent, was_unsent
 from orchestra.policies.ailments import REFUSALS, Ailments
 from orchestra.policies.breaker import (
     Breaker,
@@ -365,7 +365,7 @@ class GuardedCall(HeldCall):
                 self.reservation, self.estimate, self.said_bytes
             )
         except BudgetExceededError as error:
-            error.begun = True
+            note_begun(error)
             raise
 
     def _tokens_taken(self, *, whole: bool) -> int:

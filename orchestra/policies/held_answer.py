@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.policies.accounting import note_begun
 from orchestra.policies.tokens import answer_bytes, said_bytes
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import (
@@ -157,6 +158,8 @@ class HeldAnswer(Generic[C]):
             events = await reply.receive()
         except Exception as error:
             call.error = error
+            if not call.silent:
+                note_begun(error)
             raise
         if not events:
             return events

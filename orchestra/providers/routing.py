@@ -28,7 +28,7 @@ from orchestra.errors import (
 from orchestra.events import StepRouted
 from orchestra.groups import leaves, split
 from orchestra.policies.account import PRESENT
-from orchestra.policies.accounting import note_unsent, was_unsent
+from orchestra.policies.accounting import note_begun, was_unsent
 from orchestra.policies.held_answer import HeldCall, heard_in
 from orchestra.policies.latency import Latencies
 from orchestra.policies.needs import needs_of, together
@@ -242,7 +242,7 @@ class _Desk:
             except trio.Cancelled as cancelled:
                 self._cut(kind, name, began_s)
                 if not all(map(was_unsent, failed.values())):
-                    note_unsent(cancelled, unsent=False)
+                    note_begun(cancelled)
                 raise
             except (ModelError, BaseExceptionGroup) as raised:
                 error = _failure(raised)

@@ -12,8 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import UNSENT
-from orchestra.errors import LimitReachedError, ProviderServerError
+from orchestra.errors import (
+    LimitReachedError,
+    ModelConnectionError,
+    ProviderServerError,
+    RateLimitError,
+)
 from orchestra.policies.account import PRESENT
+from orchestra.policies.accounting import NOT_SENT, was_unsent
 from orchestra.policies.batches import BatchSize
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
@@ -27,9 +33,9 @@ from orchestra.providers.routing import RoutedModel
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
-from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Message
+from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Message, TextDelta
 from tests.policies.limits.test_limited import Ada
-from tests.policies.test_guard import Fake
+from tests.policies.test_guard import WHOLE, Fake
 
 TEXT = "x" * 3_000
 ASKED = ChatRequest((Message("user", TEXT),), output_tokens_max=1_000)
@@ -60,6 +66,10 @@ class Connecting(Fake):
     async def embed(self, request: EmbedRequest) -> Embeddings:
         await self.connected()
         return await super().embed(request)
+
+
+def unreached(_: float) -> ModelConnectionError:
+    return ModelConnectionError("nobody is there", code="connect")
 
 
 def limited(where: str, what: str, inner: Model) -> Model:
@@ -163,3 +173,47 @@ def test_a_call_of_a_route_was_sent_if_the_model_before_was_asked() -> None:
         return await has_room(model)
 
     assert not virtual(main)
+
+
+def test_of_several_requests_of_one_call_a_later_one_that_was_not_sent_refunds_nothing() -> None:
+    """The second finds no connection, after the first was answered."""
+
+    async def main() -> bool:
+        PRESENT.set(Ada())
+        fake = Fake()
+        fake.fault = lambda now_s: unreached(now_s) if fake.asked > 1 else None
+        alone = CallLimits(concurrency=1)
+        guarded = GuardedModel(fake, name="m", batch_size=BatchSize(1), limits=alone)
+        model = limited("caller's", "requests", guarded)
+        with pytest.raises(ModelConnectionError):
+            await model.embed(EmbedRequest(("a", "b")))
+        assert fake.asked == 2
+        fake.fault = lambda _: None
+        return await has_room(model)
+
+    assert not virtual(main)
+
+
+@pytest.mark.parametrize("what", ["requests", "tokens"])
+@pytest.mark.parametrize("where", ["own", "shared", "caller's"])
+def test_an_answer_that_has_begun_was_sent_whatever_its_error_says(where: str, what: str) -> None:
+    """A model that comes back for the rest of its answer finds no connection, for instance."""
+
+    async def main() -> bool:
+        PRESENT.set(Ada())
+        fake = Fake(events=(TextDelta(TEXT * 2), *WHOLE), fault=unreached, at_entry=False)
+        model = limited(where, what, fake)
+        async with model.stream(ASKED) as reply:
+            assert await reply.receive()
+            with pytest.raises(ModelConnectionError):
+                await reply.receive()
+        return await has_room(model)
+
+    assert not virtual(main)
+
+
+@pytest.mark.parametrize("code", NOT_SENT)
+def test_the_code_of_a_provider_does_not_say_that_nothing_was_sent(code: str) -> None:
+    """It writes there what it likes, and has been asked to write it."""
+    for kind in (RateLimitError, ProviderServerError):
+        assert not was_unsent(kind("no", code=code, status=502))
