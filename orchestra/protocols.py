@@ -274,10 +274,14 @@ class Context(Origin, Protocol):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A value in a state, kept for `ttl_s` seconds from now; None is for ever."""
+    """A value in a state, kept for `ttl_s` seconds from now; None is for ever.
+
+    Of those with one key up to its last colon, a state in memory keeps the `newest` so many.
+    """
 
     data: bytes
     ttl_s: float | None = None
+    newest: int | None = None
 
 
 class Change(msgspec.Struct, Generic[T_co], frozen=True):
@@ -291,11 +295,8 @@ class Change(msgspec.Struct, Generic[T_co], frozen=True):
 
 
 WhenStateFails: TypeAlias = Literal["open", "closed"]
-"""What a policy does when its state is unreachable or too slow: go on without it, or refuse.
-
-"open" suits what only saves work (a cache, a limit of one's own), "closed" what nobody may get
-around (a budget). Each policy has a default, which its configuration may override.
-"""
+"""What a policy does when its state is unreachable or too slow: go on ("open"), as a cache may, or
+refuse ("closed"), as a budget has to. Each has a default, which its configuration may override."""
 
 
 class State(Protocol):

@@ -38,6 +38,7 @@ class MemoryState(State):
         self._now_s = now_s
         self._entries: dict[str, _Kept] = {}
         self._sweep_at = 1024
+        self._newest: dict[str, OrderedDict[str, None]] = {}
         self._remembered: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         self._size_bytes = 0
 
@@ -52,9 +53,13 @@ class MemoryState(State):
         for key, entry in change.entries.items():
             if entry is None:
                 self._entries.pop(key, None)
+                if (newest := self._newest.get(_kind(key))) is not None:
+                    newest.pop(key, None)
             else:
                 until_s = inf if entry.ttl_s is None else now_s + entry.ttl_s
                 self._entries[key] = (entry.data, until_s, None)
+                if entry.newest is not None:
+                    self._keep_newest(entry.newest, key)
         if len(self._entries) >= self._sweep_at:
             self._sweep(now_s)
         return change.result
@@ -117,10 +122,27 @@ class MemoryState(State):
         if kept is not None:
             self._size_bytes -= len(key) + len(kept[0])
 
+    def _keep_newest(self, most: int, key: str) -> None:
+        """Drop the oldest of the same kind as this newest one, where there are more than `most`."""
+        newest = self._newest.setdefault(_kind(key), OrderedDict())
+        newest[key] = None
+        newest.move_to_end(key)
+        if len(newest) > most:
+            self._entries.pop(newest.popitem(last=False)[0], None)
+
     def _sweep(self, now_s: float) -> None:
         """Drop what has expired, each time that there is twice as much as was left then."""
-        self._entries = {key: kept for key, kept in self._entries.items() if kept[1] > now_s}
-        self._sweep_at = max(1024, 2 * len(self._entries))
+        there = self._entries = {
+            key: kept for key, kept in self._entries.items() if kept[1] > now_s
+        }
+        self._newest = {
+            kind: keys for kind, keys in self._newest.items() if any(key in there for key in keys)
+        }
+        self._sweep_at = max(1024, 2 * len(there))
+
+
+def _kind(key: str) -> str:
+    return key.rpartition(":")[0]
 
 
 def _bytes(found: Any, encoding: Encoding[Any] | None) -> bytes:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
 from orchestra.errors import StateError
+from orchestra.runs import idempotency
 from orchestra.runs.disconnect import CONTINUE
 from orchestra.runs.idempotency import (
     ConflictingClaim,
@@ -212,6 +213,36 @@ def test_a_key_stands_for_its_run_as_long_as_is_said() -> None:
             again = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
             assert isinstance(again, NewClaim)
             one.registry.unclaim(again)
+
+    virtual(main)
+
+
+def test_an_organisations_keys_are_bounded_in_memory_and_take_nothing_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(idempotency, "KEYS_MAX", 20)
+
+    async def main() -> None:
+        async with process(Cable(memory())) as one:
+
+            async def runs(tenant: str, keys: range) -> list[str]:
+                found = []
+                for number in keys:
+                    caller = Caller(tenant, "ann")
+                    claimed = await one.registry.claim(
+                        f"k{number}", "d", pipeline="speech", caller=caller
+                    )
+                    assert isinstance(claimed, NewClaim | ExistingClaim)
+                    if isinstance(claimed, NewClaim):
+                        one.registry.adopt(one.start([(0.0, "x")], run_id=claimed.run_id))
+                    found.append(claimed.run_id)
+                return found
+
+            others = await runs("beta", range(20))
+            mine = await runs("acme", range(100))
+            assert await runs("acme", range(80, 100)) == mine[80:]
+            assert await runs("beta", range(20)) == others
+            assert await runs("acme", range(1)) != mine[:1]
 
     virtual(main)
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestra.protocols import Change, Entry
 from orchestra.records import Encoding, Revision
@@ -76,6 +78,42 @@ async def test_what_has_expired_takes_no_memory() -> None:
         clock.at_s += 1
         await state.change([key], lambda *_, key=key: Change(None, {key: Entry(b"x", 10.0)}))
     assert len(state._entries) <= 1_100
+
+
+@given(st.lists(st.tuples(st.sampled_from("aab"), st.integers(0, 4), st.booleans()), max_size=40))
+def test_of_a_kind_the_newest_are_kept(writes: list[tuple[str, int, bool]]) -> None:
+    """Whatever others write or remove; what is written again is new again."""
+    written: dict[str, list[str]] = {"a": [], "b": []}
+
+    async def main() -> None:
+        state = MemoryState()
+        await state.change(["a:kept"], lambda *_: Change(None, {"a:kept": Entry(b"y")}))
+        for kind, number, removes in writes:
+            key = f"a:{kind}:{number}"
+            entry = None if removes else Entry(b"x", 60.0, newest=3)
+            await state.change([key], lambda *_, key=key, entry=entry: Change(None, {key: entry}))
+            model = written[kind]
+            if key in model:
+                model.remove(key)
+            if not removes:
+                written[kind] = [*model, key][-3:]
+        for kind, model in written.items():
+            keys = [f"a:{kind}:{number}" for number in range(5)]
+            assert [key for key in keys if await kept(state, key)] == sorted(model)
+        assert await kept(state, "a:kept") == b"y"
+
+    virtual(main)
+
+
+@virtually
+async def test_kinds_of_which_all_has_expired_take_no_memory() -> None:
+    clock = Hand()
+    state = MemoryState(now_s=clock)
+    for number in range(10_000):
+        key = f"a:{number}:b"
+        clock.at_s += 1
+        await state.change([key], lambda *_, key=key: Change(None, {key: Entry(b"x", 10.0, 3)}))
+    assert len(state._newest) <= 1_100
 
 
 @virtually
