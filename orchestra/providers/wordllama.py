@@ -135,12 +135,16 @@ def _vectors(home: Path) -> NDArray[np.float16]:
     import numpy as np  # heavy
 
     with (home / _WEIGHTS).open("rb") as file:
-        head = file.read(int.from_bytes(file.read(8), "little"))
-        found = msgspec.json.decode(head, type=dict[str, _Tensor])[_TENSOR]
-        if found.dtype != "F16":
-            raise _unknown(home, f"vectors of {found.dtype}, not of F16")
-        begin = file.tell() + found.data_offsets[0]
-        return np.asarray(np.memmap(file, "<f2", "r", begin, found.shape))
+        try:
+            head = file.read(int.from_bytes(file.read(8), "little"))
+            said = msgspec.json.decode(head, type=dict[str, msgspec.Raw])[_TENSOR]
+            found = msgspec.json.decode(said, type=_Tensor)
+            if found.dtype != "F16":
+                raise _unknown(home, f"vectors of {found.dtype}, not of F16")
+            begin = file.tell() + found.data_offsets[0]
+            return np.asarray(np.memmap(file, "<f2", "r", begin, found.shape))
+        except (KeyError, ValueError, msgspec.DecodeError) as error:
+            raise _unknown(home, "vectors that cannot be read") from error
 
 
 def _unknown(home: Path, what: str) -> BindingError:

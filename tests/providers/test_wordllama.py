@@ -21,6 +21,8 @@ from orchestra.values import Vector
 
 EMBEDDER = WordLlamaEmbedder()
 
+TENSOR = b'{"embedding.weight": {"dtype": "%s", "shape": [1, 1], "data_offsets": [0, 2]}}'
+
 
 def embed(*texts: str) -> list[Vector]:
     return trio.run(EMBEDDER.embed, texts)
@@ -166,12 +168,32 @@ def test_a_version_with_other_files_is_named(
     assert "has no weights/l2_supercat_256.safetensors" in message
 
 
+@pytest.mark.parametrize(
+    ("head", "size_bytes", "said"),
+    [
+        (TENSOR % b"F32", 4, "has vectors of F32, not of F16"),
+        (TENSOR % b"F16", 1, "has vectors that cannot be read"),
+        (b'{"embedding.weight": {"dtype": "F16"}}', 4, "has vectors that cannot be read"),
+        (b'{"other": {}}', 4, "has vectors that cannot be read"),
+        (b"\xff\xfe", 4, "has vectors that cannot be read"),
+    ],
+)
 def test_a_version_with_other_vectors_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, head: bytes, size_bytes: int, said: str
 ) -> None:
     monkeypatch.setattr(wordllama, "home", lambda: tmp_path)
-    head = b'{"embedding.weight": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]}}'
+    of(tmp_path, head, size_bytes)
+    assert said in refused(WordLlamaEmbedder())
+
+
+def test_what_else_the_file_says_of_itself_is_left_alone(tmp_path: Path) -> None:
+    """As `__metadata__`, which safetensors may write before the tensors."""
+    pytest.importorskip("numpy")
+    of(tmp_path, b'{"__metadata__": {"format": "pt"}, ' + (TENSOR % b"F16")[1:], 4)
+    assert wordllama._vectors(tmp_path).tolist() == [[0.0]]
+
+
+def of(home: Path, head: bytes, size_bytes: int) -> None:
     for name in (wordllama._WEIGHTS, wordllama._TOKENIZER):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
-    assert "has vectors of F32, not of F16" in refused(WordLlamaEmbedder())
+        (home / name).parent.mkdir()
+        (home / name).write_bytes(len(head).to_bytes(8, "little") + head + bytes(size_bytes))
