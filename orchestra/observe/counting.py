@@ -72,7 +72,7 @@ class Counting:
         if self._shared is None:
             return
         try:
-            if self._encoded() != self._written:
+            if self._encoded() != self._written or not self._shared.there:
                 await self._in_thread(self._shared.write)
         except OSError as error:
             if not self._unwritten:

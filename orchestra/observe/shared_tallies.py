@@ -29,13 +29,18 @@ class SharedTallies:
         self._own = folder / f"{number}{SUFFIX}"
         self._written = b""
 
+    @property
+    def there(self) -> bool:
+        """Whether the file of this process is there: others may tidy up in a temporary folder."""
+        return self._own.exists()
+
     def inherited(self) -> Tally:
         """The counts of the last process of this number; none, if there was no such process.
 
         Runs that were running when it was killed are counted as lost.
         """
         tally = Tally()
-        if self._own.exists():
+        if self.there:
             before = _read(self._own)[1]
             tally.add(before, gauges=False)
             if lost := before.gauges.get(RUNS_RUNNING.name, {}).get((), 0):
@@ -49,7 +54,7 @@ class SharedTallies:
             OSError: the folder is gone, or full.
         """
         data = _ENCODER.encode((os.getpid(), msgspec.Raw(tally)))
-        if data == self._written:
+        if data == self._written and self.there:
             return
         new = self._own.with_suffix(".new")
         new.write_bytes(data)

@@ -222,3 +222,30 @@ def test_a_server_that_a_workers_step_starts_counts_for_itself(tmp_path: Path) -
     assert trio.run(main).counters == {HITS.name: {("m",): 1}}
     there = SharedTallies(tmp_path, 1).total(Tally().encode())
     assert there.counters == supervisors.counters
+
+
+@pytest.mark.parametrize("all_of_it", [False, True])
+def test_a_file_that_somebody_takes_away_makes_no_count_fall(
+    tmp_path: Path, *, all_of_it: bool
+) -> None:
+    """As systemd does in a temporary folder with what has not changed for ten days."""
+    folder = tmp_path / "counts"
+    folder.mkdir()
+
+    async def main() -> None:
+        mine, other = (Counting(Metrics({}), SharedTallies(folder, place)) for place in (1, 2))
+        for each in (mine, other):
+            each.metrics.tally.count(HITS, ("m",))
+            await each.write()
+        assert hits(await mine.total()) == 2
+        if all_of_it:
+            shutil.rmtree(folder)
+            with pytest.raises(OSError, match="counts"):
+                await mine.total()
+        else:
+            for file in folder.iterdir():
+                file.unlink()
+            await other.write()
+            assert hits(await mine.total()) == 2
+
+    trio.run(main)
