@@ -127,6 +127,33 @@ print("goes on")
     assert (done.returncode, done.stdout) == (-signal.SIGHUP, "")
 
 
+def test_a_stop_in_the_moment_before_it_can_be_heeded_is_heeded_and_one_behind_the_end_not() -> (
+    None
+):
+    """A worker that had lost it would serve until somebody killed it."""
+    script = """
+import signal, trio
+from orchestra.server.processes.signals import receiving
+
+receiver = trio.open_signal_receiver
+
+def late(*numbers):
+    signal.raise_signal(signal.SIGTERM)
+    return receiver(*numbers)
+
+async def main():
+    with receiving(ignore_after=True) as signals, trio.fail_after(10):
+        print(signal.Signals(await anext(signals)).name)
+
+trio.open_signal_receiver = late
+trio.run(main)
+signal.raise_signal(signal.SIGTERM)
+print(signal.getsignal(signal.SIGTERM).name)
+"""
+    done = ran(script)
+    assert (done.returncode, done.stdout.split()) == (0, ["SIGTERM", "SIG_IGN"]), done.stderr
+
+
 def test_who_ignores_hangups_goes_on_ignoring_them() -> None:
     script = """
 import signal
