@@ -21,7 +21,8 @@ from orchestra.documents import Document
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
-from tests.cli.conftest import PATIENCE_S, Project
+from tests.cli.conftest import Project
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
