@@ -24,6 +24,7 @@ import attrs
 
 from tests.clients.programs import PATIENCE_S, ROOT
 from tests.clients.scripts import CALM, HERE, ONCE, browser, node
+from tests.ports import reserved_port
 
 pytestmark = ONCE
 ASKED_MOST = 10_000
@@ -38,10 +39,6 @@ class Server:
 
     process: subprocess.Popen[str]
     url: str
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
 
     def tell(self, line: str) -> None:
         """What the run in it says next; nothing, to end it."""
@@ -175,14 +172,15 @@ def test_a_server_that_is_killed_and_started_again_costs_its_readers_nothing(
 ) -> None:
     with ExitStack() as open_:
         running = serving(open_, tmp_path / "state.sqlite")
-        asked = serving(open_, tmp_path / "state.sqlite")
+        port = open_.enter_context(reserved_port())
+        asked = serving(open_, tmp_path / "state.sqlite", port)
         url = f"{asked.url}/v1/runs/{started(running)}/events"
         readers = [open_.enter_context(client(url)) for client in CLIENTS]
         running.tell("one")
         found = [until(heard, said("one")) for heard in readers]
         asked.kill()
         running.tell("two")
-        serving(open_, tmp_path / "state.sqlite", asked.port)
+        serving(open_, tmp_path / "state.sqlite", port)
         found = add(found, [until(heard, said("two")) for heard in readers])
         running.tell("three")
         running.tell("")
@@ -201,13 +199,14 @@ def test_a_run_that_died_with_its_server_is_told_so_and_nothing_is_run_again(
 ) -> None:
     """At the address that starts runs, which a browser asks again whatever becomes of it."""
     with ExitStack() as open_:
-        server = serving(open_, tmp_path / "state.sqlite")
+        port = open_.enter_context(reserved_port())
+        server = serving(open_, tmp_path / "state.sqlite", port)
         url = f"{server.url}/v1/pipelines/unending/runs"
         readers = [open_.enter_context(client(url)) for client in CLIENTS]
         found = [until(heard, said("one")) for heard in readers]
         wait_written_down(server, len(readers))
         server.kill()
-        serving(open_, tmp_path / "state.sqlite", server.port)
+        serving(open_, tmp_path / "state.sqlite", port)
         found = add(found, [until(heard, closed) for heard in readers])
     for events in found:
         told = [event for event in events if event[0] not in ("open", "closed")]
