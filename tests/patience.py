@@ -10,10 +10,15 @@ import time
 from collections.abc import Callable
 from typing import IO, TypeVar
 
+from hypothesis import settings
+
 T = TypeVar("T")
 
-PATIENCE_S = 30.0
-"""How long a test waits for what must happen: far more than it ever takes. A busy machine is slow."""
+PATIENCE_S = 10.0 if settings.get_current_profile_name() == "mutants" else 30.0
+"""How long a test waits for what must happen: far more than it ever takes. A busy machine is slow.
+
+A mutant that makes a test hang is to be noticed earlier.
+"""
 PAUSE_S = 0.01
 """Between two looks: without it, who looks would take the core from those who are waited for."""
 
