@@ -127,7 +127,7 @@ print("goes on")
     assert (done.returncode, done.stdout) == (-signal.SIGHUP, "")
 
 
-def test_a_stop_in_the_moment_before_it_can_be_heeded_is_heeded_and_one_behind_the_end_not() -> (
+def test_a_stop_before_it_can_be_heeded_is_heeded_and_one_behind_the_end_is_not() -> (
     None
 ):
     """A worker that had lost it would serve until somebody killed it."""
