@@ -24,6 +24,7 @@ import attrs
 
 from tests.clients.programs import PATIENCE_S, ROOT
 from tests.clients.scripts import CALM, HERE, ONCE, browser, node
+from tests.patience import line_with
 from tests.ports import reserved_port
 
 pytestmark = ONCE
@@ -37,14 +38,13 @@ Heard = Queue[list[Any]]
 class Server:
     """A server in a process of its own."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     url: str
 
     def tell(self, line: str) -> None:
         """What the run in it says next; nothing, to end it."""
         assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+        self.process.stdin.write(f"{line}\n".encode())
 
     def kill(self) -> None:
         """End it without a word."""
@@ -55,11 +55,11 @@ class Server:
 def serving(open_: ExitStack, state: Path, port: int = 0) -> Server:
     command = [sys.executable, "-m", "tests.clients.streaming", str(state), str(port)]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, bufsize=0)
     open_.callback(process.communicate)
     open_.callback(process.kill)
     assert process.stdout is not None
-    return Server(process, process.stdout.readline().strip())
+    return Server(process, line_with(process.stdout, "http").strip())
 
 
 # --- clients -----------------------------------------------------------------------------------
