@@ -13,7 +13,8 @@ import pytest
 
 from orchestra.cli import app
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
-from tests.cli.conftest import PATIENCE_S, ROOT, Project, out_of
+from tests.cli.conftest import ROOT, Project, out_of
+from tests.patience import PATIENCE_S
 
 COMMANDS = ("run", "serve", "check", "draw", "ingest", "models", "keys", "budgets", "demo")
 

@@ -21,7 +21,8 @@ from orchestra.documents import Document
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
-from tests.cli.conftest import PATIENCE_S, Project
+from tests.cli.conftest import Project
+from tests.patience import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -109,8 +110,7 @@ def test_a_signal_lets_rows_end_that_are_under_way(halving: Project) -> None:
     )
     process = halving.launch("batch", "pipelines.halve", "rows.jsonl", "--at-once", "1")
     there = halving.folder / "rows.results.jsonl"
-    while not (there.exists() and there.read_bytes()):
-        assert process.poll() is None
+    eventually("a first result", lambda: there.exists() and there.read_bytes())
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == INTERRUPTED

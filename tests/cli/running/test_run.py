@@ -12,7 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED, PIPE_CLOSED, TERMINATED
-from tests.cli.conftest import PATIENCE_S, Project, err_of, out_of, read_terminal
+from tests.cli.conftest import Project, err_of, out_of, read_terminal
+from tests.patience import PATIENCE_S
 
 WaitFor = Callable[[subprocess.Popen[bytes], bytes], bytes]
 

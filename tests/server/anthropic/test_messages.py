@@ -56,7 +56,7 @@ MODELS: dict[str, Model] = {
     "breaking": ScriptedModel(((0.0, TextDelta("a")),), OverloadedError("no room")),
     "broken": ScriptedModel((), OverloadedError("no room")),
     "cut": ScriptedModel(((0.0, TextDelta("a")),)),
-    "silent": ScriptedModel(((0.3, TextDelta("late")), (0.0, Stopped(StopReason.END)))),
+    "silent": ScriptedModel(((1.0, TextDelta("late")), (0.0, Stopped(StopReason.END)))),
 }
 
 THINKING = Candidate(name="thinking", capabilities=Capabilities(reasoning=True))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from orchestra.server.connections.bounded_listener import AGAIN_S, BoundedListener, whose
 from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
-from tests.server.wire import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 BEHIND = "127.0.0.9"
 """Of one who always has a place: what is accepted next tells what became of the one before."""

@@ -47,7 +47,7 @@ from tests.server.wire import House, Reply, open_house
 KEY = "ork_key"
 TOLD = {"service_tier": "flex", "system_fingerprint": "fp_1"}
 HANGING = ScriptedModel(((0.0, TextDelta("a")), (999.0, TextDelta("b"))))
-SILENT = ScriptedModel(((0.3, TextDelta("late")), (0.0, Stopped(StopReason.END))))
+SILENT = ScriptedModel(((1.0, TextDelta("late")), (0.0, Stopped(StopReason.END))))
 MODELS: Mapping[str, ScriptedModel] = {
     "m": ScriptedModel.saying("one ", "two"),
     "tiered": ScriptedModel(
@@ -60,7 +60,7 @@ MODELS: Mapping[str, ScriptedModel] = {
     "team/m": ScriptedModel.saying("slash"),
     "hanging": HANGING,
     "silent": SILENT,
-    "silent-broken": ScriptedModel(((0.3, TextDelta("")),), AuthenticationError("our key")),
+    "silent-broken": ScriptedModel(((1.0, TextDelta("")),), AuthenticationError("our key")),
     "broken": ScriptedModel((), AuthenticationError("our key")),
 }
 
