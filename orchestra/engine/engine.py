@@ -50,7 +50,8 @@ class Engine:
     ) -> None:
         self.bindings = bindings
         self.limits = limits
-        self._nursery = nursery
+        self.nursery = nursery
+        """For tasks that run as long as the engine is open; they must not raise."""
         self._token = trio.lowlevel.current_trio_token()
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
@@ -63,11 +64,6 @@ class Engine:
         """The objects that steps keep open until the engine is closed."""
         self._idle = trio.Event()
         self._closed = False
-
-    @property
-    def nursery(self) -> trio.Nursery:
-        """For tasks that run as long as the engine is open; they must not raise."""
-        return self._nursery
 
     @property
     def runs(self) -> Mapping[str, Run]:
@@ -175,7 +171,7 @@ class Engine:
         run = self._make(
             pipeline, inputs, deadline_s, caller=caller, request_id=request_id, run_id=run_id
         )
-        self._nursery.start_soon(self._execute, run, name=run.pipeline)
+        self.nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
     @overload
@@ -271,7 +267,7 @@ class Engine:
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
             caller=caller,
             request_id=request_id,
-            nursery=self._nursery,
+            nursery=self.nursery,
             kept=self.kept,
             observer=None if self._observe is None else self._observe(made.pipeline.name),
         )

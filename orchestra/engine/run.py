@@ -21,7 +21,7 @@ from orchestra.engine.lanes.output import Output
 from orchestra.engine.run_id import RUN_ID
 from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
-from orchestra.graph.calls.raised import RunNote, advice_on, message_of
+from orchestra.graph.calls.raised import RunNote, advice_on, name_and_message
 from orchestra.groups import split, stopping
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Run(Generic[T_co]):
         """Called after the last event has been written; must neither wait nor raise."""
         self.lane_peak = 0
         """The largest number of chunks that waited on one edge."""
-        self._inputs = inputs
+        self.inputs = inputs
         self._deadline_s = deadline_s
         self._ended: trio.Event | None = None  # made for the first waiting task
         self._scope = trio.CancelScope()
@@ -122,11 +122,6 @@ class Run(Generic[T_co]):
     def pipeline(self) -> str:
         """The name of its pipeline."""
         return self.plan.pipeline.name
-
-    @property
-    def inputs(self) -> Mapping[str, object]:
-        """The inputs of the run."""
-        return self._inputs
 
     @property
     def ended(self) -> bool:
@@ -198,7 +193,7 @@ class Run(Generic[T_co]):
         try:
             if self._deadline_s is not None:
                 self._scope.deadline = self._began_s + self._deadline_s
-            frame = Frame(self, self.plan.block, "", self._inputs, None)
+            frame = Frame(self, self.plan.block, "", self.inputs, None)
             self._value = await frame.enter(0, partial(self._emit, frame))
             self._finished = True
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` re-raises all else
@@ -241,10 +236,9 @@ class Run(Generic[T_co]):
             error = RunCancelledError(self._reason)
             journal.append(RunCancelled, self._reason, self._usage)
         if not journal.ended and error is not None:
-            name, message = type(error).__name__, message_of(error)
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
-            journal.append(RunFailed, name, message, step, where, self._usage)
+            journal.append(RunFailed, *name_and_message(error), step, where, self._usage)
         self._error = error
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:

@@ -34,7 +34,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.control.agreeing import Comparison, Quorum, Survivors
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, Race, Route
 from orchestra.testing import timing
@@ -94,7 +94,7 @@ def the_end_tells_the_outcome(log: Log) -> None:
         case RunFailed():
             raised = f"it told {last.error}: {last.message}, and `run()` raises {error!r}"
             assert not isinstance(error, RunCancelledError | None), raised
-            assert (last.error, last.message) == (type(error).__name__, message_of(error)), raised
+            assert (last.error, last.message) == name_and_message(error), raised
             assert last.step is None or last.step == _innermost(log, last), "another is to blame"
         case _:
             raise AssertionError(f"{last} is no end")

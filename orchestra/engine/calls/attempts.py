@@ -13,7 +13,7 @@ import trio
 
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.events import StepRetried
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Call
 from orchestra.groups import single
 
@@ -61,6 +61,5 @@ def _delay_s(
     own = single(error) if isinstance(error, BaseExceptionGroup) else error
     delay_s = run.retries.delay_s(rule, number, own)
     if delay_s is not None:
-        name, message = type(own).__name__, message_of(own)
-        run.journal.append(StepRetried, path, number, delay_s, name, message)
+        run.journal.append(StepRetried, path, number, delay_s, *name_and_message(own))
     return delay_s

@@ -24,7 +24,7 @@ from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Outflow
 from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Fallback, Race, Route
 from orchestra.groups import taken_by
 from orchestra.policies.hedge import Hedging
@@ -179,8 +179,7 @@ class Contest:
             return
         name, error = self._names[arm], bare(error)
         self._errors[name] = error
-        kind = type(error).__name__
-        self._frame.run.journal.append(ArmFailed, self._path, name, kind, message_of(error))
+        self._frame.run.journal.append(ArmFailed, self._path, name, *name_and_message(error))
         self._tell()
 
     async def _take(self, arm: int, source: Source) -> None:
@@ -237,11 +236,8 @@ class Contest:
         if self._restarts:  # later arms may still be needed, and earlier ones have ended
             return True
         for other, region in enumerate(self._operation.regions):
-            scope = self._frame.scopes[region]
-            if other != arm and scope is not None:
-                scope.close(self._over)
-            elif other != arm:  # not started: what it would read must not be held back for it
-                self._frame.settle(region, self._over)
+            if other != arm:
+                self._frame.close(region, self._over)
         self._tell()
         return True
 
