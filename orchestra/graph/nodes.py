@@ -238,10 +238,10 @@ class Race(Choice):
 
     label = "race"
 
-    stagger_s: float
-    """Seconds between the starts of two arms; with a `hedge`, until its delay is learned."""
     commit: Commit = FIRST_CONTENT
     validate: Validate | None = None
+    stagger_s: float = 0.0
+    """Seconds between the starts of two arms; with a `hedge`, until its delay is learned."""
     hedge: Hedge | None = None
 
     def behind(self, arm: int) -> tuple[Wire, ...]:
@@ -314,22 +314,17 @@ class Each(Node):
     items: Wire
     item: EachItem
     body: Wire
-    at_once: int | None
-    ordered: bool
+    at_once: int | None = None
     failures_max: int | None = None
     """How many items may fail, each leaving a `Failed` in its place; None if none may."""
-
-    @property
-    def streams(self) -> bool:
-        """Whether the items come from a stream, so that the results are a stream too."""
-        return is_stream(self.items)
+    ordered: bool = True
 
     @cached_property
     def returns(self) -> object:
         body = known(type_of(self.body))
         if self.failures_max is not None:
             body = union([body, generic(Failed, self.item.returns)])
-        return Stream[body] if self.streams else list[body]  # type: ignore[valid-type]
+        return Stream[body] if is_stream(self.items) else list[body]  # type: ignore[valid-type]
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:

@@ -80,7 +80,7 @@ class Survivors(Comparison):
 
     label = "best_of"
 
-    least: int
+    least: int = 1
 
     @property
     def returns(self) -> object:
