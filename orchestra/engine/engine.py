@@ -62,7 +62,7 @@ class Engine:
         """The delays that hedged races have learned."""
         self.kept = Kept(nursery)
         """The objects that steps keep open until the engine is closed."""
-        self._idle = trio.Event()
+        self._idle = trio.lowlevel.ParkingLot()
         self._closed = False
 
     @property
@@ -213,7 +213,7 @@ class Engine:
     async def wait_idle(self) -> None:
         """Wait until no run is in flight."""
         while self._runs:
-            await self._idle.wait()
+            await self._idle.park()
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every run in flight."""
@@ -291,8 +291,7 @@ class Engine:
         finally:
             del self._runs[run.id]
             if not self._runs:
-                self._idle.set()
-                self._idle = trio.Event()
+                self._idle.unpark_all()
 
 
 def open_engine(

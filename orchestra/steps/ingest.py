@@ -130,28 +130,21 @@ class CutFile:
     passages: list[Passage]
 
 
+@attrs.define(eq=False)
 class _Ingestion:
     """A running ingestion. Rules: a file is reported once, when nothing is left to do for it."""
 
-    def __init__(
-        self,
-        folder: NamedFolder,
-        store: VectorStore,
-        embedder: Embedder,
-        progress: Callable[[Progress], object],
-        batch: int,
-    ) -> None:
-        self._folder = folder
-        self._store = store
-        self._embedder = embedder
-        self._progress = progress
-        self._batch = batch
-        self._noted: dict[str, Outcome] = {}
-        self._skipped: list[Skipped] = []
-        self._known: Mapping[str, str] = {}
-        self._total = 0
-        self._written = 0
-        self._dimensions_before: int | None = None
+    _folder: NamedFolder
+    _store: VectorStore
+    _embedder: Embedder
+    _progress: Callable[[Progress], object]
+    _batch: int
+    _noted: dict[str, Outcome] = attrs.Factory(dict)
+    _skipped: list[Skipped] = attrs.Factory(list)
+    _known: Mapping[str, str] = attrs.Factory(dict)
+    _total: int = 0
+    _written: int = 0
+    _dimensions_before: int | None = None
 
     async def run(self, cut: Callable[[Path], CutFile | Skipped], *, prune: bool) -> None:
         files = await self._look()

@@ -127,13 +127,13 @@ class _Counted(_Poll):
         self._stagger_s = node.stagger_s
         self._value: object = None
         self._won = False
-        self._news = trio.Event()
+        self._news = trio.lowlevel.ParkingLot()
 
     async def due(self, arm: int) -> bool:
         if self._stagger_s and arm >= self._votes.count:
             with trio.move_on_after(self._stagger_s):
                 while not (self.over or self._votes.hopeless(idle=len(self.names) - arm)):
-                    await self._news.wait()
+                    await self._news.park()
         return self.over is None
 
     async def outcome(self) -> object:
@@ -162,7 +162,7 @@ class _Counted(_Poll):
                 self.tell_failure(other, DisagreedError(message))
         self.tell_commit(first)
         self.stop(f"{len(agreed)} arms agree with {first}")
-        self._tell()
+        self._news.unpark_all()
 
     def failed(self) -> None:
         self._votes.leave()
@@ -171,11 +171,7 @@ class _Counted(_Poll):
     def _check(self) -> None:
         if self._votes.hopeless():
             self.stop(f"no {self._votes.count} arms can agree any more")
-        self._tell()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+        self._news.unpark_all()
 
 
 class _Surviving(_Poll):

@@ -89,7 +89,7 @@ class Contest:
         self._errors: dict[str, BaseException] = {}
         self._winner: int | None = None
         self._error: Exception | None = None
-        self._news = trio.Event()
+        self._news = trio.lowlevel.ParkingLot()
 
     async def run(self) -> None:
         """Start the arms as they are due, and return when all of them have ended.
@@ -132,7 +132,7 @@ class Contest:
     async def _needed(self, arm: int) -> None:
         """Wait until all arms before this one have failed, or no further arm is needed."""
         while not self._ready(arm):
-            await self._news.wait()
+            await self._news.park()
 
     def _ready(self, arm: int) -> bool:
         return self._decided or len(self._errors) >= arm
@@ -162,7 +162,7 @@ class Contest:
         """Handle the end of an arm; if it is still the winner, no other arm is needed."""
         if self._winner == arm:
             self._done = True
-            self._tell()
+            self._news.unpark_all()
 
     def _fail(self, arm: int, error: Exception) -> None:
         if arm == 0:
@@ -175,12 +175,12 @@ class Contest:
             return
         if not isinstance(bare(error), self._on):  # `on` excludes it: no other arm is tried
             self._error = error
-            self._tell()
+            self._news.unpark_all()
             return
         name, error = self._names[arm], bare(error)
         self._errors[name] = error
         self._frame.run.journal.append(ArmFailed, self._path, name, *name_and_message(error))
-        self._tell()
+        self._news.unpark_all()
 
     async def _take(self, arm: int, source: Source) -> None:
         """Take the result of an arm: its value, or its chunks from the first with content."""
@@ -238,12 +238,8 @@ class Contest:
         for other, region in enumerate(self._operation.regions):
             if other != arm:
                 self._frame.close(region, self._over)
-        self._tell()
+        self._news.unpark_all()
         return True
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
 
 
 async def route_value(frame: Frame, operation: Operation[Route]) -> object:

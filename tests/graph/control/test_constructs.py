@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.annotations.facts import spell
 from orchestra.errors import DefinitionError
-from orchestra.graph.nodes import Choice, Each, Input, Node, Origin, Race, type_of
+from orchestra.graph.nodes import Choice, Each, Input, Node, Origin, Race, is_stream, type_of
 from orchestra.graph.rules.hedging import Hedge
 from orchestra.graph.wires import node_of
 from tests.graph.mending import result
@@ -117,7 +117,7 @@ def test_each_says_what_it_is_over() -> None:
     )
     assert isinstance(streamed, Each)
     assert isinstance(listed, Each)
-    assert (streamed.streams, listed.streams) == (True, False)
+    assert (is_stream(streamed.items), is_stream(listed.items)) == (True, False)
     assert streamed.item.spelled == "item of numbers(...)"
 
 
