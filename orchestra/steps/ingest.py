@@ -23,7 +23,7 @@ import trio
 from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
 from orchestra.steps.texts.digests import Recipe, dimensions_of, embedder_of, is_of_another
-from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, read
+from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, is_utf8, read
 from orchestra.steps.texts.sources import NamedFolder
 from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
@@ -165,6 +165,12 @@ class _Ingestion:
         await self._prune(prune=prune)
 
     async def _look(self) -> list[Path]:
+        if not is_utf8(str(self._folder.name)):
+            raise InputError(
+                f"folder {str(self._folder.path)!r}: its name is not UTF-8, and every source "
+                "begins with it; rename it, or write ingest(..., name='docs')",
+                field="folder",
+            )
         try:
             found = await trio.to_thread.run_sync(find, self._folder.path)
         except OSError as error:
