@@ -165,15 +165,10 @@ def _restart_problems(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     restarting = {n for n in regions.order if isinstance(n, Fallback) and n.restart}
     for node in regions.order:
         for edge in node.edges:
-            source = node_of(edge.wire)
-            if source in restarting:
+            if (source := node_of(edge.wire)) in restarting:
                 restarting.remove(source)
-                yield (
-                    source,
-                    _restart_unfit(
-                        source, f"{edge.into} reads it, and what was read cannot be taken back"
-                    ),
-                )
+                why = f"{edge.into} reads it, and what was read cannot be taken back"
+                yield source, _restart_unfit(source, why)
     for node in regions.order:
         if node in restarting and chunk_of(node.returns) is None:
             yield node, _restart_unfit(node, "it gives one value, and only a stream can begin anew")

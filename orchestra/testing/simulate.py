@@ -207,9 +207,10 @@ async def _simulation_of(
     run: Run, world: World, lasted_s: float, left: tuple[str, ...]
 ) -> Simulation[Any]:
     """The simulation of an ended run."""
-    value, error = await _outcome(run)
+    error, events = run.error, run.journal.kept
+    value = await run.result() if error is None else None
     return Simulation(
-        run.plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
+        run.plan, world, events, value, error, lasted_s, len(left), left, run.lane_peak
     )
 
 
@@ -240,10 +241,3 @@ def _task_lines(task: trio.lowlevel.Task) -> Iterator[str]:
         f"  {each}"
         for each in tasks_with_lines([each for each in leaf_tasks(task) if each is not task])
     )
-
-
-async def _outcome(run: Run) -> tuple[object, Exception | None]:
-    try:
-        return await run.result(), None
-    except Exception as error:  # noqa: BLE001 - the outcome to return
-        return None, error

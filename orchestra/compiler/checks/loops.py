@@ -14,6 +14,7 @@ from types import CodeType, FunctionType
 from typing import cast
 
 from orchestra.graph.nodes import Call, Node
+from orchestra.graph.refusals.lifting import free_in
 from orchestra.graph.source.site import FUNCTIONS, parsed, path_to_def
 from orchestra.problem import Problem
 
@@ -60,11 +61,8 @@ def _read_late(code: CodeType) -> list[str]:
             loops.clear()  # each call has its own variables
         elif isinstance(node, ast.For):
             loops |= {*_names(node.target)}
-    inner = [part for each in cast("ast.FunctionDef", function).body for part in ast.walk(each)]
-    names = [each for each in inner if isinstance(each, ast.Name)]
-    read = {each.id for each in names if isinstance(each.ctx, ast.Load)}
-    own = {each.id for each in names if not isinstance(each.ctx, ast.Load)}  # comprehensions too
-    own |= {each.arg for each in ast.walk(function) if isinstance(each, ast.arg)}
+    read = free_in(ast.Module(cast("ast.FunctionDef", function).body, []))
+    own = {each.arg for each in ast.walk(function) if isinstance(each, ast.arg)}
     return sorted(read & loops - own)
 
 

@@ -97,15 +97,11 @@ def stream(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaita
     )
 
 
-def _nothing_yet() -> bool:
-    return False
-
-
 def _within_policy(
     frame: Frame,
     operation: Operation[Call],
     attempt: Callable[[], Awaitable[object]],
-    passed_on: Callable[[], bool] = _nothing_yet,
+    passed_on: Callable[[], bool] = lambda: False,
 ) -> Awaitable[object]:
     """All attempts that the step's policy allows, within its `timeout_s`.
 
