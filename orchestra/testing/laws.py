@@ -12,6 +12,7 @@ from itertools import pairwise
 from math import inf
 from typing import cast
 
+from orchestra.annotations.shapes import same
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.lanes.output import join
 from orchestra.errors import RunCancelledError
@@ -86,7 +87,7 @@ def the_end_tells_the_outcome(log: Log) -> None:
         case RunFinished():
             assert error is None, f"it finished, and `run()` raises {error!r}"
             value = log.simulation.value
-            assert last.result == value, f"it told {last.result!r}, and `run()` gives {value!r}"
+            assert same(last.result, value), f"it told {last.result!r}, and `run()` gives {value!r}"
         case RunCancelled():
             raised = f"it was cancelled ({last.reason}), and `run()` raises {error!r}"
             assert isinstance(error, RunCancelledError), raised
