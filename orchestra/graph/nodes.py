@@ -7,6 +7,7 @@ a cycle cannot be written.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cached_property
 from math import inf
@@ -62,20 +63,20 @@ class Edge:
 
 
 @attrs.frozen(eq=False)
-class Node:
+class Node(ABC):
     """One node of a pipeline's graph."""
 
     origin: Origin
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """The node's name, before names are made unique."""
-        raise NotImplementedError(f"{type(self).__name__} has no label")
 
     @property
+    @abstractmethod
     def returns(self) -> object:
         """The annotation of the node's value; never `MISSING`."""
-        raise NotImplementedError(f"{type(self).__name__} has no type")
 
     @property
     def edges(self) -> tuple[Edge, ...]:

@@ -350,7 +350,7 @@ def items_fail_within_their_bound(log: Log) -> None:
             _stop_at(log, event, {path: operation, **inside}, f"too many items of {path} failed")
 
 
-def _of_kind(log: Log, *kinds: type[Node]) -> list[tuple[Activation, str, Operation[Node]]]:
+def _of_kind(log: Log, *kinds: type[object]) -> list[tuple[Activation, str, Operation[Node]]]:
     """The operations of all activations whose node has one of these types."""
     return [
         (activation, path, operation)
