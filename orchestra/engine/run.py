@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
+import attrs
 import trio
 
 from orchestra.engine import tasks
@@ -45,6 +46,23 @@ else:  # a default, by which `Run` alone is `Run[object]`, is Python's own from 
     T_co = TypeVar("T_co", covariant=True)
 
 
+@attrs.frozen(eq=False)
+class Shared:
+    """What all runs of an engine share."""
+
+    bindings: Bindings
+    limits: Limits
+    nursery: trio.Nursery
+    """The engine's own, for tasks that may continue after a run's end."""
+    token: trio.lowlevel.TrioToken
+    kept: Kept
+    """The objects that steps keep open until the engine is closed."""
+    threads: Shares
+    retries: Retries
+    hedges: Hedges
+    """The delays that hedged races have learned."""
+
+
 class Run(Generic[T_co]):
     """One execution of a plan, with a result of type `T_co`. Its `journal` has all that it does."""
 
@@ -57,29 +75,22 @@ class Run(Generic[T_co]):
         "_error",
         "_failure",
         "_finished",
-        "_inputs",
         "_reason",
         "_scope",
         "_timings_s",
         "_traceback",
         "_usage",
         "_value",
-        "bindings",
         "caller",
-        "hedges",
         "id",
+        "inputs",
         "journal",
-        "kept",
         "lane_peak",
-        "limits",
-        "nursery",
         "on_end",
         "plan",
         "request_id",
-        "retries",
         "routed",
-        "threads",
-        "token",
+        "shared",
         "usages",
         "variables",
     )
@@ -89,32 +100,18 @@ class Run(Generic[T_co]):
         run_id: str,
         plan: Plan,
         inputs: Mapping[str, object],
+        shared: Shared,
         *,
-        bindings: Bindings,
-        limits: Limits,
-        threads: Shares,
-        retries: Retries,
-        hedges: Hedges,
         deadline_s: float | None,
         caller: Caller,
         request_id: str,
-        nursery: trio.Nursery,
-        kept: Kept,
         observer: Observer | None = None,
     ) -> None:
         self.id = run_id
         self.request_id = request_id
         self.caller = caller
-        self.bindings = bindings
-        self.nursery = nursery
-        """The engine's nursery, for tasks that may continue after the run's end."""
-        self.kept = kept
-        self.token = trio.lowlevel.current_trio_token()
+        self.shared = shared
         self.plan = plan
-        self.limits = limits
-        self.threads = threads
-        self.retries = retries
-        self.hedges = hedges
         self.usages: dict[str, Usage] = {}
         """The usage that running steps have reported; removed when they end."""
         self.routed: tuple[str, ...] = ()
@@ -141,7 +138,8 @@ class Run(Generic[T_co]):
         self._usage: Usage | None = None
         outlet = plan.block.regions[0].source
         self._began_s = trio.current_time()
-        self.journal = Journal(limits, Output(outlet.chunk, limits), self._began_s, observer)
+        output = Output(outlet.chunk, shared.limits)
+        self.journal = Journal(shared.limits, output, self._began_s, observer)
 
     if not TYPE_CHECKING:  # hidden from type checkers, which report these uses
 

@@ -165,7 +165,7 @@ async def played(
     async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
         names = [tuple(world.names(seam)) for seam in _SEAMS]
         scripted = rescript([_planned(each, *names) for each in pipelines], world.steps)
-        teach_hedges(engine.hedges, scripted, world.hedged)
+        teach_hedges(engine.shared.hedges, scripted, world.hedged)
         before = set(all_tasks())
         update_clocks(world)
         ended = await run_all(engine, dict(zip(pipelines, scripted, strict=True)))
@@ -197,8 +197,8 @@ async def to_the_end(run: Run, world: World) -> float:
 async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tuple[str, ...]:
     """Close the objects that runs keep open, and return the tasks that are left behind."""
     await engine.wait_idle()
-    engine.kept.close()
-    await engine.kept.wait_closed()
+    engine.shared.kept.close()
+    await engine.shared.kept.wait_closed()
     await trio.testing.wait_all_tasks_blocked()
     return tasks_with_lines([task for task in all_tasks() if task not in before])
 

@@ -181,7 +181,7 @@ class Frame:
 
     def _lane(self, writer: int, reader: int, on_leave: Callable[[], None]) -> Lane[object]:
         """A lane from one slot to another; the lane to the run's own outlet is the journal."""
-        bound = self.run.limits.lane_chunks
+        bound = self.run.shared.limits.lane_chunks
         if self.outer is None and reader == self.block.regions[0].outlet:
             return Outlet(self.run.journal, bound, on_leave)
         if self.block.operations[reader] is None:

@@ -80,7 +80,7 @@ class Contest:
         elif node.hedge is None:
             self._stagger_s = node.stagger_s
         else:
-            self._hedging = Hedging(frame.run.hedges.of(node, node.hedge), node.stagger_s)
+            self._hedging = Hedging(frame.run.shared.hedges.of(node, node.hedge), node.stagger_s)
             self._stagger_s = self._hedging.delay_s
         self._spoke = False
         """Whether output was passed on that a restart has to take back."""
@@ -205,7 +205,7 @@ class Contest:
 
     async def _hold(self, arm: int, lane: Lane[object], chunk: object) -> Sequence[object]:
         """Hold the arm's chunks until its rule is met; returns all that were received by then."""
-        held = ArmBuffer(self._names[arm], self._rule, self._frame.run.limits)
+        held = ArmBuffer(self._names[arm], self._rule, self._frame.run.shared.limits)
         while batch := await lane.receive():
             for place, said in enumerate(batch, 1):
                 if held.add(said):

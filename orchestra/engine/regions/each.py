@@ -36,7 +36,7 @@ async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]
         LimitExceededError: there are more than `each_items` items.
         Exception: the first error in a body.
     """
-    limit = frame.run.limits.each_items
+    limit = frame.run.shared.limits.each_items
     given = cast("Iterable[object]", arguments(frame, operation)["items"])
     items = list(islice(given, limit + 1))  # it may be endless
     if len(items) > limit:
