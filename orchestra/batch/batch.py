@@ -20,11 +20,7 @@ from orchestra.accounts import Caller, Usage
 from orchestra.batch.ledger import Ended, Row, digest_of, line_of
 from orchestra.batch.results import Results, open_results
 from orchestra.engine.engine import Engine
-from orchestra.errors import (
-    BatchError,
-    InputError,
-    RunCancelledError,
-)
+from orchestra.errors import BatchError, InputError, RunCancelledError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery

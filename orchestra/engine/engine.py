@@ -17,7 +17,7 @@ from orchestra.engine.calls.kept import Kept
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.opening import Opening
-from orchestra.engine.run import Run
+from orchestra.engine.run import Run, Shared
 from orchestra.errors import InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits, is_number
@@ -50,24 +50,23 @@ class Engine:
     ) -> None:
         self.bindings = bindings
         self.limits = limits
-        self._nursery = nursery
-        self._token = trio.lowlevel.current_trio_token()
+        self.nursery = nursery
+        """For tasks that run as long as the engine is open; they must not raise."""
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
-        self._threads = Shares.of_threads()
-        self._retries = Retries(limits, jitter)
         self._observe = observe
-        self.hedges = Hedges()
-        """The delays that hedged races have learned."""
-        self.kept = Kept(nursery)
-        """The objects that steps keep open until the engine is closed."""
-        self._idle = trio.Event()
+        self.shared = Shared(
+            bindings,
+            limits,
+            nursery,
+            trio.lowlevel.current_trio_token(),
+            Kept(nursery),
+            Shares.of_threads(),
+            Retries(limits, jitter),
+            Hedges(),
+        )
+        self._idle = trio.lowlevel.ParkingLot()
         self._closed = False
-
-    @property
-    def nursery(self) -> trio.Nursery:
-        """For tasks that run as long as the engine is open; they must not raise."""
-        return self._nursery
 
     @property
     def runs(self) -> Mapping[str, Run]:
@@ -175,7 +174,7 @@ class Engine:
         run = self._make(
             pipeline, inputs, deadline_s, caller=caller, request_id=request_id, run_id=run_id
         )
-        self._nursery.start_soon(self._execute, run, name=run.pipeline)
+        self.nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
     @overload
@@ -217,7 +216,7 @@ class Engine:
     async def wait_idle(self) -> None:
         """Wait until no run is in flight."""
         while self._runs:
-            await self._idle.wait()
+            await self._idle.park()
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every run in flight."""
@@ -263,16 +262,10 @@ class Engine:
             run_id or uuid.uuid4().hex,
             made,
             complete(made, inputs, self.limits),
-            bindings=self.bindings,
-            limits=self.limits,
-            threads=self._threads,
-            retries=self._retries,
-            hedges=self.hedges,
+            self.shared,
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
             caller=caller,
             request_id=request_id,
-            nursery=self._nursery,
-            kept=self.kept,
             observer=None if self._observe is None else self._observe(made.pipeline.name),
         )
         self._runs[run.id] = run
@@ -281,7 +274,7 @@ class Engine:
     def _refuse_other_runs(self) -> None:
         """Refuse other runs of Trio: their tasks would never be woken."""
         here = trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token()
-        if here is not self._token:
+        if here is not self.shared.token:
             raise RunError(
                 "the engine was opened in another run of Trio, and works in that one only; take "
                 "`token = trio.lowlevel.current_trio_token()` where it is opened, and write "
@@ -295,8 +288,7 @@ class Engine:
         finally:
             del self._runs[run.id]
             if not self._runs:
-                self._idle.set()
-                self._idle = trio.Event()
+                self._idle.unpark_all()
 
 
 def open_engine(
@@ -353,7 +345,7 @@ async def _opened(
                     with trio.move_on_after(_CLOSE_S, shield=True):  # for runs in other nurseries
                         await engine.wait_idle()
                 finally:
-                    engine.kept.close()
+                    engine.shared.kept.close()
 
 
 def _refuse_others(bindings: object, limits: object) -> None:

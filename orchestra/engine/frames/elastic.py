@@ -122,7 +122,7 @@ class ElasticLane(Lane[object]):
         Raises:
             LimitExceededError: the chunks exceed `output_chunks` or `output_bytes`.
         """
-        limits = self._frame.run.limits
+        limits = self._frame.run.shared.limits
         if self.held >= limits.output_chunks:
             raise self._too_much("output_chunks", limits.output_chunks, "chunks")
         if sum(map(size_bytes, self._chunks)) > limits.output_bytes:
