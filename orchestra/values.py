@@ -120,10 +120,7 @@ class ImageUrlPart:
 
 @attrs.frozen
 class FilePart(Attached):
-    """A file for the model to read: a PDF, or UTF-8 text, which works with every model.
-
-    `name` is the file name that the model is told.
-    """
+    """A PDF or, for any model, UTF-8 text to be read, under the `name` that the model is told."""
 
     media_type: str = attrs.field(default="application/pdf", converter=registered)
     name: str = ""
@@ -343,13 +340,14 @@ class UsageReport:
 class Stopped:
     """The model has said all it will say. A stream without it was cut.
 
-    `raw` is the provider's own word for the reason, and `sequence` which of the stop sequences it
-    met, if it told. Only usage may come after it.
+    `raw` is the provider's own word for the reason; `sequence` which of the stop sequences it met,
+    and `category` what a refusal is about, if it told. Only usage may come after it.
     """
 
     reason: StopReason
     raw: str | None = None
     sequence: str | None = None
+    category: str | None = None
 
 
 ModelEvent: TypeAlias = (

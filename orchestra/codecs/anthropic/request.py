@@ -119,9 +119,9 @@ def thinking(
         return {}
     most = output_tokens + BUDGETS.get(effort, 0)
     limit = request.output_tokens_max or min(most, output_tokens_max or most)
-    if request.effort_if_able and _by_budget(model) and limit <= BUDGETS["minimal"]:
+    if request.effort_if_able and _by_budget(model) and limit < 2 * BUDGETS["minimal"]:
         return {}
-    told = _thinking(model, effort, limit)
+    told = _thinking(model, effort, limit, min(output_tokens, OUTPUT_TOKENS, limit // 2))
     budgeted = "budget_tokens" in told.get("thinking", {})
     return {} if budgeted and not _goes_on_thinking(request) else told
 
@@ -253,14 +253,17 @@ def _tool_choice(request: ChatRequest) -> Json | None:
 def _format(output: JsonOutput) -> Json:
     if output.schema is None:
         raise CapabilityError(
-            "JsonOutput(schema=None) cannot be asked of Anthropic, which gives JSON only by a "
+            "output=... without a schema cannot be asked of Anthropic, which gives JSON only by a "
             "schema; add one, or ask for JSON in the prompt"
         )
     return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
 
 
-def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
-    """Since Claude 4.6 a model is told how hard to think; before, how many tokens long."""
+def _thinking(model: str, effort: ReasoningEffort, limit: int, answer: int) -> Json:
+    """Since Claude 4.6 a model is told how hard to think; before, how many tokens long.
+
+    Of `limit` tokens, thoughts leave `answer`, unless the least budget needs them.
+    """
     if not _by_budget(model):
         if effort == "none" and not _ALWAYS_THINK.search(model):
             return {"thinking": {"type": "disabled"}}
@@ -274,7 +277,7 @@ def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
             f"{model} thinks {BUDGETS['minimal']} tokens at least, and they are counted in it; "
             "allow more, or leave out the effort"
         )
-    budget = min(BUDGETS[effort], limit - 1)
+    budget = max(min(BUDGETS[effort], limit - answer), BUDGETS["minimal"])
     return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}
 
 

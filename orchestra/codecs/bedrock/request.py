@@ -137,8 +137,8 @@ def refuse(request: ChatRequest, whom: str, *names: str) -> None:
         value = getattr(request, name)
         if value is not None and value not in ((), "none"):
             raise CapabilityError(
-                f"{whom} has no word for {name}={value!r}: leave it out, or say it in the model's "
-                f"own words in extras={{{EXTRAS!r}: ...}}"
+                f"{whom} has no word for {name}={value!r}: leave it out; a pipeline may say it in "
+                f"the model's own words, in extras={{{EXTRAS!r}: ...}}"
             )
 
 
@@ -231,8 +231,8 @@ def _image(part: ImagePart | ImageUrlPart) -> Json:
         source = {"s3Location": {"uri": part.url}}
         if not part.url.startswith("s3://"):
             raise CapabilityError(
-                f"Bedrock does not fetch {part.url[:200]!r}: give the image's bytes as an "
-                "ImagePart, or an s3:// address"
+                f"Bedrock does not fetch {part.url[:200]!r}: send the image itself, or an s3:// "
+                "address"
             )
     if kind not in _IMAGE_FORMATS:
         raise CapabilityError(
@@ -309,7 +309,7 @@ def _output(output: JsonOutput | None) -> Json:
         return {}
     if output.schema is None:
         raise CapabilityError(
-            "JsonOutput(schema=None) cannot be asked of Bedrock, which gives JSON only by a "
+            "output=... without a schema cannot be asked of Bedrock, which gives JSON only by a "
             "schema; add one, or ask for JSON in the prompt"
         )
     text = msgspec.json.encode(enforced(output.schema)).decode()
@@ -347,6 +347,6 @@ def _top_k(model: str, request: ChatRequest) -> Json:
                 found = {name: found}
             return {"additionalModelRequestFields": found}
     raise CapabilityError(
-        f"where {model} takes top_k={request.top_k} is not known: leave it out, or say it in "
-        f"extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
+        f"where {model} takes top_k={request.top_k} is not known: leave it out; a pipeline may say "
+        f"it in extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
     )

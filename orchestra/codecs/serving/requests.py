@@ -109,5 +109,5 @@ def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestErro
     if what.startswith("Invalid enum value"):
         what += f"; known here: {', '.join(words_at(body, path))}"
     if missing := _MISSING.search(what):
-        path = f"{path}.{missing[1]}".removeprefix(".")
+        path, what = f"{path}.{missing[1]}".removeprefix("."), "it is missing"
     return refused(path or "the body", what)
