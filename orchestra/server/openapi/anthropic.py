@@ -11,6 +11,7 @@ from orchestra.server.openapi.events import reference
 from orchestra.server.openapi.openai import INVALID, NO_MODEL, RUN_PROBLEMS, asked_as, opened
 from orchestra.server.openapi.words import (
     COUNT,
+    OF_ANTHROPIC,
     TEXT,
     UNREADABLE,
     Answer,
@@ -75,12 +76,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             ),
         ),
         problems=RUN_PROBLEMS,
+        parameters=(OF_ANTHROPIC,),
         body=json(reference("MessagesBody")),
     ),
     ("count-tokens", "POST"): Operation(
         tag=TAG,
         answers=(Answer(summary="An estimate.", contents=json(reference(TOKENS))),),
         problems=(NO_MODEL, INVALID, *UNREADABLE),
+        parameters=(OF_ANTHROPIC,),
         body=json(reference("MessagesBody")),
     ),
 }

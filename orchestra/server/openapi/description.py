@@ -29,7 +29,14 @@ from orchestra.server.openapi.operations import (
     problems_of_callers,
 )
 from orchestra.server.openapi.runs import run_result
-from orchestra.server.openapi.words import TEXT, Answer, Operation, Refusal, json
+from orchestra.server.openapi.words import (
+    OF_ANTHROPIC,
+    TEXT,
+    Answer,
+    Operation,
+    Refusal,
+    json,
+)
 from orchestra.server.runs import results
 from orchestra.server.runs.inputs import form_schema
 from orchestra.server.runs.inputs import schema as json_schema
@@ -46,7 +53,7 @@ Shape = Callable[[str, Any], Any]
 STARTS = "start-run"
 """The route that is described once more for each pipeline."""
 PROBLEM = "Problem"
-_KEY = "key"
+_KEY, _OTHER_KEY = "key", "anthropicKey"
 _IN_QUERY = {"string", "integer", "number", "boolean", "array", "null"}
 _NOT_HTTP = "What was sent is no HTTP request: told without a body."
 _PROBLEM: Json = {
@@ -131,8 +138,15 @@ class _Writer:
         }
         if self._keyed:
             about = "A key as `orchestra keys create` makes them."
+            beside = f"{about} Read here only if no `Authorization` is sent."
             found["securitySchemes"] = {
-                _KEY: {"type": "http", "scheme": "bearer", "description": about}
+                _KEY: {"type": "http", "scheme": "bearer", "description": about},
+                _OTHER_KEY: {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": beside,
+                },
             }
         return found
 
@@ -164,7 +178,8 @@ class _Writer:
             told["requestBody"] = {"required": True, "content": dict(operation.body)}
         told.update(operation.extensions)
         if self._keyed:
-            told["security"] = [{}] if free else [{_KEY: []}]
+            keys = (_KEY, _OTHER_KEY) if OF_ANTHROPIC in operation.parameters else (_KEY,)
+            told["security"] = [{}] if free else [{each: []} for each in keys]
         return told
 
     def _narrow(self, told: Json, pipeline: Pipeline[..., Any], name: str) -> None:

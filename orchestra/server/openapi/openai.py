@@ -24,6 +24,7 @@ from orchestra.server.openapi.events import reference
 from orchestra.server.openapi.words import (
     COUNT,
     NUMBER,
+    OF_ANTHROPIC,
     TEXT,
     UNREADABLE,
     Answer,
@@ -224,11 +225,13 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 ),
             ),
         ),
+        parameters=(OF_ANTHROPIC,),
     ),
     ("describe-model", "GET"): Operation(
         tag=TAG,
         answers=(Answer(summary="The model.", contents=json(reference(MODEL_RECORD))),),
         problems=(NO_MODEL,),
+        parameters=(OF_ANTHROPIC,),
     ),
     ("keep-model", "DELETE"): Operation(
         tag=TAG,
