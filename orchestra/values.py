@@ -112,10 +112,11 @@ class ImagePart(Attached):
 
 @attrs.frozen
 class ImageUrlPart:
-    """An image that the provider fetches, or a `data:` URL; `detail` as in `ImagePart`."""
+    """An image that the provider fetches, or a `data:` URL; the rest as in `ImagePart`."""
 
     url: str
     detail: str | None = None
+    prompt_cache: bool = False
 
 
 @attrs.frozen
@@ -203,13 +204,14 @@ class Message:
 class Tool:
     """A function that a model may ask for; `parameters` is the JSON Schema of its arguments.
 
-    `strict` asks the provider to enforce the schema, where it can.
+    `strict` asks the provider to enforce the schema, where it can; `prompt_cache` as in `TextPart`.
     """
 
     name: str
     description: str
     parameters: Json
     strict: bool = False
+    prompt_cache: bool = False
 
 
 @attrs.frozen

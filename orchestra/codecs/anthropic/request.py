@@ -179,10 +179,10 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
                 if text.strip():
                     yield {"type": "text", "text": text, **_mark(part)}
             case ImagePart() | ImageUrlPart():
-                yield {"type": "image", "source": _source(with_bytes(part))}
+                yield {"type": "image", "source": _source(with_bytes(part)), **_mark(part)}
             case FilePart():
                 title = {"title": part.name} if part.name else {}
-                yield {"type": "document", "source": _document(part), **title}
+                yield {"type": "document", "source": _document(part), **title, **_mark(part)}
             case ReasoningPart(text=text, signature=signature):
                 yield from _thought(text, signature)
             case ToolCall():
@@ -222,14 +222,14 @@ def _result(result: ToolResult) -> Json:
     return block | ({"is_error": True} if result.is_error else {}) | _mark(result)
 
 
-def _mark(part: Part) -> Json:
+def _mark(part: Part | Tool) -> Json:
     return {"cache_control": {"type": "ephemeral"}} if has_mark(part) else {}
 
 
 def _tool(tool: Tool) -> Json:
     schema = enforced(tool.parameters) if tool.strict else tool.parameters
     told: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
-    return told | ({"strict": True} if tool.strict else {})
+    return told | ({"strict": True} if tool.strict else {}) | _mark(tool)
 
 
 def _tool_choice(request: ChatRequest) -> Json | None:

@@ -35,6 +35,7 @@ from orchestra.values import (
     ReasoningEffort,
     ReasoningPart,
     TextPart,
+    Tool,
     ToolCall,
     ToolResult,
 )
@@ -81,6 +82,8 @@ class _Family:
 
     keeps: bool
     """It accepts marks for the prompt cache."""
+    keeps_tools: bool
+    """It accepts them behind tools, too."""
     sealed: bool
     """It is, or may be, Claude: only Claude accepts thoughts with its seals."""
     call_ids: str
@@ -91,6 +94,7 @@ class _Family:
         claude = _CLAUDE in model
         return cls(
             keeps=any(family in model for family in _KEEPING),
+            keeps_tools=claude,
             sealed=claude or _HIDDEN.search(model) is not None,
             call_ids=_CLAUDES_CALL_IDS if claude else _CALL_IDS,
         )
@@ -122,7 +126,7 @@ def chat_body(request: ChatRequest, model: str) -> Json:
         "messages": list(_turns(request, family)),
         "system": list(_system(request, family)),
         "inferenceConfig": _inference_config(request),
-        "toolConfig": _tool_config(request),
+        "toolConfig": _tool_config(request, family),
     }
     return {name: value for name, value in body.items() if value or name == "messages"}
 
@@ -261,25 +265,17 @@ def _name_apart(documents: Iterable[Json]) -> None:
         taken.add(document["name"].lower())
 
 
-def _tool_config(request: ChatRequest) -> Json | None:
+def _tool_config(request: ChatRequest, family: _Family) -> Json | None:
     if not request.tools or request.tool_choice == "none":
         _refuse_lost_tools(request)
         return None
     if request.parallel_tool_calls is False:
         refuse(request, "Converse", "parallel_tool_calls")
-    tools = [
-        {
-            "toolSpec": {
-                "name": tool.name,
-                **({"description": tool.description} if tool.description else {}),
-                "inputSchema": {
-                    "json": enforced(tool.parameters) if tool.strict else tool.parameters
-                },
-                **({"strict": True} if tool.strict else {}),
-            }
-        }
-        for tool in request.tools
-    ]
+    tools = list[Json]()
+    for tool in request.tools:
+        tools.append({"toolSpec": _tool(tool)})
+        if family.keeps_tools and has_mark(tool):
+            tools.append(_CACHE_POINT)
     choice: Json | None = None
     match request.tool_choice:
         case "auto":
@@ -289,6 +285,16 @@ def _tool_config(request: ChatRequest) -> Json | None:
         case ForcedTool(name=name):
             choice = {"tool": {"name": name}}
     return {"tools": tools, **({"toolChoice": choice} if choice else {})}
+
+
+def _tool(tool: Tool) -> Json:
+    schema = enforced(tool.parameters) if tool.strict else tool.parameters
+    return {
+        "name": tool.name,
+        **({"description": tool.description} if tool.description else {}),
+        "inputSchema": {"json": schema},
+        **({"strict": True} if tool.strict else {}),
+    }
 
 
 def _refuse_lost_tools(request: ChatRequest) -> None:

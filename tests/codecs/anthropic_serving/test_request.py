@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.anthropic.request import BUDGETS, anthropic_body
 from orchestra.codecs.anthropic_serving.request import served_messages
+from orchestra.codecs.prompt_cache import is_marked
 from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
@@ -36,15 +37,26 @@ words = st.text("ab c", min_size=1, max_size=5).filter(str.strip)
 texts = st.builds(TextPart, words, st.booleans())
 shown = (
     texts
-    | st.builds(ImagePart, st.binary(min_size=1, max_size=3), st.just("image/png"))
-    | st.builds(ImageUrlPart, words.map(lambda each: f"https://a.test/{each}"))
-    | st.just(FilePart(b"%PDF-", "application/pdf", "a.pdf"))
+    | st.builds(
+        *(ImagePart, st.binary(min_size=1, max_size=3), st.just("image/png")),
+        prompt_cache=st.booleans(),
+    )
+    | st.builds(
+        *(ImageUrlPart, words.map(lambda each: f"https://a.test/{each}")),
+        prompt_cache=st.booleans(),
+    )
+    | st.builds(
+        *(FilePart, st.just(b"%PDF-"), st.just("application/pdf"), st.just("a.pdf")),
+        prompt_cache=st.booleans(),
+    )
 )
 thoughts = st.builds(ReasoningPart, words, st.just("anthropic:c2Vh")) | st.just(
     ReasoningPart("", "redacted:ZGF0YQ==")
 )
 tools = st.lists(
-    st.builds(Tool, words, words, st.just(SCHEMA), strict=st.booleans()), min_size=1, max_size=2
+    st.builds(*(Tool, words, words, st.just(SCHEMA), st.booleans(), st.booleans())),
+    min_size=1,
+    max_size=2,
 ).map(tuple)
 
 
@@ -146,6 +158,9 @@ def test_the_systems_words_are_one_text_unless_one_is_marked() -> None:
 
 def test_a_mark_on_the_whole_request_stands_where_the_next_one_may_begin_alike() -> None:
     (message,) = asked(**MARK).messages
+    assert message.parts == (TextPart("Hi", prompt_cache=True),)
+    system, message = asked(system="Be brief.", tools=[{**TOOL, **MARK}], **MARK).messages
+    assert not is_marked(ChatRequest((system,))), "where marks are, it is one more, behind the last"
     assert message.parts == (TextPart("Hi", prompt_cache=True),)
 
 
