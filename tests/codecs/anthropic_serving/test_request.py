@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -89,8 +90,17 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+CHOICES: list[tuple[Any, Any]] = [
+    (None, None),
+    *(("none", None), (ForcedTool("f"), None)),
+    *((choice, several) for choice in ("auto", "required") for several in (None, True, False)),
+]
+"""Of tools and calls at once, as Anthropic can tell them: where calls are meant, a choice is."""
 requests = st.builds(
-    ChatRequest,
+    lambda choice, *args, **fields: ChatRequest(
+        *args, tool_choice=choice[0], parallel_tool_calls=choice[1], **fields
+    ),
+    st.sampled_from(CHOICES),
     conversations(),
     temperature=st.none() | st.sampled_from([0.0, 0.5]),
     output_tokens_max=st.integers(1, 9),
@@ -98,7 +108,6 @@ requests = st.builds(
     top_p=st.none() | st.just(0.5),
     top_k=st.none() | st.just(5),
     tools=tools,
-    tool_choice=st.sampled_from([None, "auto", "required", ForcedTool("f")]),
     output=st.none() | st.just(JsonOutput(SCHEMA)),
 )
 
@@ -164,7 +173,15 @@ def test_a_mark_on_the_whole_request_stands_where_the_next_one_may_begin_alike()
     assert message.parts == (TextPart("Hi", prompt_cache=True),)
 
 
-CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}
+def shown_block(kind: str, media_type: str, data: bytes) -> Json:
+    source = {"type": "base64", "media_type": media_type, "data": b64encode(data).decode()}
+    return {"type": kind, "source": source}
+
+
+CALL: Json = {
+    "role": "assistant",
+    "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}],
+}
 
 
 def answered(content: object, *after: object, **fields: object) -> list[Json]:
@@ -183,6 +200,45 @@ def test_what_a_tool_shows_is_shown_by_the_user_in_front_of_what_they_say() -> N
     assert result.content.startswith("see\n")
     assert [type(each) for each in user.parts] == [TextPart, ImagePart, TextPart]
     assert user.parts[-1] == TextPart("well?")
+
+
+pieces = st.one_of(
+    words.map(lambda text: {"type": "text", "text": text}),
+    st.binary(min_size=1, max_size=3).map(lambda data: shown_block("image", "image/png", data)),
+    st.just(shown_block("document", "application/pdf", b"%PDF-")),
+)
+given_back = st.lists(st.lists(pieces, max_size=3), min_size=1, max_size=3)
+
+
+@given(given_back, st.lists(pieces, max_size=2))
+def test_what_tools_show_reaches_anthropic_whole_and_in_order(
+    results: list[list[Json]], after: list[Json]
+) -> None:
+    """Behind all results, which stand first; each is the answer to the same call as before."""
+    called = [{**CALL["content"][0], "id": f"c{at}"} for at, _ in enumerate(results)]
+    given = [
+        {"type": "tool_result", "tool_use_id": f"c{at}", "content": content}
+        for at, content in enumerate(results)
+    ]
+    request = asked(
+        [
+            {"role": "assistant", "content": called},
+            {"role": "user", "content": [*given, *after]},
+        ]
+    )
+    _, turn = anthropic_body("m", request, stream=False)["messages"]
+    kinds = [block["type"] for block in turn["content"]]
+    ids = [block["tool_use_id"] for block in turn["content"][: len(results)]]
+    assert ids == [block["tool_use_id"] for block in given]
+    assert "tool_result" not in kinds[len(results) :]
+    sent = [block for content in (*results, after) for block in content]
+    assert [block for block in turn["content"] if block["type"] in ("image", "document")] == [
+        block for block in sent if block["type"] != "text"
+    ]
+    for content, block in zip(results, turn["content"], strict=False):
+        told = "".join(each["text"] for each in content if each["type"] == "text")
+        assert block.get("content", "").startswith(told)
+    assert turn["content"][len(turn["content"]) - len(after) :] == after
 
 
 def test_seals_come_back_to_who_has_made_them() -> None:
