@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 from hypothesis import given
@@ -96,11 +97,8 @@ CHOICES: list[tuple[Any, Any]] = [
     *((choice, several) for choice in ("auto", "required") for several in (None, True, False)),
 ]
 """Of tools and calls at once, as Anthropic can tell them: where calls are meant, a choice is."""
-requests = st.builds(
-    lambda choice, *args, **fields: ChatRequest(
-        *args, tool_choice=choice[0], parallel_tool_calls=choice[1], **fields
-    ),
-    st.sampled_from(CHOICES),
+plainly = st.builds(
+    ChatRequest,
     conversations(),
     temperature=st.none() | st.sampled_from([0.0, 0.5]),
     output_tokens_max=st.integers(1, 9),
@@ -109,6 +107,11 @@ requests = st.builds(
     top_k=st.none() | st.just(5),
     tools=tools,
     output=st.none() | st.just(JsonOutput(SCHEMA)),
+)
+requests = st.builds(
+    lambda asked, choice: attrs.evolve(asked, tool_choice=choice[0], parallel_tool_calls=choice[1]),
+    plainly,
+    st.sampled_from(CHOICES),
 )
 
 

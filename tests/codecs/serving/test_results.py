@@ -41,10 +41,11 @@ def test_all_that_tools_have_given_is_told_and_the_results_come_first(
 
 def test_one_mark_stays_one_where_it_was_set() -> None:
     kept = ImagePart(b"\0", prompt_cache=True)
-    for parts, marks in (
+    either: list[tuple[list[Part], list[bool]]] = [
         ([TextPart("see", prompt_cache=True), IMAGE], [True, False]),
         ([TextPart("see"), kept], [False, True]),
-    ):
+    ]
+    for parts, marks in either:
         result, _, shown = result_parts("c", "f", parts)
         assert [has_mark(result), has_mark(shown)] == marks
 
