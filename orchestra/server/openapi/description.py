@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
+from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import msgspec
 
 from orchestra.server.front import caller_problems
 from orchestra.server.front.access import PUBLIC
+from orchestra.server.front.arrival import MESSAGES
 from orchestra.server.front.order import OPEN, Admission
 from orchestra.server.openapi.anthropic import ERROR as ANTHROPIC_ERROR
 from orchestra.server.openapi.events import SCHEMAS as AT
@@ -237,8 +239,9 @@ class _Writer:
         if self._keyed and not free:
             mine += [caller_problems.key_missing(), caller_problems.not_allowed("", "")]
         by_status: dict[int, list[Any]] = {}
-        for problem in mine:
-            told = self._shape(path, problem)
+        forms = (path, MESSAGES) if OF_ANTHROPIC in operation.parameters else (path,)
+        for problem, at in product(mine, forms):
+            told = self._shape(at, problem)
             by_status.setdefault(told.status, []).append((problem, told))
         for status, each in sorted(by_status.items()):
             found[str(status)] = self._shared(status, _refusal(each))
@@ -278,12 +281,15 @@ def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
         codes.setdefault((told.media_type, form), {})[code] = None
         headers |= {name: {"schema": TEXT} for name, _ in told.headers}
         titles[getattr(refusal, "title", None) or _phrase(told.status)] = None
+    schemas: dict[str, list[Json]] = {}
+    for (media_type, form), found in codes.items():
+        schemas.setdefault(media_type, []).append(_of_types(form, list(found)))
     return {
         "description": " ".join(titles),
         "headers": {**headers, **_ID},
         "content": {
-            media_type: {"schema": _of_types(form, list(found))}
-            for (media_type, form), found in codes.items()
+            media_type: {"schema": each[0] if len(each) == 1 else {"anyOf": each}}
+            for media_type, each in schemas.items()
         },
     }
 

@@ -287,7 +287,7 @@ def test_limits_and_budgets_are_told_of_where_there_are_some() -> None:
     told = operations(limited)["/v1/pipelines", "get"]["responses"]
     assert types(limited, told["402"]) == {"budget-exceeded"}
     assert types(limited, told["429"]) == {"rate-limited"}
-    spoken = operations(limited)["/v1/models", "get"]["responses"]
+    spoken = operations(limited)["/v1/chat/completions", "get"]["responses"]
     assert "402" not in spoken, "a client of OpenAI's knows no such status"
     error = looked_up(limited, spoken["429"]["$ref"])["content"]["application/json"]["schema"]
     assert error["x-codes"] == ["rate_limit_exceeded", "insufficient_quota"]
