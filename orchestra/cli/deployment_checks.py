@@ -122,7 +122,8 @@ def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> It
         if each.name in kinds and shape_of(each) is not None:
             yield (
                 f"{each.where}: pipeline {each.name!r} is not offered as a model: "
-                f"{_ARTICLES[kinds[each.name]]} has that name; rename one of them"
+                f"{_ARTICLES[kinds[each.name]]} has that name, and clients that ask for it get "
+                "that; rename one of them"
             )
 
 

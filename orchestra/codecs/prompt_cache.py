@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import attrs
 
-from orchestra.values import ChatRequest, Message, Part, TextPart, ToolResult
+from orchestra.values import (
+    ChatRequest,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 
 
 def is_marked(request: ChatRequest) -> bool:
     """Whether a request has marks of its own."""
-    return any(map(has_mark, (part for message in request.messages for part in message.parts)))
+    parts = (part for message in request.messages for part in message.parts)
+    return any(map(has_mark, (*request.tools, *parts)))
 
 
-def has_mark(part: Part) -> bool:
+def has_mark(part: Part | Tool) -> bool:
     """Whether the provider is told to keep what it has read up to the end of this."""
-    return isinstance(part, TextPart | ToolResult) and part.prompt_cache
+    return not isinstance(part, ReasoningPart | ToolCall) and part.prompt_cache
 
 
 def with_marks(request: ChatRequest) -> ChatRequest:
@@ -31,10 +41,17 @@ def with_marks(request: ChatRequest) -> ChatRequest:
     if is_marked(request) or not request.messages:
         return request
     messages = list(request.messages)
-    systems = [at for at, message in enumerate(messages) if message.role == "system"]
-    for at in {*systems[-1:], len(messages) - 1}:
-        messages[at] = _marked(messages[at])
-    return attrs.evolve(request, messages=tuple(messages))
+    for at, message in reversed(list(enumerate(messages))):
+        if message.role == "system":
+            messages[at] = _marked(message)
+            break
+    return with_last_marked(attrs.evolve(request, messages=tuple(messages)))
+
+
+def with_last_marked(request: ChatRequest) -> ChatRequest:
+    """The request with a mark behind its last turn, whatever other marks it has."""
+    *before, last = request.messages
+    return attrs.evolve(request, messages=(*before, _marked(last)))
 
 
 def _marked(message: Message) -> Message:

@@ -286,7 +286,9 @@ def _answer_errors(app: App, settings: Settings) -> None:
     async def unexpected(error: Exception) -> TrioResponse:
         method = _asked().method
         log.error("a request failed: %s %r", method, _path(), exc_info=error)
-        problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
+        problem = problems.by_status(
+            500, "Internal Server Error", "the server failed; its log says why"
+        )
         return answer(shaped(_arrival(), problem))
 
     app.register_error_handler(HTTPException, http)

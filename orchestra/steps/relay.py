@@ -36,10 +36,11 @@ from orchestra.values import (
 
 _EVENT_BYTES = 64
 _FIELDS = {
-    "vision": "messages",
-    "files": "messages",
-    "json_schema": "output",
-    "reasoning": "reasoning_effort",
+    "vision": "messages=... with an image",
+    "files": "messages=... with a file",
+    "json_schema": "output=...",
+    "reasoning": "reasoning_effort=...",
+    "tools": "tools=...",
 }
 
 
@@ -182,10 +183,9 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
     can = getattr(asked, "capabilities", None) or Capabilities()
     lacking = lacks(needs_of(request), _certain(can))
     if lacking:
-        ability = lacking[0].removeprefix("no ")
-        field = _FIELDS.get(ability, ability)
+        what = _FIELDS[lacking[0].removeprefix("no ")]
         raise CapabilityError(
-            f"{field}=... cannot be asked of the model {name!r}, which has {', '.join(lacking)}; "
+            f"{what} cannot be asked of the model {name!r}, which has {', '.join(lacking)}; "
             "leave it out, or ask another model",
             model=name,
         )

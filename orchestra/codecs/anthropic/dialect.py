@@ -61,7 +61,11 @@ REASONS: Mapping[str, StopReason] = {
 
 
 class _Details(msgspec.Struct):
+    category: str | None = None
     explanation: str | None = None
+
+
+_NO_DETAILS = _Details()
 
 
 class _Delta(msgspec.Struct):
@@ -145,7 +149,7 @@ class AnthropicDialect(Dialect):
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
         raise CapabilityError(
             f"{model} cannot embed {len(request.texts)} texts: Anthropic has no embeddings; "
-            "bind a model of another provider"
+            "ask a model of another provider"
         )
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
@@ -343,10 +347,11 @@ class _MessageReader(JsonReader):
 def _stop_events(told: _Delta | _Message) -> list[ModelEvent]:
     if told.stop_reason is None:
         return []
-    said = told.stop_details.explanation if told.stop_details is not None else None
+    details = told.stop_details or _NO_DETAILS
+    said = details.explanation
     refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
     reason = REASONS.get(told.stop_reason, StopReason.OTHER)
-    return [*refused, Stopped(reason, told.stop_reason, told.stop_sequence)]
+    return [*refused, Stopped(reason, told.stop_reason, told.stop_sequence, details.category)]
 
 
 def _refuse(payload: bytes) -> NoReturn:

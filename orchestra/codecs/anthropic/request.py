@@ -117,9 +117,9 @@ def thinking(
         return {}
     most = output_tokens + BUDGETS.get(effort, 0)
     limit = request.output_tokens_max or min(most, output_tokens_max or most)
-    if request.effort_if_able and _by_budget(model) and limit <= BUDGETS["minimal"]:
+    if request.effort_if_able and _by_budget(model) and limit < 2 * BUDGETS["minimal"]:
         return {}
-    told = _thinking(model, effort, limit)
+    told = _thinking(model, effort, limit, min(output_tokens, OUTPUT_TOKENS, limit // 2))
     budgeted = "budget_tokens" in told.get("thinking", {})
     return {} if budgeted and not _goes_on_thinking(request) else told
 
@@ -177,10 +177,10 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
                 if text.strip():
                     yield {"type": "text", "text": text, **_mark(part)}
             case ImagePart() | ImageUrlPart():
-                yield {"type": "image", "source": _source(with_bytes(part))}
+                yield {"type": "image", "source": _source(with_bytes(part)), **_mark(part)}
             case FilePart():
                 title = {"title": part.name} if part.name else {}
-                yield {"type": "document", "source": _document(part), **title}
+                yield {"type": "document", "source": _document(part), **title, **_mark(part)}
             case ReasoningPart(text=text, signature=signature):
                 yield from _thought(text, signature)
             case ToolCall():
@@ -220,14 +220,14 @@ def _result(result: ToolResult) -> Json:
     return block | ({"is_error": True} if result.is_error else {}) | _mark(result)
 
 
-def _mark(part: Part) -> Json:
+def _mark(part: Part | Tool) -> Json:
     return {"cache_control": {"type": "ephemeral"}} if has_mark(part) else {}
 
 
 def _tool(tool: Tool) -> Json:
     schema = enforced(tool.parameters) if tool.strict else tool.parameters
     told: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
-    return told | ({"strict": True} if tool.strict else {})
+    return told | ({"strict": True} if tool.strict else {}) | _mark(tool)
 
 
 def _tool_choice(request: ChatRequest) -> Json | None:
@@ -251,14 +251,17 @@ def _tool_choice(request: ChatRequest) -> Json | None:
 def _format(output: JsonOutput) -> Json:
     if output.schema is None:
         raise CapabilityError(
-            "JsonOutput(schema=None) cannot be asked of Anthropic, which gives JSON only by a "
+            "output=... without a schema cannot be asked of Anthropic, which gives JSON only by a "
             "schema; add one, or ask for JSON in the prompt"
         )
     return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
 
 
-def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
-    """Since Claude 4.6 a model is told how hard to think; before, how many tokens long."""
+def _thinking(model: str, effort: ReasoningEffort, limit: int, answer: int) -> Json:
+    """Since Claude 4.6 a model is told how hard to think; before, how many tokens long.
+
+    Of `limit` tokens, thoughts leave `answer`, unless the least budget needs them.
+    """
     if not _by_budget(model):
         if effort == "none" and not _ALWAYS_THINK.search(model):
             return {"thinking": {"type": "disabled"}}
@@ -272,7 +275,7 @@ def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
             f"{model} thinks {BUDGETS['minimal']} tokens at least, and they are counted in it; "
             "allow more, or leave out the effort"
         )
-    budget = min(BUDGETS[effort], limit - 1)
+    budget = max(min(BUDGETS[effort], limit - answer), BUDGETS["minimal"])
     return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}
 
 

@@ -58,8 +58,8 @@ def _claude(model: str, request: ChatRequest) -> Json:
         for part in message.parts:
             if isinstance(part, ImageUrlPart) and not part.url.startswith("data:"):
                 raise CapabilityError(
-                    f"Bedrock does not fetch {part.url[:200]!r}: give the image's bytes as an "
-                    "ImagePart"
+                    f"Bedrock does not fetch {part.url[:200]!r}: send the image itself, not its "
+                    "address"
                 )
     body = anthropic_body(None, request, False, known_as=model)
     return {"anthropic_version": ANTHROPIC_VERSION, **body}

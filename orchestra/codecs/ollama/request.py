@@ -126,7 +126,8 @@ def _image(part: ImagePart | ImageUrlPart) -> str:
     head, _, data = part.url.partition(";base64,")
     if not (head.startswith("data:") and data):
         raise CapabilityError(
-            f"Ollama fetches no images, such as {part.url[:100]!r}; fetch it, and send an ImagePart"
+            f"Ollama fetches no images, such as {part.url[:100]!r}; send the image itself, not its "
+            "address"
         )
     return data
 

@@ -53,7 +53,7 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
     if not quirks.embeddings:
         raise CapabilityError(
             f"{quirks.name!r} has no embeddings, and cannot embed {len(request.texts)} texts; "
-            "bind an embedder of another provider"
+            "ask an embedder of another provider"
         )
     body: Json = {"model": model, "input": list(request.texts)}
     if quirks.embeddings_format != _NUMBERS:

@@ -118,11 +118,16 @@ def _user(parts: tuple[Part, ...], quirks: Quirks) -> Json:
 
 def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[Json]:
     """The content as one text if possible: many servers accept lists only from users."""
-    marks = quirks.prompt_cache and any(map(has_mark, parts))
+    marks = quirks.prompt_cache and any(map(_is_marked, parts))
     if not marks and (role != "user" or all(isinstance(part, TextPart) for part in parts)):
         return _text(role, parts, quirks)
     mark: Json = {"cache_control": {"type": "ephemeral"}} if marks else {}
-    return [_part(role, part, quirks) | (mark if has_mark(part) else {}) for part in parts]
+    return [_part(role, part, quirks) | (mark if _is_marked(part) else {}) for part in parts]
+
+
+def _is_marked(part: Part) -> bool:
+    """Whether it is a text with a mark for the prompt cache; others take none here."""
+    return isinstance(part, TextPart) and has_mark(part)
 
 
 def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:

@@ -66,6 +66,8 @@ class ChatMessage(msgspec.Struct):
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    audio: object = None
+    function_call: object = None
     reasoning_details: object = None
     """Not OpenAI's own: the list in which OpenRouter told, and sealed, what was thought."""
 

@@ -15,6 +15,14 @@ _TYPES: Mapping[int, str] = {
     429: "rate_limit_error",
 }
 _QUOTAS = ("insufficient_quota", "provider_quota")
+OF_RESPONSES: Mapping[str, str] = {
+    "messages": "input",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "max_completion_tokens": "max_output_tokens",
+    "logprobs": "top_logprobs",
+}
+"""What is called otherwise in a chat than in a request for a response."""
 
 
 def openai_error(error: ServedError) -> Json:

@@ -65,8 +65,10 @@ _OPENAI_ONLY = frozenset(
 )
 """What other servers of the dialect do not know, and several refuse."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
-
-
+_UNSAID = {
+    "audio": "no speech is kept here; send as `content` what was said",
+    "function_call": "it is the old form of `tool_calls`; send that",
+}
 _BODIES = msgspec.json.Decoder(ChatBody)
 
 
@@ -205,6 +207,9 @@ def _result(message: ChatMessage, where: str, names: Mapping[str, str], passed: 
 
 
 def _assistant(message: ChatMessage, where: str) -> Message:
+    for field, why in _UNSAID.items():
+        if getattr(message, field):
+            raise refused(f"{where}.{field}", why)
     content = _content(message, where) or message.refusal or ""
     thought = message.reasoning_content or message.reasoning or ""
     seal = kept_details(message.reasoning_details)

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator
 from orchestra.accounts import Usage
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai_serving.answers import summed
-from orchestra.codecs.openai_serving.errors import openai_error
+from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error
 from orchestra.codecs.openai_serving.responses_record import Item, ResponseHead, item_status
 from orchestra.codecs.raw_json import encode
 from orchestra.codecs.serving.errors import error_reply, not_stopped
@@ -86,7 +86,7 @@ class ResponseWriter:
 
     def failed(self, error: BaseException) -> bytes:
         """The error, as the last events of the stream."""
-        said = openai_error(error_reply(error))
+        said = openai_error(error_reply(error).worded(OF_RESPONSES))
         told = {"code": said["code"] or said["type"], "message": said["message"]}
         record = self._head.record("failed", self._output("incomplete"), error=told)
         beside = {"param": said["param"], "error": said}

@@ -55,6 +55,7 @@ class ResponsesTool(msgspec.Struct):
     parameters: dict[str, object] | None = None
     strict: bool | None = None
     tools: list[ResponsesTool] | None = None
+    allowed_callers: list[str] | None = None
 
 
 class ResponsesForced(msgspec.Struct):
@@ -85,6 +86,7 @@ class ResponsesReasoning(msgspec.Struct):
     """How much a model is to think."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    mode: str | None = None
 
 
 class ResponsesBody(msgspec.Struct):
@@ -113,4 +115,8 @@ class ResponsesBody(msgspec.Struct):
     prompt: object = None
     max_tool_calls: int | None = None
     stream_options: object = None
+    access_programs: object = None
+    background_options: object = None
+    context_management: object = None
+    image: object = None
     orchestra: dict[str, object] | None = None

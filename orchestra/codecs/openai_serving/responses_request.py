@@ -33,6 +33,7 @@ from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
 from orchestra.codecs.serving.requests import (
     ServedChat,
     asked_of,
+    check_callers,
     extras_of,
     image_part,
     refused,
@@ -56,9 +57,11 @@ REFERENCES_MAX = 64
 _ITEM_ID = re.compile(r"(?:msg|fc|rs)_([A-Za-z0-9.:-]{1,100})_\d{1,6}")
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_HERE = {
+    "access_programs": "there are none here: who may ask for what is decided by keys; leave it out",
     "background": "a run goes on by itself with POST /v1/pipelines/NAME/runs and Prefer: "
     "respond-async",
     "conversation": "there are none here; go on with previous_response_id, or send all of it",
+    "context_management": "no conversation is shortened here; leave it out, and send less",
     "prompt": "there are none here; a pipeline is the place for a prompt that is used again",
 }
 _BODIES = msgspec.json.Decoder(ResponsesBody)
@@ -162,6 +165,14 @@ def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
             raise refused(field, why)
     if asked.truncation == "auto":
         raise refused("truncation", "what is too long is not shortened here; leave it out")
+    if asked.reasoning is not None and asked.reasoning.mode not in (None, "standard"):
+        why = f"no model is asked for {asked.reasoning.mode[:100]!r} here; leave it out"
+        raise refused("reasoning.mode", f"{why}, or ask another model")
+    options = everything.get("prompt_cache_options")
+    if isinstance(options, dict) and options.get("prewarm"):
+        raise refused(
+            "prompt_cache_options.prewarm", "every request is answered here; leave it out"
+        )
     return AskedResponse(asked, everything, stores)
 
 
@@ -374,6 +385,7 @@ def _tool(tool: ResponsesTool, where: str) -> Tool:
         raise refused(f"{where}.type", why)
     if not tool.name:
         raise refused(f"{where}.name", "it is missing")
+    check_callers(tool.allowed_callers, where)
     parameters = tool.parameters or {"type": "object", "properties": {}}
     return Tool(tool.name, tool.description or "", parameters, strict=bool(tool.strict))
 

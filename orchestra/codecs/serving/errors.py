@@ -42,6 +42,16 @@ class ServedError:
         """The same, with more headers."""
         return attrs.evolve(self, headers=(*self.headers, *headers))
 
+    def worded(self, fields: Mapping[str, str]) -> ServedError:
+        """The same in the words of another dialect: `fields` is what it calls those of a chat.
+
+        A field stands in front of the message, with a colon, or anywhere with a `=`.
+        """
+        names = "|".join(map(re.escape, fields))
+        named = rf"^(?:{names})(?=: )|\b(?:{names})(?==)"
+        message = re.sub(named, lambda found: fields[found[0]], self.message)
+        return attrs.evolve(self, message=message, param=fields.get(self.param or "", self.param))
+
 
 @attrs.frozen
 class _Kind:
@@ -93,10 +103,11 @@ _FIELDS: Mapping[str, str] = {
         for name in (
             *("seed", "top_k", "presence_penalty", "frequency_penalty", "reasoning_effort"),
             *("tools", "tool_choice", "parallel_tool_calls", "logprobs", "stop", "dimensions"),
+            "messages",
         )
     },
 }
-"""What a field of our requests is called in theirs."""
+"""What a field of our requests is called in those of a chat."""
 
 
 def not_stopped() -> errors.TruncatedStreamError:
@@ -111,7 +122,8 @@ def error_reply(error: BaseException) -> ServedError:
     """An error as clients are told of it; of several in one, the `decisive` one.
 
     `param` is the field that it names, or that its message begins with; where a model cannot do
-    something, the first that its message names. The message of what is no error of ours is hidden,
+    something, the first that its message names. Fields have the names that they have in a chat:
+    `worded` gives them those of another dialect. The message of what is no error of ours is hidden,
     since it may hold a path, a query or a key, and of what is `WITHHELD` clients read other words.
     """
     found = decisive(error)
@@ -125,13 +137,14 @@ def error_reply(error: BaseException) -> ServedError:
     own = _OWN_FIELD.match(told) if kind.error is InvalidRequestError else None
     if own is not None:
         told, code = _of_own_field(own), "invalid_value"
-    return ServedError(
+    reply = ServedError(
         kind.status,
         for_clients(type(error), told),
         code,
         "orchestra" if own is not None else _param(error),
         _headers(found.retry_after_s, kind),
     )
+    return reply.worded(_FIELDS) if isinstance(error, errors.CapabilityError) else reply
 
 
 def _of_own_field(found: re.Match[str]) -> str:

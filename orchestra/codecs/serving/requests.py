@@ -18,7 +18,7 @@ from orchestra.codecs.invalid_json import invalid_json
 from orchestra.codecs.serving.passed import Passed
 from orchestra.codecs.serving.words import words_at
 from orchestra.errors import InvalidRequestError
-from orchestra.values import ChatRequest, ImageUrlPart, Json, Part
+from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Json
 
 T = TypeVar("T")
 _ORCHESTRA = "orchestra"
@@ -83,7 +83,9 @@ def extras_of(
     return extras
 
 
-def image_part(url: str, detail: str | None, where: str, passed: Passed) -> Part:
+def image_part(
+    url: str, detail: str | None, where: str, passed: Passed
+) -> ImagePart | ImageUrlPart:
     """An image that is sent along, or is at an address.
 
     Raises:
@@ -98,6 +100,17 @@ def image_part(url: str, detail: str | None, where: str, passed: Passed) -> Part
     return written or ImageUrlPart(url, detail)
 
 
+def check_callers(allowed: Sequence[str] | None, where: str) -> None:
+    """Nothing, if a model itself may call a tool.
+
+    Raises:
+        InvalidRequestError: only a program that it writes may.
+    """
+    if allowed and "direct" not in allowed:
+        why = "models call tools here, and no programs of theirs do; add 'direct'"
+        raise refused(f"{where}.allowed_callers", why)
+
+
 def refused(field: str, why: str) -> InvalidRequestError:
     """Why a field of the body cannot be taken."""
     return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
@@ -109,5 +122,5 @@ def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestErro
     if what.startswith("Invalid enum value"):
         what += f"; known here: {', '.join(words_at(body, path))}"
     if missing := _MISSING.search(what):
-        path = f"{path}.{missing[1]}".removeprefix(".")
+        path, what = f"{path}.{missing[1]}".removeprefix("."), "it is missing"
     return refused(path or "the body", what)

@@ -29,7 +29,8 @@ def result_parts(
     """
     said = Message("tool", given if isinstance(given, str) else tuple(given))
     shown = tuple(each for each in said.parts if not isinstance(each, TextPart))
-    text, kept = said.text, kept or any(map(has_mark, said.parts))
+    texts = (each for each in said.parts if isinstance(each, TextPart))
+    text, kept = said.text, kept or any(map(has_mark, texts))
     if not shown:
         return (ToolResult(call_id, name, text, is_error, kept),)
     text = f"{text}\n{_BELOW}" if text else _BELOW

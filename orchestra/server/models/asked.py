@@ -19,7 +19,7 @@ from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import present
 from orchestra.server.front.routes import Handler
-from orchestra.server.models.catalog import Catalog, Offer, Spoken
+from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
 from orchestra.server.models.paths import shaped
 from orchestra.server.models.shapes import as_served
 from orchestra.server.models.stream import RUN_ID, ChunkEvents, Facts
@@ -74,6 +74,19 @@ def offered(catalog: Catalog, name: str) -> Offer:
     raise RefusedError(ServedError(404, said, "model_not_found", "model"))
 
 
+def answering(catalog: Catalog, name: str) -> Offer:
+    """What a name stands for, if it gives answers.
+
+    Raises:
+        InvalidRequestError: it makes vectors only.
+        RefusedError: as of `offered`.
+    """
+    found = offered(catalog, name)
+    if isinstance(found, Bare) and not found.speaks:
+        raise refused("model", f"{name!r} makes vectors only; ask POST /v1/embeddings")
+    return found
+
+
 async def json_body() -> bytes:
     """The body of the current request.
 
@@ -107,8 +120,6 @@ def job_of(offer: Offer, served: ServedChat) -> Job:
             raise refused("n", "this model is a pipeline, which answers once; send 1")
         shape = offer.shape
         return Job(shape.pipeline, shape.inputs(served.request), shape.gives)
-    if not offer.speaks:
-        raise refused("model", f"{offer.name!r} makes vectors only; ask POST /v1/embeddings")
     inputs = {"request": served.request, "model": served.model, "choices": served.choices}
     return Job(relay if served.stream else relay_whole, inputs, RELAYED)
 

@@ -65,7 +65,8 @@ class Catalog:
                 continue
             if name in self._offers:
                 log.warning(
-                    "pipeline %r is not offered as a model: a %s has that name; rename one of them",
+                    "pipeline %r is not offered as a model: a %s has that name, and clients that "
+                    "ask for it get that; rename one of them",
                     name,
                     self._offers[name].kind,
                 )

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from orchestra.codecs.serving.errors import ServedError
     from orchestra.server.front.arrival import Arrival
 
-PATHS = ("/v1/models", "/v1/chat", "/v1/responses", "/v1/embeddings")
+RESPONSES = "/v1/responses"
+PATHS = ("/v1/models", "/v1/chat", RESPONSES, "/v1/embeddings")
 ELSEWHERE = (
     *("/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
     *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
@@ -28,7 +29,7 @@ ELSEWHERE = (
 
 def is_openai(path: str) -> bool:
     """Whether a path is one of those that OpenAI's clients ask."""
-    return any(path == each or path.startswith(f"{each}/") for each in (*PATHS, *ELSEWHERE))
+    return any(_under(path, each) for each in (*PATHS, *ELSEWHERE))
 
 
 def shaped(arrival: Arrival, early: HttpProblem | NoContent | ServedError) -> Told:
@@ -46,9 +47,14 @@ def shaped_at(path: str, early: HttpProblem | NoContent | ServedError) -> Told:
         return _of_anthropic(early)
     if isinstance(early, HttpProblem) and not is_openai(path):
         return early
-    from orchestra.server.models.shapes import as_openai, as_served
+    from orchestra.server.models.shapes import as_openai, as_response, as_served
 
-    return as_openai(as_served(early))
+    told = as_response if _under(path, RESPONSES) else as_openai
+    return told(as_served(early))
+
+
+def _under(path: str, root: str) -> bool:
+    return path == root or path.startswith(f"{root}/")
 
 
 def _of_anthropic(early: HttpProblem | ServedError, request_id: str = "") -> Told:

@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.anthropic_serving.errors import anthropic_error, anthropic_status
-from orchestra.codecs.openai_serving.errors import openai_error_body
+from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error_body
 from orchestra.codecs.serving.errors import NO_RETRY, ServedError
 from orchestra.server import sse
 from orchestra.server.front.problems import HttpProblem
@@ -46,6 +46,11 @@ class ShapedProblem:
 def as_openai(error: ServedError) -> ShapedProblem:
     """An error as OpenAI tells it."""
     return ShapedProblem(error.status, openai_error_body(error), error.headers)
+
+
+def as_response(error: ServedError) -> ShapedProblem:
+    """An error as OpenAI tells it of a response, whose fields have names of their own."""
+    return as_openai(error.worded(OF_RESPONSES))
 
 
 def as_anthropic(error: ServedError, request_id: str = "") -> ShapedProblem:

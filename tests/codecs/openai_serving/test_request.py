@@ -284,7 +284,7 @@ def test_what_is_wrong_is_told_with_its_path(fields: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{}", "model: Object missing required field `model`"),
+        (b"{}", "model: it is missing"),
         (b"[]", "the body: Expected `object`, got `array`"),
         (b"{", "the body is not JSON: Input data was truncated"),
         (
