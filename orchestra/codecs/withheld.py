@@ -1,4 +1,4 @@
-"""What errors say that is a server's own business, whatever format its clients are told in."""
+"""The parts of errors that clients must not read, in any dialect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from orchestra.errors import (
 )
 
 OWNERS = "what it says is told to the server's owner only"
-"""In place of what no words are for."""
+"""The text for other errors of these classes."""
 _LOG = "the server's log says more"
 WITHHELD: Mapping[type[OrchestraError], str] = {
     LimitUnknownError: f"what you may still ask for cannot be told now; try again later; {_LOG}",
@@ -41,27 +41,28 @@ WITHHELD: Mapping[type[OrchestraError], str] = {
     StateError: f"what this server keeps cannot be reached at the moment; try again later; {_LOG}",
     StoreError: OWNERS,
 }
-"""Their messages name keys, accounts, hosts and files, or quote whatever a provider has sent.
-Clients learn the class, and these words; the log tells the rest."""
+"""Errors whose messages contain keys, accounts, hosts and files, or quote a provider. Clients get
+the class and this text; the log has the rest.
+"""
 _TOLD = (LimitReachedError,)
-"""Those below them that are our own, and name nothing."""
+"""Subclasses of these that are our own, and whose messages clients may read."""
 BEGAN_WITH = "; it began with "
-"""What stands behind it, in the message of a cut answer or of a proxy's page, is what was sent."""
+"""In messages about a cut answer or a proxy's page, the received bytes follow this text."""
 _OWN = re.compile(rf"(?<=_s = )([\d.e+-]+) from [^\s;]+(?=;)|{BEGAN_WITH}.*")
 
 
 def is_withheld(kind: type[BaseException]) -> bool:
-    """Whether clients do not read the messages of these errors."""
+    """Whether the messages of these errors are withheld from clients."""
     return kind in WITHHELD or (issubclass(kind, tuple(WITHHELD)) and not issubclass(kind, _TOLD))
 
 
 def for_clients(kind: type[BaseException], message: str) -> str:
-    """What clients read in place of the message of such an error."""
+    """The text for clients in place of such an error's message."""
     if is_withheld(kind):
         return next(words for each, words in WITHHELD.items() if issubclass(kind, each))
     return without_internals(message)
 
 
 def without_internals(message: str) -> str:
-    """A message that clients are told, without the host and the bytes that are named in it."""
+    """A message without the hosts and received bytes in it."""
     return _OWN.sub(lambda found: found[1] or "", message)

@@ -1,6 +1,6 @@
-"""How a provider knows who asks: keys that are never shown, and the headers they make.
+"""Credentials for providers: keys that are never shown, and the headers made from them.
 
-What a provider says of an error is searched for them, since some repeat the key they were sent.
+Keys are removed from providers' error messages, since some repeat the received key.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from orchestra.secret import Secret
 
 
 class Credentials(Protocol):
-    """What makes a request ours."""
+    """Credentials that authenticate requests."""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with the headers that prove it; `now_s` is seconds since 1970."""
+        """The request with authentication headers; `now_s` is seconds since 1970."""
 
     def redact(self, text: str) -> str:
-        """The text without any secret of these in it."""
+        """The text with these secrets removed."""
 
 
 @attrs.frozen
 class NoCredentials:
-    """For a server that asks nobody's name."""
+    """For a server without authentication."""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request as it is."""
+        """The request unchanged."""
         del now_s
         return request
 
     def redact(self, text: str) -> str:
-        """The text as it is."""
+        """The text unchanged."""
         return text
 
 
@@ -53,12 +53,12 @@ class HeaderKey:
         return _with(request, header)
 
     def redact(self, text: str) -> str:
-        """The text without the key in it."""
+        """The text with the key removed."""
         return self.secret.redact(text)
 
 
 def _with(request: HttpRequest, *headers: tuple[str, str]) -> HttpRequest:
-    """The request with these headers, too."""
+    """The request with these headers added."""
     both = (*request.headers, *headers)
     return HttpRequest(request.url, request.body, both, request.method, request.timeouts)
 
@@ -70,7 +70,7 @@ def bearer(secret: Secret) -> HeaderKey:
 
 @attrs.frozen(kw_only=True)
 class AwsKeys:
-    """AWS access keys, with which each request is signed (Signature Version 4)."""
+    """AWS access keys, which sign each request (Signature Version 4)."""
 
     region: str
     access_key_id: str
@@ -79,7 +79,7 @@ class AwsKeys:
     service: str = "bedrock"
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with its signature, which is good for five minutes."""
+        """The request with its signature, which is valid for five minutes."""
         token = self.session_token.reveal() if self.session_token else ""
         added = signature(
             request.method,
@@ -94,6 +94,6 @@ class AwsKeys:
         return _with(request, *added)
 
     def redact(self, text: str) -> str:
-        """The text without the secret key and the session's token in it."""
+        """The text with the secret key and the session token removed."""
         text = self.secret.redact(text)
         return self.session_token.redact(text) if self.session_token else text

@@ -1,4 +1,4 @@
-"""A model whose capabilities the deployment declares: a class of the project's own, or a fake."""
+"""A model whose capabilities are declared in the configuration: a project's class, or a fake."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class DeclaredModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the deployment says that it can do."""
+        """The declared capabilities."""
         return self._capabilities
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask. Raises what the model raises."""
+        """Ask the model. Raises the model's errors."""
         return self.model.stream(fitting(request, self._capabilities))
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer. Raises what the model raises."""
+        """Ask the model, and wait for the complete answer. Raises the model's errors."""
         return await self.model.complete(fitting(request, self._capabilities))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text. Raises what the model raises."""
+        """One vector for each text. Raises the model's errors."""
         return await self.model.embed(request)

@@ -1,4 +1,4 @@
-"""An `Embedder` of a model's embeddings: unit length, and always as long as it said."""
+"""An `Embedder` that uses a model: its vectors have unit length and the promised dimensions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from orchestra.values import (
 )
 
 UNIT_TOLERANCE = 1e-3
-"""A vector this near to unit length is left as it is: float32, sent as text, is no nearer."""
+"""A vector this near to unit length is not scaled: float32 as text is not more exact."""
 
 
 class RemoteEmbedder(Embedder):
     """The vectors of a model, each scaled to unit length.
 
-    `dimensions` is how many numbers are asked for where the model can choose, and what is
-    expected of it in any case. `identity` tells which model it is: see `Embedder`.
+    `dimensions` is requested from a model that offers several, and required of every model.
+    `identity` identifies the model: see `Embedder`.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class RemoteEmbedder(Embedder):
 
     @property
     def dimensions(self) -> int:
-        """How many numbers each of its vectors has.
+        """The number of dimensions of each vector.
 
         Raises:
-            BindingError: nobody has said.
+            BindingError: it is configured nowhere, and unknown.
         """
         if self._dimensions is None:
             raise BindingError(
@@ -65,7 +65,7 @@ class RemoteEmbedder(Embedder):
         """One vector for each text, in order, of unit length.
 
         Raises:
-            ModelError: the call failed, or gave vectors of another length.
+            ModelError: the call failed, or returned vectors with other dimensions.
         """
         request = EmbedRequest(tuple(texts), purpose, self._asked, self._extras)
         found = (await self._model.embed(request)).vectors
@@ -81,7 +81,7 @@ class RemoteEmbedder(Embedder):
 
 
 class EmbedderModel(Model):
-    """An embedder as a `Model`, which makes vectors and no text."""
+    """An embedder as a `Model`, which has embeddings but no text."""
 
     capabilities = Capabilities(embeddings=True)
 
@@ -89,21 +89,21 @@ class EmbedderModel(Model):
         self.embedder = embedder
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """There is no text.
+        """Not possible.
 
         Raises:
-            CapabilityError: always.
+            CapabilityError: always; an embedder has no text.
         """
         del request
         name = type(self.embedder).__name__
         raise CapabilityError(f"{name} makes vectors, and no text; ask a model that answers")
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order, as the embedder gives them.
+        """One vector for each text, in order, unchanged.
 
         Raises:
-            CapabilityError: vectors of another length are wanted.
-            MalformedStreamError: there are more, or fewer, than texts.
+            CapabilityError: the request asks for other dimensions.
+            MalformedStreamError: the number of vectors differs from the number of texts.
         """
         if request.dimensions not in (None, self.embedder.dimensions):
             raise CapabilityError(
@@ -117,7 +117,7 @@ class EmbedderModel(Model):
 
 
 def unit(vector: Vector) -> Vector:
-    """The vector scaled to length 1; a vector of zeros as it is."""
+    """The vector scaled to length 1; a vector of zeros unchanged."""
     numbers = list(vector)
     length = math.sqrt(math.fsum(number * number for number in numbers))
     if length == 0 or abs(length - 1) < UNIT_TOLERANCE:

@@ -1,4 +1,4 @@
-"""A dialect that adds what a deployment wants of every request: `extras` and `prompt_cache`."""
+"""A dialect that adds a model's configured `extras` and `prompt_cache` to every request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Extras, Json
 
 
 def as_deployed(dialect: Dialect, name: str, extras: Json, *, prompt_cache: bool) -> Dialect:
-    """The dialect, with these extras in what it asks; those of a request itself count for more.
+    """The dialect with these extras added to requests; a request's own extras override them.
 
-    `name` is that under which the dialect looks for a request's extras. With `prompt_cache` the
-    provider is told to keep what it has read, where a request does not say itself up to where.
+    `name` is the dialect's key in a request's extras. With `prompt_cache`, requests get marks for
+    the provider's prompt cache, unless they have marks of their own.
     """
     return (
         DeployedDialect(dialect, name, extras, prompt_cache) if extras or prompt_cache else dialect
@@ -34,27 +34,27 @@ class DeployedDialect:
 
     @property
     def texts_max(self) -> int:
-        """As of the dialect."""
+        """The dialect's limit."""
         return self.dialect.texts_max
 
     @property
     def texts_tokens_max(self) -> int | None:
-        """As of the dialect."""
+        """The dialect's limit."""
         return self.dialect.texts_tokens_max
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The dialect's call, with what the deployment wants in its body."""
+        """The dialect's call, with the configured extras and marks."""
         request = attrs.evolve(request, extras=self._merged(request.extras))
         if self.prompt_cache:
             request = with_marks(request)
         return self.dialect.ask(model, request, stream=stream)
 
     def decoder(self) -> Decoder:
-        """The dialect's own."""
+        """The dialect's decoder."""
         return self.dialect.decoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """As the dialect does."""
+        """As in the dialect."""
         return self.dialect.decode(body)
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
@@ -63,13 +63,13 @@ class DeployedDialect:
         return self.dialect.ask_embeddings(model, request)
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """As the dialect does."""
+        """As in the dialect."""
         return self.dialect.decode_embeddings(body)
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """As the dialect does."""
+        """As in the dialect."""
         return self.dialect.error(status, headers, body, now_s)
 
     def _merged(self, extras: Extras) -> Extras:

@@ -1,11 +1,11 @@
-"""Embeddings with nothing to download: the vectors that ship in wordllama's wheel.
+"""Embeddings without a download: the vectors that ship in wordllama's wheel.
 
-A text's embedding is the mean of its tokens' vectors. We read the two files out of the
-installed package and add up by ourselves, for what its own code would bring along:
+A text's embedding is the mean of its tokens' vectors. We read two files of the installed
+package and compute the mean ourselves, because of wordllama's own code:
 
-- importing it calls `logging.basicConfig` and brings pydantic and requests: 0.25 s;
-- it pads each batch to its longest text, so 64 texts with a long one among them take
-  655 MB, and a text's vector depends in its last digits on its neighbours.
+- importing it calls `logging.basicConfig`, and imports pydantic and requests: 0.25 s;
+- it pads each batch to its longest text, so 64 texts with one long text take 655 MB, and the
+  last digits of a text's vector depend on the other texts.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 DIMENSIONS = 256
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
-_NOTHING = " "  # what a text without any tokens is embedded as
+_NOTHING = " "  # embedded in place of a text without tokens
 
 
 class WordLlamaEmbedder:
-    """An `Embedder` that runs here: 256 dimensions, English mostly, no network.
+    """An `Embedder` in this process: 256 dimensions, mostly for English, without network.
 
-    About 60 µs for a text of 50 tokens, in a worker thread. The first use loads 16 MB
-    from disk in about 0.2 s, once however many ask at the same time. Equal texts have
-    equal vectors, whatever they are embedded together with.
+    About 60 µs for a text of 50 tokens, in a worker thread. The first use loads 16 MB from disk in
+    about 0.2 s, only once even with concurrent callers. Equal texts have equal vectors, in any
+    batch.
     """
 
     identity = "wordllama l2_supercat"
@@ -55,11 +55,11 @@ class WordLlamaEmbedder:
     async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
         """One vector of unit length for each text, in order.
 
-        The empty text is embedded as if it were a space, and the purpose makes no
-        difference. A cancelled call returns when its thread is done.
+        The empty text is embedded like a space, and the purpose is ignored. A cancelled call
+        returns when its thread is done.
 
         Raises:
-            BindingError: wordllama is not installed, or is not the version we know.
+            BindingError: wordllama is not installed, or has an unknown version.
         """
         del purpose
         return await trio.to_thread.run_sync(self._embed, list(texts))
@@ -76,7 +76,7 @@ class WordLlamaEmbedder:
 
 @attrs.frozen(eq=False)
 class _Weights:
-    """A vector for each token, and what cuts a text into tokens."""
+    """The vectors of all tokens, and the tokenizer."""
 
     vectors: NDArray[np.float32]
     tokenizer: Tokenizer
@@ -84,8 +84,8 @@ class _Weights:
     def embed(self, text: str) -> Vector:
         """The direction of the sum of the tokens' vectors.
 
-        Each distinct token is looked up once, so a text of any length takes at most
-        as much memory as the vocabulary.
+        Each distinct token is looked up once, so that even a long text takes no more memory than
+        the vocabulary.
         """
         import numpy as np  # heavy
 

@@ -102,7 +102,7 @@ def converse_body(model: str, request: ChatRequest) -> Json:
     Reasoning is sent back only with its signature. Empty text is left out, as Converse refuses it.
 
     Raises:
-        CapabilityError: the request asks for what Converse has no words for.
+        CapabilityError: Converse cannot express something in the request.
     """
     refuse(request, "Converse", "seed", "presence_penalty", "frequency_penalty", "logprobs")
     body = chat_body(request, model)

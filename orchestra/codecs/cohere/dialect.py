@@ -134,7 +134,7 @@ class CohereDialect:
         """The call that asks a model.
 
         Raises:
-            CapabilityError: the request asks for what Cohere has no words for.
+            CapabilityError: Cohere's API cannot express something in the request.
         """
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
 
@@ -143,11 +143,11 @@ class CohereDialect:
         return CohereDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer.
+        """The events of a complete answer.
 
         Raises:
-            ModelError: Cohere gave up (`ERROR`, `TIMEOUT`), or sent an error.
-            MalformedStreamError: it is no answer.
+            ModelError: Cohere failed (`ERROR`, `TIMEOUT`), or sent an error.
+            MalformedStreamError: the body is not an answer.
         """
         answer = _CohereReader().read(_ANSWER, body, "Cohere's answer")
         if not isinstance(answer.message, _Message):
@@ -268,7 +268,7 @@ def _reason(raw: str | None, error: object) -> StopReason:
     """The stop reason.
 
     Raises:
-        ModelError: because it failed.
+        ModelError: the reason is a failure.
     """
     if error or raw in _FAILURES:
         word = _FAILURES.get(raw or "", "server_error")

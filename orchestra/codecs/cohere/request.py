@@ -1,7 +1,7 @@
-"""What Cohere is asked: our requests as bodies of `/v2/chat` and `/v2/embed`.
+"""The bodies of Cohere's `/v2/chat` and `/v2/embed`, from our requests.
 
-Cohere calls one certain tool by being shown no other; and it takes the plan for a tool call
-(`tool_plan`) apart from thoughts that led to an answer.
+Cohere has no choice of one certain tool: the other tools are left out for it. The plan for a tool
+call (`tool_plan`) is sent separately from the thoughts before an answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _THINKING: Mapping[ReasoningEffort, Json] = {
     "minimal": {"type": "enabled", "token_budget": 512},
     "low": {"type": "enabled", "token_budget": 2_048},
     "medium": {"type": "enabled", "token_budget": 8_192},
-    "high": {"type": "enabled", "token_budget": 31_000},  # what Cohere recommends at most
+    "high": {"type": "enabled", "token_budget": 31_000},  # the most that Cohere recommends
     "max": {"type": "enabled"},
 }
 _CHOICES: Mapping[ToolChoice | None, str | None] = {None: None, "auto": None, "none": "NONE"}
@@ -54,7 +54,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     """The body of a chat call.
 
     Raises:
-        CapabilityError: the request asks for what Cohere has no words for.
+        CapabilityError: Cohere's API cannot express something in the request.
     """
     refuse_logprobs(request, "Cohere")
     body: Json = {
@@ -78,7 +78,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
 
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
-    """The body of an embedding call; a purpose not named is `document`."""
+    """The body of an embedding call; the default purpose is `document`."""
     body: Json = {
         "model": model,
         "input_type": _INPUT_TYPES.get(request.purpose, request.purpose),
@@ -130,7 +130,7 @@ def _response_format(output: JsonOutput) -> Json:
 
 
 def _messages(message: Message) -> Iterator[Json]:
-    """One turn of ours; each result of a tool is a turn of its own, before what else is said."""
+    """The messages for one of our turns: first a message for each tool result, then the rest."""
     for part in message.parts:
         if isinstance(part, ToolResult):
             yield {"role": "tool", "tool_call_id": part.call_id, "content": _result(part)}
@@ -183,7 +183,7 @@ def _call(call: ToolCall) -> Json:
 
 
 def _result(result: ToolResult) -> str:
-    """Cohere has no mark for an error; it reads JSON objects."""
+    """The content of a tool result; Cohere has no field for an error, so a JSON object has it."""
     if result.is_error:
         return msgspec.json.encode({"error": result.content}).decode()
     return result.content

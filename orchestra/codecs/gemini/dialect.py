@@ -81,7 +81,7 @@ class GeminiDialect:
         """The call that asks a model.
 
         Raises:
-            CapabilityError: Gemini has no words for something in the request.
+            CapabilityError: Gemini's API cannot express something in the request.
         """
         act = "streamGenerateContent?alt=sse" if stream else "generateContent"
         body = msgspec.json.encode(gemini_body(model, request, self._origin))
@@ -92,11 +92,11 @@ class GeminiDialect:
         return GeminiDecoder(self._origin)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer; `Stopped` is the last.
+        """The events of a complete answer; `Stopped` is the last.
 
         Raises:
-            ModelError: an error in place of an answer, told by its class.
-            MalformedStreamError: it is no answer of Gemini's.
+            ModelError: the body is an error.
+            MalformedStreamError: the body is not an answer of Gemini.
         """
         answer = GeminiAnswer(self._origin, whole=True)
         events: list[ModelEvent] = []
@@ -118,8 +118,8 @@ class GeminiDialect:
         """The vectors of such a call; AI Studio rarely counts their tokens.
 
         Raises:
-            ModelError: an error in place of them, told by its class.
-            MalformedStreamError: they are no embeddings of Gemini's.
+            ModelError: the body is an error.
+            MalformedStreamError: the body has no embeddings of Gemini.
         """
         found = decoded(_EMBEDDED, body, "Gemini's embeddings")
         if given(found.error):
@@ -137,7 +137,7 @@ class GeminiDialect:
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status, 400 or more, says is wrong."""
+        """The error of an answer with this status, 400 or more."""
         return http_error(status, headers, body, now_s)
 
     def _path(self, model: str) -> str:
@@ -151,9 +151,9 @@ class GeminiDialect:
 
 
 class GeminiDecoder(FrameDecoder):
-    """A streamed answer: Server-Sent Events, or without `alt=sse` one JSON array.
+    """Decodes a streamed answer: Server-Sent Events, or without `alt=sse` one JSON array.
 
-    A gateway may send a response a line instead.
+    Some gateways send one response per line instead.
     """
 
     def __init__(self, origin: str = GEMINI) -> None:

@@ -104,7 +104,7 @@ class OllamaDialect:
         """The call that asks a model.
 
         Raises:
-            CapabilityError: the request asks for what Ollama has no words for.
+            CapabilityError: Ollama's API cannot express something in the request.
         """
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
 
@@ -113,12 +113,12 @@ class OllamaDialect:
         return OllamaDecoder()
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer.
+        """The events of a complete answer.
 
         Raises:
-            ModelError: an error in its place.
-            MalformedStreamError: it is no answer.
-            TruncatedStreamError: it is not done.
+            ModelError: the body is an error.
+            MalformedStreamError: the body is not an answer.
+            TruncatedStreamError: the answer is not marked as done.
         """
         decoder = OllamaDecoder()
         decoder.take_line(body)
@@ -153,7 +153,7 @@ class OllamaDialect:
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """What an answer with this status says is wrong."""
+        """The error of an answer with this status."""
         error = http_error(status, headers, body, now_s)
         if isinstance(error, InvalidRequestError) and "does not support" in error.message:
             return CapabilityError(
@@ -172,10 +172,10 @@ class OllamaDecoder(FrameDecoder):
         self._calls = 0
 
     def take_line(self, payload: bytes) -> None:
-        """Take a line, or all of an answer that is not streamed; `close` gives its events.
+        """Take a line, or a complete unstreamed answer; `close` returns its events.
 
         Raises:
-            ModelError: it is an error, or is none of Ollama's.
+            ModelError: it is an error, or not in Ollama's format.
         """
         line = self._reader.read(_LINE, payload, "Ollama's answer")
         if line.error:
@@ -246,7 +246,7 @@ def _last_fields(payload: bytes) -> Iterable[tuple[str, object]]:
 
 
 def _refuse(body: bytes) -> NoReturn:
-    """Raise the error that stands in place of an answer."""
+    """Raise the error in place of an answer."""
     said = read_error(body)
     if said.message and said.message != "{}":
         raise as_error(said)

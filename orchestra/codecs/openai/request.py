@@ -44,7 +44,7 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
     """The body of a chat call.
 
     Raises:
-        CapabilityError: the request asks for what this server has no words for.
+        CapabilityError: this server cannot express something in the request.
     """
     body: Json = {
         "model": model,
