@@ -181,8 +181,8 @@ class Answer:
         # what is raised may hold it for as long as its run is kept
         self._pieces, self._calls, self._refusals, self._logprobs = [], {}, [], []
         raise MalformedStreamError(
-            f"the answer is over {ANSWER_CHARS_MAX} characters, with thoughts and arguments of "
-            "tools; ask for less at once"
+            f"the answer is over {ANSWER_CHARS_MAX} characters, including thoughts and tool "
+            "arguments; ask for less in one call"
         )
 
     def completion(self) -> Completion:
@@ -192,7 +192,7 @@ class Answer:
             TruncatedStreamError: it has not stopped.
         """
         if self.stopped is None:
-            raise TruncatedStreamError("the answer ended without saying why: it was cut")
+            raise TruncatedStreamError("the answer ended without a stop reason: it was cut")
         return Completion(
             tuple(piece.whole() for piece in self._pieces),
             self.stopped,

@@ -141,7 +141,7 @@ def decoded(key: str, data: bytes) -> KeyRecord:
     Raises:
         StateError: it cannot be read, and so lets nobody in.
     """
-    return certain(DECODE, data, f"what is kept of key {key}", "restore it, or make another key")
+    return certain(DECODE, data, f"the record of key {key}", "restore it, or make another key")
 
 
 def _matching(record: KeyRecord, secret: str) -> SecretHash | None:

@@ -125,7 +125,7 @@ def _misuse(error: CycloptsError, words: Sequence[str]) -> str:
     """What is wrong with the call; with the usage where a word is missing or too much."""
     if isinstance(error, UnusedCliTokensError):
         unused = list(error.unused_tokens or ())
-        told = f"{' '.join(unused)!r} is too much{_instead(unused, words)}"
+        told = f"{' '.join(unused)!r} is not expected{_instead(unused, words)}"
     elif isinstance(error, MissingArgumentError):
         told = str(error)
     else:

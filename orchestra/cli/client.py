@@ -83,7 +83,7 @@ class Answer:
                     )
                     continue
             except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
-                raise CommandError(f"the server broke off: {error}") from error
+                raise CommandError(f"the connection to the server broke: {error}") from error
             return cast("h11.Event", event)
 
 

@@ -91,7 +91,8 @@ def notes(report: IngestReport, store: str) -> list[str]:
     if report.dimensions_before is not None:
         said.append(
             f"store {store!r} held vectors of {report.dimensions_before} numbers, and this "
-            "embedder's are of another length: all of them were removed; ingest other folders again"
+            "embedder's have another length: all of them were removed; ingest the other folders "
+            "again"
         )
     if report.stale:
         said.append(
@@ -101,8 +102,8 @@ def notes(report: IngestReport, store: str) -> list[str]:
     if report.doubled:
         said.append(
             f"store {store!r} has {len(report.doubled)} of these texts twice, such as "
-            f"{report.doubled[0]!r}: the folder was written in another way before; write it always "
-            "in the same way, and begin a new store"
+            f"{report.doubled[0]!r}: the folder's path was written differently before; always "
+            "write it in the same way, and begin a new store"
         )
     return said
 

@@ -23,22 +23,22 @@ from orchestra.errors import (
     StoreError,
 )
 
-OWNERS = "what it says is told to the server's owner only"
+OWNERS = "its message is shown only to the server's owner"
 """The text for other errors of these classes."""
 _LOG = "the server's log says more"
 WITHHELD: Mapping[type[OrchestraError], str] = {
-    LimitUnknownError: f"what you may still ask for cannot be told now; try again later; {_LOG}",
+    LimitUnknownError: f"your limits cannot be checked at the moment; try again later; {_LOG}",
     AuthenticationError: f"the model's provider does not accept this server's key; {_LOG}",
     PermissionDeniedError: f"the model's provider does not let this server do that; {_LOG}",
-    QuotaError: f"what this server may spend at the model's provider is used up; {_LOG}",
+    QuotaError: f"this server's quota at the model's provider is used up; {_LOG}",
     ModelNotFoundError: f"the model's provider does not know the model; {_LOG}",
-    RateLimitError: "the model's provider is asked too often at the moment; try again later",
-    ModelConnectionError: f"the line to the model's provider broke, or it was not reached; {_LOG}",
-    MalformedStreamError: f"the model's provider answered what cannot be read; {_LOG}",
+    RateLimitError: "the model's provider limits this server's rate at the moment; try again later",
+    ModelConnectionError: f"the connection to the model's provider failed; {_LOG}",
+    MalformedStreamError: f"the model's provider sent an answer that cannot be read; {_LOG}",
     ProviderServerError: f"the model's provider failed; {_LOG}",
-    OverloadedError: "the model's provider has no room at the moment; try again later",
+    OverloadedError: "the model's provider is overloaded at the moment; try again later",
     BindingError: f"this server is not set up for that; {_LOG}",
-    StateError: f"what this server keeps cannot be reached at the moment; try again later; {_LOG}",
+    StateError: f"this server's state cannot be reached at the moment; try again later; {_LOG}",
     StoreError: OWNERS,
 }
 """Errors whose messages contain keys, accounts, hosts and files, or quote a provider. Clients get

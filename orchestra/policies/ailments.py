@@ -58,7 +58,7 @@ class Ailments:
     def left_alone(self, pause_s: float, error: BaseException | None) -> None:
         """Note that its breaker has opened, after a call that failed with this error."""
         why = describe(error) if isinstance(error, ModelError) else "it was slow to answer"
-        told = "model %r has failed too often, and is left alone, for %.3g s at first: %s"
+        told = "model %r has failed too often, and its breaker is open, for %.3g s at first: %s"
         log.warning(told, self._name, pause_s, why)
 
     def left_alone_no_more(self) -> None:

@@ -246,8 +246,8 @@ class Gate:
         state = breaker.state(self.clock.now_s())
         wait_s = state.wait_s if isinstance(state, Open) else 0.0
         return BreakerOpenError(
-            f"it failed too often, and is left alone; it was not asked, and is tried again in "
-            f"{wait_s:.3g} s: ask another model until then",
+            "its breaker is open after too many failures, so it was not asked; it is tried again "
+            f"in {wait_s:.3g} s: ask another model until then",
             retry_after_s=wait_s,
             code="breaker",
             model=self.name,

@@ -56,7 +56,7 @@ class RemoteEmbedder(Embedder):
         """
         if self._dimensions is None:
             raise BindingError(
-                f"it is not known how long the vectors of embedder {self._name!r} are; write "
+                f"the length of the vectors of embedder {self._name!r} is unknown; write "
                 f"`dimensions = NUMBER` into [embedders.{self._name}]"
             )
         return self._dimensions
@@ -74,8 +74,8 @@ class RemoteEmbedder(Embedder):
         for vector in found:
             if len(vector) != self._dimensions:
                 raise MalformedStreamError(
-                    f"embedder {self._name!r} gave a vector of {len(vector)} numbers, and "
-                    f"dimensions = {self._dimensions} is written in its configuration"
+                    f"embedder {self._name!r} gave a vector of {len(vector)} numbers, but its "
+                    f"configuration has dimensions = {self._dimensions}"
                 )
         return [unit(vector) for vector in found]
 
@@ -112,7 +112,9 @@ class EmbedderModel(Model):
             )
         found = await self.embedder.embed(request.texts, purpose=request.purpose)
         if len(found) != len(request.texts):
-            raise MalformedStreamError(f"{len(found)} vectors came for {len(request.texts)} texts")
+            raise MalformedStreamError(
+                f"the answer has {len(found)} vectors for {len(request.texts)} texts"
+            )
         return Embeddings(tuple(found))
 
 

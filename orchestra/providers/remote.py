@@ -171,7 +171,7 @@ class RemoteModel(Model):
                 found = dialect.decode_embeddings(await self._ask(call))
                 if len(found.vectors) != len(texts):
                     raise MalformedStreamError(
-                        f"{len(found.vectors)} vectors came for {len(texts)} texts"
+                        f"the answer has {len(found.vectors)} vectors for {len(texts)} texts"
                     )
                 vectors += found.vectors
                 usages += [found.usage] if found.usage else []
@@ -358,7 +358,7 @@ def _redirect_error(reply: HttpReply) -> ModelConnectionError:
     found = _ORIGIN.match(reply.headers.get("location", ""))
     where = f" to {found[1]}" if found else ""
     return ModelConnectionError(
-        f"it answers with a redirect{where}, which is not followed; correct base_url",
+        f"the provider answers with a redirect{where}, which is not followed; correct base_url",
         retryable=False,
         status=reply.status,
         code="redirect",

@@ -116,8 +116,8 @@ def _secret(text: str, source: str) -> Secret:
 def _for_header(secret: Secret, source: str) -> Secret:
     if not secret.reveal().isascii():
         raise BindingError(
-            f"what {source} holds is no key: it has characters that cannot stand in a header; "
-            "it has to hold the key and nothing else"
+            f"{source} does not hold a valid key: it has characters that are not allowed in a "
+            "header; it has to hold the key and nothing else"
         )
     return secret
 

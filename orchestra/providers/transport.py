@@ -303,5 +303,5 @@ def _as_model(error: httpx.TransportError, bounds: Bounds) -> ModelError:
         case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
             return unreached(where, error, "is the proxy right, and up?")
         case httpx.RemoteProtocolError() if not _CUT.search(str(error)):
-            return MalformedStreamError(f"{where} does not answer as it should: {error}")
+            return MalformedStreamError(f"{where} sent an invalid answer: {error}")
     return ModelConnectionError(f"the connection to {where} broke: {reason(error)}", code="cut")

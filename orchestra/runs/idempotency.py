@@ -233,5 +233,5 @@ def _read(data: bytes) -> Claim:
     return certain(_CLAIM.decode, data, _WHAT, "send the request with another key")
 
 
-_WHAT = "what is kept of an idempotency key"
+_WHAT = "the record of an idempotency key"
 _CLAIM = msgspec.msgpack.Decoder(Claim)

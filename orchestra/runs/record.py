@@ -137,7 +137,7 @@ def lost(record: Record, now_s: float) -> Record:
 
     A run does not end before it began, also where the clock of its host was ahead.
     """
-    message = "the process that ran it has died; what it said after that is lost: start it again"
+    message = "the process that ran it has died, and its later events are lost: start it again"
     outcome = FailedWith(RunLostError.__name__, message, lost=True)
     ended_s = max(now_s, record.created_s)
     return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s, last_seq=LOST_SEQ)
@@ -164,8 +164,8 @@ def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLin
     first = kept[0] if kept else None
     if first is None or not (first.type == "snapshot" or record.lost or seq + 1 >= first.seq):
         raise RunLostError(
-            f"run {record.id} has ended, and its events after {seq} are kept no longer; "
-            "follow it earlier, or raise how much is kept of a run"
+            f"run {record.id} has ended, and its events after {seq} are no longer kept; follow it "
+            "earlier, or raise the bound of a run's events"
         )
     if seq < first.seq:
         return tuple(kept)

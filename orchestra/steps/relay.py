@@ -100,7 +100,7 @@ async def relay(
             context.used(usage)
     if going:
         raise TruncatedStreamError(
-            f"model {model!r} ended its answer without saying why: it was cut", model=model
+            f"model {model!r} ended its answer without a stop reason: it was cut", model=model
         )
 
 
@@ -157,7 +157,7 @@ async def relay_vectors(
     asked, wanted = context.embedder(model), request.dimensions
     if wanted is not None and wanted != asked.dimensions:
         raise CapabilityError(
-            f"dimensions={wanted} cannot be asked of {model!r}, whose vectors have "
+            f"dimensions={wanted} cannot be sent to {model!r}, whose vectors have "
             f"{asked.dimensions} numbers; leave it out",
             model=model,
         )
@@ -184,7 +184,7 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
         ability = lacking[0].removeprefix("no ")
         field = _FIELDS.get(ability, ability)
         raise CapabilityError(
-            f"{field}=... cannot be asked of the model {name!r}, which has {', '.join(lacking)}; "
+            f"{field}=... cannot be sent to the model {name!r}, which has {', '.join(lacking)}; "
             "leave it out, or ask another model",
             model=name,
         )

@@ -91,7 +91,8 @@ def test_a_breaker_tells_that_it_opens_with_the_last_error_and_that_it_closes() 
         virtual(main)
     first, last = lines
     assert first.startswith(
-        "model 'm' has failed too often, and is left alone, for 5 s at first: ProviderServerError"
+        "model 'm' has failed too often, and its breaker is open, for 5 s at first: "
+        "ProviderServerError"
     )
     assert last == "model 'm' answers again"
 

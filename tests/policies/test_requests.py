@@ -22,7 +22,7 @@ def test_any_mapping_is_written_as_what_is_in_it() -> None:
 
 
 def test_what_is_no_json_cannot_be_told_from_others() -> None:
-    with pytest.raises(TypeError, match="is no JSON, and cannot be told from others"):
+    with pytest.raises(TypeError, match="is not JSON, so equal requests cannot be recognized"):
         written_of((), ChatRequest(ASKED, extras={"openai": {"a": object()}}))
 
 

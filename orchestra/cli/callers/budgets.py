@@ -75,7 +75,7 @@ def reset(
     """
     if bool(key) == bool(organisation or user):
         raise CommandError(
-            "name one whose budgets are reset: --organisation, --user, both (a user within an "
+            "say whose budgets to reset: --organisation, --user, both (a user within an "
             "organisation), or --key ID",
             code=MISUSED,
         )
@@ -124,11 +124,11 @@ async def _list(
     elif found:
         terminal.say(terminal.visible(as_table(found, terminal.width())))
     elif not records:
-        terminal.note(f"there are no keys yet in {bindings.keys_at}, and so nobody who spends")
+        terminal.note(f"there are no keys yet in {bindings.keys_at}, so nobody has spent anything")
     else:
         terminal.note(
-            "no such budget of a day or a month: they are in [budgets] of orchestra.toml, and of "
-            "keys that are made with --day-dollars or --month-dollars"
+            "no such daily or monthly budget: budgets are set in [budgets] of orchestra.toml, and "
+            "for keys with --day-dollars or --month-dollars"
         )
 
 
@@ -168,7 +168,7 @@ async def _reset(
         whose = caller.key or "/".join(filter(None, (caller.organisation, caller.user)))
         raise CommandError(
             f"{kind} {whose} has no budget of a {period or 'day or a month'}: there is nothing to "
-            "reset; `orchestra budgets list` shows those that there are"
+            "reset; `orchestra budgets list` shows all budgets"
         )
     if kind != "key" and not any(each.spent or each.held for each in before):
         await _refuse_strangers(caller, kind, bindings)
@@ -198,6 +198,6 @@ async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) 
     near = "".join(f"; there is --organisation {name} --user {caller.user}" for name in same)
     whose = "/".join(filter(None, (caller.organisation, caller.user)))
     raise CommandError(
-        f"nobody has a key of {kind} {whose}, and nothing was spent: nothing is reset{near}; "
-        "`orchestra budgets list` shows those that there are"
+        f"{kind} {whose} has no key and has spent nothing: there is nothing to reset{near}; "
+        "`orchestra budgets list` shows all budgets"
     )

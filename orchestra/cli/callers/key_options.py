@@ -79,12 +79,12 @@ def check(wanted: NewKey) -> None:
     wrong = []
     if not wanted.pipelines and not wanted.models and not wanted.metrics:
         wrong.append(
-            "a key may do only what it is made for: name what it may run with --pipelines, what it "
-            "may ask without a pipeline with --models, or both ('*' is all); or --metrics alone, "
-            "for Prometheus"
+            "a key needs rights: name the pipelines that it may run with --pipelines, the models "
+            "that it may ask directly with --models, or both ('*' is all); or --metrics alone, for "
+            "Prometheus"
         )
     if not wanted.organisation and not wanted.user:
-        wrong.append("a key belongs to somebody: say --organisation, --user, or both")
+        wrong.append("a key needs an owner: --organisation, --user, or both")
     if wrong:
         raise CommandError("\n".join((*wrong, f"such as: {EXAMPLE}")), code=MISUSED)
     _as_command_error(partial(check_wanted, wanted))

@@ -108,9 +108,9 @@ def _stray(
         free = next((dashed(name) for name in inputs if name not in RUN_OPTIONS), "name")
         meant = f"give inputs by name: --{free} {quote(word)}"
     elif last in flags:
-        meant = f"--{dashed(last)} has no value, and --no-{dashed(last)} is its opposite"
+        meant = f"--{dashed(last)} takes no value; its opposite is --no-{dashed(last)}"
     elif last in inputs and get_origin(inputs[last].annotation) is list:
-        meant = f"of a list, name each value: --{dashed(last)} {quote(value)} "
+        meant = f"write the option before each value of a list: --{dashed(last)} {quote(value)} "
         meant += f"--{dashed(last)} {quote(word)}"
     else:
         whole = " ".join([value, word, *takewhile(lambda each: not each.startswith("--"), rest)])
@@ -146,7 +146,7 @@ def caller_of(organisation: str, user: str) -> Caller:
     said = {"organisation": organisation, "user": user}
     for option, name in said.items():
         for why in wrong_name(option, name) if name else ():
-            fix = f"write it as `orchestra keys list` does, the {option} alone"
+            fix = f"write only the {option}, as `orchestra keys list` shows it"
             raise CommandError(f"--{why}; {fix}", code=MISUSED)
     return Caller(organisation, user)
 

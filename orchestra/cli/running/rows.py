@@ -104,7 +104,7 @@ class RowsFile:
             return None, [str(given)]
         values, row_id = dict(given), str(number)
         if None in values or None in values.values():
-            return None, ["it has another number of cells than the head of the table"]
+            return None, ["its number of cells differs from that of the header"]
         if self.id_field:
             if self.id_field not in values:
                 known = ", ".join(values) or "nothing"
@@ -147,7 +147,7 @@ def _object(line: bytes) -> object:
     try:
         found = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"it is no JSON: {error}"
+        return f"it is not JSON: {error}"
     if not isinstance(found, dict):
         return 'a row is a JSON object of inputs, such as {"question": "Why?"}'
     return found

@@ -77,8 +77,8 @@ async def admission_of(
         return keyed()
     if bindings.keys_at in asked:
         log.warning(
-            "keys were asked for, and there is none in %s: nobody gets in. Restore what was kept "
-            'there, or make a key: %s; or let everybody in: [server] and keys = "none"',
+            "this server required keys before, and there are none in %s: every request is refused. "
+            'Restore the keys there, or make a key: %s; or require none: keys = "none" in [server]',
             bindings.keys_at,
             make,
         )
@@ -104,8 +104,8 @@ async def _are_keys_made(bindings: LocalBindings) -> bool:
         return await bindings.keys_made()
     except StateError as error:
         raise StateError(
-            "it cannot be told whether there are keys, and so who is to be let in; with [server] "
-            f'and keys = "required" a start does not have to know: {error}'
+            "it is unknown whether there are keys, and so whether requests need one; with keys = "
+            f'"required" in [server], the server starts without knowing: {error}'
         ) from error
 
 
@@ -121,9 +121,10 @@ async def _still_open(bindings: LocalBindings, asked: Collection[str], make: str
     if not elsewhere:
         return
     raise ServeError(
-        f"keys were asked for, and now nobody would be: they are kept in {bindings.keys_at}, and "
-        f"those in {', '.join(elsewhere)} are not there; make one there: {make}\n"
-        'or let everybody in from this machine: [server] and keys = "none"'
+        "this server required keys before, and would require none now: keys are read from "
+        f"{bindings.keys_at}, where those in {', '.join(elsewhere)} are missing; make one there: "
+        f"{make}\n"
+        'or require none, from this machine only: keys = "none" in [server]'
     )
 
 
@@ -157,7 +158,7 @@ def _only_here(host: str, cure: str) -> None:
         here = False
     if not here:
         raise ServeError(
-            f"nobody would have to show a key, and host {host!r} can be reached from other "
-            f"machines; {cure}\n"
+            f"requests would need no key, and host {host!r} can be reached from other machines; "
+            f"{cure}\n"
             "or serve this machine only: --host 127.0.0.1"
         )

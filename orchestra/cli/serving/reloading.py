@@ -229,14 +229,17 @@ class Loader(Closing):
             asked_keys.remember(self._memories(None if beside else data), bindings.keys_at)
         except OSError as error:
             if bindings.rules.keys != "required":
-                told = 'a restart may forget that keys are asked for, write keys = "required": %s'
+                told = (
+                    'after a restart this server may not require keys; write keys = "required" in '
+                    "[server]: %s"
+                )
                 log.warning(told, error)
 
     def _forget(self, bindings: LocalBindings) -> None:
         try:
             asked_keys.forget(self._memories(bindings.stores.path.parent))
         except OSError as error:
-            log.warning("it is still remembered that keys were asked for: %s", error)
+            log.warning("after a restart this server may still require keys: %s", error)
 
     def _memories(self, data: Path | None) -> list[Path]:
         """The folders in which that is remembered."""

@@ -59,8 +59,8 @@ def watchdog() -> Iterator[Watchdog]:
 
 def _end(time_s: float) -> None:  # pragma: no cover - nothing is counted after it
     log.error(
-        "the process has not ended within %g s and is ended; a step or tool is stuck in a thread "
-        "(bound what it waits for), where one of these is:",
+        "the process has not ended within %g s and is killed: a step or tool is stuck in a thread "
+        "(give what it waits for a timeout); the threads are here:",
         time_s,
     )
     faulthandler.dump_traceback(_ERR)

@@ -81,7 +81,7 @@ def supervised(
         try:
             folder = at_the_end.enter_context(counts_folder())
         except OSError as error:
-            log.warning("at /metrics each worker counts for itself: %s", error)
+            log.warning("/metrics shows each worker separately: %s", error)
         else:
             os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
             on_end = WorkerEnds(folder).ended

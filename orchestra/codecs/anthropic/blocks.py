@@ -62,7 +62,7 @@ def refuse_open(strange: AbstractSet[int], inputs: Mapping[int, str]) -> None:
     """
     if len(strange) > STRANGE_MAX:
         raise MalformedStreamError(
-            f"over {STRANGE_MAX} blocks of the answer are of no known kind, and have no end"
+            f"over {STRANGE_MAX} blocks of the answer have an unknown type, and no end"
         )
     if sum(map(len, inputs.values())) > FRAME_BYTES_MAX:
         raise MalformedStreamError(

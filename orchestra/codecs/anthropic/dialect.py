@@ -173,7 +173,8 @@ class AnthropicDialect:
             MalformedStreamError: always; Anthropic has no embeddings.
         """
         raise MalformedStreamError(
-            f"Anthropic has no embeddings, so these {len(body)} bytes are none: {body[:200]!r}"
+            f"Anthropic has no embeddings, so these {len(body)} bytes are not embeddings: "
+            f"{body[:200]!r}"
         )
 
     def error(
@@ -326,11 +327,11 @@ def message_events(body: bytes) -> list[ModelEvent]:
         ModelError: the body is an error.
         MalformedStreamError: the body is not a message.
     """
-    message = _MessageReader().read(_MESSAGES, body, "a message of Anthropic's")
+    message = _MessageReader().read(_MESSAGES, body, "a message of Anthropic")
     if given(message.error) or message.type == "error":
         _refuse(body)
     if message.content is None:
-        raise MalformedStreamError(f"this is no message of Anthropic's: {body[:200]!r}")
+        raise MalformedStreamError(f"this is not a message of Anthropic: {body[:200]!r}")
     events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
     calls = 0
     for block in message.content:

@@ -142,8 +142,8 @@ def _refuse_unspeakable(request: ChatRequest) -> None:
         value = getattr(request, name)
         if value is not None:
             raise CapabilityError(
-                f"{name}={value!r} cannot be asked of Anthropic, which has no such parameter; "
-                "leave it out"
+                f"{name}={value!r} cannot be sent to Anthropic, which has no such parameter; leave "
+                "it out"
             )
 
 
@@ -252,8 +252,8 @@ def _tool_choice(request: ChatRequest) -> Json | None:
 def _format(output: JsonOutput) -> Json:
     if output.schema is None:
         raise CapabilityError(
-            "JsonOutput(schema=None) cannot be asked of Anthropic, which gives JSON only by a "
-            "schema; add one, or ask for JSON in the prompt"
+            "JsonOutput(schema=None) cannot be sent to Anthropic, which requires a schema for "
+            "JSON; add one, or ask for JSON in the prompt"
         )
     return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
 
@@ -269,9 +269,9 @@ def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
         return {}  # these models think only on request
     if limit <= BUDGETS["minimal"]:
         raise CapabilityError(
-            f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: "
-            f"{model} thinks {BUDGETS['minimal']} tokens at least, and they are counted in it; "
-            "allow more, or leave out the effort"
+            f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: {model} "
+            f"thinks for at least {BUDGETS['minimal']} tokens, which count towards this limit; "
+            "raise output_tokens_max, or leave out reasoning_effort"
         )
     budget = min(BUDGETS[effort], limit - 1)
     return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}

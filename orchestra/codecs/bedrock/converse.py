@@ -291,8 +291,8 @@ def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: f
     if abs(off_s) > SKEW_S and _OF_TIME.search(f"{word} {error.message}"):
         way = "ahead of" if off_s > 0 else "behind"
         error.message += (
-            f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which takes no "
-            "signature of another time: set the clock)"
+            f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which refuses "
+            "signatures of another time: set the clock)"
         )
     return error
 

@@ -70,8 +70,8 @@ def embed_body(model: str, request: EmbedRequest) -> Json:
         if family in model:
             return merged(body_of(model, request), extras)
     raise CapabilityError(
-        f"no body for embeddings of {model!r} is known: only for models with one of these in "
-        f"their id: {', '.join(_BODIES)}"
+        f"embeddings of {model!r} on Bedrock are not supported, only those of models with one of "
+        f"these in their id: {', '.join(_BODIES)}"
     )
 
 
@@ -144,7 +144,7 @@ def decode_embeddings(body: bytes) -> Embeddings:
         vectors = tuple(map(Vector.of, rows))
     except OverflowError as error:
         raise MalformedStreamError(
-            f"an embedding has a number that is no float32: {body[:200]!r}"
+            f"an embedding has a number that is not a float32: {body[:200]!r}"
         ) from error
     return Embeddings(vectors, None if count is None else Usage(input_tokens=count))
 

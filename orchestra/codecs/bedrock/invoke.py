@@ -212,4 +212,4 @@ def _refused(body: bytes) -> ModelError:
     error = read_error(body)
     if error.message:
         return as_error(error)
-    return MalformedStreamError(f"an answer of no model family that is known: {body[:200]!r}")
+    return MalformedStreamError(f"an answer of an unknown model family: {body[:200]!r}")

@@ -48,8 +48,8 @@ def invoke_body(model: str, request: ChatRequest, family: str = "") -> Json:
         if part in known_as:
             return merged(body(known_as, request), request.extras.get(EXTRAS, {}))
     raise CapabilityError(
-        f"how {known_as!r} is asked by InvokeModel is not known, only for the families "
-        f"{', '.join(_FAMILIES)}: ask it by Converse, or name its family"
+        f"{known_as!r} is not supported with InvokeModel, only the families "
+        f"{', '.join(_FAMILIES)}: use Converse, or name the model's family"
     )
 
 

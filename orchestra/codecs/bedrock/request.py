@@ -137,8 +137,8 @@ def refuse(request: ChatRequest, whom: str, *names: str) -> None:
         value = getattr(request, name)
         if value is not None and value not in ((), "none"):
             raise CapabilityError(
-                f"{whom} has no word for {name}={value!r}: leave it out, or say it in the model's "
-                f"own words in extras={{{EXTRAS!r}: ...}}"
+                f"{name}={value!r} cannot be sent to {whom}: leave it out, or put the model's own "
+                f"field into extras={{{EXTRAS!r}: ...}}"
             )
 
 
@@ -236,7 +236,7 @@ def _image(part: ImagePart | ImageUrlPart) -> Json:
             )
     if kind not in _IMAGE_FORMATS:
         raise CapabilityError(
-            f"Bedrock knows no images of the format {kind!r}, only {sorted(_IMAGE_FORMATS)}"
+            f"Bedrock does not accept images of the format {kind!r}, only {sorted(_IMAGE_FORMATS)}"
         )
     return {"format": kind, "source": source}
 
@@ -299,8 +299,8 @@ def _refuse_lost_tools(request: ChatRequest) -> None:
     )
     if used and request.tool_choice == "none":
         raise CapabilityError(
-            "Converse has no tool choice 'none', and wants the tools of a conversation that has "
-            "used them: leave tool_choice out, or send the conversation without its tool calls"
+            "Converse has no tool choice 'none', and requires the tools of a conversation with "
+            "tool calls: leave tool_choice out, or send the conversation without its tool calls"
         )
 
 
@@ -309,8 +309,8 @@ def _output(output: JsonOutput | None) -> Json:
         return {}
     if output.schema is None:
         raise CapabilityError(
-            "JsonOutput(schema=None) cannot be asked of Bedrock, which gives JSON only by a "
-            "schema; add one, or ask for JSON in the prompt"
+            "JsonOutput(schema=None) cannot be sent to Bedrock, which requires a schema for JSON; "
+            "add one, or ask for JSON in the prompt"
         )
     text = msgspec.json.encode(enforced(output.schema)).decode()
     schema = {"name": output.name, "schema": text}
@@ -347,6 +347,6 @@ def _top_k(model: str, request: ChatRequest) -> Json:
                 found = {name: found}
             return {"additionalModelRequestFields": found}
     raise CapabilityError(
-        f"where {model} takes top_k={request.top_k} is not known: leave it out, or say it in "
-        f"extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
+        f"top_k={request.top_k} is not supported for {model}: leave it out, or put the model's own "
+        f"field into extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
     )

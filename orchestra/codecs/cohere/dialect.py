@@ -309,15 +309,14 @@ def _vectors(found: _Vectors | list[list[float]]) -> tuple[Vector, ...]:
             f"a vector of Cohere's is not made of float32 numbers: {error}"
         ) from error
     raise MalformedStreamError(
-        "Cohere sent vectors of no type that is known; ask for `float` or `base64` in "
-        "`embedding_types`"
+        "Cohere sent vectors of an unknown type; ask for `float` or `base64` in `embedding_types`"
     )
 
 
 def _floats(text: str) -> bytes:
     data = b64decode(text, validate=True)
     if len(data) % 4:
-        raise ValueError(f"{len(data)} bytes are no whole number of them")
+        raise ValueError(f"{len(data)} bytes are not a multiple of 4")
     return data
 
 

@@ -94,15 +94,15 @@ def _tools(request: ChatRequest) -> Json:
     tools, choice = request.tools, request.tool_choice
     if request.parallel_tool_calls is False and tools:
         raise CapabilityError(
-            "parallel_tool_calls=False cannot be asked of Cohere, which decides by itself how "
-            "many tools it calls at once; leave it out"
+            "parallel_tool_calls=False cannot be sent to Cohere, which decides by itself how many "
+            "tools it calls at once; leave it out"
         )
     if isinstance(choice, ForcedTool):
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         if not tools:
             raise CapabilityError(
-                f"the tool {choice.name!r}, which has to be called, is not among the request's; "
-                f"there are {[tool.name for tool in request.tools]}"
+                f"tool_choice requires the tool {choice.name!r}, which is not among the request's "
+                f"tools: {[tool.name for tool in request.tools]}"
             )
     if not tools:
         return {}
@@ -172,8 +172,8 @@ def _part(part: Part) -> Json:
             return {"type": "image_url", "image_url": {"url": part.data_url}}
         case _:
             raise CapabilityError(
-                f"Cohere takes no {type(part).__name__} here; reasoning and tool calls belong "
-                "into a turn of the assistant"
+                f"Cohere takes no {type(part).__name__} here; reasoning and tool calls belong in "
+                "an assistant's turn"
             )
 
 

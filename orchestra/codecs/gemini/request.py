@@ -91,8 +91,8 @@ def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
     refuse_logprobs(request, "Gemini")
     if request.parallel_tool_calls is False and request.tools:
         raise CapabilityError(
-            "parallel_tool_calls=False cannot be asked of Gemini, which decides by itself how "
-            "many tools it calls at once; leave it out"
+            "parallel_tool_calls=False cannot be sent to Gemini, which decides by itself how many "
+            "tools it calls at once; leave it out"
         )
     system = [{"text": each.text} for each in request.messages if each.role == "system"]
     body: Json = {

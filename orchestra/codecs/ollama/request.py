@@ -88,15 +88,15 @@ def _tools(request: ChatRequest) -> list[Json]:
     choice = request.tool_choice
     if choice == "required" or isinstance(choice, ForcedTool):
         raise CapabilityError(
-            f"tool_choice={choice!r} cannot be asked of Ollama, which cannot be made to call a "
+            f"tool_choice={choice!r} cannot be sent to Ollama, which cannot be forced to call a "
             "tool; leave the choice to the model, with `auto`"
         )
     if choice == "none":
         return []
     if request.parallel_tool_calls is False and request.tools:
         raise CapabilityError(
-            "parallel_tool_calls=False cannot be asked of Ollama, which decides by itself how "
-            "many tools it calls at once; leave it out"
+            "parallel_tool_calls=False cannot be sent to Ollama, which decides by itself how many "
+            "tools it calls at once; leave it out"
         )
     return [_tool(tool) for tool in request.tools]
 

@@ -76,7 +76,7 @@ def _texts(given: str | list[str | int | list[int]]) -> tuple[str, ...]:
         if not isinstance(text, str):
             raise _of_tokens()
         if not text:
-            raise refused(f"input[{at}]", "it is empty, and has no meaning that a vector could say")
+            raise refused(f"input[{at}]", "it is empty; send a text with content")
         found.append(text)
     return tuple(found)
 

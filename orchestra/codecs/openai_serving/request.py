@@ -116,7 +116,7 @@ def _extras(asked: ChatBody, everything: Json, passed: Passed) -> dict[str, Json
     """The fields that we do not know, and the options of our own policies."""
     for old, new in _OLD.items():  # a client that sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
-            raise refused(old, f"it is the old form of {new!r}; send that")
+            raise refused(old, f"it is the old form of {new!r}; send {new!r}")
     known = ChatBody.__struct_fields__
     return extras_of(everything, known, asked.orchestra, passed, meant_for)
 
@@ -154,7 +154,7 @@ def _logprobs(asked: ChatBody) -> int | None:
     if asked.logprobs:
         return asked.top_logprobs or 0
     if asked.top_logprobs:
-        raise refused("top_logprobs", "there are none without `logprobs`; send it as true")
+        raise refused("top_logprobs", "it requires `logprobs`; send `logprobs` as true")
     return None
 
 
@@ -164,7 +164,8 @@ def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
         where = f"messages[{index}]"
         if message.tool_calls and message.role != "assistant":
             raise refused(
-                f"{where}.tool_calls", f"the role {message.role!r} cannot call; an assistant can"
+                f"{where}.tool_calls",
+                f"the role {message.role!r} cannot have tool calls, only an assistant's message",
             )
         for call in message.tool_calls or ():
             names[call.id] = call.function.name
@@ -284,5 +285,5 @@ def _output(wanted: ChatFormat | None) -> JsonOutput | None:
         return JsonOutput()
     schema = wanted.json_schema
     if schema is None:
-        raise refused("response_format.json_schema", "it is missing, and the type asks for it")
+        raise refused("response_format.json_schema", "it is missing, but the type requires it")
     return JsonOutput(schema.schema, schema.name, bool(schema.strict), schema.description)

@@ -56,10 +56,10 @@ REFERENCES_MAX = 64
 _ITEM_ID = re.compile(r"(?:msg|fc|rs)_([A-Za-z0-9.:-]{1,100})_\d{1,6}")
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_HERE = {
-    "background": "a run goes on by itself with POST /v1/pipelines/NAME/runs and Prefer: "
-    "respond-async",
-    "conversation": "there are none here; go on with previous_response_id, or send all of it",
-    "prompt": "there are none here; a pipeline is the place for a prompt that is used again",
+    "background": "not supported here; send POST /v1/pipelines/NAME/runs with "
+    "Prefer: respond-async",
+    "conversation": "there are none; continue with previous_response_id, or send all messages",
+    "prompt": "this server has no stored prompts; write a pipeline for a prompt that is used again",
 }
 _BODIES = msgspec.json.Decoder(ResponsesBody)
 _ECHOED: Json = {
@@ -111,7 +111,7 @@ class AskedResponse:
             if item.get("type") == "item_reference":
                 found[_response_of(str(item.get("id")), f"input[{at}].id")] = None
         if len(found) > REFERENCES_MAX:
-            why = f"they name items of {len(found)} responses, and {REFERENCES_MAX} are the most"
+            why = f"they reference items of {len(found)} responses; the limit is {REFERENCES_MAX}"
             raise refused("input", why)
         return list(found)
 
@@ -129,13 +129,16 @@ class AskedResponse:
             if item.get("type") == "item_reference":
                 id_ = str(item.get("id"))
                 if id_ in before:
-                    why = f"the item {id_[:100]!r} was named before; name it once"
+                    why = f"the item {id_[:100]!r} is referenced twice; reference it once"
                     raise refused(f"input[{at}].id", why)
                 before.add(id_)
                 kept = outputs.get(_response_of(id_, f"input[{at}].id"), ())
                 named = next((each for each in kept if each.get("id") == id_), None)
                 if named is None:
-                    why = f"no item {id_[:100]!r} is kept; with `store` false, send the item itself"
+                    why = (
+                        f"no item {id_[:100]!r} is stored; if `store` was false, send the item "
+                        "itself"
+                    )
                     raise refused(f"input[{at}].id", why)
                 item = named  # noqa: PLW2901 - replaces the reference
             found.append(item)
@@ -161,7 +164,9 @@ def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
         if getattr(asked, field):
             raise refused(field, why)
     if asked.truncation == "auto":
-        raise refused("truncation", "what is too long is not shortened here; leave it out")
+        raise refused(
+            "truncation", "this server does not shorten an input that is too long; leave it out"
+        )
     return AskedResponse(asked, everything, stores)
 
 
@@ -198,7 +203,9 @@ def _response_of(item: str, where: str) -> str:
     """The id of the response that an item belongs to."""
     found = _ITEM_ID.fullmatch(item)
     if found is None:
-        raise refused(where, f"{item[:100]!r} is no id of an item that was answered here")
+        raise refused(
+            where, f"{item[:100]!r} is not the id of an item of a response of this server"
+        )
     return f"resp_{found[1]}"
 
 
@@ -303,7 +310,7 @@ def _part(part: ResponsesPart, where: str, passed: Passed | None) -> Part:
             return image_part(part.image_url, part.detail, f"{where}.image_url", passed)
         case "input_file" if passed is not None:
             if part.file_url is not None:
-                why = "files are fetched from nowhere; send the file itself, as file_data"
+                why = "files are not fetched; send the file itself, as file_data"
                 raise refused(f"{where}.file_url", why)
             return file_part(ChatFile(part.file_data, part.filename, part.file_id), where)
     seen = "input_text, input_image with an image_url and input_file with file_data are"
@@ -356,7 +363,7 @@ def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
         for n, inner in enumerate(each.tools or ()):
             where = f"tools[{at}].tools[{n}]"
             if inner.name in names:
-                why = f"there is another tool {inner.name!r}; a namespace tells none apart here"
+                why = f"there is another tool {inner.name!r}; names must differ in all namespaces"
                 raise refused(f"{where}.name", why)
             names.add(inner.name)
             yield _tool(inner, where)
@@ -364,12 +371,12 @@ def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
 
 def _tool(tool: ResponsesTool, where: str) -> Tool:
     if tool.type == "custom":
-        why = "a tool that is called with plain text is not here; send a function with one string"
+        why = "custom tools are not supported; send a function with one string as its parameter"
         raise refused(f"{where}.type", why)
     if tool.type != "function":
         why = (
-            f"{tool.type[:100]!r} is a tool that OpenAI runs itself, and which is not here; send "
-            "functions, or ask a pipeline that has tools of its own"
+            f"{tool.type[:100]!r} is a tool that OpenAI runs itself, which this server does not "
+            "have; send functions, or ask a pipeline that has tools of its own"
         )
         raise refused(f"{where}.type", why)
     if not tool.name:
@@ -384,5 +391,5 @@ def _output(wanted: ResponsesFormat | None) -> JsonOutput | None:
     if wanted.type == "json_object":
         return JsonOutput()
     if wanted.schema is None:
-        raise refused("text.format.schema", "it is missing, and the type asks for it")
+        raise refused("text.format.schema", "it is missing, but the type requires it")
     return JsonOutput(wanted.schema, wanted.name, bool(wanted.strict), wanted.description)

@@ -104,8 +104,7 @@ _FIELDS: Mapping[str, str] = {
 def not_stopped() -> errors.TruncatedStreamError:
     """The error that is raised at the end of an answer without a stop reason."""
     return errors.TruncatedStreamError(
-        "the answer has not said why it stopped, and must not look complete: "
-        "tell the client of the error"
+        "the answer has no stop reason, and must not look complete: call `failed` with the error"
     )
 
 

@@ -50,8 +50,8 @@ class Passed:
             return None
         return (
             "it would have the provider use another model, another source or a paid extra at the "
-            "expense of this server; leave it out, or have the server's configuration say "
-            f'[server] pass_fields = ["{name}"]'
+            "expense of this server; leave it out, or allow it in the server's configuration: "
+            f'pass_fields = ["{name}"] in [server]'
         )
 
     def why_no_image(self, url: str) -> str | None:

@@ -51,6 +51,6 @@ def result_turns(parts: Sequence[Part]) -> Iterator[Message]:
 def uncalled(call_id: str) -> str:
     """The reason why a result is refused that has no call before it."""
     return (
-        f"no call before it has the id {call_id[:100]!r}; send the assistant's message, too, that "
-        "called it"
+        f"no tool call before it has the id {call_id[:100]!r}; also send the assistant's message "
+        "with that call"
     )

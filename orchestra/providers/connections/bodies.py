@@ -188,5 +188,5 @@ def _begun(footer: bytes) -> bytes:
 def _unfinished(line: bytes) -> bytes:
     """The part of the line with a chunk's size that has arrived."""
     if b"\n" in line or len(line) > LINE_BYTES_MAX:
-        raise ValueError(f"where a chunk's size must be, there is {line[:40]!r}")
+        raise ValueError(f"in place of a chunk's size, there is {line[:40]!r}")
     return line

@@ -34,7 +34,7 @@ _WHAT = {
     "connect_s": "there was no connection",
     "first_byte_s": "the answer did not begin",
     "idle_s": "nothing more of the answer came",
-    "total_s": "the answer was not whole",
+    "total_s": "the answer was not complete",
 }
 
 
@@ -289,7 +289,7 @@ def _broken(where: str, error: Exception) -> ModelConnectionError:
 def left_error(where: str) -> ModelConnectionError:
     """The error of reading an answer after `leave`, or after a failure."""
     return ModelConnectionError(
-        f"the answer from {where} has been left or has failed: nothing more comes of it",
+        f"the answer from {where} has been left or has failed: there is no more of it",
         retryable=False,
         code="cut",
     )

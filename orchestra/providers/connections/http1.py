@@ -86,7 +86,7 @@ def located(url: str) -> tuple[Origin, str]:
         host, port = parts.hostname or "", parts.port
         host = host if host.isascii() else host.encode("idna").decode()
     except ValueError as error:
-        raise InvalidRequestError(f"the URL of a provider is not one: {error}") from None
+        raise InvalidRequestError(f"the URL of a provider is invalid: {error}") from None
     if parts.scheme not in DEFAULT_PORTS or not host:
         raise InvalidRequestError(
             f"the URL of a provider must begin with https:// or http:// and a host, "
@@ -111,8 +111,8 @@ def _header(header: tuple[str, str]) -> Header:
     value = value.strip()
     if not _VALUE.fullmatch(value):
         raise InvalidRequestError(
-            f"the header {name!r} holds a character that HTTP does not allow in one: "
-            "was the key copied with something beside it?"
+            f"the header {name!r} has a character that HTTP does not allow: was the key copied "
+            "together with other text?"
         )
     return name.encode(), value.encode()
 
@@ -234,7 +234,10 @@ class Exchange:
             elif isinstance(event, h11.InformationalResponse):
                 self._informational += 1
                 if self._informational > INFORMATIONAL_MAX:
-                    raise self._malformed(f"over {INFORMATIONAL_MAX} answers came before the one")
+                    raise self._malformed(
+                        f"over {INFORMATIONAL_MAX} informational answers (1xx) came before the "
+                        "final one"
+                    )
             else:
                 break
         rest = connection.trailing_data[0]
@@ -257,7 +260,7 @@ class Exchange:
 
     def _malformed(self, what: str, *, again: bool | None = None) -> MalformedStreamError:
         return MalformedStreamError(
-            f"{self._where} does not answer as it should: {what}", retryable=again
+            f"{self._where} sent an invalid answer: {what}", retryable=again
         )
 
 
@@ -273,8 +276,8 @@ def written(request: Outgoing) -> bytes:
     if not (start and all(lines) and _is_framed(request)):
         # the wrong value is not quoted, since it may be a key
         raise InvalidRequestError(
-            f"the request to {request.origin} cannot be sent as HTTP: "
-            "its method, a header or the length of its body is not right"
+            f"the request to {request.origin} cannot be sent as HTTP: its method, a header or the "
+            "length of its body is invalid"
         )
     return b"".join((start, *lines, b"\r\n", request.body))
 

@@ -39,7 +39,7 @@ class Inflater:
             self._made_bytes += len(parts[-1])
             if self._made_bytes > self._limit_bytes:
                 raise ValueError(
-                    f"the body holds more than {self._limit_bytes} bytes when inflated"
+                    f"the body has more than {self._limit_bytes} bytes when decompressed"
                 )
             # gzip may have several members in a row
             data = stream.unused_data if self._gzip else b""
@@ -85,6 +85,6 @@ def inflater(coding: str, limit_bytes: int) -> Inflater | None:
     if plain in ("gzip", "x-gzip", "deflate"):
         return Inflater(plain, limit_bytes)
     raise ValueError(
-        f"the body is encoded as {coding!r}, though only `identity` was asked for; "
-        "only gzip and deflate can be undone"
+        f"the body is encoded as {coding!r}, though only `identity` was accepted; only gzip and "
+        "deflate are supported"
     )

@@ -64,11 +64,11 @@ class InflatedReply(HttpReply):
                 return found
         if not self._inflater.end():
             raise ModelConnectionError(
-                f"the body from {self._where} ends in the middle of what it holds compressed",
+                f"the body from {self._where} ends in the middle of its compressed data",
                 code="cut",
             )
         return b""
 
 
 def _malformed(where: str, error: ValueError) -> MalformedStreamError:
-    return MalformedStreamError(f"{where} does not answer as it should: {error}", retryable=False)
+    return MalformedStreamError(f"{where} sent an invalid answer: {error}", retryable=False)

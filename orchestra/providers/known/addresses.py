@@ -131,7 +131,7 @@ def _read(provider: Provider, name: str, value: str, options: Mapping[str, str])
     try:
         return urls.absolute(provider.read_base_url(value, options))
     except ValueError as error:
-        raise BindingError(f"{name} is no address for {provider.name}: {error}") from error
+        raise BindingError(f"{name} is not an address of {provider.name}: {error}") from error
 
 
 def _nowhere(provider: Provider, settings: ModelSettings, needed: str) -> str:

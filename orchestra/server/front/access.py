@@ -1,6 +1,6 @@
-"""Who may use a route: decided where it was matched, and denied by default. Pure.
+"""Access rules of routes: applied after a route is matched, and denying by default. Pure.
 
-Every route has a rule from here; there is no route without one.
+Every route has one of these rules.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from orchestra.server.front.problems import HttpProblem
 
 
 class Access(Protocol):
-    """A rule: whom it lets in."""
+    """An access rule."""
 
     def refusal(
         self, principal: Principal | None, values: Mapping[str, object]
     ) -> HttpProblem | None:
-        """Why this principal may not, None where they may; `values` are those in the path."""
+        """The problem if this principal has no access, else None; `values` are from the path."""
 
 
 class Public(msgspec.Struct, frozen=True):
-    """Everybody, with a key or without."""
+    """Access for everybody, with a key or without."""
 
     def refusal(
         self, principal: Principal | None, values: Mapping[str, object]
@@ -36,25 +36,25 @@ class Public(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """Whoever has a key that is valid; the handler looks at what they may see of it."""
+    """Access with any valid key; the handler checks what its owner may see."""
 
     def refusal(
         self, principal: Principal | None, values: Mapping[str, object]
     ) -> HttpProblem | None:
-        """None of those who are known."""
+        """None for a known principal."""
         del values
         return problems.key_missing() if principal is None else None
 
 
 class MayRun(msgspec.Struct, frozen=True):
-    """Whoever may run the pipeline that stands in the path as `value`."""
+    """Access for callers who may run the pipeline whose name is in the path as `value`."""
 
     value: str = "name"
 
     def refusal(
         self, principal: Principal | None, values: Mapping[str, object]
     ) -> HttpProblem | None:
-        """None of those whose scopes have the pipeline."""
+        """None if the principal's scopes have the pipeline."""
         if principal is None:
             return problems.key_missing()
         name = str(values[self.value])
@@ -62,12 +62,12 @@ class MayRun(msgspec.Struct, frozen=True):
 
 
 class MayCount(msgspec.Struct, frozen=True):
-    """Whoever may read what the server counts."""
+    """Access for keys that may read the server's metrics."""
 
     def refusal(
         self, principal: Principal | None, values: Mapping[str, object]
     ) -> HttpProblem | None:
-        """None of those whose key was made for it."""
+        """None if the key was made for metrics."""
         del values
         if principal is None:
             return problems.key_missing()

@@ -232,11 +232,11 @@ async def _flush(serving: Serving, house: House) -> None:
             for each in house.flush:
                 nursery.start_soon(_flush_or_log, each)
     if time.cancelled_caught:
-        log.error("not all was written down within %g s", time_s)
+        log.error("not all records were written within %g s", time_s)
 
 
 async def _flush_or_log(flush: Callable[[], Awaitable[object]]) -> None:
     try:
         await flush()
     except Exception:
-        log.exception("something was not written down")
+        log.exception("some records were not written")

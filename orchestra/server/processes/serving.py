@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
-REPLACED = "what it ran in was replaced, and its time is over"
+REPLACED = "its version of the server was replaced, and its time is over"
 KEPT_MAX = 4
 """Generations that may go on beside the present; the oldest is then ended at once."""
 
@@ -218,9 +218,9 @@ class Serving:
                 before = self.settings
                 await self.begin()
         except OrchestraError as error:
-            log.error("not reloaded, and what was served before goes on:\n%s", error)  # noqa: TRY400
+            log.error("not reloaded; what was served before stays:\n%s", error)  # noqa: TRY400
         except Exception:
-            log.exception("not reloaded, and what was served before goes on")
+            log.exception("not reloaded; what was served before stays")
         else:
             stays = before.kept_until_restart(self.settings)
             told = f"until a restart these stay as they were: {', '.join(stays)}"

@@ -49,7 +49,7 @@ KINDS: Sequence[Kind] = (
     Kind(errors.RateLimitError, 503, "provider-rate", "The provider limits our rate."),
     Kind(errors.QuotaError, 503, "provider-quota", "The provider's quota is used up."),
     Kind(errors.OverloadedError, 503, "provider-overloaded", "The provider is overloaded."),
-    Kind(errors.BreakerOpenError, 503, "model-unavailable", "The model is left alone for now."),
+    Kind(errors.BreakerOpenError, 503, "model-unavailable", "The model is unavailable for now."),
     Kind(errors.ModelTimeoutError, 504, "provider-timeout", "The provider was too slow."),
     Kind(errors.UnknownPriceError, 500, "unknown-price", "What it costs is not known."),
     Kind(errors.ModelError, 502, "provider-failed", "The provider failed."),

@@ -106,7 +106,8 @@ async def fill(form: Form[T], talk: Talk) -> T:
     if misfits:
         raise OutputError(
             f"model {talk.settings.model!r} was asked for {spell(form.kind)} twice, and its answer "
-            "does not fit; say more in the prompt, make the class simpler, or name another model:",
+            "does not fit the class; say more in the prompt, make the class simpler, or name "
+            "another model:",
             raw=heard.text,
             problems=tuple(map(str, misfits)),
             model=talk.settings.model,

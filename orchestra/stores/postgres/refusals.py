@@ -26,7 +26,7 @@ _BY_CODE: Mapping[str, str] = {
     "53100": "make room on the server's disk",
     "53200": "give the server more memory",
     "54000": "an id, a source or the name of a collection may have 2600 bytes",
-    "57014": "the server had no time for it: look after the server, or raise timeout_s",
+    "57014": "the server had no time for it: check the server, or raise timeout_s",
 }
 _BY_WORDS: Mapping[str, str] = {
     r"password authentication failed|no password supplied|role .* does not exist": (
@@ -49,7 +49,7 @@ _AROUND = re.compile(
     r"| Is the server running .*\?$"
 )
 """What libpq says of it beside the reason: the place is told already."""
-_LOOK_AFTER = "look after Postgres, or change the url"
+_LOOK_AFTER = "check Postgres, or change the url"
 
 
 def explained(place: str, error: Exception, password: Secret | None = None) -> StoreError:

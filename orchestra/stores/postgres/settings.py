@@ -50,7 +50,7 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
     found = re.match(POSTGRES_URL, settings.url)
     if found is None:
         raise BindingError(
-            f"{settings.url!r} is no database; write postgresql://HOST:PORT/DATABASE"
+            f"{settings.url!r} is not the url of a database; write postgresql://HOST:PORT/DATABASE"
         )
     check_installed(settings)
     from orchestra.stores.postgres.pool import Address

@@ -135,8 +135,8 @@ class RedisState(GroupedState):
     def _unusable(self, error: Exception) -> StateError:
         told = str(error) or type(error).__name__
         return StateError(
-            f"{self._place}: no use of it can be made: {told}; "
-            "what was asked has happened or has not. Look after Redis, or change the url"
+            f"{self._place}: it cannot be used: {told}; the change may or may not have been made. "
+            "Check Redis, or change the url"
         )
 
     def _refused(self, error: RedisError) -> Failed:
@@ -152,7 +152,7 @@ class RedisState(GroupedState):
         if rests_s > 0:
             raise StateError(
                 f"{self._place}: it did not answer in time; it is asked again in {rests_s:.3f} s. "
-                "Look after Redis, or give it a longer timeout_s"
+                "Check Redis, or give it a longer timeout_s"
             )
 
     async def _asked(self, calls: Sequence[Call]) -> Outcomes:
@@ -219,8 +219,9 @@ class RedisState(GroupedState):
                 return outcomes
             now_s, raw = self._now_s(fresh[0]), fresh[1]
         raise StateError(
-            f"{self._place}: others were faster {DECISIONS_MAX} times; nothing was changed. "
-            f"Spread over more keys what is kept under {', '.join(map(repr, keys[:5]))}"
+            f"{self._place}: other writers changed the same keys {DECISIONS_MAX} times in a row; "
+            "nothing was changed. Spread over more keys what is kept under "
+            f"{', '.join(map(repr, keys[:5]))}"
         )
 
     def _unwritten(

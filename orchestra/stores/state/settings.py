@@ -85,7 +85,9 @@ def check_installed(settings: StateSettings) -> None:
 def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
     found = re.fullmatch(_REDIS, settings.url)
     if found is None:
-        raise BindingError(f"{settings.url!r} is no state; write redis://HOST:PORT/DATABASE")
+        raise BindingError(
+            f"{settings.url!r} is not the url of a state; write redis://HOST:PORT/DATABASE"
+        )
     user = user_of(settings, "[state]", environ)
     password = password_of(settings, "[state]", environ)
     if user is not None and password is None:

@@ -162,7 +162,7 @@ def test_a_reload_does_not_open_what_keys_were_asked_for(say: Project) -> None:
         assert admitted(loader).unlocked is not None
         trio.run(loaded(loader).keyring.create, WANTED)
         file = say.write("orchestra.toml", IN_FILE)
-        with pytest.raises(ServeError, match=r"keys.sqlite are not there; make one there"):
+        with pytest.raises(ServeError, match=r"keys.sqlite are missing; make one there"):
             admitted(loader)
         with LocalBindings(Path(".orchestra"), read_deployment(file)) as beside:
             trio.run(beside.keyring.create, WANTED)

@@ -33,7 +33,7 @@ with watchdog.watchdog() as dog:
 @pytest.mark.parametrize(
     ("stuck", "told"),
     [
-        ("threading.Event().wait()", "the process has not ended within 0.2 s and is ended"),
+        ("threading.Event().wait()", "the process has not ended within 0.2 s and is killed"),
         ("re.match('(a+)+$', 'a' * 99 + 'b')", "Timeout (0:00:00.3"),
     ],
     ids=["a thread", "the interpreter"],
@@ -88,5 +88,5 @@ def test_a_server_whose_thread_is_stuck_ends_after_its_bounds(say: Project) -> N
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=PATIENCE_S)[1].decode()
     assert process.returncode == FAILED
-    assert "ERROR orchestra.server: the process has not ended within 10.1 s and is ended" in err
+    assert "ERROR orchestra.server: the process has not ended within 10.1 s and is killed" in err
     assert " in waits\n" in err

@@ -164,7 +164,7 @@ def test_answers_before_the_answer_have_a_limit() -> None:
     going = exchange()
     for _ in range(100):
         going.feed(b"HTTP/1.1 102 Processing\r\n\r\n")
-    with pytest.raises(MalformedStreamError, match="over 100 answers came"):
+    with pytest.raises(MalformedStreamError, match="over 100 informational answers"):
         going.feed(b"HTTP/1.1 102 Processing\r\n\r\n")
 
 
