@@ -19,13 +19,13 @@ from orchestra.cli.failures import CommandError
 
 READ_BYTES = 64 * 1024
 FRAME_BYTES = 64 * 1024 * 1024
-"""An event is not larger than a run's whole output may be."""
+"""The most bytes of an event, which may contain the whole output of a run."""
 
 
 class Frames:
-    """Server-Sent Events from bytes that were cut anywhere: of each its data, as JSON.
+    """Decodes Server-Sent Events from pieces of any size, and their data as JSON.
 
-    Only of our own server, which writes an event's data as one line.
+    Only for our own server, which writes an event's data as one line.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Answer:
         self._frames = Frames()
 
     async def receive(self) -> list[dict[str, Any]]:
-        """What has arrived, waiting for something; empty at the end.
+        """The events that have arrived, waiting for some; empty at the end.
 
         Raises:
             CommandError: the server answered with an error, or closed the connection early.

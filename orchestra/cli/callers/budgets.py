@@ -1,4 +1,4 @@
-"""`orchestra budgets`: who has spent what, and what is left; and a budget that begins anew."""
+"""`orchestra budgets`: lists the spending and the rest of budgets, and resets them."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def _list(
 def _owners(
     records: Iterable[KeyRecord], budgets: Budgets | None, organisation: str, user: str
 ) -> dict[str, tuple[Payer, Caller]]:
-    """Who has budgets of those who have keys, by the keys of their ledgers, each once."""
+    """The owners of keys that have budgets, by the keys of their ledgers, each once."""
     from orchestra.cli.callers.keys import owned_by
     from orchestra.policies.money.budget import NO_BUDGETS
 
@@ -181,10 +181,10 @@ async def _reset(
 
 
 async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) -> None:
-    """Check that somebody of that name has a key, or had one.
+    """Check that the named caller has a key, or had one.
 
     Raises:
-        CommandError: nobody of that name has; with who may be meant.
+        CommandError: there is no such caller; the message suggests similar names.
     """
     from orchestra.cli.callers.keys import all_keys
 

@@ -83,7 +83,8 @@ def supervised(
         except OSError as error:
             log.warning("/metrics shows each worker separately: %s", error)
         else:
-            os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
+            os.environ[FOLDER_ENV] = str(folder)  # the folder in which workers combine their
+            # metrics
             on_end = WorkerEnds(folder).ended
         code: int = trio.run(
             partial(

@@ -83,7 +83,7 @@ def test_keys_that_were_asked_for_elsewhere_are_told_of(say: Project) -> None:
     say.write("orchestra.toml", '[state]\nurl = "sqlite:other.sqlite"\n')
     with (
         loader_of(say) as loader,
-        pytest.raises(ServeError, match=r"those in \S+/state.sqlite are not there"),
+        pytest.raises(ServeError, match=r"those in \S+/state.sqlite are missing"),
     ):
         admitted(loader)
 
