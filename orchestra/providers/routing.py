@@ -28,7 +28,7 @@ from orchestra.errors import (
 from orchestra.events import StepRouted
 from orchestra.groups import leaves, split
 from orchestra.policies.account import PRESENT
-from orchestra.policies.held_answer import HeldCall, heard_in
+from orchestra.policies.held_answer import HeldCall, held_call_of
 from orchestra.policies.latency import Latencies
 from orchestra.policies.needs import needs_of, together
 from orchestra.policies.routing import (
@@ -164,9 +164,9 @@ class RoutedAnswer:
             self._desk.left("stream", self._name)
 
     @property
-    def heard(self) -> HeldCall | None:
+    def held_call(self) -> HeldCall | None:
         """What is known of the answer, where its model listens to it."""
-        return None if self._reply is None else heard_in(self._reply)
+        return None if self._reply is None else held_call_of(self._reply)
 
     def receive(self) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
         """The events since the last call, waiting for some; empty at the end.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestra.policies.request_bytes import written_of
-from orchestra.policies.request_extras import CACHE, EXTRAS, asked_anew
+from orchestra.policies.request_extras import CACHE, EXTRAS, refreshed
 from orchestra.values import ChatRequest, Message
 
 ASKED = (Message("user", "hello"),)
@@ -34,4 +34,4 @@ def test_who_asks_anew_is_given_no_kept_answer_and_keeps_none_they_did_not_want(
     said: str | None, anew: str
 ) -> None:
     extras = {EXTRAS: {"conversation": "c", **({CACHE: said} if said else {})}}
-    assert asked_anew(extras) == {EXTRAS: {"conversation": "c", CACHE: anew}}
+    assert refreshed(extras) == {EXTRAS: {"conversation": "c", CACHE: anew}}

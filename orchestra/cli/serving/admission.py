@@ -52,7 +52,7 @@ async def admission_of(
         StateError: the keys cannot be looked up.
     """
     from orchestra.server.front.cors import Cors
-    from orchestra.server.front.desk import OwnPages, Unlocked
+    from orchestra.server.front.keyless import OwnPages, Unlocked
     from orchestra.server.front.order import Admission
     from orchestra.server.front.running import Running
 

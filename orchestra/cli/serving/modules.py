@@ -31,7 +31,7 @@ _INSTALLED_PARTS = ("/site-packages/", "/dist-packages/")
 
 
 @contextmanager
-def imported_anew(tops: Collection[str] = ()) -> Iterator[None]:
+def reimported(tops: Collection[str] = ()) -> Iterator[None]:
     """A context in which the user's own modules are imported again.
 
     `tops` are as in `own_modules`. After an exception, the old modules and the search path are

@@ -252,9 +252,9 @@ class Loader(Closing):
     def _modules(self) -> AbstractContextManager[None]:
         if self._bindings is None:  # nothing was imported yet, and a start should be fast
             return nullcontext()
-        from orchestra.cli.serving.modules import imported_anew
+        from orchestra.cli.serving.modules import reimported
 
-        return imported_anew(self._tops())
+        return reimported(self._tops())
 
     def _import(self, *, configured: bool) -> dict[str, AnyPipeline]:
         targets = chosen(self._targets, needed=not configured, instead=MODELS_ONLY)

@@ -144,8 +144,8 @@ def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
     """The role and text of each turn."""
     said = (each for each in request.messages if each.role != "system")
     for role, messages in groupby(said, lambda each: each.role):
-        said_in = tuple(part for message in messages for part in message.parts)
-        parts = without_files(said_in, model)
+        in_turn = tuple(part for message in messages for part in message.parts)
+        parts = without_files(in_turn, model)
         for part in parts:
             if not isinstance(part, TextPart | ReasoningPart):
                 raise CapabilityError(

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 import trio
 
 from orchestra.providers.connections.http1 import Origin
-from orchestra.providers.connections.lookup import look_up_apart
+from orchestra.providers.connections.lookup import limit_lookups
 
 READ_BYTES = 64 * 1024
 
@@ -218,7 +218,7 @@ async def connect(origin: Origin, context: ssl.SSLContext | None) -> Line:
 
 async def _connected(host: str, port: int) -> trio.SocketStream:
     if not _is_address(host):
-        look_up_apart()
+        limit_lookups()
         return await trio.open_tcp_stream(host, port)
     # For a single address, Trio's happy eyeballs would take three tasks and twice the time.
     connection = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

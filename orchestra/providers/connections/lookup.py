@@ -55,7 +55,7 @@ class Lookups(trio.abc.HostnameResolver):
         return threads
 
 
-def look_up_apart() -> None:
+def limit_lookups() -> None:
     """Use these look-ups in this run of Trio, unless it has another resolver."""
     before = trio.socket.set_custom_hostname_resolver(Lookups())
     if before is not None:

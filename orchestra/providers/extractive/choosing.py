@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from orchestra.providers.extractive.asked import Asked, Source
+from orchestra.providers.extractive.parsed_prompt import ParsedPrompt, Source
 from orchestra.providers.extractive.sentences import sentences
 from orchestra.values import Vector
 
@@ -74,7 +74,7 @@ class Candidate:
     """The heading above it; empty if the source has none."""
 
 
-def candidates(asked: Asked) -> list[Candidate]:
+def candidates(asked: ParsedPrompt) -> list[Candidate]:
     """The sentences of all sources, in order, each once; at most `CANDIDATES_MAX`."""
     found: dict[str, Candidate] = {}
     for place, source in enumerate(asked.sources):

@@ -17,8 +17,8 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.dialect import refuse_logprobs
 from orchestra.errors import ModelError
 from orchestra.protocols import Embedder, Model
-from orchestra.providers.extractive.asked import Asked, read
 from orchestra.providers.extractive.choosing import Candidate, candidates, choose, say
+from orchestra.providers.extractive.parsed_prompt import ParsedPrompt, read
 from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 
 PROMPT_CHARS_MAX = 400_000
@@ -32,8 +32,8 @@ _WORDS_AT_ONCE = 8
 class ExtractiveModel(Model):
     """A `Model` that quotes up to four sentences of the prompt's own sources.
 
-    Sources are lines that begin with `[1]`, as described in `orchestra.providers.extractive.asked`;
-    without them, the prompt's paragraphs. An answer ends with a note that it is a quotation, and
+    Sources are lines that begin with `[1]`, as described in `parsed_prompt`; without them, the
+    prompt's paragraphs. An answer ends with a note that it is a quotation, and
     with the names of the cited sources. If no source is related to the question, the answer says
     so.
 
@@ -128,12 +128,14 @@ async def _answer(embedder: Embedder, request: ChatRequest) -> str:
     return say(await _chosen(embedder, asked, found), asked.sources)
 
 
-def _read(request: ChatRequest) -> tuple[Asked, list[Candidate]]:
+def _read(request: ChatRequest) -> tuple[ParsedPrompt, list[Candidate]]:
     asked = read(request.messages)
     return asked, candidates(asked)
 
 
-async def _chosen(embedder: Embedder, asked: Asked, found: Sequence[Candidate]) -> list[Candidate]:
+async def _chosen(
+    embedder: Embedder, asked: ParsedPrompt, found: Sequence[Candidate]
+) -> list[Candidate]:
     """The quoted sentences. The embedder is called even if there is nothing to quote.
 
     Otherwise, a missing package would be reported only by the first prompt with sources.

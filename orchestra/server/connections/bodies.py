@@ -131,7 +131,7 @@ def body_of(scope: Mapping[str, Any], send: ASGISendCallable) -> Body:
     return Body(send_more, Chunked(wire, stream))
 
 
-def tell_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
+def on_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
     """Call `act` when the client of a request has left, or its response has ended.
 
     The request's body has to be complete. Returns False if this is impossible, or was set already.
@@ -147,8 +147,8 @@ def tell_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
     return True
 
 
-def told_end(stream: HTTPStream) -> None:
-    """Remove the callback of `tell_departure`, since the response is written."""
+def forget_departure(stream: HTTPStream) -> None:
+    """Remove the callback of `on_departure`, since the response is written."""
     if isinstance(stream.app_put, partial):
         stream.app_put = None  # type: ignore[assignment]
 

@@ -2,7 +2,8 @@
 
 Written for the versions in `MENDED_AGAINST`. `tests/server/connections/test_hardening.py` shows
 every fault without its workaround, so that a release with a fix is noticed; the same is done for
-`listen.py`. `arrived.py`, `bodies.py` and `whole.py` use private names of h11 as well.
+`listen.py`. `bodies.py`, `plain_requests.py` and `plain_responses.py` use private names of
+h11 as well.
 
 Rules of this file: a workaround is one function or method, and changes nothing else.
 """
@@ -52,8 +53,8 @@ _STOCK_HANDLE = WSStream.handle
 
 def mend_hypercorn() -> None:
     """Replace methods of Hypercorn, for the whole process; a second call does nothing."""
-    from orchestra.server.connections.arrived import handle
-    from orchestra.server.connections.whole import app_send
+    from orchestra.server.connections.plain_requests import handle
+    from orchestra.server.connections.plain_responses import app_send
 
     HTTPStream.app_send = app_send  # type: ignore[method-assign]
     H11Protocol.handle = handle  # type: ignore[method-assign]

@@ -128,7 +128,7 @@ class Door:
             clients.left(stream)
 
 
-class Patience(TrioSingleTask):
+class IdleTimer(TrioSingleTask):
     """The time limit of an idle connection, as a deadline of the reading task.
 
     Hypercorn has a task for this, which each request ends and each response starts again.
@@ -161,7 +161,7 @@ class Connection(TCPServer):
 
     def __init__(self, *connection: Any, stall_s: float) -> None:
         super().__init__(*connection)
-        self.idle_task = self.patience = Patience(self.config.keep_alive_timeout)
+        self.idle_task = self.patience = IdleTimer(self.config.keep_alive_timeout)
         self._stall_s = stall_s
         self._burst = 0
         self._held = b""

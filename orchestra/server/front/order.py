@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from orchestra.policies.limits.allowance import Remaining
     from orchestra.policies.limits.callers import CallerLimits
     from orchestra.policies.money.purse import Purse
-    from orchestra.server.front.desk import OwnPages, Unlocked
+    from orchestra.server.front.keyless import OwnPages, Unlocked
     from orchestra.server.front.problems import Told
     from orchestra.server.front.running import Running
     from orchestra.server.settings import Settings

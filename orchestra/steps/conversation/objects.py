@@ -21,7 +21,7 @@ from orchestra.annotations.schemas import class_schema
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
 from orchestra.graph.source.frames import called_at
-from orchestra.policies.request_extras import asked_anew
+from orchestra.policies.request_extras import refreshed
 from orchestra.steps.conversation.talk import Talk
 from orchestra.values import (
     JsonOutput,
@@ -145,7 +145,7 @@ async def _whole(form: Form[T], talk: Talk) -> Completion:
 def _ask_anew(talk: Talk) -> None:
     """Bypass the cache for the repair: a cached answer may not fit either."""
     request = talk.request
-    talk.request = attrs.evolve(request, extras=asked_anew(request.extras))
+    talk.request = attrs.evolve(request, extras=refreshed(request.extras))
 
 
 def _instruct(form: Form[T], talk: Talk) -> None:

@@ -20,7 +20,7 @@ from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
-from orchestra.server.connections.bodies import CONNECTION, told_end
+from orchestra.server.connections.bodies import CONNECTION, forget_departure
 from orchestra.server.connections.listen import head_held
 
 _STOCK_APP_SEND = HTTPStream.app_send
@@ -43,7 +43,7 @@ async def app_send(self: HTTPStream, message: Any) -> None:
         await self.send.__self__.send(RawData(data))  # type: ignore[attr-defined]
         self.response, self.state = head, ASGIHTTPState.CLOSED
         await self.config.log.access(self.scope, head, time() - self.start_time)
-        told_end(self)
+        forget_departure(self)
         await self.send(StreamClosed(stream_id=self.stream_id))
         return
     else:

@@ -38,14 +38,14 @@ class Source:
 
 
 @attrs.frozen
-class Asked:
+class ParsedPrompt:
     """A parsed prompt. `question` is empty if there is none."""
 
     question: str
     sources: tuple[Source, ...]
 
 
-def read(messages: Sequence[Message]) -> Asked:
+def read(messages: Sequence[Message]) -> ParsedPrompt:
     """The sources in all messages, and the last question outside of them.
 
     The question is the text of a line `Question: ...`, else a sentence with a question mark, else
@@ -65,7 +65,7 @@ def read(messages: Sequence[Message]) -> Asked:
         question = paragraphs[-1]
     if not sources:
         sources = [Source(0, "", p) for p in paragraphs if question not in p]
-    return Asked(question, tuple(sources))
+    return ParsedPrompt(question, tuple(sources))
 
 
 def _split_sources(content: str) -> tuple[str, list[Source]]:
