@@ -56,8 +56,6 @@ class _Choice:
 
     before: bytes = b""
     """The bytes before each of its deltas; b"" until it has begun."""
-    text: bytes = b""
-    """The bytes before the text of a text delta."""
     likely: Logprobs | None = None
     """The likelihoods of the next delta's tokens."""
     usage: Usage | None = None
@@ -92,8 +90,8 @@ class AnswerWriter:
         """The chunks for these events of one answer; none for usage, which `close` writes."""
         one, chunks = self._choices[choice], list[bytes]()
         for event in events:
-            if type(event) is TextDelta and one.text and one.likely is None:  # nearly all
-                chunks.append(one.text + encode(event.text) + _AFTER_TEXT)
+            if type(event) is TextDelta and one.before and one.likely is None:  # nearly all
+                chunks.append(one.before + _TEXT + encode(event.text) + _AFTER_TEXT)
             else:
                 chunks.append(self._event(event, one))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -155,7 +153,6 @@ class AnswerWriter:
         head, chunks = encode(self._head()), list[bytes]()
         for index, each in enumerate(self._choices):
             each.before = b'data: %b,"choices":[{"index":%d,"delta":' % (head[:-1], index)
-            each.text = each.before + b'{"content":'
             chunks += (each.before, b'{"role":"assistant","content":""', _AFTER_TEXT)
         return b"".join(chunks)
 
@@ -172,7 +169,7 @@ class AnswerWriter:
         }
 
 
-_AFTER_TEXT = b'},"finish_reason":null}]}\n\n'
+_TEXT, _AFTER_TEXT = b'{"content":', b'},"finish_reason":null}]}\n\n'
 
 
 def _after(one: _Choice, finish: str | None) -> bytes:
