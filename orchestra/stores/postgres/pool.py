@@ -2,10 +2,10 @@
 
 Rules of the file:
 
-1. Waiting tasks get connections in order; one that is cancelled while waiting takes none.
-2. A connection is returned only at rest; otherwise it is closed.
-3. If a kept connection turns out to be lost, the work is repeated on a new one, unless data may
-   have been changed.
+1. Who waits for a connection gets one in turn; who leaves while waiting takes none along.
+2. A connection goes back only at rest; one that is not is closed.
+3. What was asked on one that was kept, and turns out to be lost, is asked again on a new one, if
+   nothing can have been changed.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from orchestra.stores.postgres.schema import look
 T = TypeVar("T")
 
 IDLE_S = 60.0
-"""A connection unused for so many seconds may have been dropped by the network, and is closed."""
+"""What was not used for so long may have been forgotten on the way, and is closed."""
 AGE_S = 1800.0
-"""An older connection is closed, since its name may lead to another server now."""
+"""An older one is closed: behind a name there may be another server by now."""
 
 _FAILURES = (psycopg.Error, OSError, BindingError, UnicodeEncodeError, trio.ClosedResourceError)
 
 
 @attrs.frozen
 class Address:
-    """The address of a database as libpq's parameters, without password; `place` is for messages.
+    """Where a database is, as libpq's parameters, without a password; `place` is for messages.
 
-    If `password` is a path, the password is in that file, which is read for each connection.
+    A `password` that is a path is in that file, which is read for each connection.
     """
 
     place: str
@@ -68,11 +68,11 @@ class Pool:
         self._address = address
         self._size = size
         self._slots = trio.Semaphore(size)
-        self._kept: list[_Kept] = []  # the most recently used is last
+        self._kept: list[_Kept] = []  # used last, last
         self._closed = False
 
     async def run(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
-        """The result of `work` on a connection; after an error, its changes are uncertain.
+        """What `work` gives on a connection. Its changes happened or did not, if it fails.
 
         Raises:
             StoreError: the database cannot be reached, or refuses, or takes too long.
@@ -122,7 +122,7 @@ class Pool:
         try:
             return await work(connection)
         except psycopg.ProgrammingError:
-            connection.vector_in = None  # the extension may have been removed or moved
+            connection.vector_in = None  # somebody may have removed or moved what it knew
             raise
         finally:
             if not connection.at_rest and not connection.broken:
@@ -132,10 +132,10 @@ class Pool:
                 self._kept.append(_Kept(connection, made_s, time.monotonic()))
             else:
                 connection.drop()
-                self._drop_kept()  # the others may be lost, too
+                self._drop_kept()  # they may lead nowhere, too
 
     def _take(self) -> _Kept | None:
-        """The most recently used connection that is still usable."""
+        """The connection used last, of those that are still good."""
         if self._closed:
             raise StoreError(f"{self.place}: the stores are closed; open PostgresStores(...) again")
         now_s = time.monotonic()

@@ -14,12 +14,12 @@ from orchestra.stores.postgres.settings import CONNECTIONS_MAX, TIMEOUT_S
 
 
 class PostgresStores(Closing):
-    """The collections of one database. Connections are made on demand.
+    """The collections of one database. Nothing is connected before it is needed.
 
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. At most
-    `connections_max` calls are in flight, others wait in order; each may take `timeout_s`,
-    including the wait. The first collection makes the schema `orchestra` and the extension
-    `vector`.
+    `connections_max` calls are under way at once, others wait in turn; each may take `timeout_s`,
+    that included. What is needed in the database is made with the first collection: the schema
+    `orchestra`, and the extension `vector`.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class PostgresStores(Closing):
         self._alone = partial(Pool, address, size=1, timeout_s=timeout_s)
 
     def collection(self, name: str) -> PostgresCollection:
-        """The collection of this name, which is created by its first upsert, or by `make`."""
+        """The collection of this name; it comes to exist with its first upsert, or by `make`."""
         return PostgresCollection(self.place, name, self._pool)
 
     def names(self) -> list[str]:
-        """The existing collections, in order; none in an unused database.
+        """The collections that exist, in order; none if nothing was made in the database.
 
-        Blocks for at most `timeout_s`, with a connection of its own.
+        Blocks, for `timeout_s` at most; it has a connection of its own.
 
         Raises:
             StoreError: the database cannot be reached, or refuses, or takes too long.
