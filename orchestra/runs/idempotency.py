@@ -34,7 +34,7 @@ process gives the key back, or is found dead."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What is stored under a key: the digest of its request, and the run that it stands for."""
+    """The stored record of a key: the digest of its request, and its run."""
 
     digest: str
     run_id: str

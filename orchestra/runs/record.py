@@ -48,7 +48,7 @@ STATUSES = ("running", "finished", "failed", "cancelled")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a run. Times are seconds since 1970."""
+    """The record of a run. Times are seconds since 1970."""
 
     id: str
     pipeline: str
@@ -152,7 +152,7 @@ def last_of_lost(record: Record) -> tuple[EventLine, ...]:
 
 
 def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLine, ...]:
-    """Those of the events of a run that has ended which are newer than `seq`; empty at the end.
+    """The events of an ended run that are newer than `seq`; empty at the end.
 
     As `Journal.newer`: where a snapshot stands for what is not kept, it comes first.
 

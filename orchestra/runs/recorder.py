@@ -100,7 +100,7 @@ class Recorder:
         self._work.set()
 
     def final(self, run_id: str) -> Final | None:
-        """What will be kept of an ended run that is not written yet; None for all others."""
+        """The stored part of an ended run that is not written yet; None for all others."""
         if run_id in self._ended:
             return self._final(*self._ended[run_id])
         return self._finals.get(run_id)

@@ -1,4 +1,4 @@
-"""What a server serves, and how it comes to serve something else without a pause.
+"""The served version of an application, and its replacement without a pause.
 
 A *generation* is an engine with its bindings and its application. One of them is the present;
 those before it go on until they are empty.
@@ -60,7 +60,7 @@ def _nothing() -> None:
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What is to be served: pipelines, each under its name, and what their names stand for.
+    """A version to be served: pipelines by name, and their bindings.
 
     `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
     was started with it is under way any more. `state` is what processes share: runs are known to
@@ -149,7 +149,7 @@ class Generation:
 
 
 class Serving:
-    """What is served: an ASGI application whose inside can be replaced.
+    """An ASGI application whose inner application can be replaced.
 
     Generations live in `nursery`; `begin` makes the first. `on_retired` is called when one that
     was replaced is gone.
@@ -201,7 +201,7 @@ class Serving:
 
     @property
     def settings(self) -> Settings:
-        """Those of the present."""
+        """The current settings."""
         return self._generations[-1].settings
 
     @property

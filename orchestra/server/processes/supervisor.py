@@ -46,7 +46,7 @@ START_S = 120.0
 ALONE_S = 2.0
 """How long clients wait for a worker where none is ready, before they are told that nobody is."""
 MARGIN_S = 5.0
-"""What a busy machine may take beyond what stopping a worker takes."""
+"""Seconds of a busy machine in addition to the limit of stopping a worker."""
 
 
 @attrs.define(eq=False)
@@ -88,7 +88,7 @@ class Worker:
 
 @attrs.define(eq=False, kw_only=True)
 class Supervisor:
-    """What `supervise` keeps."""
+    """The state of `supervise`."""
 
     command: Sequence[str]
     listener: socket.socket
@@ -107,7 +107,7 @@ class Supervisor:
     _none_expected: bool = attrs.field(init=False, default=False)
     """Whether the last one that ended before it was ready has said that something is wrong."""
     _settled: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """That one is ready, or has ended, or was given up; set, and then replaced."""
+    """Set, and then replaced, when a worker is ready, has ended, or was given up."""
 
     async def run(self) -> int:
         """Keep the workers until it is asked to stop, or gives up; the exit code."""

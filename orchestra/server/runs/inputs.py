@@ -33,7 +33,7 @@ Inputs = dict[str, object]
 
 
 def _handed(kind: type, value: object) -> object:
-    """What a document or a turn of a conversation is in JSON, for msgspec."""
+    """A document or a turn of a conversation from its JSON form, for msgspec."""
     return turns.read(kind, value) if kind is turns.JsonTurn else documents.read(kind, value)
 
 
@@ -132,7 +132,7 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
 
 
 def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
-    """Those whose inputs JSON can give; others have to be spoken with, as if they were models.
+    """The pipelines whose inputs can be sent as JSON; others are used like models.
 
     Raises:
         ServeError: one can be asked neither way.
@@ -146,7 +146,7 @@ def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[.
 def sorted_out(
     pipelines: Mapping[str, Pipeline[..., Any]],
 ) -> tuple[dict[str, Pipeline[..., Any]], dict[str, ServeError]]:
-    """Those whose inputs JSON can give, and why nobody can ask those that cannot be spoken with."""
+    """The pipelines whose inputs can be sent as JSON, and the errors of unusable ones."""
     found: dict[str, Pipeline[..., Any]] = {}
     refused: dict[str, ServeError] = {}
     for name, pipeline in pipelines.items():

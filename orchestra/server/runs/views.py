@@ -56,7 +56,7 @@ def address(run_id: str) -> str:
 
 
 class ResultLine(msgspec.Struct):
-    """What a run has given, as its last event says it: the same bytes."""
+    """The result of a run, with the same bytes as in its last event."""
 
     result: msgspec.Raw
     timings_s: msgspec.Raw
@@ -111,7 +111,7 @@ class _CancelledLine(msgspec.Struct):
 
 
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:
-    """Why a run gave no result, from its last event.
+    """The problem of a run without a result, from its last event.
 
     Raises:
         RunLostError: as of `result_of`.
@@ -211,7 +211,7 @@ def nothing_to_resume(given: str) -> HttpProblem:
 
 
 def state_unreachable() -> HttpProblem:
-    """What is known of runs cannot be told, or not be written down, at the moment."""
+    """Runs cannot be looked up, or not be recorded, at the moment."""
     detail = "runs cannot be looked up at the moment; try again"
     headers = (("Retry-After", "1"),)
     return HttpProblem(

@@ -1,4 +1,4 @@
-"""What the states have in common that do calls in batches: those in a file, and in Redis."""
+"""The common part of states that do calls in batches: those in a file, and in Redis."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GroupedState(State, Closing):
         return result
 
     async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key; it is then the last used."""
+        """The remembered value of a key, which is marked as last used."""
         found: bytes | None = await self._group.do(Recalling(key))
         return found
 

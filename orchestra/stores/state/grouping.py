@@ -71,7 +71,7 @@ class Failed:
 
 
 Outcomes = Sequence[object]
-"""Of each call what it returns, or `Failed`."""
+"""The result of each call, or `Failed`."""
 
 
 @attrs.define(eq=False)
@@ -106,7 +106,7 @@ class Group:
         self._led = False
 
     async def do(self, call: Call) -> Any:
-        """What the call returns.
+        """The result of the call.
 
         Raises:
             StateError: the store is gone, or was too slow.

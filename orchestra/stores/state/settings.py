@@ -19,7 +19,7 @@ _HOST = (
 _SOCKET = r"redis\+unix://(?P<socket>/[^\s@?#]+)(?:\?db=(?P<db>[0-9]{1,4}))?"
 _REDIS = f"(?:{_HOST}|{_SOCKET})"
 STATE_URL = rf"^(?:memory:|sqlite:[^\s?#]+|{_REDIS})\Z"
-"""What a url may be; a password never stands in it."""
+"""The pattern of valid urls; a password is not allowed in them."""
 PORT = 6379
 
 
