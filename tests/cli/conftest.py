@@ -20,7 +20,7 @@ from tests.config.variables import configuring
 ROOT = Path(__file__).parents[2]
 CONFIGURING = configuring()
 PATIENCE_S = 30
-"""How long a process is waited for that should end at once; a busy machine is slow."""
+"""Seconds to wait for a process that should end at once, on a busy machine."""
 
 
 class Project:
@@ -84,7 +84,7 @@ class Project:
 def project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Project]:
-    """An empty project, which is the working directory; what it imports is forgotten."""
+    """An empty project as the working directory; its imports are removed afterwards."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
