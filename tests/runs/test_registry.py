@@ -501,7 +501,7 @@ def test_what_is_kept_no_longer_is_said_to_be_gone() -> None:
             record = await one.registry.get(run.id)
             assert record is not None
             assert record.status == "finished"
-            with pytest.raises(RunLostError, match="kept no longer"):
+            with pytest.raises(RunLostError, match="no longer kept"):
                 await heard(one.registry, run.id)
 
     virtual(main)

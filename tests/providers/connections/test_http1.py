@@ -145,7 +145,7 @@ def test_a_header_that_came_twice_is_joined() -> None:
     ],
 )
 def test_what_is_not_http_is_malformed(raw: bytes) -> None:
-    with pytest.raises(MalformedStreamError, match=r"api\.example\.com:443 does not answer"):
+    with pytest.raises(MalformedStreamError, match=r"api\.example\.com:443 sent an invalid answer"):
         exchange().feed(raw)
 
 

@@ -241,8 +241,8 @@ def replace(file: Path, text: str) -> None:
     [
         (None, "cannot be read: No such file"),
         (b" \n", "is empty"),
-        (b"one\ntwo", "is no key"),
-        ("schlüssel".encode(), "is no key"),
+        (b"one\ntwo", "does not hold a valid key"),
+        ("schlüssel".encode(), "does not hold a valid key"),
         (b"k" * (SECRET_BYTES_MAX + 1), "it has to hold one key"),
     ],
 )
