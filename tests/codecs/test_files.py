@@ -224,7 +224,7 @@ def test_what_a_client_sends_says_what_it_is(
     written: str, name: str, found: FilePart | None
 ) -> None:
     if found is None:
-        with pytest.raises(ValueError, match=r"base64|send UTF-8|is no utf-8 text|cannot be told"):
+        with pytest.raises(ValueError, match=r"base64|send UTF-8|is not utf-8 text|is unknown"):
             handed_in(written, name)
     else:
         assert handed_in(written, name) == found
