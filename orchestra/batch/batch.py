@@ -25,7 +25,7 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
 from orchestra.messages import describe
-from orchestra.policies.hopeless import is_hopeless
+from orchestra.policies.permanent import is_permanent
 from orchestra.policies.retry import next_delay_s, retry_after_s
 
 NOBODY = Caller()
@@ -229,7 +229,7 @@ class Batch:
 
     def _ends_all(self, row: Row, error: Exception) -> bool:
         """Whether an error has stopped the batch, since every row would meet it."""
-        if not is_hopeless(error, within_run=False):
+        if not is_permanent(error, within_run=False):
             return False
         self._end("every row would fail as this one has:", row, error)
         return True

@@ -142,8 +142,8 @@ def chunk(event: Event) -> Iterable[Any]:
         return (event.chunk,)
     if isinstance(event, ArmRestarted | Snapshot):
         raise RunError(
-            f"{event.type}: the output of this run begins anew, and what was read of it is void; "
-            "follow it by portal.events(...), which tells when, or write its fallback without "
+            f"{event.type}: the output of this run restarts, and the chunks read before are void; "
+            "use portal.events(...), which reports restarts, or write the fallback without "
             "restart=True"
         )
     return ()

@@ -253,7 +253,7 @@ class Portal(Runner):
         if os.getpid() != self._pid:
             raise RunError(
                 "this portal was opened by another process, of which this one is a fork, and its "
-                "thread is not here: open one behind the fork"
+                "thread is not here: open one after the fork"
             )
         if trio.lowlevel.in_trio_run():
             raise RunError(

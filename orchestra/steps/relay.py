@@ -102,7 +102,7 @@ async def relay(
             context.used(usage)
     if going:
         raise TruncatedStreamError(
-            f"model {model!r} ended its answer without saying why: it was cut", model=model
+            f"model {model!r} ended its answer without a stop reason: it was cut", model=model
         )
 
 
@@ -159,7 +159,7 @@ async def relay_vectors(
     asked, wanted = context.embedder(model), request.dimensions
     if wanted is not None and wanted != asked.dimensions:
         raise CapabilityError(
-            f"dimensions={wanted} cannot be asked of {model!r}, whose vectors have "
+            f"dimensions={wanted} cannot be sent to {model!r}, whose vectors have "
             f"{asked.dimensions} numbers; leave it out",
             model=model,
         )
@@ -185,7 +185,7 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
     if lacking:
         what = _FIELDS[lacking[0].removeprefix("no ")]
         raise CapabilityError(
-            f"{what} cannot be asked of the model {name!r}, which has {', '.join(lacking)}; "
+            f"{what} cannot be sent to the model {name!r}, which has {', '.join(lacking)}; "
             "leave it out, or ask another model",
             model=name,
         )

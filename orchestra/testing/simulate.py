@@ -142,7 +142,7 @@ def _refuse_no_world(
     if isinstance(inputs.get("world"), World) and "world" not in pipeline.inputs:
         raise InputError(
             f"simulate({pipeline.name}, world=...): pipeline {pipeline.name!r} has no input "
-            "'world', and names are for inputs here; pass the world behind the pipeline: "
+            "'world', and names are for inputs here; pass the world after the pipeline: "
             f"simulate({pipeline.name}, World(...), ...)",
             field="world",
         )

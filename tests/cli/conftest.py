@@ -85,7 +85,7 @@ class Project:
 def project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Project]:
-    """An empty project, which is the working directory; what it imports is forgotten."""
+    """An empty project as the working directory; its imports are removed afterwards."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)

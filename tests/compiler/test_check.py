@@ -716,8 +716,8 @@ CASES: list[tuple[str, str, str, str]] = [
         "out = []\nfor i in range(2):\n    @step\n    def late(x: int) -> int: return x + i  # HERE\n"
         "    out.append(late(n))\nreturn out",
         "late-value",
-        "step 'late' is made anew for each `i`, and reads it when it runs, behind the loop: each of "
-        "them reads the last one",
+        "step 'late' is made anew for each `i`, and reads it when it runs, after the loop: each of "
+        "them reads its last value",
         "make the step once, above the loop, with a parameter 'i', and pass it: `late(..., i=i)`",
     ),
     # --- definitions

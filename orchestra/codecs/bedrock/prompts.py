@@ -48,8 +48,8 @@ def invoke_body(model: str, request: ChatRequest, family: str = "") -> Json:
         if part in known_as:
             return merged(body(known_as, request), request.extras.get(EXTRAS, {}))
     raise CapabilityError(
-        f"how {known_as!r} is asked by InvokeModel is not known, only for the families "
-        f"{', '.join(_FAMILIES)}: ask it by Converse, or name its family"
+        f"{known_as!r} is not supported with InvokeModel, only the families "
+        f"{', '.join(_FAMILIES)}: use Converse, or name the model's family"
     )
 
 
@@ -144,8 +144,8 @@ def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
     """The role and text of each turn."""
     said = (each for each in request.messages if each.role != "system")
     for role, messages in groupby(said, lambda each: each.role):
-        said_in = tuple(part for message in messages for part in message.parts)
-        parts = without_files(said_in, model)
+        in_turn = tuple(part for message in messages for part in message.parts)
+        parts = without_files(in_turn, model)
         for part in parts:
             if not isinstance(part, TextPart | ReasoningPart):
                 raise CapabilityError(

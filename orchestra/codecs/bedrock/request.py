@@ -106,7 +106,7 @@ def converse_body(model: str, request: ChatRequest) -> Json:
     Reasoning is sent back only with its signature. Empty text is left out, as Converse refuses it.
 
     Raises:
-        CapabilityError: the request asks for what Converse has no words for.
+        CapabilityError: Converse cannot express something in the request.
     """
     refuse(request, "Converse", "seed", "presence_penalty", "frequency_penalty", "logprobs")
     body = chat_body(request, model)
@@ -241,7 +241,7 @@ def _image(part: ImagePart | ImageUrlPart) -> Json:
             )
     if kind not in _IMAGE_FORMATS:
         raise CapabilityError(
-            f"Bedrock knows no images of the format {kind!r}, only {sorted(_IMAGE_FORMATS)}"
+            f"Bedrock does not accept images of the format {kind!r}, only {sorted(_IMAGE_FORMATS)}"
         )
     return {"format": kind, "source": source}
 
@@ -306,8 +306,8 @@ def _refuse_lost_tools(request: ChatRequest) -> None:
     )
     if used and request.tool_choice == "none":
         raise CapabilityError(
-            "Converse has no tool choice 'none', and wants the tools of a conversation that has "
-            "used them: leave tool_choice out, or send the conversation without its tool calls"
+            "Converse has no tool choice 'none', and requires the tools of a conversation with "
+            "tool calls: leave tool_choice out, or send the conversation without its tool calls"
         )
 
 
@@ -316,8 +316,8 @@ def _output(output: JsonOutput | None) -> Json:
         return {}
     if output.schema is None:
         raise CapabilityError(
-            "output=... without a schema cannot be asked of Bedrock, which gives JSON only by a "
-            "schema; add one, or ask for JSON in the prompt"
+            "output=... without a schema cannot be sent to Bedrock, which requires a schema for "
+            "JSON; add one, or ask for JSON in the prompt"
         )
     text = msgspec.json.encode(enforced(output.schema)).decode()
     schema = {"name": output.name, "schema": text}

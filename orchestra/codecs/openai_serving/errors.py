@@ -1,4 +1,4 @@
-"""Errors in the form in which OpenAI tells them. Pure."""
+"""Errors in OpenAI's format. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OF_RESPONSES: Mapping[str, str] = {
 
 
 def openai_error(error: ServedError) -> Json:
-    """What stands under `error`."""
+    """The value of `error` in the body."""
     usual = "server_error" if error.status >= INTERNAL else "invalid_request_error"
     kind = "insufficient_quota" if error.code in _QUOTAS else _TYPES.get(error.status, usual)
     return {
@@ -38,5 +38,5 @@ def openai_error(error: ServedError) -> Json:
 
 
 def openai_error_body(error: ServedError) -> bytes:
-    """The body of an answer that tells an error."""
+    """The body of an error response."""
     return msgspec.json.encode({"error": openai_error(error)})

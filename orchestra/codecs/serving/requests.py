@@ -1,7 +1,6 @@
-"""What is the same for the requests of all dialects that are served: how a body is read.
+"""Reads clients' request bodies: the part that all served dialects have in common.
 
-Rules of the file: whatever is wrong is told with the field's path in front, as in
-`messages[0].role: ...`.
+Rules of the file: every error begins with the field's path, as in `messages[0].role: ...`.
 """
 
 from __future__ import annotations
@@ -28,9 +27,10 @@ _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 @attrs.frozen
 class ServedChat:
-    """What a client asks for: of which model, how many answers, and how they are to come.
+    """A client's request: the model, the number of answers, and the form of the response.
 
-    With `store` they are to be kept here, with this `metadata`; no provider hears of either.
+    With `store`, the answers are stored on this server with this `metadata`; neither is sent to a
+    provider.
     """
 
     model: str
@@ -41,14 +41,14 @@ class ServedChat:
     store: bool = False
     metadata: Mapping[str, str] = attrs.field(factory=dict)
     messages: Sequence[Json] = ()
-    """As they came, where they are to be kept."""
+    """The unchanged messages, if they are to be stored."""
 
 
 def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
-    """What a body says in the form that is wanted, and all that it says.
+    """The body as the expected type, and as an object with all of its fields.
 
     Raises:
-        InvalidRequestError: something in it is wrong; the message begins with its path.
+        InvalidRequestError: a field is wrong; the message begins with its path.
     """
     try:
         return bodies.decode(body), _OBJECTS.decode(body)
@@ -67,12 +67,12 @@ def extras_of(
     passed: Passed,
     meant_for: Callable[[str], str],
 ) -> dict[str, Json]:
-    """What a body says beside what is known, each under the name of those whom it is meant for.
+    """The body's unknown fields as extras, each under the key that `meant_for` returns for it.
 
-    `ours` is what it says to our own policies, and `meant_for` tells whose a field is.
+    `ours` has the options of our own policies.
 
     Raises:
-        InvalidRequestError: `passed` does not let it pass.
+        InvalidRequestError: `passed` does not allow a field.
     """
     extras: dict[str, Json] = {} if ours is None else {_ORCHESTRA: ours}
     for key, value in everything.items():
@@ -89,7 +89,7 @@ def image_part(
     """An image that is sent along, or is at an address.
 
     Raises:
-        InvalidRequestError: it is none, or `passed` does not let it pass.
+        InvalidRequestError: it cannot be read, or `passed` does not allow it.
     """
     try:
         written = data_image(url, detail)
@@ -112,7 +112,7 @@ def check_callers(allowed: Sequence[str] | None, where: str) -> None:
 
 
 def refused(field: str, why: str) -> InvalidRequestError:
-    """Why a field of the body cannot be taken."""
+    """The error for a field of the body that is not accepted."""
     return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
 
 

@@ -36,7 +36,7 @@ def late_problems(nodes: Sequence[Node]) -> Iterator[tuple[Node, Problem]]:
             what = f"step {node.step.name!r} is made anew for each `{name}`, and reads it when it "
             fix = f"make the step once, above the loop, with a parameter {name!r}, and pass it: "
             fix += f"`{node.step.name}(..., {name}={name})`"
-            message = f"{what}runs, behind the loop: each of them reads the last one"
+            message = f"{what}runs, after the loop: each of them reads its last value"
             yield node, Problem("late-value", node.step.where, message, fix)
 
 

@@ -48,7 +48,7 @@ def _database(
     right: Table, keys: Table, here: Path, complaints: Complaints
 ) -> PostgresSettings | None:
     for key in right if "url" not in keys else ():
-        message = "there is no database that this is said of"
+        message = "it applies only to a database, and there is no url"
         fix = f"add url = {spec.POSTGRES_URL.example}, or leave it out"
         complaints.add("missing-key", (*AT, key), message, fix)
     check_login(keys, AT, complaints)
@@ -58,7 +58,7 @@ def _database(
     check_port(url.partition("//")[2].partition("/")[0].rpartition(":")[2], AT, complaints)
     if "ca_file" in keys and "sslmode=verify" not in url:
         fix = "add ?sslmode=verify-full to the url, or leave it out"
-        complaints.add("wrong-value", (*AT, "ca_file"), f"{shown(url)} has no use for it", fix)
+        complaints.add("wrong-value", (*AT, "ca_file"), f"{shown(url)} does not use it", fix)
     files = {key: here / value for key, value in right.items() if key.endswith("_file")}
     return PostgresSettings(**{**right, **files})
 

@@ -88,8 +88,8 @@ class StepContext:
         line = written(data)
         if (size := len(line) + len(what)) > TOLD_BYTES:
             raise LimitExceededError(
-                f"{what[:100]!r} is told in {size} bytes of JSON, over {TOLD_BYTES}: tell how "
-                "far the work is, and give what comes of it as the step's value",
+                f"tell({what[:100]!r}, ...): its data has {size} bytes of JSON, over {TOLD_BYTES}; "
+                "tell only the progress, and return results as the step's value",
                 limit="told_bytes",
             )
         run, token, plain = self.run, self.run.shared.token, msgspec.json.decode(line)
@@ -112,6 +112,6 @@ async def _run_logging_errors(task: Callable[[], Awaitable[None]], name: str) ->
     except BaseException as error:  # noqa: ASYNC103 - all but the task's own errors is re-raised
         own, onward = parted(error)
         if own is not None:
-            log.exception("%s failed, and nothing else: %s", name, message_of(own))
+            log.exception("the background task %s failed: %s", name, message_of(own))
         if onward is not None:
             raise onward from onward.__cause__  # noqa: ASYNC104 - as above

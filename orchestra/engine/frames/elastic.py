@@ -137,8 +137,8 @@ class ElasticLane(Lane[object]):
         source = next(each for each in read if self._frame.lane_of(each) is self)
         return LimitExceededError(
             f"{source.into} has taken nothing of {source.spelled} for over {most} {unit}: its step "
-            "reads another stream to its end first, which comes of the same producer; read both as "
-            f"they come, or raise Limits({limit}=...) if that is intended",
+            "first reads another stream of the same producer to its end; read both at the same "
+            f"time, or raise Limits({limit}=...) if that is intended",
             limit=limit,
         )
 

@@ -61,7 +61,7 @@ class _Poll(ABC):
         self._regions = operation.regions
 
     @abstractmethod
-    def heard(self, arm: str, value: object) -> None:
+    def take_value(self, arm: str, value: object) -> None:
         """Handle the value of an arm."""
 
     @abstractmethod
@@ -114,7 +114,7 @@ class _Poll(ABC):
         """Take the value of an arm, unless the arm fails at the same moment."""
         scope = cast("Scope", self._frame.scopes[region])
         if self.over is None and scope.closed is None:
-            self.heard(arm, read(self._frame, source))
+            self.take_value(arm, read(self._frame, source))
 
 
 class _Counted(_Poll):
@@ -132,7 +132,7 @@ class _Counted(_Poll):
     async def due(self, arm: int) -> bool:
         if self._stagger_s and arm >= self._votes.count:
             with trio.move_on_after(self._stagger_s):
-                while not (self.over or self._votes.hopeless(idle=len(self.names) - arm)):
+                while not (self.over or self._votes.is_impossible(idle=len(self.names) - arm)):
                     await self._news.park()
         return self.over is None
 
@@ -146,7 +146,7 @@ class _Counted(_Poll):
         message = f"no {count} of {len(self.names)} arms of {self.path!r} agree{others}:"
         raise NoQuorumError(message, self.in_order(self.errors), self.in_order(self.said))
 
-    def heard(self, arm: str, value: object) -> None:
+    def take_value(self, arm: str, value: object) -> None:
         self._votes.add(arm, value)
         self.said[arm] = value
         winner = self._votes.winner
@@ -169,7 +169,7 @@ class _Counted(_Poll):
         self._check()
 
     def _check(self) -> None:
-        if self._votes.hopeless():
+        if self._votes.is_impossible():
             self.stop(f"no {self._votes.count} arms can agree any more")
         self._news.unpark_all()
 
@@ -191,7 +191,7 @@ class _Surviving(_Poll):
             f"{what} of {self.path!r} failed{wanted}:", self.in_order(self.errors)
         )
 
-    def heard(self, arm: str, value: object) -> None:
+    def take_value(self, arm: str, value: object) -> None:
         self.said[arm] = value
 
     def failed(self) -> None:

@@ -23,7 +23,7 @@ from orchestra.events import ItemFailed
 from orchestra.failed import Failed, ModelFacts
 from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Each
-from orchestra.policies.hopeless import is_hopeless
+from orchestra.policies.permanent import is_permanent
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Block, Operation, Source
@@ -125,7 +125,7 @@ class _Bodies:
             return await self._value(index, item)
         except Exception as error:
             stopped = trio.current_effective_deadline() == -inf  # cancelled, not failed
-            if stopped or is_hopeless(bare(error), within_run=True):
+            if stopped or is_permanent(bare(error), within_run=True):
                 raise
             return self._failed(index, item, error, self._failures_max)
 

@@ -1,6 +1,6 @@
-"""The paths that clients of a provider's API ask, which read problems in that provider's form.
+"""The paths of providers' APIs, whose clients read problems in the provider's format.
 
-The forms are imported with the first problem: they are no part of a start.
+The formats are imported with the first problem, to keep the server's start fast.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ELSEWHERE = (
     # of a base URL without /v1
     *("/models", "/chat/completions", "/completions", "/embeddings", "/responses"),
 )
-"""What its clients ask in vain: they read why not in their own form only."""
+"""Paths that are missing here, and whose clients read only their own format of problems."""
 
 
 def is_openai(path: str) -> bool:
@@ -33,14 +33,14 @@ def is_openai(path: str) -> bool:
 
 
 def shaped(arrival: Arrival, early: HttpProblem | NoContent | ServedError) -> Told:
-    """A problem as whoever has asked reads problems."""
+    """A problem in the format of the request's client."""
     if isinstance(early, NoContent) or not arrival.of_anthropic:
         return shaped_at(arrival.path, early)
     return _of_anthropic(early, arrival.request_id)
 
 
 def shaped_at(path: str, early: HttpProblem | NoContent | ServedError) -> Told:
-    """A problem as clients of this path read problems, if they do not say who they are."""
+    """A problem in the format for this path, if the client is unknown."""
     if isinstance(early, NoContent):
         return early
     if is_anthropic(path):

@@ -1,4 +1,4 @@
-"""What a server serves, and how it comes to serve something else without a pause.
+"""The served version of an application, and its replacement without a pause.
 
 A *generation* is an engine with its bindings and its application. One of them is the present;
 those before it go on until they are empty.
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
-REPLACED = "what it ran in was replaced, and its time is over"
+REPLACED = "its version of the server was replaced, and its time is over"
 KEPT_MAX = 4
 """Generations that may go on beside the present; the oldest is then ended at once."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What is to be served: pipelines, each under its name, and what their names stand for.
+    """A version to be served: pipelines by name, and their bindings.
 
     `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
     was started with it is under way any more. `state` is what processes share: runs are known to
@@ -145,7 +145,7 @@ class Generation:
 
 
 class Serving:
-    """What is served: an ASGI application whose inside can be replaced.
+    """An ASGI application whose inner application can be replaced.
 
     Generations live in `nursery`; `begin` makes the first. `on_retired` is called when one that
     was replaced is gone.
@@ -197,7 +197,7 @@ class Serving:
 
     @property
     def settings(self) -> Settings:
-        """Those of the present."""
+        """The current settings."""
         return self._generations[-1].settings
 
     @property
@@ -214,9 +214,9 @@ class Serving:
                 before = self.settings
                 await self.begin()
         except OrchestraError as error:
-            log.error("not reloaded, and what was served before goes on:\n%s", error)  # noqa: TRY400
+            log.error("not reloaded; what was served before stays:\n%s", error)  # noqa: TRY400
         except Exception:
-            log.exception("not reloaded, and what was served before goes on")
+            log.exception("not reloaded; what was served before stays")
         else:
             stays = before.kept_until_restart(self.settings)
             told = f"until a restart these stay as they were: {', '.join(stays)}"

@@ -1,4 +1,4 @@
-"""What a process is asked by signals: to stop, to hurry, to load anew.
+"""The signals of a process: to stop, to hurry, to reload.
 
 Rules of the file: SIGTERM and SIGINT ask to stop. A second of them asks to hurry; where a
 supervisor passes them on (`patient`), only SIGINT does, because a worker may be sent SIGTERM twice,
@@ -21,11 +21,11 @@ HANGUP = signal.SIGHUP
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 Acts: TypeAlias = Mapping[signal.Signals, Callable[[], Awaitable[object]]]
-"""What is done at a signal that does not ask to stop."""
+"""The functions for signals other than those to stop."""
 
 
 class Wishes:
-    """What the signals so far have asked for."""
+    """The requests by signals so far."""
 
     def __init__(self, *, patient: bool = False) -> None:
         self.patient = patient

@@ -126,7 +126,7 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
 
 
 def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
-    """Those whose inputs JSON can give; others have to be spoken with, as if they were models.
+    """The pipelines whose inputs can be sent as JSON; others are used like models.
 
     Raises:
         ServeError: one can be asked neither way.
@@ -140,7 +140,7 @@ def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[.
 def sorted_out(
     pipelines: Mapping[str, Pipeline[..., Any]],
 ) -> tuple[dict[str, Pipeline[..., Any]], dict[str, ServeError]]:
-    """Those whose inputs JSON can give, and why nobody can ask those that cannot be spoken with."""
+    """The pipelines whose inputs can be sent as JSON, and the errors of unusable ones."""
     found: dict[str, Pipeline[..., Any]] = {}
     refused: dict[str, ServeError] = {}
     for name, pipeline in pipelines.items():

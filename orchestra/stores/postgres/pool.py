@@ -82,7 +82,7 @@ class Pool:
                 return await self._asked(work)
         raise StoreError(
             f"{self.place}: it took longer than timeout_s = {self.timeout_s:g} s, with at most "
-            f"{self._size} calls at once; what was asked has happened or has not. Look after "
+            f"{self._size} calls at once; the change may or may not have been made. Check "
             "Postgres, or raise timeout_s or connections_max in [stores]"
         )
 

@@ -1,4 +1,4 @@
-"""Where the stores of a deployment are, if in a Postgres, as a value; and these stores."""
+"""The settings of stores in Postgres, and the construction of these stores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POSTGRES_URL = (
     rf"^postgres(?:ql)?://(?:{_HOST}/(?P<name>[^\s@/?#]+)(?:\?{_MODE})?"
     r"|/(?P<local>[^\s@/?#]+)\?host=(?P<folder>/[^\s@?#&]+))\Z"
 )
-"""What a url may be; a password never stands in it."""
+"""The pattern of valid urls; a password is not allowed in them."""
 SSLMODE = "prefer"
 _SYSTEM_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 CONNECTIONS_MAX = 8
@@ -29,11 +29,11 @@ TIMEOUT_S = 10.0
 
 
 class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
-    """A Postgres, by its url, without name and password; `host` may be the folder of a socket.
+    """A Postgres, by its url without user and password; `host` may be the folder of a socket.
 
-    `sslmode` in the url is that of libpq. For `verify-full`, the server's certificate has to be
-    signed by an authority of the system, or by one in `ca_file`. At most `connections_max` calls
-    are under way at once, of each process; each may take `timeout_s`.
+    `sslmode` in the url is libpq's. For `verify-full`, the server's certificate has to be signed by
+    an authority of the system, or by one in `ca_file`. Each process has at most `connections_max`
+    calls in flight; each may take `timeout_s`.
     """
 
     ca_file: Path | None = None
@@ -42,15 +42,15 @@ class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
 
 
 def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> PostgresStores:
-    """The stores; nothing is connected before it is needed.
+    """The stores; connections are made on demand.
 
     Raises:
-        BindingError: psycopg is not installed, or a variable or a file that is named is not there.
+        BindingError: psycopg is not installed, or a named variable or file is missing.
     """
     found = re.match(POSTGRES_URL, settings.url)
     if found is None:
         raise BindingError(
-            f"{settings.url!r} is no database; write postgresql://HOST:PORT/DATABASE"
+            f"{settings.url!r} is not the url of a database; write postgresql://HOST:PORT/DATABASE"
         )
     check_installed(settings)
     from orchestra.stores.postgres.pool import Address
@@ -73,10 +73,10 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
 
 
 def check_installed(settings: PostgresSettings) -> None:
-    """Find out that what the stores need is there.
+    """Check that the packages that the stores need are installed.
 
     Raises:
-        BindingError: it is not.
+        BindingError: one is not.
     """
     if find_spec("psycopg") is None:
         raise BindingError(
@@ -86,13 +86,13 @@ def check_installed(settings: PostgresSettings) -> None:
 
 
 def _tls(settings: PostgresSettings, mode: str | None) -> dict[str, str]:
-    """How the certificate is checked."""
+    """The TLS parameters: how the certificate is checked."""
     if mode not in ("verify-ca", "verify-full"):
         return {"sslmode": mode or SSLMODE}
     return {"sslmode": mode, "sslrootcert": str(settings.ca_file or _system_ca())}
 
 
 def _system_ca() -> str:
-    """The file of the authorities of the system: psycopg's own OpenSSL knows none."""
+    """The file of the system's authorities, which psycopg's own OpenSSL does not know."""
     places = (ssl.get_default_verify_paths().cafile, *_SYSTEM_CAS)
     return next((each for each in places if each and Path(each).exists()), "system")

@@ -355,4 +355,4 @@ def test_a_caller_that_no_key_can_name_is_refused(project: Project, command: lis
     code, _, err = project.orchestra(*command, "--user", "acme/ada")
     assert code == MISUSED
     assert "--user: 'acme/ada' has a / in it" in err
-    assert "write it as `orchestra keys list` does, the user alone" in err
+    assert "write only the user, as `orchestra keys list` shows it" in err

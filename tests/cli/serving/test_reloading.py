@@ -173,7 +173,7 @@ def test_a_reload_does_not_open_what_keys_were_asked_for(say: Project) -> None:
         assert admitted(loader).unlocked is not None
         trio.run(loaded(loader).keyring.create, WANTED)
         file = say.write("orchestra.toml", IN_FILE)
-        with pytest.raises(ServeError, match=r"keys.sqlite are not there; make one there"):
+        with pytest.raises(ServeError, match=r"keys.sqlite are missing; make one there"):
             admitted(loader)
         with LocalBindings(Path(".orchestra"), read_deployment(file)) as beside:
             trio.run(beside.keyring.create, WANTED)
@@ -184,7 +184,7 @@ def test_a_start_does_not_let_everybody_in_where_keys_are_left_behind(say: Proje
     with (loader := loader_of(say)):
         trio.run(loaded(loader).keyring.create, WANTED)
     say.write("orchestra.toml", IN_FILE)
-    with (loader := loader_of(say)), pytest.raises(ServeError, match="are not there"):
+    with (loader := loader_of(say)), pytest.raises(ServeError, match="are missing"):
         admitted(loader)
     say.write("orchestra.toml", f'{IN_FILE}[server]\nkeys = "none"\n')
     with (loader := loader_of(say)):

@@ -91,5 +91,5 @@ def test_a_server_whose_thread_is_stuck_ends_after_its_bounds(say: Project) -> N
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=PATIENCE_S)[1].decode()
     assert process.returncode == FAILED
-    assert "ERROR orchestra.server: the process has not ended within 10.1 s and is ended" in err
+    assert "ERROR orchestra.server: the process has not ended within 10.1 s and is killed" in err
     assert " in waits\n" in err

@@ -400,5 +400,5 @@ def test_what_anthropic_has_no_words_for_is_refused(option: dict[str, Any]) -> N
 
 
 def test_json_without_a_schema_is_refused() -> None:
-    with pytest.raises(CapabilityError, match="by a schema"):
+    with pytest.raises(CapabilityError, match="requires a schema"):
         body(output=JsonOutput())

@@ -315,7 +315,7 @@ def shows(**block: object) -> list[Json]:
         ({"said": shows(type="tool_result")}, "messages[0].content[0].tool_use_id: it is missing"),
         (
             {"said": shows(type="tool_result", tool_use_id="x")},
-            "messages[0].content[0].tool_use_id: no call before it has the id 'x'",
+            "messages[0].content[0].tool_use_id: no tool call before it has the id 'x'",
         ),
         (
             {"said": shows(type="image", source={"type": "file", "file_id": "f"})},
@@ -323,7 +323,7 @@ def shows(**block: object) -> list[Json]:
         ),
         (
             {"said": shows(type="image", source={"type": "base64", "data": "!"})},
-            "messages[0].content[0].source.data: its data is no base64",
+            "messages[0].content[0].source.data: its data is not base64",
         ),
         (
             {"said": shows(type="image", source={"type": "url", "url": "http://10.0.0.1/"})},
@@ -335,7 +335,7 @@ def shows(**block: object) -> list[Json]:
         ),
         (
             {"said": shows(type="document", source={"type": "base64", "data": "!"})},
-            "messages[0].content[0].source.data: its data is no base64",
+            "messages[0].content[0].source.data: its data is not base64",
         ),
         (
             {

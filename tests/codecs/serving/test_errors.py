@@ -75,7 +75,7 @@ def test_a_client_is_told_not_to_send_again_what_will_not_succeed() -> None:
 def test_an_outage_is_not_told_as_a_fault_of_the_client() -> None:
     """The model behind it in the route could not do what was asked, or refused our key."""
     broken, full = ProviderServerError("500"), RateLimitError("slow", retry_after_s=7)
-    cannot, key = CapabilityError("seed=3 cannot be asked of it"), AuthenticationError("who?")
+    cannot, key = CapabilityError("seed=3 cannot be sent to it"), AuthenticationError("who?")
     assert told(ModelsFailedError("all", {"a": broken, "b": cannot})) == (500, "server_error", None)
     reply = error_reply(ModelsFailedError("all", {"a": full, "b": key}))
     assert (reply.status, dict(reply.headers)) == (429, {"retry-after": "7"})
@@ -133,7 +133,7 @@ def test_a_word_for_our_own_policies_is_told_by_the_name_that_clients_give_it() 
 
 
 def test_what_a_model_cannot_do_is_told_with_the_field_that_asks_for_it() -> None:
-    assert told(CapabilityError("seed=3 cannot be asked of it"))[2] == "seed"
+    assert told(CapabilityError("seed=3 cannot be sent to it"))[2] == "seed"
     assert (
         told(CapabilityError("it has no word for output='a JSON schema'"))[2] == "response_format"
     )

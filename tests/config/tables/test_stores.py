@@ -27,7 +27,7 @@ WRONG = [
     (f'{URL}password_env = "P"\npassword_file = "p"', 4, "password_env says it already"),
     (f"{URL}connections_max = 0", 3, "0 is not a whole number from 1 to 1000"),
     (f'{URL}ca_file = "p"', 3, "add ?sslmode=verify-full to the url, or leave it out"),
-    ('[stores]\nuser = "ann"', 2, "there is no database that this is said of"),
+    ('[stores]\nuser = "ann"', 2, "it applies only to a database, and there is no url"),
 ]
 
 
@@ -95,5 +95,5 @@ def test_a_password_is_in_the_environment_and_never_told() -> None:
 
 
 def test_what_is_no_url_of_a_database_is_refused() -> None:
-    with pytest.raises(BindingError, match="is no database; write postgresql://"):
+    with pytest.raises(BindingError, match="is not the url of a database; write postgresql://"):
         open_postgres(PostgresSettings(url="mysql://h/d"), {})

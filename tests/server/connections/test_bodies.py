@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.server.connections.bodies import UNBROKEN_MAX, body_of, forget_heads, tell_departure
+from orchestra.server.connections.bodies import UNBROKEN_MAX, body_of, forget_heads, on_departure
 from orchestra.server.connections.hardening import Mailbox
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
@@ -185,8 +185,8 @@ def test_the_end_of_an_exchange_is_told_once_and_to_no_other_request(by: str) ->
             ended.set()
 
         await receive()
-        assert not tell_departure({**scope}, departed), "that is another request's"
-        assert tell_departure(scope, departed)
+        assert not on_departure({**scope}, departed), "that is another request's"
+        assert on_departure(scope, departed)
         await send(START)
         if by == "ending":
             await send(END)
@@ -194,7 +194,7 @@ def test_the_end_of_an_exchange_is_told_once_and_to_no_other_request(by: str) ->
             await body_of(scope, send)(b"begun")
             begun.set()
             await ended.wait()
-        assert not tell_departure(scope, departed), "it is over"
+        assert not on_departure(scope, departed), "it is over"
 
     async def main() -> None:
         async with open_house(app, Settings()) as house:

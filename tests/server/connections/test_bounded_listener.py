@@ -167,4 +167,4 @@ def test_where_no_descriptor_is_left_that_is_said_once_and_who_waits_comes_in_la
     assert [(each.name, each.levelno) for each in caplog.records] == [
         ("orchestra.server", logging.ERROR)
     ]
-    assert "nobody can be let in: Too many open files" in caplog.messages[0]
+    assert "no connection can be accepted: Too many open files" in caplog.messages[0]

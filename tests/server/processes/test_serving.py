@@ -230,9 +230,9 @@ def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None
 
     async def act(at: At) -> None:
         at.versions.refuse = ConfigError([])
-        assert "not reloaded, and what was served before goes on" in await at.reload()
+        assert "not reloaded; what was served before stays" in await at.reload()
         at.versions.refuse = KeyError("of a module of the project's")
-        assert "not reloaded, and what was served before goes on" in await at.reload()
+        assert "not reloaded; what was served before stays" in await at.reload()
         at.versions.refuse, at.versions.bad = None, {"unused": unused}
         assert "[unused-input]" in await at.reload()
         assert at.versions.loaded[1].closed()
@@ -422,8 +422,8 @@ def test_what_is_to_be_written_down_is_and_has_no_more_than_its_time(
     trio.run(main)
     assert done == ["quick"]
     assert caplog.messages == [
-        "something was not written down",
-        "not all was written down within 0.02 s",
+        "some records were not written",
+        "not all records were written within 0.02 s",
     ]
 
 

@@ -269,7 +269,7 @@ def test_a_run_that_has_begun_goes_on_also_where_that_cannot_be_written_down(
         assert (await other.ask(key, COUNT)).body == first.body
 
     serving(main)
-    assert "a run goes on, and is written down later: " in caplog.text
+    assert "a run goes on, and is recorded later: " in caplog.text
 
 
 def test_a_run_that_could_not_start_gives_its_key_back() -> None:
@@ -518,7 +518,7 @@ def test_events_are_a_stream_and_nothing_else() -> None:
         view = await ended(one, failed.headers["location"])
         assert view["error"] == {
             "type": "KeyError",
-            "message": "what it says is told to the server's owner only",
+            "message": "its message is shown only to the server's owner",
         }
 
     serving(main)
