@@ -15,12 +15,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.openai_serving.body import ChatFile
-from orchestra.codecs.openai_serving.request import (
-    STORED_DEPTH_MAX,
-    deeper,
-    file_part,
-    meant_for,
-)
+from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, deeper, file_part, meant_for
 from orchestra.codecs.openai_serving.responses_body import (
     ResponsesBody,
     ResponsesFormat,
@@ -57,12 +52,12 @@ REFERENCES_MAX = 64
 _ITEM_ID = re.compile(r"(?:msg|fc|rs)_([A-Za-z0-9.:-]{1,100})_\d{1,6}")
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_HERE = {
-    "access_programs": "there are none here: who may ask for what is decided by keys; leave it out",
-    "background": "a run goes on by itself with POST /v1/pipelines/NAME/runs and Prefer: "
-    "respond-async",
-    "conversation": "there are none here; go on with previous_response_id, or send all of it",
-    "context_management": "no conversation is shortened here; leave it out, and send less",
-    "prompt": "there are none here; a pipeline is the place for a prompt that is used again",
+    "access_programs": "not supported here; keys decide who may ask for what; leave it out",
+    "background": "not supported here; send POST /v1/pipelines/NAME/runs with "
+    "Prefer: respond-async",
+    "conversation": "there are none; continue with previous_response_id, or send all messages",
+    "context_management": "this server does not shorten conversations; leave it out, and send less",
+    "prompt": "this server has no stored prompts; write a pipeline for a prompt that is used again",
 }
 _BODIES = msgspec.json.Decoder(ResponsesBody)
 _ECHOED: Json = {
@@ -167,15 +162,15 @@ def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
         if getattr(asked, field):
             raise refused(field, why)
     if asked.truncation == "auto":
-        raise refused("truncation", "what is too long is not shortened here; leave it out")
+        why = "this server does not shorten an input that is too long; leave it out"
+        raise refused("truncation", why)
     if asked.reasoning is not None and asked.reasoning.mode not in (None, "standard"):
         why = f"no model is asked for {asked.reasoning.mode[:100]!r} here; leave it out"
         raise refused("reasoning.mode", f"{why}, or ask another model")
     options = everything.get("prompt_cache_options")
     if isinstance(options, dict) and options.get("prewarm"):
-        raise refused(
-            "prompt_cache_options.prewarm", "every request is answered here; leave it out"
-        )
+        why = "this server answers every request; leave it out"
+        raise refused("prompt_cache_options.prewarm", why)
     return AskedResponse(asked, everything, stores)
 
 
@@ -212,9 +207,8 @@ def _response_of(item: str, where: str) -> str:
     """The id of the response that an item belongs to."""
     found = _ITEM_ID.fullmatch(item)
     if found is None:
-        raise refused(
-            where, f"{item[:100]!r} is not the id of an item of a response of this server"
-        )
+        why = f"{item[:100]!r} is not the id of an item of a response of this server"
+        raise refused(where, why)
     return f"resp_{found[1]}"
 
 

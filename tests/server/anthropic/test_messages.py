@@ -345,7 +345,7 @@ def test_who_only_makes_vectors_answers_nothing_and_counts_nothing() -> None:
 def test_what_a_model_cannot_do_is_told_with_the_field_that_was_sent() -> None:
     wanted = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
     said = found(asked("plain", output_config=wanted))["error"]["message"]
-    assert said.startswith("output_config.format=... cannot be asked of the model 'plain'")
+    assert said.startswith("output_config.format=... cannot be sent to the model 'plain'")
 
 
 def test_what_is_wrong_with_a_request_names_the_field() -> None:

@@ -318,7 +318,7 @@ def test_a_pipeline_that_is_no_chat_is_told_how_it_is_asked() -> None:
     """To those who may run it; to others there is none."""
     reply = chatting("plus")
     assert error(reply) == (404, "model_not_found", "model")
-    assert b"it is given a, b, and gives no answer of a chat" in reply.body
+    assert b"it takes a, b, and does not answer a chat" in reply.body
     assert b"POST /v1/pipelines/plus/runs asks it" in reply.body
     others = Admission(keyring=OneKey(Scopes(frozenset({"chat"}))))  # type: ignore[arg-type]
     body = {"model": "plus", "messages": [{"role": "user", "content": "Hi"}]}
