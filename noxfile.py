@@ -39,7 +39,7 @@ ONCE = (
     *("tests/cli/serving/test_watchdog.py", "tests/cli/serving/test_log.py"),
     *("tests/cli/serving/test_replaced_files.py", "tests/server/test_slow.py"),
     *("tests/server/processes/test_serve.py", "tests/testing/test_strategies.py"),
-    "tests/stores/postgres/test_faults.py",
+    *("tests/stores/postgres/test_faults.py", "tests/stores/postgres/test_hnsw.py"),
 )
 """Tests of our files, of what others do over sockets, of whole servers, and what takes long to say
 the same on each: on the oldest only."""

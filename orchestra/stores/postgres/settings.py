@@ -24,6 +24,8 @@ POSTGRES_URL = (
 """What a url may be; a password never stands in it."""
 SSLMODE = "prefer"
 _SYSTEM_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+HNSW, NO_INDEX = "hnsw", "none"
+"""Which index large collections have: pgvector's HNSW, or none, so that searches are exact."""
 CONNECTIONS_MAX = 8
 TIMEOUT_S = 10.0
 
@@ -39,6 +41,7 @@ class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
     ca_file: Path | None = None
     connections_max: int = CONNECTIONS_MAX
     timeout_s: float = TIMEOUT_S
+    index: str = NO_INDEX
 
 
 def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> PostgresStores:
@@ -69,6 +72,7 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
         Address(settings.url, parameters, password),
         connections_max=settings.connections_max,
         timeout_s=settings.timeout_s,
+        index=settings.index,
     )
 
 
