@@ -55,8 +55,7 @@ class MemoryStore:
         Raises:
             StoreError: a vector or a metadata value cannot be stored.
         """
-        await trio.lowlevel.checkpoint()
-        pairs = rules.checked(self._place, passages, vectors)
+        pairs = await rules.checked(self._place, passages, vectors)
         if pairs:
             self._fitting(pairs[0][1])
         for passage, vector in pairs:

@@ -116,7 +116,7 @@ class SqliteCollection:
             StoreError: a vector or a metadata value cannot be stored, or the file
                 cannot be written.
         """
-        pairs = rules.checked(self._place, passages, vectors)
+        pairs = await rules.checked(self._place, passages, vectors)
         await self._writes.run(partial(self._upsert, pairs))
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
