@@ -126,6 +126,9 @@ class Pool:
         connection.begun = False
         try:
             return await work(connection)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            connection.drop()  # another host may be the one by now that takes writes
+            raise
         except psycopg.ProgrammingError:
             connection.vector_in = None  # somebody may have removed or moved what it knew
             raise

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from orchestra.errors import BindingError
 from orchestra.stores.login import LoginSettings, password_of, user_of
@@ -15,13 +16,19 @@ from orchestra.stores.login import LoginSettings, password_of, user_of
 if TYPE_CHECKING:
     from orchestra.stores.postgres.stores import PostgresStores
 
-_HOST = r"(?P<host>[^\s@/?#:,]+)(?::(?P<port>[0-9]{1,5}))?"
-_MODE = r"sslmode=(?P<sslmode>disable|prefer|require|verify-ca|verify-full)"
-POSTGRES_URL = (
-    rf"^postgres(?:ql)?://(?:{_HOST}/(?P<name>[^\s@/?#]+)(?:\?{_MODE})?"
-    r"|/(?P<local>[^\s@/?#]+)\?host=(?P<folder>/[^\s@?#&]+))\Z"
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s@/?#:,\[\]]+)(?::[0-9]{1,5})?"
+_HOSTS = re.compile(r"(?:\[([^\]]+)\]|([^:,\[\]]+))(?::([0-9]+))?")
+_OPTION = (
+    r"(?:sslmode=(?:disable|prefer|require|verify-ca|verify-full)"
+    r"|target_session_attrs=(?:any|read-write|read-only|primary|standby))"
 )
-"""What a url may be; a password never stands in it."""
+POSTGRES_URL = (
+    rf"^postgres(?:ql)?://(?:(?P<hosts>{_HOST}(?:,{_HOST})*)/(?P<name>[^\s@/?#]+)"
+    rf"(?:\?(?P<options>{_OPTION}(?:&{_OPTION})*))?"
+    r"|/(?P<local>[^\s@/?#]+)\?host=(?P<folder>/[^\s@?#&]+)(?:&port=(?P<port>[0-9]{1,5}))?)\Z"
+)
+"""What a url may be; a password never stands in it. Of several hosts, the first that takes us and
+is what `target_session_attrs` asks for is the one."""
 SSLMODE = "prefer"
 _SYSTEM_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 HNSW, NO_INDEX = "hnsw", "none"
@@ -32,6 +39,8 @@ TIMEOUT_S = 10.0
 
 class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
     """A Postgres, by its url, without name and password; `host` may be the folder of a socket.
+
+    Of several hosts, as with a standby, the first that takes us is asked.
 
     `sslmode` in the url is that of libpq. For `verify-full`, the server's certificate has to be
     signed by an authority of the system, or by one in `ca_file`. At most `connections_max` calls
@@ -59,12 +68,17 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
     from orchestra.stores.postgres.pool import Address
     from orchestra.stores.postgres.stores import PostgresStores
 
+    hosts = hosts_of(settings.url)
+    ports = [port for _, port in hosts]
+    options = dict(parse_qsl(found["options"] or ""))
+    mode = options.pop("sslmode", None)
     said = {
-        "host": found["host"] or found["folder"],
-        "port": found["port"],
+        "host": ",".join(host for host, _ in hosts) or found["folder"],
+        "port": ",".join(ports) if any(ports) else found["port"],
         "dbname": found["name"] or found["local"],
         "user": user_of(settings, "[stores]", environ),
-        **_tls(settings, found["sslmode"]),
+        **options,
+        **_tls(settings, mode),
     }
     parameters = {key: value for key, value in said.items() if value is not None}
     password = password_of(settings, "[stores]", environ)
@@ -74,6 +88,12 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
         timeout_s=settings.timeout_s,
         index=settings.index,
     )
+
+
+def hosts_of(url: str) -> list[tuple[str, str]]:
+    """The hosts of a url, each with its port, "" where none is written."""
+    listed = url.partition("//")[2].partition("/")[0]
+    return [(ipv6 or name, port) for ipv6, name, port in _HOSTS.findall(listed)]
 
 
 def check_installed(settings: PostgresSettings) -> None:
