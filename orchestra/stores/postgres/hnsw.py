@@ -77,9 +77,12 @@ def candidates(top: int) -> int:
 
 
 def settings(top: int) -> str:
-    """What a search sets before, for its transaction."""
+    """What a search with an index sets before, for its transaction."""
     in_mind = max(EF_SEARCH_MIN, candidates(min(top, TOP_MAX)))
-    return f"SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = {in_mind}"
+    return (
+        "set_config('hnsw.iterative_scan', 'relaxed_order', true) || "
+        f"set_config('hnsw.ef_search', '{in_mind}', true)"
+    )
 
 
 def order(vector_in: str, dimensions: int, most: int) -> str:

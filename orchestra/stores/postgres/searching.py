@@ -79,7 +79,7 @@ async def target(
     while done.nextset():
         pass
     row = await done.fetchone()
-    return None if row is None else Target(*row)
+    return None if row is None else Target(*row[:3])
 
 
 def begin(level: str, limit_ms: int) -> str:
@@ -150,10 +150,13 @@ async def rows(connection: TrioConnection, asked: str, values: Any) -> list[Any]
 
 
 _FIND = """
-{begin}; SET LOCAL jit = off; {settings};
-SELECT key, dimensions, {has_index} FROM orchestra.collection WHERE name = %s
+{begin}; SET LOCAL jit = off;
+SELECT key, dimensions, has_index, CASE WHEN has_index THEN {settings} END FROM (
+    SELECT key, dimensions, {has_index} AS has_index FROM orchestra.collection WHERE name = %s
+) AS found
 """
-"""To compile a search takes longer than the search."""
+"""To compile a search takes longer than the search. A pgvector that is too old for an index does
+not know its settings, either."""
 _SEARCH = """
 WITH near AS MATERIALIZED (
     SELECT ctid AS at, vector OPERATOR({vector_in}.<#>) %(query)s::{vector_in}.vector AS far
