@@ -287,6 +287,8 @@ class LocalBindings(DeploymentBindings, Closing):
     @property
     def keys_file(self) -> Path | None:
         """The file that keys are in; None where they are in no file."""
+        if self._given_state is None and not self._shared:
+            return self._data / KEYS_FILE
         from orchestra.stores.state.sqlite import SqliteState
 
         keys = self.keys

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Self, TypeAlias, TypeVar
@@ -69,7 +68,7 @@ class Journal:
         self._restarted = 0
         self._dropped_s = 0.0
         self._first_chunk_s: float | None = None  # once it is dropped
-        self._posted: deque[tuple[Callable[..., Event], tuple[object, ...]]] = deque()
+        self._posted: list[tuple[Callable[..., Event], tuple[object, ...]]] = []
         self._readers: list[Reader] = []
         self._untold = False  # whether readers have not been woken for the last chunk
         self._writer: trio.Event | None = None
@@ -113,7 +112,7 @@ class Journal:
     def take_posted(self) -> None:
         """Add the posted events; after the end of the run they are dropped."""
         while self._posted and not self.ended:
-            self._append(*self._posted.popleft())
+            self._append(*self._posted.pop(0))
 
     def _append(self, event_type: Callable[..., E], fields: tuple[object, ...]) -> E:
         events = self._events

@@ -48,6 +48,42 @@ else:  # a default, by which `Run` alone is `Run[object]`, is Python's own from 
 class Run(Generic[T_co]):
     """One execution of a plan, with a result of type `T_co`. Its `journal` has all that it does."""
 
+    __slots__ = (
+        "__weakref__",
+        "_began_s",
+        "_cancelled",
+        "_deadline_s",
+        "_ended",
+        "_error",
+        "_failure",
+        "_finished",
+        "_inputs",
+        "_reason",
+        "_scope",
+        "_timings_s",
+        "_traceback",
+        "_usage",
+        "_value",
+        "bindings",
+        "caller",
+        "hedges",
+        "id",
+        "journal",
+        "kept",
+        "lane_peak",
+        "limits",
+        "nursery",
+        "on_end",
+        "plan",
+        "request_id",
+        "retries",
+        "routed",
+        "threads",
+        "token",
+        "usages",
+        "variables",
+    )
+
     def __init__(
         self,
         run_id: str,

@@ -1,8 +1,10 @@
 """An outage of a minute, in virtual time, against all that stands around a call at once.
 
-What it may cost the model that is down, exactly: the calls that open its breaker (`calls_min`,
-while they come within its window), those that were under way when it opened (one less than may
-run at once), and `probes` for each round that there is time for.
+How many calls may fail at the model that is down, exactly: those that open its breaker
+(`calls_min`, while they come within its window), those that were under way when it opened (one
+less than may run at once), and `probes` for each round that there is time for. A call that was
+left before it failed, by a race that the other model had won, tells the breaker nothing, and is
+not counted: there is at most one for each race.
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ class Fake(Model):
     until_s: float = 0.0
     asked_s: list[float] = attrs.field(factory=list)
     """When it was asked."""
+    failed_s: list[float] = attrs.field(factory=list)
+    """When those calls failed that did."""
     running: int = 0
 
     @asynccontextmanager
@@ -72,6 +76,9 @@ class Fake(Model):
         down = self.down if trio.current_time() < self.until_s else None
         try:
             yield Reply(down, list(WORDS[self.name]))
+        except ModelError:
+            self.failed_s.append(trio.current_time())
+            raise
         finally:
             self.running -= 1
 
@@ -195,8 +202,10 @@ def test_an_outage_costs_the_probes_and_nobody_gets_half_of_anything(
             return runs, took_s
 
     runs, took_s = virtual(main, schedule=schedule)
-    outage = sum(at_s < OUTAGE_S for at_s in fakes[0].asked_s)
-    assert outage <= rule.calls_min + concurrency - 1 + rule.probes * rounds(rule, OUTAGE_S)
+    asked = sum(at_s < OUTAGE_S for at_s in fakes[0].asked_s)
+    failed = len(fakes[0].failed_s)
+    assert failed <= rule.calls_min + concurrency - 1 + rule.probes * rounds(rule, OUTAGE_S)
+    assert asked - failed <= sum(way == "hedged" for _, way in calls)
     for fake in fakes:
         for at_s in fake.asked_s:
             minute = sum(at_s <= other < at_s + 60 - 1e-6 for other in fake.asked_s)

@@ -56,8 +56,6 @@ class _Choice:
 
     before: bytes = b""
     """What stands in front of each of its deltas; b"" until it has begun."""
-    text: bytes = b""
-    """The same, of a delta that is text."""
     likely: Logprobs | None = None
     """How likely the tokens of the next delta were."""
     usage: Usage | None = None
@@ -92,8 +90,8 @@ class AnswerWriter:
         """The chunks that these events of one answer are; none for usage: it stands at the end."""
         one, chunks = self._choices[choice], list[bytes]()
         for event in events:
-            if type(event) is TextDelta and one.text and one.likely is None:  # nearly all
-                chunks.append(one.text + encode(event.text) + _AFTER_TEXT)
+            if type(event) is TextDelta and one.before and one.likely is None:  # nearly all
+                chunks.append(one.before + _TEXT + encode(event.text) + _AFTER_TEXT)
             else:
                 chunks.append(self._event(event, one))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -154,7 +152,6 @@ class AnswerWriter:
         head, chunks = encode(self._head()), list[bytes]()
         for index, each in enumerate(self._choices):
             each.before = b'data: %b,"choices":[{"index":%d,"delta":' % (head[:-1], index)
-            each.text = each.before + b'{"content":'
             chunks += (each.before, b'{"role":"assistant","content":""', _AFTER_TEXT)
         return b"".join(chunks)
 
@@ -171,7 +168,7 @@ class AnswerWriter:
         }
 
 
-_AFTER_TEXT = b'},"finish_reason":null}]}\n\n'
+_TEXT, _AFTER_TEXT = b'{"content":', b'},"finish_reason":null}]}\n\n'
 
 
 def _after(one: _Choice, finish: str | None) -> bytes:

@@ -51,6 +51,25 @@ def test_pipelines_are_served_until_a_signal(say: Project, number: int) -> None:
     assert b"Traceback" not in err
 
 
+LATER = {
+    "httpx", "orchestra.access.keyring", "orchestra.providers.remote", "orchestra.stores.postgres",
+    "orchestra.stores.state.sqlite",
+}  # fmt: skip
+"""What a server without keys, models and a state on disk has no use for at its start."""
+
+
+def test_a_start_imports_nothing_that_it_does_not_use(say: Project) -> None:
+    """A module costs half a millisecond or more, and a start is waited for."""
+    process = say.launch("serve", "--port", "0", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    url = listening(process)
+    get(f"{url}/v1/pipelines/say/runs?text=hi&times=2")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    imported = {line.rpartition("|")[2].strip() for line in err.decode().splitlines()}
+    assert "orchestra.engine.engine" in imported
+    assert imported & LATER == set()
+
+
 def test_of_a_pipeline_that_takes_a_whole_request_its_model_is_told(say: Project) -> None:
     """It has no route of its own, since JSON has no form for what it takes."""
     say.write(
