@@ -37,9 +37,10 @@ ONCE = (
     *("tests/test_tidy.py", "tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
     "tests/providers/test_third_party.py",
     *("tests/cli/serving/test_watchdog.py", "tests/cli/serving/test_log.py"),
-    *("tests/cli/serving/test_replaced_files.py", "tests/server/test_slow.py"),
+    *("tests/cli/serving/test_replaced_files.py", "tests/cli/serving/test_stores_away.py"),
+    "tests/server/test_slow.py",
     *("tests/server/processes/test_serve.py", "tests/testing/test_strategies.py"),
-    "tests/stores/postgres/test_faults.py",
+    *("tests/stores/postgres/test_faults.py", "tests/stores/postgres/test_hnsw.py"),
 )
 """Tests that run on the oldest Python only: those of our files, of other programs over sockets, of
 whole servers, and slow ones whose result does not depend on the version.

@@ -85,12 +85,14 @@ def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bo
     """The problems of one pipeline; if it has none, `explain` prints its streaming report."""
     from orchestra.cli.deployment_checks import missing_for_pipeline, perhaps_missing
     from orchestra.compiler.plan import plan
-    from orchestra.errors import CheckError
+    from orchestra.errors import CheckError, StoreError
 
     try:
         made = plan(pipeline, bindings)
     except CheckError as error:
         return [f"{problem}{store_advice([problem])}" for problem in error.problems]
+    except StoreError as error:
+        return [f"{pipeline.where}: the stores of {pipeline.name} cannot be checked: {error}"]
     for told in perhaps_missing(made):
         terminal.note(told, "yellow")
     lacks = [] if bindings is None else [*missing_for_pipeline(made, bindings.deployment)]

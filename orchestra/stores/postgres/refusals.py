@@ -37,7 +37,6 @@ _BY_WORDS: Mapping[str, str] = {
     r"too many clients|connection slots": (
         "raise max_connections on the server, or lower connections_max in [stores]"
     ),
-    r"different vector dimensions": "another embedder's came in their place meanwhile; ask again",
     r"surrogates not allowed": "leave the half of a character (the lone surrogate) out",
     r"certificate|SSL|TLS": "look at sslmode in the url and at ca_file in [stores]",
     r"Connection refused|could not translate|No such file|no address|Name or service": (

@@ -21,6 +21,10 @@ WRONG = [
     ('[stores]\nurl = "postgresql://ann:sesame@h/d"', 2, "a text (not shown) is not postgresql:"),
     ('[stores]\nurl = "postgresql://h/d?password=sesame"', 2, "a text (not shown) is not"),
     ('[stores]\nurl = "postgresql://h:70000/d"', 2, "70000 is not a port"),
+    ('[stores]\nurl = "postgresql://h:1,h:70000,i/d"', 2, "70000 is not a port"),
+    ('[stores]\nurl = "postgresql://::1/d"', 2, "is not postgresql://"),
+    ('[stores]\nurl = "postgresql://h,,i/d"', 2, "is not postgresql://"),
+    ('[stores]\nurl = "postgresql://h/d?sslmode=require&user=ann"', 2, "is not postgresql://"),
     ('[stores]\nurl = "postgresql://h/d?sslmode=always"', 2, "is not postgresql://"),
     (f'{URL}password = "sesame"', 3, "password_env = "),
     (f'{URL}password_env = "sesame"', 3, "in capitals"),
@@ -60,6 +64,24 @@ def test_what_is_right_is_kept() -> None:
         (
             "postgresql://h/d?sslmode=verify-full",
             {"host": "h", "dbname": "d", "sslmode": "verify-full", "sslrootcert": "AUTHORITIES"},
+        ),
+        (
+            "postgresql://[::1]:5433/d",
+            {"host": "::1", "port": "5433", "dbname": "d", "sslmode": "prefer"},
+        ),
+        (
+            "postgresql://a:1,[fe80::2],c/d?target_session_attrs=read-write&sslmode=require",
+            {
+                "host": "a,fe80::2,c",
+                "port": "1,,",
+                "dbname": "d",
+                "sslmode": "require",
+                "target_session_attrs": "read-write",
+            },
+        ),
+        (
+            "postgresql:///d?host=/run/pg&port=5433",
+            {"host": "/run/pg", "port": "5433", "dbname": "d", "sslmode": "prefer"},
         ),
         ("postgresql:///d?host=/run/pg", {"host": "/run/pg", "dbname": "d", "sslmode": "prefer"}),
     ],

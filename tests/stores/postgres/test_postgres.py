@@ -157,6 +157,19 @@ def test_a_call_that_takes_too_long_says_so_and_ends_on_the_server(address: Addr
         assert run(stores.collection("a").count) == 0
 
 
+def test_a_search_leaves_nothing_set_behind(stores: PostgresStores) -> None:
+    """A pooler may give the connection of the server to anybody next."""
+
+    async def main() -> object:
+        await stores.collection("a").upsert([ONE], [EAST])
+        await stores.collection("a").search(EAST, top=1)
+        (kept,) = stores._pool._kept
+        sets = "SELECT array_agg(name) FROM pg_settings WHERE source = 'session'"
+        return await (await kept.connection.execute(sets)).fetchone()
+
+    assert run(main) == (None,)
+
+
 def test_those_who_wait_get_a_connection_in_turn(address: Address) -> None:
     order = []
 
@@ -290,19 +303,6 @@ def test_more_dimensions_than_pgvector_takes_are_told(
     wide = Vector.of([1.0] * dimensions)
     message = refused(lambda: stores.collection("a").upsert([ONE], [wide]))
     assert f"the vectors have {dimensions} numbers, and pgvector takes 16000 at most" in message
-
-
-def test_a_search_while_an_embedder_takes_the_place_of_another_is_told(
-    stores: PostgresStores, address: Address
-) -> None:
-    """Between its two statements the vectors may come to have another number of dimensions."""
-    collection = stores.collection("a")
-    run(lambda: collection.upsert([ONE], [Vector.of([1.0] * 3)]))
-    meanwhile = "UPDATE orchestra.collection SET dimensions = 2"
-    shared_postgres().ask(meanwhile, database=name_of(address))
-    assert "came in their place meanwhile; ask again" in refused(
-        lambda: collection.search(EAST, top=1)
-    )
 
 
 def test_as_many_dimensions_as_pgvector_takes_are_kept(stores: PostgresStores) -> None:
