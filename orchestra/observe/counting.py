@@ -76,15 +76,15 @@ class Counting:
                 await self._in_thread(self._shared.write)
         except OSError as error:
             if not self._unwritten:
-                log.warning("what this process counts is not written down: %s", error)
+                log.warning("the metrics of this process cannot be written: %s", error)
             self._unwritten = True
         except Exception:  # a process that serves does not end for what it counts
             if not self._unwritten:
-                log.exception("what this process counts is not written down")
+                log.exception("the metrics of this process cannot be written")
             self._unwritten = True
         else:
             if self._unwritten:
-                log.warning("what this process counts is written down again")
+                log.warning("the metrics of this process are written again")
             self._unwritten = False
 
     async def _in_thread(self, act: Callable[[bytes], T]) -> T:
@@ -115,7 +115,7 @@ class WorkerEnds:
         try:
             self._shared.write(self._tally.encode())
         except OSError as error:
-            log.warning("that worker is not counted: %s", error)
+            log.warning("the end of a worker cannot be counted: %s", error)
 
 
 def check_installed() -> None:

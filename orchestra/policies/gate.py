@@ -23,7 +23,6 @@ from orchestra.errors import (
 )
 from orchestra.policies.account import NOBODY, PRESENT, Account
 from orchestra.policies.accounting import consumption, note_begun, note_unsent, was_unsent
-from orchestra.policies.ailments import REFUSALS, Ailments
 from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
@@ -35,6 +34,7 @@ from orchestra.policies.breaker import (
     outcome,
 )
 from orchestra.policies.clock import Clock
+from orchestra.policies.failure_log import REFUSALS, FailureLog
 from orchestra.policies.held_answer import HeldCall
 from orchestra.policies.limits.callers import Lease
 from orchestra.policies.limits.limit import Admitted, CallLimits, Limiter, Load
@@ -84,7 +84,7 @@ class Gate:
         self.breaker = Breaker(rule, draw) if rule is not None else None
         self.teller = teller
         self.name = name
-        self.ailments = Ailments(name)
+        self.failure_log = FailureLog(name)
 
     def state(self) -> GuardState:
         """The state now; outside `trio.run`, that of the last time seen."""
@@ -121,7 +121,7 @@ class Gate:
         if self.breaker is not None:
             call.permit = self.breaker.admit(now_s)
             if call.permit is None:
-                raise self._left_alone(self.breaker)
+                raise self._open_error(self.breaker)
         at_once = self.limiter.begin(now_s, 1, tokens)
         call.admitted = at_once or await self._wait(call.permit, tokens)
         try:
@@ -176,7 +176,7 @@ class Gate:
         tokens = call.estimate.total if shared.counts_tokens else 0
         call.lease = await shared.enter(call.account.caller, requests=1, tokens=tokens)
         if call.lease is None and self.breaker is not None:
-            raise self._left_alone(self.breaker)
+            raise self._open_error(self.breaker)
         if call.admitted is not None:
             call.admitted.began_s = self.clock.now_s()
 
@@ -186,7 +186,7 @@ class Gate:
 
         def check() -> None:
             if breaker is not None and permit is not None and breaker.outdated(permit):
-                raise self._left_alone(breaker)
+                raise self._open_error(breaker)
 
         try:
             return await self.limiter.enter(tokens=tokens, check=check)
@@ -238,16 +238,16 @@ class Gate:
     def _tell_turn(self, breaker: Breaker, error: BaseException | None, now_s: float) -> None:
         state = breaker.state(now_s)
         if isinstance(state, Open):
-            self.ailments.left_alone(state.wait_s, error)
+            self.failure_log.breaker_opened(state.wait_s, error)
         else:
-            self.ailments.left_alone_no_more()
+            self.failure_log.recovered()
 
-    def _left_alone(self, breaker: Breaker) -> BreakerOpenError:
+    def _open_error(self, breaker: Breaker) -> BreakerOpenError:
         state = breaker.state(self.clock.now_s())
         wait_s = state.wait_s if isinstance(state, Open) else 0.0
         return BreakerOpenError(
-            f"it failed too often, and is left alone; it was not asked, and is tried again in "
-            f"{wait_s:.3g} s: ask another model until then",
+            "its breaker is open after too many failures, so it was not asked; it is tried again "
+            f"in {wait_s:.3g} s: ask another model until then",
             retry_after_s=wait_s,
             code="breaker",
             model=self.name,
@@ -289,7 +289,7 @@ class GuardedCall(HeldCall):
         if gate.teller or (breaker is not None and breaker.rule.slow_s is not None):
             self.spoke_s = self.gate.clock.now_s()
 
-    def retold(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+    def with_costs(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
         """The events, with costs added to their usage."""
         return tuple(map(self._with_cost, events))
 
@@ -322,9 +322,9 @@ class GuardedCall(HeldCall):
         self.gate.limiter.leave(self.admitted, tokens=tokens, requests=self.requests, room=room)
         self._report(whole, error)
         if isinstance(error, REFUSALS):
-            self.gate.ailments.refused(error, self.gate.clock.now_s())
+            self.gate.failure_log.refused(error, self.gate.clock.now_s())
         elif whole:
-            self.gate.ailments.answered()
+            self.gate.failure_log.answered()
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.record(self.gate.breaker, self, self.permit, error)
         if self.gate.teller is not None:

@@ -1,7 +1,7 @@
-"""Embeddings with nothing to download: the vectors that ship in wordllama's wheel.
+"""Embeddings without a download: the vectors that ship in wordllama's wheel.
 
-A text's embedding is the mean of its tokens' vectors. We read the two files out of the
-installed package and add up by ourselves, for what its own code would bring along:
+A text's embedding is the mean of its tokens' vectors. We read two files of the installed
+package and compute the mean ourselves, because of wordllama's own code:
 
 - importing it calls `logging.basicConfig` and brings pydantic and requests: 0.25 s;
 - it pads each batch to its longest text, so 64 texts with a long one among them take
@@ -77,7 +77,7 @@ class WordLlamaEmbedder(Embedder):
 
 @attrs.frozen(eq=False)
 class _Weights:
-    """A vector for each token, and what cuts a text into tokens."""
+    """The vectors of all tokens, and the tokenizer."""
 
     vectors: NDArray[np.float16]
     tokenizer: Tokenizer
@@ -85,8 +85,8 @@ class _Weights:
     def embed(self, text: str) -> Vector:
         """The direction of the sum of the tokens' vectors.
 
-        Each distinct token is looked up once, so a text of any length takes at most
-        as much memory as the vocabulary.
+        Each distinct token is looked up once, so that even a long text takes no more memory than
+        the vocabulary.
         """
         import numpy as np  # heavy
 

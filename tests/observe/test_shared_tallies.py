@@ -159,7 +159,7 @@ def test_a_board_that_has_gone_costs_a_warning(
         await mine.write()
 
     trio.run(main)
-    assert "what this process counts is not written down" in caplog.text
+    assert "the metrics of this process cannot be written" in caplog.text
 
 
 def test_one_process_needs_no_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,13 +80,17 @@ class Stores(Closing):
         return self._others.collection(name)
 
     async def make(self, name: str) -> None:
-        """Make the store, empty, where there is none.
+        """Make the store, empty, where there is none; and its index, where it is to have one.
 
         Raises:
             StoreError: it cannot be made.
         """
-        if name not in self._own:
-            await self.collection(name).make()
+        if name in self._own:
+            return
+        collection = self.collection(name)
+        await collection.make()
+        if not isinstance(collection, SqliteCollection):
+            await collection.index()
 
     @cached_property
     def _others(self) -> SqliteStores | PostgresStores:

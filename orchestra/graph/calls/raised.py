@@ -37,6 +37,11 @@ def message_of(error: Exception) -> str:
     return "; ".join(filter(None, (said, advice)))
 
 
+def name_and_message(error: Exception) -> tuple[str, str]:
+    """The name of an error's class, and its `message_of`: what events tell of it."""
+    return type(error).__name__, message_of(error)
+
+
 def advice_on(error: Exception) -> str | None:
     """What to write instead, for known errors of other packages; None for all others."""
     if f"{type(error).__module__}.{type(error).__name__}" == "trio.TooSlowError":

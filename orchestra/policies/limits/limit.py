@@ -141,7 +141,7 @@ class Limiter:
         # A cancelled caller has no time left, and would be refused for that.
         await trio.lowlevel.checkpoint_if_cancelled()
         waiter = _Waiter(requests, tokens)
-        self._refuse_hopeless(waiter)
+        self._refuse_too_long_wait(waiter)
         await self._wait(waiter, check)
         return self._begun(self._clock.now_s(), requests, tokens)
 
@@ -242,7 +242,7 @@ class Limiter:
             found = max(found, (wait_s, "tokens_per_minute"))
         return found
 
-    def _refuse_hopeless(self, waiter: _Waiter) -> None:
+    def _refuse_too_long_wait(self, waiter: _Waiter) -> None:
         """Refuse a call that would certainly wait in vain."""
         limits = self.limits
         wait_s, rate = self._rates(waiter, self._queue)

@@ -16,7 +16,7 @@ import attrs
 from orchestra.answers import Completion
 from orchestra.policies.account import PRESENT, Account, JointAccount
 from orchestra.policies.accounting import was_unsent
-from orchestra.policies.held_answer import HeldAnswer, HeldCall, heard_in
+from orchestra.policies.held_answer import HeldAnswer, HeldCall, held_call_of
 from orchestra.policies.limits.allowance import LEASE_S
 from orchestra.policies.limits.callers import CallerLimits, Lease
 from orchestra.policies.tokens import (
@@ -135,7 +135,7 @@ class LimitedCall(HeldCall):
     limits: CallerLimits
     lease: Lease
     estimate: Estimate
-    heard: HeldCall | None = None
+    held_call: HeldCall | None = None
     """The inner call that observes the answer in its place."""
 
     async def end(self, error: BaseException | None) -> None:
@@ -143,9 +143,9 @@ class LimitedCall(HeldCall):
         if error is not None and was_unsent(error):
             await self.limits.leave(self.lease, tokens=0, requests=0)
             return
-        heard = self.heard or self
-        whole = heard.ended and heard.error is None and error is None
-        tokens = tokens_taken(self.estimate, heard.usage, said_bytes=heard.said_bytes, whole=whole)
+        call = self.held_call or self
+        whole = call.ended and call.error is None and error is None
+        tokens = tokens_taken(self.estimate, call.usage, said_bytes=call.said_bytes, whole=whole)
         await self.limits.leave(self.lease, tokens=tokens)
 
 
@@ -168,8 +168,8 @@ class _LimitedAnswer(HeldAnswer[LimitedCall]):
         await super().__aenter__()
         assert self._call is not None, "entered"
         assert self._reply is not None, "entered"
-        self._call.heard = heard_in(self._reply)
-        return self if self._call.heard is None else self._reply
+        self._call.held_call = held_call_of(self._reply)
+        return self if self._call.held_call is None else self._reply
 
     async def _begin(self) -> LimitedCall:
         return await self._limited.enter(self._account, of_chat(self._request))
