@@ -80,8 +80,8 @@ def was_unsent(error: BaseException) -> bool:
 
 
 def note_unsent(error: BaseException) -> None:
-    """Have a cancellation say that nothing was sent."""
-    if not isinstance(error, Exception) and not was_unsent(error):
+    """Have it say that nothing was sent: a cancellation, or a state that is away, for instance."""
+    if not isinstance(error, ModelError) and not was_unsent(error):
         error.add_note(UNSENT)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
 
 import attrs
 import pytest
@@ -17,6 +18,7 @@ from orchestra.errors import (
     ModelConnectionError,
     ProviderServerError,
     RateLimitError,
+    StateError,
 )
 from orchestra.policies.account import PRESENT
 from orchestra.policies.accounting import NOT_SENT, was_unsent
@@ -27,6 +29,9 @@ from orchestra.policies.limits.callers import CallerLimits
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.policies.limits.limited import CallerLimitedModel
 from orchestra.policies.limits.shared import SharedLimits
+from orchestra.policies.money.budget import Budgets, SpendingLimits
+from orchestra.policies.money.prices import Price
+from orchestra.policies.money.purse import Purse
 from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Model, ModelReply
 from orchestra.providers.routing import RoutedModel
@@ -72,7 +77,7 @@ def unreached(_: float) -> ModelConnectionError:
     return ModelConnectionError("nobody is there", code="connect")
 
 
-def limited(where: str, what: str, inner: Model) -> Model:
+def limited(where: str, what: str, inner: Model) -> GuardedModel | CallerLimitedModel:
     """The model with this limit in this place, of which nobody waits for room."""
     most = {f"{what}_per_minute": ONE[what], "wait_max_s": 0.0}
     limits, state = CallLimits(**most), MemoryState(now_s=trio.current_time)  # type: ignore[arg-type]
@@ -217,3 +222,29 @@ def test_the_code_of_a_provider_does_not_say_that_nothing_was_sent(code: str) ->
     """It writes there what it likes, and has been asked to write it."""
     for kind in (RateLimitError, ProviderServerError):
         assert not was_unsent(kind("no", code=code, status=502))
+
+
+def test_a_call_that_is_not_made_since_its_budget_is_out_of_reach_is_in_no_limit() -> None:
+    class Away(MemoryState):
+        at_once = False
+
+        async def change(self, *_: object) -> NoReturn:
+            raise StateError("gone")
+
+        revise = change  # type: ignore[assignment]
+
+    async def main() -> bool:
+        PRESENT.set(Ada())
+        fake = Fake()
+        budgets = Budgets(user=SpendingLimits(day=10**9, when_state_fails="closed"))
+        guarded = GuardedModel(
+            fake, name="m", price=Price(input=1, output=1), purse=Purse(budgets, Away())
+        )
+        model = limited("caller's", "requests", guarded)
+        with pytest.raises(StateError):
+            await ask(model, "complete")
+        assert fake.asked == 0
+        model.model = fake
+        return await has_room(model)
+
+    assert virtual(main)
