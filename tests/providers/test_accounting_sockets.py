@@ -7,7 +7,9 @@ import trio
 
 from orchestra.accounts import UNSENT, Certainty, Usage
 from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.errors import ModelConnectionError
 from orchestra.policies.account import PRESENT, NoAccount
+from orchestra.policies.accounting import was_unsent
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money.prices import Price
 from orchestra.protocols import HttpRequest
@@ -99,5 +101,31 @@ def test_a_kept_connection_is_not_asked_for_who_was_cancelled_and_that_is_told()
                     async with transport.send(HttpRequest(server.url)):
                         pytest.fail("it was asked")
                 assert caught.value.__notes__ == [UNSENT]
+
+    run(main)
+
+
+def test_what_a_kept_connection_has_taken_is_not_unsent_where_there_is_no_other() -> None:
+    """A server that dies over a request has been asked, also if it was kept from the one before."""
+
+    async def main() -> None:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+
+        async def serve() -> None:
+            stream = await listener.accept()
+            await stream.receive_some()
+            await stream.send_all(OK)
+            assert await stream.receive_some()
+            await listener.aclose()
+            await stream.aclose()
+
+        async with open_transport() as transport, trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            await fetch(transport, url)
+            with pytest.raises(ModelConnectionError) as caught:
+                await fetch(transport, url)
+            assert caught.value.code == "connect"
+            assert not was_unsent(caught.value)
 
     run(main)

@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from orchestra.errors import ModelConnectionError
+from orchestra.policies.accounting import note_begun
 from orchestra.protocols import Timeouts
 from orchestra.providers.connections.connection import Answering, Back, Bounds, ask
 from orchestra.providers.connections.http1 import Exchange, Origin, Outgoing
@@ -117,8 +118,13 @@ class Pool:
                 if exchange.began:
                     raise
             exchange, connect_at = self._exchange(request), bounds.connect_at()
-        line = await bounds.connecting(connect_at, partial(self._connected, request.origin))
-        return await _answer(line, exchange, bounds, back)
+        try:
+            anew = await bounds.connecting(connect_at, partial(self._connected, request.origin))
+        except BaseException as error:
+            if line is not None:  # the server may have read it there, and have failed over it
+                note_begun(error)
+            raise
+        return await _answer(anew, exchange, bounds, back)
 
     async def _enter(self, place: _Place, slots: trio.CapacityLimiter, slot: object) -> None:
         try:
