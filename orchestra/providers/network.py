@@ -58,8 +58,8 @@ class HttpTransport(Transport):
 
         Raises:
             ModelTimeoutError: `connect_s`, `first_byte_s`, `idle_s` or `total_s` passed.
-            ModelConnectionError: `code` is `connect` if nothing was sent, and `cut` if the
-                connection broke before the head.
+            ModelConnectionError: `code` is `connect` if there is no connection (nothing was
+                sent, unless it has `begun`), and `cut` if that broke before the head.
             MalformedStreamError: the answer is not HTTP, or exceeds a limit.
             InvalidRequestError: the URL is invalid, or a header has a line end.
         """

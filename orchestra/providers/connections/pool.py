@@ -75,8 +75,9 @@ class Pool:
 
         Raises:
             ModelTimeoutError: `connect_s`, `first_byte_s`, `idle_s` or `total_s` passed.
-            ModelConnectionError: there is no connection (`code` is `connect`, and nothing was
-                sent), too many requests wait for one (`waiting_max`), or it broke (`cut`).
+            ModelConnectionError: there is no connection (`code` is `connect`; nothing was sent,
+                unless it has `begun` on a kept one), too many requests wait for one
+                (`waiting_max`), or it broke (`cut`).
             MalformedStreamError: the answer is not HTTP.
         """
         if self._closed:
