@@ -23,6 +23,7 @@ from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 from orchestra.graph.calls.raised import RunNote, advice_on, message_of
 from orchestra.groups import split, stopping
+from orchestra.messages import class_name
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -277,7 +278,7 @@ class Run(Generic[T_co]):
             error = RunCancelledError(self._reason)
             journal.append(RunCancelled, self._reason, self._usage)
         if not journal.ended and error is not None:
-            name, message = type(error).__name__, message_of(error)
+            name, message = class_name(error), message_of(error)
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
             journal.append(RunFailed, name, message, step, where, self._usage)

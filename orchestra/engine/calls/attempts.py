@@ -16,6 +16,7 @@ from orchestra.events import StepRetried
 from orchestra.graph.calls.raised import message_of
 from orchestra.graph.nodes import Call
 from orchestra.groups import single
+from orchestra.messages import class_name
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
@@ -61,6 +62,6 @@ def _delay_s(
     own = single(error) if isinstance(error, BaseExceptionGroup) else error
     delay_s = run.retries.delay_s(rule, number, own)
     if delay_s is not None:
-        name, message = type(own).__name__, message_of(own)
+        name, message = class_name(own), message_of(own)
         run.journal.append(StepRetried, path, number, delay_s, name, message)
     return delay_s

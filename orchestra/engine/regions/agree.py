@@ -21,6 +21,7 @@ from orchestra.errors import ArmsFailedError, DisagreedError, NoQuorumError
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.calls.raised import message_of
 from orchestra.graph.control.agreeing import Comparison, Quorum, Survivors
+from orchestra.messages import class_name
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Operation, Source
@@ -97,7 +98,7 @@ class _Poll(ABC):
 
     def tell_failure(self, arm: str, error: Exception) -> None:
         """Record in the journal that an arm is left out, and why."""
-        kind, message = type(error).__name__, message_of(error)
+        kind, message = class_name(error), message_of(error)
         self._frame.run.journal.append(ArmFailed, self.path, arm, kind, message)
 
     def tell_commit(self, arm: str) -> None:

@@ -27,6 +27,7 @@ from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.calls.raised import message_of
 from orchestra.graph.nodes import Fallback, Race, Route
 from orchestra.groups import taken_by
+from orchestra.messages import class_name
 from orchestra.policies.hedge import Hedging
 from orchestra.values import Label
 
@@ -179,7 +180,7 @@ class Contest:
             return
         name, error = self._names[arm], bare(error)
         self._errors[name] = error
-        kind = type(error).__name__
+        kind = class_name(error)
         self._frame.run.journal.append(ArmFailed, self._path, name, kind, message_of(error))
         self._tell()
 

@@ -26,6 +26,7 @@ from orchestra.events import ItemFailed
 from orchestra.failed import Failed, ModelFacts
 from orchestra.graph.calls.raised import message_of
 from orchestra.graph.nodes import Each
+from orchestra.messages import class_name
 from orchestra.policies.hopeless import is_hopeless
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class _Bodies:
         self, index: int, item: object, error: Exception, failures_max: int
     ) -> Failed[object]:
         path, own = self._frame.path + self._operation.name, bare(error)
-        name, said = type(own).__name__, message_of(own)
+        name, said = class_name(own), message_of(own)
         self._frame.run.journal.append(ItemFailed, path, index, name, said)
         self._failures += 1
         if self._failures > failures_max:
