@@ -1,4 +1,4 @@
-"""What is run before every change, and in CI: `nox`, or `nox -s lint types floors tests`.
+"""The checks before every change, and in CI: `nox`, or `nox -s lint types floors tests`.
 
 Each session has its own environment under `.nox`, kept between runs; `nox -R` also skips
 installing. What a session installs is a group in pyproject.toml.
@@ -31,23 +31,25 @@ NOT_OURS = {
     "ASYNC911": "... and so may a stream",
     "ASYNC912": "... and a scope may be there for the one branch that waits",
 }
-"""The rules of flake8-async that we do not follow, and why."""
+"""The rules of flake8-async that we do not follow, with the reasons."""
 ONCE = (
     *("tests/docs", "tests/mutants", "tests/test_conftest.py", "tests/test_floors.py"),
     *("tests/test_tidy.py", "tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
     "tests/providers/test_third_party.py",
     *("tests/cli/serving/test_watchdog.py", "tests/cli/serving/test_log.py"),
-    *("tests/cli/serving/test_replaced_files.py", "tests/server/test_slow.py"),
+    *("tests/cli/serving/test_replaced_files.py", "tests/cli/serving/test_stores_away.py"),
+    "tests/server/test_slow.py",
     *("tests/server/processes/test_serve.py", "tests/testing/test_strategies.py"),
-    "tests/stores/postgres/test_faults.py",
+    *("tests/stores/postgres/test_faults.py", "tests/stores/postgres/test_hnsw.py"),
 )
-"""Tests of our files, of what others do over sockets, of whole servers, and what takes long to say
-the same on each: on the oldest only."""
+"""Tests that run on the oldest Python only: those of our files, of other programs over sockets, of
+whole servers, and slow ones whose result does not depend on the version.
+"""
 OF_THE_LANGUAGE = (
     *("tests/annotations", "tests/compiler", "tests/engine", "tests/graph", "tests/portal"),
     *("tests/testing", "tests/test_pickling.py"),
 )
-"""What a Python between the oldest and the newest could break alone."""
+"""Tests of features that a Python between the oldest and the newest could break alone."""
 _ASYNC = re.compile(r"\b(async|await|trio)\b")
 
 nox.needs_version = ">=2026.10"
@@ -135,7 +137,7 @@ def _is_here(version: str) -> bool:
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Install the servers of others that the tests ask, and the clients of others that ask ours."""
+    """Install other projects' servers, which the tests call, and clients, which call ours."""
     session.install("-r", "tests/servers/requirements.txt")
     for folder in ("tests/servers", "tests/clients"):
         session.run("npm", "ci", "--silent", "--prefix", folder)
@@ -165,14 +167,16 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """What we claim, measured beside our peers on this machine."""
+    """Measure our claims and our peers on this machine."""
     session.install("-r", "benchmarks/peers.txt", "-e", ".[all]")
     program = _litellm(session)
     session.run("python", "benchmarks/run.py", *session.posargs, env={"LITELLM": program})
+    if "--quick" in session.posargs:
+        session.run("python", "benchmarks/soak.py", "--quick")
 
 
 def _litellm(session: nox.Session) -> str:
-    """LiteLLM's proxy, installed beside the session: what it pins does not fit to ours."""
+    """LiteLLM's proxy, in an environment of its own: its pinned versions conflict with ours."""
     home = Path(session.virtualenv.location) / "litellm"
     session.run("python", "-m", "venv", str(home), silent=True)
     python = str(home / "bin" / "python")

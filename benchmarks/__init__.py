@@ -1,1 +1,1 @@
-"""What orchestra claims, measured beside its peers in one run. Start with `run.py`."""
+"""Measures orchestra's claims and its peers in one run. Start with `run.py`."""

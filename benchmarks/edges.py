@@ -1,4 +1,4 @@
-"""What a chunk costs on a stream edge, and whether the thousandth costs what the first did.
+"""The cost of a chunk on a stream edge, and whether it grows with the number of chunks.
 
 A source, three steps that pass each chunk on, and a step that counts: four edges. A
 figure is CPU time divided by chunks and by edges. `edge-N` is a source that is always

@@ -1,4 +1,4 @@
-"""Where the figures were taken: a figure without its machine means nothing."""
+"""The machine of the measurements, without which figures mean nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def machine() -> dict[str, object]:
 
 
 def busy() -> str:
-    """A warning where others are using the machine, else nothing."""
+    """A warning if others are using the machine, else nothing."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load < 0.3 * cores:
         return ""

@@ -1,4 +1,4 @@
-"""How a figure is come by: contenders take turns, and what is kept is the median and its spread.
+"""The method of measuring: contenders take turns, and the median and its spread are reported.
 
 The machine drifts while we measure (neighbours, heat, page cache). So no contender
 is measured in one block: they take turns, each round begins with the next one, and
@@ -24,7 +24,7 @@ class Reading:
 
 
 Contender: TypeAlias = Callable[[], Reading]
-"""Takes one sample. Raises ImportError where the peer is not installed."""
+"""Takes one sample. Raises ImportError if the peer is not installed."""
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What the policies around a model cost on a call that hits none of their limits.
+"""The cost of the policies around a model for a call that reaches none of their limits.
 
 A run of one step asks a model in memory, once through everything that a deployment may put
 around it (breaker, limits, adaptive concurrency, route, retry; cache, coalescing, budgets and
@@ -13,7 +13,7 @@ from benchmarks.measure import Contender, Experiment, Reading
 TARGET_US = 60.0
 LAYERS = ("breaker", "limits", "cache", "coalesce", "route", "budgets", "callers", "retry")
 KEEPING_NOTHING = ("breaker", "limits", "route", "retry")
-"""Those that need neither a state nor a task of their own."""
+"""The policies that need neither a state nor a task of their own."""
 
 
 def experiments(*, quick: bool) -> list[Experiment]:

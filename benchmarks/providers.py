@@ -1,4 +1,4 @@
-"""What a model costs that is reached over the network: a streamed chunk, and a request.
+"""The cost of a model over the network: of a streamed chunk, and of a request.
 
 A fake provider in a process of its own streams OpenAI chat completions; each contender reads
 them on Trio, to the pieces of text. A figure is the CPU time of the client's process, the

@@ -1,4 +1,4 @@
-"""What a relay of model answers costs: ours beside what else one would put in that place.
+"""The cost of a relay of model answers: ours compared with the alternatives.
 
 A fake provider sends twenty tokens a second on each stream; clients in a third process read
 them through the relay, which is started anew for each sample and measured from outside. Ours

@@ -1,4 +1,4 @@
-"""What was found: a table for people, JSON for everything else."""
+"""The results: a table for people, JSON for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server costs: to start, to hold a stream open, and to write an event.
+"""The cost of a server: its start, an open stream, and a written event.
 
 Every sample starts a new server process and measures it from outside, over loopback,
 with a client in another process. All servers stream the same events; ours also runs

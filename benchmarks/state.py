@@ -1,4 +1,4 @@
-"""What a change of the state costs: alone, and with fifty that come at once.
+"""The cost of a change of the state: alone, and fifty at once.
 
 A change reads one key and writes it, as a budget or a limit does. A figure is the time of one by
 the wall, since a store is waited for: the median, and the 99th percentile, which is what a policy

@@ -1,4 +1,4 @@
-"""What a step costs that does nothing: all that is left is the framework around it.
+"""The cost of a step that does nothing, which is that of the framework around it.
 
 Two shapes of ten steps: a diamond (1 -> 8 -> 1) and a chain. Every contender builds
 its graph before the clock starts, checks its result, and then runs it again and

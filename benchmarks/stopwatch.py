@@ -1,4 +1,4 @@
-"""How long something took that never waits: by the wall, and in CPU time.
+"""Measures code that never waits, in wall time and in CPU time.
 
 The figure is the CPU time, because a neighbour on the machine cannot lengthen it by
 running in between; on a quiet machine the two agree, and both are published.

@@ -33,7 +33,7 @@ from orchestra.values import (
 )
 
 ANSWER_CHARS_MAX = 64 * 1024 * 1024
-"""Of one answer, with what no reader sees of it: as many as a whole one has bytes."""
+"""The most characters of one answer, including hidden parts: as many as the limit of bytes."""
 _TOKEN_CHARS = 256  # what a token takes with its likelihood
 
 AnswerPart: TypeAlias = TextPart | ReasoningPart | ToolCall
@@ -52,11 +52,11 @@ class Completion:
     logprobs: Logprobs | None = None
     """How likely its tokens were, where that was asked for and told."""
     details: Details = NO_DETAILS
-    """What else the provider told of who answered: as of `Began`."""
+    """The provider's details about the answering server: see `Began`."""
 
     @classmethod
     def of(cls, events: Iterable[ModelEvent]) -> Completion:
-        """What the events of an answer come to.
+        """The completion of an answer's events.
 
         Raises:
             TruncatedStreamError: there is no `Stopped` among them.
@@ -80,12 +80,12 @@ class Completion:
 
     @property
     def reasoning(self) -> str:
-        """What the model told of its thoughts."""
+        """The model's thoughts."""
         return "".join(part.text for part in self.parts if isinstance(part, ReasoningPart))
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """What it asks to be called, in order."""
+        """The tool calls, in order."""
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
     @property
@@ -181,8 +181,8 @@ class Answer:
         # what is raised may hold it for as long as its run is kept
         self._pieces, self._calls, self._refusals, self._logprobs = [], {}, [], []
         raise MalformedStreamError(
-            f"the answer is over {ANSWER_CHARS_MAX} characters, with thoughts and arguments of "
-            "tools; ask for less at once"
+            f"the answer is over {ANSWER_CHARS_MAX} characters, including thoughts and tool "
+            "arguments; ask for less in one call"
         )
 
     def completion(self) -> Completion:
@@ -192,7 +192,7 @@ class Answer:
             TruncatedStreamError: it has not stopped.
         """
         if self.stopped is None:
-            raise TruncatedStreamError("the answer ended without saying why: it was cut")
+            raise TruncatedStreamError("the answer ended without a stop reason: it was cut")
         return Completion(
             tuple(piece.whole() for piece in self._pieces),
             self.stopped,

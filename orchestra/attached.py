@@ -28,6 +28,8 @@ class Attached:
 
     data: bytes = attrs.field(repr=False)
     media_type: str = attrs.field(converter=registered)
+    prompt_cache: bool = attrs.field(default=False, kw_only=True)
+    """As in `TextPart`."""
 
     @property
     def is_text(self) -> bool:

@@ -75,11 +75,11 @@ class Document:
             text = self.data.decode(charset)
         except UnicodeDecodeError as error:
             raise self.error(
-                f"({self.media_type[:_TOLD]}) is no {charset} text, at byte {error.start}; if it "
+                f"({self.media_type[:_TOLD]}) is not {charset} text, at byte {error.start}; if it "
                 "is in another charset, say so: `text/plain; charset=windows-1252`"
             ) from error
         if "\0" in text:
-            raise self.error(f"({self.media_type[:_TOLD]}) is no text: it has characters 0 in it")
+            raise self.error(f"({self.media_type[:_TOLD]}) is not text: it has NUL characters")
         return text.removeprefix("\ufeff")
 
     def error(self, message: str) -> DocumentError:

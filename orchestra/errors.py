@@ -313,7 +313,7 @@ class MalformedStreamError(ModelError):
 
 
 class BreakerOpenError(ModelError):
-    """The model failed too often and is left alone for `retry_after_s`; it was not asked."""
+    """The model failed too often, so its breaker is open for `retry_after_s`; it was not asked."""
 
     retryable = True
 

@@ -15,7 +15,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
-    """What a task raised, as its own error and as what has to go on: `(own, onward)`.
+    """A task's exception split into its own error and the rest to be raised: `(own, onward)`.
 
     `Cancelled` goes on to whoever cancelled, and so does what stops the process
     (`KeyboardInterrupt`, and what a test's framework raises past `Exception`); whatever else was
@@ -80,7 +80,7 @@ def single(error: BaseException) -> Exception:
 
 
 def stopping(error: BaseException | None) -> BaseException | None:
-    """What stops the process (`KeyboardInterrupt`) in what a task raised, if anything does."""
+    """The exception that stops the process (`KeyboardInterrupt`) in a task's, if there is one."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(stopping, error.exceptions)), None)
     return None if error is None or isinstance(error, trio.Cancelled) or _is_own(error) else error
@@ -121,5 +121,5 @@ def leaves(error: E) -> list[E]:
 
 
 def taken_by(kinds: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
-    """What `on=kinds` takes: with `TimeoutError`, that of `trio.fail_after` too, which is none."""
+    """The classes for `on=kinds`: with `TimeoutError`, also the error of `trio.fail_after`."""
     return (*kinds, trio.TooSlowError) if TimeoutError in kinds else kinds

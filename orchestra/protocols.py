@@ -107,7 +107,7 @@ class Model(Protocol):
         """
         raise CapabilityError(
             f"{type(self).__name__} cannot embed {len(request.texts)} texts: it makes no vectors; "
-            "bind a model that does"
+            "ask a model that does"
         )
 
 

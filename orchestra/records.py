@@ -35,15 +35,15 @@ class Encoding(Generic[D]):
 
 
 AS_IT_IS: Encoding[bytes] = Encoding(bytes, bytes)
-"""Of records that are bytes."""
+"""The encoding of records that are bytes."""
 
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What decoding raises; also for text that is no UTF-8."""
+"""The errors of decoding, including those for invalid UTF-8."""
 
 
 def readable(decode: Callable[[bytes], T], data: bytes | None, what: str) -> T | None:
-    """What is kept; None where nothing is, or nothing that can be read, which is logged."""
+    """The decoded record; None if there is none, or if it cannot be read, which is logged."""
     try:
         return None if data is None else decode(data)
     except UNREADABLE as error:
@@ -52,7 +52,7 @@ def readable(decode: Callable[[bytes], T], data: bytes | None, what: str) -> T |
 
 
 def certain(decode: Callable[[bytes], T], data: bytes, what: str, fix: str) -> T:
-    """What is kept.
+    """The decoded record.
 
     Raises:
         StateError: it cannot be read; `what` begins the message, and `fix` ends it.
@@ -64,7 +64,7 @@ def certain(decode: Callable[[bytes], T], data: bytes, what: str, fix: str) -> T
 
 
 class Revision(msgspec.Struct, Generic[T_co, D], frozen=True):
-    """What becomes of records, each kept for as many seconds from now, and what came of it.
+    """The new records, each with its lifetime in seconds from now, and the result.
 
     One that is not in `records` stays as it is; one that is None is forgotten.
     """

@@ -81,7 +81,7 @@ def one_line(text: str, source: str, what: str) -> Secret:
         raise BindingError(f"{source} is empty; it has to hold the {what}")
     if not found.isprintable():
         raise BindingError(
-            f"what {source} holds is no {what}: it has line breaks or control characters; "
-            f"it has to hold the {what} and nothing else"
+            f"{source} does not hold a valid {what}: it has line breaks or control characters; it "
+            f"has to hold the {what} and nothing else"
         )
     return Secret(found)

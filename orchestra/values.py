@@ -112,18 +112,16 @@ class ImagePart(Attached):
 
 @attrs.frozen
 class ImageUrlPart:
-    """An image that the provider fetches, or a `data:` URL; `detail` as in `ImagePart`."""
+    """An image that the provider fetches, or a `data:` URL; the rest as in `ImagePart`."""
 
     url: str
     detail: str | None = None
+    prompt_cache: bool = False
 
 
 @attrs.frozen
 class FilePart(Attached):
-    """A file for the model to read: a PDF, or UTF-8 text, which works with every model.
-
-    `name` is the file name that the model is told.
-    """
+    """A PDF or, for any model, UTF-8 text to be read, under the `name` that the model is told."""
 
     media_type: str = attrs.field(default="application/pdf", converter=registered)
     name: str = ""
@@ -206,13 +204,14 @@ class Message:
 class Tool:
     """A function that a model may ask for; `parameters` is the JSON Schema of its arguments.
 
-    `strict` asks the provider to enforce the schema, where it can.
+    `strict` asks the provider to enforce the schema, where it can; `prompt_cache` as in `TextPart`.
     """
 
     name: str
     description: str
     parameters: Json
     strict: bool = False
+    prompt_cache: bool = False
 
 
 @attrs.frozen
@@ -343,13 +342,14 @@ class UsageReport:
 class Stopped:
     """The model has said all it will say. A stream without it was cut.
 
-    `raw` is the provider's own word for the reason, and `sequence` which of the stop sequences it
-    met, if it told. Only usage may come after it.
+    `raw` is the provider's own word for the reason; `sequence` which of the stop sequences it met,
+    and `category` what a refusal is about, if it told. Only usage may come after it.
     """
 
     reason: StopReason
     raw: str | None = None
     sequence: str | None = None
+    category: str | None = None
 
 
 ModelEvent: TypeAlias = (

@@ -1,7 +1,7 @@
-"""What holds for every test: examples without a stopwatch, and in CI no silent skip.
+"""Settings for all tests: no deadlines for examples, and in CI no silent skips.
 
-Whoever starts the tests may be behind a proxy, and may ignore signals: `nohup` does, and a shell
-for what it runs in the background. Neither is handed on to what the tests start.
+The tests may be started behind a proxy, or with ignored signals, as by `nohup` or a shell in the
+background. Neither is passed on to processes that the tests start.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ for number, handler in (
 
 IN_CI = bool(os.environ.get("CI"))
 IN_CI_LESS = 4 if IN_CI else 1
-"""In CI, where Hypothesis repeats the same examples, a law is tried so many times less often."""
+"""The factor by which CI, where Hypothesis repeats the same examples, has fewer examples."""
 AGAIN_LESS = 10
-"""On a second Python a law is tried so many times less often than on the first."""
+"""The factor by which further Pythons have fewer examples than the first."""
 
 # `settings()` is Hypothesis's own choice for where we are. No deadline: on a busy machine a slow
 # example says nothing of the code.
@@ -54,10 +54,10 @@ settings.load_profile("orchestra")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The laws that say how often they are tried are tried less often, too.
+    """Reduce the examples of laws with a number of their own as well.
 
-    But in CI those that are marked `in_full`: their number is what they claim. They take longest,
-    and come first: at the end, one of two workers would wait for the other.
+    In CI, laws marked `in_full` keep their number, since it is their claim. They take longest, so
+    they run first: at the end, one of two workers would wait for the other.
     """
     items.sort(key=lambda item: item.get_closest_marker("in_full") is None)
     profile = settings.get_current_profile_name()
@@ -73,7 +73,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def sendable(text: str) -> str:
-    """What a test has logged, with halves of characters escaped: over one, xdist ends a worker."""
+    """A test's log with halves of characters escaped, since one of them would end a worker of
+    xdist.
+    """
     return text.encode(errors="backslashreplace").decode()
 
 

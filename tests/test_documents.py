@@ -66,9 +66,12 @@ def test_a_charset_is_obeyed(charset: str, data: bytes, text: str) -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        (Document("a.txt", b"caf\xe9"), "is no utf-8 text, at byte 3; if it is in another charset"),
+        (
+            Document("a.txt", b"caf\xe9"),
+            "is not utf-8 text, at byte 3; if it is in another charset",
+        ),
         (Document("a", b"", "text/plain; charset=zlib"), "is in 'zlib'; send UTF-8, or one of"),
-        (Document("a.bin", b"a\0b"), "is no text: it has characters 0 in it"),
+        (Document("a.bin", b"a\0b"), "is not text: it has NUL characters"),
         (Document("a.pdf", b""), "is a PDF: read it with `text_of`"),
         (Document("a", b"%PDF-1.7"), "is a PDF"),
     ],

@@ -37,6 +37,7 @@ BREAKS: Mapping[str, str] = {
     "tests/engine/steps.py: sleeps": "steps for tests that run on a virtual clock",
     "tests/testing/test_simulate.py: sleeps": "stands for blocking work in a thread",
     "tests/server/processes/test_blocking_steps.py: sleeps": "that a step sleeps is what is told",
+    "tests/patience.py: sleeps": "a pause between two looks at what another process does",
 }
 """What in our own code breaks the house style, as `file: rule`, and why. Do not copy it."""
 

@@ -1,4 +1,4 @@
-"""What every contender is asked to do with a provider, on Trio."""
+"""The task of every contender with a provider, on Trio."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from benchmarks.stopwatch import Stopwatch, Taken
 QUESTION = "What is the meaning of this?"
 LIMIT_S = 60.0
 Ask: TypeAlias = Callable[[Callable[[], None]], Awaitable[int]]
-"""Asks, reads the whole stream, and tells how many pieces of text came; calls with the first."""
+"""Sends a request, reads the whole stream, and returns the number of text pieces; calls its
+argument at the first.
+"""
 Asking: TypeAlias = Callable[[str], AbstractAsyncContextManager[Ask]]
-"""How one gets such a function for a base URL."""
+"""Makes such a function for a base URL."""
 
 
 def taken(

@@ -1,4 +1,4 @@
-"""What stands around a call: a run whose model is configured, beside one whose model is bare.
+"""The cost of policies: a run with a configured model, compared with one with a bare model.
 
 The deployment is a real `orchestra.toml`; only the provider is in memory.
 """
@@ -37,7 +37,7 @@ from orchestra.values import (
 )
 
 BLOCKS = 20
-"""Turns of both in one sample, so that both see the same neighbours."""
+"""Alternations of both in one sample, so that both have the same load on the machine."""
 CALLER = Caller("acme", "ada")
 TEXTS = tuple(TextDelta(f"word {number} ") for number in range(5))
 SAID = "".join(event.text for event in TEXTS)
@@ -61,7 +61,7 @@ PARTS = {
     "cache": "cache = { ttl_s = 600 }\n",
     "coalesce": "coalesce = true\n",
 }
-"""What a model may have."""
+"""The configurable policies of a model."""
 TABLES = {
     "route": '[routes.route]\nmodels = ["asked", "other"]\n',
     "budgets": '[budgets]\nuser = { day = "900000", month = "900000" }\n'
@@ -69,7 +69,7 @@ TABLES = {
     "callers": "[limits.user]\nrequests_per_minute = 1000000000\n"
     "tokens_per_minute = 1000000000000\n",
 }
-"""What a deployment may have."""
+"""The configurable parts of a deployment."""
 
 
 class Ready(Model):

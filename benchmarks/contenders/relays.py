@@ -1,4 +1,4 @@
-"""The relays: how each is started in front of a provider, and how its clients show who they are."""
+"""The relays: how each is started in front of a provider, and how its clients authenticate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LITELLM = "LITELLM"
 """The variable that names the LiteLLM program, which needs an environment of its own."""
 KEY = "sk-benchmark"
 MODEL = "fast"
-"""What the provider's model is called by those who have names of their own."""
+"""The model's name in relays that have names of their own."""
 QUESTION = "What is the meaning of this?"
 
 

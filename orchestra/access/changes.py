@@ -130,7 +130,7 @@ def listed(ids: Sequence[str], kept: Kept, now_s: float) -> Change[tuple[KeyReco
     """The stored keys of these ids, without those that cannot be read."""
     del now_s
     pairs = zip(ids, kept, strict=True)
-    read = (readable(DECODE, data, f"what is kept of key {key}") for key, data in pairs)
+    read = (readable(DECODE, data, f"the record of key {key}") for key, data in pairs)
     return Change(tuple(each for each in read if each is not None))
 
 
@@ -166,8 +166,8 @@ def rotated(
     ]
     if any(_or_never(each.until_s) > now_s for each in older[REPLACED_MAX:]):
         raise StoreError(
-            f"key {token.id} has {len(older)} secrets that are still good: rotate it without a "
-            "time of grace, which ends them, or later"
+            f"key {token.id} has {len(older)} secrets that are still valid: rotate it without a "
+            "grace period, which ends them, or wait until one has expired"
         )
     after = msgspec.structs.replace(
         record,
@@ -217,7 +217,7 @@ def revoked(id: str, kept: Kept, now_s: float) -> Change[KeyRecord]:  # noqa: A0
 def _there(id: str, kept: Kept) -> KeyRecord:  # noqa: A002 - what it is
     (data,) = kept
     if data is None:
-        raise StoreError(f"there is no key {id}; `orchestra keys list` shows those that there are")
+        raise StoreError(f"there is no key {id}; `orchestra keys list` shows all keys")
     return decoded(id, data)
 
 

@@ -99,7 +99,10 @@ class Keyring:
             if isinstance(found, Made):
                 return found
             page = found.page
-        raise StateError(f"others were faster {ATTEMPTS_MAX} times; no key was made: try again")
+        raise StateError(
+            f"other processes changed the keys at the same moment, {ATTEMPTS_MAX} times in a row; "
+            "no key was made: try again"
+        )
 
     async def list(self, page: int = 0) -> Page:
         """The keys of a page, in the order in which they were made; none beyond the last.

@@ -1,4 +1,4 @@
-"""API keys: what is kept of one, and who is let in with it. Pure.
+"""API keys: their stored records, and the check of a token against them. Pure.
 
 Of a secret its salted SHA-256 is kept. A slow hash protects passwords, which people choose and
 others guess; 256 random bits are not guessed at any speed, and a slow hash would only let
@@ -28,7 +28,7 @@ REPLACED_MAX = 3
 """Secrets of a key that were replaced, and are kept: to be good for a while, or to be told."""
 
 PRINCIPALS_MAX = 1024
-"""Whose requests share one object for as long as they are open."""
+"""The most principals whose open requests share one object."""
 
 Reason = Literal["malformed", "unknown", "expired", "revoked"]
 KeyState = Literal["active", "expired", "revoked"]
@@ -36,7 +36,7 @@ KeyState = Literal["active", "expired", "revoked"]
 
 @attrs.frozen
 class Refusal:
-    """Why a token lets nobody in.
+    """The reason why a token is refused.
 
     `reason` is what the client is told: `malformed`, `unknown`, `expired` or `revoked`. `detail` is
     for the log: it may say more, but never a secret.
@@ -47,7 +47,7 @@ class Refusal:
 
 
 class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept of a secret. One that was replaced is good until `until_s`."""
+    """The stored hash of a secret. A replaced secret is valid until `until_s`."""
 
     salt: bytes
     digest: bytes
@@ -55,7 +55,7 @@ class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, secret: str, salt: bytes) -> SecretHash:
-        """What to keep of a secret; the salt is random, and its own."""
+        """The hash of a secret, with a random salt of its own."""
         return cls(salt, _hashed(salt, secret))
 
     def fits(self, secret: str) -> bool:
@@ -64,7 +64,7 @@ class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is kept of a key. Times are in seconds since 1970, by the clock of its state.
+    """The stored record of a key. Times are in seconds since 1970, by the clock of its state.
 
     A key that is rotated stays the same key, with its id, what it may do, and what it has spent.
     """
@@ -93,7 +93,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def principal(self) -> Principal:
-        """Whoever comes with it."""
+        """The principal of a request with this key."""
         owner = Caller(self.organisation, self.user, self.id, self.allowance)
         return _principal(owner, self.pipelines, self.models, self.metrics)
 
@@ -109,12 +109,12 @@ def _principal(
 
 
 def malformed(text: str) -> Refusal:
-    """Why a text that is no key lets nobody in."""
+    """The reason why a text that is not a key is refused."""
     return Refusal("malformed", why_malformed(text))
 
 
 def admit(record: KeyRecord | None, token: Token, now_s: float) -> Principal | Refusal:
-    """Who comes with a token, given what is kept of the key that has its id; or why nobody."""
+    """The principal of a token, by the record of the key with its id; or a refusal."""
     found = _matching(DUMMY_RECORD if record is None else record, token.secret)
     if record is None:
         return Refusal("unknown", f"there is no key {token.id}")
@@ -136,12 +136,12 @@ def encoded(record: KeyRecord) -> bytes:
 
 
 def decoded(key: str, data: bytes) -> KeyRecord:
-    """What is kept of a key.
+    """The record of a key.
 
     Raises:
         StateError: it cannot be read, and so lets nobody in.
     """
-    return certain(DECODE, data, f"what is kept of key {key}", "restore it, or make another key")
+    return certain(DECODE, data, f"the record of key {key}", "restore it, or make another key")
 
 
 def _matching(record: KeyRecord, secret: str) -> SecretHash | None:
@@ -162,6 +162,6 @@ def _over(until_s: float | None, now_s: float) -> bool:
 _encoder = msgspec.json.Encoder()
 DECODE = msgspec.json.Decoder(KeyRecord).decode
 _DUMMY_SECRETS = (SecretHash(bytes(16), bytes(32), 0.0),) * (1 + REPLACED_MAX)
-"""Whose digest is that of no secret that anybody could find, and which is long over."""
+"""An expired secret hash whose secret cannot be found."""
 DUMMY_RECORD = KeyRecord(id="", secret=_DUMMY_SECRETS[0], name="", created_s=0.0, revoked_s=0.0)
-"""What a token is compared with where there is no such key."""
+"""The record that a token is compared with if its key does not exist."""

@@ -113,7 +113,7 @@ def _refuse(wrong: Iterable[str]) -> None:
 
 def _wrong(wanted: NewKey) -> Iterator[str]:
     if not wanted.organisation and not wanted.user:
-        yield "a key belongs to somebody: say organisation, user, or both"
+        yield "a key needs an owner: give organisation, user, or both"
     yield from _of_no_use(wanted.pipelines, wanted.models, metrics=wanted.metrics)
     for what in ("organisation", "user", "name"):
         if said := getattr(wanted, what):
@@ -138,7 +138,7 @@ def _of_no_use(
     pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics: bool
 ) -> Iterator[str]:
     if not pipelines and not models and not metrics:
-        yield "a key that may do nothing is of no use: say pipelines, models, or both ('*' is all)"
+        yield "a key needs rights: give pipelines, models, or both ('*' is all)"
 
 
 def _wrong_names(what: str, names: tuple[str, ...]) -> Iterator[str]:

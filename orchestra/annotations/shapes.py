@@ -99,10 +99,10 @@ def is_union(annotation: object) -> bool:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two annotations are equal; False if comparing their metadata raises."""
+    """Whether two annotations or values are equal, or the same; False if comparing them raises."""
     try:
         return one is other or bool(one == other)
-    except Exception:  # noqa: BLE001 - metadata may be anything: an array's == has no truth value
+    except Exception:  # noqa: BLE001 - an array's == has no truth value, also in metadata
         return False
 
 

@@ -20,16 +20,12 @@ from orchestra.accounts import Caller, Usage
 from orchestra.batch.ledger import Ended, Row, digest_of, line_of
 from orchestra.batch.results import Results, open_results
 from orchestra.engine.engine import Engine
-from orchestra.errors import (
-    BatchError,
-    InputError,
-    RunCancelledError,
-)
+from orchestra.errors import BatchError, InputError, RunCancelledError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
 from orchestra.messages import describe
-from orchestra.policies.hopeless import is_hopeless
+from orchestra.policies.permanent import is_permanent
 from orchestra.policies.retry import next_delay_s, retry_after_s
 
 NOBODY = Caller()
@@ -233,7 +229,7 @@ class Batch:
 
     def _ends_all(self, row: Row, error: Exception) -> bool:
         """Whether an error has stopped the batch, since every row would meet it."""
-        if not is_hopeless(error, within_run=False):
+        if not is_permanent(error, within_run=False):
             return False
         self._end("every row would fail as this one has:", row, error)
         return True

@@ -18,7 +18,7 @@ import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.event_lines import written
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 
 FINISHED, FAILED = "finished", "failed"
 DIGEST_CHARS = 32
@@ -112,7 +112,7 @@ def line_of(row_id: str, digest: str, ended: Ended) -> bytes:
     if ended.error is None:
         told |= {"status": FINISHED, "result": msgspec.Raw(written(ended.result))}
     else:
-        name, said = type(ended.error).__name__, message_of(ended.error)
+        name, said = name_and_message(ended.error)
         told |= {"status": FAILED, "error": name, "message": said}
     told |= {"run_id": ended.run_id, "attempts": ended.attempts}
     told |= {"duration_s": round(ended.duration_s, 6), "usage": ended.usage}

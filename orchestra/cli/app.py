@@ -1,4 +1,4 @@
-"""The entry point: from the words of a command line to an exit code, whatever happens."""
+"""The entry point: runs a command line, and returns an exit code, whatever happens."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ GROUPS: Mapping[str, tuple[Commands, str]] = {
     "keys": (KEYS, "API keys: who may call the server, what they may ask for, and how much of it."),
     "budgets": (BUDGETS, "Budgets of a day and a month: who has spent what, and what is left."),
 }
-"""Commands with commands below them, and what these are about."""
+"""Commands with subcommands, and the summaries of these groups."""
 LISTS = ("--pipelines", "--models", "--routes")
 """Options that take several names."""
 MODELS = "models [ping [NAME ...]] [OPTIONS]"
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with_traceback = TRACEBACK in words
     try:
         code = _call([word for word in words if word != TRACEBACK])
-        sys.stdout.flush()  # what steps have printed: here its failure can be told
+        sys.stdout.flush()  # the output of steps: an error of writing can be reported here
     except BaseException as error:  # noqa: ASYNC103, BLE001 - nothing is above it; `explain` knows all of it
         if with_traceback:
             traceback.print_exception(_cause(error))
@@ -122,10 +122,10 @@ def _call(words: list[str]) -> int:
 
 
 def _misuse(error: CycloptsError, words: Sequence[str]) -> str:
-    """What is wrong with the call; with the usage where a word is missing or too much."""
+    """The error of a wrong call, with the usage if a word is missing or unexpected."""
     if isinstance(error, UnusedCliTokensError):
         unused = list(error.unused_tokens or ())
-        told = f"{' '.join(unused)!r} is too much{_instead(unused, words)}"
+        told = f"{' '.join(unused)!r} is not expected{_instead(unused, words)}"
     elif isinstance(error, MissingArgumentError):
         told = str(error)
     else:
@@ -185,7 +185,8 @@ def _add(app: App, commands: Commands, program: str, called: Sequence[str]) -> N
             f"orchestra.cli.{function}",
             name=name,
             usage=f"Usage: {program} {usage}",
-            help=None if called == [name] else summary,  # or it would hide the rest of its help
+            help=None if called == [name] else summary,  # otherwise the rest of its help would be
+            # hidden
         )
 
 
@@ -196,8 +197,8 @@ def _cause(error: BaseException) -> BaseException:
 def _open_closed() -> None:
     """Open `/dev/null` for each standard stream that the caller closed.
 
-    Otherwise the next file to be opened, such as a database, would get its descriptor, and be
-    written what is meant for standard output.
+    Otherwise the next opened file, such as a database, would get its descriptor, and standard
+    output would be written into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

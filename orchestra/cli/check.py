@@ -1,4 +1,4 @@
-"""`orchestra check`: everything that is wrong with some pipelines, before they ever run."""
+"""`orchestra check`: reports all problems of pipelines before they run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     bindings: LocalBindings | None = None
     try:
         bindings = default_bindings(data, config=config)
-    except ConfigError as error:  # what pipelines name is then not held against it
+    except ConfigError as error:  # then names in pipelines cannot be checked
         problems += map(str, error.problems)
     else:
         problems += [
@@ -82,15 +82,17 @@ def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline]
 
 
 def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bool) -> list[str]:
-    """What is wrong with one pipeline; if nothing is, `explain` prints its streaming report."""
+    """The problems of one pipeline; if it has none, `explain` prints its streaming report."""
     from orchestra.cli.deployment_checks import missing_for_pipeline, perhaps_missing
     from orchestra.compiler.plan import plan
-    from orchestra.errors import CheckError
+    from orchestra.errors import CheckError, StoreError
 
     try:
         made = plan(pipeline, bindings)
     except CheckError as error:
         return [f"{problem}{store_advice([problem])}" for problem in error.problems]
+    except StoreError as error:
+        return [f"{pipeline.where}: the stores of {pipeline.name} cannot be checked: {error}"]
     for told in perhaps_missing(made):
         terminal.note(told, "yellow")
     lacks = [] if bindings is None else [*missing_for_pipeline(made, bindings.deployment)]

@@ -18,7 +18,7 @@ from orchestra.providers.network import open_transport
 from orchestra.providers.remote import read
 
 EVENT_BYTES = 64 * 1024 * 1024
-"""An event is not larger than a run's whole output may be."""
+"""The most bytes of an event, which may contain the whole output of a run."""
 _HEADERS = (("Accept", "text/event-stream"), ("Content-Type", "application/json"))
 _PATIENT = Timeouts(first_byte_s=None, idle_s=None, total_s=None)
 
@@ -31,7 +31,7 @@ class Answer:
         self._framing = SseFraming(EVENT_BYTES)
 
     async def receive(self) -> list[dict[str, Any]]:
-        """What has arrived, waiting for something; empty at the end.
+        """The events that have arrived, waiting for some; empty at the end.
 
         Raises:
             CommandError: the server answered with an error.
@@ -60,4 +60,4 @@ async def ask(url: str, pipeline: str, inputs: dict[str, object]) -> AsyncIterat
         async with open_transport(proxies={}) as transport, transport.send(request) as reply:
             yield Answer(reply)
     except ModelError as error:
-        raise CommandError(f"the server broke off: {error}") from error
+        raise CommandError(f"the connection to the server broke: {error}") from error

@@ -1,6 +1,6 @@
-"""`orchestra demo`: everything once, with no key and no network but this machine's own.
+"""`orchestra demo`: shows the main features, without a key, and without a network.
 
-Ingests a folder, serves the example pipeline, asks it over HTTP, and shows what comes.
+Ingests a folder, serves the example pipeline, calls it over HTTP, and shows the events.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PIPELINE = "pipelines/answer.py"
 STORE = "docs"
 CHUNK_CHARS = 60
-"""How much of what was said stands in a line of the demo."""
+"""The most characters of the answer in one line of the demo."""
 
 
 def demo(
@@ -117,7 +117,7 @@ async def _ask(url: str, pipeline: str, question: str) -> None:
 
 
 def lines(batch: Iterable[Mapping[str, Any]]) -> list[tuple[str, Colour]]:
-    """Events as short lines, each with its colour; what was said at once is one line."""
+    """Events as short coloured lines; text of one batch is one line."""
     found: list[tuple[str, Colour]] = []
     for kind, group in groupby(batch, key=lambda event: str(event["type"])):
         events = list(group)
@@ -136,7 +136,7 @@ def _line(event: Mapping[str, Any], detail: str) -> str:
 
 
 def _detail(event: Mapping[str, Any]) -> str:
-    """What an event tells: of which step, how long it took, and why."""
+    """The details of an event: its step, its duration, and its reason."""
     took = event.get("duration_s")
     told = [
         event.get("pipeline") or event.get("step"),

@@ -1,8 +1,8 @@
-"""What `check` and `serve` say about a deployment beside the problems of its configuration.
+"""Checks of a deployment in `check` and `serve`, in addition to those of its configuration.
 
-Each function gives lines: what is needed and not there, or what will not be as somebody expects.
-A line has the text of the error that the first call would raise, so that one search finds both.
-A package that nothing needs is not missed; one that only some inputs need is a note, no problem.
+Each function yields lines: about missing packages and files, or unexpected behaviour. A line has
+the text of the error that the first call would raise, so that one search finds both. Only needed
+packages are checked; one that only some inputs need is a note, not a problem.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOCAL = ("wordllama", "extractive")
 
 
 def missing_for(found: Deployment) -> Iterator[str]:
-    """What the configuration needs and cannot be had, each with its line."""
+    """The missing requirements of the configuration, each with its line."""
     from orchestra.config.deployment.own_classes import close_own, make_own
     from orchestra.config.deployment.own_stores import make_own_store
     from orchestra.observe import counting
@@ -40,7 +40,8 @@ def missing_for(found: Deployment) -> Iterator[str]:
     if found.state is not None:
         at = f"{found.where('state', 'url')}: state.url"
         yield from _complaint_of(at, partial(check_installed, found.state))
-    if found.server.bounds.get("metrics"):  # by default they are only where they can be
+    if found.server.bounds.get("metrics"):  # by default they are on only if the package is
+        # installed
         at = f"{found.where('server', 'metrics')}: server.metrics"
         yield from _complaint_of(at, counting.check_installed)
     for store in found.stores.values():
@@ -57,7 +58,7 @@ def missing_for(found: Deployment) -> Iterator[str]:
 
 
 def unpriced_models(found: Deployment) -> Iterator[str]:
-    """Models that nobody can ask, since their price is unknown and such calls are refused."""
+    """Models that cannot be called, since their price is unknown and such calls are refused."""
     if found.budgets is None or found.budgets.unknown_price == "flag":
         return
     by_place = {(model.origin, model.name): model for model in found.models.values()}
@@ -66,7 +67,7 @@ def unpriced_models(found: Deployment) -> Iterator[str]:
 
 
 def forgotten_budgets(bindings: LocalBindings) -> Iterator[str]:
-    """A note where budgets begin anew with each start."""
+    """A note if budgets are reset by each start."""
     found = bindings.deployment
     if found.budgets is None or not found.budgets.lasting:
         return
@@ -79,7 +80,7 @@ def forgotten_budgets(bindings: LocalBindings) -> Iterator[str]:
 
 
 def missing_for_pipeline(plan: Plan, found: Deployment) -> Iterator[str]:
-    """What a pipeline needs and is not installed, each with the line of its step."""
+    """The packages that a pipeline needs and that are not installed, each with its step's line."""
     from orchestra.providers.wordllama import home
 
     for node in plan.regions.order:
@@ -90,7 +91,7 @@ def missing_for_pipeline(plan: Plan, found: Deployment) -> Iterator[str]:
 
 
 def perhaps_missing(plan: Plan) -> Iterator[str]:
-    """What only some inputs of a pipeline need and is not installed."""
+    """The packages that only some inputs of a pipeline need and that are not installed."""
     from orchestra.steps import read
 
     check = partial(read.check_installed, "it is given documents, which may be PDFs")
@@ -122,7 +123,8 @@ def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> It
         if each.name in kinds and shape_of(each) is not None:
             yield (
                 f"{each.where}: pipeline {each.name!r} is not offered as a model: "
-                f"{_ARTICLES[kinds[each.name]]} has that name; rename one of them"
+                f"{_ARTICLES[kinds[each.name]]} has that name, and clients that ask for it get "
+                "that; rename one of them"
             )
 
 

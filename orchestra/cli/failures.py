@@ -1,4 +1,4 @@
-"""What went wrong, as one block for a person and as an exit code for a script. Pure."""
+"""Errors of commands: as one block of text for people, and as an exit code for scripts. Pure."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ MISUSED = 2
 INTERRUPTED = 130
 """Ctrl-C: 128 and the signal's number, as shells count."""
 PIPE_CLOSED = 141
-"""Whoever read the output has gone: 128 and SIGPIPE."""
+"""The reader of the output has closed it: 128 and SIGPIPE."""
 TERMINATED = 143
 """SIGTERM."""
 
 _NO_STORE = re.compile(r"there is no store '(.+)'")
 LEAVES_MAX = 10
-"""Errors that are told of a group."""
+"""The most errors of a group that are shown."""
 
 
 class CommandError(OrchestraError):
-    """A command cannot do what it was asked; the message is all that is shown."""
+    """A command has failed; only the message is shown."""
 
     def __init__(self, message: str, *, code: int = FAILED) -> None:
         super().__init__(message)
@@ -41,9 +41,9 @@ class CommandError(OrchestraError):
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """What to tell of an error, and the exit code; of several raised at once, of each.
+    """The text for an error, or for each of a group, and the exit code.
 
-    Empty where there is nothing to tell: the user pressed Ctrl-C, or closed the pipe.
+    The text is empty after Ctrl-C, or if the user closed the pipe.
     """
     told = [_explain(leaf) for leaf in islice(_leaves(error), LEAVES_MAX)]
     for text, code in told:
@@ -53,7 +53,7 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def store_advice(problems: Iterable[Problem]) -> str:
-    """What a command says beyond the problems themselves: how a store comes to be."""
+    """The advice after problems about missing stores: how to make a store."""
     for problem in problems:
         if found := _NO_STORE.search(problem.message):
             return f"\n    a store is made by: orchestra ingest FOLDER --store {found[1]}"
@@ -61,7 +61,7 @@ def store_advice(problems: Iterable[Problem]) -> str:
 
 
 def raised_at(error: BaseException) -> tuple[str, int] | None:
-    """File and line where the user's own code raised it; None where only ours or others' did."""
+    """File and line in the user's own code where it was raised; None if there is none."""
     found = None
     for frame, line in walk_tb(error.__traceback__):
         if not frame.f_code.co_filename.startswith(_OTHERS):
@@ -72,7 +72,7 @@ def raised_at(error: BaseException) -> tuple[str, int] | None:
 
 
 def quoted(filename: str, line: int) -> str:
-    """`file:line`, and what stands there."""
+    """`file:line`, and the source line."""
     text = linecache.getline(filename, line).strip()
     return place(filename, line) + (f"    {text}" if text else "")
 
@@ -95,7 +95,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
             return str(error), FAILED
     if at := raised_at(error):
         return f"{describe(error)}\nraised at {quoted(*at)}", FAILED
-    if isinstance(error, OSError):  # the world's fault, and it says all there is to say
+    if isinstance(error, OSError):  # not a fault of the code, so its message is enough
         return describe(error), FAILED
     return f"{describe(error)}\n--traceback shows where", FAILED
 
@@ -120,4 +120,4 @@ _OTHERS = (
     ),
 )
 
-"""Where code lies that is neither the user's nor the project's."""
+"""Folders of code that is neither the user's nor the project's."""

@@ -1,6 +1,6 @@
-"""What was meant, where Python says only that there is no such name or keyword. Pure.
+"""Suggestions for errors about unknown names and keywords. Pure.
 
-Python's own suggestions are made by what prints a traceback, which nobody is shown here.
+Python's own suggestions are made when a traceback is printed, which is not shown here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 def hint_for(error: BaseException) -> str:
-    """What to add to what an error says: the nearest name that would do; empty where none is."""
+    """The suggestion to add to an error: the nearest valid name; empty if there is none."""
     match error:
         case NameError(name=str(name)):
             return _name_hint(name, error)
@@ -31,7 +31,7 @@ def hint_for(error: BaseException) -> str:
             return _import_hint(str(error))
         case ImportError(name=str(module)) if _is_being_imported(module, error):
             return "; two modules import each other: move what both need into a third one"
-        case TypeError() if "Did you mean" in str(error):  # Python 3.13 asks it by itself
+        case TypeError() if "Did you mean" in str(error):  # Python 3.13 has its own suggestion
             return ""
         case TypeError() if found := _KEYWORD.search(str(error)):
             return _keyword_hint(found[1], error)
@@ -39,7 +39,7 @@ def hint_for(error: BaseException) -> str:
 
 
 def _is_being_imported(module: str, error: BaseException) -> bool:
-    """Whether the error went through this module while it was executed."""
+    """Whether the error was raised while this module was being executed."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(
         frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == module
@@ -48,7 +48,7 @@ def _is_being_imported(module: str, error: BaseException) -> bool:
 
 
 def _import_hint(said: str) -> str:
-    """Where the name is that one of our modules does not have; if that is not told already."""
+    """The module that has a name missing in another of ours, unless the error says it already."""
     found = _IMPORTED.search(said)
     home = None if found is None else home_of(found[1])
     return "" if found is None or home is None else f"; write `from {home} import {found[1]}`"
@@ -80,7 +80,7 @@ def _keyword_hint(name: str, error: BaseException) -> str:
 
 
 def _keywords(called: object) -> list[str]:
-    """What may be given to something by name."""
+    """The keyword parameters of a callable."""
     try:
         parameters = signature(called).parameters.values()  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -94,7 +94,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _user_frame(error: BaseException) -> tuple[FrameType, int] | None:
-    """The innermost frame of the user's own code, and its instruction, that the error went by."""
+    """The innermost frame of the user's own code in the traceback, and its instruction."""
     found = None
     trace = error.__traceback__
     while trace is not None:

@@ -65,7 +65,7 @@ async def _ingest(
 async def ingest_shown(
     folder: Path, store: str, bindings: LocalBindings, embedder: str = "default"
 ) -> IngestReport:
-    """Ingest a folder, showing progress; what it did."""
+    """Ingest a folder, showing progress; returns the report."""
     from orchestra.steps.ingest import ingest as ingest_into
     from orchestra.steps.texts.sources import name_of
 
@@ -81,17 +81,18 @@ async def ingest_shown(
         report = await ingest_into(
             folder, collection, bindings.embedder(embedder), progress=progress, name=name
         )
-    await bindings.stores.make(store)  # of no texts, too: pipelines may name it from now on
+    await bindings.stores.make(store)  # even without texts, so that pipelines may name it
     return report
 
 
 def notes(report: IngestReport, store: str) -> list[str]:
-    """What else is to be done, since the embedder or the folder's name is another than before."""
+    """Notes on what else to do after a change of the embedder or of the folder's name."""
     said = []
     if report.dimensions_before is not None:
         said.append(
             f"store {store!r} held vectors of {report.dimensions_before} numbers, and this "
-            "embedder's are of another length: all of them were removed; ingest other folders again"
+            "embedder's have another length: all of them were removed; ingest the other folders "
+            "again"
         )
     if report.stale:
         said.append(
@@ -101,8 +102,8 @@ def notes(report: IngestReport, store: str) -> list[str]:
     if report.doubled:
         said.append(
             f"store {store!r} has {len(report.doubled)} of these texts twice, such as "
-            f"{report.doubled[0]!r}: the folder was written in another way before; write it always "
-            "in the same way, and begin a new store"
+            f"{report.doubled[0]!r}: the folder's path was written differently before; always "
+            "write it in the same way, and begin a new store"
         )
     return said
 
@@ -115,6 +116,6 @@ def summary(report: IngestReport) -> str:
 
 
 def _tell(step: Progress) -> None:
-    """A line about what was done; what was skipped is told at the end, with the reason."""
+    """A line about a step; skipped files are listed at the end, with the reason."""
     if step.outcome.value not in ("unchanged", "skipped"):
         terminal.note(f"{step.done}/{step.total} {step.outcome.value} {step.source}")

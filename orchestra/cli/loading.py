@@ -1,4 +1,4 @@
-"""Pipelines from what was typed: `pipelines.answer`, `pipelines/answer.py`, `...:name`.
+"""Finds pipelines by command line names: `pipelines.answer`, `pipelines/answer.py`, `...:name`.
 
 Modules are imported as Python would from this directory: `pipelines/answer.py` and
 `pipelines.answer` are the same module.
@@ -28,7 +28,7 @@ from orchestra.nearest import did_you_mean
 AnyPipeline: TypeAlias = Pipeline[..., Any]
 
 FOLDER = "pipelines"
-"""Where pipelines are looked for when none is named."""
+"""The folder of pipelines for commands without a name."""
 
 
 def load(target: str) -> AnyPipeline:
@@ -69,7 +69,7 @@ def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
         raise CommandError(
             f"{name} has no pipeline; decorate a function with @pipeline", code=MISUSED
         )
-    return list(dict.fromkeys(own))  # one of two names is one
+    return list(dict.fromkeys(own))  # a pipeline with two names counts once
 
 
 def chosen(named: Iterable[str], *, needed: bool = True, instead: str = "") -> Sequence[str]:
@@ -117,7 +117,7 @@ def namesakes(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Around imports that need the extra `name`: says what to install if a package is missing.
+    """A context for imports that need the extra `name`, with an error that names what to install.
 
     Raises:
         CommandError: a package is missing.
@@ -227,7 +227,7 @@ def _import_file(path: Path) -> ModuleType:
 def _run_file(path: Path) -> ModuleType:
     """Import a file from outside the import path; its folder is added to it, as for a script."""
     sys.path.insert(0, str(path.parent))
-    if path.stem in sys.stdlib_module_names:  # it would be in the way of whoever imports that
+    if path.stem in sys.stdlib_module_names:  # it would hide the standard module
         _refuse_other(importlib.import_module(path.stem), path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

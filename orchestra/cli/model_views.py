@@ -1,4 +1,4 @@
-"""What is configured, for a person and for a program. Pure; names of keys, never keys."""
+"""The configured models as text for people, and as JSON. Pure; shows names of keys, never keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning", "embedding
 
 
 def as_text(found: Deployment, environ: Environ, width: int | None = None) -> str:
-    """Tables of the models, routes and embedders, and where all of it was said; as `table`."""
+    """Tables of the models, routes and embedders, and the configuration's path; as `table`."""
     where = f"configured in {found.file}" if found.file else "no configuration file"
     rows: list[Row] = [("NAME", "PROVIDER", "MODEL", "ADDRESS", "KEY", "CAN")]
     rows += [
@@ -44,13 +44,13 @@ def as_text(found: Deployment, environ: Environ, width: int | None = None) -> st
 
 
 def misread_in(found: Deployment, environ: Environ) -> list[str]:
-    """What is wrong with what the environment says of addresses, each once."""
+    """The errors in addresses from the environment, each once."""
     models = (*found.models.values(), *(each.model for each in found.embedders.values()))
     return [*filter(None, dict.fromkeys(misread(each, environ) for each in models))]
 
 
 def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
-    """All that is configured. Of headers and extras the names: their values may be private."""
+    """The whole configuration; only the names of headers and extras, as values may be private."""
     return {
         "file": str(found.file) if found.file else None,
         "data": str(found.data) if found.data else None,
@@ -116,7 +116,7 @@ def _route_row(name: str, each: RouteSettings) -> Row:
 
 
 def _rule(by: By) -> str:
-    """As it is written in the file: `order`, `cost`, `weight`, `latency`."""
+    """A rule as written in the file: `order`, `cost`, `weight`, `latency`."""
     return type(by).__name__.removeprefix("By").lower()
 
 
@@ -141,7 +141,7 @@ def _key(key: KeyState) -> str:
 
 
 def _abilities_text(found: Capabilities) -> str:
-    """What is known of a model, in short: `400k tokens, tools, vision`."""
+    """A model's known capabilities in short: `400k tokens, tools, vision`."""
     context = [f"{_short_count(found.context_tokens)} tokens"] if found.context_tokens else []
     abilities = [name for name in _ABILITIES if getattr(found, name)]
     return ", ".join((*context, *abilities)) or "-"

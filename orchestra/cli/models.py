@@ -1,4 +1,4 @@
-"""`orchestra models`: what is configured, and whether it answers. No key is ever shown."""
+"""`orchestra models`: lists the configured models, and tests whether they answer; shows no keys."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def ping(*names: str, config: Config = None, timeout_s: Seconds = 30, at_once: C
 
 
 def _known(names: Sequence[str], found: Deployment) -> Sequence[str]:
-    """The names, each of which has to be there."""
+    """Check that each name exists, and return the names."""
     from orchestra.config.toml.complaints import nearest
 
     known = [*dict.fromkeys((*found.models, *found.routes, *found.embedders))]

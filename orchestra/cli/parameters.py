@@ -1,4 +1,4 @@
-"""How the options of commands are declared, where several have the same."""
+"""The types of options that several commands have."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _DATA = (
 _CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if there is one."
 _BEHALF = "The organisation whose budgets and limits count."
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
-"""Off, unless it is said: which its help need not mention."""
+"""A flag, off by default; its help does not show the default."""
 
 Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
-"""A name; "" where it is not said."""
+"""A name; "" if it is not given."""
 
 
 def _host(kind: object, host: str) -> None:
@@ -40,7 +40,7 @@ Organisation: TypeAlias = Annotated[str, Parameter(show_default=False, help=_BEH
 User: TypeAlias = Annotated[
     str, Parameter(show_default=False, help="The user whose budgets and limits count.")
 ]
-"""Who calls, as a key says it at a server; "" where nobody is said."""
+"""The calling user, which on a server comes from the key; "" if it is not given."""
 
 Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -49,7 +49,7 @@ Delay: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0))]
 Seconds: TypeAlias = Annotated[float, Parameter(validator=Number(gt=0))]
 
 Data: TypeAlias = Annotated[Path | None, Parameter(show_default=False, help=_DATA)]
-"""The folder of the stores; None is what the configuration says."""
+"""The folder of the stores; None for the configured one."""
 
 Config: TypeAlias = Annotated[Path | None, Parameter(show_default=False, help=_CONFIG)]
 """The file of the configuration; None looks for it."""
@@ -58,4 +58,4 @@ WORKER = "--as-worker"
 Inherited: TypeAlias = Annotated[
     tuple[int, int, int, int] | None, Parameter(name=WORKER, show=False)
 ]
-"""What a supervisor tells a worker, as `WorkerPlace.take` has it."""
+"""A supervisor's settings for a worker: see `WorkerPlace.take`."""

@@ -1,4 +1,4 @@
-"""Whether models answer: a tiny request to each, several at once, each bounded in time."""
+"""Tests whether models answer, by small concurrent requests with a time limit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from orchestra.values import ChatRequest, Message
 
 QUESTION = "Answer with one word: hello."
 ANSWER_TOKENS_MAX = 256
-"""Enough for a model that thinks first; who thinks longer has answered, too."""
+"""Enough for a model that thinks first; a cut answer is an answer, too."""
 TOLD_CHARS = 300
 
 
 @attrs.frozen
 class Target:
-    """Something to be asked: its name, and what asks it."""
+    """A model or embedder to test: its name, and the function that calls it."""
 
     name: str
     ask: Callable[[LocalBindings], Awaitable[str]]
@@ -31,7 +31,7 @@ class Target:
 
 @attrs.frozen
 class Pinged:
-    """What came of it, in a line."""
+    """The result of a test, in one line."""
 
     name: str
     answered: bool
@@ -39,9 +39,9 @@ class Pinged:
 
 
 def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
-    """What there is to be asked under these names, or under any; nothing of it twice.
+    """The targets with these names, or all targets; each once.
 
-    Routes only under their names: otherwise each of their models is asked in any case.
+    Routes are tested only by name: otherwise each of their models is tested anyway.
     """
     asked: dict[str, Target] = {}
     for name in names or found.models:
@@ -63,7 +63,7 @@ def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
 async def ping_all(
     asked: Sequence[Target], bindings: LocalBindings, *, timeout_s: float, at_once: int
 ) -> list[Pinged]:
-    """What came of each, in order."""
+    """The result of each test, in order."""
     slots = trio.CapacityLimiter(max(at_once, 1))
     found: dict[Target, Pinged] = {}
 

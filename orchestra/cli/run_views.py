@@ -1,7 +1,7 @@
-"""A run as it is shown: folds from batches of events to what is written where. Pure.
+"""Views of a run: convert batches of events into text for standard output and error. Pure.
 
-What is said goes to standard output and nothing else does, so that it can be piped;
-progress goes to standard error, and never into the middle of what is being said.
+Only the run's output goes to standard output, so that it can be piped. Progress goes to standard
+error, and never into the middle of a line of output.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from orchestra.events import (
 _TOLD_MAX = 100
 
 Write: TypeAlias = tuple[int, bytes]
-"""Standard output or error, and what is written to it."""
+"""The descriptor of standard output or error, and the bytes to write."""
 
 
 class View(Protocol):
-    """How a run is shown."""
+    """A view of a run."""
 
     def feed(self, batch: Iterable[Event]) -> list[Write]:
         """What to write for the next events, in order."""
 
 
 class Words:
-    """The output as it comes: text as it is, bytes as they are, other chunks as lines of JSON.
+    """The output as it arrives: text and bytes unchanged, other chunks as lines of JSON.
 
-    A value that does not stream is written when the run has finished: text as it is, the
-    rest as JSON. Progress is told in lines, unless `quiet`.
+    An unstreamed value is written when the run has finished: text unchanged, other values as JSON.
+    Progress is shown in lines, unless `quiet`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Words:
         return self._visible(chunk).encode("utf-8", "replace")
 
     def _begin_anew(self, restarts: int) -> bytes:
-        """Begin a new line where what was said is void: it cannot be unsaid."""
+        """Begin a new line after a restart: the text before cannot be removed."""
         if restarts <= self._restarts:
             return b""
         self._restarts = restarts
@@ -116,7 +116,7 @@ class Words:
         return b"\n" if was_open else b""
 
     def _catch_up(self, output: Any) -> bytes:
-        """Say what a snapshot holds beyond what was said: the run was faster than its reader."""
+        """Write the new part of a snapshot, which comes if the run was faster than its reader."""
         if isinstance(output, str | bytes):
             return self._say(output[self._size :])
         return b"".join(map(self._say, output[self._chunks :]))
@@ -131,7 +131,7 @@ class Lines:
 
 
 class Result:
-    """What came of the run, when it has finished, as one line of JSON."""
+    """The result of the run as one line of JSON, at its end."""
 
     def __init__(self) -> None:
         self._run_id = ""
@@ -157,7 +157,7 @@ class Result:
 
 
 def _passed_over(event: StepRetried | ToolFailed | ArmFailed | ItemFailed) -> str:
-    """What follows an error that did not end the run."""
+    """The progress text for an error that did not end the run."""
     match event:
         case StepRetried(delay_s=delay_s):
             return f"{event.step} is tried again in {duration(delay_s)}"
@@ -169,7 +169,7 @@ def _passed_over(event: StepRetried | ToolFailed | ArmFailed | ItemFailed) -> st
 
 
 def _answered(event: StepCached | StepCoalesced | StepRouted) -> str:
-    """Where the answer of a model comes from."""
+    """The progress text about the source of a model's answer."""
     match event:
         case StepCached(model=model):
             return f"has its answer from the cache of {model}"
@@ -215,14 +215,14 @@ def _short(data: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that a person would use."""
+    """A duration in a readable unit."""
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} µs"  # noqa: PLR2004 - 1 ms
 
 
 def whole(result: Any, visible: Callable[[str], str] = str) -> bytes:
-    """A result as a person reads it: text as it is, with a line feed; the rest as JSON."""
+    """A result for people: text with a line feed, other values as JSON."""
     if isinstance(result, bytes):
         return result
     if isinstance(result, str):

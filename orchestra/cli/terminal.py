@@ -1,4 +1,4 @@
-"""What a person sees: lines, tables and progress bars; plain in a pipe, coloured on a terminal.
+"""Output for people: lines, tables and progress bars; plain in a pipe, coloured on a terminal.
 
 Rules of the file: nothing else in `orchestra.cli` writes to standard output or error.
 """
@@ -18,9 +18,9 @@ Colour: TypeAlias = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
 _CODES: dict[Colour, int] = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 OUT, ERR = 1, 2
 NOTHING = "-"
-"""A cell of a table that says nothing."""
+"""An empty cell of a table."""
 MoveBar: TypeAlias = Callable[[int, int, str], object]
-"""Called with how many are done, of how many, and with a word to that."""
+"""Called with the number of done and of all items, and with a text."""
 
 # What our own drawings and texts have beside ASCII, for a terminal that shows nothing else.
 _PLAIN = str.maketrans(
@@ -38,17 +38,17 @@ _CONTROLS = dict.fromkeys(
 def say(text: str, *, needed: bool = True) -> None:
     """Write a line, or several, to standard output at once.
 
-    One that is not `needed` is lost where it cannot be written, and nothing else happens.
+    A line that is not `needed` is dropped silently if it cannot be written.
 
     Raises:
-        OSError: it is needed, and cannot be written: its reader has gone, or a disk is full.
+        OSError: a needed line cannot be written: its reader has gone, or a disk is full.
     """
     _write(sys.stdout, text, needed=needed)
 
 
 def say_json(value: object) -> None:
-    """Write a value to standard output, as JSON that a person can read, too."""
-    import msgspec  # not for each start of another command
+    """Write a value to standard output, as indented JSON."""
+    import msgspec  # deferred, since other commands do not need it
 
     from orchestra.event_lines import jsonable
 
@@ -56,7 +56,7 @@ def say_json(value: object) -> None:
 
 
 def note(text: str, colour: Colour | None = "dim", *, needed: bool = True) -> None:
-    """Write a line about what is being done to standard error; else as `say`.
+    """Write a line about progress to standard error; otherwise as `say`.
 
     Raises:
         OSError: as of `say`.
@@ -72,18 +72,18 @@ def complain(message: str) -> None:
 
 
 def paint(text: str, colour: Colour, stream: TextIO) -> str:
-    """The text in a colour where the stream shows colours, else as it is."""
+    """The text in a colour if the stream shows colours, else unchanged."""
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colourful(stream) else text
 
 
 def colourful(stream: TextIO) -> bool:
-    """Whether it is a terminal that shows colours, and nobody said `NO_COLOR`."""
+    """Whether it is a terminal that shows colours, and `NO_COLOR` is not set."""
     unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not unwanted
 
 
 def width() -> int | None:
-    """How many columns the terminal has that standard output is; None where it is none."""
+    """The columns of standard output's terminal; None if it is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -93,23 +93,23 @@ def visible(text: str) -> str:
 
 
 def descriptor_of(standard: int) -> int:
-    """Where the file of standard output or error, `OUT` or `ERR`, is open.
+    """The descriptor of standard output or error, `OUT` or `ERR`.
 
-    Nearly always at this number. Where the caller closed the stream, a library may have opened a
-    file of its own there while it was loaded, as libffi does.
+    It is nearly always this number. If the caller closed the stream, a library may have opened a
+    file there while it was loaded, as libffi does.
     """
     stream = sys.stdout if standard == OUT else sys.stderr
     try:
         return stream.fileno()
-    except OSError:  # a program around us has put something in its place that is no file
+    except OSError:  # it was replaced by an object that is not a file
         return standard
 
 
 def table(rows: Iterable[tuple[str, ...]], width: int | None = None) -> str:
     """The rows, one a line, with each column as wide as its longest cell; the first has headings.
 
-    Where that is wider than `width`, each row is a block instead, of a line for each cell that
-    says something, behind its heading: lines that a terminal folds cannot be read as columns.
+    If the table is wider than `width`, each row is a block instead, with a line for each non-empty
+    cell after its heading: folded lines would not be readable as columns.
     """
     rows = list(rows)
     lines = _aligned(rows)
@@ -121,9 +121,9 @@ def table(rows: Iterable[tuple[str, ...]], width: int | None = None) -> str:
 
 @contextmanager
 def progress_bar(*, remaining: bool = False) -> Iterator[MoveBar | None]:
-    """What to call to move a bar; None where there is no terminal that shows one.
+    """The function that moves a progress bar; None without a terminal.
 
-    With `remaining` it tells the time that is left, too. It is gone when the context is left.
+    With `remaining`, the bar shows the time left. It disappears at the end of the context.
     """
     if not colourful(sys.stderr):
         yield None
@@ -149,8 +149,8 @@ def progress_bar(*, remaining: bool = False) -> Iterator[MoveBar | None]:
 async def write(descriptor: int, data: bytes) -> None:
     """Write all of it to a file descriptor, waiting in a thread as long as its reader does.
 
-    Cancelled, it leaves at once; what was not taken yet may still be written. Not by way
-    of `sys.stdout`, whose lock an abandoned thread would hold when Python ends.
+    A cancellation returns at once; the rest may still be written. `sys.stdout` is not used, since
+    an abandoned thread would hold its lock when Python ends.
 
     Raises:
         BrokenPipeError: the reader has closed it.
@@ -161,7 +161,7 @@ async def write(descriptor: int, data: bytes) -> None:
             taken = await trio.to_thread.run_sync(
                 os.write, descriptor, view, abandon_on_cancel=True
             )
-        except BlockingIOError:  # whoever started us has made it so, for itself
+        except BlockingIOError:  # the calling process has made it non-blocking
             await trio.lowlevel.wait_writable(descriptor)
         else:
             view = view[taken:]
@@ -170,7 +170,7 @@ async def write(descriptor: int, data: bytes) -> None:
 def forget_unwritable(*, errors_too: bool = False) -> None:
     """Let Python end without a complaint about output that can no longer be written.
 
-    With `errors_too`, also about what was meant for standard error.
+    With `errors_too`, also about output to standard error.
     """
     for stream, descriptor in ((sys.stdout, OUT), (sys.stderr, ERR))[: 2 if errors_too else 1]:
         try:
@@ -180,7 +180,7 @@ def forget_unwritable(*, errors_too: bool = False) -> None:
 
 
 def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
-    """A line that reaches a closed or narrow stream as far as it can be written there."""
+    """Write a text to a stream, which may be closed, or have a limited encoding."""
     try:
         stream.write(_fitting(text, stream.encoding or "utf-8") + "\n")
         stream.flush()
@@ -190,7 +190,7 @@ def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
 
 
 def _fitting(text: str, encoding: str) -> str:
-    """The text as far as an encoding has it; our own lines and arrows are drawn in ASCII, then."""
+    """The text reduced to an encoding; our own lines and arrows are then drawn in ASCII."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -199,7 +199,7 @@ def _fitting(text: str, encoding: str) -> str:
 
 
 def _block(head: tuple[str, ...], row: tuple[str, ...]) -> list[str]:
-    """A line for each cell that says something, all as far in as the longest heading has it."""
+    """A line for each non-empty cell, all indented by the longest heading."""
     first = max(map(len, head))
     pairs = zip(head, row, strict=True)
     return [f"{name.ljust(first)}  {cell}" for name, cell in pairs if cell != NOTHING]

@@ -25,7 +25,7 @@ def read_data_url(url: str) -> tuple[bytes, str] | None:
         return None
     found = _DATA_URL.fullmatch(url)
     if found is None:
-        raise ValueError(f"{url[:60]!r} is no data URL in base64")
+        raise ValueError(f"{url[:60]!r} is not a data URL in base64")
     return read_base64(found[2]), found[1]
 
 
@@ -38,7 +38,7 @@ def read_base64(text: str) -> bytes:
     try:
         return b64decode(text, validate=True)
     except ValueError as error:
-        raise ValueError(f"its data is no base64: {error}") from error
+        raise ValueError(f"its data is not base64: {error}") from error
 
 
 def data_image(url: str, detail: str | None = None) -> ImagePart | None:

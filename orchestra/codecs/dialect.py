@@ -109,7 +109,7 @@ def refuse_logprobs(request: ChatRequest, whom: str) -> None:
     """
     if request.logprobs is not None:
         raise CapabilityError(
-            f"logprobs={request.logprobs} cannot be asked of {whom} here; leave it out, or ask a "
+            f"logprobs={request.logprobs} cannot be sent to {whom} here; leave it out, or ask a "
             "server that speaks OpenAI's dialect"
         )
 

@@ -40,8 +40,8 @@ def enforced(schema: Json) -> Json:
 def _enforced(schema: Json, deep: int) -> Json:
     if not deep:
         raise CapabilityError(
-            f"output=... has more than {DEPTH_MAX} schemas inside of each other: this model cannot "
-            "be held to it; make it flatter, or name its parts in $defs"
+            f"output=...: the schema is nested deeper than {DEPTH_MAX}, which this model does not "
+            "support; make it flatter, or move its parts to $defs"
         )
     if "$ref" in schema:  # only definitions may stand beside it
         found: Json = {"$ref": schema["$ref"]}
@@ -91,9 +91,9 @@ def _refuse_nameless(schema: Json) -> None:
     ):
         return
     raise CapabilityError(
-        f"a schema has {_in_words(schema)[:200]}, an object whose members have no names: this "
-        "model cannot be held to it; name the members (a list of pairs, for instance), or ask for "
-        "JSON in the prompt"
+        f"a schema has {_in_words(schema)[:200]}, an object without named members, which this "
+        "model does not support; name the members, take a list of pairs, or ask for JSON in the "
+        "prompt"
     )
 
 

@@ -116,7 +116,7 @@ SAYABLE = tuple(_SENTENCES)
 """All possible meanings of a message."""
 
 
-def said_in(message: str, kinds: Collection[type[ModelError]]) -> type[ModelError] | None:
+def kind_in_message(message: str, kinds: Collection[type[ModelError]]) -> type[ModelError] | None:
     """The kind of error, of these kinds, that a provider's message means; None if unknown."""
     if not kinds:
         return None

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import attrs
 import msgspec
 
-from orchestra.codecs.fault_texts import SAYABLE, said_in
+from orchestra.codecs.fault_texts import SAYABLE, kind_in_message
 from orchestra.codecs.retry_after import (
     WAIT_MAX_S,
     reset_s,
@@ -288,7 +288,7 @@ def _kind(said: Said, message: str, wait_s: float | None) -> type[ModelError]:
     unknown = said.status is None and kind is ProviderServerError
     if kind is not InvalidRequestError:  # the used-up quota behind a gateway is not ours
         message = said.message[:MESSAGE_CHARS_MAX]
-    return said_in(message, SAYABLE if unknown else _FINER.get(kind, ())) or kind
+    return kind_in_message(message, SAYABLE if unknown else _FINER.get(kind, ())) or kind
 
 
 def _at_large(status: int | None, named: type[ModelError] | None) -> type[ModelError]:

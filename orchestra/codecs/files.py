@@ -24,8 +24,8 @@ def text_of(part: FilePart) -> str:
         return part.data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise CapabilityError(
-            f"{_called(part)} is no text in UTF-8, at byte {error.start}; give its bytes as UTF-8, "
-            "or the media type that it has"
+            f"{_called(part)} is not UTF-8 text, at byte {error.start}; convert it to UTF-8, or "
+            "give its real media type"
         ) from error
 
 
@@ -73,7 +73,7 @@ def handed_in(written: str, name: str) -> FilePart:
         return FilePart(data, PDF, name)
     if document.kind == SOME_BYTES:
         raise ValueError(
-            f"what {name[:100]!r} is cannot be told; write it as data:application/pdf;base64,..."
+            f"the type of {name[:100]!r} is unknown; send it as data:application/pdf;base64,..."
         )
     part = FilePart(data, document.kind, name)
     if not part.is_text:

@@ -8,8 +8,8 @@ _SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
 
 def invalid_json(sent: bytes, error: Exception, what: str = "the body") -> str:
-    """What to tell a client. Of half a character, msgspec says that the body was cut."""
-    if isinstance(error, RecursionError):  # each Python says it in other words
+    """The error text; for half a character, msgspec's own text says that the body was cut."""
+    if isinstance(error, RecursionError):  # its text differs between Python versions
         return f"{what} is nested too deeply"
     half = _SURROGATE.search(sent) if "truncated" in str(error) else None
     if half is not None and sent.rstrip().endswith(b"}"):

@@ -1,40 +1,57 @@
-"""Where a provider is told to keep what it has read: marks behind what comes again as it is. Pure.
+"""Marks for providers' prompt caches, after the parts of a request that recur unchanged. Pure.
 
-Anthropic and Bedrock keep nothing unless they are told up to where; what they find again costs a
-tenth, and what they keep a quarter more. Tools are read before all else, so a mark anywhere keeps
-them too.
+Anthropic and Bedrock cache only the part of a prompt before a mark. Tokens read from the cache cost
+a tenth, tokens written to it a quarter more. Tools precede everything else, so any mark includes
+them.
 """
 
 from __future__ import annotations
 
 import attrs
 
-from orchestra.values import ChatRequest, Message, Part, TextPart, ToolResult
+from orchestra.values import (
+    ChatRequest,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 
 
 def is_marked(request: ChatRequest) -> bool:
-    """Whether a request has marks of its own."""
-    return any(map(has_mark, (part for message in request.messages for part in message.parts)))
+    """Whether a request already has marks."""
+    parts = (part for message in request.messages for part in message.parts)
+    return any(map(has_mark, (*request.tools, *parts)))
 
 
-def has_mark(part: Part) -> bool:
-    """Whether the provider is told to keep what it has read up to the end of this."""
-    return isinstance(part, TextPart | ToolResult) and part.prompt_cache
+def has_mark(part: Part | Tool) -> bool:
+    """Whether a part has a mark: the prompt up to its end is cached."""
+    return not isinstance(part, ReasoningPart | ToolCall) and part.prompt_cache
 
 
 def with_marks(request: ChatRequest) -> ChatRequest:
-    """The request with marks where the next one may begin alike: one with marks is as it is.
+    """The request with marks, added if it has none.
 
-    They stand behind the last words of the system, which other conversations share, and behind
-    the last turn, with which this one goes on.
+    One mark follows the last system message, which other conversations share, and one the last
+    turn, which this conversation's next request repeats.
     """
     if is_marked(request) or not request.messages:
         return request
     messages = list(request.messages)
-    systems = [at for at, message in enumerate(messages) if message.role == "system"]
-    for at in {*systems[-1:], len(messages) - 1}:
-        messages[at] = _marked(messages[at])
-    return attrs.evolve(request, messages=tuple(messages))
+    for at, message in reversed(list(enumerate(messages))):
+        if message.role == "system":
+            messages[at] = _marked(message)
+            break
+    return with_last_marked(attrs.evolve(request, messages=tuple(messages)))
+
+
+def with_last_marked(request: ChatRequest) -> ChatRequest:
+    """The request with a mark behind its last turn, whatever other marks it has."""
+    *before, last = request.messages
+    return attrs.evolve(request, messages=(*before, _marked(last)))
 
 
 def _marked(message: Message) -> Message:

@@ -1,4 +1,4 @@
-"""JSON that is passed on as it is, put together of several, or has half a character. Pure."""
+"""JSON that is passed on unchanged, merged, or encoded with half a character in it. Pure."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _NOTHINGS = (NOTHING, msgspec.Raw(b"null"))
 
 
 def given(raw: msgspec.Raw) -> bool:
-    """Whether a field of raw JSON is there, and not null."""
+    """Whether a field of raw JSON is present, and not null."""
     return raw not in _NOTHINGS
 
 
 def text_of(raw: msgspec.Raw) -> str:
-    """A JSON object as text without blanks, its numbers and names as they are; "{}" for none."""
+    """A JSON object as text without blanks, otherwise unchanged; "{}" if it is missing."""
     if not given(raw):
         return "{}"
     text = bytes(raw)
-    with suppress(RecursionError, msgspec.DecodeError):  # too deep to be looked through
+    with suppress(RecursionError, msgspec.DecodeError):  # nested too deep for msgspec
         text = msgspec.json.format(text, indent=-1)
     return text.decode("utf-8", "replace")
 
@@ -36,7 +36,7 @@ def without_nulls(members: Mapping[str, object]) -> Json:
 
 
 def merged(body: Json, extra: Mapping[str, object]) -> Json:
-    """The body with more in it: objects are merged, whatever else is there is replaced."""
+    """The body with further fields: objects are merged, other values are replaced."""
     result = dict(body)
     for key, value in extra.items():
         there = result.get(key)
@@ -48,10 +48,10 @@ def merged(body: Json, extra: Mapping[str, object]) -> Json:
 
 
 def encode(value: object) -> bytes:
-    """A value as JSON, also where it has half a character."""
+    """A value as JSON, even if a text in it has half a character."""
     try:
         return _encode_whole(value)
-    except UnicodeEncodeError:  # half a character, which JSON has an escape for
+    except UnicodeEncodeError:  # half a character, which can be escaped
         return json.dumps(value, separators=(",", ":")).encode()
 
 

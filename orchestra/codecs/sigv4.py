@@ -1,7 +1,7 @@
-"""Signature Version 4, by which Amazon knows who asks: the headers that a request needs.
+"""Amazon's Signature Version 4: the headers that authenticate a request.
 
-Pure: the time and the credentials are arguments. As everywhere but at S3, the path goes into
-the signature encoded once more than it is sent, with its dot segments resolved.
+Pure: the time and the credentials are arguments. As for all services except S3, the signature
+covers the path with its dot segments resolved, and percent-encoded a second time.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _UNSIGNED = frozenset(
         "x-amzn-trace-id",
     )
 )
-"""What proxies change or we set ourselves."""
+"""Headers that proxies change, or that we set ourselves."""
 
 
 @attrs.frozen
 class AwsCredentials:
-    """Who asks. `session_token` comes with credentials that expire, and is "" for others."""
+    """A key of an AWS account; `session_token` is "" if the key does not expire."""
 
     access_key: str
     secret_key: str = attrs.field(repr=False)
@@ -64,9 +64,9 @@ def signature(
 ) -> tuple[tuple[str, str], ...]:
     """The headers to be added to a request: `x-amz-date`, `authorization`, and the token's.
 
-    `url` is as it is sent, its path percent-encoded; `headers` are those it is sent with
-    otherwise, and none of them may be changed afterwards. `now_s` is seconds since 1970: the
-    service refuses a signature that is five minutes off.
+    `url` has a percent-encoded path. `headers` are the request's other headers, and must not change
+    afterwards. `now_s` is seconds since 1970: the service refuses a signature that is off by five
+    minutes.
     """
     stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
     added = [("x-amz-date", stamp)]
@@ -95,7 +95,7 @@ def _canonical_request(method: str, url: str, signed: dict[str, str], digest: st
 
 
 def _signed_headers(url: str, headers: list[tuple[str, str]]) -> dict[str, str]:
-    """By name in order; of one that is there twice, both values with a comma between."""
+    """The signed headers, sorted by name; values of a repeated header are joined by commas."""
     found: dict[str, list[str]] = {}
     for name, value in headers:
         found.setdefault(name.lower(), []).append(" ".join(value.split()))

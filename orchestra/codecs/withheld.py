@@ -1,4 +1,4 @@
-"""What errors say that is a server's own business, whatever format its clients are told in."""
+"""The parts of errors that clients must not read, in any dialect."""
 
 from __future__ import annotations
 
@@ -23,45 +23,46 @@ from orchestra.errors import (
     StoreError,
 )
 
-OWNERS = "what it says is told to the server's owner only"
-"""In place of what no words are for."""
+OWNERS = "its message is shown only to the server's owner"
+"""The text for other errors of these classes."""
 _LOG = "the server's log says more"
 WITHHELD: Mapping[type[OrchestraError], str] = {
-    LimitUnknownError: f"what you may still ask for cannot be told now; try again later; {_LOG}",
+    LimitUnknownError: f"your limits cannot be checked at the moment; try again later; {_LOG}",
     AuthenticationError: f"the model's provider does not accept this server's key; {_LOG}",
     PermissionDeniedError: f"the model's provider does not let this server do that; {_LOG}",
-    QuotaError: f"what this server may spend at the model's provider is used up; {_LOG}",
+    QuotaError: f"this server's quota at the model's provider is used up; {_LOG}",
     ModelNotFoundError: f"the model's provider does not know the model; {_LOG}",
-    RateLimitError: "the model's provider is asked too often at the moment; try again later",
-    ModelConnectionError: f"the line to the model's provider broke, or it was not reached; {_LOG}",
-    MalformedStreamError: f"the model's provider answered what cannot be read; {_LOG}",
+    RateLimitError: "the model's provider limits this server's rate at the moment; try again later",
+    ModelConnectionError: f"the connection to the model's provider failed; {_LOG}",
+    MalformedStreamError: f"the model's provider sent an answer that cannot be read; {_LOG}",
     ProviderServerError: f"the model's provider failed; {_LOG}",
-    OverloadedError: "the model's provider has no room at the moment; try again later",
+    OverloadedError: "the model's provider is overloaded at the moment; try again later",
     BindingError: f"this server is not set up for that; {_LOG}",
-    StateError: f"what this server keeps cannot be reached at the moment; try again later; {_LOG}",
+    StateError: f"this server's state cannot be reached at the moment; try again later; {_LOG}",
     StoreError: OWNERS,
 }
-"""Their messages name keys, accounts, hosts and files, or quote whatever a provider has sent.
-Clients learn the class, and these words; the log tells the rest."""
+"""Errors whose messages contain keys, accounts, hosts and files, or quote a provider. Clients get
+the class and this text; the log has the rest.
+"""
 _TOLD = (LimitReachedError,)
-"""Those below them that are our own, and name nothing."""
+"""Subclasses of these that are our own, and whose messages clients may read."""
 BEGAN_WITH = "; it began with "
-"""What stands behind it, in the message of a cut answer or of a proxy's page, is what was sent."""
+"""In messages about a cut answer or a proxy's page, the received bytes follow this text."""
 _OWN = re.compile(rf"(?<=_s = )([\d.e+-]+) from [^\s;]+(?=;)|{BEGAN_WITH}.*")
 
 
 def is_withheld(kind: type[BaseException]) -> bool:
-    """Whether clients do not read the messages of these errors."""
+    """Whether the messages of these errors are withheld from clients."""
     return kind in WITHHELD or (issubclass(kind, tuple(WITHHELD)) and not issubclass(kind, _TOLD))
 
 
 def for_clients(kind: type[BaseException], message: str) -> str:
-    """What clients read in place of the message of such an error."""
+    """The text for clients in place of such an error's message."""
     if is_withheld(kind):
         return next(words for each, words in WITHHELD.items() if issubclass(kind, each))
     return without_internals(message)
 
 
 def without_internals(message: str) -> str:
-    """A message that clients are told, without the host and the bytes that are named in it."""
+    """A message without the hosts and received bytes in it."""
     return _OWN.sub(lambda found: found[1] or "", message)

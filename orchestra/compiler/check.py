@@ -59,18 +59,18 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     """
     refuse_others(pipeline)
     regions = divide(pipeline.output)
-    found: list[tuple[int, Problem]] = [(0, problem) for problem in pipeline.faults]
-    for node in pipeline.nodes:
-        own = chain(uncalled_parts(node), node_problems(node), edge_problems(node))
-        found += [(node.origin.number, problem) for problem in own]
     written = list(written_wires(pipeline.nodes))
-    found += [(node.origin.number, problem) for node, _, problem in written]
-    unused = _unused(pipeline, regions, {name for _, name, _ in written})
-    late = late_problems(pipeline.nodes)
-    for node, problem in chain(
-        unused, late, _escaped(regions), _streams_read_again(regions), _restart_problems(regions)
-    ):
-        found.append((node.origin.number, problem))
+    of_nodes = chain(
+        ((node, problem) for node in pipeline.nodes for problem in _own_problems(node)),
+        ((node, problem) for node, _, problem in written),
+        _unused(pipeline, regions, {name for _, name, _ in written}),
+        late_problems(pipeline.nodes),
+        _escaped(regions),
+        _streams_read_again(regions),
+        _restart_problems(regions),
+    )
+    found = [(0, problem) for problem in pipeline.faults]
+    found += [(node.origin.number, problem) for node, problem in of_nodes]
     uncalled = any(problem.code == "uncalled" for _, problem in found)  # so its type is wrong too
     found += [
         (len(pipeline.nodes), problem) for problem in _output_problems(pipeline, uncalled=uncalled)
@@ -79,6 +79,10 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
         found += [(node.origin.number, problem) for node, problem in starved(regions)]
     in_order = (problem for _, problem in sorted(found, key=lambda pair: pair[0]))
     return tuple(dict.fromkeys(in_order))  # a pipeline inlined twice has its problems once
+
+
+def _own_problems(node: Node) -> Iterator[Problem]:
+    return chain(uncalled_parts(node), node_problems(node), edge_problems(node))
 
 
 def _unused(
@@ -161,15 +165,10 @@ def _restart_problems(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     restarting = {n for n in regions.order if isinstance(n, Fallback) and n.restart}
     for node in regions.order:
         for edge in node.edges:
-            source = node_of(edge.wire)
-            if source in restarting:
+            if (source := node_of(edge.wire)) in restarting:
                 restarting.remove(source)
-                yield (
-                    source,
-                    _restart_unfit(
-                        source, f"{edge.into} reads it, and what was read cannot be taken back"
-                    ),
-                )
+                why = f"{edge.into} reads it, and what was read cannot be taken back"
+                yield source, _restart_unfit(source, why)
     for node in regions.order:
         if node in restarting and chunk_of(node.returns) is None:
             yield node, _restart_unfit(node, "it gives one value, and only a stream can begin anew")

@@ -8,13 +8,13 @@ from math import inf
 import attrs
 
 from orchestra.annotations.facts import MISSING, spell
+from orchestra.annotations.shapes import same
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Region, Regions, divide
-from orchestra.graph.control.agreeing import Quorum, Survivors
+from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import (
     Call,
     Choice,
-    Collect,
     Constant,
     Each,
     EachItem,
@@ -22,11 +22,9 @@ from orchestra.graph.nodes import (
     Input,
     Node,
     Race,
-    Route,
 )
 from orchestra.graph.parts import wires_in
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.rules.commits import FIRST_CONTENT
 from orchestra.graph.rules.policy import Policy, Retry
 from orchestra.graph.wires import Wire, node_of, path_of
 
@@ -108,71 +106,42 @@ def readings(node: Node) -> Iterator[Reading]:
         for name, argument, _ in node.places:
             wires = tuple(wire for wire, _ in wires_in(argument))
             yield Reading(name, wires, "" if wires else shortened(argument))
-    elif isinstance(node, Collect):
-        yield Reading("", (node.source,))
-    elif isinstance(node, Route):
-        yield Reading("", (node.on,))
-    elif isinstance(node, Each):
-        yield Reading("", (node.items,))
+    else:
+        yield from (Reading("", (edge.wire,)) for edge in node.edges if edge.arm is None)
 
 
 def options(node: Node) -> dict[str, object]:
     """The options of a node that differ from the defaults."""
     if isinstance(node, Call):
-        return {**_written(node.policy), **_written(node.policy.retry)}
-    if isinstance(node, Race | Fallback):
-        return _rules(node)
-    if isinstance(node, Quorum):
-        return _agreement(node)
-    if isinstance(node, Survivors):
-        return {"least": node.least} if node.least > 1 else {}
-    if isinstance(node, Each):
-        bound: dict[str, object] = {} if node.at_once is None else {"at_once": node.at_once}
-        if node.failures_max is not None:
-            bound["failures_max"] = node.failures_max
-        return bound if node.ordered else {**bound, "ordered": False}
-    return {}
-
-
-def _written(bounds: Policy | Retry | None) -> dict[str, float]:
-    """The fields of a policy, or of its retry, that differ from the defaults."""
-    if bounds is None:
+        bounds = {**_changed(node.policy), **_changed(node.policy.retry)}
+        return {name: value for name, value in bounds.items() if isinstance(value, int | float)}
+    if not isinstance(node, Race | Fallback | Comparison | Each):
         return {}
-    pairs = ((f.default, f.name, getattr(bounds, f.name)) for f in attrs.fields(type(bounds)))
-    return {n: value for by, n, value in pairs if isinstance(value, int | float) and value != by}
-
-
-def _rules(node: Race | Fallback) -> dict[str, object]:
-    """The options by which a race or fallback commits that differ from the defaults."""
-    given: dict[str, object] = {}
-    if node.commit != FIRST_CONTENT:
-        given["commit"] = node.commit
-    if node.validate is not None:
-        given["validate"] = Named(node.validate)
-    if isinstance(node, Fallback) and node.on != (Exception,):
-        given["on"] = tuple(map(Named, node.on)) if len(node.on) > 1 else Named(node.on[0])
-    if isinstance(node, Fallback) and node.restart:
-        given["restart"] = True
-    return given | _starts(node) if isinstance(node, Race) else given
-
-
-def _agreement(node: Quorum) -> dict[str, object]:
-    """The count of a quorum, and its other options that differ from the defaults."""
-    given: dict[str, object] = {"count": node.count}
-    if node.agree is not None:
-        given["agree"] = Named(node.agree)
-    return given | {"stagger_s": node.stagger_s} if node.stagger_s else given
-
-
-def _starts(node: Race) -> dict[str, object]:
-    """The options for when the arms of a race start, if not at once."""
-    by_default = 0 if node.hedge is None else inf
-    given: dict[str, object] = {}
-    if node.stagger_s != by_default:
-        given["stagger_s"] = node.stagger_s
-    if node.hedge is not None:
+    given = {name: _shown(value) for name, value in _changed(node).items()}
+    if isinstance(node, Race) and node.hedge is not None:
+        del given["hedge"]
+        if node.stagger_s == inf:  # its default, then
+            del given["stagger_s"]
         given |= {"hedge_at": node.hedge.at, "hedge_share": node.hedge.share}
     return given
+
+
+_READ = ("origin", "arms", "items", "item", "body")
+"""Fields of nodes that are no options."""
+
+
+def _changed(options: Node | Policy | Retry | None) -> dict[str, object]:
+    """The fields that differ from their defaults."""
+    listed = () if options is None else attrs.fields(type(options))
+    fields = [(each, getattr(options, each.name)) for each in listed if each.name not in _READ]
+    return {each.name: value for each, value in fields if not same(value, each.default)}
+
+
+def _shown(value: object) -> object:
+    """A value as the pipeline writes it: functions and classes by their names."""
+    if isinstance(value, tuple):
+        return tuple(map(_shown, value)) if len(value) > 1 else _shown(value[0])
+    return Named(value) if callable(value) else value
 
 
 def arm_name(region: Region) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 
 import attrs
@@ -80,8 +80,14 @@ class Plan:
         return "\n".join([head, *(f"  {line}" for line in (*edges, *hedges))])
 
 
-def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> Plan:
+def plan(
+    pipeline: Pipeline[..., object],
+    bindings: Bindings | None = None,
+    unchecked: Collection[str] = (),
+) -> Plan:
     """Check a pipeline and lay it out to run; without `bindings`, names stay unresolved.
+
+    `unchecked` are kinds of names that are not looked up: "model", "embedder" or "store".
 
     Raises:
         CheckError: the pipeline has problems, or names what the deployment does not have.
@@ -90,20 +96,24 @@ def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> P
     problems = check(pipeline)
     regions = divide(pipeline.output)
     if bindings is not None:
-        problems += tuple(unknown_names(regions.order, bindings))
+        problems += tuple(unknown_names(regions.order, bindings, unchecked))
     if problems:
         raise CheckError(pipeline.name, problems)
     returns = object if pipeline.returns is MISSING else pipeline.returns
     return Plan(pipeline, regions, lay_out(regions, returns))
 
 
-def unknown_names(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Problem]:
+def unknown_names(
+    nodes: tuple[Node, ...], bindings: Bindings, unchecked: Collection[str] = ()
+) -> Iterator[Problem]:
     """Problems of models, embedders and stores that calls name but the deployment does not have."""
     names = cache(bindings.names)  # of a database, each question takes a connection
     for node in nodes:
         if not isinstance(node, Call):
             continue
         for parameter, mark in node.step.names.items():
+            if mark.seam in unchecked:
+                continue
             default = node.step.signature.parameters[parameter].default
             name = node.arguments.get(parameter, default)
             known = tuple(names(mark.seam))

@@ -84,6 +84,7 @@ class LocalBindings(DeploymentBindings, Closing):
         self._keys: OpenState | None = None
         self._waited: OpenState | None = None
         self.in_use = InUse()
+        self.has_database = deployment is not None and deployment.database is not None
 
     @cached_property
     def deployment(self) -> Deployment:

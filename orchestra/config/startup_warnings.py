@@ -40,7 +40,10 @@ def make_all_or_warn(makers: Iterable[Callable[[], object]]) -> None:
         except BindingError as error:
             if str(error) not in told:
                 told.add(str(error))
-                log.warning("%s; until then it is refused, and so is a route with it", error)
+                log.warning(
+                    "%s; until then requests for this model, or for a route with it, are refused",
+                    error,
+                )
 
 
 @cache
@@ -49,10 +52,9 @@ def _warn() -> None:
 
     halves = "; ".join(half_told(os.environ))
     log.warning(
-        "no model is configured, so that the built-in one answers, which only quotes what it is "
-        "given: there is no %s in %s, and %s in the environment. Start where "
-        "the file is, name it in ORCHESTRA_CONFIG, or set %s; "
-        "`orchestra models` lists what there is",
+        "no model is configured, so the built-in one answers, which only quotes its prompt: there "
+        "is no %s in %s, and %s in the environment. Start where the file is, name it in "
+        "ORCHESTRA_CONFIG, or set %s; `orchestra models` lists what there is",
         FILE,
         Path.cwd(),
         halves or "no key of a provider",

@@ -46,6 +46,8 @@ class DeploymentBindings(Bindings):
 
     on_call: OnCall | None = None
     """Called for each network call of a model; only for models first used after it is set."""
+    has_database: bool = False
+    """Whether stores are in a database, which may be away for a while."""
     in_use: InUse | None = None
     """The run of Trio that uses them, if two may not use them at once."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
@@ -17,7 +17,7 @@ from orchestra.engine.calls.kept import Kept
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.opening import Opening
-from orchestra.engine.run import Run
+from orchestra.engine.run import Run, Shared
 from orchestra.errors import InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits, is_number
@@ -50,32 +50,33 @@ class Engine:
     ) -> None:
         self.bindings = bindings
         self.limits = limits
-        self._nursery = nursery
-        self._token = trio.lowlevel.current_trio_token()
+        self.nursery = nursery
+        """For tasks that run as long as the engine is open; they must not raise."""
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
-        self._threads = Shares.of_threads()
-        self._retries = Retries(limits, jitter)
         self._observe = observe
-        self.hedges = Hedges()
-        """The delays that hedged races have learned."""
-        self.kept = Kept(nursery)
-        """The objects that steps keep open until the engine is closed."""
-        self._idle = trio.Event()
+        self.shared = Shared(
+            bindings,
+            limits,
+            nursery,
+            trio.lowlevel.current_trio_token(),
+            Kept(nursery),
+            Shares.of_threads(),
+            Retries(limits, jitter),
+            Hedges(),
+        )
+        self._idle = trio.lowlevel.ParkingLot()
         self._closed = False
-
-    @property
-    def nursery(self) -> trio.Nursery:
-        """For tasks that run as long as the engine is open; they must not raise."""
-        return self._nursery
 
     @property
     def runs(self) -> Mapping[str, Run]:
         """The runs in flight, by id."""
         return self._runs
 
-    def plan(self, pipeline: Pipeline[..., object] | Plan) -> Plan:
+    def plan(self, pipeline: Pipeline[..., object] | Plan, unchecked: Collection[str] = ()) -> Plan:
         """The plan of a pipeline for this deployment; the last 1024 plans are cached.
+
+        `unchecked` are kinds of names that are not looked up: "model", "embedder" or "store".
 
         Raises:
             CheckError: the pipeline has problems; all of them are in it.
@@ -85,7 +86,7 @@ class Engine:
             return pipeline
         made = self._plans.get(pipeline)
         if made is None:
-            made = self._plans[pipeline] = plan(pipeline, self.bindings)
+            made = self._plans[pipeline] = plan(pipeline, self.bindings, unchecked)
             if len(self._plans) > _PLANS:
                 del self._plans[next(iter(self._plans))]
         return made
@@ -175,7 +176,7 @@ class Engine:
         run = self._make(
             pipeline, inputs, deadline_s, caller=caller, request_id=request_id, run_id=run_id
         )
-        self._nursery.start_soon(self._execute, run, name=run.pipeline)
+        self.nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
     @overload
@@ -217,7 +218,7 @@ class Engine:
     async def wait_idle(self) -> None:
         """Wait until no run is in flight."""
         while self._runs:
-            await self._idle.wait()
+            await self._idle.park()
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every run in flight."""
@@ -263,16 +264,10 @@ class Engine:
             run_id or uuid.uuid4().hex,
             made,
             complete(made, inputs, self.limits),
-            bindings=self.bindings,
-            limits=self.limits,
-            threads=self._threads,
-            retries=self._retries,
-            hedges=self.hedges,
+            self.shared,
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
             caller=caller,
             request_id=request_id,
-            nursery=self._nursery,
-            kept=self.kept,
             observer=None if self._observe is None else self._observe(made.pipeline.name),
         )
         self._runs[run.id] = run
@@ -281,7 +276,7 @@ class Engine:
     def _refuse_other_runs(self) -> None:
         """Refuse other runs of Trio: their tasks would never be woken."""
         here = trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token()
-        if here is not self._token:
+        if here is not self.shared.token:
             raise RunError(
                 "the engine was opened in another run of Trio, and works in that one only; take "
                 "`token = trio.lowlevel.current_trio_token()` where it is opened, and write "
@@ -295,8 +290,7 @@ class Engine:
         finally:
             del self._runs[run.id]
             if not self._runs:
-                self._idle.set()
-                self._idle = trio.Event()
+                self._idle.unpark_all()
 
 
 def open_engine(
@@ -353,7 +347,7 @@ async def _opened(
                     with trio.move_on_after(_CLOSE_S, shield=True):  # for runs in other nurseries
                         await engine.wait_idle()
                 finally:
-                    engine.kept.close()
+                    engine.shared.kept.close()
 
 
 def _refuse_others(bindings: object, limits: object) -> None:

@@ -136,7 +136,7 @@ class Journal:
             self._observer = None
             if stopping(error) is not None:
                 raise
-            log.exception("an observer failed, and is told no more of this run")
+            log.exception("an observer failed, and gets no more events of this run")
 
     def push(self) -> None:
         """Wake the readers for added chunks. Never raises, and never waits.

@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
+import attrs
 import trio
 
 from orchestra.engine import tasks
@@ -21,9 +22,8 @@ from orchestra.engine.lanes.output import Output
 from orchestra.engine.run_id import RUN_ID
 from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
-from orchestra.graph.calls.raised import RunNote, advice_on, message_of
+from orchestra.graph.calls.raised import RunNote, advice_on, name_and_message
 from orchestra.groups import split, stopping
-from orchestra.messages import class_name
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -46,6 +46,23 @@ else:  # a default, by which `Run` alone is `Run[object]`, is Python's own from 
     T_co = TypeVar("T_co", covariant=True)
 
 
+@attrs.frozen(eq=False)
+class Shared:
+    """What all runs of an engine share."""
+
+    bindings: Bindings
+    limits: Limits
+    nursery: trio.Nursery
+    """The engine's own, for tasks that may continue after a run's end."""
+    token: trio.lowlevel.TrioToken
+    kept: Kept
+    """The objects that steps keep open until the engine is closed."""
+    threads: Shares
+    retries: Retries
+    hedges: Hedges
+    """The delays that hedged races have learned."""
+
+
 class Run(Generic[T_co]):
     """One execution of a plan, with a result of type `T_co`. Its `journal` has all that it does."""
 
@@ -58,29 +75,22 @@ class Run(Generic[T_co]):
         "_error",
         "_failure",
         "_finished",
-        "_inputs",
         "_reason",
         "_scope",
         "_timings_s",
         "_traceback",
         "_usage",
         "_value",
-        "bindings",
         "caller",
-        "hedges",
         "id",
+        "inputs",
         "journal",
-        "kept",
         "lane_peak",
-        "limits",
-        "nursery",
         "on_end",
         "plan",
         "request_id",
-        "retries",
         "routed",
-        "threads",
-        "token",
+        "shared",
         "usages",
         "variables",
     )
@@ -90,32 +100,18 @@ class Run(Generic[T_co]):
         run_id: str,
         plan: Plan,
         inputs: Mapping[str, object],
+        shared: Shared,
         *,
-        bindings: Bindings,
-        limits: Limits,
-        threads: Shares,
-        retries: Retries,
-        hedges: Hedges,
         deadline_s: float | None,
         caller: Caller,
         request_id: str,
-        nursery: trio.Nursery,
-        kept: Kept,
         observer: Observer | None = None,
     ) -> None:
         self.id = run_id
         self.request_id = request_id
         self.caller = caller
-        self.bindings = bindings
-        self.nursery = nursery
-        """The engine's nursery, for tasks that may continue after the run's end."""
-        self.kept = kept
-        self.token = trio.lowlevel.current_trio_token()
+        self.shared = shared
         self.plan = plan
-        self.limits = limits
-        self.threads = threads
-        self.retries = retries
-        self.hedges = hedges
         self.usages: dict[str, Usage] = {}
         """The usage that running steps have reported; removed when they end."""
         self.routed: tuple[str, ...] = ()
@@ -127,7 +123,7 @@ class Run(Generic[T_co]):
         """Called after the last event has been written; must neither wait nor raise."""
         self.lane_peak = 0
         """The largest number of chunks that waited on one edge."""
-        self._inputs = inputs
+        self.inputs = inputs
         self._deadline_s = deadline_s
         self._ended: trio.Event | None = None  # made for the first waiting task
         self._scope = trio.CancelScope()
@@ -142,7 +138,8 @@ class Run(Generic[T_co]):
         self._usage: Usage | None = None
         outlet = plan.block.regions[0].source
         self._began_s = trio.current_time()
-        self.journal = Journal(limits, Output(outlet.chunk, limits), self._began_s, observer)
+        output = Output(outlet.chunk, shared.limits)
+        self.journal = Journal(shared.limits, output, self._began_s, observer)
 
     if not TYPE_CHECKING:  # hidden from type checkers, which report these uses
 
@@ -159,11 +156,6 @@ class Run(Generic[T_co]):
     def pipeline(self) -> str:
         """The name of its pipeline."""
         return self.plan.pipeline.name
-
-    @property
-    def inputs(self) -> Mapping[str, object]:
-        """The inputs of the run."""
-        return self._inputs
 
     @property
     def ended(self) -> bool:
@@ -235,7 +227,7 @@ class Run(Generic[T_co]):
         try:
             if self._deadline_s is not None:
                 self._scope.deadline = self._began_s + self._deadline_s
-            frame = Frame(self, self.plan.block, "", self._inputs, None)
+            frame = Frame(self, self.plan.block, "", self.inputs, None)
             self._value = await frame.enter(0, partial(self._emit, frame))
             self._finished = True
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` re-raises all else
@@ -278,10 +270,9 @@ class Run(Generic[T_co]):
             error = RunCancelledError(self._reason)
             journal.append(RunCancelled, self._reason, self._usage)
         if not journal.ended and error is not None:
-            name, message = class_name(error), message_of(error)
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
-            journal.append(RunFailed, name, message, step, where, self._usage)
+            journal.append(RunFailed, *name_and_message(error), step, where, self._usage)
         self._error = error
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:

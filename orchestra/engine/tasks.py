@@ -17,11 +17,10 @@ from orchestra.engine.calls import calls
 from orchestra.engine.lanes.outflow import Outflow
 from orchestra.engine.regions import agree, choose, each
 from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.control.agreeing import Quorum, Survivors
 from orchestra.graph.nodes import Call, Collect, Each, Fallback, Node, Race, Route
 from orchestra.groups import parted, stopping
-from orchestra.messages import class_name
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
@@ -150,7 +149,7 @@ def _cancelled(frame: Frame, operation: Operation[Node], reason: str) -> None:
 def _failed(frame: Frame, operation: Operation[Node], error: Exception) -> None:
     run, path = frame.run, frame.path + operation.name
     failure = run.blame(error, path, operation.where)
-    name, message = class_name(failure.error), message_of(failure.error)
+    name, message = name_and_message(failure.error)
     usage = run.settle_usage(path)
     run.journal.append(StepFailed, path, name, message, operation.where, usage)
     frame.scope_of(operation).fail(failure)

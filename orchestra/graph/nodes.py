@@ -7,6 +7,7 @@ a cycle cannot be written.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cached_property
 from math import inf
@@ -62,20 +63,20 @@ class Edge:
 
 
 @attrs.frozen(eq=False)
-class Node:
+class Node(ABC):
     """One node of a pipeline's graph."""
 
     origin: Origin
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """The node's name, before names are made unique."""
-        raise NotImplementedError(f"{type(self).__name__} has no label")
 
     @property
+    @abstractmethod
     def returns(self) -> object:
         """The annotation of the node's value; never `MISSING`."""
-        raise NotImplementedError(f"{type(self).__name__} has no type")
 
     @property
     def edges(self) -> tuple[Edge, ...]:
@@ -238,10 +239,10 @@ class Race(Choice):
 
     label = "race"
 
-    stagger_s: float
-    """Seconds between the starts of two arms; with a `hedge`, until its delay is learned."""
     commit: Commit = FIRST_CONTENT
     validate: Validate | None = None
+    stagger_s: float = 0.0
+    """Seconds between the starts of two arms; with a `hedge`, until its delay is learned."""
     hedge: Hedge | None = None
 
     def behind(self, arm: int) -> tuple[Wire, ...]:
@@ -314,22 +315,17 @@ class Each(Node):
     items: Wire
     item: EachItem
     body: Wire
-    at_once: int | None
-    ordered: bool
+    at_once: int | None = None
     failures_max: int | None = None
     """How many items may fail, each leaving a `Failed` in its place; None if none may."""
-
-    @property
-    def streams(self) -> bool:
-        """Whether the items come from a stream, so that the results are a stream too."""
-        return is_stream(self.items)
+    ordered: bool = True
 
     @cached_property
     def returns(self) -> object:
         body = known(type_of(self.body))
         if self.failures_max is not None:
             body = union([body, generic(Failed, self.item.returns)])
-        return Stream[body] if self.streams else list[body]  # type: ignore[valid-type]
+        return Stream[body] if is_stream(self.items) else list[body]  # type: ignore[valid-type]
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:

@@ -6,14 +6,13 @@ them, and they are filled when the wires have values. Every other value is passe
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import MISSING, element, hints, item
 from orchestra.errors import DefinitionError
-from orchestra.graph.source.functions import underlying
+from orchestra.graph.source.functions import BY_POSITION, underlying
 from orchestra.graph.wires import Wire
 
 
@@ -68,8 +67,7 @@ def _taken_by(function: Callable[..., object]) -> tuple[list[str], Mapping[str, 
         known = hints(underlying(function))
     except (DefinitionError, TypeError, ValueError):  # reported where the function is checked
         return [], {}
-    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [each.name for each in parameters if each.kind in by_position], known
+    return [each.name for each in parameters if each.kind in BY_POSITION], known
 
 
 def _asked(kind: object) -> object:

@@ -40,7 +40,7 @@ from orchestra.graph.definition import current_definition, in_definition
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.source.frames import called_at, place
-from orchestra.graph.source.functions import defined_at, function_of, look_like
+from orchestra.graph.source.functions import BY_NAME, defined_at, function_of, look_like
 from orchestra.graph.source.handlers import handlers_around
 from orchestra.protocols import Context, Names, Stream, injected
 
@@ -213,7 +213,7 @@ class Step(Generic[P, T_co]):
     def _by_name(self) -> bool:
         """Whether every parameter can be passed by name."""
         kinds = {parameter.kind for parameter in self.signature.parameters.values()}
-        return kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+        return kinds <= {*BY_NAME}
 
     @cached_property
     def takes_policy(self) -> bool:

@@ -25,8 +25,11 @@ FOLDER_ENV = "ORCHESTRA_METRICS_FOLDER"
 """The folder in which the workers of one server share their counts; their supervisor sets it."""
 SUPERVISOR = 0
 """The number of the supervisor; those of workers begin with one."""
-WRITE_S = 2.0
-"""How often a process writes its counts; one that is killed loses at most the counts since."""
+WRITE_S = 0.25
+"""How soon a process writes what it has counted; one that is killed loses at most the counts since.
+
+To look for changes takes 0.06 ms, to write them 1 ms: less than 0.5 % of a core.
+"""
 
 
 class Counting:
@@ -40,6 +43,7 @@ class Counting:
         self.measure: Callable[[Tally], None] = lambda _: None
         self._shared = shared
         self._turn = trio.Lock()
+        self._written = b""
         self._unwritten = False
         if shared is not None:
             metrics.tally.add(shared.inherited())
@@ -53,7 +57,7 @@ class Counting:
         return await self._in_thread(decode if self._shared is None else self._shared.total)
 
     async def serve(self) -> None:
-        """Write the counts every `WRITE_S`, until cancelled."""
+        """Write the counts within `WRITE_S` of each change, until cancelled."""
         if self._shared is None:
             return
         while True:
@@ -61,32 +65,41 @@ class Counting:
             await self.write()
 
     async def write(self) -> None:
-        """Write the counts for the other processes; an error is logged, and not raised.
+        """Write changed counts for the other processes; an error is logged, and not raised.
 
         A folder that is full or gone is logged once, and once more when it can be written again.
         """
         if self._shared is None:
             return
         try:
-            await self._in_thread(self._shared.write)
+            if self._encoded() != self._written:
+                await self._in_thread(self._shared.write)
         except OSError as error:
             if not self._unwritten:
-                log.warning("what this process counts is not written down: %s", error)
+                log.warning("the metrics of this process cannot be written: %s", error)
             self._unwritten = True
         except Exception:  # a process that serves does not end for what it counts
-            log.exception("what this process counts is not written down")
+            if not self._unwritten:
+                log.exception("the metrics of this process cannot be written")
+            self._unwritten = True
         else:
             if self._unwritten:
-                log.warning("what this process counts is written down again")
+                log.warning("the metrics of this process are written again")
             self._unwritten = False
 
     async def _in_thread(self, act: Callable[[bytes], T]) -> T:
         """Call `act` with the encoded counts; one call at a time, so that totals never fall."""
-        tally = self.metrics.tally
         async with self._turn:
-            tally.gauges.clear()
-            self.measure(tally)
-            return await trio.to_thread.run_sync(act, tally.encode())
+            encoded = self._encoded()
+            done = await trio.to_thread.run_sync(act, encoded)
+            self._written = encoded
+            return done
+
+    def _encoded(self) -> bytes:
+        tally = self.metrics.tally
+        tally.gauges.clear()
+        self.measure(tally)
+        return tally.encode()
 
 
 class WorkerEnds:
@@ -102,7 +115,7 @@ class WorkerEnds:
         try:
             self._shared.write(self._tally.encode())
         except OSError as error:
-            log.warning("that worker is not counted: %s", error)
+            log.warning("the end of a worker cannot be counted: %s", error)
 
 
 def check_installed() -> None:
@@ -121,10 +134,11 @@ def check_installed() -> None:
 def counting(number: int = 0, environ: Mapping[str, str] = os.environ) -> Counting | None:
     """The counts of worker `number`; None where prometheus-client is not installed.
 
-    Without it, nobody could read them.
+    Without it, nobody could read them. A server of one process, which is no worker (0), counts
+    alone: it has inherited a folder only if a worker's step has started it.
     """
     if find_spec("prometheus_client") is None:
         return None
-    folder = environ.get(FOLDER_ENV)
+    folder = environ.get(FOLDER_ENV) if number else None
     shared = SharedTallies(Path(folder), number) if folder else None
     return Counting(Metrics(environ), shared)

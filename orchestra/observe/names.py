@@ -74,7 +74,7 @@ RUN_COST = Family(
 )
 STEP_DURATION = _seconds(
     "orchestra_step_duration",
-    "How long steps took that finished.",
+    "How long finished steps took.",
     *("pipeline", "step"),
     bounds=RUN_S,
 )
@@ -86,14 +86,14 @@ STEP_FIRST_CHUNK = _seconds(
 STEP_FAILURES = _count("orchestra_step_failures", "Steps that raised.", "pipeline", "step", "error")
 STEP_RETRIES = _count(
     "orchestra_step_retries",
-    "Attempts of steps that failed and were made again.",
+    "Attempts of steps that failed and were retried.",
     "pipeline",
     "step",
     "error",
 )
 TOOL_DURATION = _seconds(
     "orchestra_tool_duration",
-    "How long tools took that a model called, and that finished.",
+    "How long tools took that a model called, if they finished.",
     *("pipeline", "step", "tool"),
     bounds=RUN_S,
 )
@@ -113,10 +113,10 @@ ARM_FAILURES = _count(
     "orchestra_arm_failures", "Arms that failed.", "pipeline", "step", "arm", "error"
 )
 ARM_RESTARTS = _count(
-    "orchestra_arm_restarts", "Outputs that began anew with another arm.", "pipeline", "step", "arm"
+    "orchestra_arm_restarts", "Outputs that restarted with another arm.", "pipeline", "step", "arm"
 )
 CACHE_HITS = _count("orchestra_cache_hits", "Answers that came from the cache.", "model")
-COALESCED = _count("orchestra_coalesced", "Calls that shared one that was under way.", "model")
+COALESCED = _count("orchestra_coalesced", "Calls that shared another call in flight.", "model")
 ROUTED = _count(
     "orchestra_routed", "Answers of a route, by the model that gave it.", "route", "model"
 )
@@ -130,7 +130,7 @@ MODEL_COST = Family(
     ("model",),
     unit=1e-9,
 )
-UNPRICED = _count("orchestra_unpriced_calls", "Calls of which nobody knows the price.", "model")
+UNPRICED = _count("orchestra_unpriced_calls", "Calls whose price is unknown.", "model")
 HTTP_DURATION = _seconds(
     "http_server_request_duration",
     "How long requests took, a stream to its last byte.",
@@ -138,7 +138,7 @@ HTTP_DURATION = _seconds(
     bounds=REQUEST_S,
 )
 
-RUNS_LOST = _count("orchestra_runs_lost", "Runs that went on in a worker when it was killed.")
+RUNS_LOST = _count("orchestra_runs_lost", "Runs in flight in a worker that was killed.")
 WORKER_ENDS = _count(
     "orchestra_worker_ends", "Workers that ended while the server went on, by how.", "how"
 )
@@ -147,7 +147,7 @@ SPANS_SENT = _count("orchestra_spans_sent", "Spans of traces that a collector ha
 
 RUNS_RUNNING = Family("orchestra_runs_running", "gauge", "Runs that go on.")
 CALLS_RUNNING = Family(
-    "orchestra_model_calls_running", "gauge", "Calls of a model that go on.", ("model",)
+    "orchestra_model_calls_running", "gauge", "Calls of a model in flight.", ("model",)
 )
 CALLS_WAITING = Family(
     "orchestra_model_calls_waiting",

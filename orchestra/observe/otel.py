@@ -68,7 +68,10 @@ class Tracing:
         with trio.move_on_after(CLOSE_S) as time:
             await trio.to_thread.run_sync(self._provider.shutdown, abandon_on_cancel=True)
         if time.cancelled_caught:
-            log.warning("the last spans were not taken within %g s, and are lost", CLOSE_S)
+            log.warning(
+                "the collector has not taken the last spans within %g s, and they are lost",
+                CLOSE_S,
+            )
 
 
 class CountingProcessor(BatchSpanProcessor):

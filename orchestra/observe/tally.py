@@ -101,7 +101,7 @@ def decode(data: bytes) -> Tally:
     try:
         return _DECODER.decode(data)
     except UNREADABLE as error:
-        raise StateError(f"these are no counts of a process: {error}") from error
+        raise StateError(f"these are not the metrics of a process: {error}") from error
 
 
 def _bounded(series: dict[Labels, V], labels: Labels) -> Labels:

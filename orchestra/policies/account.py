@@ -59,7 +59,7 @@ class NoAccount:
             RuntimeError: always.
         """
         del task
-        raise RuntimeError(f"{name} wants a task beside the runs, and no engine is open here")
+        raise RuntimeError(f"{name} needs a background task, and no engine is open here")
 
 
 NOBODY: Account = NoAccount()

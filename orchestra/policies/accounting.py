@@ -1,6 +1,6 @@
-"""The usage of a call, however it ended. Pure.
+"""The usage of a call, however it ended, and whether it was sent. Pure.
 
-It is exact if the provider has counted the whole answer. For a cut answer it is the provider's
+Usage is exact if the provider has counted the whole answer. For a cut answer it is the provider's
 count, and at least the output received. It is an estimate if the provider has counted nothing.
 """
 
@@ -10,15 +10,22 @@ import attrs
 
 from orchestra.accounts import UNSENT, Certainty, Usage
 from orchestra.errors import (
+    BreakerOpenError,
+    BudgetExceededError,
+    LimitReachedError,
     MalformedStreamError,
     ModelConnectionError,
+    ModelError,
+    ModelsFailedError,
     ModelTimeoutError,
     TruncatedStreamError,
+    UnknownPriceError,
 )
 from orchestra.policies.tokens import Estimate, tokens_of
 
 NOT_SENT = ("connect", "connect_s", "waiting_max", "redirect")
 """Codes of errors before a request is sent, or with an answer from the wrong server."""
+_REFUSED = (BreakerOpenError, LimitReachedError, UnknownPriceError)
 _UNCLEAR = (
     MalformedStreamError,
     ModelConnectionError,
@@ -57,8 +64,26 @@ def consumption(
     return Usage(estimate.input, said, Certainty.ESTIMATED)
 
 
+def was_unsent(error: BaseException) -> bool:
+    """Whether a call that ended with this error was not sent: limits give it back completely."""
+    if isinstance(error, ModelsFailedError):
+        return bool(error.errors) and all(map(was_unsent, error.errors.values()))
+    if isinstance(error, BudgetExceededError):
+        return not error.begun
+    if isinstance(error, ModelError):
+        return isinstance(error, _REFUSED) or error.code in NOT_SENT
+    return UNSENT in getattr(error, "__notes__", ())
+
+
+def note_unsent(error: BaseException, *, unsent: bool = True) -> None:
+    """Have a cancellation say that nothing was sent; or not say so, since something was before."""
+    if not isinstance(error, Exception):
+        notes = [each for each in getattr(error, "__notes__", ()) if each != UNSENT]
+        error.__notes__ = [*notes, UNSENT] if unsent else notes
+
+
 def _is_nothing(error: BaseException | None) -> bool:
     """Whether a call without output that ended with this error used nothing."""
-    if not isinstance(error, Exception):
-        return UNSENT in getattr(error, "__notes__", ())
-    return not isinstance(error, _UNCLEAR) or error.code in NOT_SENT
+    if error is None or was_unsent(error):
+        return error is not None
+    return isinstance(error, Exception) and not isinstance(error, _UNCLEAR)

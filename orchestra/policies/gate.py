@@ -22,8 +22,7 @@ from orchestra.errors import (
     RateLimitError,
 )
 from orchestra.policies.account import NOBODY, PRESENT, Account
-from orchestra.policies.accounting import consumption
-from orchestra.policies.ailments import REFUSALS, Ailments
+from orchestra.policies.accounting import consumption, note_unsent, was_unsent
 from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
@@ -35,6 +34,7 @@ from orchestra.policies.breaker import (
     outcome,
 )
 from orchestra.policies.clock import Clock
+from orchestra.policies.failure_log import REFUSALS, FailureLog
 from orchestra.policies.held_answer import HeldCall
 from orchestra.policies.limits.callers import Lease
 from orchestra.policies.limits.limit import Admitted, CallLimits, Limiter, Load
@@ -84,7 +84,7 @@ class Gate:
         self.breaker = Breaker(rule, draw) if rule is not None else None
         self.teller = teller
         self.name = name
-        self.ailments = Ailments(name)
+        self.failure_log = FailureLog(name)
 
     def state(self) -> GuardState:
         """The state now; outside `trio.run`, that of the last time seen."""
@@ -121,7 +121,7 @@ class Gate:
         if self.breaker is not None:
             call.permit = self.breaker.admit(now_s)
             if call.permit is None:
-                raise self._left_alone(self.breaker)
+                raise self._open_error(self.breaker)
         at_once = self.limiter.begin(now_s, 1, tokens)
         call.admitted = at_once or await self._wait(call.permit, tokens)
         try:
@@ -131,10 +131,10 @@ class Gate:
                 await self._hold(call, most)
             # A state ends what it has begun, also for who leaves meanwhile: they ask nobody.
             await trio.lowlevel.checkpoint_if_cancelled()
-        except BaseException:
+        except BaseException as error:
+            note_unsent(error)
             await call.withdraw()  # noqa: ASYNC102 - shielded and bounded
             raise
-        self.limiter.sent(call.admitted)
         return call
 
     async def hold(self, request: EmbedRequest, requests: int) -> Reservation | None:
@@ -176,24 +176,24 @@ class Gate:
         tokens = call.estimate.total if shared.counts_tokens else 0
         call.lease = await shared.enter(call.account.caller, requests=1, tokens=tokens)
         if call.lease is None and self.breaker is not None:
-            raise self._left_alone(self.breaker)
+            raise self._open_error(self.breaker)
         if call.admitted is not None:
             call.admitted.began_s = self.clock.now_s()
 
     async def _wait(self, permit: Permit | None, tokens: int) -> Admitted:
         """Wait for the limits, as long as the breaker is closed."""
         breaker = self.breaker
-        if breaker is None or permit is None:
-            return await self.limiter.enter(tokens=tokens)
 
         def check() -> None:
-            if breaker.outdated(permit):
-                raise self._left_alone(breaker)
+            if breaker is not None and permit is not None and breaker.outdated(permit):
+                raise self._open_error(breaker)
 
         try:
             return await self.limiter.enter(tokens=tokens, check=check)
-        except BaseException:
-            breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
+        except BaseException as error:
+            note_unsent(error)
+            if breaker is not None and permit is not None:
+                breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
             raise
 
     def tell(self, call: GuardedCall, teller: Teller, error: BaseException | None) -> None:
@@ -238,16 +238,16 @@ class Gate:
     def _tell_turn(self, breaker: Breaker, error: BaseException | None, now_s: float) -> None:
         state = breaker.state(now_s)
         if isinstance(state, Open):
-            self.ailments.left_alone(state.wait_s, error)
+            self.failure_log.breaker_opened(state.wait_s, error)
         else:
-            self.ailments.left_alone_no_more()
+            self.failure_log.recovered()
 
-    def _left_alone(self, breaker: Breaker) -> BreakerOpenError:
+    def _open_error(self, breaker: Breaker) -> BreakerOpenError:
         state = breaker.state(self.clock.now_s())
         wait_s = state.wait_s if isinstance(state, Open) else 0.0
         return BreakerOpenError(
-            f"it failed too often, and is left alone; it was not asked, and is tried again in "
-            f"{wait_s:.3g} s: ask another model until then",
+            "its breaker is open after too many failures, so it was not asked; it is tried again "
+            f"in {wait_s:.3g} s: ask another model until then",
             retry_after_s=wait_s,
             code="breaker",
             model=self.name,
@@ -269,6 +269,8 @@ class GuardedCall(HeldCall):
     streams: bool = False
     consumed: Usage | None = None
     """Its usage, with its cost, after its end."""
+    requests: int | None = None
+    """The requests that it has really taken: 0 if it was not sent; else those it asked for."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
     _found: Usage | None = None
@@ -287,7 +289,7 @@ class GuardedCall(HeldCall):
         if gate.teller or (breaker is not None and breaker.rule.slow_s is not None):
             self.spoke_s = self.gate.clock.now_s()
 
-    def retold(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+    def with_costs(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
         """The events, with costs added to their usage."""
         return tuple(map(self._with_cost, events))
 
@@ -314,12 +316,15 @@ class GuardedCall(HeldCall):
         """Release everything but money; `error` is the model's own."""
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
-        self._leave_limits(whole, room)
+        self.requests = 0 if error is not None and was_unsent(error) else None
+        assert self.admitted is not None, "it has entered"
+        tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
+        self.gate.limiter.leave(self.admitted, tokens=tokens, requests=self.requests, room=room)
         self._report(whole, error)
         if isinstance(error, REFUSALS):
-            self.gate.ailments.refused(error, self.gate.clock.now_s())
+            self.gate.failure_log.refused(error, self.gate.clock.now_s())
         elif whole:
-            self.gate.ailments.answered()
+            self.gate.failure_log.answered()
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.record(self.gate.breaker, self, self.permit, error)
         if self.gate.teller is not None:
@@ -330,7 +335,7 @@ class GuardedCall(HeldCall):
     async def withdraw(self) -> None:
         """Release everything, before the model was called."""
         assert self.admitted is not None, "it has entered"
-        self.gate.limiter.withdraw(self.admitted)
+        self.gate.limiter.leave(self.admitted, tokens=0, requests=0)
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
         if self.gate.shared is not None and self.lease is not None:
@@ -343,7 +348,7 @@ class GuardedCall(HeldCall):
         self.leave(error)
         if self.gate.shared is not None and self.lease is not None:
             tokens = self._tokens_taken(whole=self.ended and error is None)
-            await self.gate.shared.leave(self.lease, tokens=tokens)
+            await self.gate.shared.leave(self.lease, tokens=tokens, requests=self.requests)
         if self.reservation is not None:
             cost = 0 if self.consumed is None else self.consumed.cost_nanodollars
             await self.reservation.purse.settle(self.reservation, cost)
@@ -363,12 +368,9 @@ class GuardedCall(HeldCall):
             error.begun = True
             raise
 
-    def _leave_limits(self, whole: bool, room: bool | None) -> None:
-        assert self.admitted is not None, "it has entered"
-        tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
-        self.gate.limiter.leave(self.admitted, tokens=tokens, room=room)
-
     def _tokens_taken(self, *, whole: bool) -> int:
+        if self.requests == 0:
+            return 0
         return tokens_taken(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
 
     def _report(self, whole: bool, error: BaseException | None) -> None:

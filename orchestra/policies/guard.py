@@ -14,8 +14,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import attrs
+import trio
 
 from orchestra.answers import Completion
+from orchestra.policies.accounting import note_unsent
 from orchestra.policies.batches import BatchSize, in_order
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
@@ -145,6 +147,10 @@ class GuardedModel(Model):
 
         try:
             found = await in_order(embed, batches, self._gate.at_once(BATCHES_AT_ONCE))
+        except trio.Cancelled as cancelled:
+            if any(each.requests != 0 for each in calls):
+                note_unsent(cancelled, unsent=False)
+            raise
         finally:
             if reservation is not None:
                 cost = sum(

@@ -68,7 +68,7 @@ class HeldCall:
         """Note the first output."""
         self.silent = False
 
-    def retold(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+    def with_costs(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
         """The events to pass on, for a batch that contains a usage."""
         return events
 
@@ -120,7 +120,7 @@ class HeldAnswer(Generic[C]):
         """Acquire what the call has to hold. Cancelled or refused, nothing is held."""
 
     @property
-    def heard(self) -> HeldCall | None:
+    def held_call(self) -> HeldCall | None:
         """The call, which knows the answer so far."""
         return self._call
 
@@ -163,13 +163,13 @@ class HeldAnswer(Generic[C]):
         if call.silent:
             call.spoke()
         if call.note(events):
-            events = call.retold(events)
+            events = call.with_costs(events)
         if call.said_bytes > call.cap_bytes:
             await call.grow()
         return events
 
 
-def heard_in(reply: ModelReply) -> HeldCall | None:
+def held_call_of(reply: ModelReply) -> HeldCall | None:
     """The inner call that observes an answer; None if there is none."""
-    found: HeldCall | None = getattr(reply, "heard", None)
+    found: HeldCall | None = getattr(reply, "held_call", None)
     return found

@@ -72,7 +72,7 @@ class LateEnds(Generic[E]):
         self._trim()
         if not self._retries:
             with suppress(RuntimeError):  # no engine is open: the next call sends it, or `flush`
-                PRESENT.get().spawn(self._retry, "telling a state again how calls have ended")
+                PRESENT.get().spawn(self._retry, "reporting to a state again how calls have ended")
                 self._retries = True
 
     async def tell_again(self) -> bool:
@@ -100,7 +100,11 @@ class LateEnds(Generic[E]):
         with trio.move_on_after(within_s, shield=True):
             await self._tell_all(0.0)
         if self._untold:
-            log.error("a state was not told how %d calls have ended: %s", self._untold, self._lost)
+            log.error(
+                "the ends of %d calls could not be reported to a state: %s",
+                self._untold,
+                self._lost,
+            )
         return not self._untold
 
     async def _retry(self) -> None:
@@ -137,8 +141,9 @@ class LateEnds(Generic[E]):
         except StateError:
             return False
         except Exception:
-            for_good = f" and is told no more: {self._lost}" if again else "; it is told again"
-            log.exception("how a call has ended could not be told%s", for_good)
+            lost = f" and is not reported again: {self._lost}"
+            for_good = lost if again else "; it is reported again"
+            log.exception("the end of a call could not be reported to a state%s", for_good)
             return again
         finally:
             self._in_hand -= 1
@@ -151,8 +156,8 @@ class LateEnds(Generic[E]):
             if not self._loses:
                 self._loses = True
                 log.error(
-                    "a state has not been told how %d calls have ended, and no more are kept: from "
-                    "now on the oldest are lost, until it answers: %s",
+                    "the ends of %d calls could not be reported to a state, and no more are kept: "
+                    "from now on the oldest are lost, until the state answers: %s",
                     LATE_MAX,
                     self._lost,
                 )

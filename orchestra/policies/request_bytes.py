@@ -32,7 +32,9 @@ def written_of(
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{value!r:.200} is no JSON, and cannot be told from others; write JSON")
+    raise TypeError(
+        f"{value!r:.200} is not JSON, so equal requests cannot be recognized; write JSON"
+    )
 
 
 def _names(kind: type[ChatRequest | EmbedRequest]) -> list[str]:

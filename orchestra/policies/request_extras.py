@@ -65,7 +65,7 @@ def sharing_in(extras: Extras) -> bool | None:
     Raises:
         InvalidRequestError: the value is neither true nor false.
     """
-    said = said_of(extras, COALESCE)
+    said = option_of(extras, COALESCE)
     if said is None or isinstance(said, bool):
         return said
     raise InvalidRequestError(
@@ -74,7 +74,7 @@ def sharing_in(extras: Extras) -> bool | None:
     )
 
 
-def said_of(extras: Extras, word: str) -> object:
+def option_of(extras: Extras, word: str) -> object:
     """The value of a word; None if it is missing."""
     return extras[EXTRAS].get(word) if EXTRAS in extras else None
 
@@ -91,7 +91,7 @@ def for_choice(request: ChatRequest, choice: int) -> ChatRequest:
     return attrs.evolve(request, extras={**request.extras, EXTRAS: said})
 
 
-def asked_anew(extras: Extras) -> Extras:
+def refreshed(extras: Extras) -> Extras:
     """The extras of a call that must not use a cached answer, but may replace it."""
     said = extras.get(EXTRAS, {})
     if said.get(CACHE) in ("refresh", "off"):

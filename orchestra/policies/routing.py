@@ -208,8 +208,8 @@ def refusal(route: Route, needs: Needs, candidates: Sequence[Candidate]) -> Capa
         for each in candidates
     )
     return CapabilityError(
-        f"no model of route {route.name!r} can do what is asked; add one that can, or correct "
-        f"its capabilities:{told}",
+        f"no model of route {route.name!r} can do what is asked; ask for less, or add a model that "
+        f"can, or correct its capabilities:{told}",
         model=route.name,
     )
 

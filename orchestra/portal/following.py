@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from orchestra.errors import RunError
@@ -61,12 +60,7 @@ class Following(Generic[T]):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._wait(self._end)
 
     def __iter__(self) -> Self:
@@ -89,12 +83,7 @@ class Following(Generic[T]):
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._portal.wait_async(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
 
     def __aiter__(self) -> Self:
@@ -153,8 +142,8 @@ def chunk(event: Event) -> Iterable[Any]:
         return (event.chunk,)
     if isinstance(event, ArmRestarted | Snapshot):
         raise RunError(
-            f"{event.type}: the output of this run begins anew, and what was read of it is void; "
-            "follow it by portal.events(...), which tells when, or write its fallback without "
+            f"{event.type}: the output of this run restarts, and the chunks read before are void; "
+            "use portal.events(...), which reports restarts, or write the fallback without "
             "restart=True"
         )
     return ()

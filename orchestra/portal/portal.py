@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import nullcontext
-from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import trio
@@ -208,12 +207,7 @@ class Portal(Runner):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     async def __aenter__(self) -> Self:
@@ -225,12 +219,7 @@ class Portal(Runner):
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._leave()  # noqa: ASYNC102 - asyncio's, and bounded
 
     @property
@@ -264,7 +253,7 @@ class Portal(Runner):
         if os.getpid() != self._pid:
             raise RunError(
                 "this portal was opened by another process, of which this one is a fork, and its "
-                "thread is not here: open one behind the fork"
+                "thread is not here: open one after the fork"
             )
         if trio.lowlevel.in_trio_run():
             raise RunError(

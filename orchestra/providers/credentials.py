@@ -1,6 +1,6 @@
-"""How a provider knows who asks: keys that are never shown, and the headers they make.
+"""Credentials for providers: keys that are never shown, and the headers made from them.
 
-What a provider says of an error is searched for them, since some repeat the key they were sent.
+Keys are removed from providers' error messages, since some repeat the received key.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from orchestra.secret import Secret
 
 
 class Credentials(Protocol):
-    """What makes a request ours."""
+    """Credentials that authenticate requests."""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with the headers that prove it; `now_s` is seconds since 1970."""
+        """The request with authentication headers; `now_s` is seconds since 1970."""
 
     def redact(self, text: str) -> str:
-        """The text without any secret of these in it."""
+        """The text with these secrets removed."""
 
 
 @attrs.frozen
 class NoCredentials(Credentials):
-    """For a server that asks nobody's name."""
+    """For a server without authentication."""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
         del now_s
@@ -54,7 +54,7 @@ class HeaderKey(Credentials):
 
 
 def _with(request: HttpRequest, *headers: tuple[str, str]) -> HttpRequest:
-    """The request with these headers, too."""
+    """The request with these headers added."""
     both = (*request.headers, *headers)
     return HttpRequest(request.url, request.body, both, request.method, request.timeouts)
 
@@ -66,7 +66,7 @@ def bearer(secret: Secret) -> HeaderKey:
 
 @attrs.frozen(kw_only=True)
 class AwsKeys(Credentials):
-    """AWS access keys, with which each request is signed (Signature Version 4)."""
+    """AWS access keys, which sign each request (Signature Version 4)."""
 
     region: str
     access_key_id: str
@@ -75,7 +75,7 @@ class AwsKeys(Credentials):
     service: str = "bedrock"
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with its signature, which is good for five minutes."""
+        """The request with its signature, which is valid for five minutes."""
         token = self.session_token.reveal() if self.session_token else ""
         added = signature(
             request.method,

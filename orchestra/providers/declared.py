@@ -1,4 +1,4 @@
-"""A model whose capabilities the deployment declares: a class of the project's own, or a fake."""
+"""A model whose capabilities are declared in the configuration: a project's class, or a fake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An `Embedder` of a model's embeddings: unit length, and always as long as it said."""
+"""An `Embedder` that uses a model: its vectors have unit length and the promised dimensions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from orchestra.values import (
 )
 
 UNIT_TOLERANCE = 1e-3
-"""A vector this near to unit length is left as it is: float32, sent as text, is no nearer."""
+"""A vector this near to unit length is not scaled: float32 as text is not more exact."""
 
 
 class RemoteEmbedder(Embedder):
     """The vectors of a model, each scaled to unit length.
 
-    `dimensions` is how many numbers are asked for where the model can choose, and what is
-    expected of it in any case. `identity` tells which model it is: see `Embedder`.
+    `dimensions` is requested from a model that offers several, and required of every model.
+    `identity` identifies the model: see `Embedder`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RemoteEmbedder(Embedder):
         """How many numbers each of its vectors has. Raises BindingError if nobody has said."""
         if self._dimensions is None:
             raise BindingError(
-                f"it is not known how long the vectors of embedder {self._name!r} are; write "
+                f"the length of the vectors of embedder {self._name!r} is unknown; write "
                 f"`dimensions = NUMBER` into [embedders.{self._name}]"
             )
         return self._dimensions
@@ -61,14 +61,14 @@ class RemoteEmbedder(Embedder):
         for vector in found:
             if len(vector) != self._dimensions:
                 raise MalformedStreamError(
-                    f"embedder {self._name!r} gave a vector of {len(vector)} numbers, and "
-                    f"dimensions = {self._dimensions} is written in its configuration"
+                    f"embedder {self._name!r} gave a vector of {len(vector)} numbers, but its "
+                    f"configuration has dimensions = {self._dimensions}"
                 )
         return [unit(vector) for vector in found]
 
 
 class EmbedderModel(Model):
-    """An embedder as a `Model`, which makes vectors and no text."""
+    """An embedder as a `Model`, which has embeddings but no text."""
 
     capabilities = Capabilities(embeddings=True)
 
@@ -90,12 +90,14 @@ class EmbedderModel(Model):
             )
         found = await self.embedder.embed(request.texts, purpose=request.purpose)
         if len(found) != len(request.texts):
-            raise MalformedStreamError(f"{len(found)} vectors came for {len(request.texts)} texts")
+            raise MalformedStreamError(
+                f"the answer has {len(found)} vectors for {len(request.texts)} texts"
+            )
         return Embeddings(tuple(found))
 
 
 def unit(vector: Vector) -> Vector:
-    """The vector scaled to length 1; a vector of zeros as it is."""
+    """The vector scaled to length 1; a vector of zeros unchanged."""
     numbers = list(vector)
     length = math.sqrt(math.fsum(number * number for number in numbers))
     if length == 0 or abs(length - 1) < UNIT_TOLERANCE:

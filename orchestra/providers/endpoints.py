@@ -1,4 +1,4 @@
-"""Endpoints: a model's settings, the catalog's row and the environment, put together."""
+"""Endpoints, made from a model's settings, its catalog entry and the environment."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Environ = Mapping[str, str]
 
 
 def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
-    """Where a model is, and how it is asked.
+    """The endpoint of a model.
 
     Raises:
-        BindingError: its key, its address or one of its options is missing; says which, and
-            where it was looked for.
+        BindingError: its key, its address or one of its options is missing; the message says
+            which, and where it was looked for.
     """
     provider = PROVIDERS[settings.provider]
     if provider.dialect is None:

@@ -1,6 +1,6 @@
-"""How a provider is reached: the `Transport` over connections of our own, or through a proxy.
+"""The `Transport` to providers, over our own connections, or through a proxy.
 
-httpx is imported only where a proxy is configured: it takes 100 ms.
+httpx is imported only if a proxy is configured: the import takes 100 ms.
 """
 
 from __future__ import annotations
@@ -30,15 +30,14 @@ CLOSE_S = 1.0
 
 
 class HttpTransport(Transport):
-    """Reaches providers over HTTP/1.1, each of them over kept connections.
+    """Sends requests to providers over HTTP/1.1, and reuses connections.
 
-    Redirects are answers like any other and never followed, so that no key goes elsewhere. Where
-    a proxy is configured for a URL, it goes through that: as the environment says (HTTPS_PROXY,
-    HTTP_PROXY, ALL_PROXY, NO_PROXY), or as `proxies` says in its place, by "https", "http",
-    "all" and "no"; an empty mapping is no proxy. `tls` says which certificates are accepted,
-    those of the system's authorities by default: see `tls_context`.
+    Redirects are returned and never followed, so that no key is sent elsewhere. Proxies come from
+    the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY), or from `proxies` instead, under
+    "https", "http", "all" and "no"; an empty mapping means no proxy. `tls` sets the accepted
+    certificates, by default those of the system's authorities: see `tls_context`.
 
-    Belongs to no task, and may serve any number of them. `aclose` it at the end.
+    Not bound to a task; any number of tasks may use it. Call `aclose` at the end.
     """
 
     def __init__(
@@ -55,14 +54,14 @@ class HttpTransport(Transport):
         self._proxied: dict[str, ProxyTransport] = {}
 
     def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
-        """Send a request; entered when the answer's head is here, whatever its status.
+        """Send a request; entered when the answer's head has arrived, with any status.
 
         Raises:
             ModelTimeoutError: `connect_s`, `first_byte_s`, `idle_s` or `total_s` passed.
-            ModelConnectionError: `code` is `connect` where nothing has been asked, and `cut`
-                where the connection broke before the head.
-            MalformedStreamError: it is not HTTP, or over a limit.
-            InvalidRequestError: it cannot be sent: the URL is not one, a header has a line end.
+            ModelConnectionError: `code` is `connect` if nothing was sent, and `cut` if the
+                connection broke before the head.
+            MalformedStreamError: the answer is not HTTP, or exceeds a limit.
+            InvalidRequestError: the URL is invalid, or a header has a line end.
         """
         proxy = proxy_for(request.url, self._proxies)
         if proxy is None:
@@ -74,12 +73,12 @@ class HttpTransport(Transport):
         return self._proxied[proxy].send(request)
 
     def close(self) -> None:
-        """As `aclose`, also where Trio does not run; connections through a proxy are forgotten."""
+        """As `aclose`, for use outside of Trio; connections through a proxy are not closed."""
         self._pool.close()
         self._proxied.clear()
 
     async def aclose(self) -> None:
-        """Close what is free, at once; what is in use is closed when it is left."""
+        """Close idle connections at once; others are closed when their answers are left."""
         self._pool.close()
         for proxied in self._proxied.values():
             await proxied.aclose()
@@ -95,7 +94,7 @@ class _Sending(AbstractAsyncContextManager[HttpReply]):
     async def __aenter__(self) -> HttpReply:
         assert self._request is not None, "entered once"
         request, timeouts = outgoing(self._request), self._request.timeouts
-        self._request = None  # a long conversation, for as long as the answer is read
+        self._request = None  # frees a long conversation while the answer is read
         answering = await self._pool.ask(request, timeouts)
         try:
             reply = readable(answering, str(request.origin), self._limit_bytes)
@@ -117,14 +116,14 @@ class _Sending(AbstractAsyncContextManager[HttpReply]):
 
 
 def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
-    """The proxy that a URL goes through, None where it goes directly.
+    """The proxy for a URL; None for a direct connection.
 
-    `proxies` has it by "https", "http" and "all", and under "no" the hosts, separated by
-    commas, that are reached without: `example.com` stands for itself and all names under it,
-    `example.com:8443` for one port, `10.0.0.0/8` for addresses, `*` for all.
+    `proxies` has proxies under "https", "http" and "all", and under "no" the hosts without one,
+    separated by commas: `example.com` includes its subdomains, `example.com:8443` is one port,
+    `10.0.0.0/8` a range of addresses, `*` every host.
 
     Raises:
-        InvalidRequestError: the URL is not one of HTTP.
+        InvalidRequestError: it is not an HTTP URL.
     """
     if not proxies:
         return None
@@ -136,7 +135,7 @@ def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
 
 
 def _reached(origin: Origin, entry: str) -> bool:
-    """Whether an entry of NO_PROXY is for an origin."""
+    """Whether an entry of NO_PROXY matches an origin."""
     entry, host = entry.strip().lower(), origin.host.lower()
     if entry in ("*", host, f"[{host}]", str(origin).lower()):
         return True
@@ -155,7 +154,7 @@ async def open_transport(
 ) -> AsyncIterator[HttpTransport]:
     """An `HttpTransport`, closed at the end.
 
-    `ca_file` names authorities that are trusted beside the system's.
+    `ca_file` has authorities that are trusted in addition to the system's.
     """
     tls = None if ca_file is None else tls_context(os.fspath(ca_file))
     transport = HttpTransport(limits=limits, tls=tls, proxies=proxies)

@@ -1,4 +1,4 @@
-"""The beginning of an answer: what comes before its first content, and can still be taken back."""
+"""The beginning of an answer, up to its first content: until then, another model may be asked."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from orchestra.values import (
 )
 
 BATCHES_MAX = 10_000
-"""Batches without any content before an answer is none; pings come every few seconds."""
+"""The most batches without content at the beginning of an answer; pings come every few seconds."""
 
 
 class Opening:
     """Waits for an answer's first content.
 
-    Of what comes before it, the last word on who answers and on the usage is kept; the rest says
-    nothing by itself.
+    Of the events before it, only the last `Began` and `UsageReport` and all `Logprobs` are kept.
     """
 
     def __init__(self) -> None:
@@ -35,17 +34,17 @@ class Opening:
 
     @property
     def usage(self) -> Usage | None:
-        """What has been consumed before the first content, as far as was told."""
+        """The reported usage before the first content; None without a report."""
         held = self._held.get(UsageReport)
         return held.usage if isinstance(held, UsageReport) else None
 
     async def wait(self, reply: ModelReply) -> tuple[ModelEvent, ...]:
-        """Everything up to and with the batch that has the first content, or the end.
+        """The kept events, and the batch with the first content or the stop reason.
 
         Raises:
-            TruncatedStreamError: the answer is over, and did not say so.
+            TruncatedStreamError: the answer ended without a stop reason.
             MalformedStreamError: `BATCHES_MAX` batches had no content.
-            ModelError: it failed.
+            ModelError: the answer failed.
         """
         for _ in range(BATCHES_MAX):
             batch = await reply.receive()
@@ -63,7 +62,7 @@ class Opening:
 
 
 def refusal_in(opening: Iterable[ModelEvent]) -> str | None:
-    """Why an answer is none, if a refusal or a content filter is the first that it says."""
+    """The reason of a refusal, if the answer begins with one or with a content filter's stop."""
     match next(filter(says, opening), None):
         case RefusalDelta(text=why):
             return why
@@ -74,13 +73,13 @@ def refusal_in(opening: Iterable[ModelEvent]) -> str | None:
 
 
 def stopped_for(raw: str | None) -> str:
-    """How a content filter is told that gave no words, but perhaps the provider's own."""
+    """The text for a content filter's stop without an explanation, with the provider's reason."""
     return f"it stopped for {(raw or StopReason.CONTENT_FILTER.value)!r}"
 
 
 def says(event: ModelEvent) -> bool:
-    """Whether an event is content, or the end: what cannot be taken back once it was passed on."""
-    if isinstance(event, TextDelta):  # most of them are
+    """Whether an event is content or the stop reason: after it, no other model may be asked."""
+    if isinstance(event, TextDelta):  # most events
         return event.text != ""
     match event:
         case RefusalDelta(text="") | ReasoningDelta(text="", signature=""):

@@ -1,7 +1,7 @@
-"""A model behind a provider's API: a dialect, credentials and a transport, put together.
+"""A model behind a provider's API: combines a dialect, credentials and a transport.
 
-Rules of the file: every error that leaves it names the provider, the model and the request,
-and holds no key. Leaving an answer early closes its connection at once.
+Rules of the file: every raised error has the provider, the model and the request's id, and contains
+no key. Leaving an answer early closes its connection at once.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ from orchestra.values import (
 )
 
 ERROR_BYTES_MAX = 64 * 1024
-"""Of an error's body are read; what is behind it is a page for a person."""
+"""The most bytes that are read of an error's body; only web pages are longer."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-"""Of an answer that is not streamed: 2,048 vectors of 3,072 numbers in base64 are 34 MB."""
+"""The most bytes of an unstreamed answer: 2,048 vectors of 3,072 numbers in base64 are 34 MB."""
 ERROR_BODY_S = 1.0
-"""How long the body of an error is waited for: its status says what to do already."""
+"""Seconds to wait for an error's body; without it, the status decides."""
 BODY_END_S = 0.01
-"""How long the end of a body is waited for behind the last byte of an answer."""
+"""Seconds to wait for the end of the body after the answer is complete."""
 _GOES_ON = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _ELSEWHERE = range(300, 400)
 _ORIGIN = re.compile(r"(https?://[\w.-]{1,253}(?::\d{1,5})?)(?:[/?#]|$)", re.ASCII | re.IGNORECASE)
-"""Of a URL, without a path or a query, which may hold a key; of one with a name in it, nothing."""
+"""A URL up to its path, as path and query may contain a key; no match if it has a user name."""
 
 
 @attrs.frozen(kw_only=True)
@@ -80,10 +80,10 @@ class Endpoint:
     prompt_cache: bool = False
 
     def request(self, call: Call, *, streamed: bool) -> HttpRequest:
-        """The call as a request, not signed yet.
+        """The call as a request without credentials.
 
-        The whole of an answer that is not streamed comes with its first byte, so that only
-        `total_s` bounds it.
+        The first byte of an unstreamed answer comes when the answer is complete, so only `total_s`
+        limits it.
         """
         timeouts = self.timeouts if streamed else _of_whole(self.timeouts)
         url, own = self.base_url.rstrip("/") + call.path, {name.lower() for name, _ in self.headers}
@@ -91,10 +91,10 @@ class Endpoint:
         return HttpRequest(url, call.body, headers, timeouts=timeouts)
 
     def asked(self, request: ChatRequest | EmbedRequest, *, stream: bool = False) -> Call:
-        """The call that asks a request.
+        """The call for a request.
 
         Raises:
-            InvalidRequestError: it cannot be put into words; or has half a character in it.
+            InvalidRequestError: the dialect cannot express it, or it has half a character.
         """
         if self.extras:
             own = request.extras
@@ -110,10 +110,10 @@ class Endpoint:
             raise InvalidRequestError(
                 f"the request holds half a character, {error.object[error.start]!r}, which cannot "
                 'be sent; mend the text: text.encode(errors="replace").decode()'
-            ) from None  # it holds the whole text
+            ) from None  # the cause would keep the whole text alive
 
     def located(self, error: ModelError) -> ModelError:
-        """The error, with where it happened filled in, no key in it, and none of the answer."""
+        """The error with its provider and model, without keys and without frames."""
         redact = self.credentials.redact
         error.provider = error.provider or self.provider
         error.model = error.model or self.model
@@ -127,14 +127,15 @@ class Endpoint:
 
 
 def _clear_frames(error: BaseException) -> None:
-    """Empty the frames that an error has come through: a whole answer may be in them.
+    """Clear the frames in an error's traceback, which may keep a whole answer alive.
 
-    An error lives on for as long as its run is kept, or until the garbage collector comes by, and
-    some answers have 64 MiB. Not those of coroutines, which may go on: they keep none themselves.
+    An error lives as long as its run is kept, or until the next garbage collection, and some
+    answers have 64 MiB. Frames of coroutines are not cleared, since they may continue; they keep no
+    answers.
     """
     for frame, _ in walk_tb(error.__traceback__):
         if not frame.f_code.co_flags & _GOES_ON:
-            with suppress(RuntimeError):  # it is running
+            with suppress(RuntimeError):  # the frame is running
                 frame.clear()
 
 
@@ -144,7 +145,7 @@ def _of_whole(timeouts: Timeouts) -> Timeouts:
 
 
 class RemoteModel(Model):
-    """A `Model` at an endpoint, reached through a transport. Keeps nothing between calls."""
+    """A `Model` at an endpoint, reached through a transport. Has no state between calls."""
 
     def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
         self.endpoint = endpoint
@@ -177,7 +178,7 @@ class RemoteModel(Model):
                 found = dialect.decode_embeddings(await self._ask(call))
                 if len(found.vectors) != len(texts):
                     raise MalformedStreamError(
-                        f"{len(found.vectors)} vectors came for {len(texts)} texts"
+                        f"the answer has {len(found.vectors)} vectors for {len(texts)} texts"
                     )
                 vectors += found.vectors
                 usages += [found.usage] if found.usage else []
@@ -192,7 +193,7 @@ class RemoteModel(Model):
 
 
 class RemoteAnswer:
-    """One streamed answer of a provider: a context, and in it the reply."""
+    """One streamed answer of a provider: a context manager that returns the reply."""
 
     __slots__ = (
         "_decoder",
@@ -243,7 +244,7 @@ class RemoteAnswer:
         await self._exchange.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - a transport closes without waiting
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end.
+        """The events since the last call, waiting for some; empty at the end.
 
         Raises:
             ModelError: the answer failed, or was cut.
@@ -267,17 +268,16 @@ class RemoteAnswer:
         return ()
 
     def _decoded(self, data: bytes) -> list[ModelEvent]:
-        """The events of what has arrived; at the end of the body, the last ones."""
+        """The events in these bytes; without bytes, at the end of the body, the last events."""
         if data:
             return self._decoder.feed(data)
         self._ended = True
         return self._decoder.close()
 
     async def _body_end(self) -> bytes:
-        """Nothing, once the end of the body is here, or will not come.
+        """Read to the end of the body, so that the connection can be reused; returns b"".
 
-        Who has read a body to its end keeps the connection, and saves a handshake. The answer
-        is whole already: what goes wrong here is nobody's business.
+        Errors are ignored, since the answer is already complete.
         """
         assert self._reply is not None, "entered"
         with suppress(ModelError), trio.move_on_after(BODY_END_S):
@@ -285,18 +285,18 @@ class RemoteAnswer:
         return b""
 
     def _in_one_piece(self, begun: bytes) -> bool:
-        """Whether an answer that may be whole is no stream, though one was asked for.
+        """Whether an answer is unstreamed JSON, although a stream was requested.
 
-        Blanks tell nothing yet: some servers send them while they wait for an answer.
+        Blanks do not decide: some servers send them before the answer.
         """
         start = begun.lstrip(BEFORE_JSON)
         self._whole = not start
         return start.startswith(b"{")
 
     async def _whole_answer(self, begun: bytes) -> list[ModelEvent]:
-        """The events of an answer in one piece, once all of it is here.
+        """The events of an unstreamed answer, after reading all of it.
 
-        What is no answer in one piece may be a stream of JSON lines, under a wrong name.
+        Otherwise it may be a stream of JSON lines with a wrong content type.
         """
         assert self._reply is not None, "entered"
         body = await read(self._reply, ANSWER_BYTES_MAX, begun)
@@ -305,23 +305,23 @@ class RemoteAnswer:
             return self._endpoint.dialect.decode(body)
         except MalformedStreamError as error:
             if events := self._decoder.feed(body):
-                self._ended = False  # its end is still to be asked for
+                self._ended = False  # the next call returns the end
                 return events
             try:
                 return self._decoder.close()
             except (MalformedStreamError, TruncatedStreamError):
                 raise error from error.__cause__
         finally:
-            body = b""  # what is raised holds this frame
+            body = b""  # the raised error keeps this frame alive
 
     def _left_off(self, error: ModelError) -> list[ModelEvent]:
-        """What is left of an answer whose body was cut, or stalls.
+        """The last events of an answer whose body was cut, or stalls.
 
-        One that has said why it stopped is whole: there are servers that never send its last
-        word (`[DONE]`), and then close the connection, or do not.
+        An answer with a stop reason is complete: some servers never send the end (`[DONE]`),
+        whether or not they close the connection.
 
         Raises:
-            ModelError: the error: it has not said so.
+            ModelError: `error`, if there is no stop reason.
         """
         self._ended = True
         try:
@@ -338,10 +338,10 @@ def _exchange(
 
 
 async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
-    """Nothing, where the status is one of success.
+    """Raise the error of an answer, unless its status is a success.
 
     Raises:
-        ModelError: what the answer says is wrong, as far as its body has come in a second.
+        ModelError: the provider's error, from the part of its body that arrives in a second.
     """
     if reply.status in OK:
         return
@@ -352,7 +352,7 @@ async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
 
 
 async def _error_body(reply: HttpReply) -> bytes:
-    """What comes of an error's body: its status counts also where that is cut, or stalls."""
+    """The part of an error's body that arrives in time: the status counts without it."""
     body = b""
     with suppress(ModelError), trio.move_on_after(ERROR_BODY_S):
         while len(body) <= ERROR_BYTES_MAX and (data := await reply.receive()):
@@ -361,11 +361,11 @@ async def _error_body(reply: HttpReply) -> bytes:
 
 
 def _redirect_error(reply: HttpReply) -> ModelConnectionError:
-    """A redirect is not followed: whoever it names would be given the key and the question."""
+    """The error for a redirect; following it would send the key and the request elsewhere."""
     found = _ORIGIN.match(reply.headers.get("location", ""))
     where = f" to {found[1]}" if found else ""
     return ModelConnectionError(
-        f"it answers with a redirect{where}, which is not followed; correct base_url",
+        f"the provider answers with a redirect{where}, which is not followed; correct base_url",
         retryable=False,
         status=reply.status,
         code="redirect",
@@ -373,10 +373,10 @@ def _redirect_error(reply: HttpReply) -> ModelConnectionError:
 
 
 async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
-    """The rest of a body behind what has begun.
+    """The complete body, whose beginning is `begun`.
 
     Raises:
-        MalformedStreamError: it is over the limit.
+        MalformedStreamError: the body exceeds the limit.
         ModelError: the connection failed.
     """
     pieces, size = [begun], len(begun)
@@ -384,7 +384,7 @@ async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
         pieces.append(data)
         size += len(data)
     if size > limit_bytes:
-        pieces.clear()  # what is raised holds this frame
+        pieces.clear()  # the raised error keeps this frame alive
         raise MalformedStreamError(f"the answer is over {limit_bytes} bytes; ask for less at once")
     return b"".join(pieces)
 
@@ -395,5 +395,5 @@ def _is_json(reply: HttpReply) -> bool:
 
 
 def batch_size(dialect: Dialect) -> BatchSize:
-    """How much one embedding call of a dialect may have."""
+    """The limits of one embedding call of a dialect."""
     return BatchSize(dialect.texts_max, dialect.texts_tokens_max)

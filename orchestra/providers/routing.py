@@ -1,8 +1,8 @@
-"""A route: a `Model` that is several, and asks one of them at a time.
+"""A route: a `Model` that stands for several, and asks one of them at a time.
 
-Rules of the file: an answer is one model's answer, from its first event to its last. Another
-model is asked only before anything was handed out, each at most once. All of that happens on
-entry, so that no model's context is entered under a scope that its reader leaves before it.
+Rules of the file: every answer is from a single model, from first to last event. Another model is
+asked only before any event was returned, and each at most once. All of this happens on entry, so
+that no model's context is entered inside a scope that its reader leaves earlier.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from orchestra.errors import (
 from orchestra.events import StepRouted
 from orchestra.groups import leaves, split
 from orchestra.policies.account import PRESENT
-from orchestra.policies.held_answer import HeldCall, heard_in
+from orchestra.policies.accounting import note_unsent, was_unsent
+from orchestra.policies.held_answer import HeldCall, held_call_of
 from orchestra.policies.latency import Latencies
 from orchestra.policies.needs import needs_of, together
 from orchestra.policies.routing import (
@@ -61,10 +62,10 @@ _NOT_ITS_FAULT = (InvalidRequestError, ContentFilterError, OutputError)
 
 
 class RoutedModel(Model):
-    """A `Model` that stands for those of a route, each of which is in `models` by its name.
+    """A `Model` that stands for the models of a route; `models` has them by name.
 
-    How fast each is, is remembered for as long as this object lives, for each kind of call by
-    itself; nothing else is. `draw` gives numbers from 0 up to and without 1.
+    Its only state are the latencies of each model and kind of call. `draw` returns random numbers
+    from 0 to 1, without 1.
     """
 
     def __init__(
@@ -75,21 +76,20 @@ class RoutedModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What at least one of its models can do, as far as is known."""
+        """The known capabilities of at least one of its models."""
         return together(each.capabilities for each in self.route.candidates)
 
     def stream(self, request: ChatRequest) -> RoutedAnswer:
-        """Ask; entered when one of the models has begun to say something.
+        """Ask a model; entered when one of them has begun its answer.
 
-        What a model has consumed that failed before it is in the account of the step, and not in
-        the usage of the one that answers. Leaving it, or cancelling, closes what is open;
-        neither counts as a failure.
+        The usage of models that failed before is in the account of the step, not in the usage of
+        the answer. Leaving or cancelling closes open connections, and neither counts as a failure.
 
         Raises:
-            CapabilityError: on entry: no model can do what is asked.
-            InvalidRequestError: on entry: its extras for a route are wrong.
-            ModelsFailedError: on entry: several were asked, and all failed.
-            ModelError: on entry: the one that was asked failed; on receive: the answer broke.
+            CapabilityError: on entry: no model can handle the request.
+            InvalidRequestError: on entry: the request's extras for routes are wrong.
+            ModelsFailedError: on entry: several models were asked, and all failed.
+            ModelError: on entry: the only model asked failed; on receive: the answer failed.
         """
         return RoutedAnswer(self._desk, request)
 
@@ -114,11 +114,11 @@ class RoutedModel(Model):
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, all from one model.
 
-        Only those models are asked of which vectors can be compared with each other: those of
-        the same kind as the first that makes vectors at all.
+        Only models whose vectors can be compared are asked: those of the same kind as the first
+        one with embeddings.
 
         Raises:
-            ModelError: as of `stream`.
+            ModelError: as in `stream`.
         """
 
         async def ask(name: str) -> Embeddings:
@@ -132,7 +132,7 @@ class RoutedModel(Model):
 
 
 class RoutedAnswer:
-    """One streamed answer of a route: a context, and in it the reply of one model."""
+    """One streamed answer of a route: a context manager that returns the reply of one model."""
 
     def __init__(self, desk: _Desk, request: ChatRequest) -> None:
         self._desk = desk
@@ -160,14 +160,14 @@ class RoutedAnswer:
             self._desk.left("stream", self._name)
 
     @property
-    def heard(self) -> HeldCall | None:
+    def held_call(self) -> HeldCall | None:
         """What is known of the answer, where its model listens to it."""
-        return None if self._reply is None else heard_in(self._reply)
+        return None if self._reply is None else held_call_of(self._reply)
 
     def receive(self) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
-        """What has arrived since the last call, waiting for something; empty at the end.
+        """The events since the last call, waiting for some; empty at the end.
 
-        Behind the opening it is the model's own: what is awaited for each token has no layer more.
+        After the opening it returns the model's own coroutine, to avoid a layer for each token.
 
         Raises:
             ModelError: when awaited: the answer failed, or was cut.
@@ -177,24 +177,24 @@ class RoutedAnswer:
         return self._desk.watched(self._name, self._reply)
 
     async def _opened_with(self) -> tuple[ModelEvent, ...]:
-        await trio.lowlevel.checkpoint_if_cancelled()  # it was waited for on entry
+        await trio.lowlevel.checkpoint_if_cancelled()  # the wait was on entry
         opening, self._opening = self._opening, ()
         return opening
 
     async def _begin(self, name: str) -> ModelReply:
-        """The reply of this model, once it has said something."""
+        """The reply of this model, once it has begun its answer."""
         self._name, opening = name, Opening()
         try:
             reply = await self._opened(name, opening)
         except (ModelError, BaseExceptionGroup) as error:
-            told = opening.usage  # which nobody else hears of; a guard's is settled
+            told = opening.usage  # not recorded elsewhere; a guarded model settles its own
             if told is not None and _failure(error) is not None:
                 PRESENT.get().used(_partial(told))
             raise
         return reply
 
     async def _opened(self, name: str, opening: Opening) -> ModelReply:
-        """As `_begin`; where it fails, the model is left."""
+        """As `_begin`; after a failure, the model's context is left."""
         model = self._desk.began("stream", name)
         try:
             inner = model.stream(self._request)
@@ -215,7 +215,7 @@ class RoutedAnswer:
 class _Desk:
     """Asks the models of a route, one after the other.
 
-    It remembers how fast they were, where the route wants to know.
+    Measures their latencies, if the route chooses by these.
     """
 
     def __init__(self, route: Route, models: Mapping[str, Model], draw: Draw) -> None:
@@ -231,15 +231,17 @@ class _Desk:
     async def first(
         self, kind: Kind, request: ChatRequest | EmbedRequest, ask: Callable[[str], Awaitable[T]]
     ) -> T:
-        """What the first of the models gives that does not fail, each asked at most once."""
+        """The result of the first model that does not fail; each is asked at most once."""
         failed: dict[str, ModelError] = {}
         for candidate in self._order(kind, request):
             name = candidate.name
             began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
-            except trio.Cancelled:
+            except trio.Cancelled as cancelled:
                 self._cut(kind, name, began_s)
+                if not all(map(was_unsent, failed.values())):
+                    note_unsent(cancelled, unsent=False)
                 raise
             except (ModelError, BaseExceptionGroup) as raised:
                 error = _failure(raised)
@@ -260,38 +262,38 @@ class _Desk:
         raise _error_of_all(self._route.name, failed)
 
     def refuse(self, name: str, why: str | None) -> None:
-        """Take a refusal for a failure, where this route goes on after one; else it is an answer.
+        """Treat a refusal as a failure, if this route falls back after one; otherwise as an answer.
 
         Raises:
-            ContentFilterError: there is a reason why the model refused.
+            ContentFilterError: the model refused, and `why` is its reason.
         """
         if why is not None and issubclass(ContentFilterError, self._route.falls_back_on):
             raise ContentFilterError(f"model {name!r} refused to answer: {why}", model=name)
 
     def began(self, kind: Kind, name: str) -> Model:
-        """The model of this name, which is waited for until it is `left`."""
+        """The model of this name; its call counts as pending until `left`."""
         if self._latencies:
             self._latencies[kind].began(name)
         return self._models[name]
 
     def left(self, kind: Kind, name: str) -> None:
-        """A call of this model has ended, however it did."""
+        """Note that a call of this model has ended, in any way."""
         if self._latencies:
             self._latencies[kind].left(name)
 
     def blame(self, kind: Kind, name: str, error: ModelError, took_s: float = 0.0) -> None:
-        """Remember a failure of a model, unless it is that of the request."""
+        """Record a failure of a model, unless the request is the cause."""
         if self._latencies and not isinstance(error, _NOT_ITS_FAULT):
             self._latencies[kind].failed(name, took_s, trio.current_time())
 
     def _cut(self, kind: Kind, name: str, began_s: float) -> None:
-        """Remember how long a caller has waited in vain."""
+        """Record the wait of a caller that was cancelled."""
         if self._latencies:
             now_s = trio.current_time()
             self._latencies[kind].cut(name, now_s - began_s, now_s)
 
     def watched(self, name: str, reply: ModelReply) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
-        """The next of this model's answer; that it fails is remembered, where somebody asks."""
+        """The next events of this model's answer, recording a failure if latencies are measured."""
         return self._watched(name, reply) if self._latencies else reply.receive()
 
     async def _watched(self, name: str, reply: ModelReply) -> tuple[ModelEvent, ...]:
@@ -302,7 +304,7 @@ class _Desk:
             raise
 
     def _order(self, kind: Kind, request: ChatRequest | EmbedRequest) -> Sequence[Candidate]:
-        """Who is asked for a request, one after the other."""
+        """The models for a request, in the order in which they are asked."""
         route, needs = self._route, needs_of(request)
         candidates = route.candidates if kind != "embed" else comparable(route.candidates)
         loads: Mapping[str, float] = {}
@@ -325,14 +327,14 @@ class _Desk:
 
 
 def _refusal_of(found: Completion) -> str | None:
-    """Why a whole answer is none, if it was refused, or stopped by a content filter."""
+    """The reason of a refusal, if a complete answer is one, or was stopped by a content filter."""
     if found.stopped.reason is StopReason.CONTENT_FILTER:
         return found.refusal or stopped_for(found.stopped.raw)
     return found.refusal or None
 
 
 async def _left_with(inner: AbstractAsyncContextManager[ModelReply], error: BaseException) -> None:
-    """Leave a model that has failed with this error, which its nursery may put into a group."""
+    """Leave the context of a failed model, whose nursery may wrap the error in a group."""
     try:
         await inner.__aexit__(type(error), error, error.__traceback__)
     except BaseExceptionGroup as group:
@@ -342,7 +344,7 @@ async def _left_with(inner: AbstractAsyncContextManager[ModelReply], error: Base
 
 
 def _failure(raised: ModelError | BaseExceptionGroup) -> ModelError | None:
-    """The model's error in what a call raised: a model that has a nursery raises it in a group."""
+    """The model's error in the raised one: a model with a nursery raises it in a group."""
     if isinstance(raised, ModelError):
         return raised
     own, onward = split(raised)
@@ -350,7 +352,7 @@ def _failure(raised: ModelError | BaseExceptionGroup) -> ModelError | None:
 
 
 def _error_of_all(route: str, failed: Mapping[str, ModelError]) -> ModelError:
-    """The error of the one model that was asked, or those of several together."""
+    """The error of the only model that was asked, or a common error for several."""
     *before, last = failed.values()
     if not before:
         return last
@@ -361,7 +363,7 @@ def _error_of_all(route: str, failed: Mapping[str, ModelError]) -> ModelError:
 
 
 def _partial(usage: Usage) -> Usage:
-    """What was told of an answer that failed: never the whole count."""
+    """The usage of a failed answer, which is never exact."""
     if usage.certainty is not Certainty.EXACT:
         return usage
     return attrs.evolve(usage, certainty=Certainty.PARTIAL)

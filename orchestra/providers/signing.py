@@ -1,7 +1,7 @@
-"""Credentials: the key of a model, read out and made a part of each of its requests.
+"""Credentials of models: reads their keys, and adds them to requests.
 
-Secrets come from the environment or from a file, and from nowhere else. Rules of the file: no
-message holds a key or a piece of one; it names the variable or the file.
+Secrets come only from the environment or from a file. Rules of the file: no message contains a key
+or a part of one; it names the variable or the file.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from orchestra.secret import Secret, one_line, read_secret
 def credentials(
     provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
 ) -> Credentials:
-    """What makes a request the deployment's.
+    """The credentials for a model's requests.
 
     Raises:
-        BindingError: the key is missing, or is none; says where it was looked for.
+        BindingError: the key is missing or invalid; the message says where it was looked for.
     """
     state = key_state(provider, settings, environ)
     if state.missing:
@@ -58,13 +58,13 @@ def credentials(
 
 
 class FileKey:
-    """A key in a file, read anew when the file has changed: tokens that expire are replaced there.
+    """A key in a file, read again when the file has changed, as for tokens that expire.
 
-    A file that cannot be read for a moment counts as unchanged.
+    A file that temporarily cannot be read counts as unchanged.
     """
 
     def __init__(self, path: Path, header: str, prefix: str = "") -> None:
-        """Read it. Raises BindingError where there is no key in it."""
+        """Read the key. Raises BindingError if the file has none."""
         self.path = path
         self._header, self._prefix = header, prefix
         self._changed_ns = self._stat_ns()
@@ -81,13 +81,13 @@ class FileKey:
         return HeaderKey(self._header, self._secret, self._prefix).sign(request, now_s)
 
     def redact(self, text: str) -> str:
-        """The text without the key in it, and without the one before."""
+        """The text with the key and its predecessor removed."""
         return self._before.redact(self._secret.redact(text))
 
     def _renew(self, changed_ns: int | None) -> None:
         try:
             secret = read_key(self.path)
-        except BindingError:  # it is being written
+        except BindingError:  # the file is being written
             return
         self._before, self._secret = self._secret, secret
         self._changed_ns = changed_ns
@@ -100,7 +100,7 @@ class FileKey:
 
 
 def read_key(path: Path) -> Secret:
-    """The key in a file, without the white space around it.
+    """The key in a file, without white space around it.
 
     Raises:
         BindingError: the file cannot be read, or has no key in it.
@@ -109,15 +109,15 @@ def read_key(path: Path) -> Secret:
 
 
 def _secret(text: str, source: str) -> Secret:
-    """A key that can stand in a header."""
+    """A key that is valid in a header."""
     return _for_header(one_line(text, source, "key"), source)
 
 
 def _for_header(secret: Secret, source: str) -> Secret:
     if not secret.reveal().isascii():
         raise BindingError(
-            f"what {source} holds is no key: it has characters that cannot stand in a header; "
-            "it has to hold the key and nothing else"
+            f"{source} does not hold a valid key: it has characters that are not allowed in a "
+            "header; it has to hold the key and nothing else"
         )
     return secret
 

@@ -1,6 +1,6 @@
-"""httpx, on both sides: our connections under its client, and its proxies under our seam.
+"""Adapters to httpx: our connections for its client, and its proxies for our `Transport`.
 
-The only module that imports httpx, which takes 100 ms: what needs none of it is in `network`.
+The only module that imports httpx, which takes 100 ms; everything without it is in `network`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
-import httpx  # noqa: ASYNC127 - its successor's turn is a change of its own
+import httpx  # noqa: ASYNC127 - the switch to its successor is a separate change
 import trio
 
 from orchestra.errors import (
@@ -45,9 +45,9 @@ _CUT = re.compile("peer closed connection|disconnected")
 class TrioTransport(httpx.AsyncBaseTransport):
     """Our connections for an `httpx.AsyncClient(transport=...)`, or for a vendor's SDK on Trio.
 
-    Speaks HTTP/1.1, and is linear in the number of streams. httpx's timeouts count as they do
-    there: `connect` for a connection, `read` from one piece to the next; its own limits of
-    connections do not, `limits` does. What goes wrong is an `httpx.TransportError`.
+    Uses HTTP/1.1; its cost is linear in the number of streams. httpx's timeouts apply as usual:
+    `connect` for a connection, `read` between two pieces. Its connection limits do not; use
+    `limits`. Errors are `httpx.TransportError`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self._pool = Pool(limits, tls)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The response, as soon as its head is here. Raises httpx.TransportError."""
+        """The response, once its head has arrived. Raises httpx.TransportError."""
         limits_s = request.extensions.get("timeout", {})
         timeouts = Timeouts(
             connect_s=limits_s.get("connect"),
@@ -77,12 +77,12 @@ class TrioTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close what is free, at once."""
+        """Close idle connections at once."""
         self._pool.close()
 
 
 class _Stream(httpx.AsyncByteStream):
-    """A body, for httpx. No generator: nothing of it stays suspended when a reader goes."""
+    """A body for httpx; not a generator, which would stay suspended when its reader leaves."""
 
     def __init__(self, answering: Answering, request: httpx.Request) -> None:
         self._answering = answering
@@ -107,11 +107,11 @@ class _Stream(httpx.AsyncByteStream):
 class ProxyTransport(Transport):
     """A `Transport` through a proxy, by httpx's own connections; HTTP/2 is off.
 
-    `proxy` is its URL, with user and password where it wants them. Keeps the bounds of
-    `Transport`; `connect_s` and `first_byte_s` are counted together, to the end of the head.
+    `proxy` is its URL, with user and password if it needs them. Time limits are those of
+    `Transport`, except that `connect_s` and `first_byte_s` together limit the time to the head.
 
     Raises:
-        ModelConnectionError: no proxy has such a URL.
+        ModelConnectionError: `proxy` is not the URL of a proxy.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class ProxyTransport(Transport):
             raise ModelConnectionError(
                 f"the proxy cannot be used: {error}", retryable=False, code="connect"
             ) from error
-        except (httpx.InvalidURL, ValueError):  # which quote of it what may be a password
+        except (httpx.InvalidURL, ValueError):  # these quote parts of the URL, maybe the password
             raise ModelConnectionError(
                 "the proxy cannot be used: it needs a URL like http://proxy.example.com:3128",
                 retryable=False,
@@ -136,13 +136,13 @@ class ProxyTransport(Transport):
         return _Proxied(self._stock, request, self._proxy.host, self._limits)
 
     async def aclose(self) -> None:
-        """Close what is free."""
+        """Close idle connections."""
         await self._stock.aclose()
 
 
 def _stock(proxy: httpx.Proxy, limits: HttpLimits, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
-    # Its limit of connections is not set: who is cancelled while he waits for one loses a slot
-    # for ever (httpcore, issue 1093).
+    # Its connection limit is not set: a task cancelled while waiting for a connection would lose a
+    # slot forever (httpcore, issue 1093).
     kept = httpx.Limits(
         max_connections=None,
         max_keepalive_connections=limits.idle_max,
@@ -154,8 +154,8 @@ def _stock(proxy: httpx.Proxy, limits: HttpLimits, tls: ssl.SSLContext) -> httpx
 class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
     """One request through a proxy, and its answer.
 
-    httpx's generators leak where they are left in the middle (trap 7): the innermost is resumed
-    inside of a cancelled scope instead, so that each of them sees it and closes what it has.
+    httpx's generators leak if they are left half-read (trap 7). So the innermost is resumed in a
+    cancelled scope, and each generator closes its resources.
     """
 
     def __init__(
@@ -210,8 +210,8 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         """Cancelled, it ends the answer: httpx cannot go on, and another call is an error."""
         if self._whole:
             return b""
-        # Whatever interrupts httpx's generator ends it, and after that it would give an end
-        # that is none: only where it comes back, there is one to ask again.
+        # An exception ends httpx's generator, which would then report a false end of the body. So
+        # the generator is only kept after it has returned normally.
         parts, self._parts = self._parts, None
         if parts is None:
             raise left_error(self._bounds.where)
@@ -238,7 +238,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
             await stream.aclose()
 
     async def _told(self, job: Callable[[], Awaitable[T]]) -> T:
-        """Do it, with httpx's errors as ours."""
+        """Run `job`, with httpx's errors converted to ours."""
         try:
             return await job()
         except httpx.TransportError as error:
@@ -292,10 +292,10 @@ def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError
 def _as_model(error: httpx.TransportError, bounds: Bounds) -> ModelError:
     where = bounds.where
     match error:
-        case httpx.TimeoutException():  # it is told of no other
+        case httpx.TimeoutException():  # it has no other timeouts
             return bounds.late("connect_s")
         case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
             return unreached(where, error, "is the proxy right, and up?")
         case httpx.RemoteProtocolError() if not _CUT.search(str(error)):
-            return MalformedStreamError(f"{where} does not answer as it should: {error}")
+            return MalformedStreamError(f"{where} sent an invalid answer: {error}")
     return ModelConnectionError(f"the connection to {where} broke: {reason(error)}", code="cut")

@@ -1,23 +1,27 @@
-"""Embeddings with nothing to download: the vectors that ship in wordllama's wheel.
+"""Embeddings without a download: the vectors that ship in wordllama's wheel.
 
-A text's embedding is the mean of its tokens' vectors. We read the two files out of the
-installed package and add up by ourselves, for what its own code would bring along:
+A text's embedding is the mean of its tokens' vectors. We read two files of the installed
+package and compute the mean ourselves, because of wordllama's own code:
 
 - importing it calls `logging.basicConfig` and brings pydantic and requests: 0.25 s;
 - it pads each batch to its longest text, so 64 texts with a long one among them take
   655 MB, and a text's vector depends in its last digits on its neighbours.
+
+Rules of the file: a process loads them once, since the tokenizer takes 20 MB that are not given
+back; and the vectors stay in their file, which all processes share.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 import trio
 
 from orchestra.errors import BindingError
@@ -32,21 +36,20 @@ if TYPE_CHECKING:
 DIMENSIONS = 256
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+_TENSOR = "embedding.weight"
 _NOTHING = " "  # what a text without any tokens is embedded as
+_LOADING = threading.Lock()
 
 
 class WordLlamaEmbedder(Embedder):
     """An `Embedder` that runs here: 256 dimensions, English mostly, no network.
 
-    About 60 µs for a text of 50 tokens, in a worker thread. The first use loads 16 MB
-    from disk in about 0.2 s, once however many ask at the same time. Equal texts have
-    equal vectors, whatever they are embedded together with.
+    About 60 µs for a text of 50 tokens, in a worker thread. The first use in a process takes
+    about 0.2 s, once however many ask at the same time. Equal texts have equal vectors,
+    whatever they are embedded together with.
     """
 
     identity = "wordllama l2_supercat"
-
-    def __init__(self) -> None:
-        self._loading = threading.Lock()
 
     @property
     def dimensions(self) -> int:
@@ -63,7 +66,7 @@ class WordLlamaEmbedder(Embedder):
         return await trio.to_thread.run_sync(self._embed, list(texts))
 
     def _embed(self, texts: list[str]) -> list[Vector]:
-        with self._loading:
+        with _LOADING:
             weights = self._weights
         return [weights.embed(text) for text in texts]
 
@@ -74,16 +77,16 @@ class WordLlamaEmbedder(Embedder):
 
 @attrs.frozen(eq=False)
 class _Weights:
-    """A vector for each token, and what cuts a text into tokens."""
+    """The vectors of all tokens, and the tokenizer."""
 
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float16]
     tokenizer: Tokenizer
 
     def embed(self, text: str) -> Vector:
         """The direction of the sum of the tokens' vectors.
 
-        Each distinct token is looked up once, so a text of any length takes at most
-        as much memory as the vocabulary.
+        Each distinct token is looked up once, so that even a long text takes no more memory than
+        the vocabulary.
         """
         import numpy as np  # heavy
 
@@ -109,16 +112,38 @@ def home() -> Path:
     return Path(spec.origin).parent
 
 
+@lru_cache(maxsize=1)
 def _load(home: Path) -> _Weights:
-    from safetensors import safe_open  # heavy
     from tokenizers import Tokenizer  # heavy
 
     for name in (_WEIGHTS, _TOKENIZER):
         if not (home / name).is_file():
-            raise BindingError(
-                f"{home}: this version of wordllama has no {name}; "
-                "run `pip install 'wordllama>=0.4,<0.5'`"
-            )
-    with safe_open(home / _WEIGHTS, framework="np") as file:
-        vectors = file.get_tensor("embedding.weight").astype("float32")
-    return _Weights(vectors, Tokenizer.from_file(str(home / _TOKENIZER)))
+            raise _unknown(home, f"no {name}")
+    return _Weights(_vectors(home), Tokenizer.from_file(str(home / _TOKENIZER)))
+
+
+class _Tensor(msgspec.Struct, frozen=True):
+    """What a file of safetensors says of one, in its head: JSON, behind its length."""
+
+    dtype: str
+    shape: tuple[int, int]
+    data_offsets: tuple[int, int]
+
+
+def _vectors(home: Path) -> NDArray[np.float16]:
+    """The vectors, of which the kernel reads what is looked up: safetensors' own would copy all."""
+    import numpy as np  # heavy
+
+    with (home / _WEIGHTS).open("rb") as file:
+        head = file.read(int.from_bytes(file.read(8), "little"))
+        found = msgspec.json.decode(head, type=dict[str, _Tensor])[_TENSOR]
+        if found.dtype != "F16":
+            raise _unknown(home, f"vectors of {found.dtype}, not of F16")
+        begin = file.tell() + found.data_offsets[0]
+        return np.asarray(np.memmap(file, "<f2", "r", begin, found.shape))
+
+
+def _unknown(home: Path, what: str) -> BindingError:
+    return BindingError(
+        f"{home}: this version of wordllama has {what}; run `pip install 'wordllama>=0.4,<0.5'`"
+    )

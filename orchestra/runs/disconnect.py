@@ -1,4 +1,4 @@
-"""What happens to a run when its last follower has left. Pure.
+"""The rules for a run whose last follower has left. Pure.
 
 The policy of a route is a value. It gives the time at which the run is cancelled; a follower who
 returns before keeps the run alive.

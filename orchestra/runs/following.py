@@ -137,7 +137,7 @@ class RemoteFollower(Follower):
         return await self._kept.after(seq)
 
     async def _look(self, seq: int) -> Look:
-        """What is published after this number, and whether the run goes on."""
+        """The published events after this number, and whether the run continues."""
         run_id, process = self._record.id, self._record.process
         published = (inbox.published_key(run_id, each) for each in (seq, self._asker))
         keys = [*published, live_key(run_id), inbox.process_key(process)]
@@ -156,7 +156,7 @@ class RemoteFollower(Follower):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What a remote follower finds in the state."""
+    """The state's data for a remote follower."""
 
     events: tuple[EventLine, ...]
     end: int | None

@@ -34,7 +34,7 @@ process gives the key back, or is found dead."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What is stored under a key: the digest of its request, and the run that it stands for."""
+    """The stored record of a key: the digest of its request, and its run."""
 
     digest: str
     run_id: str
@@ -233,5 +233,5 @@ def _read(data: bytes) -> Claim:
     return certain(_CLAIM.decode, data, _WHAT, "send the request with another key")
 
 
-_WHAT = "what is kept of an idempotency key"
+_WHAT = "the record of an idempotency key"
 _CLAIM = msgspec.msgpack.Decoder(Claim)

@@ -88,7 +88,7 @@ def opened(data: bytes | None) -> tuple[PeerRequest, ...]:
 
 def published(data: bytes | None) -> Published | None:
     """The published batch, if there is one that can be read."""
-    return readable(_PUBLISHED.decode, data, "what was published of a run")
+    return readable(_PUBLISHED.decode, data, "a published batch of a run")
 
 
 def entry(batch: Published) -> Entry:

@@ -57,7 +57,7 @@ def read(data: bytes | None) -> Page | None:
 def append(
     head: str, data: bytes | None, ids: Sequence[str], ttl_s: float
 ) -> dict[str, Entry | None]:
-    """What is written so that these runs are the newest; one that is on the head stays there."""
+    """The changes that make these runs the newest; a run on the head page stays there."""
     page = read(data) or Page()
     there = set(page.ids)
     entries: dict[str, Entry | None] = {}

@@ -1,4 +1,4 @@
-"""What is kept of a run that has ended, within its bound.
+"""The stored part of a run that has ended, within its limit.
 
 The first of these that fits: all events that the journal still has; the whole output and the last
 event; the last event alone; nothing.
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from orchestra.engine.journal import Journal
 
 Fit = Callable[[Event], Event]
-"""What is done to an event before anybody outside may see it."""
+"""A function that removes internal details from an event."""
 
 EVENT_BYTES = 16
-"""What an event takes beside its line: its number, its type, where it ends."""
+"""The bytes of an event in addition to its line: its number, its type, its end."""
 
 
 class Final(msgspec.Struct, frozen=True):
-    """What is kept of a run that has ended: its record, also as it is stored, and its events."""
+    """The stored part of a run that has ended: its record, also encoded, and its events."""
 
     record: Record
     record_data: bytes
@@ -37,7 +37,7 @@ class Final(msgspec.Struct, frozen=True):
 
 
 def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s: float) -> Final:
-    """What is kept of a run, whose `journal` has ended; its events take `limit_bytes` at most.
+    """The stored part of a run whose `journal` has ended; its events take at most `limit_bytes`.
 
     Raises:
         OverflowError: something in it cannot be written down.

@@ -1,4 +1,4 @@
-"""What a process does for the other processes of a shared state.
+"""Publishes a process's runs for the other processes of a shared state.
 
 It writes its heartbeat, answers the requests in its inbox, and publishes the events of those of its
 runs that other processes follow.
@@ -116,7 +116,7 @@ class Publisher:
         await self._archive.state.change([], lambda *_: Change(None, gone))
 
     def _answer(self, request: inbox.PeerRequest) -> dict[str, Entry]:
-        """What is published in answer to this request alone."""
+        """The answer to this request only."""
         local = self._local.get(request.run_id)
         if local is None:
             return {}

@@ -48,7 +48,7 @@ STATUSES = ("running", "finished", "failed", "cancelled")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a run. Times are seconds since 1970."""
+    """The record of a run. Times are seconds since 1970."""
 
     id: str
     pipeline: str
@@ -137,7 +137,7 @@ def lost(record: Record, now_s: float) -> Record:
 
     A run does not end before it began, also where the clock of its host was ahead.
     """
-    message = "the process that ran it has died; what it said after that is lost: start it again"
+    message = "the process that ran it has died, and its later events are lost: start it again"
     outcome = FailedWith(RunLostError.__name__, message, lost=True)
     ended_s = max(now_s, record.created_s)
     return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s, last_seq=LOST_SEQ)
@@ -152,7 +152,7 @@ def last_of_lost(record: Record) -> tuple[EventLine, ...]:
 
 
 def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLine, ...]:
-    """Those of the events of a run that has ended which are newer than `seq`; empty at the end.
+    """The events of an ended run that are newer than `seq`; empty at the end.
 
     As `Journal.newer`: where a snapshot stands for what is not kept, it comes first.
 
@@ -164,8 +164,8 @@ def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLin
     first = kept[0] if kept else None
     if first is None or not (first.type == "snapshot" or record.lost or seq + 1 >= first.seq):
         raise RunLostError(
-            f"run {record.id} has ended, and its events after {seq} are kept no longer; "
-            "follow it earlier, or raise how much is kept of a run"
+            f"run {record.id} has ended, and its events after {seq} are no longer kept; follow it "
+            "earlier, or raise the bound of a run's events"
         )
     if seq < first.seq:
         return tuple(kept)

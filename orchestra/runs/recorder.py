@@ -100,7 +100,7 @@ class Recorder:
         self._work.set()
 
     def final(self, run_id: str) -> Final | None:
-        """What will be kept of an ended run that is not written yet; None for all others."""
+        """The stored part of an ended run that is not written yet; None for all others."""
         if run_id in self._ended:
             return self._final(*self._ended[run_id])
         return self._finals.get(run_id)
@@ -142,7 +142,7 @@ class Recorder:
                 self._failed(error)
                 return False
         if self._away:
-            log.warning("what waits is written down again")
+            log.warning("waiting records of runs are written again")
         self._away = self._loses = False
         return True
 
@@ -157,7 +157,7 @@ class Recorder:
             try:
                 made = self._final(local, ended_s)
             except Exception:
-                log.exception("run %s is not written down", run_id)
+                log.exception("run %s cannot be recorded", run_id)
                 del self._ended[run_id]
                 continue
             self._finals[run_id] = made
@@ -223,7 +223,7 @@ class Recorder:
             self._loses = True
             log.warning(
                 "records of runs are lost from now on, the oldest first, until the state takes "
-                "some again: %d of them wait for it, or %d bytes, and no more are kept",
+                "some again: %d of them, or %d bytes, wait for it, and no more are kept",
                 LATE_MAX,
                 LATE_BYTES,
             )
@@ -231,9 +231,7 @@ class Recorder:
     def _failed(self, error: Exception) -> None:
         if not self._away:
             self._away = True
-            log.warning(
-                "runs go on, and are written down later: %s", error, exc_info=unforeseen(error)
-            )
+            log.warning("runs go on, and are recorded later: %s", error, exc_info=unforeseen(error))
 
 
 def unforeseen(error: Exception) -> Exception | None:

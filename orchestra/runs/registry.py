@@ -278,7 +278,7 @@ class Registry:
                 try:
                     self._tell_end(run)
                 except Exception:  # else the engine would end, and with it all other runs
-                    log.exception("run %s has ended, and whoever is told of it failed", run.id)
+                    log.exception("run %s has ended, and a callback for its end failed", run.id)
 
     async def _here(self, run_id: str) -> Record | None:
         """The record of a run of this process that is not written yet."""

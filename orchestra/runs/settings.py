@@ -24,14 +24,14 @@ def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ())
 
 @attrs.frozen(kw_only=True)
 class RunsSettings:
-    """What is kept of runs that have ended, and how processes hear of each other's."""
+    """Limits of stored runs, and settings of following the runs of other processes."""
 
     kept_s: float = 3600.0
     """How long a run that has ended is kept."""
     kept_bytes: int = 512 * 1024
-    """What is kept of one run's events; of a longer one, its whole output and its last event."""
+    """The most bytes of one run's events; of more, the whole output and the last event are kept."""
     kept_total_bytes: int = 64 * 1024 * 1024
-    """What is kept of all runs where the state is this process's own. A shared state has its own
+    """The most bytes of all runs if the state is this process's own. A shared state has its own
     `limit_bytes`, and what was used least goes first."""
     idempotency_s: float = 24 * 3600.0
     """How long an idempotency key stands for its run."""

@@ -146,7 +146,7 @@ class App(QuartTrio):
         return rule, values
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
-        """What finds the route of a WebSocket, whatever its host is called."""
+        """The URL adapter that matches routes of WebSockets, for any host name."""
         if request is None:
             return None
         return self.url_map.bind("localhost", url_scheme=request.scheme, path_info=request.path)
@@ -158,7 +158,7 @@ class App(QuartTrio):
         return answer(refused) if refused else await super().dispatch_websocket(websocket_context)
 
     def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
-        """Why the caller may not use the matched route; None if they may, or if none matched."""
+        """The problem if the caller may not use the matched route; None otherwise."""
         rule = asked.url_rule
         if rule is None or asked.routing_exception is not None:
             return None
@@ -286,7 +286,9 @@ def _answer_errors(app: App, settings: Settings) -> None:
     async def unexpected(error: Exception) -> TrioResponse:
         method = _asked().method
         log.error("a request failed: %s %r", method, _path(), exc_info=error)
-        problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
+        problem = problems.by_status(
+            500, "Internal Server Error", "the server failed; its log says why"
+        )
         return answer(shaped(_arrival(), problem))
 
     app.register_error_handler(HTTPException, http)
@@ -315,7 +317,7 @@ def _asked() -> BaseRequestWebsocket:
 
 
 def _arrival() -> Arrival:
-    """What was found out about it."""
+    """The arrival of the current request."""
     return Arrival.of(_asked().scope)
 
 

@@ -9,7 +9,7 @@ import trio
 from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from orchestra.server.connections.bodies import body_of, forget_heads, tell_departure
+from orchestra.server.connections.bodies import body_of, forget_heads, on_departure
 from orchestra.server.connections.hardening import Mailbox
 from orchestra.server.connections.listen import head_held
 from orchestra.server.front.departure import DepartingRequest, Departure
@@ -127,7 +127,7 @@ def _heard(
         body.append(message["body"])
         if not message["more_body"]:
             body.set_complete()
-            return tell_departure(scope, answering.cancel)
+            return on_departure(scope, answering.cancel)
     return False
 
 
@@ -146,5 +146,5 @@ async def _listen(
         body.append(message["body"])
         if not message["more_body"]:
             body.set_complete()
-            if tell_departure(scope, answering.cancel):
+            if on_departure(scope, answering.cancel):
                 return

@@ -157,7 +157,7 @@ async def check_state(bindings: DeploymentBindings) -> None:
     with trio.move_on_after(CHECK_S) as time:
         await _write(bindings.state)
     if time.cancelled_caught:
-        raise StateError(f"the state did not answer within {CHECK_S:g} s; look after it")
+        raise StateError(f"the state did not answer within {CHECK_S:g} s; check it")
 
 
 def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:

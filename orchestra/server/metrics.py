@@ -14,7 +14,7 @@ from orchestra.server.front.routes import Route
 if TYPE_CHECKING:
     from orchestra.observe.counting import Counting
 
-APART = "what the workers of this server count cannot be put together"
+APART = "the metrics of this server's workers cannot be combined"
 ROOM = "their folder is in the temporary folder (TMPDIR): make room there, or restart the server"
 
 

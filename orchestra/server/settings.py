@@ -31,7 +31,7 @@ _NO_BOUNDS = (
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What a server allows its clients, and how it takes leave of them."""
+    """The limits of a server's clients, and the settings of its shutdown."""
 
     debug: bool = False
     """Tell clients the messages of foreign exceptions, and source lines. For a desk only."""
@@ -92,13 +92,13 @@ class Settings:
     retire_s: float = 600
     """How long runs may go on after what they run in was replaced by a reload."""
     passed: Passed = USUAL_PASSED
-    """What of a request over OpenAI's API may reach a provider."""
+    """The guarded fields of requests to OpenAI's API that are passed on to providers."""
     store_answers: bool = True
     """Whether answers over OpenAI's API are kept for clients that want it (`store`)."""
     runs: RunsSettings = USUAL_RUNS
     """How long runs are kept that have ended, and how much of them."""
     on_leave: OnLeave = CANCEL
-    """What becomes of a run when its last client has left."""
+    """The rule for a run whose last client has left."""
     on_leave_of: Mapping[str, OnLeave] = MappingProxyType({})
     """The same of pipelines that have a policy of their own."""
 
@@ -123,7 +123,7 @@ class Settings:
         return attrs.evolve(limits, runs=runs, deadline_s=deadline_s)
 
     def leaving(self, pipeline: str) -> OnLeave:
-        """What becomes of a run of this pipeline when its last client has left."""
+        """The rule for a run of this pipeline whose last client has left."""
         return self.on_leave_of.get(pipeline, self.on_leave)
 
     def limit_of(self, content_type: str) -> int:

@@ -275,7 +275,7 @@ class Conversation:
         try:
             self._outbox.send_nowait(problem_frame(run, problem))
         except trio.WouldBlock:
-            self._close(POLICY, "what is wrong with your messages is not read")
+            self._close(POLICY, "you do not read the problems of your messages")
 
     async def _tell(self, waiting: trio.MemoryReceiveChannel[str]) -> None:
         while True:

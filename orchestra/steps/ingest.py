@@ -23,7 +23,7 @@ import trio
 from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
 from orchestra.steps.texts.digests import Recipe, dimensions_of, embedder_of, is_of_another
-from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, read
+from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, is_utf8, read
 from orchestra.steps.texts.sources import NamedFolder
 from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
@@ -130,28 +130,21 @@ class CutFile:
     passages: list[Passage]
 
 
+@attrs.define(eq=False)
 class _Ingestion:
     """A running ingestion. Rules: a file is reported once, when nothing is left to do for it."""
 
-    def __init__(
-        self,
-        folder: NamedFolder,
-        store: VectorStore,
-        embedder: Embedder,
-        progress: Callable[[Progress], object],
-        batch: int,
-    ) -> None:
-        self._folder = folder
-        self._store = store
-        self._embedder = embedder
-        self._progress = progress
-        self._batch = batch
-        self._noted: dict[str, Outcome] = {}
-        self._skipped: list[Skipped] = []
-        self._known: Mapping[str, str] = {}
-        self._total = 0
-        self._written = 0
-        self._dimensions_before: int | None = None
+    _folder: NamedFolder
+    _store: VectorStore
+    _embedder: Embedder
+    _progress: Callable[[Progress], object]
+    _batch: int
+    _noted: dict[str, Outcome] = attrs.Factory(dict)
+    _skipped: list[Skipped] = attrs.Factory(list)
+    _known: Mapping[str, str] = attrs.Factory(dict)
+    _total: int = 0
+    _written: int = 0
+    _dimensions_before: int | None = None
 
     async def run(self, cut: Callable[[Path], CutFile | Skipped], *, prune: bool) -> None:
         files = await self._look()
@@ -172,6 +165,12 @@ class _Ingestion:
         await self._prune(prune=prune)
 
     async def _look(self) -> list[Path]:
+        if not is_utf8(str(self._folder.name)):
+            raise InputError(
+                f"folder {str(self._folder.path)!r}: its name is not UTF-8, and every source "
+                "begins with it; rename it, or write ingest(..., name='docs')",
+                field="folder",
+            )
         try:
             found = await trio.to_thread.run_sync(find, self._folder.path)
         except OSError as error:

@@ -8,10 +8,8 @@ possible; and a cut answer never looks complete.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from functools import lru_cache, partial
-from types import TracebackType
-from typing import Self
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 
 import attrs
 import trio
@@ -20,6 +18,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
 from orchestra.graph.steps import step
+from orchestra.groups import groupless_nursery
 from orchestra.policies.needs import lacks, needs_of
 from orchestra.policies.request_extras import check_words, for_choice
 from orchestra.policies.sizes import held_bytes
@@ -37,10 +36,11 @@ from orchestra.values import (
 
 _EVENT_BYTES = 64
 _FIELDS = {
-    "vision": "messages",
-    "files": "messages",
-    "json_schema": "output",
-    "reasoning": "reasoning_effort",
+    "vision": "messages=... with an image",
+    "files": "messages=... with a file",
+    "json_schema": "output=...",
+    "reasoning": "reasoning_effort=...",
+    "tools": "tools=...",
 }
 
 
@@ -91,16 +91,18 @@ async def relay(
                 while events := await reply.receive():
                     yield noted(Said(0, events))  # noqa: ASYNC119 - the engine closes every generator in its own task
         else:
-            async with _Several(asked, request, choices) as several:
-                while batch := await several.receive():
+            async with _several(asked, request, choices) as heard:
+                while batch := await _ready(heard, choices):
                     for said in batch:
+                        if isinstance(said, Exception):
+                            raise said
                         yield noted(said)  # noqa: ASYNC119 - as above
     finally:
         for usage in usages:
             context.used(usage)
     if going:
         raise TruncatedStreamError(
-            f"model {model!r} ended its answer without saying why: it was cut", model=model
+            f"model {model!r} ended its answer without a stop reason: it was cut", model=model
         )
 
 
@@ -157,7 +159,7 @@ async def relay_vectors(
     asked, wanted = context.embedder(model), request.dimensions
     if wanted is not None and wanted != asked.dimensions:
         raise CapabilityError(
-            f"dimensions={wanted} cannot be asked of {model!r}, whose vectors have "
+            f"dimensions={wanted} cannot be sent to {model!r}, whose vectors have "
             f"{asked.dimensions} numbers; leave it out",
             model=model,
         )
@@ -181,76 +183,55 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
     can = getattr(asked, "capabilities", None) or Capabilities()
     lacking = lacks(needs_of(request), _certain(can))
     if lacking:
-        ability = lacking[0].removeprefix("no ")
-        field = _FIELDS.get(ability, ability)
+        what = _FIELDS[lacking[0].removeprefix("no ")]
         raise CapabilityError(
-            f"{field}=... cannot be asked of the model {name!r}, which has {', '.join(lacking)}; "
+            f"{what} cannot be sent to the model {name!r}, which has {', '.join(lacking)}; "
             "leave it out, or ask another model",
             model=name,
         )
     return asked
 
 
-class _Several:
-    """Several concurrent answers to a request: a context; the first error ends all of them.
+@asynccontextmanager
+async def _several(
+    model: Model, request: ChatRequest, choices: int
+) -> AsyncIterator[trio.MemoryReceiveChannel[Said | Exception]]:
+    """A context with what several concurrent answers say; a failed one says its error.
 
     Each call has a task, which waits until its events have been taken.
     """
+    says, heard = trio.open_memory_channel[Said | Exception](0)
+    async with groupless_nursery() as nursery:
+        try:
+            with says:
+                for choice in range(choices):
+                    nursery.start_soon(_listen, model, request, choice, says.clone())
+            yield heard
+        finally:
+            nursery.cancel_scope.cancel()
 
-    def __init__(self, model: Model, request: ChatRequest, choices: int) -> None:
-        self._ask = partial(self._listen, model, request)
-        self._choices = choices
-        self._tasks = trio.open_nursery()
-        self._hears, self._heard = trio.open_memory_channel[Said | Exception](0)
-        self._error: Exception | None = None
 
-    async def __aenter__(self) -> Self:
-        nursery = await self._tasks.__aenter__()
-        self._cancel = nursery.cancel_scope.cancel
-        with self._hears:
-            for choice in range(self._choices):
-                nursery.start_soon(self._ask, choice, self._hears.clone())
-        return self
+async def _listen(
+    model: Model,
+    request: ChatRequest,
+    choice: int,
+    says: trio.MemorySendChannel[Said | Exception],
+) -> None:
+    with says:
+        try:
+            async with model.stream(for_choice(request, choice)) as reply:
+                while batch := await reply.receive():
+                    await says.send(Said(choice, batch))
+        except Exception as error:  # noqa: BLE001 - `relay` raises it
+            await says.send(error)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._cancel()
-        # The exception is raised by its source: the nursery would put it into a group.
-        await self._tasks.__aexit__(None, None, None)  # noqa: ASYNC102 - its tasks are cancelled
 
-    async def receive(self) -> tuple[Said, ...]:
-        """Wait for events and return those since the last call; empty at the end.
-
-        Raises:
-            Exception: the first error of an answer, after the events before it.
-        """
-        batch: list[Said] = []
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while self._error is None and len(batch) < self._choices:
-                heard = self._heard.receive_nowait() if batch else await self._heard.receive()
-                if isinstance(heard, Said):
-                    batch.append(heard)
-                else:
-                    self._error = heard
-        if self._error is not None and not batch:
-            raise self._error
-        return tuple(batch)
-
-    async def _listen(
-        self,
-        model: Model,
-        request: ChatRequest,
-        choice: int,
-        heard: trio.MemorySendChannel[Said | Exception],
-    ) -> None:
-        with heard:
-            try:
-                async with model.stream(for_choice(request, choice)) as reply:
-                    while batch := await reply.receive():
-                        await heard.send(Said(choice, batch))
-            except Exception as error:  # noqa: BLE001 - `receive` raises it
-                await heard.send(error)
+async def _ready(
+    heard: trio.MemoryReceiveChannel[Said | Exception], choices: int
+) -> list[Said | Exception]:
+    """Wait for something, and return what is there; empty at the end."""
+    batch: list[Said | Exception] = []
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        while len(batch) < choices:
+            batch.append(heard.receive_nowait() if batch else await heard.receive())
+    return batch

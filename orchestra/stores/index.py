@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Described: TypeAlias = Iterable[tuple[str, Metadata]]
 """The source and metadata of every row, in order."""
 
+COLUMNS_MAX = 32
+"""Keys of metadata that an index is filtered by; clients may choose them."""
 ROWS_AT_ONCE = 1024
 """How many vectors are joined before they are copied: 1 MB at 256 dimensions."""
 
@@ -48,15 +50,19 @@ class Index:
     def rows(self, where: Mapping[str, Scalar], described: Callable[[], Described]) -> Rows | None:
         """The rows that match, in order, or None for all of them.
 
-        A key's column is made from `described` when it is first asked for, and kept.
+        A key's column is made from `described` when it is first asked for, and kept until
+        `COLUMNS_MAX` others were made after it.
         """
         import numpy as np
 
         found: Rows | None = None
         for key, value in where.items():
-            if key not in self._columns:
-                self._columns[key] = _column(key, described())
-            these = self._columns[key].get(value, np.empty(0, np.intp))
+            column = self._columns.get(key)
+            if column is None:
+                column = self._columns[key] = _column(key, described())
+                if len(self._columns) > COLUMNS_MAX:
+                    del self._columns[next(iter(self._columns))]
+            these = column.get(value, np.empty(0, np.intp))
             found = these if found is None else np.intersect1d(found, these, assume_unique=True)
         return found
 

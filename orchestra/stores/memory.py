@@ -43,8 +43,7 @@ class MemoryStore(VectorStore):
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         """Of two with one id the later stays. The first vectors set the number of dimensions."""
-        await trio.lowlevel.checkpoint()
-        pairs = rules.checked(self._place, passages, vectors)
+        pairs = await rules.checked(self._place, passages, vectors)
         if pairs:
             self._fitting(pairs[0][1])
         for passage, vector in pairs:

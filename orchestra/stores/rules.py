@@ -1,7 +1,7 @@
 """What every store agrees on: what may be stored, what `where` means, how scores compare.
 
-Pure. Both embedded stores decide here and only remember by themselves, so that a
-test which passes on the one passes on the other.
+Pure, but that `checked` lets others go on in between. All stores decide here and only remember
+by themselves, so that a test which passes on the one passes on the other.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import trio
+
 from orchestra.errors import StoreError
 from orchestra.values import Metadata, Passage, Scalar, Vector
 
 # Two embeddings of one text differ by about 1e-7 (float32), two ways of adding up the
 # same products in float64 by 1e-15: what is equal to nine places is a tie, broken by id.
 SCORE_PLACES = 9
+CHECKED_AT_ONCE = 100
+"""Passages, in about two milliseconds: no stream of another run moves meanwhile."""
 
 
 def unit(vector: Vector, what: str) -> Vector:
@@ -34,10 +38,12 @@ def unit(vector: Vector, what: str) -> Vector:
     return Vector.of([number / length for number in vector])
 
 
-def checked(
+async def checked(
     place: str, passages: Sequence[Passage], vectors: Sequence[Vector]
 ) -> list[tuple[Passage, Vector]]:
     """Each passage with its unit vector, once it is certain that all may be stored.
+
+    Always a checkpoint, and one more after each `CHECKED_AT_ONCE` passages.
 
     Raises:
         StoreError: the numbers of passages and vectors differ, the vectors differ in
@@ -48,10 +54,15 @@ def checked(
             f"{place}: {len(passages)} passages came with {len(vectors)} vectors; "
             "give one vector for each passage, in the same order"
         )
+    given = list(zip(passages, vectors, strict=True))  # others may change the lists meanwhile
+    size = len(vectors[0]) if given else 0
+    await trio.lowlevel.checkpoint()
     pairs = []
-    for passage, vector in zip(passages, vectors, strict=True):
+    for number, (passage, vector) in enumerate(given, 1):
+        if number % CHECKED_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
         what = f"{place}: passage {passage.id!r}"
-        check_dimensions(what, expected=len(vectors[0]), given=len(vector))
+        check_dimensions(what, expected=size, given=len(vector))
         _check_metadata(what, passage.metadata)
         pairs.append((passage, unit(vector, f"{what}: its vector")))
     return pairs

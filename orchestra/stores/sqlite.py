@@ -106,7 +106,7 @@ class SqliteCollection(VectorStore):
 
         The first vectors set its number of dimensions, until it is empty again.
         """
-        pairs = rules.checked(self._place, passages, vectors)
+        pairs = await rules.checked(self._place, passages, vectors)
         await self._writes.run(partial(self._upsert, pairs))
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:

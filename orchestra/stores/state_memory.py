@@ -1,4 +1,4 @@
-"""What policies remember, in this process alone.
+"""The state of policies in this process only.
 
 Rules of the file: nothing is awaited, so that a change is whole and cannot be cancelled; and a
 record is written only where somebody asks for its bytes.
@@ -18,7 +18,7 @@ from orchestra.records import Encoding, Revision
 T = TypeVar("T")
 D = TypeVar("D")
 _Kept: TypeAlias = tuple[Any, float, Encoding[Any] | None]
-"""What is kept, until which second, and how it is written; bytes, where that is None."""
+"""A record, its expiry, and its encoding; None for bytes."""
 _NOTHING: _Kept = (None, -inf, None)
 
 

@@ -103,7 +103,7 @@ def _is_whole(what: str, events: Sequence[ModelEvent]) -> None:
         f"{len(stops)}: {events!r:.300}"
     )
     late = [event for event in events[stops[0] + 1 :] if not isinstance(event, UsageReport)]
-    assert not late, f"behind Stopped comes nothing but a UsageReport; there was {late!r:.200}"
+    assert not late, f"after Stopped comes nothing but a UsageReport; there was {late!r:.200}"
 
 
 async def check_embedder(embedder: Embedder) -> None:

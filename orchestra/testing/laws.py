@@ -12,6 +12,7 @@ from itertools import pairwise
 from math import inf
 from typing import cast
 
+from orchestra.annotations.shapes import same
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.lanes.output import join
 from orchestra.errors import RunCancelledError
@@ -34,7 +35,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.control.agreeing import Comparison, Quorum, Survivors
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, Race, Route
 from orchestra.testing import timing
@@ -86,7 +87,7 @@ def the_end_tells_the_outcome(log: Log) -> None:
         case RunFinished():
             assert error is None, f"it finished, and `run()` raises {error!r}"
             value = log.simulation.value
-            assert last.result == value, f"it told {last.result!r}, and `run()` gives {value!r}"
+            assert same(last.result, value), f"it told {last.result!r}, and `run()` gives {value!r}"
         case RunCancelled():
             raised = f"it was cancelled ({last.reason}), and `run()` raises {error!r}"
             assert isinstance(error, RunCancelledError), raised
@@ -94,7 +95,7 @@ def the_end_tells_the_outcome(log: Log) -> None:
         case RunFailed():
             raised = f"it told {last.error}: {last.message}, and `run()` raises {error!r}"
             assert not isinstance(error, RunCancelledError | None), raised
-            assert (last.error, last.message) == (type(error).__name__, message_of(error)), raised
+            assert (last.error, last.message) == name_and_message(error), raised
             assert last.step is None or last.step == _innermost(log, last), "another is to blame"
         case _:
             raise AssertionError(f"{last} is no end")
@@ -349,7 +350,7 @@ def items_fail_within_their_bound(log: Log) -> None:
             _stop_at(log, event, {path: operation, **inside}, f"too many items of {path} failed")
 
 
-def _of_kind(log: Log, *kinds: type[Node]) -> list[tuple[Activation, str, Operation[Node]]]:
+def _of_kind(log: Log, *kinds: type[object]) -> list[tuple[Activation, str, Operation[Node]]]:
     """The operations of all activations whose node has one of these types."""
     return [
         (activation, path, operation)

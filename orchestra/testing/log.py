@@ -31,7 +31,6 @@ Life: TypeAlias = (
     StepStarted | StepSkipped | StepRetried | StepFinished | StepFailed | StepCancelled
 )
 _ITEM = re.compile(r"\[(\d+)\]/")  # matches twice in `each#2[0]/inner[3]/step`
-LIFE = (StepStarted, StepSkipped, StepRetried, StepFinished, StepFailed, StepCancelled)
 
 
 @attrs.frozen(eq=False)
@@ -73,7 +72,7 @@ class Log:
         """The events of each step's life, by its path."""
         lives: dict[str, list[Life]] = {}
         for event in self.events:
-            if isinstance(event, LIFE):
+            if isinstance(event, Life):
                 lives.setdefault(event.step, []).append(event)
         return lives
 

@@ -142,7 +142,7 @@ def _refuse_no_world(
     if isinstance(inputs.get("world"), World) and "world" not in pipeline.inputs:
         raise InputError(
             f"simulate({pipeline.name}, world=...): pipeline {pipeline.name!r} has no input "
-            "'world', and names are for inputs here; pass the world behind the pipeline: "
+            "'world', and names are for inputs here; pass the world after the pipeline: "
             f"simulate({pipeline.name}, World(...), ...)",
             field="world",
         )
@@ -165,7 +165,7 @@ async def played(
     async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
         names = [tuple(world.names(seam)) for seam in _SEAMS]
         scripted = rescript([_planned(each, *names) for each in pipelines], world.steps)
-        teach_hedges(engine.hedges, scripted, world.hedged)
+        teach_hedges(engine.shared.hedges, scripted, world.hedged)
         before = set(all_tasks())
         update_clocks(world)
         ended = await run_all(engine, dict(zip(pipelines, scripted, strict=True)))
@@ -197,8 +197,8 @@ async def to_the_end(run: Run, world: World) -> float:
 async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tuple[str, ...]:
     """Close the objects that runs keep open, and return the tasks that are left behind."""
     await engine.wait_idle()
-    engine.kept.close()
-    await engine.kept.wait_closed()
+    engine.shared.kept.close()
+    await engine.shared.kept.wait_closed()
     await trio.testing.wait_all_tasks_blocked()
     return tasks_with_lines([task for task in all_tasks() if task not in before])
 
@@ -207,9 +207,10 @@ async def _simulation_of(
     run: Run, world: World, lasted_s: float, left: tuple[str, ...]
 ) -> Simulation[Any]:
     """The simulation of an ended run."""
-    value, error = await _outcome(run)
+    error, events = run.error, run.journal.kept
+    value = await run.result() if error is None else None
     return Simulation(
-        run.plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
+        run.plan, world, events, value, error, lasted_s, len(left), left, run.lane_peak
     )
 
 
@@ -240,10 +241,3 @@ def _task_lines(task: trio.lowlevel.Task) -> Iterator[str]:
         f"  {each}"
         for each in tasks_with_lines([each for each in leaf_tasks(task) if each is not task])
     )
-
-
-async def _outcome(run: Run) -> tuple[object, Exception | None]:
-    try:
-        return await run.result(), None
-    except Exception as error:  # noqa: BLE001 - the outcome to return
-        return None, error

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from orchestra.accounts import Usage
+from orchestra.annotations.shapes import same
 from orchestra.events import Event
 
 _MOST = 60  # lines of a run; a longer one is cut in the middle
@@ -32,7 +33,7 @@ def _line(event: Event) -> str:
     rest = []
     for field in attrs.fields(type(event)):
         value = getattr(event, field.name)
-        if field.name not in _PASSED_OVER and value != field.default:
+        if field.name not in _PASSED_OVER and not same(value, field.default):
             shown = _usage(value) if isinstance(value, Usage) else repr(value)
             rest.append(f"{field.name}={shown:.200}")
     words = [event.type.ljust(14), getattr(event, "step", ""), *rest]

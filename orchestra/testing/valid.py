@@ -18,9 +18,13 @@ from orchestra.graph.rules.policy import Limits, is_number
 Field: TypeAlias = "attrs.Attribute[Any]"
 
 
+def _said(instance: object, field: Field, value: object) -> str:
+    return f"{type(instance).__name__}({field.name}={value!r:.80})"
+
+
 def wait(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a number of seconds, 0 or more."""
-    said = f"{type(instance).__name__}({field.name}={value!r:.80})"
+    said = _said(instance, field, value)
     if not is_number(value) or value < 0:
         raise ValueError(f"{said}: it is a number of seconds, 0 or more; write {field.name}=0.5")
     if not isfinite(value):
@@ -31,25 +35,21 @@ def maybe_moment(instance: object, field: Field, value: object) -> None:
     """Refuse everything but None and a time in a run."""
     if value is not None and not (is_number(value) and value >= 0 and isfinite(value)):
         raise ValueError(
-            f"{type(instance).__name__}({field.name}={value!r:.80}): it is a moment, in seconds "
-            "from the start of the run, 0 or more; leave it out for never"
+            f"{_said(instance, field, value)}: it is a moment, in seconds from the start of the "
+            "run, 0 or more; leave it out for never"
         )
 
 
 def maybe_share(instance: object, field: Field, value: object) -> None:
     """Refuse everything but None and a number from 0 to 1."""
     if value is not None and not (is_number(value) and 0 <= value <= 1):
-        raise ValueError(
-            f"{type(instance).__name__}({field.name}={value!r:.80}): it is a number from 0 to 1"
-        )
+        raise ValueError(f"{_said(instance, field, value)}: it is a number from 0 to 1")
 
 
 def whole(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a whole number."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(
-            f"{type(instance).__name__}({field.name}={value!r:.80}): it is a whole number"
-        )
+        raise TypeError(f"{_said(instance, field, value)}: it is a whole number")
 
 
 def count(said: str, value: object) -> None:
@@ -62,7 +62,6 @@ def error(instance: object, field: Field, value: object) -> None:
     """Refuse everything but an error that a step can raise."""
     if isinstance(value, Exception):
         return
-    name = type(instance).__name__
     if isinstance(value, type) and issubclass(value, Exception):
         said = value.__name__
         right = f"a class, and what is raised is an object; write {field.name}={said}('why')"
@@ -70,7 +69,7 @@ def error(instance: object, field: Field, value: object) -> None:
         right = "no Exception, and would end more than the step; use one that is"
     else:
         right = f"no error; write {field.name}=ValueError({value!r:.80})"
-    raise TypeError(f"{name}({field.name}={value!r:.80}): it is {right}")
+    raise TypeError(f"{_said(instance, field, value)}: it is {right}")
 
 
 def maybe_error(instance: object, field: Field, value: object) -> None:
@@ -107,26 +106,23 @@ def by_name(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a mapping with names as keys."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError(
-            f"{type(instance).__name__}({field.name}={value!r:.80}): it is a dict by name; write "
+            f"{_said(instance, field, value)}: it is a dict by name; write "
             f"{field.name}={{'name': ...}}"
         )
 
 
-def limits(instance: object, field: Field, value: object) -> None:
-    """Refuse everything but a `Limits`."""
-    if not isinstance(value, Limits):
-        raise TypeError(
-            f"{type(instance).__name__}({field.name}={value!r:.80}): write Limits(lane_chunks=1)"
-        )
+def _of_class(kind: type, right: str) -> Any:
+    """A validator for values of a class; `right` is one of them, as it is written."""
+
+    def of_class(instance: object, field: Field, value: object) -> None:
+        if not isinstance(value, kind):
+            raise TypeError(f"{_said(instance, field, value)}: write {right}")
+
+    return of_class
 
 
-def caller(instance: object, field: Field, value: object) -> None:
-    """Refuse everything but a `Caller`."""
-    if not isinstance(value, Caller):
-        raise TypeError(
-            f"{type(instance).__name__}({field.name}={value!r:.80}): write "
-            "Caller('organisation', 'user')"
-        )
+limits = _of_class(Limits, "Limits(lane_chunks=1)")
+caller = _of_class(Caller, "Caller('organisation', 'user')")
 
 
 def keeping(method: str, right: str) -> Any:

@@ -22,7 +22,7 @@ from trio._core import _run
 
 from orchestra.errors import RunError
 from orchestra.testing.pace import FAR_S, THREAD_S, HangError, Pace
-from orchestra.testing.playing.task_tree import leaf_tasks, tasks_with_lines
+from orchestra.testing.playing.task_tree import leaf_tasks, tasks_below, tasks_with_lines
 
 __all__ = ["FAR_S", "THREAD_S", "HangError", "virtual"]
 
@@ -84,10 +84,7 @@ async def _end_hangs(main: trio.lowlevel.Task, scope: trio.CancelScope, waiting:
     waiting += tasks_with_lines(leaf_tasks(main))
     scope.cancel()
     await trio.sleep(1)
-    tasks = [main]
-    while tasks:
-        task = tasks.pop()
-        tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    for task in tasks_below(main):
         status = cast("Any", task)._cancel_status  # noqa: SLF001 - see the top of the file
         while status is not None:
             status._scope.shield = False  # noqa: SLF001

@@ -408,7 +408,7 @@ def test_a_rotation_without_grace_ends_the_secrets_of_earlier_ones() -> None:
         texts = [each.text for each in (made, *rotated)]
         for text in texts:
             assert isinstance(await ring.authenticate(text), Principal)
-        with pytest.raises(StoreError, match="has 4 secrets that are still good"):
+        with pytest.raises(StoreError, match="has 4 secrets that are still valid"):
             await ring.rotate(made.record.id, grace_s=60)
         last = await ring.rotate(made.record.id)
         found = [await ring.authenticate(text) for text in texts]
@@ -482,8 +482,8 @@ def test_randomness_that_always_repeats_itself_makes_no_key() -> None:
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        (attrs.evolve(ADAS, organisation="", user=""), "a key belongs to somebody"),
-        (attrs.evolve(ADAS, pipelines=()), "a key that may do nothing is of no use"),
+        (attrs.evolve(ADAS, organisation="", user=""), "a key needs an owner"),
+        (attrs.evolve(ADAS, pipelines=()), "a key needs rights"),
         (attrs.evolve(ADAS, user="a" * 101), "user: a name has 1 to 100 characters, not 101"),
         (attrs.evolve(ADAS, models=("",)), "models: a name has 1 to 100 characters, not 0"),
         (attrs.evolve(ADAS, name="a\nb"), "has a control character in it"),

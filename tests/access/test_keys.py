@@ -110,7 +110,7 @@ def test_what_is_kept_is_salted_and_is_not_the_secret() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"id": 3}', b"\xff"])
 def test_a_record_that_cannot_be_read_lets_nobody_in(data: bytes) -> None:
-    with pytest.raises(StateError, match="what is kept of key abc cannot be read"):
+    with pytest.raises(StateError, match="the record of key abc cannot be read"):
         decoded("abc", data)
 
 

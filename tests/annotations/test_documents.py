@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.annotations.documents import file_name, for_msgspec, read, schema, takes_documents
+from orchestra.annotations.documents import JsonDocument, file_name, takes_documents
 from orchestra.annotations.schemas import object_schema
+from orchestra.annotations.stand_ins import read, schema, with_stand_ins
 from orchestra.documents import Document
 
 
@@ -23,7 +24,7 @@ class Bundle:
 
 
 def converted(kind: object, value: object) -> Any:
-    return msgspec.convert(value, for_msgspec(kind), dec_hook=read)
+    return msgspec.convert(value, with_stand_ins(kind, JsonDocument), dec_hook=read)
 
 
 names = st.from_regex(r"[a-z]{1,8}\.(md|txt|pdf)", fullmatch=True)
@@ -75,7 +76,7 @@ def test_a_document_is_read_wherever_it_stands(kind: object, value: object, foun
 
 @pytest.mark.parametrize("kind", [str, list[str], Literal["a"], int | None, Bundle, Any, object])
 def test_an_annotation_without_documents_stays_what_it_is(kind: object) -> None:
-    assert for_msgspec(kind) is kind
+    assert with_stand_ins(kind, JsonDocument) is kind
     assert not takes_documents(kind)
 
 
@@ -108,7 +109,7 @@ def test_text_in_json_has_no_charset_any_more() -> None:
 
 
 def test_a_schema_tells_both_forms() -> None:
-    told = object_schema({"document": for_msgspec(Document)}, {}, schema)["properties"]["document"]
+    told = object_schema({"document": JsonDocument}, {}, schema)["properties"]["document"]
     assert told["oneOf"] == [{"required": ["text"]}, {"required": ["data"]}]
     assert told["additionalProperties"] is False
 

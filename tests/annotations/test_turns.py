@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.annotations.turns import ROLES, JsonTurn, for_msgspec, read, schema
+from orchestra.annotations.stand_ins import read, schema, with_stand_ins
+from orchestra.annotations.turns import ROLES, JsonTurn
 from orchestra.values import Message
 
 
 def converted(kind: object, value: object) -> object:
-    return msgspec.convert(value, for_msgspec(kind), dec_hook=read)
+    return msgspec.convert(value, with_stand_ins(kind, JsonTurn), dec_hook=read)
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(ROLES)), st.text(max_size=5)), max_size=4))
@@ -49,7 +50,7 @@ def test_which_one_is_wrong_is_told() -> None:
 
 
 def test_of_other_types_it_knows_nothing() -> None:
-    assert for_msgspec(list[str]) == list[str]
+    assert with_stand_ins(list[str], JsonTurn) == list[str]
     with pytest.raises(NotImplementedError):
         read(int, 1)
     with pytest.raises(NotImplementedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,11 +17,10 @@ import pytest
 
 from orchestra.cli.app import main
 from tests.config.variables import configuring
+from tests.patience import PATIENCE_S, line_with
 
 ROOT = Path(__file__).parents[2]
 CONFIGURING = configuring()
-PATIENCE_S = 30
-"""How long a process is waited for that should end at once; a busy machine is slow."""
 
 
 class Project:
@@ -60,6 +60,7 @@ class Project:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+            bufsize=0,
         )
         self._processes.append(process)
         return process
@@ -84,7 +85,7 @@ class Project:
 def project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Project]:
-    """An empty project, which is the working directory; what it imports is forgotten."""
+    """An empty project as the working directory; its imports are removed afterwards."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -177,6 +178,11 @@ def read_terminal(descriptor: int) -> str:
     return shown.decode().replace("\r\n", "\n")
 
 
+def said(process: subprocess.Popen[bytes], wanted: str, passed_by: list[str] | None = None) -> str:
+    """The next line of its log that has this; what is passed by until then is kept, if asked for."""
+    return line_with(err_of(process), wanted, passed_by)
+
+
 @pytest.fixture
 def wait_for() -> Callable[[subprocess.Popen[bytes], bytes], bytes]:
     """Read a process's output until it holds the bytes."""
@@ -184,6 +190,8 @@ def wait_for() -> Callable[[subprocess.Popen[bytes], bytes], bytes]:
     def wait(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
         said = b""
         while wanted not in said:
+            ready, _, _ = select.select([out_of(process)], [], [], PATIENCE_S)
+            assert ready, f"{wanted!r} was not said within {PATIENCE_S:g} s; it said {said!r}"
             more = os.read(out_of(process).fileno(), 4096)
             assert more, f"the process ended, having said {said!r}"
             said += more

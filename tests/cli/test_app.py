@@ -13,7 +13,8 @@ import pytest
 
 from orchestra.cli import app
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
-from tests.cli.conftest import PATIENCE_S, ROOT, Project, out_of
+from tests.cli.conftest import ROOT, Project, out_of
+from tests.patience import PATIENCE_S
 
 COMMANDS = ("run", "serve", "check", "draw", "ingest", "models", "keys", "budgets", "demo")
 
@@ -81,18 +82,19 @@ def test_the_version_is_told(project: Project) -> None:
         (["run"], "TARGET requires an argument.\n  usage: orchestra run MODULE[:PIPELINE] "),
         (["ingest", "docs"], "--store requires an argument.\n  usage: orchestra ingest FOLDER "),
         (["keys", "revoke"], "ID requires an argument.\n  usage: orchestra keys revoke ID "),
-        (["keys", "list", "x"], "'x' is too much\n  usage: orchestra keys list [OPTIONS]\n"),
+        (["keys", "list", "x"], "'x' is not expected\n  usage: orchestra keys list [OPTIONS]\n"),
         (
             ["models", "pong"],
-            "'pong' is too much; did you mean 'ping'?\n  usage: orchestra models ",
+            "'pong' is not expected; did you mean 'ping'?\n  usage: orchestra models ",
         ),
-        (["models", "x"], "'x' is too much\n  usage: orchestra models [ping [NAME ...]] "),
+        (["models", "x"], "'x' is not expected\n  usage: orchestra models [ping [NAME ...]] "),
         (
             ["keys", "create", "--user", "u", "--pipelines", "ask", "shout", "tell"],
-            "'shout tell' is too much; write names with commas between: "
-            "--pipelines ask,shout,tell\n  usage: orchestra keys create ",
+            "'shout tell' is not expected; write names with commas between: --pipelines "
+            "ask,shout,tell\n"
+            "  usage: orchestra keys create ",
         ),
-        (["keys", "create", "--user", "a", "b"], "'b' is too much\n  usage: "),
+        (["keys", "create", "--user", "a", "b"], "'b' is not expected\n  usage: "),
         (["serve", "--worker", "2"], "Unknown option: --worker. Did you mean --workers?"),
         (["check"], "answer.py`\n"),
         (["serve"], "answer.py`, or write an orchestra.toml: a server may have models only\n"),

@@ -210,7 +210,7 @@ def test_a_model_that_would_be_refused_for_its_price_is_told(say: Project) -> No
     say.write("orchestra.toml", PRICED)
     code, out, _ = say.orchestra("check")
     assert code == FAILED
-    assert out.startswith("orchestra.toml:9: unknown: nobody knows what it costs")
+    assert out.startswith("orchestra.toml:9: unknown: its price is unknown")
     assert out.endswith("1 problem\n")
     say.write("orchestra.toml", PRICED.replace("refuse", "flag"))
     assert say.orchestra("check")[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import signal
@@ -14,8 +15,11 @@ from orchestra.cli.ingest import notes, summary
 from orchestra.config import LocalBindings
 from orchestra.steps.ingest import IngestReport
 from orchestra.steps.texts.folder import Skipped
-from tests.cli.conftest import PATIENCE_S, Project, err_of, read_terminal
+from tests.cli.conftest import Project, err_of, read_terminal, said
+from tests.patience import PATIENCE_S
 
+PIPE_BYTES = 4096
+"""The least that the system makes: fewer lines than a long ingestion says."""
 WORDS = ("ingest", "texts", "--store", "notes", "--data", "d")
 
 
@@ -159,7 +163,8 @@ def test_ctrl_c_leaves_what_can_be_gone_on_with(texts: Project) -> None:
     for number in range(600):
         texts.write(f"texts/{number}.md", f"# {number}\n\nA text that is about {number} things.\n")
     process = texts.launch(*WORDS)
-    assert err_of(process).readline().startswith(b"1/")
+    fcntl.fcntl(err_of(process), fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # it cannot end unheard
+    assert said(process, "").startswith("1/")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (INTERRUPTED, b"")

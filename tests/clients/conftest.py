@@ -1,4 +1,4 @@
-"""One server of ours for all clients, and OpenAI's played behind it."""
+"""One server of ours for all clients, in front of a fake of OpenAI's."""
 
 from __future__ import annotations
 

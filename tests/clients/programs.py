@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import line_with
+
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("CLIENTS_PYTHON", ROOT / ".nox" / "clients" / "bin" / "python"))
 """Where `nox -s clients` installs them: they want versions of their own."""
@@ -23,11 +25,11 @@ def running(config: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.clients.served", str(config)]
     environ = {**os.environ, "OPENAI_API_KEY": "upstream", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environ, cwd=ROOT
+        command, stdout=subprocess.PIPE, bufsize=0, env=environ, cwd=ROOT
     ) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip() + "/v1"
+            yield line_with(process.stdout, "http").strip() + "/v1"
         finally:
             process.terminate()
             process.wait(PATIENCE_S)

@@ -26,7 +26,7 @@ from orchestra.server.settings import Settings
 from orchestra.stores.state.sqlite import SqliteState
 
 SETTINGS = Settings(
-    runs=RunsSettings(heartbeat_s=0.3, dead_after_s=1.5), on_leave_of={"awaiting": LingerRun(60.0)}
+    runs=RunsSettings(heartbeat_s=0.3, dead_after_s=4), on_leave_of={"awaiting": LingerRun(60.0)}
 )
 
 

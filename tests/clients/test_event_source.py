@@ -24,6 +24,8 @@ import attrs
 
 from tests.clients.programs import PATIENCE_S, ROOT
 from tests.clients.scripts import CALM, HERE, ONCE, browser, node
+from tests.patience import line_with
+from tests.ports import reserved_port
 
 pytestmark = ONCE
 ASKED_MOST = 10_000
@@ -36,18 +38,13 @@ Heard = Queue[list[Any]]
 class Server:
     """A server in a process of its own."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     url: str
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
 
     def tell(self, line: str) -> None:
         """What the run in it says next; nothing, to end it."""
         assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+        self.process.stdin.write(f"{line}\n".encode())
 
     def kill(self) -> None:
         """End it without a word."""
@@ -58,11 +55,11 @@ class Server:
 def serving(open_: ExitStack, state: Path, port: int = 0) -> Server:
     command = [sys.executable, "-m", "tests.clients.streaming", str(state), str(port)]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, bufsize=0)
     open_.callback(process.communicate)
     open_.callback(process.kill)
     assert process.stdout is not None
-    return Server(process, process.stdout.readline().strip())
+    return Server(process, line_with(process.stdout, "http").strip())
 
 
 # --- clients -----------------------------------------------------------------------------------
@@ -175,14 +172,15 @@ def test_a_server_that_is_killed_and_started_again_costs_its_readers_nothing(
 ) -> None:
     with ExitStack() as open_:
         running = serving(open_, tmp_path / "state.sqlite")
-        asked = serving(open_, tmp_path / "state.sqlite")
+        port = open_.enter_context(reserved_port())
+        asked = serving(open_, tmp_path / "state.sqlite", port)
         url = f"{asked.url}/v1/runs/{started(running)}/events"
         readers = [open_.enter_context(client(url)) for client in CLIENTS]
         running.tell("one")
         found = [until(heard, said("one")) for heard in readers]
         asked.kill()
         running.tell("two")
-        serving(open_, tmp_path / "state.sqlite", asked.port)
+        serving(open_, tmp_path / "state.sqlite", port)
         found = add(found, [until(heard, said("two")) for heard in readers])
         running.tell("three")
         running.tell("")
@@ -201,13 +199,14 @@ def test_a_run_that_died_with_its_server_is_told_so_and_nothing_is_run_again(
 ) -> None:
     """At the address that starts runs, which a browser asks again whatever becomes of it."""
     with ExitStack() as open_:
-        server = serving(open_, tmp_path / "state.sqlite")
+        port = open_.enter_context(reserved_port())
+        server = serving(open_, tmp_path / "state.sqlite", port)
         url = f"{server.url}/v1/pipelines/unending/runs"
         readers = [open_.enter_context(client(url)) for client in CLIENTS]
         found = [until(heard, said("one")) for heard in readers]
         wait_written_down(server, len(readers))
         server.kill()
-        serving(open_, tmp_path / "state.sqlite", server.port)
+        serving(open_, tmp_path / "state.sqlite", port)
         found = add(found, [until(heard, closed) for heard in readers])
     for events in found:
         told = [event for event in events if event[0] not in ("open", "closed")]

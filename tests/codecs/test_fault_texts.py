@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.fault_texts import SAYABLE, said_in
+from orchestra.codecs.fault_texts import SAYABLE, kind_in_message
 from orchestra.codecs.faults import MESSAGE_CHARS_MAX, Said, as_error, http_error, read_error
 from orchestra.errors import (
     AuthenticationError,
@@ -259,4 +259,4 @@ def test_only_as_much_of_a_message_decides_as_is_kept() -> None:
 
 @given(st.text(max_size=200), st.sets(st.sampled_from(SAYABLE)))
 def test_only_what_is_asked_for_is_found(message: str, kinds: set[type[ModelError]]) -> None:
-    assert said_in(message, kinds) in {None, *kinds}
+    assert kind_in_message(message, kinds) in {None, *kinds}

@@ -139,7 +139,7 @@ def test_what_is_neither_is_refused_where_it_is_not_read(dialect: Dialect, model
     ("dialect", "model"), [(OpenAiDialect(OPENAI), "gpt-5"), (AnthropicDialect(), "claude-5")]
 )
 def test_text_that_is_none_is_refused(dialect: Dialect, model: str) -> None:
-    with pytest.raises(CapabilityError, match=r"'n\.txt' is no text in UTF-8, at byte 1"):
+    with pytest.raises(CapabilityError, match=r"'n\.txt' is not UTF-8 text, at byte 1"):
         sent(dialect, model, FilePart(b"a\xff", "text/plain", "n.txt"))
 
 
@@ -151,7 +151,7 @@ def test_office_documents_go_to_bedrock() -> None:
 
 def test_a_file_stands_in_a_users_turn() -> None:
     request = ChatRequest((Message("assistant", (REPORT,)),))
-    with pytest.raises(CapabilityError, match="images and files stand in a user's"):
+    with pytest.raises(CapabilityError, match="images and files belong in a user's"):
         OpenAiDialect(OPENAI).ask("gpt-5", request, stream=False)
 
 
@@ -224,7 +224,7 @@ def test_what_a_client_sends_says_what_it_is(
     written: str, name: str, found: FilePart | None
 ) -> None:
     if found is None:
-        with pytest.raises(ValueError, match=r"base64|send UTF-8|is no utf-8 text|cannot be told"):
+        with pytest.raises(ValueError, match=r"base64|send UTF-8|is not utf-8 text|is unknown"):
             handed_in(written, name)
     else:
         assert handed_in(written, name) == found

@@ -20,18 +20,22 @@ from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.codecs.prompt_cache import has_mark, is_marked, with_marks
 from orchestra.values import (
     ChatRequest,
+    FilePart,
+    ImagePart,
     ImageUrlPart,
     Json,
     JsonOutput,
     Message,
     Part,
     TextPart,
+    Tool,
     ToolCall,
     ToolResult,
 )
 
 CLAUDE = "anthropic.claude-sonnet-4-6"
 KEPT = {"cache_control": {"type": "ephemeral"}}
+MARK = KEPT["cache_control"]
 POINT = {"cachePoint": {"type": "default"}}
 SPOKEN = [
     Message("system", "Be brief."),
@@ -42,10 +46,20 @@ SPOKEN = [
 
 words = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=5)
 texts = st.builds(TextPart, words, st.booleans())
+shown = st.builds(FilePart, st.just(b"%PDF-"), prompt_cache=st.booleans()) | st.builds(
+    ImagePart, st.just(b"PNG"), prompt_cache=st.booleans()
+)
 turns = st.builds(Message, st.sampled_from(["system", "user"]), words) | st.builds(
     Message, st.just("user"), st.lists(texts, min_size=1, max_size=3).map(tuple)
 )
+seen = st.builds(Message, st.just("user"), st.lists(texts | shown, min_size=1).map(tuple))
+tools = st.builds(Tool, words, words, st.just({"type": "object"}), prompt_cache=st.booleans())
 requests = st.builds(ChatRequest, st.lists(turns, min_size=1, max_size=5).map(tuple))
+all_kinds = st.builds(
+    ChatRequest,
+    st.lists(turns | seen, min_size=1, max_size=5).map(tuple),
+    tools=st.lists(tools, max_size=2).map(tuple),
+)
 
 
 def body(dialect: Dialect, request: ChatRequest, model: str = "m") -> Json:
@@ -63,8 +77,8 @@ def unmarked(value: Any) -> Any:
 
 
 def bare(part: Part) -> Part:
-    if isinstance(part, TextPart | ToolResult):
-        return attrs.evolve(part, prompt_cache=False)
+    if has_mark(part):
+        return attrs.evolve(part, prompt_cache=False)  # type: ignore[arg-type]
     return part
 
 
@@ -76,10 +90,11 @@ def without_marks(request: ChatRequest) -> ChatRequest:
         else Message(message.role, tuple(map(bare, message.parts)))
         for message in request.messages
     )
-    return attrs.evolve(request, messages=tuple(messages))
+    tools = tuple(attrs.evolve(each, prompt_cache=False) for each in request.tools)
+    return attrs.evolve(request, messages=tuple(messages), tools=tools)
 
 
-@given(requests)
+@given(all_kinds)
 def test_marks_change_nothing_that_a_model_is_told(request: ChatRequest) -> None:
     plain = without_marks(request)
     assert unmarked(body(BedrockDialect(), request, CLAUDE)) == body(
@@ -87,12 +102,36 @@ def test_marks_change_nothing_that_a_model_is_told(request: ChatRequest) -> None
     )
     told, meant = body(AnthropicDialect(), request), body(AnthropicDialect(), plain)
     assert unmarked(told["messages"]) == meant["messages"]
+    assert unmarked(told.get("tools")) == meant.get("tools")
     if isinstance(told.get("system"), list):
         assert "\n\n".join(block["text"] for block in told["system"]) == meant["system"]
+
+
+@given(requests)
+def test_who_knows_no_marks_is_sent_none(request: ChatRequest) -> None:
+    plain = without_marks(request)
     for quirks in PRESETS.values():
         if not quirks.prompt_cache:
             dialect = OpenAiDialect(quirks)
             assert body(dialect, request) == body(dialect, plain)
+
+
+def test_a_mark_stands_behind_whatever_was_marked() -> None:
+    parts = (FilePart(b"%PDF-", prompt_cache=True), ImagePart(b"PNG"), TextPart("What is it?"))
+    tool = Tool("f", "", {"type": "object", "properties": {}}, prompt_cache=True)
+    request = ChatRequest((Message("user", parts),), tools=(tool,))
+    told = body(AnthropicDialect(), request)
+    marks = ["cache_control" in each for each in told["messages"][0]["content"]]
+    assert (marks, told["tools"][0]["cache_control"]) == ([True, False, False], MARK)
+    converse = body(BedrockDialect(), request, CLAUDE)
+    assert [each == POINT for each in converse["messages"][0]["content"]] == [
+        *(False, True, False, False),
+    ]
+    assert converse["toolConfig"]["tools"][1:] == [POINT]
+    nova = body(BedrockDialect(), request, "amazon.nova-pro-v1:0")
+    assert len(nova["toolConfig"]["tools"]) == 1, "it takes none behind tools"
+    routed = body(OpenAiDialect(OPENROUTER), request)
+    assert "cache_control" not in json.dumps(routed), "texts only can have one there"
 
 
 @given(requests)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import orchestra
 from orchestra.compiler.check import check
+from orchestra.compiler.checks.arguments import values_held, wires_held
 from orchestra.compiler.plan import plan
 from orchestra.errors import CheckError
 from tests.graph.written import written
@@ -713,8 +716,8 @@ CASES: list[tuple[str, str, str, str]] = [
         "out = []\nfor i in range(2):\n    @step\n    def late(x: int) -> int: return x + i  # HERE\n"
         "    out.append(late(n))\nreturn out",
         "late-value",
-        "step 'late' is made anew for each `i`, and reads it when it runs, behind the loop: each of "
-        "them reads the last one",
+        "step 'late' is made anew for each `i`, and reads it when it runs, after the loop: each of "
+        "them reads its last value",
         "make the step once, above the loop, with a parameter 'i', and pass it: `late(..., i=i)`",
     ),
     # --- definitions
@@ -925,3 +928,18 @@ def test_a_fault_in_a_pipeline_that_is_inlined_twice_is_told_once() -> None:
 def test_what_is_right_has_no_problems(source: str) -> None:
     found, _ = problems_of(source)
     assert found == []
+
+
+@attrs.frozen(eq=False)
+class Known:
+    """One of several who know each other."""
+
+    others: list[object] = attrs.field(repr=False)
+
+
+def test_objects_that_know_each_other_are_looked_through_once() -> None:
+    """Back-references lead from each of them to all the others, and from there again."""
+    people: list[object] = []
+    people += [Known(people) for _ in range(50)]
+    assert sum(1 for _ in islice(values_held(people), 10_000)) == 101
+    assert [*wires_held([people, people])] == []

@@ -79,7 +79,10 @@ def test_what_is_reached_over_the_network_is_made_before_it_is_asked_for(
         assert bindings.prepare()
         assert bindings.states().keys() == {"keyed", "vectors"}
         (told,) = caplog.messages
-        assert "has no key: set NO_KEY; until then it is refused, and so is a route with it" in told
+        assert (
+            "has no key: set NO_KEY; until then requests for this model, or for a route with it, "
+            "are refused"
+        ) in told
         with pytest.raises(BindingError, match="NO_KEY"):
             bindings.model("keyless")
 
@@ -247,7 +250,7 @@ def test_all_runs_share_one_breaker(guarded: LocalBindings) -> None:
         with pytest.raises(ModelConnectionError):
             trio.run(ask, guarded, name)
     for name in ("default", "smart"):
-        with pytest.raises(BreakerOpenError, match="default: it failed too often"):
+        with pytest.raises(BreakerOpenError, match="default: its breaker is open"):
             trio.run(ask, guarded, name)
     assert isinstance(guarded.states()["default"].breaker, Open)
 

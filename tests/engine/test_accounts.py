@@ -128,7 +128,7 @@ def test_what_is_spawned_and_fails_is_logged_and_runs_go_on(
 
     run(main)
     assert [each.getMessage() for each in caplog.records] == [
-        "what is beside failed, and nothing else: x"
+        "the background task what is beside failed: x"
     ]
 
 

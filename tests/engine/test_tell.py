@@ -113,7 +113,7 @@ def test_what_is_too_long_is_refused_with_the_bound(more: int) -> None:
         return
     assert isinstance(run.error, LimitExceededError)
     assert run.error.limit == "told_bytes"
-    assert "'one' is told in 16385 bytes of JSON, over 16384" in str(run.error)
+    assert "tell('one', ...): its data has 16385 bytes of JSON, over 16384" in str(run.error)
 
 
 def test_once_the_run_has_ended_nobody_is_told() -> None:

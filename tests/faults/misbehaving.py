@@ -38,8 +38,8 @@ BEGUN = Usage(10, 2, Certainty.PARTIAL, cost_nanodollars=14_000)
 UNCOUNTED = Usage(6, 0, Certainty.ESTIMATED, cost_nanodollars=6_000)
 """Of one that was cut before it was counted: an estimate of the question, which was perhaps read."""
 SLOW_S = 0.25
-HURRY_S = 0.2
-"""How long the silent ones are waited for."""
+HURRY_S = 0.6
+"""How long the silent ones are waited for; and so long may be what comes before their silence."""
 LONG_S = 15.0
 """And everybody else: if a test takes as long, it has failed."""
 EVENTS = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: text/event-stream\r\n\r\n")

@@ -25,11 +25,12 @@ from orchestra.events import Event, RunFailed, RunFinished, StepCached
 from orchestra.steps.generate import generate
 from tests.faults.misbehaving import HEALTHY, speaks
 from tests.faults.stand import follow
+from tests.patience import PATIENCE_S
 from tests.providers.upstream import run, upstream
 from tests.servers.redis import Redis, redis
 
 ADA = Caller("acme", "ada")
-IN_TIME_S = 1.0
+IN_TIME_S = 3.0
 """Of a call whose state is away: twice 50 ms, a connection, and what a busy machine takes."""
 MODEL = """
 [models.default]
@@ -207,7 +208,7 @@ def test_a_state_that_is_away_fails_open_or_closed_in_time_and_is_found_again(  
 
 async def answered(engine: Engine) -> None:
     """Until the state is there: no restart of ours, but its rest may have to end."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         last: Event | None = None
         while not isinstance(last, RunFinished):
             last = (await outcome(engine))[-1]

@@ -22,20 +22,21 @@ def test_a_number_that_cannot_be_written_down_ends_no_process(
     async def main() -> None:
         counting = Counting(Metrics({}), SharedTallies(tmp_path, 1))
         counting.metrics.tally.count(names.RUNS_RUNNING, (), 2**64)
-        await counting.write()
+        for _ in range(2):
+            await counting.write()
 
     trio.run(main)
     (said,) = caplog.records
     assert (said.levelno, said.getMessage()) == (
         logging.ERROR,
-        "what this process counts is not written down",
+        "the metrics of this process cannot be written",
     )
 
 
 def test_a_folder_that_is_gone_is_told_once_and_so_is_its_return(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full disk stays full for hours, and a line every two seconds would fill it further."""
+    """A full disk stays full for hours, and four lines a second would fill it further."""
     folder = tmp_path / "counts"
 
     async def main() -> None:
@@ -50,8 +51,8 @@ def test_a_folder_that_is_gone_is_told_once_and_so_is_its_return(
 
     trio.run(main)
     gone, back, gone_again = caplog.messages
-    assert gone.startswith("what this process counts is not written down: [Errno 2]")
-    assert back == "what this process counts is written down again"
+    assert gone.startswith("the metrics of this process cannot be written: [Errno 2]")
+    assert back == "the metrics of this process are written again"
     assert gone_again == gone
 
 
@@ -66,4 +67,4 @@ def test_workers_that_end_are_counted_with_what_the_others_count(
     assert found == {("SIGKILL",): 2, ("exit code 1",): 1}
     shutil.rmtree(tmp_path)
     ends.ended("SIGKILL")
-    assert "that worker is not counted: [Errno 2]" in caplog.text
+    assert "the end of a worker cannot be counted: [Errno 2]" in caplog.text

@@ -150,7 +150,7 @@ def test_an_observer_that_fails_costs_no_run_and_is_told_no_more(
 
     assert virtual(main) == "01"
     assert len(told) == 1
-    assert "an observer failed, and is told no more of this run" in caplog.text
+    assert "an observer failed, and gets no more events of this run" in caplog.text
 
 
 def test_the_times_of_runs_and_steps_are_those_of_their_events() -> None:

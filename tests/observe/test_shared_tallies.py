@@ -20,6 +20,7 @@ from orchestra.observe.counting import FOLDER_ENV, Counting
 from orchestra.observe.metrics import Metrics
 from orchestra.observe.shared_tallies import SharedTallies
 from orchestra.observe.tally import Tally
+from orchestra.testing.virtual import virtual
 
 PLACES = st.integers(1, 3)
 HITS = names.CACHE_HITS
@@ -158,7 +159,7 @@ def test_a_board_that_has_gone_costs_a_warning(
         await mine.write()
 
     trio.run(main)
-    assert "what this process counts is not written down" in caplog.text
+    assert "the metrics of this process cannot be written" in caplog.text
 
 
 def test_one_process_needs_no_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,3 +177,48 @@ def test_one_process_needs_no_board(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [each.name for each in tmp_path.iterdir()] == ["3.tally"]
     monkeypatch.setattr(counting, "find_spec", lambda _: None)
     assert counting.counting(environ={}) is None
+
+
+def test_what_was_counted_is_written_soon_and_only_what_has_changed(tmp_path: Path) -> None:
+    """A process that is killed loses the counts of a quarter of a second; an idle one does nothing."""
+    writes: list[bytes] = []
+
+    class Written(SharedTallies):
+        def write(self, tally: bytes) -> None:
+            writes.append(tally)
+            super().write(tally)
+
+    async def main() -> int:
+        mine, others = Counting(Metrics({}), Written(tmp_path, 1)), SharedTallies(tmp_path, 2)
+        lost = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mine.serve)
+            for number in range(1, 20):
+                mine.metrics.tally.count(HITS, ("m",))
+                await trio.sleep(0.3)
+                lost = max(lost, number - hits(others.total(Tally().encode())))
+                await trio.sleep(number % 5)
+            nursery.cancel_scope.cancel()
+        return lost
+
+    assert virtual(main) == 0
+    assert len(writes) == 19
+
+
+def test_a_server_that_a_workers_step_starts_counts_for_itself(tmp_path: Path) -> None:
+    """It inherits the environment, and with it the folder: the supervisor's file is not its own."""
+    environ = {FOLDER_ENV: str(tmp_path)}
+    supervisors = Tally()
+    supervisors.count(names.WORKER_ENDS, ("SIGKILL",))
+    SharedTallies(tmp_path, counting.SUPERVISOR).write(supervisors.encode())
+
+    async def main() -> Tally:
+        started = counting.counting(environ=environ)
+        assert started is not None
+        started.metrics.tally.count(HITS, ("m",))
+        await started.write()
+        return await started.total()
+
+    assert trio.run(main).counters == {HITS.name: {("m",): 1}}
+    there = SharedTallies(tmp_path, 1).total(Tally().encode())
+    assert there.counters == supervisors.counters

@@ -102,5 +102,5 @@ def test_what_has_too_many_names_is_counted_under_other() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", msgspec.msgpack.encode([1])])
 def test_what_no_process_has_written_is_refused(data: bytes) -> None:
-    with pytest.raises(StateError, match="no counts of a process"):
+    with pytest.raises(StateError, match="not the metrics of a process"):
         decode(data)

@@ -164,4 +164,4 @@ def test_an_engine_that_is_closed_meanwhile_leaves_what_is_late_to_flush(
         assert book.taken == [1, 2]
 
     virtual(main)
-    assert caplog.messages == ["a state was not told how 2 calls have ended: and so it is"]
+    assert caplog.messages == ["the ends of 2 calls could not be reported to a state: and so it is"]

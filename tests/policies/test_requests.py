@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestra.policies.request_bytes import written_of
-from orchestra.policies.request_extras import CACHE, EXTRAS, asked_anew
+from orchestra.policies.request_extras import CACHE, EXTRAS, refreshed
 from orchestra.values import ChatRequest, Message
 
 ASKED = (Message("user", "hello"),)
@@ -22,7 +22,7 @@ def test_any_mapping_is_written_as_what_is_in_it() -> None:
 
 
 def test_what_is_no_json_cannot_be_told_from_others() -> None:
-    with pytest.raises(TypeError, match="is no JSON, and cannot be told from others"):
+    with pytest.raises(TypeError, match="is not JSON, so equal requests cannot be recognized"):
         written_of((), ChatRequest(ASKED, extras={"openai": {"a": object()}}))
 
 
@@ -34,4 +34,4 @@ def test_who_asks_anew_is_given_no_kept_answer_and_keeps_none_they_did_not_want(
     said: str | None, anew: str
 ) -> None:
     extras = {EXTRAS: {"conversation": "c", **({CACHE: said} if said else {})}}
-    assert asked_anew(extras) == {EXTRAS: {"conversation": "c", CACHE: anew}}
+    assert refreshed(extras) == {EXTRAS: {"conversation": "c", CACHE: anew}}

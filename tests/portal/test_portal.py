@@ -32,7 +32,8 @@ from orchestra.errors import (
 )
 from orchestra.events import Delta, RunFinished, RunStarted
 from orchestra.portal.portal import Portal
-from tests.cli.conftest import PATIENCE_S, ROOT
+from tests.cli.conftest import ROOT
+from tests.patience import PATIENCE_S
 
 TALK: list[str] = []
 """What steps have done; a test that reads it empties it first."""

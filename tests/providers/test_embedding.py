@@ -61,7 +61,8 @@ def test_its_length_is_what_was_said_or_what_came_first() -> None:
 def test_a_vector_of_another_length_is_refused() -> None:
     embedder = RemoteEmbedder(Embedding(lambda text: [1.0] * len(text)), "big", 3)
     with pytest.raises(
-        MalformedStreamError, match="gave a vector of 2 numbers, and dimensions = 3"
+        MalformedStreamError,
+        match=("gave a vector of 2 numbers, but its configuration has dimensions = 3"),
     ):
         trio.run(embedder.embed, ["abc", "ab"])
 

@@ -295,11 +295,11 @@ def test_a_receive_that_was_interrupted_never_looks_like_the_end() -> None:
                 assert await reply.receive() == b"ab"
                 with trio.move_on_after(0.01):
                     await reply.receive()
-                with pytest.raises(ModelConnectionError, match="nothing more comes"):
+                with pytest.raises(ModelConnectionError, match="there is no more of it"):
                     await reply.receive()
             async with transport.send(HttpRequest(server.url)) as reply:
                 assert await reply.receive() == b"ab"
-            with pytest.raises(ModelConnectionError, match="nothing more comes"):
+            with pytest.raises(ModelConnectionError, match="there is no more of it"):
                 await reply.receive()
 
     run(main)
@@ -318,8 +318,8 @@ def test_what_is_no_proxy_is_an_error(proxy: str) -> None:
 BAD: list[tuple[bytes, type[Exception], str]] = [
     (b"", ModelConnectionError, "broke"),
     (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", ModelConnectionError, "broke"),
-    (b"SSH-2.0\r\n\r\n", MalformedStreamError, "does not answer as it should"),
-    (CHUNKED + b"x\r\n", MalformedStreamError, "does not answer as it should"),
+    (b"SSH-2.0\r\n\r\n", MalformedStreamError, "sent an invalid answer"),
+    (CHUNKED + b"x\r\n", MalformedStreamError, "sent an invalid answer"),
     (CHUNKED + b"fff\r\n" + b"a" * 0xFFF, MalformedStreamError, "over 1000 bytes"),
     (
         b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n" + gzip.compress(bytes(2_000), mtime=0),

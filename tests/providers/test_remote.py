@@ -455,7 +455,7 @@ def test_a_redirect_is_not_followed_and_says_what_to_correct(
         run(asked.complete, ASKED) if whole else run(heard, asked)
     error = caught.value
     assert error.message == (
-        f"it answers with a redirect{where}, which is not followed; correct base_url"
+        f"the provider answers with a redirect{where}, which is not followed; correct base_url"
     )
     assert (error.status, error.retryable) == (status, False)
 
@@ -608,7 +608,7 @@ def test_no_call_has_more_tokens_than_its_provider_takes() -> None:
 
 
 def test_a_vector_too_few_is_an_error() -> None:
-    with pytest.raises(MalformedStreamError, match="1 vectors came for 2 texts"):
+    with pytest.raises(MalformedStreamError, match="the answer has 1 vectors for 2 texts"):
         run(model(canned(embedded([1.0]))).embed, EmbedRequest(("a", "b")))
 
 

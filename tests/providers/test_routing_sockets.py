@@ -21,7 +21,16 @@ from orchestra.providers.remote import Endpoint, RemoteModel
 from orchestra.providers.routing import RoutedModel
 from orchestra.secret import Secret
 from orchestra.values import ChatRequest, Message, ModelEvent, Stopped, TextDelta
-from tests.providers.upstream import CHUNKED, Handler, Upstream, Visit, open_sockets, run, upstream
+from tests.providers.upstream import (
+    CHUNKED,
+    Handler,
+    Upstream,
+    Visit,
+    open_sockets,
+    run,
+    until,
+    upstream,
+)
 
 ASKED = ChatRequest((Message("user", "why?"),))
 EVENTS = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: text/event-stream\r\n\r\n")
@@ -130,6 +139,7 @@ def test_a_fault_before_the_first_content_is_not_seen(fault: str) -> None:
         async with routed(FAULTS[fault], HEALTHY, 0.1 if slow else 20) as (asked, visits):
             await hear(asked, heard)
             if slow:
+                await until(lambda: bool(visits))
                 await visits[0].gone.wait()
         return heard
 

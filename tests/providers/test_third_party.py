@@ -59,8 +59,8 @@ from tests.servers.processes import serving
 from tests.servers.proxy import Proxy, proxied
 
 T = TypeVar("T")
-SEEN_WITHIN_S = 0.05
-"""From our leaving to the server's seeing the connection closed."""
+SEEN_WITHIN_S = 0.5
+"""From our leaving to the server's seeing the connection closed, on a machine that is busy."""
 CITY = {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"]}
 WEATHER = Tool("weather", "Tells the weather of a city", CITY)
 KEY = bearer(Secret("key"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,6 +79,27 @@ def test_many_that_ask_first_load_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(loads) == 1
 
 
+def test_a_process_loads_once_however_often_its_deployment_is_loaded_anew() -> None:
+    """A tokenizer takes 20 MB, of which freeing it gives nothing back to the system."""
+    first, second = WordLlamaEmbedder(), WordLlamaEmbedder()
+    assert trio.run(first.embed, ["text"]) == trio.run(second.embed, ["text"])
+    assert first._weights is second._weights
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is shared")
+def test_the_vectors_are_shared_with_other_processes() -> None:
+    def private_kb() -> int:
+        rollup = Path("/proc/self/smaps_rollup").read_text()
+        return sum(map(int, re.findall(r"^Private_Dirty: +(\d+)", rollup, re.MULTILINE)))
+
+    pytest.importorskip("numpy")
+    before_kb = private_kb()
+    vectors = wordllama._vectors(wordllama.home())
+    assert vectors.astype("f8").any()
+    assert vectors.nbytes == 16_384_000
+    assert private_kb() - before_kb < 8_000
+
+
 def test_a_first_use_that_was_cancelled_leaves_it_usable() -> None:
     embedder = WordLlamaEmbedder()
 
@@ -102,7 +124,7 @@ def test_it_opens_no_socket_warns_of_nothing_and_leaves_logging_alone() -> None:
 
         import trio
         from orchestra.providers.wordllama import WordLlamaEmbedder
-        heavy = {"numpy", "tokenizers", "safetensors"} & sys.modules.keys()
+        heavy = {"numpy", "tokenizers"} & sys.modules.keys()
         if heavy:
             sys.exit(f"imported early: {heavy}")
 
@@ -142,3 +164,14 @@ def test_a_version_with_other_files_is_named(
     message = refused(WordLlamaEmbedder())
     assert str(tmp_path) in message
     assert "has no weights/l2_supercat_256.safetensors" in message
+
+
+def test_a_version_with_other_vectors_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(wordllama, "home", lambda: tmp_path)
+    head = b'{"embedding.weight": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]}}'
+    for name in (wordllama._WEIGHTS, wordllama._TOKENIZER):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+    assert "has vectors of F32, not of F16" in refused(WordLlamaEmbedder())

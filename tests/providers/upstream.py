@@ -50,7 +50,11 @@ class Visit:
     async def send(self, *parts: bytes) -> None:
         """Send the parts, each in a packet of its own, as far as loopback does so."""
         for part in parts:
-            await self.stream.send_all(part)
+            try:
+                await self.stream.send_all(part)
+            except trio.BrokenResourceError:
+                self._has_left()
+                raise
             await trio.lowlevel.checkpoint()
 
     async def left(self) -> None:
@@ -65,10 +69,13 @@ class Visit:
         except trio.BrokenResourceError:
             data = b""
         if not data:
-            self.gone_at = trio.current_time()
-            self.gone.set()
+            self._has_left()
             raise EOFError("the client has left")
         self._buffer += data
+
+    def _has_left(self) -> None:
+        self.gone_at = trio.current_time()
+        self.gone.set()
 
 
 Handler: TypeAlias = Callable[[Visit], Awaitable[None]]

@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 ACME = Caller("acme", "ann", "k1")
 SOON = RunsSettings(batch_s=0.01, publish_s=0.02, inbox_s=0.02, heartbeat_s=0.2, dead_after_s=0.7)
-"""For tests in real time."""
+REAL = attrs.evolve(SOON, dead_after_s=3.0)
+"""For tests in real time: on a busy machine, who lives may be silent for a second."""
 
 
 class Cable(State):

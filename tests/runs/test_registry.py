@@ -160,10 +160,10 @@ def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
     virtual(main)
     said = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert [each.partition(":")[0] for each in sorted(said)] == [
-        "runs go on, and are written down later",
+        "runs go on, and are recorded later",
         "runs of this process can be followed elsewhere again",
         "runs of this process cannot be followed elsewhere",
-        "what waits is written down again",
+        "waiting records of runs are written again",
     ]
 
 
@@ -189,7 +189,7 @@ def test_a_run_that_cannot_be_written_down_keeps_no_other_from_it(
 
     virtual(main)
     (said,) = (each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING)
-    assert said.endswith("is not written down")
+    assert said.endswith("cannot be recorded")
 
 
 @step
@@ -219,7 +219,7 @@ def test_a_record_that_cannot_be_encoded_keeps_no_other_from_being_written(
 
     virtual(main)
     (said,) = (each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING)
-    assert said.endswith("is not written down")
+    assert said.endswith("cannot be recorded")
 
 
 def test_what_a_task_of_a_registry_raises_leaves_it_in_no_group() -> None:
@@ -501,7 +501,7 @@ def test_what_is_kept_no_longer_is_said_to_be_gone() -> None:
             record = await one.registry.get(run.id)
             assert record is not None
             assert record.status == "finished"
-            with pytest.raises(RunLostError, match="kept no longer"):
+            with pytest.raises(RunLostError, match="no longer kept"):
                 await heard(one.registry, run.id)
 
     virtual(main)
@@ -565,7 +565,7 @@ def test_who_fails_to_hear_of_an_end_ends_no_other_run(caplog: pytest.LogCapture
 
     virtual(main)
     assert [each.exc_info is not None for each in caplog.records] == [True, True]
-    assert "whoever is told of it failed" in caplog.text
+    assert "a callback for its end failed" in caplog.text
 
 
 def test_a_run_that_lingers_and_has_ended_is_held_by_no_task() -> None:

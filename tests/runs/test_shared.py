@@ -11,7 +11,7 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import State
 from orchestra.runs.idempotency import ExistingClaim, NewClaim
-from tests.runs.processes import ACME, SOON, Cable, heard, lines, process
+from tests.runs.processes import ACME, REAL, Cable, heard, lines, process
 from tests.stores.states import at_place, opened, place
 
 SHARED = ["sqlite", "redis"]
@@ -32,8 +32,8 @@ def two(how: str) -> Iterator[tuple[State, State]]:
 def test_runs_are_followed_cancelled_listed_and_claimed_through_either(how: str) -> None:
     async def main(first: State, second: State) -> None:
         async with (
-            process(Cable(first), SOON) as one,
-            process(Cable(second), SOON) as other,
+            process(Cable(first), REAL) as one,
+            process(Cable(second), REAL) as other,
         ):
             run = one.start([(0.05, str(number)) for number in range(5)])
             await one.registry.adopt_durably(run)
@@ -59,7 +59,7 @@ def test_runs_are_followed_cancelled_listed_and_claimed_through_either(how: str)
 def test_a_killed_process_is_noticed(how: str) -> None:
     async def main(first: State, second: State) -> None:
         dying = Cable(first)
-        async with process(dying, SOON) as one, process(Cable(second), SOON) as other:
+        async with process(dying, REAL) as one, process(Cable(second), REAL) as other:
             run = one.start([(60.0, "x")])
             await one.registry.adopt_durably(run)
             async with trio.open_nursery() as nursery:

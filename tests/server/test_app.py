@@ -28,9 +28,10 @@ from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.runs.outlines import outline
 from orchestra.server.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.server.runs.test_pipelines import asking, posting, served
 from tests.server.served import PIPELINES
-from tests.server.wire import PATIENCE_S, Reply, _unmended, open_house  # noqa: F401 - a fixture
+from tests.server.wire import Reply, _unmended, open_house  # noqa: F401 - a fixture
 
 OPENING = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

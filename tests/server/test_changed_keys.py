@@ -37,7 +37,8 @@ def test_a_running_server_sees_a_change_with_the_next_request_and_nothing_is_spe
 ) -> None:
     async def main() -> None:
         bounds = Settings()
-        with LocalBindings(tmp_path, state=MemoryState()) as bindings:
+        still = MemoryState(now_s=lambda: 1e9)  # a day that does not end meanwhile
+        with LocalBindings(tmp_path, state=still) as bindings:
             keyring, purse = bindings.keyring, bindings.purse
             made = await keyring.create(WANTED)
             admission = await admission_of(bindings, "127.0.0.1")

@@ -21,9 +21,10 @@ from orchestra.server.app import create_app
 from orchestra.server.front.order import OPEN, Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
+from tests.patience import PATIENCE_S
 from tests.server.served import PIPELINES
 from tests.server.socketing import RefusedError, open_socket
-from tests.server.wire import PATIENCE_S, House, open_house
+from tests.server.wire import House, open_house
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RUNS, SOCKET = "/v1/pipelines/{name}/runs", "/v1/pipelines/{name}/ws"

@@ -186,7 +186,8 @@ def test_a_run_that_is_cancelled_while_it_is_asked_for_is_cancelled_as_it_begins
         await socket.say(type="cancel", id="a")
         await socket.start("a")  # refused at once: then the cancel was heard, too
         assert (await socket.receive())["problem"]["status"] == 409
-        assert keys.asked == 2
+        while keys.asked < 2:  # its own task asks
+            await trio.lowlevel.checkpoint()
         keys.answers.set()
         return await socket.events("a")
 
@@ -195,7 +196,8 @@ def test_a_run_that_is_cancelled_while_it_is_asked_for_is_cancelled_as_it_begins
 
 def test_each_start_is_one_of_the_requests_that_a_caller_has() -> None:
     rules = CallerRules(user=OwnerLimits(requests_per_minute=20)).of_requests()
-    admission = with_keys("count", rates=CallerLimits(rules, MemoryState(), scope="http"))
+    still = MemoryState(now_s=lambda: 0.0)  # else a rate has more to give after some seconds
+    admission = with_keys("count", rates=CallerLimits(rules, still, scope="http"))
 
     async def test(stage: Stage) -> dict[str, Any]:
         socket = await open_socket(stage.house, headers=[("Authorization", "Bearer good")])

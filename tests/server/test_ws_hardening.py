@@ -21,6 +21,7 @@ from wsproto.extensions import PerMessageDeflate
 
 from orchestra.server.connections.hardening import READ_AT_ONCE, Mailbox, mend_hypercorn
 from orchestra.server.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.server.connections.test_hardening import UPGRADE_WEBSOCKET
 from tests.server.socketing import Stage, on_stage, open_socket
 from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
@@ -28,7 +29,7 @@ from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
 # --- an application that listens no more -------------------------------------------------------
 
 
-async def answers_while_its_client_sends() -> bool:
+async def answers_while_its_client_sends(within_s: float) -> bool:
     """Whether an application gets an answer out, and rid of the connection, without listening."""
     answered = trio.Event()
 
@@ -43,7 +44,7 @@ async def answers_while_its_client_sends() -> bool:
         client = await house.connect()
         await client.send("POST / HTTP/1.1\nContent-Length: 100000000")
         nursery.start_soon(_send_all_there_is, client.stream)
-        with trio.move_on_after(0.3) as patience:
+        with trio.move_on_after(within_s) as patience:
             await answered.wait()
             house.door.shut()
             await house.empty.wait()
@@ -59,13 +60,13 @@ async def _send_all_there_is(stream: trio.SocketStream) -> None:
 
 @pytest.mark.usefixtures("_unmended")
 def test_the_full_mailbox_trap_is_still_there() -> None:
-    assert not trio.run(answers_while_its_client_sends)
+    assert not trio.run(answers_while_its_client_sends, 0.3)
 
 
 @pytest.mark.usefixtures("_unmended")
 def test_whoever_is_refused_does_not_hold_a_place_by_sending_on() -> None:
     mend_hypercorn()
-    assert trio.run(answers_while_its_client_sends)
+    assert trio.run(answers_while_its_client_sends, PATIENCE_S)
 
 
 @given(st.integers(0, 5), st.integers(0, 8), st.random_module())
@@ -145,7 +146,7 @@ def test_no_websocket_is_compressed() -> None:
 # --- pings -------------------------------------------------------------------------------------
 
 
-async def leaves_its_place() -> bool:
+async def leaves_its_place(within_s: float) -> bool:
     """Whether the place of a WebSocket is free as soon as its client has left."""
 
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -153,12 +154,12 @@ async def leaves_its_place() -> bool:
         while (await receive())["type"] != "websocket.disconnect":
             pass
 
-    async with open_house(app, Settings(heartbeat_s=5)) as house:
+    async with open_house(app, Settings(heartbeat_s=1000)) as house:
         socket = await open_socket(house)
         await trio.testing.wait_all_tasks_blocked(0.01)
         socket.vanish()
         house.door.shut()
-        with trio.move_on_after(0.3):
+        with trio.move_on_after(within_s):
             await house.empty.wait()
             return True
     return False
@@ -166,13 +167,13 @@ async def leaves_its_place() -> bool:
 
 @pytest.mark.usefixtures("_unmended")
 def test_the_ping_trap_is_still_there() -> None:
-    assert not trio.run(leaves_its_place)
+    assert not trio.run(leaves_its_place, 0.3)
 
 
 @pytest.mark.usefixtures("_unmended")
 def test_a_client_that_has_left_has_left_its_place() -> None:
     mend_hypercorn()
-    assert trio.run(leaves_its_place)
+    assert trio.run(leaves_its_place, PATIENCE_S)
 
 
 # --- a handshake that is none -------------------------------------------------------------------

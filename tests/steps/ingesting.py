@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -34,9 +35,9 @@ class Counting:
         return [text for call in self.calls for text in call]
 
 
-def run(folder: Path | str, store: MemoryStore, embedder: Counting, **options: int) -> IngestReport:
+def run(folder: Path | str, store: MemoryStore, embedder: Counting, **options: Any) -> IngestReport:
     async def main() -> IngestReport:
-        return await ingest(folder, store, embedder, **options)  # type: ignore[arg-type]
+        return await ingest(folder, store, embedder, **options)
 
     return trio.run(main)
 

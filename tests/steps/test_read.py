@@ -88,9 +88,9 @@ def encrypted() -> bytes:
         (pdf(*"abcde"), {"pages_max": 4}, "has 5 pages, 4 may be read: see `pages_max`"),
         (pdf("aaa", "aaa"), {"chars_max": 5}, "has more than 5 characters: see `chars_max`"),
         (encrypted(), {}, "is encrypted; send it without a password"),
-        (b"%PDF-1.4\nnothing", {}, "is no PDF that can be read: PdfStreamError"),
-        (b"", {}, "is no PDF that can be read: EmptyFileError"),
-        (bomb(80_000_000), {}, "is no PDF that can be read: LimitReachedError"),
+        (b"%PDF-1.4\nnothing", {}, "is not a readable PDF: PdfStreamError"),
+        (b"", {}, "is not a readable PDF: EmptyFileError"),
+        (bomb(80_000_000), {}, "is not a readable PDF: LimitReachedError"),
     ],
 )
 def test_what_cannot_be_read_says_why(data: bytes, bounds: dict[str, int], error: str) -> None:
@@ -109,7 +109,7 @@ def test_a_pdf_cut_anywhere_is_read_or_refused() -> None:
     [
         (MemoryError(), "needs more memory than a PDF may have"),
         (RecursionError(), "is nested too deeply"),
-        (KeyError("/Root"), "is no PDF that can be read: KeyError: '/Root'"),
+        (KeyError("/Root"), "is not a readable PDF: KeyError: '/Root'"),
     ],
 )
 def test_whatever_breaks_the_reader_is_told(

@@ -263,7 +263,7 @@ class Curt(Model):
 
 @pytest.mark.parametrize("choices", [1, 2])
 def test_an_answer_that_just_ends_was_cut(choices: int) -> None:
-    with pytest.raises(TruncatedStreamError, match="'m' ended its answer without saying why"):
+    with pytest.raises(TruncatedStreamError, match="'m' ended its answer without a stop reason"):
         ask(Curt(), choices)
 
 
@@ -324,7 +324,7 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_asked() -> None:
     model = Turns([], Capabilities(tools=False, context_tokens=1, output_tokens_max=1))
     request = ChatRequest(ASKED.messages, tools=(Tool("t", "", {}),), output_tokens_max=9)
     for pipeline in (relay, relay_whole):
-        with pytest.raises(CapabilityError, match=r"tools=\.\.\. cannot be asked of the model"):
+        with pytest.raises(CapabilityError, match=r"tools=\.\.\. cannot be sent to the model"):
             ask(model, 1, pipeline, request=request)
     blind = Turns([], Capabilities(files=False))
     paper = ChatRequest((Message("user", (FilePart(b"%PDF-"),)),))
@@ -369,7 +369,7 @@ def test_vectors_are_an_embedders_or_a_models() -> None:
             assert await embed(3, embedder=False) == (Vector.of([1, 2, 3]),)
             for dimensions in (None, 2):
                 assert await embed(dimensions, embedder=True) == (Vector.of([1, 2]),)
-            with pytest.raises(CapabilityError, match="dimensions=3 cannot be asked of 'm'"):
+            with pytest.raises(CapabilityError, match="dimensions=3 cannot be sent to 'm'"):
                 await embed(3, embedder=True)
             wrong = EmbedRequest(("a",), extras={"orchestra": {"x": 1}})
             with pytest.raises(InvalidRequestError, match="no 'x': it has cache, coalesce"):

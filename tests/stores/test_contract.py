@@ -6,6 +6,7 @@ import math
 import random
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -346,6 +347,31 @@ def test_many_calls_at_once_are_as_if_one_after_the_other(store: VectorStore) ->
 
     assert trio.run(main) == 5 * 200
     assert all(count % 200 == 0 for count in counts)
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_long_upsert_lets_others_go_on(store: VectorStore, bad: int) -> None:
+    """Streams of other runs move while its passages are looked at; nothing is kept if one is bad."""
+    many = [Passage(str(number), "") for number in range(2000)]
+    vectors = [EAST] * (len(many) - bad) + [Vector.of([math.nan, 0.0])] * bad
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async def main() -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+            with pytest.raises(StoreError) if bad else nullcontext():
+                await store.upsert(many, vectors)
+            nursery.cancel_scope.cancel()
+        return await store.count()
+
+    assert trio.run(main) == (0 if bad else len(many))
+    assert turns >= 10  # 200 passages at once, at most
 
 
 def test_what_a_caller_does_to_its_metadata_later_changes_nothing(store: VectorStore) -> None:

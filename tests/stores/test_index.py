@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.stores.index import ROWS_AT_ONCE, Cache, Index, load
+from orchestra.stores.index import COLUMNS_MAX, ROWS_AT_ONCE, Cache, Index, load
 from orchestra.values import Vector
 
 
@@ -43,6 +43,18 @@ def test_the_fast_search_finds_what_comparing_all_in_float64_finds(
     found = index_of(matrix).nearest(query, top, rows)
     assert [key for key, _ in found] == [10 * row for row in expected]
     assert [score for _, score in found] == pytest.approx(scores[expected].tolist())
+
+
+@given(st.permutations(range(2 * COLUMNS_MAX)))
+@settings(deadline=None)
+def test_whatever_keys_are_asked_for_few_columns_are_kept(keys: list[int]) -> None:
+    """A pipeline may let its clients name them."""
+    index = index_of(np.eye(3))
+    for key in (*keys, *keys[:9]):
+        rows = index.rows({f"k{key}": 1}, lambda: [("a", {f"k{n}": n % 2}) for n in range(3)])
+        assert rows is not None
+        assert rows.tolist() == ([key] if key < 3 and key % 2 else [])
+    assert len(index._columns) <= COLUMNS_MAX
 
 
 def test_a_column_is_read_once_and_only_when_asked_for() -> None:

@@ -24,6 +24,7 @@ from orchestra.stores.sqlite_files.connection import (
 )
 from orchestra.stores.sqlite_files.opening import connect, prepare
 from orchestra.values import Passage, Vector
+from tests.patience import PATIENCE_S
 
 EAST = Vector.of([1.0, 0.0])
 AWAY = Vector.of([0.0, 1.0])
@@ -373,7 +374,11 @@ def test_processes_may_make_and_write_one_file_at_once(tmp_path: Path) -> None:
         assert writer.stdout is not None
         writer.stdout.readline()
     for writer in writers:
-        writer.communicate("go\n")
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=PATIENCE_S * 2)
     assert [writer.returncode for writer in writers] == [0] * len(writers)
     with SqliteStores(path) as stores:
         assert trio.run(stores.collection("handbook").count) == 80

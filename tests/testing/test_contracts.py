@@ -120,7 +120,7 @@ class Dawdles(Says):
     [
         (Says((A,)), "Stopped"),
         (Says((A,), (END,), (END,)), "it has 2"),
-        (Says((END, A)), "behind Stopped"),
+        (Says((END, A)), "after Stopped"),
         (Says("a"), "gives a tuple of events"),
         (Says(("a", END)), r"TextDelta\('text'\)"),
         (Says((A, END), (), (A,)), "after its end"),

@@ -59,7 +59,7 @@ def streams(n: int) -> Stream[str]:
 def test_a_simulation_says_what_came_out_and_how_long_it_took() -> None:
     began_s = time.monotonic()
     simulation = simulate(sums, World(), n=2)
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 10
     assert (simulation.value, simulation.error, simulation.lasted_s) == (6, None, 30)
     assert simulation.tasks_left == 0
     assert isinstance(simulation.events[-1], RunFinished)
@@ -211,7 +211,7 @@ def test_a_run_that_never_ends_is_found_at_once_and_says_what_it_did_last(
     began_s = time.monotonic()
     with pytest.raises(HangError, match="still waits in the far future") as caught:
         simulate(hangs_for_ever, World(), n=1)
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 10
     told = str(caught.value)
     assert "step.started" in told
     name = "never_read" if hangs_for_ever is hanging_stream else "hangs"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from math import nan
+
 import attrs
+import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from orchestra import Stream, pipeline, race
+from orchestra import Stream, pipeline, race, step
 from orchestra.accounts import Certainty, Usage
 from orchestra.events import Delta, StepFinished, StepStarted
 from orchestra.steps import generate
@@ -51,6 +55,29 @@ def test_a_line_tells_number_moment_kind_step_and_what_is_not_as_by_default() ->
     usage = Usage(3, 1, Certainty.ESTIMATED)
     line = timeline([StepFinished(4, 2.0, "generate", 1.0, usage=usage)])
     assert "usage=Usage(input_tokens=3, output_tokens=1, certainty='estimated')" in line
+
+
+@pytest.mark.parametrize("value", [np.arange(3), nan], ids=["array", "nan"])
+def test_what_is_not_equal_to_itself_is_told_and_breaks_no_law(value: object) -> None:
+    """An array's `==` has no truth value."""
+
+    @step
+    def same_again(chosen: object) -> object:
+        return chosen
+
+    @step
+    async def streamed(chosen: object) -> AsyncIterator[object]:
+        yield chosen
+
+    for one, name in ((same_again, "result"), (streamed, "chunk")):
+
+        @pipeline
+        def passed(chosen: object) -> object:
+            return one(chosen)
+
+        run = simulate(passed, chosen=value)
+        check_laws(run)
+        assert f"{name}={value!r}" in timeline(run.events)
 
 
 def test_a_failing_example_tells_its_run() -> None:

@@ -1,4 +1,4 @@
-"""Budgets as a person, or a script, is shown them. Pure."""
+"""Budgets as text for people, and as JSON for scripts. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = ("organisation", "user", "key")
 
 @attrs.frozen
 class Owned:
-    """How a budget is, and somebody who spends it: of a key or a user, the owner."""
+    """The state of a budget, and a caller who spends it: the owner of a key, or the user."""
 
     balance: Balance
     caller: Caller
@@ -52,7 +52,7 @@ def as_table(found: Iterable[Owned], width: int | None = None) -> str:
 
 
 def was_spent(before: Balance) -> str:
-    """What a reset has forgotten."""
+    """The text about the spending before a reset."""
     held = f"; {in_dollars(before.held)} is held by calls under way" if before.held else ""
     return f"{before.budget}: {in_dollars(before.spent)} was spent, and nothing is now{held}"
 

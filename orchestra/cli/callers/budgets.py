@@ -1,4 +1,4 @@
-"""`orchestra budgets`: who has spent what, and what is left; and a budget that begins anew."""
+"""`orchestra budgets`: lists the spending and the rest of budgets, and resets them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def reset(
     """
     if bool(key) == bool(organisation or user):
         raise CommandError(
-            "name one whose budgets are reset: --organisation, --user, both (a user within an "
+            "say whose budgets to reset: --organisation, --user, both (a user within an "
             "organisation), or --key ID",
             code=MISUSED,
         )
@@ -124,18 +124,18 @@ async def _list(
     elif found:
         terminal.say(terminal.visible(as_table(found, terminal.width())))
     elif not records:
-        terminal.note(f"there are no keys yet in {bindings.keys_at}, and so nobody who spends")
+        terminal.note(f"there are no keys yet in {bindings.keys_at}, so nobody has spent anything")
     else:
         terminal.note(
-            "no such budget of a day or a month: they are in [budgets] of orchestra.toml, and of "
-            "keys that are made with --day-dollars or --month-dollars"
+            "no such daily or monthly budget: budgets are set in [budgets] of orchestra.toml, and "
+            "for keys with --day-dollars or --month-dollars"
         )
 
 
 def _owners(
     records: Iterable[KeyRecord], budgets: Budgets | None, organisation: str, user: str
 ) -> dict[str, tuple[Payer, Caller]]:
-    """Who has budgets of those who have keys, by the keys of their ledgers, each once."""
+    """The owners of keys that have budgets, by the keys of their ledgers, each once."""
     from orchestra.cli.callers.keys import owned_by
     from orchestra.policies.money.budget import NO_BUDGETS
 
@@ -168,7 +168,7 @@ async def _reset(
         whose = caller.key or "/".join(filter(None, (caller.organisation, caller.user)))
         raise CommandError(
             f"{kind} {whose} has no budget of a {period or 'day or a month'}: there is nothing to "
-            "reset; `orchestra budgets list` shows those that there are"
+            "reset; `orchestra budgets list` shows all budgets"
         )
     if kind != "key" and not any(each.spent or each.held for each in before):
         await _refuse_strangers(caller, kind, bindings)
@@ -181,10 +181,10 @@ async def _reset(
 
 
 async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) -> None:
-    """Check that somebody of that name has a key, or had one.
+    """Check that the named caller has a key, or had one.
 
     Raises:
-        CommandError: nobody of that name has; with who may be meant.
+        CommandError: there is no such caller; the message suggests similar names.
     """
     from orchestra.cli.callers.keys import all_keys
 
@@ -198,6 +198,6 @@ async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) 
     near = "".join(f"; there is --organisation {name} --user {caller.user}" for name in same)
     whose = "/".join(filter(None, (caller.organisation, caller.user)))
     raise CommandError(
-        f"nobody has a key of {kind} {whose}, and nothing was spent: nothing is reset{near}; "
-        "`orchestra budgets list` shows those that there are"
+        f"{kind} {whose} has no key and has spent nothing: there is nothing to reset{near}; "
+        "`orchestra budgets list` shows all budgets"
     )

@@ -1,4 +1,4 @@
-"""Times as they are said on a command line: `90d`, `1h`, `30s`. Pure."""
+"""Durations on a command line: `90d`, `1h`, `30s`. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SAID = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
 def parse_duration_s(option: str, said: str) -> float:
-    """The seconds that a time is.
+    """The seconds of a duration.
 
     Raises:
-        CommandError: it is not written as one.
+        CommandError: the text is not a duration.
     """
     found = _SAID.fullmatch(said)
     if found is None:
@@ -27,7 +27,7 @@ def parse_duration_s(option: str, said: str) -> float:
 
 
 def duration_text(duration_s: float) -> str:
-    """A time in its largest unit, for a person: `3 days`."""
+    """A duration in its largest unit, for people: `3 days`."""
     names = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
     for unit, name in names.items():
         count = int(duration_s // UNITS_S[unit])

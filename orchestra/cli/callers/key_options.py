@@ -1,4 +1,4 @@
-"""What `orchestra keys` is told of a key that is to be made, or to be another. Pure."""
+"""The options of `orchestra keys` for creating and changing keys. Pure."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LimitOptions:
 
     @property
     def limits(self) -> Mapping[str, int | None]:
-        """Those that are said, as they are kept. Raises CommandError where one is no number."""
+        """The given limits. Raises CommandError if one is not a number."""
         said = {field.name: getattr(self, field.name) for field in attrs.fields(LimitOptions)}
         return {
             name.replace("dollars", "nanodollars"): _limit(name, text)
@@ -71,30 +71,30 @@ NONE, NEVER = "none", "never"
 
 
 def check(wanted: NewKey) -> None:
-    """Check that such a key may be made.
+    """Check that a key with these settings can be made.
 
     Raises:
-        CommandError: it may not; lists all that is wrong.
+        CommandError: it cannot; the message lists all errors.
     """
     wrong = []
     if not wanted.pipelines and not wanted.models and not wanted.metrics:
         wrong.append(
-            "a key may do only what it is made for: name what it may run with --pipelines, what it "
-            "may ask without a pipeline with --models, or both ('*' is all); or --metrics alone, "
-            "for Prometheus"
+            "a key needs rights: name the pipelines that it may run with --pipelines, the models "
+            "that it may ask directly with --models, or both ('*' is all); or --metrics alone, for "
+            "Prometheus"
         )
     if not wanted.organisation and not wanted.user:
-        wrong.append("a key belongs to somebody: say --organisation, --user, or both")
+        wrong.append("a key needs an owner: --organisation, --user, or both")
     if wrong:
         raise CommandError("\n".join((*wrong, f"such as: {EXAMPLE}")), code=MISUSED)
     _as_command_error(partial(check_wanted, wanted))
 
 
 def check_changes(wanted: KeyChanges) -> None:
-    """Check that a change says what to change, and that it is allowed.
+    """Check that a change has at least one setting, and that all are allowed.
 
     Raises:
-        CommandError: it says nothing, or something that is not allowed; lists all of it.
+        CommandError: it has none, or some are not allowed; the message lists all errors.
     """
     if wanted == KeyChanges():
         raise CommandError(
@@ -106,10 +106,10 @@ def check_changes(wanted: KeyChanges) -> None:
 
 
 def lifetime_s(said: str | None) -> float | None:
-    """For how long a key is to last from now, as `KeyChanges` has it.
+    """The lifetime of a key from now, in the form of `KeyChanges`.
 
     Raises:
-        CommandError: it is no time.
+        CommandError: the text is not a duration.
     """
     if said is None:
         return None
@@ -126,9 +126,10 @@ def nanodollars(option: str, said: str) -> int:
     """Whole nano-dollars, exactly as they are written.
 
     Raises:
-        CommandError: it is no number of dollars.
+        CommandError: the text is not a number of dollars.
     """
-    from orchestra.policies.money.prices import NANODOLLARS  # not for each start of another command
+    from orchestra.policies.money.prices import NANODOLLARS  # deferred, since other commands do not
+    # need it
 
     try:
         exact = Decimal(said) * NANODOLLARS
@@ -152,7 +153,7 @@ def _as_command_error(check: Callable[[], None]) -> None:
 
 
 def _as_option(found: re.Match[str]) -> str:
-    """The name of a value as the option that it was given by."""
+    """An error text with a value's name written as its option."""
     name = found[1]
     if name == "lasts_s":
         return "--expires"
@@ -176,7 +177,7 @@ def _limit(name: str, said: str) -> int | None:
 
 
 def unknown_models(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
-    """What is told of names that nothing has yet: the key may have been made first."""
+    """A note about names that do not exist, or not yet: a key may be made first."""
     known = {"*", *known}
     for name in names:
         if name not in known:

@@ -1,4 +1,4 @@
-"""API keys as a person, or a script, is shown them. Pure; of a secret nothing is ever shown."""
+"""API keys as text for people, and as JSON for scripts. Pure; no part of a secret is shown."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def as_table(records: Iterable[KeyRecord], now_s: float, width: int | None = Non
     """A line for each key, with headings; as `table`."""
     kept = [*records]
     rows = [HEADINGS, *(_row(record, now_s) for record in kept)]
-    if not any(record.metrics for record in kept):  # as with nearly all
+    if not any(record.metrics for record in kept):  # as for nearly all keys
         at = HEADINGS.index("METRICS")
         rows = [(*row[:at], *row[at + 1 :]) for row in rows]
     return table(rows, width)
 
 
 def owner(record: KeyRecord) -> str:
-    """Whose it is: `acme/ada`, `acme`, `ada`."""
+    """The owner of a key: `acme/ada`, `acme`, `ada`."""
     return "/".join(filter(None, (record.organisation, record.user)))
 
 
 def ends(record: KeyRecord) -> str:
-    """How long it is good for."""
+    """The text about a key's expiry."""
     return (
         "it does not expire" if record.expires_s is None else f"until {_day(record.expires_s)} UTC"
     )

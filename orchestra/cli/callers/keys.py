@@ -257,7 +257,7 @@ def _with_keyring(
 
 
 def _show(made: Made, *, json: bool) -> None:
-    """The key itself, alone on standard output, for a script to take it from there."""
+    """Print only the key on standard output, for scripts."""
     from orchestra.cli.callers.key_views import as_object
 
     if json:
@@ -304,7 +304,7 @@ async def _change(
 
 
 def owned_by(records: Iterable[KeyRecord], organisation: str, user: str) -> list[KeyRecord]:
-    """Those of this organisation and this user; "" is any."""
+    """The keys of this organisation and user; "" matches any."""
     return [
         each
         for each in records

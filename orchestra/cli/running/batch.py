@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from orchestra.protocols import Bindings
 
 TELL_S = 10.0
-"""How often it is told how far a batch is, where that is no terminal."""
+"""Seconds between progress lines, if the output is not a terminal."""
 SHOW_S = 0.5
-"""... and where it is one."""
+"""Seconds between updates of the progress bar on a terminal."""
 Failures = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
@@ -132,7 +132,7 @@ async def _batch(
 
 
 def summary(progress: Progress, total: int) -> str:
-    """How far a batch is, in a line."""
+    """The progress of a batch, in one line."""
     there = progress.done_before + progress.finished
     before = f" ({progress.done_before} from before)" if progress.done_before else ""
     failed = f", {progress.failed} failed" if progress.failed else ""
@@ -140,7 +140,7 @@ def summary(progress: Progress, total: int) -> str:
 
 
 def cost(usage: Usage) -> str:
-    """What models have consumed, and what it cost as far as prices are known."""
+    """The text about tokens, and their cost as far as prices are known."""
     if usage == Usage():
         return ""
     tokens = f"; {usage.input_tokens} tokens in, {usage.output_tokens} out"
@@ -149,7 +149,7 @@ def cost(usage: Usage) -> str:
 
 
 async def _shown(progress: Progress, total: int) -> None:
-    """Tell from time to time how far it is."""
+    """Show progress from time to time."""
     with terminal.progress_bar(remaining=True) as show:
         while True:
             await trio.sleep(SHOW_S if show else TELL_S)

@@ -1,7 +1,7 @@
 """A run's inputs from the command line: `--question "..." --top 5`. Pure, but for files.
 
-Values are read as the server reads a query: `5`, `true` and `null` are what the input's
-type asks for, and an option given several times is a list. Of a document, the value is a path.
+Values are read as in a query of the server: the input's type decides the meaning of `5`, `true` and
+`null`, and an option given several times is a list. For a document, the value is a path.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RUN_OPTIONS = (
     *("organisation", "user"),
     *("data", "config", "help", "traceback"),
 )
-"""Options of `orchestra run`, which inputs of the same name are hidden by."""
+"""Options of `orchestra run`, which hide inputs of the same name."""
 Pairs = list[tuple[str, str]]
 NONE_KNOWN: Mapping[str, Input] = MappingProxyType({})
 
@@ -37,11 +37,11 @@ NONE_KNOWN: Mapping[str, Input] = MappingProxyType({})
 def read_inputs(
     inputs: Mapping[str, Input], words: Sequence[str], *, json: str | None = None
 ) -> dict[str, object]:
-    """The inputs of a run, complete and each of its type, from options and a JSON object.
+    """The checked inputs of a run, from options and a JSON object.
 
     Raises:
-        CommandError: something is unknown, missing, given twice, of the wrong type, or a file
-            that cannot be read; the message lists everything.
+        CommandError: inputs are unknown, missing, given twice, of the wrong type, or files that
+            cannot be read; the message lists all errors.
     """
     flags = {name for name, each in inputs.items() if each.annotation is bool}
     try:
@@ -75,10 +75,10 @@ def read_pairs(
 ) -> Pairs:
     """Names and values in order: `--name value`, `--name=value`; of flags `--name`, `--no-name`.
 
-    What is known of `inputs` is only for what is said of a word that is no option.
+    `inputs` are used only for the error texts.
 
     Raises:
-        CommandError: a word is no option, or an option has no value.
+        CommandError: a word is not an option, or an option has no value.
     """
     flags = set(flags)
     pairs: Pairs = []
@@ -102,15 +102,15 @@ def read_pairs(
 def _stray(
     word: str, rest: Iterable[str], pairs: Pairs, flags: Container[str], inputs: Mapping[str, Input]
 ) -> str:
-    """What is said of a word that is no option and no value: what was meant, as it seems."""
+    """The error text for a word that is neither an option nor a value, with a suggestion."""
     last, value = pairs[-1] if pairs else ("", "")
     if word.startswith("-") or not pairs:
         free = next((dashed(name) for name in inputs if name not in RUN_OPTIONS), "name")
         meant = f"give inputs by name: --{free} {quote(word)}"
     elif last in flags:
-        meant = f"--{dashed(last)} has no value, and --no-{dashed(last)} is its opposite"
+        meant = f"--{dashed(last)} takes no value; its opposite is --no-{dashed(last)}"
     elif last in inputs and get_origin(inputs[last].annotation) is list:
-        meant = f"of a list, name each value: --{dashed(last)} {quote(value)} "
+        meant = f"write the option before each value of a list: --{dashed(last)} {quote(value)} "
         meant += f"--{dashed(last)} {quote(word)}"
     else:
         whole = " ".join([value, word, *takewhile(lambda each: not each.startswith("--"), rest)])
@@ -121,7 +121,7 @@ def _stray(
 def _values(
     inputs: Mapping[str, Input], pairs: Pairs
 ) -> tuple[list[tuple[str, object]], list[str]]:
-    """The values of known options, with files read, and what cannot be read of them."""
+    """The values of known options, with files read, and the errors of reading them."""
     values: list[tuple[str, object]] = []
     unread: list[str] = []
     for name, word in pairs:
@@ -136,25 +136,25 @@ def _values(
 
 
 def caller_of(organisation: str, user: str) -> Caller:
-    """On whose behalf a command works; nobody's, where neither is said.
+    """The caller for whom a command works; none if neither name is given.
 
     Raises:
-        CommandError: no key has such a name, so that nothing would ever be said of it.
+        CommandError: the name is one that no key can have.
     """
     from orchestra.access.wanted import wrong_name
 
     said = {"organisation": organisation, "user": user}
     for option, name in said.items():
         for why in wrong_name(option, name) if name else ():
-            fix = f"write it as `orchestra keys list` does, the {option} alone"
+            fix = f"write only the {option}, as `orchestra keys list` shows it"
             raise CommandError(f"--{why}; {fix}", code=MISUSED)
     return Caller(organisation, user)
 
 
 def usage(target: str, inputs: Mapping[str, Input]) -> str:
-    """How a pipeline is run: its inputs as options, those with a default in brackets.
+    """The usage of a pipeline: its inputs as options, those with a default in brackets.
 
-    Those that have the name of an option of the command are written into --input-json.
+    Inputs with the name of an option of the command are shown in --input-json.
     """
     words = [_spelled(each) for name, each in inputs.items() if name not in RUN_OPTIONS]
     if taken := [name for name in inputs if name in RUN_OPTIONS]:
@@ -169,7 +169,7 @@ def dashed(name: str) -> str:
 
 
 def _options(words: Iterable[str], flags: Container[str]) -> Iterator[str]:
-    """The names of what is given by name."""
+    """The names of the given options."""
     for word in words:
         if word.startswith("--") and word != "--":
             name = word[2:].partition("=")[0].replace("-", "_")
@@ -213,7 +213,7 @@ def _spelled(each: Input) -> str:
 
 
 def _kind(annotation: object) -> str:
-    """What to write for a value of this type, in short."""
+    """A placeholder for a value of this type."""
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
     if get_origin(annotation) is list:

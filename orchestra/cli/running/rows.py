@@ -21,15 +21,15 @@ from orchestra.server.runs.inputs import from_json, from_pairs
 
 LINE_LIMIT_BYTES = 64 * 1024 * 1024
 PROBLEMS_MAX = 20
-"""Rows of which it is told what is wrong with them."""
+"""The most wrong rows that are shown."""
 
 
 @attrs.frozen
 class RowsFile:
     """The rows of a file, for a pipeline with these inputs.
 
-    `id_field` names what is the id of each; "" is its number, from 1: that of its line, or in a
-    table that of the row below the head.
+    `id_field` is the field with a row's id; "" for its number, from 1: that of its line, or in a
+    table that of the row below the header.
     """
 
     path: Path
@@ -37,10 +37,11 @@ class RowsFile:
     id_field: str = ""
 
     def check(self) -> int:
-        """How many rows there are, all of which are right.
+        """Check all rows, and return their number.
 
         Raises:
-            CommandError: it cannot be read, or rows are wrong; of the first twenty all is told.
+            CommandError: the file cannot be read, or rows are wrong; the message lists the errors
+                of the first twenty.
         """
         seen: dict[str, int] = {}
         problems: list[str] = []
@@ -77,7 +78,7 @@ class RowsFile:
         return f"{self.path}: row {number}" if self._is_table else f"{self.path}:{number}"
 
     def _numbered(self) -> Iterator[tuple[int, object]]:
-        """What each row says, with its number; what cannot be read is an error in its place."""
+        """The content of each row, with its number; an error in place of an unreadable row."""
         try:
             if self._is_table:
                 yield from enumerate(self._table(), 1)
@@ -99,12 +100,12 @@ class RowsFile:
                     yield number, _object(line)
 
     def _row(self, number: int, given: object) -> tuple[Row | None, Sequence[str]]:
-        """The row, or what is wrong with it."""
+        """The row, or its errors."""
         if not isinstance(given, dict):
             return None, [str(given)]
         values, row_id = dict(given), str(number)
         if None in values or None in values.values():
-            return None, ["it has another number of cells than the head of the table"]
+            return None, ["its number of cells differs from that of the header"]
         if self.id_field:
             if self.id_field not in values:
                 known = ", ".join(values) or "nothing"
@@ -121,7 +122,7 @@ class RowsFile:
         return Row(row_id, found), ()
 
     def _advice(self, fault: Fault) -> str:
-        """What a field may be that is no input."""
+        """The advice for a field that is not an input."""
         if self.id_field or fault.field in self.inputs:
             return ""
         return f"; if that is the id of the row, write --id {fault.field}"
@@ -141,13 +142,13 @@ class RowsFile:
 
 
 def _object(line: bytes) -> object:
-    """The object that a line is; a text that says why it is none."""
+    """The object in a line, or the error text."""
     if len(line) > LINE_LIMIT_BYTES:
         return f"the line is longer than {LINE_LIMIT_BYTES} bytes"
     try:
         found = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"it is no JSON: {error}"
+        return f"it is not JSON: {error}"
     if not isinstance(found, dict):
         return 'a row is a JSON object of inputs, such as {"question": "Why?"}'
     return found

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from orchestra.protocols import Bindings
 
 FAREWELL_S = 1.0
-"""How long the output may still be read after Ctrl-C, by a reader that has stopped reading."""
+"""Seconds after Ctrl-C in which a reader that has stopped may still read the output."""
 
 
 def run(
@@ -96,7 +96,7 @@ def run(
 
 
 def _traced(bindings: LocalBindings, found: list[Trace]) -> Observe:
-    """Who watches a run for its trace, which is found when it has ended."""
+    """The observer of a run that builds its trace, which is in `found` at the end."""
     from orchestra.observe.names import span_names
     from orchestra.observe.traces import Traces
 
@@ -106,7 +106,7 @@ def _traced(bindings: LocalBindings, found: list[Trace]) -> Observe:
 
 
 def _tell(found: list[Trace]) -> None:
-    """Write traces to standard error: how a run went, also one that failed."""
+    """Write the traces to standard error, also those of a failed run."""
     for each in found:
         from orchestra.cli.running.waterfall import waterfall
 
@@ -137,7 +137,7 @@ async def _run(
 
 
 def _words(*, streams: bool, quiet: bool) -> Words:
-    """What a person sees, with colours and without tricks where it is a terminal."""
+    """The view for people: on a terminal with colours, and without control characters."""
     return Words(
         streams=streams,
         quiet=quiet,
@@ -147,7 +147,7 @@ def _words(*, streams: bool, quiet: bool) -> Words:
 
 
 async def _follow(run: Run, view: View) -> None:
-    """Write what the view makes of the run; a reader that is slow holds the run back."""
+    """Write the view of the run; a slow reader slows the run."""
     with run.journal.attach() as reader:
         seq = 0
         while batch := await reader.after(seq):

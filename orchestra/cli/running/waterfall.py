@@ -1,4 +1,4 @@
-"""The spans of a run as a person reads them: a tree, with a bar for when and a price. Pure."""
+"""The spans of a run as a tree for people, each with a time bar and its cost. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _bar(span: Span, total_s: float) -> str:
 
 
 def _facts(span: Span) -> str:
-    """What there is to say of it, shortest first."""
+    """The facts about a span, shortest first."""
     told, found = span.attributes, [f"{duration(span.ended_s - span.began_s):>8}"]
     first_s = told.get("gen_ai.response.time_to_first_chunk")
     if first_s is None:
@@ -79,11 +79,11 @@ def _facts(span: Span) -> str:
 
 
 def _dollars(cost: float) -> str:
-    """An amount at a glance, and never as a power of ten: two digits of less than a cent."""
+    """An amount without an exponent: two digits if it is less than a cent."""
     return f"${cost:.4f}" if cost >= _CENT else f"${Decimal(f'{cost:.2g}'):f}"
 
 
 def _event_text(event: SpanEvent) -> str:
-    """What an event was, and about what: its arm, its model, its error."""
+    """An event's type, and its arm, model or error."""
     about = [event.attributes.get(f"orchestra.{name}") for name in _ABOUT]
     return " ".join([event.name, *(str(each) for each in about if each)])

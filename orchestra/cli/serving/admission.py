@@ -1,4 +1,4 @@
-"""Who is let in to a server, as its deployment says it."""
+"""Access to a server, by its configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("orchestra.server")
 
 
 def make_one(data: Path | None, config: Path | None) -> str:
-    """How to make a key that this deployment looks at, whose two options were these."""
+    """The command that makes a key for a deployment with these two options."""
     from orchestra.config.finding import FILE
 
     said = [("--data", data), ("--config", config if config != Path(FILE) else None)]
@@ -36,19 +36,19 @@ async def admission_of(
     make: str = MAKE_ONE,
     on_lock: Callable[[], object] = lambda: None,
 ) -> Admission:
-    """Who is let in by this deployment, on this address.
+    """The access settings of this deployment, on this address.
 
-    `asked` is where those keys are kept that were asked for until now: who has been asked for a
-    key goes on being asked, also where there is none any more. `make` is how one is made. `on_lock`
-    is called where nobody is asked yet, once somebody will be.
+    `asked` has the places of the keys that were required until now: a server that has required
+    keys keeps requiring them, even if there are none any more. `make` is the command that makes
+    a key. `on_lock` is called at the first key of a server without keys.
 
     Raises:
-        ServeError: it has no keys, and could be reached from other machines, or keys were asked
-            for until now, or were made, which are kept elsewhere.
-        StateError: it cannot be told whether it has keys.
+        ServeError: there are no keys, and the server could be reached from other machines, or
+            keys were required until now, or exist in another place.
+        StateError: the keys cannot be looked up.
     """
     from orchestra.server.front.cors import Cors
-    from orchestra.server.front.desk import OwnPages, Unlocked
+    from orchestra.server.front.keyless import OwnPages, Unlocked
     from orchestra.server.front.order import Admission
     from orchestra.server.front.running import Running
 
@@ -73,8 +73,8 @@ async def admission_of(
         return keyed()
     if bindings.keys_at in asked:
         log.warning(
-            "keys were asked for, and there is none in %s: nobody gets in. Restore what was kept "
-            'there, or make a key: %s; or let everybody in: [server] and keys = "none"',
+            "this server required keys before, and there are none in %s: every request is refused. "
+            'Restore the keys there, or make a key: %s; or require none: keys = "none" in [server]',
             bindings.keys_at,
             make,
         )
@@ -94,37 +94,38 @@ async def _are_keys_made(bindings: LocalBindings) -> bool:
     """Whether there are keys.
 
     Raises:
-        StateError: it cannot be told.
+        StateError: the keys cannot be looked up.
     """
     try:
         return await bindings.keys_made()
     except StateError as error:
         raise StateError(
-            "it cannot be told whether there are keys, and so who is to be let in; with [server] "
-            f'and keys = "required" a start does not have to know: {error}'
+            "it is unknown whether there are keys, and so whether requests need one; with keys = "
+            f'"required" in [server], the server starts without knowing: {error}'
         ) from error
 
 
 async def _still_open(bindings: LocalBindings, asked: Collection[str], make: str) -> None:
-    """Check that keys were not asked for before, either.
+    """Check that keys were not required before.
 
     Raises:
-        ServeError: keys were made, and are not where this deployment looks for them.
-        StateError: it cannot be told.
+        ServeError: keys were made, and are missing in this deployment's place.
+        StateError: the keys cannot be looked up.
     """
     left = await _keys_left_behind(bindings)
     elsewhere = sorted({*asked, *([str(left)] if left is not None else [])})
     if not elsewhere:
         return
     raise ServeError(
-        f"keys were asked for, and now nobody would be: they are kept in {bindings.keys_at}, and "
-        f"those in {', '.join(elsewhere)} are not there; make one there: {make}\n"
-        'or let everybody in from this machine: [server] and keys = "none"'
+        "this server required keys before, and would require none now: keys are read from "
+        f"{bindings.keys_at}, where those in {', '.join(elsewhere)} are missing; make one there: "
+        f"{make}\n"
+        'or require none, from this machine only: keys = "none" in [server]'
     )
 
 
 async def _keys_left_behind(bindings: LocalBindings) -> Path | None:
-    """The file in which keys were made, where they are not looked for any more; mostly none.
+    """A file with keys that this deployment does not use any more; mostly none.
 
     Raises:
         StateError: it cannot be read.
@@ -145,7 +146,7 @@ def _only_here(host: str, cure: str) -> None:
     """Check that no other machine can reach the server.
 
     Raises:
-        ServeError: others can, and would not be asked for a key.
+        ServeError: others can, and would need no key.
     """
     try:
         here = host == "localhost" or ip_address(host).is_loopback
@@ -153,7 +154,7 @@ def _only_here(host: str, cure: str) -> None:
         here = False
     if not here:
         raise ServeError(
-            f"nobody would have to show a key, and host {host!r} can be reached from other "
-            f"machines; {cure}\n"
+            f"requests would need no key, and host {host!r} can be reached from other machines; "
+            f"{cure}\n"
             "or serve this machine only: --host 127.0.0.1"
         )

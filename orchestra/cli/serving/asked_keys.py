@@ -1,10 +1,10 @@
-"""That a server has asked for keys, remembered for the processes that come after it.
+"""A record that a server has required keys, for later processes.
 
-Where keys are kept may come back empty, such as a Redis without a disk; without a memory of its
-own, the next process would find that no key was ever made, and let everybody in.
+The place of the keys may come back empty, such as a Redis without a disk. Without this record, the
+next process would find that no key was ever made, and require none.
 
-Rules of the file: what cannot be read has been asked for. What is written is where the keys are
-kept, which has no secret.
+Rules of the file: an unreadable record counts as required keys. A record contains only the place of
+the keys, and no secret.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ FILE = "keys-asked"
 
 
 def places_in(folders: Iterable[Path]) -> Collection[str]:
-    """Where the keys are kept that servers with these folders have asked for; mostly nowhere."""
+    """The places of keys that servers with these folders have required; mostly none."""
     return {place for folder in folders if (place := _place_in(folder / FILE)) is not None}
 
 
 def remember(folders: Iterable[Path], place: str) -> None:
-    """Remember in each of these folders that keys are asked for, which are kept in this place.
+    """Record in each of these folders that keys in this place are required.
 
     Raises:
-        OSError: it could not be written to one of them.
+        OSError: the record could not be written to one of them.
     """
     for folder in folders:
         file = folder / FILE
@@ -38,7 +38,7 @@ def remember(folders: Iterable[Path], place: str) -> None:
 
 
 def forget(folders: Iterable[Path]) -> None:
-    """Remember no more: somebody has said that nobody is to be asked.
+    """Remove the records, after the configuration says that no keys are required.
 
     Raises:
         OSError: one could not be removed.

@@ -1,9 +1,9 @@
-"""The folder in which the workers of one server put together what they count.
+"""The folder in which the workers of one server combine their metrics.
 
-It is removed at the end; that of a supervisor which was killed, at the next start.
+It is removed at the end; after a killed supervisor, at the next start.
 
-Rules of the file: a supervisor holds a lock in its folder for as long as it lives, under the name
-by which others look for it; so nobody removes a folder that is in use.
+Rules of the file: a supervisor holds a lock in its folder as long as it lives, under a name that
+others know, so that no folder in use is removed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ LOCK = "lock"
 
 @contextmanager
 def counts_folder() -> Iterator[Path]:
-    """A folder of our own, there until the end; those that were left behind are removed.
+    """A new folder, removed at the end; leftover ones are removed at once.
 
     Raises:
-        OSError: there is no room for one.
+        OSError: it could not be made.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
@@ -41,10 +41,10 @@ def counts_folder() -> Iterator[Path]:
 
 
 def _remove_left(folder: Path) -> None:
-    """Remove one that is ours, and whose supervisor lives no more.
+    """Remove a folder of ours whose supervisor has ended.
 
     Raises:
-        OSError: it is in use, was never quite made, or is gone already.
+        OSError: it is in use, incomplete, or gone already.
     """
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

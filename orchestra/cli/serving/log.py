@@ -1,8 +1,8 @@
 """The log of a server, on standard error: for a person, or a JSON object for each entry.
 
-For a person an entry is one line, and what belongs to it below. Providers and clients have a word
-in it. So that none of them can write an entry of its own, or make a terminal do what it says, all
-but the first line is marked, and control characters are told by their escapes.
+For a person, an entry is one line, with further lines below. Entries quote providers and clients.
+So that their text cannot imitate an entry, or control a terminal, all lines but the first are
+marked, and control characters are escaped.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _log = logging.getLogger("orchestra.server")
 _HIDDEN = (
     *range(0x20),
     *range(0x7F, 0xA0),
-    *(0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # lines, and which way
+    *(0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # line separators and text
+    # directions
 )
 _ESCAPES = {code: ascii(chr(code))[1:-1] for code in _HIDDEN if chr(code) not in "\t\n"}
 
 
 @attrs.frozen
 class Log:
-    """How a server logs: in which form, and from which level on."""
+    """The settings of a server's log: its format, and its lowest level."""
 
     format: LogFormat = "text"
     level: LogLevel = "info"
@@ -49,10 +50,10 @@ class Log:
             each.addFilter(with_ids)
         theirs = logging.getLogger("httpx")
         if self.level != "debug" and theirs.level == logging.NOTSET:
-            theirs.setLevel(logging.WARNING)  # it tells of whole addresses, query too
+            theirs.setLevel(logging.WARNING)  # it logs whole URLs with queries
 
     def note(self, text: str) -> None:
-        """Tell a person what is being done, on standard error; in JSON it is an entry."""
+        """Write a note for people to standard error; in JSON it is an entry."""
         if self.format == "text":
             terminal.note(text, needed=False)
         else:
@@ -67,7 +68,7 @@ class Log:
 
 
 class EntryFormatter(logging.Formatter):
-    """Formats entries of which nobody else can write one."""
+    """Formats entries that quoted text cannot imitate."""
 
     def format(self, record: logging.LogRecord) -> str:
         """An entry, with its traceback."""
@@ -77,8 +78,8 @@ class EntryFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """Formats each entry as a JSON object in a line of ASCII.
 
-    `time` is in UTC; `exception` has the traceback. An entry of `USAGE` has an object `usage` for
-    its message. What does not apply is not there.
+    `time` is in UTC; `exception` has the traceback. An entry of `USAGE` has an object `usage` in
+    place of its message. Fields that do not apply are left out.
     """
 
     def __init__(self, process: str) -> None:
@@ -108,7 +109,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def with_ids(record: logging.LogRecord) -> bool:
-    """True; an entry gets the ids of the request, run and trace that its task is part of."""
+    """True; adds the ids of the task's request, run and trace to an entry."""
     from orchestra.engine.run_id import RUN_ID
     from orchestra.observe.trace_context import TRACE
     from orchestra.server.front.arrival import REQUEST_ID

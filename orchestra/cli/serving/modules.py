@@ -1,12 +1,12 @@
-"""A user's own modules, imported anew beside the old ones.
+"""Imports a user's own modules again, beside the old ones.
 
-Old runs go on in the old modules, which live as long as something knows them. What decides is the
-name in `sys.modules`: the user's own names are taken out of it, so that importing makes them anew,
-with all that they import of each other. What is installed stays as it is.
+Runs in flight continue with the old modules, which live as long as they are referenced. The user's
+own modules are removed from `sys.modules`, so that an import makes new ones, including their
+imports of each other. Installed modules stay.
 
-Rules of the file: it is all of the user's own modules or none, since a new one that finds an old
-one beside it would mix classes of one name. Where a module is imported in a function, a run that
-is older gets the new one.
+Rules of the file: all of the user's own modules are imported again or none, since a new module that
+finds an old one would mix classes of the same name. If a function imports a module, even an older
+run gets the new one.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _INSTALLED_PARTS = ("/site-packages/", "/dist-packages/")
 
 
 @contextmanager
-def imported_anew(tops: Collection[str] = ()) -> Iterator[None]:
-    """While this is entered, what is imported of the user's own modules is made anew.
+def reimported(tops: Collection[str] = ()) -> Iterator[None]:
+    """A context in which the user's own modules are imported again.
 
-    `tops` are as of `own_modules`. Left with an exception, the old modules and the search path are
-    back as they were.
+    `tops` are as in `own_modules`. After an exception, the old modules and the search path are
+    restored.
     """
     old, path = own_modules(tops), list(sys.path)
     for name, module in old.items():
         del sys.modules[name]
         _forget_bytecode(module)
     importlib.invalidate_caches()
-    linecache.checkcache()  # errors quote lines as they are now
+    linecache.checkcache()  # so that errors quote the current lines
     try:
         yield
     except BaseException:
@@ -54,10 +54,10 @@ def imported_anew(tops: Collection[str] = ()) -> Iterator[None]:
 
 
 def own_modules(tops: Collection[str] = ()) -> Mapping[str, ModuleType]:
-    """The user's own modules that are imported, by name: only those that are Python files.
+    """The imported modules of the user by name: only Python files.
 
     They are those in the working directory, those below one of the top-level names `tops`, and
-    those that lie beside such a one where it is a single file outside of what is installed.
+    those beside such a one if it is a single file that is not installed.
     """
     folders = _roots(tops)
     return {
@@ -70,7 +70,7 @@ def own_modules(tops: Collection[str] = ()) -> Mapping[str, ModuleType]:
 
 
 def own_folders(tops: Collection[str] = ()) -> set[Path]:
-    """The folders that the user's own modules lie in, and of packages their own."""
+    """The folders of the user's own modules and packages."""
     found: set[Path] = set()
     for module in own_modules(tops).values():
         if file := getattr(module, "__file__", None):
@@ -92,7 +92,7 @@ def _folders_of_files(tops: Collection[str]) -> Iterator[str]:
 
 
 def _places(module: ModuleType) -> list[str]:
-    """Where it is: its file, or of a namespace its folders; nowhere if it is no Python file."""
+    """The file of a module, or the folders of a namespace; none if it is not a Python file."""
     if file := getattr(module, "__file__", None):
         return [file] if file.endswith(".py") else []
     return [_folder(each) for each in getattr(module, "__path__", ())]
@@ -108,7 +108,7 @@ def _folder(path: str) -> str:
 
 
 def _forget_bytecode(module: ModuleType) -> None:
-    """Python takes what is compiled for a file of the same size and second for that file's."""
+    """Remove a module's bytecode, which Python uses for any file of the same size and second."""
     if file := getattr(module, "__file__", None):
         with suppress(OSError, NotImplementedError):
             Path(cache_from_source(file)).unlink(missing_ok=True)

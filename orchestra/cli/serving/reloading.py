@@ -1,13 +1,13 @@
-"""What `orchestra serve` serves, loaded again and again: modules, configuration, bindings.
+"""Loads and reloads what `orchestra serve` serves: modules, configuration, bindings.
 
-Rules of the file: what is loaded anew stands beside what it replaces until it is checked. The file
-of the configuration that was found once has to be there from then on, and so have those of state
-and keys that were open: without them, nobody would be asked for a key, and nothing be counted. The
-state is carried over where the configuration says the same of it, so that limits, budgets and
-caches do not begin anew; it is then closed at the very end. Breakers and connections are new.
-Where what is served asks for keys, what comes after it does, whatever has become of the keys; only
-`keys = "none"` ends that. For processes to come it is remembered in the data folder and in the
-supervisor's, and of keys in `keys.sqlite`, which are in the data folder themselves, in the latter.
+Rules of the file: a new version exists beside the old one until it is checked. A configuration file
+that was found once has to exist from then on, and so have open files of state and keys: without
+them, keys would not be required, and nothing counted. The state is kept if its configuration is
+unchanged, so that limits, budgets and caches are not reset; it is then closed at the very end.
+Breakers and connections are new. If the served version requires keys, so do all later ones, even if
+the keys are gone; only `keys = "none"` ends that. This is recorded for later processes in the data
+folder and in the supervisor's; for keys in `keys.sqlite`, which is in the data folder itself, only
+in the latter.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ log = logging.getLogger("orchestra.server")
 
 
 class Loader(Closing):
-    """Pipelines and bindings of what a command line says.
+    """Pipelines and bindings for a command line.
 
-    `said` are the settings given there, which take precedence over the configuration; `several`
+    `said` are its settings, which override the configuration; `several`
     is as for `LocalBindings`; with `watches` it keeps track of the files that are loaded. Use it
     in a `with` statement around the server: at its end it closes the states carried over.
     """
@@ -87,10 +87,10 @@ class Loader(Closing):
 
     @contextmanager
     def load(self) -> Iterator[Loaded]:
-        """Load everything anew; if the block raises, what was served before stays.
+        """Load everything again; if the block raises, the previous version stays.
 
         Raises:
-            OrchestraError: something is wrong with a module or the configuration.
+            OrchestraError: a module or the configuration has an error.
         """
         from orchestra.config import default_bindings
         from orchestra.config.finding import find_file
@@ -140,7 +140,7 @@ class Loader(Closing):
         return make_one(self._data, find_file(self._config, os.environ))
 
     def state_place(self) -> str:
-        """The file or URL of the state of what is served now."""
+        """The file or URL of the current state."""
         if self._bindings is None:
             return ""
         scheme, _, rest = self._bindings.state_settings.url.partition(":")
@@ -150,8 +150,8 @@ class Loader(Closing):
     def watched(self) -> set[Path]:
         """The files whose change may change what is loaded, a refused load's included.
 
-        Those of the stores only while one was refused: it may have named a store that was not
-        there yet, and what is written into one that is there changes nothing.
+        The files of stores only after a refused load: it may have named a missing store, while
+        changes in existing ones have no effect.
         """
         from orchestra.config.finding import find_file
 
@@ -178,9 +178,10 @@ class Loader(Closing):
     def _served(
         self, pipelines: dict[str, AnyPipeline]
     ) -> tuple[dict[str, AnyPipeline], dict[str, AnyPipeline] | None]:
-        """The pipelines that clients can ask, and those of them whose inputs JSON can give.
+        """The pipelines that clients can run, and those whose inputs can be sent as JSON.
 
-        If one that nobody can ask was named explicitly, all of them, for the server to refuse.
+        If a pipeline that no client can run was named explicitly, all of them, so that the server
+        refuses it.
         """
         from orchestra.server.runs.inputs import sorted_out
 
@@ -192,7 +193,7 @@ class Loader(Closing):
         return {name: each for name, each in pipelines.items() if name not in refused}, by_json
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
-        if self._moves:  # who serves has a state, and does not give it up for one that is away
+        if self._moves:  # a server keeps its state, even if the new one cannot be reached
             from orchestra.server.health import check_state
 
             await check_state(bindings)
@@ -203,24 +204,24 @@ class Loader(Closing):
         )
         self._coming = admission
         self.keyless = admission.own_pages is not None
-        with suppress(StateError):  # of which the log tells with the first request
+        with suppress(StateError):  # the first request logs it
             self.locked = not self.keyless and not await bindings.keys_made()
         return admission
 
     async def _asked(self, bindings: LocalBindings) -> Collection[str]:
-        """Where the keys are that this server, or one before it, has asked for."""
+        """The places of keys that this server, or an earlier one, has required."""
         before = asked_keys.places_in(self._memories(bindings.stores.path.parent))
         old = self._bindings
         if old is None or old.rules.keys == "none":
             return before
         try:
             asks = _asks(self._admission) or old.rules.keys == "required" or await old.keys_made()
-        except StateError:  # rather one reload too few than everybody let in
+        except StateError:  # a refused reload is better than a server without keys
             asks = True
         return {*before, old.keys_at} if asks else before
 
     def _remember(self, bindings: LocalBindings) -> None:
-        """Remember for later processes that keys are asked for."""
+        """Record for later processes that keys are required."""
         from orchestra.config.bindings import KEYS_FILE
 
         data = bindings.stores.path.parent
@@ -229,28 +230,31 @@ class Loader(Closing):
             asked_keys.remember(self._memories(None if beside else data), bindings.keys_at)
         except OSError as error:
             if bindings.rules.keys != "required":
-                told = 'a restart may forget that keys are asked for, write keys = "required": %s'
+                told = (
+                    'after a restart this server may not require keys; write keys = "required" in '
+                    "[server]: %s"
+                )
                 log.warning(told, error)
 
     def _forget(self, bindings: LocalBindings) -> None:
         try:
             asked_keys.forget(self._memories(bindings.stores.path.parent))
         except OSError as error:
-            log.warning("it is still remembered that keys were asked for: %s", error)
+            log.warning("after a restart this server may still require keys: %s", error)
 
     def _memories(self, data: Path | None) -> list[Path]:
-        """The folders in which that is remembered."""
+        """The folders of these records."""
         from orchestra.observe.counting import FOLDER_ENV
 
         ours = os.environ.get(FOLDER_ENV) if self._several else None
         return [*([data] if data else []), *([Path(ours)] if ours else [])]
 
     def _modules(self) -> AbstractContextManager[None]:
-        if self._bindings is None:  # nothing was imported, and a start is in a hurry
+        if self._bindings is None:  # nothing was imported yet, and a start should be fast
             return nullcontext()
-        from orchestra.cli.serving.modules import imported_anew
+        from orchestra.cli.serving.modules import reimported
 
-        return imported_anew(self._tops())
+        return reimported(self._tops())
 
     def _import(self, *, configured: bool) -> dict[str, AnyPipeline]:
         targets = chosen(self._targets, needed=not configured, instead=MODELS_ONLY)
@@ -268,12 +272,12 @@ class Loader(Closing):
         return {each.function.__module__.partition(".")[0] for each in self.pipelines.values()}
 
     def close(self) -> None:
-        """Close what was carried over."""
+        """Close the states that were kept."""
         self._closing.close()
 
 
 def _make_own(bindings: LocalBindings, *, configured: bool) -> None:
-    """Make what is of classes of the project's own, as nobody wants to serve without them.
+    """Make the objects of the project's own classes, so that their errors are found now.
 
     Raises:
         BindingError: one cannot be made; those that were are closed.
@@ -288,7 +292,7 @@ def _make_own(bindings: LocalBindings, *, configured: bool) -> None:
 
 
 def _asks(admission: Admission | None) -> bool:
-    """Whether this admission asks for a key."""
+    """Whether these access settings require keys."""
     if admission is None:
         return False
     unlocked = admission.unlocked

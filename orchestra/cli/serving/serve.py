@@ -87,7 +87,7 @@ def serve(
         from orchestra.cli.serving.workers import command, settings_of, supervised
         from orchestra.config.finding import find_file
 
-        config = find_file(config, os.environ)  # one that replaces a worker must find the same
+        config = find_file(config, os.environ)  # a replaced worker must find the same file
         words = command(targets, host, said, data, config, log=log, reload=reload)
         return supervised(words, settings_of(config, said), host, port, workers, told=log)
     several = worker is not None
@@ -153,7 +153,7 @@ def _stopping(dog: Watchdog, place: WorkerPlace | None, within_s: float) -> None
 
 
 def _as_a_model(name: str, url: str) -> str:
-    """Where to ask a pipeline that takes a whole conversation."""
+    """The text about the URL of a pipeline that takes a whole conversation."""
     return f"model {name!r} of {url}/v1/chat/completions"
 
 
@@ -166,7 +166,7 @@ def _bind(host: str, port: int, settings: Settings) -> socket:
 def settle() -> None:
     """Exempt what exists now from garbage collection, after one last run over it.
 
-    What is known of classes is forgotten first: it would keep the modules that were replaced.
+    Caches about classes are cleared first: they would keep replaced modules alive.
     """
     from orchestra.annotations.custom_types import forget_annotations
     from orchestra.server.front.fit_values import forget_classes
@@ -183,7 +183,7 @@ def _print_served(loader: Loader, place: WorkerPlace | None, log: Log, url: str)
     from orchestra.observe.counting import check_installed
     from orchestra.server.processes.notify import READY, notify
 
-    gc.freeze()  # what a start has made stays: no search for garbage goes through it again
+    gc.freeze()  # objects of the start stay, so the garbage collector can skip them
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     if place is not None and (place.number > 1 or place.replaces):
         return

@@ -1,8 +1,8 @@
 """A watchdog, which ends a server's process when something in it does not end.
 
-Nothing can stop a thread: one that is stuck keeps its run, and the run the event loop, for ever.
-So the process is ended without it. Whatever holds the interpreter itself keeps even the line
-that says so; then `faulthandler`, which needs no interpreter, tells where each thread is.
+A thread cannot be stopped: a stuck one blocks the end of its run, and the run that of the event
+loop. So the process is ended anyway. If code holds the interpreter itself, nothing can be logged;
+then `faulthandler`, which does not need the interpreter, prints the threads' positions.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from contextlib import contextmanager
 from orchestra.cli.failures import FAILED
 
 MARGIN_S = 3.0
-"""What stopping may take beyond its bounds: two seconds of it to settle what calls have cost."""
+"""Seconds that stopping may take beyond its limits, two of them to settle the cost of calls."""
 HELD_S = 1.0
-"""How much longer the interpreter is waited for."""
+"""Seconds to wait for the interpreter after that."""
 
-_ERR = 2  # by its number: it is told without the interpreter
+_ERR = 2  # a number, as it is used without the interpreter
 
 log = logging.getLogger("orchestra.server")
 
 
 class Watchdog:
-    """Ends this process where it does not end by itself."""
+    """Ends this process if it does not end by itself."""
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
@@ -41,7 +41,7 @@ class Watchdog:
         self._timer.start()
 
     def stop(self) -> None:
-        """Forget it: the process ends by itself."""
+        """Stop the watchdog: the process ends by itself."""
         faulthandler.cancel_dump_traceback_later()
         if self._timer is not None:
             self._timer.cancel()
@@ -59,8 +59,8 @@ def watchdog() -> Iterator[Watchdog]:
 
 def _end(time_s: float) -> None:  # pragma: no cover - nothing is counted after it
     log.error(
-        "the process has not ended within %g s and is ended; a step or tool is stuck in a thread "
-        "(bound what it waits for), where one of these is:",
+        "the process has not ended within %g s and is killed: a step or tool is stuck in a thread "
+        "(give what it waits for a timeout); the threads are here:",
         time_s,
     )
     faulthandler.dump_traceback(_ERR)

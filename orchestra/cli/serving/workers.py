@@ -81,9 +81,11 @@ def supervised(
         try:
             folder = at_the_end.enter_context(counts_folder())
         except OSError as error:
-            log.warning("at /metrics each worker counts for itself: %s", error)
+            log.warning("/metrics shows each worker separately: %s", error)
+            os.environ.pop(FOLDER_ENV, None)  # it would be that of the server that started us
         else:
-            os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
+            os.environ[FOLDER_ENV] = str(folder)  # the folder in which workers combine their
+            # metrics
             on_end = WorkerEnds(folder).ended
         supervisor = Supervisor(
             command=words,

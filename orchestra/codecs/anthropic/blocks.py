@@ -1,4 +1,4 @@
-"""Blocks of Anthropic's messages: what they say, and how much of them is kept meanwhile. Pure."""
+"""Content blocks of Anthropic's messages, and the limits of blocks that have not ended. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from orchestra.errors import MalformedStreamError
 from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCallDelta
 
 BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
-"""The kinds that are read."""
+"""The block types that are decoded; all others are ignored."""
 STRANGE_MAX = 10_000
-"""Blocks of other kinds that have begun and not ended; each is passed over by its number."""
+"""The most unended blocks of other types; their indexes are kept to ignore their deltas."""
 
 
 class Block(msgspec.Struct):
-    """A block of a whole message, or what is known of one at its beginning."""
+    """A block of a complete message, or the first event of a streamed block."""
 
     type: str = ""
     id: str | None = None
@@ -33,7 +33,7 @@ class Block(msgspec.Struct):
 
 
 def block_events(block: Block, call: int) -> list[ModelEvent]:
-    """What a block says, or its beginning; `call` is the number of the next call."""
+    """The events of a block, or of its beginning; `call` is the number of the next tool call."""
     match block.type:
         case "text" | "":
             return [TextDelta(block.text)] if block.text else []
@@ -49,20 +49,20 @@ def block_events(block: Block, call: int) -> list[ModelEvent]:
 
 
 def arguments_of(block: Block) -> str:
-    """What a block has for arguments at once; "" for none, which is how a stream begins."""
+    """The arguments in a `tool_use` block; "" if empty, as at the beginning of a streamed block."""
     text = text_of(block.input)
     return "" if text == "{}" else text
 
 
 def refuse_open(strange: AbstractSet[int], inputs: Mapping[int, str]) -> None:
-    """Nothing, unless too much is kept of blocks that have no end yet.
+    """Check the limits of blocks that have begun and not ended.
 
     Raises:
-        MalformedStreamError: it is.
+        MalformedStreamError: there are too many blocks, or too many bytes of arguments.
     """
     if len(strange) > STRANGE_MAX:
         raise MalformedStreamError(
-            f"over {STRANGE_MAX} blocks of the answer are of no known kind, and have no end"
+            f"over {STRANGE_MAX} blocks of the answer have an unknown type, and no end"
         )
     if sum(map(len, inputs.values())) > FRAME_BYTES_MAX:
         raise MalformedStreamError(

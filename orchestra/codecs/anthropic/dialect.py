@@ -1,10 +1,10 @@
 """Anthropic's dialect: `/messages` below `https://api.anthropic.com/v1`.
 
-A stream is named events, and the name stands in the JSON as well. Blocks are counted over
-all kinds; what we do not know of them (tools that run at the provider, citations) is passed
-over. Counts of tokens are running totals, so the last one of each kind is the one that counts.
+A stream consists of named events, whose name is in the JSON as well. Block indexes count blocks of
+all types; unknown types (tools that run at the provider, citations) are ignored. Token counts are
+running totals, so the last value of each count is used.
 
-`MessageEvents` knows no framing: Bedrock sends the same events in one of its own.
+`MessageEvents` does not depend on the framing: Bedrock sends the same events in its own.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ REASONS: Mapping[str, StopReason] = {
 
 
 class _Details(msgspec.Struct):
+    category: str | None = None
     explanation: str | None = None
+
+
+_NO_DETAILS = _Details()
 
 
 class _Delta(msgspec.Struct):
@@ -112,12 +116,13 @@ _READ_DELTAS = frozenset(("", *_DELTAS))
 class AnthropicDialect(Dialect):
     """Anthropic's Messages API. `output_tokens` is asked for where a request does not say.
 
-    `output_tokens_max` is what the model gives, where that is known.
+    `output_tokens` is the limit for requests without one; `output_tokens_max` is the model's own
+    limit, if known.
     """
 
     texts_max = 1
     texts_tokens_max = None
-    """There are no embeddings to be asked for."""
+    """Unused: Anthropic has no embeddings."""
 
     def __init__(
         self, *, output_tokens: int = OUTPUT_TOKENS, output_tokens_max: int | None = None
@@ -145,12 +150,13 @@ class AnthropicDialect(Dialect):
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
         raise CapabilityError(
             f"{model} cannot embed {len(request.texts)} texts: Anthropic has no embeddings; "
-            "bind a model of another provider"
+            "ask a model of another provider"
         )
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
         raise MalformedStreamError(
-            f"Anthropic has no embeddings, so these {len(body)} bytes are none: {body[:200]!r}"
+            f"Anthropic has no embeddings, so these {len(body)} bytes are not embeddings: "
+            f"{body[:200]!r}"
         )
 
     def error(
@@ -160,7 +166,7 @@ class AnthropicDialect(Dialect):
 
 
 class AnthropicDecoder(FrameDecoder):
-    """A streamed answer, whose frames hold one event each."""
+    """Decodes a streamed answer; each frame has one event."""
 
     def __init__(self, framing: Framing) -> None:
         super().__init__(framing)
@@ -174,9 +180,9 @@ class AnthropicDecoder(FrameDecoder):
 
 
 class MessageEvents:
-    """What the events of a streamed message mean, one after the other.
+    """Decodes the events of one streamed message, in order.
 
-    `stopped` tells whether the message has said why it stops, `ended` whether that was its end.
+    `stopped` is set once the stop reason is known, `ended` at the end of the message.
     """
 
     def __init__(self) -> None:
@@ -184,21 +190,21 @@ class MessageEvents:
         self.ended = False
         self._reader = _MessageReader()
         self._begun = ""  # the id of the message
-        self._early = _Delta()  # the reason that the beginning gave: it counts if no other comes
+        self._early = _Delta()  # the stop reason in `message_start`, used if there is no later one
         self._usage: Json = {}
-        self._strange: set[int] = set()  # blocks of kinds that we do not know
-        self._calls: dict[int, int] = {}  # block to call, both counted from 0
+        self._strange: set[int] = set()  # indexes of blocks of unknown types
+        self._calls: dict[int, int] = {}  # block index to call number
         self._calls_count = 0
-        self._inputs: dict[int, str] = {}  # block to arguments that came with its beginning
+        self._inputs: dict[int, str] = {}  # block index to the arguments in its first event
 
     def take(self, payload: bytes, name: str = "") -> list[ModelEvent]:
-        """The events that one JSON event of the stream stands for; those of unknown kinds, none.
+        """The model events of one event of the stream; none for an unknown type.
 
-        `name` is what kind of event it is, where its JSON does not say.
+        `name` is the type of the event, if it is missing in the JSON.
 
         Raises:
-            ModelError: it is an error, told by its class.
-            MalformedStreamError: it is no event.
+            ModelError: the event is an error.
+            MalformedStreamError: the payload is not an event.
         """
         event = self._event(payload)
         kind = event.type or name
@@ -223,7 +229,7 @@ class MessageEvents:
         return []
 
     def _event(self, payload: bytes) -> _Event:
-        """The event; one of a kind that we do not know may have any shape."""
+        """The decoded event; an event of an unknown type may have any fields."""
         try:
             return self._reader.read(_EVENTS, payload, "an event of Anthropic's stream")
         except MalformedStreamError:
@@ -233,9 +239,9 @@ class MessageEvents:
             return _Event(kind)
 
     def _begin(self, message: _Message) -> list[ModelEvent]:
-        """A turn in which only the provider's own tools were at work may come whole in here.
+        """Decode `message_start`; it may have all blocks if only the provider's tools were used.
 
-        Some gateways send it twice: the first counts, as it does to Anthropic's own clients.
+        Some gateways send it twice: the second is ignored, as in Anthropic's own SDKs.
         """
         if message.id and message.id == self._begun:
             return []
@@ -269,14 +275,14 @@ class MessageEvents:
             return [TextDelta(delta.text)]
         if delta.partial_json:
             self._inputs.pop(index, None)
-            call = self._calls.get(index)  # None: of a tool that runs at the provider
+            call = self._calls.get(index)  # None: a tool that runs at the provider
             return [] if call is None else [ToolCallDelta(call, arguments=delta.partial_json)]
         if delta.thinking or delta.signature:
             return [ReasoningDelta(delta.thinking or "", sealed(ANTHROPIC, delta.signature))]
         return []
 
     def _end_block(self, index: int) -> list[ModelEvent]:
-        """Servers that only look like Anthropic give arguments whole, in the block's beginning."""
+        """End a block; some compatible servers send all its arguments in its first event."""
         self._strange.discard(index)
         arguments, call = self._inputs.pop(index, ""), self._calls.pop(index, 0)
         return [ToolCallDelta(call, arguments=arguments)] if arguments else []
@@ -296,17 +302,17 @@ class MessageEvents:
 
 
 def message_events(body: bytes) -> list[ModelEvent]:
-    """The events of a whole message, not streamed; `Stopped` is the last.
+    """The events of a complete, unstreamed message; `Stopped` is the last.
 
     Raises:
-        ModelError: it is an error, told by its class.
-        MalformedStreamError: it is no message.
+        ModelError: the body is an error.
+        MalformedStreamError: the body is not a message.
     """
-    message = _MessageReader().read(_MESSAGES, body, "a message of Anthropic's")
+    message = _MessageReader().read(_MESSAGES, body, "a message of Anthropic")
     if given(message.error) or message.type == "error":
         _refuse(body)
     if message.content is None:
-        raise MalformedStreamError(f"this is no message of Anthropic's: {body[:200]!r}")
+        raise MalformedStreamError(f"this is not a message of Anthropic: {body[:200]!r}")
     events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
     calls = 0
     for block in message.content:
@@ -316,13 +322,13 @@ def message_events(body: bytes) -> list[ModelEvent]:
             calls += 1
     if message.usage:
         events.append(usage_report(message.usage, Certainty.EXACT))
-    if message.stop_reason is None:  # it is whole all the same, as its JSON is
+    if message.stop_reason is None:  # complete, since its JSON is
         return [*events, Stopped(StopReason.OTHER)]
     return [*events, *_stop_events(message)]
 
 
 class _MessageReader(JsonReader):
-    """Of blocks and deltas that we do not know, only what they are has to be as we know it."""
+    """Accepts any fields in blocks and deltas of unknown types."""
 
     __slots__ = ()
 
@@ -343,10 +349,11 @@ class _MessageReader(JsonReader):
 def _stop_events(told: _Delta | _Message) -> list[ModelEvent]:
     if told.stop_reason is None:
         return []
-    said = told.stop_details.explanation if told.stop_details is not None else None
+    details = told.stop_details or _NO_DETAILS
+    said = details.explanation
     refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
     reason = REASONS.get(told.stop_reason, StopReason.OTHER)
-    return [*refused, Stopped(reason, told.stop_reason, told.stop_sequence)]
+    return [*refused, Stopped(reason, told.stop_reason, told.stop_sequence, details.category)]
 
 
 def _refuse(payload: bytes) -> NoReturn:

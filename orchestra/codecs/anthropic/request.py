@@ -1,7 +1,7 @@
-"""What Anthropic is asked: our requests as bodies of `/messages`, there and at Bedrock.
+"""The bodies of Anthropic's `/messages`, from our requests; also used for Claude on Bedrock.
 
-Its turns alternate between user and assistant, so turns of one side are joined. Results of
-tools stand first in the user's turn. Empty text is refused, so it is left out.
+Turns must alternate between user and assistant, so consecutive turns of one side are joined. Tool
+results come first in the user's turn. Empty text is left out, as Anthropic refuses it.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from orchestra.values import (
 )
 
 OUTPUT_TOKENS = 4_096
-"""Asked for where a request does not say; every Claude gives as many, and a number is required."""
+"""The limit for requests without one: Anthropic requires one, and every Claude allows this."""
 _CALL_IDS = r"[a-zA-Z0-9_-]+"
-"""What ids of calls it takes; others are replaced."""
+"""Tool call ids that Anthropic accepts; others are replaced."""
 BUDGETS: Mapping[ReasoningEffort, int] = {
-    "minimal": 1_024,  # the least that is allowed
+    "minimal": 1_024,  # the least that Anthropic allows
     "low": 2_048,
     "medium": 8_192,
     "high": 16_384,
-    "max": 24_576,  # Claude Opus 4 gives 32,000 tokens, with the answer in them
+    "max": 24_576,  # Claude Opus 4 has 32,000 tokens for thoughts and answer
 }
 _EFFORTS: Mapping[ReasoningEffort, str] = {"none": "low", "minimal": "low"}
 _ALWAYS_THINK = re.compile(r"claude-(fable|mythos)-")
-"""For whom thinking cannot be switched off; Anthropic's migration guide to Fable 5."""
+"""Models whose thinking cannot be switched off; source: Anthropic's migration guide to Fable 5."""
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d)(?!\d))?")
 _ADAPTIVE_SINCE = (4, 6)
 
@@ -65,13 +65,12 @@ def anthropic_body(
 ) -> Json:
     """The body of a `/messages` call; without a model, it has neither `model` nor `stream`.
 
-    `output_tokens` is asked for where the request does not say how many, and more if the model is
-    to think, up to the `output_tokens_max` that it gives. `known_as` is the
-    model's name where the body must not have it: how a model is told to think hangs on its
-    version.
+    `output_tokens` is the limit of the answer if the request has none; thinking raises it, up to
+    `output_tokens_max`, the model's own limit. `known_as` is the model's name if the body must not
+    contain it: the fields for thinking depend on the model's version.
 
     Raises:
-        CapabilityError: the request asks for what Anthropic has no words for.
+        CapabilityError: Anthropic's API cannot express something in the request.
     """
     _refuse_unspeakable(request)
     system, turns = _conversation(request.messages)
@@ -105,30 +104,30 @@ def thinking(
     output_tokens: int = OUTPUT_TOKENS,
     output_tokens_max: int | None = None,
 ) -> Json:
-    """What tells a model to think as hard as a request asks; nothing where it cannot be told.
+    """The fields for the reasoning effort of a request; empty if the model cannot apply it here.
 
-    The numbers of tokens are as of `anthropic_body`.
+    The other arguments are those of `anthropic_body`.
 
     Raises:
-        CapabilityError: the answer that is asked for leaves no room for thoughts.
+        CapabilityError: the requested length of the answer leaves no room for thoughts.
     """
     effort = request.reasoning_effort
     if effort is None:
         return {}
     most = output_tokens + BUDGETS.get(effort, 0)
     limit = request.output_tokens_max or min(most, output_tokens_max or most)
-    if request.effort_if_able and _by_budget(model) and limit <= BUDGETS["minimal"]:
+    if request.effort_if_able and _by_budget(model) and limit < 2 * BUDGETS["minimal"]:
         return {}
-    told = _thinking(model, effort, limit)
+    told = _thinking(model, effort, limit, min(output_tokens, OUTPUT_TOKENS, limit // 2))
     budgeted = "budget_tokens" in told.get("thinking", {})
     return {} if budgeted and not _goes_on_thinking(request) else told
 
 
 def _goes_on_thinking(request: ChatRequest) -> bool:
-    """Whether a model that is given a budget may be told to think about this conversation.
+    """Whether Anthropic accepts a thinking budget for this conversation.
 
-    Where the last that it said were calls of tools, its turn has to begin with its own thought;
-    without it, as in a conversation with another model, Anthropic refuses to have it think.
+    If the assistant's last turn called tools, it has to begin with a thought of Claude; without
+    one, as after a turn of another model, a request with a budget is refused.
     """
     said = (each for each in reversed(request.messages) if each.role == "assistant")
     last = [block for each in islice(said, 1) for block in _blocks(each.parts)]
@@ -141,13 +140,13 @@ def _refuse_unspeakable(request: ChatRequest) -> None:
         value = getattr(request, name)
         if value is not None:
             raise CapabilityError(
-                f"{name}={value!r} cannot be asked of Anthropic, which has no such parameter; "
-                "leave it out"
+                f"{name}={value!r} cannot be sent to Anthropic, which has no such parameter; leave "
+                "it out"
             )
 
 
 def _conversation(messages: tuple[Message, ...]) -> tuple[str | list[Json], list[Json]]:
-    """What the system says, wherever it stands, and the turns of the two sides."""
+    """The system messages, wherever they are, and the alternating turns."""
     systems = [message for message in messages if message.role == "system" and message.text]
     turns: list[tuple[str, list[Json]]] = []
     for message in messages:
@@ -163,7 +162,7 @@ def _conversation(messages: tuple[Message, ...]) -> tuple[str | list[Json], list
 
 
 def _system(messages: list[Message]) -> str | list[Json]:
-    """Its texts as one; as blocks only where one of them is marked."""
+    """The system messages as one text, or as blocks if one has a mark for the prompt cache."""
     if not any(has_mark(part) for message in messages for part in message.parts):
         return "\n\n".join(message.text for message in messages)
     texts = [part for each in messages for part in each.parts if isinstance(part, TextPart)]
@@ -177,10 +176,10 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
                 if text.strip():
                     yield {"type": "text", "text": text, **_mark(part)}
             case ImagePart() | ImageUrlPart():
-                yield {"type": "image", "source": _source(with_bytes(part))}
+                yield {"type": "image", "source": _source(with_bytes(part)), **_mark(part)}
             case FilePart():
                 title = {"title": part.name} if part.name else {}
-                yield {"type": "document", "source": _document(part), **title}
+                yield {"type": "document", "source": _document(part), **title, **_mark(part)}
             case ReasoningPart(text=text, signature=signature):
                 yield from _thought(text, signature)
             case ToolCall():
@@ -197,7 +196,7 @@ def _source(image: ImagePart | ImageUrlPart) -> Json:
 
 
 def _document(file: FilePart) -> Json:
-    if file.is_text:  # which it knows by one name only
+    if file.is_text:  # the only text type that Anthropic accepts
         return {"type": "text", "media_type": "text/plain", "data": text_of(file)}
     if file.media_type != PDF:
         raise unread(file, "Anthropic")
@@ -205,7 +204,7 @@ def _document(file: FilePart) -> Json:
 
 
 def _thought(text: str, signature: str) -> Iterator[Json]:
-    """A thought without a seal, or with another provider's, would be refused."""
+    """The block of a thought; one without a seal, or with another provider's, would be refused."""
     origin, seal = opened(signature)
     if origin == REDACTED:
         yield {"type": "redacted_thinking", "data": seal}
@@ -220,20 +219,20 @@ def _result(result: ToolResult) -> Json:
     return block | ({"is_error": True} if result.is_error else {}) | _mark(result)
 
 
-def _mark(part: Part) -> Json:
+def _mark(part: Part | Tool) -> Json:
     return {"cache_control": {"type": "ephemeral"}} if has_mark(part) else {}
 
 
 def _tool(tool: Tool) -> Json:
     schema = enforced(tool.parameters) if tool.strict else tool.parameters
     told: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
-    return told | ({"strict": True} if tool.strict else {})
+    return told | ({"strict": True} if tool.strict else {}) | _mark(tool)
 
 
 def _tool_choice(request: ChatRequest) -> Json | None:
     match request.tool_choice:
         case "none":
-            return {"type": "none"}  # it takes no word on parallel calls
+            return {"type": "none"}  # has no option for parallel calls
         case ForcedTool(name=name):
             choice: Json = {"type": "tool", "name": name}
         case "required":
@@ -251,28 +250,31 @@ def _tool_choice(request: ChatRequest) -> Json | None:
 def _format(output: JsonOutput) -> Json:
     if output.schema is None:
         raise CapabilityError(
-            "JsonOutput(schema=None) cannot be asked of Anthropic, which gives JSON only by a "
-            "schema; add one, or ask for JSON in the prompt"
+            "output=... without a schema cannot be sent to Anthropic, which requires a schema for "
+            "JSON; add one, or ask for JSON in the prompt"
         )
     return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
 
 
-def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
-    """Since Claude 4.6 a model is told how hard to think; before, how many tokens long."""
+def _thinking(model: str, effort: ReasoningEffort, limit: int, answer: int) -> Json:
+    """The thinking options: an effort since Claude 4.6, a number of tokens before.
+
+    Of `limit` tokens, thoughts leave `answer`, unless the least budget needs them.
+    """
     if not _by_budget(model):
         if effort == "none" and not _ALWAYS_THINK.search(model):
             return {"thinking": {"type": "disabled"}}
         effort_told = {"output_config": {"effort": _EFFORTS.get(effort, effort)}}
         return {"thinking": {"type": "adaptive"}, **effort_told, "max_tokens": limit}
     if effort == "none":
-        return {}  # they think only when they are asked to
+        return {}  # these models think only on request
     if limit <= BUDGETS["minimal"]:
         raise CapabilityError(
-            f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: "
-            f"{model} thinks {BUDGETS['minimal']} tokens at least, and they are counted in it; "
-            "allow more, or leave out the effort"
+            f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: {model} "
+            f"thinks for at least {BUDGETS['minimal']} tokens, which count towards this limit; "
+            "raise output_tokens_max, or leave out reasoning_effort"
         )
-    budget = min(BUDGETS[effort], limit - 1)
+    budget = max(min(BUDGETS[effort], limit - answer), BUDGETS["minimal"])
     return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}
 
 

@@ -1,4 +1,4 @@
-"""What Anthropic counts of an answer, in our words. Pure."""
+"""Token counts of Anthropic's answers as our `UsageReport`. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COUNTS = (
 
 
 def usage_report(record: Json, certainty: Certainty) -> UsageReport:
-    """Anthropic counts what it reads from and writes to its cache beside the rest, not in it."""
+    """The report; Anthropic's input count excludes tokens read from and written to its cache."""
     cached, written = (
         count(record, "cache_read_input_tokens"),
         count(record, "cache_creation_input_tokens"),

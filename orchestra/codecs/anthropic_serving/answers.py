@@ -259,18 +259,21 @@ def _record(message_id: str, model: str, usage: Json) -> Json:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
+        "stop_details": None,
         "usage": usage,
     }
 
 
 def _ending(stopped: Stopped, refusal: str) -> Json:
     """Why an answer has stopped; a model's words of refusal make it one."""
-    if refusal:
-        details = {"type": "refusal", "category": None, "explanation": refusal}
-        return {"stop_reason": "refusal", "stop_sequence": None, "stop_details": details}
     own = stopped.raw if REASONS.get(stopped.raw or "") is stopped.reason else None
-    reason = own or _WORDS.get(stopped.reason, "end_turn")
-    return {"stop_reason": reason, "stop_sequence": stopped.sequence}
+    reason = "refusal" if refusal else own or _WORDS.get(stopped.reason, "end_turn")
+    said = {"category": stopped.category, "explanation": refusal or None}
+    return {
+        "stop_reason": reason,
+        "stop_sequence": stopped.sequence,
+        "stop_details": {"type": "refusal", **said} if any(said.values()) else None,
+    }
 
 
 def _whole(part: AnswerPart) -> Json:

@@ -18,6 +18,12 @@ class MessagesSource(msgspec.Struct):
     url: str | None = None
 
 
+class MessagesTransformations(msgspec.Struct):
+    """What becomes of an image that is too large."""
+
+    oversized_image: str | None = None
+
+
 class MessagesBlock(msgspec.Struct):
     """A block of a message, of the system's words, or of what a tool has given."""
 
@@ -26,6 +32,7 @@ class MessagesBlock(msgspec.Struct):
     cache_control: dict[str, object] | None = None
     source: MessagesSource | str | None = None
     """Text only in blocks that are refused."""
+    transformations: MessagesTransformations | None = None
     title: str | None = None
     context: str | None = None
     citations: dict[str, object] | list[object] | None = None
@@ -48,6 +55,9 @@ class MessagesMessage(msgspec.Struct):
 
     role: Literal["user", "assistant", "system"]
     content: str | list[MessagesBlock]
+    clear_at: Literal["next_user_message", "never"] | None = None
+    """Of the system's: until when the model sees it."""
+    output_config: dict[str, object] | None = None
 
 
 class MessagesTool(msgspec.Struct):
@@ -58,6 +68,8 @@ class MessagesTool(msgspec.Struct):
     description: str | None = None
     input_schema: dict[str, object] | None = None
     strict: bool | None = None
+    cache_control: dict[str, object] | None = None
+    allowed_callers: list[str] | None = None
 
 
 class MessagesToolChoice(msgspec.Struct):
@@ -71,7 +83,7 @@ class MessagesToolChoice(msgspec.Struct):
 class MessagesThinking(msgspec.Struct):
     """Whether a model is to think, and how many tokens long."""
 
-    type: Literal["enabled", "adaptive", "disabled"]
+    type: Literal["enabled", "adaptive", "disabled", "between_tools"]
     budget_tokens: _Count | None = None
 
 

@@ -26,8 +26,18 @@ _TYPES: Mapping[int, str] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-_FIELDS = {"response_format": "output_config.format"}
-"""What a field is called here that other dialects call otherwise."""
+_FIELDS: Mapping[str, str] = {
+    "response_format": "output_config.format",
+    "reasoning_effort": "thinking or output_config.effort",
+    "max_completion_tokens": "max_tokens",
+    "stop": "stop_sequences",
+}
+"""What is called otherwise in a chat of OpenAI's."""
+_VALUES: Mapping[str, str] = {
+    "parallel_tool_calls=False": "tool_choice.disable_parallel_tool_use=True",
+    "tool_choice='required'": "tool_choice.type='any'",
+}
+"""What is told otherwise with its value."""
 _TOO_LONG = "prompt is too long"
 """By these words clients know that they have to shorten a conversation."""
 
@@ -41,7 +51,8 @@ def anthropic_error(error: ServedError, request_id: str = "") -> Json:
     """The whole body of an answer, or the data of an event of a stream."""
     status = anthropic_status(error)
     usual = "api_error" if status >= INTERNAL else "invalid_request_error"
-    told: Json = {"type": _TYPES.get(status, usual), "message": _message(error)}
+    message = _message(error.worded(_FIELDS))
+    told: Json = {"type": _TYPES.get(status, usual), "message": message}
     if error.code:
         told["details"] = {"error_code": error.code}
     return {"type": "error", "error": told, "request_id": request_id or None}
@@ -49,9 +60,10 @@ def anthropic_error(error: ServedError, request_id: str = "") -> Json:
 
 def _message(error: ServedError) -> str:
     message = error.message.encode(errors="backslashreplace").decode()  # half a character
-    field, colon, why = message.partition(": ")
-    if colon and field in _FIELDS:
-        return f"{_FIELDS[field]}: {why}"
+    for ours, theirs in _VALUES.items():
+        message = message.replace(ours, theirs)
+    if error.code == "invalid_value" and error.param and error.param not in message:
+        return f"{error.param}: {message}"  # there is no other place for it
     if error.code == "context_length_exceeded" and _TOO_LONG not in message.lower():
         return f"{_TOO_LONG}: {message}"
     return message

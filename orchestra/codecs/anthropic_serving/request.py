@@ -24,12 +24,13 @@ from orchestra.codecs.anthropic_serving.body import (
     MessagesTool,
 )
 from orchestra.codecs.files import handed_in
-from orchestra.codecs.prompt_cache import has_mark, with_marks
+from orchestra.codecs.prompt_cache import has_mark, is_marked, with_last_marked, with_marks
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, google_seal, opened, sealed
 from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
 from orchestra.codecs.serving.requests import (
     ServedChat,
     asked_of,
+    check_callers,
     extras_of,
     image_part,
     refused,
@@ -39,6 +40,8 @@ from orchestra.values import (
     ChatRequest,
     FilePart,
     ForcedTool,
+    ImagePart,
+    ImageUrlPart,
     Json,
     JsonOutput,
     Message,
@@ -61,6 +64,8 @@ _NOT_HERE = {
 }
 _EFFORT_IF_ADAPTIVE: ReasoningEffort = "high"
 """Anthropic's own default."""
+_NO_THOUGHTS = ("disabled", "between_tools")
+"""The second lets Claude tell, in thoughts, how far it is: it does not think either."""
 _ROLES = {"user": "text, image, document and tool_result are", "system": "text is"}
 _BODIES = msgspec.json.Decoder(MessagesBody)
 
@@ -77,7 +82,7 @@ def served_messages(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
             raise refused(field, why)
     request = _request(asked, _extras(asked, everything, passed), passed)
     if asked.cache_control is not None:
-        request = with_marks(request)
+        request = with_last_marked(request) if is_marked(request) else with_marks(request)
     return ServedChat(asked.model, request, stream=bool(asked.stream))
 
 
@@ -118,7 +123,7 @@ def _effort(asked: MessagesBody) -> ReasoningEffort | None:
     """
     thinking = asked.thinking
     effort = asked.output_config.effort if asked.output_config else None
-    if thinking is not None and thinking.type == "disabled":
+    if thinking is not None and thinking.type in _NO_THOUGHTS:
         return "none"
     if effort is not None:
         return "max" if effort == "xhigh" else effort
@@ -164,8 +169,14 @@ def _tools(tools: Iterable[MessagesTool]) -> Iterator[Tool]:
             raise refused(f"{where}.name", "it is missing")
         if tool.input_schema is None:
             raise refused(f"{where}.input_schema", "it is missing: what does the tool take?")
-        strict = bool(tool.strict)
-        yield Tool(tool.name, tool.description or "", tool.input_schema, strict=strict)
+        check_callers(tool.allowed_callers, where)
+        yield Tool(
+            tool.name,
+            tool.description or "",
+            tool.input_schema,
+            strict=bool(tool.strict),
+            prompt_cache=tool.cache_control is not None,
+        )
 
 
 def _system(system: str | list[MessagesBlock] | None) -> Iterator[Message]:
@@ -192,8 +203,14 @@ def _text(block: MessagesBlock, where: str) -> TextPart:
 
 def _messages(messages: Sequence[MessagesMessage], passed: Passed) -> Iterator[Message]:
     names: dict[str, str] = {}
+    last = max((at for at, each in enumerate(messages) if each.role == "user"), default=-1)
     for at, message in enumerate(messages):
         where, content = f"messages[{at}]", message.content
+        if message.output_config:
+            why = "there is one for the whole request only: send it beside `messages`"
+            raise refused(f"{where}.output_config", why)
+        if message.clear_at == "next_user_message" and at < last:
+            continue
         if isinstance(content, str):
             yield Message(message.role, content)
         elif message.role == "system":
@@ -256,17 +273,27 @@ def _shown(block: MessagesBlock, where: str, passed: Passed) -> list[Part]:
         case "text" if block.text is not None:
             return [_text(block, where)]
         case "image" if isinstance(source, MessagesSource):
-            return [_image(source, f"{where}.source", passed)]
+            changes = block.transformations
+            if changes is not None and changes.oversized_image == "error":
+                why = "images are not measured here; leave it out"
+                raise refused(f"{where}.transformations.oversized_image", why)
+            return [_kept(_image(source, f"{where}.source", passed), block)]
         case "document" if isinstance(source, MessagesSource):
             if isinstance(block.citations, dict) and block.citations.get("enabled"):
                 raise refused(f"{where}.citations", "answers have none here; leave it out")
             context = [TextPart(block.context)] if block.context else []
-            return [*context, _document(source, block.title or "", f"{where}.source")]
+            document = _document(source, block.title or "", f"{where}.source")
+            return [*context, _kept(document, block)]
         case _:
             raise _unreadable(block, where, "user")
 
 
-def _image(source: MessagesSource, where: str, passed: Passed) -> Part:
+def _kept(part: ImagePart | ImageUrlPart | FilePart, block: MessagesBlock) -> Part:
+    """The part, marked for the provider's cache if its block is."""
+    return attrs.evolve(part, prompt_cache=block.cache_control is not None)
+
+
+def _image(source: MessagesSource, where: str, passed: Passed) -> ImagePart | ImageUrlPart:
     if source.type == "url" and source.url is not None:
         return image_part(source.url, None, f"{where}.url", passed)
     if source.type == "base64" and source.data is not None:

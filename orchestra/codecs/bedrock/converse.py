@@ -1,8 +1,8 @@
 """Amazon Bedrock's Converse: one dialect for all the model families behind it.
 
-Two things about its streams. The start of a text block is left out, so blocks begin when
-they are first heard of. And the usage comes after the stop, in `metadata`: an answer that
-has stopped is not done.
+Streams have two peculiarities. Text blocks have no start event, so a block begins with its first
+event of any kind. And the usage comes after the stop reason, in `metadata`, so the stop reason is
+not the end of the stream.
 """
 
 from __future__ import annotations
@@ -50,12 +50,14 @@ STOPS: Mapping[str, StopReason] = {
     "guardrail_intervened": StopReason.CONTENT_FILTER,
     "content_filtered": StopReason.CONTENT_FILTER,
 }
-"""What Converse's words for a stop mean; its other ones are `StopReason.OTHER`."""
+"""Converse's stop reasons; any other is `StopReason.OTHER`."""
 _BAD_KEY = b"make sure your API Key is valid"
 _OF_TIME = re.compile("Signature|RequestTimeTooSkewed|RequestExpired")
-"""Amazon's words for a signature that it refuses, most often for its time."""
+"""Amazon's errors for a refused signature, most often because of its time."""
 SKEW_S = 240.0
-"""A clock that is off by more is told of: Amazon takes no signature that is five minutes off."""
+"""The error mentions a clock that is off by more: Amazon refuses a signature that is off by five
+minutes.
+"""
 
 
 class _Text(msgspec.Struct):
@@ -64,7 +66,7 @@ class _Text(msgspec.Struct):
 
 
 class _Reasoning(msgspec.Struct, rename="camel"):
-    """A delta has text, signature or what is withheld; a whole block has the text inside."""
+    """A delta has text, signature or encrypted content; a complete block has `reasoning_text`."""
 
     text: str | None = None
     signature: str | None = None
@@ -73,7 +75,7 @@ class _Reasoning(msgspec.Struct, rename="camel"):
 
 
 class _ToolUse(msgspec.Struct, rename="camel"):
-    """In a stream `input` is a string: the next piece of a JSON text. Otherwise an object."""
+    """`input` is the next piece of a JSON text in a stream; otherwise it is an object."""
 
     input: msgspec.Raw = msgspec.Raw()
     tool_use_id: str | None = None
@@ -81,7 +83,7 @@ class _ToolUse(msgspec.Struct, rename="camel"):
 
 
 class _Cited(msgspec.Struct):
-    """A text with its sources, which are passed over."""
+    """A text with its sources, which are ignored."""
 
     content: list[_Text] | None = None
 
@@ -129,17 +131,17 @@ _strings = msgspec.json.Decoder(str)
 
 
 class ConverseEvents:
-    """The events of one answer, made of Converse's; of those that Nova's own streams have, too."""
+    """Decodes the stream events of one answer, of Converse or of Nova's own format."""
 
     def __init__(self) -> None:
         self._reader = JsonReader()
-        self._calls: dict[int, int] = {}  # by the index of their block
+        self._calls: dict[int, int] = {}  # block index to call number
 
     def take(self, name: str, payload: bytes) -> Iterable[ModelEvent]:
-        """What one event of the stream means; nothing, if it is not known.
+        """The model events of one event of the stream; none for an unknown one.
 
         Raises:
-            MalformedStreamError: it is not of this dialect.
+            MalformedStreamError: the payload is not of this dialect.
         """
         match name:
             case "contentBlockDelta" | "contentBlockStart":
@@ -164,7 +166,7 @@ class ConverseEvents:
         return _block_events(piece.delta)
 
     def _call_of(self, piece: _Piece) -> int:
-        """The number of the call that its block is."""
+        """The number of the tool call in this block."""
         index = self._calls.get(piece.content_block_index)
         if index is None:
             index = self._calls[piece.content_block_index] = next_call(len(self._calls))
@@ -172,7 +174,7 @@ class ConverseEvents:
 
 
 class ConverseDecoder(FrameDecoder):
-    """Decodes what `converse-stream` answers."""
+    """Decodes answers of `converse-stream`."""
 
     def __init__(self) -> None:
         super().__init__(EventStreamFraming())
@@ -191,7 +193,7 @@ class ConverseDecoder(FrameDecoder):
 
 @attrs.frozen
 class Bedrock(Dialect):
-    """What there is one way to on Bedrock: embeddings, by InvokeModel, and what an error says.
+    """The common part of Bedrock's two dialects: embeddings, by InvokeModel, and errors.
 
     `texts_max` is 1 for Titan, which takes one text in a call, and 96 for Cohere's models.
     """
@@ -205,7 +207,7 @@ class Bedrock(Dialect):
         return Call(model_path(model, "invoke"), msgspec.json.encode(body))
 
     def family_of(self, model: str) -> str:
-        """What tells the family of a model: its id."""
+        """The text in which the model's family is looked for: the model's id."""
         return model
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
@@ -234,16 +236,16 @@ class BedrockDialect(Bedrock):
 
 
 def model_path(model: str, verb: str) -> str:
-    """The path of a call: the model's id or ARN encoded, so that it is one segment."""
+    """The path of a call, with the model's id or ARN encoded as one segment."""
     return f"/model/{quote(model, safe='-._~')}/{verb}"
 
 
 def converse_events(body: bytes) -> list[ModelEvent]:
-    """The events of a whole answer of Converse, or of Nova by InvokeModel.
+    """The events of a complete answer of Converse, or of Nova by InvokeModel.
 
     Raises:
-        ModelError: an error in place of an answer.
-        MalformedStreamError: it is not such an answer.
+        ModelError: the body is an error.
+        MalformedStreamError: the body is not such an answer.
     """
     answer = read_whole(_answers, body, "an answer of Converse")
     if answer.output is None or answer.output.message is None:
@@ -263,23 +265,23 @@ def converse_events(body: bytes) -> list[ModelEvent]:
 
 
 def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
-    """What an answer of Bedrock with this status says is wrong."""
+    """The error of an answer of Bedrock with this status."""
     word = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
-    if _BAD_KEY in body:  # which it calls by the same word as a model that is not granted
+    if _BAD_KEY in body:  # Bedrock's code is the same as for a model without access
         word = "invalid_api_key"
     error = http_error(status, headers, body, now_s, words=(word,) if word else ())
     off_s = now_s - their_now_s(headers, now_s)
     if abs(off_s) > SKEW_S and _OF_TIME.search(f"{word} {error.message}"):
         way = "ahead of" if off_s > 0 else "behind"
         error.message += (
-            f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which takes no "
-            "signature of another time: set the clock)"
+            f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which refuses "
+            "signatures of another time: set the clock)"
         )
     return error
 
 
 def stream_error(name: str, payload: bytes) -> ModelError | None:
-    """The error that a frame of the stream is, or None where it is none."""
+    """The error in a frame of the stream; None if the frame is not an error."""
     for prefix in (EXCEPTION, ERROR):
         if name.startswith(prefix):
             said = read_error(payload)
@@ -290,15 +292,15 @@ def stream_error(name: str, payload: bytes) -> ModelError | None:
 
 
 def stopped(word: str | None) -> Stopped:
-    """The stop that a word of Converse means."""
+    """The event for a stop reason of Converse."""
     return Stopped(STOPS.get(word or "", StopReason.OTHER), word)
 
 
 def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
-    """The report in a record of usage: partial if a count is missing, nothing if both are.
+    """The report of a usage record: partial if one count is missing, none if both are.
 
-    What a guardrail has changed of Nova's answer counts only what went in.
-    Converse counts what the cache gave and took beside `inputTokens`, under either of two names.
+    If a guardrail has changed Nova's answer, only the input is counted. `inputTokens` excludes
+    tokens read from and written to the cache, whose counts have either of two names.
     """
     found = raw or {}
     input_tokens = token_count(found.get("inputTokens"))
@@ -319,7 +321,7 @@ def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
 
 
 def json_text(found: msgspec.Raw) -> str:
-    """The text in a JSON string; of anything else, its JSON text. "" for null and for nothing.
+    """The text in a JSON string; for any other value, its JSON text. "" for null or no value.
 
     Raises:
         MalformedStreamError: it is a string that JSON does not allow.

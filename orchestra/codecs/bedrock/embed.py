@@ -1,6 +1,6 @@
 """Embeddings on Bedrock, by InvokeModel: Titan's and Nova's, one text in a call, and Cohere's.
 
-An answer does not say whose it is; its keys do.
+An answer does not name its model, so the keys decide the format.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class _ByType(msgspec.Struct):
     ubinary: list[list[float]] | None = None
 
     def rows(self) -> list[list[float]] | None:
-        """The floats, or the whole numbers that are there in their place."""
+        """The vectors as floats, or as whole numbers if there are no floats."""
         types = (self.floats, self.int8, self.uint8, self.binary, self.ubinary)
         return next((rows for rows in types if rows is not None), None)
 
 
 class _One(msgspec.Struct):
-    """A vector as Nova gives it, beside what it is of."""
+    """One of Nova's vectors, with its type."""
 
     embedding: list[float]
 
@@ -60,18 +60,18 @@ _vectors = msgspec.json.Decoder(_Vectors)
 
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
-    """The body of a call; a purpose not named is `document`, and Titan knows none.
+    """The body of a call; the default purpose is `document`, and Titan has no purposes.
 
     Raises:
-        CapabilityError: the model is of no family that is known, or cannot take so many texts.
+        CapabilityError: the model's family is unknown, or takes fewer texts in a call.
     """
     extras = request.extras.get(EXTRAS, {})
     for family, body_of in _BODIES.items():
         if family in model:
             return merged(body_of(model, request), extras)
     raise CapabilityError(
-        f"no body for embeddings of {model!r} is known: only for models with one of these in "
-        f"their id: {', '.join(_BODIES)}"
+        f"embeddings of {model!r} on Bedrock are not supported, only those of models with one of "
+        f"these in their id: {', '.join(_BODIES)}"
     )
 
 
@@ -83,7 +83,7 @@ def _titan(model: str, request: EmbedRequest) -> Json:
 
 
 def _nova(model: str, request: EmbedRequest) -> Json:
-    """A text that is too long is an error, as with the others."""
+    """A text that is too long is an error, as with the other families."""
     text = {"truncationMode": "NONE", "value": _only_text(model, request)}
     purpose = _NOVA_PURPOSES.get(request.purpose or "", "GENERIC_INDEX")
     params: Json = {"embeddingPurpose": purpose, "text": text}
@@ -93,7 +93,7 @@ def _nova(model: str, request: EmbedRequest) -> Json:
 
 
 def _cohere(model: str, request: EmbedRequest) -> Json:
-    del model  # all of them are asked alike
+    del model  # all Cohere models take the same body
     purpose = _PURPOSES.get(request.purpose or "", "search_document")
     body: Json = {
         "texts": list(request.texts),
@@ -118,15 +118,15 @@ _BODIES: Mapping[str, Callable[[str, EmbedRequest], Json]] = {
     "multimodal-embeddings": _nova,
     "cohere.embed": _cohere,
 }
-"""By what stands in the id of a model."""
+"""By a part of the model's id."""
 
 
 def decode_embeddings(body: bytes) -> Embeddings:
     """The vectors of such a call.
 
     Raises:
-        ModelError: an error in place of an answer.
-        MalformedStreamError: there are no vectors in it.
+        ModelError: the body is an error.
+        MalformedStreamError: the body has no vectors.
     """
     found = decoded(_vectors, body, "an answer with embeddings")
     rows = _rows(found.embeddings)
@@ -144,7 +144,7 @@ def decode_embeddings(body: bytes) -> Embeddings:
         vectors = tuple(map(Vector.of, rows))
     except OverflowError as error:
         raise MalformedStreamError(
-            f"an embedding has a number that is no float32: {body[:200]!r}"
+            f"an embedding has a number that is not a float32: {body[:200]!r}"
         ) from error
     return Embeddings(vectors, None if count is None else Usage(input_tokens=count))
 

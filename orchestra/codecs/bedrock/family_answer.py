@@ -1,7 +1,7 @@
-"""Answers of those model families on Bedrock that have no events of their own, whole or in pieces.
+"""Answers of model families on Bedrock without events of their own, complete or in pieces.
 
-Each family has other names for the same two things: the next text, and at last a word for the
-stop. `FamilyAnswer` has all of these names, so its readers need not know which family it is.
+Each family has its own names for the same two fields: the next text and, at the end, the stop
+reason. `FamilyAnswer` has all of these names, so its readers need not know the family.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _COUNTS = (
     ("prompt_tokens", "completion_tokens"),
     ("inputTokens", "outputTokens"),
 )
-"""What Bedrock and the families call the tokens that they read and wrote."""
+"""The names of the input and output counts, of Bedrock and of the families."""
 
 
 class _Function(msgspec.Struct):
@@ -52,7 +52,7 @@ class _Function(msgspec.Struct):
 
 
 class _Call(msgspec.Struct):
-    """A call; Command R has name and parameters at once, without a function around them."""
+    """A tool call; Command R's has name and parameters directly, without a `function`."""
 
     index: int | None = None
     id: str | None = None
@@ -66,12 +66,12 @@ class _Finish(msgspec.Struct):
 
 
 class FamilyAnswer(msgspec.Struct):
-    """A whole answer or a piece of one, of any family; most of it is there in none."""
+    """A complete answer or a piece of one, of any family; each family has only some fields."""
 
     type: str | None = None
     event_type: str | None = None  # Command R's
     index: object = None  # of several answers
-    # the text itself
+    # the text
     text: str | None = None
     completion: str | None = None
     generation: str | None = None
@@ -79,29 +79,29 @@ class FamilyAnswer(msgspec.Struct):
     output_text: str | None = msgspec.field(default=None, name="outputText")
     content: str | list[FamilyAnswer] | None = None
     tool_calls: list[_Call] | None = None
-    # the stop
+    # the stop reason
     stop_reason: str | None = None
     finish_reason: str | None = None
     completion_reason: str | None = msgspec.field(default=None, name="completionReason")
     finish: _Finish | str | msgspec.UnsetType | None = msgspec.field(
         default=msgspec.UNSET, name="finishReason"
     )
-    # what holds one of the like
+    # inner objects of the same type
     results: list[FamilyAnswer] | None = None
     generations: list[FamilyAnswer] | None = None
     completions: list[FamilyAnswer] | None = None
     outputs: list[FamilyAnswer] | None = None
     choices: list[FamilyAnswer] | None = None
-    data: FamilyAnswer | str | None = None  # the text is that of a thought of Claude's, encrypted
+    data: FamilyAnswer | str | None = None  # a text here is an encrypted thought of Claude
     delta: FamilyAnswer | None = None
     message: FamilyAnswer | str | None = None
-    # of Nova, whose events have their name for a key
+    # Nova's events, each under its name
     output: msgspec.Raw = _NONE
     block_start: msgspec.Raw = msgspec.field(default=_NONE, name="contentBlockStart")
     block_delta: msgspec.Raw = msgspec.field(default=_NONE, name="contentBlockDelta")
     message_stop: msgspec.Raw = msgspec.field(default=_NONE, name="messageStop")
     metadata: msgspec.Raw = _NONE
-    # what was counted, by the model and by Bedrock; behind a guardrail it writes 3 as `3.0`
+    # token counts, by the model and by Bedrock, which after a guardrail writes 3 as `3.0`
     usage: Json | None = None
     input_count: object = msgspec.field(default=None, name="inputTextTokenCount")
     output_count: object = msgspec.field(default=None, name="tokenCount")
@@ -114,12 +114,12 @@ class FamilyAnswer(msgspec.Struct):
 
     @property
     def intervened(self) -> bool:
-        """Whether a guardrail has changed it, or says its own words in the model's place."""
+        """Whether a guardrail has changed or replaced the model's text."""
         return self.guardrail == _INTERVENED
 
 
 def is_of_another(answer: FamilyAnswer) -> bool:
-    """Whether a piece is of another answer than the first, where several were asked for."""
+    """Whether a piece belongs to another answer than the first, if several were requested."""
     first = answer.choices[0] if answer.choices else answer
     return bool(first.index)
 
@@ -137,13 +137,13 @@ def text_and_calls(answer: FamilyAnswer) -> Iterable[TextDelta | ToolCallDelta]:
 
 
 def stops(answer: FamilyAnswer) -> Iterable[Stopped]:
-    """The stop, if it is in there."""
+    """The stop reason, if the answer has one."""
     if (word := _stop_word(answer)) is not None:
         yield Stopped(_REASONS.get(word.lower(), StopReason.OTHER), word)
 
 
 def token_counts(answer: FamilyAnswer) -> Json:
-    """The counts in it as their family names them; those that are missing are left out."""
+    """The answer's counts under the names of its family; missing ones are left out."""
     if answer.usage is not None:
         return answer.usage
     first = answer.results[0] if answer.results else answer
@@ -158,7 +158,7 @@ def token_counts(answer: FamilyAnswer) -> Json:
 
 
 def usage_reports(record: Json) -> Iterable[UsageReport]:
-    """The report that a record of counts makes; none where one of the two is missing."""
+    """The report of a record of counts; none if one of the two counts is missing."""
     for read, wrote in _COUNTS:
         input_tokens, output_tokens = map(token_count, (record.get(read), record.get(wrote)))
         if input_tokens is not None and output_tokens is not None:
@@ -175,7 +175,7 @@ def usage_reports(record: Json) -> Iterable[UsageReport]:
 
 
 def _inner_answers(answer: FamilyAnswer) -> Iterable[FamilyAnswer]:
-    """What says it in the place of the outer one: the first answer of several."""
+    """The inner object that has the answer: the first of several."""
     for several in (
         answer.results,
         answer.generations,
@@ -204,7 +204,7 @@ def _text(answer: FamilyAnswer) -> str:
     if isinstance(answer.content, list):
         return "".join(map(_text, answer.content))
     if isinstance(answer.message, str) and answer.finish is not msgspec.UNSET:
-        return answer.message  # Pegasus; where no finish is beside it, it is an error's
+        return answer.message  # Pegasus; without a finish reason it is an error's
     return next(filter(None, map(_text, _inner_answers(answer))), "")
 
 

@@ -1,9 +1,9 @@
-"""Amazon Bedrock's InvokeModel: every model family in its own words, in one envelope.
+"""Amazon Bedrock's InvokeModel: each model family has its own format, in one envelope.
 
-An answer does not say which model gave it, so its own keys tell the family. Claude's events
-and Nova's are those of Anthropic and of Converse; the others are read by `family_answer`.
-Bedrock puts counts of its own into a stream's last event. What a guardrail says in the place of
-a model gives no reason to stop: the guardrail is it.
+An answer does not name its model, so its keys decide the family. Claude's events are Anthropic's,
+and Nova's are Converse's; the others are read by `family_answer`. Bedrock adds its own counts to a
+stream's last event. The text of a guardrail has no stop reason: it is reported as the content
+filter's.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _answers = msgspec.json.Decoder(FamilyAnswer | list[FamilyAnswer])
 
 
 class InvokeDecoder(FrameDecoder):
-    """Decodes what `invoke-with-response-stream` answers."""
+    """Decodes answers of `invoke-with-response-stream`."""
 
     def __init__(self) -> None:
         super().__init__(EventStreamFraming())
@@ -68,7 +68,7 @@ class InvokeDecoder(FrameDecoder):
         self._nova = ConverseEvents()
         self._reader = JsonReader()
         self._counts: Json = {}
-        self._reported = False  # by events of the model's own, which tell more than Bedrock
+        self._reported = False  # by the model's own events, which have more counts than Bedrock's
         self._intervened = False
         self._spoke = False
 
@@ -112,10 +112,10 @@ class InvokeDecoder(FrameDecoder):
         if is_of_another(said):
             return
         if said.event_type == "tool-calls-generation" and self._spoke:
-            said.text = None  # which its pieces have said
+            said.text = None  # repeats the text of the pieces before
         self._spoke = self._spoke or bool(said.text)
         self._emit(*text_and_calls(said))
-        # what was only masked says so, too; but what is a guardrail's own is whole, and counted
+        # masked text is marked, too; but only a guardrail's own text is complete and has counts
         self._intervened = said.intervened and said.output_total is not None
         for stop in stops(said):
             self._stop(stop)
@@ -149,7 +149,7 @@ class InvokeDecoder(FrameDecoder):
 class BedrockInvokeDialect(Bedrock):
     """InvokeModel, for Claude, Nova, Titan, Llama and Mistral, and for embeddings.
 
-    `family` is that of models whose id does not tell it: see `invoke_body`.
+    `family` is the family of a model whose id does not contain it: see `invoke_body`.
     """
 
     family: str = ""
@@ -166,16 +166,16 @@ class BedrockInvokeDialect(Bedrock):
         return invoke_events(body)
 
     def family_of(self, model: str) -> str:
-        """The one that is said, else the model's id."""
+        """The configured family, else the model's id."""
         return self.family or model
 
 
 def invoke_events(body: bytes) -> list[ModelEvent]:
-    """The events of a whole answer, of any family.
+    """The events of a complete answer, of any family.
 
     Raises:
-        ModelError: an error in place of an answer.
-        MalformedStreamError: it is an answer of no family that is known.
+        ModelError: the body is an error.
+        MalformedStreamError: the body is not an answer of a known family.
     """
     found = read_whole(_answers, body, "a model's answer")
     said = next(iter(found), FamilyAnswer()) if isinstance(found, list) else found
@@ -200,4 +200,4 @@ def _refused(body: bytes) -> ModelError:
     error = read_error(body)
     if error.message:
         return as_error(error)
-    return MalformedStreamError(f"an answer of no model family that is known: {body[:200]!r}")
+    return MalformedStreamError(f"an answer of an unknown model family: {body[:200]!r}")

@@ -48,8 +48,8 @@ def invoke_body(model: str, request: ChatRequest, family: str = "") -> Json:
         if part in known_as:
             return merged(body(known_as, request), request.extras.get(EXTRAS, {}))
     raise CapabilityError(
-        f"how {known_as!r} is asked by InvokeModel is not known, only for the families "
-        f"{', '.join(_FAMILIES)}: ask it by Converse, or name its family"
+        f"{known_as!r} is not supported with InvokeModel, only the families "
+        f"{', '.join(_FAMILIES)}: use Converse, or name the model's family"
     )
 
 
@@ -58,8 +58,8 @@ def _claude(model: str, request: ChatRequest) -> Json:
         for part in message.parts:
             if isinstance(part, ImageUrlPart) and not part.url.startswith("data:"):
                 raise CapabilityError(
-                    f"Bedrock does not fetch {part.url[:200]!r}: give the image's bytes as an "
-                    "ImagePart"
+                    f"Bedrock does not fetch {part.url[:200]!r}: send the image itself, not its "
+                    "address"
                 )
     body = anthropic_body(None, request, False, known_as=model)
     return {"anthropic_version": ANTHROPIC_VERSION, **body}
@@ -144,8 +144,8 @@ def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
     """The role and text of each turn."""
     said = (each for each in request.messages if each.role != "system")
     for role, messages in groupby(said, lambda each: each.role):
-        said_in = tuple(part for message in messages for part in message.parts)
-        parts = without_files(said_in, model)
+        in_turn = tuple(part for message in messages for part in message.parts)
+        parts = without_files(in_turn, model)
         for part in parts:
             if not isinstance(part, TextPart | ReasoningPart):
                 raise CapabilityError(

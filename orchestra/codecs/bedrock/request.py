@@ -35,6 +35,7 @@ from orchestra.values import (
     ReasoningEffort,
     ReasoningPart,
     TextPart,
+    Tool,
     ToolCall,
     ToolResult,
 )
@@ -81,6 +82,8 @@ class _Family:
 
     keeps: bool
     """It accepts marks for the prompt cache."""
+    keeps_tools: bool
+    """It accepts them behind tools, too."""
     sealed: bool
     """It is, or may be, Claude: only Claude accepts thoughts with its seals."""
     call_ids: str
@@ -91,6 +94,7 @@ class _Family:
         claude = _CLAUDE in model
         return cls(
             keeps=any(family in model for family in _KEEPING),
+            keeps_tools=claude,
             sealed=claude or _HIDDEN.search(model) is not None,
             call_ids=_CLAUDES_CALL_IDS if claude else _CALL_IDS,
         )
@@ -102,7 +106,7 @@ def converse_body(model: str, request: ChatRequest) -> Json:
     Reasoning is sent back only with its signature. Empty text is left out, as Converse refuses it.
 
     Raises:
-        CapabilityError: the request asks for what Converse has no words for.
+        CapabilityError: Converse cannot express something in the request.
     """
     refuse(request, "Converse", "seed", "presence_penalty", "frequency_penalty", "logprobs")
     body = chat_body(request, model)
@@ -122,7 +126,7 @@ def chat_body(request: ChatRequest, model: str) -> Json:
         "messages": list(_turns(request, family)),
         "system": list(_system(request, family)),
         "inferenceConfig": _inference_config(request),
-        "toolConfig": _tool_config(request),
+        "toolConfig": _tool_config(request, family),
     }
     return {name: value for name, value in body.items() if value or name == "messages"}
 
@@ -137,8 +141,8 @@ def refuse(request: ChatRequest, whom: str, *names: str) -> None:
         value = getattr(request, name)
         if value is not None and value not in ((), "none"):
             raise CapabilityError(
-                f"{whom} has no word for {name}={value!r}: leave it out, or say it in the model's "
-                f"own words in extras={{{EXTRAS!r}: ...}}"
+                f"{whom} has no word for {name}={value!r}: leave it out; a pipeline may say it in "
+                f"the model's own words, in extras={{{EXTRAS!r}: ...}}"
             )
 
 
@@ -232,12 +236,12 @@ def _image(part: ImagePart | ImageUrlPart) -> Json:
         source = {"s3Location": {"uri": part.url}}
         if not part.url.startswith("s3://"):
             raise CapabilityError(
-                f"Bedrock does not fetch {part.url[:200]!r}: give the image's bytes as an "
-                "ImagePart, or an s3:// address"
+                f"Bedrock does not fetch {part.url[:200]!r}: send the image itself, or an s3:// "
+                "address"
             )
     if kind not in _IMAGE_FORMATS:
         raise CapabilityError(
-            f"Bedrock knows no images of the format {kind!r}, only {sorted(_IMAGE_FORMATS)}"
+            f"Bedrock does not accept images of the format {kind!r}, only {sorted(_IMAGE_FORMATS)}"
         )
     return {"format": kind, "source": source}
 
@@ -262,25 +266,17 @@ def _name_apart(documents: Iterable[Json]) -> None:
         taken.add(document["name"].lower())
 
 
-def _tool_config(request: ChatRequest) -> Json | None:
+def _tool_config(request: ChatRequest, family: _Family) -> Json | None:
     if not request.tools or request.tool_choice == "none":
         _refuse_lost_tools(request)
         return None
     if request.parallel_tool_calls is False:
         refuse(request, "Converse", "parallel_tool_calls")
-    tools = [
-        {
-            "toolSpec": {
-                "name": tool.name,
-                **({"description": tool.description} if tool.description else {}),
-                "inputSchema": {
-                    "json": enforced(tool.parameters) if tool.strict else tool.parameters
-                },
-                **({"strict": True} if tool.strict else {}),
-            }
-        }
-        for tool in request.tools
-    ]
+    tools = list[Json]()
+    for tool in request.tools:
+        tools.append({"toolSpec": _tool(tool)})
+        if family.keeps_tools and has_mark(tool):
+            tools.append(_CACHE_POINT)
     choice: Json | None = None
     match request.tool_choice:
         case "auto":
@@ -292,6 +288,16 @@ def _tool_config(request: ChatRequest) -> Json | None:
     return {"tools": tools, **({"toolChoice": choice} if choice else {})}
 
 
+def _tool(tool: Tool) -> Json:
+    schema = enforced(tool.parameters) if tool.strict else tool.parameters
+    return {
+        "name": tool.name,
+        **({"description": tool.description} if tool.description else {}),
+        "inputSchema": {"json": schema},
+        **({"strict": True} if tool.strict else {}),
+    }
+
+
 def _refuse_lost_tools(request: ChatRequest) -> None:
     used = any(
         isinstance(part, ToolCall | ToolResult)
@@ -300,8 +306,8 @@ def _refuse_lost_tools(request: ChatRequest) -> None:
     )
     if used and request.tool_choice == "none":
         raise CapabilityError(
-            "Converse has no tool choice 'none', and wants the tools of a conversation that has "
-            "used them: leave tool_choice out, or send the conversation without its tool calls"
+            "Converse has no tool choice 'none', and requires the tools of a conversation with "
+            "tool calls: leave tool_choice out, or send the conversation without its tool calls"
         )
 
 
@@ -310,8 +316,8 @@ def _output(output: JsonOutput | None) -> Json:
         return {}
     if output.schema is None:
         raise CapabilityError(
-            "JsonOutput(schema=None) cannot be asked of Bedrock, which gives JSON only by a "
-            "schema; add one, or ask for JSON in the prompt"
+            "output=... without a schema cannot be sent to Bedrock, which requires a schema for "
+            "JSON; add one, or ask for JSON in the prompt"
         )
     text = msgspec.json.encode(enforced(output.schema)).decode()
     schema = {"name": output.name, "schema": text}
@@ -348,6 +354,6 @@ def _top_k(model: str, request: ChatRequest) -> Json:
                 found = {name: found}
             return {"additionalModelRequestFields": found}
     raise CapabilityError(
-        f"where {model} takes top_k={request.top_k} is not known: leave it out, or say it in "
-        f"extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
+        f"where {model} takes top_k={request.top_k} is not known: leave it out; a pipeline may say "
+        f"it in extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
     )

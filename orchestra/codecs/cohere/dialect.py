@@ -250,7 +250,7 @@ def _reason(raw: str | None, error: object) -> StopReason:
     """The stop reason.
 
     Raises:
-        ModelError: because it failed.
+        ModelError: the reason is a failure.
     """
     if error or raw in _FAILURES:
         word = _FAILURES.get(raw or "", "server_error")
@@ -291,15 +291,14 @@ def _vectors(found: _Vectors | list[list[float]]) -> tuple[Vector, ...]:
             f"a vector of Cohere's is not made of float32 numbers: {error}"
         ) from error
     raise MalformedStreamError(
-        "Cohere sent vectors of no type that is known; ask for `float` or `base64` in "
-        "`embedding_types`"
+        "Cohere sent vectors of an unknown type; ask for `float` or `base64` in `embedding_types`"
     )
 
 
 def _floats(text: str) -> bytes:
     data = b64decode(text, validate=True)
     if len(data) % 4:
-        raise ValueError(f"{len(data)} bytes are no whole number of them")
+        raise ValueError(f"{len(data)} bytes are not a multiple of 4")
     return data
 
 

@@ -1,7 +1,7 @@
-"""What Cohere is asked: our requests as bodies of `/v2/chat` and `/v2/embed`.
+"""The bodies of Cohere's `/v2/chat` and `/v2/embed`, from our requests.
 
-Cohere calls one certain tool by being shown no other; and it takes the plan for a tool call
-(`tool_plan`) apart from thoughts that led to an answer.
+Cohere has no choice of one certain tool: the other tools are left out for it. The plan for a tool
+call (`tool_plan`) is sent separately from the thoughts before an answer.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _THINKING: Mapping[ReasoningEffort, Json] = {
     "minimal": {"type": "enabled", "token_budget": 512},
     "low": {"type": "enabled", "token_budget": 2_048},
     "medium": {"type": "enabled", "token_budget": 8_192},
-    "high": {"type": "enabled", "token_budget": 31_000},  # what Cohere recommends at most
+    "high": {"type": "enabled", "token_budget": 31_000},  # the most that Cohere recommends
     "max": {"type": "enabled"},
 }
 _CHOICES: Mapping[ToolChoice | None, str | None] = {None: None, "auto": None, "none": "NONE"}
@@ -53,7 +53,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     """The body of a chat call.
 
     Raises:
-        CapabilityError: the request asks for what Cohere has no words for.
+        CapabilityError: Cohere's API cannot express something in the request.
     """
     refuse_logprobs(request, "Cohere")
     body: Json = {
@@ -76,7 +76,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
 
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
-    """The body of an embedding call; a purpose not named is `document`."""
+    """The body of an embedding call; the default purpose is `document`."""
     body: Json = {
         "model": model,
         "input_type": _INPUT_TYPES.get(request.purpose, request.purpose),
@@ -94,8 +94,8 @@ def _tools(request: ChatRequest) -> Json:
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         if not tools:
             raise CapabilityError(
-                f"the tool {choice.name!r}, which has to be called, is not among the request's; "
-                f"there are {[tool.name for tool in request.tools]}"
+                f"tool_choice requires the tool {choice.name!r}, which is not among the request's "
+                f"tools: {[tool.name for tool in request.tools]}"
             )
     if not tools:
         return {}
@@ -112,7 +112,7 @@ def _response_format(output: JsonOutput) -> Json:
 
 
 def _messages(message: Message) -> Iterator[Json]:
-    """One turn of ours; each result of a tool is a turn of its own, before what else is said."""
+    """The messages for one of our turns: first a message for each tool result, then the rest."""
     for part in message.parts:
         if isinstance(part, ToolResult):
             yield {"role": "tool", "tool_call_id": part.call_id, "content": _result(part)}
@@ -154,8 +154,8 @@ def _part(part: Part) -> Json:
             return {"type": "image_url", "image_url": {"url": part.data_url}}
         case _:
             raise CapabilityError(
-                f"Cohere takes no {type(part).__name__} here; reasoning and tool calls belong "
-                "into a turn of the assistant"
+                f"Cohere takes no {type(part).__name__} here; reasoning and tool calls belong in "
+                "an assistant's turn"
             )
 
 
@@ -165,7 +165,7 @@ def _call(call: ToolCall) -> Json:
 
 
 def _result(result: ToolResult) -> str:
-    """Cohere has no mark for an error; it reads JSON objects."""
+    """The content of a tool result; Cohere has no field for an error, so a JSON object has it."""
     if result.is_error:
         return msgspec.json.encode({"error": result.content}).decode()
     return result.content

@@ -73,13 +73,13 @@ class EventStreamFraming:
         total, headers, crc = _PRELUDE.unpack_from(self._rest)
         if crc32(self._rest[: _PRELUDE_BYTES - _CRC.size]) != crc:
             raise MalformedStreamError(
-                f"the prelude of a frame, {self._rest[:_PRELUDE_BYTES].hex()}, does not have the "
-                "CRC it tells: this is no AWS event stream, or it was damaged on the way"
+                f"the CRC of a frame's prelude is wrong: {self._rest[:_PRELUDE_BYTES].hex()}; this "
+                "is not an AWS event stream, or it was damaged on the way"
             )
         if total > self._limit_bytes or headers > min(total - _AROUND_BYTES, HEADERS_BYTES_MAX):
             raise MalformedStreamError(
-                f"a frame tells a length of {total} bytes with {headers} bytes of headers; "
-                f"allowed are {self._limit_bytes} with {HEADERS_BYTES_MAX} inside of it"
+                f"a frame has {total} bytes, of which {headers} are headers; the limits are "
+                f"{self._limit_bytes} and {HEADERS_BYTES_MAX}"
             )
         self._total_bytes, self._headers_bytes = total, headers
 
@@ -90,7 +90,7 @@ class EventStreamFraming:
         end = total - _CRC.size
         if crc32(memoryview(frame)[:end]) != _CRC.unpack_from(frame, end)[0]:
             raise MalformedStreamError(
-                f"a frame of {total} bytes does not have the CRC it tells: it was damaged"
+                f"the CRC of a frame of {total} bytes is wrong: it was damaged"
             )
         headers_end = _PRELUDE_BYTES + self._headers_bytes
         headers = frame[_PRELUDE_BYTES:headers_end]
@@ -135,6 +135,4 @@ def _headers(data: bytes) -> dict[str, str]:
 
 
 def _bad_headers(data: bytes) -> MalformedStreamError:
-    return MalformedStreamError(
-        f"the headers of a frame are not what they have to be: {data[:100]!r}"
-    )
+    return MalformedStreamError(f"the headers of a frame are invalid: {data[:100]!r}")

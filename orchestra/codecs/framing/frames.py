@@ -192,9 +192,7 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         shown = payload[:200].decode("utf-8", "replace")
-        raise MalformedStreamError(
-            f"{what} is not what it has to be: {error}: {shown!r}"
-        ) from error
+        raise MalformedStreamError(f"{what} is invalid: {error}: {shown!r}") from error
 
 
 def refuse_hollow(payload: bytes, what: str) -> None:
@@ -206,13 +204,13 @@ def refuse_hollow(payload: bytes, what: str) -> None:
     begun = payload.count(b"{") + payload.count(b"[")
     if begun * OBJECT_BYTES > len(payload):
         raise MalformedStreamError(
-            f"{what} begins {begun} lists and objects in {len(payload)} bytes, with next to "
-            f"nothing in them: {payload[:_SHOWN_BYTES]!r}"
+            f"{what} begins {begun} lists and objects in {len(payload)} bytes, nearly all of them "
+            f"empty: {payload[:_SHOWN_BYTES]!r}"
         )
 
 
 def _truncated(beginning: bytes) -> TruncatedStreamError:
-    message = "the answer ended without saying why it stopped: it was cut"
+    message = "the answer ended without a stop reason: it was cut"
     if shown := beginning[:_SHOWN_BYTES].decode("utf-8", "replace").strip():
         message += f"{BEGAN_WITH}{shown!r}"
     return TruncatedStreamError(message)

@@ -43,6 +43,6 @@ class JsonLinesFraming:
             self._size_bytes += len(part)
         if self._size_bytes > self._limit_bytes:
             raise MalformedStreamError(
-                f"a line of the stream is over {self._limit_bytes} bytes: it is no JSON line, or "
-                "holds what nobody asked for"
+                f"a line of the stream is over {self._limit_bytes} bytes: it is not a JSON line, "
+                "or has content that was not requested"
             )

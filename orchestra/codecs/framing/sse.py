@@ -115,8 +115,8 @@ class SseFraming:
     def _check(self, line_bytes: int) -> None:
         if self._data_bytes + line_bytes > self._limit_bytes:
             raise MalformedStreamError(
-                f"an event of the stream is over {self._limit_bytes} bytes: it is none, or holds "
-                "what nobody asked for"
+                f"an event of the stream is over {self._limit_bytes} bytes: it is not an event, or "
+                "has content that was not requested"
             )
 
     def _field(self, line: bytes) -> None:

@@ -127,8 +127,8 @@ class GeminiAnswer:
         """The events of a response.
 
         Raises:
-            ModelError: it is an error, told by its class.
-            MalformedStreamError: it is no response.
+            ModelError: the payload is an error.
+            MalformedStreamError: the payload is not a response.
         """
         response = self._reader.read(_RESPONSES, payload, "a response of Gemini's")
         if given(response.error):

@@ -51,7 +51,7 @@ class Arguments:
         self._size_bytes += PIECE_BYTES + len(piece.json_path) + len(piece.string_value or "")
         if self._size_bytes > FRAME_BYTES_MAX:
             raise MalformedStreamError(
-                f"the arguments of a tool call are over {FRAME_BYTES_MAX} bytes, in their pieces"
+                f"the arguments of a tool call are over {FRAME_BYTES_MAX} bytes in total"
             )
         steps = _steps(piece.json_path)
         box: object = self._root
@@ -75,7 +75,7 @@ class Arguments:
             return msgspec.json.encode(_whole(self._root)).decode()
         except RecursionError as error:
             raise MalformedStreamError(
-                "the arguments of a tool call are objects in objects, too deep to be read"
+                "the arguments of a tool call are nested too deep"
             ) from error
 
 
@@ -142,5 +142,5 @@ def _whole(value: object) -> object:
 
 def _wrong(path: str) -> MalformedStreamError:
     return MalformedStreamError(
-        f"a piece of a call's arguments is for {path[:200]!r}, and there is no such place in them"
+        f"a piece of a call's arguments has the path {path[:200]!r}, which does not exist in them"
     )

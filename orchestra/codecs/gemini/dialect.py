@@ -90,7 +90,7 @@ class GeminiDialect(Dialect):
         for response in _responses(body) if _is_list(body) else (body,):
             events += answer.take(response)
         if not answer.stopped:
-            raise MalformedStreamError(f"this is no answer of Gemini's: {body[:200]!r}")
+            raise MalformedStreamError(f"this is not an answer of Gemini: {body[:200]!r}")
         return events + answer.end()
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
@@ -111,7 +111,7 @@ class GeminiDialect(Dialect):
         elif found.embedding is not None:  # of `embedContent`
             numbers = [found.embedding]
         else:
-            raise MalformedStreamError(f"these are no embeddings of Gemini's: {body[:200]!r}")
+            raise MalformedStreamError(f"these are not embeddings of Gemini: {body[:200]!r}")
         return Embeddings(tuple(map(_vector, numbers)), _embedding_usage(found, numbers))
 
     def error(
@@ -130,9 +130,9 @@ class GeminiDialect(Dialect):
 
 
 class GeminiDecoder(FrameDecoder):
-    """A streamed answer: Server-Sent Events, or without `alt=sse` one JSON array.
+    """Decodes a streamed answer: Server-Sent Events, or without `alt=sse` one JSON array.
 
-    A gateway may send a response a line instead.
+    Some gateways send one response per line instead.
     """
 
     def __init__(self, origin: str = GEMINI) -> None:
@@ -211,7 +211,7 @@ def _one_by_one(body: bytes) -> Iterator[bytes]:
             _, end = _ANY.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             raise MalformedStreamError(
-                f"a response of Gemini's is not what it has to be: {text[at : at + 200]!r}"
+                f"a response of Gemini's is invalid: {text[at : at + 200]!r}"
             ) from error
         given += 1
         if given > RESPONSES_MAX:
@@ -219,12 +219,13 @@ def _one_by_one(body: bytes) -> Iterator[bytes]:
         yield text[at:end].encode()
         at = end
     if in_array:
-        raise MalformedStreamError("an array of Gemini's responses has no end: it was cut")
+        raise MalformedStreamError("the array of Gemini's responses was cut")
 
 
 def _too_many() -> MalformedStreamError:
     return MalformedStreamError(
-        f"over {RESPONSES_MAX} responses of Gemini's came in one piece; ask for it with alt=sse"
+        f"Gemini sent over {RESPONSES_MAX} responses in one JSON body; request the stream with "
+        "alt=sse"
     )
 
 

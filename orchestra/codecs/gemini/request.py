@@ -85,7 +85,7 @@ def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
     `origin` is that of the seals that are sent back.
 
     Raises:
-        CapabilityError: the request asks for what Gemini has no words for.
+        CapabilityError: Gemini's API cannot express something in the request.
     """
     refuse_logprobs(request, "Gemini")
     refuse_serial_calls(request, "Gemini")

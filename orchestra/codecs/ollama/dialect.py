@@ -152,10 +152,10 @@ class OllamaDecoder(FrameDecoder):
         self._calls = 0
 
     def take_line(self, payload: bytes) -> None:
-        """Take a line, or all of an answer that is not streamed; `close` gives its events.
+        """Take a line, or a complete unstreamed answer; `close` returns its events.
 
         Raises:
-            ModelError: it is an error, or is none of Ollama's.
+            ModelError: it is an error, or not in Ollama's format.
         """
         line = self._reader.read(_LINE, payload, "Ollama's answer")
         if line.error:
@@ -226,7 +226,7 @@ def _last_fields(payload: bytes) -> Iterable[tuple[str, object]]:
 
 
 def _refuse(body: bytes) -> NoReturn:
-    """Raise the error that stands in place of an answer."""
+    """Raise the error in place of an answer."""
     said = read_error(body)
     if said.message and said.message != "{}":
         raise as_error(said)

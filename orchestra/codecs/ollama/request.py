@@ -1,7 +1,7 @@
-"""What Ollama is asked: our requests as bodies of `/api/chat` and `/api/embed`.
+"""The bodies of Ollama's `/api/chat` and `/api/embed`, from our requests.
 
-Ollama cannot be made to call a tool, and fetches no images: asking for it is an error here,
-since Ollama would pass over it in silence.
+Ollama cannot be forced to call a tool, and fetches no images. Requests for either are errors here,
+since Ollama would ignore them silently.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _THINK: Mapping[ReasoningEffort, bool | str] = {
     "high": "high",
     "max": "high",
 }
-"""A model that knows no levels takes each for yes."""
+"""Models without levels treat every level as yes."""
 
 
 def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     """The body of a chat call.
 
     Raises:
-        CapabilityError: the request asks for what Ollama has no words for.
+        CapabilityError: Ollama's API cannot express something in the request.
     """
     refuse_logprobs(request, "Ollama")
     effort = request.reasoning_effort
@@ -61,7 +61,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
 
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
-    """The body of an embedding call; Ollama knows no purposes."""
+    """The body of an embedding call; Ollama has no purposes."""
     body = {"model": model, "input": request.texts, "dimensions": request.dimensions}
     return merged(without_nulls(body), request.extras.get("ollama", {}))
 
@@ -84,7 +84,7 @@ def _tools(request: ChatRequest) -> list[Json]:
     choice = request.tool_choice
     if choice == "required" or isinstance(choice, ForcedTool):
         raise CapabilityError(
-            f"tool_choice={choice!r} cannot be asked of Ollama, which cannot be made to call a "
+            f"tool_choice={choice!r} cannot be sent to Ollama, which cannot be forced to call a "
             "tool; leave the choice to the model, with `auto`"
         )
     if choice == "none":
@@ -94,7 +94,7 @@ def _tools(request: ChatRequest) -> list[Json]:
 
 
 def _messages(message: Message) -> Iterator[Json]:
-    """One turn of ours; each result of a tool is a turn of its own, before what else is said."""
+    """The messages for one of our turns: first a message for each tool result, then the rest."""
     rest: list[Part] = []
     for part in without_files(message.parts, "Ollama"):
         if isinstance(part, ToolResult):
@@ -126,7 +126,8 @@ def _image(part: ImagePart | ImageUrlPart) -> str:
     head, _, data = part.url.partition(";base64,")
     if not (head.startswith("data:") and data):
         raise CapabilityError(
-            f"Ollama fetches no images, such as {part.url[:100]!r}; fetch it, and send an ImagePart"
+            f"Ollama fetches no images, such as {part.url[:100]!r}; send the image itself, not its "
+            "address"
         )
     return data
 
@@ -137,7 +138,7 @@ def _call(call: ToolCall) -> Json:
 
 
 def _result(result: ToolResult) -> Json:
-    """Ollama has no mark for an error: it is said in the text."""
+    """The message for a tool result; Ollama has no field for an error, so the text says it."""
     content = f"error: {result.content}" if result.is_error else result.content
     turn = {"role": "tool", "content": content, "tool_name": result.name}
     return turn | {"tool_call_id": result.call_id} if result.call_id else turn

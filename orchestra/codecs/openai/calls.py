@@ -87,7 +87,7 @@ class PiecedCalls:
         self._held_bytes += PIECE_BYTES + len(arguments)
         if self._held_bytes > FRAME_BYTES_MAX:
             raise MalformedStreamError(
-                f"{FRAME_BYTES_MAX} bytes came of the arguments of tool calls that have no name"
+                f"tool calls without a name have {FRAME_BYTES_MAX} bytes of arguments"
             )
         calling.name = name
         return [_delta_of(calling)] if name else []

@@ -139,7 +139,7 @@ class OpenAiDecoder(FrameDecoder):
             if (error := self._error_in(body)) is not None:
                 raise error
             shown = body[:200].decode("utf-8", "replace")
-            raise MalformedStreamError(f"the answer holds no choices: {shown!r}")
+            raise MalformedStreamError(f"the answer has no choices: {shown!r}")
         self._read(_by_place(chunk), stream=False)
         if not self._stopped:
             self._unfinished(chunk)
@@ -156,7 +156,7 @@ class OpenAiDecoder(FrameDecoder):
             self._finished(raw)
             return
         if chunk.kind == _CHUNK_KIND:
-            raise TruncatedStreamError("a chunk came in place of the answer: it was cut")
+            raise TruncatedStreamError("the answer is a chunk of a stream: it was cut")
         self._stopped = True
         self._finish = Stopped(StopReason.OTHER, raw)
 

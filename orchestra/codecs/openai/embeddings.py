@@ -53,7 +53,7 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
     if not quirks.embeddings:
         raise CapabilityError(
             f"{quirks.name!r} has no embeddings, and cannot embed {len(request.texts)} texts; "
-            "bind an embedder of another provider"
+            "ask an embedder of another provider"
         )
     body: Json = {"model": model, "input": list(request.texts)}
     if quirks.embeddings_format != _NUMBERS:
@@ -83,7 +83,7 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
     if answer.error:
         raise error_of(body, quirks)
     if answer.data is None:
-        raise MalformedStreamError(f"the answer holds no embeddings: {body[:200]!r}")
+        raise MalformedStreamError(f"the answer has no embeddings: {body[:200]!r}")
     vectors: dict[int, Vector] = {}
     counted = any(item.index for item in answer.data)
     for position, item in enumerate(answer.data):
@@ -91,7 +91,7 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
         vectors[index] = _vector(item.embedding, index, quirks)
     if sorted(vectors) != list(range(len(answer.data))):
         raise MalformedStreamError(
-            f"{len(answer.data)} vectors came with the indices {sorted(vectors)[:20]}"
+            f"the answer has {len(answer.data)} vectors, with wrong indices: {sorted(vectors)[:20]}"
         )
     ordered = tuple(vectors[index] for index in range(len(vectors)))
     return Embeddings(ordered, embedding_usage_of(answer.usage), answer.model or "")
@@ -103,18 +103,18 @@ def _vector(given: str | list[float], index: int, quirks: Quirks) -> Vector:
             return Vector.of(given)
         data = b64decode(given, validate=True)
     except (binascii.Error, ValueError, OverflowError, struct.error) as error:
-        raise MalformedStreamError(f"the vector of index {index} is none: {error}") from error
+        raise MalformedStreamError(f"the vector of index {index} is invalid: {error}") from error
     if quirks.embeddings_format == _INT8:
         return Vector.of(struct.unpack(f"{len(data)}b", data))
     if quirks.embeddings_format == _NUMBERS:
         # Of float32 or of int8, it looks the same; taken for the other, it would be another vector.
         raise MalformedStreamError(
-            f"the vector of index {index} came as base64 of {len(data)} bytes, which nobody asked "
-            f"{quirks.name!r} for, and does not say of what numbers; bind the model with the "
-            "provider whose it is, such as `perplexity`"
+            f"the vector of index {index} is base64 of {len(data)} bytes, which was not requested "
+            f"of {quirks.name!r}, and its type of numbers is unknown; bind the model with its own "
+            "provider, such as `perplexity`"
         )
     if len(data) % _FLOAT_BYTES:
         raise MalformedStreamError(
-            f"the vector of index {index} has {len(data)} bytes, which are no float32 numbers"
+            f"the vector of index {index} has {len(data)} bytes, which are not float32 numbers"
         )
     return Vector(data)

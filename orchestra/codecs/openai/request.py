@@ -44,7 +44,7 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
     """The body of a chat call.
 
     Raises:
-        CapabilityError: the request asks for what this server has no words for.
+        CapabilityError: this server cannot express something in the request.
     """
     body: Json = {
         "model": model,
@@ -118,11 +118,16 @@ def _user(parts: tuple[Part, ...], quirks: Quirks) -> Json:
 
 def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[Json]:
     """The content as one text if possible: many servers accept lists only from users."""
-    marks = quirks.prompt_cache and any(map(has_mark, parts))
+    marks = quirks.prompt_cache and any(map(_is_marked, parts))
     if not marks and (role != "user" or all(isinstance(part, TextPart) for part in parts)):
         return _text(role, parts, quirks)
     mark: Json = {"cache_control": {"type": "ephemeral"}} if marks else {}
-    return [_part(role, part, quirks) | (mark if has_mark(part) else {}) for part in parts]
+    return [_part(role, part, quirks) | (mark if _is_marked(part) else {}) for part in parts]
+
+
+def _is_marked(part: Part) -> bool:
+    """Whether it is a text with a mark for the prompt cache; others take none here."""
+    return isinstance(part, TextPart) and has_mark(part)
 
 
 def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
@@ -157,8 +162,8 @@ def _details(parts: tuple[Part, ...], quirks: Quirks) -> list[Json]:
 
 def _tool_turn(parts: tuple[Part, ...], _: Quirks) -> Json:
     raise CapabilityError(
-        f"a tool's turn holds {_names(parts)}, but can hold results only; "
-        "send what is not the result of a call as the user's turn"
+        f"a tool's turn has {_names(parts)}, but only tool results are allowed; send other parts "
+        "in a user's turn"
     )
 
 
@@ -188,8 +193,8 @@ def _part(role: str, part: Part, quirks: Quirks) -> Json:
     if role == "user" and isinstance(part, FilePart):
         return _file(part, quirks)
     raise CapabilityError(
-        f"{_names((part,))} cannot stand in the turn of role {role!r}; images and files stand in a "
-        "user's, reasoning and calls in an assistant's"
+        f"{_names((part,))} is not allowed in a turn of role {role!r}; images and files belong in "
+        "a user's turn, reasoning and calls in an assistant's"
     )
 
 
@@ -284,6 +289,6 @@ def _word(word: str | bool | None, field: str, value: object, quirks: Quirks) ->
     if isinstance(word, str):
         return word
     raise CapabilityError(
-        f"{field}={value!r} cannot be asked of {quirks.name!r}, which has no word for it; "
-        "leave it out, or ask another provider"
+        f"{field}={value!r} cannot be sent to {quirks.name!r}, which has no value for it; leave it "
+        "out, or ask another provider"
     )

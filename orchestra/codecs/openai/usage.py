@@ -1,4 +1,4 @@
-"""What an OpenAI-shaped server counted, both ways: its record as `Usage`, and `Usage` as one."""
+"""Usage records in OpenAI's format: reading them as `Usage`, and writing them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from orchestra.values import Json
 
 
 def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | None:
-    """What a `usage` record says; None where it is not one, or neither of its counts is there.
+    """The usage in a `usage` record; None if it is not a record, or has neither count.
 
-    Where one of them is missing, it is partial. Cached tokens are looked for where OpenAI,
-    DeepSeek, Moonshot, Mistral and gateways before Anthropic put them. Where the total shows that
-    reasoning was counted apart from the answer (xAI), it is added to it.
+    If one count is missing, the usage is partial. Cached tokens are looked for in the fields of
+    OpenAI, DeepSeek, Moonshot, Mistral and gateways to Anthropic. If the total shows that reasoning
+    was counted separately from the answer (xAI), it is added to the answer's count.
     """
     if not isinstance(record, dict):
         return None
@@ -38,19 +38,19 @@ def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | 
     )
     written = _first((prompt, "cache_write_tokens"), (prompt, "cache_creation_tokens"))
     told = _first((record, "cache_creation_input_tokens"))
-    if not written and cached + told <= asked:  # else it is counted beside the prompt
+    if not written and cached + told <= asked:  # otherwise the prompt's count excludes it
         written = told
     return Usage(asked, answered, certainty, cached, written, reasoned)
 
 
 def counts_all(record: object) -> bool:
-    """Whether a record says both what went in and what came out."""
+    """Whether a record has both counts, of the prompt and of the answer."""
     keys = ("prompt_tokens", "completion_tokens")
     return isinstance(record, dict) and all(_count(record, key) is not None for key in keys)
 
 
 def embedding_usage_of(record: object) -> Usage | None:
-    """What the `usage` record of an embedding says: only the input is counted, or the total."""
+    """The usage in an embedding's `usage` record, which counts only the input, or the total."""
     found = record if isinstance(record, dict) else {}
     asked = _count(found, "prompt_tokens")
     if asked is None:
@@ -59,7 +59,7 @@ def embedding_usage_of(record: object) -> Usage | None:
 
 
 def usage_record(usage: Usage) -> Json:
-    """`usage` as OpenAI would write it; `usage_of` gives it back, but for its certainty."""
+    """The record of a usage in OpenAI's format; `usage_of` reads it, without the certainty."""
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -78,7 +78,7 @@ def _details(record: Mapping[str, object], key: str) -> Mapping[str, object]:
 
 
 def _first(*places: tuple[Mapping[str, object], str]) -> int:
-    """The first count that is there; 0 is one."""
+    """The first count that is present, even if it is 0; 0 if none is."""
     for record, key in places:
         if key in record and (found := token_count(record[key])) is not None:
             return found

@@ -1,11 +1,11 @@
-"""OpenAI's answers, written: for clients that ask us as if we were OpenAI.
+"""Writes answers in OpenAI's format, for clients that use our server as if it were OpenAI.
 
-A stream is written as it happens, batch by batch, and may hold several answers at once. It ends in
-`[DONE]` only where each of them has said why it stopped; where one failed, the error is the last
-thing in it, and a client that knows the dialect raises it.
+A stream is written while the answer arrives, batch by batch, and may contain several answers. It
+ends with `[DONE]` only if every answer has a stop reason. If one failed, the error is the last
+event, and OpenAI's SDKs raise it.
 
-Rules of the file: what is the same in every chunk is written once. A piece of text costs the
-encoding of its text and nothing else, since there are thousands of them in a second.
+Rules of the file: the parts that all chunks have in common are encoded once. A piece of text costs
+only the encoding of its text, since there are thousands of pieces per second.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ _WORDS: Mapping[StopReason, str] = {
     StopReason.TOOL_CALLS: "tool_calls",
     StopReason.CONTENT_FILTER: "content_filter",
 }
-"""Whatever else made a model stop is `stop`: the dialect has no more words."""
+"""Any other stop reason is written as `stop`: the dialect has no more values."""
 _DETAILS = ("service_tier", "system_fingerprint")
 _DONE = b"data: [DONE]\n\n"
 
 
 @attrs.define(eq=False)
 class _Choice:
-    """One of the answers that are being written."""
+    """The state of one of the answers."""
 
     before: bytes = b""
-    """What stands in front of each of its deltas; b"" until it has begun."""
+    """The bytes before each of its deltas; b"" until it has begun."""
     likely: Logprobs | None = None
-    """How likely the tokens of the next delta were."""
+    """The likelihoods of the next delta's tokens."""
     usage: Usage | None = None
     stopped: bool = False
 
 
 class AnswerWriter:
-    """Answers, written as server-sent events while they arrive.
+    """Writes answers as Server-Sent Events while they arrive.
 
-    `choices` is how many. `answer_id` and `model` are what the client is told; where they are "",
-    what the provider said. `created_s` is seconds since 1970.
+    `choices` is the number of answers. `answer_id` and `model` are written to the client; if they
+    are "", the provider's are used. `created_s` is seconds since 1970.
     """
 
     __slots__ = ("_choices", "_created_s", "_details", "_id", "_include_usage", "_model")
@@ -87,7 +87,7 @@ class AnswerWriter:
         self._choices = [_Choice() for _ in range(choices)]
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
-        """The chunks that these events of one answer are; none for usage: it stands at the end."""
+        """The chunks for these events of one answer; none for usage, which `close` writes."""
         one, chunks = self._choices[choice], list[bytes]()
         for event in events:
             if type(event) is TextDelta and one.before and one.likely is None:  # nearly all
@@ -97,12 +97,13 @@ class AnswerWriter:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def close(self, usage: Json | None = None) -> bytes:
-        """The usage, where the client asked for it, and the end.
+        """The usage, if the client asked for it, and the end of the stream.
 
-        `usage` is the record of all that was consumed; without one, what the answers have told.
+        `usage` is the record of the usage of the whole request; without it, the reports of the
+        answers are added up.
 
         Raises:
-            TruncatedStreamError: an answer has not stopped; write `failed` of it instead.
+            TruncatedStreamError: an answer has no stop reason; write `failed` instead.
         """
         if not all(each.stopped for each in self._choices):
             raise not_stopped()
@@ -134,7 +135,7 @@ class AnswerWriter:
                 return b""
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model
-                if not one.before:  # else all have begun, with what the first of them has told
+                if not one.before:  # otherwise all have begun, with the details of the first
                     self._details = _details(event.details)
                 return self._begin(one)
         one.stopped = True
@@ -142,10 +143,10 @@ class AnswerWriter:
         return begun + one.before + b"{}" + _after(one, _WORDS.get(event.reason, "stop"))
 
     def _begin(self, one: _Choice) -> bytes:
-        """The chunks that say who speaks, once and in order for all answers.
+        """The first chunks of all answers, with their roles; written once, ordered by index.
 
-        Clients make room for an answer where its first chunk comes, and take the next place for
-        the next; OpenAI's own fails where the first is not that of the first answer.
+        Clients append an answer to their list at its first chunk, so the order matters; OpenAI's
+        own SDK fails if the first chunk is not that of answer 0.
         """
         if one.before:
             return b""
@@ -172,7 +173,7 @@ _TEXT, _AFTER_TEXT = b'{"content":', b'},"finish_reason":null}]}\n\n'
 
 
 def _after(one: _Choice, finish: str | None) -> bytes:
-    """What stands behind a delta."""
+    """The bytes after a delta."""
     likely, one.likely = one.likely, None
     told = b"" if likely is None else b',"logprobs":' + encode(logprobs_record(likely))
     return told + b',"finish_reason":%b}]}\n\n' % encode(finish)
@@ -186,7 +187,7 @@ def answer_record(
     model: str = "",
     usage: Json | None = None,
 ) -> Json:
-    """Whole answers, one choice each, as the body of a response; the rest as of `AnswerWriter`."""
+    """The body of a response with complete answers; arguments are as in `AnswerWriter`."""
     record: Json = {
         "id": answer_id or answers[0].id,
         "object": "chat.completion",
@@ -201,13 +202,13 @@ def answer_record(
 
 
 def summed(usages: Iterable[Usage | None]) -> Json | None:
-    """The record of all that was counted; None where nothing was."""
+    """The record of the sum of usages; None if there are none."""
     counted = [each for each in usages if each is not None]
     return usage_record(reduce(add, counted)) if counted else None
 
 
 def _details(told: Details) -> Json:
-    """What the dialect has a word for of who answers; of several answers, that of the first."""
+    """The details of the answering server that the dialect has fields for."""
     return {name: told[name] for name in _DETAILS if name in told} if told else {}
 
 
@@ -241,7 +242,7 @@ def _choice(index: int, answer: Completion) -> Json:
 
 
 def _details_said(signature: str) -> Json:
-    """OpenRouter's list, which a client may send back as it sends back OpenRouter's own."""
+    """The field with OpenRouter's list, which a client sends back as to OpenRouter."""
     details = details_of((ReasoningPart("", signature),))
     return {"reasoning_details": details} if details else {}
 

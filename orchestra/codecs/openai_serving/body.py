@@ -1,4 +1,4 @@
-"""The body of an OpenAI chat request: what of it we have a field for, as it is in JSON."""
+"""The body of an OpenAI chat request: the fields that we read, in their JSON form."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 CHOICES_MAX = 16
-"""Answers to one request; each is a call of its own."""
+"""The most answers to one request; each is a separate call."""
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class ChatUrl(msgspec.Struct):
-    """Where an image is."""
+    """The address of an image."""
 
     url: str
     detail: str | None = None
 
 
 class ChatFile(msgspec.Struct):
-    """A file that is sent along."""
+    """A file inside the request."""
 
     file_data: str | None = None
     filename: str | None = None
@@ -35,23 +35,23 @@ class ChatPart(msgspec.Struct):
     file: ChatFile | None = None
     refusal: str | None = None
     cache_control: dict[str, object] | None = None
-    """Not OpenAI's own: Anthropic's mark, as OpenRouter and LiteLLM take it."""
+    """Not OpenAI's: Anthropic's mark for the prompt cache, as OpenRouter and LiteLLM accept it."""
 
 
 class ChatCalledFunction(msgspec.Struct):
-    """What a call names."""
+    """The function that a call names, and its arguments."""
 
     name: str
     arguments: str = "{}"
 
 
 class ChatCall(msgspec.Struct):
-    """A call of a tool that an assistant's message holds."""
+    """A tool call in an assistant's message."""
 
     id: str
     function: ChatCalledFunction
     extra_content: object = None
-    """Not OpenAI's own: Google's seal on the call, where Google's server of the dialect has it."""
+    """Not OpenAI's: Google's seal on the call, as in Google's OpenAI-compatible API."""
 
 
 class ChatMessage(msgspec.Struct):
@@ -66,12 +66,14 @@ class ChatMessage(msgspec.Struct):
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    audio: object = None
+    function_call: object = None
     reasoning_details: object = None
-    """Not OpenAI's own: the list in which OpenRouter told, and sealed, what was thought."""
+    """Not OpenAI's: OpenRouter's list of sealed reasoning."""
 
 
 class ChatFunction(msgspec.Struct):
-    """A function that may be called."""
+    """A function that the model may call."""
 
     name: str
     description: str | None = None
@@ -93,14 +95,14 @@ class ChatNamed(msgspec.Struct):
 
 
 class ChatForced(msgspec.Struct):
-    """The tool that has to be called."""
+    """The tool that the model has to call."""
 
     type: Literal["function"]
     function: ChatNamed
 
 
 class ChatSchema(msgspec.Struct):
-    """The schema that an answer has to fit."""
+    """The JSON Schema of the answer."""
 
     schema: dict[str, object]
     name: str = "answer"
@@ -109,20 +111,20 @@ class ChatSchema(msgspec.Struct):
 
 
 class ChatFormat(msgspec.Struct):
-    """The form that an answer has to have."""
+    """The required format of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: ChatSchema | None = None
 
 
 class ChatStreamOptions(msgspec.Struct):
-    """What a stream is to tell."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 
 
 class ChatBody(msgspec.Struct):
-    """What of a body we have a field for."""
+    """The fields of the body that we read."""
 
     model: str
     messages: Annotated[list[ChatMessage], msgspec.Meta(min_length=1)]

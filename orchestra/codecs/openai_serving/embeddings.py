@@ -1,6 +1,6 @@
-"""OpenAI's embeddings, served: what a client asks of `/embeddings`, and the answer to it.
+"""Serves OpenAI's `/embeddings`: reads a client's request, and writes the response.
 
-Vectors are kept as little-endian float32, which is what base64 is of there: it costs no number.
+Vectors are kept as little-endian float32: OpenAI's base64 format needs no conversion.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from orchestra.errors import InvalidRequestError
 from orchestra.values import Embeddings, EmbedRequest, Json
 
 TEXTS_MAX = 2048
-"""What OpenAI takes at once."""
+"""The most texts in one request, as at OpenAI."""
 
 
 @attrs.frozen
 class ServedEmbeddings:
-    """What a client asks for: vectors of which model, and how they are to be written."""
+    """A client's request: the model, the texts, and the format of the vectors."""
 
     model: str
     request: EmbedRequest
@@ -31,24 +31,24 @@ class ServedEmbeddings:
 
 
 class EmbeddingsBody(msgspec.Struct):
-    """What of a body we have a field for."""
+    """The fields of the body that we read."""
 
     model: str
     input: str | list[str | int | list[int]]
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     orchestra: dict[str, object] | None = None
-    """What is said to our policies."""
+    """Options of our own policies."""
 
 
 _BODIES = msgspec.json.Decoder(EmbeddingsBody)
 
 
 def served_embeddings(body: bytes, passed: Passed = USUAL_PASSED) -> ServedEmbeddings:
-    """What the body of a `POST /v1/embeddings` asks for; `passed` is what of it may be asked.
+    """Read the body of a `POST /v1/embeddings`; `passed` tells which guarded fields are allowed.
 
     Raises:
-        InvalidRequestError: something in it is wrong; the message begins with its path.
+        InvalidRequestError: a field is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
     extras = extras_of(
@@ -76,7 +76,7 @@ def _texts(given: str | list[str | int | list[int]]) -> tuple[str, ...]:
         if not isinstance(text, str):
             raise _of_tokens()
         if not text:
-            raise refused(f"input[{at}]", "it is empty, and has no meaning that a vector could say")
+            raise refused(f"input[{at}]", "it is empty; send a text with content")
         found.append(text)
     return tuple(found)
 
@@ -90,7 +90,7 @@ def _of_tokens() -> InvalidRequestError:
 
 
 def embeddings_body(found: Embeddings, *, model: str, usage: Json, base64: bool = False) -> bytes:
-    """Vectors as the body of a response, in order."""
+    """The body of a response, with the vectors in order."""
     data = [
         {
             "object": "embedding",

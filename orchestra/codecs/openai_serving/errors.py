@@ -1,4 +1,4 @@
-"""Errors in the form in which OpenAI tells them. Pure."""
+"""Errors in OpenAI's format. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ _TYPES: Mapping[int, str] = {
     429: "rate_limit_error",
 }
 _QUOTAS = ("insufficient_quota", "provider_quota")
+OF_RESPONSES: Mapping[str, str] = {
+    "messages": "input",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "max_completion_tokens": "max_output_tokens",
+    "logprobs": "top_logprobs",
+}
+"""What is called otherwise in a chat than in a request for a response."""
 
 
 def openai_error(error: ServedError) -> Json:
-    """What stands under `error`."""
+    """The value of `error` in the body."""
     usual = "server_error" if error.status >= INTERNAL else "invalid_request_error"
     kind = "insufficient_quota" if error.code in _QUOTAS else _TYPES.get(error.status, usual)
     return {
@@ -30,5 +38,5 @@ def openai_error(error: ServedError) -> Json:
 
 
 def openai_error_body(error: ServedError) -> bytes:
-    """The body of an answer that tells an error."""
+    """The body of an error response."""
     return msgspec.json.encode({"error": openai_error(error)})

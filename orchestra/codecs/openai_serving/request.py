@@ -1,9 +1,8 @@
-"""The body of an OpenAI chat request, as a client sends it to us, read as a `ChatRequest`.
+"""Reads the body of an OpenAI chat request, from our own clients, as a `ChatRequest`.
 
-Rules of the file: whatever is wrong is told with the field's path in front, as in
-`messages[0].role: ...`. What we have no field for is kept as an extra for whatever server speaks
-the dialect, or for OpenAI alone where others would refuse it, and reaches it unchanged; but what
-`passed` does not let pass is refused.
+Rules of the file: every error begins with the field's path, as in `messages[0].role: ...`. Fields
+that we do not know become extras, for all servers with this dialect, or for OpenAI only if others
+would refuse them, and reach the server unchanged. Fields that `passed` does not allow are refused.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ from orchestra.values import (
 
 _EXTRAS_FOR = "openai"
 STORED_DEPTH_MAX = 200
-"""Of messages that are kept here: what can be written can then be read, in whatever it stands."""
+"""The deepest nesting of stored messages, so that the JSON around them can be read as well."""
 _OPENAI_ONLY = frozenset(
     (
         *("user", "service_tier", "safety_identifier", "prompt_cache_key", "audio", "modalities"),
@@ -63,20 +62,22 @@ _OPENAI_ONLY = frozenset(
         *("verbosity", "moderation"),
     )
 )
-"""What other servers of the dialect do not know, and several refuse."""
+"""Fields that other servers with this dialect do not know, and several refuse."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
-
-
+_UNSAID = {
+    "audio": "no speech is kept here; send as `content` what was said",
+    "function_call": "it is the old form of `tool_calls`; send that",
+}
 _BODIES = msgspec.json.Decoder(ChatBody)
 
 
 def served_chat(body: bytes, passed: Passed = USUAL_PASSED, *, stores: bool = True) -> ServedChat:
-    """What the body of a `POST /v1/chat/completions` asks for; `passed` is what of it may be asked.
+    """Read the body of a `POST /v1/chat/completions`.
 
-    Without `stores`, nothing is kept, whatever it says.
+    `passed` tells which guarded fields are allowed. Without `stores`, its field `store` is ignored.
 
     Raises:
-        InvalidRequestError: something in it is wrong; the message begins with its path.
+        InvalidRequestError: a field is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
     store = stores and bool(asked.store)
@@ -99,7 +100,7 @@ def served_chat(body: bytes, passed: Passed = USUAL_PASSED, *, stores: bool = Tr
 
 
 def deeper(value: object, most: int) -> bool:
-    """Whether a value has lists and objects inside of each other, more than so many."""
+    """Whether lists and objects in a value are nested deeper than `most`."""
     level = [value]
     for _ in range(most):
         if not level:
@@ -114,16 +115,16 @@ def deeper(value: object, most: int) -> bool:
 
 
 def _extras(asked: ChatBody, everything: Json, passed: Passed) -> dict[str, Json]:
-    """What we have no field for, and what is said to our own policies."""
-    for old, new in _OLD.items():  # who sends both knows the new one
+    """The fields that we do not know, and the options of our own policies."""
+    for old, new in _OLD.items():  # a client that sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
-            raise refused(old, f"it is the old form of {new!r}; send that")
+            raise refused(old, f"it is the old form of {new!r}; send {new!r}")
     known = ChatBody.__struct_fields__
     return extras_of(everything, known, asked.orchestra, passed, meant_for)
 
 
 def meant_for(field: str) -> str:
-    """Whose extra a field is that we do not know: OpenAI's own, or everyone's of the dialect."""
+    """The key of extras for an unknown field: only OpenAI's, or that of the whole dialect."""
     return _EXTRAS_FOR if field in _OPENAI_ONLY else DIALECT
 
 
@@ -155,7 +156,7 @@ def _logprobs(asked: ChatBody) -> int | None:
     if asked.logprobs:
         return asked.top_logprobs or 0
     if asked.top_logprobs:
-        raise refused("top_logprobs", "there are none without `logprobs`; send it as true")
+        raise refused("top_logprobs", "it requires `logprobs`; send `logprobs` as true")
     return None
 
 
@@ -165,7 +166,8 @@ def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
         where = f"messages[{index}]"
         if message.tool_calls and message.role != "assistant":
             raise refused(
-                f"{where}.tool_calls", f"the role {message.role!r} cannot call; an assistant can"
+                f"{where}.tool_calls",
+                f"the role {message.role!r} cannot have tool calls, only an assistant's message",
             )
         for call in message.tool_calls or ():
             names[call.id] = call.function.name
@@ -183,7 +185,7 @@ def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
 
 
 def _merged(messages: Iterator[Message]) -> Iterator[Message]:
-    """Results that follow each other are one turn."""
+    """The messages with consecutive tool results joined into one turn."""
     results: list[Part] = []
     for message in messages:
         if message.role == "tool":
@@ -205,6 +207,9 @@ def _result(message: ChatMessage, where: str, names: Mapping[str, str], passed: 
 
 
 def _assistant(message: ChatMessage, where: str) -> Message:
+    for field, why in _UNSAID.items():
+        if getattr(message, field):
+            raise refused(f"{where}.{field}", why)
     content = _content(message, where) or message.refusal or ""
     thought = message.reasoning_content or message.reasoning or ""
     seal = kept_details(message.reasoning_details)
@@ -223,7 +228,7 @@ def _assistant(message: ChatMessage, where: str) -> Message:
 def _content(
     message: ChatMessage, where: str, passed: Passed | None = None
 ) -> str | tuple[Part, ...]:
-    """What a message says; `passed` is which images it may show, None for words alone."""
+    """The content of a message; `passed` tells which images are allowed, None allows only text."""
     content, kept = message.content, message.cache_control is not None
     if content is None or isinstance(content, str):
         return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
@@ -250,10 +255,10 @@ def _part(part: ChatPart, where: str, passed: Passed | None) -> Part:
 
 
 def file_part(file: ChatFile, where: str) -> FilePart:
-    """A file that is sent along.
+    """A file inside the request.
 
     Raises:
-        InvalidRequestError: it is only named, or cannot be read.
+        InvalidRequestError: it is only referred to by an id, or cannot be read.
     """
     if file.file_id is not None:
         why = "no files are kept here; send the file itself, as file_data"
@@ -285,5 +290,5 @@ def _output(wanted: ChatFormat | None) -> JsonOutput | None:
         return JsonOutput()
     schema = wanted.json_schema
     if schema is None:
-        raise refused("response_format.json_schema", "it is missing, and the type asks for it")
+        raise refused("response_format.json_schema", "it is missing, but the type requires it")
     return JsonOutput(schema.schema, schema.name, bool(schema.strict), schema.description)

@@ -1,10 +1,9 @@
-"""An answer as OpenAI's responses API streams it: typed events, item by item, while it arrives.
+"""Writes an answer as a stream of OpenAI's responses API: typed events, item by item.
 
-A stream ends in the whole response, which is the same as one that was not streamed. Where it
-failed, `response.failed` and `error` are the last things in it, and there is no
-`response.completed`.
+The last event has the complete response, equal to an unstreamed one. If the answer failed, the last
+events are `response.failed` and `error`, and there is no `response.completed`.
 
-Rules of the file: what is the same for every piece of a text is written once.
+Rules of the file: the parts that all pieces of a text have in common are encoded once.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from orchestra.accounts import Usage
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai_serving.answers import summed
-from orchestra.codecs.openai_serving.errors import openai_error
+from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error
 from orchestra.codecs.openai_serving.responses_record import Item, ResponseHead, item_status
 from orchestra.codecs.raw_json import encode
 from orchestra.codecs.serving.errors import error_reply, not_stopped
@@ -35,7 +34,7 @@ from orchestra.values import (
 
 
 class ResponseWriter:
-    """An answer, written as server-sent events while it arrives."""
+    """Writes an answer as Server-Sent Events while it arrives."""
 
     __slots__ = (
         *("record", "_calls", "_details", "_head", "_items", "_likely", "_seq"),
@@ -44,20 +43,20 @@ class ResponseWriter:
 
     def __init__(self, head: ResponseHead) -> None:
         self.record: Json | None = None
-        """The whole response, once it is closed."""
+        """The complete response, after `close`."""
         self._head = head
         self._seq = 0
         self._items: list[Item] = []
         self._calls: dict[int, Item] = {}
         self._text = b""
-        """What stands in front of the number of each piece of the text that grows; else b""."""
+        """The bytes before the sequence number of a text delta; b"" if no text is growing."""
         self._likely: Logprobs | None = None
         self._details: Details = NO_DETAILS
         self._stopped: Stopped | None = None
         self._usage: Usage | None = None
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
-        """What these events of the answer are to a client; there is one answer only."""
+        """The frames for these events; `choice` is ignored, since there is only one answer."""
         del choice
         frames = list[bytes]()
         for event in events:
@@ -71,10 +70,10 @@ class ResponseWriter:
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def close(self, usage: Json | None = None) -> bytes:
-        """The whole response. `usage` is as of `response_record`.
+        """The last event, with the complete response; `usage` is that of `response_record`.
 
         Raises:
-            TruncatedStreamError: the answer has not stopped; write `failed` of it instead.
+            TruncatedStreamError: the answer has no stop reason; write `failed` instead.
         """
         if self._stopped is None:
             raise not_stopped()
@@ -86,7 +85,7 @@ class ResponseWriter:
 
     def failed(self, error: BaseException) -> bytes:
         """The error, as the last events of the stream."""
-        said = openai_error(error_reply(error))
+        said = openai_error(error_reply(error).worded(OF_RESPONSES))
         told = {"code": said["code"] or said["type"], "message": said["message"]}
         record = self._head.record("failed", self._output("incomplete"), error=told)
         beside = {"param": said["param"], "error": said}
@@ -159,7 +158,7 @@ class ResponseWriter:
             yield self._of(name, item, delta=event.arguments)
 
     def _growing(self, kind: str, *, refuses: bool = False) -> Generator[bytes, None, Item]:
-        """The last item, if it is of this kind; else a new one, and the frames that say so."""
+        """The last item, if it is of this kind; else a new one, yielding its frames."""
         last = self._items[-1] if self._items else None
         same = last is not None and (last.kind, last.refuses) == (kind, refuses)
         if last is not None and same and not (last.kind == "reasoning" and last.seals):
@@ -172,7 +171,7 @@ class ResponseWriter:
         return item
 
     def _added(self, item: Item) -> Iterator[bytes]:
-        """A new item; the one before it is whole, unless it is a call, whose pieces may mix."""
+        """The frames of a new item, after the end of the one before unless it is a call."""
         yield from self._begin()
         if self._items and self._items[-1].kind != "function_call":
             yield from self._done(self._items[-1], "completed")
@@ -202,7 +201,7 @@ class ResponseWriter:
         yield self._frame("response.output_item.done", output_index=item.index, item=record)
 
     def _begin(self) -> Iterator[bytes]:
-        """That the response has begun, once."""
+        """The first events of the response; none if they have been written."""
         if self._seq:
             return
         record = self._head.record("in_progress")
@@ -210,7 +209,7 @@ class ResponseWriter:
         yield self._frame("response.in_progress", response=record)
 
     def _output(self, last: str) -> list[Json]:
-        """The items so far; `last` is how the last of them stands."""
+        """The items so far; `last` is the status of the last one."""
         statuses = ["completed"] * (len(self._items) - 1) + [last]
         pairs = zip(self._items, statuses, strict=False)
         return [item.record(self._head, status) for item, status in pairs]

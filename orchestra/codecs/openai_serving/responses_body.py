@@ -1,4 +1,4 @@
-"""The body of a request to OpenAI's responses API: what of it we have a field for, as in JSON."""
+"""The body of a request to OpenAI's responses API: the fields that we read, in their JSON form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class ResponsesPart(msgspec.Struct):
-    """A part of a message's content, or of what a tool has given."""
+    """A part of a message's content, or of a tool's result."""
 
     type: str
     text: str | None = None
@@ -24,7 +24,7 @@ class ResponsesPart(msgspec.Struct):
 
 
 class ResponsesThought(msgspec.Struct):
-    """A piece of what a model thought."""
+    """A piece of a model's thoughts."""
 
     text: str = ""
 
@@ -43,7 +43,7 @@ class ResponsesItem(msgspec.Struct):
     summary: list[ResponsesThought] | None = None
     encrypted_content: str | None = None
     extra_content: object = None
-    """Not OpenAI's own: Google's seal on the call, as in chats."""
+    """Not OpenAI's: Google's seal on the call, as in `ChatCall`."""
 
 
 class ResponsesTool(msgspec.Struct):
@@ -55,17 +55,18 @@ class ResponsesTool(msgspec.Struct):
     parameters: dict[str, object] | None = None
     strict: bool | None = None
     tools: list[ResponsesTool] | None = None
+    allowed_callers: list[str] | None = None
 
 
 class ResponsesForced(msgspec.Struct):
-    """The tool that has to be called."""
+    """The tool that the model has to call."""
 
     type: Literal["function"]
     name: str
 
 
 class ResponsesFormat(msgspec.Struct):
-    """The form that an answer has to have."""
+    """The required format of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: str = "answer"
@@ -75,20 +76,21 @@ class ResponsesFormat(msgspec.Struct):
 
 
 class ResponsesText(msgspec.Struct):
-    """How the answer's text is to be."""
+    """Options of the answer's text."""
 
     format: ResponsesFormat | None = None
     verbosity: str | None = None
 
 
 class ResponsesReasoning(msgspec.Struct):
-    """How much a model is to think."""
+    """Options of the model's thinking."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    mode: str | None = None
 
 
 class ResponsesBody(msgspec.Struct):
-    """What of a body we have a field for."""
+    """The fields of the body that we read."""
 
     model: str
     input: str | Annotated[list[ResponsesItem], msgspec.Meta(min_length=1)]
@@ -113,4 +115,8 @@ class ResponsesBody(msgspec.Struct):
     prompt: object = None
     max_tool_calls: int | None = None
     stream_options: object = None
+    access_programs: object = None
+    background_options: object = None
+    context_management: object = None
+    image: object = None
     orchestra: dict[str, object] | None = None

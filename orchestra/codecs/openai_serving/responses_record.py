@@ -1,6 +1,6 @@
-"""Answers as OpenAI's responses API tells them when they are whole: a list of items.
+"""Complete answers in the format of OpenAI's responses API: a list of items.
 
-They are what was thought, said and called, in the order in which it began.
+The items are thoughts, texts and tool calls, in the order in which they began.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _INCOMPLETE = {
     StopReason.LENGTH: "max_output_tokens",
     StopReason.CONTENT_FILTER: "content_filter",
 }
-"""Why an answer that has ended is not whole, in their words."""
+"""OpenAI's reasons for an incomplete answer; with any other stop reason it is complete."""
 _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 
 
 @attrs.frozen
 class ResponseHead:
-    """What a response says beside its answer: `run` is what its ids are made of.
+    """The fields of a response other than its answer; its ids are made from `run`.
 
-    `echo` is what it tells of its request; `created_s` is seconds since 1970.
+    `echo` is the part of the request that the response repeats; `created_s` is seconds since 1970.
     """
 
     run: str
@@ -54,7 +54,7 @@ class ResponseHead:
         return f"{_PREFIXES[kind]}_{self.run}_{index}"
 
     def namespace(self, function: str) -> Json:
-        """What a call says of the namespace that the request has its function in."""
+        """The field with the namespace of a called function; empty if it is in none."""
         for tool in self.echo["tools"]:
             inner = (tool.get("tools") or ()) if tool["type"] == "namespace" else ()
             if any(each.get("name") == function for each in inner):
@@ -62,7 +62,7 @@ class ResponseHead:
         return {}
 
     def record(self, status: str, output: Sequence[Json] = (), **more: object) -> Json:
-        """The response, as far as it has come."""
+        """The response so far."""
         return {
             "id": self.id,
             "object": "response",
@@ -82,7 +82,7 @@ class ResponseHead:
     def ended(
         self, stopped: Stopped, output: Sequence[Json], usage: Json | None, details: Details
     ) -> Json:
-        """The response whose answer has stopped."""
+        """The response after the end of its answer."""
         why = _INCOMPLETE.get(stopped.reason)
         tier = {"service_tier": details["service_tier"]} if "service_tier" in details else {}
         return self.record(
@@ -95,16 +95,16 @@ class ResponseHead:
 
 
 def response_record(answer: Completion, head: ResponseHead, usage: Json | None = None) -> Json:
-    """A whole answer as the body of a response.
+    """The body of a response with a complete answer.
 
-    `usage` is the record of all that was consumed; without one, what the answer has told.
+    `usage` is the record of the usage of the whole request; without it, the answer's own is used.
     """
     counted = usage or summed([answer.usage])
     return head.ended(answer.stopped, [*_items(answer, head)], counted, answer.details)
 
 
 def response_usage(record: Json) -> Json:
-    """A usage record of a chat completion, in the words of a response."""
+    """A usage record of a chat completion, with the field names of a response."""
     words = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
     words |= {f"{old}_details": f"{new}_details" for old, new in words.items()}
     return {words.get(key, key): value for key, value in record.items()}
@@ -131,13 +131,13 @@ def _items(answer: Completion, head: ResponseHead) -> Iterator[Json]:
 
 
 def item_status(stopped: Stopped | None) -> str:
-    """How the last item stands when the answer has stopped; all before it are complete."""
+    """The status of the last item after the end of the answer; all items before are complete."""
     return "incomplete" if stopped is not None and stopped.reason in _INCOMPLETE else "completed"
 
 
 @attrs.define(eq=False)
 class Item:
-    """An item of an answer, which may still grow."""
+    """An item of an answer, which may still be growing."""
 
     kind: str
     index: int
@@ -151,12 +151,12 @@ class Item:
 
     @property
     def text(self) -> str:
-        """What it has come to; of a call, its arguments."""
+        """The text so far; for a call, its arguments."""
         found = "".join(self.texts)
         return found if self.kind != "function_call" or found.strip() else "{}"
 
     def part(self, text: str) -> Json:
-        """Its content."""
+        """The content part with this text."""
         if self.kind == "reasoning":
             return {"type": "summary_text", "text": text}
         if self.refuses:
@@ -165,7 +165,7 @@ class Item:
         return {"type": "output_text", "annotations": [], "logprobs": likely, "text": text}
 
     def record(self, head: ResponseHead, status: str) -> Json:
-        """The item, as far as it has come."""
+        """The item so far."""
         id_, begun = head.item_id(self.kind, self.index), status != "in_progress"
         told: Json = {"id": id_, "type": self.kind, "status": status}
         seal = "".join(self.seals)

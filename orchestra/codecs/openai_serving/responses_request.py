@@ -1,9 +1,9 @@
-"""A request to OpenAI's responses API, as a client sends it to us, read as a `ChatRequest`.
+"""Reads the body of a request to OpenAI's responses API, from our own clients, as a `ChatRequest`.
 
-A conversation is a list of items, and may go on from what was kept: `previous_response_id`, and
-items that only name one. Whoever has kept them gives them to `served_response`.
+A conversation is a list of items. It may continue a stored response (`previous_response_id`), or
+refer to stored items by their ids; the caller looks them up and passes them to `served_response`.
 
-Rules of the file: as of `request`, whose extras and refusals these are.
+Rules of the file: extras and errors are as in `request`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.openai_serving.body import ChatFile
-from orchestra.codecs.openai_serving.request import (
-    STORED_DEPTH_MAX,
-    deeper,
-    file_part,
-    meant_for,
-)
+from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, deeper, file_part, meant_for
 from orchestra.codecs.openai_serving.responses_body import (
     ResponsesBody,
     ResponsesFormat,
@@ -33,6 +28,7 @@ from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
 from orchestra.codecs.serving.requests import (
     ServedChat,
     asked_of,
+    check_callers,
     extras_of,
     image_part,
     refused,
@@ -52,14 +48,16 @@ from orchestra.values import (
 )
 
 REFERENCES_MAX = 64
-"""So many kept responses may the items of one request name."""
+"""The most stored responses that the items of one request may refer to."""
 _ITEM_ID = re.compile(r"(?:msg|fc|rs)_([A-Za-z0-9.:-]{1,100})_\d{1,6}")
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_HERE = {
-    "background": "a run goes on by itself with POST /v1/pipelines/NAME/runs and Prefer: "
-    "respond-async",
-    "conversation": "there are none here; go on with previous_response_id, or send all of it",
-    "prompt": "there are none here; a pipeline is the place for a prompt that is used again",
+    "access_programs": "not supported here; keys decide who may ask for what; leave it out",
+    "background": "not supported here; send POST /v1/pipelines/NAME/runs with "
+    "Prefer: respond-async",
+    "conversation": "there are none; continue with previous_response_id, or send all messages",
+    "context_management": "this server does not shorten conversations; leave it out, and send less",
+    "prompt": "this server has no stored prompts; write a pipeline for a prompt that is used again",
 }
 _BODIES = msgspec.json.Decoder(ResponsesBody)
 _ECHOED: Json = {
@@ -76,14 +74,14 @@ _ECHOED: Json = {
     "truncation": "disabled",
     "user": None,
 }
-"""What a response tells of its request, and what it tells where the request said nothing."""
+"""The fields of a request that its response repeats, with the values for missing ones."""
 
 
 @attrs.frozen
 class AskedResponse:
-    """A body that has been read, before what it refers to is there.
+    """A request body whose references to stored items are not resolved yet.
 
-    `stores` is whether anything is kept here.
+    `stores` tells whether this server stores responses.
     """
 
     body: ResponsesBody
@@ -92,57 +90,60 @@ class AskedResponse:
 
     @property
     def kept(self) -> bool:
-        """Whether the answer is to be kept: unless the client does not want it, as at OpenAI."""
+        """Whether the answer is to be stored: by default it is, as at OpenAI."""
         return self.stores and self.body.store is not False
 
     def items(self) -> list[Json]:
-        """The items of its input, as they came."""
+        """The items of its input, unchanged."""
         given = self.everything["input"]
         return [{"role": "user", "content": given}] if isinstance(given, str) else given
 
     def referred(self) -> list[str]:
-        """The ids of the responses that its items are of, where they only name an item.
+        """The ids of the stored responses that its item references belong to.
 
         Raises:
-            InvalidRequestError: of too many, or of what is no item of a response.
+            InvalidRequestError: there are too many, or a reference is not an id of an item.
         """
         found: dict[str, None] = {}
         for at, item in enumerate(self.items()):
             if item.get("type") == "item_reference":
                 found[_response_of(str(item.get("id")), f"input[{at}].id")] = None
         if len(found) > REFERENCES_MAX:
-            why = f"they name items of {len(found)} responses, and {REFERENCES_MAX} are the most"
+            why = f"they reference items of {len(found)} responses; the limit is {REFERENCES_MAX}"
             raise refused("input", why)
         return list(found)
 
     def resolved(self, outputs: Mapping[str, Sequence[Json]]) -> list[Json]:
-        """The items, with those in place that are only named. `outputs` is by response.
+        """The items, with references replaced by stored items; `outputs` has these by response id.
 
-        Each is named once, as at OpenAI: a name is short, and what it stands for is not, so that a
-        small request would become one of gigabytes.
+        Each item may be referenced once, as at OpenAI: a reference is short and its item may be
+        long, so repeated references could turn a small request into gigabytes.
 
         Raises:
-            InvalidRequestError: one is not there, or is named twice.
+            InvalidRequestError: a referenced item is not stored, or is referenced twice.
         """
         found, before = list[Json](), set[str]()
         for at, item in enumerate(self.items()):
             if item.get("type") == "item_reference":
                 id_ = str(item.get("id"))
                 if id_ in before:
-                    why = f"the item {id_[:100]!r} was named before; name it once"
+                    why = f"the item {id_[:100]!r} is referenced twice; reference it once"
                     raise refused(f"input[{at}].id", why)
                 before.add(id_)
                 kept = outputs.get(_response_of(id_, f"input[{at}].id"), ())
                 named = next((each for each in kept if each.get("id") == id_), None)
                 if named is None:
-                    why = f"no item {id_[:100]!r} is kept; with `store` false, send the item itself"
+                    why = (
+                        f"no item {id_[:100]!r} is stored; if `store` was false, send the item "
+                        "itself"
+                    )
                     raise refused(f"input[{at}].id", why)
-                item = named  # noqa: PLW2901 - it stands in its place
+                item = named  # noqa: PLW2901 - replaces the reference
             found.append(item)
         return found
 
     def echo(self) -> Json:
-        """What the response tells of it."""
+        """The fields of the request that the response repeats."""
         told: Json = dict(_ECHOED)
         told |= {key: said for key in told if (said := self.everything.get(key)) is not None}
         tools = [{"parameters": None, "strict": None, **each} for each in told["tools"]]
@@ -151,27 +152,35 @@ class AskedResponse:
 
 
 def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
-    """What the body of a `POST /v1/responses` says; `stores` is whether anything is kept here.
+    """Read the body of a `POST /v1/responses`; `stores` tells whether this server stores responses.
 
     Raises:
-        InvalidRequestError: something in it is wrong; the message begins with its path.
+        InvalidRequestError: a field is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
     for field, why in _NOT_HERE.items():
         if getattr(asked, field):
             raise refused(field, why)
     if asked.truncation == "auto":
-        raise refused("truncation", "what is too long is not shortened here; leave it out")
+        why = "this server does not shorten an input that is too long; leave it out"
+        raise refused("truncation", why)
+    if asked.reasoning is not None and asked.reasoning.mode not in (None, "standard"):
+        why = f"no model is asked for {asked.reasoning.mode[:100]!r} here; leave it out"
+        raise refused("reasoning.mode", f"{why}, or ask another model")
+    options = everything.get("prompt_cache_options")
+    if isinstance(options, dict) and options.get("prewarm"):
+        why = "this server answers every request; leave it out"
+        raise refused("prompt_cache_options.prewarm", why)
     return AskedResponse(asked, everything, stores)
 
 
 def served_response(
     asked: AskedResponse, items: Sequence[Json], passed: Passed = USUAL_PASSED
 ) -> ServedChat:
-    """What is to be answered: `items` is the whole conversation, with what was kept of it.
+    """The request to be answered; `items` is the whole conversation, with its stored part.
 
     Raises:
-        InvalidRequestError: something in it is wrong; the message begins with its path.
+        InvalidRequestError: a field is wrong; the message begins with its path.
     """
     body = asked.body
     if asked.kept and deeper(items, STORED_DEPTH_MAX):
@@ -190,15 +199,16 @@ def served_response(
 def _read(items: Sequence[Json]) -> list[ResponsesItem]:
     try:
         return msgspec.convert(items, list[ResponsesItem])
-    except msgspec.ValidationError as error:  # of what was kept by another version of this
+    except msgspec.ValidationError as error:  # in items stored by another version
         raise refused("input", str(error)) from error
 
 
 def _response_of(item: str, where: str) -> str:
-    """The id of the response that an item is of."""
+    """The id of the response that an item belongs to."""
     found = _ITEM_ID.fullmatch(item)
     if found is None:
-        raise refused(where, f"{item[:100]!r} is no id of an item that was answered here")
+        why = f"{item[:100]!r} is not the id of an item of a response of this server"
+        raise refused(where, why)
     return f"resp_{found[1]}"
 
 
@@ -229,7 +239,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], passed: Passed) -
 
 
 def _messages(items: Iterable[ResponsesItem], passed: Passed) -> Iterator[Message]:
-    """Each item as a message of its own."""
+    """One message for each item."""
     names: dict[str, str] = {}
     for at, item in enumerate(items):
         where = f"input[{at}]"
@@ -256,7 +266,7 @@ def _messages(items: Iterable[ResponsesItem], passed: Passed) -> Iterator[Messag
 
 
 def _turns(messages: Iterable[Message]) -> Iterator[Message]:
-    """What a model thought, said and called is one turn, and so are the results of its calls."""
+    """The messages with consecutive ones of the assistant joined, and those of tools."""
     parts, role = list[Part](), ""
     for message in messages:
         if message.role not in ("assistant", "tool"):
@@ -303,7 +313,7 @@ def _part(part: ResponsesPart, where: str, passed: Passed | None) -> Part:
             return image_part(part.image_url, part.detail, f"{where}.image_url", passed)
         case "input_file" if passed is not None:
             if part.file_url is not None:
-                why = "files are fetched from nowhere; send the file itself, as file_data"
+                why = "files are not fetched; send the file itself, as file_data"
                 raise refused(f"{where}.file_url", why)
             return file_part(ChatFile(part.file_data, part.filename, part.file_id), where)
     seen = "input_text, input_image with an image_url and input_file with file_data are"
@@ -318,7 +328,7 @@ def _thoughts(item: ResponsesItem) -> Iterable[ResponsesPart]:
 
 
 def _seal(item: ResponsesItem) -> str:
-    """A provider's seal, if it was given here: such a one says whose it is."""
+    """A provider's seal; "" if it has no origin, since it was not sent by this server."""
     seal = item.encrypted_content or ""
     return seal if opened(seal)[0] else ""
 
@@ -347,7 +357,7 @@ def _result(
 
 
 def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
-    """The functions, those of a namespace among them; a call of one says whose it is."""
+    """The functions, including those in namespaces; their calls have the namespace as a field."""
     names = {each.name for each in tools if each.type != "namespace"}
     for at, each in enumerate(tools):
         if each.type != "namespace":
@@ -356,7 +366,7 @@ def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
         for n, inner in enumerate(each.tools or ()):
             where = f"tools[{at}].tools[{n}]"
             if inner.name in names:
-                why = f"there is another tool {inner.name!r}; a namespace tells none apart here"
+                why = f"there is another tool {inner.name!r}; names must differ in all namespaces"
                 raise refused(f"{where}.name", why)
             names.add(inner.name)
             yield _tool(inner, where)
@@ -364,16 +374,17 @@ def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
 
 def _tool(tool: ResponsesTool, where: str) -> Tool:
     if tool.type == "custom":
-        why = "a tool that is called with plain text is not here; send a function with one string"
+        why = "custom tools are not supported; send a function with one string as its parameter"
         raise refused(f"{where}.type", why)
     if tool.type != "function":
         why = (
-            f"{tool.type[:100]!r} is a tool that OpenAI runs itself, and which is not here; send "
-            "functions, or ask a pipeline that has tools of its own"
+            f"{tool.type[:100]!r} is a tool that OpenAI runs itself, which this server does not "
+            "have; send functions, or ask a pipeline that has tools of its own"
         )
         raise refused(f"{where}.type", why)
     if not tool.name:
         raise refused(f"{where}.name", "it is missing")
+    check_callers(tool.allowed_callers, where)
     parameters = tool.parameters or {"type": "object", "properties": {}}
     return Tool(tool.name, tool.description or "", parameters, strict=bool(tool.strict))
 
@@ -384,5 +395,5 @@ def _output(wanted: ResponsesFormat | None) -> JsonOutput | None:
     if wanted.type == "json_object":
         return JsonOutput()
     if wanted.schema is None:
-        raise refused("text.format.schema", "it is missing, and the type asks for it")
+        raise refused("text.format.schema", "it is missing, but the type requires it")
     return JsonOutput(wanted.schema, wanted.name, bool(wanted.strict), wanted.description)

@@ -1,4 +1,4 @@
-"""Of several errors in one, the one that decides what clients are told. Pure."""
+"""Chooses, of several errors in one, the error that is reported to clients. Pure."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from orchestra.errors import (
 )
 
 UNKNOWN_WAIT_S = 1.0
-"""How long to wait for what is sure to come back, when nothing says when: a state that is away, or
-room below a limit that others take up."""
+"""The wait for conditions that end soon, but at an unknown time: unreachable state, or a limit used
+up by others.
+"""
 
 
 def whole_seconds(wait_s: float) -> str:
-    """A wait as `Retry-After` has it: no less, and never none at all."""
+    """A wait in the form of `Retry-After`: rounded up, and at least one second."""
     return str(max(ceil(wait_s), 1))
 
 
 @attrs.frozen
 class Decisive:
-    """The error that decides, and how long to wait before it may be tried again, where known."""
+    """The reported error, and the wait before a retry, if known."""
 
     error: BaseException
     retry_after_s: float | None
 
 
 def decisive(error: BaseException) -> Decisive:
-    """Of the models of a route, or of arms, the last that may be retried; if none may, the last.
+    """Choose the last error that may be retried, of a route's models or of arms; else the last.
 
-    So an outage is never told as a fault of the client's, because another model could not do what
-    was asked. The wait is that of all models together; of a limit of our own there always is one.
+    So an outage is not reported as the client's fault just because another model could not handle
+    the request. The wait is that of all models together; a limit of our own always has one.
     """
     several = _several(error)
     if not several:
@@ -52,7 +53,7 @@ def decisive(error: BaseException) -> Decisive:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors that are in one, or itself, if there are none."""
+    """The innermost errors in an error; the error itself if it has none."""
     several = _several(error)
     if not several:
         yield error

@@ -1,10 +1,10 @@
-"""Errors for clients that ask us as if we were a provider, before they have a dialect's form.
+"""Errors for clients that use our server as if it were a provider, independent of the dialect.
 
-Such clients choose their exception by the status and read `code`; so the status is the one that
-OpenAI gives, and the code says whose fault it is: `rate_limit_exceeded` is the caller's own limit
-and `provider_rate_limited` the provider's, `insufficient_quota` their own budget, `budget_held`
-what their other calls hold of it, and `provider_quota` the deployment's, `invalid_api_key` their
-own key and `provider_key` ours.
+Such clients choose their exception by the status, and read `code`. So the status is OpenAI's, and
+the code says who has to act: `rate_limit_exceeded` is the caller's own limit,
+`provider_rate_limited` the provider's; `insufficient_quota` is the caller's own budget,
+`budget_held` the part held by the caller's other calls, `provider_quota` the deployment's;
+`invalid_api_key` is the caller's key, `provider_key` ours.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from orchestra.errors import InvalidRequestError, ModelError
 INTERNAL = 500
 HIDDEN = "the pipeline failed; the server's log says why"
 NO_RETRY = ("x-should-retry", "false")
-"""Their clients send again whatever is a 429 or from 500 up, unless they are told not to."""
+"""The SDKs of OpenAI and Anthropic repeat a request after a 429 or a 5xx, unless this header is
+set.
+"""
 
 
 @attrs.frozen
 class ServedError:
-    """Why a client gets no answer: a dialect makes it an HTTP answer, or the end of a stream.
+    """An error for a client, which a dialect writes as an HTTP response or at the end of a stream.
 
-    `param` is the field that it is about.
+    `param` is the field of the request that is wrong.
     """
 
     status: int
@@ -42,10 +44,20 @@ class ServedError:
         """The same, with more headers."""
         return attrs.evolve(self, headers=(*self.headers, *headers))
 
+    def worded(self, fields: Mapping[str, str]) -> ServedError:
+        """The same in the words of another dialect: `fields` is what it calls those of a chat.
+
+        A field stands in front of the message, with a colon, or anywhere with a `=`.
+        """
+        names = "|".join(map(re.escape, fields))
+        named = rf"^(?:{names})(?=: )|\b(?:{names})(?==)"
+        message = re.sub(named, lambda found: fields[found[0]], self.message)
+        return attrs.evolve(self, message=message, param=fields.get(self.param or "", self.param))
+
 
 @attrs.frozen
 class _Kind:
-    """What a class of errors is to a client; `retry` is whether sending it again may help."""
+    """How a class of errors is reported; `retry` tells whether repeating the request may help."""
 
     error: type[errors.OrchestraError]
     status: int
@@ -80,10 +92,10 @@ _KINDS = (
     _Kind(errors.BindingError, 500, "not_configured", retry=False),
     _Kind(errors.OrchestraError, INTERNAL, "run_failed", retry=False),
 )
-"""The first that fits decides. Without a code, the error brings its own, if it has one."""
+"""The first match counts. Without a code here, the error's own is used, if it has one."""
 _PATH = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*")
 _OWN_FIELD = re.compile(r"extras\['orchestra'\](?:\['(\w+)'\])?")
-"""What the words for our own policies are called in a pipeline; clients send them as a field."""
+"""The name of our policies' options in a pipeline; clients send them in the field `orchestra`."""
 _FIELD = re.compile(r"\b([a-z_]+)=")
 _FIELDS: Mapping[str, str] = {
     "output": "response_format",
@@ -93,25 +105,26 @@ _FIELDS: Mapping[str, str] = {
         for name in (
             *("seed", "top_k", "presence_penalty", "frequency_penalty", "reasoning_effort"),
             *("tools", "tool_choice", "parallel_tool_calls", "logprobs", "stop", "dimensions"),
+            "messages",
         )
     },
 }
-"""What a field of our requests is called in theirs."""
+"""What a field of our requests is called in those of a chat."""
 
 
 def not_stopped() -> errors.TruncatedStreamError:
-    """What is raised in place of the end of an answer that was cut."""
+    """The error that is raised at the end of an answer without a stop reason."""
     return errors.TruncatedStreamError(
-        "the answer has not said why it stopped, and must not look complete: "
-        "tell the client of the error"
+        "the answer has no stop reason, and must not look complete: call `failed` with the error"
     )
 
 
 def error_reply(error: BaseException) -> ServedError:
-    """An error as clients are told of it; of several in one, the `decisive` one.
+    """The form of an error for clients; of several errors in one, the `decisive` one.
 
     `param` is the field that it names, or that its message begins with; where a model cannot do
-    something, the first that its message names. The message of what is no error of ours is hidden,
+    something, the first that its message names. Fields have the names that they have in a chat:
+    `worded` gives them those of another dialect. The message of what is no error of ours is hidden,
     since it may hold a path, a query or a key, and of what is `WITHHELD` clients read other words.
     """
     found = decisive(error)
@@ -125,23 +138,24 @@ def error_reply(error: BaseException) -> ServedError:
     own = _OWN_FIELD.match(told) if kind.error is InvalidRequestError else None
     if own is not None:
         told, code = _of_own_field(own), "invalid_value"
-    return ServedError(
+    reply = ServedError(
         kind.status,
         for_clients(type(error), told),
         code,
         "orchestra" if own is not None else _param(error),
         _headers(found.retry_after_s, kind),
     )
+    return reply.worded(_FIELDS) if isinstance(error, errors.CapabilityError) else reply
 
 
 def _of_own_field(found: re.Match[str]) -> str:
-    """What is wrong with the field `orchestra`, by the name that clients give it."""
+    """The message about the field `orchestra`, with the clients' name of it."""
     word = f".{found[1]}" if found[1] else ""
     return f"orchestra{word}{found.string[found.end() :]}"
 
 
 def every_reply() -> tuple[ServedError, ...]:
-    """Each kind of error as it is told, without what it says itself."""
+    """The form of each kind of error, without a message."""
     return tuple(
         ServedError(each.status, "", each.code, headers=_headers(1.0, each)) for each in _KINDS
     )

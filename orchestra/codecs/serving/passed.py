@@ -1,9 +1,9 @@
-"""What of a client's request may reach a provider, who is asked with the server's credentials.
+"""The fields of clients' requests that are passed on to providers, with the server's credentials.
 
-Some words of the dialect let a provider do more than answer: it asks another model, searches an
-index or the web, reads an address, or makes what costs extra. Whoever holds a key of ours has not
-been given that, and no budget of ours counts it. So these words are refused, whoever the provider
-would be: a route decides that later, and whether a request is right must not hang on it.
+Some fields make a provider do more than answer: use another model, search an index or the web,
+fetch a URL, or produce something that costs extra. A key of our server does not include these
+rights, and our budgets do not count them. So these fields are refused for every provider: the route
+chooses the provider later, and the validity of a request must not depend on it.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ from __future__ import annotations
 import attrs
 
 GUARDED = (
-    # another model, or another who serves it
+    # another model, or another server for it
     *("models", "route", "provider", "preset", "fallbacks", "provider_options", "provideroptions"),
-    # what is read or searched for the answer
+    # sources that are read or searched for the answer
     *("data_sources", "plugins", "web_search_options", "search_parameters", "search_settings"),
     *("enable_search", "search_options", "compound_custom"),
-    # with whom the provider speaks, and as whom
+    # servers that the provider calls, and with which credentials
     *("api_base", "base_url", "api_key", "extra_headers", "extra_body", "custom_llm_provider"),
     *("user_config", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"),
     "lora_path",
-    # as whom Claude is asked, at what price, and what of it is being tried out
+    # Claude's account, prices, and features on trial
     *("workspace_id", "user_profile_id", "inference_geo", "speed"),
     *("billing_policy", "fallback_credit_token", "anthropic_beta"),
-    # speech, which is paid for and which no answer of ours has
+    # speech, which costs extra and is dropped from our answers
     *("audio", "modalities"),
 )
-"""Fields that are refused unless the server lets them pass, or they ask for what is usual."""
+"""Fields that are refused unless the server allows them, or they have the usual value."""
 _USUAL = {"modalities": ["text"], "speed": "standard"}
 HTTPS_ONLY = frozenset(("https",))
 
 
 @attrs.frozen(kw_only=True)
 class Passed:
-    """What a server lets pass of it: `fields`, and images at URLs of these schemes.
+    """The guarded fields, and the schemes of image URLs, that a server allows.
 
-    An image that is sent along, as a data URL, always may.
+    An image inside the request, as a data URL, is always allowed.
     """
 
     fields: frozenset[str] = frozenset()
     image_schemes: frozenset[str] = HTTPS_ONLY
 
     def why_not(self, field: str, value: object) -> str | None:
-        """Why a field with this value is refused; None where it may pass."""
+        """The reason why a field with this value is refused; None if it is allowed."""
         name = field.lower()
         if name not in GUARDED or name in self.fields:
             return None
@@ -50,12 +50,12 @@ class Passed:
             return None
         return (
             "it would have the provider use another model, another source or a paid extra at the "
-            "expense of this server; leave it out, or have the server's configuration say "
-            f'[server] pass_fields = ["{name}"]'
+            "expense of this server; leave it out, or allow it in the server's configuration: "
+            f'pass_fields = ["{name}"] in [server]'
         )
 
     def why_no_image(self, url: str) -> str | None:
-        """Why an image at this URL is refused; None where it may pass."""
+        """The reason why an image at this URL is refused; None if it is allowed."""
         scheme, colon, _ = url.partition(":")
         if colon and scheme.lower() in self.image_schemes:
             return None

@@ -1,7 +1,6 @@
-"""What is the same for the requests of all dialects that are served: how a body is read.
+"""Reads clients' request bodies: the part that all served dialects have in common.
 
-Rules of the file: whatever is wrong is told with the field's path in front, as in
-`messages[0].role: ...`.
+Rules of the file: every error begins with the field's path, as in `messages[0].role: ...`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from orchestra.codecs.invalid_json import invalid_json
 from orchestra.codecs.serving.passed import Passed
 from orchestra.codecs.serving.words import words_at
 from orchestra.errors import InvalidRequestError
-from orchestra.values import ChatRequest, ImageUrlPart, Json, Part
+from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Json
 
 T = TypeVar("T")
 _ORCHESTRA = "orchestra"
@@ -28,9 +27,10 @@ _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 @attrs.frozen
 class ServedChat:
-    """What a client asks for: of which model, how many answers, and how they are to come.
+    """A client's request: the model, the number of answers, and the form of the response.
 
-    With `store` they are to be kept here, with this `metadata`; no provider hears of either.
+    With `store`, the answers are stored on this server with this `metadata`; neither is sent to a
+    provider.
     """
 
     model: str
@@ -41,14 +41,14 @@ class ServedChat:
     store: bool = False
     metadata: Mapping[str, str] = attrs.field(factory=dict)
     messages: Sequence[Json] = ()
-    """As they came, where they are to be kept."""
+    """The unchanged messages, if they are to be stored."""
 
 
 def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
-    """What a body says in the form that is wanted, and all that it says.
+    """The body as the expected type, and as an object with all of its fields.
 
     Raises:
-        InvalidRequestError: something in it is wrong; the message begins with its path.
+        InvalidRequestError: a field is wrong; the message begins with its path.
     """
     try:
         return bodies.decode(body), _OBJECTS.decode(body)
@@ -67,12 +67,12 @@ def extras_of(
     passed: Passed,
     meant_for: Callable[[str], str],
 ) -> dict[str, Json]:
-    """What a body says beside what is known, each under the name of those whom it is meant for.
+    """The body's unknown fields as extras, each under the key that `meant_for` returns for it.
 
-    `ours` is what it says to our own policies, and `meant_for` tells whose a field is.
+    `ours` has the options of our own policies.
 
     Raises:
-        InvalidRequestError: `passed` does not let it pass.
+        InvalidRequestError: `passed` does not allow a field.
     """
     extras: dict[str, Json] = {} if ours is None else {_ORCHESTRA: ours}
     for key, value in everything.items():
@@ -83,11 +83,13 @@ def extras_of(
     return extras
 
 
-def image_part(url: str, detail: str | None, where: str, passed: Passed) -> Part:
+def image_part(
+    url: str, detail: str | None, where: str, passed: Passed
+) -> ImagePart | ImageUrlPart:
     """An image that is sent along, or is at an address.
 
     Raises:
-        InvalidRequestError: it is none, or `passed` does not let it pass.
+        InvalidRequestError: it cannot be read, or `passed` does not allow it.
     """
     try:
         written = data_image(url, detail)
@@ -98,8 +100,19 @@ def image_part(url: str, detail: str | None, where: str, passed: Passed) -> Part
     return written or ImageUrlPart(url, detail)
 
 
+def check_callers(allowed: Sequence[str] | None, where: str) -> None:
+    """Nothing, if a model itself may call a tool.
+
+    Raises:
+        InvalidRequestError: only a program that it writes may.
+    """
+    if allowed and "direct" not in allowed:
+        why = "models call tools here, and no programs of theirs do; add 'direct'"
+        raise refused(f"{where}.allowed_callers", why)
+
+
 def refused(field: str, why: str) -> InvalidRequestError:
-    """Why a field of the body cannot be taken."""
+    """The error for a field of the body that is not accepted."""
     return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
 
 
@@ -109,5 +122,5 @@ def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestErro
     if what.startswith("Invalid enum value"):
         what += f"; known here: {', '.join(words_at(body, path))}"
     if missing := _MISSING.search(what):
-        path = f"{path}.{missing[1]}".removeprefix(".")
+        path, what = f"{path}.{missing[1]}".removeprefix("."), "it is missing"
     return refused(path or "the body", what)

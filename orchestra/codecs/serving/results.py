@@ -1,8 +1,8 @@
-"""What tools have given, read as turns of a conversation.
+"""Tool results in clients' requests, as turns of a conversation.
 
-A result is text to every provider. Pictures and files that a client sends in one are shown behind
-it, by the user, as LiteLLM does it too: behind all results, since the calls of one turn are
-answered before anybody speaks.
+Providers accept only text as a tool result. Pictures and files in a result are moved to a user
+message after it, as in LiteLLM: after all results of the turn, since its calls have to be answered
+before any other message.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ def result_parts(
     is_error: bool = False,
     kept: bool = False,
 ) -> tuple[Part, ...]:
-    """What a tool has given: its result and, where it is more than text, what it shows.
+    """The parts for a tool's result: its text, then its pictures and files.
 
-    `kept` is whether the result is marked for the provider's cache, if none of its texts is.
+    `kept` tells whether the result has a mark for the provider's prompt cache, if none of its texts
+    has one.
     """
     said = Message("tool", given if isinstance(given, str) else tuple(given))
     shown = tuple(each for each in said.parts if not isinstance(each, TextPart))
-    text, kept = said.text, kept or any(map(has_mark, said.parts))
+    texts = (each for each in said.parts if isinstance(each, TextPart))
+    text, kept = said.text, kept or any(map(has_mark, texts))
     if not shown:
         return (ToolResult(call_id, name, text, is_error, kept),)
     text = f"{text}\n{_BELOW}" if text else _BELOW
@@ -38,7 +40,7 @@ def result_parts(
 
 
 def result_turns(parts: Sequence[Part]) -> Iterator[Message]:
-    """Results that follow each other, as one turn; what they show, as the user's behind it."""
+    """Consecutive results as one turn, and their pictures and files as a user turn after it."""
     results = tuple(each for each in parts if isinstance(each, ToolResult))
     shown = tuple(each for each in parts if not isinstance(each, ToolResult))
     if results:
@@ -48,8 +50,8 @@ def result_turns(parts: Sequence[Part]) -> Iterator[Message]:
 
 
 def uncalled(call_id: str) -> str:
-    """Why a result is refused that no call stands before."""
+    """The reason why a result is refused that has no call before it."""
     return (
-        f"no call before it has the id {call_id[:100]!r}; send the assistant's message, too, that "
-        "called it"
+        f"no tool call before it has the id {call_id[:100]!r}; also send the assistant's message "
+        "with that call"
     )

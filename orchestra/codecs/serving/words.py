@@ -1,4 +1,4 @@
-"""Which words may stand at a place of a body, for whoever has sent another."""
+"""The allowed values at a place in a body, for error texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STEP = re.compile(r"(\w+)|\[[^]]*\]")
 
 
 def words_at(body: object, path: str) -> tuple[str, ...]:
-    """The words that may stand at a path, such as `messages[0].role`, of a body of this type."""
+    """The allowed values at a path, such as `messages[0].role`, in a body of this type."""
     here = [_form(body)]
     for step in _STEP.finditer(path):
         here = [inner for each in here for inner in _inside(each, step[1])]
@@ -22,12 +22,12 @@ def words_at(body: object, path: str) -> tuple[str, ...]:
 
 @cache
 def _form(body: object) -> inspect.Type:
-    """How a type is built up; to find it out takes milliseconds, and clients may err often."""
+    """The structure of a type; cached, as inspection takes milliseconds and errors are frequent."""
     return inspect.type_info(body)
 
 
 def _inside(outer: inspect.Type, name: str | None) -> Iterator[inspect.Type]:
-    """What stands in a field of this name or, without a name, in a list."""
+    """The types of the field with this name or, without a name, of a list's items."""
     if isinstance(outer, inspect.StructType):
         for field in outer.fields:
             if field.encode_name == name:
@@ -37,7 +37,7 @@ def _inside(outer: inspect.Type, name: str | None) -> Iterator[inspect.Type]:
 
 
 def _each(one: inspect.Type) -> Iterator[inspect.Type]:
-    """Each of the types that one is, where it may be several."""
+    """The members of a union; any other type itself."""
     if isinstance(one, inspect.UnionType):
         yield from one.types
     else:

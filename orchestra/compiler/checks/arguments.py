@@ -22,7 +22,7 @@ from orchestra.graph.wires import Wire, spelled
 from orchestra.problem import Problem
 
 _DEPTH_MAX = 20
-"""How deep a value is searched for wires: deeper than real values, and cycles end."""
+"""How deep a value is searched for wires: deeper than real values; some are made as one looks."""
 
 
 def argument_problems(node: Call) -> Iterator[Problem]:
@@ -36,12 +36,17 @@ def wires_held(value: object) -> Iterator[Wire]:
     return (each for each in values_held(value) if isinstance(each, Wire))
 
 
-def values_held(value: object, depth: int = 0) -> Iterator[object]:
-    """The value, and all values inside it."""
-    yield value
-    if depth < _DEPTH_MAX and not isinstance(value, Wire):
-        for part in _held_by(value):
-            yield from values_held(part, depth + 1)
+def values_held(value: object) -> Iterator[object]:
+    """The value, and all values inside it; each object is looked into once."""
+    left, seen = [(value, 0)], dict[int, object]()  # keeps them: others would get their ids
+    while left:
+        value, depth = left.pop()
+        yield value
+        if depth < _DEPTH_MAX and id(value) not in seen and not isinstance(value, Wire):
+            parts = [(part, depth + 1) for part in _held_by(value)]
+            if parts:
+                seen[id(value)] = value
+            left += reversed(parts)
 
 
 def _held_by(value: object) -> Iterator[object]:

@@ -11,11 +11,12 @@ import inspect
 import linecache
 from collections.abc import Iterator, Sequence
 from types import CodeType, FunctionType
+from typing import cast
 
 from orchestra.graph.nodes import Call, Node
+from orchestra.graph.refusals.lifting import free_in
+from orchestra.graph.source.site import FUNCTIONS, parsed, path_to_def
 from orchestra.problem import Problem
-
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def late_problems(nodes: Sequence[Node]) -> Iterator[tuple[Node, Problem]]:
@@ -35,7 +36,7 @@ def late_problems(nodes: Sequence[Node]) -> Iterator[tuple[Node, Problem]]:
             what = f"step {node.step.name!r} is made anew for each `{name}`, and reads it when it "
             fix = f"make the step once, above the loop, with a parameter {name!r}, and pass it: "
             fix += f"`{node.step.name}(..., {name}={name})`"
-            message = f"{what}runs, behind the loop: each of them reads the last one"
+            message = f"{what}runs, after the loop: each of them reads its last value"
             yield node, Problem("late-value", node.step.where, message, fix)
 
 
@@ -48,34 +49,21 @@ def _reads_the_same(one: FunctionType, other: FunctionType) -> bool:
 def _read_late(code: CodeType) -> list[str]:
     """The variables of enclosing loops that a function reads; empty without source."""
     try:
-        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+        path = path_to_def(parsed("".join(linecache.getlines(code.co_filename))), code)
     except SyntaxError:  # it was changed since the import
         return []
-    found = _with_loops(tree, code, frozenset())
-    if found is None:
+    if not path:
         return []
-    function, loops = found
-    inner = [part for each in function.body for part in ast.walk(each)]
-    names = [each for each in inner if isinstance(each, ast.Name)]
-    read = {each.id for each in names if isinstance(each.ctx, ast.Load)}
-    own = {each.id for each in names if not isinstance(each.ctx, ast.Load)}  # comprehensions too
-    own |= {each.arg for each in ast.walk(function) if isinstance(each, ast.arg)}
+    *around, function = path
+    loops: set[str] = set()
+    for node in around:
+        if isinstance(node, FUNCTIONS):
+            loops.clear()  # each call has its own variables
+        elif isinstance(node, ast.For):
+            loops |= {*_names(node.target)}
+    read = free_in(ast.Module(cast("ast.FunctionDef", function).body, []))
+    own = {each.arg for each in ast.walk(function) if isinstance(each, ast.arg)}
     return sorted(read & loops - own)
-
-
-def _with_loops(
-    node: ast.AST, code: CodeType, loops: frozenset[str]
-) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef, frozenset[str]] | None:
-    """The syntax node of a function, and the variables of the loops around it."""
-    if isinstance(node, _FUNCTIONS):
-        first = min(each.lineno for each in (node, *node.decorator_list))
-        if (node.name, first) == (code.co_name, code.co_firstlineno):
-            return node, loops
-        loops = frozenset()  # each call has its own variables
-    elif isinstance(node, ast.For):
-        loops |= {*_names(node.target)}
-    children = (_with_loops(each, code, loops) for each in ast.iter_child_nodes(node))
-    return next(filter(None, children), None)
 
 
 def _names(node: ast.AST) -> Iterator[str]:

@@ -59,17 +59,19 @@ class Stores(Closing):
     def store(self, name: str) -> VectorStore:
         """The store of this name; once found, it is not looked for again.
 
-        In a database it is not looked for at all: there a search tells that it does not exist.
+        In a database it is not looked for at all: there a search tells that it does not exist, and
+        names that a step makes up are not kept.
 
         Raises:
             BindingError: there is none, or its class cannot be made.
             StoreError: the file of the stores is not one.
         """
         if name not in self._made:
-            if isinstance(self._others, SqliteStores):
-                fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
-                there = dict.fromkeys(self.names(), name)
-                bound(f"store in {self.path}", name, there, fix)
+            if not isinstance(self._others, SqliteStores):
+                return self.to_fill(name)
+            fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
+            there = dict.fromkeys(self.names(), name)
+            bound(f"store in {self.path}", name, there, fix)
             self._made[name] = self.to_fill(name)
         return self._made[name]
 
@@ -78,13 +80,17 @@ class Stores(Closing):
         return self._others.collection(name)
 
     async def make(self, name: str) -> None:
-        """Make the store, empty, where there is none.
+        """Make the store, empty, where there is none; and its index, where it is to have one.
 
         Raises:
             StoreError: it cannot be made.
         """
-        if name not in self._own:
-            await self.collection(name).make()
+        if name in self._own:
+            return
+        collection = self.collection(name)
+        await collection.make()
+        if not isinstance(collection, SqliteCollection):
+            await collection.index()
 
     @cached_property
     def _others(self) -> SqliteStores | PostgresStores:

@@ -137,7 +137,7 @@ def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Pr
         return PROVIDERS[name]
     place = (*at, "provider")
     if "class" in table:
-        message = "what is asked is a provider or a class of your own, not both"
+        message = "a model has a provider or a class of your own, not both"
         complaints.add("wrong-value", (*at, "class"), message, "leave one of the two out")
     elif not isinstance(name, str):
         message = f"{shown(name, 'provider')} is not the name of a provider"

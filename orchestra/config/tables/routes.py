@@ -124,7 +124,7 @@ class _Reader:
         for index, name in enumerate(self._right.get("models", ())):
             if name in named and (unknown := unpriced(named[name])):
                 keys = " and ".join(f"prices.{each}" for each in unknown)
-                message = f"{shown(name)} has no {keys}, and by cost its place is not known"
+                message = f'{shown(name)} has no {keys}, which by = "cost" requires'
                 fix = f"add {keys} to its table; what is free costs 0"
                 self._wrong("missing-price", ("models", index), message, fix)
 

@@ -41,7 +41,7 @@ def _obeyed(settings: StateSettings, table: Table, complaints: Complaints) -> No
     idle = {"memory": ("timeout_s", *LOGIN, *TLS), "sqlite": (*LOGIN, *TLS)}
     for key in idle.get(kind, () if kind == "rediss" else TLS):
         if key in table:
-            message = f"{shown(settings.url)} has no use for it"
+            message = f"{shown(settings.url)} does not use it"
             fix = "write rediss:// for TLS, or leave it out" if kind == "redis" else "leave it out"
             complaints.add("wrong-value", (*AT, key), message, fix)
     port = settings.url.rpartition(":")[2].partition("/")[0]

@@ -14,7 +14,7 @@ from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check
 from orchestra.config.toml.complaints import Complaints, shown
 from orchestra.config.toml.places import Path as Place
-from orchestra.stores.postgres.settings import PostgresSettings
+from orchestra.stores.postgres.settings import PostgresSettings, hosts_of
 
 AT: Place = ("stores",)
 
@@ -48,17 +48,18 @@ def _database(
     right: Table, keys: Table, here: Path, complaints: Complaints
 ) -> PostgresSettings | None:
     for key in right if "url" not in keys else ():
-        message = "there is no database that this is said of"
+        message = "it applies only to a database, and there is no url"
         fix = f"add url = {spec.POSTGRES_URL.example}, or leave it out"
         complaints.add("missing-key", (*AT, key), message, fix)
     check_login(keys, AT, complaints)
     if "url" not in right:
         return None
     url = str(right["url"])
-    check_port(url.partition("//")[2].partition("/")[0].rpartition(":")[2], AT, complaints)
+    for _, port in hosts_of(url):
+        check_port(port, AT, complaints)
     if "ca_file" in keys and "sslmode=verify" not in url:
         fix = "add ?sslmode=verify-full to the url, or leave it out"
-        complaints.add("wrong-value", (*AT, "ca_file"), f"{shown(url)} has no use for it", fix)
+        complaints.add("wrong-value", (*AT, "ca_file"), f"{shown(url)} does not use it", fix)
     files = {key: here / value for key, value in right.items() if key.endswith("_file")}
     return PostgresSettings(**{**right, **files})
 

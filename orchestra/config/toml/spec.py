@@ -227,6 +227,7 @@ STORES: Spec = {
     "ca_file": FILE,
     "connections_max": CONNECTIONS,
     "timeout_s": TIME,
+    "index": _one_of(postgres_settings.HNSW, postgres_settings.NO_INDEX, example="hnsw"),
 }
 OWN_STORE: Spec = {
     "class": CLASS,

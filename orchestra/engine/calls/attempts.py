@@ -13,10 +13,9 @@ import trio
 
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.events import StepRetried
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Call
 from orchestra.groups import single
-from orchestra.messages import class_name
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
@@ -41,7 +40,7 @@ async def retried(
     Raises:
         Exception: what the last attempt raised.
     """
-    frame.run.retries.called()
+    frame.run.shared.retries.called()
     number = 1
     while True:  # to `attempts_max`: then there is no delay
         try:
@@ -60,8 +59,7 @@ def _delay_s(
     """Seconds to wait before the next attempt, recorded in the journal; None for no attempt."""
     run, path = frame.run, frame.path + operation.name
     own = single(error) if isinstance(error, BaseExceptionGroup) else error
-    delay_s = run.retries.delay_s(rule, number, own)
+    delay_s = run.shared.retries.delay_s(rule, number, own)
     if delay_s is not None:
-        name, message = class_name(own), message_of(own)
-        run.journal.append(StepRetried, path, number, delay_s, name, message)
+        run.journal.append(StepRetried, path, number, delay_s, *name_and_message(own))
     return delay_s

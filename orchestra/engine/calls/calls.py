@@ -49,7 +49,7 @@ def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
 async def _call(frame: Frame, operation: Operation[Call]) -> object:
     function, step = _bound(frame, operation), operation.node.step
     if step.kind is Kind.THREAD:
-        async with frame.run.threads.share(frame.run.caller.tenant) as threads:
+        async with frame.run.shared.threads.share(frame.run.caller.tenant) as threads:
             value = await trio.to_thread.run_sync(function, limiter=threads)
     else:
         value = await function()
@@ -75,7 +75,7 @@ async def collect(frame: Frame, operation: Operation[Collect]) -> object:
     """
     ((_, source),) = operation.sources
     lane = cast("Lane[object]", read(frame, source))
-    output = Output(source.chunk, frame.run.limits)
+    output = Output(source.chunk, frame.run.shared.limits)
     while batch := await lane.receive():
         for chunk in batch:
             output.add(chunk)
@@ -97,15 +97,11 @@ def stream(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaita
     )
 
 
-def _nothing_yet() -> bool:
-    return False
-
-
 def _within_policy(
     frame: Frame,
     operation: Operation[Call],
     attempt: Callable[[], Awaitable[object]],
-    passed_on: Callable[[], bool] = _nothing_yet,
+    passed_on: Callable[[], bool] = lambda: False,
 ) -> Awaitable[object]:
     """All attempts that the step's policy allows, within its `timeout_s`.
 

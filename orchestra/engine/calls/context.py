@@ -46,15 +46,15 @@ class StepContext:
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
-        return self.run.bindings.model(name)
+        return self.run.shared.bindings.model(name)
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name. Raises BindingError."""
-        return self.run.bindings.embedder(name)
+        return self.run.shared.bindings.embedder(name)
 
     def store(self, name: str) -> VectorStore:
         """The store of this name. Raises BindingError."""
-        return self.run.bindings.store(name)
+        return self.run.shared.bindings.store(name)
 
     def used(self, usage: Usage | None) -> None:
         """Add the usage of a call to the step's account; after the step's end, to the run's."""
@@ -77,7 +77,7 @@ class StepContext:
 
     async def kept(self, opened: Opened[T]) -> T:
         """The object that `opened()` opens, once per engine; Raises as `protocols.Context`."""
-        return await self.run.kept.get(opened)
+        return await self.run.shared.kept.get(opened)
 
     def tell(self, what: str, data: object = None) -> None:
         """Write a `step.told` into the run's journal, from any thread: see `protocols.Context`.
@@ -88,21 +88,21 @@ class StepContext:
         line = written(data)
         if (size := len(line) + len(what)) > TOLD_BYTES:
             raise LimitExceededError(
-                f"{what[:100]!r} is told in {size} bytes of JSON, over {TOLD_BYTES}: tell how "
-                "far the work is, and give what comes of it as the step's value",
+                f"tell({what[:100]!r}, ...): its data has {size} bytes of JSON, over {TOLD_BYTES}; "
+                "tell only the progress, and return results as the step's value",
                 limit="told_bytes",
             )
-        run, plain = self.run, msgspec.json.decode(line)
-        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is run.token:
+        run, token, plain = self.run, self.run.shared.token, msgspec.json.decode(line)
+        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is token:
             self.record(StepTold, what, plain, *(self._tool or ()))
             return
         run.journal.post(StepTold, self.step, what, plain, *(self._tool or ()))
         with suppress(trio.RunFinishedError):
-            run.token.run_sync_soon(run.journal.take_posted)
+            token.run_sync_soon(run.journal.take_posted)
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs until the engine is closed; its errors are only logged."""
-        self.run.nursery.start_soon(_run_logging_errors, task, name, name=name)
+        self.run.shared.nursery.start_soon(_run_logging_errors, task, name, name=name)
 
 
 async def _run_logging_errors(task: Callable[[], Awaitable[None]], name: str) -> None:
@@ -112,6 +112,6 @@ async def _run_logging_errors(task: Callable[[], Awaitable[None]], name: str) ->
     except BaseException as error:  # noqa: ASYNC103 - all but the task's own errors is re-raised
         own, onward = parted(error)
         if own is not None:
-            log.exception("%s failed, and nothing else: %s", name, message_of(own))
+            log.exception("the background task %s failed: %s", name, message_of(own))
         if onward is not None:
             raise onward from onward.__cause__  # noqa: ASYNC104 - as above

@@ -32,8 +32,8 @@ def refuse_reread(value: object, block: Block, slot: int) -> None:
     """
     if readers := reread(block, slot):
         raise EdgeTypeError(
-            f"it returned {value!r:.200}, which can be gone through once only, and is read more "
-            f"than once: {', '.join(readers)}; return a list, such as `list(...)` of it"
+            f"it returned {value!r:.200}, which can be iterated only once, and has several "
+            f"readers: {', '.join(readers)}; return a list, such as `list(...)` of it"
         )
 
 
@@ -50,7 +50,7 @@ def readable_again(plan: Plan, node: Input, value: Iterator[object], limits: Lim
         return value
     told = (
         f"input {name!r} of pipeline {plan.pipeline.name!r} was given {value!r:.200}, which can be "
-        f"gone through once only, and is read more than once: {', '.join(readers)}"
+        f"iterated only once, and has several readers: {', '.join(readers)}"
     )
     if not is_of(node.annotation, []):
         raise InputError(

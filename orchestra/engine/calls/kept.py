@@ -55,8 +55,9 @@ class Kept:
         if found is None:
             if len(self._open) >= KEPT_MAX:
                 raise LimitExceededError(
-                    f"{KEPT_MAX} things are kept open, and {opened!r:.200} would be one more: they "
-                    "are told apart by the function that opens them; give a function of a module",
+                    f"kept({opened!r:.200}): {KEPT_MAX} objects are kept open, which is the limit; "
+                    "they are identified by the function that opens them, so pass a function of a "
+                    "module, and not a new one in each call",
                     limit="kept_max",
                 )
             found = self._open[opened] = _Holding()

@@ -122,7 +122,7 @@ class ElasticLane(Lane[object]):
         Raises:
             LimitExceededError: the chunks exceed `output_chunks` or `output_bytes`.
         """
-        limits = self._frame.run.limits
+        limits = self._frame.run.shared.limits
         if self.held >= limits.output_chunks:
             raise self._too_much("output_chunks", limits.output_chunks, "chunks")
         if sum(map(size_bytes, self._chunks)) > limits.output_bytes:
@@ -137,8 +137,8 @@ class ElasticLane(Lane[object]):
         source = next(each for each in read if self._frame.lane_of(each) is self)
         return LimitExceededError(
             f"{source.into} has taken nothing of {source.spelled} for over {most} {unit}: its step "
-            "reads another stream to its end first, which comes of the same producer; read both as "
-            f"they come, or raise Limits({limit}=...) if that is intended",
+            "first reads another stream of the same producer to its end; read both at the same "
+            f"time, or raise Limits({limit}=...) if that is intended",
             limit=limit,
         )
 

@@ -18,7 +18,7 @@ from orchestra.compiler.blocks.mutable_values import copied_if_mutable
 from orchestra.compiler.blocks.slots import Block, Operation, RegionPlan, Source
 from orchestra.engine.frames.elastic import ElasticLane
 from orchestra.engine.frames.outlet import Outlet
-from orchestra.engine.frames.scope import NOTHING, Nothing, Scope
+from orchestra.engine.frames.scope import Scope
 from orchestra.engine.lanes.lane import Lane
 from orchestra.events import StepSkipped
 from orchestra.groups import split
@@ -65,10 +65,10 @@ class Frame:
         for slot, name in block.inputs:
             self.values[slot] = inputs[name]
 
-    async def enter(self, index: int, take: Callable[[Source], Awaitable[T]]) -> T | Nothing:
+    async def enter(self, index: int, take: Callable[[Source], Awaitable[T]]) -> T | None:
         """Start a region and `take` its result; everything in it has ended on return.
 
-        Returns `NOTHING` if the region was closed before `take` was done.
+        None if the region was closed before `take` was done.
 
         Raises:
             Exception: the first error of a step in it, as the step raised it.
@@ -76,7 +76,7 @@ class Frame:
         region = self.block.regions[index]
         outer = self.outer if region.inside is None else self.scopes[region.inside]
         scope = self.scopes[index] = Scope(outer)
-        result: T | Nothing = NOTHING
+        result: T | None = None
         try:
             async with trio.open_nursery() as scope.nursery:
                 if region.alone:
@@ -98,7 +98,7 @@ class Frame:
 
     async def _within(
         self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
-    ) -> T | Nothing:
+    ) -> T | None:
         """Start a region's members, take its result, and close it, however that ends."""
         try:
             self._begin(region)
@@ -106,7 +106,7 @@ class Frame:
             result = await take(region.source)
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_stop` re-raises all else
             self._stop(scope, error)
-            return NOTHING  # noqa: ASYNC104 - as above
+            return None  # noqa: ASYNC104 - as above
         scope.end("nobody needs it any more")
         return result
 
@@ -121,6 +121,14 @@ class Frame:
                 raise onward from onward.__cause__
         finally:
             del error, own, onward  # as in `tasks`
+
+    def close(self, index: int, reason: str) -> None:
+        """Stop a region; one that has not started never will, and holds back no lane it reads."""
+        scope = self.scopes[index]
+        if scope is not None:
+            scope.close(reason)
+        else:
+            self.settle(index, reason)
 
     def settle(self, index: int, reason: str) -> None:
         """Record the operations of a region that never started as skipped; leave their lanes."""
@@ -173,7 +181,7 @@ class Frame:
 
     def _lane(self, writer: int, reader: int, on_leave: Callable[[], None]) -> Lane[object]:
         """A lane from one slot to another; the lane to the run's own outlet is the journal."""
-        bound = self.run.limits.lane_chunks
+        bound = self.run.shared.limits.lane_chunks
         if self.outer is None and reader == self.block.regions[0].outlet:
             return Outlet(self.run.journal, bound, on_leave)
         if self.block.operations[reader] is None:

@@ -6,18 +6,7 @@ arrive as a group. The first error stops the region, and the region raises it.
 
 from __future__ import annotations
 
-from enum import Enum
-
 import trio
-
-
-class Nothing(Enum):
-    """The type of `NOTHING`: the result of a region that was closed before it had a value."""
-
-    NOTHING = "nothing"
-
-
-NOTHING = Nothing.NOTHING
 
 
 class Failure(Exception):  # noqa: N818 - it carries an error, and users never see it

@@ -86,7 +86,6 @@ def size_bytes(chunk: object) -> int:
 
 def _too_much(limit: str, value: int, unit: str) -> LimitExceededError:
     return LimitExceededError(
-        f"a stream that is kept whole is over {value} {unit}; raise Limits({limit}=...) if that "
-        "is intended",
+        f"a collected stream is over {value} {unit}; raise Limits({limit}=...) if that is intended",
         limit=limit,
     )

@@ -19,9 +19,8 @@ from orchestra.engine.frames.scope import Scope, bare
 from orchestra.engine.regions.votes import Votes
 from orchestra.errors import ArmsFailedError, DisagreedError, NoQuorumError
 from orchestra.events import ArmCommitted, ArmFailed
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.control.agreeing import Comparison, Quorum, Survivors
-from orchestra.messages import class_name
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Operation, Source
@@ -62,7 +61,7 @@ class _Poll(ABC):
         self._regions = operation.regions
 
     @abstractmethod
-    def heard(self, arm: str, value: object) -> None:
+    def take_value(self, arm: str, value: object) -> None:
         """Handle the value of an arm."""
 
     @abstractmethod
@@ -86,11 +85,7 @@ class _Poll(ABC):
         """Close every arm now."""
         self.over = reason
         for region in self._regions:
-            scope = self._frame.scopes[region]
-            if scope is not None:
-                scope.close(reason)
-            else:  # not started: its sources must not be held back for it
-                self._frame.settle(region, reason)
+            self._frame.close(region, reason)
 
     def in_order(self, by_arm: Mapping[str, T]) -> dict[str, T]:
         """The entries of a mapping by arm, in the order of the arms."""
@@ -98,8 +93,7 @@ class _Poll(ABC):
 
     def tell_failure(self, arm: str, error: Exception) -> None:
         """Record in the journal that an arm is left out, and why."""
-        kind, message = class_name(error), message_of(error)
-        self._frame.run.journal.append(ArmFailed, self.path, arm, kind, message)
+        self._frame.run.journal.append(ArmFailed, self.path, arm, *name_and_message(error))
 
     def tell_commit(self, arm: str) -> None:
         """Record in the journal whose value is the result."""
@@ -120,7 +114,7 @@ class _Poll(ABC):
         """Take the value of an arm, unless the arm fails at the same moment."""
         scope = cast("Scope", self._frame.scopes[region])
         if self.over is None and scope.closed is None:
-            self.heard(arm, read(self._frame, source))
+            self.take_value(arm, read(self._frame, source))
 
 
 class _Counted(_Poll):
@@ -133,13 +127,13 @@ class _Counted(_Poll):
         self._stagger_s = node.stagger_s
         self._value: object = None
         self._won = False
-        self._news = trio.Event()
+        self._news = trio.lowlevel.ParkingLot()
 
     async def due(self, arm: int) -> bool:
         if self._stagger_s and arm >= self._votes.count:
             with trio.move_on_after(self._stagger_s):
-                while not (self.over or self._votes.hopeless(idle=len(self.names) - arm)):
-                    await self._news.wait()
+                while not (self.over or self._votes.is_impossible(idle=len(self.names) - arm)):
+                    await self._news.park()
         return self.over is None
 
     async def outcome(self) -> object:
@@ -152,7 +146,7 @@ class _Counted(_Poll):
         message = f"no {count} of {len(self.names)} arms of {self.path!r} agree{others}:"
         raise NoQuorumError(message, self.in_order(self.errors), self.in_order(self.said))
 
-    def heard(self, arm: str, value: object) -> None:
+    def take_value(self, arm: str, value: object) -> None:
         self._votes.add(arm, value)
         self.said[arm] = value
         winner = self._votes.winner
@@ -168,20 +162,16 @@ class _Counted(_Poll):
                 self.tell_failure(other, DisagreedError(message))
         self.tell_commit(first)
         self.stop(f"{len(agreed)} arms agree with {first}")
-        self._tell()
+        self._news.unpark_all()
 
     def failed(self) -> None:
         self._votes.leave()
         self._check()
 
     def _check(self) -> None:
-        if self._votes.hopeless():
+        if self._votes.is_impossible():
             self.stop(f"no {self._votes.count} arms can agree any more")
-        self._tell()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+        self._news.unpark_all()
 
 
 class _Surviving(_Poll):
@@ -201,7 +191,7 @@ class _Surviving(_Poll):
             f"{what} of {self.path!r} failed{wanted}:", self.in_order(self.errors)
         )
 
-    def heard(self, arm: str, value: object) -> None:
+    def take_value(self, arm: str, value: object) -> None:
         self.said[arm] = value
 
     def failed(self) -> None:

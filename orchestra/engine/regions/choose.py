@@ -24,10 +24,9 @@ from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Outflow
 from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Fallback, Race, Route
 from orchestra.groups import taken_by
-from orchestra.messages import class_name
 from orchestra.policies.hedge import Hedging
 from orchestra.values import Label
 
@@ -81,7 +80,7 @@ class Contest:
         elif node.hedge is None:
             self._stagger_s = node.stagger_s
         else:
-            self._hedging = Hedging(frame.run.hedges.of(node, node.hedge), node.stagger_s)
+            self._hedging = Hedging(frame.run.shared.hedges.of(node, node.hedge), node.stagger_s)
             self._stagger_s = self._hedging.delay_s
         self._spoke = False
         """Whether output was passed on that a restart has to take back."""
@@ -90,7 +89,7 @@ class Contest:
         self._errors: dict[str, BaseException] = {}
         self._winner: int | None = None
         self._error: Exception | None = None
-        self._news = trio.Event()
+        self._news = trio.lowlevel.ParkingLot()
 
     async def run(self) -> None:
         """Start the arms as they are due, and return when all of them have ended.
@@ -133,7 +132,7 @@ class Contest:
     async def _needed(self, arm: int) -> None:
         """Wait until all arms before this one have failed, or no further arm is needed."""
         while not self._ready(arm):
-            await self._news.wait()
+            await self._news.park()
 
     def _ready(self, arm: int) -> bool:
         return self._decided or len(self._errors) >= arm
@@ -163,7 +162,7 @@ class Contest:
         """Handle the end of an arm; if it is still the winner, no other arm is needed."""
         if self._winner == arm:
             self._done = True
-            self._tell()
+            self._news.unpark_all()
 
     def _fail(self, arm: int, error: Exception) -> None:
         if arm == 0:
@@ -176,13 +175,12 @@ class Contest:
             return
         if not isinstance(bare(error), self._on):  # `on` excludes it: no other arm is tried
             self._error = error
-            self._tell()
+            self._news.unpark_all()
             return
         name, error = self._names[arm], bare(error)
         self._errors[name] = error
-        kind = class_name(error)
-        self._frame.run.journal.append(ArmFailed, self._path, name, kind, message_of(error))
-        self._tell()
+        self._frame.run.journal.append(ArmFailed, self._path, name, *name_and_message(error))
+        self._news.unpark_all()
 
     async def _take(self, arm: int, source: Source) -> None:
         """Take the result of an arm: its value, or its chunks from the first with content."""
@@ -207,7 +205,7 @@ class Contest:
 
     async def _hold(self, arm: int, lane: Lane[object], chunk: object) -> Sequence[object]:
         """Hold the arm's chunks until its rule is met; returns all that were received by then."""
-        held = ArmBuffer(self._names[arm], self._rule, self._frame.run.limits)
+        held = ArmBuffer(self._names[arm], self._rule, self._frame.run.shared.limits)
         while batch := await lane.receive():
             for place, said in enumerate(batch, 1):
                 if held.add(said):
@@ -238,17 +236,10 @@ class Contest:
         if self._restarts:  # later arms may still be needed, and earlier ones have ended
             return True
         for other, region in enumerate(self._operation.regions):
-            scope = self._frame.scopes[region]
-            if other != arm and scope is not None:
-                scope.close(self._over)
-            elif other != arm:  # not started: what it would read must not be held back for it
-                self._frame.settle(region, self._over)
-        self._tell()
+            if other != arm:
+                self._frame.close(region, self._over)
+        self._news.unpark_all()
         return True
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
 
 
 async def route_value(frame: Frame, operation: Operation[Route]) -> object:

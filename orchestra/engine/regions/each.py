@@ -18,16 +18,12 @@ from orchestra.engine.frames.reading import arguments, read
 from orchestra.engine.frames.scope import Failure, bare
 from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Outflow
-from orchestra.errors import (
-    LimitExceededError,
-    ModelError,
-)
+from orchestra.errors import LimitExceededError, ModelError
 from orchestra.events import ItemFailed
 from orchestra.failed import Failed, ModelFacts
-from orchestra.graph.calls.raised import message_of
+from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Each
-from orchestra.messages import class_name
-from orchestra.policies.hopeless import is_hopeless
+from orchestra.policies.permanent import is_permanent
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Block, Operation, Source
@@ -40,7 +36,7 @@ async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]
         LimitExceededError: there are more than `each_items` items.
         Exception: the first error in a body.
     """
-    limit = frame.run.limits.each_items
+    limit = frame.run.shared.limits.each_items
     given = cast("Iterable[object]", arguments(frame, operation)["items"])
     items = list(islice(given, limit + 1))  # it may be endless
     if len(items) > limit:
@@ -129,7 +125,7 @@ class _Bodies:
             return await self._value(index, item)
         except Exception as error:
             stopped = trio.current_effective_deadline() == -inf  # cancelled, not failed
-            if stopped or is_hopeless(bare(error), within_run=True):
+            if stopped or is_permanent(bare(error), within_run=True):
                 raise
             return self._failed(index, item, error, self._failures_max)
 
@@ -137,7 +133,7 @@ class _Bodies:
         self, index: int, item: object, error: Exception, failures_max: int
     ) -> Failed[object]:
         path, own = self._frame.path + self._operation.name, bare(error)
-        name, said = class_name(own), message_of(own)
+        name, said = name_and_message(own)
         self._frame.run.journal.append(ItemFailed, path, index, name, said)
         self._failures += 1
         if self._failures > failures_max:

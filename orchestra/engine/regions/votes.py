@@ -45,6 +45,6 @@ class Votes:
         """The group that is a quorum; at most one, if this is called after every answer."""
         return next((group for group in self.groups if len(group) >= self.count), None)
 
-    def hopeless(self, idle: int = 0) -> bool:
+    def is_impossible(self, idle: int = 0) -> bool:
         """Whether no quorum is possible any more, even if all but `idle` waiting arms agree."""
         return max(map(len, self.groups), default=0) + self.waiting - idle < self.count

@@ -14,13 +14,11 @@ import attrs
 
 from orchestra.annotations.facts import spell
 from orchestra.graph.calls.mistakes import parameter_meant, right_place_for
+from orchestra.graph.source.functions import BY_NAME, BY_POSITION
 from orchestra.problem import Problem
 
 if TYPE_CHECKING:
     from orchestra.graph.steps import Step
-
-_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 SIGNATURE_CHARS_MAX = 200
 """Longer signatures are too long to read: messages list only the parameters' names."""
@@ -97,7 +95,7 @@ class _Binding:
         return Bound(self.arguments, tuple(self.stray), tuple(self.faults))
 
     def _bind_by_position(self, args: Sequence[object]) -> None:
-        names = [name for name, each in self.parameters.items() if each.kind in _BY_POSITION]
+        names = [name for name, each in self.parameters.items() if each.kind in BY_POSITION]
         self.arguments |= dict(zip(names, args, strict=False))
         rest = tuple(args[len(names) :])
         variadic = self._variadic(inspect.Parameter.VAR_POSITIONAL)
@@ -111,7 +109,7 @@ class _Binding:
     def _bind_by_name(self, name: str, value: object) -> None:
         parameter = self.parameters.get(name)
         variadic = self._variadic(inspect.Parameter.VAR_KEYWORD)
-        if parameter is not None and parameter.kind in _BY_NAME:
+        if parameter is not None and parameter.kind in BY_NAME:
             if name not in self.arguments:
                 self.arguments[name] = value
                 return

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at
+from orchestra.graph.source.functions import BY_NAME
 from orchestra.graph.wires import Wire, spelled
 from orchestra.nearest import nearest_name
 
@@ -42,9 +43,6 @@ _IN_OTHER_LIBRARIES = {
 }
 """Names of parameters in orchestra, and their names in other libraries."""
 _NEEDLESS = {"stream": "leave it out: what can stream does, and `collect(...)` makes it one value"}
-
-
-_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def explain_wrong_calls(function: F) -> F:
@@ -132,7 +130,7 @@ def _wrong(
         signature.bind(*args, **dict.fromkeys(kwargs))
     except TypeError as error:
         parameters = [each for each in signature.parameters.values() if each.name != "self"]
-        takes = [each.name for each in parameters if each.kind in _BY_NAME]
+        takes = [each.name for each in parameters if each.kind in BY_NAME]
         unknown = next((each for each in kwargs if each not in takes), None)
         written = f"it is `{name}({', '.join(_written(parameters))})`"
         if unknown is not None and (near := parameter_meant(unknown, takes)):

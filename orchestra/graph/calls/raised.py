@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from traceback import walk_tb
 
-from orchestra.messages import message
+from orchestra.messages import class_name, message
 
 _OF_ASYNCIO = (
     "a step runs on Trio, and this is asyncio's: write trio.sleep for asyncio.sleep, a nursery for "
@@ -35,6 +35,11 @@ def message_of(error: Exception) -> str:
     """An error's message, even if its `__str__` fails, with advice where there is some."""
     said, advice = message(error), advice_on(error)
     return "; ".join(filter(None, (said, advice)))
+
+
+def name_and_message(error: Exception) -> tuple[str, str]:
+    """The `class_name` of an error, and its `message_of`: what events tell of it."""
+    return class_name(error), message_of(error)
 
 
 def advice_on(error: Exception) -> str | None:

@@ -7,6 +7,7 @@ step like any other, with its own policy, its own usage, and its own failure.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property, partial
 from math import inf
@@ -45,9 +46,9 @@ class Comparison(Choice):
         return Any if wrong else union(kinds)
 
     @property
+    @abstractmethod
     def why(self) -> str:
         """When its value exists, for the streaming report."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its value is")
 
 
 @attrs.frozen(eq=False)
@@ -80,7 +81,7 @@ class Survivors(Comparison):
 
     label = "best_of"
 
-    least: int
+    least: int = 1
 
     @property
     def returns(self) -> object:

@@ -136,7 +136,7 @@ def race(
     refuse_list("race", arms)
     wires = wires_of("race", arms)
     rule, checked = commit_rule("race", commit), _validate("race", validate)
-    return definition.add(lambda origin: Race(origin, wires, wait_s, rule, checked, hedge))
+    return definition.add(lambda origin: Race(origin, wires, rule, checked, wait_s, hedge))
 
 
 @overload
@@ -314,7 +314,7 @@ def each(
     result = wire_of(body(item))
     node = cast("EachItem", node_of(item))
     return definition.add(
-        lambda origin: Each(origin, wire, node, result, at_once, ordered, failures_max)
+        lambda origin: Each(origin, wire, node, result, at_once, failures_max, ordered)
     )
 
 

@@ -201,7 +201,7 @@ class _Lifter(ast.NodeTransformer):
         self.replaces = True
         if self.calls:
             return self._called(node)
-        self.impossible |= not self._bound.isdisjoint(_free_in(node))
+        self.impossible |= not self._bound.isdisjoint(free_in(node))
         name = ast.unparse(node.func).rpartition(".")[2]
         kind = _wire_kind(self.site, node)
         return ast.Name(self._add(name, self.site.text(node), kind, anew=True), ast.Load())
@@ -245,8 +245,8 @@ class _Lifter(ast.NodeTransformer):
         return name
 
 
-def _free_in(node: ast.AST) -> set[str]:
-    """The names that an expression reads and does not bind itself."""
+def free_in(node: ast.AST) -> set[str]:
+    """The names that a piece of code reads and does not bind itself."""
     names = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
     bound = {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
     bound |= {each.id for each in names if not isinstance(each.ctx, ast.Load)}

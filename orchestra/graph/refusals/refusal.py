@@ -281,11 +281,9 @@ _CONTAINERS = (
 # --- general advice ----------------------------------------------------------------------------
 
 _IN_A_STEP = "some_step({wire})  # with `@step def some_step(value): ...` doing it"
+_ROUTE = "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken"
 _GENERAL: Mapping[str, str] = {
-    "be tested": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
-    "be compared": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
-    "be matched": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
-    "be looked up by": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
+    **dict.fromkeys(("be tested", "be compared", "be matched", "be looked up by"), _ROUTE),
     "be iterated": "each({wire}, some_step, at_once=8)  # some_step runs once for each item",
     "be turned into text": 'prompt("... {{name}} ...", name={wire})',
     "be awaited": "{wire}  # just pass it on: the step that reads it waits for it",

@@ -40,8 +40,9 @@ def each_of_loop(
     items, step = _items(site, loop.iter)
     each = f"each({items}, {_body(site, loop.target.id, node.elt)}, at_once=8)"
     if isinstance(node, ast.GeneratorExp):
-        if isinstance(holder, ast.Call) and _is_list(holder, node):
-            return Advice(site.replaced(holder, each), step)
+        match holder:
+            case ast.Call(func=ast.Name(id="list"), args=[only], keywords=[]) if only is node:
+                return Advice(site.replaced(holder, each), step)
         each = f"({each})"  # the generator may have shared the parentheses of a call
     return Advice(site.replaced(node, each), step)
 
@@ -49,12 +50,10 @@ def each_of_loop(
 def each_of_map(site: Site, node: ast.expr) -> Advice | None:
     """`map(step, items)` or `list(map(step, items))` as an `each`."""
     match node:
-        case ast.Call(func=ast.Name(id="list"), args=[ast.Call() as mapped], keywords=[]):
-            pass
-        case ast.Call() as mapped:
-            pass
+        case ast.Call(func=ast.Name(id="list"), args=[inner], keywords=[]):
+            mapped = inner
         case _:
-            return None
+            mapped = node
     match mapped:
         case ast.Call(func=ast.Name(id="map"), args=[body, iterated], keywords=[]) if _makes_nodes(
             site, body
@@ -84,13 +83,6 @@ def _makes_nodes(site: Site, body: ast.expr) -> bool:
         calls = (each for each in ast.walk(body) if isinstance(each, ast.Call))
         return any(makes_graph(site, call) for call in calls)
     return is_uncalled(site.meaning(body))
-
-
-def _is_list(call: ast.Call, only: ast.expr) -> bool:
-    match call:
-        case ast.Call(func=ast.Name(id="list"), args=[argument], keywords=[]):
-            return argument is only
-    return False
 
 
 def _dict_of_each(site: Site, node: ast.DictComp, target: str) -> Advice | None:

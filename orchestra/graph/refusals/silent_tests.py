@@ -26,7 +26,7 @@ from orchestra.graph.calls.closures import closed_over
 from orchestra.graph.nodes import Constant, Input, Node
 from orchestra.graph.refusals.refusal import refusal_at
 from orchestra.graph.source.frames import place
-from orchestra.graph.source.site import Path, Site, parsed
+from orchestra.graph.source.site import Path, Site, parsed, path_to_def
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire
 
@@ -73,7 +73,7 @@ def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
         return None
     source = "".join(linecache.getlines(code.co_filename, function.__globals__))
     try:
-        path = _path_to_def(parsed(source), code)
+        path = path_to_def(parsed(source), code)
     except SyntaxError:  # it was changed since it was imported
         return None
     if not path:
@@ -202,20 +202,6 @@ def _matches_silently(pattern: ast.pattern) -> bool:
         case ast.MatchAs(pattern=ast.pattern() as inner):
             return _matches_silently(inner)
     return isinstance(pattern, _PATTERNS)
-
-
-def _path_to_def(tree: ast.Module, code: CodeType) -> Path:
-    """The path to a function's `def`; empty where the source does not have it."""
-    todo: list[Path] = [(tree,)]
-    while todo:
-        path = todo.pop()
-        node = path[-1]
-        if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            if first == code.co_firstlineno:
-                return path
-        todo += [(*path, child) for child in ast.iter_child_nodes(node)]
-    return ()
 
 
 def _start(node: ast.AST) -> _Point:

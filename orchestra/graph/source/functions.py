@@ -15,6 +15,9 @@ from orchestra.annotations.deferred import handed_on, signature
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at, place
 
+BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 
 def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
     """The function under all decorators.

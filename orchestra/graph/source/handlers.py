@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import cast
 
 from orchestra.graph.source.frames import is_users, place
-from orchestra.graph.source.site import Site, site_of
+from orchestra.graph.source.site import FUNCTIONS, Site, site_of
 from orchestra.problem import Problem
 
 
@@ -50,10 +50,8 @@ def handler_that_failed(trace: TracebackType | None) -> Problem | None:
 
 def _of_site(site: Site, filename: str, called: str) -> Iterator[Problem]:
     call = site.path[-1] if site.path and isinstance(site.path[-1], ast.Call) else None
-    inside = 0
-    for number, node in enumerate(site.path):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            inside = number
+    functions = (n for n, node in enumerate(site.path) if isinstance(node, FUNCTIONS))
+    inside = max(functions, default=0)
     for outer, inner in zip(site.path[inside:], site.path[inside + 1 :], strict=False):
         if isinstance(outer, ast.Try | ast.TryStar) and inner in outer.body and outer.handlers:
             arm = _arm(site, inner, call, called)

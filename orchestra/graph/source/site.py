@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 from textwrap import dedent
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import TypeAlias
 
 import attrs
@@ -25,6 +25,7 @@ from orchestra.graph.source.frames import place
 
 Path: TypeAlias = tuple[ast.AST, ...]
 """Syntax nodes, each inside the one before."""
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 UNKNOWN: object = object()
 """The meaning of a name that has no known value."""
 
@@ -161,6 +162,20 @@ def parsed(source: str) -> ast.Module:
         SyntaxError: the source is not valid Python.
     """
     return ast.parse(source)
+
+
+def path_to_def(tree: ast.Module, code: CodeType) -> Path:
+    """The path to a function's `def`; empty where the source does not have it."""
+    todo: list[Path] = [(tree,)]
+    while todo:
+        path = todo.pop()
+        node = path[-1]
+        if isinstance(node, FUNCTIONS) and node.name == code.co_name:
+            first = min(each.lineno for each in (node, *node.decorator_list))
+            if first == code.co_firstlineno:
+                return path
+        todo += [(*path, child) for child in ast.iter_child_nodes(node)]
+    return ()
 
 
 def _inside(node: ast.AST, start: _Point, end: _Point) -> Path:

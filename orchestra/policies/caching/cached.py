@@ -128,8 +128,8 @@ class CachedModel(Model):
         made = await self.model.embed(attrs.evolve(request, texts=missing))
         if len(made.vectors) != len(missing):
             raise MalformedStreamError(
-                f"{self.name!r} gave {len(made.vectors)} vectors for {len(missing)} texts; "
-                "such an answer cannot be told apart, and is not kept"
+                f"{self.name!r} gave {len(made.vectors)} vectors for {len(missing)} texts; such an "
+                "answer is not cached"
             )
         new = dict(zip(missing, made.vectors, strict=True))
         await self._answers.keep_vectors({keys[text]: new[text] for text in missing}, made.model)

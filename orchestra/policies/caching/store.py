@@ -107,7 +107,7 @@ class CacheStore:
         if what not in self._away and now_s >= self._next_s.get(what, -inf):
             self._next_s[what] = now_s + AGAIN_S
             self._away.add(what)
-            log.warning("the cache of %s goes on without its %s: %s", self.name, what, reason)
+            log.warning("the cache of %s works without its %s: %s", self.name, what, reason)
         return otherwise
 
 

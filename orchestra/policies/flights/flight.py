@@ -156,7 +156,7 @@ class Flight(JointAccount, Generic[Item]):
             self._part_with(
                 waiter,
                 LimitReachedError(
-                    f"another call that asks the same waits for what {opener} may ask; ask again",
+                    f"an equal call waits for the limits of {opener}; ask again",
                     code="coalesce",
                 ),
             )
@@ -310,9 +310,9 @@ class Flight(JointAccount, Generic[Item]):
     def _leave_behind(self, read: int) -> None:
         for waiter in [each for each in self.waiters if each.read == read]:
             error = ModelTimeoutError(
-                f"it was read too slowly: others who share the answer have waited for "
-                f"lag_s={self._rule.lag_s:g} s; read on faster, or ask with "
-                "extras={'orchestra': {'coalesce': False}}",
+                "the answer was read too slowly: callers who share it have waited for "
+                f"lag_s={self._rule.lag_s:g} s; read on faster, or ask with extras={{'orchestra': "
+                "{'coalesce': False}}",
                 code="lag_s",
             )
             self._part_with(waiter, error)

@@ -31,8 +31,8 @@ CLOSE_S = 5.0
 REFUSED = (BudgetExceededError, LimitReachedError, UnknownPriceError, StateError)
 """Errors that are only for the caller of the call, and for no other waiter."""
 _CUT = (
-    "the call that it shared was stopped for what the caller who asked first may use, and this is "
-    "not all of the answer; ask again"
+    "the shared call was stopped by the limits or budget of the caller who started it, and the "
+    "answer is not complete; ask again"
 )
 
 

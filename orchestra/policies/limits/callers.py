@@ -148,7 +148,7 @@ class CallerLimits:
             blocked = await self._blocked(lease)
             if not blocked:
                 return lease
-            await _refuse_hopeless(_Waiting(lease, blocked))
+            await _refuse_too_long_wait(_Waiting(lease, blocked))
         await self._wait(_Waiting(lease, blocked), queued)
         return lease
 
@@ -237,7 +237,7 @@ class CallerLimits:
             # Set before asking, so that a release during the answer is noticed.
             waiting.bells = [self._bell(key) for key in waiting.lease.owners.keys]
             waiting.blocked = await self._blocked(waiting.lease)
-            await _refuse_hopeless(waiting)
+            await _refuse_too_long_wait(waiting)
             return not waiting.blocked
         (line, kind), *wider = lines
         async with line:
@@ -324,7 +324,7 @@ def _worst(blocked: Sequence[Blocked]) -> Blocked:
     return max(blocked, key=lambda each: each.wait_s or 0.0)
 
 
-async def _refuse_hopeless(waiting: _Waiting) -> None:
+async def _refuse_too_long_wait(waiting: _Waiting) -> None:
     """Refuse a call that would certainly wait longer than it may."""
     if not waiting.blocked or waiting.lease.owners.wait_max_s <= 0:
         return

@@ -75,11 +75,13 @@ class Load:
 
 @attrs.define(eq=False)
 class Admitted:
-    """A running call. End it with `leave`, once; `asked` are requests not sent yet."""
+    """A running call. End it with `leave`, once."""
 
     taken: Taken | None
+    """Tokens."""
     began_s: float
     asked: Taken | None = None
+    """Requests."""
 
 
 @attrs.define(eq=False)
@@ -116,10 +118,7 @@ class Limiter:
         return Load(self._running, len(self._queue), at_once)
 
     def begin(self, now_s: float, requests: int = 1, tokens: int = 0) -> Admitted | None:
-        """Begin a call that takes this much, without waiting; None if it would have to wait.
-
-        It has to be `sent`, or ended with `withdraw` if the model was not called.
-        """
+        """Begin a call that takes this much, without waiting; None if it would have to wait."""
         if self._queue or self._missing_s(now_s, requests, tokens) > 0:
             return None
         return self._begun(now_s, requests, tokens)
@@ -142,30 +141,27 @@ class Limiter:
         # A cancelled caller has no time left, and would be refused for that.
         await trio.lowlevel.checkpoint_if_cancelled()
         waiter = _Waiter(requests, tokens)
-        self._refuse_hopeless(waiter)
+        self._refuse_too_long_wait(waiter)
         await self._wait(waiter, check)
         return self._begun(self._clock.now_s(), requests, tokens)
 
-    def sent(self, admitted: Admitted) -> None:
-        """Note that the model is called: the requests stay taken."""
-        if self._requests is not None and admitted.asked is not None:
-            self._requests.state.settle(admitted.asked, admitted.asked.units)
-            admitted.asked = None
+    def leave(
+        self,
+        admitted: Admitted,
+        *,
+        tokens: int,
+        requests: int | None = None,
+        room: bool | None = None,
+    ) -> None:
+        """End a call, with the tokens (and requests) that it really took.
 
-    def withdraw(self, admitted: Admitted) -> None:
-        """Undo a call that was not sent, as if it had never been."""
-        if self._requests is not None and admitted.asked is not None:
-            self._requests.state.settle(admitted.asked, 0)
-            admitted.asked = None
-        self.leave(admitted, tokens=0)
-
-    def leave(self, admitted: Admitted, *, tokens: int, room: bool | None = None) -> None:
-        """End a call, with the tokens that it really took.
-
-        `room` is whether the provider had capacity for it; None if that is unknown.
+        One that took none of either is as if it had never been. `room` is whether the provider had
+        capacity for it; None if that is unknown.
         """
         self._running -= 1
-        taken = admitted.taken
+        taken, asked = admitted.taken, admitted.asked
+        if self._requests is not None and asked is not None:
+            self._requests.state.settle(asked, asked.units if requests is None else requests)
         if self._tokens is not None and taken is not None:
             if tokens > taken.units:
                 self._tokens.advance(self._clock.now_s())
@@ -246,7 +242,7 @@ class Limiter:
             found = max(found, (wait_s, "tokens_per_minute"))
         return found
 
-    def _refuse_hopeless(self, waiter: _Waiter) -> None:
+    def _refuse_too_long_wait(self, waiter: _Waiter) -> None:
         """Refuse a call that would certainly wait in vain."""
         limits = self.limits
         wait_s, rate = self._rates(waiter, self._queue)

@@ -1,8 +1,8 @@
 """A model whose callers have limits: a `Model` around a model, or around a route.
 
 It is outside of breakers and of the model's own limits, so that a caller over its limits
-takes no place in a queue that others wait in. A call that is refused inside, without having been
-sent, is refunded completely. A caller without limits gets the model itself.
+takes no place in a queue that others wait in. A call that ends without having been sent is
+refunded completely. A caller without limits gets the model itself.
 """
 
 from __future__ import annotations
@@ -14,15 +14,9 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 
 from orchestra.answers import Completion
-from orchestra.errors import (
-    BreakerOpenError,
-    BudgetExceededError,
-    LimitReachedError,
-    ModelsFailedError,
-    UnknownPriceError,
-)
 from orchestra.policies.account import PRESENT, Account, JointAccount
-from orchestra.policies.held_answer import HeldAnswer, HeldCall, heard_in
+from orchestra.policies.accounting import was_unsent
+from orchestra.policies.held_answer import HeldAnswer, HeldCall, held_call_of
 from orchestra.policies.limits.allowance import LEASE_S
 from orchestra.policies.limits.callers import CallerLimits, Lease
 from orchestra.policies.tokens import (
@@ -141,17 +135,17 @@ class LimitedCall(HeldCall):
     limits: CallerLimits
     lease: Lease
     estimate: Estimate
-    heard: HeldCall | None = None
+    held_call: HeldCall | None = None
     """The inner call that observes the answer in its place."""
 
     async def end(self, error: BaseException | None) -> None:
         """Release everything that it holds, whatever happens; `error` is the model's own."""
-        if error is not None and _was_not_sent(error):
+        if error is not None and was_unsent(error):
             await self.limits.leave(self.lease, tokens=0, requests=0)
             return
-        heard = self.heard or self
-        whole = heard.ended and heard.error is None and error is None
-        tokens = tokens_taken(self.estimate, heard.usage, said_bytes=heard.said_bytes, whole=whole)
+        call = self.held_call or self
+        whole = call.ended and call.error is None and error is None
+        tokens = tokens_taken(self.estimate, call.usage, said_bytes=call.said_bytes, whole=whole)
         await self.limits.leave(self.lease, tokens=tokens)
 
 
@@ -160,15 +154,6 @@ def _let_through(model: Model, account: Account) -> Model:
     if isinstance(account, JointAccount):
         account.begin()
     return model
-
-
-def _was_not_sent(error: BaseException) -> bool:
-    """Whether an error says that the model was not called."""
-    if isinstance(error, ModelsFailedError):
-        return bool(error.errors) and all(map(_was_not_sent, error.errors.values()))
-    if isinstance(error, BudgetExceededError):
-        return not error.begun
-    return isinstance(error, BreakerOpenError | LimitReachedError | UnknownPriceError)
 
 
 class _LimitedAnswer(HeldAnswer[LimitedCall]):
@@ -183,8 +168,8 @@ class _LimitedAnswer(HeldAnswer[LimitedCall]):
         await super().__aenter__()
         assert self._call is not None, "entered"
         assert self._reply is not None, "entered"
-        self._call.heard = heard_in(self._reply)
-        return self if self._call.heard is None else self._reply
+        self._call.held_call = held_call_of(self._reply)
+        return self if self._call.held_call is None else self._reply
 
     async def _begin(self) -> LimitedCall:
         return await self._limited.enter(self._account, of_chat(self._request))

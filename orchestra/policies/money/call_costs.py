@@ -77,8 +77,8 @@ class CallCosts:
 def unknown_price(model: str) -> UnknownPriceError:
     """The error for a model whose price has to be known, and is not."""
     return UnknownPriceError(
-        'nobody knows what it costs, and [budgets] says unknown_price = "refuse", so that it is '
-        f"not asked: add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars for "
-        "a million tokens, or install orchestra[prices]",
+        'its price is unknown, and [budgets] has unknown_price = "refuse", so it was not asked: '
+        f"add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars for a million "
+        "tokens, or install orchestra[prices]",
         model=model,
     )

@@ -114,7 +114,7 @@ _DECODER = msgspec.json.Decoder(Kept)
 
 def _read(data: bytes) -> Kept:
     """Decode a value; an unreadable one becomes an expired hold, which no ledger ever is."""
-    return readable(_DECODER.decode, data, "what is kept of a budget") or Hold(0, 0)
+    return readable(_DECODER.decode, data, "the record of a budget") or Hold(0, 0)
 
 
 ENCODING: Encoding[Kept] = Encoding(_read, msgspec.json.Encoder().encode)
@@ -268,9 +268,9 @@ def illegible(payers: Sequence[Payer], kept: Sequence[Kept | None]) -> Iterator[
     for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
         if isinstance(ledger, Hold):
             yield (
-                f"what is spent of the budgets of {payer.kind} {payer.budgets[0].name} cannot be "
-                "read: it is of another version, or damaged; restore the state, or let it begin "
-                "anew with `orchestra budgets reset`"
+                f"the spending of {payer.kind} {payer.budgets[0].name} cannot be read: it is from "
+                "another version, or damaged; restore the state, or reset it with `orchestra "
+                "budgets reset`"
             )
 
 

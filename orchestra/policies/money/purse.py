@@ -43,7 +43,7 @@ CALLERS_MAX = 1_000
 """Callers whose payers are cached."""
 HELD_WAIT_S = 1.0
 """Seconds after which a call may be repeated, if only the holds of others blocked it."""
-_LOST = "what they have cost is in no budget, and what they held is free when it expires"
+_LOST = "their cost is in no budget, and what they held is free when it expires"
 
 log = logging.getLogger("orchestra.policies")
 
@@ -265,7 +265,7 @@ _LEAST = 1
 _RAISE = "Raise the limit in [budgets]"
 _BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
 _HELD = (
-    "those give back what they do not spend when they end. Try again then, make fewer calls at "
+    "those give back what they have not spent when they end. Try again then, make fewer calls at "
     f"once, or {_BOUND}, so that each holds less"
 )
 
@@ -306,7 +306,7 @@ def _exceeded(
 
 def _away(budget: Budget, error: StateError) -> StateError:
     return StateError(
-        f"what is spent of the budget of {budget} cannot be told, and it says "
+        f"the spending of the budget of {budget} cannot be read, and the budget has "
         f'when_state_fails = "closed": the model was not asked ({error}). Write "open" to let '
         "calls pass while the state is away"
     )

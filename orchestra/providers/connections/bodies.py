@@ -1,8 +1,8 @@
-"""The body of an HTTP/1.1 answer, taken out of its framing. Sans-I/O.
+"""Decodes the body of an HTTP/1.1 response from its framing. Sans-I/O.
 
-By hand, because of what a streamed token costs: h11 needs about 20 us for a chunk, and this a
-tenth of it where many chunks come in one read. A body is fed as it arrives, cut anywhere;
-`done` after its last byte, and then `rest` is what stands behind it.
+Not by h11, because of the cost of a streamed token: h11 needs about 20 us for a chunk, and this a
+tenth of it if one read has many chunks. A body is fed in pieces of any size. After its last byte
+`done` is set, and `rest` has the bytes after it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import Protocol
 
 LINE_BYTES_MAX = 8 * 1024
-"""Of a chunk's size with its extensions."""
+"""The longest line with a chunk's size and its extensions."""
 TRAILER_BYTES_MAX = 64 * 1024
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,20})(?:;[^\n]*|[ \t]*)\r\n")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -25,18 +25,18 @@ class Body(Protocol):
     rest: bytes
 
     def feed(self, data: bytes) -> bytes:
-        """What these bytes hold of the body.
+        """The part of the body in these bytes.
 
         Raises:
-            ValueError: they do not keep to the framing.
+            ValueError: the bytes violate the framing.
         """
 
     def end(self) -> bool:
-        """Whether the body is whole, now that the connection has ended."""
+        """Whether the body is complete, called when the connection has ended."""
 
 
 class SizedBody:
-    """As many bytes as the head said."""
+    """A body of the length given in the head."""
 
     __slots__ = ("_left", "done", "rest")
 
@@ -46,7 +46,7 @@ class SizedBody:
         self._left = size_bytes
 
     def feed(self, data: bytes) -> bytes:
-        """What these bytes hold of the body."""
+        """The part of the body in these bytes."""
         left = self._left = self._left - len(data)
         if left > 0:
             return data
@@ -58,12 +58,12 @@ class SizedBody:
         return data[:left]
 
     def end(self) -> bool:
-        """Whether all of it has come."""
+        """Whether all of it has arrived."""
         return self.done
 
 
 class EndlessBody:
-    """All that comes until the connection ends; nothing tells whether it was cut."""
+    """A body that ends with the connection; whether it was cut is unknown."""
 
     __slots__ = ("done", "rest")
 
@@ -72,19 +72,19 @@ class EndlessBody:
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """What these bytes hold of the body: all."""
+        """The part of the body in these bytes: all of them."""
         return data
 
     def end(self) -> bool:
-        """It is whole when the connection ends."""
+        """True: the end of the connection is the end of the body."""
         self.done = True
         return True
 
 
 class ChunkedBody:
-    """Chunks, each behind its size; the last is empty, and trailers, which nobody reads, follow.
+    """A body in chunks, each after its size; the last is empty. Trailers are ignored.
 
-    As lenient as h11: extensions and blanks behind a size are skipped.
+    As lenient as h11: extensions and blanks after a size are skipped.
     """
 
     __slots__ = ("_between", "_kept", "_left", "_owing", "_trailing", "done", "rest")
@@ -92,17 +92,17 @@ class ChunkedBody:
     def __init__(self) -> None:
         self.done = False
         self.rest = b""
-        self._left = 0  # of the chunk that is arriving
-        self._owing = False  # the line end behind a chunk
+        self._left = 0  # bytes of the current chunk still to come
+        self._owing = False  # whether the line end after a chunk is still to come
         self._trailing = False
-        self._kept = b""  # of a line that has not ended
-        self._between = True  # whether the last chunk has ended, and nothing has come since
+        self._kept = b""  # the beginning of an incomplete line
+        self._between = True  # whether the last chunk has ended, and nothing has arrived since
 
     def feed(self, data: bytes) -> bytes:
-        """What these bytes hold of the body.
+        """The part of the body in these bytes.
 
         Raises:
-            ValueError: they are not chunks.
+            ValueError: the bytes are not chunks.
         """
         if (whole := self._whole(data)) is not None:
             return whole
@@ -115,11 +115,11 @@ class ChunkedBody:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def end(self) -> bool:
-        """Whether the last chunk has come, with the line behind it."""
+        """Whether the last chunk and the line after it have arrived."""
         return self.done
 
     def _whole(self, data: bytes) -> bytes | None:
-        """What is in the one chunk that these bytes are: a token is written, and so read, whole."""
+        """The content if these bytes are exactly one chunk, as for most tokens; otherwise None."""
         if not self._between or (size := _SIZE.match(data)) is None:
             return None
         at = size.end()
@@ -179,14 +179,14 @@ class ChunkedBody:
 
 
 def _begun(footer: bytes) -> bytes:
-    """What is there of a line end."""
+    """The bytes of a line end that have arrived."""
     if footer not in (b"", b"\r"):
         raise ValueError(f"a chunk of the body is longer than its size: {footer!r} follows it")
     return footer
 
 
 def _unfinished(line: bytes) -> bytes:
-    """What is there of the line with a chunk's size."""
+    """The part of the line with a chunk's size that has arrived."""
     if b"\n" in line or len(line) > LINE_BYTES_MAX:
-        raise ValueError(f"where a chunk's size must be, there is {line[:40]!r}")
+        raise ValueError(f"in place of a chunk's size, there is {line[:40]!r}")
     return line

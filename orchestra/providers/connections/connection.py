@@ -1,8 +1,8 @@
 """One HTTP/1.1 exchange over a connection, with the bounds on how long it may take.
 
-Rules of the file: whatever ends an answer before its end closes the connection at once and
-gives back its place, without waiting; and so it does that also where nobody can wait, under a
-cancellation or when a coroutine is thrown away. A connection is kept only where the answer has
+Rules of the file: anything that stops reading an answer before its end closes the connection at
+once and frees its slot, without waiting. So this also works where waiting is impossible: after a
+cancellation, or when a coroutine is garbage-collected. A connection is kept only if the answer has
 been read to its end.
 """
 
@@ -27,18 +27,19 @@ from orchestra.providers.connections.watch import Wait, Watch
 
 T = TypeVar("T")
 Back: TypeAlias = Callable[[Line | None, float | None], None]
-"""Takes a connection back, to be kept for so many seconds (None: as long as we like); or, with
-no connection, only its place."""
+"""Returns a connection to the pool, to be kept for so many seconds (None: without a limit from the
+server); without a connection, it only frees the slot.
+"""
 _WHAT = {
     "connect_s": "there was no connection",
     "first_byte_s": "the answer did not begin",
     "idle_s": "nothing more of the answer came",
-    "total_s": "the answer was not whole",
+    "total_s": "the answer was not complete",
 }
 
 
 class Bounds:
-    """How long a request may take, from now on."""
+    """The time limits of a request, starting now."""
 
     __slots__ = ("timeouts", "total_at", "where")
 
@@ -48,7 +49,7 @@ class Bounds:
         self.total_at = _after(timeouts.total_s)
 
     async def connecting(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
-        """Do it until there has to be a connection. Raises ModelTimeoutError."""
+        """Run `job` until the time limit for connecting. Raises ModelTimeoutError."""
         try:
             return await self._within("connect_s", at, job)
         except trio.Cancelled as cancelled:
@@ -56,19 +57,19 @@ class Bounds:
             raise
 
     async def beginning(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
-        """Do it until the answer has to have begun. Raises ModelTimeoutError."""
+        """Run `job` until the time limit for the answer's first byte. Raises ModelTimeoutError."""
         return await self._within("first_byte_s", at, job)
 
     async def going_on(self, job: Callable[[], Awaitable[T]]) -> T:
-        """Do it in `idle_s`. Raises ModelTimeoutError."""
+        """Run `job` for at most `idle_s`. Raises ModelTimeoutError."""
         return await self._within("idle_s", _after(self.timeouts.idle_s), job)
 
     def connect_at(self) -> float:
-        """Until when there has to be a connection that is wished for now."""
+        """The time limit for connecting, if it begins now."""
         return _after(self.timeouts.connect_s)
 
     def begin_at(self) -> float:
-        """Until when an answer has to begin that is asked for now."""
+        """The time limit for an answer's first byte, if the request is sent now."""
         return _after(self.timeouts.first_byte_s)
 
     async def _within(self, name: str, at: float, job: Callable[[], Awaitable[T]]) -> T:
@@ -81,7 +82,7 @@ class Bounds:
         raise self.late(name)
 
     def late(self, name: str) -> ModelTimeoutError:
-        """The error that says that a bound of this name has passed."""
+        """The error for a time limit of this name that has passed."""
         limit_s = getattr(self.timeouts, name)
         return ModelTimeoutError(
             f"{_WHAT[name]} within {name} = {limit_s:g} from {self.where}; "
@@ -91,7 +92,7 @@ class Bounds:
 
 
 class Answering(HttpReply):
-    """The answer to a request, whose head is here and whose body is arriving."""
+    """The answer to a request, of which the head has arrived, and the body is arriving."""
 
     __slots__ = ("_back", "_bounds", "_exchange", "_left", "_line", "_ready", "_wait", "head")
 
@@ -114,26 +115,26 @@ class Answering(HttpReply):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By lower-case name; of one that came twice, both, with a comma between."""
-        return self.head.named()  # made when asked for: an answer is read for much longer
+        """By lower-case name; values of a repeated header are joined by commas."""
+        return self.head.named()  # made on demand, since the answer is kept much longer
 
     def forget_headers(self) -> None:
-        """Keep no headers any more."""
+        """Free the headers."""
         self.head = self._exchange.head = Head(self.head.status, ())
 
     async def receive(self) -> bytes:
-        """All of the body that is here, waiting for something; empty after the last byte.
+        """All of the body that has arrived, waiting for some; empty after the last byte.
 
         Raises:
             ModelTimeoutError: `idle_s` or `total_s` passed.
-            ModelConnectionError: the connection broke before the body's end, or has been left.
-            MalformedStreamError: it is not HTTP.
+            ModelConnectionError: the connection broke before the body's end, or `leave` was called.
+            MalformedStreamError: the bytes are not HTTP.
         """
         line, exchange, bounds, data = self._line, self._exchange, self._bounds, self._ready
         if data:
             self._ready = b""
         while not (data or exchange.done):
-            if self._left:  # then the connection may be somebody else's by now
+            if self._left:  # then another request may be using the connection
                 raise left_error(bounds.where)
             try:
                 wait = self._wait or self._watched()
@@ -145,7 +146,7 @@ class Answering(HttpReply):
                     finally:
                         wait.since_s = math.inf
                 data = exchange.feed(got) if got else exchange.end()
-            except ModelError:  # before OSError, which a timeout is one of
+            except ModelError:  # before OSError, since our timeouts are OSErrors, too
                 self.leave(broken=True)
                 raise
             except (OSError, trio.ClosedResourceError) as error:
@@ -156,18 +157,18 @@ class Answering(HttpReply):
         return data
 
     def _watched(self) -> Wait | None:
-        """Have its reads watched, where there is a limit of each."""
+        """Have its reads watched, if they have a time limit."""
         idle_s = self._bounds.timeouts.idle_s
         if idle_s is not None:
             self._wait = Watch.over(self._line, idle_s)
         return self._wait
 
     def leave(self, *, broken: bool = False) -> None:
-        """Give the connection back where the answer is at its end, or close it at once.
+        """Return the connection to the pool if the answer is at its end, or close it at once.
 
-        A reader that has seen all it wants leaves with the last few bytes of the framing
-        unread: where they are here already, the connection is kept all the same. `broken`, it
-        is closed whatever is there. A second time does nothing.
+        A reader that stops after the content leaves the last bytes of the framing unread: if they
+        have already arrived, the connection is kept. With `broken`, it is always closed. A second
+        call does nothing.
         """
         if self._left:
             return
@@ -189,23 +190,23 @@ class Answering(HttpReply):
         try:
             if not (broken or exchange.done) and (data := self._line.receive_nowait()):
                 exchange.feed(data)
-        except (OSError, ModelError):  # nobody wants this answer any more
+        except (OSError, ModelError):  # this answer is not needed any more
             return False
         return exchange.reusable
 
 
 async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
-    """Send the request, wait for the answer's head, and give what came of the body with it.
+    """Send the request, wait for the answer's head, and return the part of the body after it.
 
     Raises:
         ModelTimeoutError: `first_byte_s`, `idle_s` or `total_s` passed.
         ModelConnectionError: the connection broke.
-        MalformedStreamError: what came is not HTTP.
+        MalformedStreamError: the received bytes are not HTTP.
     """
     at, read = bounds.begin_at(), partial(_received, line, bounds.where)
     request, exchange.request = exchange.request, b""
     try:
-        await trio.lowlevel.checkpoint_if_cancelled()  # who has been cancelled must not ask
+        await trio.lowlevel.checkpoint_if_cancelled()  # a cancelled task must not send a request
     except trio.Cancelled as cancelled:
         cancelled.add_note(UNSENT)
         raise
@@ -221,12 +222,12 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
     return body
 
 
-# A server that refuses a long request may read no more of it, or close, and its answer says why:
-# whether there is one, the reading tells.
+# A server that refuses a long request may stop reading it, or close; its answer has the reason, and
+# reading shows whether there is one.
 
 
 def _begun(line: Line, request: bytes) -> memoryview:
-    """Send what goes at once of a request, and give the rest."""
+    """Send as much of a request as is possible without waiting, and return the rest."""
     with suppress(OSError):
         return line.send_nowait(request)
     return memoryview(b"")
@@ -235,10 +236,10 @@ def _begun(line: Line, request: bytes) -> memoryview:
 async def _ended(
     line: Line, rest: memoryview, exchange: Exchange, read: Callable[[], Awaitable[bytes]]
 ) -> bytes:
-    """Send the rest of a request, and give what came of an answer's body meanwhile.
+    """Send the rest of a request, and return the part of an answer's body received meanwhile.
 
-    A refusal ends the sending, and so does an answer that is whole; the connection is good for
-    nothing more then.
+    An error answer or a complete answer stops the sending; then the connection cannot be used
+    again.
     """
     body, broken = b"", None
     async with trio.open_nursery() as nursery:
@@ -246,7 +247,7 @@ async def _ended(
         try:
             while _matters(exchange) and len(body) < READ_BYTES:
                 body += _fed(exchange, await read())
-        except ModelError as error:  # raised here it would come as a group
+        except ModelError as error:  # raised here, it would be in a group
             broken = error
         if broken is not None or not _matters(exchange):
             exchange.keep_s = 0.0
@@ -257,7 +258,7 @@ async def _ended(
 
 
 def _matters(exchange: Exchange) -> bool:
-    """Whether the rest of a request may make a difference to the answer."""
+    """Whether the rest of the request may still change the answer."""
     return exchange.head is None or (exchange.head.status in OK and not exchange.done)
 
 
@@ -268,7 +269,7 @@ async def _flushed(line: Line, rest: memoryview, reading: trio.CancelScope) -> N
 
 
 def _fed(exchange: Exchange, data: bytes) -> bytes:
-    """What these bytes hold of the body; none are the connection's end."""
+    """The part of the body in these bytes; no bytes are the connection's end."""
     return exchange.feed(data) if data else exchange.end()
 
 
@@ -286,9 +287,9 @@ def _broken(where: str, error: Exception) -> ModelConnectionError:
 
 
 def left_error(where: str) -> ModelConnectionError:
-    """What reading on comes to where an answer has been left before its end, or has failed."""
+    """The error of reading an answer after `leave`, or after a failure."""
     return ModelConnectionError(
-        f"the answer from {where} has been left or has failed: nothing more comes of it",
+        f"the answer from {where} has been left or has failed: there is no more of it",
         retryable=False,
         code="cut",
     )

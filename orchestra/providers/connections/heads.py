@@ -1,8 +1,7 @@
-"""The heads of HTTP/1.1 answers: what is in them, and what they say of what comes behind.
+"""The heads of HTTP/1.1 responses: their headers, and the framing of the body after them.
 
-h11 is right about all heads, and takes as long for one as we do for the rest of an answer. So a
-head that came whole and is plain in every way is read here, as h11 would; with the first doubt it
-is h11's.
+h11 reads every head correctly, but takes as long for one as we take for the rest of an answer. So a
+complete and plain head is read here, with the same result; any other is left to h11.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ _KEEP_ALIVE_S = re.compile(rb"timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
 
 @attrs.frozen
 class Head:
-    """The head of an answer; names of headers are in lower case."""
+    """The head of a response; names of headers are in lower case."""
 
     status: int
     headers: tuple[Header, ...]
     reason: bytes = b""
 
     def named(self) -> dict[str, str]:
-        """The headers by name; of one that came twice, both, with a comma between."""
+        """The headers by name; values of a repeated header are joined by commas."""
         found: dict[str, str] = {}
         for raw_name, raw_value in self.headers:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -46,10 +45,10 @@ class Head:
 
 
 def plain_head(data: bytes) -> tuple[Head, bytes] | None:
-    """The head that these bytes begin with, and what is behind it; None where h11 has to look.
+    """The head at the beginning of these bytes, and the bytes after it; None if it needs h11.
 
-    That is where it has not come whole, does not count (1xx), is old or odd, or has more than one
-    thing to say about the length of its body.
+    It needs h11 if it is incomplete, informational (1xx), old or unusual, or has several headers
+    about the length of its body.
     """
     found = _PLAIN.match(data)
     if found is None:
@@ -66,13 +65,13 @@ def plain_head(data: bytes) -> tuple[Head, bytes] | None:
 
 
 def headers_of(lines: bytes) -> list[Header]:
-    """The headers in such `LINES`, their names in lower case."""
+    """The headers in `LINES`, with their names in lower case."""
     fields = _FIELD.findall(lines)
     return [(name.lower(), value.rstrip(b"\t ")) for name, value in fields]
 
 
 def body_of(method: str, head: Head) -> Body:
-    """The framing of an answer's body (RFC 9112, 6.3); h11 has checked the headers for it."""
+    """The framing of a response's body (RFC 9112, 6.3), by headers that h11 has checked."""
     if method == "HEAD" or head.status in (204, 304):
         return SizedBody(0)
     headers = dict(head.headers)
@@ -83,7 +82,7 @@ def body_of(method: str, head: Head) -> Body:
 
 
 def kept_s(headers: Iterable[Header]) -> float | None:
-    """For how long a server keeps a connection: 0 if it does not, None if it does not say."""
+    """The seconds for which a server keeps a connection: 0 if it does not, None if unknown."""
     limit_s = None
     for name, value in headers:
         if name == b"connection" and b"close" in value.lower():

@@ -1,8 +1,8 @@
-"""HTTP/1.1 as a client speaks it: a request to bytes, bytes to an answer. Sans-I/O.
+"""The client side of HTTP/1.1: encodes requests and decodes responses. Sans-I/O.
 
-The answer's head is read by h11, where it is not plain, and its body by `bodies`. A request is
-easily written, and h11 would take as long for it as for the rest. Rules of the file: no message
-holds a header's value or a query, where keys are; an answer is at its end only where its framing
+A plain head is read by `heads`, any other by h11, and the body by `bodies`. Requests are written
+without h11, which would take as long as all the rest. Rules of the file: no error text contains a
+header's value or a query, since these may contain keys; an answer is complete only if its framing
 says so.
 """
 
@@ -22,9 +22,9 @@ from orchestra.providers.connections.bodies import Body, EndlessBody
 from orchestra.providers.connections.heads import NAME, Head, Header, body_of, kept_s, plain_head
 
 INFORMATIONAL_MAX = 100
-"""Answers of the kind "102 Processing" before the one that counts."""
+"""The most informational responses, such as "102 Processing", before the final one."""
 TOO_LONG = 431
-"""What h11 says of a head that is over its limit."""
+"""The beginning of h11's error for a head over its limit."""
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _NAME = re.compile(NAME)
@@ -35,7 +35,7 @@ _OURS = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", "orc
 
 @attrs.frozen
 class Origin:
-    """Where a connection goes."""
+    """The scheme, host and port of a connection."""
 
     scheme: str
     host: str
@@ -43,7 +43,7 @@ class Origin:
 
     @property
     def authority(self) -> str:
-        """As the `Host` header has it."""
+        """The value of the `Host` header."""
         return authority(self.scheme, self.host, self.port)
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Origin:
 
 @attrs.frozen
 class Outgoing:
-    """A request, ready for the wire. Its target and headers may hold a key."""
+    """A request, ready to be sent. Its target and headers may contain a key."""
 
     origin: Origin
     method: str
@@ -62,10 +62,10 @@ class Outgoing:
 
 
 def outgoing(request: HttpRequest) -> Outgoing:
-    """A request as it goes over the wire, with the headers that it needs.
+    """A request ready to be sent, with the headers that HTTP requires.
 
     Raises:
-        InvalidRequestError: its URL is not one of HTTP, or a header cannot be sent.
+        InvalidRequestError: its URL is not an HTTP URL, or a header cannot be sent.
     """
     origin, target = located(request.url)
     named = {name.lower() for name, _ in request.headers}
@@ -76,17 +76,17 @@ def outgoing(request: HttpRequest) -> Outgoing:
 
 @lru_cache(maxsize=256)
 def located(url: str) -> tuple[Origin, str]:
-    """Where a URL leads: the origin, and path and query.
+    """The origin of a URL, and its path and query.
 
     Raises:
-        InvalidRequestError: it is not one of HTTP.
+        InvalidRequestError: it is not an HTTP URL.
     """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
         host = host if host.isascii() else host.encode("idna").decode()
     except ValueError as error:
-        raise InvalidRequestError(f"the URL of a provider is not one: {error}") from None
+        raise InvalidRequestError(f"the URL of a provider is invalid: {error}") from None
     if parts.scheme not in DEFAULT_PORTS or not host:
         raise InvalidRequestError(
             f"the URL of a provider must begin with https:// or http:// and a host, "
@@ -104,25 +104,25 @@ def located(url: str) -> tuple[Origin, str]:
 
 @lru_cache(maxsize=256)
 def _header(header: tuple[str, str]) -> Header:
-    """A header as it is sent; those of a provider are the same in each request, but for a few."""
+    """A header as bytes; cached, since most headers are equal in all requests to a provider."""
     name, value = header
     if not _NAME.fullmatch(name):
         raise InvalidRequestError(f"{name[:80]!r} cannot be the name of a header")
     value = value.strip()
     if not _VALUE.fullmatch(value):
         raise InvalidRequestError(
-            f"the header {name!r} holds a character that HTTP does not allow in one: "
-            "was the key copied with something beside it?"
+            f"the header {name!r} has a character that HTTP does not allow: was the key copied "
+            "together with other text?"
         )
     return name.encode(), value.encode()
 
 
 class Exchange:
-    """One request and its answer. Send `request`, then feed what arrives.
+    """One request and its answer. Send `request`, then feed the received bytes.
 
-    `began` once a byte of the answer has come, `ahead` once a byte of the head that counts has;
-    `head` is that head, and `done` follows the body's last byte. `keep_s` is for how long the
-    connection may then be kept: 0 where it may not, None where the server does not say.
+    `began` is set after a byte of the answer, `ahead` after a byte of the final head; `head` is
+    that head, and `done` is set after the body's last byte. `keep_s` is how long the connection may
+    be kept then: 0 if it may not, None if the server sets no limit.
     """
 
     __slots__ = (
@@ -157,26 +157,26 @@ class Exchange:
 
     @property
     def answer(self) -> Head:
-        """The head that counts, once it is here."""
+        """The final head, after it has arrived."""
         assert self.head is not None
         return self.head
 
     @property
     def done(self) -> bool:
-        """Whether the answer is here, all of it."""
+        """Whether all of the answer has arrived."""
         return self._body is not None and self._body.done
 
     @property
     def reusable(self) -> bool:
-        """Whether the connection is as good as new."""
+        """Whether the connection can be used for another request."""
         body = self._body
         return body is not None and body.done and not body.rest and self.keep_s != 0.0
 
     def feed(self, data: bytes) -> bytes:
-        """What these bytes hold of the body.
+        """The part of the body in these bytes.
 
         Raises:
-            MalformedStreamError: they are not HTTP, or are over a limit.
+            MalformedStreamError: the bytes are not HTTP, or exceed a limit.
         """
         self.began = True
         if self._body is None:
@@ -193,10 +193,10 @@ class Exchange:
         return found
 
     def end(self) -> bytes:
-        """The server has closed the connection: nothing more comes of the body.
+        """Note that the server has closed the connection.
 
         Raises:
-            ModelConnectionError: that cuts the answer.
+            ModelConnectionError: the answer is incomplete.
         """
         if self._body is None:
             how = "in the middle of the answer's head" if self.ahead else "without an answer"
@@ -210,7 +210,7 @@ class Exchange:
         return b""
 
     def _heads(self, data: bytes) -> bytes:
-        """Read heads until the one that counts, and give what stands behind it."""
+        """Read heads up to the final one, and return the bytes after it."""
         if (connection := self._h11) is None:
             if (plain := plain_head(data)) is not None:
                 self._take(plain[0], b"1.1")
@@ -234,12 +234,15 @@ class Exchange:
             elif isinstance(event, h11.InformationalResponse):
                 self._informational += 1
                 if self._informational > INFORMATIONAL_MAX:
-                    raise self._malformed(f"over {INFORMATIONAL_MAX} answers came before the one")
+                    raise self._malformed(
+                        f"over {INFORMATIONAL_MAX} informational answers (1xx) came before the "
+                        "final one"
+                    )
             else:
                 break
         rest = connection.trailing_data[0]
         if self.head is not None:
-            self._h11 = None  # some forty objects, for as long as the answer is read
+            self._h11 = None  # frees some forty objects while the body is read
         self.ahead = self.head is not None or bool(rest)
         return rest
 
@@ -257,44 +260,44 @@ class Exchange:
 
     def _malformed(self, what: str, *, again: bool | None = None) -> MalformedStreamError:
         return MalformedStreamError(
-            f"{self._where} does not answer as it should: {what}", retryable=again
+            f"{self._where} sent an invalid answer: {what}", retryable=again
         )
 
 
 def written(request: Outgoing) -> bytes:
-    """A request as it goes over the wire.
+    """The bytes of a request.
 
     Raises:
-        InvalidRequestError: it would not be one request, or not the one that is meant.
+        InvalidRequestError: the bytes would not be exactly this one request.
     """
     start, lines = _start(request.method, request.target), [*map(_line, request.headers)]
-    # Neither a line end in a value, which would begin another header, nor a body of another
-    # length, behind which another request would begin.
+    # A line end in a value would begin another header, and a body of another length another
+    # request.
     if not (start and all(lines) and _is_framed(request)):
-        # what is wrong is not quoted: it may be a key
+        # the wrong value is not quoted, since it may be a key
         raise InvalidRequestError(
-            f"the request to {request.origin} cannot be sent as HTTP: "
-            "its method, a header or the length of its body is not right"
+            f"the request to {request.origin} cannot be sent as HTTP: its method, a header or the "
+            "length of its body is invalid"
         )
     return b"".join((start, *lines, b"\r\n", request.body))
 
 
 @lru_cache(maxsize=256)
 def _start(method: str, target: str) -> bytes:
-    """The first line of a request; empty where it would not be one."""
+    """The first line of a request; empty if it would be invalid."""
     line = f"{method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass")
     return line if _START.fullmatch(line) else b""
 
 
 @lru_cache(maxsize=256)
 def _line(header: Header) -> bytes:
-    """The line of a header, most of which are the same in each; empty where it would not be one."""
+    """The line of a header, cached, since most are equal in all requests; empty if invalid."""
     line = b"%b: %b\r\n" % header
     return line if _LINE.fullmatch(line) else b""
 
 
 def _is_framed(request: Outgoing) -> bool:
-    """Whether its headers name one host, and its body by its length and in no other way."""
+    """Whether its headers have exactly one host, and the body's length as the only framing."""
     names = [name.lower() for name, _ in request.headers]
     if names.count(b"host") != 1 or b"transfer-encoding" in names:
         return False
@@ -306,5 +309,5 @@ def _is_framed(request: Outgoing) -> bool:
 
 @lru_cache(maxsize=16)
 def _asking(method: str) -> h11.Request:
-    """What h11 has to know of a request to read the answer to it."""
+    """The parts of a request that h11 needs to read its answer."""
     return h11.Request(method=method, target="/", headers=[("host", "-")])

@@ -1,6 +1,6 @@
-"""Bodies that a server has compressed, though it was asked not to. Sans-I/O.
+"""Decompresses bodies that a server has compressed, although it was asked not to. Sans-I/O.
 
-A few bytes can hold gigabytes, so what comes out has a limit, and never more than that is made.
+A few bytes can expand to gigabytes, so the output has a limit, and never exceeds it in memory.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import zlib
 
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _RAW = -zlib.MAX_WBITS
-_ZLIB_METHOD = 8  # the low half of the first byte of what has a zlib header
+_ZLIB_METHOD = 8  # the low half of the first byte of a zlib header
 
 
 class Inflater:
-    """Undoes gzip or deflate, as bytes arrive, cut anywhere."""
+    """Decompresses gzip or deflate, in pieces of any size."""
 
     def __init__(self, coding: str, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -22,62 +22,62 @@ class Inflater:
         self._stream: zlib._Decompress | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """What these bytes hold.
+        """The decompressed bytes.
 
         Raises:
-            ValueError: they are not compressed as they should be, or hold more than the limit.
+            ValueError: the bytes are invalid, or their content exceeds the limit.
         """
         parts: list[bytes] = []
         while data:
             stream = self._stream or self._begun(data)
             left_bytes = self._limit_bytes - self._made_bytes + 1
             try:
-                # of a stream whose limit has been passed already: nothing, and not 0, which is all
+                # past the limit nothing is decompressed: 0 would mean no limit
                 parts.append(stream.decompress(data, left_bytes) if left_bytes > 0 else b"")
             except zlib.error as error:
                 raise ValueError(f"the body is not compressed as its head says: {error}") from error
             self._made_bytes += len(parts[-1])
             if self._made_bytes > self._limit_bytes:
                 raise ValueError(
-                    f"the body holds more than {self._limit_bytes} bytes when inflated"
+                    f"the body has more than {self._limit_bytes} bytes when decompressed"
                 )
-            # gzip may have several members, one behind the other
+            # gzip may have several members in a row
             data = stream.unused_data if self._gzip else b""
             self._stream = None if data else stream
         return b"".join(parts)
 
     def end(self) -> bool:
-        """Whether it is whole, now that the body has ended."""
+        """Whether it is complete, called when the body has ended."""
         return self._stream is None or self._stream.eof
 
     def _begun(self, data: bytes) -> zlib._Decompress:
-        # "deflate" is meant to have a zlib header, and is often sent without one.
+        # "deflate" should have a zlib header, but is often sent without one.
         headed = self._gzip or data[0] & 15 == _ZLIB_METHOD
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB if headed else _RAW)
         return self._stream
 
 
 class UnknownCoding:
-    """Stands for what undoes an encoding that nobody here can undo."""
+    """The decompressor for an unknown encoding: every use raises."""
 
     def __init__(self, why: ValueError) -> None:
         self._why = why
 
     def feed(self, data: bytes) -> bytes:
-        """Nothing. Raises ValueError."""
+        """Raises ValueError."""
         del data
         raise self._why
 
     def end(self) -> bool:
-        """Whether it is whole: nothing of it came."""
+        """True: no bytes have arrived."""
         return True
 
 
 def inflater(coding: str, limit_bytes: int) -> Inflater | None:
-    """What undoes a content-encoding; None where there is nothing to undo.
+    """A decompressor for a content-encoding; None if the body is not compressed.
 
     Raises:
-        ValueError: nobody here can undo it.
+        ValueError: the encoding is unknown.
     """
     plain = coding.strip().lower()
     if plain in ("", "identity"):
@@ -85,6 +85,6 @@ def inflater(coding: str, limit_bytes: int) -> Inflater | None:
     if plain in ("gzip", "x-gzip", "deflate"):
         return Inflater(plain, limit_bytes)
     raise ValueError(
-        f"the body is encoded as {coding!r}, though only `identity` was asked for; "
-        "only gzip and deflate can be undone"
+        f"the body is encoded as {coding!r}, though only `identity` was accepted; only gzip and "
+        "deflate are supported"
     )

@@ -1,9 +1,9 @@
-"""A TCP connection, plain or under TLS: bytes out, bytes in, and closed at once.
+"""A TCP connection, plain or with TLS: sends and receives bytes, and closes at once.
 
-Rules of the file: `close` never waits, so that leaving in the middle, also by a cancellation,
-stops the server at once. A read that is cancelled has taken nothing. A read takes all that is
-there, up to 64 KiB: many chunks of a stream in one wake-up cost little more than one.
-TLS is Python's own over memory buffers, and not `trio.SSLStream`, which gives a record at a time.
+Rules of the file: `close` never waits, so that leaving an answer early, also by a cancellation,
+stops the server at once. A cancelled read loses no bytes. A read returns all available bytes, up to
+64 KiB: many chunks in one wake-up cost little more than one. TLS is Python's, over memory buffers,
+instead of `trio.SSLStream`, which returns one record at a time.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ipaddress import ip_address
 import trio
 
 from orchestra.providers.connections.http1 import Origin
-from orchestra.providers.connections.lookup import look_up_apart
+from orchestra.providers.connections.lookup import limit_lookups
 
 READ_BYTES = 64 * 1024
 
 
 class Line:
-    """A plain TCP connection, for one task at a time. Raises OSError where it is broken."""
+    """A plain TCP connection, for one task at a time. Raises OSError if it is broken."""
 
     __slots__ = ("_full", "_reads", "_socket")
 
@@ -33,11 +33,11 @@ class Line:
         self._reads = False
 
     def send_nowait(self, data: bytes) -> memoryview:
-        """Send what goes at once; the rest, as it has to go over the wire, is for `flush`."""
+        """Send as much as is possible without waiting; `flush` sends the returned rest."""
         return self._pushed(memoryview(data))
 
     async def flush(self, rest: memoryview) -> None:
-        """Send what `send_nowait` has left. Cancelled, it may have sent some."""
+        """Send the rest that `send_nowait` returned. If cancelled, a part may have been sent."""
         while rest:
             await trio.lowlevel.wait_writable(self._socket)
             rest = self._pushed(rest)
@@ -49,10 +49,10 @@ class Line:
         return rest
 
     async def receive(self) -> bytes:
-        """All that is there, waiting for something; empty at the end."""
+        """All bytes that have arrived, waiting for some; empty at the end."""
         self._reads = True
         try:
-            if self._full:  # there is more, most likely, and nobody else has run since
+            if self._full:  # more is probably available, and other tasks have to run
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.wait_readable(self._socket)
@@ -63,7 +63,7 @@ class Line:
         return data
 
     def receive_nowait(self) -> bytes | None:
-        """All that is there; empty at the end, None where there is nothing yet."""
+        """All bytes that have arrived; empty at the end, None if there are none yet."""
         try:
             data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
@@ -73,7 +73,7 @@ class Line:
 
     @property
     def quiet(self) -> bool:
-        """Whether it is open and nothing has arrived: what an idle connection has to be."""
+        """Whether it is open and nothing has arrived, as required of an idle connection."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except OSError as error:
@@ -81,8 +81,8 @@ class Line:
         return False
 
     def wake(self) -> None:
-        """End the wait of whoever still reads from it, by trio.ClosedResourceError."""
-        if self._reads:  # else Trio would ask the kernel, now and with the next read
+        """Make a pending read raise trio.ClosedResourceError."""
+        if self._reads:  # otherwise Trio would call the kernel, now and at the next read
             self._end_waits()
 
     def close(self) -> None:
@@ -92,12 +92,12 @@ class Line:
             self._socket.close()
 
     def _end_waits(self) -> None:
-        with suppress(RuntimeError):  # outside of Trio there is nobody
+        with suppress(RuntimeError):  # outside of Trio, no task can be reading
             trio.lowlevel.notify_closing(self._socket)
 
 
 class TlsLine(Line):
-    """A TCP connection under TLS. No farewell is sent on closing: HTTP tells where it ends."""
+    """A TCP connection with TLS. Closing sends no close_notify: HTTP marks the end itself."""
 
     __slots__ = ("_ended", "_failure", "_incoming", "_outgoing", "_tls")
 
@@ -109,8 +109,8 @@ class TlsLine(Line):
         self._failure: OSError | None = None
 
     async def handshake(self) -> None:
-        """Agree on keys, and check the certificate. Raises ssl.SSLError, or OSError."""
-        while True:  # noqa: ASYNC913 - what is sent or awaited is a checkpoint
+        """Negotiate keys, and check the certificate. Raises ssl.SSLError, or OSError."""
+        while True:  # noqa: ASYNC913 - sending and receiving are checkpoints
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
@@ -124,20 +124,20 @@ class TlsLine(Line):
                 return
 
     def send_nowait(self, data: bytes) -> memoryview:
-        """Send what goes at once; the rest, as it has to go over the wire, is for `flush`."""
+        """Send as much as is possible without waiting; `flush` sends the returned rest."""
         view = memoryview(data)
         while view:
             view = view[self._tls.write(view) :]
         return super().send_nowait(self._outgoing.read())
 
     async def receive(self) -> bytes:
-        """All that is there, waiting for something; empty at the end, if that was announced."""
+        """All bytes that have arrived, waiting for some; empty at the end, if TLS announced it."""
         if self._ended:
             return self._end()
         return await super().receive()
 
     def receive_nowait(self) -> bytes | None:
-        """All that is there; empty at the end, None where there is nothing yet."""
+        """All bytes that have arrived; empty at the end, None if there are none yet."""
         if self._ended:
             return self._end()
         data = super().receive_nowait()
@@ -152,7 +152,7 @@ class TlsLine(Line):
             return b"".join(parts) if parts else None
         except OSError as error:
             self._failure = error
-        self._ended = True  # told with the next read, where something came before it
+        self._ended = True  # reported by the next read, if bytes came before it
         return b"".join(parts) or self._end()
 
     def _end(self) -> bytes:
@@ -176,22 +176,21 @@ class TlsLine(Line):
             self._incoming.write_eof()
 
     def _alert(self) -> None:
-        """Tell the server why its certificate is refused, if that can be done at once."""
+        """Send the TLS alert about a refused certificate, if possible without waiting."""
         with suppress(OSError):
             self._socket.send(self._outgoing.read())
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
-    """How certificates are checked: against the system's authorities, and those in a file.
+    """The TLS settings: certificates are checked by the system's authorities and those in a file.
 
-    `SSL_CERT_FILE` and `SSL_CERT_DIR` stand for the system's, as everywhere. HTTP/2 is not
-    offered.
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's, as usual. HTTP/2 is not offered.
 
     Raises:
         OSError: there is no such file, or no certificate in it.
     """
     context = ssl.create_default_context()
-    # Python 3.11.2, which is Debian 12's, asks OpenSSL to take a cut connection for one that ended.
+    # Python 3.11.2 (Debian 12) tells OpenSSL to treat a cut connection as one that ended.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if ca_file is not None:
         context.load_verify_locations(ca_file)
@@ -200,9 +199,9 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 
 async def connect(origin: Origin, context: ssl.SSLContext | None) -> Line:
-    """A connection to an origin; of its addresses, the one that answers first.
+    """A connection to an origin, at the first of its addresses that answers.
 
-    `context` is what https needs. Raises OSError, ssl.SSLError among them.
+    `context` has the settings for https. Raises OSError, which includes ssl.SSLError.
     """
     stream = await _connected(origin.host, origin.port)  # it has set TCP_NODELAY
     connection = socket.socket(fileno=stream.socket.detach())
@@ -219,9 +218,9 @@ async def connect(origin: Origin, context: ssl.SSLContext | None) -> Line:
 
 async def _connected(host: str, port: int) -> trio.SocketStream:
     if not _is_address(host):
-        look_up_apart()
+        limit_lookups()
         return await trio.open_tcp_stream(host, port)
-    # To race one address against none takes three tasks and twice the time.
+    # For a single address, Trio's happy eyeballs would take three tasks and twice the time.
     connection = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         await connection.connect((host, port))

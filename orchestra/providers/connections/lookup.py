@@ -1,12 +1,11 @@
-"""Looking up names, so that a name that nobody answers for holds up nothing else.
+"""DNS look-ups, with a limit per name, so that an unanswered one does not block anything else.
 
-A look-up blocks a thread, and goes on there when nobody waits for it any more. Trio has forty of
-them for all that blocks in a process: while the name server of one provider was silent, its calls
-had them all, and whatever else wanted a thread (a vector store, a tool, the name of another
-provider) stood in line.
+A look-up blocks a thread, even after its caller has gone. Trio has forty threads for all blocking
+calls of a process. If one provider's name server was silent, its look-ups used all of them, and
+every other thread (for a vector store, a tool, another provider's name) had to wait.
 
-Rules of the file: each name has threads of its own, a few; and where a program looks up names in a
-way of its own, that is left as it is.
+Rules of the file: each name has a few threads of its own. A program's own resolver is left
+unchanged.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from weakref import WeakValueDictionary
 import trio
 
 AT_ONCE = 8
-"""Look-ups of one name at once, those included that nobody waits for any more."""
+"""The most concurrent look-ups of one name, including abandoned ones."""
 
 
 class Lookups(trio.abc.HostnameResolver):
-    """The system's own look-ups, of one name `AT_ONCE`."""
+    """The system's resolver, with at most `AT_ONCE` look-ups of one name."""
 
     def __init__(self) -> None:
         self._threads: WeakValueDictionary[object, trio.CapacityLimiter] = WeakValueDictionary()
         """By the name; whoever looks it up holds them."""
 
-    async def getaddrinfo(  # noqa: PLR0917 - as Trio has it
+    async def getaddrinfo(  # noqa: PLR0917 - Trio's signature
         self,
         host: bytes | None,
         port: bytes | str | int | None,
@@ -37,14 +36,14 @@ class Lookups(trio.abc.HostnameResolver):
         proto: int = 0,
         flags: int = 0,
     ) -> Any:
-        """The addresses of a name. Raises OSError where there are none."""
+        """The addresses of a name. Raises OSError if there are none."""
         asked = host, port, family, type, proto, flags
         return await trio.to_thread.run_sync(
             socket.getaddrinfo, *asked, abandon_on_cancel=True, limiter=self._of(host)
         )
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        """The name of an address. Raises OSError where there is none."""
+        """The name of an address. Raises OSError if there is none."""
         return await trio.to_thread.run_sync(
             socket.getnameinfo, sockaddr, flags, abandon_on_cancel=True, limiter=self._of(sockaddr)
         )
@@ -56,8 +55,8 @@ class Lookups(trio.abc.HostnameResolver):
         return threads
 
 
-def look_up_apart() -> None:
-    """Have this run of Trio look names up so, unless it was told of another way."""
+def limit_lookups() -> None:
+    """Use these look-ups in this run of Trio, unless it has another resolver."""
     before = trio.socket.set_custom_hostname_resolver(Lookups())
     if before is not None:
         trio.socket.set_custom_hostname_resolver(before)

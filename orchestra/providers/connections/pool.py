@@ -1,8 +1,9 @@
-"""Connections to origins: kept when they are free, and no more at once than is wished.
+"""A pool of connections: idle ones are kept, and their number per origin is limited.
 
-The last that came back is the next to be used, and the rest grow old and are closed. Nothing
-here is more work for more connections. Rules of the file: no task runs in it, so old connections
-are looked for when others come and go; what is kept is no socket that has anything to read.
+The most recently returned connection is used first, so that the others expire and are closed. The
+cost of each operation does not depend on the number of connections. Rules of the file: the pool has
+no task of its own, so expired connections are looked for when others are taken or returned; a
+socket with unread bytes is not kept.
 """
 
 from __future__ import annotations
@@ -26,35 +27,37 @@ SWEEP_S = 1.0
 
 @attrs.frozen(kw_only=True)
 class HttpLimits:
-    """What one transport may hold, and what one answer may be."""
+    """The limits of a transport's connections, and of the size of an answer."""
 
     head_bytes: int = 64 * 1024
-    """Of an answer's head; what is over it by less than one read may still pass."""
+    """The most bytes of an answer's head; it may be exceeded by less than one read."""
     body_bytes: int = 256 * 1024 * 1024
-    """Of an answer's body, inflated. 2,048 vectors of 3,072 numbers in JSON are about 75 MB."""
+    """The most bytes of a decompressed body: 2,048 vectors of 3,072 numbers in JSON are about 75
+    MB.
+    """
     keep_s: float = 30.0
-    """For how long a free connection is kept; shorter where the server says so."""
+    """Seconds for which an idle connection is kept; fewer if the server says so."""
     idle_max: int = 256
-    """Free connections kept for one origin."""
+    """The most idle connections of one origin."""
     connections_max: int | None = None
-    """Connections to one origin at once; more requests than that wait, the first first."""
+    """The most connections to one origin; further requests wait, in order."""
     waiting_max: int = 1_000
-    """Requests that may wait so; one more is refused."""
+    """The most waiting requests for one origin; further ones are refused."""
 
 
 @attrs.define(eq=False)
 class _Place:
-    """What is known of one origin."""
+    """The connections of one origin."""
 
     origin: Origin
     slots: trio.CapacityLimiter | None
     idle: deque[tuple[Line, float, float]] = attrs.field(factory=deque)
-    """Free connections, with when they came and until when they are kept; the newest last."""
+    """Idle connections, with the times of their return and their expiry; the newest is last."""
     waiting: int = 0
 
 
 class Pool:
-    """Asks over connections of its own; `close` it at the end."""
+    """Sends requests over a pool of connections; call `close` at the end."""
 
     def __init__(self, limits: HttpLimits | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._limits = limits or HttpLimits()
@@ -64,15 +67,15 @@ class Pool:
         self._closed = False
 
     async def ask(self, request: Outgoing, timeouts: Timeouts) -> Answering:
-        """The answer to a request, as soon as its head is here.
+        """The answer to a request, once its head has arrived.
 
-        A kept connection that the server turns out to have closed, before a byte of an answer,
-        is replaced by a new one, once.
+        If a kept connection turns out to be closed before the first byte of an answer, it is
+        replaced by a new one, once.
 
         Raises:
             ModelTimeoutError: `connect_s`, `first_byte_s`, `idle_s` or `total_s` passed.
-            ModelConnectionError: there is no connection (`code` is `connect`, and nothing has
-                been asked), too many wait for one (`waiting_max`), or it broke (`cut`).
+            ModelConnectionError: there is no connection (`code` is `connect`, and nothing was
+                sent), too many requests wait for one (`waiting_max`), or it broke (`cut`).
             MalformedStreamError: the answer is not HTTP.
         """
         if self._closed:
@@ -80,8 +83,8 @@ class Pool:
                 f"{request.origin} cannot be asked: the transport is closed", code="connect"
             )
         if self._tls is None and request.origin.scheme == "https":
-            # Reading the system's authorities takes 20 ms and more: once, when they are needed,
-            # and not on the time that a provider has.
+            # Reading the system's authorities takes 20 ms and more: it is done once, on demand, and
+            # does not count towards the provider's time limit.
             self._tls = tls_context()
         bounds = Bounds(timeouts, str(request.origin))
         connect_at = bounds.connect_at()
@@ -96,7 +99,7 @@ class Pool:
             raise
 
     def close(self) -> None:
-        """Close what is free, at once; what is in use is closed when it is left."""
+        """Close idle connections at once; others are closed when their answers are left."""
         self._closed = True
         for place in self._places.values():
             while place.idle:
@@ -140,7 +143,7 @@ class Pool:
     async def _connected(self, origin: Origin) -> Line:
         try:
             return await connect(origin, self._tls)
-        except (OSError, ValueError) as error:  # of a name that cannot be one, ValueError
+        except (OSError, ValueError) as error:  # ValueError: the name is invalid
             raise unreached(str(origin), error) from error
 
     def _exchange(self, request: Outgoing) -> Exchange:
@@ -158,7 +161,7 @@ class Pool:
         now = trio.current_time()
         while place.idle:
             line, came_at, until = place.idle.pop()
-            # what came later than now is from another run of Trio, with another clock
+            # a time in the future is from another run of Trio, with another clock
             if came_at <= now < until and line.quiet:
                 return line
             line.close()

@@ -1,4 +1,4 @@
-"""The answer as its reader sees it: with a body that has lost its encoding."""
+"""Answers with their bodies decompressed, for their readers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ OK = range(200, 300)
 
 
 def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
-    """The reply with its body as it was meant; at most `limit_bytes` of it when inflated.
+    """The reply with its body decompressed, to at most `limit_bytes`.
 
     Raises:
-        MalformedStreamError: the body is encoded in a way that cannot be undone. Of an error's
-            body that is told on receive: its status says what to do already.
+        MalformedStreamError: the body has an unknown encoding. For an answer with an error status,
+            it is raised by `receive` instead, since the status is enough to decide.
     """
     coding = reply.headers.get("content-encoding")
     if coding is None:
@@ -32,7 +32,7 @@ def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
 
 
 class InflatedReply(HttpReply):
-    """A reply whose body came compressed."""
+    """A reply with a compressed body."""
 
     def __init__(self, reply: HttpReply, undone: Inflater | UnknownCoding, where: str) -> None:
         self._reply = reply
@@ -46,15 +46,15 @@ class InflatedReply(HttpReply):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By lower-case name; of one that came twice, both, with a comma between."""
+        """By lower-case name; values of a repeated header are joined by commas."""
         return self._reply.headers
 
     def forget_headers(self) -> None:
-        """Keep no headers any more."""
+        """Free the headers."""
         self._reply.forget_headers()
 
     async def receive(self) -> bytes:
-        """All of the body that is here, waiting for something; empty after the last byte."""
+        """All of the body that has arrived, waiting for some; empty after the last byte."""
         while data := await self._reply.receive():
             try:
                 found = self._inflater.feed(data)
@@ -64,11 +64,11 @@ class InflatedReply(HttpReply):
                 return found
         if not self._inflater.end():
             raise ModelConnectionError(
-                f"the body from {self._where} ends in the middle of what it holds compressed",
+                f"the body from {self._where} ends in the middle of its compressed data",
                 code="cut",
             )
         return b""
 
 
 def _malformed(where: str, error: ValueError) -> MalformedStreamError:
-    return MalformedStreamError(f"{where} does not answer as it should: {error}", retryable=False)
+    return MalformedStreamError(f"{where} sent an invalid answer: {error}", retryable=False)

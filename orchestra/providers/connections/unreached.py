@@ -1,4 +1,4 @@
-"""Why there is no connection, in words, and what to do about it. Pure."""
+"""Error texts for failed connections: the reason, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OF_TIME = frozenset((9, 10))  # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CE
 
 
 def unreached(where: str, error: Exception, advice: str = _IS_THERE) -> ModelConnectionError:
-    """The error of whoever could not connect; the reason is what has caused `error` first."""
+    """The error for a failed connection, with the root cause of `error` as its reason."""
     root = _root(error)
     if isinstance(root, ssl.SSLCertVerificationError):
         return ModelConnectionError(
@@ -28,16 +28,16 @@ def unreached(where: str, error: Exception, advice: str = _IS_THERE) -> ModelCon
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong with a connection, in words, however deep that is; of several, each."""
+    """The root cause of a connection's error as text; if there are several, all of them."""
     root = _root(error)
     each = root.exceptions if isinstance(root, ExceptionGroup) else (root,)
     return ", ".join(dict.fromkeys(map(_in_words, each)))
 
 
 def _root(error: BaseException) -> BaseException:
-    """What was raised first; of several addresses, Trio has a group.
+    """The root cause; Trio has a group if several addresses failed.
 
-    httpcore says nothing of it, and hides it at last: `raise error from None`.
+    httpcore does not mention it in its own error, and hides it: `raise error from None`.
     """
     while cause := error.__cause__ or (error.__context__ if error.__suppress_context__ else None):
         error = cause
@@ -56,7 +56,7 @@ def _mended(code: int) -> str:
 
 
 def _in_words(error: BaseException) -> str:
-    """What the system says: Trio puts the address before it, which the message has already."""
+    """The system's text, without Trio's prefix: the message has the address already."""
     if type(error) is OSError or isinstance(error, ConnectionError | TimeoutError):
         return os.strerror(error.errno) if error.errno else str(error)
     return str(error) or type(error).__name__

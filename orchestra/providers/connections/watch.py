@@ -1,11 +1,10 @@
-"""The watch: who has waited for too long, among many that wait for the same time.
+"""Time limits for many reads with the same limit.
 
-A cancel scope around each read costs more than the read. Here whoever begins to wait goes to the
-end of a queue, and one task looks at the first of it, once in the time that may be waited: nothing
-is done for a read but to note when it began.
+A cancel scope around each read costs more than the read. Instead, each read's start is noted, and
+the reads are in a queue; one task checks its first entries once per time limit.
 
-Rules of the file: the task is Trio's own kind, since a transport has no nursery; it ends with the
-last of those it watches, and what it calls neither waits nor raises.
+Rules of the file: the task is a system task of Trio, since a transport has no nursery. It ends when
+the queue is empty, and the functions that it calls neither wait nor raise.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from orchestra.providers.connections.line import Line
 
 @attrs.define(eq=False)
 class Wait:
-    """One who reads from a line; `begin` each read, and at the end `leave`.
+    """A reader of a connection; call `begin` before each read, and `leave` at the end.
 
-    `since_s` is when the read began that waits now: set it to inf when that is over.
+    `since_s` is the start of the pending read: set it to inf after the read.
     """
 
     line: Line
     _watch: Watch
     since_s: float = math.inf
     late: bool = False
-    """Whether a read was ended because it took too long: by trio.ClosedResourceError."""
+    """Whether a read was ended by the time limit: it raised trio.ClosedResourceError."""
 
     def begin(self, last_s: float) -> bool:
-        """Whether the read that begins now is watched; not where `last_s` comes first."""
+        """Whether the read that begins now is watched; False if `last_s` comes before its limit."""
         watch = self._watch
         now_s = watch.clock.current_time()
         if now_s + watch.limit_s > last_s:
@@ -43,12 +42,12 @@ class Wait:
         return True
 
     def leave(self) -> None:
-        """Be watched no more; the last one ends the task. A second time does nothing."""
+        """Stop watching; the last reader ends the task. A second call does nothing."""
         self._watch.forget(self)
 
 
 class Watch:
-    """Ends the reads that have waited for `limit_s`."""
+    """Ends reads that have waited for `limit_s`."""
 
     def __init__(self, limit_s: float, all_of_run: dict[float, Watch]) -> None:
         self.limit_s = limit_s
@@ -61,7 +60,7 @@ class Watch:
 
     @classmethod
     def over(cls, line: Line, limit_s: float) -> Wait:
-        """Have the reads from a line watched, by the one watch of this limit in a run of Trio."""
+        """Watch the reads of a connection, by the one watch for this limit in a run of Trio."""
         watches = _WATCHES.get()
         if watches is None:
             _WATCHES.set(watches := {})
@@ -72,13 +71,13 @@ class Watch:
         return wait
 
     def forget(self, wait: Wait) -> None:
-        """Do not look at this one any more; also where there is no Trio, as in `__del__`."""
+        """Stop watching this reader; also works outside of Trio, as in `__del__`."""
         if self.waits.pop(wait, self) is None and not self.waits:
             self._looking.cancel()
             del self._all_of_run[self.limit_s]
 
     def look(self, now_s: float) -> float:
-        """End the reads that are late, and tell when to look again."""
+        """End late reads, and return the time of the next check."""
         for _ in range(len(self.waits)):
             first = next(iter(self.waits))
             reads = first.since_s != math.inf
@@ -92,7 +91,7 @@ class Watch:
 
     async def _watch(self) -> None:
         with self._looking:
-            while True:  # noqa: ASYNC110 - it is time that it waits for
+            while True:  # noqa: ASYNC110 - it waits for time to pass
                 await trio.sleep_until(self.look(trio.current_time()))
 
 

@@ -1,9 +1,8 @@
-"""Which sentences answer a question, and how they are said: the choosing half. Pure.
+"""Chooses the sentences that answer a question, and formats the answer. Pure.
 
-A sentence is as good as it is near to the question in meaning, as many of the
-question's rarer words it has, and as near as its source is; and under a heading that
-says what the question asks, what stands first answers it. What is chosen already counts
-against a sentence that says the same.
+A sentence's score depends on its similarity to the question, on the question's rarer words in it,
+and on its source's similarity. Under a heading that has the question's words, the first sentences
+score higher. A sentence that repeats a chosen one scores lower.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from orchestra.providers.extractive.asked import Asked, Source
+from orchestra.providers.extractive.parsed_prompt import ParsedPrompt, Source
 from orchestra.providers.extractive.sentences import sentences
 from orchestra.values import Vector
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 CANDIDATES_MAX = 400
-"""Sentences that are compared: more than the passages of any sensible prompt have."""
+"""The most sentences that are compared: more than reasonable prompts have."""
 CHOSEN_MAX = 4
 CHOSEN_CHARS_MAX = 900
 
@@ -67,15 +66,15 @@ _STOPWORDS = frozenset(
 
 @attrs.frozen
 class Candidate:
-    """A sentence that may be quoted, and the source it is from, by its place among them."""
+    """A sentence that may be quoted, and the index of its source."""
 
     source: int
     text: str
     heading: str = ""
-    """What it stands under; empty where the source has no heading."""
+    """The heading above it; empty if the source has none."""
 
 
-def candidates(asked: Asked) -> list[Candidate]:
+def candidates(asked: ParsedPrompt) -> list[Candidate]:
     """The sentences of all sources, in order, each once; at most `CANDIDATES_MAX`."""
     found: dict[str, Candidate] = {}
     for place, source in enumerate(asked.sources):
@@ -94,10 +93,10 @@ def choose(
     sentences: Sequence[Vector],
     sources: Sequence[Vector],
 ) -> list[Candidate]:
-    """The candidates to quote, those of one source together, the best source first.
+    """The candidates to quote, grouped by source, the best source first.
 
-    None if none is good enough. The vectors are those of the question, of each
-    candidate and of each source, of unit length.
+    Empty if none is good enough. The vectors of the question, the candidates and the sources have
+    unit length.
     """
     import numpy as np  # heavy
 
@@ -119,7 +118,7 @@ def choose(
 
 
 def say(chosen: Sequence[Candidate], sources: Sequence[Source]) -> str:
-    """The answer: the sentences, each run of one source with its mark, and the sources."""
+    """The answer: the sentences, each group of one source with its mark, and the sources."""
     if not sources:
         return NO_SOURCES
     if not chosen:
@@ -138,7 +137,7 @@ def say(chosen: Sequence[Candidate], sources: Sequence[Source]) -> str:
 
 
 def _with_neighbours(scores: Numbers, found: Sequence[Candidate]) -> Numbers:
-    """What stands beside a good sentence in its source often goes on with it."""
+    """Scores raised next to good sentences, since the next sentence often continues the thought."""
     beside = 0 * scores
     for place, (one, after) in enumerate(pairwise(found)):
         if one.source == after.source:
@@ -149,7 +148,7 @@ def _with_neighbours(scores: Numbers, found: Sequence[Candidate]) -> Numbers:
 
 
 def _differing(scores: Numbers, matrix: Numbers, lengths: Sequence[int]) -> list[int]:
-    """The best, then again and again the best that does not say the same, while it is good."""
+    """The best candidate, then the best different ones while their scores are high enough."""
     bar = max(_GOOD_ENOUGH, _OF_THE_BEST * float(scores.max()))
     good = scores >= bar
     alike = 0 * scores
@@ -168,7 +167,7 @@ def _differing(scores: Numbers, matrix: Numbers, lengths: Sequence[int]) -> list
 
 
 def _words(question: str, texts: Sequence[str]) -> list[float]:
-    """How much of the question's words each text has, rare ones counting more: 0 to 1."""
+    """The share of the question's words in each text, 0 to 1; rare words count more."""
     has = [set(_terms(text)) for text in texts]
     among = Counter(term for terms in has for term in terms)
     weights = {term: math.log(1 + len(texts) / (0.5 + among[term])) for term in _terms(question)}
@@ -177,20 +176,20 @@ def _words(question: str, texts: Sequence[str]) -> list[float]:
 
 
 def _headed(question: str, found: Sequence[Candidate]) -> list[float]:
-    """How much of the question is in the heading, 0 to 1, and less with every sentence on."""
+    """The share of the question's words in the heading, 0 to 1, less for each later sentence."""
     asks = set(_terms(question))
     before: Counter[int] = Counter()
     headed = []
     for one in found:
         both = len(asks & set(_terms(one.heading)))
-        says = both / len(asks) if both >= _HEADING_TERMS_MIN else 0.0  # one word says little
+        says = both / len(asks) if both >= _HEADING_TERMS_MIN else 0.0  # one word is not enough
         headed.append(says / (1 + before[one.source]) if says > _HEADING_MIN else 0.0)
         before[one.source] += 1
     return headed
 
 
 def _terms(text: str) -> list[str]:
-    """The words that mean something, without their endings."""
+    """The significant words, without their endings."""
     words = (word.casefold() for word in _TERM.findall(text))
     return [_stem(word) for word in words if word not in _STOPWORDS]
 
@@ -203,8 +202,8 @@ def _stem(word: str) -> str:
 
 
 def _defines(question: str, text: str) -> float:
-    """1 if the question is what something is, and the text says that it "is ..."."""
-    subject = _ASKS_WHAT.search(" ".join(question.split()))  # in long blanks it would be lost
+    """1 if the question asks what something is, and the text says that it "is ..."."""
+    subject = _ASKS_WHAT.search(" ".join(question.split()))  # blanks would break the pattern
     if subject is None:
         return 0.0
     says = rf"\b{re.escape(subject[1])}[`\"”*]*\s+(?:is|are|means)\b"

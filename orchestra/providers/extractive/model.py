@@ -1,7 +1,7 @@
-"""A model that needs no key and no network: it answers with the sources' best sentences.
+"""A model without key and network: it answers with the best sentences of the prompt's sources.
 
-It reads the prompt, chooses sentences, and streams them word by word with the marks of
-their sources. It never says anything that is not in the prompt, and says that of itself.
+It reads the prompt, chooses sentences, and streams them word by word with the marks of their
+sources. The answer has only text from the prompt, and a note that says so.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.dialect import refuse_logprobs
 from orchestra.errors import ModelError
 from orchestra.protocols import Embedder, Model
-from orchestra.providers.extractive.asked import Asked, read
 from orchestra.providers.extractive.choosing import Candidate, candidates, choose, say
+from orchestra.providers.extractive.parsed_prompt import ParsedPrompt, read
 from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 
 PROMPT_CHARS_MAX = 400_000
-"""About 100,000 tokens, as other models have a limit."""
+"""About 100,000 tokens; other models have such a limit as well."""
 BYTES_PER_TOKEN = 4
-"""What OpenAI's documentation gives as a rule of thumb for English."""
-_SOURCE_CHARS_MAX = 2000  # of a source are embedded to tell how near it is
+"""The rule of thumb for English in OpenAI's documentation."""
+_SOURCE_CHARS_MAX = 2000  # the part of a source that is embedded for its similarity
 _WORDS_AT_ONCE = 8
 
 
 class ExtractiveModel(Model):
-    """A `Model` that quotes: up to four sentences of the prompt's own sources.
+    """A `Model` that quotes up to four sentences of the prompt's own sources.
 
-    Sources are lines that begin with `[1]`, as `orchestra.providers.extractive.asked` says; without
-    them, the prompt's paragraphs. An answer ends with a note that it is quoted, and with
-    the names of the sources it cites. Where nothing is near to the question it says so.
+    Sources are lines that begin with `[1]`, as described in `parsed_prompt`; without them, the
+    prompt's paragraphs. An answer ends with a note that it is a quotation, and
+    with the names of the cited sources. If no source is related to the question, the answer says
+    so.
 
     The same request always has the same answer: `temperature` and `seed` are ignored.
-    `output_tokens_max` and the usage count four bytes as a token (an estimate, and
-    reported as one); `stop` is obeyed.
+    `output_tokens_max` and the usage count four bytes as a token (an estimate, and reported as
+    one); `stop` is obeyed.
     """
 
     about: ClassVar[str] = (
@@ -54,13 +55,13 @@ class ExtractiveModel(Model):
 
         Raises:
             ModelError: on entry, if the prompt has more than 400,000 characters.
-            BindingError: on entry, if the embedder needs what is not installed.
+            BindingError: on entry, if the embedder needs a package that is not installed.
         """
         return ExtractiveAnswer(self._embedder, request)
 
 
 class ExtractiveAnswer:
-    """An answer of the extractive model: a context, and in it the reply."""
+    """An answer of the extractive model: a context manager that returns the reply."""
 
     def __init__(self, embedder: Embedder, request: ChatRequest) -> None:
         self._embedder = embedder
@@ -81,7 +82,7 @@ class ExtractiveAnswer:
         self._events = []
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """The next words, at most eight; at the end the usage and why it ended; then nothing."""
+        """The next words, at most eight; at the end the usage and the stop reason; then nothing."""
         await trio.lowlevel.checkpoint()
         batch = tuple(self._events[:_WORDS_AT_ONCE])
         del self._events[:_WORDS_AT_ONCE]
@@ -89,7 +90,7 @@ class ExtractiveAnswer:
 
 
 def events(request: ChatRequest, answer: str) -> list[ModelEvent]:
-    """The answer as a model says it: words, usage, and the reason why it stops."""
+    """The model events of the answer: words, usage, and the stop reason."""
     text, reason = ended(answer, request.stop, request.output_tokens_max)
     words: list[ModelEvent] = [TextDelta(word) for word in re.findall(r"\s*\S+|\s+", text)]
     usage = Usage(
@@ -101,7 +102,7 @@ def events(request: ChatRequest, answer: str) -> list[ModelEvent]:
 
 
 def ended(answer: str, stop: Sequence[str], tokens_max: int | None) -> tuple[str, StopReason]:
-    """What of the answer is said, and why no more: the first end that is reached counts."""
+    """The answer up to the first limit or stop sequence, and its stop reason."""
     ends = [at for mark in stop if mark and (at := answer.find(mark)) >= 0]
     text = answer[: min(ends)] if ends else answer
     if tokens_max is not None and tokens(text) > tokens_max:
@@ -111,7 +112,7 @@ def ended(answer: str, stop: Sequence[str], tokens_max: int | None) -> tuple[str
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a text has: a quarter of its bytes, rounded up."""
+    """The estimated tokens of a text: a quarter of its bytes, rounded up."""
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
@@ -127,18 +128,20 @@ async def _answer(embedder: Embedder, request: ChatRequest) -> str:
     return say(await _chosen(embedder, asked, found), asked.sources)
 
 
-def _read(request: ChatRequest) -> tuple[Asked, list[Candidate]]:
+def _read(request: ChatRequest) -> tuple[ParsedPrompt, list[Candidate]]:
     asked = read(request.messages)
     return asked, candidates(asked)
 
 
-async def _chosen(embedder: Embedder, asked: Asked, found: Sequence[Candidate]) -> list[Candidate]:
-    """What is quoted. The embedder is asked even where there is nothing to quote.
+async def _chosen(
+    embedder: Embedder, asked: ParsedPrompt, found: Sequence[Candidate]
+) -> list[Candidate]:
+    """The quoted sentences. The embedder is called even if there is nothing to quote.
 
-    Whether it is installed would else be told by the first prompt that has sources only.
+    Otherwise, a missing package would be reported only by the first prompt with sources.
     """
     about = [source.text[:_SOURCE_CHARS_MAX] for source in asked.sources]
-    question = asked.question or " ".join(about)  # nothing asked: what is in the middle of it all
+    question = asked.question or " ".join(about)  # without a question: the most central sentences
     vectors = await embedder.embed([question, *about, *(one.text for one in found)])
     sources, sentences = vectors[1 : 1 + len(about)], vectors[1 + len(about) :]
     return choose(asked.question, found, asked=vectors[0], sentences=sentences, sources=sources)

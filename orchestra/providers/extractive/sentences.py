@@ -1,7 +1,7 @@
-"""The sentences of a text that can be quoted: plain, whole, and said in words.
+"""The sentences of a text that can be quoted: plain, complete, and in words.
 
-Markdown's marks are taken off; code, tables, headings and rules are left out, since a
-line of them means nothing by itself.
+Markdown's marks are removed. Code, tables, headings and rules are left out, since a line of them
+means nothing by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CODE_INDENT = re.compile(r"(?: {4}|\t)(?!\s*(?:[-*+]|\d+[.)])\s)")
 _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,3}[.)])\s+(?:\[[ xX]\]\s+)?")
 _QUOTED = re.compile(r"^\s*>\s?")
 
-# Bounded, so that no text takes longer than in proportion to its length.
+# Bounded, so that the time is proportional to the text's length.
 _CODE_SPAN = re.compile(r"(`{1,3})(?!`)[^\n]{1,300}?(?<!`)\1(?!`)")
 _IMAGE = re.compile(r"!\[[^\[\]]{0,300}\](?:\([^()]{0,500}\)|\[[^\[\]]{0,100}\])")
 _LINK = re.compile(r"\[([^\[\]]{0,300})\](?:\([^()]{0,500}\)|\[[^\[\]]{0,100}\])")
@@ -49,11 +49,11 @@ _ABBREVIATED = re.compile(
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 WORDS_MIN = 5
-"""Shorter ones ("One nursery.") are said together with the sentence that follows."""
+"""A shorter sentence ("One nursery.") is joined to the next one."""
 UNIT_CHARS_MAX = 10_000
-"""More without a break is taken in parts: while a pattern looks for its marks, all else waits."""
+"""A longer unit is split, since matching patterns in it would block other tasks."""
 CHARS_MAX = 500
-"""Nobody reads a longer one; what is this long is seldom a sentence."""
+"""The longest sentence; a longer text is seldom a sentence."""
 
 
 def sentences(text: str) -> list[str]:
@@ -68,7 +68,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _units(prose: str) -> Iterator[str]:
-    """Each paragraph or item of a block, its lines joined."""
+    """Each paragraph or list item of a block, with its lines joined."""
     lines = [_QUOTED.sub("", line) for line in prose.splitlines()]
     if _CODE_INDENT.match(lines[0]):
         return
@@ -84,7 +84,7 @@ def _units(prose: str) -> Iterator[str]:
 
 
 def _plain(unit: str) -> str:
-    """Without images, links, tags, strong and emphasis; code spans stay as they are."""
+    """The text without marks of images, links, tags and emphasis; code spans are unchanged."""
     spans: list[str] = []
 
     def put_aside(found: re.Match[str]) -> str:
@@ -100,7 +100,7 @@ def _plain(unit: str) -> str:
 
 
 def _cut(unit: str) -> list[str]:
-    """The unit's sentences, short ones together with their neighbour."""
+    """The unit's sentences, with short ones joined to the next."""
     ends = [found.end() for found in _END.finditer(unit)]
     starts = [0, *(end for end in ends if not _ABBREVIATED.search(unit[max(0, end - 12) : end]))]
     parts = [unit[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
@@ -121,7 +121,7 @@ def _cut(unit: str) -> list[str]:
 
 
 def _is_quotable(sentence: str) -> bool:
-    """Whether it says something by itself, in words."""
+    """Whether a sentence has enough words to be quoted alone."""
     prose = _CODE_SPAN.sub("", sentence)
     words = _WORD.findall(prose)
     enough = len(words) >= WORDS_MIN - 1 and sum(map(len, words)) * 2 > len(prose)

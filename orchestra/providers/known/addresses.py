@@ -1,4 +1,4 @@
-"""Where a model is and what it can do: its settings, the catalog and the environment. Pure."""
+"""Addresses and capabilities of models, from settings, catalog and environment. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Environ = Mapping[str, str]
 QUOTES = Capabilities(
     tools=False, vision=False, files=False, json_schema=False, reasoning=False, embeddings=False
 )
-"""What the built-in model can do: it quotes its prompt, and nothing else."""
+"""The capabilities of the built-in model, which only quotes its prompt."""
 
 
 def options_of(provider: Provider, settings: ModelSettings, environ: Environ) -> Mapping[str, str]:
-    """The options of a model, each from its table, else the environment, else its default."""
+    """The options of a model, each from its table, else from the environment, else the default."""
     found: dict[str, str] = {}
     for option in provider.options:
         told = (settings.options.get(option.name), *map(environ.get, option.env), option.default)
@@ -38,10 +38,10 @@ def options_of(provider: Provider, settings: ModelSettings, environ: Environ) ->
 def base_url(
     provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
 ) -> str:
-    """The base URL: the table's own, else what the environment says, else the provider's.
+    """The base URL: from the model's table, else from the environment, else the provider's.
 
     Raises:
-        BindingError: nothing says where it is, or the environment says what is no address.
+        BindingError: it is set nowhere, or the environment's is not a URL.
     """
     if settings.base_url is not None:
         return settings.base_url
@@ -56,7 +56,7 @@ def base_url(
 
 
 def shown_url(settings: ModelSettings, environ: Environ) -> str:
-    """Where a model is, for a person; "" for what runs here, `?` where nobody has said."""
+    """A model's address for people; "" if it runs in this process, `?` if unknown."""
     provider = PROVIDERS[settings.provider]
     if not provider.remote:
         return ""
@@ -68,7 +68,7 @@ def shown_url(settings: ModelSettings, environ: Environ) -> str:
 
 
 def place_of(settings: ModelSettings, environ: Environ) -> tuple[str, int]:
-    """The host and port that a model is asked at; "" and 0 for what runs here."""
+    """The host and port of a model; "" and 0 if it runs in this process."""
     parts = urlsplit(shown_url(settings, environ))
     if parts.hostname is None:
         return "", 0
@@ -76,7 +76,7 @@ def place_of(settings: ModelSettings, environ: Environ) -> tuple[str, int]:
 
 
 def misread(settings: ModelSettings, environ: Environ) -> str:
-    """What is wrong with what the environment says of a model's address; "" where nothing is."""
+    """The error in a model's address from the environment; "" without an error."""
     provider = PROVIDERS[settings.provider]
     try:
         if name := _told_by(provider, settings, environ):
@@ -87,13 +87,13 @@ def misread(settings: ModelSettings, environ: Environ) -> str:
 
 
 def capabilities(settings: ModelSettings) -> Capabilities:
-    """What a model can do: what the deployment says, else what is known of its name.
+    """A model's capabilities: the configured ones, else the known ones of its name.
 
-    A name alone does not say that a PDF can be sent to it: that is its provider's matter, too.
+    Whether a PDF can be sent depends on the provider as well.
     """
     if settings.provider == "extractive":
         return QUOTES
-    if settings.own is not None:  # nothing is known of a class by its name, and it says it itself
+    if settings.own is not None:  # a project's class reports its capabilities itself
         return settings.capabilities
     ours = known(settings.model).capabilities
     if settings.provider not in FILES:
@@ -107,7 +107,7 @@ def corrected(known: Capabilities, said: Capabilities) -> Capabilities:
 
 
 def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candidate:
-    """A model as a route sees it; what runs in this process costs nothing."""
+    """A model's data for the choice of a route; a model in this process costs nothing."""
     free = 0.0 if PROVIDERS[settings.provider].built_in else None
     prices = settings.prices
     return Candidate(
@@ -121,7 +121,7 @@ def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candid
 
 
 def _told_by(provider: Provider, settings: ModelSettings, environ: Environ) -> str:
-    """The variable that says where a model is; "" where none does, or its table does."""
+    """The environment variable with a model's address; "" if unset, or if its table has one."""
     if settings.base_url is not None or "resource" in settings.options:
         return ""
     return next((name for name in provider.base_url_env if environ.get(name)), "")
@@ -131,7 +131,7 @@ def _read(provider: Provider, name: str, value: str, options: Mapping[str, str])
     try:
         return urls.absolute(provider.read_base_url(value, options))
     except ValueError as error:
-        raise BindingError(f"{name} is no address for {provider.name}: {error}") from error
+        raise BindingError(f"{name} is not an address of {provider.name}: {error}") from error
 
 
 def _nowhere(provider: Provider, settings: ModelSettings, needed: str) -> str:

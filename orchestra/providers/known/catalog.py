@@ -1,7 +1,7 @@
-"""Every provider that a model may have: where it is, what it speaks, which key it asks for.
+"""The catalog of providers: their addresses, dialects and keys.
 
-One row each. A dialect is made when its model is first used, so that nothing is imported for
-models that nobody asks. `orchestra.providers.endpoints` makes endpoints of these rows.
+A dialect is imported when its model is first used. `orchestra.providers.endpoints` makes endpoints
+from these entries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Seam: TypeAlias = Literal["model", "embedder"]
 class Option:
     """A key of `[models.NAME]` that only some providers have; its value is one word.
 
-    Where it is not given, it is looked for in the environment, then it is `default`.
+    If it is missing, it is looked for in the environment; otherwise `default` is used.
     """
 
     name: str
@@ -44,21 +44,20 @@ class HeaderScheme:
 
 @attrs.frozen
 class AwsScheme:
-    """A Bedrock API key where there is one, else access keys, with which requests are signed."""
+    """A Bedrock API key if there is one, else access keys, which sign requests."""
 
 
 Scheme: TypeAlias = HeaderScheme | AwsScheme | None
-"""How a provider knows who asks; None is for what runs in this process."""
+"""The authentication of a provider; None for models in this process."""
 
 
 @attrs.frozen(kw_only=True)
 class Provider:
     """One provider.
 
-    `base_url` is made of the options; None has to be given. `base_url_env` are variables that
-    may say it instead, each read by `read_base_url`. `suggested` are models for those who have
-    named none: a fast one and a smart one. `extras` is the name under which a request's extras
-    are meant for it.
+    `base_url` is made from the options; if None, it has to be configured. `base_url_env` has
+    environment variables for it, each read by `read_base_url`. `suggested` has a fast and a smart
+    model, for `orchestra init`. `extras` is the provider's key in a request's extras.
     """
 
     name: str
@@ -80,7 +79,7 @@ class Provider:
 
     @property
     def built_in(self) -> bool:
-        """Whether it is one of ours in this process, which has no policies and costs nothing."""
+        """Whether it is built in, runs in this process, and has neither policies nor costs."""
         return not self.remote and bool(self.seams)
 
 
@@ -346,8 +345,8 @@ _ROWS = (
 FILES = frozenset(
     ("openai", "anthropic", "gemini", "openrouter", "bedrock", "bedrock-invoke", "vertex")
 ) | {"openai-compatible"}
-"""Who can be sent a PDF; elsewhere no model reads one, whatever is known of its name."""
+"""Providers that accept PDFs; at others no model reads them, whatever its known capabilities."""
 OWN = Provider(name="class", about="a class of the project's own", seams=())
-"""What stands for no provider: such a model has `class` in its table, and is asked as it is."""
+"""The entry of models with `class` in their tables, which have no provider."""
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in (*_ROWS, OWN)})
-"""Every provider, by its name; in the order in which keys in the environment are looked for."""
+"""Every provider by name, in the order in which their keys are looked for in the environment."""

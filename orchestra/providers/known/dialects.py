@@ -1,4 +1,4 @@
-"""Dialects of providers, each imported when it is first made."""
+"""Constructors of the providers' dialects, which import them on demand."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping
 from orchestra.codecs.dialect import Dialect
 
 Options = Mapping[str, str]
-"""The options of a model; as `model` its provider's name for it, and as `output_tokens_max` how
-much it can say, where that is known."""
+"""The options of a model; `model` is the provider's name for it, `output_tokens_max` its limit, if
+known.
+"""
 
 _OUTPUT_TOKENS_MAX = 32_000
-"""Of Claude where a request does not say: an answer of a hundred pages, and no limit of rate."""
+"""Claude's default limit for an answer: about a hundred pages; it does not count towards rate
+limits.
+"""
 
 
 def openai(name: str) -> Callable[[Options], Dialect]:
-    """OpenAI's chat completions, with the quirks of the servers of this name."""
+    """OpenAI's chat completions, with the quirks of this provider's servers."""
 
     def make(options: Options) -> Dialect:
         from orchestra.codecs.openai.dialect import OpenAiDialect
@@ -28,14 +31,14 @@ def openai(name: str) -> Callable[[Options], Dialect]:
 
 
 def azure(options: Options) -> Dialect:
-    """OpenAI's, with Azure's paths; the classic ones where there is an `api_version`."""
+    """OpenAI's with Azure's paths, which are the classic ones if there is an `api_version`."""
     from orchestra.codecs.openai.azure import AzureDialect
 
     return AzureDialect(options.get("deployment"), options.get("api_version"))
 
 
 def anthropic(options: Options) -> Dialect:
-    """Anthropic's messages, which always ask for a number of tokens: by default all there are."""
+    """Anthropic's messages; these require a limit of tokens, by default the model's maximum."""
     from orchestra.codecs.anthropic.dialect import AnthropicDialect
 
     known = options.get("output_tokens_max")
@@ -69,7 +72,7 @@ def bedrock(options: Options) -> Dialect:
 
 
 def bedrock_invoke(options: Options) -> Dialect:
-    """Bedrock's InvokeModel, which speaks each model's own dialect."""
+    """Bedrock's InvokeModel, with each model family's own format."""
     from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 
     family = options.get("family", "")
@@ -93,5 +96,5 @@ def ollama(options: Options) -> Dialect:
 
 
 def _bedrock_texts_max(options: Options) -> int:
-    """Of Bedrock's embedding models Cohere's take several texts in a call, the others one."""
+    """On Bedrock, Cohere's embedding models accept several texts in a call, the others one."""
     return 96 if "cohere" in f"{options['model']} {options.get('family', '')}" else 1

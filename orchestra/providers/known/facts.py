@@ -1,9 +1,9 @@
-"""What is known of common models, by their names: data, for routing and for a person.
+"""Known facts about common models, by name: data for routing and for people.
 
-Collected in November 2026 from what providers publish. A name is looked for at the start of
-the model's, or behind a `/` or a `.` in it, as gateways and Bedrock write it; the first row
-that fits counts, so the longer names stand first. What is not known is None. A deployment
-that knows better says so in `[models.NAME.capabilities]`, and is believed.
+Collected in November 2026 from the providers' publications. A row matches at the start of a model's
+name, or after a `/` or a `.` in it, as in names of gateways and of Bedrock. The first matching row
+counts, so longer names come first. Unknown facts are None. `[models.NAME.capabilities]` in the
+configuration overrides them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning")
 
 @attrs.frozen(kw_only=True)
 class Facts:
-    """What is known of one model.
+    """The known facts about one model.
 
-    `dimensions` is how long its vectors are when nobody asks for another length, and
-    `shortens` says that one may ask.
+    `dimensions` is the default length of its vectors; `shortens` tells whether a request may ask
+    for fewer dimensions.
     """
 
     capabilities: Capabilities = Capabilities()
@@ -37,13 +37,13 @@ UNKNOWN = Facts()
 
 @lru_cache(maxsize=1024)
 def known(model: str) -> Facts:
-    """What is known of the model that a provider calls by this name."""
+    """The known facts about the model with this name at its provider."""
     name = model.lower()
     return next((facts for pattern, facts in _TABLE if pattern.search(name)), UNKNOWN)
 
 
 def _chat(names: str, context: int | None, output: int | None, can: str, cannot: str = "") -> _Row:
-    """Models that answer; of an ability in neither list nothing is known."""
+    """Models that answer; an ability in neither list is unknown."""
     said = {ability: ability in can.split() for ability in (*can.split(), *cannot.split())}
     capabilities = Capabilities(
         context_tokens=context,
@@ -55,7 +55,7 @@ def _chat(names: str, context: int | None, output: int | None, can: str, cannot:
 
 
 def _embeds(names: str, context: int | None, dimensions: int, *, shortens: bool = False) -> _Row:
-    """Models that make vectors, and nothing else."""
+    """Models for embeddings only."""
     capabilities = Capabilities(
         context_tokens=context, embeddings=True, **dict.fromkeys(_ABILITIES, False)
     )
@@ -73,10 +73,12 @@ _ALL = "tools vision json_schema reasoning"
 _NO_REASONING = "tools vision json_schema"
 _BLIND = "tools json_schema reasoning"
 _READS, _READS_NO_REASONING = f"files {_ALL}", f"files {_NO_REASONING}"
-"""Who reads PDFs by its provider's own word; of who is not told so, nothing is known."""
+"""Abilities of models that read PDFs, by their providers' documentation; for others this is
+unknown.
+"""
 
 _TABLE: tuple[_Row, ...] = (
-    # OpenAI: the context is question and answer together
+    # OpenAI: the context includes the answer
     _embeds("text-embedding-3-large", 8_191, 3_072, shortens=True),
     _embeds("text-embedding-3-small", 8_191, 1_536, shortens=True),
     _embeds("text-embedding-ada-002", 8_191, 1_536),
@@ -151,7 +153,7 @@ _TABLE: tuple[_Row, ...] = (
     _chat("nova-(?:lite|pro)", 300_000, 10_000, _READS_NO_REASONING),
     _chat("nova-micro", 128_000, 10_000, "tools json_schema", "vision"),
     _chat("titan-text", 42_000, None, "", "tools vision files json_schema reasoning"),
-    # what is often run at home: the context is what the server was started with
+    # models that are often run locally: the context depends on the server's settings
     _embeds("nomic-embed-text", 8_192, 768),
     _embeds("mxbai-embed-large", 512, 1_024),
     _embeds("all-minilm", 512, 384),

@@ -1,7 +1,7 @@
-"""What a model or route is configured to be, in one text: where two are the same, so is it. Pure.
+"""The identity of a configured model or route, as one text, equal for equal ones. Pure.
 
-What decides on an answer is in it: provider, model, address, options, headers and extras. What
-does not is left out: keys, limits, times, prices.
+It contains the settings that affect answers: provider, model, address, options, headers and extras.
+It excludes keys, limits, times and prices.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Environ = Mapping[str, str]
 
 
 def identity_of(settings: ModelSettings | RouteSettings, environ: Environ) -> str:
-    """What this is configured to be; not for people, and to be hashed, since headers are in it.
+    """The identity of a model or route; to be hashed and not shown, since it contains headers.
 
     Raises:
-        BindingError: nothing says where a model is.
+        BindingError: a model has no address.
     """
     if isinstance(settings, RouteSettings):
         models = [
@@ -33,18 +33,18 @@ def identity_of(settings: ModelSettings | RouteSettings, environ: Environ) -> st
 
 
 def identity_of_embedder(settings: EmbedderSettings, environ: Environ) -> str:
-    """What an embedder is configured to be: vectors of two that differ cannot be compared.
+    """The identity of an embedder; vectors of embedders with different ones cannot be compared.
 
     Raises:
-        BindingError: nothing says where its model is.
+        BindingError: its model has no address.
     """
     return json.dumps([settings.dimensions, _model(settings.model, environ)])
 
 
 def identity_of_vectors(settings: EmbedderSettings) -> str:
-    """Which vectors an embedder makes: the same at whatever address its model is.
+    """The identity of an embedder's vectors, which excludes the address of its model.
 
-    So what a store holds is not embedded again because a server has moved.
+    So a store's documents are not embedded again if a server has moved.
     """
     model = settings.model
     if model.own is not None:

@@ -1,4 +1,4 @@
-"""Where a model's key is to be found, and whether it is there. Pure; no key is read out."""
+"""The places of models' keys, and whether the keys are there. Pure; no key is shown."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Environ = Mapping[str, str]
 
 @attrs.frozen
 class KeyState:
-    """Whether a model's key is there, and where from: a variable's name, or `file PATH`.
+    """Whether a model's key is there, and its source: a variable's name, or `file PATH`.
 
-    Where it is missing, `source` says where it is looked for.
+    If it is missing, `source` has the places where it was looked for.
     """
 
     source: str = ""
@@ -33,12 +33,12 @@ class KeyState:
 
     @property
     def missing(self) -> bool:
-        """Whether the model cannot be asked without it."""
+        """Whether a required key is missing."""
         return self.needed and not self.present
 
 
 def key_state(provider: Provider, settings: ModelSettings, environ: Environ) -> KeyState:
-    """Where a model's key is, without reading it out."""
+    """The state of a model's key, without the key itself."""
     if provider.scheme is None:
         return KeyState()
     needed = not isinstance(provider.scheme, HeaderScheme) or provider.scheme.needed
@@ -55,7 +55,7 @@ def key_state(provider: Provider, settings: ModelSettings, environ: Environ) -> 
 
 
 def aws_source(environ: Environ) -> str:
-    """The variable that says that there are AWS credentials; "" where there are none."""
+    """The variable that shows that there are AWS credentials; "" without any."""
     if environ.get(AWS_BEARER):
         return AWS_BEARER
     return AWS_ID if environ.get(AWS_ID) and environ.get(AWS_SECRET) else ""

@@ -1,7 +1,7 @@
-"""What a model of a deployment costs: what its settings say, else the catalogue of prices.
+"""The prices of configured models, from their settings, else from a catalog of list prices.
 
-The catalogue is that of the `[prices]` extra, `genai-prices`: data in its wheel, read without a
-network when the first model that needs it is made.
+The catalog is `genai-prices`, of the extra `[prices]`: data in its wheel, read without a network
+when the first model needs it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ THEIRS: Mapping[str, str] = MappingProxyType(
         "moonshot": "moonshotai",
     }
 )
-"""Our providers in the catalogue. One that is not here has no list prices: a server of your own,
-or one that passes calls on to others."""
+"""The catalog's names of our providers. Other providers have no list prices: your own servers, and
+gateways to others.
+"""
 FREE_PROVIDERS = ("ollama",)
-"""Run at home: free, unless their settings say otherwise."""
+"""Local servers: free, unless their settings have prices."""
 _KEYS: Mapping[str, str] = MappingProxyType(
     {
         "input": "input_mtok",
@@ -58,10 +59,10 @@ _KEYS: Mapping[str, str] = MappingProxyType(
 
 
 def price_of(settings: ModelSettings) -> Price | None:
-    """What a model costs; None where nobody knows. The catalogue's prices are those of now.
+    """The prices of a model, for the present time; None if unknown.
 
-    Where the settings have a price of input, what they do not say of cached input costs as much:
-    prices of two lists are not mixed in one. The same holds for output.
+    If the settings have a price for input but none for cached input, both cost the same: prices
+    from settings and catalog are not mixed. The same applies to output.
     """
     said = settings.prices
     if PROVIDERS[settings.provider].built_in:
@@ -82,7 +83,7 @@ def price_of(settings: ModelSettings) -> Price | None:
 
 
 def listed_price(provider: str, model: str) -> Price | None:
-    """What the catalogue says of a model; None where it says nothing, or is not installed."""
+    """The catalog's prices of a model; None if it has none, or is not installed."""
     theirs = THEIRS.get(provider)
     if theirs is None:
         return None
@@ -98,7 +99,7 @@ def listed_price(provider: str, model: str) -> Price | None:
 
 
 def _overridden(own: Mapping[str, Any], listed: Price) -> Price:
-    """The listed price, with what the settings say instead; of all its tiers."""
+    """The list price with the settings' prices in their place, in all of its tiers."""
     hidden: dict[str, Any] = (
         {"cached_input": None, "cache_write_input": None} if "input" in own else {}
     )
@@ -120,7 +121,7 @@ def _read(theirs: ModelPrice) -> Price | None:
 
 
 def _at(found: Mapping[str, object], input_tokens: int) -> Price | None:
-    """The prices of a call with so much input; None without one of input."""
+    """The prices of a call with this many input tokens; None without a price for input."""
     named: dict[str, Any] = {}
     for ours, theirs in found.items():
         price = getattr(theirs, "base", theirs)

@@ -1,7 +1,7 @@
-"""What a deployment says of its models: plain values, checked before they are made.
+"""Settings of models, embedders and routes: plain values, checked before these are made.
 
-The configuration fills them in, and `orchestra.providers.known.catalog` makes endpoints of them.
-No key is among them, only where it is to be found.
+They come from the configuration, and `orchestra.providers.endpoints` makes endpoints from them.
+They contain no keys, only the places of keys.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @attrs.frozen(kw_only=True)
 class Prices:
-    """Dollars for a million tokens; None is not known, which is never the same as free."""
+    """Dollars for a million tokens; None is unknown, which does not mean free."""
 
     input: float | None = None
     output: float | None = None
@@ -40,9 +40,9 @@ class Prices:
 
 @attrs.frozen(kw_only=True)
 class CoalesceSettings:
-    """How equal calls under way share one: `orchestra.policies.flights.coalesce`.
+    """Settings of coalescing: equal concurrent calls share one (`policies.flights.coalesce`).
 
-    `embedder` is the name of the one that questions are compared with, where they are.
+    `embedder` is the name of the embedder for similar questions, if these share as well.
     """
 
     normalize: bool = False
@@ -53,7 +53,7 @@ class CoalesceSettings:
 
 @attrs.frozen(kw_only=True)
 class OwnClass:
-    """A class of the project's own, for a seam: `module:Class`, which is called with `options`."""
+    """A class of the project, for one of our protocols: `module:Class`, called with `options`."""
 
     seam: Literal["store", "model", "embedder"]
     target: str
@@ -61,7 +61,7 @@ class OwnClass:
 
     @property
     def identity(self) -> str:
-        """In one text: where two are the same, so is what they make."""
+        """A text that is equal for classes and options with the same results."""
         return json.dumps([self.target, self.options], default=repr, sort_keys=True)
 
 
@@ -69,15 +69,14 @@ class OwnClass:
 class ModelSettings:
     """One model of a deployment.
 
-    `name` is what pipelines call it, `model` what its provider does. `options` are those that
-    only this provider has (`region`, `deployment`). `capabilities` holds what the deployment
-    says, which counts for more than what we know. `extras` go into the body of each request, and
-    with `prompt_cache` the provider is told in each to keep what it has read.
-    `breaker` is when it is left alone; None is never. `cache` is how its answers are kept, and
-    `coalesce` how its calls share one; None is not at all. `origin` is where all of this was
-    said, for a person.
-    With `own`, it is of a class of the project's own: `provider` is then that of the catalog which
-    stands for such, and `model` is the class.
+    `name` is its name in pipelines, `model` its name at the provider. `options` are those that only
+    this provider has (`region`, `deployment`). `capabilities` override what we know. `extras` are
+    added to the body of each request; with `prompt_cache`, each request has marks for the
+    provider's prompt cache. `breaker`, `cache` and `coalesce` are the settings of these policies;
+    None is off. `origin` is the place of these settings, for people.
+
+    With `own`, it is a class of the project: `provider` is then the catalog's entry for classes,
+    and `model` is the class.
     """
 
     name: str
@@ -103,9 +102,9 @@ class ModelSettings:
 
 @attrs.frozen(kw_only=True)
 class EmbedderSettings:
-    """One embedder of a deployment: a model that makes vectors, and how long they are.
+    """One embedder of a deployment: a model for embeddings, and their dimensions.
 
-    `dimensions` is None where it is what the model gives by itself.
+    `dimensions` is None for the model's default.
     """
 
     name: str
@@ -116,11 +115,10 @@ class EmbedderSettings:
 
 @attrs.frozen(kw_only=True)
 class RouteSettings:
-    """One route of a deployment: the models that it chooses from, by name, and how it does.
+    """One route of a deployment: the names of its models, and how it chooses one.
 
-    `weights` are of some or all of them, and 1 for the others. After an error that is one of
-    `falls_back_on` the next model is asked; where there is none, nobody after the first. `cache`
-    is as of a model.
+    Models without a weight in `weights` have 1. After an error in `falls_back_on` the next model is
+    asked; if it is empty, only the first is asked. `cache` is as in `ModelSettings`.
     """
 
     name: str

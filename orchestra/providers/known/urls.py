@@ -1,4 +1,4 @@
-"""Base URLs of providers: of their options, and of what their own clients read. Pure."""
+"""Base URLs of providers, from options, and from the variables of the providers' SDKs. Pure."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ OLLAMA_PORT = 11434
 
 
 def fixed(url: str) -> Callable[[Options], str]:
-    """The same for everybody."""
+    """A base URL that does not depend on options."""
     return lambda _options: url
 
 
 def as_is(value: str, options: Options) -> str:
-    """A variable that holds the base URL itself."""
+    """A variable that contains the base URL itself."""
     del options
     return value
 
 
 def gemini(options: Options) -> str:
-    """AI Studio, in the version that is wanted."""
+    """AI Studio, in the configured version."""
     return f"https://generativelanguage.googleapis.com/{options['api_version']}"
 
 
 def vertex(options: Options) -> str:
-    """Vertex, where the project is; the location `global` has a host without a prefix."""
+    """Vertex, in the project's location; the location `global` has a host without a prefix."""
     location, project = options["location"], options["project"]
     host = "" if location == "global" else f"{location}-"
     return f"https://{host}aiplatform.googleapis.com/v1/projects/{project}/locations/{location}"
@@ -41,15 +41,15 @@ def bedrock(options: Options) -> str:
 
 
 def azure(options: Options) -> str:
-    """A resource of Azure OpenAI, in the API that its options ask for."""
+    """A resource of Azure OpenAI, in the configured version of the API."""
     return azure_endpoint(f"https://{options['resource']}.openai.azure.com", options)
 
 
 def absolute(url: str) -> str:
-    """The URL, if it can be asked.
+    """The URL, if it is a valid base URL.
 
     Raises:
-        ValueError: it has no scheme of HTTP's, no host, a port that is none, or more than a path.
+        ValueError: its scheme, host or port is missing or invalid, or it has more than a path.
     """
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
@@ -62,21 +62,21 @@ def absolute(url: str) -> str:
 
 
 def azure_endpoint(value: str, options: Options) -> str:
-    """Of `https://RESOURCE.openai.azure.com/`, as Azure shows it, the base URL of the API."""
+    """The base URL of the API, from `https://RESOURCE.openai.azure.com/`, as Azure shows it."""
     root = value.rstrip("/").removesuffix("/v1").removesuffix("/openai")
     return f"{root}/openai" if "api_version" in options else f"{root}/openai/v1"
 
 
 def anthropic(value: str, options: Options) -> str:
-    """Of `ANTHROPIC_BASE_URL`, which stands without a version, the base URL of the API."""
+    """The base URL of the API, from `ANTHROPIC_BASE_URL`, which has no version."""
     del options
     return value.rstrip("/").removesuffix("/v1") + "/v1"
 
 
 def ollama_host(value: str, options: Options) -> str:
-    """Of `OLLAMA_HOST`, as Ollama reads it: `host`, `host:port`, `:port`, or a URL.
+    """The base URL from `OLLAMA_HOST`, as Ollama reads it: `host`, `host:port`, `:port`, or a URL.
 
-    A server that listens on every address (0.0.0.0) is asked at this machine's own.
+    For a server that listens on every address (0.0.0.0), this machine's own is used.
 
     Raises:
         ValueError: the port is not a number.
@@ -91,6 +91,6 @@ def ollama_host(value: str, options: Options) -> str:
 
 
 def shown(url: str) -> str:
-    """The URL for a person: without a name and password in it, and without a query."""
+    """The URL for people: without name, password and query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -19,12 +19,12 @@ from orchestra.errors import TruncatedStreamError
 from orchestra.policies.tokens import of_chat
 from orchestra.server.models.asked import (
     Job,
+    answering,
     facts_of,
     failure,
     finished,
     job_of,
     json_body,
-    offered,
     refuse,
     refusing,
     streamed,
@@ -48,7 +48,7 @@ class MessagesApi:
     async def create(self) -> Response:
         """What a model says, whole or as it says it."""
         served = served_messages(await json_body(), self.runs.settings.passed)
-        job = job_of(offered(self.catalog, served.model), served)
+        job = job_of(answering(self.catalog, served.model), served)
         run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
             return await self._stream(run, job, served)
@@ -58,7 +58,7 @@ class MessagesApi:
     async def count(self) -> Response:
         """How many tokens a question has, as they are estimated for limits: rather too many."""
         served = served_messages(await json_body(), self.runs.settings.passed)
-        offered(self.catalog, served.model)
+        answering(self.catalog, served.model)
         return as_json({"input_tokens": of_chat(served.request).input})
 
     async def _stream(self, run: Run, job: Job, served: ServedChat) -> Response:

@@ -1,14 +1,14 @@
-"""The body of an answer that is streamed, chunk by chunk to the client.
+"""A fast path for the chunks of a streamed response.
 
-A chunk on its way through ASGI passes a dictionary, six coroutines, two state machines and h11,
-and what comes out is its length in front of it. In a stream of HTTP/1.1 nothing of that can
-change from one chunk to the next: so it is written to the socket as what would come out, while
-Hypercorn says that a chunked body is being sent, and goes the long way wherever it does not.
+Through ASGI, a chunk passes a dictionary, six coroutines, two state machines and h11, which only
+add its length. In a stream of HTTP/1.1 nothing of this changes between chunks. So a chunk is
+written directly to the socket in its final form, as long as Hypercorn is in the state of sending a
+chunked body; otherwise it is passed through ASGI.
 
-Rules of the file: what stands in the socket is byte for byte what h11 would have written, and in
-the same order as everything else of the connection; a chunk that is empty is never written, since
-it would be the end. What the kernel does not take at once, and whatever goes wrong, goes through
-the connection as before, with its lock, its bounds and its errors.
+Rules of the file: the bytes are exactly those that h11 would have written, in the same order as all
+other bytes of the connection. An empty chunk is never written, since it would be the end. Bytes
+that the kernel does not take at once, and all errors, go through the connection as before, with its
+lock, its bounds and its errors.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveEvent, ASGISendCallable
 
 CONNECTION = "orchestra.connection"
-"""Under which a connection stands in the state of the requests that came over it."""
+"""The key of a request's connection in its ASGI state."""
 
 
 UNBROKEN_MAX = 16
-"""Chunks that one writes who waits for none of them, before the others run."""
+"""The most chunks that a task writes without waiting before other tasks run."""
 
 
 class Wire(Protocol):
-    """What a body needs of its connection."""
+    """The part of a connection that a body needs."""
 
     protocol: ProtocolWrapper
 
     def write_nowait(self, data: bytes) -> int:
-        """How much of it has gone; 0 where something else is being written, or would wait."""
+        """Write without waiting, and return the number of bytes; 0 during another write."""
 
     async def protocol_send(self, event: Event) -> None:
-        """Write all of it, behind what others are writing."""
+        """Write all of it, after the writes of others."""
 
 
 class Body:
-    """Where the chunks of a streamed body go. For one task.
+    """Writes the chunks of a streamed body, for one task.
 
-    `send` is the way of ASGI, which is always right; `chunked` is the connection, where it is
-    known that it carries nothing but this body, in chunks.
+    `send` is the ASGI function, which always works; `chunked` is the connection, if this body has
+    it to itself and is sent in chunks.
     """
 
     __slots__ = ("_chunked", "_rest", "_send", "_unbroken")
@@ -68,7 +68,7 @@ class Body:
         self._unbroken = 0
 
     async def __call__(self, data: bytes) -> None:
-        """Write it, waiting for the client where it is slow; now and then, the others run."""
+        """Write a chunk, waiting for a slow client; from time to time, other tasks run."""
         self._unbroken += 1
         if not self.write_nowait(data):
             self._unbroken = 0
@@ -78,7 +78,7 @@ class Body:
             await trio.lowlevel.checkpoint()
 
     def write_nowait(self, data: bytes) -> bool:
-        """Write it, and tell whether all of it has gone; what is left has to be flushed."""
+        """Write a chunk, and return whether all of it was written; if not, call `flush`."""
         chunked = self._chunked
         if not data:
             return True
@@ -91,11 +91,11 @@ class Body:
 
     @property
     def waits(self) -> bool:
-        """Whether something is left that has to be flushed."""
+        """Whether bytes are left for `flush`."""
         return bool(self._rest)
 
     async def flush(self) -> None:
-        """Write what is left, waiting for the client."""
+        """Write the bytes that are left, waiting for the client."""
         rest, self._rest = self._rest, b""
         if self._chunked is None:
             await self._send(rest)
@@ -104,7 +104,7 @@ class Body:
 
 
 class Chunked:
-    """A connection over which the body of one answer goes in chunks."""
+    """A connection that is sending the body of one response in chunks."""
 
     __slots__ = ("_stream", "wire")
 
@@ -114,27 +114,27 @@ class Chunked:
 
     @property
     def open(self) -> bool:
-        """Whether the body has not ended, and its client not left."""
+        """Whether the body has not ended, and the client has not left."""
         stream = self._stream
         return stream.state is ASGIHTTPState.RESPONSE and not stream.closed
 
 
 def body_of(scope: Mapping[str, Any], send: ASGISendCallable) -> Body:
-    """The body of the answer whose head has been sent."""
+    """The body of a response whose head has been sent."""
     send_more = partial(_send_more, send)
     wire, stream, connection = _found(scope)
     if wire is None or stream is None or connection is None:
         return Body(send_more)
-    writer = connection._writer  # noqa: SLF001 - h11 tells nobody how it frames a body
+    writer = connection._writer  # noqa: SLF001 - h11 does not publish a body's framing
     if stream.state is not ASGIHTTPState.RESPONSE or not isinstance(writer, ChunkedWriter):
         return Body(send_more)
     return Body(send_more, Chunked(wire, stream))
 
 
-def tell_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
-    """Have it done when the client of a request has left, or its answer has ended.
+def on_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
+    """Call `act` when the client of a request has left, or its response has ended.
 
-    Once its body is here. False where that cannot be told, or has been already.
+    The request's body has to be complete. Returns False if this is impossible, or was set already.
     """
     _, stream, _ = _found(scope)
     if stream is None or stream.closed:
@@ -147,8 +147,8 @@ def tell_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
     return True
 
 
-def told_end(stream: HTTPStream) -> None:
-    """Tell nobody of a departure any more, of `tell_departure`: the answer is written."""
+def forget_departure(stream: HTTPStream) -> None:
+    """Remove the callback of `on_departure`, since the response is written."""
     if isinstance(stream.app_put, partial):
         stream.app_put = None  # type: ignore[assignment]
 
@@ -163,7 +163,7 @@ async def _departed(act: Callable[[], None], message: ASGIReceiveEvent) -> None:
 
 
 def forget_heads(scope: Mapping[str, Any]) -> None:
-    """Keep neither the headers of a request nor of its answer, which may go on for hours."""
+    """Free the headers of a request and its response, which may take hours."""
     _, stream, _ = _found(scope)
     if stream is not None:
         stream.scope["headers"] = []
@@ -173,9 +173,10 @@ def forget_heads(scope: Mapping[str, Any]) -> None:
 def _found(
     scope: Mapping[str, Any],
 ) -> tuple[Wire | None, HTTPStream | None, h11.Connection | None]:
-    """A request's connection, its stream and its h11, where it is one of HTTP/1.1.
+    """A request's connection, stream and h11 state, if it uses HTTP/1.1.
 
-    Not where another request has begun on it, which a client may send before it has its answer.
+    None if another request has begun on the connection, which a client may send before it has the
+    response.
     """
     wire: Wire | None = scope.get("state", {}).get(CONNECTION)
     if wire is None or not isinstance(wire.protocol.protocol, H11Protocol):

@@ -1,11 +1,11 @@
-"""Who may come in: so many at once, and of one address never all of them.
+"""Limits the number of connections, in total and per address.
 
-A connection that is slow on purpose holds its place for as long as its request may take to arrive,
-or for as long as it reads a little now and then. What keeps the others served is that one address
-may not hold every place: what it opens beyond its share is closed at once.
+A deliberately slow connection occupies a slot for as long as its request may take to arrive, or as
+long as it reads a little from time to time. So one address may not occupy all slots: its
+connections above its share are closed at once.
 
-Rules of the file: a place that was taken is given back, however its connection ends; nobody waits
-for a place whose address has none left.
+Rules of the file: every slot is freed, however its connection ends; a connection from an address at
+its limit does not wait.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.server")
 
 AGAIN_S = 0.1
-"""How long to wait for a descriptor before the next attempt."""
+"""Seconds to wait for a file descriptor before the next attempt."""
 QUIET_S = 60.0
-"""For so long after the last failure, nothing is said of the next."""
+"""Seconds after a failure for which further ones are not logged."""
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What says that this process or the machine has no room for another connection."""
+"""Errors for a process or machine without resources for another connection."""
 _SHARE = 0.9
-"""Of the places, what one address may hold where nothing is said; a proxy is one address, too."""
+"""The default share of the slots for one address, which may be that of a proxy."""
 _NETWORK_BITS = 64
-"""What of an IPv6 address is one customer's: whoever has one has all of the network."""
+"""The bits of an IPv6 address that identify a customer, who has the whole network below."""
 
 
 class BoundedListener(trio.abc.Listener[trio.SocketStream]):
-    """A listener that accepts only while there is a place inside."""
+    """A listener that accepts connections only while slots are free."""
 
     def __init__(self, listener: socket.socket, settings: Settings) -> None:
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
@@ -51,11 +51,11 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
 
     @property
     def inside(self) -> int:
-        """How many clients have a place."""
+        """The number of open connections."""
         return len(self._addresses)
 
     async def accept(self) -> trio.SocketStream:
-        """The next client, once there is a place for it."""
+        """The next connection, once a slot is free."""
         while True:
             await self._places.acquire()
             try:
@@ -69,9 +69,9 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
             self._places.release()
 
     async def _accepted(self) -> trio.SocketStream:
-        """The next client; where there is no descriptor for it, once there is one.
+        """The next connection, waiting for a file descriptor if there is none.
 
-        Trio's own loop would log a traceback ten times a second, for as long as that lasts.
+        Trio's own loop would log a traceback ten times a second in the meantime.
         """
         while True:
             try:
@@ -80,16 +80,16 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
                 if error.errno not in _FULL:
                     raise
                 if trio.current_time() >= self._quiet_until_s:
-                    log.error(  # noqa: TRY400 - where it was raised says nothing
-                        "nobody can be let in: %s; raise the limit (ulimit -n, LimitNOFILE), or "
-                        "set connections_max in [server] well below it",
+                    log.error(  # noqa: TRY400 - the traceback is of no use
+                        "no connection can be accepted: %s; raise the limit (ulimit -n, "
+                        "LimitNOFILE), or set connections_max in [server] well below it",
                         error.strerror,
                     )
                 self._quiet_until_s = trio.current_time() + QUIET_S
             await trio.sleep(AGAIN_S)
 
     def left(self, stream: trio.SocketStream) -> None:
-        """A client has left its place."""
+        """Free the slot of a connection that has ended."""
         address = self._addresses.pop(stream)
         self._held[address] -= 1
         if not self._held[address]:
@@ -101,10 +101,10 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
         await self._listener.aclose()
 
     def _enters(self, stream: trio.SocketStream) -> bool:
-        """Take a place for its address, if that may have one more."""
+        """Take a slot for a connection, if its address may have one more."""
         try:
             address, near = whose(stream.socket.getpeername()[0])
-        except OSError:  # it has left already
+        except OSError:  # the client has left already
             return False
         most = self._most or (None if near else self._usual)
         if most is not None and self._held[address] >= most:
@@ -116,7 +116,7 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
 
 
 def whose(host: str) -> tuple[str, bool]:
-    """For whom an address counts, and whether it is this machine's own, where a proxy may be."""
+    """The address or network that a limit counts, and whether it is this machine, as of a proxy."""
     address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is None:

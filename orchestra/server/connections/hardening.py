@@ -1,11 +1,11 @@
-"""Cures for what Hypercorn and Quart-Trio do wrong under a stream; each names its trap.
+"""Workarounds for faults of Hypercorn and Quart-Trio with streams; each describes its fault.
 
-Written against the versions in `MENDED_AGAINST`. `tests/server/connections/test_hardening.py` shows
-every trap without its cure, so that a release which mends one is noticed and the cure
-removed; the same is done for `listen.py`. What `arrived.py`, `bodies.py` and `whole.py` know of
-h11 is private to it, too.
+Written for the versions in `MENDED_AGAINST`. `tests/server/connections/test_hardening.py` shows
+every fault without its workaround, so that a release with a fix is noticed; the same is done for
+`listen.py`. `bodies.py`, `plain_requests.py` and `plain_responses.py` use private names of
+h11 as well.
 
-Rules of this file: a cure is one function or method, and changes nothing else.
+Rules of this file: a workaround is one function or method, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ MENDED_AGAINST = {
 }
 
 READ_AT_ONCE = 4096
-"""Bytes from a WebSocket; seven hundred frames at most, which take some milliseconds."""
+"""Bytes per read from a WebSocket: at most seven hundred frames, which take some milliseconds."""
 _STOCK_HANDLE = WSStream.handle
 
 
 def mend_hypercorn() -> None:
-    """Replace methods of Hypercorn, for the whole process; again does nothing."""
-    from orchestra.server.connections.arrived import handle
-    from orchestra.server.connections.whole import app_send
+    """Replace methods of Hypercorn, for the whole process; a second call does nothing."""
+    from orchestra.server.connections.plain_requests import handle
+    from orchestra.server.connections.plain_responses import app_send
 
     HTTPStream.app_send = app_send  # type: ignore[method-assign]
     H11Protocol.handle = handle  # type: ignore[method-assign]
@@ -68,10 +68,10 @@ def mend_hypercorn() -> None:
 
 
 async def _pop(self: StreamBuffer, max_length: int) -> bytes:
-    """Hypercorn's own, except that the writer goes on by what is left, not by what was taken.
+    """Hypercorn's method, except that the writer continues by the bytes left, not by those taken.
 
-    Otherwise a client that opens no window takes nothing, which counts as a drained
-    buffer: it made the server hold a gigabyte in a second.
+    Otherwise, a client that opens no window takes no bytes, which counts as a drained buffer: it
+    made the server hold a gigabyte after a second.
     """
     data = bytes(self.buffer[:max_length])
     del self.buffer[:max_length]
@@ -83,19 +83,18 @@ async def _pop(self: StreamBuffer, max_length: int) -> bytes:
 
 
 async def _stay_with_http1(self: H11Protocol, event: h11.Request) -> None:
-    """Answer HTTP/1.1 also to those who offer HTTP/2 without TLS.
+    """Use HTTP/1.1 even for clients that offer HTTP/2 without TLS.
 
-    Hypercorn switches to HTTP/2 on any port when asked, by upgrade or by preface, and
-    has no setting against it. There an early answer, or a byte that is not ASCII in a
-    path, raises in the connection's task; and a connection that never asks for anything
-    is never closed.
+    Hypercorn switches to HTTP/2 on request, by upgrade or by preface, and has no setting against
+    it. With HTTP/2, an early response or a non-ASCII byte in a path raises in the connection's
+    task, and a connection without requests is never closed.
     """
 
 
 async def _spawn_app(
     self: TaskGroup, app: AppWrapper, config: Config, scope: Scope, send: Any
 ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-    """Hypercorn's own, with a `Mailbox` in place of its channel."""
+    """Hypercorn's method, with a `Mailbox` in place of its channel."""
     mailbox = Mailbox(config.max_app_queue_size)
     handle = task_group._handle  # noqa: SLF001
     threads = (trio.to_thread.run_sync, trio.from_thread.run)
@@ -105,25 +104,24 @@ async def _spawn_app(
 
 
 class Mailbox:
-    """What a connection tells its application, in order; that its client left never waits.
+    """The messages from a connection to its application, in order; the disconnect never waits.
 
-    In Hypercorn's, where the application receives no more (it refuses a request and answers at
-    once, for one), a client that goes on sending fills it, and then both sides wait for
-    ever: the application to say that it is done, the connection to hand over what has come. And
-    each message there takes a turn of the scheduler: here a request that has come whole is
-    handed over whole. For one who puts, and one who receives.
+    If an application no longer receives (as when it refuses a request at once), a client that keeps
+    sending fills Hypercorn's channel. Then both sides wait forever: the application to report its
+    end, the connection to deliver a message. Also, each message in Hypercorn's takes a turn of the
+    scheduler, while a complete request is delivered at once here. For one sender and one receiver.
     """
 
     __slots__ = ("_last", "_messages", "_messages_max", "_moved")
 
     def __init__(self, messages_max: int) -> None:
-        self._messages: list[Any] = []  # ten at most
+        self._messages: list[Any] = []  # at most ten
         self._messages_max = messages_max
         self._last: Any = None
         self._moved: trio.Event | None = None
 
     async def put(self, message: Any) -> None:
-        """Hand it over; when the client has left, nothing more is, and nobody waits to."""
+        """Deliver a message; after the client has left, drop it without waiting."""
         if message["type"].endswith(".disconnect"):
             self._last = message
         while self._last is None and len(self._messages) >= self._messages_max:
@@ -133,7 +131,7 @@ class Mailbox:
         self._tell()
 
     async def receive(self) -> Any:
-        """The next of them; at the end, again and again, that the client has left."""
+        """The next message; at the end, the disconnect, repeatedly."""
         while (message := self.receive_nowait()) is None:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
@@ -142,7 +140,7 @@ class Mailbox:
         return message
 
     def receive_nowait(self) -> Any:
-        """The next of them, if it is here; else None."""
+        """The next message if there is one, else None."""
         if not self._messages:
             return None
         message = self._messages.pop(0)
@@ -150,13 +148,13 @@ class Mailbox:
         return message
 
     def retire(self) -> None:
-        """Hold nothing any more: all has come but that the client has left, which others tell."""
+        """Stop keeping messages: only the disconnect is left, which is reported otherwise."""
         self._messages = []
         self._last = {"type": "http.disconnect"}
         self._tell()
 
     async def _move(self) -> None:
-        """Wait until something has come, or gone."""
+        """Wait until a message has been added or taken."""
         if self._moved is None:
             self._moved = trio.Event()
         await self._moved.wait()
@@ -168,10 +166,10 @@ class Mailbox:
 
 
 def _extend(self: WebsocketBuffer, event: Message[Any]) -> None:
-    """Hypercorn's own, except that of a message which is too large nothing is kept.
+    """Hypercorn's method, except that a message that is too large is dropped.
 
-    It closes such a WebSocket and goes on reading, and keeping, for as long as the peer sends. Here
-    the application is given a message without text and bytes, and closes it.
+    Hypercorn closes such a WebSocket, but keeps reading and storing as long as the peer sends. Here
+    the application receives a message without text and bytes, and closes the WebSocket.
     """
     self.length += len(event.data)
     if self.length > self.max_length:
@@ -183,15 +181,15 @@ def _extend(self: WebsocketBuffer, event: Message[Any]) -> None:
 
 
 def _no_extensions(*_: object) -> bytes | None:
-    """Compress no WebSocket: what a peer has compressed is inflated whole, before it is counted.
+    """Disable compression of WebSockets: messages are decompressed before their size is checked.
 
-    A kilobyte of it is a megabyte then; and each connection would hold 300 kB for it.
+    A kilobyte can become a megabyte, and each connection would take 300 kB of memory.
     """
     return None
 
 
 async def _send_pings(self: WSStream) -> None:
-    """Hypercorn's own, which outlives its connection by an interval, and holds its place."""
+    """Hypercorn's method, which would outlive its connection by an interval and occupy its slot."""
     interval_s = self.config.websocket_ping_interval
     with trio.CancelScope() as pinging:
         self.pinging = pinging  # type: ignore[attr-defined]
@@ -201,13 +199,13 @@ async def _send_pings(self: WSStream) -> None:
 
 
 async def _handle(self: WSStream, event: StreamEvent) -> None:
-    """Hypercorn's own; the end of the connection ends its pings, and what it refuses is closed.
+    """Hypercorn's method; the end of a connection ends its pings, and refused ones are closed.
 
-    A handshake that is none, or that is not waited for, it answers with `connection: close`, and
-    then keeps the connection for as long as the client likes, with no timer.
+    Hypercorn answers an invalid or unexpected handshake with `connection: close`, and then keeps
+    the connection as long as the client likes, without a timer.
 
-    And what has come is read a little at a time: ten thousand empty frames come in one packet, and
-    held all others up for a tenth of a second, again and again.
+    Also, received bytes are read in small parts: one packet may have ten thousand empty frames,
+    which blocked all other tasks for a tenth of a second each time.
     """
     was_closed = self.closed
     if isinstance(event, Data) and len(event.data) > READ_AT_ONCE:
@@ -227,10 +225,10 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
 
 
 class Hardened:
-    """An ASGI application whose sends to a WebSocket give way.
+    """An ASGI application whose sends to a WebSocket are checkpoints.
 
-    One whose peer has left returns at once without a checkpoint: a loop of sends would hold the
-    thread for ever. So each is followed by one.
+    A send to a peer that has left returns without a checkpoint, so a loop of sends would block the
+    thread forever. So a checkpoint follows each send.
     """
 
     def __init__(self, app: ASGIFramework) -> None:
@@ -239,7 +237,7 @@ class Hardened:
     def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Awaitable[None]:
-        """Serve one connection of the application inside."""
+        """Serve one connection with the inner application."""
         sends = _giving_way(send) if scope["type"] == "websocket" else send
         return self._app(scope, receive, sends)
 

@@ -1,15 +1,15 @@
-"""Accepting by ourselves, and Hypercorn's HTTP on the connections that come.
+"""Accepts connections, and uses Hypercorn's HTTP on them.
 
-Hypercorn's own `serve` is not used, because in it (a) an exception in one connection
-ends the whole server, (b) a send to a client that stopped reading is shielded and never
-ends, so neither does a shutdown, and (c) the number of connections has no bound. The
-tests show (a) and (b) with the stock server.
+Hypercorn's `serve` is not used, because with it (a) an exception in one connection ends the whole
+server, (b) a send to a client that stopped reading is shielded and never ends, so a shutdown does
+not end either, and (c) the number of connections is unlimited. The tests show (a) and (b) with
+Hypercorn's own server.
 
-Rules of this file: what a connection raises stays in it; no send waits longer than
-`stall_s` without progress, nor outlives the cancellation of its task; after a send that
-was cut the connection is closed, since the next byte would stand in the wrong place. What an
-answer ends with (its connection is idle from then on, or closed) has no checkpoint: that the answer
-has ended may cancel who sends it, in that very moment.
+Rules of this file: an exception in a connection ends only that connection. No send waits longer
+than `stall_s` without progress, or continues after its task is cancelled. After an incomplete send
+the connection is closed, since the next byte would be in the wrong place. The code at the end of a
+response (which makes its connection idle, or closes it) has no checkpoint: the end of the response
+may cancel the sending task at that moment.
 """
 
 from __future__ import annotations
@@ -47,22 +47,24 @@ log = logging.getLogger("orchestra.server")
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
-"""How long, and how much of it, a client may go on sending a body that was refused; it is read for
-nothing. The kernel answers what comes to a socket that is closed with a reset, at which the client
-forgets the answer that it has not read yet."""
+"""The time and the bytes for which a client may continue to send a refused body, which is read and
+dropped. Otherwise the kernel answers further bytes to the closed socket with a reset, and the
+client loses the unread response.
+"""
 REQUESTS_MAX = 1_000
-"""Requests after which a connection is closed, as nginx does. Its client opens another: so a worker
-that was replaced, or a host that was added, gets its share of clients that never leave."""
+"""The requests after which a connection is closed, as in nginx. Its client opens another one, so
+that a replaced worker or an added host gets its share of clients that stay connected.
+"""
 BURST_MAX = 16
-"""Writes after which a connection lets the others run, when none of them had to wait."""
+"""The writes without waiting after which a connection lets other tasks run."""
 
 
 @attrs.define(eq=False)
 class Door:
-    """Where clients come in: open until `shut`, empty when `serve` returns.
+    """The state of accepting: open until `shut`, without connections after `serve` returns.
 
-    Shutting stops accepting and closes idle connections at once. Busy ones are closed
-    after their answer, or cut at the time given to `close_by`.
+    `shut` stops accepting, and closes idle connections at once. Busy ones are closed after their
+    response, or cut at the time passed to `close_by`.
     """
 
     app: ASGIFramework
@@ -74,20 +76,20 @@ class Door:
     _connections: set[Connection] = attrs.field(init=False, factory=set)
 
     def shut(self) -> None:
-        """Accept no more; again does nothing."""
+        """Stop accepting; a second call does nothing."""
         self._shut.set()
 
     def close_by(self, deadline: float) -> None:
-        """Cut what is still open at `deadline`, a time of `trio.current_time()`."""
+        """Cut the connections still open at `deadline`, a time of `trio.current_time()`."""
         self._inside.deadline = deadline
 
     @property
     def connections(self) -> int:
-        """How many are open. For whoever watches it: a test."""
+        """The number of open connections, for tests."""
         return 0 if self._clients is None else self._clients.inside
 
     async def serve(self, listener: socket.socket) -> None:
-        """Serve what comes to a listening socket, and close it at the end."""
+        """Serve the connections to a listening socket, and close it at the end."""
         self._clients = clients = BoundedListener(listener, self.settings)
         handler = partial(
             self._connection,
@@ -122,14 +124,14 @@ class Door:
             log.exception("a connection failed and is closed; the others go on")
         finally:
             self._connections.discard(connection)
-            state.clear()  # which it holds: it would wait for the search for garbage
+            state.clear()  # breaks a reference cycle, which would wait for the garbage collector
             clients.left(stream)
 
 
-class Patience(TrioSingleTask):
-    """How long a connection may be idle: a deadline of the task that reads from it.
+class IdleTimer(TrioSingleTask):
+    """The time limit of an idle connection, as a deadline of the reading task.
 
-    Hypercorn has a task for that, which each request ends, and each answer begins anew.
+    Hypercorn has a task for this, which each request ends and each response starts again.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -137,29 +139,29 @@ class Patience(TrioSingleTask):
         self.scope = trio.CancelScope()
 
     async def restart(self, *_: object) -> None:
-        """From now on the connection is idle. Not a checkpoint, nor is `stop`."""
+        """Start the time limit: the connection is idle. Not a checkpoint, like `stop`."""
         self.scope.deadline = trio.current_time() + self._patience_s
 
     async def stop(self) -> None:
-        """It is not any more."""
+        """Stop the time limit: the connection is busy."""
         self.scope.deadline = inf
 
     def linger(self) -> None:
-        """It has its last answer, and is still being sent to."""
+        """Start the time limit of a client that still sends after its last response."""
         self.scope.deadline = trio.current_time() + LINGER_S
 
     def end(self) -> None:
-        """Close it now, if it is idle or has its last answer."""
+        """Close the connection now, if it is idle or has its last response."""
         if self.scope.deadline < inf:
             self.scope.deadline = -inf
 
 
 class Connection(TCPServer):
-    """Hypercorn's connection, with sends that are bounded, can be cancelled, and are cheap."""
+    """Hypercorn's connection, with sends that are cheap, time-limited and can be cancelled."""
 
     def __init__(self, *connection: Any, stall_s: float) -> None:
         super().__init__(*connection)
-        self.idle_task = self.patience = Patience(self.config.keep_alive_timeout)
+        self.idle_task = self.patience = IdleTimer(self.config.keep_alive_timeout)
         self._stall_s = stall_s
         self._burst = 0
         self._held = b""
@@ -169,7 +171,7 @@ class Connection(TCPServer):
         """Whether what is written waits for what is written next: as a head for its body."""
 
     async def protocol_send(self, event: Event) -> None:
-        """Write what is given; where that fails, the connection is closed."""
+        """Write an event's bytes; after an error the connection is closed."""
         if isinstance(event, RawData):
             return await self._written(event.data)
         if self._held:
@@ -181,7 +183,7 @@ class Connection(TCPServer):
         return await super().protocol_send(event)
 
     def _is_sent_to(self) -> bool:
-        """Whether its client is in the middle of a body; not where the server stops."""
+        """Whether its client is still sending a body; False if the server is stopping."""
         protocol = self.protocol.protocol
         return (
             isinstance(protocol, H11Protocol)
@@ -190,7 +192,7 @@ class Connection(TCPServer):
         )
 
     async def _linger(self) -> None:
-        """Say that nothing more comes, and leave the rest to the task that reads: it closes."""
+        """Close the sending side; the reading task closes the connection."""
         with suppress(OSError):
             self.stream.socket.shutdown(socket.SHUT_WR)
         self._linger_bytes = LINGER_BYTES
@@ -198,14 +200,14 @@ class Connection(TCPServer):
         await self.protocol.handle(Closed())
 
     async def _written(self, data: bytes) -> None:
-        """Write it behind what was held back; where that fails, the connection is closed."""
+        """Write bytes after those held back; after an error the connection is closed."""
         if self._held:
             data, self._held = self._held + data, b""
         if self.holds:
             self._held = data
             return
         if not data:
-            return  # the end of a body whose length its head has told
+            return  # the end of a body whose length is in the head
         try:
             await self._write(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
@@ -217,9 +219,9 @@ class Connection(TCPServer):
             raise
 
     async def _read_data(self) -> None:
-        """Hypercorn's own, without a timeout that is never set, and until it is idle for too long.
+        """Hypercorn's method, without its unused timeout, with the limit of idle connections.
 
-        Its application is told at once that it is over.
+        The application is told of the end at once.
         """
         with self.patience.scope:
             while True:
@@ -235,29 +237,29 @@ class Connection(TCPServer):
                 await self.protocol.handle(RawData(data))
                 if not data:
                     break
-                del data  # a stream may be open for hours
+                del data  # frees it while a stream is open, maybe for hours
         await self.protocol.handle(Closed())
 
     async def _close(self) -> None:
-        """Hypercorn's own, without its checkpoints."""
+        """Hypercorn's method, without its checkpoints."""
         with suppress(OSError):
             self.stream.socket.shutdown(socket.SHUT_WR)
         self.stream.socket.close()
 
     async def _read(self) -> bytes:
-        """What has come. Trio's own way there holds four coroutines more while it waits."""
+        """The received bytes. Trio's own method would keep four more coroutines while waiting."""
         while (descriptor := self.stream.socket.fileno()) >= 0:
             await trio.lowlevel.wait_readable(descriptor)
             if self.stream.socket.fileno() != descriptor:
-                break  # closed since it was readable: the number may be another client's by now
+                break  # closed in the meantime: the descriptor may belong to another client
             with suppress(BlockingIOError):
                 return os.read(descriptor, MAX_RECV)
         raise trio.ClosedResourceError("the connection was closed on this side")
 
     def write_nowait(self, data: bytes) -> int:
-        """How much of it has gone; 0 where something else is being written, or it would wait.
+        """Write without waiting, and return the number of bytes; 0 if another write is in progress.
 
-        And where something is wrong: `protocol_send` tells what.
+        Also 0 after an error, which `protocol_send` raises.
         """
         if self.send_lock.locked():
             return 0
@@ -267,12 +269,12 @@ class Connection(TCPServer):
             return 0
 
     async def _write(self, data: bytes) -> None:
-        """All of it, behind what others are writing.
+        """Write all of it, after the writes of others.
 
-        Most times the kernel takes it at once. Trio's own way there, with a lock, a
-        cancel scope and two checkpoints, costs more than everything else of a small
-        event; only what would block goes that way, and a write now and then, so that an
-        application which only ever sends lets the others run.
+        Mostly the kernel takes it at once. Trio's own method, with a lock, a cancel scope and two
+        checkpoints, costs more than all the rest of a small event. So it is used only for writes
+        that would block, and for some others, so that an application that only sends lets other
+        tasks run.
         """
         sent = 0
         if not self.send_lock.locked():
@@ -296,7 +298,7 @@ class Connection(TCPServer):
 
 @contextmanager
 def head_held(scope: Scope) -> Iterator[None]:
-    """Have what is written to a request's connection go with what is written behind it."""
+    """Hold back the bytes written to a request's connection until the next write."""
     connection: Connection | None = scope.get("state", {}).get(CONNECTION)
     if connection is None:
         yield
@@ -309,9 +311,9 @@ def head_held(scope: Scope) -> Iterator[None]:
 
 
 def obey(scope: Scope, settings: Settings) -> None:
-    """Have a WebSocket that is being opened obey these settings: its connection may be older.
+    """Apply these settings to a WebSocket that is being opened, whose connection may be older.
 
-    Does nothing where another server than ours serves it, or its client has left.
+    Does nothing if another server than ours serves it, or its client has left.
     """
     connection: Connection | None = scope.get("state", {}).get(CONNECTION)
     protocol = None if connection is None else connection.protocol.protocol
@@ -322,7 +324,7 @@ def obey(scope: Scope, settings: Settings) -> None:
 
 
 def _write_nowait(descriptor: int, data: bytes) -> int:
-    """How much of it the kernel took."""
+    """Write without waiting, and return the number of bytes."""
     try:
         return os.write(descriptor, data)
     except BlockingIOError:
@@ -336,7 +338,7 @@ def _broken(error: OSError) -> trio.BrokenResourceError:
 
 
 def _as_hypercorn_calls(app: ASGIFramework) -> AppWrapper:
-    """The application, called as Hypercorn does, and without the coroutine it puts around."""
+    """The application with Hypercorn's signature, without Hypercorn's additional coroutine."""
 
     def call(scope: Scope, receive: Any, send: Any, *_threads: object) -> Awaitable[None]:
         return app(scope, receive, send)

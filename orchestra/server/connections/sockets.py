@@ -1,4 +1,4 @@
-"""Listening sockets, and how they are spelled. It knows nothing of HTTP: a supervisor binds too."""
+"""Listening sockets and their URLs; without HTTP, since the supervisor binds sockets as well."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 def bind(host: str, port: int, settings: Settings) -> socket.socket:
     """A socket that listens on the host's first address; port 0 takes a free one.
 
-    On Linux the kernel gives up a connection whose peer acknowledges nothing, or opens no
-    window, for `stall_s`: accepted sockets inherit it. So a client that vanished without
-    a word is noticed, which on other systems takes the kernel's own quarter of an hour.
+    On Linux the kernel drops a connection whose peer acknowledges nothing, or opens no window,
+    for `stall_s`: accepted sockets inherit this. So a client that has vanished is noticed, which
+    on other systems takes the kernel's default of a quarter of an hour.
 
     Raises:
-        ServeError: the address is not this machine's, or is taken.
+        ServeError: the address is not this machine's, or is in use.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(
@@ -48,9 +48,11 @@ def _refusal(host: str, port: int, error: OSError | UnicodeError) -> ServeError:
 
 
 def hindrance(error: OSError | UnicodeError) -> str:
-    """Why an address cannot be listened on, and what to write instead. Pure."""
-    if isinstance(error, UnicodeError | socket.gaierror):  # a name that cannot be one, or is none
-        return "it is not known; write an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+    """The reason why binding an address failed, and what to write instead. Pure."""
+    if isinstance(error, UnicodeError | socket.gaierror):  # an invalid or unknown name
+        return (
+            "it cannot be resolved; write an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+        )
     match error.errno:
         case errno.EADDRINUSE:
             fix = "; is another server running there? port 0 takes a free one"

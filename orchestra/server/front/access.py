@@ -1,6 +1,6 @@
-"""Who may use a route: decided where it was matched, and denied by default. Pure.
+"""Access rules of routes: applied after a route is matched, and denying by default. Pure.
 
-Every route has a rule from here; there is no route without one.
+Every route has one of these rules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A request as it has arrived: what the layers in front of the handlers find out about it."""
+"""A request, with the facts that the layers in front of the handlers find out about it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from orchestra.access.principal import Principal
 
 KEY = "orchestra"
-"""Under which an arrival stands in its ASGI scope."""
+"""The key of an arrival in its ASGI scope."""
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that this task serves, for log lines; "" outside of one."""
+"""The id of the request that this task serves, for logs; "" outside of a request."""
 
 MESSAGES = "/v1/messages"
 Headers = list[tuple[bytes, bytes]]
 
 
 class Arrival:
-    """A request, or a WebSocket that wants to be opened; `principal` is None of a stranger."""
+    """A request or a WebSocket handshake; `principal` is None without a key."""
 
     __slots__ = ("headers", "principal", "request_id", "scope")
 
@@ -38,13 +38,13 @@ class Arrival:
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Arrival:
-        """That of a scope; a new one, where no layer has seen it."""
+        """The arrival of a scope; a new one if no layer has made it."""
         found = scope.get(KEY)
         return cls(scope) if found is None else cast("Arrival", found)
 
     @property
     def path(self) -> str:
-        """The path that it asks for, as routes are matched: see `routed`."""
+        """Its path, as used for matching routes: see `routed`."""
         return routed(str(self.scope["path"]))
 
     def header(self, name: bytes) -> str | None:
@@ -58,22 +58,22 @@ class Arrival:
 
     @property
     def of_anthropic(self) -> bool:
-        """Whether a client of Anthropic's asks: each of its requests says which version it speaks.
+        """Whether it is a request to Anthropic's API, by its version header.
 
-        At its own paths, whoever asks.
+        At paths of Anthropic's own, this holds for every client.
         """
         return is_anthropic(self.path) or self.header(b"anthropic-version") is not None
 
     def tell_id(self) -> None:
-        """Have its id in the head of the answer; Anthropic's clients look for it elsewhere."""
+        """Put its id into the response's head; Anthropic's clients read it from another header."""
         names = (b"x-request-id", *([b"request-id"] if self.of_anthropic else []))
         self.headers += [(name, self.request_id.encode()) for name in names]
 
     def known(self) -> Principal:
-        """Who it is, where the matched route lets nobody else in.
+        """The principal, for routes that require one.
 
         Raises:
-            PermissionError: a stranger came this far; it is a mistake in the table of routes.
+            PermissionError: there is none, which is a mistake in the table of routes.
         """
         if self.principal is None:
             raise PermissionError(
@@ -84,15 +84,15 @@ class Arrival:
 
 
 def is_anthropic(path: str) -> bool:
-    """Whether a path is one that only Anthropic's clients ask."""
+    """Whether only Anthropic's clients request this path."""
     return path == MESSAGES or path.startswith(f"{MESSAGES}/")
 
 
 def routed(path: str) -> str:
-    """The path by which routes are matched, of one that may be a whole URL, or no path at all.
+    """The path for matching routes, from a target that may be a whole URL, or not be a path at all.
 
-    One slash is in front of it, as Werkzeug has it: who looked at `//v1/runs` as it came would let
-    it pass as none of ours, and its handler would be called all the same.
+    It begins with exactly one slash, as in Werkzeug: otherwise the layers would not recognize
+    `//v1/runs` as one of our paths, although its handler would be called.
     """
     if not path.startswith("/"):
         try:

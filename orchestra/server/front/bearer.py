@@ -1,4 +1,4 @@
-"""The key that came with a request, or with the handshake of a WebSocket. Pure."""
+"""The key in a request, or in the handshake of a WebSocket. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from orchestra.server.front.arrival import Arrival
 
 BEARER_PROTOCOL = "orchestra.bearer."
-"""Before a key among the subprotocols of a WebSocket."""
+"""The prefix of a key among the subprotocols of a WebSocket."""
 _BEARER = r"bearer +(\S+) *"
 
 
 def bearer(arrival: Arrival) -> str | None:
-    """The key that came with it: None where none did, "" where it cannot be read."""
+    """The key in a request: None if there is none, "" if it cannot be read."""
     given = arrival.header(b"authorization")
     if given is None:
         return _beside(arrival)
@@ -23,9 +23,9 @@ def bearer(arrival: Arrival) -> str | None:
 
 
 def _beside(arrival: Arrival) -> str | None:
-    """The key of a client that sends no `Authorization`: where Anthropic's have it, or browsers.
+    """The key of a client without `Authorization`, as those of Anthropic and browsers.
 
-    Of others `x-api-key` is not read: it may be for whoever stands in front of this server.
+    `x-api-key` of other clients is not read: it may be for a proxy in front of this server.
     """
     if arrival.of_anthropic and (key := arrival.header(b"x-api-key")) is not None:
         return key.strip()
@@ -33,7 +33,7 @@ def _beside(arrival: Arrival) -> str | None:
 
 
 def _in_subprotocol(arrival: Arrival) -> str | None:
-    """The key that a browser sends with a WebSocket, for which it sends no header."""
+    """The key that a browser sends as a subprotocol, since it cannot set headers of a WebSocket."""
     for offered in arrival.scope.get("subprotocols", ()):
         if offered.startswith(BEARER_PROTOCOL):
             return str(offered.removeprefix(BEARER_PROTOCOL))

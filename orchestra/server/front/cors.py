@@ -1,6 +1,6 @@
-"""Which web pages of other origins may ask, as the browser enforces it (the Fetch standard). Pure.
+"""CORS: the web pages of other origins that may use this server, as browsers enforce it. Pure.
 
-Without configuration none may: a browser then keeps their scripts from reading an answer.
+Without configuration there are none: browsers then keep their scripts from reading a response.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from orchestra.server.front.problems import NoContent
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 ASKED = "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
-"""Headers that a page may send at least. `*` does not stand for Authorization."""
+"""Headers that every allowed page may send. `*` would not include Authorization."""
 _NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 _NAMES_CHARS = 2048
 EXPOSED = (
@@ -29,16 +29,16 @@ ANY = "*"
 
 
 class Cors(msgspec.Struct, frozen=True, kw_only=True):
-    """The origins whose pages may ask: `https://app.example`, or `*`. Cookies are not used here.
+    """The origins whose pages may use this server: `https://app.example`, or `*`; without cookies.
 
-    `max_age_s` is how long a browser need not ask again.
+    `max_age_s` is how long a browser may cache the answer to a preflight.
     """
 
     origins: frozenset[str] = frozenset()
     max_age_s: int = 600
 
     async def admit(self, arrival: Arrival) -> NoContent | None:
-        """The answer to a preflight; headers for everything else."""
+        """The response to a preflight; headers for all other requests."""
         if ANY not in self.origins:
             arrival.headers.append((b"vary", b"Origin"))
         origin = arrival.header(b"origin")
@@ -63,10 +63,10 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _allowed(arrival: Arrival) -> str:
-    """The headers that this page asks to send, beside those that every page may.
+    """The headers that this page wants to send, added to those that every page may send.
 
-    Clients have headers of their own, as OpenAI's has `x-stainless-os`. That a page of this origin
-    may ask was decided before; of a header that we do not know, we read nothing.
+    Clients have headers of their own, such as `x-stainless-os` of OpenAI's. The page's origin was
+    checked before, and we do not read unknown headers.
     """
     wanted = arrival.header(b"access-control-request-headers") or ""
     if len(wanted) > _NAMES_CHARS or not _NAMES.fullmatch(wanted):
@@ -80,7 +80,7 @@ NO_CORS = Cors()
 
 
 def host_of(origin: str) -> str | None:
-    """The host and port of an origin; None where it is no URL."""
+    """The host and port of an origin; None if it is not a URL."""
     try:
         return urlsplit(origin).netloc
     except ValueError:

@@ -1,4 +1,4 @@
-"""A request that is over one day: what is done then, and what is told of it."""
+"""The end of a request: the callbacks for it, and the facts for logs and metrics."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from quart_trio.wrappers import TrioRequest
 from quart_trio.wrappers.request import TrioBody
 
 LEFT = 499
-"""In counts the status of what was not answered, since its client had left: as nginx has it."""
+"""The status in metrics of a request whose client left before the response, as in nginx."""
 
 
 class Departure:
-    """What is done when a request is over, whatever ended it: the last that was asked for first.
+    """Callbacks for the end of a request, however it ends; the last added is called first.
 
-    `held` gives back what it holds, or the run that it starts until that has ended.
-    `route` is the pattern that it matched, and `status` that of its answer, once there is one.
+    `held` frees resources that the request holds, or that its run holds until its end. `route` is
+    the matched pattern, and `status` that of the response, once there is one.
     """
 
     __slots__ = ("acts", "held", "route", "status")
@@ -29,35 +29,35 @@ class Departure:
         self.status = LEFT
 
     def act(self) -> None:
-        """Do it."""
+        """Call the callbacks."""
         for each in reversed(self.acts):
             each()
         if (held := self.taken()) is not None:
             held()
 
     def taken(self) -> Callable[[], None] | None:
-        """What gives back what is held, for whoever does that from now on."""
+        """Take over `held`, whose call is then the caller's task."""
         held, self.held = self.held, None
         return held
 
 
 class ArrivingBody(TrioBody):
-    """A request's body, which nobody need wait for where all of it is here."""
+    """A request's body, available without waiting if it has arrived completely."""
 
     def here(self) -> bytes | None:
-        """All of it; None where more is to come, and where it is too large."""
+        """All of it; None if it is incomplete or too large."""
         if self._complete.is_set() and self._must_raise is None:
             return bytes(self._data)
         return None
 
     def discard(self) -> None:
-        """Keep nothing of it, neither what is here nor what is still to come."""
+        """Drop it, including the part that is still to come."""
         self.clear()
         self._must_raise = self._must_raise or RuntimeError("this body was discarded")
 
 
 class DepartingRequest(TrioRequest):
-    """A request whose handler may say what is done when it is over."""
+    """A request to whose end a handler can add callbacks."""
 
     body_class = ArrivingBody
     body: ArrivingBody
@@ -65,7 +65,7 @@ class DepartingRequest(TrioRequest):
 
 
 def present() -> DepartingRequest:
-    """The request that is being answered: `quart.request`, without the detour of a proxy."""
+    """The current request: `quart.request`, without its proxy object."""
     context: Any = _cv_request.get()
     found: DepartingRequest = context.request
     return found

@@ -1,12 +1,13 @@
-"""Values as clients may read them: each `Failed` in them without what is its owner's. Pure.
+"""Makes results fit for clients: removes the owner's details from each `Failed` in them. Pure.
 
-A `Failed` quotes an exception, as events do. It is looked for in all that is written as what it
-holds: sequences, sets, mappings, attrs classes, dataclasses and msgspec's structs, at most
-`DEPTH_MAX` below each other. What holds none is given back as it is; a class of somebody's own that
-is a sequence, a set or a mapping becomes a plain one, which is written in the same way.
+A `Failed` quotes an exception, as events do. It is looked for in the result itself, and in all
+that is written as what it contains: sequences, sets, mappings, attrs classes, dataclasses and
+msgspec structs, nested at most `DEPTH_MAX` deep. Values without one are returned unchanged; a
+user's sequence, set or mapping with one becomes a plain one, which is written in the same way.
 
-Rules of the file: a value of our own is not looked through, and of a list of what can hold none
-only the types are. A vector has thousands of numbers, and an answer as many tokens.
+Rules of the file: values of our own classes are not searched, and of a list whose item types cannot
+contain a `Failed` only these types are checked: a vector has thousands of numbers, and an answer as
+many tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -24,15 +25,18 @@ from msgspec import Struct, structs
 from orchestra.failed import Failed
 
 DEPTH_MAX = 32
-"""An `each` in an `each` is one list deeper; nobody writes so many, and a list may hold itself."""
+"""The deepest nesting: each nested `each` adds one list; a list may also contain itself."""
+
+_KINDS_MAX = 1_024
+"""Classes that are remembered: a step may make new ones in each run."""
 
 _SERIES = (list, tuple, set, frozenset, deque)
 
 
 def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int = 0) -> Any:
-    """The value, with `fit_message(error, message)` for what each `Failed` in it quotes.
+    """The value, with the message of each `Failed` in it replaced by `fit_message(error, message)`.
 
-    What it tells of a model is withheld: which one it was is the deployment's own affair.
+    The model's name is removed, as it is internal to the deployment.
     """
     kind: Any = type(value)
     if depth > DEPTH_MAX or not _may_hold(kind):
@@ -57,14 +61,14 @@ def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int 
 
 
 def forget_classes() -> None:
-    """Let classes that nobody else has go, and the modules that they are of."""
+    """Clear the caches of classes, so that unused classes and their modules can be freed."""
     _may_hold.cache_clear()
     _members.cache_clear()
 
 
-@cache
+@lru_cache(_KINDS_MAX)
 def _may_hold(kind: Any) -> bool:
-    """Whether a value of this type may be a `Failed`, or have one below it."""
+    """Whether a value of this type may be a `Failed`, or contain one."""
     return issubclass(kind, (Failed, Mapping, *_SERIES)) or bool(_members(kind))
 
 
@@ -78,7 +82,7 @@ def _fit_mapping(value: Mapping[Any, object], fit: Callable[[object], object]) -
 
 
 def _fit_members(value: object, fit: Callable[[object], object]) -> object:
-    """An object of members, copied where one of them holds a `Failed`."""
+    """An object, copied if one of its members contains a `Failed`."""
     new: Any = value
     kind: Any = type(value)
     for name in _members(kind):
@@ -87,14 +91,14 @@ def _fit_members(value: object, fit: Callable[[object], object]) -> object:
         if fitted is not part:
             new = copy(value) if new is value else new
             put = structs.force_setattr if isinstance(value, Struct) else object.__setattr__
-            put(new, name, fitted)  # also of a class that is frozen
+            put(new, name, fitted)  # works for frozen classes, too
     return new
 
 
-@cache
+@lru_cache(_KINDS_MAX)
 def _members(kind: type[Any]) -> tuple[str, ...]:
     if str(getattr(kind, "__module__", "")).startswith("orchestra."):
-        return ()  # of our own values only a `Failed` holds what a step gives
+        return ()  # of our own classes only a `Failed` contains results of steps
     if issubclass(kind, Struct):
         return kind.__struct_fields__
     if attrs.has(kind):

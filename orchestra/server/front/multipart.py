@@ -1,11 +1,11 @@
-"""`multipart/form-data` (RFC 7578) as parts, from bytes that come cut anywhere. Pure.
+"""Decodes `multipart/form-data` (RFC 7578) into parts, from pieces of any size. Pure.
 
-Werkzeug's decoder is not used: where a chunk ends inside the two hyphens after the last
-boundary, it adds a byte to the last part (3.1.9), and it searches text that it has seen.
+Werkzeug's decoder is not used: if a piece ends inside the two hyphens after the last boundary, it
+adds a byte to the last part (3.1.9), and it searches the same bytes repeatedly.
 
 A form is parts between delimiters; a delimiter is a line that begins with `--` and the boundary.
-Reading one goes round three states, and with the line break that is put before the first byte,
-the first delimiter is like the others:
+The decoder has three states; a line break added before the first byte makes the first delimiter
+like the others:
 
     CONTENT     up to the next delimiter; before the first one it is nobody's, and dropped
     DELIMITER   behind it: `--` ends the form, a line break begins a part
@@ -13,9 +13,9 @@ the first delimiter is like the others:
 
 Rules of the file:
 
-1. Nothing is decided before the bytes that decide it are there, so that cuts make no difference.
-2. What waits in the buffer is shorter than a delimiter, or than a part's headers may be.
-3. The first problem is the answer for good. What does not end with the last delimiter was cut.
+1. Nothing is decided before the needed bytes have arrived, so the cuts make no difference.
+2. The buffer is never longer than a delimiter, or than the limit of a part's headers.
+3. The first problem is final. A form that does not end with the last delimiter was cut.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orchestra.server.front import problems
 from orchestra.server.front.problems import HttpProblem
 
 HEADERS_LIMIT_BYTES = 8 * 1024
-"""Of one part, all together."""
+"""The most bytes of one part's headers together."""
 _TOLD = 100  # characters of a name
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _PADDING = re.compile(rb"[ \t]{0,64}(?:\r(?:\n)?)?")
@@ -38,7 +38,7 @@ _PADDING = re.compile(rb"[ \t]{0,64}(?:\r(?:\n)?)?")
 
 @attrs.frozen
 class Part:
-    """One part of a form; `filename` is None of what is not a file."""
+    """One part of a form; `filename` is None if it is not a file."""
 
     name: str
     data: bytes
@@ -47,17 +47,17 @@ class Part:
 
     @property
     def kind(self) -> str:
-        """Its media type, in small letters and without parameters."""
+        """Its media type, in lower case and without parameters."""
         return self.content_type.partition(";")[0].strip().lower()
 
 
 @attrs.frozen(kw_only=True)
 class FormLimits:
-    """The bounds of a form; how large all of it may be is counted by whoever feeds it."""
+    """The limits of a form's parts; the caller limits its total size."""
 
     parts_max: int = 64
     field_limit_bytes: int = 1024 * 1024
-    """Of a part that is no file."""
+    """The most bytes of a part that is not a file."""
     file_limit_bytes: int = 16 * 1024 * 1024
 
 
@@ -79,7 +79,7 @@ class _State(Enum):
 
 
 class Form:
-    """A form on its way: `feed` it what comes, then `close` it."""
+    """A decoder of one form: call `feed` for each piece, then `close`."""
 
     def __init__(self, boundary: str, limits: FormLimits) -> None:
         self._delimiter = b"\r\n--" + boundary.encode()
@@ -87,14 +87,14 @@ class Form:
         self._state = _State.CONTENT
         self._buffer = bytearray(b"\r\n")
         self._parts: list[Part] = []
-        self._head: Part | None = None  # of the part whose content is being read
+        self._head: Part | None = None  # the part whose content is being read
         self._content = bytearray()
         self._problem: HttpProblem | None = None
 
     def feed(self, data: bytes) -> HttpProblem | None:
-        """The problem, once there is one."""
+        """Take a piece; returns the problem, once there is one."""
         if self._state in (_State.END, _State.FAILED):
-            return self._problem  # what comes behind the end is nobody's
+            return self._problem  # bytes after the end are ignored
         self._buffer += data
         steps = {
             _State.CONTENT: self._read_content,
@@ -106,7 +106,7 @@ class Form:
         return self._problem
 
     def close(self) -> tuple[Part, ...] | HttpProblem:
-        """Every part in its order, or what is wrong with the form."""
+        """All parts in order, or the problem of the form."""
         if self._state is not _State.END:
             inside = f" inside {self._named}" if self._head else ""
             self._fail(
@@ -116,7 +116,7 @@ class Form:
         return self._problem or tuple(self._parts)
 
     def _read_content(self) -> bool:
-        """Whether the next delimiter is there, with the content before it taken."""
+        """Take content up to the next delimiter; returns whether that has arrived."""
         at = self._buffer.find(self._delimiter)
         found = at >= 0
         size = at if found else max(len(self._buffer) - len(self._delimiter) + 1, 0)
@@ -148,7 +148,7 @@ class Form:
             self._content.clear()
 
     def _read_delimiter(self) -> bool:
-        """Whether what stands behind a delimiter is known."""
+        """Read the bytes after a delimiter; returns whether enough have arrived."""
         if self._buffer.startswith(b"--"):
             self._state = _State.END
             self._buffer.clear()
@@ -160,12 +160,12 @@ class Form:
             self._state = _State.HEADERS
             return True
         if padding.end() == len(self._buffer) or self._buffer == b"-":
-            return False  # more of it may be on its way
+            return False  # more of it may arrive
         self._fail("a line begins with the form's boundary and goes on; take another boundary")
         return False
 
     def _read_headers(self) -> bool:
-        """Whether a part's headers are there, and can be read."""
+        """Read a part's headers; returns whether they have arrived and are valid."""
         end = self._buffer.find(b"\r\n\r\n", 0, HEADERS_LIMIT_BYTES + 4)
         if end < 0:
             if len(self._buffer) >= HEADERS_LIMIT_BYTES + 4:
@@ -183,7 +183,7 @@ class Form:
         return True
 
     def _part(self, lines: bytes) -> Part | None:
-        """The part that headers describe; its content is to come."""
+        """The part with these headers, still without content."""
         try:
             headers = read_headers(lines)
         except ValueError as error:
@@ -218,10 +218,10 @@ class Form:
 
 
 def read_headers(lines: bytes) -> dict[str, str]:
-    """A part's headers by their names in small letters; the first of a name counts.
+    """A part's headers by name in lower case; the first with a name counts.
 
     Raises:
-        ValueError: a line is no header, or is not UTF-8.
+        ValueError: a line is not a header, or not UTF-8.
     """
     headers: dict[str, str] = {}
     for line in filter(None, lines.split(b"\r\n")):

@@ -1,18 +1,18 @@
-"""What every request goes through before its handler, in one order that can be read here.
+"""The layers that every request passes before its handler, in the order in which it does.
 
-    1. RequestIds        an id, for every log line and answer
-    2. Cors              which web pages may read the answer; a preflight is answered here
-    3. Bounds            how long an address, how many headers, how large a body, uncompressed
-    4. Authentication    whose key it is; the route says later whether it needs one
-    5. OwnPages          where nobody needs a key: that no page of elsewhere asks
-    6. Rates             how many requests that caller has left
-    7. Spending          whether that caller has money left to begin something with
+    1. RequestIds        sets an id, for all logs and the response
+    2. Cors              answers preflights, and tells browsers which pages may read the response
+    3. Bounds            limits the target, the headers and the body, which may not be compressed
+    4. Authentication    finds the key's owner; the route decides later whether it needs a key
+    5. OwnPages          on a server without keys: refuses pages of other origins
+    6. Rates             counts the caller's requests against their limit
+    7. Spending          refuses to start anything for a caller whose budget is used up
 
-Then the route is matched, its access is decided, and its handler is called. CORS stands before
-authentication, since a preflight has no key and a page must be able to read why it was refused.
+Then the route is matched, its access rule applied, and its handler called. CORS comes before
+authentication, since a preflight has no key, and a page must be able to read a refusal.
 
-Rules of the file: a layer decides and is gone: nothing of it is on the stack while a stream is
-open, which may be for hours.
+Rules of the file: a layer decides and returns, so that it is not on the stack while a stream is
+open, maybe for hours.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from orchestra.policies.limits.allowance import Remaining
     from orchestra.policies.limits.callers import CallerLimits
     from orchestra.policies.money.purse import Purse
-    from orchestra.server.front.desk import OwnPages, Unlocked
+    from orchestra.server.front.keyless import OwnPages, Unlocked
     from orchestra.server.front.problems import Told
     from orchestra.server.front.running import Running
     from orchestra.server.settings import Settings
@@ -61,20 +61,20 @@ _PLAIN = "identity"
 
 
 class Layer(Protocol):
-    """One of the things that a request goes through."""
+    """One of the layers that a request passes."""
 
     async def admit(self, arrival: Arrival) -> Early | None:
-        """None to let it pass; else the answer, and nobody behind this layer hears of it."""
+        """None to let the request pass; otherwise the response, and later layers are not called."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is let in, and how much of what: with nothing said, everybody, as much as they like.
+    """The settings of access and limits; by default there are neither.
 
-    `keyring` is None where there are no keys: then everybody is ANYBODY, so that such a server
-    must not be reached from elsewhere. So it is while `unlocked`, if that is given; `keyed` is who
-    is let in then. `own_pages` keeps pages of elsewhere from asking it. `rates` are counted in
-    requests; of `tokens`, which models count in the same state, the answer tells what is left;
-    `purse` is money, and `running` counts the runs in flight.
+    `keyring` is None for a server without keys: then every caller is ANYBODY, so the server must
+    not be reachable from other machines. With `unlocked`, this holds until the first key is made;
+    then `keyed` applies. `own_pages` refuses pages of other origins. `rates` limits requests; of
+    `tokens`, which models count in the same state, the response reports the rest; `purse` has the
+    budgets, and `running` counts the runs in flight.
     """
 
     keyring: Keyring | None = None
@@ -88,7 +88,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     cors: Cors = NO_CORS
 
     def layers(self, settings: Settings) -> tuple[Layer, ...]:
-        """What a request goes through, in this order; what has nothing to decide is left out."""
+        """The layers of these settings, in order; those with nothing to decide are left out."""
         return (
             RequestIds(),
             *([self.cors] if self.cors.origins else []),
@@ -97,7 +97,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def of_callers(self) -> list[Layer]:
-        """Those of the layers that look at who it is."""
+        """The layers that depend on the caller."""
         found: list[Layer] = []
         if self.unlocked is not None and self.keyed is not None:
             found.append(Unlocking(self.unlocked, self.keyed))
@@ -113,19 +113,20 @@ OPEN = Admission()
 
 Encode = Callable[[Arrival, "Early"], "Told"]
 Answered = Callable[["Scope", str, int, float], None]
-"""Is told of a request that is over its scope, the route that it matched ("": none), the status
-of its answer, and how many seconds it took; of a WebSocket's handshake likewise."""
+"""Called after a request with its scope, the matched route ("" for none), the response's status,
+and the seconds it took; also after a WebSocket's handshake.
+"""
 
 
 def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Those layers that each run goes through which is started over an open connection."""
+    """The layers for each run that is started over an open WebSocket."""
     return tuple(each for each in layers if isinstance(each, _OF_CALLERS))
 
 
 class Front:
-    """An ASGI application behind its layers. `encode` says how its client reads problems.
+    """An ASGI application behind its layers. `encode` formats problems for the client.
 
-    `answered` is told of requests that a layer has answered.
+    `answered` is called for requests that a layer has answered.
     """
 
     def __init__(
@@ -143,11 +144,12 @@ class Front:
     def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Awaitable[None]:
-        """Serve one connection of the application behind."""
+        """Serve one connection with the inner application."""
         if scope["type"] == "lifespan":
             return self._app(scope, receive, send)
         if scope["type"] == "websocket":
-            from orchestra.server.front.ws_refusals import telling  # with the first of them
+            from orchestra.server.front.ws_refusals import telling  # imported with the first
+            # handshake
 
             send = telling(scope, send)
         return self._serve(scope, receive, send)
@@ -161,7 +163,7 @@ class Front:
 
     async def _admitted(self, scope: Any, send: Any) -> Arrival | None:
         began_s = trio.current_time()
-        scope["path"] = routed(scope["path"])  # what the layers look at is what is matched
+        scope["path"] = routed(scope["path"])  # the layers check the path that is matched
         scope[KEY] = arrival = Arrival(scope)
         for layer in self._layers:
             try:
@@ -177,13 +179,13 @@ class Front:
         return arrival
 
     def _tell(self, scope: Any, status: int, began_s: float) -> None:
-        """Tell whoever counts of a request that has ended here."""
+        """Call `answered` for a request that has ended here."""
         if self._answered is not None:
             self._answered(scope, "", status, trio.current_time() - began_s)
 
 
 class RequestIds:
-    """The client's own id where it is well-formed, else a new one; it is in the answer's head."""
+    """Sets the request's id, the client's own if it is well-formed; the response's head has it."""
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """None."""
@@ -195,18 +197,18 @@ class RequestIds:
 
 
 class Bounds:
-    """What no request may be larger than. A body of unknown length is bounded where it is read.
+    """Limits the size of requests. A body of unknown length is limited when it is read.
 
-    A body that is compressed has no bound that could be told before it is inflated.
+    Compressed bodies are refused, as their real size is unknown before decompression.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     async def admit(self, arrival: Arrival) -> Early | None:
-        """A problem where the address, the headers or the announced body are too large.
+        """A problem if the target, the headers or the announced body are too large.
 
-        Or where the body is compressed, or has its length told in two ways.
+        Also if the body is compressed, or its length is given in two ways.
         """
         scope, settings = arrival.scope, self._settings
         if len(scope["raw_path"]) + len(scope["query_string"]) > settings.target_limit_bytes:
@@ -226,14 +228,14 @@ class Bounds:
 
 
 class Authentication:
-    """Whose key came with the request. One that is not valid is refused; none at all is not."""
+    """Finds the key's owner. An invalid key is refused; a request without one passes."""
 
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
         self._outage = outage_of_keys()
 
     async def admit(self, arrival: Arrival) -> Early | None:
-        """A problem where a key came that lets nobody in."""
+        """A problem if the request has a key that is not valid."""
         try:
             found = await self._found(arrival)
         except StateError as error:
@@ -244,7 +246,7 @@ class Authentication:
                 self._outage.answered(trio.current_time())
             arrival.principal = found
             return None
-        if found.reason != "malformed":  # no text that is no key was looked up
+        if found.reason != "malformed":  # malformed keys are not looked up
             self._outage.answered(trio.current_time())
         log.info("a key was refused: %s", found.detail)
         return caller_problems.key_refused(found.reason)
@@ -257,9 +259,9 @@ class Authentication:
 
 
 class Unlocking:
-    """Everybody is let in until the first key is made; from then on as those with keys are.
+    """Lets every request pass until the first key is made; then applies the layers for keys.
 
-    What that takes is made with the first request then: most servers at a desk never need it.
+    These layers are made on demand: most local servers never need them.
     """
 
     def __init__(self, unlocked: Unlocked, keyed: Callable[[], Admission]) -> None:
@@ -269,7 +271,7 @@ class Unlocking:
         self._outage = outage_of_keys()
 
     async def admit(self, arrival: Arrival) -> Early | None:
-        """A problem where there are keys, and a layer of those who have one has a problem."""
+        """The problem of a layer for keys, if there are keys."""
         try:
             unlocked = await self._unlocked.still()
         except StateError as error:
@@ -289,9 +291,9 @@ class Unlocking:
 
 
 class Rates:
-    """A request is one of those a minute that its caller may make; the answer says what is left.
+    """Counts a request against its caller's rate limit; the response reports the rest.
 
-    Whoever has none left may still cancel what goes on.
+    A caller at the limit may still cancel runs.
     """
 
     def __init__(self, limits: CallerLimits, tokens: CallerLimits | None = None) -> None:
@@ -299,7 +301,7 @@ class Rates:
         self.tokens = tokens
 
     async def admit(self, arrival: Arrival) -> Early | None:
-        """A problem where the caller has no request left."""
+        """A problem if the caller has reached the limit."""
         principal = arrival.principal
         if principal is None:
             return None
@@ -313,16 +315,16 @@ class Rates:
 
 
 class Spending:
-    """A caller whose budget is used up is told before anything begins.
+    """Refuses to start anything for a caller whose budget is used up.
 
-    What has begun goes on being theirs: they read it, follow it and cancel it.
+    Such callers may still read, follow and cancel their runs.
     """
 
     def __init__(self, purse: Purse) -> None:
         self.purse = purse
 
     async def admit(self, arrival: Arrival) -> Early | None:
-        """A problem where a budget has nothing left."""
+        """A problem if a budget is used up."""
         if arrival.principal is None or not _may_begin(arrival):
             return None
         try:
@@ -330,14 +332,14 @@ class Spending:
         except BudgetExceededError as error:
             return caller_problems.your_budget(error)
         except StateError:
-            return None  # the call itself is refused, or let pass, as its budget says
+            return None  # the call itself is refused or allowed by its budget's setting
         return None
 
 
 def _may_begin(arrival: Arrival) -> bool:
-    """Whether a request may begin what costs something: a post, a socket, or a run that is got.
+    """Whether a request may start something with costs: a POST, a WebSocket, or a GET of a run.
 
-    Not one that comes back for the rest of a run: it starts none.
+    A request for the rest of a run starts nothing.
     """
     if _RUN_GOT.fullmatch(arrival.path) and arrival.header(b"last-event-id"):
         return False
@@ -353,10 +355,10 @@ _OF_CALLERS = (Authentication, Unlocking, Rates, Spending)
 
 
 def rate_headers(nearest: Remaining | None) -> Headers:
-    """What is left of the limit that is nearest, as most clients read it.
+    """Headers with the rest of the nearest limit, in the most common form.
 
-    The three fields of draft-ietf-httpapi-ratelimit-headers-06, with seconds until all of it is
-    there again.
+    The three fields of draft-ietf-httpapi-ratelimit-headers-06, with the seconds until the limit is
+    fully available again.
     """
     if nearest is None:
         return []
@@ -368,7 +370,7 @@ def rate_headers(nearest: Remaining | None) -> Headers:
 
 
 def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:
-    """A send that adds these to the head of the answer."""
+    """A send that adds these headers to the response's head."""
     return partial(_send_adding, send, headers)
 
 
@@ -378,12 +380,12 @@ async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
         own = {key for key, _ in message.get("headers", ())}
         more = [each for each in headers if each[0] not in own]
         message = {**message, "headers": [*message.get("headers", ()), *more]}
-        headers.clear()  # there is one head, and what follows may go on for hours
+        headers.clear()  # there is only one head, and the response may take hours
     await send(message)
 
 
 async def _answer(scope: Any, send: Any, early: Told, headers: Headers) -> None:
-    """Answer at once; the handshake of a WebSocket is refused with the same."""
+    """Send the response; the handshake of a WebSocket is refused with the same one."""
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     body = early.encode()
     own = [(key.lower().encode(), value.encode("latin1")) for key, value in early.headers]

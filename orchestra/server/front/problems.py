@@ -1,8 +1,8 @@
-"""Problems as clients read them: RFC 9457 JSON with a status, what is wrong, and where.
+"""Problems for clients: RFC 9457 JSON with a status, a description, and the place of the error.
 
-Pure. `type` is stable, for programs; `title` and `detail` are for people. What a
-foreign exception says stays in the server's own log, unless it runs in debug mode:
-its message may hold a path, a query or a key.
+Pure. `type` is stable, for programs; `title` and `detail` are for people. The message of a foreign
+exception is only in the server's log, except in debug mode: it may contain a path, a query or a
+key.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
     StepFailedError: _ARMS,
     ModelsFailedError: re.compile(r"  \S+: (\w+)(?:: |$)"),
 }
-"""Errors of several, and a line of the list of each: whose, the type of its error, what it says."""
+"""Errors that list others, and the pattern of a line in their list: owner, error type, message."""
 
 
 class Told(Protocol):
-    """A problem, in whatever shape it is told."""
+    """A problem in any format."""
 
     @property
     def status(self) -> int:
@@ -42,7 +42,7 @@ class Told(Protocol):
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers of the answer."""
+        """Headers of the response."""
 
     @property
     def media_type(self) -> str:
@@ -61,10 +61,10 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class HttpProblem(msgspec.Struct, frozen=True):
-    """Why a request was not answered as asked.
+    """The reason why a request failed.
 
-    `code` is the stable end of the problem's type; `faults` are the fields it is about,
-    the first of which is told as `field`.
+    `code` is the stable end of the problem's type; `faults` are the wrong fields, the first of
+    which is also in `field`.
     """
 
     status: int
@@ -91,19 +91,19 @@ class HttpProblem(msgspec.Struct, frozen=True):
 
 
 class NoContent(msgspec.Struct, frozen=True):
-    """An answer that has only a head: there is nothing to say, and nothing is wrong."""
+    """A response with only a head, without a problem."""
 
     headers: tuple[tuple[str, str], ...] = ()
     status: int = 204
     media_type: str = ""
 
     def encode(self) -> bytes:
-        """Nothing."""
+        """An empty body."""
         return b""
 
 
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
-    """No pipeline has this name; says which are meant or served."""
+    """No pipeline has this name; the detail lists similar or all names."""
     known = sorted(known)
     hint = did_you_mean(name, known) or f"served here: {', '.join(known) or 'none'}"
     detail = f"no pipeline is named {name[:100]!r}; {hint}"
@@ -111,7 +111,7 @@ def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
 
 
 def spoken_pipeline(name: str) -> HttpProblem:
-    """The pipeline takes a whole request of a model, and is asked where models are."""
+    """The pipeline takes a `ChatRequest`, so it is used like a model."""
     detail = (
         f"pipeline {name[:100]!r} takes a `ChatRequest`: ask it at POST /v1/chat/completions, with "
         '"model": and its name'
@@ -125,9 +125,9 @@ def bad_body(detail: str) -> HttpProblem:
 
 
 def two_lengths() -> HttpProblem:
-    """The body is framed in two ways: who is in front may have read another request than we did."""
+    """The body is framed in two ways: a proxy may have read another request than we did."""
     detail = "it has `Content-Length` and `Transfer-Encoding`, of which only one can be right"
-    closed = (("Connection", "close"),)  # what is behind it is nobody's (RFC 9112, 6.1)
+    closed = (("Connection", "close"),)  # the bytes after it are not a request (RFC 9112, 6.1)
     return HttpProblem(
         400, "bad-body", "The request's body cannot be read.", detail, headers=closed
     )
@@ -142,7 +142,7 @@ def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
 
 
 def bad_media_type(given: str, *, forms: bool = True) -> HttpProblem:
-    """The body is of a type that is not read here; `forms` is whether forms are."""
+    """The body's media type is not supported; `forms` tells whether forms are."""
     given = given[:100] or "of no type"
     wanted = "application/json or multipart/form-data" if forms else "application/json"
     detail = f"the body is {given}; send {wanted}"
@@ -151,21 +151,21 @@ def bad_media_type(given: str, *, forms: bool = True) -> HttpProblem:
 
 
 def bad_coding(given: str) -> HttpProblem:
-    """The body is compressed, which is undone nowhere here: a kilobyte of it may be a gigabyte."""
-    detail = f"the body has `Content-Encoding: {given[:100]}`; send it as it is"
+    """The body is compressed, which is not supported: a kilobyte may become a gigabyte."""
+    detail = f"the body has `Content-Encoding: {given[:100]}`; send it uncompressed"
     headers = (("Accept-Encoding", "identity"),)
     title = "The body may not be compressed."
     return HttpProblem(415, "bad-content-encoding", title, detail, headers=headers)
 
 
 def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
-    """Nothing that the client accepts can be given."""
-    detail = f"`Accept: {accept[:200]}` leaves none of {', '.join(offers)}"
-    return HttpProblem(406, "not-acceptable", "The answer has no such form.", detail)
+    """The client accepts none of the available formats."""
+    detail = f"`Accept: {accept[:200]}` allows none of {', '.join(offers)}"
+    return HttpProblem(406, "not-acceptable", "The answer has no acceptable form.", detail)
 
 
 def too_large(limit: int, what: str = "the body", unit: str = "bytes") -> HttpProblem:
-    """The body, or what of it is named, is larger than the server reads."""
+    """The body, or the named part of it, is larger than the server allows."""
     detail = f"{what} is larger than {limit} {unit}"
     return HttpProblem(413, "body-too-large", "The body is too large.", detail)
 
@@ -195,7 +195,7 @@ def not_found(path: str) -> HttpProblem:
 
 
 def not_of_openai(path: str) -> HttpProblem:
-    """A client of OpenAI's asks for what this server has not, or has below `/v1`."""
+    """A client of OpenAI's API requests a path that is missing here, or is below `/v1`."""
     hint = (
         "of OpenAI's API there are POST /v1/chat/completions, POST /v1/responses, POST "
         "/v1/embeddings and GET /v1/models; a client's base URL ends in /v1"
@@ -204,7 +204,7 @@ def not_of_openai(path: str) -> HttpProblem:
 
 
 def not_of_anthropic(path: str) -> HttpProblem:
-    """A client of Anthropic's asks for what this server has not, or has below `/v1`."""
+    """A client of Anthropic's API requests a path that is missing here, or is below `/v1`."""
     hint = (
         "of Anthropic's API there are POST /v1/messages, POST /v1/messages/count_tokens and GET "
         "/v1/models; a client's base URL ends before /v1"
@@ -213,7 +213,7 @@ def not_of_anthropic(path: str) -> HttpProblem:
 
 
 def wrong_method(method: str, path: str, allowed: Iterable[str]) -> HttpProblem:
-    """The path is there, and is not asked in this way."""
+    """The path exists, but does not allow this method."""
     names = ", ".join(sorted(allowed))
     detail = f"{method[:20]} is not for {path[:200]!r}; send one of: {names}"
     return by_status(405, "Method Not Allowed", detail, (("Allow", names),))
@@ -227,15 +227,15 @@ def _nothing_at(path: str, hint: str) -> HttpProblem:
 def by_status(
     status: int, title: str, detail: str, headers: tuple[tuple[str, str], ...] = ()
 ) -> HttpProblem:
-    """What HTTP itself finds wrong: a wrong method, a body that is too slow."""
+    """An error at the level of HTTP: a wrong method, a body that is too slow."""
     return HttpProblem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
 
 
 def fit_for_clients(event: Event, *, debug: bool) -> Event:
-    """The event, without what only the deployment's owner may see.
+    """The event without details that are only for the deployment's owner.
 
-    Outside debug mode the messages of exceptions that orchestra did not raise are
-    withheld, and so are source lines. So it is of each `Failed` in the output.
+    Outside debug mode, the messages of foreign exceptions are withheld, and so are source lines;
+    also in each `Failed` of the output.
     """
     if debug:
         return event
@@ -259,11 +259,11 @@ def _fit_output(event: Event) -> Event:
 
 
 _OUTPUTS: Mapping[type[Event], str] = {Delta: "chunk", Snapshot: "output", RunFinished: "result"}
-"""What of an event is output."""
+"""The fields of events that contain output."""
 
 
 def _fit_message(name: str, message: str) -> str:
-    """What an error says, as far as clients may know it; also of each of those that it lists."""
+    """The part of an error's message that clients may read, including the errors that it lists."""
     own = own_error(name)
     if own is None or is_withheld(own):
         return OWNERS if own is None else for_clients(own, message)
@@ -277,7 +277,7 @@ def _fit_message(name: str, message: str) -> str:
 
 
 def _items(lines: Iterable[str]) -> list[list[str]]:
-    """The lines of each error of a list, as it has said them by itself."""
+    """The lines of each error in a list."""
     items: list[list[str]] = []
     for line in lines:
         if items and line.startswith(INDENT):
@@ -288,7 +288,7 @@ def _items(lines: Iterable[str]) -> list[list[str]]:
 
 
 def _fit_item(pattern: re.Pattern[str], first: str, *further: str) -> str:
-    """An error of a list, or what an arm has said."""
+    """An error in a list, or an arm's answer, fit for clients."""
     found = pattern.match(first)
     if found is None:
         return f"  {OWNERS}"

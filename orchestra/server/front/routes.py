@@ -1,4 +1,4 @@
-"""The table of routes: what can be asked for, by whom, and who answers.
+"""The types of the table of routes: paths, access rules, and handlers.
 
 Both the application and its OpenAPI document are built from this table.
 """
@@ -22,8 +22,8 @@ _VALUE = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One path and its handler. `name` is unique; `path` is in werkzeug's syntax.
 
-    A WebSocket has no methods. `prepare` imports what the handler needs, where that is put off
-    until the first request.
+    A WebSocket has no methods. `prepare` does the imports of a handler that defers them to the
+    first request.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def websocket(self) -> bool:
-        """Whether it opens a WebSocket."""
+        """Whether it is the route of a WebSocket."""
         return not self.methods
 
     @property
@@ -51,9 +51,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Later(Generic[T]):
-    """An object whose methods answer routes, built when the first of them is asked for.
+    """An object whose methods handle routes, built at the first request to one of them.
 
-    Until then its modules are not imported: most of what a server can do, no client asks at first.
+    Until then its modules are not imported, since most parts of a server are not used at first.
     """
 
     def __init__(self, build: Callable[[], T]) -> None:
@@ -69,7 +69,7 @@ class Later(Generic[T]):
         methods: tuple[str, ...] = ("GET",),
         access: Access = known,
     ) -> Route:
-        """A route that is answered by the method `method_of(object)`."""
+        """A route that is handled by the method `method_of(object)`."""
 
         async def handle(**values: object) -> Any:
             return await method_of(self.get())(**values)

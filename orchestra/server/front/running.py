@@ -1,7 +1,7 @@
-"""How many runs each caller has in flight, and whether they may have another.
+"""Limits of each caller's runs in flight.
 
-Rules of the file: it counts in this process alone, so that a start waits for nobody; what is taken
-is given back when its run has ended, however it does.
+Rules of the file: runs are counted per process, so that a start never waits; a run's slot is freed
+at its end, however it ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class _Holder:
-    """Who has runs in flight; users of one name in two organisations are two."""
+    """A key, user or organisation with runs in flight; a user belongs to an organisation."""
 
     kind: Kind
     name: str
@@ -30,17 +30,17 @@ class _Holder:
 
 
 class Running:
-    """The runs in flight of keys, users and organisations that have a limit of them."""
+    """The runs in flight of keys, users and organisations with such a limit."""
 
     def __init__(self, rules: CallerRules | None = None) -> None:
         self._rules = rules
         self._counts: Counter[_Holder] = Counter()
 
     def take(self, caller: Caller) -> Callable[[], None] | None:
-        """Count one more run of theirs; call what is returned once it has ended. None: no limit.
+        """Count one more run of a caller; call the returned function at its end. None: no limit.
 
         Raises:
-            LimitReachedError: one of their limits is reached, and none has counted it.
+            LimitReachedError: a limit is reached; then the run is not counted.
         """
         limits = _limits(self._rules, caller)
         for holder, most in limits.items():
@@ -63,7 +63,7 @@ class Running:
 
 
 def _limits(rules: CallerRules | None, caller: Caller) -> dict[_Holder, int]:
-    """How many runs each may have of whose a run of this caller is, where there is a limit."""
+    """The limits that apply to a run of this caller, each with its holder."""
     organisation, user = caller.organisation, caller.user
     found: dict[_Holder, int] = {}
     if (most := caller.allowance.runs) is not None:

@@ -1,7 +1,7 @@
-"""The span of each request: begun before anything else is done for it, ended with its answer.
+"""The span of each request, from its arrival to the end of its response.
 
-Rules of the file: where nothing is traced, none of this is there. Its span stands in the scope of a
-request, which lives as long, and is taken out of it by whoever ends it.
+Rules of the file: without tracing, this layer does not exist. A span is kept in the request's
+scope, which lives as long, and is removed from it by the code that ends the span.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ if TYPE_CHECKING:
     Begin = Callable[[Request], RequestSpan]
 
 SPAN = "orchestra.span"
-"""Under which it stands in the ASGI scope."""
+"""The key of the span in the ASGI scope."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-"""What machines ask every few seconds has no span: it would bury the others."""
+"""Paths without spans, which monitoring requests every few seconds."""
 
 
 class TracedRequests:
-    """The first layer: begins the span of a request, which is within its client's where it has one.
+    """The first layer: begins the span of a request, as a child of its client's span, if any.
 
-    From then on it is `TRACE`, so that runs are within it, and lines of the log have its trace.
+    It is then the current `TRACE`, so that it is the parent of runs' spans, and logs have its
+    trace.
     """
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
     async def admit(self, arrival: Arrival) -> None:
-        """Begin it, and let the request pass."""
+        """Begin the span, and let the request pass."""
         scope: Any = arrival.scope
         if arrival.path in PROBES:
             return
@@ -55,7 +56,7 @@ class TracedRequests:
 
 def end_span(scope: Any, route: str, status: int, duration_s: float) -> None:
     """End the span of a request that is over: an `Answered`."""
-    del duration_s  # it has noted when it began
+    del duration_s  # the span has its own start time
     span: RequestSpan | None = scope.pop(SPAN, None)
     if span is not None:
         status_told = None if status == LEFT else status

@@ -1,7 +1,7 @@
-"""Answers whose body is here, and headers whose form is known to be right.
+"""Responses with complete bodies, and headers that are known to be valid.
 
-Werkzeug looks for a line end in each value that is put into its headers. Those of a request were
-read by the server's parser, and those of an answer are looked at where they are written.
+Werkzeug looks for line ends in each value of its headers. This is redundant: those of a request
+were read by the server's parser, and those of a response are checked when they are written.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from werkzeug.datastructures import Headers
 
 
 class Pairs(Headers):
-    """Headers of these names and values, which it keeps as its own."""
+    """Headers with these names and values; takes ownership of the list."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._list = pairs
 
 
 def whole(body: bytes, status: int, media_type: str, headers: Mapping[str, str]) -> Response:
-    """The answer of this body, and how long it is."""
+    """A response with this body and its length."""
     of_body = ("content-type", media_type), ("content-length", str(len(body)))
     return Response(DataBody(body), status, Pairs([*headers.items(), *of_body]))

@@ -1,4 +1,4 @@
-"""What is said over a WebSocket: messages of a client read, and those of the server written. Pure.
+"""The messages of the WebSocket: reads those of clients, and writes the server's. Pure.
 
 {"type": "start", "id": "a", "inputs": {...}}       a run, under an id that the client chooses
 {"type": "cancel", "id": "a"}                       stop it
@@ -23,11 +23,11 @@ from orchestra.server.front.cors import ANY, host_of
 from orchestra.server.front.problems import HttpProblem
 
 PROTOCOL = "orchestra.v1"
-"""The subprotocol; a client need not name it, but a browser that sends a key has to."""
+"""The subprotocol; optional, except for a browser that sends a key."""
 ID_CHARS_MAX = 64
 GOING_AWAY, POLICY, TOO_LARGE, FAILED, IDLE = 1001, 1008, 1009, 1011, 4408
 CODES = 4000
-"""What the status of a refusal is added to, as a page's socket is closed with it."""
+"""The base of the close codes for refused pages; the HTTP status is added to it."""
 CLOSES: Mapping[int, str] = MappingProxyType(
     {
         GOING_AWAY: "the server stops, or this version of it was replaced; behind the last run",
@@ -43,7 +43,7 @@ CLOSES: Mapping[int, str] = MappingProxyType(
         CODES + 503: "to a page: keys cannot be looked up at the moment",
     }
 )
-"""Why the server closes a socket, by the code that it sends."""
+"""The reasons for which the server closes a socket, by close code."""
 _MEMBERS = {"start": {"type", "id", "inputs"}, "cancel": {"type", "id"}}
 _SHAPE = 'send {"type": "start", "id": "a", "inputs": {...}} or {"type": "cancel", "id": "a"}'
 
@@ -58,21 +58,21 @@ class Start:
 
 @attrs.frozen
 class Cancel:
-    """Stop a run; one that has ended, or never was, is left as it is."""
+    """Cancel a run; ignored if it has ended, or does not exist."""
 
     id: str
 
 
 @attrs.frozen
 class Mistake:
-    """A message that means nothing; `id` is None where it has none."""
+    """An invalid message; `id` is None if it has none."""
 
     id: str | None
     problem: HttpProblem
 
 
 def read(message: str | bytes) -> Start | Cancel | Mistake:
-    """What a client says."""
+    """The meaning of a client's message."""
     if isinstance(message, bytes):
         return _mistake(None, "the message is binary")
     try:
@@ -80,7 +80,7 @@ def read(message: str | bytes) -> Start | Cancel | Mistake:
     except (ValueError, RecursionError) as error:
         return _mistake(None, invalid_json(message.encode(), error, "the message"))
     if not isinstance(found, dict):
-        return _mistake(None, "the message is no object")
+        return _mistake(None, "the message is not an object")
     return _read(found)
 
 
@@ -95,29 +95,29 @@ def _read(found: dict[str, Any]) -> Start | Cancel | Mistake:
     if kind == "cancel":
         return Cancel(given)
     if not isinstance(inputs, dict):
-        return _mistake(given, "`inputs` is no object")
+        return _mistake(given, "`inputs` is not an object")
     return Start(given, inputs)
 
 
 def event_frame(run: str, event: Event, request_id: str) -> str:
-    """An event of the run with this id; fit for clients already."""
+    """The frame of an event of the run with this id; the event is already fit for clients."""
     return f'{{"id":{_quoted(run)},"event":{encode(event, request_id).decode()}}}'
 
 
 def problem_frame(run: str | None, problem: HttpProblem) -> str:
-    """Why the run with this id does not begin, or what a message does not mean."""
+    """The frame of a problem: the run with this id does not start, or a message is invalid."""
     return f'{{"id":{_quoted(run)},"problem":{problem.encode().decode()}}}'
 
 
 def choose_protocol(offered: Collection[str]) -> str | None:
-    """The subprotocol that is answered with: never one that holds a key."""
+    """The subprotocol for the answer to a handshake: never one with a key."""
     return PROTOCOL if PROTOCOL in offered else None
 
 
 def foreign(origin: str | None, host: str, origins: Collection[str]) -> HttpProblem | None:
-    """Why a page of this origin opens no socket here; None if it may.
+    """The problem if pages of this origin may not open a WebSocket here, else None.
 
-    Browsers let any page open a WebSocket to any server, and do not ask whether it may.
+    Browsers let any page open a WebSocket to any server, without a preflight.
     """
     if origin is None or origin in origins or ANY in origins or host_of(origin) == host:
         return None
@@ -126,13 +126,13 @@ def foreign(origin: str | None, host: str, origins: Collection[str]) -> HttpProb
 
 
 def id_in_use(run: str) -> HttpProblem:
-    """A start under the id of a run that goes on; that run is not touched."""
+    """A start with the id of a run in flight, which is not affected."""
     detail = f"the run {run!r} goes on; wait for its last event, or take another id"
     return HttpProblem(409, "id-in-use", "There is a run with this id.", detail)
 
 
 def too_many_runs(most: int) -> HttpProblem:
-    """A start beyond what one socket may have going on."""
+    """A start above the limit of one socket's runs in flight."""
     detail = f"{most} runs go on over this socket; wait for one of them to end"
     return HttpProblem(429, "too-many-runs", "The socket is full.", detail)
 

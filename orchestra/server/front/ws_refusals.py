@@ -1,9 +1,9 @@
-"""A handshake that is refused, as a page can read it.
+"""Refused handshakes in a form that a web page can read.
 
-A browser tells a page nothing of an answer to a handshake: a wrong key looks like a dead network
-(1006). So a page's socket is opened, is told the problem as its only frame, and is closed with a
-code that has the status in it. Everybody else reads the answer itself; so do pages that may ask
-nothing here, for which no socket is opened.
+A browser hides the response to a handshake from the page: a wrong key looks like a network failure
+(1006). So the page's socket is opened, gets the problem as its only frame, and is closed with a
+code that contains the status. Other clients read the response itself; so do pages of refused
+origins, for which no socket is opened.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _OF_BODIES = (b"content-type", b"content-length")
 
 
 class Problem(msgspec.Struct):
-    """What is read of a problem that is told."""
+    """The fields of a problem that are read."""
 
     type: str
     title: str
 
 
 def telling(scope: Mapping[str, Any], send: Any) -> Any:
-    """A send by which a page is told why its handshake is refused; for others, that same send."""
+    """A send that reports a refused handshake to a page; for other clients, `send` itself."""
     headers = scope["headers"]
     if PROTOCOL not in scope["subprotocols"] or all(name != b"origin" for name, _ in headers):
         return send
@@ -36,7 +36,7 @@ def telling(scope: Mapping[str, Any], send: Any) -> Any:
 
 
 class Telling:
-    """What is sent to a page's socket: an answer to the handshake as frames, the rest as it is."""
+    """A send to a page's socket: responses to the handshake become frames; others are unchanged."""
 
     def __init__(self, send: Any) -> None:
         self._send = send
@@ -44,7 +44,7 @@ class Telling:
         self._body = b""
 
     async def send(self, message: Any) -> None:
-        """Send it, or keep it until the answer is whole."""
+        """Send a message, or keep it until the response is complete."""
         match message["type"]:
             case "websocket.http.response.start":
                 self._head = message

@@ -1,4 +1,4 @@
-"""What is the same for all APIs of models: how a request becomes a run, and its end an answer."""
+"""The common part of all APIs of models: requests become runs, and their ends responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import present
 from orchestra.server.front.routes import Handler
-from orchestra.server.models.catalog import Catalog, Offer, Spoken
+from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
 from orchestra.server.models.paths import shaped
 from orchestra.server.models.shapes import as_served
 from orchestra.server.models.stream import RUN_ID, ChunkEvents, Facts
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class RefusedError(Exception):
-    """That the current request gets `error`, and nothing else; `refusing` answers with it."""
+    """Raised to answer the current request with `error`; caught by `refusing`."""
 
     def __init__(self, error: ServedError) -> None:
         super().__init__(error.message)
@@ -44,7 +44,7 @@ class RefusedError(Exception):
 
 @attrs.frozen
 class Job:
-    """A run that is to answer: its pipeline, its inputs, and how its output is told."""
+    """A run for a response: its pipeline, its inputs, and the type of its output."""
 
     pipeline: Pipeline[..., Any]
     inputs: Mapping[str, object]
@@ -52,33 +52,46 @@ class Job:
 
 
 def offered(catalog: Catalog, name: str) -> Offer:
-    """What a name stands for, to whoever asks.
+    """The model, embedder or pipeline of a name, for the current caller.
 
     Raises:
-        RefusedError: nothing, to them.
+        RefusedError: there is none, or the caller may not use it.
     """
     scopes = Arrival.of(present().scope).known().scopes
     found = catalog.find(name, scopes)
     if found is not None:
         return found
     said = (
-        f"The model {name[:100]!r} does not exist, or you may not ask it; GET /v1/models tells "
-        "what there is."
+        f"The model {name[:100]!r} does not exist, or you may not use it; GET /v1/models lists "
+        "those that you may use."
     )
     if (other := catalog.unlike_a_chat(name, scopes)) is not None:
         given = ", ".join(other.inputs) or "nothing"
         said = (
-            f"The pipeline {name!r} is no model: it is given {given}, and gives no answer of a "
-            f"chat; POST /v1/pipelines/{name}/runs asks it."
+            f"The pipeline {name!r} is not a model: it takes {given}, and does not answer a chat; "
+            f"run it with POST /v1/pipelines/{name}/runs."
         )
     raise RefusedError(ServedError(404, said, "model_not_found", "model"))
+
+
+def answering(catalog: Catalog, name: str) -> Offer:
+    """What a name stands for, if it gives answers.
+
+    Raises:
+        InvalidRequestError: it makes vectors only.
+        RefusedError: as of `offered`.
+    """
+    found = offered(catalog, name)
+    if isinstance(found, Bare) and not found.speaks:
+        raise refused("model", f"{name!r} makes vectors only; ask POST /v1/embeddings")
+    return found
 
 
 async def json_body() -> bytes:
     """The body of the current request.
 
     Raises:
-        RefusedError: it is not said to be JSON.
+        RefusedError: its media type is not JSON.
     """
     given = present().headers.get("Content-Type", "")
     if given.partition(";")[0].strip().lower() != sse.JSON:
@@ -87,7 +100,7 @@ async def json_body() -> bytes:
 
 
 async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:
-    """A run as a stream; as a problem, where it fails before anything is said."""
+    """A run as a streamed response; as a problem, if it fails before the first content."""
     when_over(events.leave)
     failed = await events.open()
     if failed is not None:
@@ -97,27 +110,25 @@ async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:
 
 
 def job_of(offer: Offer, served: ServedChat) -> Job:
-    """What is to be run for an answer.
+    """The run for a request.
 
     Raises:
-        InvalidRequestError: this cannot be answered so.
+        InvalidRequestError: the offered model or pipeline cannot handle the request.
     """
     if isinstance(offer, Spoken):
         if served.choices > 1:
             raise refused("n", "this model is a pipeline, which answers once; send 1")
         shape = offer.shape
         return Job(shape.pipeline, shape.inputs(served.request), shape.gives)
-    if not offer.speaks:
-        raise refused("model", f"{offer.name!r} makes vectors only; ask POST /v1/embeddings")
     inputs = {"request": served.request, "model": served.model, "choices": served.choices}
     return Job(relay if served.stream else relay_whole, inputs, RELAYED)
 
 
 async def finished(run: Run) -> RunFinished:
-    """The end of a run that has a result, waiting for it.
+    """The last event of a run, waiting for it.
 
     Raises:
-        RefusedError: it has none.
+        RefusedError: the run has no result.
     """
     await run.wait_ended()
     last = run.journal.last
@@ -127,7 +138,7 @@ async def finished(run: Run) -> RunFinished:
 
 
 def facts_of(run: Run, model: str, record: Callable[[Usage], Json] = usage_record) -> Facts:
-    """What is known of a run that has ended; `record` is as of `Facts`."""
+    """The facts about a run that has ended; `record` is as in `Facts`."""
     facts = Facts(run.id, model, record)
     for event in run.journal.kept:
         if isinstance(event, StepRouted):
@@ -140,7 +151,7 @@ def facts_of(run: Run, model: str, record: Callable[[Usage], Json] = usage_recor
 
 
 def refusing(handler: Handler) -> Handler:
-    """The handler; what it raises of a request, or of a state, is told to the client."""
+    """The handler, whose errors about the request or a state are sent to the client."""
 
     @wraps(handler)
     async def answered(*args: Any, **values: Any) -> Any:
@@ -157,11 +168,11 @@ def refusing(handler: Handler) -> Handler:
 
 
 def failure(run: Run, error: BaseException | None) -> ServedError:
-    """Why a run gave no answer."""
+    """The error of a run without a result."""
     said = error_reply(error if error is not None else RuntimeError("no result"))
     return said.beside((RUN_ID, run.id))
 
 
 def refuse(error: ServedError) -> Response:
-    """The answer that tells the current request why it has no other."""
+    """The response to the current request with an error."""
     return answer(shaped(Arrival.of(present().scope), error))

@@ -1,6 +1,6 @@
-"""What clients may ask as a model: each model, route and embedder, and chat-shaped pipelines.
+"""The names that clients may use as models: models, routes, embedders, and chat-shaped pipelines.
 
-Who may not ask for a name is told that there is none: that it exists is nobody else's business.
+A caller without access to a name gets the same error as for an unknown name.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ log = logging.getLogger("orchestra.server")
 
 @attrs.frozen
 class Bare:
-    """A name of this deployment: of a model or route, of an embedder, or of both."""
+    """A name of a model or route, of an embedder, or of both."""
 
     name: str
     speaks: bool
     embeds: bool
-    """Whether it is an embedder; a model may make vectors, too."""
+    """Whether it is an embedder; a model may have embeddings as well."""
 
     @property
     def kind(self) -> str:
-        """What it is, in a word."""
+        """Its kind, for error texts."""
         return "model" if self.speaks else "embedder"
 
 
 @attrs.frozen
 class Spoken:
-    """A pipeline that can be spoken with."""
+    """A pipeline that can be used like a model."""
 
     name: str
     shape: ChatShape
@@ -49,7 +49,7 @@ Offer: TypeAlias = Bare | Spoken
 
 
 class Catalog:
-    """What is offered under which name, and to whom."""
+    """The offered names, and their visibility."""
 
     def __init__(self, bindings: Bindings, pipelines: Mapping[str, Pipeline[..., Any]]) -> None:
         speaking, embedding = bindings.names("model"), bindings.names("embedder")
@@ -65,7 +65,8 @@ class Catalog:
                 continue
             if name in self._offers:
                 log.warning(
-                    "pipeline %r is not offered as a model: a %s has that name; rename one of them",
+                    "pipeline %r is not offered as a model: a %s has that name, and clients that "
+                    "ask for it get that; rename one of them",
                     name,
                     self._offers[name].kind,
                 )
@@ -73,16 +74,16 @@ class Catalog:
                 self._offers[name] = Spoken(name, shape)
 
     def seen_by(self, scopes: Scopes) -> list[Offer]:
-        """All that may be asked with these scopes."""
+        """All names that may be used with these scopes."""
         return [each for each in self._offers.values() if _may(scopes, each)]
 
     def find(self, name: str, scopes: Scopes) -> Offer | None:
-        """What this name stands for; None where there is nothing, or not for these scopes."""
+        """The offer with this name; None if there is none, or not for these scopes."""
         found = self._offers.get(name)
         return found if found is not None and _may(scopes, found) else None
 
     def unlike_a_chat(self, name: str, scopes: Scopes) -> Pipeline[..., Any] | None:
-        """The pipeline of this name, if it is offered to others only; None as of `find`."""
+        """The pipeline with this name that does not answer chats; None as in `find`."""
         found = self._unlike_a_chat.get(name)
         return found if found is not None and scopes.may_run(name) else None
 

@@ -1,6 +1,6 @@
-"""The paths that clients of a provider's API ask, which read problems in that provider's form.
+"""The paths of providers' APIs, whose clients read problems in the provider's format.
 
-The forms are imported with the first problem: they are no part of a start.
+The formats are imported with the first problem, to keep the server's start fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from orchestra.codecs.serving.errors import ServedError
     from orchestra.server.front.arrival import Arrival
 
-PATHS = ("/v1/models", "/v1/chat", "/v1/responses", "/v1/embeddings")
+RESPONSES = "/v1/responses"
+PATHS = ("/v1/models", "/v1/chat", RESPONSES, "/v1/embeddings")
 ELSEWHERE = (
     *("/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
     *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
@@ -23,32 +24,37 @@ ELSEWHERE = (
     # of a base URL without /v1
     *("/models", "/chat/completions", "/completions", "/embeddings", "/responses"),
 )
-"""What its clients ask in vain: they read why not in their own form only."""
+"""Paths that are missing here, and whose clients read only their own format of problems."""
 
 
 def is_openai(path: str) -> bool:
     """Whether a path is one of those that OpenAI's clients ask."""
-    return any(path == each or path.startswith(f"{each}/") for each in (*PATHS, *ELSEWHERE))
+    return any(_under(path, each) for each in (*PATHS, *ELSEWHERE))
 
 
 def shaped(arrival: Arrival, early: HttpProblem | NoContent | ServedError) -> Told:
-    """A problem as whoever has asked reads problems."""
+    """A problem in the format of the request's client."""
     if isinstance(early, NoContent) or not arrival.of_anthropic:
         return shaped_at(arrival.path, early)
     return _of_anthropic(early, arrival.request_id)
 
 
 def shaped_at(path: str, early: HttpProblem | NoContent | ServedError) -> Told:
-    """A problem as clients of this path read problems, if they do not say who they are."""
+    """A problem in the format for this path, if the client is unknown."""
     if isinstance(early, NoContent):
         return early
     if is_anthropic(path):
         return _of_anthropic(early)
     if isinstance(early, HttpProblem) and not is_openai(path):
         return early
-    from orchestra.server.models.shapes import as_openai, as_served
+    from orchestra.server.models.shapes import as_openai, as_response, as_served
 
-    return as_openai(as_served(early))
+    told = as_response if _under(path, RESPONSES) else as_openai
+    return told(as_served(early))
+
+
+def _under(path: str, root: str) -> bool:
+    return path == root or path.startswith(f"{root}/")
 
 
 def _of_anthropic(early: HttpProblem | ServedError, request_id: str = "") -> Told:

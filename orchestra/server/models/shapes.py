@@ -1,7 +1,7 @@
-"""Problems in the form in which clients of a provider's API read them.
+"""Problems in the formats of providers' APIs.
 
-The codes of what is wrong with the caller's key, rate and budget are OpenAI's own, so that its
-clients raise what they always raise; all others are those of the problem, with `_` for `-`.
+Problems with the caller's key, rate and budget have OpenAI's codes, so that its clients raise their
+usual exceptions; all others have the code of the problem, with `_` for `-`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.anthropic_serving.errors import anthropic_error, anthropic_status
-from orchestra.codecs.openai_serving.errors import openai_error_body
+from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error_body
 from orchestra.codecs.serving.errors import NO_RETRY, ServedError
 from orchestra.server import sse
 from orchestra.server.front.problems import HttpProblem
@@ -26,12 +26,12 @@ _OWN: Mapping[str, tuple[int, str]] = {
         for what in ("missing", "unknown", "expired", "revoked", "malformed")
     },
 }
-"""Status and code of what is wrong with the caller."""
+"""Status and code of problems with the caller's key, rate or budget."""
 
 
 @attrs.frozen
 class ShapedProblem:
-    """A problem as clients of such an API read it, in place of an `HttpProblem`."""
+    """A problem in such a format, in place of an `HttpProblem`."""
 
     status: int
     body: bytes
@@ -44,18 +44,23 @@ class ShapedProblem:
 
 
 def as_openai(error: ServedError) -> ShapedProblem:
-    """An error as OpenAI tells it."""
+    """An error in OpenAI's format."""
     return ShapedProblem(error.status, openai_error_body(error), error.headers)
 
 
+def as_response(error: ServedError) -> ShapedProblem:
+    """An error as OpenAI tells it of a response, whose fields have names of their own."""
+    return as_openai(error.worded(OF_RESPONSES))
+
+
 def as_anthropic(error: ServedError, request_id: str = "") -> ShapedProblem:
-    """An error as Anthropic tells it."""
+    """An error in Anthropic's format."""
     body = msgspec.json.encode(anthropic_error(error, request_id))
     return ShapedProblem(anthropic_status(error), body, error.headers)
 
 
 def as_served(problem: HttpProblem | ServedError) -> ServedError:
-    """Any problem, as those of a model's answer are told."""
+    """Any problem as the error of a model's answer."""
     if isinstance(problem, ServedError):
         return problem
     status, code = _OWN.get(problem.code, (problem.status, problem.code.replace("-", "_")))

@@ -1,8 +1,8 @@
-"""A run as a stream of a provider's events.
+"""A run as a stream of events in a provider's format.
 
-The head waits for the first thing that is said, so that what fails before it is an HTTP error, on
-which a client raises its own exception and may try again. Where nothing comes for as long as a
-heartbeat, the stream begins without it.
+The head waits for the first content, so that an earlier failure is an HTTP error, for which a
+client raises its own exception and may retry. Without content for the time of a heartbeat, the
+stream begins anyway.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ COST, FIRST = "x-orchestra-cost-nanodollars", "x-orchestra-time-to-first-token-m
 
 
 class Facts:
-    """What is known of a run beside its answer; `model` is the name that was asked for.
+    """Facts about a run other than its answer; `model` is the requested name.
 
-    `record` writes what was counted, in a dialect.
+    `record` converts usage into a dialect's record.
     """
 
     __slots__ = ("_record", "first_s", "model", "run_id")
@@ -56,7 +56,7 @@ class Facts:
         """When the first content came, in seconds since the run began."""
 
     def headers(self, cost_nanodollars: int | None = None) -> dict[str, str]:
-        """As headers, as far as they are known."""
+        """The known facts as headers."""
         found = {RUN_ID: self.run_id, MODEL: self.model}
         if cost_nanodollars is not None:
             found[COST] = str(cost_nanodollars)
@@ -65,7 +65,7 @@ class Facts:
         return found
 
     def usage(self, usage: Usage | None) -> dict[str, Any]:
-        """The usage record of an answer, with what its dialect has no word for."""
+        """The usage record of an answer, with additional fields of our own."""
         counted = usage or Usage()
         return {
             **self._record(counted),
@@ -79,20 +79,20 @@ class Facts:
 
 
 class Writer(Protocol):
-    """Whoever writes a model's events in a dialect: `AnswerWriter`, `MessageWriter`."""
+    """A writer of a model's events in a dialect: `AnswerWriter`, `MessageWriter`."""
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
-        """What these events of one answer are to a client."""
+        """The bytes for these events of one answer."""
 
     def close(self, usage: Json | None = None) -> bytes:
-        """The end. Raises `TruncatedStreamError` where there is none."""
+        """The end. Raises `TruncatedStreamError` if there is no stop reason."""
 
     def failed(self, error: BaseException) -> bytes:
         """The error, in place of the end."""
 
 
 class Chunks:
-    """The events of a run, told in a dialect: a fold, batch by batch."""
+    """Converts the events of a run into a dialect, batch by batch."""
 
     __slots__ = (
         "_gives",
@@ -120,11 +120,11 @@ class Chunks:
 
     @property
     def begun(self) -> bool:
-        """Whether content has been told."""
+        """Whether content has been written."""
         return self.facts.first_s is not None
 
     def of(self, batch: tuple[Event, ...]) -> bytes:
-        """What these events are to the client; b"" where they say nothing to it."""
+        """The bytes for these events; b"" if they are not for the client."""
         pieces = []
         for event in batch:
             if self.ended:
@@ -160,20 +160,20 @@ class Chunks:
         return b""
 
     def _begun_anew(self) -> bytes:
-        """The output begins anew: nothing, where nothing was told of it; else the end."""
+        """Handle a restart of the output: it ends the stream if content was written."""
         self._told = 0
         if not self.begun:
             return b""
-        self._run.cancel("what its client was told cannot be taken back")
+        self._run.cancel("what was sent to its client cannot be taken back")
         return self._failed(
             RunError(
-                "the answer has begun anew, and what was told of it cannot be taken back in a "
-                "stream; ask without `stream`"
+                "the answer has restarted, and a stream cannot take back what it has sent; ask "
+                "without `stream`"
             )
         )
 
     def _caught_up(self, output: Any) -> bytes:
-        """What of an output, which is text or a list of chunks, has not been told."""
+        """The part of an output, text or a list of chunks, that has not been written."""
         rest = output[self._told :]
         chunks = [rest] if isinstance(rest, str) else rest
         return b"".join(self._said(chunk, self._run.journal.now_s()) for chunk in chunks)
@@ -195,9 +195,9 @@ class Chunks:
 
 
 class ChunkEvents(Events):
-    """A run's chunks for one client: `open` it first, then `write`.
+    """A run's chunks for one client: call `open` first, then `write`.
 
-    An answer that is to be kept is kept before its end is told: who goes on with it finds it.
+    An answer to be stored is stored before its end is written, so that the client can refer to it.
     """
 
     __slots__ = ("_chunks", "_ending", "_keep", "_opening")
@@ -215,7 +215,7 @@ class ChunkEvents(Events):
         self._opening = self._ending = b""
 
     async def open(self) -> BaseException | None:
-        """Wait for the first content, for a heartbeat at most; or why there is nothing to tell."""
+        """Wait for the first content, at most for a heartbeat; returns a failed run's error."""
         chunks, pieces = self._chunks, list[bytes]()
         with trio.move_on_after(self._heartbeat_s):
             while not chunks.begun and not chunks.ended:
@@ -228,7 +228,7 @@ class ChunkEvents(Events):
         return None
 
     async def write(self, body: Body) -> None:
-        """Send all of them as they come, with a heartbeat where there is silence."""
+        """Send all chunks as they arrive, with heartbeats in between."""
         opening, self._opening = self._opening, b""
         await body(opening)
         del opening

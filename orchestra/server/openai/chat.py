@@ -26,6 +26,7 @@ from orchestra.events import RunFinished
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.models.asked import (
     Job,
+    answering,
     facts_of,
     failure,
     finished,
@@ -97,7 +98,7 @@ class OpenAi:
         """What a model says, whole or as it says it."""
         settings = self.runs.settings
         served = served_chat(await json_body(), settings.passed, stores=settings.store_answers)
-        job = job_of(offered(self.catalog, served.model), served)
+        job = job_of(answering(self.catalog, served.model), served)
         run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
             return await self._stream(run, job, served)

@@ -28,12 +28,12 @@ from orchestra.events import RunFinished
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.models.asked import (
     Job,
+    answering,
     facts_of,
     failure,
     finished,
     job_of,
     json_body,
-    offered,
     refuse,
     refusing,
     streamed,
@@ -65,7 +65,7 @@ class ResponsesApi:
         """What a model says, whole or as it says it."""
         settings = self.runs.settings
         asked = asked_response(await json_body(), stores=settings.store_answers)
-        offer = offered(self.catalog, asked.body.model)
+        offer = answering(self.catalog, asked.body.model)
         served = served_response(asked, await self._items(asked), settings.passed)
         job = job_of(offer, served)
         run = self.runs.begin(job.pipeline, job.inputs)

@@ -8,9 +8,18 @@ from orchestra.codecs.anthropic_serving.body import MessagesBody
 from orchestra.server import sse
 from orchestra.server.models.stream import COST, FIRST, MODEL, RUN_ID
 from orchestra.server.openapi.events import reference
-from orchestra.server.openapi.openai import INVALID, NO_MODEL, RUN_PROBLEMS, asked_as, opened
+from orchestra.server.openapi.openai import (
+    ANTHROPIC_MODEL,
+    ANTHROPIC_MODELS,
+    INVALID,
+    NO_MODEL,
+    RUN_PROBLEMS,
+    asked_as,
+    opened,
+)
 from orchestra.server.openapi.words import (
     COUNT,
+    OF_ANTHROPIC,
     TEXT,
     UNREADABLE,
     Answer,
@@ -57,11 +66,27 @@ SCHEMAS: Mapping[str, Json] = {
         content=listed(opened("type", type=TEXT)),
         stop_reason=or_null(TEXT),
         stop_sequence=or_null(TEXT),
+        stop_details=or_null(opened("type category explanation", type={"const": "refusal"})),
         usage=reference(USAGE),
     ),
     EVENT: opened("type", type=TEXT)
     | {"description": "A piece of an answer, or of its end, under Anthropic's names of events."},
     TOKENS: opened("input_tokens", input_tokens=COUNT),
+    ANTHROPIC_MODEL: opened(
+        "type id display_name created_at lifecycle",
+        type={"const": "model"},
+        id=TEXT,
+        display_name=TEXT,
+        created_at=TEXT,
+        lifecycle={"const": "active"},
+    ),
+    ANTHROPIC_MODELS: opened(
+        "data has_more first_id last_id",
+        data=listed(reference(ANTHROPIC_MODEL)),
+        has_more={"const": False},
+        first_id=or_null(TEXT),
+        last_id=or_null(TEXT),
+    ),
 }
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
@@ -75,12 +100,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             ),
         ),
         problems=RUN_PROBLEMS,
+        parameters=(OF_ANTHROPIC,),
         body=json(reference("MessagesBody")),
     ),
     ("count-tokens", "POST"): Operation(
         tag=TAG,
         answers=(Answer(summary="An estimate.", contents=json(reference(TOKENS))),),
         problems=(NO_MODEL, INVALID, *UNREADABLE),
+        parameters=(OF_ANTHROPIC,),
         body=json(reference("MessagesBody")),
     ),
 }

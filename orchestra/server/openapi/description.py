@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
+from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import msgspec
 
 from orchestra.server.front import caller_problems
 from orchestra.server.front.access import public
+from orchestra.server.front.arrival import MESSAGES
 from orchestra.server.front.order import OPEN, Admission
 from orchestra.server.openapi.anthropic import ERROR as ANTHROPIC_ERROR
 from orchestra.server.openapi.events import SCHEMAS as AT
@@ -29,7 +31,14 @@ from orchestra.server.openapi.operations import (
     problems_of_callers,
 )
 from orchestra.server.openapi.runs import run_result
-from orchestra.server.openapi.words import TEXT, Answer, Operation, Refusal, json
+from orchestra.server.openapi.words import (
+    OF_ANTHROPIC,
+    TEXT,
+    Answer,
+    Operation,
+    Refusal,
+    json,
+)
 from orchestra.server.runs import results
 from orchestra.server.runs.inputs import form_schema
 from orchestra.server.runs.inputs import schema as json_schema
@@ -46,7 +55,7 @@ Shape = Callable[[str, Any], Any]
 STARTS = "start-run"
 """The route that is described once more for each pipeline."""
 PROBLEM = "Problem"
-_KEY = "key"
+_KEY, _OTHER_KEY = "key", "anthropicKey"
 _IN_QUERY = {"string", "integer", "number", "boolean", "array", "null"}
 _NOT_HTTP = "What was sent is no HTTP request: told without a body."
 _PROBLEM: Json = {
@@ -131,8 +140,15 @@ class _Writer:
         }
         if self._keyed:
             about = "A key as `orchestra keys create` makes them."
+            beside = f"{about} Read here only if no `Authorization` is sent."
             found["securitySchemes"] = {
-                _KEY: {"type": "http", "scheme": "bearer", "description": about}
+                _KEY: {"type": "http", "scheme": "bearer", "description": about},
+                _OTHER_KEY: {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": beside,
+                },
             }
         return found
 
@@ -164,7 +180,8 @@ class _Writer:
             told["requestBody"] = {"required": True, "content": dict(operation.body)}
         told.update(operation.extensions)
         if self._keyed:
-            told["security"] = [{}] if free else [{_KEY: []}]
+            keys = (_KEY, _OTHER_KEY) if OF_ANTHROPIC in operation.parameters else (_KEY,)
+            told["security"] = [{}] if free else [{each: []} for each in keys]
         return told
 
     def _narrow(self, told: Json, pipeline: Pipeline[..., Any], name: str) -> None:
@@ -222,8 +239,9 @@ class _Writer:
         if self._keyed and not free:
             mine += [caller_problems.key_missing(), caller_problems.not_allowed("", "")]
         by_status: dict[int, list[Any]] = {}
-        for problem in mine:
-            told = self._shape(path, problem)
+        forms = (path, MESSAGES) if OF_ANTHROPIC in operation.parameters else (path,)
+        for problem, at in product(mine, forms):
+            told = self._shape(at, problem)
             by_status.setdefault(told.status, []).append((problem, told))
         for status, each in sorted(by_status.items()):
             found[str(status)] = self._shared(status, _refusal(each))
@@ -263,12 +281,15 @@ def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
         codes.setdefault((told.media_type, form), {})[code] = None
         headers |= {name: {"schema": TEXT} for name, _ in told.headers}
         titles[getattr(refusal, "title", None) or _phrase(told.status)] = None
+    schemas: dict[str, list[Json]] = {}
+    for (media_type, form), found in codes.items():
+        schemas.setdefault(media_type, []).append(_of_types(form, list(found)))
     return {
         "description": " ".join(titles),
         "headers": {**headers, **_ID},
         "content": {
-            media_type: {"schema": _of_types(form, list(found))}
-            for (media_type, form), found in codes.items()
+            media_type: {"schema": each[0] if len(each) == 1 else {"anyOf": each}}
+            for media_type, each in schemas.items()
         },
     }
 

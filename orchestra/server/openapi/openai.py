@@ -24,6 +24,7 @@ from orchestra.server.openapi.events import reference
 from orchestra.server.openapi.words import (
     COUNT,
     NUMBER,
+    OF_ANTHROPIC,
     TEXT,
     UNREADABLE,
     Answer,
@@ -38,6 +39,7 @@ from orchestra.values import Json
 
 ERROR, CHAT, CHUNK = "OpenAiError", "ChatCompletion", "ChatCompletionChunk"
 USAGE, MODEL_RECORD, EMBEDDINGS = "OpenAiUsage", "OpenAiModel", "OpenAiEmbeddings"
+MODELS, ANTHROPIC_MODEL, ANTHROPIC_MODELS = "OpenAiModels", "AnthropicModel", "AnthropicModels"
 
 
 def opened(needed: str, **members: Json) -> Json:
@@ -63,6 +65,11 @@ def _anything(kind: type) -> Json:
     """Of `object`, which is all that it is asked for."""
     del kind
     return {"description": "Any JSON."}
+
+
+def either_form(ours: str, anthropics: str) -> Json:
+    """OpenAI's form of an answer, or Anthropic's for who sends `anthropic-version`."""
+    return {"anyOf": [reference(ours), reference(anthropics)]}
 
 
 _USAGE = reference(USAGE)
@@ -108,6 +115,7 @@ SCHEMAS: Mapping[str, Json] = {
         owned_by=TEXT,
         orchestra=opened("kind", kind={"enum": ["model", "embedder", "pipeline"]}),
     ),
+    MODELS: opened("object data", object={"const": "list"}, data=listed(reference(MODEL_RECORD))),
     CHAT: opened(
         "id object created model choices",
         **_OF_ALL,
@@ -215,20 +223,21 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers=(
             Answer(
                 summary="Those that you may ask; with `anthropic-version`, in Anthropic's form.",
-                contents=json(
-                    opened(
-                        "object data",
-                        object={"const": "list"},
-                        data=listed(reference(MODEL_RECORD)),
-                    )
-                ),
+                contents=json(either_form(MODELS, ANTHROPIC_MODELS)),
             ),
         ),
+        parameters=(OF_ANTHROPIC,),
     ),
     ("describe-model", "GET"): Operation(
         tag=TAG,
-        answers=(Answer(summary="The model.", contents=json(reference(MODEL_RECORD))),),
+        answers=(
+            Answer(
+                summary="The model; with `anthropic-version`, in Anthropic's form.",
+                contents=json(either_form(MODEL_RECORD, ANTHROPIC_MODEL)),
+            ),
+        ),
         problems=(NO_MODEL,),
+        parameters=(OF_ANTHROPIC,),
     ),
     ("keep-model", "DELETE"): Operation(
         tag=TAG,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
-from orchestra.server.front import caller_problems, desk, problems
+from orchestra.server.front import caller_problems, keyless, problems
 from orchestra.server.front.order import Admission
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.openapi import anthropic, openai, responses, runs, service_routes, socket
@@ -42,7 +42,7 @@ def problems_of_all(settings: Settings) -> tuple[HttpProblem, ...]:
         problems.too_large(settings.body_limit_bytes),
         problems.target_too_long(settings.target_limit_bytes),
         problems.too_many_headers(settings.headers_max),
-        problems.by_status(500, "Internal Server Error", "the server's log says why"),
+        problems.by_status(500, "Internal Server Error", "the server failed; its log says why"),
     )
 
 
@@ -53,7 +53,7 @@ def problems_of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
         found += [caller_problems.key_refused(each) for each in caller_problems.REASONS]
         found.append(caller_problems.keys_unreachable())
     if admission.own_pages is not None:
-        found += [desk.foreign_host("elsewhere.example"), desk.foreign_page(None)]
+        found += [keyless.foreign_host("elsewhere.example"), keyless.foreign_page(None)]
     if admission.rates is not None:
         found += map(caller_problems.your_rate, (LimitReachedError(""), LimitUnknownError("")))
     if admission.purse is not None:

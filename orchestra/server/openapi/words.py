@@ -76,6 +76,13 @@ def header(name: str, summary: str) -> Json:
     return {"name": name, "in": "header", "description": summary, "schema": TEXT}
 
 
+OF_ANTHROPIC = header(
+    "anthropic-version",
+    "Sent by Anthropic's clients, whose key may stand in `x-api-key`; any value will do.",
+)
+"""Who sends it is answered in Anthropic's form."""
+
+
 def events(name: str, *named: str) -> Json:
     """A stream of server-sent events, described as one event: OpenAPI before 3.2 has no other way.
 

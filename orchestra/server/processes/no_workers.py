@@ -34,7 +34,7 @@ ANSWER = (
     b"Connection: close\r\n\r\n%s" % (len(_BODY), RETRY_AFTER_S, _BODY)
 )
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN)
-"""What accepting says of a client that has left before."""
+"""Errors of accepting a client that has already left."""
 
 
 async def answer_unavailable(listener: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""What a supervisor decides: when a worker that died is replaced, and how it all ended. Pure.
+"""The decisions of a supervisor: when a dead worker is replaced, and the exit code. Pure.
 
 The theory: a worker that was ready for `healthy_s` has shown that it can live, and its death says
 nothing of the next one's. One that dies sooner may do so at every start: each death in a row
@@ -16,7 +16,7 @@ import attrs
 
 FAILED = 1
 _EXPONENT_MAX = 30
-"""Of two: it outgrows every wait, and a float never."""
+"""The largest exponent of two: larger than any wait, without an overflow."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +51,7 @@ class GiveUp:
 def after_death(
     rule: RestartRule, deaths: int, lived_s: float, jitter: float, *, others_serve: bool
 ) -> Replace | GiveUp:
-    """What to do about a worker that has died after being ready for `lived_s` seconds.
+    """The decision about a worker that has died after being ready for `lived_s` seconds.
 
     `deaths` are those in a row before it in its place; `jitter` is from 0 to 1, so that workers
     which died together do not start together; `others_serve` is whether another one is ready.

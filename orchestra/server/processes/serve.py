@@ -45,7 +45,7 @@ STOPPED = "the server was stopped"
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server does beside serving what is loaded.
+    """The tasks and settings of a server around the loaded version.
 
     `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
     for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
@@ -170,7 +170,7 @@ async def _serve(
 
 
 def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: Wishes) -> None:
-    """What stands beside: who tells of steps that block, and what only some servers have."""
+    """Start the other tasks: the detector of blocking steps, and those of some servers only."""
     nursery.start_soon(BlockingStepDetector().watch)
     if house.watched is not None:
         from orchestra.server.processes.watching import stamps, watch
@@ -232,11 +232,11 @@ async def _flush(serving: Serving, house: House) -> None:
             for each in house.flush:
                 nursery.start_soon(_flush_or_log, each)
     if time.cancelled_caught:
-        log.error("not all was written down within %g s", time_s)
+        log.error("not all records were written within %g s", time_s)
 
 
 async def _flush_or_log(flush: Callable[[], Awaitable[object]]) -> None:
     try:
         await flush()
     except Exception:
-        log.exception("something was not written down")
+        log.exception("some records were not written")

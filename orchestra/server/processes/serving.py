@@ -1,4 +1,4 @@
-"""What a server serves, and how it comes to serve something else without a pause.
+"""The served version of an application, and its replacement without a pause.
 
 A *generation* is an engine with its bindings and its application. One of them is the present;
 those before it go on until they are empty.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -21,7 +22,7 @@ import trio
 
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.engine import open_engine
-from orchestra.errors import OrchestraError
+from orchestra.errors import OrchestraError, StoreError
 from orchestra.observe import names
 from orchestra.observe.observers import together
 from orchestra.observe.tally import Tally
@@ -50,13 +51,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
-REPLACED = "what it ran in was replaced, and its time is over"
+REPLACED = "its version of the server was replaced, and its time is over"
 KEPT_MAX = 4
 """Generations that may go on beside the present; the oldest is then ended at once."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What is to be served: pipelines, each under its name, and what their names stand for.
+    """A version to be served: pipelines by name, and their bindings.
 
     `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
     was started with it is under way any more. `state` is what processes share: runs are known to
@@ -145,7 +146,7 @@ class Generation:
 
 
 class Serving:
-    """What is served: an ASGI application whose inside can be replaced.
+    """An ASGI application whose inner application can be replaced.
 
     Generations live in `nursery`; `begin` makes the first. `on_retired` is called when one that
     was replaced is gone.
@@ -197,7 +198,7 @@ class Serving:
 
     @property
     def settings(self) -> Settings:
-        """Those of the present."""
+        """The current settings."""
         return self._generations[-1].settings
 
     @property
@@ -214,9 +215,9 @@ class Serving:
                 before = self.settings
                 await self.begin()
         except OrchestraError as error:
-            log.error("not reloaded, and what was served before goes on:\n%s", error)  # noqa: TRY400
+            log.error("not reloaded; what was served before stays:\n%s", error)  # noqa: TRY400
         except Exception:
-            log.exception("not reloaded, and what was served before goes on")
+            log.exception("not reloaded; what was served before stays")
         else:
             stays = before.kept_until_restart(self.settings)
             told = f"until a restart these stay as they were: {', '.join(stays)}"
@@ -257,9 +258,9 @@ class Serving:
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
                 pipelines, settings = loaded.pipelines, loaded.settings
-                await trio.to_thread.run_sync(
-                    _plan_all, engine, pipelines.values(), abandon_on_cancel=True
-                )
+                tolerant = deployed is not None and deployed.has_database and not self._generations
+                plan_all = partial(_plan_all, engine, pipelines.values(), tolerant=tolerant)
+                await trio.to_thread.run_sync(plan_all, abandon_on_cancel=True)
                 app = create_app(
                     engine,
                     pipelines,
@@ -305,7 +306,19 @@ class Serving:
         return open_runs(state, settings, shared=shared)
 
 
-def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]]) -> None:
-    """Check all, in a thread: the names of stores may be asked of a database, which blocks."""
+def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]], *, tolerant: bool) -> None:
+    """Check all, in a thread: the names of stores may be asked of a database, which blocks.
+
+    If it is `tolerant`, a database that is away keeps no server from starting, as no Redis does: it
+    is asked once, and the names of stores are then not checked. Runs fail that need it.
+    """
+    unchecked: tuple[str, ...] = ()
     for pipeline in pipelines:
-        engine.plan(pipeline)
+        try:
+            engine.plan(pipeline, unchecked)
+        except StoreError as error:
+            if not tolerant:
+                raise
+            log.warning("the stores that pipelines name are not checked: %s", error)
+            unchecked = ("store",)
+            engine.plan(pipeline, unchecked)

@@ -1,4 +1,4 @@
-"""What a process is asked by signals: to stop, to hurry, to load anew.
+"""The signals of a process: to stop, to hurry, to reload.
 
 Rules of the file: SIGTERM and SIGINT ask to stop. A second of them asks to hurry; where a
 supervisor passes them on (`patient`), only SIGINT does, because a worker may be sent SIGTERM twice,
@@ -21,11 +21,11 @@ HANGUP = signal.SIGHUP
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 Acts: TypeAlias = Mapping[signal.Signals, Callable[[], Awaitable[object]]]
-"""What is done at a signal that does not ask to stop."""
+"""The functions for signals other than those to stop."""
 
 
 class Wishes:
-    """What the signals so far have asked for."""
+    """The requests by signals so far."""
 
     def __init__(self, *, patient: bool = False) -> None:
         self.patient = patient
@@ -59,13 +59,20 @@ def receiving(*more: signal.Signals, ignore_after: bool = False) -> Iterator[Asy
     and must not be killed on its last lines. Of SIGHUP that holds without it, where it is one of
     these; one that came before is received now.
     """
+    came: list[int] = []
     early = remember() if HANGUP in more else None
-    if ignore_after:
+    if ignore_after:  # this is the handler again behind the receiver
         for number in STOPPING:
-            signal.signal(number, signal.SIG_IGN)
-    with trio.open_signal_receiver(*STOPPING, *more) as signals:
-        if early is not None:
-            early.over = True
-            if early.came:
-                signal.raise_signal(HANGUP)
-        yield signals
+            signal.signal(number, lambda number, _: came.append(number))
+    try:
+        with trio.open_signal_receiver(*STOPPING, *more) as signals:
+            if early is not None:
+                early.over = True
+                came += [HANGUP] * early.came
+            for each in came:
+                signal.raise_signal(each)
+            yield signals
+    finally:
+        if ignore_after:  # Python ends by those that it handles itself, at its very end
+            for number in STOPPING:
+                signal.signal(number, signal.SIG_IGN)

@@ -46,7 +46,7 @@ START_S = 120.0
 ALONE_S = 2.0
 """How long clients wait for a worker where none is ready, before they are told that nobody is."""
 MARGIN_S = 5.0
-"""What a busy machine may take beyond what stopping a worker takes."""
+"""Seconds of a busy machine in addition to the limit of stopping a worker."""
 
 
 @attrs.define(eq=False)
@@ -110,10 +110,10 @@ class Supervisor:
     _ends: list[Ended] = attrs.field(init=False, factory=list)
     _code: int = attrs.field(init=False, default=0)
     _died: trio.Event = attrs.field(init=False, factory=trio.Event)
-    _hopeless: bool = attrs.field(init=False, default=False)
+    _none_expected: bool = attrs.field(init=False, default=False)
     """Whether the last one that ended before it was ready has said that something is wrong."""
     _settled: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """That one is ready, or has ended, or was given up; set, and then replaced."""
+    """Set, and then replaced, when a worker is ready, has ended, or was given up."""
 
     async def run(self) -> int:
         """Keep the workers until it is asked to stop, or gives up; the exit code.
@@ -182,8 +182,8 @@ class Supervisor:
         """Whether one is ready."""
         return any(each.ready_at is not None for each in self._alive.values())
 
-    def _tell(self, *, hopeless: bool) -> None:
-        self._hopeless = hopeless
+    def _tell(self, *, none_expected: bool) -> None:
+        self._none_expected = none_expected
         self._settled.set()
         self._settled = trio.Event()
 
@@ -193,7 +193,7 @@ class Supervisor:
             while self._serve():
                 await self._died.wait()
             with trio.move_on_after(ALONE_S):
-                while not (self._serve() or self._hopeless or self._asked.stop.is_set()):
+                while not (self._serve() or self._none_expected or self._asked.stop.is_set()):
                     await self._settled.wait()
             if self._asked.stop.is_set():
                 return
@@ -219,7 +219,7 @@ class Supervisor:
             if await worker.wait_ready():
                 log.info("worker %d is ready, process %d", number, worker.process.pid)
                 settled.set()
-                self._tell(hopeless=False)
+                self._tell(none_expected=False)
                 if worker.outdated:
                     worker.send(HANGUP)
             else:
@@ -228,7 +228,7 @@ class Supervisor:
                 worker.kill()
             await worker.exited.wait()
             if worker.ready_at is None:
-                self._tell(hopeless=(worker.code or 0) > 0)
+                self._tell(none_expected=(worker.code or 0) > 0)
         return worker.lived_s(), worker.code or 0
 
     def _spawn(self, number: int, *, replaces: bool) -> Worker:
@@ -272,7 +272,7 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """Let no more clients in, and the workers out: first asked, then told, then killed."""
-        self._tell(hopeless=False)
+        self._tell(none_expected=False)
         self.listener.close()
         for each in self._alive.values():
             each.send(signal.SIGTERM)

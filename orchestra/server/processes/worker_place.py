@@ -18,7 +18,7 @@ READY = b"+"
 
 @attrs.frozen
 class WorkerPlace:
-    """What a worker was given when it was started. `number` counts from 1.
+    """The data that a worker gets at its start. `number` counts from 1.
 
     `replaces` is whether another had this number before.
     """

@@ -42,7 +42,7 @@ class Gives(Protocol):
         """Which answer a chunk of it belongs to, and its events."""
 
     def ending(self, result: Any) -> Iterable[ModelEvent]:
-        """What is still to be told of the first answer, when the run has finished."""
+        """The remaining events of the first answer, when the run has finished."""
 
     def whole(self, result: Any) -> list[Completion]:
         """The answers that the result of the run is.
@@ -53,7 +53,7 @@ class Gives(Protocol):
 
 
 class GivesRelayed:
-    """What `relay` gives."""
+    """A pipeline that returns `relay`'s stream."""
 
     def said(self, chunk: Said) -> tuple[int, Iterable[ModelEvent]]:
         """As it came."""
@@ -65,7 +65,7 @@ class GivesRelayed:
         return ()
 
     def whole(self, result: Sequence[Completion | Said]) -> list[Completion]:
-        """What `relay_whole` gives, or what the chunks of `relay` come to."""
+        """The result of `relay_whole`, or of the chunks of `relay`."""
         growing: dict[int, Answer] = {}
         whole: list[Completion] = []
         for each in result:
@@ -89,7 +89,7 @@ class GivesText:
         return 0, (TextDelta(chunk),)
 
     def ending(self, result: str) -> Iterable[ModelEvent]:
-        """That it is the end, behind the text where that has not been told."""
+        """The end, after the text if that has not been written."""
         return (_END,) if self._streams else (TextDelta(result), _END)
 
     def whole(self, result: str) -> list[Completion]:
@@ -127,7 +127,7 @@ class GivesEvents:
         return ()
 
     def whole(self, result: list[ModelEvent]) -> list[Completion]:
-        """What the events come to."""
+        """The completion of the events."""
         return [Completion.of(result)]
 
 
@@ -172,7 +172,7 @@ def _gives(returns: object) -> Gives | None:
 
 
 def _take(annotation: object) -> Callable[[ChatRequest], object] | None:
-    """What an input of this annotation is given: as much of the request as it can take."""
+    """The part of the request that an input with this annotation can take."""
     if annotation is object or annotation is Any or annotation is MISSING:
         return None  # it may be anything, and nobody has said that it is a conversation
     if _fits(ChatRequest, annotation):

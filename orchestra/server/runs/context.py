@@ -1,4 +1,4 @@
-"""What a run begins with of the request that starts it: its id, and which trace it is part of."""
+"""The context of a run from the request that starts it: the request's id, and its trace."""
 
 from __future__ import annotations
 

@@ -50,11 +50,11 @@ def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[Input
 
 
 def value(part: Part, *, takes_documents: bool) -> object:
-    """What a part means.
+    """The value of a part.
 
     Raises:
         DocumentError: it is no text in its charset.
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
         RecursionError: it is JSON that is nested too deeply.
     """
     is_file = part.filename is not None

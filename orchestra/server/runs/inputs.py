@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orchestra.annotations import documents, turns
+from orchestra.annotations import documents, stand_ins
 from orchestra.annotations.complaints import complaint_of, with_allowed
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec
+from orchestra.annotations.documents import JsonDocument
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.schemas import object_schema
+from orchestra.annotations.turns import JsonTurn
 from orchestra.errors import ServeError
 from orchestra.nearest import did_you_mean
 from orchestra.server.front.problems import Fault
@@ -32,13 +34,8 @@ if TYPE_CHECKING:
 Inputs = dict[str, object]
 
 
-def _handed(kind: type, value: object) -> object:
-    """What a document or a turn of a conversation is in JSON, for msgspec."""
-    return turns.read(kind, value) if kind is turns.JsonTurn else documents.read(kind, value)
-
-
-_MAKE = custom_dec_hook(otherwise=_handed)
-_MAKE_OF_TEXT = custom_dec_hook(strict=False, otherwise=_handed)
+_MAKE = custom_dec_hook(otherwise=stand_ins.read)
+_MAKE_OF_TEXT = custom_dec_hook(strict=False, otherwise=stand_ins.read)
 
 FAULTS_MAX = 20
 """Faults that are told of one request: a body of a hundred thousand wrong names gets no more."""
@@ -88,7 +85,7 @@ def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
     Raises:
         TypeError: an annotation has no form in JSON.
     """
-    return _schema(inputs, documents.schema)
+    return _schema(inputs, stand_ins.schema)
 
 
 def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
@@ -99,18 +96,15 @@ def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
     Raises:
         TypeError: an annotation has no form in JSON.
     """
-    return _schema(inputs, documents.file_schema)
+    return _schema(inputs, documents.form_schema)
 
 
 def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[str, Any]:
-    def told(kind: type) -> Json:
-        return turns.schema(kind) if kind is turns.JsonTurn else hook(kind)
-
     types = {name: _type(each) for name, each in inputs.items()}
     defaults = {n: each.default for n, each in inputs.items() if each.default is not MISSING}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-    } | object_schema(types, defaults, told)
+    } | object_schema(types, defaults, hook)
 
 
 def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
@@ -132,7 +126,7 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
 
 
 def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
-    """Those whose inputs JSON can give; others have to be spoken with, as if they were models.
+    """The pipelines whose inputs can be sent as JSON; others are used like models.
 
     Raises:
         ServeError: one can be asked neither way.
@@ -146,7 +140,7 @@ def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[.
 def sorted_out(
     pipelines: Mapping[str, Pipeline[..., Any]],
 ) -> tuple[dict[str, Pipeline[..., Any]], dict[str, ServeError]]:
-    """Those whose inputs JSON can give, and why nobody can ask those that cannot be spoken with."""
+    """The pipelines whose inputs can be sent as JSON, and the errors of unusable ones."""
     found: dict[str, Pipeline[..., Any]] = {}
     refused: dict[str, ServeError] = {}
     for name, pipeline in pipelines.items():
@@ -245,4 +239,4 @@ def _pointer(at: str, *parts: str) -> str:
 
 def _type(each: Input) -> Any:
     """The annotation as msgspec reads it: an input without one may be anything."""
-    return for_msgspec(turns.for_msgspec(documents.for_msgspec(each.annotation)))
+    return for_msgspec(stand_ins.with_stand_ins(each.annotation, JsonDocument, JsonTurn))

@@ -155,7 +155,7 @@ class Runs:
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
-        """Why no run of this pipeline can be started here, for a caller who may run it.
+        """The problem why this pipeline cannot be run here, for a caller who may run it.
 
         Either it is asked as a model, or there is none of this name; then similar names are
         suggested.
@@ -166,7 +166,7 @@ class Runs:
         return problems.unknown_pipeline(name, filter(may_run, (*self.pipelines, *self.spoken)))
 
     async def _parts(self, name: str) -> Request:
-        """What `read` looks at of the current request."""
+        """The parts of the current request that `read` needs."""
         parts = Request(
             pipeline=name,
             accept=accepted(),

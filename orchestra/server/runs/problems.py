@@ -1,4 +1,4 @@
-"""Why a run gave no result, as a problem: whose fault it is, and who can mend it. Pure.
+"""The problem of a run without a result: its cause, and who can fix it. Pure.
 
 `type` tells apart what the caller can do: their budget, their rate, the provider's key, quota and
 load, a request that the model refuses, a time that ran out. The first class that fits decides.
@@ -25,7 +25,7 @@ from orchestra.server.front.problems import Fault, HttpProblem
 
 @attrs.frozen
 class Kind:
-    """What a class of errors is to a client."""
+    """How a class of errors is reported to clients."""
 
     error: type[errors.OrchestraError]
     status: int
@@ -50,7 +50,7 @@ KINDS: Sequence[Kind] = (
     Kind(errors.RateLimitError, 503, "provider-rate", "The provider limits our rate."),
     Kind(errors.QuotaError, 503, "provider-quota", "The provider's quota is used up."),
     Kind(errors.OverloadedError, 503, "provider-overloaded", "The provider is overloaded."),
-    Kind(errors.BreakerOpenError, 503, "model-unavailable", "The model is left alone for now."),
+    Kind(errors.BreakerOpenError, 503, "model-unavailable", "The model is unavailable for now."),
     Kind(errors.ModelTimeoutError, 504, "provider-timeout", "The provider was too slow."),
     Kind(errors.UnknownPriceError, 500, "unknown-price", "What it costs is not known."),
     Kind(errors.ModelError, 502, "provider-failed", "The provider failed."),
@@ -60,7 +60,7 @@ KINDS: Sequence[Kind] = (
 )
 """The first that fits; everything else is a fault of the pipeline, `run-failed`."""
 _TOO_MANY = 429
-"""What is 429 may be tried again, so that it always tells when."""
+"""A 429 may be retried, so it always has a wait."""
 FAILED = Kind(errors.OrchestraError, 500, "run-failed", "The run failed.")
 
 
@@ -95,7 +95,7 @@ def failed_run(
 
 
 def kind_of(error: BaseException) -> Kind:
-    """What an error is to a client: of several in one, what the decisive one is."""
+    """How an error is reported; of several errors in one, the decisive one."""
     return _kind(decisive(error).error)
 
 

@@ -49,7 +49,7 @@ def registry_beside(engine: Engine, settings: Settings) -> Registry:
 
 
 def _teller(settings: Settings) -> Callable[[Run], None]:
-    """Who is told of each run that has ended; what they log is the run's, as what its steps log."""
+    """The callbacks for ended runs; their logs have the run's ids, like those of its steps."""
     told: list[Callable[[Run], None]] = [report]
     if settings.usage_log:
         from orchestra.server.runs.usage_log import tell_usage

@@ -16,13 +16,13 @@ from orchestra.values import ChatRequest, Embeddings, EmbedRequest
 
 @pipeline
 def relay(request: ChatRequest, model: str, choices: int) -> Stream[Said]:
-    """What a model says, as it arrives."""
+    """A model's answer, streamed."""
     return steps.relay(request, model=model, choices=choices)
 
 
 @pipeline(name="relay")
 def relay_whole(request: ChatRequest, model: str, choices: int) -> list[Completion]:
-    """What a model has said, whole."""
+    """A model's complete answer."""
     return steps.relay_whole(request, model=model, choices=choices)
 
 

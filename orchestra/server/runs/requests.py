@@ -1,4 +1,4 @@
-"""What a request for a run asks for: a pipeline, its inputs, and the form of the answer.
+"""Reads a request for a run: the pipeline, its inputs, and the format of the response.
 
 Pure: from the parts of a request to an `Asked`, or to the first problem, in the order
 in which a client can mend them.

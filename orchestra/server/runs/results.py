@@ -1,4 +1,4 @@
-"""What a run gives, as a JSON Schema of its pipeline's annotation. Pure."""
+"""The JSON Schema of a run's result, by its pipeline's annotation. Pure."""
 
 from __future__ import annotations
 

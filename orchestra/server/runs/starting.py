@@ -1,4 +1,4 @@
-"""What the start of a run is refused for, and what is given back when a run has ended."""
+"""The errors of starting a run, and the callbacks for its end."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
 
 NOT_STARTED = (InputError, LimitExceededError, LimitReachedError)
-"""What a run is not started for."""
+"""Errors for which a run is not started."""
 
 
 def not_started(error: InputError | LimitExceededError | LimitReachedError) -> HttpProblem:
-    """Why a run was not started."""
+    """The problem of a run that was not started."""
     if isinstance(error, LimitReachedError):
         from orchestra.server.front.caller_problems import your_rate
 

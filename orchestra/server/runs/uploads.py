@@ -49,7 +49,7 @@ class Uploads:
 
     _settings: Settings
     _held_bytes: Counter[str] = attrs.field(factory=Counter)
-    """Of each tenant that has any."""
+    """The bytes of each tenant with uploads."""
 
     async def read(
         self, body: AsyncIterable[bytes], content_type: str, length: int | None, tenant: str
@@ -107,7 +107,7 @@ class Uploads:
         return None
 
     def _full(self, tenant: str) -> HttpProblem | None:
-        """That there is no room for what has come, of this tenant or of all."""
+        """The problem if this tenant's files, or all files, exceed their limit."""
         most = self._settings.uploads_limit_bytes
         if tenant and self._held_bytes[tenant] > most // SHARE:
             return problems.too_busy(

@@ -27,7 +27,7 @@ _NOTHING = Usage()
 
 
 class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told of a run.
+    """The entry about a run.
 
     `model` is the name that was asked without a pipeline, and `pipeline` is None then. `routed` are
     the models of routes that have begun to answer, each once. `error` is the class of what it
@@ -66,7 +66,7 @@ def tell_usage(run: Run, now_s: Callable[[], float] = time.time) -> None:
 
 
 def usage_of(run: Run, ended_s: float) -> RunUsage:
-    """What is told of a run that has ended."""
+    """The entry about a run that has ended."""
     last = cast("Terminal", run.journal.last)
     usage, model, first_s = last.usage or _NOTHING, model_of(run), run.journal.first_chunk_s
     return RunUsage(

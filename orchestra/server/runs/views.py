@@ -56,7 +56,7 @@ def address(run_id: str) -> str:
 
 
 class ResultLine(msgspec.Struct):
-    """What a run has given, as its last event says it: the same bytes."""
+    """The result of a run, with the same bytes as in its last event."""
 
     result: msgspec.Raw
     timings_s: msgspec.Raw
@@ -82,7 +82,7 @@ def _with_halves(last: EventLine, type_: type[T]) -> T:
         return msgspec.convert(json.loads(last.data), type_)
     except UNREADABLE as error:
         raise RunLostError(
-            f"what is kept of its end cannot be read: {error}; start it again"
+            f"the record of its end cannot be read: {error}; start it again"
         ) from error
 
 
@@ -111,7 +111,7 @@ class _CancelledLine(msgspec.Struct):
 
 
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:
-    """Why a run gave no result, from its last event.
+    """The problem of a run without a result, from its last event.
 
     Raises:
         RunLostError: as of `result_of`.
@@ -173,8 +173,8 @@ def whole(text: str) -> int | None:
 def unknown_run(run_id: str) -> HttpProblem:
     """There is no such run, or it is nobody's business that there is."""
     detail = (
-        f"no run {run_id[:100]!r} is known to you: it was never started, or is kept no longer; "
-        "GET /v1/runs tells which are"
+        f"no run {run_id[:100]!r} is known to you: it was never started, or is no longer kept; GET "
+        "/v1/runs lists those that are"
     )
     return HttpProblem(404, "unknown-run", "There is no such run.", detail)
 
@@ -182,7 +182,7 @@ def unknown_run(run_id: str) -> HttpProblem:
 def not_kept(run_id: str, detail: str) -> HttpProblem:
     """The run is known, and what it said is not."""
     run = (("run_id", run_id),)
-    return HttpProblem(410, "run-not-kept", "What it said is kept no longer.", detail, extras=run)
+    return HttpProblem(410, "run-not-kept", "Its events are no longer kept.", detail, extras=run)
 
 
 def other_request(run_id: str) -> HttpProblem:
@@ -196,14 +196,14 @@ def other_request(run_id: str) -> HttpProblem:
 
 def bad_event_id(given: str) -> HttpProblem:
     """It cannot be told which events the client has."""
-    detail = f"{given[:100]!r} is no number of an event; send back the `id` that came last"
+    detail = f"{given[:100]!r} is not the number of an event; send back the `id` that came last"
     return HttpProblem(400, "bad-event-id", "There is no such event.", detail)
 
 
 def nothing_to_resume(given: str) -> HttpProblem:
     """A client comes back to a run that it does not name, or that its key does not stand for."""
     detail = (
-        f"`Last-Event-ID: {given[:100]}` is of no run that this request stands for, and whoever "
+        f"`Last-Event-ID: {given[:100]}` is not of the run of this request, and a client that "
         "comes back starts none; send back the whole `id` that came last (`RUN.SEQ`), or the "
         "`Idempotency-Key` of the start, or leave the header out to start a run"
     )
@@ -211,8 +211,8 @@ def nothing_to_resume(given: str) -> HttpProblem:
 
 
 def state_unreachable() -> HttpProblem:
-    """What is known of runs cannot be told, or not be written down, at the moment."""
-    detail = "what is known of runs is out of reach at the moment; try again"
+    """Runs cannot be looked up, or not be recorded, at the moment."""
+    detail = "runs cannot be looked up at the moment; try again"
     headers = (("Retry-After", "1"),)
     return HttpProblem(
         503, "state-unreachable", "The state cannot be reached.", detail, headers=headers

@@ -64,7 +64,7 @@ class Wished:
         try:
             return await self._start()
         except StateError as error:
-            log.warning("a run was not started, since that cannot be written down: %s", error)
+            log.warning("a run was not started, since its start cannot be recorded: %s", error)
             return answer(run_views.state_unreachable())
 
     async def _start(self) -> Response:
@@ -149,7 +149,7 @@ class Wished:
         try:
             await registry.adopt_durably(run, on_leave=on_leave)
         except StateError as error:
-            log.warning("a run goes on, and is written down later: %s", error)
+            log.warning("a run goes on, and is recorded later: %s", error)
 
     async def _in_background(self, run: Run) -> Response:
         """202, once it is written down that there is this run."""

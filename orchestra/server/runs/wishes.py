@@ -1,4 +1,4 @@
-"""What a client wishes of a run beside its result: no waiting for it, or no second one. Pure."""
+"""A client's preferences for a run: not to wait for it, or not to start it twice. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_WISHES = RunWishes()
 def wishes_of(
     key: str | None, prefer: str, last_event_id: str | None = None
 ) -> RunWishes | HttpProblem:
-    """What the headers `Idempotency-Key`, `Prefer` and `Last-Event-ID` of a request say of it."""
+    """The preferences in the headers `Idempotency-Key`, `Prefer` and `Last-Event-ID`."""
     background = BACKGROUND in preferences(prefer)
     if key is None:
         return RunWishes(background=background)

@@ -22,9 +22,8 @@ import trio
 from orchestra.annotations.reading import decoded, read_members
 from orchestra.errors import DeadlineError, DefinitionError, EdgeTypeError
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
-from orchestra.graph.calls.raised import is_of_asyncio, message_of
+from orchestra.graph.calls.raised import is_of_asyncio, message_of, name_and_message
 from orchestra.groups import leaves
-from orchestra.messages import class_name
 from orchestra.nearest import did_you_mean
 from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import OwnShares, Shares
@@ -111,7 +110,7 @@ async def answer(
         if any(map(_is_lasting, leaves(error))):
             raise
         told = _sound(_error_text(error))
-        _report(call, class_name(error), message_of(error), error)
+        _report(call, *name_and_message(error), error)
         return wrong(told)
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
     _report(call, DeadlineError.__name__, late)

@@ -21,7 +21,7 @@ from orchestra.annotations.schemas import class_schema
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
 from orchestra.graph.source.frames import called_at
-from orchestra.policies.request_extras import asked_anew
+from orchestra.policies.request_extras import refreshed
 from orchestra.steps.conversation.talk import Talk
 from orchestra.values import (
     JsonOutput,
@@ -106,7 +106,8 @@ async def fill(form: Form[T], talk: Talk) -> T:
     if misfits:
         raise OutputError(
             f"model {talk.settings.model!r} was asked for {spell(form.kind)} twice, and its answer "
-            "does not fit; say more in the prompt, make the class simpler, or name another model:",
+            "does not fit the class; say more in the prompt, make the class simpler, or name "
+            "another model:",
             raw=heard.text,
             problems=tuple(map(str, misfits)),
             model=talk.settings.model,
@@ -144,7 +145,7 @@ async def _whole(form: Form[T], talk: Talk) -> Completion:
 def _ask_anew(talk: Talk) -> None:
     """Bypass the cache for the repair: a cached answer may not fit either."""
     request = talk.request
-    talk.request = attrs.evolve(request, extras=asked_anew(request.extras))
+    talk.request = attrs.evolve(request, extras=refreshed(request.extras))
 
 
 def _instruct(form: Form[T], talk: Talk) -> None:

@@ -164,7 +164,7 @@ class Talk:
     def _whole(self, answer: Answer) -> Completion:
         if answer.stopped is None:
             raise TruncatedStreamError(
-                f"model {self.settings.model!r} ended its answer without saying why: it was cut",
+                f"model {self.settings.model!r} ended its answer without a stop reason: it was cut",
                 model=self.settings.model,
             )
         return answer.completion()

@@ -81,9 +81,10 @@ def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -
             path = here / entry.name
             if entry.name.startswith("."):
                 continue
-            if not _is_utf8(str(path)):
-                shown = os.fsencode(path).decode(errors="backslashreplace")
-                found.skipped.append(Skipped(shown, "its name is not UTF-8; give it another"))
+            if not is_utf8(entry.name):
+                shown = here / os.fsencode(entry.name).decode(errors="backslashreplace")
+                why = "its name is not UTF-8; give it another"
+                found.skipped.append(Skipped(shown.as_posix(), why))
             elif not entry.is_dir():
                 (links if entry.is_symlink() else found.files).append(path)
             elif entry.is_symlink():
@@ -92,7 +93,7 @@ def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -
                 left.appendleft(path)
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
     """Whether a file name is valid UTF-8; invalid bytes in it are lone surrogates."""
     try:
         name.encode()

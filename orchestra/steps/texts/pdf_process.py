@@ -52,9 +52,9 @@ def main(source: BinaryIO, target: TextIO, pages_max: int, chars_max: int) -> No
     except MemoryError:
         said = {"error": "needs more memory than a PDF may have: see `memory_limit_bytes`"}
     except RecursionError:
-        said = {"error": "is no PDF that can be read: it is nested too deeply"}
+        said = {"error": "is not a readable PDF: it is nested too deeply"}
     except Exception as error:  # noqa: BLE001 - a broken file may raise anything
-        said = {"error": f"is no PDF that can be read: {type(error).__name__}: {error!s:.200}"}
+        said = {"error": f"is not a readable PDF: {type(error).__name__}: {error!s:.200}"}
     json.dump(said, target)
 
 

@@ -1,40 +1,31 @@
 """A collection in Postgres: what it is asked, as statements.
 
-A search is exact: the database compares with all vectors, in single precision, which only rules
-out what its rounding cannot bring back; the rest is compared in double precision, there too.
-
-Rules of the file: what is read is read by one statement, or by two of which the second fails
-where the first is no longer so; what is changed is changed in one transaction, which holds the
-collection.
+Rules of the file: what is read is read by one statement, or in one snapshot; what is changed is
+changed in one transaction, which holds the collection.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
-import psycopg
-import trio
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 
 from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST
 from orchestra.stores import rules
-from orchestra.stores.postgres import schema
+from orchestra.stores.postgres import hnsw, schema, searching
 from orchestra.stores.postgres.encoding import (
     can_be_kept,
-    equals,
     kept,
     metadata_json,
-    metadata_of,
     restored,
     restored_scalar,
-    vector_bytes,
 )
 from orchestra.stores.postgres.pool import Pool
+from orchestra.stores.postgres.searching import Question, matching, rows
 from orchestra.values import Passage, Scalar, Vector
 
 if TYPE_CHECKING:
@@ -42,12 +33,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ROWS_AT_ONCE = 500
-"""In one statement, which may have 65535 values."""
+ROWS_AT_ONCE = 100
+"""In one statement: what it takes to write them down, about 2 ms, nobody else can do anything."""
 DIMENSIONS_MAX = 16_000
 """Of pgvector's `vector`."""
-TOP_MAX = 2**31 - 1
-"""No collection has more."""
+INDEX_S = 86_400.0
+"""How long an index may take to be made."""
+
+log = logging.getLogger("orchestra.stores")
 
 
 @attrs.frozen
@@ -62,21 +55,26 @@ class PostgresCollection:
     place: str
     name: str
     _pool: Pool
+    _indexed: bool = False
+    _told: set[str] = attrs.field(factory=set, eq=False, repr=False)
+    """The collections of which it was told that they lack an index."""
 
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
         """The `top` nearest passages, nearest first, equals by id.
 
-        The database looks at each vector that matches: about 1 µs each at 256 numbers.
+        Without an index, the database looks at each vector that matches: about 1 µs each at 256
+        numbers. With one, it may miss some of the nearest; what it finds has its exact score.
 
         Raises:
             StoreError: there is no such collection, its vectors have another number of
                 dimensions, `top` is less than 1, or the database does not answer.
         """
         rules.check_top(self._where, top)
-        query = rules.unit(vector, f"{self._where}: the vector")
-        found = await self._read(partial(self._search, query, top, where or {}), None)
+        unit = rules.unit(vector, f"{self._where}: the vector")
+        question = Question(unit, top, where or {})
+        found = await self._read(partial(self._search, question), None)
         if found is None:
             raise self._missing([])
         return found
@@ -89,6 +87,19 @@ class PostgresCollection:
         """
         await self._write(self._locked)
 
+    async def index(self) -> None:
+        """Make the index of a large collection if these stores have one, else remove it.
+
+        It may take minutes; others read and write meanwhile. With 10,000 passages or more, of 4,000
+        numbers at most, a collection is large enough. If it was made already, or another process is
+        about to, nothing is done. What is cancelled is made anew the next time.
+
+        Raises:
+            StoreError: pgvector is older than 0.8, or the database does not answer, or refuses.
+        """
+        work = partial(_read, self._index, None, self.place)
+        await self._pool.run(work, timeout_s=INDEX_S)
+
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         """Insert, or replace those with the same id; all of them or none.
 
@@ -99,13 +110,11 @@ class PostgresCollection:
             StoreError: a vector or a metadata value cannot be stored, or the database does not
                 answer, or refuses.
         """
-        pairs = rules.checked(self._where, passages, vectors)
+        pairs = await rules.checked(self._where, passages, vectors)
         if pairs:
             self._check_size(len(vectors[0]))
             last = {passage.id: (passage, unit) for passage, unit in pairs}
             await self._write(partial(self._upsert, list(last.values())))
-        else:
-            await trio.lowlevel.checkpoint()
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
         """Remove the passages that match (all, if `where` is empty), and tell how many.
@@ -134,6 +143,10 @@ class PostgresCollection:
         return await self._read(self._digests, {})
 
     @property
+    def _limit_ms(self) -> int:
+        return max(1, int(self._pool.timeout_s * 1000))
+
+    @property
     def _where(self) -> str:
         return f"{self.place}: collection {self.name!r}"
 
@@ -155,49 +168,58 @@ class PostgresCollection:
         return await self._pool.run(partial(_read, work, absent, self.place))
 
     async def _write(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
-        limit_ms = max(1, int(self._pool.timeout_s * 1000))
-        return await self._pool.run(partial(_write, work, self.place, limit_ms))
+        return await self._pool.run(partial(_write, work, self.place, self._limit_ms))
 
     async def _find(self, connection: TrioConnection) -> tuple[int, int] | None:
         """The key and the number of dimensions; None where there is no such collection."""
-        found = await _rows(
+        found = await rows(
             connection,
             "SELECT key, dimensions FROM orchestra.collection WHERE name = %s",
             [kept(self.name)],
         )
         return found[0] if found else None
 
-    async def _search(
-        self, query: Vector, top: int, where: Mapping[str, Scalar], connection: TrioConnection
-    ) -> list[Passage] | None:
+    async def _search(self, question: Question, connection: TrioConnection) -> list[Passage] | None:
+        target = await searching.target(
+            connection, self.name, question.top, self._limit_ms, indexed=self._indexed
+        )
+        if target is None:
+            raise self._missing(await _names(connection))
+        size, passages = len(question.vector), list[Passage]()
+        if target.dimensions == size:
+            found = await searching.nearest(connection, target, question)
+            self._tell(target, found.compared)
+            passages = found.passages
+        elif await self._count(connection):
+            rules.check_dimensions(self._where, expected=target.dimensions, given=size)
+        await connection.execute("COMMIT")
+        return passages
+
+    def _tell(self, target: searching.Target, compared: int) -> None:
+        """Tell once that there is no index where there could be one."""
+        could_be = compared >= hnsw.INDEXED_FROM and target.dimensions <= hnsw.DIMENSIONS_MAX
+        if self._indexed and could_be and not target.has_index and self.name not in self._told:
+            self._told.add(self.name)
+            log.warning(
+                "%s has no index, and %d passages: searches are exact, and slower, until "
+                "`orchestra ingest FOLDER --store %s` has made it",
+                self._where,
+                compared,
+                self.name,
+            )
+
+    async def _index(self, connection: TrioConnection) -> None:
         found = await self._find(connection)
         if found is None:
-            raise self._missing(await _names(connection))
+            return
         key, dimensions = found
-        if dimensions != len(query):
-            if await self._count(connection):
-                rules.check_dimensions(self._where, expected=dimensions, given=len(query))
-            return []
-        condition, values = _matching(where)
-        asked = _SEARCH.format(vector_in=connection.vector_in, condition=condition)
-        margin = 2 * (len(query) + 2) * 2.0**-23  # of two float32 products, as in stores/index.py
-        named = {
-            "query": _Sent(query),
-            "key": key,
-            "top": min(top, TOP_MAX),
-            "scale": 10.0**rules.SCORE_PLACES,
-            "margin": margin,
-            **values,
-        }
-        rows = await _rows(connection, asked, named)
-        return [
-            Passage(restored(name), restored(text), restored(source), score, metadata_of(metadata))
-            for name, text, source, score, metadata in rows
-        ]
+        count = await self._count(connection) if self._indexed else 0
+        wanted = count >= hnsw.INDEXED_FROM and dimensions <= hnsw.DIMENSIONS_MAX
+        await hnsw.settle(connection, self._where, key, dimensions, wanted=wanted)
 
     async def _locked(self, connection: TrioConnection) -> tuple[int, int]:
         """The key and the dimensions of the collection, which others cannot change meanwhile."""
-        ((key, dimensions),) = await _rows(connection, _LOCK, [kept(self.name)])
+        ((key, dimensions),) = await rows(connection, _LOCK, [kept(self.name)])
         return key, dimensions
 
     async def _upsert(
@@ -208,9 +230,7 @@ class PostgresCollection:
         if before != dimensions:
             if await self._count(connection):
                 rules.check_dimensions(self._where, expected=before, given=dimensions)
-            await connection.execute(
-                "UPDATE orchestra.collection SET dimensions = %s WHERE key = %s", [dimensions, key]
-            )
+            ((key,),) = await rows(connection, _RENEW, [dimensions, key])
         row = _ROW.format(vector_in=connection.vector_in)
         for start in range(0, len(pairs), ROWS_AT_ONCE):
             some = [_record(self._where, *pair) for pair in pairs[start : start + ROWS_AT_ONCE]]
@@ -220,18 +240,18 @@ class PostgresCollection:
 
     async def _delete(self, where: Mapping[str, Scalar], connection: TrioConnection) -> int:
         key, _ = await self._locked(connection)
-        condition, values = _matching(where)
+        condition, values = matching(where)
         done = await connection.execute(f"{_DELETE}{condition}", {"key": key, **values})
         return done.rowcount
 
     async def _count(self, connection: TrioConnection) -> int:
-        ((count,),) = await _rows(connection, f"SELECT count(*) {_HELD}", [kept(self.name)])
+        ((count,),) = await rows(connection, f"SELECT count(*) {_HELD}", [kept(self.name)])
         return int(count)
 
     async def _digests(self, connection: TrioConnection) -> dict[str, str]:
         asked = f"SELECT DISTINCT source, metadata -> '{DIGEST}' {_HELD}"
-        rows = await _rows(connection, asked, [kept(self.name)])
-        return rules.digests((restored(source), restored_scalar(d)) for source, d in rows)
+        found = await rows(connection, asked, [kept(self.name)])
+        return rules.digests((restored(source), restored_scalar(d)) for source, d in found)
 
 
 _HELD = "FROM orchestra.passage JOIN orchestra.collection ON key = collection WHERE name = %s"
@@ -239,6 +259,10 @@ _LOCK = """
 INSERT INTO orchestra.collection (name, dimensions) VALUES (%s, 0)
 ON CONFLICT (name) DO UPDATE SET dimensions = collection.dimensions RETURNING key, dimensions
 """
+_RENEW = """
+UPDATE orchestra.collection SET key = DEFAULT, dimensions = %s WHERE key = %s RETURNING key
+"""
+"""An index is of one number of dimensions, and of one key."""
 _INSERT = "INSERT INTO orchestra.passage (collection, id, source, text, metadata, vector) VALUES"
 _ROW = "(%s, %s, %s, %s, %s, %s::{vector_in}.vector)"
 _REPLACE = """
@@ -246,45 +270,6 @@ ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excl
     metadata = excluded.metadata, vector = excluded.vector
 """
 _DELETE = "DELETE FROM orchestra.passage WHERE collection = %(key)s"
-_SEARCH = """
-WITH near AS MATERIALIZED (
-    SELECT ctid AS at, vector OPERATOR({vector_in}.<#>) %(query)s::{vector_in}.vector AS far
-    FROM orchestra.passage WHERE collection = %(key)s{condition}
-), bar AS (
-    SELECT far FROM near ORDER BY far OFFSET %(top)s::bigint - 1 LIMIT 1
-), exact AS (
-    SELECT id, text, source, metadata, (
-        SELECT sum(one * other::float8)
-        FROM unnest(vector::real[], %(query)s::{vector_in}.vector::real[]) AS _(one, other)
-    ) AS cosine
-    FROM orchestra.passage WHERE ctid = ANY (ARRAY(
-        SELECT at FROM near WHERE far <= coalesce((SELECT far FROM bar), 2) + %(margin)s
-    ))
-)
-SELECT id, text, source,
-    round(greatest(-1, least(1, cosine)) * %(scale)s) / %(scale)s + 0::float8 AS score, metadata
-FROM exact ORDER BY score DESC, id LIMIT %(top)s
-"""
-"""A half is rounded to the even neighbour, as numpy and Python do; a `numeric` goes away from 0."""
-
-
-class _Sent:
-    """A vector on its way to the database."""
-
-    def __init__(self, vector: Vector) -> None:
-        self.data = vector_bytes(vector)
-
-
-class _SentDumper(Dumper):
-    """Gives the bytes as they are; of which type they are, the statement says."""
-
-    format = Format.BINARY
-
-    def dump(self, obj: _Sent) -> bytes:
-        return obj.data
-
-
-psycopg.adapters.register_dumper(_Sent, _SentDumper)
 
 
 async def names_in(place: str, connection: TrioConnection) -> list[str]:
@@ -311,10 +296,7 @@ async def _write(
     connection: TrioConnection,
 ) -> T:
     """What `work` does, all or nothing; the database gives up by itself if we are gone."""
-    await connection.execute(
-        f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit_ms}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}"
-    )
+    await connection.execute(searching.begin("READ COMMITTED", limit_ms))
     before = connection.vector_in
     if before is None:
         await schema.make(connection, place)
@@ -330,32 +312,9 @@ async def _write(
     return done
 
 
-async def _rows(connection: TrioConnection, asked: str, values: Any) -> list[Any]:
-    async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(asked, values)
-        return await cursor.fetchall()
-
-
 async def _names(connection: TrioConnection) -> list[str]:
-    rows = await _rows(connection, "SELECT name FROM orchestra.collection ORDER BY name", [])
-    return [restored(name) for (name,) in rows]
-
-
-def _matching(where: Mapping[str, Scalar]) -> tuple[str, dict[str, object]]:
-    """What matches `where`, as conditions of a statement, and their values."""
-    conditions, values = [""], dict[str, object]()
-    for key, value in where.items():
-        if key == "source":
-            sources = [value] if isinstance(value, str) and can_be_kept(value) else []
-            asked = [("source = %({})s", kept(source)) for source in sources]
-        else:
-            asked = [("metadata @> %({})s::jsonb", each) for each in equals(key, value)]
-        either = []
-        for condition, each in asked:
-            values[name := f"v{len(values)}"] = each
-            either.append(condition.format(name))
-        conditions.append(f"({' OR '.join(either) or 'false'})")
-    return " AND ".join(conditions), values
+    found = await rows(connection, "SELECT name FROM orchestra.collection ORDER BY name", [])
+    return [restored(name) for (name,) in found]
 
 
 def _record(where: str, passage: Passage, vector: Vector) -> tuple[object, ...]:
@@ -375,4 +334,4 @@ def _record(where: str, passage: Passage, vector: Vector) -> tuple[object, ...]:
             f"{where}: passage {passage.id!r} has half of a character (a lone surrogate); "
             "leave it out"
         )
-    return *texts, _Sent(vector)
+    return *texts, searching.Sent(vector)

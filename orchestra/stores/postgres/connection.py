@@ -1,13 +1,13 @@
 """A connection of psycopg that waits on Trio.
 
-psycopg's own waits on asyncio, in three places: its lock, its `wait` and its `connect`. Here are
-others; all else is psycopg's. They touch private names, and so its version is pinned.
+psycopg's own connection waits on asyncio in three places: its lock, its `wait` and its `connect`.
+These are replaced here; the rest is psycopg's. Private names are used, so its version is pinned.
 
 Rules of the file:
 
-1. Whoever is cancelled has the server cancel the statement, for at most `STOP_S`.
-2. A connection that is not `at_rest` in the end is of no use to anybody else.
-3. Trio is told before a socket is closed that somebody may still wait for.
+1. A cancellation cancels the statement on the server, waiting at most `STOP_S`.
+2. A connection that is not `at_rest` at the end is not used again.
+3. Trio is told before a socket is closed for which a task may still wait.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from itertools import cycle
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -30,29 +31,29 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_S = 5.0
-"""How long one address may take to let us in."""
+"""Seconds for connecting to one address."""
 STOP_S = 0.25
-"""How long whoever is cancelled waits for the server to stop, too."""
+"""Seconds that a cancelled task waits for the server to cancel the statement."""
 PORT = 5432
 _USUAL = {
     "application_name": "orchestra",
     "client_encoding": "UTF8",
-    "gssencmode": "disable",  # it would ask for a ticket first, and block
+    "gssencmode": "disable",  # it would request a ticket first, and block
     "tcp_user_timeout": "10000",
 }
 
 
 class TrioConnection(psycopg.AsyncConnection[TupleRow]):
-    """An open connection, with each statement a transaction of its own unless one is begun.
+    """An open connection; each statement is a transaction of its own, unless one is begun.
 
-    Used by one task at a time. `vector_in` is the schema in which pgvector's type is, None as
-    long as ours is not there; `begun` is whether something may have been changed.
+    Used by one task at a time. `vector_in` is the schema of pgvector's type, None as long as our
+    schema does not exist; `begun` tells whether data may have been changed.
     """
 
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
-        self.lock = trio.Lock()  # type: ignore[assignment] # only entered and left
-        # A pooler in between may give each transaction another server, which has prepared nothing.
+        self.lock = trio.Lock()  # type: ignore[assignment] # used only as a context manager
+        # A pooler may use another server for each transaction, without our prepared statements.
         self.prepare_threshold = None
         self._autocommit = True
         self.vector_in: str | None = None
@@ -60,12 +61,12 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
 
     @classmethod
     def begin(cls, asked: str) -> PQGenConn[TrioConnection]:
-        """What gives a connection in the end."""
+        """The generator of psycopg that returns a connection."""
         return cls._connect_gen(asked)
 
     @property
     def at_rest(self) -> bool:
-        """Whether it can be used again: nothing is under way, and no transaction is open."""
+        """Whether it can be used again: no statement is running, and no transaction is open."""
         pgconn = self.pgconn
         idle = pgconn.transaction_status == pq.TransactionStatus.IDLE
         return idle and pgconn.pipeline_status == pq.PipelineStatus.OFF
@@ -76,29 +77,29 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
         interval: float = 0.0,
         timeout: float | None = None,  # noqa: ASYNC109 - psycopg's
     ) -> T:
-        """What psycopg's generator ends with; whoever is cancelled leaves nothing running."""
-        del interval, timeout  # Trio wakes by itself, and has scopes
+        """The result of psycopg's generator; a cancellation leaves nothing running."""
+        del interval, timeout  # Trio needs no interval, and has scopes
         try:
             return await _waited(gen, self.pgconn.socket)
         except (trio.Cancelled, KeyboardInterrupt):
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 with trio.move_on_after(STOP_S, shield=True), suppress(psycopg.Error):
                     await _waited_anywhere(self._cancel_gen())
-                    await _waited(gen, self.pgconn.socket)  # it says that it was cancelled
+                    await _waited(gen, self.pgconn.socket)  # the server confirms the cancellation
             raise
 
     def drop(self) -> None:
-        """Close it at once, without waiting; also twice, and after the `trio.run` that made it."""
+        """Close it at once, without waiting; may be called twice, and after its `trio.run`."""
         if self.pgconn.status == pq.ConnStatus.OK and trio.lowlevel.in_trio_run():
             trio.lowlevel.notify_closing(self.pgconn.socket)
         self.pgconn.finish()
 
 
 async def connected(parameters: Mapping[str, str]) -> TrioConnection:
-    """A connection to the first address that takes us; `parameters` are those of libpq.
+    """A connection to the first address that accepts one; `parameters` are libpq's.
 
     Raises:
-        psycopg.Error: none does; it says why the last did not.
+        psycopg.Error: none does; the error is that of the last.
         OSError: the host has no address.
     """
     last: psycopg.Error | None = None
@@ -115,14 +116,25 @@ async def connected(parameters: Mapping[str, str]) -> TrioConnection:
 
 
 async def _addresses(parameters: Mapping[str, str]) -> list[dict[str, str]]:
-    """The addresses of the host, which libpq itself would block to find."""
-    host = parameters.get("host", "")
-    if not host or host.startswith("/"):
+    """The addresses of all hosts in turn, which libpq itself would block to find.
+
+    Raises:
+        OSError: none of them has one.
+    """
+    if not parameters.get("host") or parameters["host"].startswith("/"):
         return [{}]
-    found = await trio.socket.getaddrinfo(
-        host, parameters.get("port", PORT), type=socket.SOCK_STREAM
-    )
-    return [{"hostaddr": str(each[4][0])} for each in found]
+    found, failed = list[dict[str, str]](), None
+    hosts, ports = parameters["host"].split(","), parameters.get("port", "").split(",")
+    for host, port in zip(hosts, cycle(ports)):  # one port may be that of all
+        at = {"host": host, **({"port": port or str(PORT)} if any(ports) else {})}
+        try:
+            for each in await trio.socket.getaddrinfo(host, port or PORT, type=socket.SOCK_STREAM):
+                found.append({**at, "hostaddr": str(each[4][0])})
+        except OSError as error:
+            failed = error
+    if not found and failed is not None:
+        raise failed
+    return found
 
 
 async def _waited(gen: PQGen[T], descriptor: int) -> T:
@@ -136,7 +148,7 @@ async def _waited(gen: PQGen[T], descriptor: int) -> T:
 
 
 async def _waited_anywhere(gen: PQGenConn[T]) -> T:
-    """As `_waited`, of a generator that says each time which socket it waits for."""
+    """As `_waited`, for a generator that may wait for another socket each time."""
     try:
         descriptor, wants = next(gen)
         while True:
@@ -147,7 +159,7 @@ async def _waited_anywhere(gen: PQGenConn[T]) -> T:
 
 
 async def _ready(descriptor: int, wants: Wait) -> Ready:
-    """What a socket is ready for, of what is wanted; waits for one of the two."""
+    """Wait until a socket can be read or written, as wanted, and return which."""
     if wants == Wait.R:
         await trio.lowlevel.wait_readable(descriptor)
         return Ready.R

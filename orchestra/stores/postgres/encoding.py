@@ -1,10 +1,10 @@
-"""Values as Postgres keeps them, and back. Pure.
+"""Encodes values for Postgres, and decodes them. Pure.
 
-The theory of it: a text of Postgres may hold every character but NUL, which is written as two
-others; the order of two texts stays as it was, character by character. Metadata is `jsonb`, whose
-numbers are decimal and of any length: whole ones are written out, since `1e300` would come back as
-another number. There, `1` and `1.0` are equal, as in Python; `true` is not, and is asked for
-beside them.
+A text in Postgres may have every character except NUL, which is encoded as two others so that the
+order of texts is kept, character by character. Metadata is `jsonb`, whose numbers are decimal and
+of any length: whole numbers are written out, since `1e300` would come back as another number. In
+`jsonb`, `1` and `1.0` are equal, as in Python; `true` is not equal to them, so it is queried as
+well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KEPT = re.compile("\1([\1\2])")
 
 
 def kept(text: str) -> str:
-    """A text as it is stored: without NUL, and in the order of the others as before."""
+    """A text as it is stored: without NUL, with the order of texts unchanged."""
     if "\0" in text or "\1" in text:
         return text.replace("\1", "\1\2").replace("\0", "\1\1")
     return text
@@ -34,7 +34,7 @@ def restored(text: str) -> str:
 
 
 def can_be_kept(text: str) -> bool:
-    """Whether it is in UTF-8: not if it has half of a character (a lone surrogate)."""
+    """Whether a text can be stored in UTF-8: not with half a character (a lone surrogate)."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -43,25 +43,25 @@ def can_be_kept(text: str) -> bool:
 
 
 def metadata_json(metadata: Mapping[str, Scalar]) -> str:
-    """Metadata as `jsonb` takes it."""
+    """Metadata in the form of `jsonb`."""
     pairs = (f"{_string(key)}:{_scalar(value)}" for key, value in metadata.items())
     return f"{{{','.join(pairs)}}}"
 
 
 def metadata_of(stored: Mapping[str, Scalar]) -> Metadata:
-    """The metadata that was stored, from what `jsonb` gives."""
+    """The stored metadata, from `jsonb`."""
     return {restored(key): restored_scalar(value) for key, value in stored.items()}
 
 
 def restored_scalar(value: Scalar) -> Scalar:
-    """A value that was stored in metadata."""
+    """The stored value of metadata."""
     return restored(value) if isinstance(value, str) else value
 
 
 def equals(key: str, value: object) -> list[str]:
-    """The objects in `jsonb`, one of which metadata has to contain to have an equal value.
+    """The `jsonb` objects, one of which is contained in metadata with an equal value.
 
-    None of them where no metadata can have one.
+    Empty if no metadata can have such a value.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return []
@@ -72,13 +72,13 @@ def equals(key: str, value: object) -> list[str]:
         alike = (int(value), bool(value))
     try:
         found = [metadata_json({key: each}) for each in alike]
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python converts
         return []
     return [each for each in found if can_be_kept(each)]
 
 
 def vector_bytes(vector: Vector) -> bytes:
-    """A vector as pgvector receives it in binary: how many numbers, nothing, the numbers."""
+    """A vector in pgvector's binary format: the number of dimensions, zeros, the numbers."""
     numbers = array("f", vector.data)
     numbers.byteswap()  # from little-endian to big-endian
     return struct.pack(">HH", len(numbers), 0) + numbers.tobytes()

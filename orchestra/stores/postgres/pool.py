@@ -71,18 +71,23 @@ class Pool:
         self._kept: list[_Kept] = []  # used last, last
         self._closed = False
 
-    async def run(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
+    async def run(
+        self, work: Callable[[TrioConnection], Awaitable[T]], timeout_s: float | None = None
+    ) -> T:
         """What `work` gives on a connection. Its changes happened or did not, if it fails.
+
+        `timeout_s` is in place of that of the pool.
 
         Raises:
             StoreError: the database cannot be reached, or refuses, or takes too long.
         """
-        with trio.move_on_after(self.timeout_s):
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        with trio.move_on_after(limit_s):
             async with self._slots:
                 return await self._asked(work)
         raise StoreError(
-            f"{self.place}: it took longer than timeout_s = {self.timeout_s:g} s, with at most "
-            f"{self._size} calls at once; what was asked has happened or has not. Look after "
+            f"{self.place}: it took longer than timeout_s = {limit_s:g} s, with at most "
+            f"{self._size} calls at once; the change may or may not have been made. Check "
             "Postgres, or raise timeout_s or connections_max in [stores]"
         )
 
@@ -121,6 +126,9 @@ class Pool:
         connection.begun = False
         try:
             return await work(connection)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            connection.drop()  # another host may be the one by now that takes writes
+            raise
         except psycopg.ProgrammingError:
             connection.vector_in = None  # somebody may have removed or moved what it knew
             raise

@@ -1,7 +1,7 @@
-"""Why a database did not do what it was asked, and what to do about it.
+"""Explains errors of a database, and advises what to do.
 
-What it says of itself is told as it says it, in its own language: where its message has a code,
-the advice goes by that, and by English words only where libpq gives no code.
+The database's own message is quoted in its own language. The advice depends on the error code, and
+on English words only if libpq gives no code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BY_CODE: Mapping[str, str] = {
     "53100": "make room on the server's disk",
     "53200": "give the server more memory",
     "54000": "an id, a source or the name of a collection may have 2600 bytes",
-    "57014": "the server had no time for it: look after the server, or raise timeout_s",
+    "57014": "the server had no time for it: check the server, or raise timeout_s",
 }
 _BY_WORDS: Mapping[str, str] = {
     r"password authentication failed|no password supplied|role .* does not exist": (
@@ -37,7 +37,6 @@ _BY_WORDS: Mapping[str, str] = {
     r"too many clients|connection slots": (
         "raise max_connections on the server, or lower connections_max in [stores]"
     ),
-    r"different vector dimensions": "another embedder's came in their place meanwhile; ask again",
     r"surrogates not allowed": "leave the half of a character (the lone surrogate) out",
     r"certificate|SSL|TLS": "look at sslmode in the url and at ca_file in [stores]",
     r"Connection refused|could not translate|No such file|no address|Name or service": (
@@ -48,12 +47,12 @@ _AROUND = re.compile(
     r"^connection (?:failed|is bad): (?:connection to server .*? failed: )?(?:FATAL: +)?"
     r"| Is the server running .*\?$"
 )
-"""What libpq says of it beside the reason: the place is told already."""
-_LOOK_AFTER = "look after Postgres, or change the url"
+"""The parts of libpq's messages around the reason, which repeat the address."""
+_LOOK_AFTER = "check Postgres, or change the url"
 
 
 def explained(place: str, error: Exception, password: Secret | None = None) -> StoreError:
-    """What is told of a failure at `place`: what the database said, and what to do."""
+    """The text for an error at `place`: the database's message, and what to do."""
     code, told = None, str(error)
     if isinstance(error, psycopg.Error):
         code, told = error.sqlstate, error.diag.message_primary or told

@@ -19,12 +19,10 @@ _LOCK = 0x6F72636865737472  # "orchestr": of all that make the schema, one does 
 
 EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 _LOOK = """
-SELECT current_setting('server_encoding'), set_config('jit', 'off', false),
-    to_regclass('orchestra.layout') IS NOT NULL,
+SELECT current_setting('server_encoding'), to_regclass('orchestra.layout') IS NOT NULL,
     (SELECT quote_ident(nspname::text) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
      WHERE extname = 'vector'), to_regnamespace('orchestra') IS NULL
 """
-"""To compile a search takes longer than the search."""
 _SCHEMA = "CREATE SCHEMA orchestra"  # even IF NOT EXISTS, it takes the right to make one
 _MAKE = """
 CREATE TABLE IF NOT EXISTS orchestra.layout (version integer NOT NULL);
@@ -60,7 +58,7 @@ async def look(connection: TrioConnection, place: str) -> None:
         psycopg.Error: it cannot be found out.
     """
     row = await (await connection.execute(_LOOK)).fetchone()
-    encoding, _, is_made, vector_in, _ = row or ("", "", False, None, True)
+    encoding, is_made, vector_in, _ = row or ("", False, None, True)
     if encoding != "UTF8":
         raise StoreError(
             f"{place}: the database has the encoding {encoding}, which cannot hold every text; "

@@ -1,4 +1,4 @@
-"""Where the stores of a deployment are, if in a Postgres, as a value; and these stores."""
+"""The settings of stores in Postgres, and the construction of these stores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from orchestra.errors import BindingError
 from orchestra.stores.login import LoginSettings, password_of, user_of
@@ -15,53 +16,69 @@ from orchestra.stores.login import LoginSettings, password_of, user_of
 if TYPE_CHECKING:
     from orchestra.stores.postgres.stores import PostgresStores
 
-_HOST = r"(?P<host>[^\s@/?#:,]+)(?::(?P<port>[0-9]{1,5}))?"
-_MODE = r"sslmode=(?P<sslmode>disable|prefer|require|verify-ca|verify-full)"
-POSTGRES_URL = (
-    rf"^postgres(?:ql)?://(?:{_HOST}/(?P<name>[^\s@/?#]+)(?:\?{_MODE})?"
-    r"|/(?P<local>[^\s@/?#]+)\?host=(?P<folder>/[^\s@?#&]+))\Z"
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s@/?#:,\[\]]+)(?::[0-9]{1,5})?"
+_HOSTS = re.compile(r"(?:\[([^\]]+)\]|([^:,\[\]]+))(?::([0-9]+))?")
+_OPTION = (
+    r"(?:sslmode=(?:disable|prefer|require|verify-ca|verify-full)"
+    r"|target_session_attrs=(?:any|read-write|read-only|primary|standby))"
 )
-"""What a url may be; a password never stands in it."""
+POSTGRES_URL = (
+    rf"^postgres(?:ql)?://(?:(?P<hosts>{_HOST}(?:,{_HOST})*)/(?P<name>[^\s@/?#]+)"
+    rf"(?:\?(?P<options>{_OPTION}(?:&{_OPTION})*))?"
+    r"|/(?P<local>[^\s@/?#]+)\?host=(?P<folder>/[^\s@?#&]+)(?:&port=(?P<port>[0-9]{1,5}))?)\Z"
+)
+"""The pattern of valid urls; a password is not allowed in them. Of several hosts, the first that
+accepts us and is what `target_session_attrs` asks for is used."""
 SSLMODE = "prefer"
 _SYSTEM_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+HNSW, NO_INDEX = "hnsw", "none"
+"""Which index large collections have: pgvector's HNSW, or none, so that searches are exact."""
 CONNECTIONS_MAX = 8
 TIMEOUT_S = 10.0
 
 
 class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
-    """A Postgres, by its url, without name and password; `host` may be the folder of a socket.
+    """A Postgres, by its url without user and password; `host` may be the folder of a socket.
 
-    `sslmode` in the url is that of libpq. For `verify-full`, the server's certificate has to be
-    signed by an authority of the system, or by one in `ca_file`. At most `connections_max` calls
-    are under way at once, of each process; each may take `timeout_s`.
+    Of several hosts, as with a standby, the first that accepts us is used.
+
+    `sslmode` in the url is libpq's. For `verify-full`, the server's certificate has to be
+    signed by an authority of the system, or by one in `ca_file`. Each process has at most
+    `connections_max` calls in flight; each may take `timeout_s`.
     """
 
     ca_file: Path | None = None
     connections_max: int = CONNECTIONS_MAX
     timeout_s: float = TIMEOUT_S
+    index: str = NO_INDEX
 
 
 def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> PostgresStores:
-    """The stores; nothing is connected before it is needed.
+    """The stores; connections are made on demand.
 
     Raises:
-        BindingError: psycopg is not installed, or a variable or a file that is named is not there.
+        BindingError: psycopg is not installed, or a named variable or file is missing.
     """
     found = re.match(POSTGRES_URL, settings.url)
     if found is None:
         raise BindingError(
-            f"{settings.url!r} is no database; write postgresql://HOST:PORT/DATABASE"
+            f"{settings.url!r} is not the url of a database; write postgresql://HOST:PORT/DATABASE"
         )
     check_installed(settings)
     from orchestra.stores.postgres.pool import Address
     from orchestra.stores.postgres.stores import PostgresStores
 
+    hosts = hosts_of(settings.url)
+    ports = [port for _, port in hosts]
+    options = dict(parse_qsl(found["options"] or ""))
+    mode = options.pop("sslmode", None)
     said = {
-        "host": found["host"] or found["folder"],
-        "port": found["port"],
+        "host": ",".join(host for host, _ in hosts) or found["folder"],
+        "port": ",".join(ports) if any(ports) else found["port"],
         "dbname": found["name"] or found["local"],
         "user": user_of(settings, "[stores]", environ),
-        **_tls(settings, found["sslmode"]),
+        **options,
+        **_tls(settings, mode),
     }
     parameters = {key: value for key, value in said.items() if value is not None}
     password = password_of(settings, "[stores]", environ)
@@ -69,14 +86,21 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
         Address(settings.url, parameters, password),
         connections_max=settings.connections_max,
         timeout_s=settings.timeout_s,
+        index=settings.index,
     )
 
 
+def hosts_of(url: str) -> list[tuple[str, str]]:
+    """The hosts of a url, each with its port, "" where none is written."""
+    listed = url.partition("//")[2].partition("/")[0]
+    return [(ipv6 or name, port) for ipv6, name, port in _HOSTS.findall(listed)]
+
+
 def check_installed(settings: PostgresSettings) -> None:
-    """Find out that what the stores need is there.
+    """Check that the packages that the stores need are installed.
 
     Raises:
-        BindingError: it is not.
+        BindingError: one is not.
     """
     if find_spec("psycopg") is None:
         raise BindingError(
@@ -86,13 +110,13 @@ def check_installed(settings: PostgresSettings) -> None:
 
 
 def _tls(settings: PostgresSettings, mode: str | None) -> dict[str, str]:
-    """How the certificate is checked."""
+    """The TLS parameters: how the certificate is checked."""
     if mode not in ("verify-ca", "verify-full"):
         return {"sslmode": mode or SSLMODE}
     return {"sslmode": mode, "sslrootcert": str(settings.ca_file or _system_ca())}
 
 
 def _system_ca() -> str:
-    """The file of the authorities of the system: psycopg's own OpenSSL knows none."""
+    """The file of the system's authorities, which psycopg's own OpenSSL does not know."""
     places = (ssl.get_default_verify_paths().cafile, *_SYSTEM_CAS)
     return next((each for each in places if each and Path(each).exists()), "system")

@@ -10,7 +10,7 @@ import trio
 from orchestra.closing import Closing
 from orchestra.stores.postgres.collection import PostgresCollection, names_in
 from orchestra.stores.postgres.pool import Address, Pool
-from orchestra.stores.postgres.settings import CONNECTIONS_MAX, TIMEOUT_S
+from orchestra.stores.postgres.settings import CONNECTIONS_MAX, HNSW, NO_INDEX, TIMEOUT_S
 
 
 class PostgresStores(Closing):
@@ -19,7 +19,8 @@ class PostgresStores(Closing):
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. At most
     `connections_max` calls are under way at once, others wait in turn; each may take `timeout_s`,
     that included. What is needed in the database is made with the first collection: the schema
-    `orchestra`, and the extension `vector`.
+    `orchestra`, and the extension `vector`. With `index="hnsw"`, searches in large collections are
+    approximate, once `PostgresCollection.index` has made the index.
     """
 
     def __init__(
@@ -28,15 +29,18 @@ class PostgresStores(Closing):
         *,
         connections_max: int = CONNECTIONS_MAX,
         timeout_s: float = TIMEOUT_S,
+        index: str = NO_INDEX,
     ) -> None:
         self.address = address
         self.place = address.place
         self._pool = Pool(address, size=connections_max, timeout_s=timeout_s)
+        self._indexed = index == HNSW
+        self._told = set[str]()
         self._alone = partial(Pool, address, size=1, timeout_s=timeout_s)
 
     def collection(self, name: str) -> PostgresCollection:
         """The collection of this name; it comes to exist with its first upsert, or by `make`."""
-        return PostgresCollection(self.place, name, self._pool)
+        return PostgresCollection(self.place, name, self._pool, self._indexed, self._told)
 
     def names(self) -> list[str]:
         """The collections that exist, in order; none if nothing was made in the database.

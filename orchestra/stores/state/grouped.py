@@ -1,4 +1,4 @@
-"""What the states have in common that do calls in batches: those in a file, and in Redis."""
+"""The common part of states that do calls in batches: those in a file, and in Redis."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Failed:
 
 
 Outcomes = Sequence[object]
-"""Of each call what it returns, or `Failed`."""
+"""The result of each call, or `Failed`."""
 
 
 @attrs.define(eq=False)
@@ -106,7 +106,7 @@ class Group:
         self._led = False
 
     async def do(self, call: Call) -> Any:
-        """What the call returns.
+        """The result of the call.
 
         Raises:
             StateError: the store is gone, or was too slow.
@@ -115,8 +115,8 @@ class Group:
         await trio.lowlevel.checkpoint_if_cancelled()
         if len(self._queue) >= CALLS_WAITING:
             raise StateError(
-                f"{self._place}: {CALLS_WAITING} calls are waiting already; "
-                "it is slower than what it is asked for: ask less often, or give it more room"
+                f"{self._place}: {CALLS_WAITING} calls are waiting already: this state is too "
+                "slow for its load; send fewer requests, or use a faster state"
             )
         mine = _Waiting(call)
         self._queue.append(mine)
@@ -189,8 +189,8 @@ class Group:
     def _broken(self, error: Exception) -> StateError:
         """The error where the store failed in a way that it does not know itself."""
         broken = StateError(
-            f"{self._place}: it could not be asked: {describe(error)}; what was asked has happened "
-            "or has not"
+            f"{self._place}: it could not be asked: {describe(error)}; the change may or may not "
+            "have been made"
         )
         broken.__cause__ = error
         return broken
@@ -198,8 +198,8 @@ class Group:
     def late(self) -> str:
         """The message where the store did not answer in time."""
         return (
-            f"{self._place}: no answer within {self._timeout_s:g} s; what was asked has happened "
-            "or has not. Look after the store, or give it a longer timeout_s"
+            f"{self._place}: no answer within {self._timeout_s:g} s; the change may or may not "
+            "have been made. Check the store, or give it a longer timeout_s"
         )
 
 

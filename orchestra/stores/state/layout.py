@@ -20,7 +20,7 @@ from orchestra.errors import StateError
 log = logging.getLogger("orchestra.stores")
 
 LAYOUT = 1
-"""That of this version."""
+"""The layout of this version."""
 _MARK = re.compile(rb"([0-9]{1,9}) [0-9a-f]{16}")
 
 

@@ -12,7 +12,7 @@ import math
 log = logging.getLogger("orchestra.stores")
 
 LASTS_S = 1.0
-"""What is over sooner is no outage: a slow answer, or the one call of a command that reports it."""
+"""A shorter failure is not an outage: a slow answer, or the only call of a command."""
 QUIET_S = 60.0
 """A state that comes and goes is logged once in this time."""
 
@@ -56,7 +56,7 @@ class Outage:
 
 
 def outage_of_state(place: str) -> Outage:
-    """That of a state whose callers go on without it for a while."""
+    """The outage of a state without which callers can continue for a while."""
     begins = (
         "%s; until it answers, limits let calls pass and budgets refuse them, unless "
         "`when_state_fails` says otherwise"
@@ -66,6 +66,6 @@ def outage_of_state(place: str) -> Outage:
 
 
 def outage_of_keys() -> Outage:
-    """That of the state of the keys, without which nobody is let in: it is logged at once."""
+    """The outage of the keys' state, without which requests are refused: it is logged at once."""
     begins = "keys cannot be looked up, and nobody is let in: %s"
     return Outage(begins, "keys can be looked up again", lasts_s=0, quiet_s=0, level=logging.ERROR)

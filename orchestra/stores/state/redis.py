@@ -1,4 +1,4 @@
-"""What policies remember, in a Redis that all hosts share, and whose clock they all go by.
+"""The state of policies in a Redis that all hosts share, with its clock as the common one.
 
 A change is optimistic: what is there is read, `decide` runs here, and one script writes if
 nothing of it has changed; otherwise it tells what is there now, and it is decided again.
@@ -135,8 +135,8 @@ class RedisState(GroupedState):
     def _unusable(self, error: Exception) -> StateError:
         told = str(error) or type(error).__name__
         return StateError(
-            f"{self._place}: no use of it can be made: {told}; "
-            "what was asked has happened or has not. Look after Redis, or change the url"
+            f"{self._place}: it cannot be used: {told}; the change may or may not have been made. "
+            "Check Redis, or change the url"
         )
 
     def _refused(self, error: RedisError) -> Failed:
@@ -152,7 +152,7 @@ class RedisState(GroupedState):
         if rests_s > 0:
             raise StateError(
                 f"{self._place}: it did not answer in time; it is asked again in {rests_s:.3f} s. "
-                "Look after Redis, or give it a longer timeout_s"
+                "Check Redis, or give it a longer timeout_s"
             )
 
     async def _asked(self, calls: Sequence[Call]) -> Outcomes:
@@ -174,7 +174,7 @@ class RedisState(GroupedState):
     async def _decided(
         self, calls: Sequence[Deciding[Any]], keys: Sequence[str], answers: Sequence[Answer]
     ) -> Outcomes:
-        """Those of changes; the answers are the time, and the mark with what is kept."""
+        """The decisions of changes; answers are the time, and the mark with the stored values."""
         for answer in answers:
             if self._redis.is_refusal(answer):
                 return [self._refused(answer) for _ in calls]
@@ -182,7 +182,7 @@ class RedisState(GroupedState):
         return await self._change(calls, keys, raw, self._now_s(time))
 
     def _told(self, answer: Answer) -> object:
-        """What was remembered; None of `remember`, whose answer is a number."""
+        """The remembered value; None for `remember`, whose answer is a number."""
         if self._redis.is_refusal(answer):
             return self._refused(answer)
         return answer[8:] if isinstance(answer, bytes) else None
@@ -219,8 +219,9 @@ class RedisState(GroupedState):
                 return outcomes
             now_s, raw = self._now_s(fresh[0]), fresh[1]
         raise StateError(
-            f"{self._place}: others were faster {DECISIONS_MAX} times; nothing was changed. "
-            f"Spread over more keys what is kept under {', '.join(map(repr, keys[:5]))}"
+            f"{self._place}: other writers changed the same keys {DECISIONS_MAX} times in a row; "
+            "nothing was changed. Spread over more keys what is kept under "
+            f"{', '.join(map(repr, keys[:5]))}"
         )
 
     def _unwritten(
@@ -331,7 +332,7 @@ class RedisState(GroupedState):
 
 
 def evicts(info: Answer) -> str | None:
-    """What a Redis drops by, from what it tells of its memory; None where it drops nothing."""
+    """The eviction policy of a Redis, from its memory info; None if it evicts nothing."""
     lines = info.decode(errors="replace").splitlines() if isinstance(info, bytes) else []
     told = dict(line.split(":", 1) for line in lines if ":" in line)
     bounded = told.get("maxmemory", "0") != "0"

@@ -49,17 +49,17 @@ class RedisAddress:
 
 @attrs.frozen
 class Login:
-    """Who we are to a Redis; without a name, its default user."""
+    """The login of a Redis; without a name, its default user."""
 
     user: str | None
     password: Secret
 
     def command(self) -> Command:
-        """What says so."""
+        """The AUTH command."""
         return ["AUTH", *([self.user] if self.user else []), self.password.reveal()]
 
     def told(self, error: RedisError) -> RedisError:
-        """What Redis says of it, without the password: one that knows no AUTH repeats it, cut."""
+        """Redis's error, without the password: a server without AUTH repeats a part of it."""
         said, repeats, _ = str(error).partition(", with args beginning with")
         return RedisError(self.password.redact(said) + (" (and repeats it)" if repeats else ""))
 
@@ -148,7 +148,7 @@ async def _stream(address: RedisAddress) -> Stream:
 
 
 def _unreached(error: OSError) -> OSError:
-    """Why there is no connection: of all attempts, Trio only says that they have failed."""
+    """The reasons why connecting failed: Trio's own error does not have them."""
     tried = error.__cause__
     if not isinstance(tried, BaseExceptionGroup):
         return error
@@ -158,7 +158,7 @@ def _unreached(error: OSError) -> OSError:
 
 
 def _why(error: trio.BrokenResourceError) -> BaseException:
-    """What broke a connection, of which Trio tells in general."""
+    """The cause of a broken connection, which Trio's own error does not have."""
     return error.__cause__ or error
 
 

@@ -1,4 +1,4 @@
-"""What Redis itself runs for a `RedisState`, each script as a whole: in Lua.
+"""The Lua scripts that Redis runs for a `RedisState`, each atomically.
 
 What is kept is eight bytes, the time until which it is true (a double, big endian), and then
 the data. It also expires by Redis's own clock, so that it takes no memory. What may be forgotten

@@ -19,7 +19,7 @@ _HOST = (
 _SOCKET = r"redis\+unix://(?P<socket>/[^\s@?#]+)(?:\?db=(?P<db>[0-9]{1,4}))?"
 _REDIS = f"(?:{_HOST}|{_SOCKET})"
 STATE_URL = rf"^(?:memory:|sqlite:[^\s?#]+|{_REDIS})\Z"
-"""What a url may be; a password never stands in it."""
+"""The pattern of valid urls; a password is not allowed in them."""
 PORT = 6379
 
 
@@ -85,7 +85,9 @@ def check_installed(settings: StateSettings) -> None:
 def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
     found = re.fullmatch(_REDIS, settings.url)
     if found is None:
-        raise BindingError(f"{settings.url!r} is no state; write redis://HOST:PORT/DATABASE")
+        raise BindingError(
+            f"{settings.url!r} is not the url of a state; write redis://HOST:PORT/DATABASE"
+        )
     user = user_of(settings, "[state]", environ)
     password = password_of(settings, "[state]", environ)
     if user is not None and password is None:

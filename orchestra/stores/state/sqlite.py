@@ -1,4 +1,4 @@
-"""What policies remember, in a SQLite file that all processes of one host share.
+"""The state of policies in a SQLite file that all processes of one host share.
 
 Rules of the file:
 
@@ -53,7 +53,7 @@ OWNER_ONLY = 0o600
 LIMIT_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 0.05
 THREADS_MAX = 4
-"""Of which one works; the others are those that a hanging disk has not given back."""
+"""The most threads: one works, and the others may be blocked by a hanging disk."""
 SWEPT_AT_ONCE = 16
 """Expired entries that a change takes away beside its own: it makes fewer than that."""
 
@@ -83,7 +83,7 @@ class SqliteState(GroupedState):
     """
 
     _restored = "restore it from a backup; without it spending begins anew, and runs are unknown"
-    """What to do where the file is damaged, and what it means to do without."""
+    """The advice for a damaged file, and the consequences of a new one."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class SqliteState(GroupedState):
         see: Callable[[Sequence[D | None], float], T],
         encoding: Encoding[D],
     ) -> T:
-        """What is seen in records: on the spot, once the file is prepared."""
+        """The result of `see` on records, without a thread once the file is prepared."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._reads_on_the_spot:
             names, now_s = [_blob(key) for key in keys], self._now_s()
@@ -138,7 +138,7 @@ class SqliteState(GroupedState):
         return await super().look(keys, see, encoding)
 
     async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key; that there is nothing is seen on the spot."""
+        """The remembered value of a key; a missing one is found without a thread."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._reads_on_the_spot and self._spot.lacks(_blob(key)):
             return None

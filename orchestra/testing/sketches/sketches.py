@@ -66,9 +66,10 @@ class _Tries:
     """The duration of a failing attempt of a stream."""
     counter: AttemptCounter = attrs.field(factory=AttemptCounter)
 
-    def work(self) -> None:
+    async def work(self) -> None:
         """Raise FlakyError as long as the call has to fail."""
         if self.counter.next() <= self.flaky.failures:
+            await trio.sleep(self.pause_s)
             raise FlakyError("told to fail for now")
 
 
@@ -314,7 +315,7 @@ def _body(part: Eaching, shared: Any, item: Any) -> Any:
 async def _value(reads: list[Any], delay_s: float, fails: bool, tries: _Tries | None = None) -> int:
     await trio.sleep(delay_s)
     if tries is not None:
-        tries.work()
+        await tries.work()
     if fails:
         raise SketchError("told to fail")
     return mix(*reads)
@@ -335,8 +336,8 @@ async def _source(
     fails: bool,
     tries: _Tries | None = None,
 ) -> AsyncIterator[str]:
-    if tries is not None and tries.flaky.failures:
-        await _fail_before(tries)
+    if tries is not None:
+        await tries.work()
     for _ in range(empty):
         yield ""
     for index, delay_s in enumerate(delays_s):
@@ -344,12 +345,6 @@ async def _source(
         yield chunk_of_source(mix(value), index)
     if fails:
         raise SketchError("told to fail after its last chunk")
-
-
-async def _fail_before(tries: _Tries) -> None:
-    if tries.counter.next() <= tries.flaky.failures:
-        await trio.sleep(tries.pause_s)
-        raise FlakyError("told to fail for now")
 
 
 @step(name="through")

@@ -144,7 +144,7 @@ def test_to_look_makes_no_file(project: Project) -> None:
     assert listed(project, "--user", "bob") == []
     _, out, err = project.orchestra("budgets", "list", "--user", "bob")
     assert out == ""
-    assert "no such budget" in err
+    assert "no such daily or monthly budget" in err
 
 
 def test_a_reset_of_somebody_who_is_not_there_says_who_may_be_meant(project: Project) -> None:
@@ -152,7 +152,7 @@ def test_a_reset_of_somebody_who_is_not_there_says_who_may_be_meant(project: Pro
     key_of(project, "--organisation", "acme", "--user", "ada")
     code, out, err = project.orchestra("budgets", "reset", "--user", "ada")
     assert (code, out) == (FAILED, "")
-    assert "nobody has a key of user ada, and nothing was spent: nothing is reset; " in err
+    assert "user ada has no key and has spent nothing: there is nothing to reset; " in err
     assert "there is --organisation acme --user ada" in err
     for words in (("--organisation", "acne"), ("--organisation", "acme", "--user", "adda")):
         assert project.orchestra("budgets", "reset", *words)[0] == FAILED
@@ -186,8 +186,8 @@ def test_a_reset_lets_one_spend_anew_and_leaves_the_others(project: Project) -> 
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        ((), MISUSED, "name one whose budgets are reset"),
-        (("--key", "x", "--user", "ada"), MISUSED, "name one whose budgets are reset"),
+        ((), MISUSED, "say whose budgets to reset"),
+        (("--key", "x", "--user", "ada"), MISUSED, "say whose budgets to reset"),
         (("--key", "x"), FAILED, "is not the id of a key"),
         (("--key", "0123456789a"), FAILED, "there is no key 0123456789a"),
         (("--user", "ada", "--period", "week"), MISUSED, "week"),

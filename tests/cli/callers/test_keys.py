@@ -134,7 +134,7 @@ def test_a_key_may_be_for_the_metrics_alone(project: Project) -> None:
     assert isinstance(found, Principal)
     assert found.scopes == Scopes(metrics=True)
     code, _, err = project.orchestra("keys", "change", text, "--no-metrics")
-    assert (code, err.count("a key that may do nothing is of no use")) == (FAILED, 1)
+    assert (code, err.count("a key needs rights")) == (FAILED, 1)
     project.orchestra("keys", "change", text, "--no-metrics", "--models", "*")
     _, table, _ = project.orchestra("keys", "list")
     assert "METRICS" not in table
@@ -172,7 +172,7 @@ def test_a_changed_key_is_another_in_what_was_said_and_has_the_same_secret(
         (("--concurrency", "-1"), MISUSED, "--concurrency '-1' is not a whole number; write 60"),
         (("--day-dollars", "much"), MISUSED, "--day-dollars 'much' is not a number of dollars"),
         (("--name", "a\tb"), MISUSED, "name: 'a\\tb' begins or ends with a space"),
-        (("--pipelines", ""), FAILED, "a key that may do nothing is of no use"),
+        (("--pipelines", ""), FAILED, "a key needs rights"),
     ],
 )
 def test_what_no_key_can_become_is_refused_and_changes_nothing(
@@ -235,10 +235,10 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--user", "ada"), "name what it may run with --pipelines"),
-        ((), "alone, for Prometheus\n  a key belongs to somebody: say --organisation, --user, or"),
+        (("--user", "ada"), "name the pipelines that it may run with --pipelines"),
+        ((), "alone, for Prometheus\n  a key needs an owner: --organisation, --user, or"),
         (("--user", "ada", "--pipelines", " ,"), "orchestra keys create --organisation acme"),
-        (("--models", "*"), "a key belongs to somebody: say --organisation, --user, or both"),
+        (("--models", "*"), "a key needs an owner: --organisation, --user, or both"),
         ((*ADAS, "--name", "a\tb"), "name: 'a\\tb' begins or ends with a space, or has a control"),
         ((*ADAS, "--expires", "90"), "--expires '90' is not a time; write a whole number"),
         ((*ADAS, "--expires", "0d"), "--expires: 0 s is out of bounds"),

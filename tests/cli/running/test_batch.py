@@ -21,7 +21,8 @@ from orchestra.documents import Document
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
-from tests.cli.conftest import PATIENCE_S, Project
+from tests.cli.conftest import Project
+from tests.patience import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_all_wrong_rows_are_told_before_anything_is_run(halving: Project) -> Non
     halving.write("rows.jsonl", "\n".join(['{"number": 1}', *wrong]))
     code, out, err = halving.orchestra("batch", "pipelines.halve", "rows.jsonl")
     assert (code, out) == (MISUSED, "")
-    assert "rows.jsonl:2: it is no JSON" in err
+    assert "rows.jsonl:2: it is not JSON" in err
     assert 'rows.jsonl:3: a row is a JSON object of inputs, such as {"question": "Why?"}' in err
     assert "rows.jsonl:4: input `number`: expected `int`, got `str`" in err
     assert "rows.jsonl:5: input 'number' is missing" in err
@@ -109,8 +110,7 @@ def test_a_signal_lets_rows_end_that_are_under_way(halving: Project) -> None:
     )
     process = halving.launch("batch", "pipelines.halve", "rows.jsonl", "--at-once", "1")
     there = halving.folder / "rows.results.jsonl"
-    while not (there.exists() and there.read_bytes()):
-        assert process.poll() is None
+    eventually("a first result", lambda: there.exists() and there.read_bytes())
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == INTERRUPTED
@@ -165,10 +165,10 @@ def test_of_a_document_the_value_is_its_path(tmp_path: Path) -> None:
     ("name", "data", "why"),
     [
         ("gone.jsonl", None, "it cannot be read: No such file"),
-        ("t.csv", b"text\na,b\n", "row 1: it has another number of cells"),
-        ("t.csv", b"text,number\na\n", "row 1: it has another number of cells"),
+        ("t.csv", b"text\na,b\n", "row 1: its number of cells differs"),
+        ("t.csv", b"text,number\na\n", "row 1: its number of cells differs"),
         ("t.csv", b"text\n\xff\n", "it cannot be read: 'utf-8' codec"),
-        ("l.jsonl", b'{"text": "\xff"}', "l.jsonl:1: it is no JSON"),
+        ("l.jsonl", b'{"text": "\xff"}', "l.jsonl:1: it is not JSON"),
     ],
 )
 def test_what_is_no_table_is_told(tmp_path: Path, name: str, data: bytes | None, why: str) -> None:

@@ -122,8 +122,11 @@ def test_json_that_is_no_object_is_refused(text: str, complaint: str) -> None:
             ["--question", "What", "is", "it?", "--loud"],
             "put a value with spaces into quotes: --question 'What is it?'",
         ),
-        (["--loud", "true"], "--loud has no value, and --no-loud is its opposite"),
-        (["--file-names", "a", "b"], "of a list, name each value: --file-names a --file-names b"),
+        (["--loud", "true"], "--loud takes no value; its opposite is --no-loud"),
+        (
+            ["--file-names", "a", "b"],
+            "write the option before each value of a list: --file-names a --file-names b",
+        ),
     ],
 )
 def test_a_word_that_is_no_option_shows_how_to_write_one(words: list[str], meant: str) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED, PIPE_CLOSED, TERMINATED
-from tests.cli.conftest import PATIENCE_S, Project, err_of, out_of, read_terminal
+from tests.cli.conftest import Project, err_of, out_of, read_terminal
+from tests.patience import PATIENCE_S
 
 WaitFor = Callable[[subprocess.Popen[bytes], bytes], bytes]
 
@@ -354,4 +355,4 @@ def test_a_caller_that_no_key_can_name_is_refused(project: Project, command: lis
     code, _, err = project.orchestra(*command, "--user", "acme/ada")
     assert code == MISUSED
     assert "--user: 'acme/ada' has a / in it" in err
-    assert "write it as `orchestra keys list` does, the user alone" in err
+    assert "write only the user, as `orchestra keys list` shows it" in err

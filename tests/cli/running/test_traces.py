@@ -19,9 +19,10 @@ from orchestra.testing.simulate import simulate
 from orchestra.testing.sketches.sketches import Sketch, build
 from orchestra.testing.strategies import sketches, worlds
 from orchestra.testing.world import World
-from tests.cli.conftest import PATIENCE_S, Project, err_of
+from tests.cli.conftest import Project, said
 from tests.clients.upstream import Upstream, playing
 from tests.observe.collector import collecting, told
+from tests.patience import PATIENCE_S
 
 MODELS = """\
 [models.talker]
@@ -143,9 +144,7 @@ def test_a_server_sends_its_traces_where_the_environment_says(project: Project) 
         )
         env = {"KEY": "k", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         process = project.launch("serve", "--port", "0", "--log-format", "json", env=env)
-        while "listening on " not in (said := json.loads(err_of(process).readline())["message"]):
-            pass
-        url = re.findall(r"http://[0-9.:]+", said)[0]
+        url = re.findall(r"http://[0-9.:]+", said(process, "listening on "))[0]
         asked = urllib.request.Request(
             f"{url}/v1/pipelines/talk/runs",
             json.dumps({"inputs": {"text": "hi"}}).encode(),

@@ -83,7 +83,7 @@ def test_keys_that_were_asked_for_elsewhere_are_told_of(say: Project) -> None:
     say.write("orchestra.toml", '[state]\nurl = "sqlite:other.sqlite"\n')
     with (
         loader_of(say) as loader,
-        pytest.raises(ServeError, match=r"those in \S+/state.sqlite are not there"),
+        pytest.raises(ServeError, match=r"those in \S+/state.sqlite are missing"),
     ):
         admitted(loader)
 
@@ -119,5 +119,5 @@ def test_a_memory_that_cannot_be_written_is_in_the_log(
         assert 'write keys = "required"' in caplog.text
         say.write("orchestra.toml", f'{IN_FILE}[server]\nkeys = "none"\n')
         assert admitted(loader).keyring is None
-        assert "it is still remembered" in caplog.text
+        assert "this server may still require keys" in caplog.text
     assert file.exists()

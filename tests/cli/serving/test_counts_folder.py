@@ -11,6 +11,7 @@ import pytest
 
 from orchestra.cli.serving.counts_folder import LOCK, PREFIX, counts_folder
 from tests.cli.conftest import ROOT, out_of
+from tests.patience import line_with
 
 HOLD = """
 from orchestra.cli.serving.counts_folder import counts_folder
@@ -37,9 +38,9 @@ def test_what_a_killed_supervisor_has_left_is_removed_and_nothing_else(tmp_path:
     kept = set(tmp_path.iterdir())
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD], cwd=ROOT, stdin=pipe, stdout=pipe
+        [sys.executable, "-c", HOLD], cwd=ROOT, stdin=pipe, stdout=pipe, bufsize=0
     ) as process:
-        held = Path(out_of(process).readline().decode().strip())
+        held = Path(line_with(out_of(process), "").strip())
         with counts_folder() as ours:
             assert set(tmp_path.iterdir()) == {*kept, held, ours}
         process.kill()

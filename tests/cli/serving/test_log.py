@@ -22,8 +22,9 @@ from orchestra.cli.serving.log import (
 from orchestra.engine.run_id import RUN_ID
 from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.server.front.arrival import REQUEST_ID
-from tests.cli.conftest import PATIENCE_S, Project, err_of
+from tests.cli.conftest import Project, said
 from tests.cli.serving.test_serve import listening
+from tests.patience import PATIENCE_S
 
 FORGED = "no\n2026-11-28 17:00:00,000 INFO orchestra.server: key ABC was created \x1b[31mRED\x1b[0m"
 
@@ -134,8 +135,9 @@ def test_usage_is_an_object_of_its_own() -> None:
 def test_all_that_a_server_says_is_json_if_one_asks_for_it(say: Project, workers: str) -> None:
     process = say.launch("serve", "--port", "0", "--workers", workers, "--log-format", "json")
     found: list[dict[str, Any]] = []
-    while not any("is listening on" in each["message"] for each in found):
-        found.append(json.loads(err_of(process).readline()))
+    lines: list[str] = []
+    said(process, "is listening on", lines)
+    found += map(json.loads, lines)
     process.send_signal(signal.SIGTERM)
     out, rest = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (0, b"")

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from orchestra.cli.serving.modules import imported_anew, own_folders, own_modules
+from orchestra.cli.serving.modules import own_folders, own_modules, reimported
 from tests.cli.conftest import Project
 
 
@@ -48,10 +48,10 @@ def test_all_are_new_and_know_each_other_and_what_is_installed_is_the_same(
     three: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    with imported_anew():  # what is compiled now is of the same second as the edit below
+    with reimported():  # what is compiled now is of the same second as the edit below
         importlib.import_module("pipelines.answer")
     before, thing = imported(), sys.modules["pipelines.shared"].Thing
-    with imported_anew():
+    with reimported():
         three.write("pipelines/shared.py", "class Thing: version = 2\n")  # of the same size
         answer = importlib.import_module("pipelines.answer")
         assert importlib.import_module("json") is json
@@ -69,7 +69,7 @@ def test_left_with_an_error_the_old_ones_are_back_and_nothing_else(three: Projec
     three.write(
         "pipelines/answer.py", "import pipelines.more\nimport sys\nsys.path.append('x')\n1 / 0\n"
     )
-    with pytest.raises(ZeroDivisionError), imported_anew():
+    with pytest.raises(ZeroDivisionError), reimported():
         importlib.import_module("pipelines.answer")
     assert imported() == before
     assert sorted(own_modules()) == NAMES

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import PATIENCE_S, Project
+from tests.cli.conftest import Project, said
 from tests.cli.serving.test_serve import listening
-from tests.cli.serving.test_workers import said
+from tests.patience import PATIENCE_S, eventually
 
 
 def status(url: str, key: str = "") -> int:
@@ -30,8 +30,7 @@ def status(url: str, key: str = "") -> int:
 
 def until(wanted: int, ask: Callable[[], int]) -> None:
     """Ask until it is answered so, which it is within a second or so."""
-    while ask() != wanted:
-        pass
+    eventually(f"an answer with {wanted}", ask, lambda seen: seen == wanted)
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def keys(say: Project) -> Path:
 
 def gone(file: Path) -> None:
     for each in file.parent.glob(f"{file.name}*"):
-        each.unlink()
+        each.unlink(missing_ok=True)  # SQLite may remove what it has put beside a file
 
 
 def test_a_key_is_revoked_in_the_file_that_is_there(say: Project, key: str, keys: Path) -> None:

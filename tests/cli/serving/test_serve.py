@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -20,15 +19,22 @@ import pytest
 
 from orchestra.cli.demo import lines
 from orchestra.cli.failures import FAILED, MISUSED
-from tests.cli.conftest import PATIENCE_S, ROOT, Project, err_of, out_of
+from tests.cli.conftest import ROOT, Project, err_of, out_of
+from tests.patience import PATIENCE_S, eventually, line_with
+from tests.ports import reserved_port
 
 LISTENING = re.compile(r"orchestra is listening on (http://127\.0\.0\.1:\d+)\n")
 
 
 def listening(process: subprocess.Popen[bytes]) -> str:
     """The address of a server, once it is there."""
-    found = LISTENING.fullmatch(out_of(process).readline().decode())
-    assert found, err_of(process).read()
+    try:
+        found = LISTENING.fullmatch(line_with(out_of(process), ""))
+    except AssertionError as error:
+        process.kill()
+        error.add_note(err_of(process).read().decode())
+        raise
+    assert found
     return found[1]
 
 
@@ -60,12 +66,16 @@ LATER = {
 
 def test_a_start_imports_nothing_that_it_does_not_use(say: Project) -> None:
     """A module costs half a millisecond or more, and a start is waited for."""
-    process = say.launch("serve", "--port", "0", env={"PYTHONPROFILEIMPORTTIME": "1"})
-    url = listening(process)
-    get(f"{url}/v1/pipelines/say/runs?text=hi&times=2")
+    told = say.folder / "imported.txt"  # a pipe that nobody reads has room for hardly more
+    with told.open("wb") as file:
+        env = {"PYTHONPROFILEIMPORTTIME": "1"}
+        process = say.launch("serve", "--port", "0", env=env, stderr=file.fileno())
+    found = LISTENING.fullmatch(line_with(out_of(process), ""))
+    assert found
+    get(f"{found[1]}/v1/pipelines/say/runs?text=hi&times=2")
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=PATIENCE_S)
-    imported = {line.rpartition("|")[2].strip() for line in err.decode().splitlines()}
+    process.wait(PATIENCE_S)
+    imported = {line.rpartition("|")[2].strip() for line in told.read_text().splitlines()}
     assert "orchestra.engine.engine" in imported
     assert imported & LATER == set()
 
@@ -165,23 +175,23 @@ def test_a_server_whose_log_nobody_reads_any_more_goes_on_and_ends_in_order(
 ) -> None:
     """Also where its readers are gone before it says that it listens."""
     ours, its = os.pipe()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = ("serve", "--port", str(port), "--workers", workers)
-    process = say.launch(*words, stdout=its, stderr=its)
-    os.close(its)
-    with open(ours, "rb", buffering=0) as log:  # noqa: PTH123 - it is a pipe
-        seen = b""
-        while not early and b"is listening" not in seen:
-            seen += log.read(1000)
-    url = f"http://127.0.0.1:{port}/v1/pipelines/say/runs?text=hi"
-    until_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until_s:
-        with suppress(urllib.error.URLError):
-            assert get(url)["result"] == "HI "
-            break
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(PATIENCE_S) == 0
+    with reserved_port() as port:
+        words = ("serve", "--port", str(port), "--workers", workers)
+        process = say.launch(*words, stdout=its, stderr=its)
+        os.close(its)
+        with open(ours, "rb", buffering=0) as log:  # noqa: PTH123 - it is a pipe
+            if not early:
+                line_with(log, "is listening")
+        url = f"http://127.0.0.1:{port}/v1/pipelines/say/runs?text=hi"
+
+        def answer() -> object:
+            with suppress(urllib.error.URLError):
+                return get(url)["result"]
+            return None
+
+        assert eventually("an answer", answer) == "HI "
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

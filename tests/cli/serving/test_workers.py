@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -21,8 +20,9 @@ import pytest
 from orchestra.cli.serving.log import Log
 from orchestra.cli.serving.workers import command
 from orchestra.runs.archive import live_key
-from tests.cli.conftest import PATIENCE_S, Project, err_of
+from tests.cli.conftest import Project, err_of, said
 from tests.cli.serving.test_serve import get, listening
+from tests.patience import PATIENCE_S, eventually
 
 PID = """\
     from __future__ import annotations
@@ -60,16 +60,6 @@ def who(project: Project) -> Project:
     return project
 
 
-def said(process: subprocess.Popen[bytes], wanted: str, passed_by: list[str] | None = None) -> str:
-    """The next line of its log that has this; what is passed by until then is kept, if asked for."""
-    for line in err_of(process):
-        if passed_by is not None:
-            passed_by.append(line.decode())
-        if wanted in line.decode():
-            return line.decode()
-    raise AssertionError(f"it ended without having said {wanted!r}")
-
-
 def asked(url: str) -> list[str]:
     """The version and the process that answer."""
     return str(get(f"{url}/v1/pipelines/who/runs")["result"]).split()[:2]
@@ -84,7 +74,9 @@ def held(url: str, gate: Path) -> Iterator[tuple[int, str, HTTPResponse]]:
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as events:
         seen = b""
         while b'"chunk":' not in seen:
-            seen += events.readline()
+            line = events.readline()
+            assert line, f"it ended, having said {seen!r}"
+            seen += line
         found = re.search(rb'"run_id":"(\w+)".*"chunk":"one (\d+) "', seen, re.DOTALL)
         assert found
         yield int(found[2]), found[1].decode(), events
@@ -93,8 +85,13 @@ def held(url: str, gate: Path) -> Iterator[tuple[int, str, HTTPResponse]]:
 def metric(url: str, name: str) -> float | None:
     """A sample of what all workers have counted together."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE_S) as response:
-        said = re.search(rf"^{re.escape(name)} (.+)$", response.read().decode(), re.MULTILINE)
-    return float(said[1]) if said else None
+        told = re.search(rf"^{re.escape(name)} (.+)$", response.read().decode(), re.MULTILINE)
+    return float(told[1]) if told else None
+
+
+def counted(url: str, name: str, wanted: float) -> None:
+    """Wait for a sample: who is asked knows of the others what they have written down by then."""
+    eventually(name, lambda: metric(url, name), lambda seen: seen == wanted)
 
 
 def recorded(project: Project, run_id: str) -> bool:
@@ -122,21 +119,19 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
             if of.keys() == workers:
                 break
         lost, events = of[first][0], of[second][1]
-        while not recorded(who, lost):
-            pass
+        eventually("the run is written down", lambda: recorded(who, lost))
         for _ in range(5):
             asked(url)
-        while metric(url, FINISHED) != 5:  # each writes down now and then what it has counted
-            pass
+        counted(url, FINISHED, 5)
+        counted(url, "orchestra_runs_running", held_by.total())  # as the first has written it down
         os.kill(first, signal.SIGKILL)
-        assert "worker 1 ended with SIGKILL" in said(process, "worker ")
+        said(process, "worker 1 ended with SIGKILL")
         since: list[str] = []
         assert int(said(process, "is ready", since).split()[-1]) not in workers
         with urllib.request.urlopen(f"{url}/v1/runs/{lost}/events", timeout=PATIENCE_S) as told:
             assert b"the process that ran it has died" in told.read()
         assert metric(url, FINISHED) == 5, "what the dead had counted is not forgotten"
-        while metric(url, "orchestra_runs_lost_total") != held_by[first]:
-            pass  # 0, until the new one is asked itself or writes down what it has counted
+        counted(url, "orchestra_runs_lost_total", held_by[first])
         assert metric(url, 'orchestra_worker_ends_total{how="SIGKILL"}') == 1
         gate.touch()
         assert b"run.finished" in events.read()
@@ -239,7 +234,7 @@ def test_an_edit_is_served_while_one_develops(who: Project) -> None:
     url = listening(process)
     assert asked(url)[0] == "one"
     (who.folder / "pipelines/who.py").write_text("nonsense")
-    assert "what was served before goes on" in said(process, "not reloaded")
+    assert "what was served before stays" in said(process, "not reloaded")
     assert asked(url)[0] == "one"
     who.write("pipelines/who.py", PID.replace('"one"', '"two"'))
     said(process, "reloaded; ")

@@ -142,8 +142,10 @@ def test_turns_alternate_with_results_first_and_no_empty_text(asked: tuple[Messa
 @given(models, requests)
 def test_a_budget_for_thoughts_leaves_room_for_the_answer(model: str, request: ChatRequest) -> None:
     made = anthropic_body(model, request, False)
+    most = made["max_tokens"]
     if (thinking := made.get("thinking", {})).get("type") == "enabled":
-        assert 1_024 <= thinking["budget_tokens"] < made["max_tokens"]
+        assert 1_024 <= thinking["budget_tokens"] < most
+        assert thinking["budget_tokens"] <= max(1_024, most - min(4_096, most // 2))
     assert made["max_tokens"] == request.output_tokens_max or not request.output_tokens_max
 
 
@@ -331,12 +333,14 @@ def test_old_models_are_told_how_long_to_think(model: str) -> None:
     assert made["thinking"] == {"type": "enabled", "budget_tokens": 8_192}
     assert made["max_tokens"] == 4_096 + 8_192
     made = body(model=model, reasoning_effort="high", output_tokens_max=2_000)
-    assert made["thinking"]["budget_tokens"] == 1_999
+    assert made["thinking"]["budget_tokens"] == 1_024, "the least that is allowed"
+    made = body(model=model, reasoning_effort="max", output_tokens_max=9_000)
+    assert made["thinking"]["budget_tokens"] == 9_000 - 4_096
     assert "thinking" not in body(model=model, reasoning_effort="none")
     with pytest.raises(CapabilityError, match="output_tokens_max=1024 leaves no room"):
         body(model=model, reasoning_effort="low", output_tokens_max=1_024)
-    wished = body(model=model, reasoning_effort="low", output_tokens_max=1_024, effort_if_able=True)
-    assert wished == body(model=model, output_tokens_max=1_024)
+    wished = body(model=model, reasoning_effort="max", output_tokens_max=2_047, effort_if_able=True)
+    assert wished == body(model=model, output_tokens_max=2_047)
 
 
 THOUGHT = ReasoningPart("so", "c2VhbA==")
@@ -396,5 +400,5 @@ def test_what_anthropic_has_no_words_for_is_refused(option: dict[str, Any]) -> N
 
 
 def test_json_without_a_schema_is_refused() -> None:
-    with pytest.raises(CapabilityError, match="by a schema"):
+    with pytest.raises(CapabilityError, match="requires a schema"):
         body(output=JsonOutput())

@@ -59,6 +59,8 @@ stops = st.sampled_from(
         Stopped(StopReason.STOP_SEQUENCE, "stop_sequence", "END"),
         Stopped(StopReason.TOOL_CALLS, "tool_use"),
         Stopped(StopReason.PAUSED, "pause_turn"),
+        Stopped(StopReason.CONTENT_FILTER, "refusal"),
+        Stopped(StopReason.CONTENT_FILTER, "refusal", category="cyber"),
         Stopped(StopReason.END, "end_turn"),
     ]
 )
@@ -91,7 +93,10 @@ def answers(draw: st.DrawFn) -> list[ModelEvent]:
         fresh, said, cached, wrote = draw(st.tuples(*[st.integers(0, 99)] * 4))
         usage = Usage(fresh + cached + wrote, said, Certainty.EXACT, cached, wrote)
         events.append(usage_report(message_usage(usage), Certainty.EXACT))
-    return [*events, draw(stops)]
+    stopped = draw(stops)
+    if stopped.reason is StopReason.CONTENT_FILTER:
+        events += [RefusalDelta(said) for said in draw(st.lists(words, max_size=2))]
+    return [*events, stopped]
 
 
 def frames(events: list[ModelEvent]) -> list[bytes]:
@@ -146,9 +151,11 @@ def test_a_cut_stream_never_looks_complete(events: list[ModelEvent], data: st.Da
     with pytest.raises(TruncatedStreamError):
         decode([raw[: data.draw(st.integers(0, end))]])
     writer = MessageWriter("msg_1", "m")
-    begun = writer.write(events[: data.draw(st.integers(0, len(events) - 1))])
-    with pytest.raises(TruncatedStreamError, match="must not look complete"):
-        writer.close()
+    said = data.draw(st.integers(0, len(events)))
+    begun = writer.write(events[:said])
+    if said < len(events):
+        with pytest.raises(TruncatedStreamError, match="must not look complete"):
+            writer.close()
     failed = writer.failed(OverloadedError("busy"))
     assert b"message_stop" not in begun + failed
     with pytest.raises(OverloadedError):
@@ -206,7 +213,11 @@ def test_a_stream_has_the_events_that_anthropic_sends() -> None:
         *("content_block_delta", "content_block_delta", "content_block_stop"),
         *("message_delta", "message_stop"),
     ]
-    assert ending["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
+    assert ending["delta"] == {
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "stop_details": None,
+    }
     assert (ending["usage"]["input_tokens"], ending["usage"]["output_tokens"]) == (5, 3)
     assert last == {"type": "message_stop"}
 

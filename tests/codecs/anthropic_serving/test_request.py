@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.anthropic.request import BUDGETS, anthropic_body
 from orchestra.codecs.anthropic_serving.request import served_messages
+from orchestra.codecs.prompt_cache import is_marked
 from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
@@ -36,15 +39,26 @@ words = st.text("ab c", min_size=1, max_size=5).filter(str.strip)
 texts = st.builds(TextPart, words, st.booleans())
 shown = (
     texts
-    | st.builds(ImagePart, st.binary(min_size=1, max_size=3), st.just("image/png"))
-    | st.builds(ImageUrlPart, words.map(lambda each: f"https://a.test/{each}"))
-    | st.just(FilePart(b"%PDF-", "application/pdf", "a.pdf"))
+    | st.builds(
+        *(ImagePart, st.binary(min_size=1, max_size=3), st.just("image/png")),
+        prompt_cache=st.booleans(),
+    )
+    | st.builds(
+        *(ImageUrlPart, words.map(lambda each: f"https://a.test/{each}")),
+        prompt_cache=st.booleans(),
+    )
+    | st.builds(
+        *(FilePart, st.just(b"%PDF-"), st.just("application/pdf"), st.just("a.pdf")),
+        prompt_cache=st.booleans(),
+    )
 )
 thoughts = st.builds(ReasoningPart, words, st.just("anthropic:c2Vh")) | st.just(
     ReasoningPart("", "redacted:ZGF0YQ==")
 )
 tools = st.lists(
-    st.builds(Tool, words, words, st.just(SCHEMA), strict=st.booleans()), min_size=1, max_size=2
+    st.builds(*(Tool, words, words, st.just(SCHEMA), st.booleans(), st.booleans())),
+    min_size=1,
+    max_size=2,
 ).map(tuple)
 
 
@@ -77,7 +91,13 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-requests = st.builds(
+CHOICES: list[tuple[Any, Any]] = [
+    (None, None),
+    *(("none", None), (ForcedTool("f"), None)),
+    *((choice, several) for choice in ("auto", "required") for several in (None, True, False)),
+]
+"""Of tools and calls at once, as Anthropic can tell them: where calls are meant, a choice is."""
+plainly = st.builds(
     ChatRequest,
     conversations(),
     temperature=st.none() | st.sampled_from([0.0, 0.5]),
@@ -86,8 +106,12 @@ requests = st.builds(
     top_p=st.none() | st.just(0.5),
     top_k=st.none() | st.just(5),
     tools=tools,
-    tool_choice=st.sampled_from([None, "auto", "required", ForcedTool("f")]),
     output=st.none() | st.just(JsonOutput(SCHEMA)),
+)
+requests = st.builds(
+    lambda asked, choice: attrs.evolve(asked, tool_choice=choice[0], parallel_tool_calls=choice[1]),
+    plainly,
+    st.sampled_from(CHOICES),
 )
 
 
@@ -147,9 +171,20 @@ def test_the_systems_words_are_one_text_unless_one_is_marked() -> None:
 def test_a_mark_on_the_whole_request_stands_where_the_next_one_may_begin_alike() -> None:
     (message,) = asked(**MARK).messages
     assert message.parts == (TextPart("Hi", prompt_cache=True),)
+    system, message = asked(system="Be brief.", tools=[{**TOOL, **MARK}], **MARK).messages
+    assert not is_marked(ChatRequest((system,))), "where marks are, it is one more, behind the last"
+    assert message.parts == (TextPart("Hi", prompt_cache=True),)
 
 
-CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}
+def shown_block(kind: str, media_type: str, data: bytes) -> Json:
+    source = {"type": "base64", "media_type": media_type, "data": b64encode(data).decode()}
+    return {"type": kind, "source": source}
+
+
+CALL: Json = {
+    "role": "assistant",
+    "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}],
+}
 
 
 def answered(content: object, *after: object, **fields: object) -> list[Json]:
@@ -168,6 +203,45 @@ def test_what_a_tool_shows_is_shown_by_the_user_in_front_of_what_they_say() -> N
     assert result.content.startswith("see\n")
     assert [type(each) for each in user.parts] == [TextPart, ImagePart, TextPart]
     assert user.parts[-1] == TextPart("well?")
+
+
+pieces = st.one_of(
+    words.map(lambda text: {"type": "text", "text": text}),
+    st.binary(min_size=1, max_size=3).map(lambda data: shown_block("image", "image/png", data)),
+    st.just(shown_block("document", "application/pdf", b"%PDF-")),
+)
+given_back = st.lists(st.lists(pieces, max_size=3), min_size=1, max_size=3)
+
+
+@given(given_back, st.lists(pieces, max_size=2))
+def test_what_tools_show_reaches_anthropic_whole_and_in_order(
+    results: list[list[Json]], after: list[Json]
+) -> None:
+    """Behind all results, which stand first; each is the answer to the same call as before."""
+    called = [{**CALL["content"][0], "id": f"c{at}"} for at, _ in enumerate(results)]
+    given = [
+        {"type": "tool_result", "tool_use_id": f"c{at}", "content": content}
+        for at, content in enumerate(results)
+    ]
+    request = asked(
+        [
+            {"role": "assistant", "content": called},
+            {"role": "user", "content": [*given, *after]},
+        ]
+    )
+    _, turn = anthropic_body("m", request, stream=False)["messages"]
+    kinds = [block["type"] for block in turn["content"]]
+    ids = [block["tool_use_id"] for block in turn["content"][: len(results)]]
+    assert ids == [block["tool_use_id"] for block in given]
+    assert "tool_result" not in kinds[len(results) :]
+    sent = [block for content in (*results, after) for block in content]
+    assert [block for block in turn["content"] if block["type"] in ("image", "document")] == [
+        block for block in sent if block["type"] != "text"
+    ]
+    for content, block in zip(results, turn["content"], strict=False):
+        told = "".join(each["text"] for each in content if each["type"] == "text")
+        assert block.get("content", "").startswith(told)
+    assert turn["content"][len(turn["content"]) - len(after) :] == after
 
 
 def test_seals_come_back_to_who_has_made_them() -> None:
@@ -241,7 +315,7 @@ def shows(**block: object) -> list[Json]:
         ({"said": shows(type="tool_result")}, "messages[0].content[0].tool_use_id: it is missing"),
         (
             {"said": shows(type="tool_result", tool_use_id="x")},
-            "messages[0].content[0].tool_use_id: no call before it has the id 'x'",
+            "messages[0].content[0].tool_use_id: no tool call before it has the id 'x'",
         ),
         (
             {"said": shows(type="image", source={"type": "file", "file_id": "f"})},
@@ -249,7 +323,7 @@ def shows(**block: object) -> list[Json]:
         ),
         (
             {"said": shows(type="image", source={"type": "base64", "data": "!"})},
-            "messages[0].content[0].source.data: its data is no base64",
+            "messages[0].content[0].source.data: its data is not base64",
         ),
         (
             {"said": shows(type="image", source={"type": "url", "url": "http://10.0.0.1/"})},
@@ -261,7 +335,7 @@ def shows(**block: object) -> list[Json]:
         ),
         (
             {"said": shows(type="document", source={"type": "base64", "data": "!"})},
-            "messages[0].content[0].source.data: its data is no base64",
+            "messages[0].content[0].source.data: its data is not base64",
         ),
         (
             {

@@ -208,5 +208,5 @@ def test_no_tools_and_no_effort_are_nothing_to_refuse(model: str) -> None:
 def test_the_family_is_named_where_the_id_does_not_tell_it() -> None:
     arn = "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc"
     assert "prompt" in body_of(arn, ChatRequest((USER,)), "meta.llama3")
-    with pytest.raises(CapabilityError, match="name its family"):
+    with pytest.raises(CapabilityError, match="name the model's family"):
         body_of(arn, ChatRequest((USER,)))

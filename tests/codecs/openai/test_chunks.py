@@ -454,7 +454,7 @@ def test_numbers_are_ids_and_digits_are_indexes() -> None:
     "odd", [{"id": True}, {"id": {}}, {"choices": [{"index": "x"}]}, {"choices": [{"index": 0.5}]}]
 )
 def test_what_cannot_be_meant_is_malformed(odd: Json) -> None:
-    with pytest.raises(MalformedStreamError, match="a chunk of the stream is not"):
+    with pytest.raises(MalformedStreamError, match="a chunk of the stream is invalid"):
         said(chunk({"content": "Hi"}, "stop") | odd)
 
 

@@ -225,7 +225,7 @@ def test_a_whole_answer_without_a_reason_is_complete(preset: str, finish: str | 
 def test_a_chunk_is_no_whole_answer() -> None:
     """The first line of a stream that was cut there, under the name of JSON."""
     body = chunk({"content": "Hi"}) | {"object": "chat.completion.chunk"}
-    with pytest.raises(TruncatedStreamError, match="a chunk came in place of the answer"):
+    with pytest.raises(TruncatedStreamError, match="the answer is a chunk of a stream"):
         OpenAiDialect().decode(json.dumps(body).encode())
 
 

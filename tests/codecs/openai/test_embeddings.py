@@ -79,7 +79,7 @@ def test_perplexitys_base64_is_of_signed_bytes(numbers: list[list[int]]) -> None
 def test_base64_that_nobody_asked_for_is_never_taken_for_float32(quirks: Quirks, text: str) -> None:
     """1,024 numbers of int8 would be 256 of no meaning."""
     assert b"encoding_format" not in OpenAiDialect(quirks).ask_embeddings("m", ASKED).body
-    with pytest.raises(MalformedStreamError, match=r"index 0 came as base64 of .* nobody asked"):
+    with pytest.raises(MalformedStreamError, match=r"index 0 is base64 of .* not requested"):
         OpenAiDialect(quirks).decode_embeddings(answer(text))
 
 

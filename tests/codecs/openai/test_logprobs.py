@@ -80,7 +80,7 @@ def test_they_are_asked_for_where_the_server_has_a_word_for_them() -> None:
     ],
 )
 def test_who_cannot_tell_them_says_so(body: Any) -> None:
-    with pytest.raises(CapabilityError, match="logprobs=2 cannot be asked of"):
+    with pytest.raises(CapabilityError, match="logprobs=2 cannot be sent to"):
         body()
 
 

@@ -150,7 +150,7 @@ def test_json_without_a_schema() -> None:
 @pytest.mark.parametrize(
     ("quirks", "fields", "named"),
     [
-        (OPENAI, {"top_k": 3}, "top_k=3 cannot be asked of 'openai'"),
+        (OPENAI, {"top_k": 3}, "top_k=3 cannot be sent to 'openai'"),
         (DEEPSEEK, {"seed": 1}, "seed=1 "),
         (GROQ, {"reasoning_effort": "minimal"}, "reasoning_effort='minimal'"),
         (DEEPSEEK, {"output": JsonOutput(SCHEMA)}, "output='a JSON schema'"),
@@ -256,15 +256,15 @@ def test_an_id_that_a_server_does_not_take_is_replaced_the_same_by_the_same() ->
 @pytest.mark.parametrize(
     ("role", "part", "named"),
     [
-        ("tool", TextPart("x"), "a tool's turn holds TextPart"),
-        ("system", ImagePart(b""), "ImagePart cannot stand in the turn of role 'system'"),
+        ("tool", TextPart("x"), "a tool's turn has TextPart"),
+        ("system", ImagePart(b""), "ImagePart is not allowed in a turn of role 'system'"),
         (
             "assistant",
             ImageUrlPart("u"),
-            "ImageUrlPart cannot stand in the turn of role 'assistant'",
+            "ImageUrlPart is not allowed in a turn of role 'assistant'",
         ),
-        ("user", ToolCall("a", "b"), "ToolCall cannot stand in the turn of role 'user'"),
-        ("user", ReasoningPart("a"), "ReasoningPart cannot stand"),
+        ("user", ToolCall("a", "b"), "ToolCall is not allowed in a turn of role 'user'"),
+        ("user", ReasoningPart("a"), "ReasoningPart is not allowed"),
     ],
 )
 def test_a_part_in_the_wrong_turn_is_refused(role: Role, part: Part, named: str) -> None:

@@ -68,7 +68,7 @@ def test_one_text_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "input: Object missing required field `input`"),
+        ({}, "input: it is missing"),
         ({"input": []}, "input: it is empty"),
         ({"input": [1, 2]}, "input: it is a list of tokens"),
         ({"input": [[1], [2]]}, "input: it is a list of tokens"),

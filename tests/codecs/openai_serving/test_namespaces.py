@@ -64,7 +64,7 @@ def test_a_call_of_one_says_which_it_is_of_streamed_and_whole(names: list[str]) 
     [
         ([function("shell")], r"tools\[1\].tools\[0\].name: there is another tool 'shell'"),
         ([function("a"), function("a")], r"tools\[1\].tools\[1\].name: there is another tool 'a'"),
-        ([{"type": "custom", "name": "a"}], r"tools\[1\].tools\[0\].type: a tool that is called"),
+        ([{"type": "custom", "name": "a"}], r"tools\[1\].tools\[0\].type: custom tools are not"),
     ],
 )
 def test_what_could_not_be_told_apart_or_called_is_refused(inner: list[Json], why: str) -> None:

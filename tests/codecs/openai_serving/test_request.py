@@ -213,7 +213,7 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
                     {"role": "user", "content": [{"type": "image_url", "image_url": "data:x"}]}
                 ]
             },
-            "messages[0].content[0].image_url: 'data:x' is no data URL in base64",
+            "messages[0].content[0].image_url: 'data:x' is not a data URL in base64",
         ),
         (
             {"messages": [{"role": "user", "content": [FILE | {"file": {"file_id": "f-1"}}]}]},
@@ -225,7 +225,7 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
         ),
         (
             {"messages": [{"role": "user", "content": [FILE | {"file": {"file_data": "!"}}]}]},
-            "messages[0].content[0].file.file_data: its data is no base64",
+            "messages[0].content[0].file.file_data: its data is not base64",
         ),
         (
             {"messages": [{"role": "assistant", "content": [FILE]}]},
@@ -242,7 +242,7 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
                     }
                 ]
             },
-            "messages[0].content[0].image_url: its data is no base64",
+            "messages[0].content[0].image_url: its data is not base64",
         ),
         ({"messages": [CALLING | {"role": "user"}]}, "messages[0].tool_calls: the role 'user'"),
         (
@@ -251,14 +251,14 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
         ),
         (
             {"messages": [CALLING, {"role": "tool", "tool_call_id": "d"}]},
-            "messages[1].tool_call_id: no call before it has the id 'd'",
+            "messages[1].tool_call_id: no tool call before it has the id 'd'",
         ),
         ({"temperature": "hot"}, "temperature: Expected `float | null`, got `str`"),
         ({"max_tokens": -1}, "max_tokens: Expected `int` >= 0"),
         ({"n": 0}, "n: Expected `int` >= 1"),
         ({"n": 17}, "n: Expected `int` <= 16"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs: Expected `int` <= 20"),
-        ({"top_logprobs": 2}, "top_logprobs: there are none without `logprobs`"),
+        ({"top_logprobs": 2}, "top_logprobs: it requires `logprobs`"),
         ({"metadata": {"a": 1}}, "metadata[...]: Expected `str`"),
         ({"orchestra": 1}, "orchestra: Expected `object | null`"),
         ({"stop": 3}, "stop: "),
@@ -284,7 +284,7 @@ def test_what_is_wrong_is_told_with_its_path(fields: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{}", "model: Object missing required field `model`"),
+        (b"{}", "model: it is missing"),
         (b"[]", "the body: Expected `object`, got `array`"),
         (b"{", "the body is not JSON: Input data was truncated"),
         (

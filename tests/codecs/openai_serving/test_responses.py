@@ -356,10 +356,13 @@ def test_what_a_tool_gave_may_come_in_parts() -> None:
 
 DEEP: Json = reduce(lambda inner, _: {"a": inner}, range(200), {})
 REFUSED: list[tuple[Json, str]] = [
-    ({"background": True}, "background: a run goes on by itself with POST /v1/pipelines"),
-    ({"conversation": "c"}, "conversation: there are none here"),
-    ({"prompt": {"id": "p"}}, "prompt: there are none here"),
-    ({"truncation": "auto"}, "truncation: what is too long is not shortened"),
+    (
+        {"background": True},
+        "background: not supported here; send POST /v1/pipelines",
+    ),
+    ({"conversation": "c"}, "conversation: there are none"),
+    ({"prompt": {"id": "p"}}, "prompt: this server has no stored prompts"),
+    ({"truncation": "auto"}, "truncation: this server does not shorten"),
     ({"tools": [{"type": "web_search"}]}, r"tools\[0\].type: 'web_search' is a tool that OpenAI"),
     ({"tools": [{"type": "custom"}]}, r"tools\[0\].type: .* send a function with one string"),
     ({"tools": [{"type": "function"}]}, r"tools\[0\].name: it is missing"),
@@ -376,7 +379,7 @@ REFUSED: list[tuple[Json, str]] = [
     ),
     (
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://a"}]}]},
-        r"input\[0\].content\[0\].file_url: files are fetched from nowhere; send the file",
+        r"input\[0\].content\[0\].file_url: files are not fetched; send the file",
     ),
     (
         {"input": [{"role": "system", "content": [{"type": "input_file", "file_data": ""}]}]},
@@ -388,12 +391,15 @@ REFUSED: list[tuple[Json, str]] = [
     ),
     (
         {"input": [{"type": "function_call_output", "call_id": "c", "output": ""}]},
-        r"input\[0\].call_id: no call before it has the id 'c'",
+        r"input\[0\].call_id: no tool call before it has the id 'c'",
     ),
-    ({"input": [{"type": "item_reference", "id": "x"}]}, r"input\[0\].id: 'x' is no id of an item"),
+    (
+        {"input": [{"type": "item_reference", "id": "x"}]},
+        r"input\[0\].id: 'x' is not the id of an item",
+    ),
     (
         {"input": [{"type": "item_reference", "id": "msg_r_0"}]},
-        r"input\[0\].id: no item 'msg_r_0' is kept; with `store` false, send the item itself",
+        r"input\[0\].id: no item 'msg_r_0' is stored; if `store` was false, send the item itself",
     ),
     (
         {"input": [{"type": "function_call", "name": "f"}]},
@@ -425,7 +431,7 @@ def test_what_cannot_be_done_is_refused_with_its_path(body: Json, why: str) -> N
 def test_too_many_references_are_refused_before_anything_is_looked_up() -> None:
     named = [{"type": "item_reference", "id": f"msg_r{at}_0"} for at in range(65)]
     found = asked_response(json.dumps({"model": "m", "input": named}).encode())
-    with pytest.raises(InvalidRequestError, match="input: they name items of 65 responses"):
+    with pytest.raises(InvalidRequestError, match="input: they reference items of 65 responses"):
         found.referred()
 
 
@@ -438,7 +444,7 @@ def test_a_request_grows_by_no_more_than_what_is_kept(named: list[str]) -> None:
     if len({*named}) == len(named):
         assert [item["content"][0] for item in found.resolved(kept)] == named
     else:
-        with pytest.raises(InvalidRequestError, match=r"input\[\d\]\.id: .* was named before"):
+        with pytest.raises(InvalidRequestError, match=r"input\[\d\]\.id: .* is referenced twice"):
             found.resolved(kept)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from orchestra.codecs.anthropic_serving.errors import anthropic_error
+from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error
 from orchestra.codecs.serving.errors import HIDDEN, error_reply
 from orchestra.errors import (
     ArmsFailedError,
@@ -73,7 +75,7 @@ def test_a_client_is_told_not_to_send_again_what_will_not_succeed() -> None:
 def test_an_outage_is_not_told_as_a_fault_of_the_client() -> None:
     """The model behind it in the route could not do what was asked, or refused our key."""
     broken, full = ProviderServerError("500"), RateLimitError("slow", retry_after_s=7)
-    cannot, key = CapabilityError("seed=3 cannot be asked of it"), AuthenticationError("who?")
+    cannot, key = CapabilityError("seed=3 cannot be sent to it"), AuthenticationError("who?")
     assert told(ModelsFailedError("all", {"a": broken, "b": cannot})) == (500, "server_error", None)
     reply = error_reply(ModelsFailedError("all", {"a": full, "b": key}))
     assert (reply.status, dict(reply.headers)) == (429, {"retry-after": "7"})
@@ -131,12 +133,55 @@ def test_a_word_for_our_own_policies_is_told_by_the_name_that_clients_give_it() 
 
 
 def test_what_a_model_cannot_do_is_told_with_the_field_that_asks_for_it() -> None:
-    assert told(CapabilityError("seed=3 cannot be asked of it"))[2] == "seed"
+    assert told(CapabilityError("seed=3 cannot be sent to it"))[2] == "seed"
     assert (
         told(CapabilityError("it has no word for output='a JSON schema'"))[2] == "response_format"
     )
     assert told(CapabilityError("tool_choice='seed=3' cannot be asked"))[2] == "tool_choice"
+    assert told(CapabilityError("messages=... with an image cannot be asked"))[2] == "messages"
     assert told(CapabilityError("extras={...} unknown"))[2] is None
     assert told(CapabilityError("it cannot"))[2] is None
     assert told(CapabilityError("tools[0].name: no"))[2] == "tools[0].name"
     assert told(InvalidRequestError("temperature=3 is too hot"))[2] is None
+
+
+ASKED = {
+    "output=... cannot be asked": ("response_format", "output_config.format", "text.format"),
+    "output_tokens_max=9 is little": ("max_completion_tokens", "max_tokens", "max_output_tokens"),
+    "reasoning_effort='max' is much": (
+        *("reasoning_effort", "thinking or output_config.effort", "reasoning.effort"),
+    ),
+    "messages=... with a file cannot be asked": ("messages", "messages", "input"),
+    "logprobs=0 cannot be asked": ("logprobs", "logprobs", "top_logprobs"),
+}
+
+
+@pytest.mark.parametrize(("text", "names"), ASKED.items())
+def test_a_field_has_the_name_that_its_client_knows(text: str, names: tuple[str, ...]) -> None:
+    """Each client reads of the fields that it has sent, not of ours, nor of another dialect's."""
+    reply = error_reply(CapabilityError(text))
+    _, equals, rest = text.partition("=")
+    chat, messages, response = (f"{name}{equals}{rest}" for name in names)
+    assert (reply.message, reply.param) == (chat, names[0])
+    assert anthropic_error(reply)["error"]["message"] == messages
+    told = openai_error(reply.worded(OF_RESPONSES))
+    assert (told["message"], told["param"]) == (response, names[2])
+
+
+def test_a_field_in_front_of_a_message_is_named_for_its_client_and_a_word_in_it_is_not() -> None:
+    reply = error_reply(InvalidRequestError("response_format: it is no stop: leave messages out"))
+    said = anthropic_error(reply)["error"]["message"]
+    assert said == "output_config.format: it is no stop: leave messages out"
+    said = openai_error(reply.worded(OF_RESPONSES))["message"]
+    assert said == "text.format: it is no stop: leave messages out"
+
+
+def test_anthropics_word_for_calls_at_once_is_the_opposite() -> None:
+    reply = error_reply(CapabilityError("parallel_tool_calls=False cannot be asked of it"))
+    said = anthropic_error(reply)["error"]["message"]
+    assert said == "tool_choice.disable_parallel_tool_use=True cannot be asked of it"
+
+
+def test_what_a_pipeline_refuses_is_named_in_the_message_where_errors_have_no_field() -> None:
+    said = anthropic_error(error_reply(InputError("it is too short", field="question")))
+    assert said["error"]["message"] == "question: it is too short"

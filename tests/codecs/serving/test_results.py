@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.codecs.openai_serving.responses_request import asked_response, served_response
+from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.serving.results import result_parts, result_turns
 from orchestra.errors import InvalidRequestError
 from orchestra.values import FilePart, ImagePart, Json, Message, Part, TextPart, ToolResult
@@ -36,6 +37,17 @@ def test_all_that_tools_have_given_is_told_and_the_results_come_first(
     shown = [part for each in gave for part in each if part in (IMAGE, FILE)]
     assert [each.role for each in behind] == ["user"] * bool(shown)
     assert [part for each in behind for part in each.parts if part in (IMAGE, FILE)] == shown
+
+
+def test_one_mark_stays_one_where_it_was_set() -> None:
+    kept = ImagePart(b"\0", prompt_cache=True)
+    either: list[tuple[list[Part], list[bool]]] = [
+        ([TextPart("see", prompt_cache=True), IMAGE], [True, False]),
+        ([TextPart("see"), kept], [False, True]),
+    ]
+    for parts, marks in either:
+        result, _, shown = result_parts("c", "f", parts)
+        assert [has_mark(result), has_mark(shown)] == marks
 
 
 def test_a_picture_of_a_tool_is_shown_behind_its_result() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,24 @@ def test_what_is_ingested_on_one_host_is_found_on_another(text: str, tmp_path: P
     assert not (tmp_path / "data").exists()
 
 
+def test_ingesting_makes_the_index_that_the_file_says_and_removes_it(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.stores.postgres.hnsw.INDEXED_FROM", 1)
+    Path("notes").mkdir()
+    Path("notes/doors.md").write_text("The door opens at nine.")
+    asked = "SELECT count(*) FROM pg_class WHERE relname ~ '^passage_hnsw_'"
+
+    async def ingested(file: str) -> None:
+        with bindings(file) as deployed:
+            await ingest_shown(Path("notes"), "notes", deployed)
+
+    for line, indexes in (('index = "hnsw"\n', 1), ("", 0), ('index = "none"\n', 0)):
+        trio.run(ingested, f"{text}{line}")
+        name = text.partition("\n")[2].partition('"\n')[0].rpartition("/")[2]
+        assert shared_postgres().ask(asked, database=name) == (indexes,)
+
+
 def test_its_stores_are_those_of_the_database_and_of_own_classes(text: str) -> None:
     own = '[stores.mine]\nclass = "orchestra.stores.memory:MemoryStore"\n'
     with bindings(f"{text}{own}") as deployed:
@@ -75,6 +94,13 @@ def test_its_stores_are_those_of_the_database_and_of_own_classes(text: str) -> N
         assert deployed.names("store") == ["mine", "theirs"]
         assert isinstance(deployed.store("theirs"), PostgresCollection)
         assert not isinstance(deployed.store("mine"), PostgresCollection)
+
+
+def test_names_that_a_step_makes_up_are_not_kept(text: str) -> None:
+    with bindings(text) as deployed:
+        for number in range(100):
+            deployed.store(f"of-tenant-{number}")
+        assert sum(isinstance(each, PostgresCollection) for each in gc.get_objects()) < 10
 
 
 def test_a_store_that_is_not_there_is_a_problem_of_the_pipeline(text: str) -> None:

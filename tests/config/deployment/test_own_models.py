@@ -331,7 +331,7 @@ def test_an_embedder_as_a_model_makes_vectors_only() -> None:
         model.stream(ASKED)
     with pytest.raises(CapabilityError, match="of 2 numbers, not of 3; leave `dimensions` out"):
         trio.run(model.embed, EmbedRequest(("a",), dimensions=3))
-    with pytest.raises(MalformedStreamError, match="0 vectors came for 1 texts"):
+    with pytest.raises(MalformedStreamError, match="the answer has 0 vectors for 1 texts"):
         trio.run(model.embed, EmbedRequest(("a",)))
 
 

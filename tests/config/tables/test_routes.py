@@ -150,7 +150,7 @@ EXAMPLES = [
         2,
         'models.1: "claude" has no prices.input and prices.output',
     ),
-    ('models = ["large"]\nby = "cost"', 2, '"large" has no prices.input, and by cost'),
+    ('models = ["large"]\nby = "cost"', 2, '"large" has no prices.input, which by'),
     ('models = ["small", "large"]', 2, "vectors of different models cannot be compared"),
     ('models = ["gpt", "small"]', 2, '"small" makes vectors, and "gpt" makes none'),
     ('modles = ["gpt"]\nmodels = ["gpt"]', 2, "did you mean 'models'?"),

@@ -31,8 +31,8 @@ WRONG = [
     ('[state]\nurl = "redis://h"\nlimit_bytes = 0', 3, "0 is not a whole number over 0"),
     ('[state]\nurl = "redis://h"\npassword = "sesame"', 3, "password_env = "),
     ('[state]\nurl = "redis://h"\npassword_env = "sesame"', 3, "in capitals"),
-    ('[state]\nurl = "sqlite:a"\npassword_env = "P"', 3, '"sqlite:a" has no use for it'),
-    ('[state]\nurl = "memory:"\ntimeout_s = 1', 3, '"memory:" has no use for it'),
+    ('[state]\nurl = "sqlite:a"\npassword_env = "P"', 3, '"sqlite:a" does not use it'),
+    ('[state]\nurl = "memory:"\ntimeout_s = 1', 3, '"memory:" does not use it'),
     (
         '[state]\nurl = "redis://h"\npassword_env = "P"\npassword_file = "p"',
         4,
@@ -40,7 +40,7 @@ WRONG = [
     ),
     ('[state]\nurl = "redis://h"\nuser_env = "P"\nuser = "p"', 3, "user says it already"),
     ('[state]\nurl = "redis://h"\nca_file = "p"', 3, "write rediss:// for TLS, or leave it out"),
-    ('[state]\nurl = "redis+unix:///s"\nca_file = "p"', 3, "has no use for it"),
+    ('[state]\nurl = "redis+unix:///s"\nca_file = "p"', 3, "does not use it"),
     ('[state]\nurl = "redis+unix:s"', 2, "is not memory:"),
     ('[state]\nurl = "rediss://h:70000"', 2, "70000 is not a port"),
     ('[state]\nurl = "rediss://h"\ncertificate_key_file = "p"', 3, "add certificate_file = "),
@@ -113,7 +113,9 @@ def test_a_redis_is_where_its_url_says(url: str, place: str) -> None:
 
 def test_what_is_no_state_is_told_with_what_one_is() -> None:
     """Also to who makes the settings without a file, where nothing is checked before."""
-    with pytest.raises(BindingError, match="'redis://h:1/x' is no state; write redis://"):
+    with pytest.raises(
+        BindingError, match="'redis://h:1/x' is not the url of a state; write redis://"
+    ):
         open_state(StateSettings(url="redis://h:1/x"), Path(), {})
 
 

@@ -21,13 +21,17 @@ WRONG = [
     ('[stores]\nurl = "postgresql://ann:sesame@h/d"', 2, "a text (not shown) is not postgresql:"),
     ('[stores]\nurl = "postgresql://h/d?password=sesame"', 2, "a text (not shown) is not"),
     ('[stores]\nurl = "postgresql://h:70000/d"', 2, "70000 is not a port"),
+    ('[stores]\nurl = "postgresql://h:1,h:70000,i/d"', 2, "70000 is not a port"),
+    ('[stores]\nurl = "postgresql://::1/d"', 2, "is not postgresql://"),
+    ('[stores]\nurl = "postgresql://h,,i/d"', 2, "is not postgresql://"),
+    ('[stores]\nurl = "postgresql://h/d?sslmode=require&user=ann"', 2, "is not postgresql://"),
     ('[stores]\nurl = "postgresql://h/d?sslmode=always"', 2, "is not postgresql://"),
     (f'{URL}password = "sesame"', 3, "password_env = "),
     (f'{URL}password_env = "sesame"', 3, "in capitals"),
     (f'{URL}password_env = "P"\npassword_file = "p"', 4, "password_env says it already"),
     (f"{URL}connections_max = 0", 3, "0 is not a whole number from 1 to 1000"),
     (f'{URL}ca_file = "p"', 3, "add ?sslmode=verify-full to the url, or leave it out"),
-    ('[stores]\nuser = "ann"', 2, "there is no database that this is said of"),
+    ('[stores]\nuser = "ann"', 2, "it applies only to a database, and there is no url"),
 ]
 
 
@@ -60,6 +64,24 @@ def test_what_is_right_is_kept() -> None:
         (
             "postgresql://h/d?sslmode=verify-full",
             {"host": "h", "dbname": "d", "sslmode": "verify-full", "sslrootcert": "AUTHORITIES"},
+        ),
+        (
+            "postgresql://[::1]:5433/d",
+            {"host": "::1", "port": "5433", "dbname": "d", "sslmode": "prefer"},
+        ),
+        (
+            "postgresql://a:1,[fe80::2],c/d?target_session_attrs=read-write&sslmode=require",
+            {
+                "host": "a,fe80::2,c",
+                "port": "1,,",
+                "dbname": "d",
+                "sslmode": "require",
+                "target_session_attrs": "read-write",
+            },
+        ),
+        (
+            "postgresql:///d?host=/run/pg&port=5433",
+            {"host": "/run/pg", "port": "5433", "dbname": "d", "sslmode": "prefer"},
         ),
         ("postgresql:///d?host=/run/pg", {"host": "/run/pg", "dbname": "d", "sslmode": "prefer"}),
     ],
@@ -95,5 +117,5 @@ def test_a_password_is_in_the_environment_and_never_told() -> None:
 
 
 def test_what_is_no_url_of_a_database_is_refused() -> None:
-    with pytest.raises(BindingError, match="is no database; write postgresql://"):
+    with pytest.raises(BindingError, match="is not the url of a database; write postgresql://"):
         open_postgres(PostgresSettings(url="mysql://h/d"), {})

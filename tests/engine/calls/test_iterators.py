@@ -209,7 +209,7 @@ def test_an_iterator_of_a_step_that_is_read_more_than_once_is_refused(
 ) -> None:
     with pytest.raises(OrchestraError, match=r"EdgeTypeError: it returned|^it returned") as caught:
         run(of_step(shape), NUMBERS)
-    assert "and is read more than once: " in str(caught.value)
+    assert "and has several readers: " in str(caught.value)
 
 
 def test_the_step_that_returned_it_is_named_with_its_line() -> None:

@@ -198,7 +198,7 @@ def test_a_function_for_each_run_comes_to_an_end() -> None:
         async with open_engine() as engine:
             for _ in range(KEPT_MAX):
                 await engine.run(buying, at=Shop().opened, for_s=0)
-            with pytest.raises(LimitExceededError, match="give a function of a module") as caught:
+            with pytest.raises(LimitExceededError, match="pass a function of a module") as caught:
                 await engine.run(buying, at=Shop().opened, for_s=0)
             assert caught.value.limit == "kept_max"
 

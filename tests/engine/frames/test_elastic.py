@@ -295,8 +295,10 @@ def test_what_waits_is_bounded_and_the_error_says_who_does_not_read_it() -> None
         run = too_much(limits)
         with pytest.raises(
             LimitExceededError,
-            match=r"in_turn\(chunks=\.\.\.\) has taken nothing of (numbers|upper)\(\.\.\.\) for over "
-            r"(20 chunks|9 bytes): .* read both as they come, or raise Limits\(output_",
+            match=(
+                r"in_turn\(chunks=\.\.\.\) has taken nothing of (numbers|upper)\(\.\.\.\) for over "
+                r"(20 chunks|9 bytes): .* read both at the same time, or raise Limits\(output_"
+            ),
         ):
             raise run.error or AssertionError("it went on")
         assert run.lane_peak <= 20

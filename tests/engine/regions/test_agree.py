@@ -255,8 +255,8 @@ def test_votes_count_what_agrees_with_the_first_of_a_group(
             assert len(others) == count - 1
             assert all(close(first, other) for other in others)  # type: ignore[arg-type]
             return
-        hopeless = hopeless or votes.hopeless()
-    assert votes.hopeless()
+        hopeless = hopeless or votes.is_impossible()
+    assert votes.is_impossible()
 
 
 # ---------------------------------------------------------------------------- judges, by example

@@ -9,10 +9,9 @@ from orchestra.compiler.check import check
 from orchestra.compiler.draw import as_json, as_mermaid, as_text
 from orchestra.compiler.plan import plan
 from orchestra.errors import DefinitionError
-from orchestra.graph.control.agreeing import Comparison
-from orchestra.graph.nodes import Origin, type_of
+from orchestra.graph.nodes import type_of
 from orchestra.testing.simulate import simulate
-from tests.graph.control.test_constructs import HEAD, STEPS, made
+from tests.graph.control.test_constructs import HEAD, STEPS
 from tests.graph.written import Written, written
 
 JUDGES = f"""{STEPS}
@@ -141,12 +140,6 @@ def test_they_stand_in_pipelines_only(call: str) -> None:
     name = call.partition("(")[0]
     with pytest.raises(DefinitionError, match=rf"{name}\(...\) was called outside a pipeline"):
         written(f"from orchestra import best_of, quorum\n{call}")
-
-
-def test_a_comparison_of_no_kind_does_not_say_what_its_value_is() -> None:
-    with pytest.raises(NotImplementedError, match="Comparison does not say what its value is"):
-        _ = Comparison(Origin(0, (), "file", 1), ()).why
-    assert made("race(n)").name == "p"
 
 
 def test_a_plain_judge_is_given_wires_by_partial() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.annotations.facts import spell
 from orchestra.errors import DefinitionError
-from orchestra.graph.nodes import Choice, Each, Input, Node, Origin, Race, type_of
+from orchestra.graph.nodes import Choice, Each, Race, is_stream, type_of
 from orchestra.graph.rules.hedging import Hedge
 from orchestra.graph.wires import node_of
 from tests.graph.mending import result
@@ -117,7 +117,7 @@ def test_each_says_what_it_is_over() -> None:
     )
     assert isinstance(streamed, Each)
     assert isinstance(listed, Each)
-    assert (streamed.streams, listed.streams) == (True, False)
+    assert (is_stream(streamed.items), is_stream(listed.items)) == (True, False)
     assert streamed.item.spelled == "item of numbers(...)"
 
 
@@ -246,14 +246,3 @@ def test_constructs_stand_in_pipelines_only(call: str) -> None:
     name = call.partition("(")[0]
     with pytest.raises(DefinitionError, match=rf"{name}\(...\) was called outside a pipeline"):
         written(call)
-
-
-def test_a_node_of_no_kind_has_neither_label_nor_type() -> None:
-    """`Node` is what they have in common; a new kind has to say both."""
-    node = Node(Origin(0, (), "file", 1))
-    with pytest.raises(NotImplementedError, match="Node has no label"):
-        _ = node.label
-    with pytest.raises(NotImplementedError, match="Node has no type"):
-        _ = node.returns
-    assert node.edges == ()
-    assert Input(node.origin, "n", int, 3).spelled == "n"

@@ -134,7 +134,7 @@ def test_a_call_that_was_given_back_unsent_is_as_if_it_had_never_been(
     asked = Limiter(limits, Clock())
     for requests, tokens in calls:
         if (admitted := asked.begin(0.0, requests, tokens)) is not None:
-            asked.withdraw(admitted)
+            asked.leave(admitted, tokens=0, requests=0)
             assert asked.load == Load(0, 0)
     assert begun(asked) == begun(Limiter(limits, Clock()))
 

@@ -145,7 +145,7 @@ def test_a_header_that_came_twice_is_joined() -> None:
     ],
 )
 def test_what_is_not_http_is_malformed(raw: bytes) -> None:
-    with pytest.raises(MalformedStreamError, match=r"api\.example\.com:443 does not answer"):
+    with pytest.raises(MalformedStreamError, match=r"api\.example\.com:443 sent an invalid answer"):
         exchange().feed(raw)
 
 
@@ -164,7 +164,7 @@ def test_answers_before_the_answer_have_a_limit() -> None:
     going = exchange()
     for _ in range(100):
         going.feed(b"HTTP/1.1 102 Processing\r\n\r\n")
-    with pytest.raises(MalformedStreamError, match="over 100 answers came"):
+    with pytest.raises(MalformedStreamError, match="over 100 informational answers"):
         going.feed(b"HTTP/1.1 102 Processing\r\n\r\n")
 
 

@@ -32,6 +32,7 @@ from tests.providers.upstream import (
     read,
     run,
     streaming,
+    until,
     upstream,
 )
 
@@ -152,6 +153,7 @@ def test_a_handshake_has_a_bound() -> None:
                     transport, server.url.replace("http:", "https:"), Timeouts(connect_s=0.05)
                 )
             assert caught.value.code == "connect_s"
+            await until(lambda: bool(server.visits))
             await server.visits[0].gone.wait()
             assert open_sockets() <= before + 1
 

@@ -12,7 +12,7 @@ import trio
 
 from orchestra.errors import ModelError, ModelTimeoutError
 from orchestra.protocols import HttpRequest, Timeouts
-from orchestra.providers.connections.lookup import AT_ONCE, Lookups, look_up_apart
+from orchestra.providers.connections.lookup import AT_ONCE, Lookups, limit_lookups
 from orchestra.providers.network import open_transport
 from tests.providers.upstream import run
 
@@ -83,9 +83,9 @@ def test_how_a_program_looks_up_names_is_left_as_it_is() -> None:
     async def main() -> None:
         own = Lookups()
         assert trio.socket.set_custom_hostname_resolver(own) is None
-        look_up_apart()
+        limit_lookups()
         assert trio.socket.set_custom_hostname_resolver(None) is own
-        look_up_apart()
+        limit_lookups()
         first = trio.socket.set_custom_hostname_resolver(None)
         assert isinstance(first, Lookups)
 

@@ -21,6 +21,7 @@ from tests.providers.upstream import (
     read,
     run,
     streaming,
+    until,
     upstream,
 )
 
@@ -42,6 +43,7 @@ def test_who_waits_for_a_connection_is_served_in_turn() -> None:
                 for number in range(6):
                     nursery.start_soon(ask, number)
                     await trio.testing.wait_all_tasks_blocked()
+                await until(lambda: len(served) == 6)  # over one, while the other is taken
             assert len(server.visits) == 2
 
     run(main)

@@ -153,9 +153,9 @@ def test_who_was_left_behind_by_a_run_of_trio_may_leave_after_it() -> None:
 @pytest.mark.parametrize(
     ("code", "timeouts"),
     [
-        ("idle_s", Timeouts(idle_s=0.05)),
-        ("total_s", Timeouts(idle_s=0.3, total_s=0.1)),
-        ("total_s", Timeouts(idle_s=None, total_s=0.1)),
+        ("idle_s", Timeouts(idle_s=1.0)),
+        ("total_s", Timeouts(idle_s=5.0, total_s=1.5)),
+        ("total_s", Timeouts(idle_s=None, total_s=1.5)),
     ],
 )
 def test_an_answer_of_many_pieces_has_its_bounds_too(code: str, timeouts: Timeouts) -> None:

@@ -16,7 +16,6 @@ from orchestra.accounts import Certainty
 from orchestra.errors import BindingError, ModelError
 from orchestra.protocols import Model
 from orchestra.providers import wordllama
-from orchestra.providers.extractive.asked import Asked, Source
 from orchestra.providers.extractive.choosing import (
     CANDIDATES_MAX,
     NO_ANSWER,
@@ -28,6 +27,7 @@ from orchestra.providers.extractive.choosing import (
     say,
 )
 from orchestra.providers.extractive.model import ExtractiveModel, ended
+from orchestra.providers.extractive.parsed_prompt import ParsedPrompt, Source
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.steps.texts.text import split
 from orchestra.values import (
@@ -296,7 +296,7 @@ def test_marks_stand_behind_the_last_of_a_source_and_an_end_is_made() -> None:
 
 def test_only_so_many_sentences_are_compared() -> None:
     text = " ".join(f"This is the sentence with the number {i}." for i in range(1000))
-    asked = Asked("", (Source(1, "", text), Source(2, "", text)))
+    asked = ParsedPrompt("", (Source(1, "", text), Source(2, "", text)))
     found = candidates(asked)
     assert len(found) == CANDIDATES_MAX
     assert len({one.text for one in found}) == CANDIDATES_MAX

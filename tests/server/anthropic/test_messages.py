@@ -46,7 +46,7 @@ VERSION = "\nanthropic-version: 2023-06-01"
 class Plain(ScriptedModel):
     """A model that is known not to reason; it says how hard it was to think."""
 
-    capabilities = Capabilities(reasoning=False)
+    capabilities = Capabilities(reasoning=False, json_schema=False)
 
 
 MODELS: dict[str, Model] = {
@@ -56,7 +56,7 @@ MODELS: dict[str, Model] = {
     "breaking": ScriptedModel(((0.0, TextDelta("a")),), OverloadedError("no room")),
     "broken": ScriptedModel((), OverloadedError("no room")),
     "cut": ScriptedModel(((0.0, TextDelta("a")),)),
-    "silent": ScriptedModel(((0.3, TextDelta("late")), (0.0, Stopped(StopReason.END)))),
+    "silent": ScriptedModel(((1.0, TextDelta("late")), (0.0, Stopped(StopReason.END)))),
 }
 
 THINKING = Candidate(name="thinking", capabilities=Capabilities(reasoning=True))
@@ -103,7 +103,8 @@ def served(
     settings = settings or Settings()
 
     async def run() -> None:
-        async with open_engine(World(models=MODELS)) as engine:
+        world = World(models=MODELS, embedders={"vectors": MODELS["m"]})  # type: ignore[dict-item]
+        async with open_engine(world) as engine:
             app = create_app(engine, {"chat": chat}, settings, admission)
             async with open_house(app, settings) as house:
                 await main(house)
@@ -331,6 +332,20 @@ def test_what_is_wrong_with_a_caller_is_told_in_anthropics_words(
     said = msgspec.json.decode(told.encode())["error"]
     assert (told.status, said["type"], said["details"]["error_code"]) == (status, kind, code)
     assert set(problem.headers) <= set(told.headers), "when to come again, and with what"
+
+
+def test_who_only_makes_vectors_answers_nothing_and_counts_nothing() -> None:
+    for head in (f"POST {AT} HTTP/1.1", f"POST {AT}/count_tokens HTTP/1.1"):
+        reply = asked("vectors", head)
+        assert error(reply) == (400, "invalid_request_error", "invalid_value")
+        said = found(reply)["error"]["message"]
+        assert said == "model: 'vectors' makes vectors only; ask POST /v1/embeddings"
+
+
+def test_what_a_model_cannot_do_is_told_with_the_field_that_was_sent() -> None:
+    wanted = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    said = found(asked("plain", output_config=wanted))["error"]["message"]
+    assert said.startswith("output_config.format=... cannot be sent to the model 'plain'")
 
 
 def test_what_is_wrong_with_a_request_names_the_field() -> None:

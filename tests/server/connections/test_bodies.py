@@ -11,10 +11,11 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.server.connections.bodies import UNBROKEN_MAX, body_of, forget_heads, tell_departure
+from orchestra.server.connections.bodies import UNBROKEN_MAX, body_of, forget_heads, on_departure
 from orchestra.server.connections.hardening import Mailbox
 from orchestra.server.settings import Settings
-from tests.server.wire import open_house
+from tests.patience import PATIENCE_S
+from tests.server.wire import House, open_house
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +27,10 @@ END: Any = {"type": "http.response.body", "body": b"", "more_body": False}
 LARGE = b"x" * 300_000
 
 
-def saying(chunks: Sequence[bytes], *, long_way: bool = False) -> ASGIFramework:
-    """An application that says these, one after another."""
+def saying(
+    chunks: Sequence[bytes], *, long_way: bool = False, over: trio.Event | None = None
+) -> ASGIFramework:
+    """An application that says these, one after another; `over` is set then."""
 
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await send(START)
@@ -35,16 +38,28 @@ def saying(chunks: Sequence[bytes], *, long_way: bool = False) -> ASGIFramework:
         for chunk in chunks:
             await body(chunk)
         await send(END)
+        if over is not None:
+            over.set()
 
     return app
 
 
-async def said(app: ASGIFramework, request: str) -> bytes:
-    """All that comes to one who asks and then ends."""
-    async with open_house(app, Settings(keep_alive_s=0.05)) as house:
+async def said(chunks: Sequence[bytes], request: str, *, long_way: bool) -> bytes:
+    """All that comes to one who asks, on a server that stops behind its answer."""
+    over = trio.Event()
+
+    async def shut(house: House) -> None:
+        await over.wait()
+        house.door.shut()
+
+    async with (
+        open_house(saying(chunks, long_way=long_way, over=over), Settings()) as house,
+        trio.open_nursery() as nursery,
+    ):
         client = await house.connect()
+        nursery.start_soon(shut, house)
         await client.send(request)
-        return await client.rest()
+        return await client.rest()  # noqa: ASYNC121 - nothing is left in it
 
 
 @settings(max_examples=20)
@@ -58,8 +73,8 @@ def test_what_the_client_reads_is_what_the_long_way_would_have_written(
     """Chunks that are empty, that look like an end, and answers that have no chunks, or no body."""
 
     async def main() -> tuple[bytes, bytes]:
-        return await said(saying(chunks), request), await said(
-            saying(chunks, long_way=True), request
+        return await said(chunks, request, long_way=False), await said(
+            chunks, request, long_way=True
         )
 
     short, long = trio.run(main)
@@ -153,7 +168,7 @@ def test_a_writer_whose_client_has_left_is_not_held_up(size: int) -> None:
             await client.until(b"begun")
             client.stream.socket.close()
             gone.set()
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 await went_on.wait()
 
     trio.run(main)
@@ -170,8 +185,8 @@ def test_the_end_of_an_exchange_is_told_once_and_to_no_other_request(by: str) ->
             ended.set()
 
         await receive()
-        assert not tell_departure({**scope}, departed), "that is another request's"
-        assert tell_departure(scope, departed)
+        assert not on_departure({**scope}, departed), "that is another request's"
+        assert on_departure(scope, departed)
         await send(START)
         if by == "ending":
             await send(END)
@@ -179,7 +194,7 @@ def test_the_end_of_an_exchange_is_told_once_and_to_no_other_request(by: str) ->
             await body_of(scope, send)(b"begun")
             begun.set()
             await ended.wait()
-        assert not tell_departure(scope, departed), "it is over"
+        assert not on_departure(scope, departed), "it is over"
 
     async def main() -> None:
         async with open_house(app, Settings()) as house:
@@ -188,7 +203,7 @@ def test_the_end_of_an_exchange_is_told_once_and_to_no_other_request(by: str) ->
             if by == "leaving":
                 await begun.wait()
                 client.stream.socket.close()
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 await ended.wait()
 
     trio.run(main)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from orchestra.server.connections.bounded_listener import AGAIN_S, BoundedListener, whose
 from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
-from tests.server.wire import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 BEHIND = "127.0.0.9"
 """Of one who always has a place: what is accepted next tells what became of the one before."""
@@ -167,4 +167,4 @@ def test_where_no_descriptor_is_left_that_is_said_once_and_who_waits_comes_in_la
     assert [(each.name, each.levelno) for each in caplog.records] == [
         ("orchestra.server", logging.ERROR)
     ]
-    assert "nobody can be let in: Too many open files" in caplog.messages[0]
+    assert "no connection can be accepted: Too many open files" in caplog.messages[0]

@@ -26,6 +26,7 @@ from quart_trio import QuartTrio
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.hardening import MENDED_AGAINST, Hardened, mend_hypercorn
 from orchestra.server.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.server.wire import STOCK_CHECK_PROTOCOL, Client, _unmended, open_house  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[3]
@@ -104,7 +105,7 @@ async def ask_in_http2(client: Client, window: int) -> None:
     await client.stream.send_all(connection.data_to_send())
 
 
-async def chunks_taken_without_a_window() -> int:
+async def chunks_taken_without_a_window(patience_s: float) -> int:
     """How many chunks an endless answer gets rid of while its client's window is shut."""
     taken = 0
     quiet = trio.Event()
@@ -113,7 +114,7 @@ async def chunks_taken_without_a_window() -> int:
         nonlocal taken
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while taken < ENOUGH:
-            with trio.move_on_after(0.5) as blocked:
+            with trio.move_on_after(patience_s) as blocked:
                 await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
             if blocked.cancelled_caught:
                 break
@@ -127,7 +128,7 @@ async def chunks_taken_without_a_window() -> int:
 
 
 def test_the_http2_backpressure_trap_is_still_there() -> None:
-    assert trio.run(chunks_taken_without_a_window) == ENOUGH
+    assert trio.run(chunks_taken_without_a_window, PATIENCE_S / 2) == ENOUGH
 
 
 def test_an_http2_client_without_a_window_holds_the_writer_back(
@@ -135,7 +136,7 @@ def test_an_http2_client_without_a_window_holds_the_writer_back(
 ) -> None:
     mend_hypercorn()
     monkeypatch.setattr(H11Protocol, "_check_protocol", STOCK_CHECK_PROTOCOL)
-    assert trio.run(chunks_taken_without_a_window) <= 8  # 128 kB: its bound, twice
+    assert trio.run(chunks_taken_without_a_window, 0.5) <= 8  # 128 kB: its bound, twice
 
 
 def test_an_http2_answer_that_fits_the_window_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +157,10 @@ def test_an_http2_answer_that_fits_the_window_is_finished(monkeypatch: pytest.Mo
 
 
 # --- the keep-alive timer ----------------------------------------------------------------------
+
+
+KEEP_ALIVE_S = 0.5
+"""The request, too, has no more time to come."""
 
 
 def quart_hello() -> QuartTrio:
@@ -179,12 +184,12 @@ async def stock_server(nursery: trio.Nursery, shut: trio.Event, keep_alive_s: fl
     return int(binds[0].rsplit(":", 1)[1])
 
 
-async def closes(client: Client, shut: trio.Event | None = None) -> bool:
+async def closes(client: Client, within_s: float, shut: trio.Event | None = None) -> bool:
     """Whether its connection is closed behind an answer, when nothing more is asked."""
     assert (await client.ask("GET / HTTP/1.1")).body == b"hi"
     if shut is not None:
         shut.set()
-    with trio.move_on_after(1):
+    with trio.move_on_after(within_s):
         return await client.closed()
     return False
 
@@ -193,9 +198,9 @@ async def stock_closes(*, shutting: bool) -> bool:
     """Whether Hypercorn closes an idle connection: by its timer, or where it shuts down."""
     async with trio.open_nursery() as nursery:
         shut = trio.Event()
-        port = await stock_server(nursery, shut, 1000 if shutting else 0.05)
+        port = await stock_server(nursery, shut, 1000 if shutting else KEEP_ALIVE_S)
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            closed = await closes(Client(stream), shut if shutting else None)
+            closed = await closes(Client(stream), KEEP_ALIVE_S + 0.5, shut if shutting else None)
         nursery.cancel_scope.cancel()
     return closed
 
@@ -210,8 +215,8 @@ def test_the_shutdown_trap_is_still_there() -> None:
 
 def test_the_keep_alive_timer_restarts_after_an_answer() -> None:
     async def main() -> None:
-        async with open_house(quart_hello(), Settings(keep_alive_s=0.05)) as house:
-            assert await closes(await house.connect())
+        async with open_house(quart_hello(), Settings(keep_alive_s=KEEP_ALIVE_S)) as house:
+            assert await closes(await house.connect(), PATIENCE_S)
 
     trio.run(main)
 
@@ -292,7 +297,7 @@ def test_a_send_to_a_websocket_whose_peer_left_gives_way() -> None:
 # --- what a stream has to live with ------------------------------------------------------------
 
 
-async def ends_of(client_acts: str) -> list[str]:
+async def ends_of(client_acts: str, within_s: float) -> list[str]:
     """What the application receives when its client does this during an answer."""
     received: list[str] = []
     heard = trio.Event()
@@ -311,7 +316,7 @@ async def ends_of(client_acts: str) -> list[str]:
         await client.send("GET / HTTP/1.1")
         await client.until(b"x\r\n")
         await _act(client, client_acts)
-        with trio.move_on_after(0.5):
+        with trio.move_on_after(within_s):
             await heard.wait()
     return received
 
@@ -329,7 +334,7 @@ async def _act(client: Client, what: str) -> None:
 @pytest.mark.parametrize("act", ["close", "half-close"])
 def test_a_client_that_closes_either_way_has_left(act: str) -> None:
     """A half-close is a departure too: those who close their half first lose the answer."""
-    assert trio.run(ends_of, act)[-1] == "http.disconnect"
+    assert trio.run(ends_of, act, PATIENCE_S)[-1] == "http.disconnect"
 
 
 def test_the_pipelining_trap_is_still_there() -> None:
@@ -337,4 +342,4 @@ def test_the_pipelining_trap_is_still_there() -> None:
 
     That is one reason for the heartbeat: `test_runs.py` shows that it is found.
     """
-    assert "http.disconnect" not in trio.run(ends_of, "pipeline and close")
+    assert "http.disconnect" not in trio.run(ends_of, "pipeline and close", 0.5)

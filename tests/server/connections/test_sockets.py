@@ -21,7 +21,7 @@ def refusal(host: str, port: int = 0) -> str:
 @pytest.mark.parametrize("host", ["a b", "x..y", "a" * 64])
 def test_what_is_no_host_is_told_without_a_number_or_a_traceback(host: str) -> None:
     told = refusal(host)
-    assert told.startswith(f"cannot listen on host {host!r}, port 0: it is not known; ")
+    assert told.startswith(f"cannot listen on host {host!r}, port 0: it cannot be resolved; ")
     assert "127.0.0.1" in told
 
 
@@ -41,7 +41,7 @@ def test_a_port_that_is_taken_may_be_another_servers() -> None:
     [
         (PermissionError(errno.EACCES, "Permission denied"), "--port 8000, say"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
-        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "it is not known"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "it cannot be resolved"),
     ],
 )
 def test_each_hindrance_is_told_by_what_it_is(error: OSError, says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import re
 import sys
 from collections import ChainMap, OrderedDict, UserDict, defaultdict, deque
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import attrs
 import msgspec
@@ -108,6 +110,20 @@ def test_no_value_of_ours_holds_what_a_step_gives() -> None:
     for kind in ours:
         for member in attrs.fields(kind):
             assert not re.search(r"\b(Any|object|Failed)\b", str(member.type)), (kind, member.name)
+
+
+def test_of_classes_that_are_made_in_each_run_few_are_remembered() -> None:
+    kept = WeakSet[type]()
+
+    def run() -> None:
+        made = attrs.make_class("Made", ["a"])
+        kept.add(made)
+        fit_value([made(1)], fit)
+
+    for _ in range(2_000):
+        run()
+    gc.collect()
+    assert len(kept) <= 1_100  # attrs and Python keep a few themselves
 
 
 def withhold(_error: str, _message: str) -> str:

@@ -35,7 +35,7 @@ from orchestra.server.front.bearer import bearer
 from orchestra.server.front.caller_problems import CHALLENGE
 from orchestra.server.front.cors import ASKED, EXPOSED, Cors
 from orchestra.server.front.departure import LEFT
-from orchestra.server.front.desk import Unlocked
+from orchestra.server.front.keyless import Unlocked
 from orchestra.server.front.order import (
     Admission,
     Authentication,

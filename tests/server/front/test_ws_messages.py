@@ -72,13 +72,13 @@ def test_a_frame_is_one_object_under_its_id(name: str | None) -> None:
             "the message is not JSON: \\ud83e is half of a character; send both halves",
         ),
         ("[" * 100_000, "the message is nested too deeply"),
-        ("5", "the message is no object"),
+        ("5", "the message is not an object"),
         ("{}", "`id` is not a string"),
         ('{"id": ""}', "`id` is not a string"),
         ('{"id": "a", "type": ["start"]}', "`type` is ['start']"),
         ('{"id": "a", "type": "start", "input": {}}', "there is no member 'input'"),
         ('{"id": "a", "type": "cancel", "inputs": {}}', "there is no member 'inputs'"),
-        ('{"id": "a", "type": "start", "inputs": []}', "`inputs` is no object"),
+        ('{"id": "a", "type": "start", "inputs": []}', "`inputs` is not an object"),
     ],
 )
 def test_a_mistake_says_what_it_is(message: str | bytes, detail: str) -> None:

@@ -47,7 +47,7 @@ from tests.server.wire import House, Reply, open_house
 KEY = "ork_key"
 TOLD = {"service_tier": "flex", "system_fingerprint": "fp_1"}
 HANGING = ScriptedModel(((0.0, TextDelta("a")), (999.0, TextDelta("b"))))
-SILENT = ScriptedModel(((0.3, TextDelta("late")), (0.0, Stopped(StopReason.END))))
+SILENT = ScriptedModel(((1.0, TextDelta("late")), (0.0, Stopped(StopReason.END))))
 MODELS: Mapping[str, ScriptedModel] = {
     "m": ScriptedModel.saying("one ", "two"),
     "tiered": ScriptedModel(
@@ -60,7 +60,7 @@ MODELS: Mapping[str, ScriptedModel] = {
     "team/m": ScriptedModel.saying("slash"),
     "hanging": HANGING,
     "silent": SILENT,
-    "silent-broken": ScriptedModel(((0.3, TextDelta("")),), AuthenticationError("our key")),
+    "silent-broken": ScriptedModel(((1.0, TextDelta("")),), AuthenticationError("our key")),
     "broken": ScriptedModel((), AuthenticationError("our key")),
 }
 
@@ -318,7 +318,7 @@ def test_a_pipeline_that_is_no_chat_is_told_how_it_is_asked() -> None:
     """To those who may run it; to others there is none."""
     reply = chatting("plus")
     assert error(reply) == (404, "model_not_found", "model")
-    assert b"it is given a, b, and gives no answer of a chat" in reply.body
+    assert b"it takes a, b, and does not answer a chat" in reply.body
     assert b"POST /v1/pipelines/plus/runs asks it" in reply.body
     others = Admission(keyring=OneKey(Scopes(frozenset({"chat"}))))  # type: ignore[arg-type]
     body = {"model": "plus", "messages": [{"role": "user", "content": "Hi"}]}

@@ -25,6 +25,7 @@ from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
     ChatRequest,
     Json,
+    Message,
     ReasoningDelta,
     Stopped,
     StopReason,
@@ -65,6 +66,17 @@ async def written(request: ChatRequest) -> str:
                 case _:
                     said.append(f"{message.role}: {getattr(part, 'text', part)}")
     return "; ".join(said)
+
+
+@step
+async def echoed(messages: list[Message]) -> str:
+    return messages[-1].text
+
+
+@pipeline
+def chat(messages: list[Message]) -> str:
+    """Say it back."""
+    return echoed(messages)
 
 
 @pipeline
@@ -109,7 +121,7 @@ def served(
 
     async def run() -> None:
         async with open_engine(World(models=MODELS)) as engine:
-            app = create_app(engine, {"heard": heard}, settings, admission)
+            app = create_app(engine, {"heard": heard, "chat": chat}, settings, admission)
             async with open_house(app, settings) as house:
                 await main(house)
 
@@ -307,6 +319,10 @@ def test_what_is_wrong_is_told_with_its_field() -> None:
         assert told(await asker.ask("nobody")) == (404, "model_not_found", "model")
         assert told(await asker.ask("m", [])) == (400, "invalid_value", "input")
         assert told(await asker.ask("m", background=True)) == (400, "invalid_value", "background")
+        wanted = {"format": {"type": "json_object"}}
+        refused = await asker.ask("chat", text=wanted)
+        assert told(refused) == (400, "invalid_value", "text.format")
+        assert found(refused)["error"]["message"].startswith("text.format: this model is a pipe")
         bad = await asker.send("GET", f"{found(await asker.ask('m'))['id']}/input_items?limit=x")
         assert told(bad) == (400, "invalid_value", "limit")
 

@@ -256,9 +256,20 @@ def test_keys_are_told_of_where_there_are_keys() -> None:
     assert "securitySchemes" not in free["components"]
     assert not any({"401", "403"} & each["responses"].keys() for each in operations(free).values())
     keyed = documented(admission=Admission(keyring=Keyring(MemoryState())))
-    (scheme,) = keyed["components"]["securitySchemes"].values()
+    scheme, other = keyed["components"]["securitySchemes"].values()
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    assert (other["type"], other["in"], other["name"]) == ("apiKey", "header", "x-api-key")
     told = operations(keyed)
+    either = {path for (path, _), each in told.items() if {"anthropicKey": []} in each["security"]}
+    assert either == {
+        *("/v1/messages", "/v1/messages/count_tokens"),
+        *("/v1/models", "/v1/models/{model}"),
+    }
+    for path in either:
+        of_path = {method: each for (at, method), each in told.items() if at == path}
+        operation = of_path.get("post") or of_path["get"]
+        assert {"key": []} in operation["security"], "one of the two will do"
+        assert "anthropic-version" in [each["name"] for each in operation["parameters"]]
     assert told["/docs", "get"]["security"] == [{}]
     run = told["/v1/pipelines/count/runs", "post"]
     assert run["security"] == [{"key": []}]
@@ -276,7 +287,7 @@ def test_limits_and_budgets_are_told_of_where_there_are_some() -> None:
     told = operations(limited)["/v1/pipelines", "get"]["responses"]
     assert types(limited, told["402"]) == {"budget-exceeded"}
     assert types(limited, told["429"]) == {"rate-limited"}
-    spoken = operations(limited)["/v1/models", "get"]["responses"]
+    spoken = operations(limited)["/v1/chat/completions", "get"]["responses"]
     assert "402" not in spoken, "a client of OpenAI's knows no such status"
     error = looked_up(limited, spoken["429"]["$ref"])["content"]["application/json"]["schema"]
     assert error["x-codes"] == ["rate_limit_exceeded", "insufficient_quota"]

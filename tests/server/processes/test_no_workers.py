@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from orchestra.server.processes.no_workers import ANSWER, READ_BYTES, answer_unavailable
-from tests.server.wire import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 
 @asynccontextmanager

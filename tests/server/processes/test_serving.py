@@ -31,10 +31,11 @@ from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.steps import retrieve
 from orchestra.values import Passage, Vector
+from tests.patience import PATIENCE_S
 from tests.server.processes.test_serve import STREAM, last_event, refused
 from tests.server.socketing import ClosedError, upgrade
 from tests.server.test_sse import Message
-from tests.server.wire import PATIENCE_S, Client
+from tests.server.wire import Client
 
 
 class Closable(NoBindings):
@@ -229,9 +230,9 @@ def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None
 
     async def act(at: At) -> None:
         at.versions.refuse = ConfigError([])
-        assert "not reloaded, and what was served before goes on" in await at.reload()
+        assert "not reloaded; what was served before stays" in await at.reload()
         at.versions.refuse = KeyError("of a module of the project's")
-        assert "not reloaded, and what was served before goes on" in await at.reload()
+        assert "not reloaded; what was served before stays" in await at.reload()
         at.versions.refuse, at.versions.bad = None, {"unused": unused}
         assert "[unused-input]" in await at.reload()
         assert at.versions.loaded[1].closed()
@@ -251,7 +252,7 @@ def test_what_is_served_answers_while_the_names_of_stores_are_asked_for(serve_wh
     class Slow(Closable):
         def names(self, seam: str) -> tuple[str, ...]:
             asked.set()
-            assert answered.wait(PATIENCE_S / 4), f"nothing else runs while {seam}s are asked for"
+            assert answered.wait(PATIENCE_S / 2), f"nothing else runs while {seam}s are asked for"
             return ("notes",)
 
     @pipeline
@@ -277,10 +278,9 @@ def test_a_request_that_is_still_arriving_stays_where_it_came_to(serve_while: Se
     async def act(at: At) -> None:
         async with at.client() as client:
             head = f"POST /v1/pipelines/version/runs HTTP/1.1\nContent-Length: {len(body)}"
-            await client.send(f"{head}\nContent-Type: application/json")
-            await wait_all_tasks_blocked()
+            await client.send(f"{head}\nContent-Type: application/json\nExpect: 100-continue")
+            assert b" 100 " in await client.until(b"\r\n\r\n"), "the head has come"
             await at.reload()
-            await wait_all_tasks_blocked()
             await client.stream.send_all(body)
             assert (await client.reply()).json["result"] == "0 0 again"
 
@@ -344,9 +344,7 @@ def test_stopping_lets_all_generations_end(serve_while: Serve) -> None:
             while b"stopping" not in await ready(at):
                 pass
             told = at.log.messages[-1]
-            assert told.startswith(
-                f"stopping: runs in flight: 1, with {0.2 + PATIENCE_S:g} s to end"
-            )
+            assert told.startswith(f"stopping: runs in flight: 1, with {1 + PATIENCE_S:g} s to end")
             await refused(at.port)
             await wait_all_tasks_blocked()
             at.versions.gate.set()
@@ -358,7 +356,7 @@ def test_stopping_lets_all_generations_end(serve_while: Serve) -> None:
         assert reply.status in {200, 503}
         return reply.body
 
-    serve_while(act, shutdown_delay_s=0.2, drain_s=PATIENCE_S)
+    serve_while(act, shutdown_delay_s=1, drain_s=PATIENCE_S)
 
 
 def test_the_log_says_how_many_runs_a_stop_has_cancelled(serve_while: Serve) -> None:
@@ -424,8 +422,8 @@ def test_what_is_to_be_written_down_is_and_has_no_more_than_its_time(
     trio.run(main)
     assert done == ["quick"]
     assert caplog.messages == [
-        "something was not written down",
-        "not all was written down within 0.02 s",
+        "some records were not written",
+        "not all records were written within 0.02 s",
     ]
 
 

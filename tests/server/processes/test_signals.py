@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.server.processes.signals import STOPPING, Wishes
+from tests.patience import PATIENCE_S, line_with
 
 ROOT = Path(__file__).parents[3]
 numbers = st.lists(st.sampled_from(STOPPING))
@@ -66,17 +67,17 @@ def test_a_terminal_that_is_closed_stops_it_and_is_no_reload() -> None:
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        text=True,
+        bufsize=0,
         start_new_session=True,
         pass_fds=[its],
     ) as process:
         os.close(its)
         assert process.stdout is not None
-        assert process.stdout.readline() == "there\n"
+        assert line_with(process.stdout, "") == "there\n"
         process.send_signal(signal.SIGHUP)
-        assert process.stdout.readline() == "reload\n"
+        assert line_with(process.stdout, "") == "reload\n"
         os.close(ours)
-        assert process.stdout.readline() == "stop\n"
+        assert line_with(process.stdout, "") == "stop\n"
     assert process.returncode == 0
 
 
@@ -100,7 +101,7 @@ def ran(script: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE_S,
         start_new_session=True,
     )
 
@@ -125,6 +126,31 @@ print("goes on")
 """
     done = ran(script)
     assert (done.returncode, done.stdout) == (-signal.SIGHUP, "")
+
+
+def test_a_stop_before_it_can_be_heeded_is_heeded_and_one_behind_the_end_is_not() -> None:
+    """A worker that had lost it would serve until somebody killed it."""
+    script = """
+import signal, trio
+from orchestra.server.processes.signals import receiving
+
+receiver = trio.open_signal_receiver
+
+def late(*numbers):
+    signal.raise_signal(signal.SIGTERM)
+    return receiver(*numbers)
+
+async def main():
+    with receiving(ignore_after=True) as signals, trio.fail_after(10):
+        print(signal.Signals(await anext(signals)).name)
+
+trio.open_signal_receiver = late
+trio.run(main)
+signal.raise_signal(signal.SIGTERM)
+print(signal.getsignal(signal.SIGTERM).name)
+"""
+    done = ran(script)
+    assert (done.returncode, done.stdout.split()) == (0, ["SIGTERM", "SIG_IGN"]), done.stderr
 
 
 def test_who_ignores_hangups_goes_on_ignoring_them() -> None:

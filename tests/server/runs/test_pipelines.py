@@ -170,7 +170,7 @@ def test_a_stream_outlives_quarts_own_minute() -> None:
     [
         ("model", 502, "ModelError: the model says no"),
         ("late", 504, "DeadlineError: "),
-        ("foreign", 500, "KeyError: what it says is told to the server's owner only"),
+        ("foreign", 500, "KeyError: its message is shown only to the server's owner"),
     ],
 )
 def test_a_failed_run_is_a_problem_that_names_the_step(how: str, status: int, detail: str) -> None:

@@ -107,7 +107,7 @@ def test_a_charset_is_no_other_type() -> None:
 def test_a_form_that_cannot_be_given_is_refused_before_anything_runs() -> None:
     assert refused(posted(b"{}", accept="text/html")) == (
         406,
-        "`Accept: text/html` leaves none of application/json, text/event-stream",
+        "`Accept: text/html` allows none of application/json, text/event-stream",
     )
 
 

@@ -24,7 +24,8 @@ from orchestra.server.front.order import Admission
 from orchestra.server.runs.registries import open_runs
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
-from tests.runs.processes import SOON, Cable
+from tests.patience import PATIENCE_S
+from tests.runs.processes import REAL, Cable
 from tests.server.served import PIPELINES
 from tests.server.test_sse import Message, dispatched
 from tests.server.wire import Client, House, Reply, open_house
@@ -91,7 +92,7 @@ async def served(
 def serving(
     main: Callable[[Served, Served], Awaitable[None]],
     *,
-    runs: RunsSettings = SOON,
+    runs: RunsSettings = REAL,
     on_leave: OnLeave = CONTINUE,
     limits: Limits | None = None,
 ) -> None:
@@ -122,7 +123,7 @@ async def looked_at(one: Served, location: str, times: int = 10) -> None:
 
 async def ended(one: Served, location: str) -> dict[str, Any]:
     """The run, once it has ended."""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while True:
             view = (await one.ask(f"GET {location}")).json
             if view["status"] != "running":
@@ -246,14 +247,14 @@ def test_a_key_whose_process_dies_in_any_moment_starts_no_second_run(accept: str
             await written(one, other)
         (run_id,) = one.engine.runs
         one.cable.cut = True
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             again = await other.ask(key.replace(accept, "application/json"), HOLD)
         assert again.headers["idempotent-replayed"] == "true"
         assert (again.status, again.json["run_id"]) == (500, run_id)
         assert again.json["error"] == "RunLostError"
         assert not other.engine.runs
 
-    serving(main, runs=attrs.evolve(SOON, batch_s=60.0))
+    serving(main, runs=attrs.evolve(REAL, batch_s=60.0))
 
 
 def test_a_run_that_has_begun_goes_on_also_where_that_cannot_be_written_down(
@@ -268,7 +269,7 @@ def test_a_run_that_has_begun_goes_on_also_where_that_cannot_be_written_down(
         assert (await other.ask(key, COUNT)).body == first.body
 
     serving(main)
-    assert "a run goes on, and is written down later: " in caplog.text
+    assert "a run goes on, and is recorded later: " in caplog.text
 
 
 def test_a_run_that_could_not_start_gives_its_key_back() -> None:
@@ -293,7 +294,7 @@ def test_a_key_is_given_back_whatever_the_reason_why_there_is_no_run(wish: str) 
         one.engine.close()
         head = f"POST /v1/pipelines/count/runs\nIdempotency-Key: k\n{wish}"
         assert (await one.ask(head, COUNT)).status == 500
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE_S):
             assert (await other.ask(head, COUNT)).status in {200, 202}
 
     serving(main)
@@ -456,7 +457,7 @@ def test_a_run_that_nobody_comes_back_to_is_cancelled_when_its_policy_says(
         run_id = events[0].id.partition(".")[0]
         run = one.engine.runs[run_id]
         await client.stream.aclose()
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE_S):
             if not lingers:
                 await looked_at(other, f"/v1/runs/{run_id}")
                 assert not run.ended
@@ -475,7 +476,7 @@ def test_where_the_state_is_away_nothing_is_started_that_has_to_be_known() -> No
         assert (await in_background(one, HOLD)).status == 503
         key = "POST /v1/pipelines/count/runs\nIdempotency-Key: k"
         assert (await one.ask(key, HOLD)).status == 503
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE_S):
             await one.engine.wait_idle()
         assert (await one.ask("POST /v1/pipelines/count/runs", COUNT)).status == 200
         for head in (f"GET {location}", f"GET {location}/events", "GET /v1/runs"):
@@ -499,7 +500,7 @@ def test_what_is_kept_no_longer_is_said_to_be_gone() -> None:
         await looked_at(one, location)
         assert (await one.ask(key, COUNT)).status == 410
 
-    serving(main, runs=attrs.evolve(SOON, kept_bytes=20))
+    serving(main, runs=attrs.evolve(REAL, kept_bytes=20))
 
 
 def test_events_are_a_stream_and_nothing_else() -> None:
@@ -517,7 +518,7 @@ def test_events_are_a_stream_and_nothing_else() -> None:
         view = await ended(one, failed.headers["location"])
         assert view["error"] == {
             "type": "KeyError",
-            "message": "what it says is told to the server's owner only",
+            "message": "its message is shown only to the server's owner",
         }
 
     serving(main)

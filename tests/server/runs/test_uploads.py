@@ -155,7 +155,7 @@ def test_a_document_may_come_as_json() -> None:
             TYPE,
             422,
             "unreadable-document",
-            "is no utf-8",
+            "is not utf-8",
         ),
         (form(FILE), "text/plain", 415, "bad-media-type", "send application/json or multipart"),
     ],

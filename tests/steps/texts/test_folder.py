@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestra.errors import InputError
 from orchestra.steps.texts.folder import Skipped
 from orchestra.stores.memory import MemoryStore
 from tests.steps.ingesting import Counting, run, said, write
@@ -57,6 +58,17 @@ def test_a_name_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
         for name in ("\\xffolder", "bad\\xff.md")
     )
     assert list(said(store)) == [f"{tmp_path}/good.md"]
+
+
+def test_a_folder_whose_own_name_is_not_utf8_needs_another(tmp_path: Path) -> None:
+    folder, store = tmp_path / os.fsdecode(b"\xffolder"), MemoryStore()
+    write(folder, {"good.md": "Good.", "other.pdf": "No text.", os.fsdecode(b"bad\xff.md"): "Bad."})
+    with pytest.raises(InputError, match="its name is not UTF-8") as caught:
+        run(folder, store, Counting())
+    assert caught.value.field == "folder"
+    report = run(folder, store, Counting(), name="docs")
+    assert list(said(store)) == list(report.added) == ["docs/good.md"]
+    assert [each.source for each in report.skipped] == ["docs/bad\\xff.md", "docs/other.pdf"]
 
 
 def test_a_link_to_a_text_that_is_read_already_is_no_second_one(tmp_path: Path) -> None:

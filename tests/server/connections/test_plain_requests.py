@@ -19,7 +19,7 @@ from hypercorn.typing import ConnectionState
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestra.server.connections import arrived
+from orchestra.server.connections import plain_requests
 from orchestra.server.settings import Settings
 from tests.server.wire import open_house
 
@@ -121,7 +121,9 @@ async def read(handle: Callable[[H11Protocol, Event], Awaitable[None]], data: by
 @example(b"GET / HTTP/1.1\r\n\r\n")
 def test_an_application_is_told_what_the_long_way_would_have_told_it(data: bytes) -> None:
     """Whatever came; and h11 is in the same state."""
-    assert trio.run(read, arrived.handle, data) == trio.run(read, arrived._STOCK_HANDLE, data)
+    assert trio.run(read, plain_requests.handle, data) == trio.run(
+        read, plain_requests._STOCK_HANDLE, data
+    )
 
 
 @attrs.define
@@ -200,22 +202,22 @@ def test_a_connection_goes_on_as_it_would_have_the_long_way(
     reads: list[bytes], later: bool
 ) -> None:
     """Requests behind each other, in one read, in several, and before the last is answered."""
-    quick = trio.run(partial(heard, arrived.handle, reads, later=later))
-    assert quick == trio.run(partial(heard, arrived._STOCK_HANDLE, reads, later=later))
+    quick = trio.run(partial(heard, plain_requests.handle, reads, later=later))
+    assert quick == trio.run(partial(heard, plain_requests._STOCK_HANDLE, reads, later=later))
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[arrived.Plain | None]:
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[plain_requests.Plain | None]:
     """What became of each read: the request, where it was taken at once."""
-    found: list[arrived.Plain | None] = []
+    found: list[plain_requests.Plain | None] = []
 
-    def take(protocol: H11Protocol, data: bytes) -> arrived.Plain | None:
+    def take(protocol: H11Protocol, data: bytes) -> plain_requests.Plain | None:
         found.append(stock(protocol, data))
         return found[-1]
 
-    stock = arrived._taken
-    monkeypatch.setattr(arrived, "_taken", take)
-    monkeypatch.setattr(H11Protocol, "handle", arrived.handle)
+    stock = plain_requests._taken
+    monkeypatch.setattr(plain_requests, "_taken", take)
+    monkeypatch.setattr(H11Protocol, "handle", plain_requests.handle)
     return found
 
 
@@ -233,7 +235,7 @@ async def echoed(body: bytes, send: ASGISendCallable, status: int = 200) -> None
 
 
 def test_plain_requests_are_taken_at_once_and_their_connection_goes_on(
-    taken: list[arrived.Plain | None],
+    taken: list[plain_requests.Plain | None],
 ) -> None:
     """Without this, the law would hold of what always goes the long way."""
 

@@ -13,7 +13,7 @@ from orchestra.errors import (
     OverloadedError,
     QuotaError,
 )
-from orchestra.policies.hopeless import is_hopeless
+from orchestra.policies.permanent import is_permanent
 
 
 @pytest.mark.parametrize(
@@ -34,5 +34,5 @@ from orchestra.policies.hopeless import is_hopeless
 def test_what_all_that_follows_would_meet(
     error: Exception, another_run: bool, same_run: bool
 ) -> None:
-    assert is_hopeless(error, within_run=False) == another_run
-    assert is_hopeless(error, within_run=True) == same_run
+    assert is_permanent(error, within_run=False) == another_run
+    assert is_permanent(error, within_run=True) == same_run

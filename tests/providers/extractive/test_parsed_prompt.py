@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.providers.extractive.asked import Asked, Source, read
+from orchestra.providers.extractive.parsed_prompt import ParsedPrompt, Source, read
 from orchestra.values import Message
 
 texts = st.sampled_from(
@@ -18,7 +18,7 @@ labels = st.sampled_from(
 questions = st.sampled_from(["What is a run?", "Why is `a.b` so? ", "How much is 1.5 worth?"])
 
 
-def one(content: str) -> Asked:
+def one(content: str) -> ParsedPrompt:
     return read([Message("user", content)])
 
 
@@ -43,7 +43,7 @@ def test_sources_and_question_are_found_in_any_order(
     asked = f"how-to question: {question}" if explicit else question
     parts = [f"Be brief.\n\n{asked}", marked] if first else [marked, asked]
     messages = [Message("user", part) for part in (parts if apart else ["\n\n".join(parts)])]
-    assert read(messages) == Asked(
+    assert read(messages) == ParsedPrompt(
         question.strip(),
         tuple(Source(i, *source) for i, source in enumerate(sources, number)),
     )
@@ -64,11 +64,11 @@ def test_what_only_looks_like_a_label_is_text(text: str) -> None:
 
 def test_a_statement_after_the_sources_is_part_of_the_last() -> None:
     asked = one("[1] One.\n\nTwo.")
-    assert asked == Asked("", (Source(1, "", "One.\n\nTwo."),))
+    assert asked == ParsedPrompt("", (Source(1, "", "One.\n\nTwo."),))
 
 
 def test_a_single_source_that_asks_something_stays_a_source() -> None:
-    assert one("[1] What is it?") == Asked("", (Source(1, "", "What is it?"),))
+    assert one("[1] What is it?") == ParsedPrompt("", (Source(1, "", "What is it?"),))
 
 
 def test_without_marks_paragraphs_are_the_sources() -> None:
@@ -76,13 +76,13 @@ def test_without_marks_paragraphs_are_the_sources() -> None:
         Message("system", "A run is one execution.\n\nA plan is not."),
         Message("user", "Why?"),
     ]
-    assert read(messages) == Asked(
+    assert read(messages) == ParsedPrompt(
         "Why?", (Source(0, "", "A run is one execution."), Source(0, "", "A plan is not."))
     )
 
 
 def test_where_nothing_asks_the_last_paragraph_does() -> None:
-    assert one("A fact.\n\nTell me about runs.") == Asked(
+    assert one("A fact.\n\nTell me about runs.") == ParsedPrompt(
         "Tell me about runs.", (Source(0, "", "A fact."),)
     )
 
@@ -98,5 +98,5 @@ def test_the_last_question_counts() -> None:
 
 @pytest.mark.parametrize("content", ["", " \n\n "])
 def test_nothing_asks_nothing(content: str) -> None:
-    assert one(content) == Asked("", ())
-    assert read([]) == Asked("", ())
+    assert one(content) == ParsedPrompt("", ())
+    assert read([]) == ParsedPrompt("", ())

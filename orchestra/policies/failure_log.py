@@ -32,7 +32,7 @@ REFUSALS = (AuthenticationError, PermissionDeniedError, ModelNotFoundError, Quot
 log = logging.getLogger("orchestra.policies")
 
 
-class Ailments:
+class FailureLog:
     """The failures of the model `name` in this process, as its calls show them."""
 
     def __init__(self, name: str) -> None:
@@ -53,15 +53,15 @@ class Ailments:
         """Note a call that succeeded."""
         self._refused = 0
         if self._told:
-            self.left_alone_no_more()
+            self.recovered()
 
-    def left_alone(self, pause_s: float, error: BaseException | None) -> None:
+    def breaker_opened(self, pause_s: float, error: BaseException | None) -> None:
         """Note that its breaker has opened, after a call that failed with this error."""
         why = describe(error) if isinstance(error, ModelError) else "it was slow to answer"
-        told = "model %r has failed too often, and is left alone, for %.3g s at first: %s"
+        told = "model %r has failed too often, and its breaker is open, for %.3g s at first: %s"
         log.warning(told, self._name, pause_s, why)
 
-    def left_alone_no_more(self) -> None:
+    def recovered(self) -> None:
         """Note that the model answers again."""
         self._told = False
         log.warning("model %r answers again", self._name)

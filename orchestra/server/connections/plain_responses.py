@@ -1,11 +1,11 @@
-"""An answer of which all is here, written at once.
+"""A fast path for plain responses that are complete.
 
-On its way through ASGI its head and its body pass four layers each, and h11 looks at each header
-eight times. Of a plain answer nothing of that can change a byte: so it is written as what would
-come out. What is plain is said here; all else goes the long way.
+Through ASGI, the head and the body pass four layers each, and h11 looks at each header eight times.
+For a plain response none of this changes a byte, so the final bytes are written directly. This
+module defines which responses are plain; all others are passed through ASGI.
 
-Rules of the file: what stands in the socket is byte for byte what Hypercorn and h11 would have
-written, and both know of it what they would have known.
+Rules of the file: the bytes are exactly those that Hypercorn and h11 would have written, and both
+are left in the state in which they would have been.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
-from orchestra.server.connections.bodies import CONNECTION, told_end
+from orchestra.server.connections.bodies import CONNECTION, forget_departure
 from orchestra.server.connections.listen import head_held
 
 _STOCK_APP_SEND = HTTPStream.app_send
@@ -28,13 +28,12 @@ _START, _BODY = "http.response.start", "http.response.body"
 _PLAIN = re.compile(
     rb"(?:\r\n(?!(?:connection|host|transfer-encoding|upgrade):)[a-z0-9-]+: [!-~](?:[ -~]*[!-~])?)+"
 )
-"""Headers that nobody need look at, where there are as many of them as there are lines: none that
-says more than it tells."""
+"""Headers without an effect on the connection; every header of a plain response matches."""
 _NO_BODY = frozenset({204, 304})
 
 
 async def app_send(self: HTTPStream, message: Any) -> None:
-    """Hypercorn's own; a head that waits for its body is written with it, at once if plain."""
+    """Hypercorn's method; a head is written together with its body, directly if plain."""
     head = self.__dict__.pop("waiting_head", None)
     if head is None:
         if message is not None and message["type"] == _START and _waits(self):
@@ -44,7 +43,7 @@ async def app_send(self: HTTPStream, message: Any) -> None:
         await self.send.__self__.send(RawData(data))  # type: ignore[attr-defined]
         self.response, self.state = head, ASGIHTTPState.CLOSED
         await self.config.log.access(self.scope, head, time() - self.start_time)
-        told_end(self)
+        forget_departure(self)
         await self.send(StreamClosed(stream_id=self.stream_id))
         return
     else:
@@ -54,13 +53,13 @@ async def app_send(self: HTTPStream, message: Any) -> None:
 
 
 def _waits(stream: HTTPStream) -> bool:
-    """Whether a head that is sent now waits for what is sent behind it."""
+    """Whether a head that is sent now waits for the bytes after it."""
     wire = stream.scope["state"].get(CONNECTION)
     return wire is not None and wire.holds and stream.state is ASGIHTTPState.REQUEST
 
 
 def _plain(stream: HTTPStream, head: Any, message: Any) -> bytes | None:
-    """The answer as it is written, where it is a plain one; h11 then knows that it was."""
+    """The bytes of a response, if it is plain; h11's state is then set as if it had written it."""
     if message is None or message["type"] != _BODY or message.get("more_body"):
         return None
     protocol = getattr(stream.send, "__self__", None)
@@ -73,19 +72,19 @@ def _plain(stream: HTTPStream, head: Any, message: Any) -> bytes | None:
     written = _written(status, headers, body)
     if written is None:
         return None
-    states = protocol.connection._cstate  # noqa: SLF001 - h11 has no other way to be told
+    states = protocol.connection._cstate  # noqa: SLF001 - h11 has no public way to set its state
     states.process_event(h11.SERVER, h11.Response)
     states.process_event(h11.SERVER, h11.EndOfMessage)
     return written
 
 
 def _may(protocol: H11Protocol, stream: HTTPStream, status: int) -> bool:
-    """Whether the connection is in the middle of a request to which such an answer is plain."""
+    """Whether the state of the connection allows a plain response."""
     connection = protocol.connection
     assert isinstance(connection, h11.Connection), "as was asked before"
     states = connection._cstate  # noqa: SLF001 - as above
     return (
-        status >= 200  # noqa: PLR2004 - before it nothing has ended
+        status >= 200  # noqa: PLR2004 - below it the response has not ended
         and status not in _NO_BODY
         and stream.scope["method"] not in ("HEAD", "CONNECT")
         and connection.our_state is h11.SEND_RESPONSE

@@ -20,9 +20,9 @@ from orchestra.engine.engine import open_engine
 from orchestra.errors import ServeError, StateError
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
-from orchestra.server.front import desk
+from orchestra.server.front import keyless
 from orchestra.server.front.cors import Cors
-from orchestra.server.front.desk import OwnPages, Unlocked, is_here, may_ask
+from orchestra.server.front.keyless import OwnPages, Unlocked, is_here, may_ask
 from orchestra.server.front.order import Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
@@ -36,7 +36,7 @@ WANTED = NewKey(organisation="acme", pipelines=("*",))
 def at_desk(
     main: Callable[[House, Keyring], Awaitable[None]], origins: frozenset[str] = frozenset()
 ) -> None:
-    """A server at a desk, for as long as `main` takes."""
+    """A server without keys, for as long as `main` takes."""
 
     async def serve() -> None:
         mend_hypercorn()
@@ -141,7 +141,7 @@ def test_as_soon_as_a_key_was_made_nobody_is_let_in_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without a restart; and whoever shows a key may come from any page, under any name."""
-    monkeypatch.setattr(desk, "TRUSTED_S", 0.0)
+    monkeypatch.setattr(keyless, "TRUSTED_S", 0.0)
 
     async def main(house: House, keyring: Keyring) -> None:
         assert (await ask(house, START)).status == 200
@@ -174,10 +174,10 @@ def test_the_keys_are_looked_for_once_a_second_and_never_again_when_there_is_one
             assert await unlocked.still()
         assert keyring.asked == 1
         await keyring.create(WANTED)
-        await trio.sleep(desk.TRUSTED_S)
+        await trio.sleep(keyless.TRUSTED_S)
         for _ in range(10):
             assert not await unlocked.still()
-            await trio.sleep(desk.TRUSTED_S)
+            await trio.sleep(keyless.TRUSTED_S)
         assert keyring.asked == 2
 
     trio.run(main, clock=MockClock(autojump_threshold=0))

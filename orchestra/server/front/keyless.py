@@ -1,11 +1,11 @@
-"""A server at somebody's desk, where nobody is asked for a key: who may use it all the same.
+"""Protection of a local server that requires no keys.
 
-It listens on its own machine only. But whatever page a browser on that machine shows may send it
-requests: by an image or a link, for which browsers ask nobody, or under a name of its own that
-leads to 127.0.0.1 for once (DNS rebinding). So a request by nobody in particular is answered only
-under a name of this machine, and never for a page of elsewhere.
+It listens on its own machine only. But any page in a browser on that machine may send requests to
+it: by an image or a link, which browsers always allow, or under its own host name that temporarily
+resolves to 127.0.0.1 (DNS rebinding). So a request without a key is answered only under a name of
+this machine, and never for a page of another origin.
 
-A server without keys is one until the first key is made: then it asks for keys, without a restart.
+A server stays without keys until the first key is made; then it requires keys, without a restart.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from orchestra.server.front.arrival import Arrival
 
 TRUSTED_S = 1.0
-"""How long it is remembered that no key was made."""
+"""Seconds for which the result that there is no key is cached."""
 _OWN = frozenset({"same-origin", "none"})
-"""What browsers say (Fetch Metadata) of a page's own requests, and of those that people type."""
+"""`Sec-Fetch-Site` of browsers for a page's requests to its own server, and for typed URLs."""
 
 
 @attrs.define(eq=False)
 class Unlocked:
-    """Whether no key was ever made; once one was, never again, and `on_lock` is called."""
+    """Whether no key was ever made; at the first one, `on_lock` is called, and it stays False."""
 
     any_made: Callable[[], Awaitable[bool]]
     on_lock: Callable[[], object] = lambda: None
@@ -42,10 +42,10 @@ class Unlocked:
     _asked_at_s: float = attrs.field(init=False, default=-math.inf)
 
     async def still(self) -> bool:
-        """Whether nobody is to be asked for a key.
+        """Whether requests need no key.
 
         Raises:
-            StateError: it cannot be told.
+            StateError: this cannot be looked up.
         """
         now_s = trio.current_time()
         if not self.locked and now_s >= self._asked_at_s + TRUSTED_S:
@@ -59,15 +59,15 @@ class Unlocked:
 
 @attrs.frozen
 class OwnPages:
-    """A layer: of those who show no key, only those at this machine who are no page of elsewhere.
+    """A layer that refuses requests without a key, for other host names or from other origins.
 
-    `origins` are pages that may ask all the same, and whose hosts are names of this server.
+    `origins` are pages that are allowed, and whose hosts are names of this server.
     """
 
     origins: frozenset[str] = frozenset()
 
     async def admit(self, arrival: Arrival) -> HttpProblem | None:
-        """A problem where a page of elsewhere may be behind it."""
+        """A problem if the request may be from a page of another origin."""
         if arrival.principal is not ANYBODY or ANY in self.origins:
             return None
         host = arrival.header(b"host")
@@ -82,7 +82,7 @@ class OwnPages:
 def may_ask(
     origin: str | None, site: str | None, host: str | None, origins: Collection[str]
 ) -> bool:
-    """Whether a request is a page's of this server, or of those origins, or of no page at all."""
+    """Whether a request is from a page of this server or of those origins, or not from a page."""
     if origin is not None and origin in origins:
         return True
     if site is not None:
@@ -91,7 +91,7 @@ def may_ask(
 
 
 def is_here(host: str) -> bool:
-    """Whether a `Host` header names this machine, which no other may be called by."""
+    """Whether a `Host` header has a name that only this machine can have."""
     found = host_and_port(host)
     name = "" if found is None else found[0].lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
@@ -103,16 +103,16 @@ def is_here(host: str) -> bool:
 
 
 def foreign_host(host: str) -> HttpProblem:
-    """The request is meant for another name than this server's."""
+    """The request's host is not a name of this server."""
     detail = (
-        f"without keys this server is asked as localhost or 127.0.0.1, not as {host[:100]!r}; "
+        f"a server without keys answers only as localhost or 127.0.0.1, not as {host[:100]!r}; "
         "make a key, or name its origin in `server.cors.origins`"
     )
     return HttpProblem(421, "foreign-host", "This server has another name.", detail)
 
 
 def foreign_page(origin: str | None) -> HttpProblem:
-    """A page of elsewhere has sent it, which shows no key."""
+    """The request is from a page of another origin, and has no key."""
     whose = "another origin" if origin is None else f"{origin[:100]!r}"
-    detail = f"pages of {whose} may not ask without a key; see `server.cors.origins`"
+    detail = f"pages of {whose} may not send requests without a key; see `server.cors.origins`"
     return HttpProblem(403, "foreign-origin", "Your page may not do this.", detail)

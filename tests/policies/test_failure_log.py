@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import AuthenticationError, ModelError, ProviderServerError, QuotaError
-from orchestra.policies.ailments import AGAIN_S, Ailments, log
 from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.failure_log import AGAIN_S, FailureLog, log
 from orchestra.testing.virtual import virtual
 from tests.policies.test_guard import Fake, down, guarded, stream
 
@@ -42,15 +42,15 @@ class Heard:
 def test_refusals_are_told_once_a_minute_and_their_end_once(
     calls: list[tuple[bool, float]],
 ) -> None:
-    ailments, now_s, told_s = Ailments("m"), 0.0, list[float]()
+    failure_log, now_s, told_s = FailureLog("m"), 0.0, list[float]()
     with Heard() as lines:
         for well, later_s in calls:
             now_s += later_s
             before = len(lines)
             if well:
-                ailments.answered()
+                failure_log.answered()
             else:
-                ailments.refused(KEY, now_s)
+                failure_log.refused(KEY, now_s)
             told_s += [now_s] * (len(lines) - before and not well)
     ends = ["answers again" in each for each in lines]
     assert all(later - sooner >= AGAIN_S for sooner, later in pairwise(told_s))
@@ -91,7 +91,8 @@ def test_a_breaker_tells_that_it_opens_with_the_last_error_and_that_it_closes() 
         virtual(main)
     first, last = lines
     assert first.startswith(
-        "model 'm' has failed too often, and is left alone, for 5 s at first: ProviderServerError"
+        "model 'm' has failed too often, and its breaker is open, for 5 s at first: "
+        "ProviderServerError"
     )
     assert last == "model 'm' answers again"
 

@@ -20,7 +20,7 @@ from hypercorn.typing import ConnectionState
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestra.server.connections import whole
+from orchestra.server.connections import plain_responses
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.listen import head_held
 from orchestra.server.settings import Settings
@@ -175,7 +175,7 @@ def test_what_the_client_reads_is_what_the_long_way_would_have_written(
     before = HTTPStream.app_send
     found = []
     try:
-        for way in (whole._STOCK_APP_SEND, whole.app_send):
+        for way in (plain_responses._STOCK_APP_SEND, plain_responses.app_send):
             HTTPStream.app_send = way  # type: ignore[method-assign]
             found.append(trio.run(said, told, requests))
     finally:
@@ -192,9 +192,9 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes | None]:
         found.append(stock(stream, head, message))
         return found[-1]
 
-    stock = whole._plain
-    monkeypatch.setattr(whole, "_plain", plain)
-    monkeypatch.setattr(HTTPStream, "app_send", whole.app_send)
+    stock = plain_responses._plain
+    monkeypatch.setattr(plain_responses, "_plain", plain)
+    monkeypatch.setattr(HTTPStream, "app_send", plain_responses.app_send)
     return found
 
 

@@ -1,8 +1,8 @@
-"""What a prompt asks, and the sources it gives: the reading half of the extractive model.
+"""Reads a prompt for the extractive model: its question and its sources.
 
-A source begins with a line `[1] text`, `[1] path/to/file.md: text` or
-`[1] path/to/file.md — Heading: text`, and goes on to the next such line, to a line
-`Question: ...`, or to the end of its message. What stands outside has the question.
+A source begins with a line `[1] text`, `[1] path/to/file.md: text` or `[1] path/to/file.md —
+Heading: text`, and ends before the next such line, before a line `Question: ...`, or at the end of
+its message. The question is in the text outside of the sources.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
 
 @attrs.frozen
 class Source:
-    """One source: its number in the prompt (0 if it has none), what it is called, its text."""
+    """One source: its number in the prompt (0 if it has none), its label, and its text."""
 
     number: int
     label: str
@@ -38,18 +38,18 @@ class Source:
 
 
 @attrs.frozen
-class Asked:
-    """A prompt, taken apart. `question` is empty where nothing is asked."""
+class ParsedPrompt:
+    """A parsed prompt. `question` is empty if there is none."""
 
     question: str
     sources: tuple[Source, ...]
 
 
-def read(messages: Sequence[Message]) -> Asked:
+def read(messages: Sequence[Message]) -> ParsedPrompt:
     """The sources in all messages, and the last question outside of them.
 
-    A question is what a line `Question: ...` says, else a sentence with a question mark,
-    else the last paragraph. Without any mark, each paragraph but the question is a source.
+    The question is the text of a line `Question: ...`, else a sentence with a question mark, else
+    the last paragraph. Without any `[1]`, each paragraph except the question is a source.
     """
     outside: list[str] = []
     sources: list[Source] = []
@@ -65,14 +65,14 @@ def read(messages: Sequence[Message]) -> Asked:
         question = paragraphs[-1]
     if not sources:
         sources = [Source(0, "", p) for p in paragraphs if question not in p]
-    return Asked(question, tuple(sources))
+    return ParsedPrompt(question, tuple(sources))
 
 
 def _split_sources(content: str) -> tuple[str, list[Source]]:
-    """What of a message is outside of its sources, and these."""
+    """The text of a message outside of its sources, and the sources."""
     marks: list[re.Match[str]] = []
     for mark in _MARK.finditer(content):
-        if not marks or int(mark[1]) == int(marks[-1][1]) + 1:  # else it is a footnote in one
+        if not marks or int(mark[1]) == int(marks[-1][1]) + 1:  # else it is a footnote
             marks.append(mark)
     if not marks:
         return content, []
@@ -94,7 +94,7 @@ def _source(number: int, text: str) -> Source:
 
 
 def _said_question(outside: Sequence[str]) -> str:
-    """What the last line `Question: ...` says."""
+    """The text of the last line `Question: ...`."""
     said = [found["asked"].strip() for text in outside for found in _QUESTION.finditer(text)]
     return said[-1] if said else ""
 
@@ -106,7 +106,7 @@ def _asking_sentence(outside: Sequence[str]) -> str:
 
 
 def _asked_at_the_end(source: Source) -> tuple[str, Source]:
-    """A last paragraph that asks something was not meant to belong to the last source."""
+    """The question in the last paragraph of the last source, which is not a part of that source."""
     *before, last = _PARAGRAPHS.split(source.text)
     question = _asking_sentence([last])
     if not before or not question:

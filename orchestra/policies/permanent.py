@@ -15,7 +15,7 @@ from orchestra.errors import (
     UnknownPriceError,
 )
 
-_HOPELESS = (
+_PERMANENT = (
     AuthenticationError,
     PermissionDeniedError,
     ModelNotFoundError,
@@ -25,7 +25,7 @@ _HOPELESS = (
 )
 
 
-def is_hopeless(error: BaseException, *, within_run: bool) -> bool:
+def is_permanent(error: BaseException, *, within_run: bool) -> bool:
     """Whether every further request would get this error, and waiting does not help.
 
     These are errors of a key, a name or a budget that all need. With `within_run`, the further
@@ -33,8 +33,8 @@ def is_hopeless(error: BaseException, *, within_run: bool) -> bool:
     """
     if isinstance(error, ArmsFailedError | ModelsFailedError):
         errors = error.errors.values()
-        return bool(errors) and all(is_hopeless(each, within_run=within_run) for each in errors)
+        return bool(errors) and all(is_permanent(each, within_run=within_run) for each in errors)
     if isinstance(error, BudgetExceededError):
         of_all = within_run or error.resets_at_s is not None
         return of_all and not isinstance(error, BudgetHeldError)
-    return isinstance(error, _HOPELESS)
+    return isinstance(error, _PERMANENT)

@@ -1,12 +1,11 @@
-"""A request of which all is here, read at once.
+"""A fast path for plain requests that have arrived completely.
 
-h11 looks at each of its headers eight times, and makes an event of its head, of its body and of its
-end, each of which passes two state machines. Of a plain request nothing of that says more than its
-bytes do. What is plain is said here; all else goes the long way, and so does what is only in part
-here.
+h11 looks at each header eight times, and makes events of the head, the body and the end, each of
+which passes two state machines. For a plain request, none of this changes the result. This module
+defines which requests are plain; all others, and incomplete ones, are left to h11.
 
-Rules of the file: the application is told what Hypercorn and h11 would have told it, and both know
-afterwards what they would have known.
+Rules of the file: the application receives what Hypercorn and h11 would have passed to it, and both
+are left in the state in which they would have been.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from orchestra.providers.connections.heads import LINES, Header, headers_of
 _STOCK_HANDLE = H11Protocol.handle
 _PLAIN = re.compile(rb"([A-Z]+) ([\x21-\x7e]+) HTTP/1\.1\r\n(%b)\r\n" % LINES)
 _NOT_PLAIN = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
-"""Headers that ask for more than an answer, or frame a body in another way than by its length."""
+"""Headers that need more than a response, or that frame the body by other means than its length."""
 _IDLE = {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}
 _ASKED = {h11.CLIENT: h11.DONE, h11.SERVER: h11.SEND_RESPONSE}
 _READER = READERS[h11.CLIENT, h11.DONE]
 
 Plain: TypeAlias = tuple[bytes, bytes, list[Header], bytes]
-"""A method, a target, headers whose names are in lower case, and a body."""
+"""A method, a target, headers with lower-case names, and a body."""
 
 
 async def handle(self: H11Protocol, event: Event) -> None:
-    """Hypercorn's own; a request that has come whole is taken at once, if plain."""
+    """Hypercorn's method, with the fast path for a complete, plain request."""
     if type(event) is not RawData or (asked := _taken(self, event.data)) is None:
         await _STOCK_HANDLE(self, event)
         return
@@ -53,10 +52,10 @@ async def handle(self: H11Protocol, event: Event) -> None:
 
 
 def _taken(protocol: H11Protocol, data: bytes) -> Plain | None:
-    """The request that these bytes are, where it is plain; h11 then knows that it was."""
+    """The request in these bytes, if it is plain; h11's state is then set as if it had read it."""
     if type(protocol.connection) is not h11.Connection:
         return None
-    connection: Any = protocol.connection  # h11 has no other way to be told
+    connection: Any = protocol.connection  # h11 has no public way to set its state
     states = connection._cstate  # noqa: SLF001 - as above
     if states.states != _IDLE or connection.trailing_data != (b"", False):
         return None
@@ -70,7 +69,7 @@ def _taken(protocol: H11Protocol, data: bytes) -> Plain | None:
 
 
 def plain_request(data: bytes) -> Plain | None:
-    """The request that these bytes are, and nothing else; None where h11 has to look."""
+    """The request, if these bytes are exactly one plain request; None if h11 has to read it."""
     found = _PLAIN.match(data)
     if found is None:
         return None
