@@ -57,15 +57,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestra.messages import listed, written
+from orchestra import messages
 from orchestra.pickling import reduced
 from orchestra.problem import Problem
 
 
-class OrchestraError(Exception):
+class OrchestraError(messages.OwnError):
     """The root of everything that orchestra raises by itself."""
 
-    __repr__ = written
     __reduce__ = reduced
 
 
@@ -153,7 +152,7 @@ class ArmsFailedError(RunError):
 
     def __init__(self, message: str, errors: Mapping[str, BaseException]) -> None:
         self.errors = dict(errors)
-        super().__init__(message + listed(errors.items()))
+        super().__init__(message + messages.listed(errors.items()))
 
 
 class NoQuorumError(ArmsFailedError):
@@ -180,7 +179,7 @@ class StepFailedError(RunError):
 
     def __init__(self, message: str, errors: Sequence[BaseException]) -> None:
         self.errors = tuple(errors)
-        super().__init__(message + listed(("", error) for error in errors))
+        super().__init__(message + messages.listed(("", error) for error in errors))
 
 
 class RunLostError(RunError):
@@ -380,7 +379,7 @@ class ModelsFailedError(ModelError):
         waits = [error.retry_after_s for error in errors.values() if error.retryable]
         known = [wait for wait in waits if wait is not None]
         least_s = min(known) if known and len(known) == len(waits) else None
-        message += listed(errors.items())
+        message += messages.listed(errors.items())
         super().__init__(message, retryable=bool(waits), retry_after_s=least_s, model=model)
 
 

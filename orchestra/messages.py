@@ -21,8 +21,29 @@ def message(error: BaseException) -> str:
 
 def describe(error: BaseException) -> str:
     """One line that says what an error is: its type and its message."""
-    text = message(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name, text = class_name(error), message(error).strip()
+    return f"{name}: {text}" if text else name
+
+
+def class_name(error: BaseException) -> str:
+    """The name of an error's class; of a foreign one that is called as one of ours, its module too.
+
+    By this name it is decided whether clients may read what the error says.
+    """
+    kind = type(error)
+    if isinstance(error, OwnError) or own_error(kind.__name__) is None:
+        return kind.__name__
+    return f"{kind.__module__}.{kind.__name__}"
+
+
+def own_error(name: str) -> type[OwnError] | None:
+    """The exception of this name in orchestra's own tree."""
+    found = OwnError.__subclasses__()
+    for cls in found:
+        if cls.__name__ == name:
+            return cls
+        found += cls.__subclasses__()
+    return None
 
 
 def listed(errors: Iterable[tuple[str, BaseException]]) -> str:
@@ -56,3 +77,9 @@ def written(error: Exception) -> str:
         if value not in (usual, getattr(type(error), name, usual)):
             told.append(f"{name}={value!r}")
     return f"{type(error).__name__}({', '.join(told)})"
+
+
+class OwnError(Exception):
+    """What orchestra raises by itself: the root of `OrchestraError`, where that is not known."""
+
+    __repr__ = written

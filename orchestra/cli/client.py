@@ -60,4 +60,4 @@ async def ask(url: str, pipeline: str, inputs: dict[str, object]) -> AsyncIterat
         async with open_transport(proxies={}) as transport, transport.send(request) as reply:
             yield Answer(reply)
     except ModelError as error:
-        raise CommandError(f"the server broke off: {error}") from error
+        raise CommandError(f"the connection to the server broke: {error}") from error

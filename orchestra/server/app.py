@@ -190,7 +190,7 @@ def create_app(
     tracing: Tracing | None = None,
     by_json: Mapping[str, Pipeline[..., Any]] | None = None,
 ) -> App:
-    """The ASGI application that serves `pipelines`, each under its key, on `engine`.
+    """The ASGI application that serves `pipelines`, each under its name, on `engine`.
 
     `readiness` tells `/readyz` whether the process is stopping. Without a `registry`, runs are
     known to this application alone, and only while the engine is open. With `counting`, requests

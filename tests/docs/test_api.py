@@ -16,6 +16,7 @@ import orchestra
 import orchestra.steps
 from orchestra import Engine, Limits, Policy, Retry, errors
 from orchestra.engine.run import Run
+from orchestra.messages import OwnError
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text("utf-8")
 HEADING = re.compile(r"^##+ (?:`(?P<module>orchestra[\w.]*)`)?", re.MULTILINE)
@@ -86,7 +87,7 @@ def test_the_tree_of_errors_is_true() -> None:
     for entry in ENTRY.finditer(tree()):
         kind = getattr(errors, entry["name"])
         depth = (entry.start("name") - entry.start()) // 4
-        assert kind.__bases__[0] is (above[depth - 1] if depth else Exception), kind
+        assert kind.__bases__[0] is (above[depth - 1] if depth else OwnError), kind
         about = entry["about"]
         late = issubclass(kind, TimeoutError)
         assert ("also a TimeoutError" in about) == late, kind

@@ -26,6 +26,10 @@ from tests.server.wire import Reply, open_house
 SECRET = "sk-123 in /home/me/steps.py"
 
 
+class InvalidRequestError(Exception):
+    """Another's, as stripe has one, that is called as one of ours."""
+
+
 @attrs.frozen
 class Bill:
     """A class without a member that tells it apart."""
@@ -37,6 +41,8 @@ class Bill:
 async def read(name: str) -> Bill:
     if name == "foreign":
         raise ValueError(SECRET)
+    if name == "namesake":
+        raise InvalidRequestError(SECRET)
     if name == "model":
         raise OverloadedError("no room", status=529, provider="acme", request_id=SECRET)
     return Bill(len(name))
@@ -81,6 +87,16 @@ def test_values_and_failures_are_told_in_order_and_no_secret_is(accept: str, deb
     assert (model["error"], model["retryable"]) == ("OverloadedError", True)
     assert (model["model"] is not None) == debug
     assert (SECRET.encode() in reply.body) == debug
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("names", [["namesake"], ["namesake"] * 3])
+def test_a_foreign_error_that_is_called_as_one_of_ours_is_foreign(
+    accept: str, names: list[str]
+) -> None:
+    reply = asking(names, accept, debug=False)
+    assert f"{__name__}.InvalidRequestError".encode() in reply.body
+    assert SECRET.encode() not in reply.body
 
 
 def test_a_stream_tells_of_each_as_it_fails() -> None:

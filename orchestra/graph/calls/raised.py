@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from traceback import walk_tb
 
-from orchestra.messages import message
+from orchestra.messages import class_name, message
 
 _OF_ASYNCIO = (
     "a step runs on Trio, and this is asyncio's: write trio.sleep for asyncio.sleep, a nursery for "
@@ -38,8 +38,8 @@ def message_of(error: Exception) -> str:
 
 
 def name_and_message(error: Exception) -> tuple[str, str]:
-    """The name of an error's class, and its `message_of`: what events tell of it."""
-    return type(error).__name__, message_of(error)
+    """The `class_name` of an error, and its `message_of`: what events tell of it."""
+    return class_name(error), message_of(error)
 
 
 def advice_on(error: Exception) -> str | None:

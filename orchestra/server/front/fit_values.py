@@ -1,8 +1,9 @@
 """Makes results fit for clients: removes the owner's details from each `Failed` in them. Pure.
 
-A `Failed` quotes an exception, as events do. It is looked for in the result itself, and in lists,
-tuples, dicts, attrs classes and dataclasses, nested at most `DEPTH_MAX` deep. Values without one
-are returned unchanged.
+A `Failed` quotes an exception, as events do. It is looked for in the result itself, and in all
+that is written as what it contains: sequences, sets, mappings, attrs classes, dataclasses and
+msgspec structs, nested at most `DEPTH_MAX` deep. Values without one are returned unchanged; a
+user's sequence, set or mapping with one becomes a plain one, which is written in the same way.
 
 Rules of the file: values of our own classes are not searched, and of a list whose item types cannot
 contain a `Failed` only these types are checked: a vector has thousands of numbers, and an answer as
@@ -12,12 +13,14 @@ many tokens.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import lru_cache
 from typing import Any
 
 import attrs
+from msgspec import Struct, structs
 
 from orchestra.failed import Failed
 
@@ -26,6 +29,8 @@ DEPTH_MAX = 32
 
 _KINDS_MAX = 1_024
 """Classes that are remembered: a step may make new ones in each run."""
+
+_SERIES = (list, tuple, set, frozenset, deque)
 
 
 def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int = 0) -> Any:
@@ -43,18 +48,15 @@ def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int 
     if isinstance(value, Failed):
         message = fit_message(value.error, value.message)
         return attrs.evolve(value, item=fit(value.item), message=message, model=None)
-    if kind is dict:
-        pairs: dict[object, object] = value  # type: ignore[assignment]
-        found = {key: fit(part) for key, part in pairs.items()}
-        changed = any(found[key] is not part for key, part in pairs.items())
-        return found if changed else value
-    if kind is list or kind is tuple:
-        parts: list[object] | tuple[object, ...] = value  # type: ignore[assignment]
+    if isinstance(value, Mapping):
+        return _fit_mapping(value, fit)
+    if isinstance(value, _SERIES):
+        parts: list[object] = list(value)
         if not any(map(_may_hold, set(map(type, parts)))):
             return value
         fitted = [fit(part) for part in parts]
         same = all(new is old for new, old in zip(fitted, parts, strict=True))
-        return value if same else kind(fitted)
+        return value if same else kind(fitted) if kind in (tuple, deque) else fitted
     return _fit_members(value, fit)
 
 
@@ -67,19 +69,29 @@ def forget_classes() -> None:
 @lru_cache(_KINDS_MAX)
 def _may_hold(kind: Any) -> bool:
     """Whether a value of this type may be a `Failed`, or contain one."""
-    return kind in (dict, list, tuple) or issubclass(kind, Failed) or bool(_members(kind))
+    return issubclass(kind, (Failed, Mapping, *_SERIES)) or bool(_members(kind))
+
+
+def _fit_mapping(value: Mapping[Any, object], fit: Callable[[object], object]) -> object:
+    try:
+        pairs = dict(value)
+    except Exception:  # noqa: BLE001 - whoever has made it has written how it is read
+        return value  # it cannot be written either
+    found = {key: fit(part) for key, part in pairs.items()}
+    return found if any(found[key] is not part for key, part in pairs.items()) else value
 
 
 def _fit_members(value: object, fit: Callable[[object], object]) -> object:
     """An object, copied if one of its members contains a `Failed`."""
-    new = value
+    new: Any = value
     kind: Any = type(value)
     for name in _members(kind):
         part = getattr(value, name, None)
         fitted = fit(part)
         if fitted is not part:
             new = copy(value) if new is value else new
-            object.__setattr__(new, name, fitted)  # works for frozen classes, too
+            put = structs.force_setattr if isinstance(value, Struct) else object.__setattr__
+            put(new, name, fitted)  # works for frozen classes, too
     return new
 
 
@@ -87,6 +99,8 @@ def _fit_members(value: object, fit: Callable[[object], object]) -> object:
 def _members(kind: type[Any]) -> tuple[str, ...]:
     if str(getattr(kind, "__module__", "")).startswith("orchestra."):
         return ()  # of our own classes only a `Failed` contains results of steps
+    if issubclass(kind, Struct):
+        return kind.__struct_fields__
     if attrs.has(kind):
         return tuple(each.name for each in attrs.fields(kind))
     if dataclasses.is_dataclass(kind):

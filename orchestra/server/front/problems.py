@@ -18,7 +18,7 @@ from orchestra.codecs.withheld import OWNERS, for_clients, is_withheld, without_
 from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
 from orchestra.event_lines import written
 from orchestra.events import Delta, Event, Failure, RunFailed, RunFinished, Snapshot, StepFailed
-from orchestra.messages import INDENT, below
+from orchestra.messages import INDENT, below, own_error
 from orchestra.nearest import did_you_mean
 from orchestra.server.front.fit_values import fit_value
 
@@ -297,13 +297,3 @@ def _fit_item(pattern: re.Pattern[str], first: str, *further: str) -> str:
     message = "\n".join([first[found.end() :], *further])
     begun = first[: found.end()].removesuffix(": ")
     return below(f"{begun}: {_fit_message(found[1], message)}") if message else begun
-
-
-def own_error(name: str) -> type[OrchestraError] | None:
-    """Orchestra's exception with this name."""
-    found: list[type[OrchestraError]] = [OrchestraError]
-    for cls in found:
-        if cls.__name__ == name:
-            return cls
-        found += cls.__subclasses__()
-    return None

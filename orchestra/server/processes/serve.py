@@ -76,7 +76,7 @@ async def serve(  # noqa: ASYNC128 - what it calls at last tells it
     on_ready: Callable[[str], None] | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve pipelines, each under its key, until SIGTERM or SIGINT; then drain and return.
+    """Serve pipelines, each under its name, until SIGTERM or SIGINT; then drain and return.
 
     Only this machine can reach it unless `host` says otherwise; port 0 takes a free one. `admit`
     says who is let in, and how much of what; without it everybody is.

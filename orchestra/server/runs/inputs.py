@@ -178,7 +178,7 @@ def _read(
             except msgspec.ValidationError as error:
                 faults.append(_wrong(each, error, at))
         elif each.default is MISSING:
-            faults.append(Fault(name, _pointer(at, name), f"input {name!r} is missing"))
+            faults.append(Fault(name, pointer(at, name), f"input {name!r} is missing"))
     return read, faults[:FAULTS_MAX]
 
 
@@ -210,7 +210,7 @@ def _convert_text(type_: Any, value: object) -> object:
 
 def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
     hint = did_you_mean(name, inputs) or f"there is {', '.join(inputs) or 'none'}"
-    return Fault(name, _pointer(at, name), f"there is no input {name!r}; {hint}")
+    return Fault(name, pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
 def _wrong(given: Input, error: msgspec.ValidationError, at: str) -> Fault:
@@ -218,8 +218,8 @@ def _wrong(given: Input, error: msgspec.ValidationError, at: str) -> Fault:
     what = what if path else with_allowed(what, given.annotation)
     inside = _parts(path)
     spelled = "".join(f"[{part!r}]" for part in inside)
-    pointer = _pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
-    return Fault(name, pointer, f"input `{name}{spelled}`: {what}")
+    place = pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
+    return Fault(name, place, f"input `{name}{spelled}`: {what}")
 
 
 def _parts(path: str) -> list[str | int]:
@@ -232,7 +232,7 @@ def _parts(path: str) -> list[str | int]:
     return parts
 
 
-def _pointer(at: str, *parts: str) -> str:
+def pointer(at: str, *parts: str) -> str:
     """A JSON pointer (RFC 6901) as a fragment; for a query, the parameter's name."""
     return at + "/".join(part.replace("~", "~0").replace("/", "~1") for part in parts)
 

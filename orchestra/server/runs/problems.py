@@ -18,8 +18,9 @@ from orchestra.codecs.serving.decisive import (
     whole_seconds,
 )
 from orchestra.events import RunCancelled, RunFailed
+from orchestra.messages import own_error
 from orchestra.server.front import caller_problems
-from orchestra.server.front.problems import Fault, HttpProblem, own_error
+from orchestra.server.front.problems import Fault, HttpProblem
 
 
 @attrs.frozen

@@ -96,7 +96,7 @@ def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
 
 def _stray(name: str) -> problems.Fault:
     name = name[: inputs.NAME_MAX]
-    return problems.Fault(name, f"#/{name}", f"there is no field {name!r}; {_SHAPE}")
+    return problems.Fault(name, inputs.pointer("#/", name), f"there is no field {name!r}; {_SHAPE}")
 
 
 def _kind(value: object) -> str:

@@ -2,20 +2,74 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import re
 import sys
+from collections import ChainMap, OrderedDict, UserDict, defaultdict, deque
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import attrs
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestra import accounts, answers, documents, logprobs, values
 from orchestra.answers import Completion
+from orchestra.event_lines import written
+from orchestra.failed import Failed
 from orchestra.server.front.fit_values import fit_value
 from orchestra.steps import relay
 from orchestra.steps.relay import Said
 from orchestra.values import Stopped, StopReason, TextDelta, TextPart
+
+SECRET = "sk-123 in the cupboard"
+FAILED = Failed(0, "a", "KeyError", SECRET, "each/read")
+
+
+class Row(NamedTuple):
+    part: object
+
+
+class Rows(list[object]):
+    pass
+
+
+class Record(msgspec.Struct):
+    part: object
+
+
+class FrozenRecord(msgspec.Struct, frozen=True, tag="r", rename="upper"):
+    part: object
+
+
+@attrs.frozen
+class Made:
+    part: object
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Data:
+    part: object
+
+
+HOLDERS: tuple[Any, ...] = (
+    *(Row, Record, FrozenRecord, Made, Data),
+    lambda part: [1, part],
+    lambda part: (part, "a"),
+    lambda part: Rows([part]),
+    lambda part: {"a": part, "b": 1},
+    lambda part: OrderedDict(a=part),
+    lambda part: defaultdict(list, a=part),
+    lambda part: UserDict(a=part),
+    lambda part: ChainMap({"a": part}),
+    lambda part: MappingProxyType({"a": part}),
+)
+"""Of each kind of value that is written as what it holds, how one is made that holds a part."""
 
 
 def fit(error: str, message: str) -> str:
@@ -70,3 +124,48 @@ def test_of_classes_that_are_made_in_each_run_few_are_remembered() -> None:
         run()
     gc.collect()
     assert len(kept) <= 1_100  # attrs and Python keep a few themselves
+
+
+def withhold(_error: str, _message: str) -> str:
+    return "withheld"
+
+
+@given(st.lists(st.sampled_from(HOLDERS), max_size=5), st.sampled_from([list, set, frozenset]))
+def test_whatever_holds_it_an_item_that_failed_tells_no_secret(
+    holders: list[Any], innermost: Any
+) -> None:
+    """And of what is told, nothing else is another: neither its form nor its order."""
+    value, told = innermost([FAILED]), innermost([attrs.evolve(FAILED, message="withheld")])
+    for holder in holders:
+        value, told = holder(value), holder(told)
+    fitted = fit_value(value, withhold)
+    assert written(fitted) == written(told)
+    assert SECRET.encode() in written(value), "it is left as it was"
+
+
+def test_what_is_written_by_its_repr_tells_no_secret() -> None:
+    fitted = fit_value(deque([1, [FAILED]], 2), withhold)
+    assert b"withheld" in written(fitted)
+    assert SECRET.encode() not in written(fitted)
+
+
+def test_what_holds_none_is_given_back_as_it_is() -> None:
+    for holder in HOLDERS:
+        value = holder("a")
+        assert fit_value(value, withhold) is value
+
+
+def test_a_mapping_that_cannot_be_read_ends_nobody() -> None:
+    class Broken(Mapping[str, object]):
+        def __getitem__(self, key: str) -> object:
+            raise OSError(key)
+
+        def __iter__(self) -> Iterator[str]:
+            return iter("a")
+
+        def __len__(self) -> int:
+            return 1
+
+    value = Broken()
+    assert fit_value(value, withhold) is value
+    assert b"cannot be written" in written(value)

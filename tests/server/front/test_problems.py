@@ -233,10 +233,16 @@ def test_an_output_without_items_that_failed_is_as_it_was_also_one_that_holds_it
     assert fit_for_clients(event, debug=False) is event
 
 
+class InvalidRequestError(Exception):
+    """Another's, as stripe has one, that is called as one of ours."""
+
+
 SEVERAL: list[ArmsFailedError | StepFailedError] = [
     ArmsFailedError("every arm of 'f' failed:", {"1:one": KeyError(SECRET)}),
     ArmsFailedError("no:", {"1:one": ModelError("slow"), "2:two": ValueError(f"a\n{SECRET}\nb")}),
     NoQuorumError("no:", {"1:one": KeyError(SECRET)}, {"2:two": "yes"}),
+    ArmsFailedError("no:", {"1:one": InvalidRequestError(SECRET)}),
+    StepFailedError("2 errors at once:", [ModelError("slow"), InvalidRequestError(SECRET)]),
     StepFailedError("2 errors at once:", [ModelError("slow"), OSError(SECRET)]),
     StepFailedError("1:", [ArmsFailedError("no:", {"1:one": KeyError(SECRET)})]),
     ArmsFailedError("no:", {"1:one": StepFailedError("1:", [ValueError(SECRET)])}),

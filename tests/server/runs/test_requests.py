@@ -93,6 +93,12 @@ def test_a_body_that_does_not_fit_is_told_why(body: bytes, status: int, detail: 
     assert found[1].startswith(detail)
 
 
+def test_the_name_of_a_field_that_there_is_not_is_escaped_in_its_pointer() -> None:
+    found = posted(b'{"a/b~": 1}')
+    assert isinstance(found, HttpProblem)
+    assert found.faults[0].pointer == "#/a~1b~0"
+
+
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])
 def test_a_body_of_another_type_is_not_read(content_type: str) -> None:
     assert refused(posted(b"{}", content_type))[0] == 415
