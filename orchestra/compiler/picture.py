@@ -120,6 +120,7 @@ def options(node: Node) -> dict[str, object]:
     given = {name: _shown(value) for name, value in _changed(node).items()}
     if isinstance(node, Race) and node.hedge is not None:
         del given["hedge"]
+        given["stagger_s"] = node.stagger_s
         if node.stagger_s == inf:  # its default, then
             del given["stagger_s"]
         given |= {"hedge_at": node.hedge.at, "hedge_share": node.hedge.share}
