@@ -163,6 +163,10 @@ def type_text(kind: object) -> str:
 
 
 def shortened(value: object) -> str:
-    """The text of a plain value, on one line."""
-    text = " ".join(repr(value).split())
+    """The text of a plain value, on one line; Python's own where its class fails to give one."""
+    try:
+        said = repr(value)
+    except Exception:  # noqa: BLE001 - a user's class may raise anything
+        said = object.__repr__(value)
+    text = " ".join(said.split())
     return text if len(text) <= _CONSTANT_CHARACTERS else text[: _CONSTANT_CHARACTERS - 1] + "…"

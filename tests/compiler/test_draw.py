@@ -113,6 +113,17 @@ def test_a_long_constant_is_shortened_to_one_line() -> None:
     assert constant.endswith("x…")
 
 
+def test_a_constant_that_cannot_be_shown_is_drawn_by_its_class() -> None:
+    made = written(
+        "class Mute:\n    def __repr__(self): raise RuntimeError('not yet')\n"
+        "@step\ndef a(n, m): ...\n@pipeline\ndef p(n): return a(n, Mute())"
+    )["p"]
+    (constant,) = as_json(made)["nodes"][1]["constants"].values()
+    assert constant.startswith("<")
+    assert "Mute object" in constant
+    assert "Mute object" in as_text(made)
+
+
 # --- JSON --------------------------------------------------------------------------------------
 
 
