@@ -492,6 +492,12 @@ CASES: list[tuple[str, str, str, str]] = [
         "write it as a number: each(items, body, at_once=8)",
     ),
     (
+        "return each(ns, one, at_once=True)  # HERE",
+        "bad-bound",
+        "each(at_once=True): it is a number of items, 1 or more",
+        "write it as a number: each(items, body, at_once=8)",
+    ),
+    (
         "return each(ns, one, at_once=n)  # HERE",
         "bad-bound",
         "each(at_once=<wire n>): it is a number of items, 1 or more",
