@@ -949,3 +949,12 @@ def test_objects_that_know_each_other_are_looked_through_once() -> None:
     people += [Known(people) for _ in range(50)]
     assert sum(1 for _ in islice(values_held(people), 10_000)) == 101
     assert [*wires_held([people, people])] == []
+
+
+def test_an_object_that_is_reached_too_deep_is_looked_into_where_it_is_less_deep() -> None:
+    wire = written("@step\ndef a(n): ...\n@pipeline\ndef p(n): return a(n)")["p"].output
+    held = Known([Known([wire])])
+    deep: object = held
+    for _ in range(18):
+        deep = [deep]
+    assert [*wires_held([deep, held])] == [*wires_held([held, deep])] == [wire]
