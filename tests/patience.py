@@ -48,10 +48,11 @@ def line_with(stream: IO[bytes], wanted: str, passed_by: list[str] | None = None
     before = [] if passed_by is None else passed_by
     until_s = time.monotonic() + PATIENCE_S
     while True:
-        ready, _, _ = select.select([stream], [], [], max(until_s - time.monotonic(), 0))
-        line = stream.readline().decode() if ready else ""
+        left_s = until_s - time.monotonic()
+        in_time = left_s > 0 and select.select([stream], [], [], left_s)[0]
+        line = stream.readline().decode() if in_time else ""
         if not line:
-            why = "it ended" if ready else f"{PATIENCE_S:g} s passed"
+            why = "it ended" if in_time else f"{PATIENCE_S:g} s passed"
             raise AssertionError(f"{why}, and {wanted!r} was not said; it said {before!r}")
         before.append(line)
         if wanted in line:

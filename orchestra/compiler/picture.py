@@ -120,6 +120,7 @@ def options(node: Node) -> dict[str, object]:
     given = {name: _shown(value) for name, value in _changed(node).items()}
     if isinstance(node, Race) and node.hedge is not None:
         del given["hedge"]
+        given["stagger_s"] = node.stagger_s
         if node.stagger_s == inf:  # its default, then
             del given["stagger_s"]
         given |= {"hedge_at": node.hedge.at, "hedge_share": node.hedge.share}
@@ -162,6 +163,10 @@ def type_text(kind: object) -> str:
 
 
 def shortened(value: object) -> str:
-    """The text of a plain value, on one line."""
-    text = " ".join(repr(value).split())
+    """The text of a plain value, on one line; Python's own where its class fails to give one."""
+    try:
+        said = repr(value)
+    except Exception:  # noqa: BLE001 - a user's class may raise anything
+        said = object.__repr__(value)
+    text = " ".join(said.split())
     return text if len(text) <= _CONSTANT_CHARACTERS else text[: _CONSTANT_CHARACTERS - 1] + "…"

@@ -492,6 +492,12 @@ CASES: list[tuple[str, str, str, str]] = [
         "write it as a number: each(items, body, at_once=8)",
     ),
     (
+        "return each(ns, one, at_once=True)  # HERE",
+        "bad-bound",
+        "each(at_once=True): it is a number of items, 1 or more",
+        "write it as a number: each(items, body, at_once=8)",
+    ),
+    (
         "return each(ns, one, at_once=n)  # HERE",
         "bad-bound",
         "each(at_once=<wire n>): it is a number of items, 1 or more",
@@ -943,3 +949,12 @@ def test_objects_that_know_each_other_are_looked_through_once() -> None:
     people += [Known(people) for _ in range(50)]
     assert sum(1 for _ in islice(values_held(people), 10_000)) == 101
     assert [*wires_held([people, people])] == []
+
+
+def test_an_object_that_is_reached_too_deep_is_looked_into_where_it_is_less_deep() -> None:
+    wire = written("@step\ndef a(n): ...\n@pipeline\ndef p(n): return a(n)")["p"].output
+    held = Known([Known([wire])])
+    deep: object = held
+    for _ in range(18):
+        deep = [deep]
+    assert [*wires_held([deep, held])] == [*wires_held([held, deep])] == [wire]

@@ -113,6 +113,17 @@ def test_a_long_constant_is_shortened_to_one_line() -> None:
     assert constant.endswith("x…")
 
 
+def test_a_constant_that_cannot_be_shown_is_drawn_by_its_class() -> None:
+    made = written(
+        "class Mute:\n    def __repr__(self): raise RuntimeError('not yet')\n"
+        "@step\ndef a(n, m): ...\n@pipeline\ndef p(n): return a(n, Mute())"
+    )["p"]
+    (constant,) = as_json(made)["nodes"][1]["constants"].values()
+    assert constant.startswith("<")
+    assert "Mute object" in constant
+    assert "Mute object" in as_text(made)
+
+
 # --- JSON --------------------------------------------------------------------------------------
 
 
@@ -322,3 +333,21 @@ def p(n: int) -> str: return race(ask(n), ask(n), hedge_at=0.95)
     (node,) = (node for node in as_json(hedged)["nodes"] if node["kind"] == "race")
     assert node["options"] == {"hedge_at": "p95", "hedge_share": 0.1}
     assert "\n  hedge    race: hedge at p95, at most 10 %" in plan(hedged).explain()
+
+
+@pytest.mark.parametrize(
+    ("given", "drawn"),
+    [("", ""), (", stagger_s=0", "stagger_s=0.0, "), (", stagger_s=2", "stagger_s=2.0, ")],
+)
+def test_a_hedge_is_drawn_with_the_delay_that_it_has_until_it_has_learned_one(
+    given: str, drawn: str
+) -> None:
+    """Also where it is 0, which without a hedge is the default."""
+    source = f"""
+    @step
+    async def ask(n: int) -> str: return ""
+    @pipeline
+    def p(n: int) -> str: return race(ask(n), ask(n), hedge_at=0.95{given})
+    """
+    pipeline = written(textwrap.dedent(source))["p"]
+    assert f"race({drawn}hedge_at='p95', hedge_share=0.1)" in as_text(pipeline)

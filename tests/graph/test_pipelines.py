@@ -290,6 +290,19 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         ),
         *(
             (
+                f"@pipeline\ndef p(n: int):\n    made = {made}\n    {more}\n    {read}  # HERE",
+                "a list, tuple or dict here holds itself, or others so deep that they cannot be "
+                "searched for wires; make it in a step",
+            )
+            for made, more in (
+                ("[1]", "made.append(made)"),
+                ("[n]", "made.append((made,))"),
+                ("{}", "made['own'] = [made]"),
+            )
+            for read in ("return add(n, by=made)", "return race(made, n)", "return made")
+        ),
+        *(
+            (
                 f"@pipeline\ndef p(n: list[str]): return each(n, {body}, at_once=2)  # HERE",
                 f"each(items, {body}): it takes a value, and an item has none while the pipeline is "
                 f"being defined\n    right: each(items, {step}, at_once=8)\n    where: @step\n",

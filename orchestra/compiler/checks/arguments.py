@@ -37,15 +37,15 @@ def wires_held(value: object) -> Iterator[Wire]:
 
 
 def values_held(value: object) -> Iterator[object]:
-    """The value, and all values inside it; each object is looked into once."""
-    left, seen = [(value, 0)], dict[int, object]()  # keeps them: others would get their ids
+    """The value, and all values inside it; each object is looked into once, or where less deep."""
+    left, seen = [(value, 0)], dict[int, tuple[object, int]]()  # keeps them: ids are given again
     while left:
         value, depth = left.pop()
         yield value
-        if depth < _DEPTH_MAX and id(value) not in seen and not isinstance(value, Wire):
+        if depth < seen.get(id(value), (None, _DEPTH_MAX))[1] and not isinstance(value, Wire):
             parts = [(part, depth + 1) for part in _held_by(value)]
             if parts:
-                seen[id(value)] = value
+                seen[id(value)] = value, depth
             left += reversed(parts)
 
 

@@ -36,6 +36,7 @@ from orchestra.graph.nodes import (
     type_of,
 )
 from orchestra.graph.rules.commits import Chars, Chunks
+from orchestra.graph.rules.policy import is_count
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import spelled
 from orchestra.nearest import nearest_name
@@ -132,12 +133,12 @@ def _each(node: Each) -> Iterator[Problem]:
     if at_once is None:
         fix = "say how many may run at once: each(items, body, at_once=8)"
         yield Problem("missing-bound", where, "each(...) is called without `at_once`", fix)
-    elif not isinstance(at_once, int) or at_once < 1:
+    elif not is_count(at_once):
         message = f"each(at_once={at_once!r}): it is a number of items, 1 or more"
         fix = "write it as a number: each(items, body, at_once=8)"
         yield Problem("bad-bound", where, message, fix)
     most: object = node.failures_max
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+    if most is not None and not is_count(most):
         message = f"each(failures_max={most!r}): it is how many items may fail, 1 or more"
         fix = "write it as a number, or leave it out if the first to fail is to fail the whole"
         yield Problem("bad-bound", where, message, fix)

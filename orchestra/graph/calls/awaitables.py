@@ -18,9 +18,15 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
     that the message names; by default the caller's line.
 
     Raises:
-        DefinitionError: it holds one.
+        DefinitionError: it holds one, or holds itself.
     """
-    found = list(_awaitables_in(values))
+    try:
+        found = list(_awaitables_in(values))
+    except RecursionError as error:
+        raise DefinitionError(
+            f"{where or called_at()}: a list, tuple or dict here holds itself, or others so deep "
+            "that they cannot be searched for wires; make it in a step"
+        ) from error
     for each in found:
         if iscoroutine(each):
             each.close()

@@ -19,7 +19,8 @@ def is_number(given: object) -> TypeGuard[float]:
     return isinstance(given, int | float) and not isinstance(given, bool) and given == given  # noqa: PLR0124 - NaN is not
 
 
-def _is_count(given: object) -> bool:
+def is_count(given: object) -> bool:
+    """Whether it is an int, 1 or more: not a bool."""
     return isinstance(given, int) and not isinstance(given, bool) and given > 0
 
 
@@ -35,7 +36,7 @@ def _bound() -> float | None:
 
 
 def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
-    if not _is_count(value):
+    if not is_count(value):
         raise ValueError(f"{_said(instance, attribute, value)} must be a whole number, 1 or more")
 
 
@@ -87,7 +88,7 @@ class Retry:
 
     @attempts_max.validator
     def _counts(self, _: Attribute[int], value: object) -> None:
-        if not _is_count(value):
+        if not is_count(value):
             raise ValueError(
                 f"Retry(attempts_max={value!r}): it is a number of calls, 1 or more, and the "
                 "first is one of them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,8 +14,10 @@ from orchestra.cli.failures import FAILED, MISUSED
 from orchestra.config import bindings, default_bindings
 from orchestra.policies.account import NoAccount
 from tests.cli.conftest import Project
+from tests.patience import PATIENCE_S, eventually
 from tests.stores.states import shared_redis
 
+DAY_S = 86_400
 DOLLAR = 1_000_000_000
 BUDGETS = """\
 [budgets.user]
@@ -30,6 +33,14 @@ MEMORY = '[state]\nurl = "memory:"\n'
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test machine is busy."""
     monkeypatch.setattr(bindings, "KEYS_TIMEOUT_S", 30.0)
+
+
+@pytest.fixture(autouse=True)
+def _one_day() -> None:
+    """None of these tests begins right before midnight in UTC: what is spent would be past by then."""
+    eventually(
+        "midnight", lambda: DAY_S - time.time() % DAY_S, lambda left_s: left_s > PATIENCE_S / 2
+    )
 
 
 def key_of(project: Project, *words: str) -> str:

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 from threading import Timer
@@ -181,9 +181,27 @@ def test_a_server_that_is_to_load_anew_while_it_starts_does_so_when_it_has(
     assert process.wait(PATIENCE_S) == 0
 
 
-def kill_all(processes: Sequence[int]) -> None:
-    for each in processes:
-        os.kill(each, signal.SIGKILL)
+@contextmanager
+def killed_late(processes: Sequence[int]) -> Iterator[None]:
+    """Whoever waits in it for their ends does not wait for ever, and they are not there after it.
+
+    Once it has ended nobody is killed: another process may have the number by then.
+    """
+
+    def kill_all() -> None:
+        for each in processes:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+
+    late = Timer(PATIENCE_S, kill_all)
+    late.start()
+    try:
+        yield
+    except BaseException:
+        kill_all()
+        raise
+    finally:
+        late.cancel()
 
 
 def test_workers_whose_supervisor_was_killed_let_runs_end_and_stop(who: Project) -> None:
@@ -191,14 +209,12 @@ def test_workers_whose_supervisor_was_killed_let_runs_end_and_stop(who: Project)
     process = who.launch("serve", "--port", "0", "--workers", "2")
     url = listening(process)
     workers = [int(said(process, "is ready").split()[-1]) for _ in range(2)]
-    late = Timer(PATIENCE_S, kill_all, [workers])
-    late.start()  # else this would wait for them for ever, and they would be there after it
-    assert asked(url)[0] == "one"
-    process.kill()
-    for _ in range(2):
-        said(process, "the supervisor has gone, and this worker stops")
-    assert "Traceback" not in err_of(process).read().decode()  # until the last has ended
-    late.cancel()
+    with killed_late(workers):
+        assert asked(url)[0] == "one"
+        process.kill()
+        for _ in range(2):
+            said(process, "the supervisor has gone, and this worker stops")
+        assert "Traceback" not in err_of(process).read().decode()  # until the last has ended
 
 
 def test_a_pipeline_with_problems_is_told_once_and_nothing_is_served(who: Project) -> None:

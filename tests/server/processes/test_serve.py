@@ -29,8 +29,9 @@ from tests.server.wire import Client
 
 ROOT = Path(__file__).parents[3]
 STREAM = "Accept: text/event-stream"
-MARGIN_S = 25.0
-"""What a busy machine may take to end a process whose server has ended."""
+MARGIN_S = 15.0
+"""What a busy machine may take to end a process whose server has ended: less than `drain_s` is by
+default, or a server that does not heed its own would not be noticed."""
 
 
 @attrs.frozen
