@@ -118,9 +118,23 @@ async def settle(
     """Make the index of a collection if it is `wanted`, or remove it; and what others left.
 
     Raises:
-        StoreError: pgvector is too old for it.
+        StoreError: pgvector is too old for it, or the user is not the owner of the table.
         psycopg.Error: it cannot be made.
     """
+    try:
+        await _settle(connection, place, key, dimensions, wanted=wanted)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"{place}: only the owner of the table orchestra.passage can make or remove its "
+            f"indexes ({error.diag.message_primary}); run `orchestra ingest` once as that user, or "
+            "as a member of that role. The passages are stored, and a search without an index is "
+            "exact"
+        ) from error
+
+
+async def _settle(
+    connection: TrioConnection, place: str, key: int, dimensions: int, *, wanted: bool
+) -> None:
     while True:
         found = [Index(*row) for row in await _rows(connection, _INDEXES)]
         there = [row[0] for row in await _rows(connection, "SELECT key FROM orchestra.collection")]
