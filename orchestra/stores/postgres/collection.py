@@ -113,7 +113,7 @@ class PostgresCollection:
         """
         pairs = await rules.checked(self._where, passages, vectors)
         if pairs:
-            self._check_size(len(vectors[0]))
+            self._check_size(len(pairs[0][1]))
             last = {passage.id: (passage, unit) for passage, unit in pairs}
             await self._write(partial(self._upsert, list(last.values())))
 
