@@ -95,8 +95,8 @@ class PostgresCollection:
         about to, nothing is done. What is cancelled is made anew the next time.
 
         Raises:
-            StoreError: pgvector is older than 0.8, the user is not the owner of the table, or the
-                database does not answer, or refuses.
+            StoreError: pgvector is older than 0.8, the user is not the owner of the table or has
+                too short a `statement_timeout`, or the database does not answer, or refuses.
         """
         work = partial(_read, self._index, None, self.place)
         await self._pool.run(work, timeout_s=INDEX_S)

@@ -59,6 +59,7 @@ SELECT substr(relname, 14)::bigint, indisvalid,
 FROM pg_index JOIN pg_class ON oid = indexrelid
 WHERE indrelid = to_regclass('orchestra.passage') AND relname ~ '^passage_hnsw_[0-9]+$'
 """
+_NO_LOSS = "The passages are stored, and a search without an index is exact"
 _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
 
 
@@ -118,7 +119,8 @@ async def settle(
     """Make the index of a collection if it is `wanted`, or remove it; and what others left.
 
     Raises:
-        StoreError: pgvector is too old for it, or the user is not the owner of the table.
+        StoreError: pgvector is too old for it, or the user is not the owner of the table, or may
+            not take so long.
         psycopg.Error: it cannot be made.
     """
     try:
@@ -127,8 +129,13 @@ async def settle(
         raise StoreError(
             f"{place}: only the owner of the table orchestra.passage can make or remove its "
             f"indexes ({error.diag.message_primary}); run `orchestra ingest` once as that user, or "
-            "as a member of that role. The passages are stored, and a search without an index is "
-            "exact"
+            f"as a member of that role. {_NO_LOSS}"
+        ) from error
+    except psycopg.errors.QueryCanceled as error:
+        raise StoreError(
+            f"{place}: Postgres has ended the work on its index ({error.diag.message_primary}); "
+            "allow the role as long as it takes, such as with ALTER ROLE the_user SET "
+            f"statement_timeout = 0, and run `orchestra ingest` again. {_NO_LOSS}"
         ) from error
 
 

@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
-import attrs
-import psycopg
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from psycopg import conninfo
 
 from orchestra.errors import StoreError
 from orchestra.stores.postgres import hnsw, searching
@@ -23,8 +20,7 @@ from orchestra.stores.postgres.hnsw import Index, changes
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
 from orchestra.values import Passage, Scalar, Vector
-from tests.patience import PATIENCE_S
-from tests.servers.postgres import PASSWORD, shared_postgres
+from tests.servers.postgres import shared_postgres
 from tests.stores.postgres.asking import EAST, ONE, name_of, refused, run
 from tests.stores.test_contract import PostgresAgrees
 
@@ -223,33 +219,6 @@ def test_others_write_while_it_is_made_and_two_make_it_at_once(
     assert {each.id for each in found} == {"late0", "late1", "late2"}
 
 
-def test_who_has_nothing_to_change_does_not_wait_for_the_index_of_another(
-    stores: PostgresStores, address: Address
-) -> None:
-    """It may take an hour, and an `ingest` into a small collection is done long before."""
-    place = conninfo.make_conninfo(
-        **shared_postgres().parameters(name_of(address)), password=PASSWORD
-    )
-
-    async def main() -> None:
-        await filled(stores, 50)
-        await stores.collection("b").upsert([ONE], [EAST])
-        with PostgresStores(address) as exact, psycopg.connect(place) as writer:
-            writer.execute("LOCK TABLE orchestra.passage IN ROW EXCLUSIVE MODE")
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(stores.collection("b").index)
-                with trio.fail_after(PATIENCE_S):
-                    while indexes(address) != [True, False]:  # noqa: ASYNC110 - no event of ours
-                        await trio.sleep(0.01)
-                    await stores.collection("a").index()
-                    await exact.collection("c").make()
-                    await exact.collection("c").index()
-                writer.rollback()
-
-    run(main)
-    assert indexes(address) == [True, True]
-
-
 def test_whoever_is_cancelled_while_making_it_leaves_no_harm(
     stores: PostgresStores, address: Address
 ) -> None:
@@ -360,29 +329,6 @@ def test_an_older_pgvector_is_told(stores: PostgresStores, monkeypatch: pytest.M
     run(lambda: stores.collection("a").upsert([ONE], [EAST]))
     message = refused(stores.collection("a").index)
     assert 'index = "hnsw" takes pgvector 0.8 or later, and this is 0.7.4' in message
-
-
-def test_who_does_not_own_the_table_is_told_who_may(
-    stores: PostgresStores, address: Address
-) -> None:
-    """It may write passages; an index is neither made nor removed, and no passage is lost."""
-    run(lambda: filled(stores, 50))
-    run(lambda: stores.collection("b").upsert([ONE], [EAST]))
-    name = name_of(address)
-    for asked in (
-        f"CREATE ROLE writer_of_{name} LOGIN PASSWORD '{PASSWORD}'",
-        f"GRANT USAGE ON SCHEMA orchestra TO writer_of_{name}",
-        f"GRANT ALL ON ALL TABLES IN SCHEMA orchestra TO writer_of_{name}",
-    ):
-        shared_postgres().ask(asked, database=name)
-    writer = attrs.evolve(address, parameters={**address.parameters, "user": f"writer_of_{name}"})
-    with PostgresStores(writer, index="hnsw") as indexed, PostgresStores(writer) as exact:
-        for collection in (indexed.collection("b"), exact.collection("a")):
-            message = refused(collection.index)
-            assert "only the owner of the table orchestra.passage can make or remove" in message
-            assert "run `orchestra ingest` once as that user" in message
-        assert run(exact.collection("b").count) == 1
-    assert indexes(address) == [True]
 
 
 keys = st.integers(1, 4)
