@@ -65,7 +65,8 @@ def test_who_pays_decides_how_fast_an_answer_is() -> None:
     for tier in ("priority", "fast", "scale", "performance"):
         with pytest.raises(InvalidRequestError, match="service_tier: "):
             ask(service_tier=tier)
-        assert ask(Passed(fields=frozenset(("service_tier",))), service_tier=tier)
+        allowed = ask(Passed(fields=frozenset(("service_tier",))), service_tier=tier)
+        assert allowed.extras == {"openai": {"service_tier": tier}}
     for tier in ("auto", "default", "flex", "standard_only", "on_demand"):
         assert ask(service_tier=tier).extras == {"openai": {"service_tier": tier}}
 
