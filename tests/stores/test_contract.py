@@ -374,6 +374,23 @@ def test_a_long_upsert_lets_others_go_on(store: VectorStore, bad: int) -> None:
     assert turns >= 10  # 200 passages at once, at most
 
 
+def test_what_a_caller_does_to_its_lists_meanwhile_changes_nothing(store: VectorStore) -> None:
+    async def main() -> int:
+        passages = [Passage(str(number), "") for number in range(300)]
+        vectors = [EAST] * len(passages)
+
+        async def emptied() -> None:
+            passages.clear()
+            vectors.clear()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(emptied)
+            await store.upsert(passages, vectors)
+        return await store.count()
+
+    assert trio.run(main) == 300
+
+
 def test_what_a_caller_does_to_its_metadata_later_changes_nothing(store: VectorStore) -> None:
     kept: dict[str, Scalar] = {"kind": "a"}
     run(lambda: store.upsert([Passage("one", "", metadata=kept)], [EAST]))

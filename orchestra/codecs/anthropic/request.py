@@ -272,7 +272,7 @@ def _thinking(model: str, effort: ReasoningEffort, limit: int, answer: int) -> J
         raise CapabilityError(
             f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: {model} "
             f"thinks for at least {BUDGETS['minimal']} tokens, which count towards this limit; "
-            "raise output_tokens_max, or leave out reasoning_effort"
+            "allow more, or leave out the effort"
         )
     budget = max(min(BUDGETS[effort], limit - answer), BUDGETS["minimal"])
     return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}

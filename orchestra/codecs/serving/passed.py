@@ -8,6 +8,8 @@ chooses the provider later, and the validity of a request must not depend on it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import attrs
 
 GUARDED = (
@@ -23,11 +25,18 @@ GUARDED = (
     # Claude's account, prices, and features on trial
     *("workspace_id", "user_profile_id", "inference_geo", "speed"),
     *("billing_policy", "fallback_credit_token", "anthropic_beta"),
+    # faster answers, at up to twice the price, which our budgets do not know
+    "service_tier",
     # speech, which costs extra and is dropped from our answers
     *("audio", "modalities"),
 )
-"""Fields that are refused unless the server allows them, or they have the usual value."""
-_USUAL = {"modalities": ["text"], "speed": "standard"}
+"""Fields that are refused unless the server allows them, or they have a usual value."""
+_USUAL: Mapping[str, Sequence[object]] = {
+    "modalities": (["text"],),
+    "speed": ("standard",),
+    "service_tier": ("auto", "default", "standard", "standard_only", "on_demand", "flex"),
+}
+"""Values that cost no more than if the field were missing."""
 HTTPS_ONLY = frozenset(("https",))
 
 
@@ -46,7 +55,7 @@ class Passed:
         name = field.lower()
         if name not in GUARDED or name in self.fields:
             return None
-        if name in _USUAL and value == _USUAL[name]:
+        if value in _USUAL.get(name, ()):
             return None
         return (
             "it would have the provider use another model, another source or a paid extra at the "

@@ -14,7 +14,7 @@ from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check
 from orchestra.config.toml.complaints import Complaints, shown
 from orchestra.config.toml.places import Path as Place
-from orchestra.stores.postgres.settings import PostgresSettings, hosts_of
+from orchestra.stores.postgres.settings import PostgresSettings, ports_of
 
 AT: Place = ("stores",)
 
@@ -55,7 +55,7 @@ def _database(
     if "url" not in right:
         return None
     url = str(right["url"])
-    for _, port in hosts_of(url):
+    for port in ports_of(url):
         check_port(port, AT, complaints)
     if "ca_file" in keys and "sslmode=verify" not in url:
         fix = "add ?sslmode=verify-full to the url, or leave it out"

@@ -95,7 +95,8 @@ class PostgresCollection:
         about to, nothing is done. What is cancelled is made anew the next time.
 
         Raises:
-            StoreError: pgvector is older than 0.8, or the database does not answer, or refuses.
+            StoreError: pgvector is older than 0.8, the user is not the owner of the table or has
+                too short a `statement_timeout`, or the database does not answer, or refuses.
         """
         work = partial(_read, self._index, None, self.place)
         await self._pool.run(work, timeout_s=INDEX_S)
@@ -112,7 +113,7 @@ class PostgresCollection:
         """
         pairs = await rules.checked(self._where, passages, vectors)
         if pairs:
-            self._check_size(len(vectors[0]))
+            self._check_size(len(pairs[0][1]))
             last = {passage.id: (passage, unit) for passage, unit in pairs}
             await self._write(partial(self._upsert, list(last.values())))
 

@@ -14,7 +14,7 @@ Rules of the file:
 2. One that is not valid is under way, as the server's own view of that says, or was left by
    somebody who ended in the middle: then it is made anew.
 3. Of one table, Postgres makes one index at a time, and who waits for it is waited for by it: so
-   whoever finds one under way comes again later.
+   whoever finds one under way, and has something to change, comes again later.
 4. The key of a collection changes with its number of dimensions, so that an index never comes
    across a vector of another.
 """
@@ -59,6 +59,7 @@ SELECT substr(relname, 14)::bigint, indisvalid,
 FROM pg_index JOIN pg_class ON oid = indexrelid
 WHERE indrelid = to_regclass('orchestra.passage') AND relname ~ '^passage_hnsw_[0-9]+$'
 """
+_NO_LOSS = "The passages are stored, and a search without an index is exact"
 _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
 
 
@@ -99,14 +100,15 @@ def changes(
 ) -> tuple[list[int], bool] | None:
     """The keys whose index is to be removed, and whether one is to be made for `key`.
 
-    None while another is being made, which has to be waited for. `there` are the keys of all
-    collections.
+    While another index is being made, nothing is changed: None if that has to be waited for, since
+    the index of `key` is not as it is to be. `there` are the keys of all collections.
     """
-    made_now = {each.key for each in found if each.is_being_made}
-    if made_now:
-        return ([], False) if wanted and key in made_now else None
+    mine = [each for each in found if each.key == key]
+    if any(each.is_being_made for each in found):
+        usable = any(each.is_valid or each.is_being_made for each in mine)
+        return ([], False) if usable == wanted and bool(mine) == wanted else None
     of_no_use = {each.key for each in found if each.key not in there}
-    if any(each.key == key and not (wanted and each.is_valid) for each in found):
+    if any(not (wanted and each.is_valid) for each in mine):
         of_no_use.add(key)
     return sorted(of_no_use), wanted and key not in {each.key for each in found} - of_no_use
 
@@ -117,9 +119,29 @@ async def settle(
     """Make the index of a collection if it is `wanted`, or remove it; and what others left.
 
     Raises:
-        StoreError: pgvector is too old for it.
+        StoreError: pgvector is too old for it, or the user is not the owner of the table, or may
+            not take so long.
         psycopg.Error: it cannot be made.
     """
+    try:
+        await _settle(connection, place, key, dimensions, wanted=wanted)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"{place}: only the owner of the table orchestra.passage can make or remove its "
+            f"indexes ({error.diag.message_primary}); run `orchestra ingest` once as that user, or "
+            f"as a member of that role. {_NO_LOSS}"
+        ) from error
+    except psycopg.errors.QueryCanceled as error:
+        raise StoreError(
+            f"{place}: Postgres has ended the work on its index ({error.diag.message_primary}); "
+            "allow the role as long as it takes, such as with ALTER ROLE the_user SET "
+            f"statement_timeout = 0, and run `orchestra ingest` again. {_NO_LOSS}"
+        ) from error
+
+
+async def _settle(
+    connection: TrioConnection, place: str, key: int, dimensions: int, *, wanted: bool
+) -> None:
     while True:
         found = [Index(*row) for row in await _rows(connection, _INDEXES)]
         there = [row[0] for row in await _rows(connection, "SELECT key FROM orchestra.collection")]

@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s@/?#:,\[\]]+)(?::[0-9]{1,5})?"
 _HOSTS = re.compile(r"(?:\[([^\]]+)\]|([^:,\[\]]+))(?::([0-9]+))?")
-_OPTION = (
-    r"(?:sslmode=(?:disable|prefer|require|verify-ca|verify-full)"
-    r"|target_session_attrs=(?:any|read-write|read-only|primary|standby))"
-)
+_MODE = r"sslmode=(?:disable|prefer|require|verify-ca|verify-full)"
+_ATTRIBUTES = r"target_session_attrs=(?:any|read-write|read-only|primary|standby)"
+_OPTIONS = rf"{_MODE}(?:&{_ATTRIBUTES})?|{_ATTRIBUTES}(?:&{_MODE})?"  # each once
 POSTGRES_URL = (
     rf"^postgres(?:ql)?://(?:(?P<hosts>{_HOST}(?:,{_HOST})*)/(?P<name>[^\s@/?#]+)"
-    rf"(?:\?(?P<options>{_OPTION}(?:&{_OPTION})*))?"
+    rf"(?:\?(?P<options>{_OPTIONS}))?"
     r"|/(?P<local>[^\s@/?#]+)\?host=(?P<folder>/[^\s@?#&]+)(?:&port=(?P<port>[0-9]{1,5}))?)\Z"
 )
 """The pattern of valid urls; a password is not allowed in them. Of several hosts, the first that
@@ -88,6 +87,11 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
         timeout_s=settings.timeout_s,
         index=settings.index,
     )
+
+
+def ports_of(url: str) -> list[str]:
+    """The ports that are written in a url, also that of a socket."""
+    return [*(port for _, port in hosts_of(url) if port), *re.findall(r"&port=([0-9]+)\Z", url)]
 
 
 def hosts_of(url: str) -> list[tuple[str, str]]:

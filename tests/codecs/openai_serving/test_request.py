@@ -70,7 +70,7 @@ extras: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
     {},
     optional={
         "openai": st.dictionaries(
-            st.sampled_from(["service_tier", "user"]), texts | st.just({"a": 1}), min_size=1
+            st.sampled_from(["safety_identifier", "user"]), texts | st.just({"a": 1}), min_size=1
         ),
         "openai-dialect": st.dictionaries(
             st.sampled_from(["min_p", "guided_json"]), texts | st.just({"a": 1}), min_size=1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestra.codecs.anthropic.request import anthropic_body
 from orchestra.codecs.anthropic_serving.errors import anthropic_error
 from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error
 from orchestra.codecs.serving.errors import HIDDEN, error_reply
@@ -174,6 +175,17 @@ def test_a_field_in_front_of_a_message_is_named_for_its_client_and_a_word_in_it_
     assert said == "output_config.format: it is no stop: leave messages out"
     said = openai_error(reply.worded(OF_RESPONSES))["message"]
     assert said == "text.format: it is no stop: leave messages out"
+
+
+def test_what_to_do_about_a_field_is_not_told_in_our_words() -> None:
+    """Only a name before a `=` is translated: what stands elsewhere has to be no name of ours."""
+    asked = ChatRequest((Message("user", "Hi"),), output_tokens_max=100, reasoning_effort="high")
+    with pytest.raises(CapabilityError) as caught:
+        anthropic_body("claude-haiku-4-5", asked, stream=False)
+    said = anthropic_error(error_reply(caught.value))["error"]["message"]
+    assert said.startswith("max_tokens=100 leaves no room for thinking or output_config.effort=")
+    assert "output_tokens_max" not in said
+    assert "reasoning_effort" not in said
 
 
 def test_anthropics_word_for_calls_at_once_is_the_opposite() -> None:

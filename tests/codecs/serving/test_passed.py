@@ -60,6 +60,17 @@ def test_text_is_what_an_answer_is_of_anyway() -> None:
     assert ask(passed, **said).extras == {"openai": said}
 
 
+def test_who_pays_decides_how_fast_an_answer_is() -> None:
+    """A budget counts the usual price; OpenAI's `priority` costs up to twice as much."""
+    for tier in ("priority", "fast", "scale", "performance"):
+        with pytest.raises(InvalidRequestError, match="service_tier: "):
+            ask(service_tier=tier)
+        allowed = ask(Passed(fields=frozenset(("service_tier",))), service_tier=tier)
+        assert allowed.extras == {"openai": {"service_tier": tier}}
+    for tier in ("auto", "default", "flex", "standard_only", "on_demand"):
+        assert ask(service_tier=tier).extras == {"openai": {"service_tier": tier}}
+
+
 @pytest.mark.parametrize(
     "url",
     [

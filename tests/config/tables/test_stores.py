@@ -22,6 +22,8 @@ WRONG = [
     ('[stores]\nurl = "postgresql://h/d?password=sesame"', 2, "a text (not shown) is not"),
     ('[stores]\nurl = "postgresql://h:70000/d"', 2, "70000 is not a port"),
     ('[stores]\nurl = "postgresql://h:1,h:70000,i/d"', 2, "70000 is not a port"),
+    ('[stores]\nurl = "postgresql:///d?host=/run&port=70000"', 2, "70000 is not a port"),
+    ('[stores]\nurl = "postgresql://h/d?sslmode=require&sslmode=disable"', 2, "is not postgresql"),
     ('[stores]\nurl = "postgresql://::1/d"', 2, "is not postgresql://"),
     ('[stores]\nurl = "postgresql://h,,i/d"', 2, "is not postgresql://"),
     ('[stores]\nurl = "postgresql://h/d?sslmode=require&user=ann"', 2, "is not postgresql://"),
