@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import trio
@@ -19,6 +21,7 @@ from orchestra.errors import (
     BreakerOpenError,
     LimitReachedError,
     ModelConnectionError,
+    ProviderServerError,
     StoreError,
 )
 from orchestra.policies.breaker import Open
@@ -255,11 +258,29 @@ def test_all_runs_share_one_breaker(guarded: LocalBindings) -> None:
     assert isinstance(guarded.states()["default"].breaker, Open)
 
 
-def test_limits_of_the_file_are_obeyed(guarded: LocalBindings) -> None:
-    with pytest.raises(ModelConnectionError):
-        trio.run(ask, guarded, "rare")
-    with pytest.raises(LimitReachedError, match="rare: refused by our own limit requests_per_"):
-        trio.run(ask, guarded, "rare")
+def test_limits_of_the_file_are_obeyed(tmp_path: Path) -> None:
+    """The provider refuses every method: a call that never reached it would be in no limit."""
+    file = tmp_path / "c.toml"
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever).start()
+        try:
+            file.write_text(GUARDED.replace("127.0.0.1:1/", f"127.0.0.1:{server.server_port}/"))
+            with default_bindings(tmp_path, config=file, environ={}) as bindings:
+                with pytest.raises(ProviderServerError):
+                    trio.run(ask, bindings, "rare")
+                with pytest.raises(LimitReachedError, match="rare: refused by our own limit requ"):
+                    trio.run(ask, bindings, "rare")
+                assert bindings.states() == {"rare": GuardState(None, Load(0, 0))}
+        finally:
+            server.shutdown()
+
+
+def test_a_call_that_never_reached_its_provider_is_in_no_limit_of_the_file(
+    guarded: LocalBindings,
+) -> None:
+    for _ in range(2):
+        with pytest.raises(ModelConnectionError):
+            trio.run(ask, guarded, "rare")
     assert guarded.states() == {"rare": GuardState(None, Load(0, 0))}
 
 

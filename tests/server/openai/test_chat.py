@@ -319,7 +319,7 @@ def test_a_pipeline_that_is_no_chat_is_told_how_it_is_asked() -> None:
     reply = chatting("plus")
     assert error(reply) == (404, "model_not_found", "model")
     assert b"it takes a, b, and does not answer a chat" in reply.body
-    assert b"POST /v1/pipelines/plus/runs asks it" in reply.body
+    assert b"run it with POST /v1/pipelines/plus/runs" in reply.body
     others = Admission(keyring=OneKey(Scopes(frozenset({"chat"}))))  # type: ignore[arg-type]
     body = {"model": "plus", "messages": [{"role": "user", "content": "Hi"}]}
     unseen = asking(f"{POST}\nAuthorization: Bearer {KEY}", body, admission=others)
