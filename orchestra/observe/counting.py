@@ -43,7 +43,6 @@ class Counting:
         self.measure: Callable[[Tally], None] = lambda _: None
         self._shared = shared
         self._turn = trio.Lock()
-        self._written = b""
         self._unwritten = False
         if shared is not None:
             metrics.tally.add(shared.inherited())
@@ -72,8 +71,10 @@ class Counting:
         if self._shared is None:
             return
         try:
-            if self._encoded() != self._written or not self._shared.there:
-                await self._in_thread(self._shared.write)
+            async with self._turn:
+                encoded = self._encoded()
+                if not self._shared.has(encoded):
+                    await trio.to_thread.run_sync(self._shared.write, encoded)
         except OSError as error:
             if not self._unwritten:
                 log.warning("the metrics of this process cannot be written: %s", error)
@@ -90,10 +91,7 @@ class Counting:
     async def _in_thread(self, act: Callable[[bytes], T]) -> T:
         """Call `act` with the encoded counts; one call at a time, so that totals never fall."""
         async with self._turn:
-            encoded = self._encoded()
-            done = await trio.to_thread.run_sync(act, encoded)
-            self._written = encoded
-            return done
+            return await trio.to_thread.run_sync(act, self._encoded())
 
     def _encoded(self) -> bytes:
         tally = self.metrics.tally

@@ -29,10 +29,9 @@ class SharedTallies:
         self._own = folder / f"{number}{SUFFIX}"
         self._written = b""
 
-    @property
-    def there(self) -> bool:
-        """Whether the file of this process is there: others may tidy up in a temporary folder."""
-        return self._own.exists()
+    def has(self, tally: bytes) -> bool:
+        """Whether these are the counts in the file: others may tidy up in a temporary folder."""
+        return tally == self._written and self._own.exists()
 
     def inherited(self) -> Tally:
         """The counts of the last process of this number; none, if there was no such process.
@@ -40,7 +39,7 @@ class SharedTallies:
         Runs that were running when it was killed are counted as lost.
         """
         tally = Tally()
-        if self.there:
+        if self._own.exists():
             before = _read(self._own)[1]
             tally.add(before, gauges=False)
             if lost := before.gauges.get(RUNS_RUNNING.name, {}).get((), 0):
@@ -53,13 +52,12 @@ class SharedTallies:
         Raises:
             OSError: the folder is gone, or full.
         """
-        data = _ENCODER.encode((os.getpid(), msgspec.Raw(tally)))
-        if data == self._written and self.there:
+        if self.has(tally):
             return
         new = self._own.with_suffix(".new")
-        new.write_bytes(data)
+        new.write_bytes(_ENCODER.encode((os.getpid(), msgspec.Raw(tally))))
         new.replace(self._own)
-        self._written = data
+        self._written = tally
 
     def total(self, tally: bytes) -> Tally:
         """Write these counts, and add up all files; gauges only of processes that still run.

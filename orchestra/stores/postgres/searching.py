@@ -142,13 +142,6 @@ def matching(where: Mapping[str, Scalar]) -> tuple[str, dict[str, object]]:
     return " AND ".join(conditions), values
 
 
-async def rows(connection: TrioConnection, asked: str, values: Any) -> list[Any]:
-    """The rows that a statement gives."""
-    async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(asked, values)
-        return await cursor.fetchall()
-
-
 _FIND = """
 {begin}; SET LOCAL jit = off;
 SELECT key, dimensions, has_index, CASE WHEN has_index THEN {settings} END FROM (
