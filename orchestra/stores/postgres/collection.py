@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import attrs
 
@@ -17,6 +17,7 @@ from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST
 from orchestra.stores import rules
 from orchestra.stores.postgres import hnsw, schema, searching
+from orchestra.stores.postgres.connection import TrioConnection, rows
 from orchestra.stores.postgres.encoding import (
     can_be_kept,
     kept,
@@ -25,11 +26,8 @@ from orchestra.stores.postgres.encoding import (
     restored_scalar,
 )
 from orchestra.stores.postgres.pool import Pool
-from orchestra.stores.postgres.searching import Question, matching, rows
+from orchestra.stores.postgres.searching import Question, matching
 from orchestra.values import Passage, Scalar, Vector
-
-if TYPE_CHECKING:
-    from orchestra.stores.postgres.connection import TrioConnection
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from itertools import cycle
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import trio
@@ -113,6 +113,13 @@ async def connected(parameters: Mapping[str, str]) -> TrioConnection:
                 continue
         last = psycopg.OperationalError(f"no answer within {CONNECT_S:g} s")
     raise last or psycopg.OperationalError("the host has no address")
+
+
+async def rows(connection: TrioConnection, asked: str, values: Any = ()) -> list[Any]:
+    """The rows that a statement gives."""
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(asked, values)
+        return await cursor.fetchall()
 
 
 async def _addresses(parameters: Mapping[str, str]) -> list[dict[str, str]]:

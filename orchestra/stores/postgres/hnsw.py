@@ -24,16 +24,13 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import attrs
 import psycopg
 import trio
 
 from orchestra.errors import StoreError
-
-if TYPE_CHECKING:
-    from orchestra.stores.postgres.connection import TrioConnection
+from orchestra.stores.postgres.connection import TrioConnection, rows
 
 INDEXED_FROM = 10_000
 """Passages: fewer are searched exactly in about the time that the index would take."""
@@ -143,8 +140,8 @@ async def _settle(
     connection: TrioConnection, place: str, key: int, dimensions: int, *, wanted: bool
 ) -> None:
     while True:
-        found = [Index(*row) for row in await _rows(connection, _INDEXES)]
-        there = [row[0] for row in await _rows(connection, "SELECT key FROM orchestra.collection")]
+        found = [Index(*row) for row in await rows(connection, _INDEXES)]
+        there = [row[0] for row in await rows(connection, "SELECT key FROM orchestra.collection")]
         to_do = changes(found, key, there, wanted=wanted)
         if to_do is not None:
             with suppress(psycopg.errors.DeadlockDetected):  # of two that began at once
@@ -171,14 +168,10 @@ async def _make(connection: TrioConnection, place: str, key: int, dimensions: in
 
 
 async def _check_version(connection: TrioConnection, place: str) -> None:
-    ((version,),) = await _rows(connection, _VERSION)
+    ((version,),) = await rows(connection, _VERSION)
     if tuple(map(int, version.split(".")[:2])) < VERSION_MIN:
         raise StoreError(
             f'{place}: index = "hnsw" takes pgvector 0.8 or later, and this is {version}; install '
             "a newer one and run ALTER EXTENSION vector UPDATE, or take index out of [stores]; "
             "until then searches are exact"
         )
-
-
-async def _rows(connection: TrioConnection, asked: str) -> Sequence[tuple[Any, ...]]:
-    return await (await connection.execute(asked)).fetchall()

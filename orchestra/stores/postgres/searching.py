@@ -9,7 +9,6 @@ exact ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import attrs
 import psycopg
@@ -18,6 +17,7 @@ from psycopg.pq import Format
 
 from orchestra.stores import rules
 from orchestra.stores.postgres import hnsw
+from orchestra.stores.postgres.connection import TrioConnection, rows
 from orchestra.stores.postgres.encoding import (
     can_be_kept,
     equals,
@@ -27,9 +27,6 @@ from orchestra.stores.postgres.encoding import (
     vector_bytes,
 )
 from orchestra.values import Passage, Scalar, Vector
-
-if TYPE_CHECKING:
-    from orchestra.stores.postgres.connection import TrioConnection
 
 TOP_MAX = 2**31 - 1
 """No collection has more."""

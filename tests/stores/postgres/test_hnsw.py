@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestra.errors import StoreError
 from orchestra.stores.postgres import hnsw, searching
-from orchestra.stores.postgres.connection import TrioConnection
+from orchestra.stores.postgres.connection import TrioConnection, rows
 from orchestra.stores.postgres.hnsw import Index, changes
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
@@ -141,7 +141,7 @@ async def filled(stores: PostgresStores, many: int = MANY) -> Vector:
 
 async def plan(stores: PostgresStores, query: Vector, where: dict[str, Scalar]) -> str:
     """What the database says it will do."""
-    rows, plans = searching.rows, list[str]()
+    plans = list[str]()
 
     async def explained(connection: TrioConnection, asked: str, values: Any) -> list[Any]:
         lines = await rows(connection, f"EXPLAIN {asked}", values)
@@ -271,7 +271,7 @@ def test_more_dimensions_than_it_takes_are_searched_exactly(
 
 def test_what_the_index_cannot_give_is_searched_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than it holds in mind, and more than match of what it comes across."""
-    rows, compared = searching.rows, list[int]()
+    compared = list[int]()
 
     async def counted(connection: TrioConnection, asked: str, values: Any) -> list[Any]:
         found = await rows(connection, asked, values)
