@@ -27,11 +27,6 @@ def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def address() -> Address:
-    return shared_postgres().database()
-
-
-@pytest.fixture
 def stores(address: Address) -> Iterator[PostgresStores]:
     with PostgresStores(address, index="hnsw") as opened:
         yield opened

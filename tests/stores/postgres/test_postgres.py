@@ -23,11 +23,6 @@ from tests.stores.postgres.asking import BUSY, EAST, ONE, name_of, refused, run
 
 
 @pytest.fixture
-def address() -> Address:
-    return shared_postgres().database()
-
-
-@pytest.fixture
 def stores(address: Address) -> Iterator[PostgresStores]:
     with PostgresStores(address, connections_max=3) as opened:
         yield opened
