@@ -190,7 +190,7 @@ class MessageEvents:
         self.ended = False
         self._reader = _MessageReader()
         self._begun = ""  # the id of the message
-        self._early = _Delta()  # the stop reason in `message_start`, used if there is no later one
+        self._early = _Delta()  # a stop reason that is used if there is no later one
         self._usage: Json = {}
         self._strange: set[int] = set()  # indexes of blocks of unknown types
         self._calls: dict[int, int] = {}  # block index to call number
@@ -216,7 +216,10 @@ class MessageEvents:
             case "content_block_stop":
                 return self._end_block(event.index)
             case "message_delta":
-                return self._end(event.delta or _Delta(), event.usage)
+                delta = event.delta or _Delta()
+                if delta.stop_reason == "":  # some gateways write this before the real one
+                    self._early, delta = delta, _Delta()
+                return self._end(delta, event.usage)
             case "message_start":
                 return self._begin(event.message or _Message())
             case "message_stop":
@@ -288,10 +291,12 @@ class MessageEvents:
         return [ToolCallDelta(call, arguments=arguments)] if arguments else []
 
     def _end(self, delta: _Delta, usage: Json | None) -> list[ModelEvent]:
+        """Take counts, and the stop reason: of several, the first counts."""
         left = [event for index in list(self._inputs) for event in self._end_block(index)]
+        stops = [] if self.stopped else _stop_events(delta)
         self.stopped = self.stopped or delta.stop_reason is not None
         counted = self._counted(usage, Certainty.EXACT if self.stopped else Certainty.PARTIAL)
-        return [*left, *counted, *_stop_events(delta)]
+        return [*left, *counted, *stops]
 
     def _counted(
         self, usage: Json | None, certainty: Certainty = Certainty.PARTIAL

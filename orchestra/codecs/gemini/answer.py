@@ -55,7 +55,8 @@ _REASONS: Mapping[str, StopReason] = {
     "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
 }
 _ID_CHARS = 64
-_UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
+_UNSAID = (None, "", "FINISH_REASON_UNSPECIFIED")
+"""Of an answer that goes on; gateways write an empty text."""
 
 
 class _FunctionCall(msgspec.Struct, rename="camel"):
@@ -175,7 +176,7 @@ class GeminiAnswer:
             elif part.text is not None:
                 events += self._text(part.text, part.thought, part.thought_signature)
         reason = candidate.finish_reason
-        said = reason is not None and reason != _UNSPECIFIED
+        said = reason not in _UNSAID
         if said or (self._whole and not self.stopped):
             self._reason, self.stopped = reason, True
         if _REASONS.get(reason or "") is StopReason.CONTENT_FILTER:

@@ -183,9 +183,13 @@ def id_or_index(key: str, value: object) -> object:
 
 
 def _content(value: object) -> object:
-    """Content as a list of parts, if it is one part, or some of its parts are texts."""
-    if isinstance(value, dict) and _PARTS & value.keys():
-        return [value]
+    """Content as a list of parts, if it is one part, or some of its parts are texts.
+
+    Any other object is the requested JSON, which Cloudflare sends decoded: its text is returned.
+    """
+    if isinstance(value, dict) and value:
+        part = "type" in value and _PARTS & value.keys()
+        return [value] if part else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return [{"text": each} if isinstance(each, str) else each for each in value]
     return value

@@ -585,6 +585,26 @@ def test_a_message_delta_without_a_reason_does_not_stop() -> None:
         decode([wire])
 
 
+def test_an_empty_reason_stops_only_where_the_stream_says_that_it_ends() -> None:
+    """Or the beginning of an answer through a gateway would look like a whole one."""
+    unsaid = event("message_delta", delta={"stop_reason": ""}, usage={"output_tokens": 3})
+    with pytest.raises(TruncatedStreamError):
+        decode([start(**USAGE), unsaid])
+    for wire, reason in ((unsaid + STOP, ""), (unsaid + end() + STOP, "end_turn")):
+        events = decode([start(**USAGE), wire])
+        assert [each.raw for each in events if isinstance(each, Stopped)] == [reason]
+
+
+def test_an_answer_stops_once_even_if_a_gateway_says_so_twice() -> None:
+    twice = end(output_tokens=3) + end("max_tokens", output_tokens=4) + STOP
+    events = decode([start(**USAGE), twice])
+    stops = [each for each in events if isinstance(each, Stopped)]
+    assert stops == [Stopped(StopReason.END, "end_turn")]
+    usage = Completion.of(events).usage
+    assert usage is not None
+    assert usage.output_tokens == 4
+
+
 @pytest.mark.parametrize("closed", [True, False])
 def test_arguments_may_come_whole_at_the_beginning_of_a_block(closed: bool) -> None:
     begun = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}

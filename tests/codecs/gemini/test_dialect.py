@@ -149,7 +149,7 @@ def part(kind: str, said: Any, seal: str) -> dict[str, Any]:
 
 def response(*parts: Any, reason: str | None = None, **more: Any) -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": list(parts)}, "index": 0}
-    if reason:
+    if reason is not None:
         candidate["finishReason"] = reason
     return {"candidates": [candidate], "modelVersion": "gemini", "responseId": "r", **more}
 
@@ -412,7 +412,7 @@ def test_what_is_no_whole_answer_is_an_error(body: bytes) -> None:
         DIALECT.decode(body)
 
 
-@pytest.mark.parametrize("reason", [None, "FINISH_REASON_UNSPECIFIED"])
+@pytest.mark.parametrize("reason", [None, "", "FINISH_REASON_UNSPECIFIED"])
 def test_a_whole_answer_without_a_reason_has_stopped_for_one_that_nobody_knows(
     reason: str | None,
 ) -> None:

@@ -334,7 +334,14 @@ def test_content_in_another_shape_is_said(content: object) -> None:
     assert whole({"content": content}).text == "Hi"
 
 
-@pytest.mark.parametrize("content", [5, True, {"parts": ["Hi"]}, [5], [["Hi"]], {}])
+@pytest.mark.parametrize("content", [{"title": "Café", "n": [1]}, {"text": "Hi", "score": 3}])
+def test_content_that_is_the_requested_json_is_its_text(content: Json) -> None:
+    """Cloudflare sends it decoded, where a JSON schema was asked for."""
+    for answer in (said(chunk({"content": content}, "stop")), whole({"content": content})):
+        assert answer.text == json.dumps(content, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("content", [5, True, [5], [["Hi"]], {}])
 def test_content_in_which_text_would_be_lost_is_malformed(content: object) -> None:
     with pytest.raises(MalformedStreamError):
         said(chunk({"content": content}, "stop"))
