@@ -136,6 +136,8 @@ class ConverseEvents:
     def __init__(self) -> None:
         self._reader = JsonReader()
         self._calls: dict[int, int] = {}  # block index to call number
+        self._ids: dict[int, str] = {}  # block index to the id of its call
+        self._calls_count = 0
 
     def take(self, name: str, payload: bytes) -> Iterable[ModelEvent]:
         """The model events of one event of the stream; none for an unknown one.
@@ -155,7 +157,7 @@ class ConverseEvents:
 
     def _piece(self, piece: _Piece) -> Iterable[ModelEvent]:
         if piece.start is not None and (call := piece.start.tool_use) is not None:
-            index = self._call_of(piece)
+            index = self._call_of(piece, call.tool_use_id or "")
             return (ToolCallDelta(index, call.tool_use_id or "", call.name or ""),)
         if piece.delta is None:
             return ()
@@ -165,12 +167,15 @@ class ConverseEvents:
             return (ToolCallDelta(index, arguments=text),) if text else ()
         return _block_events(piece.delta)
 
-    def _call_of(self, piece: _Piece) -> int:
-        """The number of the tool call in this block."""
-        index = self._calls.get(piece.content_block_index)
-        if index is None:
-            index = self._calls[piece.content_block_index] = next_call(len(self._calls))
-        return index
+    def _call_of(self, piece: _Piece, id_: str = "") -> int:
+        """The number of the tool call in this block; another id is another call."""
+        block = piece.content_block_index
+        if block not in self._calls or (id_ and self._ids.get(block, id_) != id_):
+            self._calls[block] = next_call(self._calls_count)
+            self._calls_count += 1
+        if id_:
+            self._ids[block] = id_
+        return self._calls[block]
 
 
 class ConverseDecoder(FrameDecoder):

@@ -178,6 +178,7 @@ class CohereDecoder(FrameDecoder):
         super().__init__(SseFraming())
         self._reader = _CohereReader()
         self._calls: dict[int, int] = {}  # Cohere's index of a call, and ours
+        self._calls_count = 0
 
     def _take(self, name: str, payload: bytes) -> None:
         if payload == b"[DONE]":
@@ -202,12 +203,14 @@ class CohereDecoder(FrameDecoder):
             self._end_message(delta)
 
     def _call(self, index: int, call: _ToolCall) -> None:
-        at = self._calls.get(index)
-        if at is None:
-            at = self._calls[index] = next_call(len(self._calls))
+        """Take a call or its next piece: with a name it is another one, whatever its index."""
+        at, function = self._calls.get(index), call.function or _Function()
+        if at is None or function.name:
+            at = self._calls[index] = next_call(self._calls_count)
+            self._calls_count += 1
             self._emit(_began_call(at, call))
-        elif call.function is not None and call.function.arguments:
-            self._emit(ToolCallDelta(at, arguments=call.function.arguments))
+        elif function.arguments:
+            self._emit(ToolCallDelta(at, arguments=function.arguments))
 
     def _end_message(self, delta: _Delta) -> None:
         self._emit(*_usage(delta.usage))

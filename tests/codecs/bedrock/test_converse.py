@@ -432,6 +432,20 @@ def test_calls_are_counted_from_zero_whatever_block_they_stand_in() -> None:
     assert [(each.index, each.id) for each in calls] == [(0, "c1"), (0, ""), (1, "c2")]
 
 
+@pytest.mark.parametrize("counted", [{}, {"contentBlockIndex": 0}])
+def test_calls_in_blocks_that_are_not_counted_are_told_apart_by_their_ids(counted: Json) -> None:
+    told: list[tuple[str, Json]] = []
+    for id_ in ("c1", "c2"):
+        begun = counted | {"start": {"toolUse": {"toolUseId": id_, "name": "weather"}}}
+        piece = counted | {"delta": {"toolUse": {"input": f'"{id_}"'}}}
+        told += [("contentBlockStart", begun), ("contentBlockDelta", piece)]
+    answer = Completion.of(decode([framed([*told, ("messageStop", {"stopReason": "tool_use"})])]))
+    assert [(each.id, each.arguments) for each in answer.tool_calls] == [
+        ("c1", '"c1"'),
+        ("c2", '"c2"'),
+    ]
+
+
 def test_an_answer_goes_back_as_it_came() -> None:
     told: list[tuple[str, Json]] = [
         (

@@ -415,6 +415,22 @@ def test_calls_at_once_are_counted_from_zero_and_told_apart() -> None:
     assert answer.usage is None
 
 
+@pytest.mark.parametrize("counted", [{}, {"index": 0}, {"index": None}])
+def test_calls_that_are_not_counted_are_told_apart_by_their_beginnings(counted: Any) -> None:
+    def call(kind: str, **function: object) -> bytes:
+        calls = {"tool_calls": {"function": function}}
+        return event(f"tool-call-{kind}", **counted, delta={"message": calls})
+
+    end = event("message-end", delta={"finish_reason": "TOOL_CALL"})
+    wire = [
+        part
+        for name in ("a", "b")
+        for part in (call("start", name=name, arguments=""), call("delta", arguments=f'"{name}"'))
+    ]
+    answer = Completion.of(decode([*wire, end]))
+    assert answer.tool_calls == (ToolCall("call_0", "a", '"a"'), ToolCall("call_1", "b", '"b"'))
+
+
 @pytest.mark.parametrize(
     ("sent", "text"), [({"a": {"b": [1, None]}}, '{"a":{"b":[1,null]}}'), ({}, "{}"), ("{}", "{}")]
 )
