@@ -278,8 +278,12 @@ class MessageEvents:
             return [TextDelta(delta.text)]
         if delta.partial_json:
             self._inputs.pop(index, None)
-            call = self._calls.get(index)  # None: a tool that runs at the provider
-            return [] if call is None else [ToolCallDelta(call, arguments=delta.partial_json)]
+            if index not in self._calls:
+                raise MalformedStreamError(
+                    f"arguments of a tool call came in block {index}, in which no call has begun, "
+                    "or its call has ended"
+                )
+            return [ToolCallDelta(self._calls[index], arguments=delta.partial_json)]
         if delta.thinking or delta.signature:
             return [ReasoningDelta(delta.thinking or "", sealed(ANTHROPIC, delta.signature))]
         return []

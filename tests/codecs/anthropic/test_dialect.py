@@ -619,6 +619,18 @@ def test_arguments_may_come_whole_at_the_beginning_of_a_block(closed: bool) -> N
     assert answer.tool_calls == (ToolCall("a", "f", '{"y":2}'),)
 
 
+@pytest.mark.parametrize("lost", ["start", "order"])
+def test_arguments_outside_the_block_of_a_call_are_malformed(lost: str) -> None:
+    """Or the call would be made without them."""
+    begun = event("content_block_start", index=1, content_block={"type": "tool_use", "name": "f"})
+    delta = {"type": "input_json_delta", "partial_json": '{"y":2}'}
+    piece = event("content_block_delta", index=1, delta=delta)
+    stop = event("content_block_stop", index=1)
+    wire = piece + stop if lost == "start" else begun + stop + piece
+    with pytest.raises(MalformedStreamError, match="came in block 1"):
+        decode([start(), wire, end("tool_use")])
+
+
 def test_text_and_thoughts_may_come_with_the_beginning_of_a_block() -> None:
     wire = b"".join(
         event("content_block_start", index=index, content_block=begun)
