@@ -46,6 +46,9 @@ class Cable(State):
         """Whether what is asked for is done, and the answer does not come back."""
         self.closed_to: str | None = None
         """What the keys begin with that cannot be reached."""
+        self.opens: trio.Event | None = None
+        """When these can be reached: so long it waits who asks for them."""
+        self.waiting = 0
         self.calls = 0
 
     async def change(
@@ -55,7 +58,13 @@ class Cable(State):
     ) -> T:
         await self._way()
         if self.closed_to and any(key.startswith(self.closed_to) for key in keys):
-            raise StateError("this way is closed; open it")
+            if self.opens is None:
+                raise StateError("this way is closed; open it")
+            self.waiting += 1
+            try:
+                await self.opens.wait()
+            finally:
+                self.waiting -= 1
         result = await self._inner.change(keys, decide)
         await self._way(back=True)
         return result

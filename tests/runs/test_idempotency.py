@@ -67,7 +67,7 @@ class Client:
                 continue
             if isinstance(claimed, NewClaim) and refused:
                 refused -= 1
-                one.registry.unclaim(claimed)
+                await one.registry.unclaim(claimed)
                 continue
             return await self.begun(one, claimed)
         raise AssertionError("it was never taken")
@@ -194,7 +194,7 @@ def test_two_who_take_over_a_dead_claim_start_one_run() -> None:
                 nursery.start_soon(send, 0)
                 nursery.start_soon(send, 1)
             assert answers == started * 2
-            one.registry.unclaim(mine)
+            await one.registry.unclaim(mine)
 
     for schedule in range(10):
         virtual(main, schedule=schedule)
@@ -212,7 +212,7 @@ def test_a_key_stands_for_its_run_as_long_as_is_said() -> None:
             await trio.sleep(2.0)
             again = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
             assert isinstance(again, NewClaim)
-            one.registry.unclaim(again)
+            await one.registry.unclaim(again)
 
     virtual(main)
 
@@ -258,7 +258,7 @@ def test_where_the_state_is_away_nothing_is_claimed() -> None:
             await trio.sleep(2.0)  # what may have been claimed is given back
             again = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
             assert isinstance(again, NewClaim)
-            one.registry.unclaim(again)
+            await one.registry.unclaim(again)
 
     virtual(main)
 
@@ -278,6 +278,6 @@ def test_a_claim_whose_answer_was_lost_is_given_back() -> None:
             again = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
             assert isinstance(again, NewClaim)
             assert trio.current_time() - began_s < 2.0
-            other.registry.unclaim(again)
+            await other.registry.unclaim(again)
 
     virtual(main)

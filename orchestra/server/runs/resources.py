@@ -110,7 +110,7 @@ class RunResources:
         accept = accepted()
         if sse.choose(accept, (sse.STREAM,)) is None:
             return answer(problems.not_acceptable(accept or "", (sse.STREAM,)))
-        given = request.headers.get("Last-Event-ID", request.args.get("after", "0"))
+        given = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
         found = sse.event_id(given)
         if found is None or found[0] not in ("", run_id):
             return answer(run_views.bad_event_id(given))

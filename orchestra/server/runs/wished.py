@@ -1,8 +1,11 @@
 """A run that is started as its client wishes: once for its idempotency key, or in the background.
 
-Rules of the file: between a claim that is ours and the run's adoption nothing is awaited; where
-the state is away, nothing is started; and before anybody is answered it is written down, if it can
-be, that the run has begun: should the process die then, its key starts no other.
+Rules of the file: nothing is awaited between a new claim and the adoption of its run. If the state
+is away, nothing is started. The start of a run is recorded before its client is answered, if that
+is possible: then its key starts no other run, even if this process dies.
+
+A run with a key goes on also if its start cannot be recorded: its claim names it, and whoever sends
+the key again finds it.
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.errors import RunLostError, StateError
 from orchestra.event_lines import jsonable
 from orchestra.events import RunFinished
-from orchestra.runs.disconnect import CONTINUE
-from orchestra.runs.idempotency import ConflictingClaim, NewClaim, digest_of
-from orchestra.runs.record import EventLine
+from orchestra.runs.disconnect import CONTINUE, OnLeave
+from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim, digest_of
+from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.problems import HttpProblem
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.server")
 
 REPLAYED = "Idempotent-Replayed"
-"""The header of an answer that is that of a run which the key had started before."""
+"""The header of the answers of a run that its key has started before."""
 
 
 @attrs.frozen
@@ -69,34 +72,18 @@ class Wished:
 
     async def _start(self) -> Response:
         claimed = None if self.wishes.key is None else await self._claim(self.wishes.key)
-        seq = self._seq_of(claimed)
-        if isinstance(seq, HttpProblem):
-            return answer(seq)
         match claimed:
-            case None | NewClaim():
-                return await self._new(claimed)
             case ConflictingClaim(run_id):
                 return answer(run_views.other_request(run_id))
-            case _:
-                response = await self._known(claimed.run_id, seq)
+            case ExistingClaim(run_id):
+                response = await self._known(run_id)
                 response.headers[REPLAYED] = "true"
                 return response
-
-    def _seq_of(self, claimed: Claimed | None) -> int | HttpProblem:
-        """The number of the last event that the client has of its key's run; 0 where it has none.
-
-        Where the key stands for no such run, it is given back: who comes back starts no other.
-        """
-        given = self.wishes.last_event_id
-        if given is None or claimed is None or isinstance(claimed, ConflictingClaim):
-            return 0
-        if isinstance(claimed, NewClaim):
-            self.runs.registry.unclaim(claimed)
-            return run_views.nothing_to_resume(given)
-        found = sse.event_id(given)
-        if found is None or found[0] not in ("", claimed.run_id):
-            return run_views.nothing_to_resume(given)
-        return found[1]
+            case NewClaim() if given := self.wishes.last_event_id:  # it resumes, and starts none
+                await self.runs.registry.unclaim(claimed)
+                return answer(run_views.nothing_to_resume(given))
+            case _:
+                return await self._new(claimed)
 
     async def _claim(self, key: str) -> Claimed:
         arrival, asked = Arrival.of(request.scope), self.asked
@@ -110,67 +97,61 @@ class Wished:
         )
 
     async def _new(self, mine: NewClaim | None) -> Response:
+        """The answer of a new run; if none can be started, its key is given back."""
+        run_id = None if mine is None else mine.run_id
         try:
-            run = self._launched(mine)
-        except NOT_STARTED as error:
-            return answer(not_started(error))
+            run = self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
+        except Exception as error:
+            if mine is not None:
+                await self.runs.registry.unclaim(mine)
+            if isinstance(error, NOT_STARTED):
+                return answer(not_started(error))
+            raise
         if self.wishes.background:
-            return await self._in_background(run)
+            record = await self._recorded(run, CONTINUE, readers=0)
+            return await self._known(run.id) if record is None else _accepted(record)
         when_over(partial(self.runs.left, run))
         stream = None
         if self.asked.streams:  # it reads from the beginning, whatever is awaited first
             stream = EventStream(Events(run, self.runs.settings))
-        await self._adopted(run)
+        await self._recorded(run, self.runs.settings.leaving(run.pipeline), readers=1)
         return stream or await self.runs.result(run)
 
-    def _launched(self, mine: NewClaim | None) -> Run:
-        """The run; where there is none, for whatever reason, its key is given back.
+    async def _recorded(self, run: Run, on_leave: OnLeave, readers: int) -> Record | None:
+        """The record of a new run, once it is written; None if it is written later.
 
-        Raises:
-            InputError: an input does not fit.
-            LimitExceededError: there are too many runs.
-            LimitReachedError: the caller has as many as they may.
+        Without a key, a run whose record is not written is cancelled, since nobody could find it.
         """
-        run_id = mine.run_id if mine else None
-        try:
-            return self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
-        except BaseException:
-            if mine is not None:
-                self.runs.registry.unclaim(mine)
-            raise
-
-    async def _adopted(self, run: Run) -> None:
-        """Have the run known; with others over the state, to them too before its client is."""
+        known = self.wishes.key is not None
         registry = self.runs.registry
-        if not registry.shared:
-            self.runs.adopt(run)
-            return
-        on_leave = self.runs.settings.leaving(run.pipeline)
         try:
-            await registry.adopt_durably(run, on_leave=on_leave)
+            record = await registry.adopt_durably(run, on_leave=on_leave, readers=readers)
+            known = True
         except StateError as error:
+            if not known:
+                raise
             log.warning("a run goes on, and is recorded later: %s", error)
+            return None
+        finally:
+            if not known:
+                run.cancel("nobody can be told of it")
+        return record
 
-    async def _in_background(self, run: Run) -> Response:
-        """202, once it is written down that there is this run."""
-        try:
-            await self.runs.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
-        except BaseException:
-            run.cancel("nobody can be told of it")
-            raise
-        return await self._accepted(run.id)
-
-    async def _known(self, run_id: str, seq: int) -> Response:
-        """The answer of a run that was started before, wherever; its events from behind one."""
-        if self.wishes.background:
-            return await self._accepted(run_id)
+    async def _known(self, run_id: str) -> Response:
+        """The answer of a run that goes on or has ended, wherever; its events from behind one."""
+        given = self.wishes.last_event_id or "0"
+        found = sse.event_id(given)
+        if found is None or found[0] not in ("", run_id):
+            return answer(run_views.nothing_to_resume(given))
         registry = self.runs.registry
         record = await registry.get(run_id)
         if record is None:
             return answer(_gone(run_id))
+        if self.wishes.background:
+            return _accepted(record)
         if self.asked.streams:
             resources = RunResources(registry, self.runs.settings)
-            return await resources.stream(record, seq, sse.resuming_at(run_id))
+            return await resources.stream(record, found[1], sse.resuming_at(run_id))
         try:
             last = await self._last(run_id)
             return _answer_of(run_id, last) if last is not None else answer(_gone(run_id))
@@ -189,14 +170,13 @@ class Wished:
                 last = batch[-1]
         return last
 
-    async def _accepted(self, run_id: str) -> Response:
-        record = await self.runs.registry.get(run_id)
-        if record is None:
-            return answer(_gone(run_id))
-        response = as_json(run_views.shown(record), 202)
-        response.headers["Location"] = run_views.address(run_id)
-        response.headers["Preference-Applied"] = BACKGROUND
-        return response
+
+def _accepted(record: Record) -> Response:
+    """That it goes on in the background, and where."""
+    response = as_json(run_views.shown(record), 202)
+    response.headers["Location"] = run_views.address(record.id)
+    response.headers["Preference-Applied"] = BACKGROUND
+    return response
 
 
 def _answer_of(run_id: str, last: EventLine) -> Response:
