@@ -181,7 +181,7 @@ class Publisher:
     def _lines(self, run: Run, after: int) -> tuple[EventLine, ...]:
         """The events of a run after a number; none if they cannot be written.
 
-        That is logged at its end. Here it must not keep the heartbeat and other runs from others.
+        That is logged at its end. Here it must not stop the events of other runs.
         """
         try:
             return event_lines_of(map(self._fit, run.journal.newer(after)), run.request_id)
