@@ -63,6 +63,19 @@ class Follower(Closing):
                 return True
         return False
 
+    async def last(self, seq: int = 0) -> EventLine | None:
+        """The last event, once the run has ended; None if it is not newer than `seq`.
+
+        Raises:
+            RunLostError: as of `after`.
+            StateError: as of `after`.
+        """
+        last: EventLine | None = None
+        while batch := await self.after(seq):
+            last = batch[-1]
+            seq = last.seq
+        return last
+
 
 class LocalFollower(Follower):
     """Follows a run of this process; one that lags holds the run back."""

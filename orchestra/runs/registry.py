@@ -1,8 +1,13 @@
 """The registry: every run that this deployment knows of, wherever it runs or ran.
 
-A run of this process is known here while it goes on, and afterwards as the state keeps it; a run of
-another process is known by the state alone. A state of this process's own only keeps runs, and
-nothing is published for others.
+Where a run is looked up, in this order:
+
+    Claims       its idempotency key was claimed here, and it is about to start: wait for it
+    LocalRuns    it goes on here
+    Recorder     it has ended here, and its end is not written yet
+    Archive      it goes on elsewhere, or its end is kept, or it is lost: nobody knows its end
+
+A state of this process's own only keeps runs that have ended, and nothing is published for others.
 
 Rules of the file: adopting a run, following one of this process and leaving it never wait. While
 the state is unreachable, runs go on; what needs the state raises StateError.

@@ -124,9 +124,10 @@ async def process(
     *,
     limits: Limits | None = None,
     now_s: Callable[[], float] = trio.current_time,
+    shared: bool = True,
 ) -> AsyncIterator[Process]:
     async with (
-        open_registry(cable, settings, now_s=now_s) as registry,
+        open_registry(cable, settings, shared=shared, now_s=now_s) as registry,
         open_engine(limits=limits) as engine,
     ):
         yield Process(registry, engine, cable)

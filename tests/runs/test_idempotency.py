@@ -59,7 +59,8 @@ class Client:
         await trio.sleep(sender.comes_s)
         refused = sender.refused
         for number in range(1_000):
-            one = self.processes[sender.asks[number % len(sender.asks)]]
+            asked = sender.asks[number % len(sender.asks)]
+            one = self.processes[asked % len(self.processes)]
             try:
                 claimed = await one.registry.claim(key, digest, pipeline="speech", caller=ACME)
             except StateError:
@@ -85,21 +86,26 @@ class Client:
 @given(
     crowd=st.lists(senders, min_size=2, max_size=4),
     breaks=st.sampled_from([0.0, 0.1, 0.3]),
+    alone=st.booleans(),
     seed=st.integers(0, 2**32),
     schedule=schedules(),
 )
 def test_a_key_starts_one_run_under_any_interleaving(
-    crowd: list[Sender], breaks: float, seed: int, schedule: int
+    crowd: list[Sender], breaks: float, alone: bool, seed: int, schedule: int
 ) -> None:
-    """Also where ways to the state break, so that nobody knows whether a claim was made."""
+    """Also where ways to the state break, so that nobody knows whether a claim was made.
+
+    And where a process is alone with its state, which is then in memory, and does not fail.
+    """
     started: list[str] = []
     answers: list[str] = []
 
     async def main() -> None:
         state, random = memory(), Random(seed)
-        cables = [Cable(state, random, breaks=breaks) for _ in range(PROCESSES)]
+        ways = [Cable(state, random, breaks=breaks) for _ in range(PROCESSES)]
         async with AsyncExitStack() as stack:
-            each = [await stack.enter_async_context(process(cable)) for cable in cables]
+            opened = [process(Cable(state), shared=False)] if alone else map(process, ways)
+            each = [await stack.enter_async_context(one) for one in opened]
             client = Client(each, started)
 
             async def one(sender: Sender) -> None:

@@ -165,10 +165,9 @@ class RunResources:
             return None
         with following:
             try:
-                events = await following.after(record.last_seq - 1)
+                return await following.last(record.last_seq - 1)
             except RunLostError:
                 return None
-        return events[-1] if events else None
 
 
 def sees(principal: Principal, record: Record) -> bool:

@@ -152,23 +152,15 @@ class Wished:
         if self.asked.streams:
             resources = RunResources(registry, self.runs.settings)
             return await resources.stream(record, found[1], sse.resuming_at(run_id))
-        try:
-            last = await self._last(run_id)
-            return _answer_of(run_id, last) if last is not None else answer(_gone(run_id))
-        except RunLostError as error:
-            return answer(run_views.not_kept(run_id, str(error)))
-
-    async def _last(self, run_id: str) -> EventLine | None:
-        """The last event of a run, waiting for it."""
-        following = await self.runs.registry.follow(run_id)
+        following = await registry.follow(run_id)
         if following is None:
-            return None
-        when_over(following.close)
-        last: EventLine | None = None
+            return answer(_gone(run_id))
         with following:
-            while batch := await following.after(last.seq if last else 0):
-                last = batch[-1]
-        return last
+            try:
+                last = await following.last()
+                return answer(_gone(run_id)) if last is None else _answer_of(run_id, last)
+            except RunLostError as error:
+                return answer(run_views.not_kept(run_id, str(error)))
 
 
 def _accepted(record: Record) -> Response:
