@@ -137,7 +137,8 @@ class Runs:
                 return rest
         if name not in self.pipelines:
             return answer(self.unknown(name, Arrival.of(request.scope)))
-        asked = read(await self._parts(name), self.pipelines)
+        parts = await self._parts(name)
+        asked = read(parts, self.pipelines)
         if isinstance(asked, HttpProblem):
             return answer(asked)
         wishes = _wishes() if request.method == "POST" else None
@@ -146,7 +147,7 @@ class Runs:
         if wishes is not None:
             from orchestra.server.runs.wished import Wished
 
-            return await Wished(self, asked, wishes).start()
+            return await Wished(self, parts, asked, wishes).start()
         run = self.started(asked)
         if isinstance(run, HttpProblem):
             return answer(run)

@@ -15,12 +15,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
-import msgspec
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.errors import RunLostError, StateError
-from orchestra.event_lines import jsonable
 from orchestra.events import RunFinished
 from orchestra.runs.disconnect import CONTINUE, OnLeave
 from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim, digest_of
@@ -39,6 +37,7 @@ from orchestra.server.runs.pipelines import (
     when_over,
 )
 from orchestra.server.runs.problems import failed_run
+from orchestra.server.runs.requests import Asked, Request, sent
 from orchestra.server.runs.resources import RunResources
 from orchestra.server.runs.starting import NOT_STARTED, not_started
 from orchestra.server.runs.wishes import BACKGROUND, RunWishes
@@ -46,7 +45,6 @@ from orchestra.server.runs.wishes import BACKGROUND, RunWishes
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.runs.idempotency import Claimed
-    from orchestra.server.runs.requests import Asked
 
 log = logging.getLogger("orchestra.server")
 
@@ -59,6 +57,7 @@ class Wished:
     """One request for a run with wishes."""
 
     runs: Runs
+    parts: Request
     asked: Asked
     wishes: RunWishes
 
@@ -86,12 +85,11 @@ class Wished:
                 return await self._new(claimed)
 
     async def _claim(self, key: str) -> Claimed:
-        arrival, asked = Arrival.of(request.scope), self.asked
-        inputs = msgspec.json.encode(asked.inputs, enc_hook=jsonable, order="deterministic")
+        arrival, pipeline = Arrival.of(request.scope), self.asked.pipeline.name
         return await self.runs.registry.claim(
             key,
-            digest_of(asked.pipeline.name.encode(), inputs),
-            pipeline=asked.pipeline.name,
+            digest_of(pipeline.encode(), *sent(self.parts)),
+            pipeline=pipeline,
             caller=arrival.known().caller,
             request_id=arrival.request_id,
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import attrs
 import pytest
 import trio
 
 from orchestra.engine.engine import open_engine
+from orchestra.graph.pipelines import pipeline
 from orchestra.graph.rules.policy import Limits
+from orchestra.graph.steps import step
 from orchestra.server.app import create_app
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
@@ -66,12 +69,30 @@ def test_who_leaves_while_the_start_is_recorded_finds_the_run_by_its_key(key: st
 RUNS = "POST /v1/pipelines/count/runs HTTP/1.1"
 
 
+@attrs.frozen
+class Seat:
+    """A place whose number has another name inside."""
+
+    _number: int
+
+
+@step
+async def numbered(seat: Seat) -> str:
+    return f"seat {seat._number}"
+
+
+@pipeline
+def seated(seat: Seat) -> str:
+    """Which seat it is."""
+    return numbered(seat)
+
+
 def alone(main: Callable[[Callable[..., Awaitable[Reply]]], Awaitable[None]]) -> None:
     """A server with a state of its own, with room for one run."""
 
     async def serve() -> None:
         async with open_engine(limits=Limits(runs=1)) as engine:
-            app = create_app(engine, PIPELINES)
+            app = create_app(engine, {**PIPELINES, "seated": seated})
             async with open_house(app.asgi_app, Settings()) as house:
                 await main(partial_ask(house))
 
@@ -97,5 +118,21 @@ def test_a_key_whose_run_did_not_start_can_be_sent_again_at_once() -> None:
         found = await ask(RUNS, COUNT, KEY)
         assert found.status == 200
         assert "idempotent-replayed" not in found.headers
+
+    alone(main)
+
+
+def test_a_key_belongs_to_what_was_sent_and_not_to_how_it_is_written() -> None:
+    """Also where a class has another name for it."""
+
+    async def main(ask: Callable[..., Awaitable[Reply]]) -> None:
+        at = "POST /v1/pipelines/seated/runs HTTP/1.1"
+        first = await ask(at, b'{"inputs": {"seat": {"number": 1}}}', KEY)
+        assert first.json["result"] == "seat 1"
+        same = await ask(at, b'{ "inputs":{"seat":{"number":1}} }', KEY)
+        assert (same.status, same.headers["idempotent-replayed"]) == (200, "true")
+        other = await ask(at, b'{"inputs": {"seat": {"number": 2}}}', KEY)
+        assert other.status == 422
+        assert "came with another request" in str(other.json["detail"])
 
     alone(main)
