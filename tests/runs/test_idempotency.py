@@ -269,6 +269,31 @@ def test_where_the_state_is_away_nothing_is_claimed() -> None:
     virtual(main)
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_key_that_cannot_be_given_back_now_is_given_back_soon(*, left: bool) -> None:
+    """Since its client has left, or the state is away."""
+
+    async def main() -> None:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable) as one, process(Cable(state)) as other:
+            mine = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
+            assert isinstance(mine, NewClaim)
+            cable.cut = not left
+            with trio.CancelScope() as client:
+                if left:
+                    client.cancel()
+                await one.registry.unclaim(mine)
+            assert client.cancelled_caught == left
+            cable.cut = False
+            await trio.sleep(2.0)
+            again = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
+            assert isinstance(again, NewClaim)
+            await other.registry.unclaim(again)
+
+    virtual(main)
+
+
 def test_a_claim_whose_answer_was_lost_is_given_back() -> None:
     """It was made, and whoever made it does not know: the next one starts the run, anywhere."""
 
