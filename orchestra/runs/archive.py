@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 import trio
@@ -30,6 +31,8 @@ from orchestra.runs.keeping import Final, packed, unpacked
 from orchestra.runs.record import EventLine, Record, lost
 from orchestra.runs.retrying import ask_with_retries
 from orchestra.runs.settings import RunsSettings
+
+T = TypeVar("T")
 
 log = logging.getLogger("orchestra.runs")
 
@@ -67,12 +70,45 @@ def record_of(data: bytes | None) -> Record | None:
 
 
 class Archive:
-    """The runs in a state. Everything here raises StateError where the state is away."""
+    """The runs in a state. Everything here raises StateError where the state is away.
 
-    def __init__(self, state: State, settings: RunsSettings) -> None:
+    `shared` is whether other registries use the state: only then runs that go on are in it.
+    """
+
+    def __init__(self, state: State, settings: RunsSettings, *, shared: bool) -> None:
         self.state = state
         self.settings = settings
+        self.shared = shared
         self.own_heartbeat = OwnHeartbeat(settings.dead_after_s)
+
+    async def ask(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        """As `State.change`, tried again where the state is away for a moment.
+
+        Raises:
+            StateError: the state is away.
+        """
+        return await ask_with_retries(partial(self.state.change, keys, decide))
+
+    async def read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """What is stored under these keys.
+
+        Raises:
+            StateError: the state is away.
+        """
+        return await self.ask(keys, lambda there, _: Change(list(there)))
+
+    async def send(self, process: str, request: inbox.PeerRequest) -> None:
+        """Put a request into the inbox of a process, unless that is full.
+
+        Raises:
+            StateError: the state is away.
+        """
+        at = inbox.inbox_key(process)
+        await self.ask([at], partial(inbox.put, at, request))
 
     async def records(self, run_ids: Sequence[str]) -> dict[str, Record]:
         """The records of the known ones; runs whose process has died become lost now.
@@ -120,7 +156,7 @@ class Archive:
     async def note(
         self, started: Sequence[Record], running: Sequence[Record], ended: Sequence[str]
     ) -> None:
-        """Index runs that started, publish those that go on, and remove those that ended.
+        """Index runs that started; in a shared state, publish those that go on, until they end.
 
         All that go on belong to one live process. A run that was published before is in the
         index already.
@@ -128,6 +164,8 @@ class Archive:
         Raises:
             StateError: the state is away; it may be done again.
         """
+        if not self.shared:
+            running, ended = (), ()
         by_head: dict[str, list[str]] = {}
         for record in started:
             by_head.setdefault(index.head_key(record.starter.tenant), []).append(record.id)
@@ -146,9 +184,7 @@ class Archive:
         return (await self.state.change(keys, settle)).found.get(run_id)
 
     async def _read_live(self, run_ids: Sequence[str]) -> dict[str, Record]:
-        keys = [live_key(run_id) for run_id in run_ids]
-        there = await ask_with_retries(partial(self.state.change, keys, as_it_is))
-        records = map(record_of, there)
+        records = map(record_of, await self.read([live_key(run_id) for run_id in run_ids]))
         return {run_id: each for run_id, each in zip(run_ids, records, strict=True) if each}
 
     async def _settled(self, running: Mapping[str, str]) -> Mapping[str, Record]:
@@ -156,7 +192,7 @@ class Archive:
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(inbox.process_key, processes)]
         settle = partial(self._settle, [*running], processes, self.own_heartbeat)
-        return _with_lost_logged(await ask_with_retries(partial(self.state.change, keys, settle)))
+        return _with_lost_logged(await self.ask(keys, settle))
 
     def _settle(
         self,
@@ -211,11 +247,6 @@ class Archive:
 
         await self.together([partial(recall, *pair) for pair in enumerate(run_ids)])
         return found
-
-
-def as_it_is(there: Sequence[bytes | None], _: float) -> Change[Sequence[bytes | None]]:
-    """A change that only reads."""
-    return Change(list(there))
 
 
 class _Settled(msgspec.Struct, frozen=True):

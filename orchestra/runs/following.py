@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import secrets
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,8 +20,7 @@ from orchestra.protocols import Change
 from orchestra.runs import inbox
 from orchestra.runs.archive import Archive, live_key, record_of
 from orchestra.runs.keeping import Fit
-from orchestra.runs.record import EventLine, Record, event_lines_of, newer
-from orchestra.runs.retrying import ask_with_retries
+from orchestra.runs.record import EventLine, Record, event_lines_of, last_of_lost, newer
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -65,6 +63,19 @@ class Follower(Closing):
                 return True
         return False
 
+    async def last(self, seq: int = 0) -> EventLine | None:
+        """The last event, once the run has ended; None if it is not newer than `seq`.
+
+        Raises:
+            RunLostError: as of `after`.
+            StateError: as of `after`.
+        """
+        last: EventLine | None = None
+        while batch := await self.after(seq):
+            last = batch[-1]
+            seq = last.seq
+        return last
+
 
 class LocalFollower(Follower):
     """Follows a run of this process; one that lags holds the run back."""
@@ -100,18 +111,11 @@ class ArchiveFollower(Follower):
 
 
 class RemoteFollower(Follower):
-    """Follows a run of another process, which publishes its events in the state.
+    """Follows a run of another process, which publishes its events in the state."""
 
-    `kept` returns a follower of the kept events once the run has ended, and None before: a missing
-    heartbeat may only be late.
-    """
-
-    def __init__(
-        self, archive: Archive, record: Record, kept: Callable[[], Awaitable[Follower | None]]
-    ) -> None:
+    def __init__(self, archive: Archive, record: Record) -> None:
         self._archive = archive
         self._record = record
-        self._find_kept = kept
         self._kept: Follower | None = None
         self._asker = secrets.token_hex(8)
         self._asks_at_s = trio.current_time()
@@ -132,7 +136,7 @@ class RemoteFollower(Follower):
                 await trio.sleep(self._archive.settings.publish_s)
             elif (kept := await self._find_kept()) is not None:
                 self._kept = kept
-            else:
+            else:  # its heartbeat is only late
                 await trio.sleep(self._archive.settings.publish_s)
         return await self._kept.after(seq)
 
@@ -141,18 +145,32 @@ class RemoteFollower(Follower):
         run_id, process = self._record.id, self._record.process
         published = (inbox.published_key(run_id, each) for each in (seq, self._asker))
         keys = [*published, live_key(run_id), inbox.process_key(process)]
-        return await ask_with_retries(partial(self._archive.state.change, keys, _seen))
+        return await self._archive.ask(keys, _seen)
 
     async def _ask(self, seq: int) -> None:
         """Ask the run's process for them, again after `RENEW_S`: a request may be lost."""
         if trio.current_time() < self._asks_at_s:
             return
         self._asks_at_s = trio.current_time() + RENEW_S
-        at = inbox.inbox_key(self._record.process)
         request = inbox.FollowRequest(self._record.id, seq, self._asker)
-        await ask_with_retries(
-            partial(self._archive.state.change, [at], partial(inbox.put, at, request))
-        )
+        await self._archive.send(self._record.process, request)
+
+    async def _find_kept(self) -> Follower | None:
+        """A follower of what is kept of the run; None if it still goes on."""
+        found = await self._archive.record(self._record.id)
+        if found is None:
+            return ArchiveFollower(self._record, ())
+        return await follow_kept(self._archive, found) if found.ended else None
+
+
+async def follow_kept(archive: Archive, record: Record) -> Follower:
+    """A follower of the kept events of a run that has ended.
+
+    Raises:
+        StateError: the state is away.
+    """
+    kept = last_of_lost(record) if record.lost else await archive.events(record.id)
+    return ArchiveFollower(record, kept)
 
 
 class Look(msgspec.Struct, frozen=True):

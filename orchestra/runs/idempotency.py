@@ -21,9 +21,8 @@ from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import certain, readable
 from orchestra.runs import inbox
-from orchestra.runs.archive import TOMBSTONE, entry, live_key, record_of
+from orchestra.runs.archive import TOMBSTONE, Archive, entry, live_key, record_of
 from orchestra.runs.record import Record
-from orchestra.runs.settings import RunsSettings
 
 KEYS_MAX = 50_000
 """Keys of one organisation that a state in memory knows, of 0.6 kB each; the oldest go first."""
@@ -85,16 +84,12 @@ class Claims:
 
     def __init__(
         self,
-        state: State,
-        settings: RunsSettings,
+        archive: Archive,
         *,
-        shared: bool,
         look: Callable[[str], Awaitable[Record | None]],
         undo: Callable[[Callable[[], Awaitable[object]]], None],
     ) -> None:
-        self._state = state
-        self._settings = settings
-        self.shared = shared
+        self._archive = archive
         self._look = look
         self._undo = undo
         self._about: dict[str, trio.Event] = {}
@@ -102,7 +97,7 @@ class Claims:
     async def claim(self, at: str, digest: str, made: Callable[[], Record]) -> Claimed:
         """Claim the key at `at`, for a run whose record `made` returns.
 
-        With `NewClaim`, call `begun` or `unclaim` before anything is awaited.
+        With `NewClaim`, call `begun` before anything is awaited, or `unclaim`.
 
         Raises:
             StateError: the state is away, or what is kept of the key cannot be read; nothing is
@@ -123,10 +118,20 @@ class Claims:
             "send the request again"
         )
 
-    def unclaim(self, mine: NewClaim) -> None:
-        """Give the key back soon: its run was not started."""
+    async def unclaim(self, mine: NewClaim) -> None:
+        """Give the key back: its run was not started. Soon, if the state is away."""
+        try:
+            await undone(self._archive.state, mine)
+        except Exception:  # noqa: BLE001 - the recorder tries it again, and logs it
+            self._unclaim_soon(mine)
+        except BaseException:
+            self._unclaim_soon(mine)
+            raise
         self.begun(mine.run_id)
-        self._undo(partial(undone, self._state, mine))
+
+    def _unclaim_soon(self, mine: NewClaim) -> None:
+        self.begun(mine.run_id)
+        self._undo(partial(undone, self._archive.state, mine))
 
     def begun(self, run_id: str) -> None:
         """The run has been started, or will not be."""
@@ -147,28 +152,38 @@ class Claims:
             there = await self._look(run_id)
             if there is None or there.begun or there.ended or trio.current_time() >= until_s:
                 return there
-            await trio.sleep(self._settings.publish_s)
+            await trio.sleep(self._archive.settings.publish_s)
 
     async def _attempt(self, at: str, digest: str, record: Record, dead: str | None) -> Claimed:
         """Make the claim; if it is unknown whether it was made, it is given back."""
         self._about[record.id] = trio.Event()
         mine = NewClaim(record.id, at)
         claim = Claim(digest, record.id)
-        entries = _entries(at, claim, record, self._settings, shared=self.shared)
+        entries = self._entries(at, claim, record)
         decide = partial(_claim, _Attempt(mine, claim, entries, dead))
         keys = [at, live_key(record.id), *([] if dead is None else [live_key(dead)])]
         try:
-            claimed = await self._state.change(keys, decide)
+            claimed = await self._archive.state.change(keys, decide)
         except BaseException:
-            self.unclaim(mine)
+            self._unclaim_soon(mine)
             raise
         if claimed != mine:
             self.begun(record.id)
         return claimed
 
+    def _entries(self, at: str, claim: Claim, record: Record) -> dict[str, Entry | None]:
+        settings = self._archive.settings
+        entries: dict[str, Entry | None] = {
+            at: Entry(msgspec.msgpack.encode(claim), settings.idempotency_s, KEYS_MAX)
+        }
+        if self._archive.shared:
+            entries[live_key(record.id)] = entry(msgspec.structs.replace(record, begun=False))
+            entries.update(inbox.heartbeat(record.process, settings.dead_after_s))
+        return entries
+
     async def _given_back(self, at: str, theirs: ExistingClaim) -> bool:
         """Whether the key does not stand for that run any more."""
-        data = await self._state.change([at], lambda there, _: Change(there[0]))
+        (data,) = await self._archive.read([at])
         return data is None or _read(data).run_id != theirs.run_id
 
 
@@ -179,18 +194,6 @@ async def undone(state: State, mine: NewClaim) -> None:
         StateError: the state is away; it may be done again.
     """
     await state.change([mine.key], partial(_undo, mine))
-
-
-def _entries(
-    at: str, claim: Claim, record: Record, settings: RunsSettings, *, shared: bool
-) -> dict[str, Entry | None]:
-    entries: dict[str, Entry | None] = {
-        at: Entry(msgspec.msgpack.encode(claim), settings.idempotency_s, KEYS_MAX)
-    }
-    if shared:
-        entries[live_key(record.id)] = entry(msgspec.structs.replace(record, begun=False))
-        entries.update(inbox.heartbeat(record.process, settings.dead_after_s))
-    return entries
 
 
 class _Attempt(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 
 from orchestra.events import Event
 from orchestra.records import readable
-from orchestra.runs.record import EventLine, Record, ended, event_line_of
+from orchestra.runs.record import UNWRITABLE, EventLine, Record, ended, event_line_of, lost
 
 if TYPE_CHECKING:
     from orchestra.engine.journal import Journal
@@ -52,6 +52,12 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
     size_bytes = sum([len(event.data) + EVENT_BYTES for event in events])
     over = ended(record, last, ended_s)
     return Final(over, msgspec.msgpack.encode(over), events, size_bytes)
+
+
+def unwritable(record: Record, ended_s: float) -> Final:
+    """The stored part of a run that has ended, and of which nothing can be written: it is lost."""
+    over = lost(record, ended_s, UNWRITABLE)
+    return Final(over, msgspec.msgpack.encode(over), (), 0)
 
 
 def lines_within(

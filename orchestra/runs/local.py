@@ -6,7 +6,6 @@ Little is held of a run, since ten thousand may go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -22,68 +21,36 @@ LEFT = "the client left"
 
 
 class LocalRun:
-    """A run of this process that goes on."""
+    """A run of this process that goes on, with its record."""
 
-    __slots__ = ("created_s", "due_s", "on_leave", "readers", "run")
+    __slots__ = ("due_s", "on_leave", "readers", "record", "run")
 
-    def __init__(self, run: Run, on_leave: OnLeave, readers: int, created_s: float) -> None:
+    def __init__(self, run: Run, record: Record, on_leave: OnLeave, readers: int) -> None:
         self.run = run
+        self.record = record
         self.on_leave = on_leave
         self.readers = readers
         """How many follow it now."""
-        self.created_s = created_s
         self.due_s: float | None = None
         """When it is cancelled unless a follower returns; None while no task waits for that."""
 
-    def record(self, process: str) -> Record:
-        """Its record."""
-        caller = self.run.caller
-        return Record(
-            id=self.run.id,
-            pipeline=self.run.pipeline,
-            process=process,
-            created_s=self.created_s,
-            request_id=self.run.request_id,
-            organisation=caller.organisation,
-            user=caller.user,
-            key=caller.key,
-        )
-
 
 class LocalRuns:
-    """All runs of this process that go on, by id."""
+    """All runs of this process that go on: `runs`, by id."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
+        self.runs: dict[str, LocalRun] = {}
         self._nursery = nursery
-        self._runs: dict[str, LocalRun] = {}
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    def __iter__(self) -> Iterator[LocalRun]:
-        return iter(self._runs.values())
-
-    def add(self, local: LocalRun) -> None:
-        """Add a run."""
-        self._runs[local.run.id] = local
-
-    def get(self, run_id: str) -> LocalRun | None:
-        """The run of this id, if it goes on here."""
-        return self._runs.get(run_id)
-
-    def remove(self, run_id: str) -> LocalRun | None:
-        """Remove a run that has ended."""
-        return self._runs.pop(run_id, None)
 
     def attach(self, run_id: str) -> None:
         """A follower has come."""
-        local = self._runs.get(run_id)
+        local = self.runs.get(run_id)
         if local is not None:
             local.readers += 1
 
     def leave(self, run_id: str) -> None:
         """A follower has left; after the last one, the run's policy decides."""
-        local = self._runs.get(run_id)
+        local = self.runs.get(run_id)
         if local is None:
             return
         local.readers -= 1

@@ -117,7 +117,7 @@ class Publisher:
 
     def _answer(self, request: inbox.PeerRequest) -> dict[str, Entry]:
         """The answer to this request only."""
-        local = self._local.get(request.run_id)
+        local = self._local.runs.get(request.run_id)
         if local is None:
             return {}
         if isinstance(request, inbox.CancelRequest):
@@ -168,8 +168,7 @@ class Publisher:
         entries: dict[str, Entry] = {}
         batch: list[EventLine] = []
         size_bytes = 0
-        events = map(self._fit, run.journal.newer(after) if after < upto else ())
-        for event in event_lines_of(events, run.request_id):
+        for event in self._lines(run, after) if after < upto else ():
             if event.seq > upto or len(event.data) > EVENT_MAX_BYTES:
                 break
             if batch and size_bytes + len(event.data) > BATCH_BYTES:
@@ -178,6 +177,16 @@ class Publisher:
             batch.append(event)
             size_bytes += len(event.data) + EVENT_BYTES
         return {**entries, **_link(run.id, after, batch)}
+
+    def _lines(self, run: Run, after: int) -> tuple[EventLine, ...]:
+        """The events of a run after a number; none if they cannot be written.
+
+        That is logged at its end. Here it must not stop the events of other runs.
+        """
+        try:
+            return event_lines_of(map(self._fit, run.journal.newer(after)), run.request_id)
+        except Exception:  # noqa: BLE001 - what a step gives may raise anything
+            return ()
 
 
 def _link(run_id: str, after: int, batch: Sequence[EventLine]) -> dict[str, Entry]:

@@ -30,7 +30,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class FailedWith(msgspec.Struct, frozen=True, tag="failed"):
-    """It failed. `lost`: nobody knows how, since the process that ran it has died."""
+    """It failed. `lost`: nobody knows how, since its process has died, or cannot write it."""
 
     error: str
     message: str
@@ -84,7 +84,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lost(self) -> bool:
-        """Whether the process that ran it has died."""
+        """Whether nobody knows how it has ended."""
         return isinstance(self.outcome, FailedWith) and self.outcome.lost
 
 
@@ -132,13 +132,16 @@ def _whole(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def lost(record: Record, now_s: float) -> Record:
-    """The record of a run whose process has died; `now_s` is the state's, and no host's.
+DIED = "the process that ran it has died, and its later events are lost: start it again"
+UNWRITABLE = "what it has given cannot be written, and is lost: the server's log says why"
+
+
+def lost(record: Record, now_s: float, why: str = DIED) -> Record:
+    """The record of a run of which nobody knows the end; `now_s` is the state's, and no host's.
 
     A run does not end before it began, also where the clock of its host was ahead.
     """
-    message = "the process that ran it has died, and its later events are lost: start it again"
-    outcome = FailedWith(RunLostError.__name__, message, lost=True)
+    outcome = FailedWith(RunLostError.__name__, why, lost=True)
     ended_s = max(now_s, record.created_s)
     return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s, last_seq=LOST_SEQ)
 

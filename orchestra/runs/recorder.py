@@ -18,7 +18,7 @@ import trio
 from orchestra.errors import StateError
 from orchestra.events import Event
 from orchestra.runs.archive import Archive
-from orchestra.runs.keeping import Final, Fit, final
+from orchestra.runs.keeping import Final, Fit, final, unwritable
 from orchestra.runs.local import LocalRun
 from orchestra.runs.record import Record
 
@@ -43,23 +43,12 @@ def unchanged(event: Event) -> Event:
 
 
 class Recorder:
-    """Records the starts and ends of the runs of `process`.
-
-    `shared` is whether other processes use the state: then running runs are published, too.
-    """
+    """Records the starts and ends of the runs of this process."""
 
     def __init__(
-        self,
-        archive: Archive,
-        process: str,
-        *,
-        shared: bool,
-        fit: Fit = unchanged,
-        now_s: Callable[[], float] = time.time,
+        self, archive: Archive, fit: Fit = unchanged, now_s: Callable[[], float] = time.time
     ) -> None:
         self._archive = archive
-        self._process = process
-        self._shared = shared
         self._fit = fit
         self._now_s = now_s
         self._started: dict[str, Record] = {}
@@ -81,9 +70,8 @@ class Recorder:
             self._lost()
         self._work.set()
 
-    def share(self, going_on: Iterable[Record]) -> None:
-        """Publish these running runs, and all from now on: other processes look at the state."""
-        self._shared = True
+    def publish(self, going_on: Iterable[Record]) -> None:
+        """Publish these running runs soon: the state has become shared."""
         self._untold = {record.id: record for record in going_on}
         self._work.set()
 
@@ -112,7 +100,7 @@ class Recorder:
             StateError: the state is away; it is written later, if it can be.
         """
         self.started(record)
-        await self._archive.note([record], [record] if self._shared else [], [])
+        await self._archive.note([record], [record], [])
         self._started.pop(record.id, None)
 
     async def serve(self) -> None:
@@ -154,12 +142,7 @@ class Recorder:
         """Turn ended runs into what is kept of them, so that the runs themselves can be freed."""
         encoded = 0
         for run_id, (local, ended_s) in tuple(self._ended.items()):
-            try:
-                made = self._final(local, ended_s)
-            except Exception:
-                log.exception("run %s cannot be recorded", run_id)
-                del self._ended[run_id]
-                continue
+            made = self._final(local, ended_s)
             self._finals[run_id] = made
             del self._ended[run_id]
             self._final_bytes += made.size_bytes
@@ -173,8 +156,11 @@ class Recorder:
 
     def _final(self, local: LocalRun, ended_s: float) -> Final:
         limit_bytes = self._archive.settings.kept_bytes
-        record = local.record(self._process)
-        return final(record, local.run.journal, self._fit, limit_bytes, ended_s)
+        try:
+            return final(local.record, local.run.journal, self._fit, limit_bytes, ended_s)
+        except Exception:
+            log.exception("run %s cannot be recorded", local.run.id)
+            return unwritable(local.record, ended_s)
 
     def _batch(self) -> Sequence[Final]:
         batch: list[Final] = []
@@ -194,12 +180,10 @@ class Recorder:
         of_ends = {each: self._started[each] for each in ends if each in self._started}
         starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}
         untold = self._untold  # those of `share`, which may come while this is written
-        if self._shared and (starts or untold or ends):
+        if starts or untold or ends:
             over = set(ends)
             going_on = [each for each in {**untold, **starts}.values() if each.id not in over]
             await archive.note([*starts.values()], going_on, ends)
-        elif starts:
-            await archive.note([*starts.values()], [], [])
         for run_id in starts:
             self._started.pop(run_id, None)  # it may have been lost meanwhile
         for run_id in ends:

@@ -1,8 +1,13 @@
 """The registry: every run that this deployment knows of, wherever it runs or ran.
 
-A run of this process is known here while it goes on, and afterwards as the state keeps it; a run of
-another process is known by the state alone. A state of this process's own only keeps runs, and
-nothing is published for others.
+Where a run is looked up, in this order:
+
+    Claims       its idempotency key was claimed here, and it is about to start: wait for it
+    LocalRuns    it goes on here
+    Recorder     it has ended here, and its end is not written yet
+    Archive      it goes on elsewhere, or its end is kept, or it is lost: nobody knows its end
+
+A state of this process's own only keeps runs that have ended, and nothing is published for others.
 
 Rules of the file: adopting a run, following one of this process and leaving it never wait. While
 the state is unreachable, runs go on; what needs the state raises StateError.
@@ -27,14 +32,13 @@ from orchestra.errors import StateError
 from orchestra.groups import groupless_nursery
 from orchestra.protocols import State
 from orchestra.runs import idempotency, inbox, index
-from orchestra.runs.archive import Archive, as_it_is
+from orchestra.runs.archive import Archive
 from orchestra.runs.disconnect import CANCEL, OnLeave
 from orchestra.runs.idempotency import Claimed, Claims, NewClaim
-from orchestra.runs.keeping import Fit
+from orchestra.runs.keeping import Final, Fit
 from orchestra.runs.local import LocalRun, LocalRuns
-from orchestra.runs.record import Record, last_of_lost
+from orchestra.runs.record import Record
 from orchestra.runs.recorder import Recorder, unchanged
-from orchestra.runs.retrying import ask_with_retries
 from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state_memory import MemoryState
 
@@ -76,19 +80,14 @@ class Registry:
     ) -> None:
         self.process = secrets.token_hex(8)
         """The id of this process."""
-        self.settings = settings
-        self.shared = shared
-        self._state = state
         self._nursery = nursery
         self._fit = fit
         self._now_s = now_s
-        self._archive = Archive(state, settings)
+        self._archive = Archive(state, settings, shared=shared)
         self._local = LocalRuns(nursery)
-        self._recorder = Recorder(self._archive, self.process, shared=shared, fit=fit, now_s=now_s)
+        self._recorder = Recorder(self._archive, fit, now_s)
         self._publisher: Publisher | None = None
-        self._claims = Claims(
-            state, settings, shared=shared, look=self.get, undo=self._recorder.undo
-        )
+        self._claims = Claims(self._archive, look=self.get, undo=self._recorder.undo)
         self._on_end = self._ended  # one for all runs
         self._tell_end = tell_end
 
@@ -103,13 +102,15 @@ class Registry:
 
     async def adopt_durably(
         self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1
-    ) -> None:
-        """As `adopt`, but the record has been written when this returns.
+    ) -> Record:
+        """As `adopt`, but the record has been written when this returns; the record.
 
         Raises:
             StateError: the state is unreachable; the run is registered all the same.
         """
-        await self._recorder.write_now(self._adopted(run, on_leave, readers))
+        record = self._adopted(run, on_leave, readers)
+        await self._recorder.write_now(record)
+        return record
 
     def leave(self, run_id: str) -> None:
         """A follower has left a run of this process; with the last, its policy decides."""
@@ -124,7 +125,7 @@ class Registry:
             StateError: it is not of this process, and the state is away.
         """
         here = await self._here(run_id)
-        return here if here is not None else await self._elsewhere(run_id)
+        return here.record if here is not None else await self._elsewhere(run_id)
 
     async def follow(self, run_id: str) -> Follower | None:
         """A follower of the run; None if it is unknown.
@@ -132,20 +133,20 @@ class Registry:
         Raises:
             StateError: it does not go on in this process, and the state is away.
         """
-        from orchestra.runs.following import ArchiveFollower, LocalFollower, RemoteFollower
+        from orchestra.runs import following
 
-        await self._claims.settled(run_id)
-        local = self._local.get(run_id)
-        if local is not None:
+        here = await self._here(run_id)
+        if isinstance(here, LocalRun):
             self._local.attach(run_id)
-            return LocalFollower(local.run, self._fit, partial(self._local.leave, run_id))
-        final = self._recorder.final(run_id)
-        if final is not None:
-            return ArchiveFollower(final.record, final.events)
+            return following.LocalFollower(here.run, self._fit, partial(self.leave, run_id))
+        if here is not None:
+            return following.ArchiveFollower(here.record, here.events)
         record = await self._elsewhere(run_id)
-        if record is None or record.ended:
-            return None if record is None else await self._kept(record)
-        return RemoteFollower(self._archive, record, partial(self._found_kept, record))
+        if record is None:
+            return None
+        if record.ended:
+            return await following.follow_kept(self._archive, record)
+        return following.RemoteFollower(self._archive, record)
 
     async def cancel(self, run_id: str, reason: str) -> Record | None:
         """Cancel a run; its record afterwards, None if it is unknown.
@@ -156,22 +157,19 @@ class Registry:
         Raises:
             StateError: it is not of this process, and the state is away.
         """
-        await self._claims.settled(run_id)
-        local = self._local.get(run_id)
-        if local is not None:
-            local.run.cancel(reason)
+        here = await self._here(run_id)
+        if isinstance(here, LocalRun):
+            here.run.cancel(reason)
             with trio.move_on_after(CANCEL_WAIT_S):
-                await local.run.wait_ended()
+                await here.run.wait_ended()
             return await self.get(run_id)
         until_s = trio.current_time() + CANCEL_WAIT_S
         while True:  # noqa: ASYNC913 - the state is asked, and a sleep follows
             record = await self.get(run_id)
             if record is None or record.ended or trio.current_time() >= until_s:
                 return record
-            request, at = inbox.CancelRequest(run_id, reason), inbox.inbox_key(record.process)
-            put = partial(self._state.change, [at], partial(inbox.put, at, request))
-            await ask_with_retries(put)
-            await trio.sleep(self.settings.publish_s)
+            await self._archive.send(record.process, inbox.CancelRequest(run_id, reason))
+            await trio.sleep(self._archive.settings.publish_s)
 
     async def page(
         self,
@@ -192,7 +190,7 @@ class Registry:
         head = index.head_key(tenant)
         found: list[Record] = []
         scanned = 0
-        data = (await self._read([head]))[0]
+        (data,) = await self._archive.read([head])
         while (page := index.read(data)) is not None:  # noqa: ASYNC913 - to the oldest that is kept
             places = index.before(page, cursor)
             records = await self._records([run_id for _, run_id in places])
@@ -204,7 +202,9 @@ class Registry:
                 if len(found) == limit or scanned == SCANNED_MAX:
                     return RunPage(tuple(found), cursor or None)
             number = min(page.number - 1, ((cursor or 0) - 1) // index.PAGE)
-            data = (await self._read([index.page_key(head, number)]))[0] if number >= 0 else None
+            if number < 0:
+                break
+            (data,) = await self._archive.read([index.page_key(head, number)])
         return RunPage(tuple(found), None)
 
     # ------------------------------------------------------------- idempotency keys
@@ -214,41 +214,41 @@ class Registry:
     ) -> Claimed:
         """The run that an idempotency key stands for, possibly a new one, to be started now.
 
-        With `NewClaim`, start the run under that id and `adopt` it at once, or call `unclaim`.
+        With `NewClaim`, start the run under that id and `adopt` it before anything is awaited, or
+        call `unclaim`.
 
         Raises:
             StateError: the state is away; nothing is to be started.
         """
         at = idempotency.claim_key(caller.tenant, pipeline, key)
         return await self._claims.claim(
-            at, digest, partial(self._new, pipeline, caller, request_id)
+            at, digest, lambda: self._record(uuid.uuid4().hex, pipeline, caller, request_id)
         )
 
-    def unclaim(self, mine: NewClaim) -> None:
-        """Give the key back soon: the run was not started after all."""
-        self._claims.unclaim(mine)
+    async def unclaim(self, mine: NewClaim) -> None:
+        """Give the key back, since its run is not started; soon, if the state is away."""
+        await self._claims.unclaim(mine)
 
     # ------------------------------------------------------------- for `open_registry`
 
     def begin(self) -> None:
         """Start the background tasks, which also make this process known to others."""
         self._nursery.start_soon(self._recorder.serve, name="the recorder of runs")
-        if self.shared:
+        if self._archive.shared:
             self._open_publisher()
 
     def share(self) -> None:
         """Publish for other processes over this state from now on; may be called again."""
-        if self.shared:
-            return
-        self.shared = self._claims.shared = True
-        self._recorder.share(local.record(self.process) for local in self._local)
-        self._open_publisher()
+        if not self._archive.shared:
+            self._archive.shared = True
+            self._recorder.publish(local.record for local in self._local.runs.values())
+            self._open_publisher()
 
     async def end(self) -> None:
         """Write everything and sign this process off, within `flush_s`."""
-        with trio.move_on_after(self.settings.flush_s, shield=True):
+        with trio.move_on_after(self._archive.settings.flush_s, shield=True):
             await self._recorder.flush()
-            if self._publisher is not None and not len(self._local):
+            if self._publisher is not None and not self._local.runs:
                 with suppress(StateError):  # its heartbeat ends by itself
                     await self._publisher.leave()
 
@@ -261,17 +261,17 @@ class Registry:
         self._nursery.start_soon(self._publisher.serve, name="the publisher of runs")
 
     def _adopted(self, run: Run, on_leave: OnLeave, readers: int) -> Record:
-        local = LocalRun(run, on_leave, readers, self._now_s())
-        self._local.add(local)
+        record = self._record(run.id, run.pipeline, run.caller, run.request_id)
+        self._local.runs[run.id] = LocalRun(run, record, on_leave, readers)
         self._claims.begun(run.id)
         before = run.on_end
         run.on_end = self._on_end if before is None else partial(_both, before, self._on_end)
         if run.ended:
             self._ended(run)
-        return local.record(self.process)
+        return record
 
     def _ended(self, run: Run) -> None:
-        local = self._local.remove(run.id)
+        local = self._local.runs.pop(run.id, None)
         if local is not None:
             self._recorder.ended(local)
             if self._tell_end is not None:
@@ -280,46 +280,25 @@ class Registry:
                 except Exception:  # else the engine would end, and with it all other runs
                     log.exception("run %s has ended, and a callback for its end failed", run.id)
 
-    async def _here(self, run_id: str) -> Record | None:
-        """The record of a run of this process that is not written yet."""
+    async def _here(self, run_id: str) -> LocalRun | Final | None:
+        """A run of this process that goes on, or whose end is not written yet."""
         await self._claims.settled(run_id)
-        local = self._local.get(run_id)
-        if local is not None:
-            return local.record(self.process)
-        final = self._recorder.final(run_id)
-        return final.record if final is not None else None
+        return self._local.runs.get(run_id) or self._recorder.final(run_id)
 
     async def _elsewhere(self, run_id: str) -> Record | None:
         """The record of any other run."""
-        record = await self._archive.record(run_id)
-        if record is None and self.shared:  # one that has just begun elsewhere is being written
-            await trio.sleep(self.settings.batch_s + WRITTEN_WITHIN_S)
-            record = await self._archive.record(run_id)
+        archive = self._archive
+        record = await archive.record(run_id)
+        if record is None and archive.shared:  # one that has just begun elsewhere is being written
+            await trio.sleep(archive.settings.batch_s + WRITTEN_WITHIN_S)
+            record = await archive.record(run_id)
         if record is None or record.ended or record.process != self.process:
             return record
         here = await self._here(run_id)  # it may have begun, or been written, meanwhile
         if here is not None:
-            return here
-        record = await self._archive.record(run_id)
-        if record is None or record.ended:
-            return record
-        return await self._archive.lose(run_id)  # its record was never written
-
-    async def _kept(self, record: Record) -> Follower:
-        from orchestra.runs.following import ArchiveFollower
-
-        if record.lost:
-            return ArchiveFollower(record, last_of_lost(record))
-        return ArchiveFollower(record, await self._archive.events(record.id))
-
-    async def _found_kept(self, record: Record) -> Follower | None:
-        """A follower of what is kept of another process's run; None if the run still goes on."""
-        from orchestra.runs.following import ArchiveFollower
-
-        found = await self._archive.record(record.id)
-        if found is None:
-            return ArchiveFollower(record, ())
-        return await self._kept(found) if found.ended else None
+            return here.record
+        lost = await archive.lose(run_id)  # where its end could not be written
+        return lost or await archive.record(run_id)
 
     async def _records(self, run_ids: Sequence[str]) -> dict[str, Record]:
         """The records of those that are known: first those that are here.
@@ -328,14 +307,12 @@ class Registry:
         """
         here = {run_id: await self._here(run_id) for run_id in run_ids}
         kept = await self._archive.records([each for each in run_ids if here[each] is None])
-        return {**kept, **{run_id: record for run_id, record in here.items() if record}}
+        return {**kept, **{run_id: each.record for run_id, each in here.items() if each}}
 
-    async def _read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        return await ask_with_retries(partial(self._state.change, keys, as_it_is))
-
-    def _new(self, pipeline: str, caller: Caller, request_id: str) -> Record:
+    def _record(self, run_id: str, pipeline: str, caller: Caller, request_id: str) -> Record:
+        """The record of a run of this process that starts now."""
         return Record(
-            id=uuid.uuid4().hex,
+            id=run_id,
             pipeline=pipeline,
             process=self.process,
             created_s=self._now_s(),

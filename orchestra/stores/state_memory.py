@@ -1,7 +1,7 @@
 """The state of policies in this process only.
 
-Rules of the file: nothing is awaited, so that a change is whole and cannot be cancelled; and a
-record is written only where somebody asks for its bytes.
+Rules of the file: nothing is awaited, so that a change is atomic and cannot be cancelled. A record
+is encoded only if its bytes are asked for.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NOTHING: _Kept = (None, -inf, None)
 
 
 class MemoryState(State):
-    """A `State` that is as old as this object. Its methods are no checkpoints.
+    """A `State` that lasts as long as this object. Its methods are no checkpoints.
 
-    What may be forgotten, by `remember`, takes `limit_bytes` together with its keys. `now_s` is
-    the time in seconds; in tests, that of the virtual clock.
+    The values of `remember` have `limit_bytes` together with their keys. `now_s` is the time in
+    seconds; in tests, that of the virtual clock.
     """
 
     at_once = True

@@ -46,6 +46,9 @@ class Cable(State):
         """Whether what is asked for is done, and the answer does not come back."""
         self.closed_to: str | None = None
         """What the keys begin with that cannot be reached."""
+        self.opens: trio.Event | None = None
+        """When these can be reached: so long it waits who asks for them."""
+        self.waiting = 0
         self.calls = 0
 
     async def change(
@@ -55,7 +58,13 @@ class Cable(State):
     ) -> T:
         await self._way()
         if self.closed_to and any(key.startswith(self.closed_to) for key in keys):
-            raise StateError("this way is closed; open it")
+            if self.opens is None:
+                raise StateError("this way is closed; open it")
+            self.waiting += 1
+            try:
+                await self.opens.wait()
+            finally:
+                self.waiting -= 1
         result = await self._inner.change(keys, decide)
         await self._way(back=True)
         return result
@@ -115,9 +124,10 @@ async def process(
     *,
     limits: Limits | None = None,
     now_s: Callable[[], float] = trio.current_time,
+    shared: bool = True,
 ) -> AsyncIterator[Process]:
     async with (
-        open_registry(cable, settings, now_s=now_s) as registry,
+        open_registry(cable, settings, shared=shared, now_s=now_s) as registry,
         open_engine(limits=limits) as engine,
     ):
         yield Process(registry, engine, cable)

@@ -13,12 +13,13 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestra.engine.run import Run
 from orchestra.errors import RunLostError, StateError
-from orchestra.events import RunCancelled
+from orchestra.events import Delta, Event, RunCancelled
 from orchestra.graph.rules.policy import Limits
 from orchestra.runs.disconnect import CONTINUE
 from orchestra.runs.record import LOST_SEQ, EventLine, last_of_lost
-from orchestra.runs.registry import Registry
+from orchestra.runs.registry import Registry, open_registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
@@ -340,6 +341,44 @@ def test_an_event_that_is_too_large_to_be_published_is_had_when_the_run_has_ende
             run = owner.start([(1.0, "small"), (1.0, large), (1.0, "small")])
             await owner.registry.adopt_durably(run)
             assert await heard(other.registry, run.id) == lines(run)
+
+    virtual(main)
+
+
+def test_a_run_that_cannot_be_written_keeps_no_other_from_being_followed() -> None:
+    """What a step gives may raise where it is made fit for clients, or is written."""
+
+    def fit(event: Event) -> Event:
+        if isinstance(event, Delta) and event.chunk == "bad":
+            raise RuntimeError("it does not fit")
+        return event
+
+    async def main() -> None:
+        state = memory()
+        async with (
+            process(Cable(state)) as other,
+            open_registry(state, shared=True, fit=fit, now_s=trio.current_time) as registry,
+        ):
+            bad, good = (other.start([(0.2, word)] * 40) for word in ("bad", "good"))
+            ends: dict[str, int] = {}
+            late_s: dict[str, float] = {bad.id: 0.0, good.id: 0.0}
+
+            async def follow(run: Run) -> None:
+                following = await other.registry.follow(run.id)
+                assert following is not None
+                seq = 0
+                while batch := await following.after(seq):
+                    ends[run.id] = seq = batch[-1].seq
+                    told = json.loads(batch[0].data)["at_s"]
+                    late_s[run.id] = max(late_s[run.id], trio.current_time() - told)
+
+            with trio.fail_after(60):
+                async with trio.open_nursery() as nursery:
+                    for run in (bad, good):
+                        await registry.adopt_durably(run)
+                        nursery.start_soon(follow, run)
+            assert ends == {bad.id: LOST_SEQ, good.id: good.journal.seq}
+            assert late_s[good.id] < 1.0, "and nothing of it comes late"
 
     virtual(main)
 

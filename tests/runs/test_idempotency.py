@@ -59,7 +59,8 @@ class Client:
         await trio.sleep(sender.comes_s)
         refused = sender.refused
         for number in range(1_000):
-            one = self.processes[sender.asks[number % len(sender.asks)]]
+            asked = sender.asks[number % len(sender.asks)]
+            one = self.processes[asked % len(self.processes)]
             try:
                 claimed = await one.registry.claim(key, digest, pipeline="speech", caller=ACME)
             except StateError:
@@ -67,7 +68,7 @@ class Client:
                 continue
             if isinstance(claimed, NewClaim) and refused:
                 refused -= 1
-                one.registry.unclaim(claimed)
+                await one.registry.unclaim(claimed)
                 continue
             return await self.begun(one, claimed)
         raise AssertionError("it was never taken")
@@ -85,21 +86,26 @@ class Client:
 @given(
     crowd=st.lists(senders, min_size=2, max_size=4),
     breaks=st.sampled_from([0.0, 0.1, 0.3]),
+    alone=st.booleans(),
     seed=st.integers(0, 2**32),
     schedule=schedules(),
 )
 def test_a_key_starts_one_run_under_any_interleaving(
-    crowd: list[Sender], breaks: float, seed: int, schedule: int
+    crowd: list[Sender], breaks: float, alone: bool, seed: int, schedule: int
 ) -> None:
-    """Also where ways to the state break, so that nobody knows whether a claim was made."""
+    """Also where ways to the state break, so that nobody knows whether a claim was made.
+
+    And where a process is alone with its state, which is then in memory, and does not fail.
+    """
     started: list[str] = []
     answers: list[str] = []
 
     async def main() -> None:
         state, random = memory(), Random(seed)
-        cables = [Cable(state, random, breaks=breaks) for _ in range(PROCESSES)]
+        ways = [Cable(state, random, breaks=breaks) for _ in range(PROCESSES)]
         async with AsyncExitStack() as stack:
-            each = [await stack.enter_async_context(process(cable)) for cable in cables]
+            opened = [process(Cable(state), shared=False)] if alone else map(process, ways)
+            each = [await stack.enter_async_context(one) for one in opened]
             client = Client(each, started)
 
             async def one(sender: Sender) -> None:
@@ -194,7 +200,7 @@ def test_two_who_take_over_a_dead_claim_start_one_run() -> None:
                 nursery.start_soon(send, 0)
                 nursery.start_soon(send, 1)
             assert answers == started * 2
-            one.registry.unclaim(mine)
+            await one.registry.unclaim(mine)
 
     for schedule in range(10):
         virtual(main, schedule=schedule)
@@ -212,7 +218,7 @@ def test_a_key_stands_for_its_run_as_long_as_is_said() -> None:
             await trio.sleep(2.0)
             again = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
             assert isinstance(again, NewClaim)
-            one.registry.unclaim(again)
+            await one.registry.unclaim(again)
 
     virtual(main)
 
@@ -258,7 +264,32 @@ def test_where_the_state_is_away_nothing_is_claimed() -> None:
             await trio.sleep(2.0)  # what may have been claimed is given back
             again = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
             assert isinstance(again, NewClaim)
-            one.registry.unclaim(again)
+            await one.registry.unclaim(again)
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_key_that_cannot_be_given_back_now_is_given_back_soon(*, left: bool) -> None:
+    """Since its client has left, or the state is away."""
+
+    async def main() -> None:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable) as one, process(Cable(state)) as other:
+            mine = await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
+            assert isinstance(mine, NewClaim)
+            cable.cut = not left
+            with trio.CancelScope() as client:
+                if left:
+                    client.cancel()
+                await one.registry.unclaim(mine)
+            assert client.cancelled_caught == left
+            cable.cut = False
+            await trio.sleep(2.0)
+            again = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
+            assert isinstance(again, NewClaim)
+            await other.registry.unclaim(again)
 
     virtual(main)
 
@@ -278,6 +309,6 @@ def test_a_claim_whose_answer_was_lost_is_given_back() -> None:
             again = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
             assert isinstance(again, NewClaim)
             assert trio.current_time() - began_s < 2.0
-            other.registry.unclaim(again)
+            await other.registry.unclaim(again)
 
     virtual(main)

@@ -104,7 +104,7 @@ def test_settings_refuse_a_bound_of_nothing() -> None:
 def test_a_run_is_kept_in_memory_where_no_state_is_shared() -> None:
     async def main() -> None:
         async with open_registry(now_s=trio.current_time) as registry:
-            assert not registry.shared
+            assert not registry._archive.shared
             async with process(Cable(memory())) as other:
                 run = other.start([(0.0, "a"), (0.1, "b")], request_id="r1")
                 registry.adopt(run)
@@ -312,8 +312,8 @@ def test_whatever_is_lost_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     monkeypatch.setattr(recorder, "LATE_MAX", 3)
-    archive = Archive(memory(), RunsSettings())
-    late = Recorder(archive, "p", shared=False)
+    archive = Archive(memory(), RunsSettings(), shared=False)
+    late = Recorder(archive)
 
     async def undo() -> None:
         """Nothing."""
@@ -336,10 +336,10 @@ def test_a_change_that_is_to_be_undone_is_lost_only_to_a_full_line(at_s: list[in
         done.append(number)
 
     async def main() -> None:
-        archive = Archive(memory(), RunsSettings())
+        archive = Archive(memory(), RunsSettings(), shared=False)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(recorder, "LATE_MAX", 3)
-            late = Recorder(archive, "p", shared=False)
+            late = Recorder(archive)
         for number in range(3):
             late.undo(partial(undo, number))
 
@@ -418,13 +418,14 @@ def test_who_writes_down_many_events_lets_others_run_between_them() -> None:
             await trio.lowlevel.checkpoint()
 
     async def main() -> None:
-        archive = Archive(memory(1 << 24), RunsSettings())
+        archive = Archive(memory(1 << 24), RunsSettings(), shared=False)
         async with process(Cable(memory())) as one, trio.open_nursery() as nursery:
-            late = Recorder(archive, "p", shared=False, fit=fit)
+            late = Recorder(archive, fit)
             runs = [one.start([(0.0, "x")] * 20) for _ in range(50)]
             for run in runs:
                 await run.wait_ended()
-                late.ended(LocalRun(run, CANCEL, 0, 0.0))
+                record = Record(id=run.id, pipeline="speech", process="p", created_s=0.0)
+                late.ended(LocalRun(run, record, CANCEL, 0))
             nursery.start_soon(turning)
             await trio.lowlevel.checkpoint()
             await late.flush()
@@ -443,7 +444,7 @@ def test_a_run_whose_record_is_lost_here_is_not_said_to_go_on() -> None:
         async with process(Cable(state)) as one:
             run = one.start([(0.3, "x")])
             await one.registry.adopt_durably(run)
-            one.registry._local.remove(run.id)
+            del one.registry._local.runs[run.id]
             record = await one.registry.get(run.id)
             assert record is not None
             assert record.lost

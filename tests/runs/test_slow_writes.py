@@ -114,7 +114,7 @@ def test_a_claim_that_was_given_back_before_it_arrives_holds_its_key_for_nobody(
             await trio.sleep(3.0)
             claimed = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
             assert isinstance(claimed, NewClaim)
-            other.registry.unclaim(claimed)
+            await other.registry.unclaim(claimed)
 
     virtual(main)
 

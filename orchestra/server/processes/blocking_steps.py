@@ -1,9 +1,9 @@
 """Finding steps that block a server's event loop, and at which line.
 
-An `async def` step that calls `time.sleep`, or a client that waits without `await`, holds all
-streams of the process, and nothing of Trio's can tell while it lasts. A thread can: it looks at a
-beat, and where that has not come for a while, at what the main thread does. It tells only where
-one and the same call of a step stands there twice in a row, since a busy server is late, too.
+An `async def` step that calls `time.sleep`, or a client library that waits without `await`, stops
+all streams of the process, and no task can notice it meanwhile. A thread can: if the event loop has
+not run for a while, it looks at the stack of the main thread. It warns only if it finds the same
+call of a step twice in a row, since the loop of a busy server is late, too.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Answering 503 while no worker lives: at once, so that a proxy asks another host.
 
-Otherwise they would wait at a port that is open, and nobody behind it.
+Otherwise clients would wait at an open port that nobody serves.
 
-Rules of the file: it is a supervisor's, so it knows nothing of what is served, and nothing of a
-client costs more than `ANSWER_S` and `READ_BYTES`, of `AT_ONCE` at a time.
+Rules of the file: it is the supervisor's, so it knows nothing of what is served. A client costs at
+most `ANSWER_S` and `READ_BYTES`; `AT_ONCE` are answered at a time.
 """
 
 from __future__ import annotations

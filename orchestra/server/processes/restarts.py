@@ -1,10 +1,9 @@
 """The decisions of a supervisor: when a dead worker is replaced, and the exit code. Pure.
 
-The theory: a worker that was ready for `healthy_s` has shown that it can live, and its death says
-nothing of the next one's. One that dies sooner may do so at every start: each death in a row
-doubles the wait, and beyond `deaths_max` of them there is nothing to wait for, unless others serve
-meanwhile. Then its place is tried again at the longest wait: a service that limps is worth more
-than one that is down.
+The theory: a worker that was ready for `healthy_s` can live, and its death says nothing about the
+next one. One that dies sooner may do so at every start: each death in a row doubles the wait. After
+`deaths_max` of them, its place is given up, unless other workers serve: then it is tried again
+after the longest wait, since fewer workers are better than none.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The signals of a process: to stop, to hurry, to reload.
 
-Rules of the file: SIGTERM and SIGINT ask to stop. A second of them asks to hurry; where a
-supervisor passes them on (`patient`), only SIGINT does, because a worker may be sent SIGTERM twice,
-by its supervisor and by who stops them both. SIGHUP asks to load anew, unless it says that the
-terminal has gone, which then is a reason to stop.
+Rules of the file: SIGTERM and SIGINT ask to stop. A second one asks to hurry; in a worker
+(`patient`) only SIGINT does, because it may get SIGTERM twice, from its supervisor and from whoever
+stops both. SIGHUP asks to reload, unless the terminal has closed: then it asks to stop.
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ class Wishes:
 def receiving(*more: signal.Signals, ignore_after: bool = False) -> Iterator[AsyncIterator[int]]:
     """The signals that ask to stop, and these, as they come.
 
-    With `ignore_after`, one that comes behind the end is not heeded: the process is ending anyway,
-    and must not be killed on its last lines. Of SIGHUP that holds without it, where it is one of
-    these; one that came before is received now.
+    With `ignore_after`, signals behind the end are ignored: the process is ending anyway, and must
+    not be killed in its last lines. If SIGHUP is one of these, it is ignored then in any case; one
+    that came before is received now.
     """
     came: list[int] = []
     early = remember() if HANGUP in more else None

@@ -1,13 +1,12 @@
 """A supervisor: some workers that share a listening socket, each a process of its own.
 
-It serves nothing itself, and so has nothing to fail with: but while no worker lives, `no_workers`
-tells clients so. The first worker is started alone: what
-is wrong with the pipelines is then told once, and ends it all. The dead are replaced as `restarts`
-decides, also those of the others that were never ready.
+It serves nothing itself, but while no worker lives, `no_workers` tells clients so. The first worker
+is started alone, so that an error in the pipelines is told once, and ends the command. Workers that
+have died are replaced as `restarts` decides, also those of the others that were never ready.
 
-Rules of the file: this is all that starts children in its process, so it may reap any child; as
-the first process of a container it inherits those of others, and reaps them, too. A worker is in
-a process group of its own: Ctrl-C in a terminal reaches the supervisor, which passes it on.
+Rules of the file: nothing else starts children in this process, so it may reap any child. As the
+first process of a container it inherits those of others, and reaps them, too. A worker is in a
+process group of its own: Ctrl-C in a terminal reaches the supervisor, which passes it on.
 """
 
 from __future__ import annotations
@@ -90,10 +89,11 @@ class Worker:
 class Supervisor:
     """`count` workers that share the listening socket.
 
-    `command` is completed by a worker's number, the descriptors of the socket and of its line, and
+    To `command` are added a worker's number, the descriptors of the socket and of its line, and
     whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
-    is ready, and each of the others is or has ended once; `on_stop` when all are to end; `on_end`,
-    with how, when one has ended that is replaced. Stopping may take them `stop_s`.
+    is ready, and each of the others is ready or has ended once; `on_stop` when all are to end;
+    `on_end`, with its exit code or signal, when one has ended and is replaced. They may take
+    `stop_s` to stop.
     """
 
     command: Sequence[str]

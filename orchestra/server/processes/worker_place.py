@@ -1,7 +1,7 @@
 """A worker's place under its supervisor: the socket that all share, and a line between the two.
 
-Over the line a worker says one byte, that it is ready; the supervisor says nothing. That the line
-closes is how either notices the other's death, on every system.
+Over the line a worker sends one byte when it is ready; the supervisor sends nothing. Each notices
+the other's death when the line closes, on every system.
 """
 
 from __future__ import annotations

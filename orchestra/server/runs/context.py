@@ -1,4 +1,4 @@
-"""The context of a run from the request that starts it: the request's id, and its trace."""
+"""The context variables of a run: of the request that starts it, only its id and its trace."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 class RunContext:
-    """The context of whoever has made this, for runs that live on when their request has gone."""
+    """A copy of the current context, for runs that may outlive their requests."""
 
     def __init__(self) -> None:
         self._context = copy_context()
 
     def run(self, request_id: str, start: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Start one in it, for a request of this id: what its steps log has it."""
+        """Call `start` in it, with the request's id and trace, for the logs of its steps."""
         context = self._context.copy()
         context.run(REQUEST_ID.set, request_id)
         if (trace := TRACE.get()) is not None:

@@ -1,4 +1,4 @@
-"""A pipeline's graph as clients see it: its shape, and of its text only what is theirs to know."""
+"""A pipeline's graph as clients see it: without prompts and source lines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ if TYPE_CHECKING:
 
 
 def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:
-    """The graph as its drawing has it; outside debug mode, the nodes and edges of it only.
-
-    A prompt's text and a source line are nobody's business.
-    """
+    """The graph as in its drawing; outside debug mode, without its prompts and source lines."""
     from orchestra.compiler import draw
 
     graph = draw.as_json(pipeline)

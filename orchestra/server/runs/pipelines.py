@@ -1,7 +1,7 @@
 """The routes of runs: what is served, and a run as a stream of events or as one answer.
 
-Rules of this file: a run lives in the engine and never in the task that writes to its
-client; when the request is over, for whatever reason, the run's policy decides what becomes of it.
+Rules of the file: a run lives in the engine, never in the task that writes to its client. When the
+request ends, for whatever reason, its pipeline's policy decides whether the run goes on.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Runs:
         self.registry = registry
         self.running = running
         self.spoken = spoken
-        """Pipelines beside these that are only asked as models."""
+        """The names of further pipelines, which are served as models only."""
         self._context = RunContext()
 
     @cached_property
@@ -137,7 +137,8 @@ class Runs:
                 return rest
         if name not in self.pipelines:
             return answer(self.unknown(name, Arrival.of(request.scope)))
-        asked = read(await self._parts(name), self.pipelines)
+        parts = await self._parts(name)
+        asked = read(parts, self.pipelines)
         if isinstance(asked, HttpProblem):
             return answer(asked)
         wishes = _wishes() if request.method == "POST" else None
@@ -146,7 +147,7 @@ class Runs:
         if wishes is not None:
             from orchestra.server.runs.wished import Wished
 
-            return await Wished(self, asked, wishes).start()
+            return await Wished(self, parts, asked, wishes).start()
         run = self.started(asked)
         if isinstance(run, HttpProblem):
             return answer(run)
@@ -155,10 +156,9 @@ class Runs:
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
-        """The problem why this pipeline cannot be run here, for a caller who may run it.
+        """The problem of a name that is no pipeline of these routes, for a caller who may run it.
 
-        Either it is asked as a model, or there is none of this name; then similar names are
-        suggested.
+        It says so if the name is served as a model; otherwise it suggests similar names.
         """
         if name in self.spoken:
             return problems.spoken_pipeline(name)
@@ -253,7 +253,7 @@ class Runs:
     async def _rest(self, name: str, given: str) -> Response | None:
         """The rest of a run, for a client that reconnects at the address where it started it.
 
-        None where the request has an idempotency key, which says which run it is.
+        None if the request has an idempotency key, which names the run.
         """
         posted = request.method == "POST"
         if posted and "Idempotency-Key" in request.headers:
@@ -269,7 +269,7 @@ class Runs:
             from orchestra.server.runs.views import nothing_to_resume
 
             return answer(nothing_to_resume(given))
-        return Response(status=204)  # it asks again behind the end of something, for ever
+        return Response(status=204)  # else an `EventSource` would ask again for ever
 
     async def result(self, run: Run) -> Response:
         """The result of a run, or why it has none, once it has ended."""

@@ -1,7 +1,6 @@
 """The problem of a run without a result: its cause, and who can fix it. Pure.
 
-`type` tells apart what the caller can do: their budget, their rate, the provider's key, quota and
-load, a request that the model refuses, a time that ran out. The first class that fits decides.
+`type` says what the caller can do about it. The first class in `KINDS` that fits decides.
 """
 
 from __future__ import annotations
@@ -69,8 +68,8 @@ def failed_run(
 ) -> HttpProblem:
     """The run gave no result; `event` must be fit for clients already.
 
-    `error` is what was raised, where it is at hand: it knows how long to wait. Of several arms or
-    models, whose errors it lists, one is `decisive`.
+    `error` is the raised exception, if it is known: it says how long to wait. If it lists the
+    errors of several arms or models, one of them is `decisive`.
     """
     run = ("run_id", run_id)
     if isinstance(event, RunCancelled):

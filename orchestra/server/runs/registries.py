@@ -1,4 +1,4 @@
-"""The registry of a server's runs: what no client may see is in the log, and only there."""
+"""The registry of a server's runs. What clients may not see of an error is only logged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_runs(
 ) -> AbstractAsyncContextManager[Registry]:
     """The registry of the runs of one engine, over a state; leave it behind the engine's end.
 
-    `shared` is whether there are others over this state, in this process or elsewhere.
+    `shared` is whether other registries use the state, in this process or elsewhere.
     """
     fit = partial(fit_for_clients, debug=settings.debug)
     return open_registry(state, settings.runs, shared=shared, fit=fit, tell_end=_teller(settings))
@@ -67,9 +67,9 @@ def _teller(settings: Settings) -> Callable[[Run], None]:
 def report(run: Run) -> None:
     """Log why a run that has ended has failed, whether or not anybody follows it.
 
-    What an exception says that is not ours is told nowhere else, and comes with its traceback; a
-    fault of ours, of the provider or of the deployment is a line. What callers can mend themselves
-    (their request, their rate, their budget) is told to them only.
+    A foreign exception is logged with its traceback, since no client is told its message; an error
+    of the provider or of the deployment as one line. Errors that callers can mend themselves (their
+    request, their rate, their budget) are not logged.
     """
     error = run.error
     if error is None:
@@ -88,7 +88,7 @@ def report(run: Run) -> None:
 
 
 def _is_ours_to_mend(error: OrchestraError) -> bool:
-    """Whether a fault of ours is in it, also where another model's is told."""
+    """Whether one of its errors is for the owner to mend, even if clients are told another."""
     from orchestra.codecs.serving.decisive import leaves  # of no use while runs go well
     from orchestra.server.runs.problems import kind_of
 

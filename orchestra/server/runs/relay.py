@@ -1,7 +1,6 @@
 """The pipelines behind a model that is asked by its own name: each is one step.
 
-A call of a bare model is a run like any other, so that its account, its journal, its bounds and its
-cancellation are those of every run.
+So a call of a model is a run like any other, with its account, journal, limits and cancellation.
 """
 
 from __future__ import annotations

@@ -60,6 +60,18 @@ def read(request: Request, pipelines: Pipelines) -> Asked | HttpProblem:
     return Asked(pipeline, given, form == sse.STREAM)
 
 
+def sent(request: Request) -> list[bytes]:
+    """The inputs as they are sent, by which two requests that could be read are compared.
+
+    Of JSON, neither spaces nor the order of members matter.
+    """
+    if isinstance(request.form, tuple):
+        heads = [repr((part.name, part.content_type, part.filename)) for part in request.form]
+        return [*(head.encode() for head in heads), *(part.data for part in request.form)]
+    inputs = msgspec.json.decode(request.body or b"{}").get("inputs", {})
+    return [msgspec.json.encode(inputs, order="deterministic")]
+
+
 def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> inputs.Inputs | HttpProblem:
     if request.form is not None:
         if isinstance(request.form, HttpProblem):

@@ -1,6 +1,6 @@
 """Runs as resources: show one, follow its events, cancel it, and list all.
 
-A run exists only for whoever started it, and for their organisation.
+For all but whoever started it and their organisation, a run does not exist.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class RunResources:
         accept = accepted()
         if sse.choose(accept, (sse.STREAM,)) is None:
             return answer(problems.not_acceptable(accept or "", (sse.STREAM,)))
-        given = request.headers.get("Last-Event-ID", request.args.get("after", "0"))
+        given = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
         found = sse.event_id(given)
         if found is None or found[0] not in ("", run_id):
             return answer(run_views.bad_event_id(given))
@@ -165,17 +165,16 @@ class RunResources:
             return None
         with following:
             try:
-                events = await following.after(record.last_seq - 1)
+                return await following.last(record.last_seq - 1)
             except RunLostError:
                 return None
-        return events[-1] if events else None
 
 
 def sees(principal: Principal, record: Record) -> bool:
     """Whether the caller may see, follow, cancel and list a run.
 
-    They have to see what its starter started, and may run its pipeline or come with the very key
-    that started it, since a model is asked without any pipeline.
+    They must see the runs of its starter, and either may run its pipeline or have the key that
+    started it: models are asked without a pipeline.
     """
     if not principal.may_see(record.starter):
         return False
@@ -196,7 +195,7 @@ class FollowedEvents(Events):
         self._seq = seq
 
     async def write(self, body: Body) -> None:
-        """As in `Events`; breaks off when the events become unreachable, so that it looks cut."""
+        """As in `Events`; if the events become unreachable, it ends without a last event."""
         try:
             await super().write(body)
         except (StateError, RunLostError) as error:

@@ -15,9 +15,9 @@ JOINED = (str, bytes)
 
 
 def schema(returns: object) -> Json:
-    """The schema of an object whose `result` is what the pipeline gives; `{}` where nobody knows.
+    """The schema of an object whose `result` is what the pipeline gives; `{}` if it is unknown.
 
-    Of a stream, it is the chunks joined.
+    The result of a stream is its chunks joined.
     """
     kind: Any = returns
     chunk: Any = chunk_of(returns)
@@ -32,9 +32,9 @@ def schema(returns: object) -> Json:
 
 
 def _beside_failed(kind: object) -> Json:
-    """As `schema`, of lists of a class or a `Failed`, which msgspec does not read; else `{}`.
+    """As `schema`, of a class or a `Failed`, or lists of them; `{}` for all else.
 
-    Nobody has to read them here, and `kind` tells clients which is which.
+    msgspec cannot decode such a union. It is not decoded here, and clients have its `kind`.
     """
     depth = 0
     while parts(kind)[0] is list:

@@ -19,7 +19,7 @@ SHARE = 2
 
 @attrs.define(eq=False)
 class Upload:
-    """A form that is held, and what of it is counted; `parts` are there once all of it is."""
+    """A form in memory, and its counted bytes; `parts` are set once it has arrived."""
 
     _counts: Counter[str]
     tenant: str
@@ -32,7 +32,7 @@ class Upload:
         self._counts[self.tenant] += count
 
     def give_back(self) -> None:
-        """Count it no longer; again does nothing."""
+        """Count it no longer. A second call does nothing."""
         self._counts[self.tenant] -= self.size_bytes
         self.size_bytes = 0
         if not self._counts[self.tenant]:
@@ -43,8 +43,8 @@ class Upload:
 class Uploads:
     """The forms that are arriving, and those whose runs go on.
 
-    Rule: what has arrived is counted, and not what is announced, which costs nothing; what is
-    counted is given back, however it ends.
+    Rule: bytes are counted when they arrive, not when they are announced. What was counted is given
+    back, however the upload ends.
     """
 
     _settings: Settings
@@ -54,9 +54,9 @@ class Uploads:
     async def read(
         self, body: AsyncIterable[bytes], content_type: str, length: int | None, tenant: str
     ) -> Upload | HttpProblem:
-        """A form of this length, None where it is not announced; it is held until it is given back.
+        """Read a form of this length (None: unknown); it is held until it is given back.
 
-        Nothing is written to a disk. A form that cannot be read is left where that is known.
+        Nothing is written to disk. Reading stops at the first error.
         """
         boundary = boundary_of(content_type)
         if isinstance(boundary, HttpProblem):

@@ -171,7 +171,7 @@ def whole(text: str) -> int | None:
 
 
 def unknown_run(run_id: str) -> HttpProblem:
-    """There is no such run, or it is nobody's business that there is."""
+    """There is no such run, or the caller may not know of it."""
     detail = (
         f"no run {run_id[:100]!r} is known to you: it was never started, or is no longer kept; GET "
         "/v1/runs lists those that are"
@@ -180,7 +180,7 @@ def unknown_run(run_id: str) -> HttpProblem:
 
 
 def not_kept(run_id: str, detail: str) -> HttpProblem:
-    """The run is known, and what it said is not."""
+    """The run is known, but its events are not kept."""
     run = (("run_id", run_id),)
     return HttpProblem(410, "run-not-kept", "Its events are no longer kept.", detail, extras=run)
 
@@ -195,13 +195,13 @@ def other_request(run_id: str) -> HttpProblem:
 
 
 def bad_event_id(given: str) -> HttpProblem:
-    """It cannot be told which events the client has."""
+    """It does not say which events the client has."""
     detail = f"{given[:100]!r} is not the number of an event; send back the `id` that came last"
     return HttpProblem(400, "bad-event-id", "There is no such event.", detail)
 
 
 def nothing_to_resume(given: str) -> HttpProblem:
-    """A client comes back to a run that it does not name, or that its key does not stand for."""
+    """A client resumes a run that it does not name, or that is not the run of its key."""
     detail = (
         f"`Last-Event-ID: {given[:100]}` is not of the run of this request, and a client that "
         "comes back starts none; send back the whole `id` that came last (`RUN.SEQ`), or the "

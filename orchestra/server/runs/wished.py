@@ -1,8 +1,11 @@
 """A run that is started as its client wishes: once for its idempotency key, or in the background.
 
-Rules of the file: between a claim that is ours and the run's adoption nothing is awaited; where
-the state is away, nothing is started; and before anybody is answered it is written down, if it can
-be, that the run has begun: should the process die then, its key starts no other.
+Rules of the file: nothing is awaited between a new claim and the adoption of its run. If the state
+is away, nothing is started. The start of a run is recorded before its client is answered, if that
+is possible: then its key starts no other run, even if this process dies.
+
+A run with a key goes on also if its start cannot be recorded: its claim names it, and whoever sends
+the key again finds it.
 """
 
 from __future__ import annotations
@@ -12,16 +15,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
-import msgspec
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.errors import RunLostError, StateError
-from orchestra.event_lines import jsonable
 from orchestra.events import RunFinished
-from orchestra.runs.disconnect import CONTINUE
-from orchestra.runs.idempotency import ConflictingClaim, NewClaim, digest_of
-from orchestra.runs.record import EventLine
+from orchestra.runs.disconnect import CONTINUE, OnLeave
+from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim, digest_of
+from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.problems import HttpProblem
@@ -36,6 +37,7 @@ from orchestra.server.runs.pipelines import (
     when_over,
 )
 from orchestra.server.runs.problems import failed_run
+from orchestra.server.runs.requests import Asked, Request, sent
 from orchestra.server.runs.resources import RunResources
 from orchestra.server.runs.starting import NOT_STARTED, not_started
 from orchestra.server.runs.wishes import BACKGROUND, RunWishes
@@ -43,12 +45,11 @@ from orchestra.server.runs.wishes import BACKGROUND, RunWishes
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.runs.idempotency import Claimed
-    from orchestra.server.runs.requests import Asked
 
 log = logging.getLogger("orchestra.server")
 
 REPLAYED = "Idempotent-Replayed"
-"""The header of an answer that is that of a run which the key had started before."""
+"""The header of the answers of a run that its key has started before."""
 
 
 @attrs.frozen
@@ -56,6 +57,7 @@ class Wished:
     """One request for a run with wishes."""
 
     runs: Runs
+    parts: Request
     asked: Asked
     wishes: RunWishes
 
@@ -69,134 +71,107 @@ class Wished:
 
     async def _start(self) -> Response:
         claimed = None if self.wishes.key is None else await self._claim(self.wishes.key)
-        seq = self._seq_of(claimed)
-        if isinstance(seq, HttpProblem):
-            return answer(seq)
         match claimed:
-            case None | NewClaim():
-                return await self._new(claimed)
             case ConflictingClaim(run_id):
                 return answer(run_views.other_request(run_id))
-            case _:
-                response = await self._known(claimed.run_id, seq)
+            case ExistingClaim(run_id):
+                response = await self._known(run_id)
                 response.headers[REPLAYED] = "true"
                 return response
-
-    def _seq_of(self, claimed: Claimed | None) -> int | HttpProblem:
-        """The number of the last event that the client has of its key's run; 0 where it has none.
-
-        Where the key stands for no such run, it is given back: who comes back starts no other.
-        """
-        given = self.wishes.last_event_id
-        if given is None or claimed is None or isinstance(claimed, ConflictingClaim):
-            return 0
-        if isinstance(claimed, NewClaim):
-            self.runs.registry.unclaim(claimed)
-            return run_views.nothing_to_resume(given)
-        found = sse.event_id(given)
-        if found is None or found[0] not in ("", claimed.run_id):
-            return run_views.nothing_to_resume(given)
-        return found[1]
+            case NewClaim() if given := self.wishes.last_event_id:  # it resumes, and starts none
+                await self.runs.registry.unclaim(claimed)
+                return answer(run_views.nothing_to_resume(given))
+            case _:
+                return await self._new(claimed)
 
     async def _claim(self, key: str) -> Claimed:
-        arrival, asked = Arrival.of(request.scope), self.asked
-        inputs = msgspec.json.encode(asked.inputs, enc_hook=jsonable, order="deterministic")
+        arrival, pipeline = Arrival.of(request.scope), self.asked.pipeline.name
         return await self.runs.registry.claim(
             key,
-            digest_of(asked.pipeline.name.encode(), inputs),
-            pipeline=asked.pipeline.name,
+            digest_of(pipeline.encode(), *sent(self.parts)),
+            pipeline=pipeline,
             caller=arrival.known().caller,
             request_id=arrival.request_id,
         )
 
     async def _new(self, mine: NewClaim | None) -> Response:
-        try:
-            run = self._launched(mine)
-        except NOT_STARTED as error:
-            return answer(not_started(error))
+        """The answer of a new run; if none can be started, its key is given back."""
+        run = self._launched(None if mine is None else mine.run_id)
+        if isinstance(run, Exception):
+            if mine is not None:
+                await self.runs.registry.unclaim(mine)
+            if isinstance(run, NOT_STARTED):
+                return answer(not_started(run))
+            raise run
         if self.wishes.background:
-            return await self._in_background(run)
+            record = await self._recorded(run, CONTINUE, readers=0)
+            return await self._known(run.id) if record is None else _accepted(record)
         when_over(partial(self.runs.left, run))
         stream = None
         if self.asked.streams:  # it reads from the beginning, whatever is awaited first
             stream = EventStream(Events(run, self.runs.settings))
-        await self._adopted(run)
+        await self._recorded(run, self.runs.settings.leaving(run.pipeline), readers=1)
         return stream or await self.runs.result(run)
 
-    def _launched(self, mine: NewClaim | None) -> Run:
-        """The run; where there is none, for whatever reason, its key is given back.
-
-        Raises:
-            InputError: an input does not fit.
-            LimitExceededError: there are too many runs.
-            LimitReachedError: the caller has as many as they may.
-        """
-        run_id = mine.run_id if mine else None
+    def _launched(self, run_id: str | None) -> Run | Exception:
+        """A run that nobody knows yet, or why there is none."""
         try:
             return self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
-        except BaseException:
-            if mine is not None:
-                self.runs.registry.unclaim(mine)
-            raise
+        except Exception as error:  # noqa: BLE001 - it is raised when the key is given back
+            return error
 
-    async def _adopted(self, run: Run) -> None:
-        """Have the run known; with others over the state, to them too before its client is."""
+    async def _recorded(self, run: Run, on_leave: OnLeave, readers: int) -> Record | None:
+        """The record of a new run, once it is written; None if it is written later.
+
+        Without a key, a run whose record is not written is cancelled, since nobody could find it.
+        """
+        known = self.wishes.key is not None
         registry = self.runs.registry
-        if not registry.shared:
-            self.runs.adopt(run)
-            return
-        on_leave = self.runs.settings.leaving(run.pipeline)
         try:
-            await registry.adopt_durably(run, on_leave=on_leave)
+            record = await registry.adopt_durably(run, on_leave=on_leave, readers=readers)
+            known = True
         except StateError as error:
+            if not known:
+                raise
             log.warning("a run goes on, and is recorded later: %s", error)
+            return None
+        finally:
+            if not known:
+                run.cancel("nobody can be told of it")
+        return record
 
-    async def _in_background(self, run: Run) -> Response:
-        """202, once it is written down that there is this run."""
-        try:
-            await self.runs.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
-        except BaseException:
-            run.cancel("nobody can be told of it")
-            raise
-        return await self._accepted(run.id)
-
-    async def _known(self, run_id: str, seq: int) -> Response:
-        """The answer of a run that was started before, wherever; its events from behind one."""
-        if self.wishes.background:
-            return await self._accepted(run_id)
+    async def _known(self, run_id: str) -> Response:
+        """The answer of a run that goes on or has ended, wherever; its events from behind one."""
+        given = self.wishes.last_event_id or "0"
+        found = sse.event_id(given)
+        if found is None or found[0] not in ("", run_id):
+            return answer(run_views.nothing_to_resume(given))
         registry = self.runs.registry
         record = await registry.get(run_id)
         if record is None:
             return answer(_gone(run_id))
+        if self.wishes.background:
+            return _accepted(record)
         if self.asked.streams:
             resources = RunResources(registry, self.runs.settings)
-            return await resources.stream(record, seq, sse.resuming_at(run_id))
-        try:
-            last = await self._last(run_id)
-            return _answer_of(run_id, last) if last is not None else answer(_gone(run_id))
-        except RunLostError as error:
-            return answer(run_views.not_kept(run_id, str(error)))
-
-    async def _last(self, run_id: str) -> EventLine | None:
-        """The last event of a run, waiting for it."""
-        following = await self.runs.registry.follow(run_id)
+            return await resources.stream(record, found[1], sse.resuming_at(run_id))
+        following = await registry.follow(run_id)
         if following is None:
-            return None
-        when_over(following.close)
-        last: EventLine | None = None
-        with following:
-            while batch := await following.after(last.seq if last else 0):
-                last = batch[-1]
-        return last
-
-    async def _accepted(self, run_id: str) -> Response:
-        record = await self.runs.registry.get(run_id)
-        if record is None:
             return answer(_gone(run_id))
-        response = as_json(run_views.shown(record), 202)
-        response.headers["Location"] = run_views.address(run_id)
-        response.headers["Preference-Applied"] = BACKGROUND
-        return response
+        with following:
+            try:
+                last = await following.last()
+                return answer(_gone(run_id)) if last is None else _answer_of(run_id, last)
+            except RunLostError as error:
+                return answer(run_views.not_kept(run_id, str(error)))
+
+
+def _accepted(record: Record) -> Response:
+    """That it goes on in the background, and where."""
+    response = as_json(run_views.shown(record), 202)
+    response.headers["Location"] = run_views.address(record.id)
+    response.headers["Preference-Applied"] = BACKGROUND
+    return response
 
 
 def _answer_of(run_id: str, last: EventLine) -> Response:

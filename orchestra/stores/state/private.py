@@ -1,6 +1,6 @@
 """A state in a file that is made when there is something to keep.
 
-Rules of the file: as of `sqlite`. While there never was a file, it reads as an empty one.
+Rules of the file: those of `sqlite`. Until the file is made, it reads as an empty one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from orchestra.stores.state.sqlite import Opened, SqliteState
 
 
 class UnmadeState(SqliteState):
-    """A `SqliteState` that does not make its file before something is to be kept there."""
+    """A `SqliteState` that makes its file only when something is written."""
 
     def _in_thread(
         self, opened: Opened | None, calls: Sequence[Call], given_up: threading.Event

@@ -8,9 +8,9 @@ Rules of the file:
 1. There is one connection, made when it is needed, and used by one batch at a time.
 2. What was under way when a connection broke is asked again only if that changes nothing.
 3. After an answer that did not come in time, nothing is asked for `REST_S`.
-4. What Redis refuses is the failure of whom it refuses it to; who only reads has an answer.
-5. The mark of its layout is read with whatever is read, and compared before anything is written:
-   it is there from the first write on.
+4. What Redis refuses fails only the calls that asked for it; those that only read are answered.
+5. The mark of its layout is read with every read, and compared before every write. The first write
+   makes it.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ class RedisState(GroupedState):
     to one `trio.run` at a time; close it, or use it in a `with` statement; neither waits. Calls
     that come together are one batch: read in one round trip, written in a second one.
 
-    With `tls`, the connection is made under it, and the server has to be who its certificate says;
-    `socket_file` is that of a Unix socket, in place of host and port. A `password` that is a path
-    is in that file, which is read for each connection: tokens that expire are replaced there.
+    With `tls`, the server's certificate is checked. `socket_file` is the path of a Unix socket, in
+    place of host and port. If `password` is a path, it is read from that file for each connection,
+    so that a token that expires can be replaced there.
 
-    All keys begin with `prefix`. What may be forgotten, by `remember`, takes `limit_bytes`
-    together with its keys, of all processes with this prefix; Redis itself needs about 200 bytes
-    more for each. `ahead_s` is added to the time of Redis: for tests.
+    All keys begin with `prefix`. The values of `remember` have `limit_bytes` together with their
+    keys, for all processes with this prefix; Redis itself needs about 200 bytes more for each.
+    `ahead_s` is added to the time of Redis: for tests.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class RedisState(GroupedState):
         self._drop()
 
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
-        """The outcomes of a batch; what Redis refuses, or a connection that breaks, is told."""
+        """The outcomes of a batch. A connection that breaks raises StateError."""
         from coredis.exceptions import RedisError
 
         self._check_open()
@@ -231,7 +231,7 @@ class RedisState(GroupedState):
         now_s: float,
         error: RedisError,
     ) -> object:
-        """The outcome where nothing can be written: of who writes nothing, what is there."""
+        """The outcome of a call where nothing can be written: a failure, unless it only reads."""
         (outcome,), written = decide_all([call], there, now_s)
         return self._refused(error) if written else outcome
 
@@ -252,9 +252,9 @@ class RedisState(GroupedState):
     async def _insist(
         self, commands: Sequence[Command], answers: Sequence[Answer]
     ) -> Sequence[Answer]:
-        """The answers; where this connection has refused, once more on another.
+        """The answers; those refused on a connection that was dropped are asked for once more.
 
-        Redis has forgotten our scripts, or is a replica by now, and has done nothing.
+        Redis has forgotten our scripts, or has become a replica, and has done nothing.
         """
         refused = [at for at, answer in enumerate(answers) if self._redis.is_refusal(answer)]
         if not refused or self._connection is not None:
@@ -263,7 +263,7 @@ class RedisState(GroupedState):
         return [found.get(at, answer) for at, answer in enumerate(answers)]
 
     async def _ask_again(self, commands: Sequence[Command]) -> Sequence[Answer]:
-        """As `_ask`; once more where Redis went away while nobody asked it anything."""
+        """As `_ask`; once more if the idle connection has broken."""
         if self._connection is not None:
             try:
                 return await self._ask(commands)
@@ -291,9 +291,9 @@ class RedisState(GroupedState):
             raise
 
     async def _look_at(self, connection: RedisConnection) -> None:
-        """Which layout it has; and whether it drops budgets and keys if its memory is full.
+        """Check its layout, and warn if it drops budgets and keys when its memory is full.
 
-        A Redis that does not tell us what it drops is taken for one that drops nothing.
+        A Redis that does not tell its policy is assumed to drop nothing.
         """
         mark, info = await connection.ask([["GET", self._mark], ["INFO", "memory"]])
         rule = evicts(info)

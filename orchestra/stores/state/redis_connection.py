@@ -5,10 +5,10 @@ command of theirs that is cancelled keeps its place (traps.md 9). Here a connect
 
 Rules of the file:
 
-1. Whatever interrupts a call closes the socket, at once and without waiting: nobody can be
-   given the answer to somebody else's command.
-2. No command blocks: each is answered as soon as Redis comes to it.
-3. Under TLS nothing is said, no name and no password, before the certificate was checked.
+1. Whatever interrupts a call closes the socket at once: otherwise the next call would get its
+   answer.
+2. No command blocks in Redis.
+3. Under TLS, nothing is sent before the certificate has been checked.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class RedisConnection:
 async def connected(
     address: RedisAddress, login: Login | None, greeting: Sequence[Command]
 ) -> RedisConnection:
-    """A connection on which we are known, and these commands have gone well.
+    """A connection that is logged in, and on which these commands have succeeded.
 
     Raises:
         OSError: there is no connection, or the certificate is not to be trusted.
@@ -170,8 +170,8 @@ def is_refusal(answer: Answer) -> TypeGuard[RedisError]:
 def only_unwritten(error: RedisError) -> bool:
     """Whether it says that nothing can be written for now, on a connection that is good.
 
-    After any other, another connection may do better: one to who is the master now, who knows our
-    scripts, or with a password that is good.
+    After any other error a new connection may help: to the current master, with our scripts loaded,
+    or with a new password.
     """
     return _UNWRITTEN.search(str(error)) is not None
 

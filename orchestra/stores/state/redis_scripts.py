@@ -1,8 +1,8 @@
 """The Lua scripts that Redis runs for a `RedisState`, each atomically.
 
-What is kept is eight bytes, the time until which it is true (a double, big endian), and then
-the data. It also expires by Redis's own clock, so that it takes no memory. What may be forgotten
-has a place in `lru`, a sorted set by use, and its size in `sizes`; their sum is in `bytes`.
+A value is eight bytes, the time until which it is valid (a double, big endian), and then the data.
+It also expires by Redis's own clock, which frees its memory. Values of `remember` are in `lru`, a
+sorted set by last use, and their sizes in `sizes`; the sum of these is in `bytes`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ for i = reads + 1, #KEYS do
 end
 return {1}
 """)
-"""Write, if what was read is still there; else tell what is, and when. `KEYS`: read, written."""
+"""Write if what was read is unchanged; else return what is there, and the time.
+
+`KEYS`: those read, those written.
+"""
 
 _MEMORY = f"""
 local prefix = KEYS[1]
@@ -81,7 +84,7 @@ return value
 )
 """`KEYS`: the prefix. `ARGV`: the key, and what is added to the time.
 
-Where Redis refuses to write, what is there is told all the same: only its use is not noted.
+If Redis refuses to write, the value is returned all the same, and only its use is not noted.
 """
 
 REMEMBER = Script(

@@ -26,11 +26,11 @@ PORT = 6379
 class StateSettings(LoginSettings, frozen=True, kw_only=True):
     """Where the state is: `memory:`, `sqlite:FILE`, or a Redis, by its url.
 
-    A file is looked for in the folder of the stores. `timeout_s` is how long a call may take,
-    `limit_bytes` how much that may be forgotten is kept. Of a Redis, `user`, or the variable that
-    `user_env` names, says who we are; the password is in the variable `password_env` or in the
-    file `password_file`. Under TLS (`rediss:`), a server's certificate has to be signed by an
-    authority of the system, or by one in `ca_file`; `certificate_file` and its key are our own.
+    FILE is in the folder of the stores. `timeout_s` is how long a call may take; `limit_bytes`
+    bounds the values of `remember`. The user of a Redis is `user`, or in the variable `user_env`;
+    the password is in the variable `password_env` or in the file `password_file`. Under TLS
+    (`rediss:`), the server's certificate must be signed by an authority of the system, or by one in
+    `ca_file`; `certificate_file` and `certificate_key_file` are our own.
     """
 
     url: str = "memory:"

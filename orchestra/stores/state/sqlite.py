@@ -5,9 +5,9 @@ Rules of the file:
 1. A connection is used by one thread at a time. One whose thread was given up is not used
    again: that thread closes it, when it comes back.
 2. A batch of calls is one transaction: all of them have happened, or none.
-3. What was given up has happened when the next begins, or never happens: so what was taken by it
-   can be given back. A thread looks whether it was given up when it has the file's lock, and
-   commits before it lets go of that; who gives back has to wait for the lock.
+3. A batch that was given up has happened before the next one begins, or never happens, so that what
+   it took can be given back. A thread looks whether it was given up while it has the file's lock,
+   and commits before it releases it; whoever gives back waits for the lock.
 4. Keys are kept as bytes, so that a text which is not Unicode's is a key too.
 5. A file that is not at its path any more is not used any more: see `sqlite_files.place`.
 6. Of a layout that we do not know, nothing is read or written: see `layout`.
@@ -76,10 +76,9 @@ class SqliteState(GroupedState):
     """A `State` in one file. Nothing is opened before it is needed.
 
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. Calls that come
-    together are one transaction. What may be forgotten, by `remember`, takes `limit_bytes`
-    together with its keys. `now_s` is the time in seconds, called in a worker thread, as is
-    `decide`. What is committed survives the death of every process; of the machine, all but
-    the last moments.
+    together are one transaction. The values of `remember` have `limit_bytes` together with their
+    keys. `now_s` is the time in seconds; it and `decide` are called in a worker thread. What is
+    committed survives the death of any process; if the machine dies, the last moments may be lost.
     """
 
     _restored = "restore it from a backup; without it spending begins anew, and runs are unknown"

@@ -511,6 +511,9 @@ def test_events_are_a_stream_and_nothing_else() -> None:
         for wrong in ("x", "0" * 32 + ".3"):
             reply = await one.ask(f"GET {location}/events\nLast-Event-ID: {wrong}")
             assert reply.status == 400
+        whole = await one.ask(f"GET {location}/events")
+        for none in (f"GET {location}/events?after=", f"GET {location}/events\nLast-Event-ID: "):
+            assert (await one.ask(none)).body == whole.body, "whoever has no event says so"
         failed = await one.ask(
             "POST /v1/pipelines/broken/runs\nPrefer: respond-async",
             msgspec.json.encode({"inputs": {"how": "foreign"}}),
