@@ -21,15 +21,7 @@ from tests.stores.postgres.asking import EAST, ONE, name_of, refused, run
 from tests.stores.postgres.test_hnsw import filled, indexes
 
 
-@pytest.fixture(autouse=True)
-def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hnsw, "INDEXED_FROM", 1)
-
-
-@pytest.fixture
-def stores(address: Address) -> Iterator[PostgresStores]:
-    with PostgresStores(address, index="hnsw") as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("of_any_size")
 
 
 @contextmanager
