@@ -55,7 +55,7 @@ _OWNER = "orchestra"
 
 def open_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> OpenAi:
     """The handlers, over what is served; of the pipelines, those that are shaped like a chat."""
-    bindings = runs.engine.bindings
+    bindings = runs.engine.shared.bindings
     stored = StoredCompletions(partial(_state_of, bindings, MemoryState()))
     return OpenAi(runs, Catalog(bindings, pipelines), stored)
 
