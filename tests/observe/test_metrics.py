@@ -40,8 +40,9 @@ from orchestra.observe.requests import OTHER_METHOD
 from orchestra.observe.tally import Tally
 from orchestra.policies.observed import CANCELLED, CallEnded
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches.sketches import Sketch, build
-from orchestra.testing.strategies import sketches, worlds
+from tests.testing.sketches.sketches import Sketch, build
+from orchestra.testing.strategies import worlds
+from tests.testing.sketches.drawing import sketches
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 

@@ -35,7 +35,8 @@ from orchestra.graph.rules.commits import FIRST_CONTENT, Chars, Chunks, Commit, 
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Streams
 from orchestra.testing.simulate import simulate
-from orchestra.testing.strategies import commits, narrow_limits, worlds
+from orchestra.testing.strategies import narrow_limits, worlds
+from tests.testing.sketches.drawing import commits
 from orchestra.testing.world import World
 from tests.engine.regions.test_choose import (
     agrees,

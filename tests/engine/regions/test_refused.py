@@ -22,7 +22,8 @@ from orchestra.graph.rules.commits import Commit
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import simulate
-from orchestra.testing.strategies import commits, worlds
+from orchestra.testing.strategies import worlds
+from tests.testing.sketches.drawing import commits
 from orchestra.testing.world import World
 from tests.engine.regions.test_choose import (
     agrees,

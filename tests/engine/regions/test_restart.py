@@ -28,7 +28,8 @@ from orchestra.graph.rules.commits import Commit
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Streams
 from orchestra.testing.simulate import Simulation, simulate
-from orchestra.testing.strategies import commits, narrow_limits, worlds
+from orchestra.testing.strategies import narrow_limits, worlds
+from tests.testing.sketches.drawing import commits
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 from tests.engine.regions.test_choose import arm, of, one, scripted, three, two
