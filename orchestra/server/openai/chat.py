@@ -97,7 +97,7 @@ class OpenAi:
     async def chat(self) -> Response:
         """What a model says, whole or as it says it."""
         settings = self.runs.settings
-        served = served_chat(await json_body(), settings.passed, stores=settings.store_answers)
+        served = served_chat(await json_body(), settings.allowed, stores=settings.store_answers)
         job = job_of(answering(self.catalog, served.model), served)
         run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
@@ -107,7 +107,7 @@ class OpenAi:
     @refusing
     async def embeddings(self) -> Response:
         """The vectors of texts."""
-        served = served_embeddings(await json_body(), self.runs.settings.passed)
+        served = served_embeddings(await json_body(), self.runs.settings.allowed)
         embedder = _embeds(offered(self.catalog, served.model))
         inputs = {"request": served.request, "model": served.model, "embedder": embedder}
         run = self.runs.begin(relay_vectors, inputs)
