@@ -93,7 +93,7 @@ class Deployed(Lasting):
             if all(_is_there(each, stand_ins) for each in _members(settings))
         }
 
-    def look(self) -> None:
+    def update_clocks(self) -> None:
         """Update the clocks of all policies."""
         self._clock.now_s()
         self._assembly.states()

@@ -104,7 +104,7 @@ class Lasting(Mapping[str, Model]):
     """The scripted models behind them."""
 
     @abstractmethod
-    def look(self) -> None:
+    def update_clocks(self) -> None:
         """Update the clocks of all policies with the time of this `trio.run`.
 
         Time before their first update in a run, and after their last, does not count for them.

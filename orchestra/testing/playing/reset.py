@@ -26,7 +26,7 @@ def forget_earlier_runs(world: World) -> None:
 def update_clocks(world: World) -> None:
     """Update the clocks of policies that last from run to run. Call it within a run."""
     if isinstance(world.models, Lasting):
-        world.models.look()
+        world.models.update_clocks()
 
 
 def _models(world: World) -> Iterator[Model | None]:
