@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from orchestra.policies.batches import BatchSize
     from orchestra.policies.caching.similar import Similar
     from orchestra.policies.gate import GuardState
-    from orchestra.policies.outbox import Outbox
     from orchestra.policies.limits.callers import CallerLimits
     from orchestra.policies.limits.shared import SharedLimits
     from orchestra.policies.money.purse import Purse
     from orchestra.policies.observed import OnCall, Teller
+    from orchestra.policies.outbox import Outbox
     from orchestra.providers.network import HttpTransport
 
 MARGIN_S = 60.0

@@ -76,7 +76,7 @@ class Outbox(Generic[E]):
                 self._retries = True
 
     async def resend(self) -> bool:
-        """Send some undelivered ends, the oldest first; returns whether any was accepted. As `send`.
+        """Send some ends again, the oldest first; returns whether any was accepted. As `send`.
 
         Called only after the state has just answered, so as not to wait for one out of reach.
         """
@@ -121,7 +121,7 @@ class Outbox(Generic[E]):
 
     @property
     def _pending(self) -> int:
-        """The number of ends that are undelivered, or being sent and perhaps undelivered afterwards."""
+        """The number of ends that are undelivered, or being sent."""
         return len(self.undelivered) + self._in_hand
 
     async def _taken(self, end: E, *, again: bool) -> bool:

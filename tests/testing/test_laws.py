@@ -17,6 +17,9 @@ from orchestra.compiler.check import check
 from orchestra.errors import RunCancelledError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
+from orchestra.testing.strategies import narrow_limits, schedules, worlds
+from orchestra.testing.world import World
+from tests.testing.sketches.drawing import sketches
 from tests.testing.sketches.oracle import Bad, Ok, Tie, foresee
 from tests.testing.sketches.polls import Agreeing
 from tests.testing.sketches.sketches import (
@@ -27,9 +30,6 @@ from tests.testing.sketches.sketches import (
     Sketch,
     build,
 )
-from orchestra.testing.strategies import narrow_limits, schedules, worlds
-from tests.testing.sketches.drawing import sketches
-from orchestra.testing.world import World
 
 RUNS = 500
 UNLIMITED = Limits(lane_chunks=100_000)

@@ -71,10 +71,12 @@ _UNSAID = {
 _BODIES = msgspec.json.Decoder(ChatBody)
 
 
-def served_chat(body: bytes, allowed: Allowlist = USUAL_ALLOWLIST, *, stores: bool = True) -> ServedChat:
+def served_chat(
+    body: bytes, allowed: Allowlist = USUAL_ALLOWLIST, *, stores: bool = True
+) -> ServedChat:
     """Read the body of a `POST /v1/chat/completions`.
 
-    `allowed` tells which guarded fields are allowed. Without `stores`, its field `store` is ignored.
+    `allowed` has the guarded fields that may be asked. Without `stores`, `store` is ignored.
 
     Raises:
         InvalidRequestError: a field is wrong; the message begins with its path.
@@ -197,7 +199,9 @@ def _merged(messages: Iterator[Message]) -> Iterator[Message]:
     yield from result_turns(results)
 
 
-def _result(message: ChatMessage, where: str, names: Mapping[str, str], allowed: Allowlist) -> Message:
+def _result(
+    message: ChatMessage, where: str, names: Mapping[str, str], allowed: Allowlist
+) -> Message:
     id_ = message.tool_call_id
     if id_ is None:
         raise refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
@@ -232,7 +236,9 @@ def _content(
     content, kept = message.content, message.cache_control is not None
     if content is None or isinstance(content, str):
         return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
-    parts = [_part(part, f"{where}.content[{index}]", allowed) for index, part in enumerate(content)]
+    parts = [
+        _part(part, f"{where}.content[{index}]", allowed) for index, part in enumerate(content)
+    ]
     if kept and parts and isinstance(parts[-1], TextPart):
         parts[-1] = attrs.evolve(parts[-1], prompt_cache=True)
     return tuple(parts)

@@ -24,7 +24,6 @@ import trio
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, LimitUnknownError, StateError
 from orchestra.policies.account import left_s
-from orchestra.policies.outbox import Outbox
 from orchestra.policies.limits.allowance import (
     ENCODING,
     LEASE_S,
@@ -41,6 +40,7 @@ from orchestra.policies.limits.allowance import (
     settle,
 )
 from orchestra.policies.limits.gcra import Rate
+from orchestra.policies.outbox import Outbox
 from orchestra.policies.owners import UNLIMITED, Owners
 from orchestra.protocols import State
 

@@ -21,7 +21,6 @@ from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import BudgetExceededError, BudgetHeldError, StateError
 from orchestra.events import BudgetReached
 from orchestra.policies.account import Account
-from orchestra.policies.outbox import Outbox
 from orchestra.policies.money.budget import NO_BUDGETS, Budget, Budgets, Payer
 from orchestra.policies.money.ledger import (
     ENCODING,
@@ -37,6 +36,7 @@ from orchestra.policies.money.ledger import (
 )
 from orchestra.policies.money.prices import in_dollars
 from orchestra.policies.money.run_ledger import RunLedger
+from orchestra.policies.outbox import Outbox
 from orchestra.protocols import State
 
 CALLERS_MAX = 1_000

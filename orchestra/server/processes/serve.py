@@ -169,7 +169,9 @@ async def _serve(
             besides.cancel_scope.cancel()
 
 
-def _start_others(nursery: trio.Nursery, serving: Serving, house: House, shutdown: Shutdown) -> None:
+def _start_others(
+    nursery: trio.Nursery, serving: Serving, house: House, shutdown: Shutdown
+) -> None:
     """Start the other tasks: the detector of blocking steps, and those of some servers only."""
     nursery.start_soon(BlockingStepDetector().watch)
     if house.watched is not None:
@@ -192,7 +194,9 @@ async def _follow(place: WorkerPlace, shutdown: Shutdown) -> None:
         shutdown.stop.set()
 
 
-async def _drain(serving: Serving, server: HttpServer, shutdown: Shutdown, settings: Settings) -> None:
+async def _drain(
+    serving: Serving, server: HttpServer, shutdown: Shutdown, settings: Settings
+) -> None:
     """Let runs end for a while, then end them."""
     serving.readiness.stopping = True
     if runs := serving.running:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.openai_serving.embeddings import served_embeddings
 from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, served_chat
-from orchestra.codecs.serving.errors import error_reply
 from orchestra.codecs.serving.allowlist import GUARDED, USUAL_ALLOWLIST, Allowlist
+from orchestra.codecs.serving.errors import error_reply
 from orchestra.errors import InvalidRequestError
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart
 

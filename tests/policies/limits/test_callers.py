@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import LimitReachedError, StateError
 from orchestra.policies import outbox
-from orchestra.policies.outbox import GIVE_BACK_S
 from orchestra.policies.limits.allowance import (
     ENCODING,
     LEASE_S,
@@ -29,6 +28,7 @@ from orchestra.policies.limits.allowance import (
 )
 from orchestra.policies.limits.callers import NOTHING, POLL_S, CallerLimits, Lease
 from orchestra.policies.limits.gcra import MINUTE_NS, SECOND_NS, WAIT_MIN_S, Meter
+from orchestra.policies.outbox import GIVE_BACK_S
 from orchestra.protocols import Change, State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules

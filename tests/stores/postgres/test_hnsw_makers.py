@@ -12,14 +12,12 @@ import pytest
 import trio
 from psycopg import conninfo
 
-from orchestra.stores.postgres import hnsw
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
 from tests.patience import PATIENCE_S
 from tests.servers.postgres import PASSWORD, shared_postgres
 from tests.stores.postgres.asking import EAST, ONE, name_of, refused, run
 from tests.stores.postgres.test_hnsw import filled, indexes
-
 
 pytestmark = pytest.mark.usefixtures("of_any_size")
 
