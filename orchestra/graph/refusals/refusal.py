@@ -127,8 +127,10 @@ def _of_path(site: Site, path: Path) -> Advice | None:
     """The advice for the expression at the end of a path: it depends on the syntax around it."""
     node = path[-1]
     match path[-2]:
-        case ast.AugAssign() | ast.Assert() as statement:
-            return _of_statement(site, statement)
+        case ast.AugAssign() as statement:
+            return _of_sum(site, statement)
+        case ast.Assert() as statement:
+            return _of_assert(site, statement)
         case ast.Expr() as statement if advice := _of_effect(site, statement):
             return advice
         case ast.If(test=test) as statement if test is node:
@@ -157,13 +159,16 @@ def _of_expression(site: Site, node: ast.expr) -> Advice | None:
     return next(filter(None, (advice(site, node) for advice in tried)), None)
 
 
-def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice | None:
-    """`total += price` as a step that adds; `assert found` as a step that asserts."""
-    if isinstance(statement, ast.AugAssign):
-        target = ast.unparse(statement.target)
-        before = ast.parse(target, mode="eval").body
-        sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
-        return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
+def _of_sum(site: Site, statement: ast.AugAssign) -> Advice | None:
+    """`total += price` as a step that adds."""
+    target = ast.unparse(statement.target)
+    before = ast.parse(target, mode="eval").body
+    sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
+    return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
+
+
+def _of_assert(site: Site, statement: ast.Assert) -> Advice | None:
+    """`assert found` as a step that asserts."""
     inside = _in_a_step(site, [statement.test, *([statement.msg] if statement.msg else [])])
     if inside is None:
         return None
