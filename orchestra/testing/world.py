@@ -97,7 +97,7 @@ class _ScriptedReply:
         return ()
 
 
-class Lasting(Mapping[str, Model]):
+class StatefulModels(Mapping[str, Model]):
     """Models of a world with state that lasts from run to run: those of a deployment."""
 
     stand_ins: Mapping[str, Model]
