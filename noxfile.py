@@ -39,7 +39,7 @@ ONCE = (
     *("tests/cli/serving/test_watchdog.py", "tests/cli/serving/test_log.py"),
     *("tests/cli/serving/test_replaced_files.py", "tests/cli/serving/test_stores_away.py"),
     "tests/server/test_slow.py",
-    *("tests/server/processes/test_serve.py", "tests/testing/test_strategies.py"),
+    *("tests/server/processes/test_serve.py", "tests/testing/sketches/test_drawing.py"),
     *("tests/stores/postgres/test_faults.py", "tests/stores/postgres/test_hnsw.py"),
 )
 """Tests that run on the oldest Python only: those of our files, of other programs over sockets, of

@@ -35,6 +35,8 @@ ANY: Mapping[str, str] = {
 
 BREAKS: Mapping[str, str] = {
     "tests/engine/steps.py: sleeps": "steps for tests that run on a virtual clock",
+    "tests/testing/sketches/polls.py: sleeps": "as in tests/engine/steps.py",
+    "tests/testing/sketches/sketches.py: sleeps": "as in tests/engine/steps.py",
     "tests/testing/test_simulate.py: sleeps": "stands for blocking work in a thread",
     "tests/server/processes/test_blocking_steps.py: sleeps": "that a step sleeps is what is told",
     "tests/patience.py: sleeps": "a pause between two looks at what another process does",

@@ -114,7 +114,7 @@ class Batch:
             RunCancelledError: somebody has cancelled one of its runs.
         """
         plan = self._engine.plan(self._pipeline)
-        most = self._engine.limits.runs
+        most = self._engine.shared.limits.runs
         if self.rules.at_once > most:
             raise InputError(
                 f"at_once={self.rules.at_once} is more than Limits(runs={most}) of this engine"

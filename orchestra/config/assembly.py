@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from orchestra.policies.batches import BatchSize
     from orchestra.policies.caching.similar import Similar
     from orchestra.policies.gate import GuardState
-    from orchestra.policies.late_ends import LateEnds
     from orchestra.policies.limits.callers import CallerLimits
     from orchestra.policies.limits.shared import SharedLimits
     from orchestra.policies.money.purse import Purse
     from orchestra.policies.observed import OnCall, Teller
+    from orchestra.policies.outbox import Outbox
     from orchestra.providers.network import HttpTransport
 
 MARGIN_S = 60.0
@@ -83,7 +83,7 @@ class Assembly:
         self._limits: CallerLimits | None = None
         self._purse: Purse | None = None
         self._own: dict[str, Any] = {}
-        self._ends: list[LateEnds[Any]] = []
+        self._outboxes: list[Outbox[Any]] = []
         self._transport: HttpTransport | None = None
 
     def model(self, settings: ModelSettings | RouteSettings) -> Model:
@@ -137,7 +137,7 @@ class Assembly:
             state = self._budget_state
             kept = LazyState(state) if budgets is None else state()
             self._purse = Purse(budgets or NO_BUDGETS, kept)
-            self._ends.append(self._purse.ends)
+            self._outboxes.append(self._purse.outbox)
         return self._purse
 
     @property
@@ -150,17 +150,17 @@ class Assembly:
             rules = self._deployment.limits
             state = LazyState(self._state) if rules is None else self._state()
             self._limits = CallerLimits(rules or CallerRules(), state)
-            self._ends.append(self._limits.ends)
+            self._outboxes.append(self._limits.outbox)
         return self._limits
 
     async def flush(self, within_s: float) -> None:
         """Write to the states of budgets and limits how calls ended, where they were away then.
 
-        As `LateEnds.flush`, for all of them at once.
+        As `Outbox.flush`, for all of them at once.
         """
         async with trio.open_nursery() as nursery:
-            for ends in self._ends:
-                nursery.start_soon(ends.flush, within_s)
+            for each in self._outboxes:
+                nursery.start_soon(each.flush, within_s)
 
     def close(self) -> None:
         """Close the connections that are kept, and what is of classes of the project's own."""
@@ -343,7 +343,7 @@ class Assembly:
 
         lasts_s = lease_s([(settings.timeouts.total_s, MARGIN_S)])
         made = SharedLimits(settings.name, settings.limits, self._state(), lease_s=lasts_s)
-        self._ends.append(made.ends)
+        self._outboxes.append(made.outbox)
         return made
 
     def _shared_transport(self) -> HttpTransport:

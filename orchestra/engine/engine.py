@@ -40,31 +40,11 @@ _CLOSE_S = 5.0  # for the `finally` blocks of steps
 class Engine:
     """Runs pipelines. Opened with `open_engine`; all runs end before it is closed."""
 
-    def __init__(
-        self,
-        nursery: trio.Nursery,
-        bindings: Bindings,
-        limits: Limits,
-        jitter: Callable[[], float],
-        observe: Observe | None = None,
-    ) -> None:
-        self.bindings = bindings
-        self.limits = limits
-        self.nursery = nursery
-        """For tasks that run as long as the engine is open; they must not raise."""
+    def __init__(self, shared: Shared, observe: Observe | None = None) -> None:
+        self.shared = shared
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
         self._observe = observe
-        self.shared = Shared(
-            bindings,
-            limits,
-            nursery,
-            trio.lowlevel.current_trio_token(),
-            Kept(nursery),
-            Shares.of_threads(),
-            Retries(limits, jitter),
-            Hedges(),
-        )
         self._idle = trio.lowlevel.ParkingLot()
         self._closed = False
 
@@ -86,7 +66,7 @@ class Engine:
             return pipeline
         made = self._plans.get(pipeline)
         if made is None:
-            made = self._plans[pipeline] = plan(pipeline, self.bindings, unchecked)
+            made = self._plans[pipeline] = plan(pipeline, self.shared.bindings, unchecked)
             if len(self._plans) > _PLANS:
                 del self._plans[next(iter(self._plans))]
         return made
@@ -176,7 +156,7 @@ class Engine:
         run = self._make(
             pipeline, inputs, deadline_s, caller=caller, request_id=request_id, run_id=run_id
         )
-        self.nursery.start_soon(self._execute, run, name=run.pipeline)
+        self.shared.nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
     @overload
@@ -255,7 +235,7 @@ class Engine:
                 "is in flight; wait for it with `await engine.runs[run_id].wait_ended()`, or leave "
                 "`run_id` out for one that nobody else has"
             )
-        if len(self._runs) >= self.limits.runs:
+        if len(self._runs) >= self.shared.limits.runs:
             raise LimitExceededError(
                 f"{len(self._runs)} runs are in flight, and Limits(runs=...) allows no more",
                 limit="runs",
@@ -263,9 +243,9 @@ class Engine:
         run: Run[Any] = Run(
             run_id or uuid.uuid4().hex,
             made,
-            complete(made, inputs, self.limits),
+            complete(made, inputs, self.shared.limits),
             self.shared,
-            deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
+            deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.shared.limits.deadline_s),
             caller=caller,
             request_id=request_id,
             observer=None if self._observe is None else self._observe(made.pipeline.name),
@@ -336,8 +316,7 @@ async def _opened(
     in_use = bindings.in_use if isinstance(bindings, DeploymentBindings) else None
     with nullcontext() if in_use is None else in_use.by_this_run():
         async with groupless_nursery() as nursery:
-            made = bindings or NoBindings(), limits or Limits(), jitter, observe
-            engine = Engine(nursery, *made)
+            engine = Engine(_shared(nursery, bindings, limits or Limits(), jitter), observe)
             try:
                 yield engine
             finally:
@@ -348,6 +327,21 @@ async def _opened(
                         await engine.wait_idle()
                 finally:
                     engine.shared.kept.close()
+
+
+def _shared(
+    nursery: trio.Nursery, bindings: Bindings | None, limits: Limits, jitter: Callable[[], float]
+) -> Shared:
+    return Shared(
+        bindings or NoBindings(),
+        limits,
+        nursery,
+        trio.lowlevel.current_trio_token(),
+        Kept(nursery),
+        Shares.of_threads(),
+        Retries(limits, jitter),
+        Hedges(),
+    )
 
 
 def _refuse_others(bindings: object, limits: object) -> None:

@@ -53,7 +53,7 @@ class Shared:
     bindings: Bindings
     limits: Limits
     nursery: trio.Nursery
-    """The engine's own, for tasks that may continue after a run's end."""
+    """For tasks that may run as long as the engine is open; they must not raise."""
     token: trio.lowlevel.TrioToken
     kept: Kept
     """The objects that steps keep open until the engine is closed."""

@@ -21,6 +21,7 @@ from typing import (
     NoReturn,
     ParamSpec,
     Protocol,
+    Self,
     TypeVar,
     cast,
     overload,
@@ -118,7 +119,7 @@ class Step(Generic[P, T_co]):
             refuse_pipe(other, self)
 
     @explain_wrong_calls
-    def using(self, policy: Policy | None) -> Step[P, T_co]:
+    def using(self, policy: Policy | None) -> Self:
         """The same step under another policy; None is a policy without limits.
 
         Raises:
@@ -240,27 +241,49 @@ def _whole(parameter: inspect.Parameter, annotation: object) -> object:
     return annotation
 
 
+if TYPE_CHECKING:  # to type checkers, what `call` gives depends on the function
+
+    class AsyncStep(Step[P, T]):
+        """A step of an async function."""
+
+        call: Callable[P, Coroutine[Any, Any, T]]
+
+    class StreamStep(Step[P, Stream[C]], Generic[P, C]):
+        """A step of an async generator."""
+
+        call: Callable[P, AsyncGenerator[C, None]]
+
+    class PlainStep(Step[P, T]):
+        """A step of a plain function."""
+
+        call: Callable[P, T]
+
+
 class StepDecorator(Protocol):
     """The result of `@step(...)` with arguments: a decorator that keeps the function's type."""
 
     @overload
-    def __call__(self, function: Callable[P, AsyncGenerator[C, None]]) -> Step[P, Stream[C]]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, AsyncIterator[C]]
+    ) -> StreamStep[P, C]: ...
     @overload
-    def __call__(self, function: Callable[P, AsyncIterator[C]]) -> Step[P, Stream[C]]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, T]]
+    ) -> AsyncStep[P, T]: ...
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Step[P, T]: ...
-    @overload
-    def __call__(self, function: Callable[P, T]) -> Step[P, T]: ...
+    def __call__(self, function: Callable[P, T]) -> PlainStep[P, T]: ...
 
 
 @overload
-def step(function: Callable[P, AsyncGenerator[C, None]], /) -> Step[P, Stream[C]]: ...
+def step(  # type: ignore[overload-overlap]
+    function: Callable[P, AsyncIterator[C]], /
+) -> StreamStep[P, C]: ...
 @overload
-def step(function: Callable[P, AsyncIterator[C]], /) -> Step[P, Stream[C]]: ...
+def step(  # type: ignore[overload-overlap]
+    function: Callable[P, Coroutine[Any, Any, T]], /
+) -> AsyncStep[P, T]: ...
 @overload
-def step(function: Callable[P, Coroutine[Any, Any, T]], /) -> Step[P, T]: ...
-@overload
-def step(function: Callable[P, T], /) -> Step[P, T]: ...
+def step(function: Callable[P, T], /) -> PlainStep[P, T]: ...
 @overload
 def step(
     *, thread: bool = False, policy: Policy | None = None, name: str | None = None

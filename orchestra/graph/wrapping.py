@@ -11,7 +11,7 @@ from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import hints, spell
 from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.source.frames import called_from_outside_at
+from orchestra.graph.source.frames import called_at
 from orchestra.graph.steps import Step
 
 
@@ -24,7 +24,7 @@ def refuse_others(given: object) -> None:
     """
     if isinstance(given, Pipeline):
         return
-    where = called_from_outside_at()
+    where = called_at()
     if (inner := decorated(given)) is not None:
         raise DefinitionError(f"{where}: {decorated_in_vain(inner)}")
     if isinstance(given, Step):

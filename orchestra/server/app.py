@@ -222,7 +222,8 @@ def create_app(
         by_json = inputs.by_json(pipelines)
     spoken = pipelines.keys() - by_json.keys()
     if spoken:  # else no name of a model need be known at a start
-        spoken -= {name for seam in ("model", "embedder") for name in engine.bindings.names(seam)}
+        bound = engine.shared.bindings
+        spoken -= {*bound.names("model"), *bound.names("embedder")}
     running = admission.running
     runs = Runs(engine, by_json, settings, registry, running=running, spoken=spoken)
     routes = table(runs, pipelines, readiness, sockets)
@@ -275,7 +276,7 @@ def table(
         *run_routes(runs.registry, runs.settings),
         *openai_routes(runs, openai),
         *anthropic_routes(runs, lambda: openai.get().catalog),
-        *health_routes(runs.engine.bindings, readiness),
+        *health_routes(runs.engine.shared.bindings, readiness),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
 from orchestra.graph.rules.policy import Limits
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
@@ -22,7 +22,7 @@ _NO_BOUNDS = (
     "usage_log",
     "store_answers",
     "shutdown_delay_s",
-    "passed",
+    "allowed",
     "runs",
     "on_leave",
     "on_leave_of",
@@ -91,7 +91,7 @@ class Settings:
     """How long after that what is still to be written down may take."""
     retire_s: float = 600
     """How long runs may go on after what they run in was replaced by a reload."""
-    passed: Passed = USUAL_PASSED
+    allowed: Allowlist = USUAL_ALLOWLIST
     """The guarded fields of requests to OpenAI's API that are passed on to providers."""
     store_answers: bool = True
     """Whether answers over OpenAI's API are kept for clients that want it (`store`)."""
@@ -151,7 +151,7 @@ def said(rules: ServerRules) -> dict[str, Any]:
     """The settings that a deployment says of its server, by name."""
     return {
         **rules.bounds,
-        "passed": Passed(fields=rules.pass_fields, image_schemes=rules.image_schemes),
+        "allowed": Allowlist(fields=rules.pass_fields, image_schemes=rules.image_schemes),
         "store_answers": rules.store_answers,
         "runs": RunsSettings(**rules.runs),
         "on_leave": _policy(rules.disconnect),

@@ -123,7 +123,7 @@ async def text_of(
         memory_limit_bytes=memory_limit_bytes,
         wait_s=wait_s,
     )
-    return "\n\n".join(page.text for page in cast("list[Passage]", found))
+    return "\n\n".join(page.text for page in found)
 
 
 @step(thread=True)

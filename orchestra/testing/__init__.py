@@ -1,4 +1,4 @@
-"""The testing kit; each name is imported from its module on first use."""
+"""The testing kit. Its names are imported from its modules; `docs/api.md` lists them."""
 
 from __future__ import annotations
 

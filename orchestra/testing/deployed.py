@@ -16,7 +16,7 @@ from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.settings import ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.state_memory import MemoryState
-from orchestra.testing.world import Lasting
+from orchestra.testing.world import StatefulModels
 
 # These are imported lazily by the code that assembles a deployment. Hypothesis gives its first
 # example 200 ms, and importing them would take most of that; so they are imported here.
@@ -37,7 +37,7 @@ for _late in (
 NONE: Mapping[str, Embedder] = MappingProxyType({})
 
 
-class Deployed(Lasting):
+class Deployed(StatefulModels):
     """The models of a world by name, with the policies of a deployment.
 
     Each of `stand_ins` is a scripted model under the name of a model of the deployment. Around it
@@ -93,7 +93,7 @@ class Deployed(Lasting):
             if all(_is_there(each, stand_ins) for each in _members(settings))
         }
 
-    def look(self) -> None:
+    def update_clocks(self) -> None:
         """Update the clocks of all policies."""
         self._clock.now_s()
         self._assembly.states()

@@ -97,14 +97,14 @@ class _ScriptedReply:
         return ()
 
 
-class Lasting(Mapping[str, Model]):
+class StatefulModels(Mapping[str, Model]):
     """Models of a world with state that lasts from run to run: those of a deployment."""
 
     stand_ins: Mapping[str, Model]
     """The scripted models behind them."""
 
     @abstractmethod
-    def look(self) -> None:
+    def update_clocks(self) -> None:
         """Update the clocks of all policies with the time of this `trio.run`.
 
         Time before their first update in a run, and after their last, does not count for them.

@@ -330,7 +330,7 @@ def test_what_is_raised_in_the_nursery_of_an_engine_leaves_it_in_no_group(cancel
             raise error
 
     async def use(engine: Engine) -> None:
-        engine.nursery.start_soon(fails)
+        engine.shared.nursery.start_soon(fails)
         with trio.CancelScope(shield=cancelled):
             await trio.sleep(5)
 
@@ -348,7 +348,7 @@ def test_an_engine_that_is_cancelled_leaves_it_to_whoever_cancelled() -> None:
     async def main() -> None:
         with trio.move_on_after(2) as scope:
             async with open_engine() as engine:
-                engine.nursery.start_soon(trio.sleep_forever)
+                engine.shared.nursery.start_soon(trio.sleep_forever)
                 await trio.sleep_forever()
         assert scope.cancelled_caught
 

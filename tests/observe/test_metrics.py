@@ -40,10 +40,11 @@ from orchestra.observe.requests import OTHER_METHOD
 from orchestra.observe.tally import Tally
 from orchestra.policies.observed import CANCELLED, CallEnded
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches.sketches import Sketch, build
-from orchestra.testing.strategies import sketches, worlds
+from orchestra.testing.strategies import worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
+from tests.testing.sketches.drawing import sketches
+from tests.testing.sketches.sketches import Sketch, build
 
 many = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 Counts = dict[str, Counter[tuple[str, ...]]]

@@ -31,10 +31,11 @@ from orchestra.observe.names import COMING_SPANS, RELEASED_SPANS
 from orchestra.observe.spans import SPAN_EVENTS, EndedCall, Span, spans
 from orchestra.policies.observed import CANCELLED, SETTINGS, CallEnded
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches.sketches import Sketch, build
-from orchestra.testing.strategies import sketches, worlds
+from orchestra.testing.strategies import worlds
 from orchestra.testing.world import World
 from tests.observe.test_metrics import CALLS
+from tests.testing.sketches.drawing import sketches
+from tests.testing.sketches.sketches import Sketch, build
 
 many = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 

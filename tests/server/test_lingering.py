@@ -28,7 +28,7 @@ async def refusing(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCal
 
 async def empty(house: House) -> None:
     """Wait until nobody holds a place."""
-    while house.door.connections:
+    while house.server.connections:
         await trio.lowlevel.checkpoint()
 
 
@@ -96,8 +96,8 @@ def test_who_lingers_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -
 
     async def main(house: House) -> None:
         await refused(house)
-        assert house.door.connections == 1
-        house.door.shut()
+        assert house.server.connections == 1
+        house.server.shut()
         await house.empty.wait()
 
     housing(main)
@@ -119,7 +119,7 @@ def test_who_is_refused_while_the_server_stops_is_closed_at_once(
             client = await house.connect()
             await client.send(HEAD)
             await asked.wait()
-            house.door.shut()
+            house.server.shut()
             await trio.testing.wait_all_tasks_blocked()
             shut.set()
             await house.empty.wait()

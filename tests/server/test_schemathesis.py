@@ -29,7 +29,7 @@ from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
-from orchestra.server.connections.listen import Door, bind
+from orchestra.server.connections.listen import HttpServer, bind
 from orchestra.server.front.order import Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
@@ -113,7 +113,7 @@ async def asked_of_everything(folder: Path) -> subprocess.CompletedProcess[bytes
         app = create_app(engine, PIPELINES, own, Admission(keyring=ring), counting=counting)
         listener = bind("127.0.0.1", 0, own)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/openapi.json"
-        nursery.start_soon(Door(app, own).serve, listener)
+        nursery.start_soon(HttpServer(app, own).serve, listener)
         command = [str(PROGRAM), "run", url, "--no-color", "--generation-deterministic"]
         command += [
             "-H",

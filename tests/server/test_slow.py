@@ -13,7 +13,7 @@ from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
-from orchestra.server.connections.listen import Door, bind
+from orchestra.server.connections.listen import HttpServer, bind
 from orchestra.server.settings import Settings
 from tests.server.served import count
 from tests.server.wire import Client
@@ -65,13 +65,13 @@ class Seen:
 async def attacked(kind: str, seen: Seen) -> None:
     """An attack on a server of its own, and somebody else who asks it again and again."""
     async with open_engine() as engine, trio.open_nursery() as nursery:
-        door = Door(
+        server = HttpServer(
             create_app(engine, {"count": count, "large": large}, SETTINGS).asgi_app, SETTINGS
         )
         listener = bind("127.0.0.1", 0, SETTINGS)
         port = listener.getsockname()[1]
-        nursery.start_soon(door.serve, listener)
-        nursery.start_soon(_ask, port, door, seen)
+        nursery.start_soon(server.serve, listener)
+        nursery.start_soon(_ask, port, server, seen)
         options = [each.format(f"http://127.0.0.1:{port}") for each in ATTACKS[kind]]
         size = [f"-c{ATTACKERS}", "-r300", "-i1", f"-l{LASTS_S[kind]}", "-v1"]
         done = await trio.run_process([PROGRAM, *size, *options], capture_stdout=True, check=False)
@@ -79,15 +79,15 @@ async def attacked(kind: str, seen: Seen) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _ask(port: int, door: Door, seen: Seen) -> None:
+async def _ask(port: int, server: HttpServer, seen: Seen) -> None:
     while True:
         asked_s = trio.current_time()
         connect = partial(trio.open_tcp_stream, local_address=SOMEBODY_ELSE)
         async with await connect("127.0.0.1", port) as stream:
             reply = await Client(stream).ask("GET /v1/pipelines HTTP/1.1")
         assert reply.status == 200
-        seen.inside = max(seen.inside, door.connections)
-        seen.answers += door.connections > 1
+        seen.inside = max(seen.inside, server.connections)
+        seen.answers += server.connections > 1
         await trio.sleep_until(asked_s + PAUSE_S)
 
 

@@ -112,7 +112,7 @@ def test_a_page_is_told_in_its_one_frame_why_its_socket_closes(
             assert not socket._messages
             assert (closed.code, closed.reason) == (4000 + status, told["problem"]["title"])
             assert await socket.stream.receive_some() == b""
-            while stage.house.door.connections > (status == 429):
+            while stage.house.server.connections > (status == 429):
                 await trio.lowlevel.checkpoint()  # its place is given back at once
 
     cors = Cors(origins=frozenset({"http://friend"}))

@@ -46,7 +46,7 @@ async def answers_while_its_client_sends(within_s: float) -> bool:
         nursery.start_soon(_send_all_there_is, client.stream)
         with trio.move_on_after(within_s) as patience:
             await answered.wait()
-            house.door.shut()
+            house.server.shut()
             await house.empty.wait()
         nursery.cancel_scope.cancel()
     return not patience.cancelled_caught
@@ -158,7 +158,7 @@ async def leaves_its_place(within_s: float) -> bool:
         socket = await open_socket(house)
         await trio.testing.wait_all_tasks_blocked(0.01)
         socket.vanish()
-        house.door.shut()
+        house.server.shut()
         with trio.move_on_after(within_s):
             await house.empty.wait()
             return True

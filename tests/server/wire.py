@@ -18,7 +18,7 @@ from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ASGIFramework
 
-from orchestra.server.connections.listen import Door, bind
+from orchestra.server.connections.listen import HttpServer, bind
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 
@@ -138,9 +138,9 @@ class Client:
 
 @attrs.define
 class House:
-    """A door with the clients that came to it."""
+    """A server with its clients."""
 
-    door: Door
+    server: HttpServer
     port: int
     empty: trio.Event = attrs.field(factory=trio.Event)
     _clients: list[Client] = attrs.field(factory=list)
@@ -161,12 +161,12 @@ class House:
 async def open_house(
     app: ASGIFramework, settings: Settings, listener: socket.socket | None = None
 ) -> AsyncIterator[House]:
-    """A door to the app on a free loopback port; all is cut when it is left."""
+    """A server of the app on a free loopback port; all is cut when it is left."""
     listener = listener or bind("127.0.0.1", 0, settings)
-    house = House(Door(app, settings), listener.getsockname()[1])
+    house = House(HttpServer(app, settings), listener.getsockname()[1])
 
     async def serve() -> None:
-        await house.door.serve(listener)
+        await house.server.serve(listener)
         house.empty.set()
 
     with trio.fail_after(PATIENCE_S):

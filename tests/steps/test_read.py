@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pypdf
 import pytest
@@ -192,7 +192,7 @@ def test_a_tenant_waits_for_its_own_documents_and_not_for_those_of_others(
         account = NoAccount()
         account.caller = Caller(organisation)
         PRESENT.set(account)
-        return cast("list[Passage]", await pages.call(Document("a.pdf", pdf("Bees.")), **bounds))
+        return await pages.call(Document("a.pdf", pdf("Bees.")), **bounds)
 
     async def main() -> None:
         with trio.fail_after(60):

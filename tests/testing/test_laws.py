@@ -17,9 +17,12 @@ from orchestra.compiler.check import check
 from orchestra.errors import RunCancelledError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
-from orchestra.testing.sketches.oracle import Bad, Ok, Tie, foresee
-from orchestra.testing.sketches.polls import Agreeing
-from orchestra.testing.sketches.sketches import (
+from orchestra.testing.strategies import narrow_limits, schedules, worlds
+from orchestra.testing.world import World
+from tests.testing.sketches.drawing import sketches
+from tests.testing.sketches.oracle import Bad, Ok, Tie, foresee
+from tests.testing.sketches.polls import Agreeing
+from tests.testing.sketches.sketches import (
     Eaching,
     EachingStream,
     Falling,
@@ -27,10 +30,9 @@ from orchestra.testing.sketches.sketches import (
     Sketch,
     build,
 )
-from orchestra.testing.strategies import UNLIMITED, narrow_limits, schedules, sketches, worlds
-from orchestra.testing.world import World
 
 RUNS = 500
+UNLIMITED = Limits(lane_chunks=100_000)
 ALL = list(HealthCheck)
 F = TypeVar("F", bound=Callable[..., object])
 

@@ -134,7 +134,7 @@ async def runs() -> None:
         orchestra.run(inner, y=1)  # type: ignore[call-overload]
         plain(await engine.start(counted, {"x": 1}).result())  # type: ignore[arg-type]
         engine.start(inner, {"x": 1}, deadline="3")  # type: ignore[call-overload]
-        value.call(1, faktor=3)  # type: ignore[call-arg]
+        value.call(1, faktor=3)  # type: ignore[call-arg, unused-coroutine]
 
 
 def simulations(world: World) -> None:

@@ -5,7 +5,7 @@ them, as at Anthropic.
 
 Rules of the file: whatever is wrong is told with the field's path in front, as in
 `messages[0].role: ...`. What we have no field for is kept as an extra for Anthropic, and reaches it
-unchanged; but what `passed` does not let pass is refused.
+unchanged, but `allowed` has to allow it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestra.codecs.anthropic_serving.body import (
 from orchestra.codecs.files import handed_in
 from orchestra.codecs.prompt_cache import has_mark, is_marked, with_last_marked, with_marks
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, google_seal, opened, sealed
-from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.requests import (
     ServedChat,
     asked_of,
@@ -70,8 +70,8 @@ _ROLES = {"user": "text, image, document and tool_result are", "system": "text i
 _BODIES = msgspec.json.Decoder(MessagesBody)
 
 
-def served_messages(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
-    """What the body of a `POST /v1/messages` asks for; `passed` is what of it may be asked.
+def served_messages(body: bytes, allowed: Allowlist = USUAL_ALLOWLIST) -> ServedChat:
+    """What the body of a `POST /v1/messages` asks for; `allowed` is the guarded fields in it.
 
     Raises:
         InvalidRequestError: something in it is wrong; the message begins with its path.
@@ -80,27 +80,27 @@ def served_messages(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
     for field, why in _NOT_HERE.items():
         if getattr(asked, field):
             raise refused(field, why)
-    request = _request(asked, _extras(asked, everything, passed), passed)
+    request = _request(asked, _extras(asked, everything, allowed), allowed)
     if asked.cache_control is not None:
         request = with_last_marked(request) if is_marked(request) else with_marks(request)
     return ServedChat(asked.model, request, stream=bool(asked.stream))
 
 
-def _extras(asked: MessagesBody, everything: Json, passed: Passed) -> dict[str, Json]:
+def _extras(asked: MessagesBody, everything: Json, allowed: Allowlist) -> dict[str, Json]:
     known = MessagesBody.__struct_fields__
-    found = extras_of(everything, known, asked.orchestra, passed, lambda _: ANTHROPIC)
+    found = extras_of(everything, known, asked.orchestra, allowed, lambda _: ANTHROPIC)
     if asked.metadata is not None and asked.metadata.user_id is not None:
         found.setdefault(ANTHROPIC, {})["metadata"] = {"user_id": asked.metadata.user_id}
     return found
 
 
-def _request(asked: MessagesBody, extras: dict[str, Json], passed: Passed) -> ChatRequest:
+def _request(asked: MessagesBody, extras: dict[str, Json], allowed: Allowlist) -> ChatRequest:
     choice = asked.tool_choice
     several = choice.disable_parallel_tool_use if choice is not None else None
     effort = _effort(asked)
     ordered = asked.thinking is not None and asked.thinking.type == "enabled"
     return ChatRequest(
-        messages=(*_system(asked.system), *_messages(asked.messages, passed)),
+        messages=(*_system(asked.system), *_messages(asked.messages, allowed)),
         temperature=asked.temperature,
         output_tokens_max=asked.max_tokens,
         stop=tuple(asked.stop_sequences or ()),
@@ -201,7 +201,7 @@ def _text(block: MessagesBlock, where: str) -> TextPart:
     return TextPart(block.text, prompt_cache=block.cache_control is not None)
 
 
-def _messages(messages: Sequence[MessagesMessage], passed: Passed) -> Iterator[Message]:
+def _messages(messages: Sequence[MessagesMessage], allowed: Allowlist) -> Iterator[Message]:
     names: dict[str, str] = {}
     last = max((at for at, each in enumerate(messages) if each.role == "user"), default=-1)
     for at, message in enumerate(messages):
@@ -220,20 +220,20 @@ def _messages(messages: Sequence[MessagesMessage], passed: Passed) -> Iterator[M
             names |= {each.id: each.name for each in parts if isinstance(each, ToolCall)}
             yield _message("assistant", parts)
         else:
-            yield from _user(content, f"{where}.content", names, passed)
+            yield from _user(content, f"{where}.content", names, allowed)
 
 
 def _user(
-    blocks: Sequence[MessagesBlock], where: str, names: dict[str, str], passed: Passed
+    blocks: Sequence[MessagesBlock], where: str, names: dict[str, str], allowed: Allowlist
 ) -> Iterator[Message]:
     """A user's turn: what tools have given, what they show, and what the user says."""
     given, said = list[Part](), list[Part]()
     for at, block in enumerate(blocks):
         here = f"{where}[{at}]"
         if block.type == "tool_result":
-            given += _result(block, here, names, passed)
+            given += _result(block, here, names, allowed)
         else:
-            said += _shown(block, here, passed)
+            said += _shown(block, here, allowed)
     results = tuple(each for each in given if isinstance(each, ToolResult))
     shown = (each for each in given if not isinstance(each, ToolResult))
     if results:
@@ -249,7 +249,7 @@ def _message(role: str, parts: tuple[Part, ...]) -> Message:
 
 
 def _result(
-    block: MessagesBlock, where: str, names: dict[str, str], passed: Passed
+    block: MessagesBlock, where: str, names: dict[str, str], allowed: Allowlist
 ) -> tuple[Part, ...]:
     id_ = block.tool_use_id
     if id_ is None:
@@ -260,13 +260,13 @@ def _result(
     content, parts = block.content or "", list[Part]()
     if not isinstance(content, str):
         for at, each in enumerate(content):
-            parts += _shown(each, f"{where}.content[{at}]", passed)
+            parts += _shown(each, f"{where}.content[{at}]", allowed)
     given = content if isinstance(content, str) else parts
     kept = block.cache_control is not None
     return result_parts(id_, names[id_], given, is_error=bool(block.is_error), kept=kept)
 
 
-def _shown(block: MessagesBlock, where: str, passed: Passed) -> list[Part]:
+def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:
     """What a user or a tool shows."""
     source = block.source
     match block.type:
@@ -277,7 +277,7 @@ def _shown(block: MessagesBlock, where: str, passed: Passed) -> list[Part]:
             if changes is not None and changes.oversized_image == "error":
                 why = "images are not measured here; leave it out"
                 raise refused(f"{where}.transformations.oversized_image", why)
-            return [_kept(_image(source, f"{where}.source", passed), block)]
+            return [_kept(_image(source, f"{where}.source", allowed), block)]
         case "document" if isinstance(source, MessagesSource):
             if isinstance(block.citations, dict) and block.citations.get("enabled"):
                 raise refused(f"{where}.citations", "answers have none here; leave it out")
@@ -293,12 +293,12 @@ def _kept(part: ImagePart | ImageUrlPart | FilePart, block: MessagesBlock) -> Pa
     return attrs.evolve(part, prompt_cache=block.cache_control is not None)
 
 
-def _image(source: MessagesSource, where: str, passed: Passed) -> ImagePart | ImageUrlPart:
+def _image(source: MessagesSource, where: str, allowed: Allowlist) -> ImagePart | ImageUrlPart:
     if source.type == "url" and source.url is not None:
-        return image_part(source.url, None, f"{where}.url", passed)
+        return image_part(source.url, None, f"{where}.url", allowed)
     if source.type == "base64" and source.data is not None:
         url = f"data:{source.media_type or 'image/png'};base64,{source.data}"
-        return image_part(url, None, f"{where}.data", passed)
+        return image_part(url, None, f"{where}.data", allowed)
     why = f"{source.type[:100]!r} is no source of images here, or lacks a field; base64 and url are"
     raise refused(f"{where}.type", why)
 

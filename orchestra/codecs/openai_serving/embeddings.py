@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.openai_serving.request import meant_for
-from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.requests import asked_of, extras_of, refused
 from orchestra.errors import InvalidRequestError
 from orchestra.values import Embeddings, EmbedRequest, Json
@@ -44,15 +44,15 @@ class EmbeddingsBody(msgspec.Struct):
 _BODIES = msgspec.json.Decoder(EmbeddingsBody)
 
 
-def served_embeddings(body: bytes, passed: Passed = USUAL_PASSED) -> ServedEmbeddings:
-    """Read the body of a `POST /v1/embeddings`; `passed` tells which guarded fields are allowed.
+def served_embeddings(body: bytes, allowed: Allowlist = USUAL_ALLOWLIST) -> ServedEmbeddings:
+    """Read the body of a `POST /v1/embeddings`; `allowed` tells which guarded fields are allowed.
 
     Raises:
         InvalidRequestError: a field is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
     extras = extras_of(
-        everything, EmbeddingsBody.__struct_fields__, asked.orchestra, passed, meant_for
+        everything, EmbeddingsBody.__struct_fields__, asked.orchestra, allowed, meant_for
     )
     return ServedEmbeddings(
         asked.model,

@@ -2,7 +2,7 @@
 
 Rules of the file: every error begins with the field's path, as in `messages[0].role: ...`. Fields
 that we do not know become extras, for all servers with this dialect, or for OpenAI only if others
-would refuse them, and reach the server unchanged. Fields that `passed` does not allow are refused.
+would refuse them, and reach the server unchanged. Fields that `allowed` does not allow are refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from orchestra.codecs.openai_serving.body import (
 )
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.seals import google_seal
-from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.requests import (
     ServedChat,
     asked_of,
@@ -71,10 +71,12 @@ _UNSAID = {
 _BODIES = msgspec.json.Decoder(ChatBody)
 
 
-def served_chat(body: bytes, passed: Passed = USUAL_PASSED, *, stores: bool = True) -> ServedChat:
+def served_chat(
+    body: bytes, allowed: Allowlist = USUAL_ALLOWLIST, *, stores: bool = True
+) -> ServedChat:
     """Read the body of a `POST /v1/chat/completions`.
 
-    `passed` tells which guarded fields are allowed. Without `stores`, its field `store` is ignored.
+    `allowed` has the guarded fields that may be asked. Without `stores`, `store` is ignored.
 
     Raises:
         InvalidRequestError: a field is wrong; the message begins with its path.
@@ -89,7 +91,7 @@ def served_chat(body: bytes, passed: Passed = USUAL_PASSED, *, stores: bool = Tr
     streamed = asked.stream_options and asked.stream_options.include_usage
     return ServedChat(
         asked.model,
-        _request(asked, _extras(asked, everything, passed), passed),
+        _request(asked, _extras(asked, everything, allowed), allowed),
         stream=bool(asked.stream),
         include_usage=bool(streamed),
         choices=asked.n or 1,
@@ -114,13 +116,13 @@ def deeper(value: object, most: int) -> bool:
     return any(isinstance(each, dict | list) for each in level)
 
 
-def _extras(asked: ChatBody, everything: Json, passed: Passed) -> dict[str, Json]:
+def _extras(asked: ChatBody, everything: Json, allowed: Allowlist) -> dict[str, Json]:
     """The fields that we do not know, and the options of our own policies."""
     for old, new in _OLD.items():  # a client that sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
             raise refused(old, f"it is the old form of {new!r}; send {new!r}")
     known = ChatBody.__struct_fields__
-    return extras_of(everything, known, asked.orchestra, passed, meant_for)
+    return extras_of(everything, known, asked.orchestra, allowed, meant_for)
 
 
 def meant_for(field: str) -> str:
@@ -128,12 +130,12 @@ def meant_for(field: str) -> str:
     return _EXTRAS_FOR if field in _OPENAI_ONLY else DIALECT
 
 
-def _request(asked: ChatBody, extras: Mapping[str, Json], passed: Passed) -> ChatRequest:
+def _request(asked: ChatBody, extras: Mapping[str, Json], allowed: Allowlist) -> ChatRequest:
     stop = asked.stop or ()
     effort = asked.reasoning_effort
     limit = asked.max_completion_tokens
     return ChatRequest(
-        messages=tuple(_merged(_messages(asked.messages, passed))),
+        messages=tuple(_merged(_messages(asked.messages, allowed))),
         temperature=asked.temperature,
         output_tokens_max=limit if limit is not None else asked.max_tokens,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
@@ -160,7 +162,7 @@ def _logprobs(asked: ChatBody) -> int | None:
     return None
 
 
-def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
+def _messages(messages: list[ChatMessage], allowed: Allowlist) -> Iterator[Message]:
     names: dict[str, str] = {}
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
@@ -173,7 +175,7 @@ def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
             names[call.id] = call.function.name
         match message.role:
             case "tool":
-                yield _result(message, where, names, passed)
+                yield _result(message, where, names, allowed)
             case "assistant":
                 yield attrs.evolve(_assistant(message, where), name=message.name)
             case "system" | "developer":
@@ -181,7 +183,7 @@ def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
                 marks = any(map(has_mark, said.parts))
                 yield said if marks else attrs.evolve(said, content=said.text)
             case _:
-                yield Message("user", _content(message, where, passed), message.name)
+                yield Message("user", _content(message, where, allowed), message.name)
 
 
 def _merged(messages: Iterator[Message]) -> Iterator[Message]:
@@ -197,13 +199,15 @@ def _merged(messages: Iterator[Message]) -> Iterator[Message]:
     yield from result_turns(results)
 
 
-def _result(message: ChatMessage, where: str, names: Mapping[str, str], passed: Passed) -> Message:
+def _result(
+    message: ChatMessage, where: str, names: Mapping[str, str], allowed: Allowlist
+) -> Message:
     id_ = message.tool_call_id
     if id_ is None:
         raise refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
     if id_ not in names:
         raise refused(f"{where}.tool_call_id", uncalled(id_))
-    return Message("tool", result_parts(id_, names[id_], _content(message, where, passed)))
+    return Message("tool", result_parts(id_, names[id_], _content(message, where, allowed)))
 
 
 def _assistant(message: ChatMessage, where: str) -> Message:
@@ -226,29 +230,31 @@ def _assistant(message: ChatMessage, where: str) -> Message:
 
 
 def _content(
-    message: ChatMessage, where: str, passed: Passed | None = None
+    message: ChatMessage, where: str, allowed: Allowlist | None = None
 ) -> str | tuple[Part, ...]:
-    """The content of a message; `passed` tells which images are allowed, None allows only text."""
+    """The content of a message; `allowed` tells which images are allowed, None allows only text."""
     content, kept = message.content, message.cache_control is not None
     if content is None or isinstance(content, str):
         return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
-    parts = [_part(part, f"{where}.content[{index}]", passed) for index, part in enumerate(content)]
+    parts = [
+        _part(part, f"{where}.content[{index}]", allowed) for index, part in enumerate(content)
+    ]
     if kept and parts and isinstance(parts[-1], TextPart):
         parts[-1] = attrs.evolve(parts[-1], prompt_cache=True)
     return tuple(parts)
 
 
-def _part(part: ChatPart, where: str, passed: Passed | None) -> Part:
+def _part(part: ChatPart, where: str, allowed: Allowlist | None) -> Part:
     if part.type == "text" and part.text is not None:
         return TextPart(part.text, prompt_cache=part.cache_control is not None)
     if part.type == "refusal" and part.refusal is not None:
         return TextPart(part.refusal)
-    if part.type == "image_url" and part.image_url is not None and passed is not None:
+    if part.type == "image_url" and part.image_url is not None and allowed is not None:
         image = part.image_url if isinstance(part.image_url, ChatUrl) else ChatUrl(part.image_url)
-        return image_part(image.url, image.detail, f"{where}.image_url", passed)
-    if part.type == "file" and part.file is not None and passed is not None:
+        return image_part(image.url, image.detail, f"{where}.image_url", allowed)
+    if part.type == "file" and part.file is not None and allowed is not None:
         return file_part(part.file, f"{where}.file")
-    known = "text, image_url and file are" if passed else "text is"
+    known = "text, image_url and file are" if allowed else "text is"
     raise refused(
         f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
     )

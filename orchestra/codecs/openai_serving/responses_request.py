@@ -24,7 +24,7 @@ from orchestra.codecs.openai_serving.responses_body import (
     ResponsesTool,
 )
 from orchestra.codecs.seals import google_seal, opened
-from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.requests import (
     ServedChat,
     asked_of,
@@ -175,7 +175,7 @@ def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
 
 
 def served_response(
-    asked: AskedResponse, items: Sequence[Json], passed: Passed = USUAL_PASSED
+    asked: AskedResponse, items: Sequence[Json], allowed: Allowlist = USUAL_ALLOWLIST
 ) -> ServedChat:
     """The request to be answered; `items` is the whole conversation, with its stored part.
 
@@ -188,7 +188,7 @@ def served_response(
         raise refused("input", f"{why}; send `store` as false")
     return ServedChat(
         body.model,
-        _request(asked, _read(items), passed),
+        _request(asked, _read(items), allowed),
         stream=bool(body.stream),
         store=asked.kept,
         metadata=body.metadata or {},
@@ -212,7 +212,7 @@ def _response_of(item: str, where: str) -> str:
     return f"resp_{found[1]}"
 
 
-def _request(asked: AskedResponse, items: list[ResponsesItem], passed: Passed) -> ChatRequest:
+def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlist) -> ChatRequest:
     body, wanted = asked.body, asked.body.text
     effort = body.reasoning.effort if body.reasoning else None
     known = ResponsesBody.__struct_fields__
@@ -222,7 +222,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], passed: Passed) -
     first = [Message("system", body.instructions)] if body.instructions else []
     likely = body.top_logprobs is not None or _LOGPROBS in (body.include or ())
     return ChatRequest(
-        messages=(*first, *_turns(_messages(items, passed))),
+        messages=(*first, *_turns(_messages(items, allowed))),
         temperature=body.temperature,
         output_tokens_max=body.max_output_tokens,
         top_p=body.top_p,
@@ -233,25 +233,25 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], passed: Passed) -
         else ForcedTool(body.tool_choice.name),
         parallel_tool_calls=body.parallel_tool_calls,
         output=_output(wanted.format if wanted else None),
-        extras=extras_of(said, known, body.orchestra, passed, meant_for),
+        extras=extras_of(said, known, body.orchestra, allowed, meant_for),
         logprobs=(body.top_logprobs or 0) if likely else None,
     )
 
 
-def _messages(items: Iterable[ResponsesItem], passed: Passed) -> Iterator[Message]:
+def _messages(items: Iterable[ResponsesItem], allowed: Allowlist) -> Iterator[Message]:
     """One message for each item."""
     names: dict[str, str] = {}
     for at, item in enumerate(items):
         where = f"input[{at}]"
         match item.type:
             case "message":
-                yield _message(item, where, passed)
+                yield _message(item, where, allowed)
             case "function_call":
                 call = _call(item, where)
                 names[call.id] = call.name
                 yield Message("assistant", (call,))
             case "function_call_output":
-                yield Message("tool", _result(item, where, names, passed))
+                yield Message("tool", _result(item, where, names, allowed))
             case "reasoning":
                 thoughts = [*(item.summary or ()), *_thoughts(item)]
                 text, seal = "".join(each.text or "" for each in thoughts), _seal(item)
@@ -290,34 +290,34 @@ def _turn(role: str, parts: list[Part]) -> Iterator[Message]:
         yield Message("assistant", only.text if alone else tuple(parts))  # type: ignore[union-attr]
 
 
-def _message(item: ResponsesItem, where: str, passed: Passed) -> Message:
+def _message(item: ResponsesItem, where: str, allowed: Allowlist) -> Message:
     if item.role is None:
         raise refused(f"{where}.role", "it is missing: system, developer, user or assistant")
     role = "system" if item.role == "developer" else item.role
     content = item.content or ""
     if isinstance(content, str):
         return Message(role, content)
-    shown = passed if role == "user" else None
+    shown = allowed if role == "user" else None
     parts = tuple(_part(each, f"{where}.content[{at}]", shown) for at, each in enumerate(content))
     said = Message(role, parts)
     return Message(role, said.text) if role == "system" else said
 
 
-def _part(part: ResponsesPart, where: str, passed: Passed | None) -> Part:
+def _part(part: ResponsesPart, where: str, allowed: Allowlist | None) -> Part:
     match part.type:
         case "input_text" | "output_text" | "text" if part.text is not None:
             return TextPart(part.text)
         case "refusal" if part.refusal is not None:
             return TextPart(part.refusal)
-        case "input_image" if part.image_url is not None and passed is not None:
-            return image_part(part.image_url, part.detail, f"{where}.image_url", passed)
-        case "input_file" if passed is not None:
+        case "input_image" if part.image_url is not None and allowed is not None:
+            return image_part(part.image_url, part.detail, f"{where}.image_url", allowed)
+        case "input_file" if allowed is not None:
             if part.file_url is not None:
                 why = "files are not fetched; send the file itself, as file_data"
                 raise refused(f"{where}.file_url", why)
             return file_part(ChatFile(part.file_data, part.filename, part.file_id), where)
     seen = "input_text, input_image with an image_url and input_file with file_data are"
-    known = seen if passed else "text is"
+    known = seen if allowed else "text is"
     raise refused(
         f"{where}.type", f"a part of type {part.type[:100]!r} cannot be read here; {known} known"
     )
@@ -342,7 +342,7 @@ def _call(item: ResponsesItem, where: str) -> ToolCall:
 
 
 def _result(
-    item: ResponsesItem, where: str, names: Mapping[str, str], passed: Passed
+    item: ResponsesItem, where: str, names: Mapping[str, str], allowed: Allowlist
 ) -> tuple[Part, ...]:
     id_ = item.call_id
     if not id_:
@@ -352,7 +352,7 @@ def _result(
     given = item.output or ""
     if isinstance(given, str):
         return result_parts(id_, names[id_], given)
-    parts = [_part(each, f"{where}.output[{at}]", passed) for at, each in enumerate(given)]
+    parts = [_part(each, f"{where}.output[{at}]", allowed) for at, each in enumerate(given)]
     return result_parts(id_, names[id_], parts)
 
 

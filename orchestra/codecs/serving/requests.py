@@ -14,7 +14,7 @@ import msgspec
 
 from orchestra.codecs.data_urls import data_image
 from orchestra.codecs.invalid_json import invalid_json
-from orchestra.codecs.serving.passed import Passed
+from orchestra.codecs.serving.allowlist import Allowlist
 from orchestra.codecs.serving.words import words_at
 from orchestra.errors import InvalidRequestError
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Json
@@ -64,7 +64,7 @@ def extras_of(
     everything: Json,
     known: tuple[str, ...],
     ours: Json | None,
-    passed: Passed,
+    allowed: Allowlist,
     meant_for: Callable[[str], str],
 ) -> dict[str, Json]:
     """The body's unknown fields as extras, each under the key that `meant_for` returns for it.
@@ -72,30 +72,30 @@ def extras_of(
     `ours` has the options of our own policies.
 
     Raises:
-        InvalidRequestError: `passed` does not allow a field.
+        InvalidRequestError: `allowed` does not allow a field.
     """
     extras: dict[str, Json] = {} if ours is None else {_ORCHESTRA: ours}
     for key, value in everything.items():
         if key not in known and value is not None:
-            if why := passed.why_not(key, value):
+            if why := allowed.why_not(key, value):
                 raise refused(key, why)
             extras.setdefault(meant_for(key), {})[key] = value
     return extras
 
 
 def image_part(
-    url: str, detail: str | None, where: str, passed: Passed
+    url: str, detail: str | None, where: str, allowed: Allowlist
 ) -> ImagePart | ImageUrlPart:
     """An image that is sent along, or is at an address.
 
     Raises:
-        InvalidRequestError: it cannot be read, or `passed` does not allow it.
+        InvalidRequestError: it cannot be read, or `allowed` does not allow it.
     """
     try:
         written = data_image(url, detail)
     except ValueError as error:
         raise refused(where, str(error)) from error
-    if written is None and (why := passed.why_no_image(url)):
+    if written is None and (why := allowed.why_no_image(url)):
         raise refused(where, why)
     return written or ImageUrlPart(url, detail)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from orchestra.codecs.serving.passed import HTTPS_ONLY
+from orchestra.codecs.serving.allowlist import HTTPS_ONLY
 
 Disconnect = Literal["cancel", "continue", "linger"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestra.codecs.serving.passed import HTTPS_ONLY
+from orchestra.codecs.serving.allowlist import HTTPS_ONLY
 from orchestra.config.deployment.server_rules import (
     CANCELS,
     USUAL_RULES,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import attrs
 from msgspec import Meta
 
-from orchestra.codecs.serving.passed import GUARDED
+from orchestra.codecs.serving.allowlist import GUARDED
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts

@@ -124,29 +124,33 @@ def _advice(site: Site) -> Advice | None:
 
 
 def _of_path(site: Site, path: Path) -> Advice | None:
-    holder, node = path[-2], path[-1]
-    if isinstance(holder, ast.AugAssign | ast.Assert):
-        return _of_statement(site, holder)
-    if isinstance(holder, ast.Expr) and (advice := _of_effect(site, holder)):
-        return advice
-    if isinstance(holder, ast.If) and node is holder.test and (advice := _of_guard(site, holder)):
-        return advice
-    if isinstance(holder, ast.If | ast.IfExp) and node is holder.test:
-        return route_of_condition(site, holder)
-    if isinstance(holder, ast.For) and node is holder.iter:
-        return each_of_loop(site, holder)
-    if isinstance(holder, ast.comprehension) and node is holder.iter:
-        return each_of_loop(site, cast("Comprehension", path[-3]), path[-4])
-    if isinstance(holder, ast.Assign) and node in holder.targets:
-        return parts_of_unpacking(site, holder)
-    return _of_expression(site, holder, node)
+    """The advice for the expression at the end of a path: it depends on the syntax around it."""
+    node = path[-1]
+    match path[-2]:
+        case ast.AugAssign() as statement:
+            return _of_sum(site, statement)
+        case ast.Assert() as statement:
+            return _of_assert(site, statement)
+        case ast.Expr() as statement if advice := _of_effect(site, statement):
+            return advice
+        case ast.If(test=test) as statement if test is node:
+            return _of_guard(site, statement) or route_of_condition(site, statement)
+        case ast.IfExp(test=test) as choice if test is node:
+            return route_of_condition(site, choice)
+        case ast.For(iter=items) as loop if items is node:
+            return each_of_loop(site, loop)
+        case ast.comprehension(iter=items) if items is node:
+            return each_of_loop(site, cast("Comprehension", path[-3]), path[-4])
+        case ast.While() as loop:
+            return loop_in_a_step(site, loop)
+        case ast.Assign(targets=targets) as statement if node in targets:
+            return parts_of_unpacking(site, statement)
+        case ast.withitem():
+            return None
+    return _of_expression(site, node) if isinstance(node, ast.expr) else None
 
 
-def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
-    if isinstance(holder, ast.While):
-        return loop_in_a_step(site, holder)
-    if not isinstance(node, ast.expr) or isinstance(holder, ast.withitem):
-        return None
+def _of_expression(site: Site, node: ast.expr) -> Advice | None:
     if not isinstance(getattr(node, "ctx", _LOAD), ast.Load):
         return None
     if isinstance(node, ast.Call) and makes_graph(site, node):
@@ -155,13 +159,16 @@ def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
     return next(filter(None, (advice(site, node) for advice in tried)), None)
 
 
-def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice | None:
-    """`total += price` as a step that adds; `assert found` as a step that asserts."""
-    if isinstance(statement, ast.AugAssign):
-        target = ast.unparse(statement.target)
-        before = ast.parse(target, mode="eval").body
-        sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
-        return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
+def _of_sum(site: Site, statement: ast.AugAssign) -> Advice | None:
+    """`total += price` as a step that adds."""
+    target = ast.unparse(statement.target)
+    before = ast.parse(target, mode="eval").body
+    sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
+    return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
+
+
+def _of_assert(site: Site, statement: ast.Assert) -> Advice | None:
+    """`assert found` as a step that asserts."""
     inside = _in_a_step(site, [statement.test, *([statement.msg] if statement.msg else [])])
     if inside is None:
         return None

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import FrameType
 
 _PACKAGE = str(Path(__file__).parent.parent.parent) + os.sep
-_TESTING = str(Path(_PACKAGE) / "testing") + os.sep  # pipelines defined in it count as users'
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
 _TRIO = f"{os.sep}site-packages{os.sep}trio{os.sep}"  # it calls the functions it is given
 _INSTALLED = (f"{_LIBRARY}site-packages{os.sep}", f"{_LIBRARY}dist-packages{os.sep}")
@@ -33,19 +32,9 @@ def called_at() -> str:
     return place(*source_line())
 
 
-def called_from_outside_at() -> str:
-    """As `called_at`, for the nearest caller that is not in `orchestra.testing` either."""
-    frame = user_frame()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return place(frame.f_code.co_filename, frame.f_lineno)
-
-
 def is_users(filename: str) -> bool:
     """Whether a file is the user's: it belongs neither to orchestra nor to Python nor to Trio."""
-    if filename.startswith(_PACKAGE):
-        return filename.startswith(_TESTING)
-    if filename.startswith("<frozen ") or _TRIO in filename:
+    if filename.startswith((_PACKAGE, "<frozen ")) or _TRIO in filename:
         return False
     return not filename.startswith(_LIBRARY) or filename.startswith(_INSTALLED)
 

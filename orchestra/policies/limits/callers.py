@@ -7,7 +7,7 @@ a line before its user's line, in the same way. A line is a lock, which Trio giv
 has waited longest; it is removed when it is empty.
 
 Rules of the file: what a call may have taken is given back if it does not begin, even if it is
-unknown whether it was taken: see `late_ends`.
+unknown whether it was taken: see `outbox`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import trio
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, LimitUnknownError, StateError
 from orchestra.policies.account import left_s
-from orchestra.policies.late_ends import LateEnds
 from orchestra.policies.limits.allowance import (
     ENCODING,
     LEASE_S,
@@ -41,6 +40,7 @@ from orchestra.policies.limits.allowance import (
     settle,
 )
 from orchestra.policies.limits.gcra import Rate
+from orchestra.policies.outbox import Outbox
 from orchestra.policies.owners import UNLIMITED, Owners
 from orchestra.protocols import State
 
@@ -96,7 +96,7 @@ class CallerLimits:
         self.rules = rules
         self._keys_only = rules.of_keys_only
         self._state = state
-        self.ends: LateEnds[_End] = LateEnds(state, self._ended, _LOST)
+        self.outbox: Outbox[_End] = Outbox(state, self._ended, _LOST)
         self._process = process or secrets.token_hex(6)
         self._numbers = numbers()
         self._owners: Callable[[Caller], Owners] = lru_cache(_CALLERS_KEPT)(
@@ -184,13 +184,13 @@ class CallerLimits:
         """End a call, with the tokens (and requests) that it really took.
 
         Never raises and takes at most `GIVE_BACK_S`, even if the caller is cancelled. If the state
-        does not answer, the end is sent later: see `LateEnds`.
+        does not answer, the end is sent later: see `Outbox`.
         """
         if lease.owners is UNLIMITED:
             return
         if requests is None:
             requests = lease.ask.requests
-        await self.ends.tell(_End(lease, requests, tokens))
+        await self.outbox.send(_End(lease, requests, tokens))
 
     async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
         """The rest of the caller's requests and tokens, the narrowest owner's first.
@@ -252,7 +252,7 @@ class CallerLimits:
         admitted, keys = partial(admit, lease.owners.all, lease.ask), lease.owners.keys
         try:
             blocked = await self._state.revise(keys, admitted, ENCODING)
-            if self.ends.late and await self.ends.tell_again() and blocked:
+            if self.outbox.undelivered and await self.outbox.resend() and blocked:
                 blocked = await self._state.revise(keys, admitted, ENCODING)
         except StateError as error:
             return await self._without(lease, error)

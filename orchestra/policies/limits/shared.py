@@ -37,7 +37,7 @@ class SharedLimits:
         self.counts_tokens = limits.tokens_per_minute is not None
         self._lease_s = lease_s
         self._limits = CallerLimits(_Rules(name, limits), state)
-        self.ends = self._limits.ends
+        self.outbox = self._limits.outbox
         self._waiting: set[trio.CancelScope] = set()
 
     @property

@@ -1,6 +1,6 @@
 """Money around calls: held when a call begins, settled when it ends, whatever happens.
 
-Rules of the file: a hold is released when its call ends, or later: see `late_ends`. If this
+Rules of the file: a hold is released when its call ends, or later: see `outbox`. If this
 process dies, the hold expires by itself.
 """
 
@@ -21,7 +21,6 @@ from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import BudgetExceededError, BudgetHeldError, StateError
 from orchestra.events import BudgetReached
 from orchestra.policies.account import Account
-from orchestra.policies.late_ends import LateEnds
 from orchestra.policies.money.budget import NO_BUDGETS, Budget, Budgets, Payer
 from orchestra.policies.money.ledger import (
     ENCODING,
@@ -37,6 +36,7 @@ from orchestra.policies.money.ledger import (
 )
 from orchestra.policies.money.prices import in_dollars
 from orchestra.policies.money.run_ledger import RunLedger
+from orchestra.policies.outbox import Outbox
 from orchestra.protocols import State
 
 CALLERS_MAX = 1_000
@@ -59,7 +59,7 @@ class Purse:
         self.budgets = budgets
         self._keys_only = budgets == NO_BUDGETS
         self._state = state
-        self.ends: LateEnds[_End] = LateEnds(state, self._settled, _LOST)
+        self.outbox: Outbox[_End] = Outbox(state, self._settled, _LOST)
         self._of_caller = lru_cache(maxsize=CALLERS_MAX)(partial(_paying, budgets))
         self._of_runs: WeakKeyDictionary[object, RunLedger] = WeakKeyDictionary()
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
@@ -121,17 +121,17 @@ class Purse:
     async def settle_shared(self, reservation: Reservation, cost: int) -> None:
         """As `settle`, except for the budget of the run."""
         settlement = Settlement(reservation.name, reservation.payers, cost, reservation.there)
-        await self.ends.tell(_End(reservation.account, reservation.keys, settlement))
+        await self.outbox.send(_End(reservation.account, reservation.keys, settlement))
 
     async def held(self, wanted: Wanted, keys: Sequence[str]) -> Hold | Refusal:
-        """Hold this for all payers, or return the refusal; late ends are settled first.
+        """Hold this for all payers, or return the refusal; undelivered ends first.
 
         Raises:
             StateError: the state is away; it has happened, or has not.
         """
         held = partial(hold, wanted)
         found = await self._state.revise(keys, held, ENCODING)
-        if self.ends.late and await self.ends.tell_again() and isinstance(found, Refusal):
+        if self.outbox.undelivered and await self.outbox.resend() and isinstance(found, Refusal):
             found = await self._state.revise(keys, held, ENCODING)
         return found
 

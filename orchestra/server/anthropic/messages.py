@@ -47,7 +47,7 @@ class MessagesApi:
     @refusing
     async def create(self) -> Response:
         """What a model says, whole or as it says it."""
-        served = served_messages(await json_body(), self.runs.settings.passed)
+        served = served_messages(await json_body(), self.runs.settings.allowed)
         job = job_of(answering(self.catalog, served.model), served)
         run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
@@ -57,7 +57,7 @@ class MessagesApi:
     @refusing
     async def count(self) -> Response:
         """How many tokens a question has, as they are estimated for limits: rather too many."""
-        served = served_messages(await json_body(), self.runs.settings.passed)
+        served = served_messages(await json_body(), self.runs.settings.allowed)
         answering(self.catalog, served.model)
         return as_json({"input_tokens": of_chat(served.request).input})
 

@@ -41,7 +41,7 @@ from orchestra.server.connections.sockets import bind
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
 
-__all__ = ["Connection", "Door", "bind"]
+__all__ = ["Connection", "HttpServer", "bind"]
 
 log = logging.getLogger("orchestra.server")
 
@@ -60,8 +60,8 @@ BURST_MAX = 16
 
 
 @attrs.define(eq=False)
-class Door:
-    """The state of accepting: open until `shut`, without connections after `serve` returns.
+class HttpServer:
+    """Serves an application over HTTP, until `shut`; no connection is left after `serve` returns.
 
     `shut` stops accepting, and closes idle connections at once. Busy ones are closed after their
     response, or cut at the time passed to `close_by`.

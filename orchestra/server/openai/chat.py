@@ -55,7 +55,7 @@ _OWNER = "orchestra"
 
 def open_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> OpenAi:
     """The handlers, over what is served; of the pipelines, those that are shaped like a chat."""
-    bindings = runs.engine.bindings
+    bindings = runs.engine.shared.bindings
     stored = StoredCompletions(partial(_state_of, bindings, MemoryState()))
     return OpenAi(runs, Catalog(bindings, pipelines), stored)
 
@@ -97,7 +97,7 @@ class OpenAi:
     async def chat(self) -> Response:
         """What a model says, whole or as it says it."""
         settings = self.runs.settings
-        served = served_chat(await json_body(), settings.passed, stores=settings.store_answers)
+        served = served_chat(await json_body(), settings.allowed, stores=settings.store_answers)
         job = job_of(answering(self.catalog, served.model), served)
         run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
@@ -107,7 +107,7 @@ class OpenAi:
     @refusing
     async def embeddings(self) -> Response:
         """The vectors of texts."""
-        served = served_embeddings(await json_body(), self.runs.settings.passed)
+        served = served_embeddings(await json_body(), self.runs.settings.allowed)
         embedder = _embeds(offered(self.catalog, served.model))
         inputs = {"request": served.request, "model": served.model, "embedder": embedder}
         run = self.runs.begin(relay_vectors, inputs)

@@ -66,7 +66,7 @@ class ResponsesApi:
         settings = self.runs.settings
         asked = asked_response(await json_body(), stores=settings.store_answers)
         offer = answering(self.catalog, asked.body.model)
-        served = served_response(asked, await self._items(asked), settings.passed)
+        served = served_response(asked, await self._items(asked), settings.allowed)
         job = job_of(offer, served)
         run = self.runs.begin(job.pipeline, job.inputs)
         head = ResponseHead(

@@ -30,8 +30,8 @@ def openai_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> Later
         return open_api(runs, pipelines)
 
     api = Later(open_api)
-    names = {*runs.engine.bindings.names("model"), *runs.engine.bindings.names("embedder")}
-    if not names.isdisjoint(pipelines):
+    bindings = runs.engine.shared.bindings
+    if not {*bindings.names("model"), *bindings.names("embedder")}.isdisjoint(pipelines):
         api.get()  # it warns of those that are not offered, while somebody looks at the log
     return api
 

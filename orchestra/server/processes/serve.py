@@ -1,9 +1,9 @@
 """Serving pipelines until a signal: start, reload, drain, stop.
 
-A first SIGTERM or SIGINT makes `/readyz` say 503, for `shutdown_delay_s`, then shuts the door:
-nothing more is accepted, and runs have `drain_s` to end. Then, or when hurried, the rest is
-cancelled, and clients have `farewell_s` to be told so; last, what is to be written down is, within
-`flush_s`. The whole takes no longer than all four together, whatever clients do.
+A first SIGTERM or SIGINT makes `/readyz` say 503, for `shutdown_delay_s`. Then no connection is
+accepted any more, and runs have `drain_s` to end. Then, or when hurried, the rest is cancelled, and
+clients have `farewell_s` to be told so; last, what is to be written down is, within `flush_s`. The
+whole takes no longer than all four together, whatever clients do.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from orchestra.errors import OrchestraError
 from orchestra.observe.counting import Counting, counting
 from orchestra.observe.tracing import tracing
 from orchestra.server.connections.hardening import mend_hypercorn
-from orchestra.server.connections.listen import Door
+from orchestra.server.connections.listen import HttpServer
 from orchestra.server.connections.sockets import bind, url_of
 from orchestra.server.processes.blocking_steps import BlockingStepDetector
 from orchestra.server.processes.serving import Load, Loaded, Serving
-from orchestra.server.processes.signals import HANGUP, Acts, Wishes, receiving
+from orchestra.server.processes.signals import HANGUP, Acts, Shutdown, receiving
 from orchestra.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -149,27 +149,29 @@ async def _serve(
     task_status: trio.TaskStatus[str],
 ) -> None:
     """Let clients in until it is asked to stop, and then out."""
-    door = Door(serving, serving.settings)
-    asked = Wishes(patient=house.place is not None)
+    server = HttpServer(serving, serving.settings)
+    shutdown = Shutdown(patient=house.place is not None)
     acts: Acts = {HANGUP: serving.reload} if house.reloads else {}
-    with receiving(*acts, ignore_after=asked.patient) as signals:
+    with receiving(*acts, ignore_after=shutdown.patient) as signals:
         async with trio.open_nursery() as besides:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(door.serve, listener)
-                besides.start_soon(asked.hear, signals, acts)
-                _start_others(besides, serving, house, asked)
+                nursery.start_soon(server.serve, listener)
+                besides.start_soon(shutdown.hear, signals, acts)
+                _start_others(besides, serving, house, shutdown)
                 url = url_of(listener)
                 task_status.started(url)
                 if on_ready is not None:
                     on_ready(url)
-                await asked.stop.wait()
+                await shutdown.stop.wait()
                 house.on_stop(serving.settings.stop_s)
-                await _drain(serving, door, asked, serving.settings)
+                await _drain(serving, server, shutdown, serving.settings)
             await _flush(serving, house)
             besides.cancel_scope.cancel()
 
 
-def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: Wishes) -> None:
+def _start_others(
+    nursery: trio.Nursery, serving: Serving, house: House, shutdown: Shutdown
+) -> None:
     """Start the other tasks: the detector of blocking steps, and those of some servers only."""
     nursery.start_soon(BlockingStepDetector().watch)
     if house.watched is not None:
@@ -180,19 +182,21 @@ def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: 
     if house.counting is not None:
         nursery.start_soon(house.counting.serve)
     if house.place is not None:
-        nursery.start_soon(_follow, house.place, asked)
+        nursery.start_soon(_follow, house.place, shutdown)
         house.place.tell_ready()
 
 
-async def _follow(place: WorkerPlace, asked: Wishes) -> None:
+async def _follow(place: WorkerPlace, shutdown: Shutdown) -> None:
     """A worker whose supervisor has died stops, too: nobody else would stop it."""
     await place.wait_alone()
-    if not asked.stop.is_set():
+    if not shutdown.stop.is_set():
         log.warning("the supervisor has gone, and this worker stops")
-        asked.stop.set()
+        shutdown.stop.set()
 
 
-async def _drain(serving: Serving, door: Door, asked: Wishes, settings: Settings) -> None:
+async def _drain(
+    serving: Serving, server: HttpServer, shutdown: Shutdown, settings: Settings
+) -> None:
     """Let runs end for a while, then end them."""
     serving.readiness.stopping = True
     if runs := serving.running:
@@ -200,23 +204,23 @@ async def _drain(serving: Serving, door: Door, asked: Wishes, settings: Settings
         message = "stopping: runs in flight: %d, with %g s to end; a second signal ends them now"
         log.info(message, runs, patience_s)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_hurry, asked, nursery.cancel_scope)
+        nursery.start_soon(_hurry, shutdown, nursery.cancel_scope)
         await trio.sleep(settings.shutdown_delay_s)
-        door.shut()
+        server.shut()
         serving.close_sockets()
         with trio.move_on_after(settings.drain_s):
             await serving.wait_idle()
         nursery.cancel_scope.cancel()
-    door.shut()
+    server.shut()
     if runs := serving.running:
         log.warning("runs that had not ended, and are cancelled: %d", runs)
     serving.cancel_all(STOPPED)
-    door.close_by(trio.current_time() + settings.farewell_s)
+    server.close_by(trio.current_time() + settings.farewell_s)
 
 
-async def _hurry(asked: Wishes, waiting: trio.CancelScope) -> None:
+async def _hurry(shutdown: Shutdown, waiting: trio.CancelScope) -> None:
     """End a wait that somebody has no patience for."""
-    await asked.hurry.wait()
+    await shutdown.hurry.wait()
     waiting.cancel()
 
 

@@ -294,7 +294,7 @@ class Serving:
         found.set(names.RUNS_RUNNING, (), self.running)
         for each in self._generations:
             found.gauges.pop(names.BREAKERS.name, None)
-            found.add(gauges_of(states_of(each.engine.bindings)))
+            found.add(gauges_of(states_of(each.engine.shared.bindings)))
         tally.gauges = found.gauges
 
     def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:

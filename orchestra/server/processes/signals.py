@@ -23,8 +23,8 @@ Acts: TypeAlias = Mapping[signal.Signals, Callable[[], Awaitable[object]]]
 """The functions for signals other than those to stop."""
 
 
-class Wishes:
-    """The requests by signals so far."""
+class Shutdown:
+    """Whether signals have asked this process to stop, and to hurry."""
 
     def __init__(self, *, patient: bool = False) -> None:
         self.patient = patient

@@ -35,7 +35,7 @@ from orchestra.server.processes.restarts import (
     exit_code,
     spelled,
 )
-from orchestra.server.processes.signals import HANGUP, Acts, Wishes, receiving
+from orchestra.server.processes.signals import HANGUP, Acts, Shutdown, receiving
 from orchestra.server.processes.worker_place import READY
 
 log = logging.getLogger("orchestra.server")
@@ -105,7 +105,7 @@ class Supervisor:
     on_end: Callable[[str], object] = lambda _: None
     rule: RestartRule = RestartRule()
     jitter: Callable[[], float] = random.random
-    _asked: Wishes = attrs.field(init=False, factory=Wishes)
+    _shutdown: Shutdown = attrs.field(init=False, factory=Shutdown)
     _alive: dict[int, Worker] = attrs.field(init=False, factory=dict)
     _ends: list[Ended] = attrs.field(init=False, factory=list)
     _code: int = attrs.field(init=False, default=0)
@@ -126,9 +126,9 @@ class Supervisor:
         acts: Acts = {HANGUP: self._reload, signal.SIGCHLD: self._reap}
         with self.listener, receiving(*acts, ignore_after=True) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._asked.hear, signals, acts)
+                nursery.start_soon(self._shutdown.hear, signals, acts)
                 nursery.start_soon(self._start, nursery)
-                await self._asked.stop.wait()
+                await self._shutdown.stop.wait()
                 self.on_stop()
                 await self._stop()
                 nursery.cancel_scope.cancel()
@@ -152,9 +152,9 @@ class Supervisor:
         `settled` is set when its first worker is ready, or has ended without.
         """
         deaths = 0
-        while not self._asked.stop.is_set():
+        while not self._shutdown.stop.is_set():
             lived_s, code = await self._fill(number, settled)
-            if self._asked.stop.is_set():
+            if self._shutdown.stop.is_set():
                 break
             if number == 1 and not settled.is_set():
                 log.error("worker %d ended with %s before it was ready", number, spelled(code))
@@ -193,9 +193,9 @@ class Supervisor:
             while self._serve():
                 await self._died.wait()
             with trio.move_on_after(ALONE_S):
-                while not (self._serve() or self._none_expected or self._asked.stop.is_set()):
+                while not (self._serve() or self._none_expected or self._shutdown.stop.is_set()):
                     await self._settled.wait()
-            if self._asked.stop.is_set():
+            if self._shutdown.stop.is_set():
                 return
             if not self._serve():
                 await self._answer_unavailable_until_ready()
@@ -204,7 +204,7 @@ class Supervisor:
         log.warning("no worker serves: clients are told so, with 503")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer_unavailable, self.listener)
-            while not (self._serve() or self._asked.stop.is_set()):
+            while not (self._serve() or self._shutdown.stop.is_set()):
                 await self._settled.wait()
             nursery.cancel_scope.cancel()
 
@@ -262,13 +262,13 @@ class Supervisor:
             worker.exited.set()
             self._died.set()
             self._died = trio.Event()
-            if self._asked.stop.is_set():
+            if self._shutdown.stop.is_set():
                 self._ends.append(Ended(worker.number, code, worker.ready_at is not None))
 
     def _fail(self, code: int) -> None:
         """Stop all, and end with this code."""
         self._code = code
-        self._asked.stop.set()
+        self._shutdown.stop.set()
 
     async def _stop(self) -> None:
         """Let no more clients in, and the workers out: first asked, then told, then killed."""
@@ -288,7 +288,7 @@ class Supervisor:
             nursery.cancel_scope.cancel()
 
     async def _hurry(self) -> None:
-        await self._asked.hurry.wait()
+        await self._shutdown.hurry.wait()
         for each in self._alive.values():
             each.send(signal.SIGINT)
 

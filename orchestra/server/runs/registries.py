@@ -42,7 +42,12 @@ def registry_beside(engine: Engine, settings: Settings) -> Registry:
     state = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
     fit = partial(fit_for_clients, debug=settings.debug)
     registry = Registry(
-        state, settings.runs, engine.nursery, shared=False, fit=fit, tell_end=_teller(settings)
+        state,
+        settings.runs,
+        engine.shared.nursery,
+        shared=False,
+        fit=fit,
+        tell_end=_teller(settings),
     )
     registry.begin()
     return registry

@@ -8,7 +8,7 @@ from orchestra.graph.calls.raised import RunNote
 from orchestra.protocols import Model
 from orchestra.testing.scripts import Attempts, Fails, Script, Streams
 from orchestra.testing.turns import ScriptedTurns
-from orchestra.testing.world import Lasting, ScriptedModel, World
+from orchestra.testing.world import ScriptedModel, StatefulModels, World
 
 
 def forget_earlier_runs(world: World) -> None:
@@ -25,13 +25,13 @@ def forget_earlier_runs(world: World) -> None:
 
 def update_clocks(world: World) -> None:
     """Update the clocks of policies that last from run to run. Call it within a run."""
-    if isinstance(world.models, Lasting):
-        world.models.look()
+    if isinstance(world.models, StatefulModels):
+        world.models.update_clocks()
 
 
 def _models(world: World) -> Iterator[Model | None]:
     models = world.models
-    yield from (models.stand_ins if isinstance(models, Lasting) else models).values()
+    yield from (models.stand_ins if isinstance(models, StatefulModels) else models).values()
 
 
 def _errors(world: World) -> Iterator[Exception]:

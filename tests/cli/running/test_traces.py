@@ -16,13 +16,14 @@ from orchestra.compiler.check import check
 from orchestra.observe.names import RELEASED_SPANS
 from orchestra.observe.spans import Attribute, Span, SpanEvent, spans
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches.sketches import Sketch, build
-from orchestra.testing.strategies import sketches, worlds
+from orchestra.testing.strategies import worlds
 from orchestra.testing.world import World
 from tests.cli.conftest import Project, said
 from tests.clients.upstream import Upstream, playing
 from tests.observe.collector import collecting, told
 from tests.patience import PATIENCE_S
+from tests.testing.sketches.drawing import sketches
+from tests.testing.sketches.sketches import Sketch, build
 
 MODELS = """\
 [models.talker]

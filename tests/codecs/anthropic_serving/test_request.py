@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestra.codecs.anthropic.request import BUDGETS, anthropic_body
 from orchestra.codecs.anthropic_serving.request import served_messages
 from orchestra.codecs.prompt_cache import is_marked
-from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
     ChatRequest,
@@ -137,10 +137,10 @@ def test_a_budget_is_the_effort_that_has_it(effort: str, budget: int) -> None:
     assert above == "max" if effort == "max" else above != effort
 
 
-def asked(said: object = "Hi", passed: Any = USUAL_PASSED, **fields: object) -> ChatRequest:
+def asked(said: object = "Hi", allowed: Any = USUAL_ALLOWLIST, **fields: object) -> ChatRequest:
     messages = said if isinstance(said, list) else [{"role": "user", "content": said}]
     body = {"model": "m", "max_tokens": 9, "messages": messages, **fields}
-    return served_messages(msgspec.json.encode(body), passed).request
+    return served_messages(msgspec.json.encode(body), allowed).request
 
 
 @pytest.mark.parametrize(
@@ -360,6 +360,6 @@ def test_what_is_not_served_is_refused_with_its_path(fields: Any, begins: str) -
 
 
 def test_what_a_server_lets_pass_reaches_anthropic() -> None:
-    found = asked(passed=Passed(fields=frozenset(("speed",))), speed="fast")
+    found = asked(allowed=Allowlist(fields=frozenset(("speed",))), speed="fast")
     assert found.extras == {"anthropic": {"speed": "fast"}}
     assert asked(speed="standard").extras == {"anthropic": {"speed": "standard"}}

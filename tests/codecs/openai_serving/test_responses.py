@@ -23,7 +23,7 @@ from orchestra.codecs.openai_serving.responses_record import (
     response_usage,
 )
 from orchestra.codecs.openai_serving.responses_request import asked_response, served_response
-from orchestra.codecs.serving.passed import Passed
+from orchestra.codecs.serving.allowlist import Allowlist
 from orchestra.codecs.serving.requests import ServedChat
 from orchestra.errors import InvalidRequestError, OverloadedError, TruncatedStreamError
 from orchestra.logprobs import Logprobs, TokenLogprob
@@ -186,10 +186,10 @@ def test_a_record_is_one_of_openais() -> None:
 # --- what is asked -----------------------------------------------------------------------------
 
 
-def served(passed: Passed | None = None, **body: Any) -> ServedChat:
+def served(allowed: Allowlist | None = None, **body: Any) -> ServedChat:
     raw = json.dumps({"model": "m", "input": "Hi", **body}).encode()
     asked = asked_response(raw)
-    return served_response(asked, asked.resolved({}), passed or Passed())
+    return served_response(asked, asked.resolved({}), allowed or Allowlist())
 
 
 def asked(**body: Any) -> ChatRequest:

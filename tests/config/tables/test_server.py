@@ -91,8 +91,8 @@ def test_what_is_right_is_kept() -> None:
     settings = Settings(**said(rules))
     assert (settings.drain_s, settings.runs.kept_s) == (7, 60)
     assert (settings.runs_max, settings.deadline_s) == (9, 60)
-    assert settings.passed.fields == {"audio", "web_search_options"}
-    assert settings.passed.image_schemes == {"https", "gs"}
+    assert settings.allowed.fields == {"audio", "web_search_options"}
+    assert settings.allowed.image_schemes == {"https", "gs"}
     assert not settings.store_answers
 
 

@@ -35,7 +35,7 @@ from orchestra.graph.rules.commits import FIRST_CONTENT, Chars, Chunks, Commit, 
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Streams
 from orchestra.testing.simulate import simulate
-from orchestra.testing.strategies import commits, narrow_limits, worlds
+from orchestra.testing.strategies import narrow_limits, worlds
 from orchestra.testing.world import World
 from tests.engine.regions.test_choose import (
     agrees,
@@ -48,6 +48,7 @@ from tests.engine.regions.test_choose import (
     two,
     value_one,
 )
+from tests.testing.sketches.drawing import commits
 
 rules = commits()
 

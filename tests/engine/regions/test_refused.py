@@ -22,7 +22,7 @@ from orchestra.graph.rules.commits import Commit
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import simulate
-from orchestra.testing.strategies import commits, worlds
+from orchestra.testing.strategies import worlds
 from orchestra.testing.world import World
 from tests.engine.regions.test_choose import (
     agrees,
@@ -39,6 +39,7 @@ from tests.engine.regions.test_choose import (
     value_two,
 )
 from tests.engine.regions.test_commits import kinds, three_scripts
+from tests.testing.sketches.drawing import commits
 
 NAMES = ("one", "two", "three")
 

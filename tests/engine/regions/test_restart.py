@@ -28,11 +28,12 @@ from orchestra.graph.rules.commits import Commit
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Streams
 from orchestra.testing.simulate import Simulation, simulate
-from orchestra.testing.strategies import commits, narrow_limits, worlds
+from orchestra.testing.strategies import narrow_limits, worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 from tests.engine.regions.test_choose import arm, of, one, scripted, three, two
 from tests.engine.regions.test_commits import three_scripts
+from tests.testing.sketches.drawing import commits
 
 NAMES = ("one", "two", "three")
 

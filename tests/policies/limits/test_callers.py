@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import LimitReachedError, StateError
-from orchestra.policies import late_ends
-from orchestra.policies.late_ends import GIVE_BACK_S
+from orchestra.policies import outbox
 from orchestra.policies.limits.allowance import (
     ENCODING,
     LEASE_S,
@@ -29,6 +28,7 @@ from orchestra.policies.limits.allowance import (
 )
 from orchestra.policies.limits.callers import NOTHING, POLL_S, CallerLimits, Lease
 from orchestra.policies.limits.gcra import MINUTE_NS, SECOND_NS, WAIT_MIN_S, Meter
+from orchestra.policies.outbox import GIVE_BACK_S
 from orchestra.protocols import Change, State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
@@ -642,14 +642,14 @@ def test_of_ends_that_are_late_no_more_are_kept_than_may_be(
         state.fails = True
         for lease in leases:
             await limits.leave(lease, tokens=0)
-        assert len(limits.ends.late) == 20
+        assert len(limits.outbox.undelivered) == 20
         state.fails = False
         for left in (12, 4, 0):
             await limits.leave(await limits.enter(EVE), tokens=0)
-            assert len(limits.ends.late) == left
+            assert len(limits.outbox.undelivered) == left
         changes = state.changes
         await limits.leave(await limits.enter(EVE), tokens=0)
         assert state.changes == changes + 2
 
-    monkeypatch.setattr(late_ends, "LATE_MAX", 20)
+    monkeypatch.setattr(outbox, "UNDELIVERED_MAX", 20)
     virtual(main)

@@ -26,7 +26,7 @@ from orchestra.errors import (
     UnknownPriceError,
 )
 from orchestra.events import BudgetReached, Note
-from orchestra.policies import late_ends
+from orchestra.policies import outbox
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.batches import BatchSize
 from orchestra.policies.breaker import BreakerRule, HalfOpen
@@ -871,11 +871,11 @@ def test_who_leaves_while_money_is_held_asks_nobody_and_pays_nothing(act: str) -
 
     async def main() -> None:
         fake, account = Embedding(), Told()
-        state = watched(Thorough, slow_s=late_ends.GIVE_BACK_S / 2)
+        state = watched(Thorough, slow_s=outbox.GIVE_BACK_S / 2)
         size = BatchSize(1) if act == "embed in several requests" else None
         model = guarded(fake, acme(day=1_000_000), state, batch_size=size)
         PRESENT.set(account)
-        with trio.move_on_after(late_ends.GIVE_BACK_S / 4) as patience:
+        with trio.move_on_after(outbox.GIVE_BACK_S / 4) as patience:
             if act == "stream":
                 await ask(model, account)
             elif act == "complete":
@@ -1034,7 +1034,7 @@ def test_what_is_late_is_settled_when_no_call_follows(n: int, away_s: float, sch
         state.slow_s, state.away = None, lambda: trio.current_time() < began_s + away_s
         with trio.CancelScope() as scope:
             scope.cancel()
-            assert await purse.ends.flush(2.0) == (away_s < 2)
+            assert await purse.outbox.flush(2.0) == (away_s < 2)
         assert trio.current_time() - began_s <= 2.0
         state.away = lambda: False
         (ledger,) = await state.ledgers([ACME])
@@ -1077,7 +1077,7 @@ def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_onc
 def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_outage(
     ends_s: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(late_ends, "LATE_MAX", 3)
+    monkeypatch.setattr(outbox, "UNDELIVERED_MAX", 3)
 
     async def main() -> None:
         state = watched()
@@ -1096,9 +1096,9 @@ def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_o
                     assert reservation is not None
                     nursery.start_soon(end, reservation, 10**at, end_s)
                 await trio.sleep(0.06)
-                await purse.ends.flush(0.04)  # in vain
+                await purse.outbox.flush(0.04)  # in vain
             state.slow_s = None
-            assert await purse.ends.flush(2.0)
+            assert await purse.outbox.flush(2.0)
             (ledger,) = await state.ledgers([ACME])
             spent += sum(10**at for at in range(len(ends_s))[-3:])
             assert ledger.spent[DAY] == spent

@@ -50,7 +50,7 @@ async def said(chunks: Sequence[bytes], request: str, *, long_way: bool) -> byte
 
     async def shut(house: House) -> None:
         await over.wait()
-        house.door.shut()
+        house.server.shut()
 
     async with (
         open_house(saying(chunks, long_way=long_way, over=over), Settings()) as house,

@@ -244,7 +244,7 @@ def test_an_idle_connection_does_not_hold_up_the_shutdown() -> None:
         async with open_house(quart_hello(), Settings(keep_alive_s=1000)) as house:
             client = await house.connect()
             assert (await client.ask("GET / HTTP/1.1")).body == b"hi"
-            house.door.shut()
+            house.server.shut()
             assert await client.closed()
             await house.empty.wait()
 

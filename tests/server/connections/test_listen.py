@@ -153,8 +153,8 @@ def test_a_stalled_client_does_not_hold_up_the_shutdown() -> None:
         async with open_house(endless, Settings()) as house:
             await stalled(house)
             began = trio.current_time()
-            house.door.shut()
-            house.door.close_by(began + 0.1)
+            house.server.shut()
+            house.server.close_by(began + 0.1)
             await house.empty.wait()
             return trio.current_time() - began
 

@@ -12,7 +12,7 @@ import trio
 
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
-from orchestra.codecs.serving.passed import Passed
+from orchestra.codecs.serving.allowlist import Allowlist
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.errors import (
     AuthenticationError,
@@ -478,7 +478,7 @@ def test_a_pipeline_that_can_be_asked_in_no_way_is_not_served() -> None:
 
 def test_a_server_says_which_fields_that_its_provider_would_heed_may_pass() -> None:
     """To whatever is asked: it is refused before it is known who would answer."""
-    passing = {"settings": Settings(passed=Passed(fields=frozenset(("models",))))}
+    passing = {"settings": Settings(allowed=Allowlist(fields=frozenset(("models",))))}
     embed = "POST /v1/embeddings HTTP/1.1\nContent-Type: application/json"
     asked = {"model": "nobody", "input": "a", "models": ["x"]}
     assert error(chatting("nobody", models=["x"])) == (400, "invalid_value", "models")

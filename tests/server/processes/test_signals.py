@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.server.processes.signals import STOPPING, Wishes
+from orchestra.server.processes.signals import STOPPING, Shutdown
 from tests.patience import PATIENCE_S, line_with
 
 ROOT = Path(__file__).parents[3]
@@ -24,29 +24,29 @@ def test_the_first_asks_to_stop_and_the_second_to_hurry(
     sent: list[signal.Signals], patient: bool
 ) -> None:
     """Of a worker only SIGINT hurries: who stops its supervisor may send SIGTERM to both."""
-    wishes = Wishes(patient=patient)
+    shutdown = Shutdown(patient=patient)
     for number in sent:
-        wishes.heed(number)
-    assert wishes.stop.is_set() == bool(sent)
+        shutdown.heed(number)
+    assert shutdown.stop.is_set() == bool(sent)
     hurries = [each for each in sent[1:] if each == signal.SIGINT or not patient]
-    assert wishes.hurry.is_set() == bool(hurries)
+    assert shutdown.hurry.is_set() == bool(hurries)
 
 
 SCRIPT = """
 import trio
-from orchestra.server.processes.signals import HANGUP, Wishes, receiving
+from orchestra.server.processes.signals import HANGUP, Shutdown, receiving
 
 async def reload():
     print("reload", flush=True)
 
 async def main():
-    wishes = Wishes()
+    shutdown = Shutdown()
     with receiving(HANGUP) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wishes.hear, signals, {HANGUP: reload})
+            nursery.start_soon(shutdown.hear, signals, {HANGUP: reload})
             await trio.testing.wait_all_tasks_blocked()
             print("there", flush=True)
-            await wishes.stop.wait()
+            await shutdown.stop.wait()
             print("stop", flush=True)
             nursery.cancel_scope.cancel()
 

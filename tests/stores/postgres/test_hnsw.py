@@ -28,16 +28,7 @@ MANY = 600
 VALID = "SELECT indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid WHERE relname ~ '^passage_hnsw'"
 
 
-@pytest.fixture(autouse=True)
-def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A collection has an index from its first passage on."""
-    monkeypatch.setattr(hnsw, "INDEXED_FROM", 1)
-
-
-@pytest.fixture
-def stores(address: Address) -> Iterator[PostgresStores]:
-    with PostgresStores(address, index="hnsw") as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("of_any_size")
 
 
 def eager() -> Address:
@@ -359,5 +350,5 @@ def test_the_search_itself_may_fail_and_says_so(stores: PostgresStores) -> None:
         run(lambda: stores.collection("a").search(EAST, top=1))
 
 
-TestIndexedAgrees = pytest.mark.usefixtures("_of_any_size")(IndexedAgrees.TestCase)
+TestIndexedAgrees = IndexedAgrees.TestCase
 TestIndexedAgrees.settings = settings(max_examples=6, stateful_step_count=8, deadline=None)

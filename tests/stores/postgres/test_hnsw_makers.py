@@ -12,7 +12,6 @@ import pytest
 import trio
 from psycopg import conninfo
 
-from orchestra.stores.postgres import hnsw
 from orchestra.stores.postgres.pool import Address
 from orchestra.stores.postgres.stores import PostgresStores
 from tests.patience import PATIENCE_S
@@ -20,16 +19,7 @@ from tests.servers.postgres import PASSWORD, shared_postgres
 from tests.stores.postgres.asking import EAST, ONE, name_of, refused, run
 from tests.stores.postgres.test_hnsw import filled, indexes
 
-
-@pytest.fixture(autouse=True)
-def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hnsw, "INDEXED_FROM", 1)
-
-
-@pytest.fixture
-def stores(address: Address) -> Iterator[PostgresStores]:
-    with PostgresStores(address, index="hnsw") as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("of_any_size")
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestra.graph.rules.commits import Chars, Chunks, Complete
-from orchestra.testing.sketches.mixing import chunk_of_source, is_accepted, mix
-from orchestra.testing.sketches.oracle import Bad, Ok, Tie, foresee
-from orchestra.testing.sketches.polls import Agreeing, Judging, alike, best
-from orchestra.testing.sketches.sketches import (
+from tests.testing.sketches.mixing import chunk_of_source, is_accepted, mix
+from tests.testing.sketches.oracle import Bad, Ok, Tie, foresee
+from tests.testing.sketches.polls import Agreeing, Judging, alike, best
+from tests.testing.sketches.sketches import (
     Eaching,
     EachingStream,
     Falling,

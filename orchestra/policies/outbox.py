@@ -1,12 +1,12 @@
-"""Ends of calls that a state has not accepted: they are sent again until it has.
+"""An outbox for the ends of calls: what a state has not accepted is sent again until it has.
 
-An end is sent when its call ends, within `GIVE_BACK_S`. An end that was not accepted is late. It
-is sent again by a task beside the runs, with longer and longer pauses; by the next call that has
-got an answer from the state; and, if no further call is expected, by `flush`.
+An end is sent when its call ends, within `GIVE_BACK_S`. If it was not accepted, it is sent again:
+by a task beside the runs, with longer and longer pauses; by the next call that has got an answer
+from the state; and, if no further call is expected, by `flush`.
 
-Rules of the file: the number of late ends is bounded, and losses are logged. An end itself knows
-how it is sent again, since the state may have accepted it. An end that raises when it is sent
-again is lost: it would always raise, and block the ends behind it.
+Rules of the file: the number of undelivered ends is bounded, and losses are logged. An end itself
+knows how it is sent again, since the state may have accepted it. An end that raises when it is
+sent again is lost: it would always raise, and block the ends behind it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from orchestra.errors import StateError
 from orchestra.policies.account import PRESENT
 from orchestra.protocols import State
 
-LATE_MAX = 1_000
+UNDELIVERED_MAX = 1_000
 """Ends kept while the state is out of reach; beyond that the oldest are lost."""
-LATE_AT_ONCE = 8
+RESENT_AT_ONCE = 8
 """How many of those a new call sends."""
 GIVE_BACK_S = 0.05
 """How long the end of a call waits for the state."""
@@ -46,7 +46,7 @@ class End(Protocol):
 E = TypeVar("E", bound=End)
 
 
-class LateEnds(Generic[E]):
+class Outbox(Generic[E]):
     """Sends the ends of one process's calls to `state`, each with `take`.
 
     `lost` is a text about the effect of a lost end. Used in one `trio.run` at a time.
@@ -58,71 +58,71 @@ class LateEnds(Generic[E]):
         self._lost = lost
         self._loses = self._retries = False
         self._in_hand = 0
-        self.late: deque[E] = deque()
+        self.undelivered: deque[E] = deque()
         """Ends to send again, the oldest first; without those being sent now."""
 
-    async def tell(self, end: E) -> None:
+    async def send(self, end: E) -> None:
         """Send the end of a call, now or later.
 
         Never raises anything but `Cancelled`; shielded, and bounded by `GIVE_BACK_S`.
         """
         if await self._taken(end, again=False):
             return
-        self.late.append(end.again())
+        self.undelivered.append(end.again())
         self._trim()
         if not self._retries:
             with suppress(RuntimeError):  # no engine is open: the next call sends it, or `flush`
                 PRESENT.get().spawn(self._retry, "reporting to a state again how calls have ended")
                 self._retries = True
 
-    async def tell_again(self) -> bool:
-        """Send some late ends, the oldest first; returns whether any was accepted. As `tell`.
+    async def resend(self) -> bool:
+        """Send some ends again, the oldest first; returns whether any was accepted. As `send`.
 
         Called only after the state has just answered, so as not to wait for one out of reach.
         """
-        told = False
-        for _ in range(LATE_AT_ONCE):
-            if not self.late:
+        sent = False
+        for _ in range(RESENT_AT_ONCE):
+            if not self.undelivered:
                 break
-            end = self.late.popleft()
+            end = self.undelivered.popleft()
             if not await self._taken(end, again=True):
-                self.late.appendleft(end)
+                self.undelivered.appendleft(end)
                 self._trim()
                 break
-            told, self._loses = True, False
-        return told
+            sent, self._loses = True, False
+        return sent
 
     async def flush(self, within_s: float) -> bool:
-        """Send all late ends, if no further call is expected; returns whether none is left.
+        """Send all undelivered ends, if no further call is expected; returns whether none is left.
 
         Shielded, and bounded by `within_s`.
         """
         with trio.move_on_after(within_s, shield=True):
-            await self._tell_all(0.0)
-        if self._untold:
+            await self._resend_all(0.0)
+        if self._pending:
             log.error(
                 "the ends of %d calls could not be reported to a state: %s",
-                self._untold,
+                self._pending,
                 self._lost,
             )
-        return not self._untold
+        return not self._pending
 
     async def _retry(self) -> None:
         try:
-            await self._tell_all(REST_S)
+            await self._resend_all(REST_S)
         finally:
             self._retries = False
 
-    async def _tell_all(self, rest_s: float) -> None:
-        """Send all late ends after this pause; after each failure, the pause doubles."""
-        while self._untold:
+    async def _resend_all(self, rest_s: float) -> None:
+        """Send all undelivered ends after this pause; after each failure, the pause doubles."""
+        while self._pending:
             await trio.sleep(rest_s)
-            rest_s = 0.0 if await self.tell_again() else min(max(2 * rest_s, REST_S), REST_MAX_S)
+            rest_s = 0.0 if await self.resend() else min(max(2 * rest_s, REST_S), REST_MAX_S)
 
     @property
-    def _untold(self) -> int:
-        """The number of ends that are late, or being sent and possibly late afterwards."""
-        return len(self.late) + self._in_hand
+    def _pending(self) -> int:
+        """The number of ends that are undelivered, or being sent."""
+        return len(self.undelivered) + self._in_hand
 
     async def _taken(self, end: E, *, again: bool) -> bool:
         """Whether the end is settled: it is known to be accepted, or it is lost.
@@ -150,14 +150,14 @@ class LateEnds(Generic[E]):
         return False  # too slow
 
     def _trim(self) -> None:
-        """Drop the oldest late ends, if there are too many."""
-        while len(self.late) > LATE_MAX:
-            self.late.popleft()
+        """Drop the oldest undelivered ends, if there are too many."""
+        while len(self.undelivered) > UNDELIVERED_MAX:
+            self.undelivered.popleft()
             if not self._loses:
                 self._loses = True
                 log.error(
                     "the ends of %d calls could not be reported to a state, and no more are kept: "
                     "from now on the oldest are lost, until the state answers: %s",
-                    LATE_MAX,
+                    UNDELIVERED_MAX,
                     self._lost,
                 )

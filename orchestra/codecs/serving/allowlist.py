@@ -41,7 +41,7 @@ HTTPS_ONLY = frozenset(("https",))
 
 
 @attrs.frozen(kw_only=True)
-class Passed:
+class Allowlist:
     """The guarded fields, and the schemes of image URLs, that a server allows.
 
     An image inside the request, as a data URL, is always allowed.
@@ -76,4 +76,4 @@ class Passed:
         )
 
 
-USUAL_PASSED = Passed()
+USUAL_ALLOWLIST = Allowlist()

@@ -19,7 +19,7 @@ import trio
 
 from orchestra.graph.control.agreeing import best_of, quorum
 from orchestra.graph.steps import step
-from orchestra.testing.sketches.mixing import mix
+from tests.testing.sketches.mixing import mix
 
 
 @attrs.frozen

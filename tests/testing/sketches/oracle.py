@@ -14,10 +14,10 @@ from typing import TypeAlias, cast
 import attrs
 
 from orchestra.graph.rules.commits import Chars, Chunks, Commit, FirstContent
-from orchestra.testing.sketches.homes import Arm, homes_of
-from orchestra.testing.sketches.mixing import chunk_of_source, is_accepted, mix
-from orchestra.testing.sketches.polls import Agreeing, Heard, Judging, next_starts, ways
-from orchestra.testing.sketches.sketches import (
+from tests.testing.sketches.homes import Arm, homes_of
+from tests.testing.sketches.mixing import chunk_of_source, is_accepted, mix
+from tests.testing.sketches.polls import Agreeing, Heard, Judging, next_starts, ways
+from tests.testing.sketches.sketches import (
     Eaching,
     EachingStream,
     Falling,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from orchestra.testing.sketches.polls import Agreeing, Judging
-from orchestra.testing.sketches.sketches import Falling, Racing, Routing, Sketch
+from tests.testing.sketches.polls import Agreeing, Judging
+from tests.testing.sketches.sketches import Falling, Racing, Routing, Sketch
 
 Arm: TypeAlias = tuple[int, int]
 """The number of a choice in the sketch, and the index of one of its arms."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.openai_serving.embeddings import served_embeddings
 from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, served_chat
+from orchestra.codecs.serving.allowlist import GUARDED, USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.errors import error_reply
-from orchestra.codecs.serving.passed import GUARDED, USUAL_PASSED, Passed
 from orchestra.errors import InvalidRequestError
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart
 
@@ -20,18 +20,18 @@ USER = {"role": "user", "content": "Hi"}
 PNG = "data:image/png;base64,AAAA"
 
 
-def ask(passed: Passed = USUAL_PASSED, **fields: Any) -> ChatRequest:
+def ask(allowed: Allowlist = USUAL_ALLOWLIST, **fields: Any) -> ChatRequest:
     body = {"model": "m", "messages": [USER]} | fields
-    return served_chat(json.dumps(body).encode(), passed).request
+    return served_chat(json.dumps(body).encode(), allowed).request
 
 
-def embed(passed: Passed = USUAL_PASSED, **fields: Any) -> object:
-    return served_embeddings(json.dumps({"model": "m", "input": "a", **fields}).encode(), passed)
+def embed(allowed: Allowlist = USUAL_ALLOWLIST, **fields: Any) -> object:
+    return served_embeddings(json.dumps({"model": "m", "input": "a", **fields}).encode(), allowed)
 
 
-def shown(url: str, passed: Passed = USUAL_PASSED) -> object:
+def shown(url: str, allowed: Allowlist = USUAL_ALLOWLIST) -> object:
     part = {"type": "image_url", "image_url": {"url": url}}
-    (message,) = ask(passed, messages=[{"role": "user", "content": [part]}]).messages
+    (message,) = ask(allowed, messages=[{"role": "user", "content": [part]}]).messages
     return message.parts[0]
 
 
@@ -47,7 +47,7 @@ def test_what_would_choose_for_the_server_is_refused_unless_it_lets_it_pass(
         ask(**{field: value})
     told = error_reply(caught.value)
     assert (told.param, told.status) == (field, 400)
-    assert ask(Passed(fields=frozenset((field,))), **{field: value})
+    assert ask(Allowlist(fields=frozenset((field,))), **{field: value})
     assert ask(**{field: None}) == ask()
 
 
@@ -55,9 +55,9 @@ def test_text_is_what_an_answer_is_of_anyway() -> None:
     assert ask(modalities=["text"]).extras == {"openai": {"modalities": ["text"]}}
     with pytest.raises(InvalidRequestError, match="modalities: "):
         ask(modalities=["text", "audio"])
-    passed = Passed(fields=frozenset(("modalities", "audio")))
+    allowed = Allowlist(fields=frozenset(("modalities", "audio")))
     said = {"modalities": ["audio"], "audio": {"voice": "a"}}
-    assert ask(passed, **said).extras == {"openai": said}
+    assert ask(allowed, **said).extras == {"openai": said}
 
 
 def test_who_pays_decides_how_fast_an_answer_is() -> None:
@@ -65,7 +65,7 @@ def test_who_pays_decides_how_fast_an_answer_is() -> None:
     for tier in ("priority", "fast", "scale", "performance"):
         with pytest.raises(InvalidRequestError, match="service_tier: "):
             ask(service_tier=tier)
-        allowed = ask(Passed(fields=frozenset(("service_tier",))), service_tier=tier)
+        allowed = ask(Allowlist(fields=frozenset(("service_tier",))), service_tier=tier)
         assert allowed.extras == {"openai": {"service_tier": tier}}
     for tier in ("auto", "default", "flex", "standard_only", "on_demand"):
         assert ask(service_tier=tier).extras == {"openai": {"service_tier": tier}}
@@ -91,11 +91,11 @@ def test_others_are_shown() -> None:
     for url in ("https://a.example/x.png", "HTTPS://a.example/x.png"):
         assert shown(url) == ImageUrlPart(url)
     assert shown(PNG) == ImagePart(b"\0\0\0", "image/png")
-    passed = Passed(image_schemes=frozenset(("gs",)))
-    assert shown("gs://b/x.png", passed) == ImageUrlPart("gs://b/x.png")
-    assert shown(PNG, passed) == ImagePart(b"\0\0\0", "image/png")
+    allowed = Allowlist(image_schemes=frozenset(("gs",)))
+    assert shown("gs://b/x.png", allowed) == ImageUrlPart("gs://b/x.png")
+    assert shown(PNG, allowed) == ImagePart(b"\0\0\0", "image/png")
     with pytest.raises(InvalidRequestError, match="send one at gs: or"):
-        shown("https://a.example/x.png", passed)
+        shown("https://a.example/x.png", allowed)
 
 
 @given(st.integers(1, 400), st.sampled_from("[{"))

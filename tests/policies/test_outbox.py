@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestra.errors import StateError
 from orchestra.policies.account import PRESENT, NoAccount
-from orchestra.policies.late_ends import GIVE_BACK_S, LATE_AT_ONCE, REST_MAX_S, LateEnds
+from orchestra.policies.outbox import GIVE_BACK_S, RESENT_AT_ONCE, REST_MAX_S, Outbox
 from orchestra.protocols import State
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
@@ -70,16 +70,16 @@ def test_each_end_is_taken_once_however_the_state_has_answered(
 
     async def main() -> None:
         book = Book(answers)
-        ends = LateEnds(State, book.take, "")  # type: ignore[arg-type] # of it, one attribute is read
+        outbox = Outbox(State, book.take, "")  # type: ignore[arg-type] # of it, one attribute is read
         async with trio.open_nursery() as nursery:
             if in_engine:
                 PRESENT.set(InEngine(nursery))
             async with trio.open_nursery() as calls:
                 for number in range(n):
-                    calls.start_soon(ends.tell, End(number))
+                    calls.start_soon(outbox.send, End(number))
         if not in_engine:
-            assert await ends.flush(100.0)
-        assert not ends.late
+            assert await outbox.flush(100.0)
+        assert not outbox.undelivered
         assert len(book.taken) == len(set(book.taken))
         assert {*book.taken, *book.lost} == set(range(n))
         assert len(book.lost) == len(set(book.lost))
@@ -93,11 +93,11 @@ def test_what_is_late_is_told_soon_after_the_state_is_back_and_no_call_has_to_fo
 ) -> None:
     async def main() -> None:
         book = Book(["gone"] * 10_000)
-        ends = LateEnds(State, book.take, "")  # type: ignore[arg-type]
+        outbox = Outbox(State, book.take, "")  # type: ignore[arg-type]
         async with trio.open_nursery() as engine:
             PRESENT.set(InEngine(engine))
             for number in range(n):
-                await ends.tell(End(number))
+                await outbox.send(End(number))
             asked = book.asked
             await trio.sleep(away_s)
             assert book.asked - asked <= 6 + away_s / REST_MAX_S  # one task asks, less and less
@@ -111,14 +111,14 @@ def test_what_is_late_is_told_soon_after_the_state_is_back_and_no_call_has_to_fo
 def test_who_begins_tells_a_few_and_leaves_it_where_that_is_in_vain() -> None:
     async def main() -> None:
         book = Book(["gone"] * 21)
-        ends = LateEnds(State, book.take, "")  # type: ignore[arg-type]
+        outbox = Outbox(State, book.take, "")  # type: ignore[arg-type]
         for number in range(20):
-            await ends.tell(End(number))
-        assert not await ends.tell_again()
-        assert (book.asked, len(ends.late)) == (21, 20)
-        assert await ends.tell_again()
-        assert book.taken == list(range(LATE_AT_ONCE))
-        assert await ends.flush(10.0)
+            await outbox.send(End(number))
+        assert not await outbox.resend()
+        assert (book.asked, len(outbox.undelivered)) == (21, 20)
+        assert await outbox.resend()
+        assert book.taken == list(range(RESENT_AT_ONCE))
+        assert await outbox.flush(10.0)
         assert book.taken == list(range(20))
 
     virtual(main)
@@ -132,13 +132,13 @@ def test_none_is_late_any_more_only_where_all_are_taken(
 
     async def main() -> None:
         book = Book(answers)
-        ends = LateEnds(State, book.take, "")  # type: ignore[arg-type]
+        outbox = Outbox(State, book.take, "")  # type: ignore[arg-type]
         async with trio.open_nursery() as engine:
             PRESENT.set(InEngine(engine))
             for number in range(n):
-                engine.start_soon(ends.tell, End(number))
+                engine.start_soon(outbox.send, End(number))
             await trio.sleep(flush_s)
-            if await ends.flush(10.0):
+            if await outbox.flush(10.0):
                 assert {*book.taken, *book.lost} == set(range(n))
 
     virtual(main, schedule=schedule)
@@ -149,18 +149,18 @@ def test_an_engine_that_is_closed_meanwhile_leaves_what_is_late_to_flush(
 ) -> None:
     async def main() -> None:
         book = Book(["gone"] * 3 + ["silent"] * 100)
-        ends = LateEnds(State, book.take, "and so it is")  # type: ignore[arg-type]
+        outbox = Outbox(State, book.take, "and so it is")  # type: ignore[arg-type]
         for engines in (1, 2):
             async with trio.open_nursery() as engine:
                 PRESENT.set(InEngine(engine))
-                await ends.tell(End(engines))
+                await outbox.send(End(engines))
                 await trio.sleep(0.12)
                 engine.cancel_scope.cancel()
         with trio.CancelScope() as scope:
             scope.cancel()
-            assert not await ends.flush(2.0)
+            assert not await outbox.flush(2.0)
         book.answers.clear()
-        assert await ends.flush(2.0)
+        assert await outbox.flush(2.0)
         assert book.taken == [1, 2]
 
     virtual(main)

@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeAlias, get_args
 import attrs
 import trio
 
-from orchestra.annotations.deferred import annotate
 from orchestra.graph.control.constructs import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.rules.commits import FIRST_CONTENT, Commit
@@ -22,8 +21,8 @@ from orchestra.graph.rules.policy import Policy, Retry
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.testing.playing.attempts import AttemptCounter
-from orchestra.testing.sketches.mixing import chunk_of_source, is_accepted, mix
-from orchestra.testing.sketches.polls import Agreeing, Judging, wire_of_poll
+from tests.testing.sketches.mixing import chunk_of_source, is_accepted, mix
+from tests.testing.sketches.polls import Agreeing, Judging, wire_of_poll
 
 Body: TypeAlias = Literal["value", "race", "fallback", "route", "stream", "fails"]
 """The kind of an `each` body."""
@@ -233,7 +232,6 @@ def build(sketch: Sketch, name: str = "sketch") -> Pipeline[..., object]:
             wires[number] = _wire(part, [wires[read] for read in part.reads])
         return wires[len(sketch.parts) - 1]
 
-    annotate(define, {"n": int})
     return pipeline(name=name)(define)
 
 
