@@ -23,7 +23,7 @@ from orchestra.codecs.anthropic_serving.body import (
     MessagesSource,
     MessagesTool,
 )
-from orchestra.codecs.files import as_text_part, handed_in
+from orchestra.codecs.files import handed_in, without_files
 from orchestra.codecs.prompt_cache import has_mark, is_marked, with_last_marked, with_marks
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, google_seal, opened, sealed
 from orchestra.codecs.serving.passed import USUAL_PASSED, Passed
@@ -270,7 +270,8 @@ def _result(
     if not isinstance(content, str):
         for at, each in enumerate(content):
             shown = _shown(each, f"{where}.content[{at}]", passed)
-            parts += map(_written, shown) if each.type == "search_result" else shown
+            found = each.type == "search_result"
+            parts += without_files(tuple(shown), "a tool's result") if found else shown
     given = content if isinstance(content, str) else parts
     kept = block.cache_control is not None
     return result_parts(id_, names[id_], given, is_error=bool(block.is_error), kept=kept)
@@ -316,13 +317,6 @@ def _found(block: MessagesBlock, where: str) -> FilePart:
         raise refused(f"{where}.content", "it has no text: what has been found?")
     data = "\n\n".join(texts).encode(errors="replace")
     return FilePart(data, "text/plain", f"{block.title} ({block.source})")
-
-
-def _written(part: Part) -> Part:
-    """A document as text, for the result of a tool."""
-    if not isinstance(part, FilePart):
-        return part
-    return attrs.evolve(as_text_part(part, "a tool's result"), prompt_cache=part.prompt_cache)
 
 
 def _kept(part: ImagePart | ImageUrlPart | FilePart, block: MessagesBlock) -> Part:
