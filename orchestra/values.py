@@ -62,9 +62,8 @@ class Vector:
 class Passage:
     """A piece of a document, as a store keeps and finds it.
 
-    `id` is unique in its collection; `source` is where the text came from, as a
-    person would look it up; `score` is the similarity to what was asked (cosine,
-    -1 to 1, higher is nearer), 0.0 where nothing was asked.
+    `id` is unique in its collection; `source` is where a person would look the text up; `score`
+    is the similarity to what was asked (cosine, -1 to 1), 0.0 where nothing was asked.
     """
 
     id: str
@@ -177,8 +176,7 @@ class Message:
     """One turn of a conversation: text, or parts in order.
 
     Images and files belong in a user's turn, reasoning and calls in an assistant's, results in a
-    tool's; codecs rearrange them for providers that want them elsewhere. `name` distinguishes
-    speakers of one role; only OpenAI is sent it.
+    tool's; codecs rearrange them if need be. `name` distinguishes speakers of a role, for OpenAI.
     """
 
     role: Role
@@ -242,8 +240,9 @@ class ChatRequest:
     """What a model is asked, in no provider's dialect.
 
     A field that is None is left to the provider's default. With `effort_if_able`, a model that is
-    known not to reason is asked without the effort. `extras` go into the body as they are, each
-    under the name of its provider: `{"openai": {"service_tier": "flex"}}`; others never see them.
+    known not to reason is asked without the effort. `reasoning_tokens_max` stands beside an effort,
+    for models that take a number instead. `extras` go into the body as they are, each under the
+    name of its provider: `{"openai": {"service_tier": "flex"}}`; others never see them.
     """
 
     messages: tuple[Message, ...]
@@ -257,6 +256,7 @@ class ChatRequest:
     frequency_penalty: float | None = None
     reasoning_effort: ReasoningEffort | None = None
     effort_if_able: bool = False
+    reasoning_tokens_max: int | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None

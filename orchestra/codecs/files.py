@@ -38,7 +38,7 @@ def as_text_part(part: FilePart, whom: str) -> TextPart:
     if not part.is_text:
         raise unread(part, whom)
     called = f"{part.name}:\n\n" if part.name else ""
-    return TextPart(f"\n{called}{text_of(part)}\n")
+    return TextPart(f"\n{called}{text_of(part)}\n", prompt_cache=part.prompt_cache)
 
 
 def without_files(parts: tuple[Part, ...], whom: str) -> tuple[Part, ...]:

@@ -44,6 +44,16 @@ const asks = {
     const { content, stop_reason } = await stream.finalMessage();
     return [content[0].name, content[0].input, stop_reason];
   },
+  async nodeToolRunner() { // it asks for a thread by itself, and goes on without
+    const weather = {
+      type: "custom", name: "weather", input_schema: parameters,
+      run: ({ city }) => `sunny in ${city}`, parse: (input) => input,
+    };
+    const { content } = await client.beta.messages.toolRunner({
+      ...question("weather?"), tools: [weather],
+    });
+    return content[0].text;
+  },
   async nodeErrors() {
     const seen = [];
     for (const [text, named] of [["fail 429", "gpt-4o"], ["Hi", "nobody"], ["break", "gpt-4o"]]) {

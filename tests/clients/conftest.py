@@ -21,6 +21,16 @@ model = "gpt-4o"
 base_url = "{url}"
 prices = {{ input = 2.5, output = 10.0 }}
 
+[models.thinking]
+provider = "openai"
+model = "gpt-5"
+base_url = "{url}"
+
+[models.claude]
+provider = "anthropic"
+model = "claude-haiku-4-5"
+base_url = "{url}"
+
 [models."team/gpt-4o-mini"]
 provider = "openai"
 model = "gpt-4o-mini"

@@ -23,7 +23,8 @@ PATIENCE_S = 60
 def running(config: Path) -> Iterator[str]:
     """The base URL of a server of ours, while it runs."""
     command = [sys.executable, "-m", "tests.clients.served", str(config)]
-    environ = {**os.environ, "OPENAI_API_KEY": "upstream", "PYTHONPATH": str(ROOT)}
+    keys = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), "upstream")
+    environ = {**os.environ, **keys, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, bufsize=0, env=environ, cwd=ROOT
     ) as process:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from orchestra.protocols import Stream
 from orchestra.server.processes.serve import serve
 from orchestra.server.settings import Settings, said
 from orchestra.steps.generate import generate
-from orchestra.values import ChatRequest, Message
+from orchestra.values import ChatRequest, Message, ReasoningEffort
 
 
 @step
@@ -33,6 +33,25 @@ async def counted(messages: list[Message]) -> AsyncIterator[str]:
 def shout(question: str) -> Stream[str]:
     """What the model says."""
     return generate(question, model="gpt-4o")
+
+
+@pipeline
+def heard(
+    question: str,
+    temperature: float = 1.0,
+    output_tokens_max: int | None = None,
+    stop: Sequence[str] = (),
+    reasoning_effort: ReasoningEffort | None = None,
+) -> Stream[str]:
+    """What the model says, as its client wants it."""
+    return generate(
+        question,
+        model="thinking",
+        temperature=temperature,
+        output_tokens_max=output_tokens_max,
+        stop=stop,
+        reasoning_effort=reasoning_effort,
+    )
 
 
 @pipeline
@@ -50,6 +69,7 @@ def everything(request: ChatRequest) -> Stream[str]:
 if __name__ == "__main__":
     pipelines: dict[str, Pipeline[..., Any]] = {
         "shout": shout,
+        "heard": heard,
         "history": history,
         "everything": everything,
     }

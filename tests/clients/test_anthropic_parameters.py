@@ -69,7 +69,24 @@ BODY: Json = {
                 {"type": "tool_use", "id": "c", "name": "f", "input": {}},
             ],
         },
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c"}]},
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "c",
+                    "content": [
+                        {
+                            "type": "search_result",
+                            "title": "t",
+                            "source": "s",
+                            "content": [{"type": "text", "text": "x"}],
+                        },
+                        {"type": "tool_reference", "tool_name": "f"},
+                    ],
+                }
+            ],
+        },
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "And now?"},
     ],
@@ -256,6 +273,22 @@ PLACES = [
             "cache_control": read(MARK),
             "toolset_name": none("computer"),
         },
+    ),
+    Place(
+        "messages[2].content[0].content[0]",
+        (types.SearchResultBlockParam, beta.BetaSearchResultBlockParam),
+        {
+            **SHOWN,
+            "source": read("another"),
+            "title": read("u"),
+            "content": read([{"type": "text", "text": "y"}]),
+            "citations": refused({"enabled": True}),
+        },
+    ),
+    Place(
+        "messages[2].content[0].content[1]",
+        (types.ToolReferenceBlockParam, beta.BetaToolReferenceBlockParam),
+        {"type": NEEDED, "tool_name": read("g"), "cache_control": read(MARK)},
     ),
 ]
 

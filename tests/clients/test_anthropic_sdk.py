@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 import anthropic
 import pytest
-from anthropic.types import MessageParam, ToolParam, ToolResultBlockParam, ToolUseBlock
+from anthropic.types import (
+    MessageParam,
+    SearchResultBlockParam,
+    ThinkingConfigParam,
+    ToolParam,
+    ToolResultBlockParam,
+    ToolUseBlock,
+)
 from pydantic import BaseModel
 
 from tests.clients.upstream import Upstream
@@ -207,3 +214,104 @@ def test_tokens_are_counted_and_models_listed(client: anthropic.Anthropic) -> No
     assert {"default", "gpt-4o", "either", "shout"} <= set(names)
     found = client.models.retrieve("team/gpt-4o-mini")
     assert (found.id, found.type, found.lifecycle) == ("team/gpt-4o-mini", "model", "active")
+
+
+def test_a_tool_runner_goes_on_without_a_thread(
+    client: anthropic.Anthropic, upstream: Upstream
+) -> None:
+    """It asks for one by itself, and knows by the code of the refusal that there is none."""
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Tells it."""
+        return f"sunny in {city}"
+
+    for stream in (False, True):
+        before = len(upstream.seen)
+        runner = client.beta.messages.tool_runner(
+            model="gpt-4o",
+            max_tokens=99,
+            tools=[weather],
+            messages=[{"role": "user", "content": "weather?"}],
+            stream=stream,
+        )
+        (block,) = runner.until_done().content
+        assert block.type == "text"
+        assert block.text == "sunny in Paris"
+        assert len(upstream.seen) - before == 2
+
+
+FOUND: SearchResultBlockParam = {
+    "type": "search_result",
+    "title": "Rivers",
+    "source": "https://a.test/",
+    "content": [{"type": "text", "text": "The Seine"}, {"type": "text", "text": "is long."}],
+}
+CALLED: MessageParam = {
+    "role": "assistant",
+    "content": [{"type": "tool_use", "id": "c", "name": "weather", "input": {}}],
+}
+
+
+def test_what_a_search_has_found_is_told_to_the_model(
+    client: anthropic.Anthropic, upstream: Upstream
+) -> None:
+    """By a document of the user, or in the result of a tool."""
+    told = "\nRivers (https://a.test/):\n\nThe Seine\n\nis long.\n"
+    for model in ("gpt-4o", "claude"):
+        client.messages.create(
+            model=model,
+            max_tokens=99,
+            messages=[
+                {"role": "user", "content": [FOUND, {"type": "text", "text": "well?"}]},
+                CALLED,
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "c",
+                            "content": [FOUND, {"type": "tool_reference", "tool_name": "weather"}],
+                        }
+                    ],
+                },
+            ],
+            tools=[WEATHER],
+        )
+        first, _, last = upstream.seen[-1]["messages"]
+        shown, result = first["content"][0], last["content"]
+        if model == "claude":
+            assert shown["title"] == "Rivers (https://a.test/)"
+            result = result[0]["content"]
+        else:
+            assert shown["text"] == told
+        assert result == f"{told}The tool 'weather' can be called now.\n"
+
+
+def test_claude_thinks_as_long_as_it_was_asked_to(
+    client: anthropic.Anthropic, upstream: Upstream
+) -> None:
+    for budget in (1500, 8999):
+        asked: ThinkingConfigParam = {"type": "enabled", "budget_tokens": budget}
+        client.messages.create(model="claude", max_tokens=9000, messages=said("Hi"), thinking=asked)
+        assert upstream.seen[-1]["thinking"] == asked
+        assert upstream.seen[-1]["max_tokens"] == 9000
+
+
+def test_what_is_the_version_of_other_houses_reaches_no_provider(
+    client: anthropic.Anthropic, upstream: Upstream
+) -> None:
+    """At Amazon and Google, it stands in the body, and Anthropic refuses it there."""
+    other = {"anthropic_version": "vertex-2023-10-16"}
+    client.messages.create(model="claude", max_tokens=9, messages=said("Hi"), extra_body=other)
+    assert not {"anthropic_version"} & set(upstream.seen[-1])
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "claude"])
+def test_what_a_provider_says_is_told_in_its_own_words(
+    client: anthropic.Anthropic, model: str
+) -> None:
+    words = "response_format: stop=1 and tool_choice='required' are wrong"
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.messages.create(model=model, max_tokens=9, messages=said(f"fail 400 {words}"))
+    assert caught.value.body["error"]["message"] == words  # type: ignore[index]

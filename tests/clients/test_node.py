@@ -66,6 +66,7 @@ def test_what_asks_anthropics_api(ours: str) -> None:
         "node": ["one two three", "end_turn", 5],
         "nodeStreamed": [["one ", "two ", "three"], 2],
         "nodeTools": ["weather", {"city": "Paris"}, "tool_use"],
+        "nodeToolRunner": "sunny in Paris",
         "nodeErrors": [
             ["RateLimitError", "rate_limit_error"],
             ["NotFoundError", "not_found_error"],

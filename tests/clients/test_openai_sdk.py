@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -299,3 +300,18 @@ def test_a_file_that_was_uploaded_elsewhere_is_refused(client: openai.OpenAI) ->
             model="shout",
             messages=[{"role": "user", "content": [{"type": "file", "file": {"file_data": PDF}}]}],
         )
+
+
+def test_a_pipeline_hears_how_to_answer_by_inputs_of_that_name(
+    client: openai.OpenAI, upstream: Upstream
+) -> None:
+    def sent(**how: Any) -> dict[str, Any]:
+        client.chat.completions.create(
+            model="heard", messages=[{"role": "user", "content": "Hi"}], **how
+        )
+        fields = ("temperature", "max_completion_tokens", "stop", "reasoning_effort", "seed")
+        return {key: upstream.seen[-1][key] for key in fields if key in upstream.seen[-1]}
+
+    how = {"temperature": 0.5, "max_completion_tokens": 7, "reasoning_effort": "low"}
+    assert sent(**how, stop=["END"], seed=3) == {**how, "stop": ["END"]}, "it takes no seed"
+    assert sent() == {"temperature": 1.0}, "its own default"

@@ -138,3 +138,21 @@ def test_a_file_reaches_the_provider_and_is_kept_with_the_conversation(
     assert len(asked) == 3
     file = {"type": "file", "file": {"filename": "a.pdf", "file_data": pdf}}
     assert asked[0]["content"][0] == file
+
+
+def test_what_codex_tells_of_its_sessions_reaches_no_provider(
+    client: openai.OpenAI, upstream: Upstream
+) -> None:
+    """As a chat it would be refused: OpenAI knows the field in its own responses only."""
+    extra = {"client_metadata": {"session_id": "s"}}
+    client.responses.create(model="gpt-4o", input="one", extra_body=extra)
+    assert not {"client_metadata"} & set(upstream.seen[-1])
+
+
+def test_what_a_provider_says_is_told_in_its_own_words(client: openai.OpenAI) -> None:
+    words = "messages: max_completion_tokens=1 is wrong"
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.responses.create(model="gpt-4o", input=f"fail 400 {words}", stream=stream)
+        assert caught.value.body["message"] == words  # type: ignore[index]
+        assert caught.value.param == "input", "what the caller has called so"

@@ -1,12 +1,13 @@
 """OpenAI's servers, played on the loopback: what is asked of them is what the question says.
 
-    fail 429        an error with this status, before anything is said
+    fail 429        an error with this status, before anything is said; what follows is its message
     break           an error in the middle of a stream
     cut             a stream that ends without saying why
     hang            a first word, and then nothing until the client leaves
     weather         a call of the first tool, where there are tools
 
-All else is said back, word by word; a schema is answered by an object that fits it.
+All else is said back, word by word; a schema is answered by an object that fits it. So does
+Anthropic's server, whole and in one piece.
 """
 
 from __future__ import annotations
@@ -74,10 +75,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, _embeddings(body))
             return
         said = _text(body["messages"][-1].get("content"))
-        failing = re.search(r"fail (\d+)", said)
+        failing = re.search(r"fail (\d+) ?(.*)", said)
         if failing:
-            error = {"message": "no luck", "type": "server_error", "code": "bad_luck"}
+            message = failing[2] or "no luck"
+            error = {"message": message, "type": "server_error", "code": "bad_luck"}
             self._json(int(failing[1]), {"error": error})
+        elif self.path.endswith("/messages"):
+            self._json(200, _message(body, said))
         elif body.get("stream"):
             with suppress(OSError):
                 self._stream(body, said)
@@ -129,6 +133,14 @@ def _head(body: dict[str, Any], kind: str) -> dict[str, Any]:
     who = {"id": "up-1", "object": kind, "created": 1, "model": body["model"] + "-2026"}
     tier = body.get("service_tier", "default")
     return {**who, "service_tier": tier, "system_fingerprint": "fp_1"}
+
+
+def _message(body: dict[str, Any], said: str) -> dict[str, Any]:
+    """What Anthropic's server answers."""
+    who = {"id": "up-1", "type": "message", "role": "assistant", "model": body["model"]}
+    usage = {"input_tokens": 5, "output_tokens": 2}
+    told = {"content": [{"type": "text", "text": said}], "stop_reason": "end_turn"}
+    return {**who, **told, "usage": usage}
 
 
 def _usage() -> dict[str, int]:

@@ -52,6 +52,8 @@ _ALWAYS_THINK = re.compile(r"claude-(fable|mythos)-")
 """Models whose thinking cannot be switched off; source: Anthropic's migration guide to Fable 5."""
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d)(?!\d))?")
 _ADAPTIVE_SINCE = (4, 6)
+_BUDGETS_UNTIL = (4, 6)
+"""The last version that also takes a number of tokens, if one is asked for."""
 
 
 def anthropic_body(
@@ -111,16 +113,21 @@ def thinking(
     Raises:
         CapabilityError: the requested length of the answer leaves no room for thoughts.
     """
-    effort = request.reasoning_effort
+    effort, exact = request.reasoning_effort, request.reasoning_tokens_max
     if effort is None:
         return {}
-    most = output_tokens + BUDGETS.get(effort, 0)
+    budget = exact or BUDGETS.get(effort, 0)
+    most = output_tokens + budget
     limit = request.output_tokens_max or min(most, output_tokens_max or most)
-    if request.effort_if_able and _by_budget(model) and limit < 2 * BUDGETS["minimal"]:
+    if not _by_budget(model, exact=exact is not None):
+        return _adaptive(model, effort, limit)
+    if effort == "none":
+        return {}  # these models think only on request
+    if request.effort_if_able and limit < 2 * BUDGETS["minimal"]:
         return {}
-    told = _thinking(model, effort, limit, min(output_tokens, OUTPUT_TOKENS, limit // 2))
-    budgeted = "budget_tokens" in told.get("thinking", {})
-    return {} if budgeted and not _goes_on_thinking(request) else told
+    answer = 1 if exact else min(output_tokens, OUTPUT_TOKENS, limit // 2)
+    told = _budgeted(model, effort, budget, limit, answer)
+    return told if _goes_on_thinking(request) else {}
 
 
 def _goes_on_thinking(request: ChatRequest) -> bool:
@@ -256,28 +263,29 @@ def _format(output: JsonOutput) -> Json:
     return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
 
 
-def _thinking(model: str, effort: ReasoningEffort, limit: int, answer: int) -> Json:
-    """The thinking options: an effort since Claude 4.6, a number of tokens before.
+def _adaptive(model: str, effort: ReasoningEffort, limit: int) -> Json:
+    if effort == "none" and not _ALWAYS_THINK.search(model):
+        return {"thinking": {"type": "disabled"}}
+    effort_told = {"output_config": {"effort": _EFFORTS.get(effort, effort)}}
+    return {"thinking": {"type": "adaptive"}, **effort_told, "max_tokens": limit}
 
-    Of `limit` tokens, thoughts leave `answer`, unless the least budget needs them.
-    """
-    if not _by_budget(model):
-        if effort == "none" and not _ALWAYS_THINK.search(model):
-            return {"thinking": {"type": "disabled"}}
-        effort_told = {"output_config": {"effort": _EFFORTS.get(effort, effort)}}
-        return {"thinking": {"type": "adaptive"}, **effort_told, "max_tokens": limit}
-    if effort == "none":
-        return {}  # these models think only on request
+
+def _budgeted(model: str, effort: ReasoningEffort, budget: int, limit: int, answer: int) -> Json:
+    """The options for a number of tokens: of `limit`, thoughts leave `answer`, if the least can."""
     if limit <= BUDGETS["minimal"]:
         raise CapabilityError(
             f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: {model} "
             f"thinks for at least {BUDGETS['minimal']} tokens, which count towards this limit; "
             "allow more, or leave out the effort"
         )
-    budget = max(min(BUDGETS[effort], limit - answer), BUDGETS["minimal"])
+    budget = max(min(budget, limit - answer), BUDGETS["minimal"])
     return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}
 
 
-def _by_budget(model: str) -> bool:
+def _by_budget(model: str, *, exact: bool) -> bool:
+    """Whether a model is told a number of tokens; `exact` if the request has one."""
     found = _VERSION.search(model)
-    return found is not None and (int(found[1]), int(found[2] or 0)) < _ADAPTIVE_SINCE
+    if found is None:
+        return False
+    version = (int(found[1]), int(found[2] or 0))
+    return version < _ADAPTIVE_SINCE or (exact and version <= _BUDGETS_UNTIL)

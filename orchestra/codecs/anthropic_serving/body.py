@@ -44,6 +44,8 @@ class MessagesBlock(msgspec.Struct):
     name: str | None = None
     input: dict[str, object] | None = None
     tool_use_id: str | None = None
+    tool_name: str | None = None
+    """The tool that a search for tools has found."""
     content: str | list[MessagesBlock] | None = None
     is_error: bool | None = None
     extra_content: object = None
@@ -127,6 +129,8 @@ class MessagesBody(msgspec.Struct):
     """The older place of `output_config.format`."""
     metadata: MessagesMetadata | None = None
     cache_control: dict[str, object] | None = None
+    anthropic_version: object = None
+    """Of requests to Claude at Amazon and Google; elsewhere it is a header."""
     compaction: object = None
     container: object = None
     context_management: object = None

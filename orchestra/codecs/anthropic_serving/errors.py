@@ -60,8 +60,9 @@ def anthropic_error(error: ServedError, request_id: str = "") -> Json:
 
 def _message(error: ServedError) -> str:
     message = error.message.encode(errors="backslashreplace").decode()  # half a character
-    for ours, theirs in _VALUES.items():
-        message = message.replace(ours, theirs)
+    if not error.quoted:
+        for ours, theirs in _VALUES.items():
+            message = message.replace(ours, theirs)
     if error.code == "invalid_value" and error.param and error.param not in message:
         return f"{error.param}: {message}"  # there is no other place for it
     if error.code == "context_length_exceeded" and _TOO_LONG not in message.lower():

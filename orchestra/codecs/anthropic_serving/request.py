@@ -23,7 +23,7 @@ from orchestra.codecs.anthropic_serving.body import (
     MessagesSource,
     MessagesTool,
 )
-from orchestra.codecs.files import handed_in
+from orchestra.codecs.files import handed_in, without_files
 from orchestra.codecs.prompt_cache import has_mark, is_marked, with_last_marked, with_marks
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, google_seal, opened, sealed
 from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
@@ -60,13 +60,17 @@ _NOT_HERE = {
     "container": "there are none here: no provider runs code for an answer; leave it out",
     "mcp_servers": "tools are not run here; ask those servers yourself, and send what they offer "
     "in `tools`",
-    "thread": "conversations are not kept at a provider; leave it out, and send all messages",
 }
+_THREADLESS = "thread_unsupported_request"
+"""The code by which the tool runners of Anthropic's clients know to go on without a thread."""
 _EFFORT_IF_ADAPTIVE: ReasoningEffort = "high"
 """Anthropic's own default."""
 _NO_THOUGHTS = ("disabled", "between_tools")
 """The second lets Claude tell, in thoughts, how far it is: it does not think either."""
-_ROLES = {"user": "text, image, document and tool_result are", "system": "text is"}
+_ROLES = {
+    "user": "text, image, document, search_result and tool_result are",
+    "system": "text is",
+}
 _BODIES = msgspec.json.Decoder(MessagesBody)
 
 
@@ -80,6 +84,9 @@ def served_messages(body: bytes, allowed: Allowlist = USUAL_ALLOWLIST) -> Served
     for field, why in _NOT_HERE.items():
         if getattr(asked, field):
             raise refused(field, why)
+    if asked.thread:
+        why = "conversations are not kept at a provider; leave it out, and send all messages"
+        raise refused("thread", why, _THREADLESS)
     request = _request(asked, _extras(asked, everything, allowed), allowed)
     if asked.cache_control is not None:
         request = with_last_marked(request) if is_marked(request) else with_marks(request)
@@ -99,6 +106,7 @@ def _request(asked: MessagesBody, extras: dict[str, Json], allowed: Allowlist) -
     several = choice.disable_parallel_tool_use if choice is not None else None
     effort = _effort(asked)
     ordered = asked.thinking is not None and asked.thinking.type == "enabled"
+    budget = asked.thinking.budget_tokens if asked.thinking is not None and ordered else None
     return ChatRequest(
         messages=(*_system(asked.system), *_messages(asked.messages, allowed)),
         temperature=asked.temperature,
@@ -108,6 +116,7 @@ def _request(asked: MessagesBody, extras: dict[str, Json], allowed: Allowlist) -
         top_k=asked.top_k,
         reasoning_effort=effort,
         effort_if_able=effort is not None and not ordered,
+        reasoning_tokens_max=budget,
         tools=tuple(_tools(asked.tools or ())),
         tool_choice=_choice(asked),
         parallel_tool_calls=None if several is None else not several,
@@ -117,7 +126,7 @@ def _request(asked: MessagesBody, extras: dict[str, Json], allowed: Allowlist) -
 
 
 def _effort(asked: MessagesBody) -> ReasoningEffort | None:
-    """How hard to think; a budget is the least effort that has as much.
+    """How hard to think; a budget is the least effort that has as much, for models without one.
 
     Adaptive thinking and an effort are no order to think: coding agents send them to every model.
     """
@@ -260,7 +269,9 @@ def _result(
     content, parts = block.content or "", list[Part]()
     if not isinstance(content, str):
         for at, each in enumerate(content):
-            parts += _shown(each, f"{where}.content[{at}]", allowed)
+            shown = _shown(each, f"{where}.content[{at}]", allowed)
+            found = each.type == "search_result"
+            parts += without_files(tuple(shown), "a tool's result") if found else shown
     given = content if isinstance(content, str) else parts
     kept = block.cache_control is not None
     return result_parts(id_, names[id_], given, is_error=bool(block.is_error), kept=kept)
@@ -279,13 +290,33 @@ def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:
                 raise refused(f"{where}.transformations.oversized_image", why)
             return [_kept(_image(source, f"{where}.source", allowed), block)]
         case "document" if isinstance(source, MessagesSource):
-            if isinstance(block.citations, dict) and block.citations.get("enabled"):
-                raise refused(f"{where}.citations", "answers have none here; leave it out")
+            _refuse_citations(block, where)
             context = [TextPart(block.context)] if block.context else []
             document = _document(source, block.title or "", f"{where}.source")
             return [*context, _kept(document, block)]
+        case "search_result" if block.title is not None and isinstance(source, str):
+            _refuse_citations(block, where)
+            return [_kept(_found(block, where), block)]
+        case "tool_reference" if block.tool_name is not None:
+            found = f"The tool {block.tool_name!r} can be called now.\n"
+            return [TextPart(found, prompt_cache=block.cache_control is not None)]
         case _:
             raise _unreadable(block, where, "user")
+
+
+def _refuse_citations(block: MessagesBlock, where: str) -> None:
+    if isinstance(block.citations, dict) and block.citations.get("enabled"):
+        raise refused(f"{where}.citations", "answers have none here; leave it out")
+
+
+def _found(block: MessagesBlock, where: str) -> FilePart:
+    """What a search has found: a document under its title and its source."""
+    content = block.content if isinstance(block.content, list) else []
+    texts = [_text(each, f"{where}.content[{at}]").text for at, each in enumerate(content)]
+    if not any(texts):
+        raise refused(f"{where}.content", "it has no text: what has been found?")
+    data = "\n\n".join(texts).encode(errors="replace")
+    return FilePart(data, "text/plain", f"{block.title} ({block.source})")
 
 
 def _kept(part: ImagePart | ImageUrlPart | FilePart, block: MessagesBlock) -> Part:

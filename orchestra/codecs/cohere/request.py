@@ -68,11 +68,19 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
         "k": request.top_k,
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
-        "thinking": request.reasoning_effort and _THINKING[request.reasoning_effort],
+        "thinking": _thinking(request),
         "response_format": request.output and _response_format(request.output),
         **_tools(request),
     }
     return merged(without_nulls(body), request.extras.get("cohere", {}))
+
+
+def _thinking(request: ChatRequest) -> Json | None:
+    effort, budget = request.reasoning_effort, request.reasoning_tokens_max
+    if effort is None:
+        return None
+    told = _THINKING[effort]
+    return told if budget is None else {**told, "token_budget": budget}
 
 
 def embed_body(model: str, request: EmbedRequest) -> Json:

@@ -146,17 +146,20 @@ def _config(model: str, request: ChatRequest) -> Json:
         "frequencyPenalty": request.frequency_penalty,
         "responseMimeType": "application/json" if output else None,
         "responseJsonSchema": output.schema if output else None,
-        "thinkingConfig": _thinking(model, effort) if effort else None,
+        "thinkingConfig": _thinking(model, effort, request.reasoning_tokens_max)
+        if effort
+        else None,
     }
     return without_nulls(config)
 
 
-def _thinking(model: str, effort: ReasoningEffort) -> Json:
+def _thinking(model: str, effort: ReasoningEffort, budget: int | None) -> Json:
     """The thinking options: a level since Gemini 3, a number of tokens before."""
     thoughts = {} if effort == "none" else {"includeThoughts": True}
     if _BY_BUDGET.search(model):
         least = _BUDGET_MIN_OF_PRO if "pro" in model else 0
-        return thoughts | {"thinkingBudget": max(_BUDGETS[effort], least)}
+        wanted = _BUDGETS[effort] if budget is None else min(budget, _BUDGETS["max"])
+        return thoughts | {"thinkingBudget": max(wanted, least)}
     level = _LEVELS[effort]
     return thoughts | {
         "thinkingLevel": level if level != "MINIMAL" or _MINIMAL.search(model) else "LOW"

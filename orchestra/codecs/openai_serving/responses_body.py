@@ -117,6 +117,8 @@ class ResponsesBody(msgspec.Struct):
     stream_options: object = None
     access_programs: object = None
     background_options: object = None
+    client_metadata: object = None
+    """Codex's: of its sessions. Chat APIs refuse it."""
     context_management: object = None
     image: object = None
     orchestra: dict[str, object] | None = None

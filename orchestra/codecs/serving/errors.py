@@ -31,7 +31,7 @@ set.
 class ServedError:
     """An error for a client, which a dialect writes as an HTTP response or at the end of a stream.
 
-    `param` is the field of the request that is wrong.
+    `param` is the field of the request that is wrong. A `quoted` message is a provider's own.
     """
 
     status: int
@@ -39,6 +39,7 @@ class ServedError:
     code: str | None = None
     param: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    quoted: bool = False
 
     def beside(self, *headers: tuple[str, str]) -> ServedError:
         """The same, with more headers."""
@@ -47,12 +48,16 @@ class ServedError:
     def worded(self, fields: Mapping[str, str]) -> ServedError:
         """The same in the words of another dialect: `fields` is what it calls those of a chat.
 
-        A field stands in front of the message, with a colon, or anywhere with a `=`.
+        A field stands in front of the message, with a colon, or anywhere with a `=`. What a
+        provider has said stays as it is.
         """
+        param = fields.get(self.param or "", self.param)
+        if self.quoted:
+            return attrs.evolve(self, param=param)
         names = "|".join(map(re.escape, fields))
         named = rf"^(?:{names})(?=: )|\b(?:{names})(?==)"
         message = re.sub(named, lambda found: fields[found[0]], self.message)
-        return attrs.evolve(self, message=message, param=fields.get(self.param or "", self.param))
+        return attrs.evolve(self, message=message, param=param)
 
 
 @attrs.frozen
@@ -144,8 +149,14 @@ def error_reply(error: BaseException) -> ServedError:
         code,
         "orchestra" if own is not None else _param(error),
         _headers(found.retry_after_s, kind),
+        quoted=said is not None and _is_quoted(said),
     )
     return reply.worded(_FIELDS) if isinstance(error, errors.CapabilityError) else reply
+
+
+def _is_quoted(error: ModelError) -> bool:
+    """Whether the message is a provider's: it has answered, with a status or a code of its own."""
+    return bool(error.provider) and (error.status is not None or bool(error.code))
 
 
 def _of_own_field(found: re.Match[str]) -> str:

@@ -111,9 +111,9 @@ def check_callers(allowed: Sequence[str] | None, where: str) -> None:
         raise refused(f"{where}.allowed_callers", why)
 
 
-def refused(field: str, why: str) -> InvalidRequestError:
+def refused(field: str, why: str, code: str = "invalid_value") -> InvalidRequestError:
     """The error for a field of the body that is not accepted."""
-    return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
+    return InvalidRequestError(f"{field}: {why}", code=code, status=400)
 
 
 def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestError:

@@ -2,7 +2,7 @@
 
 That is one whose only required input is a text, a conversation or a request, and which gives text,
 a completion, or the events of a model. What it gives is told as the events of a model's answer, or
-as whole answers.
+as whole answers. How to answer is heard by optional inputs with the names of `generate`'s keywords.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 
-from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
+from orchestra.annotations.facts import MISSING, Fit, accepts, chunk_of, compare
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.serving.requests import refused
 from orchestra.errors import InvalidRequestError
@@ -23,6 +23,7 @@ from orchestra.values import (
     FilePart,
     Message,
     ModelEvent,
+    ReasoningEffort,
     Stopped,
     StopReason,
     TextDelta,
@@ -30,9 +31,19 @@ from orchestra.values import (
 )
 
 if TYPE_CHECKING:
+    from orchestra.graph.nodes import Input
     from orchestra.graph.pipelines import Pipeline
 
 _END = Stopped(StopReason.END)
+_HOW: Mapping[str, tuple[object, ...]] = {
+    "temperature": (float,),
+    "top_p": (float,),
+    "output_tokens_max": (int,),
+    "stop": (tuple[str, ...], list[str]),
+    "seed": (int,),
+    "reasoning_effort": (ReasoningEffort,),
+}
+"""Keywords of `generate`, each with the types in which a pipeline may take it as an input."""
 
 
 class Gives(Protocol):
@@ -133,12 +144,16 @@ class GivesEvents:
 
 @attrs.frozen
 class ChatShape:
-    """A pipeline that can be spoken with: what it is given, and how what it gives is told."""
+    """A pipeline that can be spoken with: what it is given, and how what it gives is told.
+
+    `how` maps the inputs that are told how to answer to their annotations.
+    """
 
     pipeline: Pipeline[..., Any]
     input: str
     take: Callable[[ChatRequest], object]
     gives: Gives
+    how: Mapping[str, object]
 
     def inputs(self, request: ChatRequest) -> Mapping[str, object]:
         """The inputs of its run.
@@ -146,7 +161,12 @@ class ChatShape:
         Raises:
             InvalidRequestError: it is asked for what only a model can give.
         """
-        return {self.input: self.take(request)}
+        given: dict[str, object] = {self.input: self.take(request)}
+        for name, annotation in self.how.items():
+            value = getattr(request, name)
+            if value not in (None, ()):
+                given[name] = value if accepts(annotation, value) else list(value)
+        return given
 
 
 def shape_of(pipeline: Pipeline[..., Any]) -> ChatShape | None:
@@ -157,7 +177,14 @@ def shape_of(pipeline: Pipeline[..., Any]) -> ChatShape | None:
         return None
     (asked,) = required
     take = _take(asked.annotation)
-    return None if take is None else ChatShape(pipeline, asked.name, take, gives)
+    optional = (each for each in pipeline.inputs.values() if each is not asked)
+    how = {each.name: each.annotation for each in optional if _is_told(each)}
+    return None if take is None else ChatShape(pipeline, asked.name, take, gives, how)
+
+
+def _is_told(each: Input) -> bool:
+    """Whether an input is told how to answer: by its name and its type."""
+    return any(_fits(kind, each.annotation) for kind in _HOW.get(each.name, ()))
 
 
 def _gives(returns: object) -> Gives | None:
@@ -209,7 +236,8 @@ def _question(request: ChatRequest) -> object:
 def _plainly(request: ChatRequest) -> ChatRequest:
     """The request, if its answer is to be plain text: the pipeline hears nothing of the rest.
 
-    How its models sample is the pipeline's own business, so such wishes are passed over.
+    How its models sample is the pipeline's own business: wishes of which it takes none as an input
+    are passed over.
     """
     for field, value in (
         ("tools", request.tools and request.tool_choice != "none"),

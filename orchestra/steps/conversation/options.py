@@ -91,6 +91,8 @@ class GenerateSettings:
         request = asked if isinstance(asked, ChatRequest) else ChatRequest(_messages(asked))
         said = {name: getattr(self, name) for name in _SAID}
         changes = {name: value for name, value in said.items() if value not in (None, ())}
+        if self.reasoning_effort is not None:
+            changes["reasoning_tokens_max"] = None
         if self.stop:
             changes["stop"] = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if self.system is not None:

@@ -108,6 +108,7 @@ requests = st.builds(
     top_p=st.none() | st.floats(0, 1),
     top_k=st.none() | st.integers(1, 9),
     reasoning_effort=efforts,
+    reasoning_tokens_max=st.none() | st.integers(1, 20_000),
     tools=st.sampled_from([(), (TOOL,)]),
     tool_choice=choices,
     parallel_tool_calls=st.none() | st.booleans(),
@@ -144,8 +145,12 @@ def test_a_budget_for_thoughts_leaves_room_for_the_answer(model: str, request: C
     made = anthropic_body(model, request, False)
     most = made["max_tokens"]
     if (thinking := made.get("thinking", {})).get("type") == "enabled":
-        assert 1_024 <= thinking["budget_tokens"] < most
-        assert thinking["budget_tokens"] <= max(1_024, most - min(4_096, most // 2))
+        budget, exact = thinking["budget_tokens"], request.reasoning_tokens_max
+        assert 1_024 <= budget < most
+        if exact is None:
+            assert budget <= max(1_024, most - min(4_096, most // 2))
+        else:
+            assert budget == min(max(exact, 1_024), most - 1), "as it was asked for, if it can be"
     assert made["max_tokens"] == request.output_tokens_max or not request.output_tokens_max
 
 
@@ -341,6 +346,17 @@ def test_old_models_are_told_how_long_to_think(model: str) -> None:
         body(model=model, reasoning_effort="low", output_tokens_max=1_024)
     wished = body(model=model, reasoning_effort="max", output_tokens_max=2_047, effort_if_able=True)
     assert wished == body(model=model, output_tokens_max=2_047)
+
+
+@pytest.mark.parametrize("model", [*BUDGETED, "claude-opus-4-6", "claude-sonnet-4-6"])
+def test_a_number_of_tokens_is_told_to_whoever_takes_one(model: str) -> None:
+    made = body(model=model, reasoning_effort="high", reasoning_tokens_max=9_999)
+    assert made["thinking"] == {"type": "enabled", "budget_tokens": 9_999}
+    assert made["max_tokens"] == 4_096 + 9_999
+    for newer in ("claude-opus-4-7", "claude-sonnet-5"):
+        made = body(model=newer, reasoning_effort="high", reasoning_tokens_max=9_999)
+        assert made["thinking"] == {"type": "adaptive"}
+        assert made["output_config"] == {"effort": "high"}
 
 
 THOUGHT = ReasoningPart("so", "c2VhbA==")

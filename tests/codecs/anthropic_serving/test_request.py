@@ -133,8 +133,11 @@ def test_a_budget_is_the_effort_that_has_it(effort: str, budget: int) -> None:
     told = {"type": "enabled", "budget_tokens": budget}
     assert asked(thinking=told).reasoning_effort == effort
     assert not asked(thinking=told).effort_if_able
-    above = asked(thinking={**told, "budget_tokens": budget + 1}).reasoning_effort
-    assert above == "max" if effort == "max" else above != effort
+    above = asked(thinking={**told, "budget_tokens": budget + 1})
+    assert above.reasoning_tokens_max == budget + 1
+    assert above.reasoning_effort == "max" if effort == "max" else above.reasoning_effort != effort
+    for thinking in ({"type": "adaptive"}, {**told, "type": "disabled"}):
+        assert asked(thinking=thinking).reasoning_tokens_max is None
 
 
 def asked(said: object = "Hi", allowed: Any = USUAL_ALLOWLIST, **fields: object) -> ChatRequest:
@@ -262,6 +265,26 @@ def test_a_document_of_text_has_what_is_said_of_it_in_front() -> None:
     assert message.parts == (TextPart("Old."), FilePart(b"x", "text/plain", "a.txt"))
 
 
+def test_what_a_search_has_found_is_a_document_and_in_a_result_its_text() -> None:
+    content = [{"type": "text", "text": text} for text in ("one", "two")]
+    block = {"type": "search_result", "title": "T", "source": "s", "content": content, **MARK}
+    (message,) = asked([{"role": "user", "content": [block]}]).messages
+    document = FilePart(b"one\n\ntwo", "text/plain", "T (s)", prompt_cache=True)
+    assert message.parts == (document,)
+    name = {"type": "tool_reference", "tool_name": "g"}
+    _, tool = asked(answered([block, name])).messages
+    (result,) = tool.parts
+    assert isinstance(result, ToolResult)
+    assert result.content == "\nT (s):\n\none\n\ntwo\nThe tool 'g' can be called now.\n"
+    assert result.prompt_cache
+
+
+def test_without_threads_their_clients_are_told_to_go_on_without() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        asked(thread={"type": "create"})
+    assert caught.value.code == "thread_unsupported_request"
+
+
 def test_what_we_have_no_field_for_reaches_anthropic_alone() -> None:
     found = asked(service_tier="auto", metadata={"user_id": "u"}, orchestra={"cache": "off"})
     assert found.extras == {
@@ -270,6 +293,7 @@ def test_what_we_have_no_field_for_reaches_anthropic_alone() -> None:
     }
     assert not asked(context_management={"edits": []}).extras, "Anthropic wants a beta for it"
     assert not asked(diagnostics={"previous_message_id": "msg_1"}).extras, "the id is one of ours"
+    assert not asked(anthropic_version="vertex-2023-10-16").extras, "it is a header at Anthropic"
 
 
 def test_the_older_place_of_a_schema_is_read() -> None:
@@ -308,7 +332,15 @@ def shows(**block: object) -> list[Json]:
         ({"said": []}, "messages: "),
         (
             {"said": shows(type="search_result", source="https://a.test/", title="t", content=[])},
-            "messages[0].content[0].type: a block of type 'search_result' cannot be read here",
+            "messages[0].content[0].content: it has no text",
+        ),
+        (
+            {
+                "said": shows(
+                    type="search_result", source="s", title="t", citations={"enabled": True}
+                )
+            },
+            "messages[0].content[0].citations: answers have none here",
         ),
         ({"said": shows(type="search_result")}, "messages[0].content[0].type: a block of type 's"),
         ({"said": shows(type="text")}, "messages[0].content[0].type: a block of type 'text'"),

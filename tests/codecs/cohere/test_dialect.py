@@ -595,6 +595,8 @@ def test_json_without_a_schema_and_effort_are_asked_for() -> None:
     body = asked(Message("user", "x"), output=JsonOutput(), reasoning_effort="low")
     assert body["response_format"] == {"type": "json_object"}
     assert body["thinking"] == {"type": "enabled", "token_budget": 2048}
+    body = asked(Message("user", "x"), reasoning_effort="low", reasoning_tokens_max=99)
+    assert body["thinking"] == {"type": "enabled", "token_budget": 99}
 
 
 def test_embeddings_are_asked_for_with_their_purpose() -> None:

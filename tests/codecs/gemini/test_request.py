@@ -342,6 +342,21 @@ def test_a_model_is_told_how_hard_or_how_long_to_think(
     assert config == {"thinkingConfig": told}
 
 
+@pytest.mark.parametrize(
+    ("model", "asked", "told"),
+    [
+        ("gemini-2.5-flash", 9_999, 9_999),
+        ("gemini-2.5-pro", 1, 128),
+        ("gemini-2.5-pro", 99_999, 24_576),
+    ],
+)
+def test_a_number_of_tokens_is_told_to_whoever_takes_one(model: str, asked: int, told: int) -> None:
+    found = body(model=model, reasoning_effort="low", reasoning_tokens_max=asked)
+    assert found["generationConfig"]["thinkingConfig"]["thinkingBudget"] == told
+    newer = body(model="gemini-3-pro-preview", reasoning_effort="low", reasoning_tokens_max=asked)
+    assert newer["generationConfig"]["thinkingConfig"]["thinkingLevel"] == "LOW"
+
+
 def test_calls_at_once_cannot_be_forbidden() -> None:
     with pytest.raises(CapabilityError, match="parallel_tool_calls=False"):
         body(tools=(TOOL,), parallel_tool_calls=False)

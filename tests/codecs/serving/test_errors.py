@@ -188,6 +188,19 @@ def test_what_to_do_about_a_field_is_not_told_in_our_words() -> None:
     assert "reasoning_effort" not in said
 
 
+@pytest.mark.parametrize("kind", [CapabilityError, InvalidRequestError])
+def test_what_a_provider_has_said_is_quoted(kind: type[InvalidRequestError]) -> None:
+    """It has a status or a code; a codec of ours that refuses for a provider has neither."""
+    words = "messages: stop=1 and parallel_tool_calls=False are wrong"
+    for where in ({"status": 400}, {"code": "bad"}):
+        reply = error_reply(kind(words, provider="anthropic", **where))
+        assert anthropic_error(reply)["error"]["message"] == words
+        told = openai_error(reply.worded(OF_RESPONSES))
+        assert (told["message"], told["param"]) == (words, "input")
+    ours = error_reply(kind(words, provider="anthropic"))
+    assert anthropic_error(ours)["error"]["message"] != words
+
+
 def test_anthropics_word_for_calls_at_once_is_the_opposite() -> None:
     reply = error_reply(CapabilityError("parallel_tool_calls=False cannot be asked of it"))
     said = anthropic_error(reply)["error"]["message"]

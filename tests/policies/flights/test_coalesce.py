@@ -66,6 +66,7 @@ OTHERWISE: dict[str, Any] = {
     "seed": 1,
     "top_p": 0.5,
     "top_k": 4,
+    "reasoning_tokens_max": 9,
     "presence_penalty": 0.1,
     "frequency_penalty": 0.1,
     "reasoning_effort": "low",

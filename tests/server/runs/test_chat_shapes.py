@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestra.access.principal import ANYBODY, Scopes
 from orchestra.answers import Completion
@@ -27,6 +29,7 @@ from orchestra.values import (
     Message,
     ModelEvent,
     Part,
+    ReasoningEffort,
     Stopped,
     StopReason,
     TextDelta,
@@ -130,6 +133,61 @@ def test_a_pipeline_is_given_as_much_as_it_can_take(
 @pytest.mark.parametrize("other", [of_two, of_number, of_any, unsaid])
 def test_what_has_another_shape_is_no_model(other: Pipeline[..., Any]) -> None:
     assert shape_of(other) is None
+
+
+@pipeline
+def of_wishes(
+    question: str,
+    *,
+    temperature: float = 0.2,
+    top_p: float | None = None,
+    output_tokens_max: int | None = None,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+    reasoning_effort: ReasoningEffort | None = None,
+    tone: str = "kind",
+) -> Stream[str]:
+    return words(question)
+
+
+@pipeline
+def of_a_list(question: str, stop: list[str] | None = None) -> Stream[str]:
+    return words(question)
+
+
+@pipeline
+def of_other_types(question: str, temperature: str = "warm", seed: int = 1) -> Stream[str]:
+    return words(question)
+
+
+wishes = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature": st.floats(0, 2),
+        "top_p": st.floats(0, 1),
+        "output_tokens_max": st.integers(1),
+        "stop": st.lists(st.text(), min_size=1).map(tuple),
+        "seed": st.integers(),
+        "reasoning_effort": st.sampled_from(["none", "low", "max"]),
+    },
+)
+
+
+def given_to(chat: Pipeline[..., Any], request: ChatRequest) -> Mapping[str, object]:
+    shape = shape_of(chat)
+    assert shape is not None
+    return shape.inputs(request)
+
+
+@given(wishes)
+def test_a_pipeline_hears_the_wishes_that_it_takes_and_no_others(asked: dict[str, Any]) -> None:
+    request = ChatRequest(SAID, top_k=3, **asked)
+    assert given_to(of_wishes, request) == {"question": "last", **asked}
+    stop = {"stop": list(asked["stop"])} if "stop" in asked else {}
+    assert given_to(of_a_list, request) == {"question": "last", **stop}
+    seed = {"seed": asked["seed"]} if "seed" in asked else {}
+    assert given_to(of_other_types, request) == {"question": "last", **seed}
+    assert given_to(of_text, request) == {"question": "last"}
 
 
 PICTURE = ImageUrlPart("https://example.org/a.png")

@@ -337,6 +337,18 @@ def test_settings_go_into_the_request_and_before_what_it_says_itself() -> None:
     assert model.asked == [attrs.evolve(own, seed=2, stop=("a", "b"), extras={"a": {}, "b": {}})]
 
 
+def test_an_effort_stands_in_place_of_that_of_the_request_and_of_its_number() -> None:
+    @pipeline
+    def asked(question: ChatRequest) -> Stream[str]:
+        return generate(question, reasoning_effort="low")
+
+    said = (Message("user", "why?"),)
+    model = ScriptedTurns.saying("x")
+    own = ChatRequest(said, reasoning_effort="high", reasoning_tokens_max=9_000)
+    simulate(asked, World(models={"default": model}), question=own)
+    assert model.asked == [ChatRequest(said, reasoning_effort="low")]
+
+
 def test_a_word_to_our_policies_that_none_reads_fails_before_the_model_is_asked() -> None:
     @pipeline
     def asked(question: str) -> Stream[str]:
