@@ -67,13 +67,18 @@ async def groupless_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 def single(error: BaseException) -> Exception:
-    """The one error in a group, or one that lists them all; of an error that is none, itself."""
+    """The one error in a group, or one that lists them all; of an error that is none, itself.
+
+    Not StopIteration, which no coroutine can pass on.
+    """
     errors = [leaf for leaf in leaves(error) if _is_own(leaf)]
+    several = f"{len(errors)} errors at once:" if len(errors) > 1 else _OF_NO_STEP
     if len(errors) == 1:
         (own,) = errors
-        if isinstance(own, Exception):
+        if isinstance(own, StopIteration):
+            several = _OF_AN_ITERATOR
+        elif isinstance(own, Exception):
             return own
-    several = f"{len(errors)} errors at once:" if len(errors) > 1 else _OF_NO_STEP
     failed = StepFailedError(several, errors)
     failed.__cause__ = error
     return failed
@@ -95,6 +100,7 @@ def _stray(error: BaseException) -> Exception:
 
 
 _OF_NO_STEP = "it raised what is no Exception; raise an error that says what is wrong:"
+_OF_AN_ITERATOR = "it took the next of what has no more; write `next(iterator, None)`, or a `for`:"
 
 
 def _is_own(error: BaseException) -> bool:

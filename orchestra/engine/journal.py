@@ -150,6 +150,7 @@ class Journal:
 
     async def room(self) -> None:
         """Wait until no attached reader is more than the window behind."""
+        self.push()  # first: a hand may make room, and must not wake a task that does not wait yet
         while self.held:
             self._writer = trio.Event()
             await self._writer.wait()

@@ -106,11 +106,12 @@ class GuardedModel(Model):
             return await self._folded(call, request)
         try:
             answer = await self.model.complete(request)
-        except BaseException as error:
+            call.answered(answer.usage, answer.parts)
+            call.answer_id, call.answer_model = answer.id, answer.model
+            call.stopped = answer.stopped
+        except BaseException as error:  # also of a project's own class that gave no answer
             await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
-        call.answered(answer.usage, answer.parts)
-        call.answer_id, call.answer_model, call.stopped = answer.id, answer.model, answer.stopped
         await call.end(None)
         return answer.with_usage(call.told(answer.usage))
 
@@ -166,12 +167,12 @@ class GuardedModel(Model):
         assert isinstance(request, EmbedRequest), "as it was made"
         try:
             found = await self.model.embed(request)
-        except BaseException as error:
+            call.answered(found.usage)
+            call.answer_model = found.model
+        except BaseException as error:  # as above
             await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
         call.spoke()
-        call.answered(found.usage)
-        call.answer_model = found.model
         await call.end(None)
         return Embeddings(found.vectors, call.told(found.usage), found.model)
 

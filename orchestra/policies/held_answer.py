@@ -167,7 +167,7 @@ class HeldAnswer(Generic[C]):
             call.spoke()
         if call.note(events):
             events = call.with_costs(events)
-        if call.said_bytes > call.cap_bytes:
+        if call.said_bytes > call.cap_bytes and not call.ended:  # then all of it is to be paid
             await call.grow()
         return events
 

@@ -24,6 +24,7 @@ from orchestra.errors import (
     ModelError,
     ModelsFailedError,
     OutputError,
+    StateError,
 )
 from orchestra.events import StepRouted
 from orchestra.groups import leaves, split
@@ -238,10 +239,11 @@ class _Desk:
             began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
-            except trio.Cancelled as cancelled:
-                self._cut(kind, name, began_s)
+            except (trio.Cancelled, StateError) as stopped:  # a state keeps it from this model
+                if isinstance(stopped, trio.Cancelled):
+                    self._cut(kind, name, began_s)
                 if not all(map(was_unsent, failed.values())):
-                    note_begun(cancelled)
+                    note_begun(stopped)
                 raise
             except (ModelError, BaseExceptionGroup) as raised:
                 error = _failure(raised)

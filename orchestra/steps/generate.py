@@ -44,8 +44,9 @@ async def _say(
         try:
             async with talk.model.stream(talk.request) as reply:
                 while batch := await reply.receive():
-                    for event in batch:
+                    for event in batch:  # first all: at each `yield`, its reader may leave
                         answer.add(event)
+                    for event in batch:
                         if isinstance(event, TextDelta):
                             text = event.text
                             if before and text:

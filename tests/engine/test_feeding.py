@@ -162,6 +162,25 @@ def test_a_step_that_is_held_has_told_what_it_has_said() -> None:
     virtual(main, schedule=0)
 
 
+@given(st.integers(2, 6), st.integers(1, 2), schedules())
+def test_a_step_that_a_hand_lets_go_on_before_it_waits_can_be_cancelled_at_that_moment(
+    chunks: int, window: int, schedule: int
+) -> None:
+    """The hand makes the room that the step was about to wait for, in the step's own task."""
+
+    async def main() -> None:
+        async with open_engine(limits=Limits(window_chunks=window)) as engine:
+            run = engine.start(said, {"script": Script([(1, chunks)])})
+            with run.journal.attach() as reader:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(reader.feed, 0, lambda _: True)
+                    await trio.sleep(1)
+                    run.cancel("now")
+                    await run.wait_ended()
+
+    virtual(main, schedule=schedule)
+
+
 def test_a_chunk_is_handed_over_by_the_task_that_made_it() -> None:
     """But for the last, behind which the step does not wait."""
 

@@ -396,6 +396,29 @@ def test_a_step_that_ends_the_program_ends_its_run_only(stops: Any) -> None:
     trio.run(main)
 
 
+@step
+def first_of(items: list[int]) -> int:
+    """The first, if there is one."""
+    return next(iter(items))
+
+
+@pipeline
+def takes_first(items: list[int]) -> int:
+    return first_of(items)
+
+
+def test_a_step_that_takes_the_next_of_nothing_is_told_what_to_write() -> None:
+    """Python would tell whoever waits for the run of a coroutine that raised StopIteration."""
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            with pytest.raises(StepFailedError, match=r"write `next\(iterator, None\)`") as raised:
+                await engine.run(takes_first, [])
+            assert [type(each) for each in raised.value.errors] == [StopIteration]
+
+    virtual(main)
+
+
 # ------------------------------------------------------------------------ where an error came from
 
 

@@ -569,6 +569,29 @@ def test_without_a_breaker_and_a_word_it_is_the_model_itself() -> None:
     virtual(main)
 
 
+@pytest.mark.parametrize("ask", [complete, embed])
+def test_an_answer_that_is_none_is_an_error_and_everything_is_given_back(
+    ask: Callable[[Model], Awaitable[object]],
+) -> None:
+    """As of a class of a project's own that forgets to return what it has made."""
+
+    class Forgetful(Fake):
+        async def complete(self, request: ChatRequest) -> Completion:
+            return None  # type: ignore[return-value]
+
+        async def embed(self, request: EmbedRequest) -> Embeddings:
+            return None  # type: ignore[return-value]
+
+    async def main() -> GuardState:
+        model = guarded(Forgetful(), BreakerRule(calls_min=9), concurrency=1, wait_max_s=0)
+        for _ in range(2):
+            with pytest.raises(AttributeError):
+                await ask(model)
+        return model.state()
+
+    assert virtual(main) == GuardState(Closed(2, 2, 0), Load(0, 0))
+
+
 @pytest.mark.parametrize("ask", ASKS)
 def test_an_error_has_the_name_of_its_model_and_keeps_the_one_that_it_has(
     ask: Callable[[Model], Awaitable[object]],

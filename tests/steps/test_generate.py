@@ -10,13 +10,14 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Stream, pipeline
+from orchestra import Limits, Stream, pipeline, step
 from orchestra.accounts import Usage
 from orchestra.errors import TruncatedStreamError
 from orchestra.events import RunFinished
 from orchestra.protocols import Model, ModelReply
 from orchestra.steps import embed_all, generate
 from orchestra.testing.simulate import simulate
+from orchestra.testing.strategies import schedules
 from orchestra.testing.world import World
 from orchestra.values import (
     ChatRequest,
@@ -78,6 +79,35 @@ def test_the_text_is_all_that_was_said_and_the_last_usage_counts(said: list[str]
     last = run.events[-1]
     assert isinstance(last, RunFinished)
     assert last.usage == Usage(3, 3)
+
+
+@step
+async def first(chunks: Stream[str]) -> str:
+    """The first chunk, after which it leaves the stream."""
+    async for chunk in chunks:
+        return chunk
+    return ""
+
+
+@pipeline
+def ask_shortly(question: str) -> str:
+    """Whose reader wants no more than a word."""
+    return first(generate(question))
+
+
+@given(words, schedules())
+def test_a_usage_that_has_arrived_counts_also_where_its_reader_leaves_before(
+    said: list[str], schedule: int
+) -> None:
+    deltas: list[ModelEvent] = [TextDelta(word) for word in said]
+    model = Said([(*deltas, UsageReport(Usage(3, 5)), Stopped(StopReason.END))])
+    limits = Limits(lane_chunks=1)
+    world = World(models={"default": model}, schedule=schedule, limits=limits)
+    run = simulate(ask_shortly, world, question="why?")
+    assert run.value == said[0]
+    last = run.events[-1]
+    assert isinstance(last, RunFinished)
+    assert last.usage == Usage(3, 5)
 
 
 def test_a_question_may_be_text_a_message_several_or_a_request() -> None:

@@ -176,12 +176,15 @@ def _elastic(lanes: Iterable[Lane[object] | None]) -> Iterator[ElasticLane]:
 
 
 def _is_held(frame: Frame, operation: Operation[Node], task: trio.lowlevel.Task | None) -> bool:
-    """Whether an operation is blocked by a waiting task: its only one, or that of an arm."""
+    """Whether an operation is blocked by a waiting task: its only one, that of an arm or an item.
+
+    An item's task passes on the values of all, so an `each` gets no further without it.
+    """
     if task is None or operation.regions:
         return task is not None
-    return task.parent_nursery is frame.scope_of(operation).nursery and not any(
-        inner.child_tasks for inner in task.child_nurseries
-    )
+    if task.parent_nursery is not frame.scope_of(operation).nursery:
+        return operation.body is not None
+    return not any(inner.child_tasks for inner in task.child_nurseries)
 
 
 def _operation(frame: Frame, slot: int) -> Operation[Node]:

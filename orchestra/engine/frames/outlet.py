@@ -20,7 +20,7 @@ from orchestra.engine.lanes.outflow import Restart
 class Outlet(Lane[object]):
     """A lane whose reader only waits for its end."""
 
-    __slots__ = ("_error", "_journal", "_raised", "_unbroken")
+    __slots__ = ("_error", "_journal", "_stopped", "_unbroken")
 
     full = False  # it holds no chunks
     is_outlet = True
@@ -30,7 +30,7 @@ class Outlet(Lane[object]):
         self._journal = journal
         self._unbroken = 0
         self._error: Exception | None = None
-        self._raised = False
+        self._stopped = False
 
     async def put(self, chunk: object) -> None:
         """Write a chunk into the journal when there is room; dropped if the reader has left.
@@ -69,8 +69,8 @@ class Outlet(Lane[object]):
             await self._refused()
 
     async def _refused(self) -> None:
-        """Wait until the reader has stopped the step; a shielded step writes into nothing."""
-        while not self._raised:  # noqa: ASYNC110 - one or two turns, and only after an error
+        """Wait until the reader has stopped; a shielded step writes into nothing."""
+        while not self._stopped:  # noqa: ASYNC110 - one or two turns, and only after an error
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()
 
@@ -90,9 +90,11 @@ class Outlet(Lane[object]):
             LimitExceededError: the output exceeds `output_chunks` or `output_bytes`.
             EdgeTypeError: a chunk cannot be joined with others of its stream.
         """
-        while not self._closed and self._error is None:
-            await self._wait_chunk()
+        try:
+            while not self._closed and self._error is None:
+                await self._wait_chunk()
+        finally:
+            self._stopped = True
         if self._error is not None:
-            self._raised = True
             raise self._error
         return ()

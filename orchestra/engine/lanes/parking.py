@@ -18,7 +18,8 @@ T = TypeVar("T")
 def parking(awaited: Awaitable[T], before: Callable[[], None]) -> Generator[Any, Any, T]:
     """Await something, and call `before` each time it is about to wait; not if it never waits.
 
-    Otherwise it is like awaiting directly. `before` must not raise, nor wait.
+    Otherwise it is like awaiting directly. `before` must not raise, nor wait, nor wake this task,
+    which does not wait yet.
     """
     inner: Any = awaited.__await__()
     try:

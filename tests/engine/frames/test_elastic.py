@@ -13,6 +13,7 @@ from orchestra import (
     Limits,
     Pipeline,
     Stream,
+    each,
     fallback,
     open_engine,
     pipeline,
@@ -77,6 +78,13 @@ async def quiet(chunks: Stream[str]) -> AsyncIterator[str]:
     """As many empty chunks, none of which is committed to."""
     async for _ in chunks:
         yield ""
+
+
+@step
+async def marked(chunk: str) -> str:
+    """The chunk, marked; even ones take longer."""
+    await trio.sleep(2 - int(chunk) % 2)
+    return f"<{chunk}>"
 
 
 @step
@@ -168,6 +176,27 @@ def outrun(n: int, order: list[int]) -> str:
 
 
 @pipeline
+def one_by_one(n: int, order: list[int]) -> str:
+    """A way through an `each`."""
+    said = numbers(n)
+    return in_turn([each(said, marked, at_once=1), said], order)
+
+
+@pipeline
+def some_at_once(n: int, order: list[int]) -> str:
+    """A way through an `each` with several items in hand."""
+    said = numbers(n)
+    return in_turn([each(said, marked, at_once=3), said], order)
+
+
+@pipeline
+def all_at_once(n: int, order: list[int]) -> str:
+    """An `each` that has all items in hand, and waits for one of its readers alone."""
+    said = each(numbers(n), marked, at_once=100)
+    return in_turn([upper(said), said], order)
+
+
+@pipeline
 def at_once(n: int, every_s: float) -> str:
     """A reader that reads both, as it should."""
     said = numbers(n)
@@ -222,6 +251,24 @@ def test_a_circle_may_lie_in_an_arm(
     said = "".join(map(str, range(n)))
     marked = "".join(f"<{number}>" for number in range(n))
     assert read_in_turn(shape, bound, schedule, n=n, order=order) == f"{marked}|{said}"
+
+
+@given(
+    st.sampled_from([one_by_one, some_at_once, all_at_once]),
+    st.integers(0, 12),
+    st.permutations(range(2)),
+    st.integers(1, 3),
+    schedules(),
+)
+def test_a_circle_may_lie_in_an_each(
+    shape: Pipeline[..., str], n: int, order: list[int], bound: int, schedule: int
+) -> None:
+    """Its items wait for their turn, however many may be in hand."""
+    said = "".join(map(str, range(n)))
+    once = "".join(f"<{number}>" for number in range(n))
+    again = "".join(f"<<{number}>>" for number in range(n))
+    found = read_in_turn(shape, bound, schedule, n=n, order=order)
+    assert found == (f"{again}|{once}" if shape is all_at_once else f"{once}|{said}")
 
 
 @given(st.integers(0, 12), st.integers(1, 3), st.sampled_from([0.0, 1.0]), schedules())

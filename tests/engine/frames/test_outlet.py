@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import given
@@ -15,7 +16,7 @@ from orchestra.engine.frames.outlet import Outlet
 from orchestra.engine.journal import Journal
 from orchestra.engine.lanes.outflow import Restart
 from orchestra.engine.lanes.output import Output
-from orchestra.errors import LimitExceededError
+from orchestra.errors import LimitExceededError, RunCancelledError
 from orchestra.events import ArmRestarted, Delta, StepFailed, StepFinished
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import schedules
@@ -116,6 +117,30 @@ def test_an_output_that_is_too_much_ends_also_a_step_that_shields_its_yield() ->
     run = simulate(told_anyway, World(limits=Limits(output_chunks=3)), n=40)
     assert isinstance(run.error, LimitExceededError)
     assert len([event for event in run.events if isinstance(event, Delta)]) == 3
+
+
+@step
+async def stubborn_and_slow(n: int) -> AsyncIterator[str]:
+    """A chunk every second, and none of this can be cancelled."""
+    with trio.CancelScope(shield=True):
+        for number in range(n):
+            await trio.sleep(1)
+            yield str(number)
+
+
+@pipeline
+def told_slowly(n: int) -> Stream[str]:
+    return stubborn_and_slow(n)
+
+
+@pytest.mark.parametrize("cancel_at_s", [0.5, 3.0, 3.5, 4.0, 4.5])
+def test_an_output_that_is_too_much_for_a_run_that_is_cancelled_already_ends_it_too(
+    cancel_at_s: float,
+) -> None:
+    world = World(cancel_at_s=cancel_at_s, limits=Limits(output_chunks=3))
+    run = simulate(told_slowly, world, n=8)
+    assert isinstance(run.error, RunCancelledError | LimitExceededError)
+    assert run.lasted_s <= 8
 
 
 def test_a_restart_is_an_event_between_the_chunks() -> None:

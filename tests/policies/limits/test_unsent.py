@@ -180,6 +180,38 @@ def test_a_call_of_a_route_was_sent_if_the_model_before_was_asked() -> None:
     assert not virtual(main)
 
 
+class Away(MemoryState):
+    """A state that is out of reach."""
+
+    at_once = False
+
+    async def change(self, *_: object) -> NoReturn:
+        raise StateError("gone")
+
+    revise = change  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("way", ["stream", "complete", "embed"])
+def test_a_call_of_a_route_was_sent_also_where_a_state_keeps_it_from_the_next_model(
+    way: str,
+) -> None:
+    async def main() -> bool:
+        PRESENT.set(Ada())
+        fails = Fake(fault=lambda _: ProviderServerError("500"))
+        purse = Purse(Budgets(user=SpendingLimits(day=10**9)), Away())
+        paid = GuardedModel(Fake(), name="b", price=Price(input=1, output=1), purse=purse)
+        models = {"a": GuardedModel(fails, name="a"), "b": paid}
+        route = Route(name="r", candidates=(Candidate(name="a"), Candidate(name="b")))
+        model = limited("caller's", "requests", RoutedModel(route, models))
+        with pytest.raises(StateError):
+            await ask(model, way)
+        assert fails.asked == 1
+        fails.fault = lambda _: None
+        return await has_room(model)
+
+    assert not virtual(main)
+
+
 def test_of_several_requests_of_one_call_a_later_one_that_was_not_sent_refunds_nothing() -> None:
     """The second finds no connection, after the first was answered."""
 
@@ -225,14 +257,6 @@ def test_the_code_of_a_provider_does_not_say_that_nothing_was_sent(code: str) ->
 
 
 def test_a_call_that_is_not_made_since_its_budget_is_out_of_reach_is_in_no_limit() -> None:
-    class Away(MemoryState):
-        at_once = False
-
-        async def change(self, *_: object) -> NoReturn:
-            raise StateError("gone")
-
-        revise = change  # type: ignore[assignment]
-
     async def main() -> bool:
         PRESENT.set(Ada())
         fake = Fake()

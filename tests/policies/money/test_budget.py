@@ -756,6 +756,38 @@ def test_a_stream_goes_on_while_there_is_room_and_stops_where_there_is_none(
         assert error.limit_nanodollars == limit
 
 
+@attrs.define(eq=False)
+class InOnePiece(Fake):
+    """Says all of its words and its end in one piece."""
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        await trio.sleep(1)
+        words, self.words = self.words, 0
+        said = [TextDelta(self.word)] * words
+        return (*said, Stopped(StopReason.END)) if said else ()
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        yield self
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_answer_that_is_there_to_its_end_is_not_stopped_for_what_it_costs(whole: bool) -> None:
+    """It has to be paid for, and nothing is saved by not giving it."""
+    account = Told()
+    unbounded = attrs.evolve(ASKED, output_tokens_max=None)
+
+    async def main() -> int:
+        PRESENT.set(account)
+        model = guarded(InOnePiece(words=30, word="x" * 300), acme(day=1_100), watched())
+        if whole:
+            return len((await model.complete(unbounded)).text)
+        return await ask(model, account, unbounded)
+
+    assert virtual(main) == (9_000 if whole else 1)
+    assert account.cost == 3_014
+
+
 @given(st.integers(1, 8), st.integers(0, 300), st.sampled_from([None, 900, 3_000]), schedules())
 def test_whole_answers_that_nobody_has_bounded_overspend_no_budget(
     n: int, room: int, longest: int | None, schedule: int

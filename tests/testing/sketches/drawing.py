@@ -118,7 +118,7 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:  # noqa: C901 - a
         case "through":
             return Through((draw(flow),), delay_s)
         case "fold":
-            return Fold((draw(flow),))
+            return Fold(tuple(draw(st.lists(flow, min_size=1, max_size=2))))
         case "gather":
             return Gather((draw(flow),))
         case "peek":

@@ -8,6 +8,7 @@ the same moment, or the schedule alone decides otherwise, it raises `Tie`.
 
 from __future__ import annotations
 
+from functools import reduce
 from math import inf
 from typing import TypeAlias, cast
 
@@ -141,6 +142,8 @@ class _Oracle:
                 return _source(part, start_s, mix(*values))
             case Eaching():
                 return _each(part, start_s, values)
+            case Fold():
+                return _folded(*cast("list[Flow]", sources))
         return _of_stream(part, start_s, cast("Flow", sources[0]))
 
     def _read_to_its_end(self, number: int) -> None:
@@ -223,8 +226,6 @@ class _Oracle:
 def _of_stream(part: Part, start_s: float, flow: Flow) -> Outcome:
     """The outcome of a part that reads a stream."""
     match part:
-        case Fold():
-            return _folded(flow) if not flow.fails else NEVER
         case Peek():
             return _peeked(flow, part.most)
         case Gather():
@@ -334,11 +335,11 @@ def _turns(there: list[float], lasts: list[float], part: Eaching | EachingStream
     return passed
 
 
-def _folded(flow: Flow) -> Ok:
-    total = 0
-    for _, chunk in flow.chunks:
-        total = mix(total, chunk)
-    return Ok(flow.end_s, total)
+def _folded(*flows: Flow) -> Ok:
+    if any(flow.fails for flow in flows):
+        return NEVER
+    chunks = [chunk for flow in flows for _, chunk in flow.chunks]
+    return Ok(max(flow.end_s for flow in flows), reduce(mix, chunks, 0))
 
 
 def _peeked(flow: Flow, most: int) -> Ok:

@@ -114,9 +114,9 @@ class Through:
 
 @attrs.frozen
 class Fold:
-    """A step that reads a stream to its end and gives a value."""
+    """A step that reads streams to their ends, one after the other, and gives a value."""
 
-    reads: tuple[int]
+    reads: tuple[int, ...]
 
 
 @attrs.frozen
@@ -270,6 +270,8 @@ def _wire(part: Part, reads: list[Any]) -> object:
             return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
         case Agreeing() | Judging():
             return wire_of_poll(part, reads)
+        case Fold():
+            return _fold(reads)
         case Eaching():
             items, body = _spread(reads[0], part.count), partial(_body, part, reads[1])
             return each(items, body, at_once=part.at_once, ordered=part.ordered)
@@ -281,8 +283,6 @@ def _reader(part: Part, stream: Any) -> object:
     match part:
         case Through():
             return _through(stream, part.delay_s)
-        case Fold():
-            return _fold(stream)
         case Peek():
             return _peek(stream, part.most)
         case Gather():
@@ -305,7 +305,7 @@ def _body(part: Eaching, shared: Any, item: Any) -> Any:
         case "route":
             return route(_label(item, 2), {0: value, 1: _plain([item, shared], fails=False)})
         case "stream":
-            return _fold(_source(value, (delay_s, delay_s), 0, fails=False))
+            return _fold([_source(value, (delay_s, delay_s), 0, fails=False)])
     return value
 
 
@@ -353,10 +353,11 @@ async def _through(chunks: Stream[str], delay_s: float) -> AsyncIterator[str]:
 
 
 @step(name="fold")
-async def _fold(chunks: Stream[str]) -> int:
+async def _fold(streams: list[Stream[str]]) -> int:
     total = 0
-    async for chunk in chunks:
-        total = mix(total, chunk)
+    for chunks in streams:
+        async for chunk in chunks:
+            total = mix(total, chunk)
     return total
 
 
