@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,12 @@ class RowsFile:
     def _numbered(self) -> Iterator[tuple[int, object]]:
         """The content of each row, with its number; an error in place of an unreadable row."""
         try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise CommandError(
+                    f"{self.path}: it is no file, and rows are read twice: all of them to check "
+                    "them, and each again to run it; write them into a file",
+                    code=MISUSED,
+                )
             if self._is_table:
                 yield from enumerate(self._table(), 1)
             else:
@@ -89,8 +97,14 @@ class RowsFile:
             raise CommandError(f"{self.path}: it cannot be read: {why}", code=MISUSED) from error
 
     def _table(self) -> Iterator[object]:
+        csv.field_size_limit(LINE_LIMIT_BYTES)
         with self.path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file, strict=True)
+            table = csv.DictReader(file, strict=True)
+            for name, count in Counter(table.fieldnames or ()).items():
+                if count > 1:  # only the last would be read
+                    told = f"{self.path}: its header names {name!r} twice; leave one column out"
+                    raise CommandError(told, code=MISUSED)
+            yield from table
 
     def _lines(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as file:
