@@ -66,10 +66,13 @@ def note(text: str, colour: Colour | None = "dim", *, needed: bool = True) -> No
 
 
 def complain(message: str) -> None:
-    """Write an error to standard error, as one block, without control characters."""
+    """Write an error to standard error, as one block, without control characters.
+
+    If it cannot be written, the exit code has to tell.
+    """
     first, *rest = visible(message).rstrip().split("\n")
     block = [f"{paint('error:', 'red', sys.stderr)} {first}", *(f"  {line}" for line in rest)]
-    _write(sys.stderr, "\n".join(block))
+    _write(sys.stderr, "\n".join(block), needed=False)
 
 
 def paint(text: str, colour: Colour, stream: TextIO) -> str:
