@@ -300,6 +300,7 @@ EXAMPLES = [
     ("a = 1\na = 2", 2, "it is not TOML"),
     ("a = '", 1, "it is not TOML"),
     (f"a = {'[' * 5000}{']' * 5000}", 1, "nested too deeply"),
+    (f"[server]\ndeadline_s = {'9' * 5000}", 1, "a number with too many digits"),
 ]
 
 
