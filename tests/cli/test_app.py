@@ -188,11 +188,11 @@ def test_a_full_disk_is_told(say: Project) -> None:
 def test_the_exit_code_is_that_of_the_command_also_where_no_error_can_be_told(say: Project) -> None:
     """A disk that is full of logs: the script that calls it looks at the code."""
     with Path("/dev/full").open("wb") as full:
-        process = say.launch("check", "nowhere", stderr=full)
+        process = say.launch("check", "nowhere", stderr=full.fileno())
     process.communicate(timeout=PATIENCE_S)
     assert process.returncode == FAILED
     with Path("/dev/full").open("wb") as full:
-        process = say.launch("run", "nowhere", stderr=full)
+        process = say.launch("run", "nowhere", stderr=full.fileno())
     process.communicate(timeout=PATIENCE_S)
     assert process.returncode == MISUSED
 
