@@ -17,6 +17,7 @@ from orchestra.annotations.facts import MISSING
 from orchestra.batch.ledger import Row
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
+from orchestra.codecs.invalid_json import invalid_json
 from orchestra.graph.nodes import Input
 from orchestra.server.front.problems import Fault
 from orchestra.server.runs.inputs import from_json, from_pairs
@@ -161,8 +162,8 @@ def _object(line: bytes) -> object:
         return f"the line is longer than {LINE_LIMIT_BYTES} bytes"
     try:
         found = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"it is not JSON: {error}"
+    except (ValueError, RecursionError) as error:
+        return invalid_json(line, error, "it")
     if not isinstance(found, dict):
         return 'a row is a JSON object of inputs, such as {"question": "Why?"}'
     return found
