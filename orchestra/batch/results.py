@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -50,6 +51,9 @@ def open_results(path: Path) -> Iterator[Results]:
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
     with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            why = "it is no file, and what is there is read first, to go on from it"
+            raise _unwritable(path, why)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -69,6 +73,6 @@ def _ends_whole(file: FileIO) -> bool:
     return file.read(1) == b"\n"
 
 
-def _unwritable(path: Path, error: Exception) -> BatchError:
+def _unwritable(path: Path, error: Exception | str) -> BatchError:
     why = getattr(error, "strerror", None) or error
     return BatchError(f"{path}: results cannot be written there: {why}")

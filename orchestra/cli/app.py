@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = explain(error)
         if message:
             terminal.complain(message)
-        terminal.forget_unwritable()
+        terminal.forget_unwritable(errors_too=True)
     return code
 
 

@@ -10,7 +10,6 @@ import trio
 from orchestra.cli.run_views import duration
 from orchestra.config import LocalBindings
 from orchestra.config.deployment.deployment import Deployment
-from orchestra.errors import OrchestraError
 from orchestra.messages import describe
 from orchestra.providers.known.addresses import capabilities
 from orchestra.values import ChatRequest, Message
@@ -84,7 +83,7 @@ async def _ping(target: Target, bindings: LocalBindings, timeout_s: float) -> Pi
             said = await target.ask(bindings)
     except trio.TooSlowError:
         return Pinged(target.name, answered=False, told=f"no answer within {timeout_s:g} s")
-    except OrchestraError as error:
+    except Exception as error:  # noqa: BLE001 - a class of the project may raise anything
         told = " ".join(describe(error).split())
         return Pinged(target.name, answered=False, told=told[:TOLD_CHARS])
     took = duration(trio.current_time() - began_s)

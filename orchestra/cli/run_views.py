@@ -6,11 +6,13 @@ error, and never into the middle of a line of output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from orchestra.cli import terminal
 from orchestra.cli.terminal import ERR, OUT
 from orchestra.event_lines import encode, written
 from orchestra.events import (
@@ -90,15 +92,16 @@ class Words:
         if isinstance(event, TERMINAL) and self._open_line:
             yield OUT, b"\n"
         if not self._quiet and (line := progress(event)):
-            self._held.append(line)
+            self._held.append(terminal.visible(line))
         if isinstance(event, TERMINAL) or not self._chunks:
-            yield ERR, "".join(self._dim(line) + "\n" for line in self._held).encode()
+            told = "".join(self._dim(line) + "\n" for line in self._held)
+            yield ERR, told.encode("utf-8", "replace")
             self._held.clear()
 
     def _say(self, chunk: Any) -> bytes:
         self._chunks += 1
         if not isinstance(chunk, str | bytes):
-            return msgspec.json.encode(chunk, enc_hook=plain) + b"\n"
+            return written(chunk) + b"\n"
         self._size += len(chunk)
         if isinstance(chunk, bytes):
             return chunk
@@ -153,7 +156,7 @@ class Result:
             "timings_s": event.timings_s,
             "usage": event.usage,
         }
-        return msgspec.json.encode(result, enc_hook=plain) + b"\n"
+        return written(result) + b"\n"
 
 
 def _passed_over(event: StepRetried | ToolFailed | ArmFailed | ItemFailed) -> str:
@@ -227,12 +230,14 @@ def whole(result: Any, visible: Callable[[str], str] = str) -> bytes:
         return result
     if isinstance(result, str):
         return visible(result.removesuffix("\n")).encode("utf-8", "replace") + b"\n"
-    return msgspec.json.format(msgspec.json.encode(result, enc_hook=plain), indent=2) + b"\n"
+    return _indented(written(result)) + b"\n"
 
 
-def plain(value: object) -> object:
-    """For msgspec's `enc_hook`: any mapping as an object, everything else as its repr."""
-    return dict(value) if isinstance(value, Mapping) else repr(value)
+def _indented(data: bytes) -> bytes:
+    try:
+        return msgspec.json.format(data, indent=2)
+    except msgspec.DecodeError:  # half a character is right in JSON, and msgspec reads none
+        return json.dumps(json.loads(data), indent=2).encode()
 
 
 def joined(writes: Iterable[Write]) -> list[Write]:

@@ -56,19 +56,23 @@ def say_json(value: object) -> None:
 
 
 def note(text: str, colour: Colour | None = "dim", *, needed: bool = True) -> None:
-    """Write a line about progress to standard error; otherwise as `say`.
+    """Write a line about progress to standard error, without control characters; else as `say`.
 
     Raises:
         OSError: as of `say`.
     """
+    text = visible(text)
     _write(sys.stderr, paint(text, colour, sys.stderr) if colour else text, needed=needed)
 
 
 def complain(message: str) -> None:
-    """Write an error to standard error, as one block."""
-    first, *rest = message.rstrip().split("\n")
+    """Write an error to standard error, as one block, without control characters.
+
+    If it cannot be written, the exit code has to tell.
+    """
+    first, *rest = visible(message).rstrip().split("\n")
     block = [f"{paint('error:', 'red', sys.stderr)} {first}", *(f"  {line}" for line in rest)]
-    _write(sys.stderr, "\n".join(block))
+    _write(sys.stderr, "\n".join(block), needed=False)
 
 
 def paint(text: str, colour: Colour, stream: TextIO) -> str:

@@ -127,6 +127,9 @@ def _parsed(text: str, file: Path) -> tuple[dict[str, Any], Mapping[Place, int]]
         line = int(at[1]) if at else text.count("\n") + 1
         message = f"it is not TOML: {_AT.sub('', str(error))}"
         raise _unreadable(file, message, line, "see https://toml.io", "syntax") from error
+    except ValueError as error:  # Python's own, of an integer
+        message = "it has a number with too many digits"
+        raise _unreadable(file, message, 1, "no number of it needs more than twenty") from error
     except RecursionError as error:
         message = "it is nested too deeply"
         raise _unreadable(file, message, 1, "no table of it needs more than four levels") from error

@@ -62,7 +62,10 @@ class Index:
                 column = self._columns[key] = _column(key, described())
                 if len(self._columns) > COLUMNS_MAX:
                     del self._columns[next(iter(self._columns))]
-            these = column.get(value, np.empty(0, np.intp))
+            try:
+                these = column.get(value, np.empty(0, np.intp))
+            except TypeError:  # a list, as a client may send one, which no dict is asked for
+                these = np.empty(0, np.intp)
             found = these if found is None else np.intersect1d(found, these, assume_unique=True)
         return found
 

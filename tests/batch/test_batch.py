@@ -330,6 +330,14 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         begun(rows([0.0]), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["pipe", "/dev/null"])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    """What is there is read first: of some devices for ever, until there is no memory left."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BatchError, match="cannot be written there: it is no file"):
+        begun(rows([0.0]), tmp_path / name)
+
+
 def test_a_file_that_does_not_come_to_the_disk_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,18 @@ def test_a_full_disk_is_told(say: Project) -> None:
     assert b"Traceback" not in err
 
 
+def test_the_exit_code_is_that_of_the_command_also_where_no_error_can_be_told(say: Project) -> None:
+    """A disk that is full of logs: the script that calls it looks at the code."""
+    with Path("/dev/full").open("wb") as full:
+        process = say.launch("check", "nowhere", stderr=full.fileno())
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == FAILED
+    with Path("/dev/full").open("wb") as full:
+        process = say.launch("run", "nowhere", stderr=full.fileno())
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == MISUSED
+
+
 def test_what_was_closed_is_put_in_place_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = sys.stdin
     monkeypatch.setattr(sys, "stdout", None)

@@ -246,6 +246,30 @@ def test_ten_silent_ones_five_at_a_time_are_two_waits_long() -> None:
     assert trio.run(main, clock=clock) - began_s == pytest.approx(60)
 
 
+def test_a_class_that_fails_in_its_own_way_hides_no_other(project: Project) -> None:
+    """What a class of the project's own raises is anything."""
+    project.write(
+        "local.py",
+        """
+        from orchestra.protocols import Model
+        from orchestra.values import Capabilities
+
+        class Broken(Model):
+            capabilities = Capabilities()
+
+            def stream(self, request):
+                raise KeyError("weights")
+        """,
+    )
+    config = '[models.a]\nclass = "local:Broken"\n[models.b]\nprovider = "extractive"\n'
+    project.write("orchestra.toml", config)
+    code, out, err = project.orchestra("models", "ping", "a", "b")
+    assert (code, err) == (FAILED, "")
+    broken, good = out.splitlines()
+    assert broken.split() == ["a", "KeyError:", "'weights'"]
+    assert good.startswith("b  ")
+
+
 def test_who_says_nothing_is_not_waited_for(project: Project, provider: Provider) -> None:
     tables = "".join(
         f'[models.m{i}]\nprovider = "vllm"\nmodel = "silent"\nbase_url = "{provider.url}"\n'

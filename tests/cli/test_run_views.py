@@ -185,9 +185,31 @@ def test_a_terminal_is_not_steered_by_what_is_said() -> None:
     ]
 
 
+def test_a_terminal_is_not_steered_by_an_error_that_quotes_a_provider() -> None:
+    """Progress is for people, also where the output goes into a pipe."""
+    error = partial(StepRetried, step="s", attempt=1, delay_s=1.0, error="E", message="\x1b[2J")
+    ((_, data),) = Words(streams=True, dim=lambda line: f"<{line}>").feed(run(error))
+    assert data.decode().endswith(": E: \N{REPLACEMENT CHARACTER}[2J>\n")
+
+
 def test_half_a_character_does_not_stop_a_run() -> None:
+    """A name of a file has one, where it is not of UTF-8: in what is said, and in an error."""
     said = [partial(Delta, chunk="\ud83d")]
     assert Words(streams=True).feed(run(*said)) == [(OUT, b"?")]
+    half, result = {"a": "caf\udce9"}, partial(RunFinished, timings_s={}, usage=None)
+    done = run(partial(result, result=half))
+    chunks = run(partial(Delta, chunk=half))
+    for view, events in (
+        (Words(streams=False, quiet=True), done),
+        (Words(streams=True), chunks),
+        (Result(), done),
+    ):
+        ((descriptor, data),) = view.feed(events)
+        assert descriptor == OUT
+        assert half in (json.loads(data), json.loads(data).get("result"))
+    failed = partial(StepRetried, step="s", attempt=1, delay_s=1.0, error="E", message="caf\udce9")
+    ((descriptor, data),) = Words(streams=True).feed(run(failed))
+    assert (descriptor, data[-10:]) == (ERR, b": E: caf?\n")
 
 
 @given(st.lists(st.sampled_from([STARTED, FINISHED, DONE, partial(Snapshot, output="a\nb")])))

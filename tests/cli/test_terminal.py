@@ -121,6 +121,15 @@ def test_an_error_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown.getvalue() == "\x1b[31merror:\x1b[0m no\n\x1b[2mby the way\x1b[0m\nplain\n"
 
 
+def test_a_terminal_is_not_steered_by_what_an_error_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider's message, or the name of a file."""
+    shown = screen(monkeypatch)
+    terminal.complain("it says \x1b[2J\n\x9bhere")
+    terminal.note("it says \x1b[2J", None)
+    quoted = shown.getvalue().replace("\x1b[31merror:\x1b[0m", "error:")
+    assert quoted == "error: it says \ufffd[2J\n  \ufffdhere\nit says \ufffd[2J\n"
+
+
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_colours_can_be_declined(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     shown = screen(monkeypatch)

@@ -296,10 +296,17 @@ EXAMPLES = [
     ("models = 3", 1, "models: 3 is not a table"),
     ("[[models]]", 1, "a list is not a table"),
     ("[stores]\nfolder = 'x'", 2, "one of: data"),
+    (
+        '[server.cors]\norigins = [\n"https://a",\n"https://App.example:443"]',
+        4,
+        'sends it as "https://app.example"',
+    ),
+    ('[server.cors]\norigins = ["http://a:80"]', 2, 'write "http://a"'),
     ("[models.a\n", 1, "it is not TOML"),
     ("a = 1\na = 2", 2, "it is not TOML"),
     ("a = '", 1, "it is not TOML"),
     (f"a = {'[' * 5000}{']' * 5000}", 1, "nested too deeply"),
+    (f"[server]\ndeadline_s = {'9' * 5000}", 1, "a number with too many digits"),
 ]
 
 

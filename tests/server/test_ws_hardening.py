@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 from hypercorn.protocol import ws_stream
-from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
+from hypercorn.protocol.ws_stream import FrameTooLargeError, Handshake, WebsocketBuffer
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,17 +178,24 @@ def test_a_client_that_has_left_has_left_its_place() -> None:
 
 # --- a handshake that is none -------------------------------------------------------------------
 
+RIGHT = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+LISTS = ("Connection", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions")
+
 
 @pytest.mark.parametrize(
     ("lines", "behind"),
     [
         ([], b""),
         (["Sec-WebSocket-Version: 12", "Sec-WebSocket-Key: x"], b""),
-        (["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="], b"early"),
+        ([*RIGHT], b"early"),
+        *(([*RIGHT, f"{name}: caf\u00e9, upgrade"], b"") for name in LISTS),
     ],
 )
-def test_a_handshake_that_is_none_is_answered_and_closed(lines: list[str], behind: bytes) -> None:
-    """Hypercorn would keep its connection for ever, and its place with it."""
+def test_a_handshake_that_is_none_is_answered_and_closed(
+    lines: list[str], behind: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hypercorn would keep its connection for ever, and its place with it; or would fail over a
+    list that is not of ASCII, which anybody may send, and which is no error of the server's."""
 
     async def test(stage: Stage) -> bool:
         client = await stage.house.connect()
@@ -198,6 +205,13 @@ def test_a_handshake_that_is_none_is_answered_and_closed(lines: list[str], behin
         return b"connection: close" in (await client.rest()).lower() or bool(behind)
 
     assert on_stage(test)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_the_trap_of_lists_that_are_not_of_ascii_is_still_there(name: str) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        Handshake([(name.lower().encode(), b"caf\xe9")], "1.1")
 
 
 # --- very many frames, all of them here --------------------------------------------------------

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -302,12 +302,13 @@ def test_what_was_deleted_or_replaced_is_not_found_again(store: VectorStore) -> 
         {"\ud800": 1},
         {"kind": 10**5000},
         {"kind": math.inf},
+        {"kind": ["x"]},
+        {"source": {"x": 1}},
     ],
 )
-def test_what_can_hardly_be_kept_is_not_found(
-    store: VectorStore, where: Mapping[str, Scalar]
-) -> None:
-    """A lone surrogate, which is half of a character, and more digits than Python writes."""
+def test_what_can_hardly_be_kept_is_not_found(store: VectorStore, where: Mapping[str, Any]) -> None:
+    """A lone surrogate, which is half of a character, more digits than Python writes, and what is
+    no scalar: a pipeline may hand on what a client has sent."""
     run(lambda: store.upsert([ONE], [EAST]))
     assert run(lambda: store.search(EAST, top=9, where=where)) == []
 

@@ -19,6 +19,7 @@ from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
+from orchestra.codecs.invalid_json import invalid_json
 from orchestra.graph.nodes import Input
 from orchestra.nearest import did_you_mean
 from orchestra.server.front.problems import Fault
@@ -226,8 +227,10 @@ def _kind(annotation: object) -> str:
 def _object(text: str) -> dict[str, object]:
     try:
         found = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise CommandError(f"--input-json is not JSON: {error}", code=MISUSED) from error
+    except (ValueError, RecursionError) as error:
+        sent = text.encode("utf-8", "replace")
+        told = invalid_json(sent, error, "--input-json")
+        raise CommandError(told, code=MISUSED) from error
     if not isinstance(found, dict):
         raise CommandError(
             f'--input-json must be an object, {{"input": value, ...}}, not {text[:100]}',

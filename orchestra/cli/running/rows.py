@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from orchestra.annotations.facts import MISSING
 from orchestra.batch.ledger import Row
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
+from orchestra.codecs.invalid_json import invalid_json
 from orchestra.graph.nodes import Input
 from orchestra.server.front.problems import Fault
 from orchestra.server.runs.inputs import from_json, from_pairs
@@ -80,6 +83,12 @@ class RowsFile:
     def _numbered(self) -> Iterator[tuple[int, object]]:
         """The content of each row, with its number; an error in place of an unreadable row."""
         try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise CommandError(
+                    f"{self.path}: it is no file, and rows are read twice: all of them to check "
+                    "them, and each again to run it; write them into a file",
+                    code=MISUSED,
+                )
             if self._is_table:
                 yield from enumerate(self._table(), 1)
             else:
@@ -89,8 +98,14 @@ class RowsFile:
             raise CommandError(f"{self.path}: it cannot be read: {why}", code=MISUSED) from error
 
     def _table(self) -> Iterator[object]:
+        csv.field_size_limit(LINE_LIMIT_BYTES)
         with self.path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file, strict=True)
+            table = csv.DictReader(file, strict=True)
+            for name, count in Counter(table.fieldnames or ()).items():
+                if count > 1:  # only the last would be read
+                    told = f"{self.path}: its header names {name!r} twice; leave one column out"
+                    raise CommandError(told, code=MISUSED)
+            yield from table
 
     def _lines(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as file:
@@ -147,8 +162,8 @@ def _object(line: bytes) -> object:
         return f"the line is longer than {LINE_LIMIT_BYTES} bytes"
     try:
         found = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"it is not JSON: {error}"
+    except (ValueError, RecursionError) as error:
+        return invalid_json(line, error, "it")
     if not isinstance(found, dict):
         return 'a row is a JSON object of inputs, such as {"question": "Why?"}'
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestra.codecs.serving.allowlist import HTTPS_ONLY
 from orchestra.config.deployment.server_rules import (
     CANCELS,
@@ -11,7 +13,8 @@ from orchestra.config.deployment.server_rules import (
 )
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check, named
-from orchestra.config.toml.complaints import Complaints
+from orchestra.config.toml.complaints import Complaints, shown
+from orchestra.hosts import DEFAULT_PORTS
 
 ON_THE_COMMAND_LINE = ("host", "port", "workers", "reload", "debug")
 """What others' servers are told in a file, and ours as options of `orchestra serve`."""
@@ -30,6 +33,7 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
         complaints.not_a_table(("server", "pipelines"), pipelines, "[server.pipelines.NAME]")
         return USUAL_RULES
     cors = right.get("cors", {})
+    _check_origins(cors.get("origins", ()), complaints)
     everyone = _disconnect(right, CANCELS)
     return ServerRules(
         keys=right.get("keys", "auto"),
@@ -47,6 +51,17 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
         runs=right.get("runs", {}),
         bounds={key: value for key, value in right.items() if key in spec.SERVER_BOUNDS},
     )
+
+
+def _check_origins(origins: Iterable[str], complaints: Complaints) -> None:
+    """Complain of origins that no browser sends so: they are compared letter by letter."""
+    for index, origin in enumerate(origins):
+        port = DEFAULT_PORTS.get(origin.lower().partition(":")[0])
+        sent = origin.lower().removesuffix(f":{port}")
+        if sent != origin:
+            at = ("server", "cors", "origins", index)
+            message = f"a browser sends it as {shown(sent)}"
+            complaints.add("wrong-value", at, message, f"write {shown(sent)}")
 
 
 def _disconnect(said: Table, others: DisconnectRule) -> DisconnectRule:

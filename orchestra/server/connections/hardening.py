@@ -11,12 +11,13 @@ Rules of this file: a workaround is one function or method, and changes nothing 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.protocol import ws_stream
-from hypercorn.protocol.events import Data, StreamClosed
+from hypercorn.protocol.events import Data, Request, StreamClosed
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -48,6 +49,8 @@ MENDED_AGAINST = {
 
 READ_AT_ONCE = 4096
 """Bytes per read from a WebSocket: at most seven hundred frames, which take some milliseconds."""
+_LISTS = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
+"""Headers of a handshake that Hypercorn reads as lists of ASCII words."""
 _STOCK_HANDLE = WSStream.handle
 
 
@@ -205,9 +208,12 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
     the connection as long as the client likes, without a timer.
 
     Also, received bytes are read in small parts: one packet may have ten thousand empty frames,
-    which blocked all other tasks for a tenth of a second each time.
+    which blocked all other tasks for a tenth of a second each time. And a handshake whose lists
+    are not of ASCII is refused as one without headers, instead of an exception in its connection.
     """
     was_closed = self.closed
+    if isinstance(event, Request) and not _is_readable(event):
+        event = replace(event, headers=[])
     if isinstance(event, Data) and len(event.data) > READ_AT_ONCE:
         starts = range(0, len(event.data), READ_AT_ONCE)
         *parts, event = (
@@ -222,6 +228,10 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
             pinging.cancel()
     elif self.closed and not was_closed and not self.handshake.accepted:
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def _is_readable(handshake: Request) -> bool:
+    return all(value.isascii() for name, value in handshake.headers if name in _LISTS)
 
 
 class Hardened:

@@ -7,7 +7,9 @@ as it should is not counted, unless the beat before was not counted either, so t
 And before a beat is counted, all tasks have a turn, in which they see what has arrived.
 
 Rules of the file: all waits have the same timeout, so that they end in the order in which they
-began. A wait costs an entry in a dictionary; one task counts, as long as there are waits.
+began; but one that began while the process stood still may end up to a beat after those behind it,
+which wait for it. When a beat begins, the first has time left. A wait costs an entry in a
+dictionary; one task counts, as long as there are waits.
 """
 
 from __future__ import annotations
@@ -69,12 +71,12 @@ class FairTime:
                     await trio.lowlevel.checkpoint()
                 if not stood_still:
                     self._passed_s += self._beat_s
-                    self._end_all()
+                self._end_all()
         finally:
             self._beats = False
 
     def _end_all(self) -> None:
-        """End the waits whose time is over: the first of them."""
+        """End the waits whose time is over, up to the first that has time left."""
         while self._ends_s:
             scope, end_s = next(iter(self._ends_s.items()))
             if end_s > self._passed_s + _EXACT_S:

@@ -13,6 +13,10 @@ import attrs
 
 from orchestra.stores.state.layout import LAYOUT
 
+DROPPED_AT_ONCE = 500
+"""Old values that one script drops for a new one, in some 20 ms, in which Redis answers nobody.
+Where the limit was lowered, there may be a hundred thousand of them."""
+
 
 @attrs.frozen
 class Script:
@@ -89,14 +93,17 @@ If Redis refuses to write, the value is returned all the same, and only its use 
 
 REMEMBER = Script(
     _MEMORY
-    + """
+    + f"""
 local data, size, ttl = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local limit, time = tonumber(ARGV[5]), redis.call('TIME')
 forget(name)
 if size > limit or ttl <= 0 then return 0 end
+local drops = {DROPPED_AT_ONCE}
 while tonumber(redis.call('GET', bytes) or 0) + size > limit do
   local oldest = redis.call('ZRANGE', lru, 0, 0)[1]
   if not oldest then redis.call('DEL', bytes, sizes) break end
+  if drops == 0 then return 0 end
+  drops = drops - 1
   forget(oldest)
 end
 local until_s = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[6]) + ttl

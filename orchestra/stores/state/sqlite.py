@@ -56,6 +56,9 @@ THREADS_MAX = 4
 """The most threads: one works, and the others may be blocked by a hanging disk."""
 SWEPT_AT_ONCE = 16
 """Expired entries that a change takes away beside its own: it makes fewer than that."""
+DROPPED_AT_ONCE = 1_000
+"""Old entries that a batch drops for new ones, in some 5 ms. Where the limit was lowered, there may
+be a hundred thousand of them: no batch would ever be in time."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS entry (key BLOB PRIMARY KEY, data BLOB NOT NULL, until_s REAL NOT NULL)
@@ -215,6 +218,7 @@ class SqliteState(GroupedState):
         changes = [call for call in calls if isinstance(call, Deciding)]
         decided = iter(_change(db, changes, now_s))
         outcomes: list[object] = []
+        drops_max = DROPPED_AT_ONCE
         for call in calls:
             match call:
                 case Deciding():
@@ -222,7 +226,7 @@ class SqliteState(GroupedState):
                 case Recalling():
                     outcomes.append(_recall(db, call.key, now_s))
                 case Remembering():
-                    _remember(db, call, now_s, self._limit_bytes)
+                    drops_max -= _remember(db, call, now_s, self._limit_bytes, drops_max)
                     outcomes.append(None)
         self._go_on_unless(given_up)
         db.execute("COMMIT")
@@ -288,19 +292,43 @@ def _recall(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
     return bytes(row[0])
 
 
-def _remember(db: sqlite3.Connection, call: Remembering, now_s: float, limit_bytes: int) -> None:
+def _remember(
+    db: sqlite3.Connection, call: Remembering, now_s: float, limit_bytes: int, drops_max: int
+) -> int:
+    """Keep it, if there is room or `drops_max` drops make some; returns how many there were."""
     _forget(db, _blob(call.key))
     size_bytes = len(call.key) + len(call.data)
     if size_bytes > limit_bytes or call.ttl_s <= 0:
-        return
-    while db.execute("SELECT size_bytes FROM total").fetchone()[0] + size_bytes > limit_bytes:
-        oldest = db.execute("SELECT key FROM memory ORDER BY used LIMIT 1").fetchone()
-        _forget(db, oldest[0])
+        return 0
+    there_bytes, dropped = _drop_oldest(db, limit_bytes - size_bytes, drops_max)
+    if there_bytes + size_bytes > limit_bytes:
+        return dropped
     db.execute("UPDATE total SET used = used + 1, size_bytes = size_bytes + ?", (size_bytes,))
     db.execute(
         "INSERT INTO memory SELECT ?, ?, ?, ?, used FROM total",
         (_blob(call.key), call.data, now_s + call.ttl_s, size_bytes),
     )
+    return dropped
+
+
+def _drop_oldest(db: sqlite3.Connection, most_bytes: int, drops_max: int) -> tuple[int, int]:
+    """Drop what was used longest ago, until so much is there; returns what is, and the drops."""
+    (there_bytes,) = db.execute("SELECT size_bytes FROM total").fetchone()
+    if there_bytes <= most_bytes:
+        return there_bytes, 0
+    gone: list[tuple[bytes]] = []
+    asked = "SELECT key, size_bytes FROM memory ORDER BY used LIMIT ?"
+    for key, size_bytes in db.execute(asked, (drops_max,)):
+        gone.append((key,))
+        there_bytes -= size_bytes
+        if there_bytes <= most_bytes:
+            break
+    else:
+        if len(gone) < drops_max:  # all of it: somebody has removed more by hand
+            there_bytes = 0
+    db.executemany("DELETE FROM memory WHERE key = ?", gone)
+    db.execute("UPDATE total SET size_bytes = ?", (there_bytes,))
+    return there_bytes, len(gone)
 
 
 def _forget(db: sqlite3.Connection, key: bytes) -> None:

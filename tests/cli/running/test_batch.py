@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,10 @@ def test_of_a_document_the_value_is_its_path(tmp_path: Path) -> None:
         ("t.csv", b"text\na,b\n", "row 1: its number of cells differs"),
         ("t.csv", b"text,number\na\n", "row 1: its number of cells differs"),
         ("t.csv", b"text\n\xff\n", "it cannot be read: 'utf-8' codec"),
+        ("t.csv", b"text,number,text\na,1,b\n", "t.csv: its header names 'text' twice"),
         ("l.jsonl", b'{"text": "\xff"}', "l.jsonl:1: it is not JSON"),
+        ("l.jsonl", b'{"text": "\\ud800"}', r"l.jsonl:1: it is not JSON: \\ud800 is half of"),
+        ("l.jsonl", b'{"text": %b' % (b"[" * 9999), "l.jsonl:1: it is nested too deeply"),
     ],
 )
 def test_what_is_no_table_is_told(tmp_path: Path, name: str, data: bytes | None, why: str) -> None:
@@ -176,6 +180,20 @@ def test_what_is_no_table_is_told(tmp_path: Path, name: str, data: bytes | None,
         (tmp_path / name).write_bytes(data)
     with pytest.raises(CommandError, match=why):
         RowsFile(tmp_path / name, INPUTS).check()
+
+
+def test_rows_that_can_be_read_only_once_are_refused(tmp_path: Path) -> None:
+    """They are checked first: a pipe has none any more when they are to be run."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CommandError, match="pipe: it is no file, and rows are read twice"):
+        RowsFile(tmp_path / "pipe", INPUTS).check()
+
+
+def test_a_cell_may_be_as_long_as_a_line_of_json(tmp_path: Path) -> None:
+    """Python's own bound is the eighth part of a megabyte, and a text may be longer."""
+    text = "x" * 300_000
+    (tmp_path / "t.csv").write_text(f"text\n{text}\n")
+    assert rows_of(tmp_path / "t.csv") == [{"text": text}]
 
 
 def test_a_line_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -154,3 +154,35 @@ def test_it_counts_anew_in_another_run() -> None:
 
     virtual(left)
     assert not virtual(lambda: waited(time, 1e5))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.0, 20.0)), max_size=8),
+    st.lists(st.tuples(st.floats(0.0, 20.0), st.sampled_from([2.5, 10.0])), max_size=4),
+    schedules,
+)
+@example([(0.0, 4.9), (0.5, 90.0), (0.9, 15.7), (10.96, 90.0)], [(0.95, 10.0), (16.5, 5.0)], 0)
+def test_every_wait_ends_though_one_that_began_before_it_ends_later(
+    waits: list[tuple[float, float]], stills: list[tuple[float, float]], schedule: int
+) -> None:
+    """A beat in which the process stood still counts for those who began in it, and for nobody
+    else: in the example, the time of the last is over before that of the third."""
+
+    async def main() -> None:
+        time = FairTime(LIMIT_S)
+
+        async def one(at_s: float, takes_s: float) -> None:
+            await trio.sleep(at_s)
+            assert await waited(time, takes_s) or takes_s >= LIMIT_S
+
+        async def still(at_s: float, for_s: float) -> None:
+            await trio.sleep(at_s)
+            stand_still(for_s)
+
+        async with trio.open_nursery() as nursery:
+            for wait in waits:
+                nursery.start_soon(one, *wait)
+            for stop in stills:
+                nursery.start_soon(still, *stop)
+
+    virtual(main, schedule=schedule)

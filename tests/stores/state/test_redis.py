@@ -17,6 +17,7 @@ from orchestra.protocols import Change, Entry, State, WhenStateFails
 from orchestra.secret import Secret
 from orchestra.stores.state import redis as state_redis
 from orchestra.stores.state.redis import RedisState
+from orchestra.stores.state.redis_scripts import DROPPED_AT_ONCE
 from tests.patience import PATIENCE_S
 from tests.servers.redis import Redis, redis
 
@@ -342,6 +343,26 @@ def test_what_expires_in_redis_takes_no_memory(server: Redis) -> None:
             (sizes,) = await line.ask([["GET", "p:bytes"]])
             assert sizes == b"0"
             line.close()
+
+    run(main)
+
+
+def test_a_limit_that_was_lowered_is_reached_step_by_step(server: Redis) -> None:
+    """While a script runs, Redis answers nobody: it may not drop all that is above the limit."""
+    most, entry = 2 * DROPPED_AT_ONCE, b"1234567890"
+
+    async def main() -> None:
+        with RedisState(port=server.port, timeout_s=10) as state:
+            for number in range(most):
+                await state.remember(f"{number:05}", entry, ttl_s=1000)
+        with RedisState(port=server.port, timeout_s=10, limit_bytes=10 * 15) as state:
+            await state.remember("new01", entry, ttl_s=1000)
+            assert await state.recall("new01") is None
+            assert await state.recall(f"{most - 1:05}") == entry
+            for _ in range(3):
+                await state.remember("new01", entry, ttl_s=1000)
+            assert await state.recall("new01") == entry
+            assert await state.recall("00000") is None
 
     run(main)
 

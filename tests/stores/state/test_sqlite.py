@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
 from orchestra.records import AS_IT_IS
 from orchestra.stores.sqlite_files.opening import write_ahead
+from orchestra.stores.state import sqlite
 from orchestra.stores.state.private import PrivateState
 from orchestra.stores.state.sqlite import SqliteState
 
@@ -267,3 +269,47 @@ def test_what_was_written_by_hand_is_bytes_and_fails_nobody(tmp_path: Path, told
             assert await state.recall("m") == kept
 
     trio.run(main)
+
+
+def test_a_limit_that_was_lowered_is_reached_step_by_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No batch drops more than is in time, and each is a step: else the state would be out of
+    reach for ever. What was remembered last is there as soon as there is room."""
+    path, entry = tmp_path / "state.sqlite", b"1234567890"
+    with SqliteState(path, timeout_s=5, limit_bytes=10_000) as state:
+        for number in range(50):
+            trio.run(remembered, state, f"{number:05}", entry)
+    monkeypatch.setattr(sqlite, "DROPPED_AT_ONCE", 7)
+    counts = [50]
+    with SqliteState(path, timeout_s=5, limit_bytes=10 * 15) as state:
+        while counts[-1] > 10:
+            trio.run(remembered, state, f"new{len(counts):02}", entry)
+            counts.append(count_of(path))
+            assert counts[-2] - 7 <= counts[-1] < counts[-2]
+        trio.run(remembered, state, "newer", entry)
+        assert trio.run(state.recall, "newer") == entry
+        assert trio.run(state.recall, "00049") == entry
+    assert count_of(path) == 10
+
+
+def test_what_was_forgotten_by_hand_gives_back_its_room(tmp_path: Path) -> None:
+    """Whoever wants an empty cache opens the file with sqlite3."""
+    path = tmp_path / "state.sqlite"
+    with SqliteState(path, timeout_s=5, limit_bytes=30) as state:
+        trio.run(remembered, state, "a", b"1" * 29)
+        with closing(sqlite3.connect(path, isolation_level=None)) as by_hand:
+            by_hand.execute("DELETE FROM memory")
+        for key in ("b", "c"):
+            trio.run(remembered, state, key, b"2" * 14)
+        assert trio.run(state.recall, "b") == trio.run(state.recall, "c") == b"2" * 14
+
+
+async def remembered(state: SqliteState, key: str, data: bytes) -> None:
+    await state.remember(key, data, ttl_s=1000.0)
+
+
+def count_of(path: Path) -> int:
+    """How much is remembered in the file."""
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT count(*) FROM memory").fetchone()[0])
