@@ -31,6 +31,7 @@ from orchestra.graph.refusals.rewriting import (
     Comprehension,
     each_of_loop,
     each_of_map,
+    left_in_a_step,
     loop_in_a_step,
     parts_of_spreading,
     parts_of_unpacking,
@@ -130,6 +131,12 @@ def _of_path(site: Site, path: Path) -> Advice | None:
     if isinstance(holder, ast.Expr) and (advice := _of_effect(site, holder)):
         return advice
     if isinstance(holder, ast.If) and node is holder.test and (advice := _of_guard(site, holder)):
+        return advice
+    if (
+        isinstance(holder, ast.If)
+        and node is holder.test
+        and (advice := left_in_a_step(site, holder))
+    ):
         return advice
     if isinstance(holder, ast.If | ast.IfExp) and node is holder.test:
         return route_of_condition(site, holder)
