@@ -228,6 +228,10 @@ def test_a_stream_that_is_posted_for_goes_on_where_its_line_broke(tmp_path: Path
                 server.tell(line)
             assert heard.get(timeout=PATIENCE_S) == ["read", "onetwothree", told]
         wait_written_down(server, 3)
+        server.tell("one")
+        assert heard.get(timeout=PATIENCE_S) == ["stopped", "AbortError"]
+        statuses = ["cancelled", *["finished"] * 3]
+        assert statuses_of(server) == statuses, "stopped, and it would linger for a minute"
 
 
 def test_a_browser_tells_its_page_why_a_socket_was_not_opened(tmp_path: Path) -> None:
@@ -242,10 +246,15 @@ def test_a_browser_tells_its_page_why_a_socket_was_not_opened(tmp_path: Path) ->
 def wait_written_down(server: Server, runs: int) -> None:
     """Wait until its runs stand in the state, which is a moment after their start."""
     for _ in range(ASKED_MOST):
-        with urllib.request.urlopen(f"{server.url}/v1/runs", timeout=PATIENCE_S) as answer:
-            if len(json.load(answer)["runs"]) == runs:
-                return
+        if len(statuses_of(server)) == runs:
+            return
     raise AssertionError("the runs were never written down")
+
+
+def statuses_of(server: Server) -> list[str]:
+    """The statuses of its runs, the newest first."""
+    with urllib.request.urlopen(f"{server.url}/v1/runs", timeout=PATIENCE_S) as answer:
+        return [run["status"] for run in json.load(answer)["runs"]]
 
 
 def add(found: list[Events], more: list[Events]) -> list[Events]:
