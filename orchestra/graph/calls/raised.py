@@ -13,7 +13,7 @@ from orchestra.values import ChatRequest, Message
 _OF_ASYNCIO = (
     "a step runs on Trio, and this is asyncio's: write trio.sleep for asyncio.sleep, a nursery for "
     "gather and TaskGroup, and call what knows asyncio only with asyncio.run in a "
-    "@step(thread=True)"
+    "@step(thread=True) or @tool(thread=True)"
 )
 _KINDS = (RuntimeError, TypeError, AttributeError)
 _LOOP = "asyncio.base_events"  # its loop runs, as with asyncio.run in a thread: no fault

@@ -511,3 +511,18 @@ def test_a_loop_in_a_step_asks_with_tools_and_for_objects_and_is_accounted_for()
 def test_a_policy_that_its_function_would_not_keep_is_refused() -> None:
     with pytest.raises(DefinitionError, match="give it to your own step"):
         generate.call("why?", context=cast("Context", Fake()), policy=Policy(timeout_s=1))
+
+
+def test_a_message_in_the_form_of_openais_api_is_told_ours() -> None:
+    @pipeline
+    def wired(question: str) -> Stream[str]:
+        return generate(cast("Any", [{"role": "user", "content": question}]))
+
+    @pipeline
+    def plain() -> Stream[str]:
+        return generate(cast("Any", [{"role": "user", "content": "Why?"}]))
+
+    for each in (wired, plain):
+        (problem,) = check(each)
+        assert problem.code == "type-clash"
+        assert problem.fix.endswith("make it in a step: `return [Message('user', text)]`")
