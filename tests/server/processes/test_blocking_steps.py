@@ -160,6 +160,7 @@ def looks_up_in_a_thread(word: str) -> str:
 async def beside(n: int) -> int:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(looks_it_up, "a")
+        nursery.start_soon(trio.sleep, 0)
     return n
 
 
