@@ -6,6 +6,7 @@ import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing
+from typing import Any, cast
 
 import pytest
 import trio
@@ -16,7 +17,10 @@ from hypothesis.errors import StopTest
 from orchestra.errors import StepFailedError
 from orchestra.graph.calls.raised import advice_on, message_of
 from orchestra.groups import leaves, single, split, stopping
+from orchestra.protocols import injected
+from orchestra.providers.extractive.model import ExtractiveModel
 from orchestra.testing.virtual import virtual
+from orchestra.values import Message
 from tests.engine.steps import Panic
 
 
@@ -119,6 +123,22 @@ def test_errors_of_others_that_do_not_say_what_to_write_are_told_with_it(
     assert advice in (advice_on(error) or "")
     assert message_of(error).startswith(f"{error}; ")
     assert advice_on(RuntimeError("else")) is advice_on(ValueError(str(error))) is None
+
+
+@pytest.mark.parametrize("asked", ["Why?", [Message("user", "Why?")], Message("user", "Why?")])
+def test_a_model_that_is_given_a_plain_text_says_what_it_takes(asked: Any) -> None:
+    with pytest.raises(AttributeError) as caught:
+        trio.run(ExtractiveModel(cast("Any", None)).complete, asked)
+    assert "a model takes a ChatRequest: write `ChatRequest(" in message_of(caught.value)
+    with pytest.raises(AttributeError) as own:
+        asked.messages  # noqa: B018 - code of a user's own
+    assert advice_on(own.value) is None
+
+
+def test_a_step_whose_function_is_called_says_that_it_wants_a_context() -> None:
+    with pytest.raises(AttributeError) as caught:
+        injected.model("smart")
+    assert "pass on that of your own step, `context=context`" in message_of(caught.value)
 
 
 async def future() -> None:

@@ -92,9 +92,10 @@ class Step(Generic[P, T_co]):
             DefinitionError: called outside a pipeline, or with a coroutine.
         """
         awaits = {Kind.ASYNC: "await ", Kind.STREAM: "async for chunk in "}.get(self.kind, "")
+        given = "..." if self.injected is None else f"..., {self.injected}={self.injected}"
         definition = current_definition(
             f"step {self.name!r}",
-            f"write `{awaits}{self.name}.call(...)` to call its function, or call it in a "
+            f"write `{awaits}{self.name}.call({given})` to call its function, or call it in a "
             "function decorated with @pipeline and run that with orchestra.run",
         )
         here = sys._getframe(1)  # noqa: SLF001 - as in `user_frame`

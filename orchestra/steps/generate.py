@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar, Unpack, cast, overload
 
 import attrs
 
 from orchestra.annotations.deferred import annotate
 from orchestra.answers import Answer
+from orchestra.errors import DefinitionError
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
@@ -152,10 +153,30 @@ class Generate:
         """The annotation of the result without `returns`."""
         return self.say.returns
 
-    @property
-    def call(self) -> Any:
-        """The function itself, without `returns`, for unit tests."""
-        return self.say.call
+    @overload
+    def call(
+        self, asked: Asked, *, returns: type[T], context: Context, **options: Unpack[Options]
+    ) -> Awaitable[T]: ...
+    @overload
+    def call(
+        self, asked: Asked, *, returns: None = None, context: Context, **options: Unpack[Options]
+    ) -> AsyncIterator[str]: ...
+    def call(self, *args: Any, returns: type[Any] | None = None, **options: Any) -> Any:
+        """The function itself, for a loop in a step of yours, whose `context` you pass.
+
+        It gives an async iterator of text or, with `returns`, a value to await.
+
+        Raises:
+            DefinitionError: it is given a `policy`, which nobody would keep.
+        """
+        if options.get("policy") is not None:
+            raise DefinitionError(
+                "generate.call(policy=...): a policy is kept by the engine, around a step; give it "
+                "to your own step, or write `with trio.fail_after(...):` around this call"
+            )
+        if returns is None:
+            return self.say.call(*args, **options)
+        return self.fill.call(*args, returns=returns, **options)
 
 
 def _giving(filling: Step[..., Any], kind: type[T]) -> Step[..., T]:

@@ -1,6 +1,7 @@
 // The answer of a run as it grows. A line that breaks costs nothing: the run goes on, and is followed
-// from behind the last event that came. `tell` is called with all of the answer so far.
-export async function follow(url, inputs, tell, headers = {}, triesMost = 8) {
+// from behind the last event that came. `tell` is called with all of the answer so far. `signal` is
+// that of an AbortController: it cancels the run, too.
+export async function follow(url, inputs, tell, { headers = {}, signal, triesMost = 8 } = {}) {
   const asked = {
     ...headers,
     Accept: "text/event-stream",
@@ -11,7 +12,8 @@ export async function follow(url, inputs, tell, headers = {}, triesMost = 8) {
   for (;;) {
     let lost = new Error("the stream ended before its run");
     try {
-      const answer = await fetch(url, { method: "POST", headers: asked, body: JSON.stringify({ inputs }) });
+      const body = JSON.stringify({ inputs });
+      const answer = await fetch(url, { method: "POST", headers: asked, body, signal });
       if (!answer.ok) throw new Refused((await answer.json()).detail);
       for await (const { id, type, data } of eventsOf(answer.body)) {
         asked["Last-Event-ID"] = id;
@@ -26,6 +28,11 @@ export async function follow(url, inputs, tell, headers = {}, triesMost = 8) {
     } catch (error) {
       if (error instanceof Refused) throw error;
       lost = error;
+    }
+    if (signal?.aborted) {
+      const run = asked["Last-Event-ID"]?.split(".")[0]; // without one, `linger_s` ends it
+      if (run) await fetch(url.replace(/pipelines\/.*/, `runs/${run}`), { method: "DELETE", headers });
+      throw signal.reason;
     }
     if (++tries === triesMost) throw lost;
     await new Promise((resolve) => setTimeout(resolve, 50 * 2 ** tries));

@@ -1,5 +1,6 @@
 // Streams that are posted for, over a line that breaks behind the first chunk: `node posts.mjs URL`
 // prints "cut" when it does, and then what the client has read: the text, and the events' types.
+// In the end it stops a run at its first chunk.
 
 import { connect, createServer } from "node:net";
 import { createRequire } from "node:module";
@@ -52,5 +53,9 @@ whole = false;
 const grown = [];
 const result = await follow(url, {}, (text) => grown.push(text));
 tell("read", result, grown);
+
+const stop = new AbortController();
+const stopped = follow(url, {}, () => stop.abort(), { signal: stop.signal });
+tell("stopped", await stopped.catch((error) => error.name));
 line.close();
 process.exit(0);

@@ -228,6 +228,9 @@ def test_a_stream_that_is_posted_for_goes_on_where_its_line_broke(tmp_path: Path
                 server.tell(line)
             assert heard.get(timeout=PATIENCE_S) == ["read", "onetwothree", told]
         wait_written_down(server, 3)
+        server.tell("one")
+        assert heard.get(timeout=PATIENCE_S) == ["stopped", "AbortError"]
+        wait_written_down(server, 1, "cancelled")  # and it would linger for a minute
 
 
 def test_a_browser_tells_its_page_why_a_socket_was_not_opened(tmp_path: Path) -> None:
@@ -239,10 +242,11 @@ def test_a_browser_tells_its_page_why_a_socket_was_not_opened(tmp_path: Path) ->
         assert heard.get(timeout=PATIENCE_S) == told
 
 
-def wait_written_down(server: Server, runs: int) -> None:
-    """Wait until its runs stand in the state, which is a moment after their start."""
+def wait_written_down(server: Server, runs: int, status: str = "") -> None:
+    """Wait until its runs stand in the state, which is a moment after their start or their end."""
+    url = f"{server.url}/v1/runs" + (f"?status={status}" if status else "")
     for _ in range(ASKED_MOST):
-        with urllib.request.urlopen(f"{server.url}/v1/runs", timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
             if len(json.load(answer)["runs"]) == runs:
                 return
     raise AssertionError("the runs were never written down")

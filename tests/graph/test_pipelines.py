@@ -278,6 +278,13 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
             "foo is not a step",
         ),
         (
+            "import asyncio\n@pipeline\ndef p(n: int):\n"
+            "    return asyncio.wait_for(add(n), 5)  # HERE",
+            "wait_for(...) is a coroutine of asyncio's here, which nobody awaits: a pipeline waits "
+            "for nothing. Steps that are called run at the same time; for a limit of time, write "
+            "some_step.using(Policy(timeout_s=5))(...)",
+        ),
+        (
             "@step\nasync def foo(n: int): return n\n@pipeline\ndef p(n: int):\n"
             "    return foo.call(n)  # HERE",
             "foo.call(...) is a coroutine here, which nobody awaits: `.call` is the function of the "

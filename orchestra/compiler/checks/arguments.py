@@ -74,7 +74,7 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
     if is_wired(argument):
         if compare(_kind(argument), expects) is Fit.CANNOT:
             message = f"{into} takes {takes}, and is given a {type(argument).__name__}"
-            fix = f"pass {takes}; the step is defined at {node.step.where}"
+            fix = _instead(node, takes, argument)
             yield Problem("type-clash", where, message, fix)
             return
         for _, part, wanted in parts_in(argument, expects):
@@ -87,11 +87,22 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
         yield Problem("value-into-stream", where, message, fix)
     elif not accepts(expects, argument):
         message = f"{into} takes {takes}, and is given {argument!r:.200}"
-        fix = f"pass {takes}; the step is defined at {node.step.where}"
+        fix = _instead(node, takes, argument)
         if isinstance(argument, Step | Pipeline) and (call := call_of(argument)):
             message = f"{into} takes {takes}, and is given {argument.name!r} itself, uncalled"
             fix = f"call it: `{call}`"
         yield Problem("type-clash", where, message, fix)
+
+
+def _instead(node: Call, takes: str, argument: object) -> str:
+    """What to pass, also for a message in the form of OpenAI's and LangChain's APIs."""
+    argument = argument[0] if isinstance(argument, list) and argument else argument
+    if isinstance(argument, dict) and "role" in argument and "Message" in takes:
+        return (
+            "write a Message of orchestra.values; with a wire in it, make it in a step: "
+            f"`return [Message({argument['role']!r}, text)]`"
+        )
+    return f"pass {takes}; the step is defined at {node.step.where}"
 
 
 def hidden_in(argument: object) -> Iterator[Wire]:

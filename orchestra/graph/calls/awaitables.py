@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from inspect import isasyncgen, iscoroutine
-from types import AsyncGeneratorType, CoroutineType
+from pathlib import Path
+from types import AsyncGeneratorType, CodeType, CoroutineType
 from typing import Never
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at, user_frame
+
+_ASYNCIO = str(Path(os.__file__).parent / "asyncio") + os.sep
 
 
 def refuse_awaitables(*values: object, where: str | None = None) -> None:
@@ -37,6 +41,12 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
                 f"{at}: {step}.call(...) is a coroutine here, which nobody awaits: `.call` is the "
                 f"function of the step, for tests; call the step itself: {step}(...)"
             )
+        if _code_of(found[0]).co_filename.startswith(_ASYNCIO):
+            raise DefinitionError(
+                f"{at}: {name}(...) is a coroutine of asyncio's here, which nobody awaits: a "
+                "pipeline waits for nothing. Steps that are called run at the same time; for a "
+                "limit of time, write some_step.using(Policy(timeout_s=5))(...)"
+            )
         raise DefinitionError(
             f"{at}: {name} is not a step, so {name}(...) is a "
             f"coroutine here, which nobody awaits; decorate it with @step and call it as "
@@ -50,12 +60,18 @@ def _step_of(
     """The caller's name for the step whose `.call` was called; None for every other function."""
     from orchestra.graph.steps import Step  # `steps` imports this module
 
-    code = found.cr_code if iscoroutine(found) else found.ag_code
+    code = _code_of(found)
     frame = user_frame()
     for name, value in {**frame.f_globals, **frame.f_locals}.items():
         if isinstance(value, Step) and getattr(value.call, "__code__", None) is code:
             return name
     return None
+
+
+def _code_of(
+    found: CoroutineType[object, object, object] | AsyncGeneratorType[object, Never],
+) -> CodeType:
+    return found.cr_code if iscoroutine(found) else found.ag_code
 
 
 def _awaitables_in(

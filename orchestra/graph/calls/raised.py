@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from traceback import walk_tb
 
+import attrs
+
 from orchestra.messages import class_name, message
+from orchestra.protocols import injected
+from orchestra.values import ChatRequest, Message
 
 _OF_ASYNCIO = (
     "a step runs on Trio, and this is asyncio's: write trio.sleep for asyncio.sleep, a nursery for "
     "gather and TaskGroup, and call what knows asyncio only with asyncio.run in a "
-    "@step(thread=True)"
+    "@step(thread=True) or @tool(thread=True)"
 )
 _KINDS = (RuntimeError, TypeError, AttributeError)
 _LOOP = "asyncio.base_events"  # its loop runs, as with asyncio.run in a thread: no fault
@@ -22,6 +26,17 @@ _TOO_SLOW = (
 _OF_RUNS = (
     "a step is in a run already: call the other pipeline in the pipeline's function, as a step is "
     "called, and pass its result to the step"
+)
+
+
+_OF_MODELS = (
+    "a model takes a ChatRequest: write `ChatRequest(messages=(Message('user', text),))`, both of "
+    "orchestra.values"
+)
+
+_OF_CONTEXTS = (
+    "a step whose function is called, as by `generate.call(...)`, gets no context: pass on that of "
+    "your own step, `context=context`"
 )
 
 
@@ -50,7 +65,26 @@ def advice_on(error: Exception) -> str | None:
         return None
     if message(error) == "Attempted to call run() from inside a run()":
         return _OF_RUNS
+    if isinstance(error, AttributeError) and error.obj is injected:
+        return _OF_CONTEXTS
+    if isinstance(error, AttributeError) and _is_of_request(error):
+        return _OF_MODELS
     return _OF_ASYNCIO if is_of_asyncio(error) else None
+
+
+def _is_of_request(error: AttributeError) -> bool:
+    """Whether our own code looked for a part of a request in a text, a message or a list."""
+    plain = isinstance(error.obj, str | list | tuple | dict | Message)
+    return (
+        plain
+        and error.name in attrs.fields_dict(ChatRequest)
+        and "".join(_modules(error)[-1:]).startswith("orchestra.")
+    )
+
+
+def _modules(error: Exception) -> list[str]:
+    """The modules that an error has passed, from the outermost to the one that raised it."""
+    return [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
 
 
 def is_of_asyncio(error: Exception) -> bool:
@@ -64,5 +98,5 @@ def is_of_asyncio(error: Exception) -> bool:
     said = message(error)
     if said == "no running event loop" or said.startswith((_NO_LOOP, _UNKNOWN)):
         return True
-    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    modules = _modules(error)
     return modules[-1:] != [] and modules[-1].startswith("asyncio.") and _LOOP not in modules

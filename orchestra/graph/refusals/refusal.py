@@ -31,6 +31,7 @@ from orchestra.graph.refusals.rewriting import (
     Comprehension,
     each_of_loop,
     each_of_map,
+    left_in_a_step,
     loop_in_a_step,
     parts_of_spreading,
     parts_of_unpacking,
@@ -134,7 +135,8 @@ def _of_path(site: Site, path: Path) -> Advice | None:
         case ast.Expr() as statement if advice := _of_effect(site, statement):
             return advice
         case ast.If(test=test) as statement if test is node:
-            return _of_guard(site, statement) or route_of_condition(site, statement)
+            guard = _of_guard(site, statement) or left_in_a_step(site, statement)
+            return guard or route_of_condition(site, statement)
         case ast.IfExp(test=test) as choice if test is node:
             return route_of_condition(site, choice)
         case ast.For(iter=items) as loop if items is node:

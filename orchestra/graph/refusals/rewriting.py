@@ -111,15 +111,40 @@ def _dict_of_each(site: Site, node: ast.DictComp, target: str) -> Advice | None:
 
 def loop_in_a_step(site: Site, node: ast.While) -> Advice | None:
     """A step that contains the whole loop and returns the first value that its test reads."""
-    lifted = lift(site, node.test, decides=True, calls=True)
+    return _in_one_step(site, node.test, "    while {test}:\n        {rest}\n")
+
+
+def left_in_a_step(site: Site, node: ast.If) -> Advice | None:
+    """The same for an `if` that leaves its loop; None if it looks for one of the loop's items."""
+    loops = [each for each in site.path if isinstance(each, ast.While | ast.For)]
+    if not loops or not isinstance(node.body[-1], ast.Break | ast.Return):
+        return None
+    loop = loops[-1]
+    if isinstance(loop, ast.While):
+        head = f"while {site.text(loop.test)}"
+    elif _names(loop.target) & _names(node.test):
+        return None
+    else:
+        head = f"for {site.text(loop.target)} in {site.text(loop.iter)}"
+    body = "        {rest}\n        if {test}:\n            break\n"
+    return _in_one_step(site, node.test, f"    {head}:\n{body}")
+
+
+def _names(node: ast.expr) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _in_one_step(site: Site, test: ast.expr, loop: str) -> Advice | None:
+    """A step with this loop around its test."""
+    lifted = lift(site, test, decides=True, calls=True)
     if lifted is None:
         return None
     value = lifted.parameters[0]
-    body = f"    while {lifted.body}:\n        {ELLIPSIS}\n    return {value.name}"
+    body = loop.replace("{test}", lifted.body).replace("{rest}", ELLIPSIS)
     head = "async def" if "await " in lifted.body else "def"
     return Advice(
         f"{value.name} = some_step({lifted.given})  # the loop runs inside the step",
-        f"@step\n{head} some_step({lifted.takes}){value.arrow}:\n{body}",
+        f"@step\n{head} some_step({lifted.takes}){value.arrow}:\n{body}    return {value.name}",
     )
 
 

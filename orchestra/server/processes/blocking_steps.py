@@ -1,15 +1,16 @@
-"""Finding steps that block a server's event loop, and at which line.
+"""Finding steps and tools that block a server's event loop, and at which line.
 
-An `async def` step that calls `time.sleep`, or a client library that waits without `await`, stops
-all streams of the process, and no task can notice it meanwhile. A thread can: if the event loop has
-not run for a while, it looks at the stack of the main thread. It warns only if it finds the same
-call of a step twice in a row, since the loop of a busy server is late, too.
+An `async def` step or tool that calls `time.sleep`, or a client library that waits without
+`await`, stops all streams of the process, and no task can notice it meanwhile. A thread can: if the
+event loop has not run for a while, it looks at the stack of the main thread. It warns only if it
+finds the same call of a step twice in a row, since the loop of a busy server is late, too.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import sysconfig
 import threading
 import time
 from types import FrameType
@@ -18,7 +19,7 @@ import attrs
 import trio
 
 from orchestra.engine.calls import calls
-from orchestra.graph.source.frames import place
+from orchestra.graph.source.frames import is_users, place
 
 BEAT_S = 0.2
 LOOK_S = 0.25
@@ -27,13 +28,23 @@ LIMIT_S = 0.5
 AGAIN_S = 60.0
 """How long the same line is not warned of again."""
 PLACES_MAX = 100
+OF_STEPS = (
+    "step %r blocks: all other runs wait for it, at %s; make it a plain function with "
+    "@step(thread=True), or await what it waits for"
+)
+OF_OTHERS = (
+    "%r blocks: all other runs wait for it, at %s; make it a plain function with "
+    "@tool(thread=True), or call what blocks in `await trio.to_thread.run_sync(...)`"
+)
+_TRIO = trio.run.__code__.co_filename  # every task is called from there
+_INSTALLED = sysconfig.get_path("purelib")  # those of the server are seldom left, and are busy
 
 log = logging.getLogger("orchestra.server")
 
 
 @attrs.define(eq=False)
 class BlockingStepDetector:
-    """Warns in the log of steps that block the event loop for `limit_s` seconds."""
+    """Warns in the log of steps and tools that block the event loop for `limit_s` seconds."""
 
     limit_s: float = LIMIT_S
     look_s: float = LOOK_S
@@ -59,22 +70,21 @@ class BlockingStepDetector:
         before: FrameType | None = None
         while not self._over.wait(self.look_s):
             late = time.monotonic() - self._beat_s >= self.limit_s
-            found = step_in(sys._current_frames().get(thread_id)) if late else None  # noqa: SLF001
+            stack = sys._current_frames().get(thread_id) if late else None  # noqa: SLF001
+            found, advice = step_in(stack), OF_STEPS
+            if found is None:
+                found, advice = task_in(stack), OF_OTHERS
             if found is not None and found is before:
-                self._tell(found.f_code.co_name, place(found.f_code.co_filename, found.f_lineno))
+                where = place(found.f_code.co_filename, found.f_lineno)
+                self._tell(advice, found.f_code.co_name, where)
             before = found
 
-    def _tell(self, step: str, where: str) -> None:
+    def _tell(self, advice: str, name: str, where: str) -> None:
         now_s = time.monotonic()
         if now_s - self._told_s.get(where, -AGAIN_S) < AGAIN_S or len(self._told_s) > PLACES_MAX:
             return
         self._told_s[where] = now_s
-        log.warning(
-            "step %r blocks: all other runs wait for it, at %s; make it a plain function with "
-            "@step(thread=True), or await what it waits for",
-            step,
-            where,
-        )
+        log.warning(advice, name, where)
 
 
 def step_in(frame: FrameType | None) -> FrameType | None:
@@ -84,4 +94,17 @@ def step_in(frame: FrameType | None) -> FrameType | None:
         if frame.f_code.co_filename == calls.__file__:
             return inner
         inner, frame = frame, frame.f_back
+    return None
+
+
+def task_in(frame: FrameType | None) -> FrameType | None:
+    """The outermost frame of the user's in a task: a tool, or what a step starts in a nursery."""
+    users: FrameType | None = None
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file == _TRIO:
+            return users
+        if is_users(file) and not file.startswith(_INSTALLED):
+            users = frame
+        frame = frame.f_back
     return None

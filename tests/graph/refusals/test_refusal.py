@@ -295,6 +295,36 @@ def test_a_loop_is_a_steps_own_with_the_steps_that_it_asks(kind: str, awaits: st
     assert result(Written(followed).run()["p"], {"text": "a"}) == "a!!!!"
 
 
+@pytest.mark.parametrize("head", ["while True", "for _ in range(9)"])
+@pytest.mark.parametrize("leaves", ["break", "return text"])
+def test_a_loop_that_a_wire_ends_is_a_steps_own(head: str, leaves: str) -> None:
+    test = "        if size.call(text) > 4:\n            "
+    body = (
+        f"    {head}:\n        text = text + '!'\n        if size(text) > 4:\n            {leaves}"
+    )
+    steps = "@step\ndef size(text: str) -> int:\n    return len(text)\n"
+    steps += "@step\ndef more(text: str) -> str:\n    return text + '!'\n"
+    body = body.replace("text + '!'", "more(text)")
+    with pytest.raises(DefinitionError) as caught:
+        Written(f"{steps}@pipeline\ndef p(text: str) -> str:\n{body}\n    return text").run()
+    told = taken_apart(str(caught.value))
+    assert told.right == "text = some_step(text)  # the loop runs inside the step"
+    assert told.step == (
+        "@step\ndef some_step(text: str) -> str:\n"
+        f"    {head}:\n        ...\n{test}break\n    return text"
+    )
+    step = told.step.replace("...", "text += '!'")
+    followed = (
+        f"{steps}{step}\n@pipeline\ndef p(text: str) -> str:\n    {told.right}\n    return text"
+    )
+    assert result(Written(followed).run()["p"], {"text": "a"}) == "a!!!!"
+
+
+def test_a_loop_that_looks_for_one_of_its_own_items_is_a_route() -> None:
+    body = "for name in ('a', 'b'):\n    if q == name:\n        break\nreturn q"
+    assert "some_step" not in refusal(body).right
+
+
 def test_a_loop_over_a_stream_or_a_pipeline_is_advised_on_in_general() -> None:
     assert refusal("while inner(q):\n    q = shout(q)\nreturn q").right.startswith("route(shout(")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,12 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from orchestra import Pipeline, collect, open_engine, pipeline, step
-from orchestra.server.processes.blocking_steps import BlockingStepDetector, step_in
+from orchestra import Pipeline, collect, open_engine, pipeline, prompt, step
+from orchestra.server.processes.blocking_steps import BlockingStepDetector, step_in, task_in
+from orchestra.steps import generate, tool
+from orchestra.testing.turns import ScriptedTurns
+from orchestra.testing.world import World
+from orchestra.values import ToolCall
 
 LONG_S = 0.4
 """Many looks."""
@@ -97,11 +101,12 @@ def told(
     *,
     times: int = 1,
     limit_s: float = 0.1,
+    world: World | None = None,
 ) -> list[str]:
     """What is told of runs of it."""
 
     async def main() -> None:
-        async with trio.open_nursery() as nursery, open_engine() as engine:
+        async with trio.open_nursery() as nursery, open_engine(world) as engine:
             nursery.start_soon(BlockingStepDetector(limit_s=limit_s, look_s=0.02).watch)
             await trio.testing.wait_all_tasks_blocked()
             for _ in range(times):
@@ -134,9 +139,75 @@ def test_a_step_that_blocks_is_told_once_with_its_line(
         assert others == []
 
 
+def looks_up(word: str) -> str:
+    """Look a word up."""
+    time.sleep(LONG_S)
+    return word
+
+
+async def looks_it_up(word: str) -> str:
+    """Look a word up."""
+    return looks_up(word)
+
+
+@tool(thread=True)
+def looks_up_in_a_thread(word: str) -> str:
+    """Look a word up."""
+    return looks_up(word)
+
+
+@step
+async def beside(n: int) -> int:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looks_it_up, "a")
+        nursery.start_soon(trio.sleep, 0)
+    return n
+
+
+@pipeline
+def nursing(n: int) -> int:
+    return beside(n)
+
+
+def asking(looking: Callable[[str], object]) -> tuple[Pipeline[..., str], World]:
+    """A pipeline whose model calls this tool once."""
+
+    @pipeline
+    def asking_it(n: int) -> str:
+        return collect(generate(prompt("{n}", n=n), tools=[looking]))
+
+    calls = ToolCall("1", looking.__name__, '{"word": "a"}')
+    return asking_it, World(models={"default": ScriptedTurns.saying(calls, "b")})
+
+
+@pytest.mark.parametrize(
+    ("looking", "line"), [(looks_up, "time.sleep(LONG_S)"), (looks_it_up, "return looks_up(word)")]
+)
+def test_a_tool_that_blocks_is_told_as_well(
+    looking: Callable[[str], object], line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    each, world = asking(looking)
+    (message,) = told(each, caplog, world=world)
+    assert message.startswith(f"{looking.__name__!r} blocks: all other runs wait for it, at ")
+    assert "@tool(thread=True)" in message
+    where = message.partition(" at ")[2].partition(";")[0]
+    assert line in Path(__file__).read_text().splitlines()[int(where.rpartition(":")[2]) - 1]
+
+
+def test_so_is_what_a_step_starts_in_a_nursery(caplog: pytest.LogCaptureFixture) -> None:
+    (message,) = told(nursing, caplog)
+    assert message.startswith("'looks_it_up' blocks: ")
+
+
+def test_a_tool_in_a_thread_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    each, world = asking(looks_up_in_a_thread)
+    assert told(each, caplog, world=world) == []
+
+
 def test_what_is_in_no_step_is_nobodys() -> None:
-    assert step_in(inspect.currentframe()) is None
-    assert step_in(None) is None
+    for nobodys in (step_in, task_in):
+        assert nobodys(inspect.currentframe()) is None
+        assert nobodys(None) is None
 
 
 @pytest.mark.parametrize("each", [threaded, waiting])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Policy, Stream, fallback, pipeline, prompt
+from orchestra import Context, Policy, Stream, fallback, injected, pipeline, prompt, step
 from orchestra.accounts import Usage
 from orchestra.compiler.check import check
 from orchestra.errors import (
@@ -469,8 +469,72 @@ class Fake:
 
 def test_its_function_can_be_called_alone() -> None:
     async def main() -> list[str]:
-        calling = generate.call("why?", model="m", context=Fake())
+        calling = generate.call("why?", model="m", context=cast("Context", Fake()))
         return [chunk async for chunk in calling]
 
     with pytest.raises(OutputError, match="model 'm' asks for tools"):
         trio.run(main)
+
+
+USED = UsageReport(Usage(input_tokens=1, output_tokens=1))
+
+
+@attrs.frozen
+class Plan:
+    """What to do next."""
+
+    word: str
+    done: bool
+
+
+@step
+async def planned(goal: str, *, context: Context = injected) -> str:
+    for _ in range(3):
+        plan = await generate.call(goal, returns=Plan, context=context)
+        if plan.done:
+            return goal
+        told = generate.call(f"{goal} {plan.word}", tools=[look], context=context)
+        goal = "".join([chunk async for chunk in told])
+    return "no end"
+
+
+@pipeline
+def looped(goal: str) -> str:
+    return planned(goal)
+
+
+def test_a_loop_in_a_step_asks_with_tools_and_for_objects_and_is_accounted_for() -> None:
+    model = ScriptedTurns.saying(
+        ('{"word": "a", "done": false}', USED),
+        (ToolCall("1", "look", '{"word": "a"}'), USED),
+        ("A", USED),
+        ('{"word": "", "done": true}', USED),
+    )
+    run = simulate(looped, World(models={"default": model}), goal="say it")
+    check_laws(run)
+    assert run.value == "A"
+    end = run.events[-1]
+    assert isinstance(end, RunFinished)
+    assert end.usage is not None
+    assert end.usage.output_tokens == 4
+    assert [event.type for event in run.events].count("tool.finished") == 1
+
+
+def test_a_policy_that_its_function_would_not_keep_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="give it to your own step"):
+        generate.call("why?", context=cast("Context", Fake()), policy=Policy(timeout_s=1))
+
+
+def test_a_message_in_the_form_of_openais_api_is_told_ours() -> None:
+    @pipeline
+    def wired(question: str) -> Stream[str]:
+        return generate(cast("Any", [{"role": "user", "content": question}]))
+
+    @pipeline
+    def plain() -> Stream[str]:
+        return generate(cast("Any", [{"role": "user", "content": "Why?"}]))
+
+    for each in (wired, plain):
+        (problem,) = check(each)
+        assert problem.code == "type-clash"
+        assert problem.fix.endswith("make it in a step: `return [Message('user', text)]`")
