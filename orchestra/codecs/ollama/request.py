@@ -35,6 +35,7 @@ _THINK: Mapping[ReasoningEffort, bool | str] = {
     "low": "low",
     "medium": "medium",
     "high": "high",
+    "xhigh": "high",
     "max": "high",
 }
 """Models without levels treat every level as yes."""

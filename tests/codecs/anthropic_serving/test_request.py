@@ -153,7 +153,7 @@ def asked(said: object = "Hi", allowed: Any = USUAL_ALLOWLIST, **fields: object)
         ({"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}}, "none"),
         ({"thinking": {"type": "adaptive"}}, "high"),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, "low"),
-        ({"output_config": {"effort": "xhigh"}}, "max"),
+        ({"output_config": {"effort": "xhigh"}}, "xhigh"),
     ],
 )
 def test_how_hard_to_think(fields: Json, effort: str | None) -> None:

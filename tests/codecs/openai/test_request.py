@@ -20,6 +20,7 @@ from orchestra.codecs.openai.quirks import (
     TOGETHER,
     Quirks,
 )
+from orchestra.codecs.openai.request import chat_body
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -111,10 +112,25 @@ def test_every_field_has_its_word() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        *(("gpt-5.6", "max"), ("gpt-5.6-sol", "max"), ("openai/gpt-5.10", "max"), ("gpt-6", "max")),
+        *(("gpt-5.5", "xhigh"), ("gpt-5", "xhigh"), ("gpt-4.1", "xhigh"), ("mine", "xhigh")),
+    ],
+)
+def test_the_most_effort_is_what_a_model_has(model: str, told: str) -> None:
+    request = ChatRequest((HELLO,), reasoning_effort="max")
+    assert chat_body(model, request, OPENAI, stream=False)["reasoning_effort"] == told
+    assert chat_body(model, request, OPENROUTER, stream=False)["reasoning_effort"] == told
+    assert chat_body(model, request, GENERIC, stream=False)["reasoning_effort"] == "high"
+
+
 def test_some_words_are_the_servers_own() -> None:
     assert body(output_tokens_max=9)["max_completion_tokens"] == 9
     assert body(MISTRAL, seed=1)["random_seed"] == 1
-    assert body(reasoning_effort="max")["reasoning_effort"] == "xhigh"
+    assert body(reasoning_effort="xhigh")["reasoning_effort"] == "xhigh"
+    assert body(GENERIC, reasoning_effort="xhigh")["reasoning_effort"] == "high"
     assert body(GENERIC, reasoning_effort="max")["reasoning_effort"] == "high"
     assert body(DEEPSEEK, reasoning_effort="medium")["reasoning_effort"] == "high"
     asked = body(DEEPSEEK, reasoning_effort="none")

@@ -40,7 +40,7 @@ from orchestra.values import (
 EVERYTHING = attrs.evolve(
     GENERIC,
     name="openai",
-    efforts=OPENAI.efforts,
+    efforts={**OPENAI.efforts, "max": "max"},
     strict_tools=True,
     prompt_cache=True,
     reasoning_key="reasoning_content",
@@ -324,7 +324,8 @@ def test_what_clients_write_otherwise_is_read_too() -> None:
     )
     assert ask(stop="x").stop == ("x",)
     assert ask(response_format={"type": "text"}).output is None
-    assert ask(reasoning_effort="max").reasoning_effort == "max"
+    for effort in ("xhigh", "max"):
+        assert ask(reasoning_effort=effort).reasoning_effort == effort
     assert ask(max_tokens=3, max_completion_tokens=4).output_tokens_max == 4
     (tool,) = ask(tools=[{"type": "function", "function": {"name": "f"}}]).tools
     assert tool == Tool("f", "", {"type": "object", "properties": {}})
