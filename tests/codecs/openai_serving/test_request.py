@@ -366,6 +366,16 @@ def test_what_is_to_be_kept_here_is_no_business_of_a_provider() -> None:
     assert served.request == ask()
 
 
+def test_a_wrong_word_is_quoted_as_far_as_it_is_read() -> None:
+    for role in ("x" * 9_999, "y - at `$.model`"):
+        with pytest.raises(InvalidRequestError) as caught:
+            ask(messages=[{"role": role, "content": ""}])
+        said = caught.value.message
+        assert said.startswith(f"messages[0].role: Invalid enum value '{role[:99]}")
+        assert said.endswith("; known here: assistant, developer, system, tool, user")
+        assert len(said) < 400
+
+
 def test_likely_tokens_are_asked_for_by_their_number() -> None:
     assert [ask(logprobs=True).logprobs, ask(logprobs=True, top_logprobs=3).logprobs] == [0, 3]
     assert [ask(logprobs=False).logprobs, ask(top_logprobs=0).logprobs] == [None, None]
