@@ -18,6 +18,7 @@ import msgspec
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
+from orchestra.eventclass import frozen
 from orchestra.records import Encoding, Revision
 from orchestra.values import (
     Capabilities,
@@ -122,7 +123,7 @@ class Embedder(Protocol):
         """One vector for each text, in order; unit length, so that a dot product is a cosine."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Timeouts:
     """How long a provider may take; None is no limit. The error's `code` names the bound."""
 
@@ -136,7 +137,7 @@ class Timeouts:
     """From the request to the last byte."""
 
 
-@attrs.frozen
+@frozen
 class HttpRequest:
     """What is sent. Its repr shows neither body nor headers, which may hold a key."""
 
@@ -388,7 +389,7 @@ class _Injected:
 injected: Context = cast("Context", _Injected())
 
 
-@attrs.frozen
+@frozen
 class Names:
     """Marks a `str` parameter as the name of something bound: `Annotated[str, Names("model")]`."""
 

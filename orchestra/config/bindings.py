@@ -25,7 +25,6 @@ from orchestra.config.startup_warnings import make_all_or_warn, warn_built_in
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.in_use import InUse
 from orchestra.protocols import Embedder, Model, State, VectorStore
-from orchestra.providers.wordllama import WordLlamaEmbedder
 
 if TYPE_CHECKING:
     from orchestra.access.keyring import Keyring
@@ -75,7 +74,6 @@ class LocalBindings(DeploymentBindings, Closing):
         self._deployment = deployment
         self._environ = environ
         self._given_state = state
-        self._local = WordLlamaEmbedder()
         self._models: dict[str, Model] = {}
         self._embedders: dict[str, Embedder] = {}
         self._data = data
@@ -199,7 +197,7 @@ class LocalBindings(DeploymentBindings, Closing):
         Raises:
             BindingError: as of `state`.
         """
-        if self.state_settings.url == "memory:":
+        if not (self._several or self._shared):
             return None
         return self._given_state or self._patient
 
@@ -343,13 +341,14 @@ class LocalBindings(DeploymentBindings, Closing):
     @cached_property
     def _assembly(self) -> Assembly:
         from orchestra.config.assembly import Assembly
+        from orchestra.providers.wordllama import WordLlamaEmbedder
 
         return Assembly(
             self.deployment,
             self._environ,
             lambda: self.state,
             self.embedder,
-            self._local,
+            WordLlamaEmbedder(),
             budget_state=lambda: self.budget_state,
             opened=self.opened,
             on_call=self.on_call,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from orchestra.config.deployment.names import bound
-from orchestra.config.deployment.own_classes import make_own
 from orchestra.protocols import VectorStore
 
 if TYPE_CHECKING:
@@ -136,5 +135,7 @@ def make_own_store(said: OwnStore) -> VectorStore:
     Raises:
         BindingError: there is no such class, it cannot be made so, or it cannot be searched.
     """
+    from orchestra.config.deployment.own_classes import make_own
+
     store: VectorStore = make_own(said.own, said.name, said.origin)
     return store
