@@ -18,7 +18,6 @@ import msgspec
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
-from orchestra.eventclass import frozen
 from orchestra.records import Encoding, Revision
 from orchestra.values import (
     Capabilities,
@@ -123,7 +122,7 @@ class Embedder(Protocol):
         """One vector for each text, in order; unit length, so that a dot product is a cosine."""
 
 
-@frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class Timeouts:
     """How long a provider may take; None is no limit. The error's `code` names the bound."""
 
@@ -137,7 +136,7 @@ class Timeouts:
     """From the request to the last byte."""
 
 
-@frozen
+@attrs.frozen
 class HttpRequest:
     """What is sent. Its repr shows neither body nor headers, which may hold a key."""
 
@@ -389,7 +388,7 @@ class _Injected:
 injected: Context = cast("Context", _Injected())
 
 
-@frozen
+@attrs.frozen
 class Names:
     """Marks a `str` parameter as the name of something bound: `Annotated[str, Names("model")]`."""
 
