@@ -226,19 +226,29 @@ def _sampling(model: str, request: ChatRequest, quirks: Quirks) -> Json:
         value: float | None = getattr(request, name)
         if value is not None:
             body[_word(quirks.penalties and name, name, value, quirks)] = value
-    effort = request.reasoning_effort
-    if effort == "none" and quirks.thinking_switch:
-        body["thinking"] = {"type": "disabled"}
-    elif effort is not None:
-        word = _word(quirks.efforts.get(effort), "reasoning_effort", effort, quirks)
-        highest = effort == "max" and word == "xhigh" and _BEYOND_XHIGH.search(model)
-        body["reasoning_effort"] = "max" if highest else word
+    body |= _effort(model, request, quirks)
     if request.logprobs is not None:
         word = _word(quirks.logprobs and "logprobs", "logprobs", request.logprobs, quirks)
         body[word] = True
         if request.logprobs:
             body["top_logprobs"] = request.logprobs
     return body
+
+
+def _effort(model: str, request: ChatRequest, quirks: Quirks) -> Json:
+    """The field for the effort; a wish for one without a value becomes `high`, or is left out."""
+    effort = request.reasoning_effort
+    if effort is None:
+        return {}
+    if effort == "none" and quirks.thinking_switch:
+        return {"thinking": {"type": "disabled"}}
+    found = quirks.efforts.get(effort)
+    if found is None and request.effort_if_able:
+        high = quirks.efforts.get("high") if effort in {"xhigh", "max"} else None
+        return {} if high is None else {"reasoning_effort": high}
+    word = _word(found, "reasoning_effort", effort, quirks)
+    highest = effort == "max" and word == "xhigh" and _BEYOND_XHIGH.search(model)
+    return {"reasoning_effort": "max" if highest else word}
 
 
 def _tools(request: ChatRequest, quirks: Quirks) -> Json:

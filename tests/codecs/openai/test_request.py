@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -17,6 +17,7 @@ from orchestra.codecs.openai.quirks import (
     OPENAI,
     OPENROUTER,
     PERPLEXITY,
+    PRESETS,
     TOGETHER,
     Quirks,
 )
@@ -32,6 +33,7 @@ from orchestra.values import (
     JsonOutput,
     Message,
     Part,
+    ReasoningEffort,
     ReasoningPart,
     Role,
     TextPart,
@@ -124,6 +126,20 @@ def test_the_most_effort_is_what_a_model_has(model: str, told: str) -> None:
     assert chat_body(model, request, OPENAI, stream=False)["reasoning_effort"] == told
     assert chat_body(model, request, OPENROUTER, stream=False)["reasoning_effort"] == told
     assert chat_body(model, request, GENERIC, stream=False)["reasoning_effort"] == "high"
+
+
+@pytest.mark.parametrize("effort", get_args(ReasoningEffort))
+@pytest.mark.parametrize("quirks", PRESETS.values(), ids=lambda each: each.name)
+def test_a_wish_for_an_effort_is_refused_by_nobody(quirks: Quirks, effort: Any) -> None:
+    """Coding agents send one to every model, and Moonshot and Alibaba have none."""
+    wished = body(quirks, reasoning_effort=effort, effort_if_able=True)
+    try:
+        ordered = body(quirks, reasoning_effort=effort)
+    except CapabilityError:
+        most = quirks.efforts.get("high") if effort in {"xhigh", "max"} else None
+        assert wished == body(quirks) | ({"reasoning_effort": most} if most else {})
+    else:
+        assert wished == ordered
 
 
 def test_some_words_are_the_servers_own() -> None:
