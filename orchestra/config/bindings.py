@@ -9,7 +9,7 @@ for. It is a tenth of a start, and there are pipelines that name none.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
@@ -154,6 +154,14 @@ class LocalBindings(DeploymentBindings, Closing):
         made = [partial(self.model, name) for name in models]
         make_all_or_warn([*made, *(partial(self.embedder, name) for name in embedders)])
         return bool(models or embedders)
+
+    def load(self, named: Iterable[tuple[str, str]]) -> None:
+        if self._only_built_in:
+            uses = any(seam in {"model", "embedder"} for seam, _ in named)
+        else:
+            uses = self.deployment.uses_built_in(named)
+        if uses:
+            make_all_or_warn([self._local.load])
 
     def states(self) -> Mapping[str, GuardState]:
         return self._assembly.states()

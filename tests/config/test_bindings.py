@@ -97,6 +97,73 @@ def test_where_all_is_built_in_nothing_has_to_be_made(tmp_path: Path) -> None:
             assert not bindings._models
 
 
+BEHIND = """
+[models.remote]
+provider = "openai"
+model = "m"
+key_env = "KEY"
+
+[models.similar]
+provider = "openai"
+model = "m"
+key_env = "KEY"
+cache.semantic.embedder = "here"
+
+[models.shared]
+provider = "openai"
+model = "m"
+key_env = "KEY"
+coalesce = { similarity = 0.9, embedder = "here" }
+
+[models.quotes]
+provider = "extractive"
+
+[routes.either]
+models = ["remote", "quotes"]
+
+[routes.far]
+models = ["remote"]
+
+[embedders.here]
+provider = "wordllama"
+
+[embedders.there]
+provider = "openai"
+model = "text-embedding-3-small"
+key_env = "KEY"
+"""
+
+
+@pytest.mark.parametrize(
+    ("seam", "name", "loaded"),
+    [
+        ("embedder", "here", True),
+        ("embedder", "there", False),
+        ("model", "remote", False),
+        ("model", "similar", True),
+        ("model", "shared", True),
+        ("model", "quotes", True),
+        ("model", "either", True),
+        ("model", "far", False),
+        ("store", "here", False),
+    ],
+)
+def test_what_is_built_in_is_loaded_where_a_name_stands_for_it(
+    seam: str, name: str, loaded: bool, tmp_path: Path
+) -> None:
+    deployment = read(BEHIND, tmp_path / "orchestra.toml")
+    with LocalBindings(tmp_path, deployment, {"KEY": "k"}) as bindings:
+        bindings.load([(seam, name)])
+        assert ("_weights" in vars(bindings._local)) is loaded
+
+
+@pytest.mark.parametrize("seam", ["model", "embedder", "store"])
+def test_without_a_configuration_all_but_stores_is_built_in(seam: str, tmp_path: Path) -> None:
+    with LocalBindings(tmp_path, None, {}) as bindings:
+        bindings.load([(seam, "default")])
+        assert ("_weights" in vars(bindings._local)) is (seam != "store")
+
+
 def test_a_collection_is_a_store_as_soon_as_it_exists(tmp_path: Path) -> None:
     with default_bindings(tmp_path, environ={}) as bindings:
         with pytest.raises(BindingError):
