@@ -269,13 +269,16 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def _patient(self) -> State:
-        """The state with a longer timeout, for what has to wait for it."""
+        """The state with a longer timeout, for keys and runs: both wait, and log what they miss."""
         if self._waited is None:
+            from orchestra.stores.state.grouped import GroupedState
             from orchestra.stores.state.settings import open_state
 
             said = self.state_settings
             patient = structs.replace(said, timeout_s=max(said.timeout_s, KEYS_TIMEOUT_S))
             self._waited = open_state(patient, self._data, self._environ)
+            if isinstance(self._waited, GroupedState):
+                self._waited.log_no_outage()
         return self._waited
 
     @property

@@ -22,13 +22,16 @@ from orchestra.errors import (
     LimitReachedError,
     ModelConnectionError,
     ProviderServerError,
+    StateError,
     StoreError,
 )
 from orchestra.policies.breaker import Open
 from orchestra.policies.gate import GuardState
 from orchestra.policies.limits.limit import Load
 from orchestra.protocols import Bindings
+from orchestra.stores.state.outage import LASTS_S
 from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.virtual import virtual
 from orchestra.values import ChatRequest, Message, Passage, Vector
 
 ROOT = Path(__file__).parents[2]
@@ -398,3 +401,25 @@ def test_keys_are_in_what_outlives_the_process_and_asking_makes_no_file(
             assert not await bindings.keys_made()
 
     trio.run(main)
+
+
+def test_one_outage_of_a_state_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is open twice, with a longer timeout for keys and runs: these log it themselves."""
+    deployment = read('[state]\nurl = "sqlite:missing/no.sqlite"\n', tmp_path / "orchestra.toml")
+    (tmp_path / "missing").write_bytes(b"")  # a file, where a folder ought to be
+
+    async def main() -> None:
+        with LocalBindings(tmp_path, deployment, {}) as bindings:
+            shared = bindings.shared_state
+            assert shared is not None
+            for pause_s in (LASTS_S, 0):
+                for state in (bindings.state, shared):
+                    with pytest.raises(StateError):
+                        await state.recall("a")
+                await trio.sleep(pause_s)
+
+    virtual(main)
+    (told,) = caplog.messages
+    assert "until it answers, limits let calls pass" in told
