@@ -29,6 +29,7 @@ from orchestra.policies.breaker import Open
 from orchestra.policies.gate import GuardState
 from orchestra.policies.limits.limit import Load
 from orchestra.protocols import Bindings
+from orchestra.providers import wordllama
 from orchestra.stores.state.outage import LASTS_S
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
@@ -156,15 +157,17 @@ def test_what_is_built_in_is_loaded_where_a_name_stands_for_it(
 ) -> None:
     deployment = read(BEHIND, tmp_path / "orchestra.toml")
     with LocalBindings(tmp_path, deployment, {"KEY": "k"}) as bindings:
+        wordllama._load.cache_clear()
         bindings.load([(seam, name)])
-        assert ("_weights" in vars(bindings._local)) is loaded
+        assert wordllama._load.cache_info().currsize == loaded
 
 
 @pytest.mark.parametrize("seam", ["model", "embedder", "store"])
 def test_without_a_configuration_all_but_stores_is_built_in(seam: str, tmp_path: Path) -> None:
     with LocalBindings(tmp_path, None, {}) as bindings:
+        wordllama._load.cache_clear()
         bindings.load([(seam, "default")])
-        assert ("_weights" in vars(bindings._local)) is (seam != "store")
+        assert wordllama._load.cache_info().currsize == (seam != "store")
 
 
 def test_a_collection_is_a_store_as_soon_as_it_exists(tmp_path: Path) -> None:
