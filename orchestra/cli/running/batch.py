@@ -84,10 +84,7 @@ def batch(
 
     pipeline = load(target)
     refuse_unreadable(pipeline.inputs, ())
-    if results is None and is_piped(rows):
-        told = f"{rows}: rows through a pipe need --results FILE, where their results are written"
-        raise CommandError(told, code=MISUSED)
-    into = results or rows.with_suffix(".results.jsonl")
+    into = results or _beside(rows)
     retry = Retry(attempts_max=attempts_max, delay_s=1.0)
     rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
     caller = caller_of(organisation, user)
@@ -100,6 +97,14 @@ def batch(
         run = partial(_batch, made, total=total, into=into, drain_s=drain_s)
         with default_bindings(data, config=config) as bindings:
             return trio.run(run, bindings)
+
+
+def _beside(rows: Path) -> Path:
+    """Where results are written if nobody says where."""
+    if is_piped(rows):
+        told = f"{rows}: rows through a pipe need --results FILE, where their results are written"
+        raise CommandError(told, code=MISUSED)
+    return rows.with_suffix(".results.jsonl")
 
 
 async def _batch(
