@@ -62,8 +62,8 @@ class DeploymentBindings(Bindings):
     def load(self, named: Iterable[tuple[str, str]]) -> None:
         """Load what is built in, if one of these names stands for it; each comes with its kind.
 
-        Otherwise the first run would load it, and all others would wait. It blocks for some 0.2 s,
-        and may be called in a thread.
+        Otherwise the first run would load it, and all others would wait. It takes some 0.2 s, and
+        holds the interpreter's lock for most of them, also in a thread.
         """
 
     @abstractmethod
