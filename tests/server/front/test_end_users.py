@@ -261,10 +261,10 @@ async def listed(ask: Ask, user: str | None) -> list[str]:
 async def the_one(ask: Ask, user: str | None) -> str:
     """The only run that they are shown, as soon as it is."""
     with trio.fail_after(PATIENCE_S):
-        while not (found := await listed(ask, user)):
-            await trio.lowlevel.checkpoint()
-    (run,) = found
-    return run
+        while True:
+            if found := await listed(ask, user):
+                (run,) = found
+                return run
 
 
 @pytest.mark.parametrize("front", FRONTS)
