@@ -53,7 +53,9 @@ class Principal:
 
     def for_end_user(self, name: str) -> Principal:
         """The same, on behalf of an end user; the limits of the key and organisation stay."""
-        return attrs.evolve(self, caller=attrs.evolve(self.caller, user=name, end_user=True))
+        whose = self.caller
+        caller = Caller(whose.organisation, name, whose.key, whose.allowance, end_user=True)
+        return Principal(caller, self.scopes)
 
 
 ANYBODY = Principal(
