@@ -164,7 +164,7 @@ def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLin
     Raises:
         RunLostError: some that were asked for are not kept, and nothing stands for them.
     """
-    if record.last_seq and seq >= record.last_seq:
+    if seq >= (record.last_seq or LOST_SEQ):
         return ()
     first = kept[0] if kept else None
     if first is None or not (first.type == "snapshot" or record.lost or seq + 1 >= first.seq):
