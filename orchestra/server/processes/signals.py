@@ -40,8 +40,8 @@ class Shutdown:
         had_terminal = terminal_is_there()
         async with trio.open_nursery() as nursery:
             asked: dict[int, trio.MemorySendChannel[None]] = {}
-            for number, act in acts.items():
-                asked[number], calls = trio.open_memory_channel[None](1)
+            for each, act in acts.items():
+                asked[each], calls = trio.open_memory_channel[None](1)
                 nursery.start_soon(_perform, act, calls)
             async for number in signals:
                 hung_up = number == HANGUP and had_terminal and not terminal_is_there()
