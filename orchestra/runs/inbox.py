@@ -3,11 +3,14 @@
 To follow a run of another process, a process asks that one for the events after a number. They are
 published under this number, together with the number of the last of them, under which the follower
 looks next. So the published batches are a linked list, which several followers share.
+
+A request stays in the inbox until it has been handled, so that none is lost with an answer of the
+state. It may be handled twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -78,7 +81,18 @@ def put(at: str, request: PeerRequest, there: Sequence[bytes | None], _: float) 
         return Change(True)
     if len(requests) >= REQUESTS_MAX:
         return Change(False)
-    return Change(True, {at: Entry(msgspec.msgpack.encode((*requests, request)), REQUEST_TTL_S)})
+    return Change(True, {at: _entry((*requests, request))})
+
+
+def take(
+    at: str, handled: Collection[PeerRequest], data: bytes | None
+) -> tuple[tuple[PeerRequest, ...], dict[str, Entry | None]]:
+    """The requests that are not handled yet, and the change that removes those that are."""
+    requests = opened(data)
+    rest = tuple([each for each in requests if each not in handled])
+    if len(rest) == len(requests):
+        return rest, {}
+    return rest, {at: _entry(rest) if rest else None}
 
 
 def opened(data: bytes | None) -> tuple[PeerRequest, ...]:
@@ -94,6 +108,10 @@ def published(data: bytes | None) -> Published | None:
 def entry(batch: Published) -> Entry:
     """A batch as it is stored."""
     return Entry(msgspec.msgpack.encode(batch), PUBLISHED_TTL_S)
+
+
+def _entry(requests: Sequence[PeerRequest]) -> Entry:
+    return Entry(msgspec.msgpack.encode(requests), REQUEST_TTL_S)
 
 
 _REQUESTS = msgspec.msgpack.Decoder(tuple[PeerRequest, ...])

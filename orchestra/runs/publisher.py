@@ -59,6 +59,8 @@ class Publisher:
         self._local = local
         self._fit = fit
         self._followed: dict[str, Followed] = {}
+        self._handled: frozenset[inbox.PeerRequest] = frozenset()
+        """The requests that may still be in the inbox, and are not to be handled again."""
         self._beats_at_s = trio.current_time()
         self._away = False
 
@@ -95,8 +97,8 @@ class Publisher:
         if beats:
             entries.update(inbox.heartbeat(self._process, settings.dead_after_s))
         at = inbox.inbox_key(self._process)
-        emptied = partial(_emptied, at, entries)
-        requests, written_s = await self._archive.state.change([at], emptied)
+        take = partial(_take, at, self._handled, entries)
+        requests, written_s = await self._archive.state.change([at], take)
         if beats:
             self._archive.own_heartbeat.beat(written_s)
             self._beats_at_s = now_s + settings.heartbeat_s
@@ -105,6 +107,7 @@ class Publisher:
             answers.update(self._answer(request))
         if answers:
             await self._archive.state.change([], lambda *_: Change(None, answers))
+        self._handled = frozenset(requests)
 
     async def leave(self) -> None:
         """Remove the heartbeat and the inbox of this process.
@@ -196,9 +199,13 @@ def _link(run_id: str, after: int, batch: Sequence[EventLine]) -> dict[str, Entr
     return {inbox.published_key(run_id, after): inbox.entry(made)}
 
 
-def _emptied(
-    at: str, entries: dict[str, Entry | None], there: Sequence[bytes | None], now_s: float
+def _take(
+    at: str,
+    handled: frozenset[inbox.PeerRequest],
+    entries: dict[str, Entry | None],
+    there: Sequence[bytes | None],
+    now_s: float,
 ) -> Change[tuple[tuple[inbox.PeerRequest, ...], float]]:
-    """Empty the inbox and write the entries; the result is the requests, and the state's time."""
-    requests = inbox.opened(there[0])
-    return Change((requests, now_s), {**entries, **({at: None} if requests else {})})
+    """Take from the inbox and write the entries; the result is the rest, and the state's time."""
+    requests, taken = inbox.take(at, handled, there[0])
+    return Change((requests, now_s), {**entries, **taken})

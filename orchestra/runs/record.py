@@ -125,8 +125,14 @@ def ended(record: Record, event: Event, ended_s: float) -> Record:
         case _:
             raise ValueError(f"no run ends with {event.type!r}: give its last event")
     return msgspec.structs.replace(
-        record, outcome=outcome, ended_s=ended_s, usage=event.usage, last_seq=event.seq, begun=True
+        _over(record, outcome, ended_s), usage=event.usage, last_seq=event.seq, begun=True
     )
+
+
+def _over(record: Record, outcome: Outcome, ended_s: float) -> Record:
+    """A record with its end; no run ends before it began, also where its host's clock was set."""
+    ended_s = max(ended_s, record.created_s)
+    return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s)
 
 
 def _whole(text: str) -> str:
@@ -139,13 +145,9 @@ UNWRITABLE = "what it has given cannot be written, and is lost: the server's log
 
 
 def lost(record: Record, now_s: float, why: str = DIED) -> Record:
-    """The record of a run of which nobody knows the end; `now_s` is the state's, and no host's.
-
-    A run does not end before it began, also where the clock of its host was ahead.
-    """
+    """The record of a run of which nobody knows the end; `now_s` is the state's, and no host's."""
     outcome = FailedWith(RunLostError.__name__, why, lost=True)
-    ended_s = max(now_s, record.created_s)
-    return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s, last_seq=LOST_SEQ)
+    return msgspec.structs.replace(_over(record, outcome, now_s), last_seq=LOST_SEQ)
 
 
 def last_of_lost(record: Record) -> tuple[EventLine, ...]:
@@ -164,7 +166,7 @@ def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLin
     Raises:
         RunLostError: some that were asked for are not kept, and nothing stands for them.
     """
-    if record.last_seq and seq >= record.last_seq:
+    if seq >= (record.last_seq or LOST_SEQ):
         return ()
     first = kept[0] if kept else None
     if first is None or not (first.type == "snapshot" or record.lost or seq + 1 >= first.seq):

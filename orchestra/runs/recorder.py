@@ -143,6 +143,7 @@ class Recorder:
         encoded = 0
         for run_id, (local, ended_s) in tuple(self._ended.items()):
             made = self._final(local, ended_s)
+            self._drop(run_id)  # of a run before it that had this id
             self._finals[run_id] = made
             del self._ended[run_id]
             self._final_bytes += made.size_bytes

@@ -1,6 +1,7 @@
 // The answer of a run as it grows. A line that breaks costs nothing: the run goes on, and is followed
-// from behind the last event that came. `tell` is called with all of the answer so far. `signal` is
-// that of an AbortController: it cancels the run, too.
+// from behind the last event that came. A server that restarts, or has too much to do, is asked again
+// when it says. `tell` is called with all of the answer so far. `signal` is that of an AbortController:
+// it cancels the run, too.
 export async function follow(url, inputs, tell, { headers = {}, signal, triesMost = 8 } = {}) {
   const asked = {
     ...headers,
@@ -8,13 +9,18 @@ export async function follow(url, inputs, tell, { headers = {}, signal, triesMos
     "Content-Type": "application/json",
     "Idempotency-Key": crypto.randomUUID(), // so that not even a start that broke is paid for twice
   };
+  const post = { method: "POST", body: JSON.stringify({ inputs }) };
   let output = "", tries = 0;
   for (;;) {
-    let lost = new Error("the stream ended before its run");
+    let lost = new Error("the stream ended before its run"), waitS = 0;
     try {
-      const body = JSON.stringify({ inputs });
-      const answer = await fetch(url, { method: "POST", headers: asked, body, signal });
-      if (!answer.ok) throw new Refused((await answer.json()).detail);
+      const answer = await fetch(url, { ...post, headers: asked, signal });
+      if (!answer.ok) {
+        const { title, detail = title } = await answer.json();
+        if (answer.status !== 503) throw new Refused(detail);
+        waitS = Number(answer.headers.get("Retry-After")) || 0;
+        throw new Error(detail);
+      }
       for await (const { id, type, data } of eventsOf(answer.body)) {
         asked["Last-Event-ID"] = id;
         tries = 0;
@@ -30,12 +36,17 @@ export async function follow(url, inputs, tell, { headers = {}, signal, triesMos
       lost = error;
     }
     if (signal?.aborted) {
-      const run = asked["Last-Event-ID"]?.split(".")[0]; // without one, `linger_s` ends it
-      if (run) await fetch(url.replace(/pipelines\/.*/, `runs/${run}`), { method: "DELETE", headers });
+      asked["Last-Event-ID"] ??= "0"; // with one, the key finds its run, and starts none
+      const found = await fetch(url, { ...post, headers: { ...asked, Prefer: "respond-async" } });
+      const { id } = await found.json();
+      if (id) await fetch(url.replace(/pipelines\/.*/, `runs/${id}`), { method: "DELETE", headers });
       throw signal.reason;
     }
     if (++tries === triesMost) throw lost;
-    await new Promise((resolve) => setTimeout(resolve, 50 * 2 ** tries));
+    await new Promise((resolve) => {
+      setTimeout(resolve, Math.max(1000 * waitS, 50 * 2 ** tries));
+      signal?.addEventListener("abort", resolve, { once: true });
+    });
   }
 }
 

@@ -1,6 +1,6 @@
 // Streams that are posted for, over a line that breaks behind the first chunk: `node posts.mjs URL`
 // prints "cut" when it does, and then what the client has read: the text, and the events' types.
-// In the end it stops a run at its first chunk.
+// Then it asks a server that restarts, stops a run at its first chunk, and one before its first event.
 
 import { connect, createServer } from "node:net";
 import { createRequire } from "node:module";
@@ -9,18 +9,22 @@ import { follow } from "./answers.mjs";
 const target = new URL(process.argv[2]);
 const tell = (...said) => console.log(JSON.stringify(said));
 let whole = false;
+let silent; // what is called in place of the first answer
 const line = createServer((client) => {
   const server = connect(target.port, target.hostname);
   const cuts = !whole;
   const end = () => [client, server].forEach((each) => each.destroy());
-  server.on("data", (data) =>
+  server.on("data", (data) => {
+    const instead = silent;
+    silent = undefined;
+    if (instead) return instead(client);
     client.write(data, () => {
       if (!cuts || !data.includes('"chunk":"one"')) return;
       whole = true;
       end();
       tell("cut");
-    }),
-  );
+    });
+  });
   client.on("data", (data) => server.write(data));
   for (const each of [client, server]) each.on("error", () => {}).on("close", end);
 });
@@ -54,8 +58,20 @@ const grown = [];
 const result = await follow(url, {}, (text) => grown.push(text));
 tell("read", result, grown);
 
+const asked = performance.now();
+const restarting = '{"title": "No worker of this server is ready."}';
+const head = `HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: ${restarting.length}\r\n`;
+silent = (client) => client.end(`${head}Connection: close\r\n\r\n${restarting}`);
+const answered = await follow(url, {}, () => {});
+tell("answered", answered, performance.now() - asked >= 1000);
+
 const stop = new AbortController();
 const stopped = follow(url, {}, () => stop.abort(), { signal: stop.signal });
 tell("stopped", await stopped.catch((error) => error.name));
+
+const early = new AbortController();
+silent = () => early.abort();
+const begun = follow(url, {}, () => {}, { signal: early.signal });
+tell("stopped", await begun.catch((error) => error.name));
 line.close();
 process.exit(0);

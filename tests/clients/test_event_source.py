@@ -227,10 +227,15 @@ def test_a_stream_that_is_posted_for_goes_on_where_its_line_broke(tmp_path: Path
             for line in ("two", "three", ""):
                 server.tell(line)
             assert heard.get(timeout=PATIENCE_S) == ["read", "onetwothree", told]
-        wait_written_down(server, 3)
+        for line in ("one", ""):
+            server.tell(line)
+        assert heard.get(timeout=PATIENCE_S) == ["answered", "one", True]
+        wait_written_down(server, 4)
         server.tell("one")
         assert heard.get(timeout=PATIENCE_S) == ["stopped", "AbortError"]
         wait_written_down(server, 1, "cancelled")  # and it would linger for a minute
+        assert heard.get(timeout=PATIENCE_S) == ["stopped", "AbortError"]
+        wait_written_down(server, 2, "cancelled")  # before its client had heard of it
 
 
 def test_a_browser_tells_its_page_why_a_socket_was_not_opened(tmp_path: Path) -> None:

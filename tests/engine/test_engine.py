@@ -451,6 +451,30 @@ def test_a_run_has_one_end_whenever_it_is_cancelled(
     engine_of(use, schedule=schedule)
 
 
+def test_a_run_that_is_cancelled_before_it_begins_takes_no_step() -> None:
+    """Plain steps, which wait for nothing, neither."""
+    ran: list[str] = []
+
+    @step
+    def noted(text: str) -> str:
+        ran.append(text)
+        return text
+
+    @pipeline
+    def noting(text: str) -> str:
+        return noted(text)
+
+    async def main() -> list[str]:
+        async with open_engine() as engine:
+            run = engine.start(noting, {"text": "a"})
+            run.cancel("at once")
+            await run.wait_ended()
+            return [event.type for event in run.journal.kept]
+
+    assert virtual(main) == ["run.started", "step.skipped", "run.cancelled"]
+    assert not ran
+
+
 def test_a_result_can_be_waited_for_by_several_and_its_error_does_not_grow() -> None:
     async def use(engine: Engine) -> None:
         run = engine.start(broken, {"n": 1})

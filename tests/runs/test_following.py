@@ -429,6 +429,36 @@ def test_a_run_is_cancelled_through_any_process(*, here: bool) -> None:
     virtual(main)
 
 
+@settings(max_examples=30)
+@given(deaf_at_s=st.floats(0.0, 1.0), deaf_s=st.floats(0.0, 4.0), schedule=schedules())
+def test_a_run_is_cancelled_elsewhere_whichever_answers_its_process_did_not_hear(
+    deaf_at_s: float, deaf_s: float, schedule: int
+) -> None:
+    """Also where a request was taken out of the inbox, and nobody was told what it was."""
+
+    async def main() -> None:
+        state = memory()
+        async with process(Cable(state)) as owner, process(Cable(state)) as other:
+            run = owner.start([(1000.0, "x")])
+            await owner.registry.adopt_durably(run)
+
+            async def break_() -> None:
+                await trio.sleep(deaf_at_s)
+                owner.cable.deaf = True
+                await trio.sleep(deaf_s)
+                owner.cable.deaf = False
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(break_)
+                await trio.sleep(0.5)
+                assert await other.registry.cancel(run.id, "somebody said so") is not None
+            with trio.fail_after(1.0):
+                await run.wait_ended()
+            assert isinstance(run.journal.last, RunCancelled)
+
+    virtual(main, schedule=schedule)
+
+
 def test_what_is_said_is_heard_elsewhere_in_a_moment() -> None:
     """Each event is there by the next look after the next publication."""
 

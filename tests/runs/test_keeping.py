@@ -146,8 +146,9 @@ def test_what_nobody_may_see_is_not_kept() -> None:
 def test_a_record_says_how_its_run_ended() -> None:
     from orchestra.events import RunCancelled
 
-    finished = ended(RECORD, RunFinished(3, 0.1, "x", {}), 5.0)
-    assert (finished.status, finished.outcome, finished.ended_s) == ("finished", Finished(), 5.0)
+    end_s = CREATED_S + 5
+    finished = ended(RECORD, RunFinished(3, 0.1, "x", {}), end_s)
+    assert (finished.status, finished.outcome, finished.ended_s) == ("finished", Finished(), end_s)
     cancelled = ended(RECORD, RunCancelled(3, 0.1, "why"), 5.0)
     assert (cancelled.status, cancelled.outcome) == ("cancelled", CancelledBy("why"))
     assert (RECORD.status, RECORD.ended) == ("running", False)
@@ -156,8 +157,9 @@ def test_a_record_says_how_its_run_ended() -> None:
         ended(RECORD, StepStarted(1, 0.0, "step"), 5.0)
 
 
-def test_a_run_of_a_host_whose_clock_is_ahead_is_not_lost_before_it_began() -> None:
+def test_a_run_of_a_host_whose_clock_is_set_does_not_end_before_it_began() -> None:
     assert lost(RECORD, CREATED_S - 3600).ended_s == CREATED_S
+    assert ended(RECORD, RunFinished(3, 0.1, "x", {}), CREATED_S - 3600).ended_s == CREATED_S
 
 
 def test_the_last_event_of_a_lost_run_is_the_same_for_all_and_ends_it_for_all() -> None:

@@ -307,6 +307,28 @@ def test_ends_that_are_too_large_to_wait_are_lost_which_is_said(
     virtual(main)
 
 
+def test_an_id_that_is_used_again_takes_the_room_of_one_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorder, "LATE_BYTES", 10_000)
+
+    async def main() -> None:
+        cable = Cable(memory())
+        async with process(cable) as one:
+            cable.cut = True
+            for _ in range(40):
+                one.registry.adopt(one.start([(0.0, "a")], run_id="0" * 32))
+                await trio.sleep(2.0)
+            cable.cut = False
+            await trio.sleep(2.0)
+            record = await one.registry.get("0" * 32)
+            assert record is not None
+            assert record.status == "finished"
+
+    virtual(main)
+    assert losses(caplog) == 0
+
+
 @pytest.mark.parametrize("what", ["starts", "changes that are to be undone"])
 def test_whatever_is_lost_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str

@@ -78,6 +78,7 @@ class Frame:
         scope = self.scopes[index] = Scope(outer)
         result: T | None = None
         try:
+            await trio.lowlevel.checkpoint_if_cancelled()  # plain steps would not notice it
             async with trio.open_nursery() as scope.nursery:
                 if region.alone:
                     self._begin(region)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 import trio
@@ -32,15 +32,24 @@ class Shutdown:
         self.hurry = trio.Event()
 
     async def hear(self, signals: AsyncIterator[int], acts: Acts) -> None:
-        """Heed signals as they come, until cancelled; those in `acts` by awaiting that."""
+        """Heed signals as they come, until cancelled; those in `acts` by calling that.
+
+        Meanwhile others are heeded, so that a reload that hangs can be stopped. Signals that come
+        while their act is under way count as one.
+        """
         had_terminal = terminal_is_there()
-        async for number in signals:
-            hung_up = number == HANGUP and had_terminal and not terminal_is_there()
-            act = None if hung_up else acts.get(signal.Signals(number))
-            if act is None:
-                self.heed(number)
-            else:
-                await act()
+        async with trio.open_nursery() as nursery:
+            asked: dict[int, trio.MemorySendChannel[None]] = {}
+            for each, act in acts.items():
+                asked[each], calls = trio.open_memory_channel[None](1)
+                nursery.start_soon(_perform, act, calls)
+            async for number in signals:
+                hung_up = number == HANGUP and had_terminal and not terminal_is_there()
+                if hung_up or number not in asked:
+                    self.heed(number)
+                else:
+                    with suppress(trio.WouldBlock):
+                        asked[number].send_nowait(None)
 
     def heed(self, number: int) -> None:
         """Stop, or hurry where that was asked before."""
@@ -48,6 +57,13 @@ class Shutdown:
             self.stop.set()
         elif number == signal.SIGINT or not self.patient:
             self.hurry.set()
+
+
+async def _perform(
+    act: Callable[[], Awaitable[object]], calls: trio.MemoryReceiveChannel[None]
+) -> None:
+    async for _ in calls:
+        await act()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import RunLostError, StateError
 from orchestra.runs.following import ArchiveFollower, Follower
-from orchestra.runs.record import EventLine, Record
+from orchestra.runs.record import LOST_SEQ, EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
@@ -136,7 +136,11 @@ class RunResources:
         Raises:
             StateError: the state is away.
         """
-        following = await self.registry.follow(record.id)
+        following: Follower | None
+        if seq >= LOST_SEQ:  # it was told that the run is lost, and hears nothing else of it here
+            following = ArchiveFollower(record, ())
+        else:
+            following = await self.registry.follow(record.id)
         if following is None:
             return answer(run_views.unknown_run(record.id))
         when_over(following.close)

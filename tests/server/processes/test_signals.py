@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from orchestra.server.processes.signals import STOPPING, Shutdown
 from tests.patience import PATIENCE_S, line_with
@@ -30,6 +32,31 @@ def test_the_first_asks_to_stop_and_the_second_to_hurry(
     assert shutdown.stop.is_set() == bool(sent)
     hurries = [each for each in sent[1:] if each == signal.SIGINT or not patient]
     assert shutdown.hurry.is_set() == bool(hurries)
+
+
+def test_a_reload_that_hangs_keeps_nobody_from_stopping_it() -> None:
+    """And those that come meanwhile are one more."""
+
+    async def main() -> None:
+        shutdown, over, reloads = Shutdown(), trio.Event(), []
+        sent, signals = trio.open_memory_channel[int](4)
+
+        async def reload() -> None:
+            reloads.append(trio.current_time())
+            await over.wait()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shutdown.hear, signals, {signal.SIGHUP: reload})
+            for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+                sent.send_nowait(number)
+                await wait_all_tasks_blocked()
+            assert (shutdown.stop.is_set(), len(reloads)) == (True, 1)
+            over.set()
+            await wait_all_tasks_blocked()
+            assert len(reloads) == 2
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 SCRIPT = """

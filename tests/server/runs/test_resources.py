@@ -17,6 +17,7 @@ from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.rules.policy import Limits
 from orchestra.runs.disconnect import CONTINUE, LingerRun, OnLeave
+from orchestra.runs.record import LOST_SEQ
 from orchestra.runs.registry import Registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.app import create_app
@@ -424,6 +425,25 @@ def test_who_posts_again_with_the_last_event_has_the_rest_and_starts_nothing(
         assert set(one.engine.runs) <= {run_id}
 
     serving(main, on_leave=LingerRun(5.0))
+
+
+def test_who_was_told_that_a_run_is_lost_hears_nothing_else_of_it_also_where_it_goes_on() -> None:
+    """Its process only stood still, and an `EventSource` happens to come back to that very one."""
+
+    async def main(one: Served, other: Served) -> None:
+        client, events = await posted(one)
+        run_id = events[-1].id.partition(".")[0]
+        seen = f"Last-Event-ID: {run_id}.{LOST_SEQ}"
+        for each in (one, other):
+            again = await each.ask(f"GET /v1/pipelines/count/runs?count=3\n{STREAM}\n{seen}")
+            assert again.status == 204
+            again = await each.ask(f"POST /v1/pipelines/count/runs\n{STREAM}\n{seen}", HOLD)
+            assert (again.status, again.body) == (200, b"")
+            assert (await each.ask(f"GET /v1/runs/{run_id}/events\n{seen}")).status == 204
+        await one.ask(f"DELETE /v1/runs/{run_id}")
+        await client.stream.aclose()
+
+    serving(main)
 
 
 def test_a_key_that_stands_for_no_such_run_starts_none_for_who_comes_back() -> None:
