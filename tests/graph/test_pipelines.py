@@ -305,6 +305,8 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
                 ("[1]", "made.append(made)"),
                 ("[n]", "made.append((made,))"),
                 ("{}", "made['own'] = [made]"),
+                ("[n]", "for _ in range(101): made = [made]"),
+                ("{}", "for _ in range(200): made = {'own': made}"),
             )
             for read in ("return add(n, by=made)", "return race(made, n)", "return made")
         ),
