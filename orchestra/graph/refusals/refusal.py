@@ -60,7 +60,10 @@ def refusal_at(site: Site, name: str, act: str) -> str:
     """The message when the expression at the site needs the wire `name` to `act`."""
     if act == "be called" and _spreads(site):  # Python calls `keys()` of a mapping
         name, act = name.removesuffix(".keys"), "be spread with `**`"
-    advice = _advice(site) if site.path else None
+    try:
+        advice = _advice(site) if site.path else None
+    except RecursionError:  # a sum of 300 parts is 300 levels deep
+        advice = None
     right, step = (advice.right, advice.step) if advice else (_general_advice(act, name), "")
     lines = [
         f"{site.where}: `{name}` cannot {act}: it has no value while the pipeline is being defined",
