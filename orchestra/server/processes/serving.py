@@ -279,11 +279,7 @@ class Serving:
                 await generation.wait_over()
                 self._generations.remove(generation)
         finally:
-            try:
-                if loaded.flush is not None:
-                    await loaded.flush(loaded.settings.runs.flush_s)  # noqa: ASYNC102 - shielded, and bounded
-            finally:
-                loaded.close()
+            await _end(loaded)  # noqa: ASYNC102 - shielded, and bounded
         # it may be the last
         del engine, admission, app, generation, loaded, registry, pipelines, deployed
         self.on_retired()
@@ -304,6 +300,18 @@ class Serving:
             state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
         shared = loaded.state is not None or bool(self._generations)
         return open_runs(state, settings, shared=shared)
+
+
+async def _end(loaded: Loaded) -> None:
+    """Write what is late, then close, whatever happens; errors end no other version."""
+    try:
+        try:
+            if loaded.flush is not None:
+                await loaded.flush(loaded.settings.runs.flush_s)
+        finally:
+            loaded.close()
+    except Exception:
+        log.exception("a version of the server was not closed as it should be")
 
 
 def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]], *, tolerant: bool) -> None:

@@ -352,6 +352,16 @@ def test_a_loop_over_a_stream_or_a_pipeline_is_advised_on_in_general() -> None:
     assert refusal("while inner(q):\n    q = shout(q)\nreturn q").right.startswith("route(shout(")
 
 
+def test_what_the_library_refuses_by_itself_is_told_as_a_wires() -> None:
+    source = "import dataclasses\n@dataclasses.dataclass\nclass Thing:\n    name: str\n@step\n"
+    source += "def make(q: str) -> Thing:\n    return Thing(q)\n@pipeline\ndef p(q: str):\n"
+    with pytest.raises(DefinitionError) as caught:
+        Written(f"{source}    return dataclasses.replace(make(q), name='x')\n").run()
+    assert taken_apart(str(caught.value)).right == "return replace(make(q))"
+    with pytest.raises(TypeError, match="dataclass instances"):
+        Written(f"{source}    return [q, dataclasses.asdict(3)]\n").run()
+
+
 def test_what_asyncio_gathers_is_side_by_side_here() -> None:
     written = "from asyncio import gather\n" + STEPS
     body = "@pipeline\ndef p(q: str) -> Any:\n    return gather(shout(q), words(q))"

@@ -272,6 +272,26 @@ def test_what_is_served_answers_while_the_names_of_stores_are_asked_for(serve_wh
     serve_while(act)
 
 
+def test_what_cannot_be_closed_ends_no_other_version(serve_while: Serve) -> None:
+    """As a model of the project's own class, whose `close` raises."""
+
+    class Stuck(Closable):
+        def close(self) -> None:
+            super().close()
+            raise OSError("stuck")
+
+    async def act(at: At) -> None:
+        at.versions.bindings = Stuck
+        for gone in (1, 2):
+            await at.reload()
+            while len(at.retired) < gone:
+                await trio.lowlevel.checkpoint()
+        assert "a version of the server was not closed as it should be" in at.log.text
+        assert await at.version() == "2 2 again"
+
+    serve_while(act)
+
+
 def test_a_request_that_is_still_arriving_stays_where_it_came_to(serve_while: Serve) -> None:
     body = b'{"inputs": {}}'
 
