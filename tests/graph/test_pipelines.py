@@ -312,6 +312,13 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         ),
         *(
             (
+                f"@pipeline\ndef p(n: int): return {read}  # HERE",
+                "is an iterator, which the first run would leave empty for the next; write a list",
+            )
+            for read in ("each((x for x in [1, 2]), add, at_once=2)", "race(iter([1]), n)")
+        ),
+        *(
+            (
                 f"@pipeline\ndef p(n: list[str]): return each(n, {body}, at_once=2)  # HERE",
                 f"each(items, {body}): it takes a value, and an item has none while the pipeline is "
                 f"being defined\n    right: each(items, {step}, at_once=8)\n    where: @step\n",
