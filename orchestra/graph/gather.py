@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
-from orchestra.eventclass import frozen
 from orchestra.errors import DefinitionError
+from orchestra.eventclass import frozen
 from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.definition import current_definition
 from orchestra.graph.nodes import Call, Constant, type_of
