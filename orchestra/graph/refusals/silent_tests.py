@@ -27,7 +27,6 @@ from orchestra.graph.calls.closures import closed_over
 from orchestra.graph.nodes import Constant, Input, Node, Origin
 from orchestra.graph.source.frames import place
 from orchestra.graph.source.site import UNKNOWN, Path, Site, path_to_def
-from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire
 
 _Point: TypeAlias = tuple[int, int]
@@ -149,8 +148,6 @@ class _Names:
 
     def assigned(self, path: Path, nodes: Sequence[Node]) -> Wire | None:
         """The wire that `name = step(...)`, or `name = wire.part`, assigns; None for all others."""
-        from orchestra.graph.pipelines import Pipeline  # `pipelines` imports this module
-
         match path[-2]:
             case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
                 pass
@@ -160,8 +157,8 @@ class _Names:
             case ast.Call(func=ast.Name(id=called)) if _gives_wires(
                 meaning := self.names.get(called)
             ):
-                if isinstance(meaning, Pipeline):  # its nodes are from other lines
-                    return _stand_in(called, meaning.returns)
+                if hasattr(meaning, "inputs"):  # a pipeline: its nodes are from other lines
+                    return _stand_in(called, getattr(meaning, "returns", MISSING))
                 lines = range(value.lineno, (value.end_lineno or value.lineno) + 1)
                 here = [each for each in nodes if each.origin.line in lines]
                 made = [each for each in here if not isinstance(each, Constant | Input)]
@@ -231,9 +228,9 @@ def _stand_in(called: str, returns: object) -> Wire:
 
 
 def _gives_wires(meaning: object) -> bool:
-    from orchestra.graph.pipelines import Pipeline  # `pipelines` imports this module
+    from orchestra.graph.refusals.lifting import is_uncalled  # as `refusal` above
 
-    return isinstance(meaning, Step | Pipeline) or getattr(meaning, "__module__", "") in _MADE_IN
+    return is_uncalled(meaning) or getattr(meaning, "__module__", "") in _MADE_IN
 
 
 def _matches_silently(pattern: ast.pattern) -> bool:
