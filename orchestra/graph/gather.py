@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
+from orchestra.errors import DefinitionError
 from orchestra.eventclass import frozen
 from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.definition import current_definition
 from orchestra.graph.nodes import Call, Constant, type_of
 from orchestra.graph.parts import is_wired
+from orchestra.graph.source.frames import called_at
 from orchestra.graph.steps import NO_POLICY, step
 from orchestra.graph.wires import Wire
 
@@ -48,12 +50,17 @@ def wire_of(value: object) -> Wire:
     """One wire for the value; a container that holds wires becomes a step that fills it.
 
     Raises:
-        DefinitionError: it holds a coroutine, which has no value.
+        DefinitionError: it holds a coroutine, which has no value, or is an iterator.
     """
     definition = current_definition("wire_of", "use it in a pipeline")
     refuse_awaitables(value)
     if isinstance(value, Wire):
         return value
+    if isinstance(value, Iterator):
+        raise DefinitionError(
+            f"{called_at()}: {value!r:.80} is an iterator, which the first run would leave empty "
+            "for the next; write a list: [...], or list(...)"
+        )
     if not is_wired(value):
         return definition.add(lambda origin: Constant(origin, value))
     return definition.add(lambda origin: Gathering(origin, gather, {"value": value}, NO_POLICY))

@@ -43,6 +43,13 @@ def inner(text: str) -> str:
 def many(texts: list[str]) -> str:
     return "+".join(texts)
 """
+GENERATE = """
+import attrs
+from orchestra.steps import generate
+@attrs.frozen
+class Found:
+    name: str
+"""
 TAKES = {
     "q": "str",
     "n": "int",

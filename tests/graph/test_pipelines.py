@@ -305,8 +305,17 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
                 ("[1]", "made.append(made)"),
                 ("[n]", "made.append((made,))"),
                 ("{}", "made['own'] = [made]"),
+                ("[n]", "for _ in range(101): made = [made]"),
+                ("{}", "for _ in range(200): made = {'own': made}"),
             )
             for read in ("return add(n, by=made)", "return race(made, n)", "return made")
+        ),
+        *(
+            (
+                f"@pipeline\ndef p(n: int): return {read}  # HERE",
+                "is an iterator, which the first run would leave empty for the next; write a list",
+            )
+            for read in ("each((x for x in [1, 2]), add, at_once=2)", "race(iter([1]), n)")
         ),
         *(
             (

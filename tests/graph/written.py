@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import linecache
 import textwrap
@@ -25,7 +26,7 @@ class Written:
     def __init__(self, source: str, *, preamble: str = PREAMBLE) -> None:
         self.filename = f"<written {next(_numbers)}>"
         self.source = preamble + textwrap.dedent(source)
-        lines = self.source.splitlines(keepends=True)
+        lines = [*io.StringIO(self.source)]  # as a file is read
         linecache.cache[self.filename] = (len(self.source), None, lines, self.filename)
         self.names: dict[str, Any] = {"__name__": "written"}
 

@@ -14,7 +14,7 @@ from types import CodeType, FunctionType
 from typing import cast
 
 from orchestra.graph.nodes import Call, Node
-from orchestra.graph.source.site import FUNCTIONS, parsed, path_to_def
+from orchestra.graph.source.site import FUNCTIONS, path_to_def
 from orchestra.problem import Problem
 
 
@@ -47,10 +47,7 @@ def _reads_the_same(one: FunctionType, other: FunctionType) -> bool:
 
 def _read_late(code: CodeType) -> list[str]:
     """The variables of enclosing loops that a function reads; empty without source."""
-    try:
-        path = path_to_def(parsed("".join(linecache.getlines(code.co_filename))), code)
-    except SyntaxError:  # it was changed since the import
-        return []
+    path = path_to_def("".join(linecache.getlines(code.co_filename)), code)
     if not path:
         return []
     from orchestra.graph.refusals.lifting import free_in  # hardly anybody makes steps in a loop

@@ -133,19 +133,31 @@ class Frame:
 
     def settle(self, index: int, reason: str) -> None:
         """Record the operations of a region that never started as skipped; leave their lanes."""
-        region = self.block.regions[index]
-        for slot in region.members:
+        left = self._members(index)
+        while left:  # a loop, not a recursion: arms may be nested hundreds deep
+            region, slot = left.pop()
             operation = self.block.operations[slot]
             if operation is None:  # also if `take` was stopped in the middle
                 self._leave(region.source, "the run")
             elif not self._settled[slot]:
-                self.skip(operation, reason)
+                self._skip(operation, reason)
+                left += self._members(*operation.regions)
             self._settled[slot] = 1
+
+    def _members(self, *indices: int) -> list[tuple[RegionPlan, int]]:
+        """The regions with the slots of their members, the last first."""
+        regions = [self.block.regions[index] for index in reversed(indices)]
+        return [(region, slot) for region in regions for slot in reversed(region.members)]
 
     def skip(self, operation: Operation[Node], reason: str) -> None:
         """Record an operation that never runs, and those that only it would have read."""
+        self._skip(operation, reason)
+        for inner in operation.regions:
+            self.settle(inner, reason)
+
+    def _skip(self, operation: Operation[Node], reason: str) -> None:
         self.run.journal.append(StepSkipped, self.path + operation.name, reason)
-        self.leave(operation, reason)
+        self._leave_all(operation)
 
     def scope_of(self, operation: Operation[Node]) -> Scope:
         """The scope of a started operation."""
@@ -196,12 +208,15 @@ class Frame:
         lanes = self.lanes.get(source.slot)
         return None if lanes is None or source.lane is None else lanes[source.lane]
 
-    def leave(self, operation: Operation[Node], reason: str | None = None) -> None:
+    def leave(self, operation: Operation[Node]) -> None:
         """Let an operation leave all its lanes, and skip its arms that have not started."""
+        self._leave_all(operation)
+        for inner in operation.regions:
+            self.settle(inner, self.stopped(operation))
+
+    def _leave_all(self, operation: Operation[Node]) -> None:
         for source in operation.streams:
             self._leave(source, self.path + operation.name)
-        for inner in operation.regions:
-            self.settle(inner, reason or self.stopped(operation))
 
     def stopped(self, operation: Operation[Node]) -> str:
         """The reason why an operation is being stopped."""

@@ -12,6 +12,8 @@ from typing import Never
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at, user_frame
 
+_DEPTH_MAX = 100
+"""How deep containers may be nested: what fills them at run time needs some frames for each."""
 _ASYNCIO = str(Path(os.__file__).parent / "asyncio") + os.sep
 
 
@@ -76,16 +78,21 @@ def _code_of(
 
 def _awaitables_in(
     value: object,
+    depth: int = 0,
 ) -> Iterator[CoroutineType[object, object, object] | AsyncGeneratorType[object, Never]]:
     """The coroutines and async generators in a value, in its containers, and in their arguments."""
+    if depth > _DEPTH_MAX:
+        raise RecursionError(f"containers are nested more than {_DEPTH_MAX} deep")
     if iscoroutine(value):
         yield value
-        yield from _awaitables_in(list(value.cr_frame.f_locals.values()) if value.cr_frame else ())
+        held = list(value.cr_frame.f_locals.values()) if value.cr_frame else ()
+        yield from _awaitables_in(held, depth)
     elif isasyncgen(value):
         yield value
-        yield from _awaitables_in(list(value.ag_frame.f_locals.values()) if value.ag_frame else ())
+        held = list(value.ag_frame.f_locals.values()) if value.ag_frame else ()
+        yield from _awaitables_in(held, depth)
     elif type(value) in (list, tuple):
         for part in value:  # type: ignore[attr-defined]
-            yield from _awaitables_in(part)
+            yield from _awaitables_in(part, depth + 1)
     elif type(value) is dict:
-        yield from _awaitables_in(list(value.values()))
+        yield from _awaitables_in(list(value.values()), depth)

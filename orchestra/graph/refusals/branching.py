@@ -6,7 +6,8 @@ Each function returns None where the user's code cannot be written as a route.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import attrs
 
@@ -96,14 +97,15 @@ def _chain(
     return bodies, rest
 
 
-def _otherwise(site: Site, node: ast.If) -> Sequence[ast.stmt]:
-    """The statements that run when an `if` without an `else` does not hold."""
-    match node.body:
+def _otherwise(site: Site, node: ast.If | ast.Match) -> Sequence[ast.stmt]:
+    """The statements that run when no branch of an `if` or `match` is taken."""
+    match node.body if isinstance(node, ast.If) else node.cases[0].body:
         case [ast.Assign(targets=[ast.Name(id=name)])] if name in site.names:
             return [ast.Assign([ast.Name(name, ast.Store())], ast.Name(name, ast.Load()))]
     holder = next(each for each in site.path if node in getattr(each, "body", ()))
     statements: Sequence[ast.stmt] = getattr(holder, "body", ())
-    return statements[statements.index(node) + 1 :]
+    following = statements[statements.index(node) + 1 :]
+    return following if following and isinstance(following[0], ast.Return) else []
 
 
 def _results(site: Site, bodies: Sequence[Sequence[ast.stmt]]) -> tuple[str, list[str]]:
@@ -142,16 +144,22 @@ def route_of_match(site: Site, node: ast.Match) -> Advice | None:
     of_classes, step = _of_classes(site, node)
     if of_classes:
         on = f"kind_of({on[0]})", str
-    keys = of_classes or [list(_keys(site, case.pattern)) for case in node.cases]
+    keys = of_classes or _of_values(site, node)
     if not any(keys):
         return None
-    bodies = [case.body for case in node.cases]
+    bodies: list[Sequence[ast.stmt]] = [case.body for case in node.cases]
     fails = not keys[-1] and _raises(bodies[-1])
+    rest = _otherwise(site, node)
+    if keys[-1] and _result(site, rest)[0] == _result(site, bodies[0])[0] != "":
+        keys, bodies = [*keys, []], [*bodies, rest]
     prefix, texts = _results(site, bodies[:-1] if fails else bodies)
-    pairs = [(key, text) for of_case, text in zip(keys, texts, strict=False) for key in of_case]
-    arms = _dict([key for key, _ in pairs], [text for _, text in pairs])
+    arms: dict[str, str] = {}
+    for of_case, text in zip(keys, texts, strict=False):
+        for key in of_case:
+            arms.setdefault(key, text)  # of two cases with one key, Python takes the first
     default = f", default={texts[-1]}" if not keys[-1] and not fails else ""
-    return Advice(f"{prefix}route({on[0]}, {arms}{default}){_OR_FAILS if fails else ''}", step)
+    written = f"{prefix}route({on[0]}, {_dict(arms, arms.values())}{default})"
+    return Advice(f"{written}{_OR_FAILS if fails else ''}", step)
 
 
 def _of_classes(site: Site, node: ast.Match) -> tuple[list[list[str]], str]:
@@ -173,15 +181,29 @@ def _of_classes(site: Site, node: ast.Match) -> tuple[list[list[str]], str]:
     return keys, f"@step\ndef kind_of({lifted.takes}) -> str:\n    return {lifted.body}.__name__"
 
 
-def _keys(site: Site, pattern: ast.pattern) -> Iterator[str]:
+def _of_values(site: Site, node: ast.Match) -> list[list[str]]:
+    """The keys of each case, none for a last `case _`; empty if a case is no plain value."""
+    found: list[list[str]] = []
+    for case in node.cases:
+        keys = _keys(site, case.pattern)
+        other = isinstance(case.pattern, ast.MatchAs) and case.pattern.name is None
+        if case.guard is not None or not (keys or (other and case is node.cases[-1])):
+            return []
+        found.append(keys)
+    return found
+
+
+def _keys(site: Site, pattern: ast.pattern) -> list[str]:
+    """The values that a pattern matches; empty if it matches others too."""
     match pattern:
         case ast.MatchValue(value=value):
-            yield site.text(value)
+            return [site.text(value)]
         case ast.MatchSingleton(value=single):
-            yield repr(single)
+            return [repr(single)]
         case ast.MatchOr(patterns=patterns):
-            for each in patterns:
-                yield from _keys(site, each)
+            keys = [_keys(site, each) for each in patterns]
+            return list(chain(*keys)) if all(keys) else []
+    return []
 
 
 def route_of_table(site: Site, node: ast.expr) -> Advice | None:

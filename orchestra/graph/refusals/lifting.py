@@ -168,6 +168,10 @@ def _wire_kind(site: Site, expression: ast.expr) -> object | None:
             kind = _wire_kind(site, holder)
             return None if kind is None else item(kind, key)
         case ast.Call() if makes_graph(site, expression):
+            of_class = [each.value for each in expression.keywords if each.arg == "returns"]
+            if of_class:  # as in `generate(..., returns=Invoice)`
+                kind = site.meaning(of_class[0])
+                return kind if isinstance(kind, type) else Any
             return getattr(site.meaning(expression.func), "returns", Any)
     return None
 
@@ -260,7 +264,7 @@ def _bound_in(site: Site, node: ast.AST) -> Iterator[str]:
     """
     if isinstance(node, ast.Call) and makes_graph(site, node):
         return
-    if makes_nodes_per_item(site, node):
+    if isinstance(node, ast.ListComp | ast.GeneratorExp) and makes_nodes_per_item(site, node):
         return
     if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
         yield node.id

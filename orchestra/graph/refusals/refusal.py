@@ -12,7 +12,7 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from textwrap import indent
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import cast
 
 from orchestra.graph.parts import is_wired
@@ -41,7 +41,7 @@ from orchestra.graph.refusals.rewriting import (
 from orchestra.graph.refusals.shadowing import shadowed_by_wire
 from orchestra.graph.refusals.texts import prompt_of_text
 from orchestra.graph.source.frames import is_users
-from orchestra.graph.source.site import Path, Site, site_of
+from orchestra.graph.source.site import Path, Site, is_library, site_of
 from orchestra.graph.wires import Wire, spelled
 
 
@@ -60,7 +60,10 @@ def refusal_at(site: Site, name: str, act: str) -> str:
     """The message when the expression at the site needs the wire `name` to `act`."""
     if act == "be called" and _spreads(site):  # Python calls `keys()` of a mapping
         name, act = name.removesuffix(".keys"), "be spread with `**`"
-    advice = _advice(site) if site.path else None
+    try:
+        advice = _advice(site) if site.path else None
+    except RecursionError:  # a sum of 300 parts is 300 levels deep
+        advice = None
     right, step = (advice.right, advice.step) if advice else (_general_advice(act, name), "")
     lines = [
         f"{site.where}: `{name}` cannot {act}: it has no value while the pipeline is being defined",
@@ -76,15 +79,24 @@ def refusal_of_type_error(error: TypeError) -> str | None:
 
     None where the error is about something else.
     """
-    if "Wire" not in str(error):
-        return None
     found = None
     trace = error.__traceback__
     while trace is not None:
         if is_users(trace.tb_frame.f_code.co_filename):
             found = trace
         trace = trace.tb_next
-    return found and refusal(found.tb_frame, found.tb_lasti, None, "be used as a plain value")
+    if found is None or not ("Wire" in str(error) or _asks_the_library(found)):
+        return None
+    return refusal(found.tb_frame, found.tb_lasti, None, "be used as a plain value")
+
+
+def _asks_the_library(trace: TracebackType) -> bool:
+    """Whether the user's line calls a function of Python's library with a wire."""
+    site = site_of(trace.tb_frame, trace.tb_lasti)
+    match site.path[-1:]:
+        case [ast.Call(func=function) as call] if is_library(site.meaning(function)):
+            return any(_wires(site, call))
+    return False
 
 
 def _titled(title: str, text: str) -> list[str]:

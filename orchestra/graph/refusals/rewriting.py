@@ -43,7 +43,6 @@ def each_of_loop(
         match holder:
             case ast.Call(func=ast.Name(id="list"), args=[only], keywords=[]) if only is node:
                 return Advice(site.replaced(holder, each), step)
-        each = f"({each})"  # the generator may have shared the parentheses of a call
     return Advice(site.replaced(node, each), step)
 
 

@@ -17,16 +17,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from types import CodeType, FunctionType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import attrs
 
+from orchestra.annotations.facts import MISSING
 from orchestra.errors import DefinitionError
 from orchestra.graph.calls.closures import closed_over
-from orchestra.graph.nodes import Constant, Input, Node
+from orchestra.graph.nodes import Constant, Input, Node, Origin
 from orchestra.graph.source.frames import place
-from orchestra.graph.source.site import Path, Site, parsed, path_to_def
-from orchestra.graph.steps import Step
+from orchestra.graph.source.site import UNKNOWN, Path, Site, path_to_def
 from orchestra.graph.wires import Wire
 
 _Point: TypeAlias = tuple[int, int]
@@ -35,7 +35,12 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _ASKING = ("isinstance", "type", "hasattr", "callable")
 _PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
-_CONTROL = ("orchestra.graph.control.constructs", "orchestra.graph.control.agreeing")
+_MADE_IN = (
+    "orchestra.graph.control.constructs",
+    "orchestra.graph.control.agreeing",
+    "orchestra.steps.generate",
+)
+"""Modules of callables that are no steps, and give wires."""
 _OPCODES = {
     number
     for name, number in dis.opmap.items()
@@ -71,10 +76,7 @@ def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
     if not may:  # true of nearly all functions: their file need not be parsed
         return None
     source = "".join(linecache.getlines(code.co_filename, function.__globals__))
-    try:
-        path = path_to_def(parsed(source), code)
-    except SyntaxError:  # it was changed since it was imported
-        return None
+    path = path_to_def(source, code)
     if not path:
         return None
     known = _Names.of(function, path[-1], nodes)
@@ -95,9 +97,9 @@ class _Names:
     code: CodeType
     around: Mapping[str, object]
     """The names of the function's module."""
-    wires: Mapping[str, Wire]
-    """The inputs, and the variables assigned from calls of steps."""
-    stores: Mapping[str, list[tuple[_Point, bool]]]
+    wires: dict[str, Wire]
+    """The inputs, and the variables that are certainly assigned wires."""
+    stores: dict[str, list[tuple[_Point, bool]]]
     """The places where each name is assigned, and whether the value is certainly a wire."""
     names: Mapping[str, object]
 
@@ -106,23 +108,26 @@ class _Names:
         """Read from the function's source, and from the nodes that calling it made."""
         wires = {node.name: Wire(node) for node in nodes if isinstance(node, Input)}
         around = closed_over(function), function.__globals__, dict(vars(builtins))
-        names = ChainMap(dict(wires), *around)
-        stores: dict[str, list[tuple[_Point, bool]]] = {}
+        names: Mapping[str, object] = ChainMap(cast("dict[str, object]", wires), *around)
+        known = cls(function.__code__, function.__globals__, wires, {}, names)
         for path in islice(_walk(body), 1, None):
             for name in _stored(path[-1]):
-                made = _assigned_wire(path, names, nodes)
+                made = known.assigned(path, nodes)
                 if made is not None:
                     wires.setdefault(name, made)
                 point = _end(path[-2]) if made is not None else _start(path[-1])
-                stores.setdefault(name, []).append((point, made is not None))
-        names = ChainMap(dict(wires), *around)
-        return cls(function.__code__, function.__globals__, wires, stores, names)
+                known.stores.setdefault(name, []).append((point, made is not None))
+        return known
 
     def site(self, path: Path, source: str) -> Site:
         """The site of the last node of a path."""
         filename, line = self.code.co_filename, _start(path[-1])[0]
         text = linecache.getline(filename, line, dict(self.around)).strip()
-        return Site(place(filename, line), text, source, path, dict(self.wires), self.names)
+        functions = {each.co_name for each in self.code.co_consts if isinstance(each, CodeType)}
+        own = {*self.code.co_varnames, *self.code.co_cellvars}
+        known = {name: _stand_in if name in functions else UNKNOWN for name in own} | self.wires
+        names = {**self.names, **known}
+        return Site(place(filename, line), text, source, path, known, names)
 
     def silent_test(self, path: Path) -> tuple[str, str, Path] | None:
         """The tested wire, the kind of test, and the rest of the path to it; None for no test."""
@@ -141,6 +146,41 @@ class _Names:
                     return ast.unparse(on), "be matched", (found, found.pattern)
         return None
 
+    def assigned(self, path: Path, nodes: Sequence[Node]) -> Wire | None:
+        """The wire that `name = step(...)`, or `name = wire.part`, assigns; None for all others."""
+        match path[-2]:
+            case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+                pass
+            case _:
+                return None
+        match value:
+            case ast.Call(func=ast.Name(id=called)) if _gives_wires(
+                meaning := self.names.get(called)
+            ):
+                if hasattr(meaning, "inputs"):  # a pipeline: its nodes are from other lines
+                    return _stand_in(called, getattr(meaning, "returns", MISSING))
+                lines = range(value.lineno, (value.end_lineno or value.lineno) + 1)
+                here = [each for each in nodes if each.origin.line in lines]
+                made = [each for each in here if not isinstance(each, Constant | Input)]
+                return Wire(made[-1]) if made else None
+            case ast.Name() | ast.Attribute() | ast.Subscript() if self._is_wire(value, path):
+                in_loop = any(isinstance(each, _LOOPS) for each in path)  # set again further down?
+                return None if in_loop else self._part(value)
+        return None
+
+    def _part(self, node: ast.expr) -> Wire | None:
+        """The wire that a name, or a part of one, stands for."""
+        match node:
+            case ast.Name(id=name):
+                return self.wires[name]
+            case ast.Attribute(value=holder, attr=attribute):
+                found = self._part(holder)
+                return None if found is None else cast("Wire", getattr(found, attribute))
+            case ast.Subscript(value=holder, slice=ast.Constant(value=key)):
+                found = self._part(holder)
+                return None if found is None else found[key]
+        return None
+
     def _is_wire(self, node: ast.expr, path: Path) -> bool:
         match node:
             case ast.Attribute(value=holder, attr=name):
@@ -148,7 +188,7 @@ class _Names:
             case ast.Subscript(value=holder):
                 return self._is_wire(holder, path)
             case ast.Call(func=ast.Name(id=name)):
-                return isinstance(self.names.get(name), Step)
+                return _gives_wires(self.names.get(name))
             case ast.Name(id=name) if name in self.wires:
                 start = _start(node)
                 loop = next((each for each in path if isinstance(each, _LOOPS)), None)
@@ -182,17 +222,15 @@ def _stored(node: ast.AST) -> Iterator[str]:
             yield name
 
 
-def _assigned_wire(path: Path, names: Mapping[str, object], nodes: Sequence[Node]) -> Wire | None:
-    """The wire that `name = step(...)` assigns; None for every other statement."""
-    match path[-2]:
-        case ast.Assign(targets=[ast.Name()], value=ast.Call(func=ast.Name(id=called))) as node:
-            meaning = names.get(called)
-            if isinstance(meaning, Step) or getattr(meaning, "__module__", "") in _CONTROL:
-                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-                here = [each for each in nodes if each.origin.line in lines]
-                made = [each for each in here if not isinstance(each, Constant | Input)]
-                return Wire(made[-1]) if made else None
-    return None
+def _stand_in(called: str, returns: object) -> Wire:
+    """A wire of this type; the function itself stands for every local function."""
+    return Wire(Input(Origin(0, (), "", 0), called, returns, MISSING))
+
+
+def _gives_wires(meaning: object) -> bool:
+    from orchestra.graph.refusals.lifting import is_uncalled  # as `refusal` above
+
+    return is_uncalled(meaning) or getattr(meaning, "__module__", "") in _MADE_IN
 
 
 def _matches_silently(pattern: ast.pattern) -> bool:

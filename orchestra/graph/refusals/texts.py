@@ -29,7 +29,7 @@ def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
         case ast.BinOp(left=ast.Constant(value=str(text)), op=ast.Mod(), right=right):
             template = prompt.filled(text, right.elts if isinstance(right, ast.Tuple) else [right])
         case ast.BinOp(op=ast.Add()):
-            template = prompt.joined(node)
+            template = prompt.joined(node) if _has_text(site, node) else None
         case _:
             return None
     if prompt.calculates or template is None:
@@ -133,6 +133,17 @@ class _Prompt:
             name += "_"
         self.parts[name] = argument
         return name
+
+
+def _has_text(site: Site, node: ast.expr) -> bool:
+    """Whether a piece of a sum is certainly a text, so that the sum is one."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _has_text(site, left) or _has_text(site, right)
+        case ast.JoinedStr() | ast.Constant(value=str()):
+            return True
+    wire = wire_text(site, node)
+    return wire is not None and compare(wire[1], str) is Fit.MUST
 
 
 def _last_name(expression: ast.expr) -> str:

@@ -68,7 +68,9 @@ class Site:
         Of a statement that contains others, only its head.
         """
         statement = self.statement
-        lines = self.source.splitlines()
+        lines = _lines(self.source)
+        if isinstance(old, ast.GeneratorExp):
+            new = f"({new})"  # it may have shared the parentheses of a call
         assert old.end_lineno is not None, "a parsed expression has an end"
         before = "\n".join(lines[statement.lineno - 1 : old.lineno - 1])
         head = _columns(lines[old.lineno - 1], 0, old.col_offset)
@@ -88,7 +90,7 @@ class Site:
         if not self.path or _holds_others(self.statement):
             return self.line
         statement = self.statement
-        lines = self.source.splitlines()[statement.lineno - 1 : statement.end_lineno]
+        lines = _lines(self.source)[statement.lineno - 1 : statement.end_lineno]
         return dedent("\n".join(lines))
 
 
@@ -144,9 +146,8 @@ def _path(source: str, span: _Span) -> Path:
     start_line, end_line, start, end = span
     if start_line is None or end_line is None or start is None or end is None:
         return ()
-    try:
-        tree = parsed(source)
-    except SyntaxError:  # it was changed since it was imported
+    tree = parsed(source)
+    if tree is None:
         return ()
     inside = _inside(tree, (start_line, start), (end_line, end))
     has_statement = any(isinstance(node, ast.stmt) for node in inside)
@@ -154,18 +155,21 @@ def _path(source: str, span: _Span) -> Path:
 
 
 @lru_cache(maxsize=4)
-def parsed(source: str) -> ast.Module:
-    """The syntax tree of a file.
+def parsed(source: str) -> ast.Module | None:
+    """The syntax tree of a file; None if it is not valid Python: it was changed since its import.
 
-    Raises:
-        SyntaxError: the source is not valid Python.
+    None also where it is nested so deep that it cannot be searched.
     """
-    return ast.parse(source)
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: a null byte
+        return None
 
 
-def path_to_def(tree: ast.Module, code: CodeType) -> Path:
+def path_to_def(source: str, code: CodeType) -> Path:
     """The path to a function's `def`; empty where the source does not have it."""
-    todo: list[Path] = [(tree,)]
+    tree = parsed(source)
+    todo: list[Path] = [(tree,)] if tree else []
     while todo:
         path = todo.pop()
         node = path[-1]
@@ -195,6 +199,11 @@ def _covers(node: _Spanned, start: _Point, end: _Point) -> bool:
     last = (node.end_lineno or node.lineno, node.end_col_offset or 0)
     first = min([node, *getattr(node, "decorator_list", ())], key=lambda each: each.lineno)
     return (first.lineno, first.col_offset) <= start and end <= last
+
+
+def _lines(source: str) -> list[str]:
+    """The lines as Python counts them: `splitlines` also splits at a form feed and the like."""
+    return source.split("\n")  # `linecache` has made one of each kind of line's end
 
 
 def _columns(line: str, start: int | None, end: int | None) -> str:

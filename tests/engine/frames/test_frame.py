@@ -362,3 +362,22 @@ def test_a_region_stops_at_its_first_failure_and_raises_the_steps_own_error() ->
     check_laws(simulation)
     assert isinstance(simulation.error, ValueError)
     assert simulation.lasted_s == 1
+
+
+# ------------------------------------------------------- arms in arms
+
+
+@pipeline
+def in_arms_that_are_skipped(n: int, now: bool) -> int:
+    value = after(n, after_s=0)
+    for _ in range(400):
+        value = route(now, {True: n, False: after(value, after_s=0)})
+    return value
+
+
+def test_arms_nested_hundreds_deep_are_skipped_in_order() -> None:
+    run = simulate(in_arms_that_are_skipped, World(), n=1, now=True)
+    assert run.value == 1
+    skipped = [event.step for event in run.events if isinstance(event, StepSkipped)]
+    assert len(skipped) == len(set(skipped)) == 800
+    assert skipped[:2] + skipped[-2:] == ["route#399", "route#398", "after#400", "after#401"]

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.site import _path
-from tests.graph.mending import STEPS, meant, mended, refusal, result, taken_apart
+from tests.graph.mending import (
+    GENERATE,
+    STEPS,
+    function,
+    meant,
+    mended,
+    refusal,
+    result,
+    taken_apart,
+)
 from tests.graph.written import Written
 
 BODIES = [
@@ -39,6 +48,10 @@ BODIES = [
     "return {4: shout(q)}.get(n, q)",
     "table = {3: shout(q), 4: q}\nreturn table[n]",
     'return {"a": 1}.get(q)',
+    'match n:\n    case 3:\n        return q\n    case 2 | 3:\n        return shout(q)\n    case _:\n        return "none"',
+    "match n:\n    case 1:\n        return q\n    case 2:\n        return 'two'\nreturn shout(q)",
+    "x = 'none'\nmatch n:\n    case 1:\n        x = shout(q)\nreturn x",
+    "return (lambda text: text)(q) if any(len(text) > 1 for text in texts) else (lambda: q)()",
     'return q or "none"',
     "return flag and not n",
     "if shout(q):\n    return shout(q)\nreturn q",
@@ -54,6 +67,8 @@ BODIES = [
     "return [text.upper() for text in texts]",
     "return [passage.text for passage in passages if passage.score > 0.3]",
     "return sum(passage.score for passage in passages)",
+    "return [shout(text) for text in texts] + [shout(text) for text in words(q)]",
+    "return list({text: shout(text) for text in texts}) or [q]",
     "return {text: len(text) for text in texts}",
     "return {text: shout(text) for text in texts}",
     "return {text[0]: pair_up(text, q) for text in texts}",
@@ -255,7 +270,15 @@ def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> Non
         ),
         (
             "match n:\n    case 1:\n        return q\n    case int():\n        return m",
-            "return route(n, ",
+            "route(n, {...: ..., ...: ...})",
+        ),
+        (
+            "match n:\n    case 1 if flag:\n        return q\n    case _:\n        return m",
+            "route(n, {...: ..., ...: ...})",
+        ),
+        (
+            "match n:\n    case 1 | int():\n        return q\n    case other:\n        return other",
+            "route(n, {...: ..., ...: ...})",
         ),
         ("with q:\n    return q", "some_step(q)  # with a step that enters it, and leaves it"),
         ("q.text = 'x'\nreturn q", "some_step(q)  # with a step that returns a changed copy"),
@@ -329,6 +352,16 @@ def test_a_loop_over_a_stream_or_a_pipeline_is_advised_on_in_general() -> None:
     assert refusal("while inner(q):\n    q = shout(q)\nreturn q").right.startswith("route(shout(")
 
 
+def test_what_the_library_refuses_by_itself_is_told_as_a_wires() -> None:
+    source = "import dataclasses\n@dataclasses.dataclass\nclass Thing:\n    name: str\n@step\n"
+    source += "def make(q: str) -> Thing:\n    return Thing(q)\n@pipeline\ndef p(q: str):\n"
+    with pytest.raises(DefinitionError) as caught:
+        Written(f"{source}    return dataclasses.replace(make(q), name='x')\n").run()
+    assert taken_apart(str(caught.value)).right == "return replace(make(q))"
+    with pytest.raises(TypeError, match="dataclass instances"):
+        Written(f"{source}    return [q, dataclasses.asdict(3)]\n").run()
+
+
 def test_what_asyncio_gathers_is_side_by_side_here() -> None:
     written = "from asyncio import gather\n" + STEPS
     body = "@pipeline\ndef p(q: str) -> Any:\n    return gather(shout(q), words(q))"
@@ -389,12 +422,30 @@ def test_streams_and_pipelines_are_advised_on_as_well(line: str, right: str) -> 
     assert taken_apart(str(caught.value)).right.startswith(right)
 
 
+@pytest.mark.parametrize("sum_", [" + n" * 400, ".a" * 400 + " + n"])
+def test_what_is_nested_too_deep_to_be_rewritten_is_advised_on_in_general(sum_: str) -> None:
+    assert refusal(f"return n{sum_}").right.startswith("some_step(")
+
+
+def test_lines_are_counted_as_python_counts_them() -> None:
+    """Not at a form feed, nor at a separator inside a text."""
+    assert refusal('\x0cx = "a\u2028\x85b"\nreturn q + "x"').wrong == 'return q + "x"'
+
+
+def test_an_object_of_a_model_is_no_stream() -> None:
+    body = 'return f"{generate(q, returns=Found)} and {generate(q)}"'
+    with pytest.raises(DefinitionError) as caught:
+        Written(GENERATE + STEPS + function(body)).run()
+    right = 'prompt("{generate} and {generate_}", generate=generate(q, returns=Found), '
+    assert right in str(caught.value)
+
+
 def test_a_file_that_was_changed_since_has_no_line_to_show() -> None:
     module = Written("@pipeline\ndef p(q: str): return q + 'x'")
-    lines = ["def (\n"] * 50
-    linecache.cache[module.filename] = (1, None, lines, module.filename)
-    with pytest.raises(DefinitionError, match=r"right: some_step\(q\)"):
-        module.run()
+    for line in ("def (\n", "\0\n"):
+        linecache.cache[module.filename] = (1, None, [line] * 50, module.filename)
+        with pytest.raises(DefinitionError, match=r"right: some_step\(q\)"):
+            module.run()
 
 
 def test_code_that_has_lost_its_columns_has_no_site() -> None:

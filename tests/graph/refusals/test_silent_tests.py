@@ -6,7 +6,8 @@ import linecache
 
 import pytest
 
-from tests.graph.mending import STEPS, function, meant, mended, refusal, result
+from orchestra.errors import DefinitionError
+from tests.graph.mending import GENERATE, STEPS, function, meant, mended, refusal, result
 from tests.graph.written import Written
 
 REFUSED = [
@@ -23,6 +24,13 @@ REFUSED = [
     'return shout(q) if label.name is None else "no"',
     'found = words(q)\nif found is None:\n    return "none"\nreturn many(found)',
     'return "none" if words(q) is None else shout(q)',
+    'found: list[str] = words(q)\nreturn "none" if found is None else many(found)',
+    'a = b = words(q)\nreturn "none" if b is None else many(a)',
+    'same = q\nreturn "none" if same is None else shout(same)',
+    'x: str = pair[0]\nreturn "none" if x is None else shout(x)',
+    'x = label.name\ny = x\nreturn "none" if y is None else shout(y)',
+    'x = inner(q)\nreturn "none" if x is None or inner(x) is None else shout(x)',
+    'y = 2\ndef more(t):\n    return shout(t)\nreturn q if q is None or more(q) == y else "x"',
     "if isinstance(q, str):\n    return shout(q)\nreturn q",
     "assert isinstance(q, str)\nreturn shout(q)",
     "return shout(q) if type(n) is int else q",
@@ -69,6 +77,7 @@ def test_a_pattern_that_takes_a_value_apart_is_refused_in_general(body: str) -> 
         "t = q\ndef q():\n    return 1\nreturn shout('x') if q is None else shout(t)",
         "isinstance = lambda *_: True\nreturn shout(q) if isinstance(q, str) else q",
         "same = q\nreturn shout(q) if same is q else q",
+        "x = q\nfor _ in range(2):\n    y = x\n    if y is not None:\n        q = shout(q)\n    x = None\nreturn q",
         "match 3:\n    case n:\n        return shout(q) if isinstance(n, int) else q",
     ],
 )
@@ -80,6 +89,13 @@ def test_what_a_race_gives_is_a_wire_as_well() -> None:
     told = refusal("text = race(shout(q), shout(q))\nif text is None:\n    return q\nreturn text")
     assert told.right == "return route(decide(text), {True: q, False: text})"
     assert "decide(text: str)" in told.step
+
+
+def test_an_object_of_a_model_is_a_wire_as_well() -> None:
+    body = "found = generate(q, returns=Found)\nmatch found:\n    case Found():\n        "
+    body += "return q\n    case _:\n        return shout(q)"
+    with pytest.raises(DefinitionError, match="`found` cannot be matched"):
+        Written(GENERATE + STEPS + function(body)).run()
 
 
 def test_a_name_from_around_the_function_means_what_it_means_there() -> None:
