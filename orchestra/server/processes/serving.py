@@ -279,11 +279,7 @@ class Serving:
                 await generation.wait_over()
                 self._generations.remove(generation)
         finally:
-            try:
-                if loaded.flush is not None:
-                    await loaded.flush(loaded.settings.runs.flush_s)  # noqa: ASYNC102 - shielded, and bounded
-            finally:
-                loaded.close()
+            await _close(loaded)  # noqa: ASYNC102 - shielded, and bounded
         # it may be the last
         del engine, admission, app, generation, loaded, registry, pipelines, deployed
         self.on_retired()
@@ -304,6 +300,20 @@ class Serving:
             state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
         shared = loaded.state is not None or bool(self._generations)
         return open_runs(state, settings, shared=shared)
+
+
+async def _close(loaded: Loaded) -> None:
+    """Flush and close it; an error is logged, since raised it would end all that is served."""
+    try:
+        if loaded.flush is not None:
+            await loaded.flush(loaded.settings.runs.flush_s)
+    except Exception:
+        log.exception("some records were not written")
+    finally:
+        try:
+            loaded.close()
+        except Exception:
+            log.exception("something that was served before could not be closed")
 
 
 def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]], *, tolerant: bool) -> None:
