@@ -10,6 +10,8 @@ from enum import Enum
 
 import attrs
 
+from orchestra.eventclass import frozen
+
 UNSENT = "nothing of the request had been sent"
 """The note of a cancellation (`add_note`) before a byte of a call's request was sent: it is free.
 
@@ -17,7 +19,7 @@ An error says so by its code; a `Cancelled` has none.
 """
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class KeyAllowance:
     """The limits of one API key, on top of its user's and organisation's; None is no limit.
 
@@ -35,7 +37,7 @@ class KeyAllowance:
 NO_ALLOWANCE = KeyAllowance()
 
 
-@attrs.frozen(cache_hash=True)
+@frozen(cache_hash=True)
 class Caller:
     """On whose behalf a run is made; names are the deployment's own, "" where there is none.
 
@@ -89,7 +91,7 @@ class Certainty(Enum):
     """Estimated here, from the number of bytes."""
 
 
-@attrs.frozen
+@frozen
 class Usage:
     """Tokens that a call consumed, and what they cost.
 

@@ -14,6 +14,7 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
+from orchestra.eventclass import frozen
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
     NO_DETAILS,
@@ -39,7 +40,7 @@ _TOKEN_CHARS = 256  # what a token takes with its likelihood
 AnswerPart: TypeAlias = TextPart | ReasoningPart | ToolCall
 
 
-@attrs.frozen
+@frozen
 class Completion:
     """A whole answer. `usage` is None where the provider counted nothing."""
 

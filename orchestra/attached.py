@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from orchestra.eventclass import frozen
+
 _UNREGISTERED: Mapping[str, str] = {
     "image/jpg": "image/jpeg",
     "application/x-pdf": "application/pdf",
@@ -22,7 +24,7 @@ def registered(media_type: str) -> str:
     return _UNREGISTERED.get(media_type, media_type)
 
 
-@attrs.frozen
+@frozen
 class Attached:
     """Bytes, and what they are: `media_type` is `image/png`, `application/pdf`, ..."""
 

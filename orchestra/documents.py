@@ -12,6 +12,7 @@ from types import MappingProxyType
 import attrs
 
 from orchestra.errors import DocumentError
+from orchestra.eventclass import frozen
 
 MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
     {
@@ -33,7 +34,7 @@ _MARK = b"%PDF-"
 _TOLD = 200  # characters of a name
 
 
-@attrs.frozen
+@frozen
 class Document:
     """A file that somebody handed in: its name, its bytes, and what they are.
 

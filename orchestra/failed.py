@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import Generic, Literal, TypeVar
 
-import attrs
-
 from orchestra.errors import ModelError
+from orchestra.eventclass import frozen
 
 A = TypeVar("A")
 
 
-@attrs.frozen
+@frozen
 class ModelFacts:
     """What a `ModelError` tells besides its message, as there; no field ever holds a key."""
 
@@ -40,7 +39,7 @@ class ModelFacts:
         )
 
 
-@attrs.frozen
+@frozen
 class Failed(Generic[A]):
     """An item of an `each(..., failures_max=...)` that gave no value: which, and why.
 

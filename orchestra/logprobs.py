@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
+from orchestra.eventclass import frozen
 
 
-@attrs.frozen
+@frozen
 class TokenLogprob:
     """How likely a token was: the natural logarithm of its probability.
 
@@ -19,7 +19,7 @@ class TokenLogprob:
     top: tuple[TokenLogprob, ...] = ()
 
 
-@attrs.frozen
+@frozen
 class Logprobs:
     """How likely the tokens were of the text that comes next, or of the refusal."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
+from orchestra.eventclass import frozen
 
 
-@attrs.frozen
+@frozen
 class Problem:
     """One thing that is wrong with a pipeline, before it ever ran.
 

@@ -14,10 +14,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-import attrs
 import msgspec
 
 from orchestra.errors import StateError
+from orchestra.eventclass import frozen
 
 log = logging.getLogger("orchestra.state")
 
@@ -26,7 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Encoding(Generic[D]):
     """How records are written: `read` understands what `write` has made, in whatever process."""
 

@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.attached import Attached, registered
-from orchestra.eventclass import event
+from orchestra.eventclass import event, frozen
 from orchestra.logprobs import Logprobs
 
 Json: TypeAlias = dict[str, Any]
@@ -58,7 +58,7 @@ class Vector:
         return iter(struct.unpack(f"<{len(self)}f", self.data))
 
 
-@attrs.frozen
+@frozen
 class Passage:
     """A piece of a document, as a store keeps and finds it.
 
@@ -73,7 +73,7 @@ class Passage:
     metadata: Metadata = attrs.field(default=NO_METADATA, repr=_written)
 
 
-@attrs.frozen
+@frozen
 class Label:
     """The answer of a classifier: the name of the best label and how sure it is.
 
@@ -89,7 +89,7 @@ class Label:
         return self.name
 
 
-@attrs.frozen
+@frozen
 class TextPart:
     """A piece of text in a message.
 
@@ -101,7 +101,7 @@ class TextPart:
     prompt_cache: bool = False
 
 
-@attrs.frozen
+@frozen
 class ImagePart(Attached):
     """An image. `detail` is how closely OpenAI looks at it ("low" is cheap); others ignore it."""
 
@@ -109,7 +109,7 @@ class ImagePart(Attached):
     detail: str | None = None
 
 
-@attrs.frozen
+@frozen
 class ImageUrlPart:
     """An image that the provider fetches, or a `data:` URL; the rest as in `ImagePart`."""
 
@@ -118,7 +118,7 @@ class ImageUrlPart:
     prompt_cache: bool = False
 
 
-@attrs.frozen
+@frozen
 class FilePart(Attached):
     """A PDF or, for any model, UTF-8 text to be read, under the `name` that the model is told."""
 
@@ -126,7 +126,7 @@ class FilePart(Attached):
     name: str = ""
 
 
-@attrs.frozen
+@frozen
 class ReasoningPart:
     """What a model thought before it answered.
 
@@ -139,7 +139,7 @@ class ReasoningPart:
     signature: str = attrs.field(default="", repr=False)
 
 
-@attrs.frozen
+@frozen
 class ToolCall:
     """A function call that a model asks for; `arguments` is its JSON text, "{}" for none.
 
@@ -152,7 +152,7 @@ class ToolCall:
     signature: str = attrs.field(default="", repr=False)
 
 
-@attrs.frozen
+@frozen
 class ToolResult:
     """What a called function returned or, with `is_error`, why it failed.
 
@@ -171,7 +171,7 @@ Part: TypeAlias = (
 )
 
 
-@attrs.frozen
+@frozen
 class Message:
     """One turn of a conversation: text, or parts in order.
 
@@ -198,7 +198,7 @@ class Message:
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
 
-@attrs.frozen
+@frozen
 class Tool:
     """A function that a model may ask for; `parameters` is the JSON Schema of its arguments.
 
@@ -212,7 +212,7 @@ class Tool:
     prompt_cache: bool = False
 
 
-@attrs.frozen
+@frozen
 class ForcedTool:
     """The model has to call the tool of this name."""
 
@@ -225,7 +225,7 @@ Extras: TypeAlias = Mapping[str, Json]
 NO_EXTRAS: Extras = MappingProxyType({})
 
 
-@attrs.frozen
+@frozen
 class JsonOutput:
     """The answer has to be a JSON object; with a schema, one that fits it."""
 
@@ -235,7 +235,7 @@ class JsonOutput:
     description: str | None = None
 
 
-@attrs.frozen
+@frozen
 class ChatRequest:
     """What a model is asked, in no provider's dialect.
 
@@ -367,7 +367,7 @@ Purpose: TypeAlias = Literal["query", "document", "classification", "clustering"
 """What vectors are for: some models embed queries and documents differently."""
 
 
-@attrs.frozen
+@frozen
 class EmbedRequest:
     """Texts to be turned into vectors; of `dimensions` numbers, if given."""
 
@@ -377,7 +377,7 @@ class EmbedRequest:
     extras: Extras = NO_EXTRAS
 
 
-@attrs.frozen
+@frozen
 class Embeddings:
     """One vector for each text, in order, as the provider gave them."""
 
@@ -386,7 +386,7 @@ class Embeddings:
     model: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Capabilities:
     """What a model can do; None is unknown, and then nothing is refused. `files` means PDFs."""
 

@@ -150,7 +150,8 @@ def ready(url):
     scope.cancel()
 
 async def main():
-    with scope, Loader([PIPELINE], Path(DATA), Path(CONFIG) if CONFIG else None, "127.0.0.1", dict()) as loader:
+    with scope:
+        loader = Loader([PIPELINE], Path(DATA), Path(CONFIG) if CONFIG else None, "127.0.0.1", dict())
         listen = partial(bind, "127.0.0.1", 0)
         await serve_loaded(loader.load, listen, House(counting=counting()), on_ready=ready)
 

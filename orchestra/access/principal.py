@@ -5,15 +5,14 @@ Deny by default: scopes that name nothing allow nothing.
 
 from __future__ import annotations
 
-import attrs
-
 from orchestra.accounts import Caller
+from orchestra.eventclass import frozen
 
 EVERYTHING = "*"
 """In place of names: all of them."""
 
 
-@attrs.frozen
+@frozen
 class Scopes:
     """What may be asked for, by name. Routes are named among the models.
 
@@ -34,7 +33,7 @@ class Scopes:
         return EVERYTHING in self.models or model in self.models
 
 
-@attrs.frozen
+@frozen
 class Principal:
     """Who makes a request: on whose account it is, and what it may ask for."""
 

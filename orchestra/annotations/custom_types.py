@@ -26,7 +26,6 @@ from typing import (
     is_typeddict,
 )
 
-import attrs
 import msgspec
 
 from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
@@ -34,6 +33,7 @@ from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
 from orchestra.annotations.shapes import alternatives, fields, is_alias, is_union, parts, plain
+from orchestra.eventclass import frozen
 from orchestra.values import Json
 
 _ALIASES_MAX = 32
@@ -55,7 +55,7 @@ class CustomType(metaclass=_StandInType):
     recipe: Record | TaggedUnion
 
 
-@attrs.frozen(slots=False)
+@frozen(slots=False)
 class Record:
     """A recipe: a class that is called with its members."""
 
@@ -118,7 +118,7 @@ class Record:
             raise ValueError(_with_place(what, path)) from error
 
 
-@attrs.frozen(slots=False)
+@frozen(slots=False)
 class TaggedUnion:
     """A recipe: a union of classes that each have their own `Literal`s for one member, the tag."""
 

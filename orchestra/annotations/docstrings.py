@@ -13,6 +13,8 @@ from itertools import zip_longest
 
 import attrs
 
+from orchestra.eventclass import frozen
+
 _MEMBERS = {
     *("args", "arguments", "parameters", "params", "attributes"),
     *("keyword args", "keyword arguments", "other parameters"),
@@ -29,7 +31,7 @@ _NUMPY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?::.*)?(?P<text>)")
 _FIELDS = {"param", "parameter", "arg", "argument", "key", "keyword", "attribute"}
 
 
-@attrs.frozen
+@frozen
 class Described:
     """A description, and the descriptions of members (parameters, attributes)."""
 

@@ -12,9 +12,10 @@ import msgspec
 
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.shapes import MISSING, fields, parts, plain, required_keys
+from orchestra.eventclass import frozen
 
 
-@attrs.frozen
+@frozen
 class Member:
     """One member of a record as JSON has it."""
 

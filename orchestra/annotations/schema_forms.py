@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-import attrs
-
+from orchestra.eventclass import frozen
 from orchestra.values import Json
 
 _TYPES: dict[type, str] = {
@@ -21,7 +20,7 @@ _UNSPEAKABLE = {"prefixItems", "uniqueItems", "propertyNames", "contentEncoding"
 """Keywords that strict providers refuse, and that cannot be dropped without a change of meaning."""
 
 
-@attrs.frozen
+@frozen
 class StrictSchema:
     """A schema in which every member is required and no other allowed.
 

@@ -35,16 +35,15 @@ from typing import (
     get_origin,
 )
 
-import attrs
-
 from orchestra.annotations.builtin_bases import BASES, generic
 from orchestra.annotations.deferred import written
+from orchestra.eventclass import frozen
 
 # An alias may stand for itself (`type A = A`); real code does not nest them deeper than this.
 _ALIASES_MAX = 32
 
 
-@attrs.frozen
+@frozen
 class Missing:
     """The type of `MISSING`."""
 

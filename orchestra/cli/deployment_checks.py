@@ -28,7 +28,8 @@ LOCAL = ("wordllama", "extractive")
 
 def missing_for(found: Deployment) -> Iterator[str]:
     """The missing requirements of the configuration, each with its line."""
-    from orchestra.config.deployment.own_classes import close_own, make_own
+    from orchestra.closing import close
+    from orchestra.config.deployment.own_classes import make_own
     from orchestra.config.deployment.own_stores import make_own_store
     from orchestra.observe import counting
     from orchestra.stores.postgres import settings as postgres
@@ -46,12 +47,12 @@ def missing_for(found: Deployment) -> Iterator[str]:
         yield from _complaint_of(at, counting.check_installed)
     for store in found.stores.values():
         try:
-            close_own(make_own_store(store))
+            close(make_own_store(store))
         except OrchestraError as error:
             yield f"{error} [store-unfit]"
     for own, settings in found.own_classes():
         try:
-            close_own(make_own(own, settings.name, settings.origin))
+            close(make_own(own, settings.name, settings.origin))
         except OrchestraError as error:
             yield f"{error} [{own.seam}-unfit]"
     yield from unpriced_models(found)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import linecache
 import os
 import re
-import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from traceback import walk_tb
@@ -64,7 +64,7 @@ def raised_at(error: BaseException) -> tuple[str, int] | None:
     """File and line in the user's own code where it was raised; None if there is none."""
     found = None
     for frame, line in walk_tb(error.__traceback__):
-        if not frame.f_code.co_filename.startswith(_OTHERS):
+        if not frame.f_code.co_filename.startswith(_others()):
             found = frame.f_code.co_filename, line
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return error.filename, error.lineno
@@ -109,15 +109,11 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-_OTHERS = (
-    "<",
-    *(
-        folder + os.sep
-        for folder in (
-            str(Path(__file__).parent.parent),
-            *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-        )
-    ),
-)
+@cache
+def _others() -> tuple[str, ...]:
+    """Folders of code that is neither the user's nor the project's."""
+    import sysconfig  # its tables are for failures only
 
-"""Folders of code that is neither the user's nor the project's."""
+    libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    folders = (str(Path(__file__).parent.parent), *libraries)
+    return ("<", *(folder + os.sep for folder in folders))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from functools import cache
-
-import attrs
+from typing import TYPE_CHECKING
 
 from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.compiler.blocks.layout import lay_out
 from orchestra.compiler.blocks.slots import Block
 from orchestra.compiler.check import check
-from orchestra.compiler.picture import Picture, picture
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError
+from orchestra.eventclass import frozen
 from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import (
     Call,
@@ -34,8 +33,11 @@ from orchestra.nearest import did_you_mean
 from orchestra.problem import Problem
 from orchestra.protocols import Bindings
 
+if TYPE_CHECKING:
+    from orchestra.compiler.picture import Picture
 
-@attrs.frozen
+
+@frozen
 class EdgeReport:
     """Whether one edge streams or carries one value, and why."""
 
@@ -49,7 +51,7 @@ class EdgeReport:
         return f"{how}  {self.source} -> {self.into}: {self.why}"
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Plan:
     """A checked pipeline, laid out to run, with its names resolved against a deployment."""
 
@@ -65,10 +67,14 @@ class Plan:
     @property
     def edges(self) -> tuple[EdgeReport, ...]:
         """A report on each edge, in source order; the last is that of the output."""
+        from orchestra.compiler.picture import picture
+
         return _reports(picture(self.pipeline))
 
     def explain(self) -> str:
         """The streaming report: whether each edge streams, and why; then the hedges."""
+        from orchestra.compiler.picture import picture
+
         drawn = picture(self.pipeline)
         edges = _reports(drawn)
         hedges = (

@@ -17,6 +17,7 @@ from typing import cast
 
 import attrs
 
+from orchestra.eventclass import frozen
 from orchestra.graph.nodes import Each, EachItem, Node
 from orchestra.graph.wires import Wire, node_of
 
@@ -59,7 +60,7 @@ class Region:
         return region is other
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Regions:
     """The regions of a graph: the root, each node's home, and the regions each node owns."""
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
+from orchestra.closing import Opened
 from orchestra.config.lazy_state import LazyState
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State
@@ -49,7 +49,8 @@ class Assembly:
     """The models of a deployment, made on demand, with their policies around them.
 
     `state` and `embedder` are called when something needs them; `budget_state`, where spending is
-    kept, is the same as `state` by default. `on_call` is called after each call of a remote model.
+    kept, is the same as `state` by default. What it opens is in `opened`, which closes it.
+    `on_call` is called after each call of a remote model.
     `stand_ins` replace remote models by name, so that no key, address or network is needed; their
     policies stay. `draw` gives random numbers in [0, 1), for routes and the pauses of breakers.
     """
@@ -63,6 +64,7 @@ class Assembly:
         local: Embedder,
         *,
         budget_state: Callable[[], State] | None = None,
+        opened: Opened | None = None,
         on_call: OnCall | None = None,
         stand_ins: Mapping[str, Model] | None = None,
         draw: Callable[[], float] = random.random,
@@ -73,6 +75,7 @@ class Assembly:
         self._budget_state = budget_state or state
         self._embedder = embedder
         self._local = local
+        self._opened = opened or Opened()
         self._on_call = on_call
         self._stand_ins = stand_ins
         self._draw = draw
@@ -161,18 +164,6 @@ class Assembly:
         async with trio.open_nursery() as nursery:
             for each in self._outboxes:
                 nursery.start_soon(each.flush, within_s)
-
-    def close(self) -> None:
-        """Close the connections that are kept, and what is of classes of the project's own."""
-        with ExitStack() as closing:
-            if self._transport is not None:
-                closing.callback(self._transport.close)
-            if self._own:
-                from orchestra.config.deployment.own_classes import close_own
-
-                for made in self._own.values():
-                    closing.callback(close_own, made)
-                self._own.clear()
 
     def _surround(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
         """The model, behind its cache and sharing its calls."""
@@ -321,7 +312,8 @@ class Assembly:
         from orchestra.providers.embedding import EmbedderModel
         from orchestra.providers.known.addresses import corrected
 
-        made = self._own[_key(settings)] = make_own(own, settings.name, settings.origin)
+        made = self._opened.own(make_own(own, settings.name, settings.origin))
+        self._own[_key(settings)] = made
         model: Model = EmbedderModel(made) if own.seam == "embedder" else made
         return DeclaredModel(model, corrected(model.capabilities, settings.capabilities))
 
@@ -351,7 +343,7 @@ class Assembly:
         if self._transport is None:
             from orchestra.providers.network import HttpTransport
 
-            self._transport = HttpTransport()
+            self._transport = self._opened.own(HttpTransport())
         return self._transport
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from orchestra.closing import Closing
+from orchestra.closing import Closing, Opened
 from orchestra.config.built_in import EMBEDDERS, MODELS, only_built_in
 from orchestra.config.deployment.names import bound
 from orchestra.config.deployment.own_stores import Stores
@@ -26,7 +25,6 @@ from orchestra.config.startup_warnings import make_all_or_warn, warn_built_in
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.in_use import InUse
 from orchestra.protocols import Embedder, Model, State, VectorStore
-from orchestra.providers.wordllama import WordLlamaEmbedder
 
 if TYPE_CHECKING:
     from orchestra.access.keyring import Keyring
@@ -38,7 +36,8 @@ if TYPE_CHECKING:
     from orchestra.policies.money.budget import Budgets
     from orchestra.policies.money.purse import Purse
     from orchestra.providers.known.settings import ModelSettings, RouteSettings
-    from orchestra.stores.state.settings import OpenState, StateSettings
+    from orchestra.stores.state.private import UnmadeState
+    from orchestra.stores.state.settings import StateSettings
 
 DATA = Path(".orchestra")
 """Where stores are kept where nobody has said otherwise."""
@@ -57,7 +56,8 @@ class LocalBindings(DeploymentBindings, Closing):
     of `store.sqlite` in the data folder, where it makes new ones. `state` is where policies
     remember things: the one given, else the deployment's; with `several` processes, a state in
     memory becomes a file that they share. What callers have spent is in `budget_state`, and API
-    keys are in `keys`. Close it after its last run.
+    keys are in `keys`. Bindings whose `opened` are shared have one state, and one database, if
+    their settings are the same. Close it after its last run.
     """
 
     def __init__(
@@ -69,20 +69,15 @@ class LocalBindings(DeploymentBindings, Closing):
         state: State | None = None,
         several: bool = False,
     ) -> None:
-        self.stores = Stores(data / STORE_FILE, deployment, environ)
+        self.opened = Opened()
+        self.stores = Stores(data / STORE_FILE, deployment, environ, self.opened)
         self._deployment = deployment
         self._environ = environ
         self._given_state = state
-        self._local = WordLlamaEmbedder()
         self._models: dict[str, Model] = {}
         self._embedders: dict[str, Embedder] = {}
         self._data = data
         self._several = several
-        self._state: OpenState | None = None
-        self._lent = False
-        self._spent: OpenState | None = None
-        self._keys: OpenState | None = None
-        self._waited: OpenState | None = None
         self.in_use = InUse()
         self.has_database = deployment is not None and deployment.database is not None
 
@@ -158,7 +153,7 @@ class LocalBindings(DeploymentBindings, Closing):
     def states(self) -> Mapping[str, GuardState]:
         return self._assembly.states()
 
-    @property
+    @cached_property
     def state(self) -> State:
         """Where policies remember things, made on first use.
 
@@ -167,13 +162,7 @@ class LocalBindings(DeploymentBindings, Closing):
         Raises:
             BindingError: coredis is not installed, or the password's variable is not set.
         """
-        if self._given_state is not None:
-            return self._given_state
-        if self._state is None:
-            from orchestra.stores.state.settings import open_state
-
-            self._state = open_state(self.state_settings, self._data, self._environ)
-        return self._state
+        return self._given_state or self._open(self.state_settings)
 
     @property
     def state_settings(self) -> StateSettings:
@@ -184,7 +173,7 @@ class LocalBindings(DeploymentBindings, Closing):
         in_file = self._several and said.url == "memory:"
         return structs.replace(said, url=f"sqlite:{STATE_FILE}") if in_file else said
 
-    @property
+    @cached_property
     def budget_state(self) -> State:
         """Where the spending of callers is kept, so that a restart does not forget it.
 
@@ -195,11 +184,9 @@ class LocalBindings(DeploymentBindings, Closing):
         """
         if self._given_state or self._several or self._configured_state:
             return self.state
-        if self._spent is None:
-            from orchestra.stores.state.private import UnmadeState
+        from orchestra.stores.state.private import UnmadeState
 
-            self._spent = UnmadeState(self._data / STATE_FILE, timeout_s=KEYS_TIMEOUT_S)
-        return self._spent
+        return self._open_file(UnmadeState, STATE_FILE)
 
     @property
     def shared_state(self) -> State | None:
@@ -210,36 +197,19 @@ class LocalBindings(DeploymentBindings, Closing):
         Raises:
             BindingError: as of `state`.
         """
-        if self.state_settings.url == "memory:":
+        if not (self._several or self._shared):
             return None
         return self._given_state or self._patient
-
-    def use_state_of(self, other: LocalBindings) -> bool:
-        """Use the state of `other` if it is in the same place; whether it is. `other` closes it.
-
-        Raises:
-            BindingError: as of `state`.
-        """
-        if self.state_settings != other.state_settings or self._data != other._data:
-            return False
-        self._state, self._lent = cast("OpenState", other.state), True
-        return True
 
     def check_there(self) -> None:
         """Raise StateError if an open file of state or keys has been removed."""
         from orchestra.stores.state.sqlite import SqliteState
 
-        for opened in (self._state, self._spent, self._keys, self._waited):
+        for opened in self.opened.used.values():
             if isinstance(opened, SqliteState):
                 opened.check_there()
 
-    def release_state(self) -> OpenState | None:
-        """The open state, which the caller has to close from now on; None if there is none."""
-        opened, lent = self._state, self._lent
-        self._lent = True
-        return None if lent else opened
-
-    @property
+    @cached_property
     def keys(self) -> State:
         """Where API keys are kept: in the state if it outlives this process, else `keys.sqlite`.
 
@@ -253,22 +223,27 @@ class LocalBindings(DeploymentBindings, Closing):
             return self._given_state
         if self._shared:
             return self._patient
-        if self._keys is None:
-            from orchestra.stores.state.private import PrivateState
+        from orchestra.stores.state.private import PrivateState
 
-            self._keys = PrivateState(self._data / KEYS_FILE, timeout_s=KEYS_TIMEOUT_S)
-        return self._keys
+        return self._open_file(PrivateState, KEYS_FILE)
 
-    @property
+    @cached_property
     def _patient(self) -> State:
         """The state with a longer timeout, for what has to wait for it."""
-        if self._waited is None:
-            from orchestra.stores.state.settings import open_state
+        said = self.state_settings
+        timeout_s = max(said.timeout_s, KEYS_TIMEOUT_S)
+        return self._open(structs.replace(said, timeout_s=timeout_s), patient=True)
 
-            said = self.state_settings
-            patient = structs.replace(said, timeout_s=max(said.timeout_s, KEYS_TIMEOUT_S))
-            self._waited = open_state(patient, self._data, self._environ)
-        return self._waited
+    def _open(self, said: StateSettings, *, patient: bool = False) -> State:
+        """The state, which one of another timeout does not keep waiting."""
+        from orchestra.stores.state.settings import open_state
+
+        key = (said, said.certificates(), self._data, patient)
+        return self.opened.shared(key, partial(open_state, said, self._data, self._environ))
+
+    def _open_file(self, kind: type[UnmadeState], name: str) -> State:
+        path = self._data / name
+        return self.opened.shared((kind, path), partial(kind, path, timeout_s=KEYS_TIMEOUT_S))
 
     @property
     def keys_at(self) -> str:
@@ -294,7 +269,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return Keyring(self.keys)
 
     async def keys_made(self) -> bool:
-        if self._given_state is None and not self._shared and self._keys is None:
+        if self._given_state is None and not self._shared and "keys" not in vars(self):
             try:  # of most servers this is all that there is to know, and a start is in a hurry
                 (self._data / KEYS_FILE).stat()  # noqa: ASYNC240 - it does not wait
             except FileNotFoundError:
@@ -359,27 +334,22 @@ class LocalBindings(DeploymentBindings, Closing):
     def close(self) -> None:
         """Close the files of stores, state and keys, and all kept connections.
 
-        Nothing may be using them. All are closed, also where one of them raises.
+        Nothing may be using them; what others share stays open. All are closed, whatever raises.
         """
-        state = None if self._lent else self._state
-        with ExitStack() as closing:
-            closing.callback(self.stores.close)
-            if "_assembly" in vars(self):  # something was asked for
-                closing.callback(self._assembly.close)
-            for opened in (state, self._spent, self._keys, self._waited):
-                if opened is not None:
-                    closing.callback(opened.close)
+        self.opened.close()
 
     @cached_property
     def _assembly(self) -> Assembly:
         from orchestra.config.assembly import Assembly
+        from orchestra.providers.wordllama import WordLlamaEmbedder
 
         return Assembly(
             self.deployment,
             self._environ,
             lambda: self.state,
             self.embedder,
-            self._local,
+            WordLlamaEmbedder(),
             budget_state=lambda: self.budget_state,
+            opened=self.opened,
             on_call=self.on_call,
         )

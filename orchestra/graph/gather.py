@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-import attrs
-
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
+from orchestra.eventclass import frozen
 from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.definition import current_definition
 from orchestra.graph.nodes import Call, Constant, type_of
@@ -24,7 +23,7 @@ def gather(value: object) -> object:
     return value
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Gathering(Call):
     """A container with wires in it, which is filled at run time when they have values."""
 

@@ -13,11 +13,10 @@ from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
-
 from orchestra.annotations.builtin_bases import generic
 from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
+from orchestra.eventclass import frozen
 from orchestra.failed import Failed
 from orchestra.graph.parts import wires_in
 from orchestra.graph.rules.commits import FIRST_CONTENT, Commit, Validate
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from orchestra.graph.steps import Step
 
 
-@attrs.frozen
+@frozen
 class Origin:
     """Where a node was defined."""
 
@@ -49,7 +48,7 @@ class Origin:
         return place(self.filename, self.line)
 
 
-@attrs.frozen
+@frozen
 class Edge:
     """One wire into a node."""
 
@@ -62,7 +61,7 @@ class Edge:
     """The index of the arm (or body) that the wire is; None for a wire that is always read."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Node(ABC):
     """One node of a pipeline's graph."""
 
@@ -89,7 +88,7 @@ class Node(ABC):
         return f"{self.label}(...)"
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Input(Node):
     """A parameter of the pipeline."""
 
@@ -111,7 +110,7 @@ class Input(Node):
         return self.name
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Constant(Node):
     """A plain value in the place of a wire."""
 
@@ -130,7 +129,7 @@ class Constant(Node):
         return repr(self.value)
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Call(Node):
     """A call of a step."""
 
@@ -179,7 +178,7 @@ class Call(Node):
         return f"{self.label}({name}=...)"
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Collect(Node):
     """A stream, joined into one value: a string, bytes, or a list."""
 
@@ -197,7 +196,7 @@ class Collect(Node):
         return (Edge(self.source, "collect(...)", Stream[object]),)
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Choice(Node):
     """A node whose value is the value of one of its arms; each arm is a region of the graph."""
 
@@ -233,7 +232,7 @@ class Choice(Node):
         )
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Race(Choice):
     """Arms that run at once; the first to commit is the result, the others are cancelled."""
 
@@ -250,7 +249,7 @@ class Race(Choice):
         return () if by_time else self.arms[:arm]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Fallback(Choice):
     """Arms tried in order: each starts when the one before it has failed before its commit."""
 
@@ -267,7 +266,7 @@ class Fallback(Choice):
         return self.arms[:arm]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Route(Choice):
     """The arm whose key equals the label; without one, the default, which is the last arm."""
 
@@ -287,7 +286,7 @@ class Route(Choice):
         return (Edge(self.on, "route(label)", Hashable), *self._arm_edges)
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class EachItem(Node):
     """The item for which the body of an `each` is defined."""
 
@@ -306,7 +305,7 @@ class EachItem(Node):
         return f"item of {node_of(self.items).spelled}"
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Each(Node):
     """A body run for every item of a list or stream, `at_once` of them at a time."""
 

@@ -27,8 +27,6 @@ from orchestra.graph.calls.mistakes import explain_wrong_calls, refuse_pipe
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
-from orchestra.graph.refusals.refusal import refusal_of_type_error
-from orchestra.graph.refusals.shadowing import shadowed_by_own_result
 from orchestra.graph.refusals.silent_tests import refusing_silent_tests
 from orchestra.graph.rules.policy import is_number
 from orchestra.graph.source.frames import called_at, place
@@ -233,6 +231,8 @@ def _explaining(name: str, where: str) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
+        from orchestra.graph.refusals.refusal import refusal_of_type_error
+
         refused = refusal_of_type_error(error)
         if refused is None:
             raise
@@ -244,6 +244,8 @@ def _explaining(name: str, where: str) -> Iterator[None]:
             raise
         raise DefinitionError(f"{handler.where}: {handler.message}; {handler.fix}") from error
     except NameError as error:
+        from orchestra.graph.refusals.shadowing import shadowed_by_own_result
+
         if (hidden := shadowed_by_own_result(error)) is not None:
             raise DefinitionError(hidden) from error
         if error.name != name:

@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-import attrs
-
 from orchestra.errors import DefinitionError
+from orchestra.eventclass import frozen
 from orchestra.graph.source.frames import user_frame
 
 if TYPE_CHECKING:
     from orchestra.graph.nodes import Node
 
 
-@attrs.frozen
+@frozen
 class Attribute:
     """`.name` on a wire."""
 
@@ -30,7 +29,7 @@ class Attribute:
         return f".{self.name}"
 
 
-@attrs.frozen
+@frozen
 class Item:
     """`[key]` on a wire."""
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import attrs
-
+from orchestra.eventclass import frozen
 from orchestra.policies import observed
 
 LATEST = "gen_ai_latest_experimental"
@@ -30,7 +29,7 @@ REQUEST_S = (*HTTP_S, 30.0, 60.0, 120.0, 300.0, 600.0)
 """As the conventions of HTTP advise, and beyond: a stream is open for longer than a page."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Family:
     """One metric: its name without the `_total` of a counter, what it tells, and its labels.
 
@@ -170,7 +169,7 @@ CALL = (
 _OF_TOKENS = CALL[:-1]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class CallNames:
     """The metrics of a model's calls; `each_*` are of single calls, the others their sums."""
 
@@ -290,7 +289,7 @@ SETTINGS: Mapping[str, str] = {
 """What the conventions call the numbers that a request sets."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class SpanNames:
     """What spans of runs and of calls call their attributes, where the conventions say it."""
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
-
+from orchestra.eventclass import frozen
 from orchestra.hosts import host_and_port
 from orchestra.observe.trace_context import TraceContext
 from orchestra.policies.observed import CANCELLED
@@ -25,7 +24,7 @@ PATH_CHARS, METHOD_CHARS = 1024, 64
 """Longer ones are cut: a client may send anything. A host has 253 at most."""
 
 
-@attrs.frozen
+@frozen
 class Request:
     """A request as it arrives; `host` is its `Host` header, `parent` the trace of its client.
 

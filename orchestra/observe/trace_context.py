@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from contextvars import ContextVar
 
-import attrs
+from orchestra.eventclass import frozen
 
 _TRACEPARENT = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<known>(?P<trace>(?!0{32})[0-9a-f]{32})"
@@ -15,7 +15,7 @@ _TRACEPARENT = re.compile(
 _FIRST = "00"
 
 
-@attrs.frozen
+@frozen
 class TraceContext:
     """A trace, and the current span in it. `trace_id` has 32 hexadecimal digits."""
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterable
 
-import attrs
 import trio
 
+from orchestra.eventclass import frozen
 from orchestra.graph.rules.hedging import Hedge
 
 WINDOW = 200
@@ -35,7 +35,7 @@ RACES_MAX = 1024
 _ROUNDING = 1e-9
 
 
-@attrs.frozen
+@frozen
 class Seen:
     """One race: how long its first arm took to commit, or took at least."""
 

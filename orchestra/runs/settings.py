@@ -6,6 +6,8 @@ from collections.abc import Container
 
 import attrs
 
+from orchestra.eventclass import frozen
+
 
 def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ()) -> None:
     """Check that each setting that was given is over 0, except those named in `besides`.
@@ -22,7 +24,7 @@ def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ())
             )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class RunsSettings:
     """Limits of stored runs, and settings of following the runs of other processes."""
 

@@ -10,6 +10,7 @@ import attrs
 
 from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
+from orchestra.eventclass import frozen
 from orchestra.graph.rules.policy import Limits
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
 from orchestra.runs.settings import RunsSettings, check_bounds
@@ -29,7 +30,7 @@ _NO_BOUNDS = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Settings:
     """The limits of a server's clients, and the settings of its shutdown."""
 

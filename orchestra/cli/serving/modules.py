@@ -22,12 +22,13 @@ from importlib.util import cache_from_source
 from pathlib import Path
 from types import ModuleType
 
+from orchestra.graph.source.frames import is_installed
+
 _NEVER = {"__main__", "orchestra"}
 _INSTALLED = tuple(
     os.path.join(sysconfig.get_path(name), "")  # noqa: PTH118 - compared as text, a thousand times
     for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
-_INSTALLED_PARTS = ("/site-packages/", "/dist-packages/")
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def _places(module: ModuleType) -> list[str]:
 
 
 def _is_own(place: str, folders: Collection[str]) -> bool:
-    installed = place.startswith(_INSTALLED) or any(part in place for part in _INSTALLED_PARTS)
+    installed = place.startswith(_INSTALLED) or is_installed(place)
     return not installed and place.startswith(tuple(folders))
 
 

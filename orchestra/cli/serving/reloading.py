@@ -3,11 +3,11 @@
 Rules of the file: a new version exists beside the old one until it is checked. A configuration file
 that was found once has to exist from then on, and so have open files of state and keys: without
 them, keys would not be required, and nothing counted. The state is kept if its configuration is
-unchanged, so that limits, budgets and caches are not reset; it is then closed at the very end.
-Breakers and connections are new. If the served version requires keys, so do all later ones, even if
-the keys are gone; only `keys = "none"` ends that. This is recorded for later processes in the data
-folder and in the supervisor's; for keys in `keys.sqlite`, which is in the data folder itself, only
-in the latter.
+unchanged, so that limits, budgets and caches are not reset, and so are connections to it and to a
+database; the last version that uses them closes them. Breakers and connections to providers are
+new. If the served version requires keys, so do all later ones, even if the keys are gone; only
+`keys = "none"` ends that. This is recorded for later processes in the data folder and in the
+supervisor's; for keys in `keys.sqlite`, which is in the data folder itself, only in the latter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
 from orchestra.cli.serving import asked_keys
 from orchestra.cli.serving.admission import admission_of, make_one
-from orchestra.closing import Closing
 from orchestra.errors import StateError
 
 if TYPE_CHECKING:
@@ -37,12 +36,11 @@ MODELS_ONLY = ", or write an orchestra.toml: a server may have models only"
 log = logging.getLogger("orchestra.server")
 
 
-class Loader(Closing):
+class Loader:
     """Pipelines and bindings for a command line.
 
     `said` are its settings, which override the configuration; `several`
-    is as for `LocalBindings`; with `watches` it keeps track of the files that are loaded. Use it
-    in a `with` statement around the server: at its end it closes the states carried over.
+    is as for `LocalBindings`; with `watches` it keeps track of the files that are loaded.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class Loader(Closing):
         """Who may use what was loaded last, and may still be refused."""
         self._moves = False
         """Whether what was loaded last has another state than what is served."""
-        self._closing = ExitStack()
         self.pipelines: dict[str, AnyPipeline] = {}
         """The pipelines that are served now, by name."""
         self.by_json: Mapping[str, AnyPipeline] = {}
@@ -102,30 +99,32 @@ class Loader(Closing):
         with self._modules():
             pipelines, by_json = self._served(self._import(configured=config is not None))
             new = default_bindings(self._data, config=config, several=self._several)
-            store = new.stores.path
-            self._stores = {store, store.with_name(f"{store.name}-wal")}
-            carried = old is not None and new.use_state_of(old)
-            self._moves = old is not None and not carried
-            if old is not None and carried:
-                old.check_there()
-            if config is not None:
-                self._warn(pipelines.values(), new)
-            settings = Settings(**{**said(new.rules), **self._said})
-            _make_own(new, configured=config is not None)
-            self.metrics = settings.metrics
-            admit = partial(self._admit, new)
-            yield Loaded(
-                pipelines,
-                new,
-                settings,
-                admit,
-                new.close,
-                state=new.shared_state,
-                flush=new.flush,
-                by_json=by_json,
-            )
-        if old is not None and carried and (state := old.release_state()):
-            self._closing.callback(state.close)
+            with ExitStack() as refused:
+                refused.callback(new.close)
+                store = new.stores.path
+                self._stores = {store, store.with_name(f"{store.name}-wal")}
+                if old is not None:
+                    new.opened.share(old.opened)
+                    self._moves = new.state is not old.state
+                    if not self._moves:
+                        old.check_there()
+                if config is not None:
+                    self._warn(pipelines.values(), new)
+                settings = Settings(**{**said(new.rules), **self._said})
+                _make_own(new, configured=config is not None)
+                self.metrics = settings.metrics
+                loaded = Loaded(
+                    pipelines,
+                    new,
+                    settings,
+                    partial(self._admit, new),
+                    new.close,
+                    state=new.shared_state,
+                    flush=new.flush,
+                    by_json=by_json,
+                )
+                refused.pop_all()
+            yield loaded
         self._bindings, self.pipelines, self._config = new, pipelines, config
         self.by_json, self._stores, self._admission = by_json or {}, set(), self._coming
         if _asks(self._admission):
@@ -271,24 +270,16 @@ class Loader(Closing):
         """The top-level packages of the pipelines."""
         return {each.function.__module__.partition(".")[0] for each in self.pipelines.values()}
 
-    def close(self) -> None:
-        """Close the states that were kept."""
-        self._closing.close()
-
 
 def _make_own(bindings: LocalBindings, *, configured: bool) -> None:
     """Make the objects of the project's own classes, so that their errors are found now.
 
     Raises:
-        BindingError: one cannot be made; those that were are closed.
+        BindingError: one cannot be made.
     """
-    try:
-        bindings.stores.make_own()
-        for own, settings in bindings.deployment.own_classes() if configured else ():
-            (bindings.embedder if own.seam == "embedder" else bindings.model)(settings.name)
-    except BaseException:
-        bindings.close()
-        raise
+    bindings.stores.make_own()
+    for own, settings in bindings.deployment.own_classes() if configured else ():
+        (bindings.embedder if own.seam == "embedder" else bindings.model)(settings.name)
 
 
 def _asks(admission: Admission | None) -> bool:

@@ -130,7 +130,7 @@ def _serve(
     flush = [counts.write] if counts is not None and place is not None else []
     flush += [traces.close] if traces is not None else []
     told = partial(_print_served, loader, place, log)
-    with loader, watchdog() as dog:
+    with watchdog() as dog:
         house = House(
             watched=watched,
             on_retired=settle,

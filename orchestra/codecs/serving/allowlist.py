@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import attrs
+from orchestra.eventclass import frozen
 
 GUARDED = (
     # another model, or another server for it
@@ -40,7 +40,7 @@ _USUAL: Mapping[str, Sequence[object]] = {
 HTTPS_ONLY = frozenset(("https",))
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Allowlist:
     """The guarded fields, and the schemes of image URLs, that a server allows.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import ceil
 
-import attrs
-
 from orchestra.errors import (
     ArmsFailedError,
     DeadlineError,
@@ -17,6 +15,7 @@ from orchestra.errors import (
     StateError,
     StepFailedError,
 )
+from orchestra.eventclass import frozen
 
 UNKNOWN_WAIT_S = 1.0
 """The wait for conditions that end soon, but at an unknown time: unreachable state, or a limit used
@@ -29,7 +28,7 @@ def whole_seconds(wait_s: float) -> str:
     return str(max(ceil(wait_s), 1))
 
 
-@attrs.frozen
+@frozen
 class Decisive:
     """The reported error, and the wait before a retry, if known."""
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TypeAlias
 
-import attrs
-
 from orchestra.compiler.blocks.slots import Block, Operation, all_sources
+from orchestra.eventclass import frozen
 from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import Call, Fallback, Node, Race, Route
 
@@ -20,7 +19,7 @@ Ways: TypeAlias = Mapping[int, int]
 """Each route around a reader, by slot, with the region of the arm that the reader is in."""
 
 
-@attrs.frozen
+@frozen
 class Reader:
     """One reader of a slot."""
 

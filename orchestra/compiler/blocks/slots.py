@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeAlias, TypeVar
 
-import attrs
-
+from orchestra.eventclass import frozen
 from orchestra.graph.nodes import Node
 from orchestra.graph.wires import Path_
 
 N_co = TypeVar("N_co", bound=Node, covariant=True)
 
 
-@attrs.frozen
+@frozen
 class Source:
     """One read: the slot, the part of its value, and how it is read."""
 
@@ -35,7 +34,7 @@ class Source:
     spelled: str
 
 
-@attrs.frozen
+@frozen
 class Nested:
     """A list, tuple, dict or partial with sources in it, filled when their values exist."""
 
@@ -47,7 +46,7 @@ Filling: TypeAlias = object
 """The content of an argument: a `Source`, a `Nested`, or a plain value."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Operation(Generic[N_co]):
     """The work of a run for one node."""
 
@@ -77,7 +76,7 @@ class Operation(Generic[N_co]):
     body: Block | None
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class RegionPlan:
     """A region of a block: the operations that start with it, and its outlet."""
 
@@ -91,7 +90,7 @@ class RegionPlan:
     """Whether it is the run's root region with one operation, so that both end at the same time."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Block:
     """A layout: `size` slots, some filled from the start, the others by operations."""
 

@@ -14,7 +14,6 @@ from types import CodeType, FunctionType
 from typing import cast
 
 from orchestra.graph.nodes import Call, Node
-from orchestra.graph.refusals.lifting import free_in
 from orchestra.graph.source.site import FUNCTIONS, parsed, path_to_def
 from orchestra.problem import Problem
 
@@ -54,6 +53,8 @@ def _read_late(code: CodeType) -> list[str]:
         return []
     if not path:
         return []
+    from orchestra.graph.refusals.lifting import free_in  # hardly anybody makes steps in a loop
+
     *around, function = path
     loops: set[str] = set()
     for node in around:

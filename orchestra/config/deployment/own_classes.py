@@ -76,12 +76,6 @@ def make_own(said: OwnClass, name: str, origin: str) -> Any:
     return made
 
 
-def close_own(made: object) -> None:
-    """Close what was made, if it can be closed."""
-    if callable(close := getattr(made, "close", None)):
-        close()
-
-
 def _found(target: str, unfit: Callable[[str], BindingError]) -> Any:
     """What stands at `module:Class`, with the folder of the project on the path, as ever."""
     module, _, path = target.partition(":")

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
-from orchestra.closing import Closing
 from orchestra.config.deployment.names import bound
-from orchestra.config.deployment.own_classes import close_own, make_own
 from orchestra.protocols import VectorStore
-from orchestra.stores.sqlite import SqliteCollection, SqliteStores
 
 if TYPE_CHECKING:
+    from orchestra.closing import Opened
     from orchestra.config.deployment.deployment import Deployment
     from orchestra.providers.known.settings import OwnClass
     from orchestra.stores.postgres.collection import PostgresCollection
     from orchestra.stores.postgres.stores import PostgresStores
+    from orchestra.stores.sqlite import SqliteCollection, SqliteStores
 
 
 @attrs.frozen(kw_only=True)
@@ -32,19 +30,24 @@ class OwnStore:
     origin: str = ""
 
 
-class Stores(Closing):
+class Stores:
     """The stores of a deployment: its own, each made when it is first asked for, and all others.
 
-    These are in the `database`, if it has one, or in the file at `path`.
+    These are in the `database`, if it has one, or in the file at `path`. `opened` closes them.
     """
 
     def __init__(
-        self, path: Path, deployment: Deployment | None, environ: Mapping[str, str]
+        self,
+        path: Path,
+        deployment: Deployment | None,
+        environ: Mapping[str, str],
+        opened: Opened,
     ) -> None:
         self.path = path
         self._own = {} if deployment is None else deployment.stores
         self._database = None if deployment is None else deployment.database
         self._environ = environ
+        self._opened = opened
         self._made: dict[str, VectorStore] = {}
 
     def names(self) -> list[str]:
@@ -67,7 +70,7 @@ class Stores(Closing):
             StoreError: the file of the stores is not one.
         """
         if name not in self._made:
-            if not isinstance(self._others, SqliteStores):
+            if self._database is not None:
                 return self.to_fill(name)
             fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
             there = dict.fromkeys(self.names(), name)
@@ -89,16 +92,19 @@ class Stores(Closing):
             return
         collection = self.collection(name)
         await collection.make()
-        if not isinstance(collection, SqliteCollection):
-            await collection.index()
+        if self._database is not None:
+            await cast("PostgresCollection", collection).index()
 
     @cached_property
     def _others(self) -> SqliteStores | PostgresStores:
-        if self._database is None:
-            return SqliteStores(self.path)
-        from orchestra.stores.postgres.settings import open_postgres
+        if self._database is not None:
+            from orchestra.stores.postgres.settings import open_postgres
 
-        return open_postgres(self._database, self._environ)
+            database = partial(open_postgres, self._database, self._environ)
+            return self._opened.shared(self._database, database)
+        from orchestra.stores.sqlite import SqliteStores  # a start opens no file of stores
+
+        return self._opened.own(SqliteStores(self.path))
 
     def make_own(self) -> None:
         """Make those of its own now, as a server does that would rather not start without them.
@@ -119,16 +125,8 @@ class Stores(Closing):
         if own is None:
             return self.collection(name)
         if name not in self._made:
-            self._made[name] = make_own_store(own)
+            self._made[name] = self._opened.own(make_own_store(own))
         return self._made[name]
-
-    def close(self) -> None:
-        """Close the file or the database, and each store of its own that has a `close`."""
-        with ExitStack() as closing:
-            if "_others" in vars(self):
-                closing.callback(self._others.close)
-            for name in self._own.keys() & self._made.keys():
-                closing.callback(close_own, self._made.pop(name))
 
 
 def make_own_store(said: OwnStore) -> VectorStore:
@@ -137,5 +135,7 @@ def make_own_store(said: OwnStore) -> VectorStore:
     Raises:
         BindingError: there is no such class, it cannot be made so, or it cannot be searched.
     """
+    from orchestra.config.deployment.own_classes import make_own
+
     store: VectorStore = make_own(said.own, said.name, said.origin)
     return store

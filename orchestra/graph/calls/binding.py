@@ -10,9 +10,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import attrs
-
 from orchestra.annotations.facts import spell
+from orchestra.eventclass import frozen
 from orchestra.graph.calls.mistakes import parameter_meant, right_place_for
 from orchestra.graph.source.functions import BY_NAME, BY_POSITION
 from orchestra.problem import Problem
@@ -24,7 +23,7 @@ SIGNATURE_CHARS_MAX = 200
 """Longer signatures are too long to read: messages list only the parameters' names."""
 
 
-@attrs.frozen
+@frozen
 class Bound:
     """A call's arguments by parameter, the arguments that no parameter takes, and the faults."""
 

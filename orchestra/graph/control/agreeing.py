@@ -13,12 +13,11 @@ from functools import cached_property, partial
 from math import inf
 from typing import Any, TypeAlias, TypeVar, cast
 
-import attrs
-
 from orchestra.annotations.deferred import annotate
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
+from orchestra.eventclass import frozen
 from orchestra.graph.calls.mistakes import explain_wrong_calls
 from orchestra.graph.control.arguments import plain_function, refuse_list, wires_of
 from orchestra.graph.definition import definition_for
@@ -34,7 +33,7 @@ Agree: TypeAlias = Callable[[object, object], object]
 """Whether two answers are the same answer."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Comparison(Choice):
     """A choice that compares the complete values of its arms; no arm may stream."""
 
@@ -51,7 +50,7 @@ class Comparison(Choice):
         """When its value exists, for the streaming report."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Quorum(Comparison):
     """The value that `count` of the arms agree on; the other arms are cancelled at once."""
 
@@ -75,7 +74,7 @@ class Quorum(Comparison):
         return self.arms[:arm] if in_turn else ()
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Survivors(Comparison):
     """The values of the arms that did not fail, in the order of the arms; `least` at least."""
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, TypeAlias, cast
 
-import attrs
-
+from orchestra.eventclass import frozen
 from orchestra.graph.nodes import Call
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of
 
 
-@attrs.frozen
+@frozen
 class Choices:
     """Marks the parameter that lists all names of the step's `Label`."""
 

@@ -24,7 +24,6 @@ import attrs
 from orchestra.errors import DefinitionError
 from orchestra.graph.calls.closures import closed_over
 from orchestra.graph.nodes import Constant, Input, Node
-from orchestra.graph.refusals.refusal import refusal_at
 from orchestra.graph.source.frames import place
 from orchestra.graph.source.site import Path, Site, parsed, path_to_def
 from orchestra.graph.steps import Step
@@ -82,6 +81,8 @@ def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
     for inner in _walk(path[-1]):
         asked = known.silent_test(inner)
         if asked is not None:
+            from orchestra.graph.refusals.refusal import refusal_at  # as in `wires`
+
             wire, act, at = asked
             return refusal_at(known.site((*path, *inner[1:], *at), source), wire, act)
     return None

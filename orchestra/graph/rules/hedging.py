@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-import attrs
-
 from orchestra.errors import DefinitionError
+from orchestra.eventclass import frozen
 from orchestra.graph.rules.policy import is_number
 from orchestra.graph.source.frames import called_at
 
@@ -15,7 +14,7 @@ SHARE = 0.1
 _SPELLED = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
 
 
-@attrs.frozen
+@frozen
 class Hedge:
     """Start another arm at a quantile of the times to commit of the race's first arm."""
 

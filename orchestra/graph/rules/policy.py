@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 import attrs
 from attrs import Attribute
 
+from orchestra.eventclass import frozen
 from orchestra.graph.calls.mistakes import explain_wrong_fields
 
 
@@ -55,7 +56,7 @@ def _said(instance: object, attribute: Attribute[Any], value: object) -> str:
 
 
 @explain_wrong_fields
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Retry:
     """When a failed call is made again, and how long to wait before it.
 
@@ -123,7 +124,7 @@ def _is_error(kind: object) -> bool:
 
 
 @explain_wrong_fields
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Policy:
     """How long a step may take, and how often it is tried; None is no limit.
 
@@ -147,7 +148,7 @@ class Policy:
 
 
 @explain_wrong_fields
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Limits:
     """The bounds of every run of an engine.
 

@@ -10,7 +10,8 @@ from types import FrameType
 _PACKAGE = str(Path(__file__).parent.parent.parent) + os.sep
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
 _TRIO = f"{os.sep}site-packages{os.sep}trio{os.sep}"  # it calls the functions it is given
-_INSTALLED = (f"{_LIBRARY}site-packages{os.sep}", f"{_LIBRARY}dist-packages{os.sep}")
+_PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_INSTALLED = tuple(_LIBRARY.removesuffix(os.sep) + each for each in _PACKAGES)
 
 
 def user_frame() -> FrameType:
@@ -37,6 +38,11 @@ def is_users(filename: str) -> bool:
     if filename.startswith((_PACKAGE, "<frozen ")) or _TRIO in filename:
         return False
     return not filename.startswith(_LIBRARY) or filename.startswith(_INSTALLED)
+
+
+def is_installed(filename: str) -> bool:
+    """Whether a file is of an installed package."""
+    return any(each in filename for each in _PACKAGES)
 
 
 def place(filename: str, line: int) -> str:

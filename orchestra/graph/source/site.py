@@ -19,8 +19,7 @@ from textwrap import dedent
 from types import CodeType, FrameType, ModuleType
 from typing import TypeAlias
 
-import attrs
-
+from orchestra.eventclass import frozen
 from orchestra.graph.source.frames import place
 
 Path: TypeAlias = tuple[ast.AST, ...]
@@ -30,7 +29,7 @@ UNKNOWN: object = object()
 """The meaning of a name that has no known value."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Site:
     """A place in the user's code."""
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-import attrs
-
+from orchestra.eventclass import frozen
 from orchestra.providers.connections.bodies import Body, ChunkedBody, EndlessBody, SizedBody
 
 Header = tuple[bytes, bytes]
@@ -27,7 +26,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 _KEEP_ALIVE_S = re.compile(rb"timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
 
 
-@attrs.frozen
+@frozen
 class Head:
     """The head of a response; names of headers are in lower case."""
 

@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from orchestra.access.principal import ANYBODY
+from orchestra.eventclass import frozen
 from orchestra.hosts import host_and_port
 from orchestra.server.front.cors import ANY, host_of
 from orchestra.server.front.problems import HttpProblem
@@ -57,7 +58,7 @@ class Unlocked:
         return not self.locked
 
 
-@attrs.frozen
+@frozen
 class OwnPages:
     """A layer that refuses requests without a key, for other host names or from other origins.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import sysconfig
 import threading
 import time
 from types import FrameType
@@ -19,7 +18,7 @@ import attrs
 import trio
 
 from orchestra.engine.calls import calls
-from orchestra.graph.source.frames import is_users, place
+from orchestra.graph.source.frames import is_installed, is_users, place
 
 BEAT_S = 0.2
 LOOK_S = 0.25
@@ -37,7 +36,6 @@ OF_OTHERS = (
     "@tool(thread=True), or call what blocks in `await trio.to_thread.run_sync(...)`"
 )
 _TRIO = trio.run.__code__.co_filename  # every task is called from there
-_INSTALLED = sysconfig.get_path("purelib")  # those of the server are seldom left, and are busy
 
 log = logging.getLogger("orchestra.server")
 
@@ -104,7 +102,7 @@ def task_in(frame: FrameType | None) -> FrameType | None:
         file = frame.f_code.co_filename
         if file == _TRIO:
             return users
-        if is_users(file) and not file.startswith(_INSTALLED):
+        if is_users(file) and not is_installed(file):  # the server's are busy, and seldom left
             users = frame
         frame = frame.f_back
     return None

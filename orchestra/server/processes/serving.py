@@ -279,7 +279,7 @@ class Serving:
                 await generation.wait_over()
                 self._generations.remove(generation)
         finally:
-            await _close(loaded)  # noqa: ASYNC102 - shielded, and bounded
+            await _end(loaded)  # noqa: ASYNC102 - shielded, and bounded
         # it may be the last
         del engine, admission, app, generation, loaded, registry, pipelines, deployed
         self.on_retired()
@@ -302,18 +302,16 @@ class Serving:
         return open_runs(state, settings, shared=shared)
 
 
-async def _close(loaded: Loaded) -> None:
-    """Flush and close it; an error is logged, since raised it would end all that is served."""
+async def _end(loaded: Loaded) -> None:
+    """Write what is late, then close, whatever happens; errors end no other version."""
     try:
-        if loaded.flush is not None:
-            await loaded.flush(loaded.settings.runs.flush_s)
-    except Exception:
-        log.exception("some records were not written")
-    finally:
         try:
+            if loaded.flush is not None:
+                await loaded.flush(loaded.settings.runs.flush_s)
+        finally:
             loaded.close()
-        except Exception:
-            log.exception("something that was served before could not be closed")
+    except Exception:
+        log.exception("a version of the server was not closed as it should be")
 
 
 def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]], *, tolerant: bool) -> None:

@@ -40,6 +40,11 @@ class StateSettings(LoginSettings, frozen=True, kw_only=True):
     certificate_file: Path | None = None
     certificate_key_file: Path | None = None
 
+    def certificates(self) -> tuple[int, ...]:
+        """When the files of certificates were written: they are read when the state is opened."""
+        files = (self.ca_file, self.certificate_file, self.certificate_key_file)
+        return tuple(each.stat().st_mtime_ns for each in files if each and each.exists())
+
 
 class OpenState(State, Protocol):
     """A `State` that has to be closed."""

@@ -8,16 +8,15 @@ import pytest
 import trio
 
 from orchestra.cli.serving import asked_keys
-from orchestra.cli.serving.reloading import Loader
 from orchestra.config import LocalBindings
 from orchestra.config.finding import read_deployment
 from orchestra.errors import ServeError
 from orchestra.observe.counting import FOLDER_ENV
 from tests.cli.conftest import Project
-from tests.cli.serving.test_reloading import IN_FILE, WANTED, admitted, loaded, loader_of
+from tests.cli.serving.test_reloading import IN_FILE, WANTED, Loading, admitted, loaded, loader_of
 
 
-def refused(loader: Loader) -> None:
+def refused(loader: Loading) -> None:
     """Load what then cannot be served, for a reason of its own."""
     with loader.load() as found:
         assert found.admit is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +13,14 @@ from weakref import ref
 
 import pytest
 import trio
+import trustme
 
 from orchestra.access.wanted import NewKey
 from orchestra.annotations.custom_types import for_msgspec
 from orchestra.cli.failures import CommandError
 from orchestra.cli.serving.reloading import Loader
 from orchestra.cli.serving.serve import settle
+from orchestra.closing import Closing
 from orchestra.config import LocalBindings
 from orchestra.config.finding import read_deployment
 from orchestra.errors import BindingError, ConfigError, ServeError, StateError
@@ -29,15 +32,27 @@ from tests.cli.conftest import Project
 Load = Callable[[], LocalBindings]
 
 
-def loader_of(project: Project, *targets: str, several: bool = False) -> Loader:
-    return Loader(targets, None, None, "127.0.0.1", {"drain_s": 3}, several=several, watches=True)
+class Loading(Loader, Closing):
+    """A loader that closes what it has loaded, as a server does: the oldest first."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self.opened: list[Callable[[], None]] = []
+
+    def close(self) -> None:
+        for close in self.opened:
+            close()
 
 
-def loaded(loader: Loader) -> LocalBindings:
+def loader_of(project: Project, *targets: str, several: bool = False) -> Loading:
+    return Loading(targets, None, None, "127.0.0.1", {"drain_s": 3}, several=several, watches=True)
+
+
+def loaded(loader: Loading) -> LocalBindings:
     """What is loaded next; at the latest it is closed with the loader."""
     with loader.load() as found:
         assert isinstance(found.bindings, LocalBindings)
-        loader._closing.callback(found.bindings.close)
+        loader.opened.append(found.close)
         return found.bindings
 
 
@@ -117,16 +132,68 @@ def test_of_modules_that_are_replaced_nothing_stays(say: Project) -> None:
         assert before() is None
 
 
-def test_the_state_is_carried_over_and_closed_at_the_very_end(say: Project) -> None:
+def test_the_state_is_carried_over_and_closed_with_the_last_that_uses_it(say: Project) -> None:
     say.write("orchestra.toml", '[state]\nurl = "sqlite:limits.sqlite"\n')
     with (loader := loader_of(say)):
         first = loaded(loader)
         state = first.state
         second, third = loaded(loader), loaded(loader)
-        first.close()
-        second.close()
-        third.close()
         assert second.state is third.state is state
+        for each in (first, third, second):
+            assert not state._closed  # type: ignore[attr-defined]
+            each.close()
+        assert state._closed  # type: ignore[attr-defined]
+
+
+PLACES = """\
+[state]
+url = "rediss://127.0.0.1:1/0"
+ca_file = "ca.pem"
+[stores]
+url = "postgresql://127.0.0.1:1/app"
+[models.mine]
+class = "local:Echo"
+[server]
+keys = "required"
+"""
+
+
+def test_connections_survive_a_reload_that_changes_none_of_their_settings(say: Project) -> None:
+    say.write("local.py", LOCAL)
+    say.write("orchestra.toml", PLACES)
+    trustme.CA().cert_pem.write_to_path(str(say.folder / "ca.pem"))
+    with (loader := loader_of(say)):
+        first = loaded(loader)
+        known = first.state, first.keys, first.stores._others
+        say.write("orchestra.toml", f"{PLACES}drain_s = 1\n")
+        second = loaded(loader)
+        assert (second.state, second.keys, second.stores._others) == known, "asked for in a plan"
+        first.close()
+        assert second.stores.collection("notes")._pool._closed is False  # type: ignore[union-attr]
+        say.write("orchestra.toml", PLACES.replace("/app", "/other"))
+        third = loaded(loader)
+        assert (third.state, third.keys) == known[:2]
+        assert third.stores._others is not known[2]
+        os.utime(say.folder / "ca.pem", (1, 1))
+        assert loaded(loader).state is not third.state, "a certificate is read when it is opened"
+
+
+def test_what_is_refused_closes_what_it_has_opened_and_nothing_else(say: Project) -> None:
+    """Also where the state, which is opened last, is what it cannot be served with."""
+    say.write("local.py", LOCAL)
+    told, mine = say.folder / "told", '[models.mine]\nclass = "local:Echo"\n'
+    away = '[state]\nurl = "redis://127.0.0.1:1/0"\npassword_env = "NOT_SET"\n'
+    with (loader := loader_of(say)):
+        say.write("orchestra.toml", mine + away)
+        with pytest.raises(BindingError, match="NOT_SET"), loader.load():
+            raise AssertionError("it was loaded")
+        assert told.read_text() == "made closed "
+        say.write("orchestra.toml", mine + IN_FILE)
+        state = loaded(loader).state
+        say.write("orchestra.toml", f'{mine}{IN_FILE}[models.other]\nclass = "local:Ecko"\n')
+        with pytest.raises(BindingError, match="Ecko"), loader.load():
+            raise AssertionError("it was loaded")
+        assert told.read_text() == "made closed made made closed "
         assert not state._closed  # type: ignore[attr-defined]
     assert state._closed  # type: ignore[attr-defined]
 
@@ -160,10 +227,10 @@ IN_FILE = '[state]\nurl = "sqlite:state.sqlite"\n'
 WANTED = NewKey(organisation="acme", pipelines=("*",))
 
 
-def admitted(loader: Loader) -> Admission:
+def admitted(loader: Loading) -> Admission:
     with loader.load() as found:
         assert found.admit is not None
-        loader._closing.callback(found.close)
+        loader.opened.append(found.close)
         return trio.run(found.admit)
 
 
@@ -416,11 +483,11 @@ def test_one_that_was_refused_need_not_stay(say: Project) -> None:
         loaded(loader)
 
 
-def ask_of_notes(loader: Loader) -> None:
+def ask_of_notes(loader: Loading) -> None:
     """Load what needs the store `notes`."""
     with loader.load() as found:
         assert found.bindings is not None
-        loader._closing.callback(found.close)
+        loader.opened.append(found.close)
         found.bindings.store("notes")
 
 

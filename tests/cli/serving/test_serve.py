@@ -58,8 +58,11 @@ def test_pipelines_are_served_until_a_signal(say: Project, number: int) -> None:
 
 
 LATER = {
-    "httpx", "orchestra.access.keyring", "orchestra.providers.remote", "orchestra.stores.postgres",
-    "orchestra.stores.state.sqlite",
+    "httpx", "orchestra.access.keyring", "orchestra.compiler.picture",
+    "orchestra.config.deployment.own_classes", "orchestra.graph.refusals.refusal",
+    "orchestra.providers.remote", "orchestra.providers.wordllama", "orchestra.stores.postgres",
+    "orchestra.stores.sqlite", "orchestra.stores.state.settings", "orchestra.stores.state.sqlite",
+    "sqlite3", "sysconfig",
 }  # fmt: skip
 """What a server without keys, models and a state on disk has no use for at its start."""
 

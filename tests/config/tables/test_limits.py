@@ -141,7 +141,7 @@ def test_a_key_is_limited_where_the_deployment_has_no_limits(tmp_path: Path) -> 
         with LocalBindings(tmp_path, read("", FILE)) as bindings:
             for _ in range(3):
                 await bindings.model("fast").complete(request)
-            assert bindings._state is None
+            assert "state" not in vars(bindings)
             token = PRESENT.set(WithKey())
             try:
                 await bindings.model("fast").complete(request)
