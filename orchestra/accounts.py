@@ -49,6 +49,8 @@ class Caller:
     user: str = ""
     key: str = ""
     allowance: KeyAllowance = NO_ALLOWANCE
+    end_user: bool = False
+    """Whether the user is one that the key named, which may act for those of its organisation."""
 
     def __repr__(self) -> str:
         """As it is written: in what a test prints, most have two names."""
@@ -57,11 +59,21 @@ class Caller:
             said.append(f"key={self.key!r}")
         if self.allowance != NO_ALLOWANCE:
             said.append(f"allowance={self.allowance!r}")
+        if self.end_user:
+            said.append("end_user=True")
         return f"Caller({', '.join(said)})"
 
     @property
     def tenant(self) -> str:
-        """Within what answers may be shared: the organisation, else the user."""
+        """Who sees the same runs and may share answers: the organisation, else the user.
+
+        An end user is alone, also within the organisation.
+        """
+        return f"end-user:{self.full_user}" if self.end_user else self.fairness_key
+
+    @property
+    def fairness_key(self) -> str:
+        """Among whom room is divided: organisations, with all their end users, else users."""
         if self.organisation:
             return f"organisation:{self.organisation}"
         return f"user:{self.user}" if self.user else ""

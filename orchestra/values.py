@@ -220,7 +220,7 @@ class ForcedTool:
 
 
 ToolChoice: TypeAlias = Literal["auto", "none", "required"] | ForcedTool
-ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "max"]
+ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Extras: TypeAlias = Mapping[str, Json]
 NO_EXTRAS: Extras = MappingProxyType({})
 

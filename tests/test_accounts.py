@@ -35,7 +35,7 @@ def own(caller: Caller) -> set[str]:
 def shared(caller: Caller) -> set[str]:
     """Under which keys that is kept which the tenant shares."""
     request = ChatRequest((Message("user", "hi"),))
-    keys = {claim_key(caller.tenant, "answer", "key"), head_key(caller.tenant)}
+    keys = {claim_key(caller, "answer", "key"), head_key(caller)}
     return keys | {key for key in [key_of(caller.tenant, "model", request)] if key is not None}
 
 
@@ -59,10 +59,10 @@ def test_nobody_is_met_under_the_name_of_another(
     assert {name for name, _ in lines}.isdisjoint({name for name, _ in others})
 
 
-@given(st.text(), st.text(), st.text(), st.sampled_from([None, 0, 5]))
+@given(st.text(), st.text(), st.text(), st.sampled_from([None, 0, 5]), st.booleans())
 def test_a_caller_is_printed_as_it_is_written(
-    organisation: str, user: str, key: str, runs: int | None
+    organisation: str, user: str, key: str, runs: int | None, named: bool
 ) -> None:
-    caller = Caller(organisation, user, key, KeyAllowance(runs=runs))
+    caller = Caller(organisation, user, key, KeyAllowance(runs=runs), named)
     assert eval(repr(caller)) == caller
     assert repr(Caller("acme", "ada")) == "Caller('acme', 'ada')"

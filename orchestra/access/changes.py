@@ -16,7 +16,7 @@ import msgspec
 
 from orchestra.access.keys import DECODE, REPLACED_MAX, KeyRecord, SecretHash, decoded, encoded
 from orchestra.access.token import Token
-from orchestra.access.wanted import KeyChanges, NewKey, check_useful
+from orchestra.access.wanted import KeyChanges, NewKey, check_end_users, check_useful
 from orchestra.accounts import NO_ALLOWANCE, KeyAllowance
 from orchestra.errors import StoreError
 from orchestra.protocols import Change, Entry
@@ -109,6 +109,7 @@ def made(
         pipelines=wanted.pipelines,
         models=wanted.models,
         metrics=wanted.metrics,
+        end_users=wanted.end_users,
         allowance=_plain(wanted.allowance),
         expires_s=None if wanted.lasts_s is None else now_s + wanted.lasts_s,
     )
@@ -198,10 +199,12 @@ def changed(
         pipelines=record.pipelines if wanted.pipelines is None else wanted.pipelines,
         models=record.models if wanted.models is None else wanted.models,
         metrics=record.metrics if wanted.metrics is None else wanted.metrics,
+        end_users=record.end_users if wanted.end_users is None else wanted.end_users,
         allowance=_plain(attrs.evolve(record.allowance, **wanted.limits)),
         expires_s=_end(record.expires_s, wanted.lasts_s, now_s),
     )
     check_useful(after.pipelines, after.models, metrics=after.metrics)
+    check_end_users(after.organisation, end_users=after.end_users)
     return Change(Changed(after, now_s), {record_key(id): Entry(encoded(after))})
 
 

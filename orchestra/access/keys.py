@@ -78,6 +78,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pipelines: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     metrics: bool = False
+    end_users: bool = False
     allowance: KeyAllowance = NO_ALLOWANCE
     expires_s: float | None = None
     revoked_s: float | None = None
@@ -95,7 +96,8 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def principal(self) -> Principal:
         """The principal of a request with this key."""
         owner = Caller(self.organisation, self.user, self.id, self.allowance)
-        return _principal(owner, self.pipelines, self.models, self.metrics)
+        scopes = (self.pipelines, self.models, self.metrics, self.end_users)
+        return _principal(owner, *scopes)
 
 
 @lru_cache(maxsize=PRINCIPALS_MAX)
@@ -104,8 +106,10 @@ def _principal(
     pipelines: tuple[str, ...],
     models: tuple[str, ...],
     metrics: bool,
+    end_users: bool,
 ) -> Principal:
-    return Principal(caller, Scopes(frozenset(pipelines), frozenset(models), metrics))
+    scopes = Scopes(frozenset(pipelines), frozenset(models), metrics, end_users)
+    return Principal(caller, scopes)
 
 
 def malformed(text: str) -> Refusal:

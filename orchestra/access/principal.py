@@ -23,6 +23,8 @@ class Scopes:
     models: frozenset[str] = frozenset()
     metrics: bool = False
     """Whether the server's metrics may be read, which are about all callers."""
+    end_users: bool = False
+    """Whether a request may name the end user of the organisation for whom it is."""
 
     def may_run(self, pipeline: str) -> bool:
         """Whether the pipeline of this name may be run, and its runs be seen."""
@@ -43,12 +45,17 @@ class Principal:
     def may_see(self, starter: Caller) -> bool:
         """Whether a run of `starter` may be seen, followed and cancelled.
 
-        It may by its starter, and by the starter's organisation. A caller without a name sees runs
-        that were started without one: without keys, all callers are the same.
+        It may by its starter, and by the starter's organisation; that of an end user by the end
+        user alone. A caller without a name sees runs that were started without one: without keys,
+        all callers are the same.
         """
-        if starter.organisation:
-            return self.caller.organisation == starter.organisation
-        return not self.caller.organisation and self.caller.user == starter.user
+        return self.caller.tenant == starter.tenant
+
+    def for_end_user(self, name: str) -> Principal:
+        """The same, on behalf of an end user; the limits of the key and organisation stay."""
+        whose = self.caller
+        caller = Caller(whose.organisation, name, whose.key, whose.allowance, end_user=True)
+        return Principal(caller, self.scopes)
 
 
 ANYBODY = Principal(

@@ -40,7 +40,8 @@ class NewKey:
     """The properties of a new key: its owner, what it may be used for, and for how long.
 
     `pipelines` and `models` are names, or `*` for all of them; a route is named as a model.
-    `metrics` is whether it may read what the server counts.
+    `metrics` is whether it may read what the server counts, and `end_users` whether it may name the
+    end user of its organisation for whom a request is.
     `lasts_s` is from its creation; None is for ever.
     """
 
@@ -50,6 +51,7 @@ class NewKey:
     pipelines: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     metrics: bool = False
+    end_users: bool = False
     allowance: KeyAllowance = NO_ALLOWANCE
     lasts_s: float | None = None
 
@@ -66,6 +68,7 @@ class KeyChanges:
     pipelines: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
     metrics: bool | None = None
+    end_users: bool | None = None
     limits: Mapping[str, int | None] = MappingProxyType({})
     lasts_s: float | None = None
 
@@ -106,6 +109,15 @@ def check_useful(pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics
     _refuse(_of_no_use(pipelines, models, metrics=metrics))
 
 
+def check_end_users(organisation: str, *, end_users: bool) -> None:
+    """Check that a key which may name end users has an organisation whose users they are.
+
+    Raises:
+        StoreError: it has none.
+    """
+    _refuse(_of_nobodys_users(organisation, end_users=end_users))
+
+
 def _refuse(wrong: Iterable[str]) -> None:
     if found := list(wrong):
         raise StoreError("\n".join(found))
@@ -115,6 +127,7 @@ def _wrong(wanted: NewKey) -> Iterator[str]:
     if not wanted.organisation and not wanted.user:
         yield "a key needs an owner: give organisation, user, or both"
     yield from _of_no_use(wanted.pipelines, wanted.models, metrics=wanted.metrics)
+    yield from _of_nobodys_users(wanted.organisation, end_users=wanted.end_users)
     for what in ("organisation", "user", "name"):
         if said := getattr(wanted, what):
             yield from wrong_name(what, said)
@@ -139,6 +152,11 @@ def _of_no_use(
 ) -> Iterator[str]:
     if not pipelines and not models and not metrics:
         yield "a key needs rights: give pipelines, models, or both ('*' is all)"
+
+
+def _of_nobodys_users(organisation: str, *, end_users: bool) -> Iterator[str]:
+    if end_users and not organisation:
+        yield "end_users: they are users of the key's organisation: make a key with organisation"
 
 
 def _wrong_names(what: str, names: tuple[str, ...]) -> Iterator[str]:

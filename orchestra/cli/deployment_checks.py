@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from orchestra.compiler.plan import named_by
 from orchestra.errors import OrchestraError
 from orchestra.graph.nodes import Call
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from orchestra.config.deployment.deployment import Deployment
     from orchestra.protocols import Bindings
     from orchestra.providers.known.settings import ModelSettings
-
-LOCAL = ("wordllama", "extractive")
-"""Providers that run in this process, with the vocabulary of one package."""
 
 
 def missing_for(found: Deployment) -> Iterator[str]:
@@ -85,9 +83,8 @@ def missing_for_pipeline(plan: Plan, found: Deployment) -> Iterator[str]:
     from orchestra.providers.wordllama import home
 
     for node in plan.regions.order:
-        if isinstance(node, Call) and any(
-            each.provider in LOCAL for each in _models_named_by(node, found)
-        ):
+        named = [(seam, name) for _, seam, name in named_by(node)]
+        if found.uses_built_in(named):
             yield from _complaint_of(f"{node.origin.where}: {node.label}", home)
 
 
@@ -140,19 +137,6 @@ def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
 
 
 _ARTICLES = {"model": "a model", "embedder": "an embedder"}
-
-
-def _models_named_by(node: Call, found: Deployment) -> Iterable[ModelSettings]:
-    """The models that a call names, directly, by a route, or as an embedder."""
-    for parameter, mark in node.step.names.items():
-        name = node.arguments.get(parameter, node.step.signature.parameters[parameter].default)
-        if not isinstance(name, str):
-            continue
-        if mark.seam == "embedder":
-            yield found.embedders[name].model
-        elif mark.seam == "model":
-            route = found.routes.get(name)
-            yield from (found.models[name],) if route is None else route.models.values()
 
 
 def _check_price(model: ModelSettings) -> None:

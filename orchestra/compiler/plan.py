@@ -115,19 +115,29 @@ def unknown_names(
     """Problems of models, embedders and stores that calls name but the deployment does not have."""
     names = cache(bindings.names)  # of a database, each question takes a connection
     for node in nodes:
-        if not isinstance(node, Call):
-            continue
-        for parameter, mark in node.step.names.items():
-            if mark.seam in unchecked:
+        for parameter, seam, name in named_by(node):
+            if seam in unchecked:
                 continue
-            default = node.step.signature.parameters[parameter].default
-            name = node.arguments.get(parameter, default)
-            known = tuple(names(mark.seam))
-            if isinstance(name, str) and name not in known:
-                message = f"{node.label}({parameter}={name!r}): there is no {mark.seam} {name!r}"
+            known = tuple(names(seam))
+            if name not in known:
+                message = f"{node.label}({parameter}={name!r}): there is no {seam} {name!r}"
                 listed = ", ".join(map(repr, known)) or "none"
                 fix = f"{did_you_mean(name, known, after=' ')}this deployment has: {listed}"
                 yield Problem("unknown-name", node.origin.where, message, fix)
+
+
+def named_by(node: Node) -> Iterator[tuple[str, str, str]]:
+    """The models, embedders and stores that a call names: parameter, kind and name.
+
+    A name that only a run knows is left out.
+    """
+    if not isinstance(node, Call):
+        return
+    for parameter, mark in node.step.names.items():
+        default = node.step.signature.parameters[parameter].default
+        name = node.arguments.get(parameter, default)
+        if isinstance(name, str):
+            yield parameter, mark.seam, name
 
 
 def _reports(drawn: Picture) -> tuple[EdgeReport, ...]:

@@ -9,7 +9,7 @@ for. It is a tenth of a start, and there are pipelines that name none.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,6 +150,16 @@ class LocalBindings(DeploymentBindings, Closing):
         make_all_or_warn([*made, *(partial(self.embedder, name) for name in embedders)])
         return bool(models or embedders)
 
+    def load(self, named: Iterable[tuple[str, str]]) -> None:
+        if self._only_built_in:
+            uses = any(seam in {"model", "embedder"} for seam, _ in named)
+        else:
+            uses = self.deployment.uses_built_in(named)
+        if uses:
+            from orchestra.providers.wordllama import WordLlamaEmbedder
+
+            make_all_or_warn([WordLlamaEmbedder().load])
+
     def states(self) -> Mapping[str, GuardState]:
         return self._assembly.states()
 
@@ -229,10 +239,15 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @cached_property
     def _patient(self) -> State:
-        """The state with a longer timeout, for what has to wait for it."""
+        """The state with a longer timeout, for keys and runs: both wait, and log what they miss."""
+        from orchestra.stores.state.grouped import GroupedState
+
         said = self.state_settings
         timeout_s = max(said.timeout_s, KEYS_TIMEOUT_S)
-        return self._open(structs.replace(said, timeout_s=timeout_s), patient=True)
+        opened = self._open(structs.replace(said, timeout_s=timeout_s), patient=True)
+        if isinstance(opened, GroupedState):
+            opened.log_no_outage()
+        return opened
 
     def _open(self, said: StateSettings, *, patient: bool = False) -> State:
         """The state, which one of another timeout does not keep waiting."""

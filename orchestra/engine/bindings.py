@@ -7,7 +7,7 @@ only of bindings that inherit from a class of this file.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from orchestra.errors import BindingError
@@ -57,6 +57,13 @@ class DeploymentBindings(Bindings):
 
         Otherwise the first run would make them, and block everything else meanwhile. A missing API
         key is an error only when its model is first used; here it is only logged.
+        """
+
+    def load(self, named: Iterable[tuple[str, str]]) -> None:
+        """Load what is built in, if one of these names stands for it; each comes with its kind.
+
+        Otherwise the first run would load it, and all others would wait. It takes some 0.2 s, and
+        holds the interpreter's lock for most of them, also in a thread.
         """
 
     @abstractmethod

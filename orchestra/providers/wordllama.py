@@ -65,10 +65,14 @@ class WordLlamaEmbedder(Embedder):
         del purpose
         return await trio.to_thread.run_sync(self._embed, list(texts))
 
-    def _embed(self, texts: list[str]) -> list[Vector]:
+    def load(self) -> None:
+        """Load the vectors now, unless they are: 0.2 s, in which it blocks. Raises BindingError."""
         with _LOADING:
-            weights = self._weights
-        return [weights.embed(text) for text in texts]
+            _ = self._weights
+
+    def _embed(self, texts: list[str]) -> list[Vector]:
+        self.load()
+        return [self._weights.embed(text) for text in texts]
 
     @cached_property
     def _weights(self) -> _Weights:

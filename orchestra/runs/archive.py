@@ -168,7 +168,7 @@ class Archive:
             running, ended = (), ()
         by_head: dict[str, list[str]] = {}
         for record in started:
-            by_head.setdefault(index.head_key(record.starter.tenant), []).append(record.id)
+            by_head.setdefault(index.head_key(record.starter), []).append(record.id)
         touched = [*(each.id for each in running), *ended]
         change = partial(_noted, self.settings, _Noted(by_head, running, ended))
         await self.state.change([*by_head, *map(live_key, touched)], change)

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import msgspec
 import trio
 
+from orchestra.accounts import Caller
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import certain, readable
@@ -65,10 +66,14 @@ class ConflictingClaim(msgspec.Struct, frozen=True):
 Claimed: TypeAlias = NewClaim | ExistingClaim | ConflictingClaim
 
 
-def claim_key(tenant: str, pipeline: str, key: str) -> str:
-    """The key in the state of a claim: idempotency keys are per tenant and pipeline."""
-    whose, *parts = (part.encode(errors="surrogatepass") for part in (tenant, pipeline, key))
-    return f"run:claim:{digest_of(whose)[:16]}:{digest_of(whose, *parts)}"
+def claim_key(caller: Caller, pipeline: str, key: str) -> str:
+    """The key in the state of a claim: idempotency keys are per tenant and pipeline.
+
+    The part before its last colon is that of the organisation, whose claims have a bound.
+    """
+    parts = (caller.fairness_key, caller.tenant, pipeline, key)
+    whose, *all_of_it = (part.encode(errors="surrogatepass") for part in parts)
+    return f"run:claim:{digest_of(whose)[:16]}:{digest_of(*all_of_it)}"
 
 
 def digest_of(*parts: bytes) -> str:

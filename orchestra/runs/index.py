@@ -13,6 +13,7 @@ from typing import Annotated
 
 import msgspec
 
+from orchestra.accounts import Caller
 from orchestra.protocols import Entry
 from orchestra.records import readable
 
@@ -20,6 +21,8 @@ PAGE = 128
 """Runs on a page: what is written again with each batch of starts is 5 kB at most."""
 PAGES_MAX = 80
 """Pages that are kept of a tenant, some ten thousand runs; then the oldest goes."""
+HEADS_MAX = 10_000
+"""Newest pages that a state in memory has of one organisation's end users; the oldest go first."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -39,9 +42,16 @@ class Page(msgspec.Struct, frozen=True):
         return self.begins + len(self.ids)
 
 
-def head_key(tenant: str) -> str:
-    """Where a tenant's newest page is. Names may hold anything, and a key may not."""
-    return f"run:index:{sha256(tenant.encode(errors='surrogatepass')).hexdigest()[:32]}"
+def head_key(caller: Caller) -> str:
+    """Where the newest page of a caller's tenant is. Names may hold anything, and a key may not.
+
+    The part before its last colon is that of the organisation, whose newest pages have a bound.
+    """
+    whose, tenant = (
+        sha256(each.encode(errors="surrogatepass")).hexdigest()[:32]
+        for each in (caller.fairness_key, caller.tenant)
+    )
+    return f"run:index:{whose}:{tenant}"
 
 
 def page_key(head: str, number: int) -> str:
@@ -69,7 +79,7 @@ def append(
             entries[page_key(head, page.number - PAGES_MAX)] = None
             page = Page(page.number + 1)
         page = Page(page.number, (*page.ids, run_id))
-    entries[head] = _entry(page, ttl_s)
+    entries[head] = _entry(page, ttl_s, HEADS_MAX)
     return entries
 
 
@@ -80,8 +90,8 @@ def before(page: Page, cursor: int | None) -> list[tuple[int, str]]:
     return [pair for pair in reversed(pairs) if cursor is None or pair[0] < cursor]
 
 
-def _entry(page: Page, ttl_s: float) -> Entry:
-    return Entry(msgspec.msgpack.encode(page), ttl_s)
+def _entry(page: Page, ttl_s: float, newest: int | None = None) -> Entry:
+    return Entry(msgspec.msgpack.encode(page), ttl_s, newest)
 
 
 _PAGE = msgspec.msgpack.Decoder(Page)

@@ -64,6 +64,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     last_seq: int = 0
     """The number of its last event, once it has ended."""
+    end_user: bool = False
+    """Whether the user is one that the key named."""
     begun: bool = True
     """Whether it is known to have begun; before that, only its idempotency key was claimed."""
 
@@ -80,7 +82,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def starter(self) -> Caller:
         """Who started it, without their allowance."""
-        return Caller(self.organisation, self.user, self.key)
+        return Caller(self.organisation, self.user, self.key, end_user=self.end_user)
 
     @property
     def lost(self) -> bool:

@@ -173,13 +173,13 @@ class Registry:
 
     async def page(
         self,
-        tenant: str,
+        caller: Caller,
         *,
         limit: int,
         cursor: int | None = None,
         where: Callable[[Record], bool] = lambda _: True,
     ) -> RunPage:
-        """A page of the tenant's runs that `where` selects, newest first, from `cursor` on.
+        """A page of the caller's runs that `where` selects, newest first, from `cursor` on.
 
         Runs that start meanwhile do not shift the following pages. A page may hold fewer than
         `limit` without being the last, since at most `SCANNED_MAX` runs are looked at.
@@ -187,7 +187,7 @@ class Registry:
         Raises:
             StateError: the state is away.
         """
-        head = index.head_key(tenant)
+        head = index.head_key(caller)
         found: list[Record] = []
         scanned = 0
         (data,) = await self._archive.read([head])
@@ -197,7 +197,7 @@ class Registry:
             for place, run_id in places:
                 cursor, scanned = place, scanned + 1
                 record = records.get(run_id)
-                if record is not None and record.starter.tenant == tenant and where(record):
+                if record is not None and record.starter.tenant == caller.tenant and where(record):
                     found.append(record)
                 if len(found) == limit or scanned == SCANNED_MAX:
                     return RunPage(tuple(found), cursor or None)
@@ -220,7 +220,7 @@ class Registry:
         Raises:
             StateError: the state is away; nothing is to be started.
         """
-        at = idempotency.claim_key(caller.tenant, pipeline, key)
+        at = idempotency.claim_key(caller, pipeline, key)
         return await self._claims.claim(
             at, digest, lambda: self._record(uuid.uuid4().hex, pipeline, caller, request_id)
         )
@@ -320,6 +320,7 @@ class Registry:
             organisation=caller.organisation,
             user=caller.user,
             key=caller.key,
+            end_user=caller.end_user,
         )
 
 

@@ -166,7 +166,7 @@ async def _pdf(document: Document, bounds: dict[str, float], wait_s: float) -> l
     """The text of each page, from a process of its own."""
     check_installed(f"{document.name[:200]!r} is a PDF")
     with trio.move_on_after(wait_s) as waiting:
-        async with _READERS.get().share(PRESENT.get().caller.tenant) as readers, readers:
+        async with _READERS.get().share(PRESENT.get().caller.fairness_key) as readers, readers:
             waiting.deadline = math.inf
             ended = await _read(document, bounds)
     if waiting.cancelled_caught:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import trio
 
@@ -17,6 +18,9 @@ from orchestra.values import Metadata, Passage, Scalar, Vector
 # Two embeddings of one text differ by about 1e-7 (float32), two ways of adding up the
 # same products in float64 by 1e-15: what is equal to nine places is a tie, broken by id.
 SCORE_PLACES = 9
+_DIGITS_MAX = 4300
+"""Python writes no more digits of an integer, and reads no more."""
+_TOO_LARGE = 10**_DIGITS_MAX
 CHECKED_AT_ONCE = 100
 """Passages, in about two milliseconds: no stream of another run moves meanwhile."""
 
@@ -47,7 +51,7 @@ async def checked(
 
     Raises:
         StoreError: the numbers of passages and vectors differ, the vectors differ in
-            length, or a vector or a metadata value cannot be stored.
+            length, or a vector, a text or a metadata value cannot be stored.
     """
     if len(passages) != len(vectors):
         raise StoreError(
@@ -63,6 +67,7 @@ async def checked(
             await trio.lowlevel.checkpoint()
         what = f"{place}: passage {passage.id!r}"
         check_dimensions(what, expected=size, given=len(vector))
+        _check_texts(what, passage)
         _check_metadata(what, passage.metadata)
         pairs.append((passage, unit(vector, f"{what}: its vector")))
     return pairs
@@ -119,6 +124,21 @@ def digests(pairs: Iterable[tuple[str, Scalar]]) -> dict[str, str]:
     }
 
 
+def can_be_kept(text: str) -> bool:
+    """Whether a text can be stored in UTF-8: not with half a character (a lone surrogate)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_texts(what: str, passage: Passage) -> None:
+    said = (text for text in chain(*passage.metadata.items()) if isinstance(text, str))
+    if not all(map(can_be_kept, (passage.id, passage.source, passage.text, *said))):
+        raise StoreError(f"{what} has half of a character (a lone surrogate); leave it out")
+
+
 def _check_metadata(what: str, metadata: Metadata) -> None:
     for key, value in metadata.items():
         good = value is None or isinstance(value, str | int | float)
@@ -126,4 +146,9 @@ def _check_metadata(what: str, metadata: Metadata) -> None:
             raise StoreError(
                 f"{what}: metadata {key!r} is {value!r}; write a string, a finite number, "
                 "a bool or None"
+            )
+        if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+            raise StoreError(
+                f"{what}: metadata {key!r} is an integer of more than {_DIGITS_MAX:,} digits; "
+                "write it as a string"
             )

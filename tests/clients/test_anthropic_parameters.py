@@ -165,7 +165,7 @@ PLACES = [
         {
             "type": read("between_tools"),
             "budget_tokens": read(9000),
-            "display": none("omitted"),
+            "display": passed("omitted"),
             "block_binding": none({"prefix_mismatch_behavior": "drop"}),
         },
     ),
@@ -173,7 +173,7 @@ PLACES = [
         "output_config",
         (types.OutputConfigParam, beta.BetaOutputConfigParam),
         {
-            "effort": read("max"),
+            "effort": read("xhigh"),
             "format": read(None),
             "task_budget": none({"type": "tokens", "total": 9000}),
         },

@@ -22,13 +22,17 @@ from orchestra.errors import (
     LimitReachedError,
     ModelConnectionError,
     ProviderServerError,
+    StateError,
     StoreError,
 )
 from orchestra.policies.breaker import Open
 from orchestra.policies.gate import GuardState
 from orchestra.policies.limits.limit import Load
 from orchestra.protocols import Bindings
+from orchestra.providers import wordllama
+from orchestra.stores.state.outage import LASTS_S
 from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.virtual import virtual
 from orchestra.values import ChatRequest, Message, Passage, Vector
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +99,75 @@ def test_where_all_is_built_in_nothing_has_to_be_made(tmp_path: Path) -> None:
         with LocalBindings(tmp_path, deployment, {}) as bindings:
             assert not bindings.prepare()
             assert not bindings._models
+
+
+BEHIND = """
+[models.remote]
+provider = "openai"
+model = "m"
+key_env = "KEY"
+
+[models.similar]
+provider = "openai"
+model = "m"
+key_env = "KEY"
+cache.semantic.embedder = "here"
+
+[models.shared]
+provider = "openai"
+model = "m"
+key_env = "KEY"
+coalesce = { similarity = 0.9, embedder = "here" }
+
+[models.quotes]
+provider = "extractive"
+
+[routes.either]
+models = ["remote", "quotes"]
+
+[routes.far]
+models = ["remote"]
+
+[embedders.here]
+provider = "wordllama"
+
+[embedders.there]
+provider = "openai"
+model = "text-embedding-3-small"
+key_env = "KEY"
+"""
+
+
+@pytest.mark.parametrize(
+    ("seam", "name", "loaded"),
+    [
+        ("embedder", "here", True),
+        ("embedder", "there", False),
+        ("model", "remote", False),
+        ("model", "similar", True),
+        ("model", "shared", True),
+        ("model", "quotes", True),
+        ("model", "either", True),
+        ("model", "far", False),
+        ("store", "here", False),
+    ],
+)
+def test_what_is_built_in_is_loaded_where_a_name_stands_for_it(
+    seam: str, name: str, loaded: bool, tmp_path: Path
+) -> None:
+    deployment = read(BEHIND, tmp_path / "orchestra.toml")
+    with LocalBindings(tmp_path, deployment, {"KEY": "k"}) as bindings:
+        wordllama._load.cache_clear()
+        bindings.load([(seam, name)])
+        assert wordllama._load.cache_info().currsize == loaded
+
+
+@pytest.mark.parametrize("seam", ["model", "embedder", "store"])
+def test_without_a_configuration_all_but_stores_is_built_in(seam: str, tmp_path: Path) -> None:
+    with LocalBindings(tmp_path, None, {}) as bindings:
+        wordllama._load.cache_clear()
+        bindings.load([(seam, "default")])
+        assert wordllama._load.cache_info().currsize == (seam != "store")
 
 
 def test_a_collection_is_a_store_as_soon_as_it_exists(tmp_path: Path) -> None:
@@ -331,3 +404,25 @@ def test_keys_are_in_what_outlives_the_process_and_asking_makes_no_file(
             assert not await bindings.keys_made()
 
     trio.run(main)
+
+
+def test_one_outage_of_a_state_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is open twice, with a longer timeout for keys and runs: these log it themselves."""
+    deployment = read('[state]\nurl = "sqlite:missing/no.sqlite"\n', tmp_path / "orchestra.toml")
+    (tmp_path / "missing").write_bytes(b"")  # a file, where a folder ought to be
+
+    async def main() -> None:
+        with LocalBindings(tmp_path, deployment, {}) as bindings:
+            shared = bindings.shared_state
+            assert shared is not None
+            for pause_s in (LASTS_S, 0):
+                for state in (bindings.state, shared):
+                    with pytest.raises(StateError):
+                        await state.recall("a")
+                await trio.sleep(pause_s)
+
+    virtual(main)
+    (told,) = caplog.messages
+    assert "until it answers, limits let calls pass" in told

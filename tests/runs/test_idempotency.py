@@ -132,7 +132,7 @@ def test_a_key_belongs_to_its_tenant_and_its_pipeline() -> None:
             assert all(isinstance(each, NewClaim) for each in found)
 
     virtual(main)
-    assert claim_key("a", "bc", "d") != claim_key("ab", "c", "d")
+    assert claim_key(Caller("a"), "bc", "d") != claim_key(Caller("ab"), "c", "d")
     assert digest_of(b"a", b"bc") != digest_of(b"ab", b"c")
 
 

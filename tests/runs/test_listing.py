@@ -118,7 +118,7 @@ async def started(one: Process, count: int, caller: Caller = ACME) -> list[str]:
 
 
 async def listed(
-    registry: Registry, limit: int, tenant: str = ACME.tenant, *, status: str = ""
+    registry: Registry, limit: int, caller: Caller = ACME, *, status: str = ""
 ) -> list[str]:
     def where(record: Record) -> bool:
         return not status or record.status == status
@@ -126,7 +126,7 @@ async def listed(
     ids: list[str] = []
     cursor: int | None = None
     for _ in range(1_000):
-        page = await registry.page(tenant, limit=limit, cursor=cursor, where=where)
+        page = await registry.page(caller, limit=limit, cursor=cursor, where=where)
         assert len(page.records) <= limit
         ids += [record.id for record in page.records]
         cursor = page.cursor
@@ -154,9 +154,9 @@ def test_what_is_started_meanwhile_changes_nothing_in_pages_to_come() -> None:
     async def main() -> None:
         async with process(Cable(memory(1 << 24))) as one:
             ids = await started(one, 150)
-            page = await one.registry.page(ACME.tenant, limit=10)
+            page = await one.registry.page(ACME, limit=10)
             await started(one, 140)
-            rest = await one.registry.page(ACME.tenant, limit=1_000, cursor=page.cursor)
+            rest = await one.registry.page(ACME, limit=1_000, cursor=page.cursor)
             assert [record.id for record in (*page.records, *rest.records)] == ids[::-1]
 
     virtual(main)
@@ -184,7 +184,7 @@ def test_a_run_that_has_ended_is_never_listed_as_running(seed: int, lasts_s: flo
             await one.registry.adopt_durably(run)
             for _ in range(30):
                 ended = run.ended
-                page = await one.registry.page(ACME.tenant, limit=5)
+                page = await one.registry.page(ACME, limit=5)
                 assert not ended or [record.ended for record in page.records] == [True]
                 await trio.sleep(0.01)
 
@@ -195,7 +195,7 @@ def test_a_list_looks_at_so_many_runs_at_a_time_and_no_more() -> None:
     async def main() -> None:
         async with process(Cable(memory(1 << 24))) as one:
             await started(one, SCANNED_MAX + 10)
-            page = await one.registry.page(ACME.tenant, limit=5, where=lambda _: False)
+            page = await one.registry.page(ACME, limit=5, where=lambda _: False)
             assert (page.records, page.cursor) == ((), 10)
 
     virtual(main)

@@ -74,7 +74,7 @@ def test_a_run_elsewhere_is_found_listed_and_cancelled_over_a_short_break() -> N
                 assert record.status == "running"
 
             async def listed() -> None:
-                page = await other.registry.page(ACME.tenant, limit=10)
+                page = await other.registry.page(ACME, limit=10)
                 assert [each.id for each in page.records] == [run.id]
 
             async def cancelled() -> None:

@@ -47,7 +47,7 @@ def test_runs_are_followed_cancelled_listed_and_claimed_through_either(how: str)
             record = await other.registry.cancel(mine.run_id, "somebody said so")
             assert record is not None
             assert record.status == "cancelled"
-            page = await other.registry.page(ACME.tenant, limit=10)
+            page = await other.registry.page(ACME, limit=10)
             assert [each.id for each in page.records] == [second_run.id, run.id]
             assert await heard(other.registry, run.id) == lines(run)
 

@@ -93,7 +93,7 @@ def test_what_was_given_up_and_arrives_late_undoes_nothing_and_counts_once(
                     record = await registry.get(run.id)
                     assert record is not None
                     assert record.status == "finished"
-                    page = await registry.page(ACME.tenant, limit=9)
+                    page = await registry.page(ACME, limit=9)
                     assert [each.id for each in page.records] == [run.id]
             nursery.cancel_scope.cancel()
 

@@ -188,9 +188,9 @@ def test_a_tenant_waits_for_its_own_documents_and_not_for_those_of_others(
     script.write_text(STUCK)
     os.mkfifo(pipe)
 
-    async def read_of(organisation: str, **bounds: Any) -> list[Passage]:
+    async def read_of(caller: Caller, **bounds: Any) -> list[Passage]:
         account = NoAccount()
-        account.caller = Caller(organisation)
+        account.caller = caller
         PRESENT.set(account)
         return await pages.call(Document("a.pdf", pdf("Bees.")), **bounds)
 
@@ -199,18 +199,19 @@ def test_a_tenant_waits_for_its_own_documents_and_not_for_those_of_others(
             async with trio.open_nursery() as nursery:
                 with monkeypatch.context() as stuck:
                     stuck.setattr(read, "_PROCESS", script)
-                    nursery.start_soon(read_of, "acme")
+                    nursery.start_soon(read_of, Caller("acme"))
                     await trio.to_thread.run_sync(pipe.read_text, abandon_on_cancel=True)
-                await refused_in("acme")
-                await read_in("other")
+                await refused_in(Caller("acme"))
+                await refused_in(Caller("acme", "ann", end_user=True))
+                await read_in(Caller("other"))
                 nursery.cancel_scope.cancel()
 
-    async def refused_in(organisation: str) -> None:
+    async def refused_in(caller: Caller) -> None:
         with pytest.raises(DocumentError, match=r"was not read: others were read first for 0\.1 s"):
-            await read_of(organisation, wait_s=0.1)
+            await read_of(caller, wait_s=0.1)
 
-    async def read_in(organisation: str) -> None:
-        assert [each.text for each in await read_of(organisation)] == ["Bees."]
+    async def read_in(caller: Caller) -> None:
+        assert [each.text for each in await read_of(caller)] == ["Bees."]
 
     trio.run(main)
 

@@ -295,6 +295,34 @@ def test_what_was_deleted_or_replaced_is_not_found_again(store: VectorStore) -> 
 
 
 @pytest.mark.parametrize(
+    "bad",
+    [
+        Passage("\ud800", ""),
+        Passage("one", "\ud800"),
+        Passage("one", "", "\ud800"),
+        Passage("one", "", metadata={"\ud800": 1}),
+        Passage("one", "", metadata={"kind": "\ud800"}),
+    ],
+)
+def test_what_no_text_can_be_is_refused(store: VectorStore, bad: Passage) -> None:
+    good = Passage("good", "")
+    message = refused(lambda: store.upsert([good, bad], [EAST] * 2))
+    assert f"{bad.id!r} has half of a character (a lone surrogate)" in message
+    assert run(store.count) == 0
+
+
+@pytest.mark.parametrize("value", [10**4300, -(10**4300)], ids=["plus", "minus"])
+def test_an_integer_that_python_does_not_write_is_refused(store: VectorStore, value: int) -> None:
+    most = Passage("most", "", metadata={"kind": 10**4300 - 1})
+    run(lambda: store.upsert([most], [EAST]))
+    (found,) = run(lambda: store.search(EAST, top=1))
+    assert found.metadata == most.metadata
+    bad = Passage("one", "", metadata={"kind": value})
+    told = refused(lambda: store.upsert([bad], [EAST]))
+    assert "'one': metadata 'kind' is an integer of more than 4,300 digits" in told
+
+
+@pytest.mark.parametrize(
     "where",
     [
         {"source": "\ud800"},

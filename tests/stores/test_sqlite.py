@@ -317,14 +317,6 @@ def test_a_writer_elsewhere_holds_up_writers_only_and_not_for_ever(
         trio.run(fill, collection)
 
 
-def test_text_that_utf8_cannot_write_is_refused_whole(tmp_path: Path) -> None:
-    with SqliteStores(tmp_path / "store.sqlite") as stores:
-        collection = stores.collection("handbook")
-        batch = [ONE, Passage("two", "half a pair: \ud800")]
-        assert "surrogates not allowed" in refused(lambda: collection.upsert(batch, [EAST] * 2))
-        assert trio.run(collection.count) == 0
-
-
 def test_a_full_disk_loses_nothing_that_was_there(tmp_path: Path) -> None:
     def fill_disk(db: sqlite3.Connection) -> None:
         db.execute("CREATE TABLE big (x)")

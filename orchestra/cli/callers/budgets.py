@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -133,19 +133,32 @@ async def _list(
 
 
 def _owners(
-    records: Iterable[KeyRecord], budgets: Budgets | None, organisation: str, user: str
+    records: Collection[KeyRecord], budgets: Budgets | None, organisation: str, user: str
 ) -> dict[str, tuple[Payer, Caller]]:
-    """The owners of keys that have budgets, by the keys of their ledgers, each once."""
+    """The owners of keys that have budgets, by the keys of their ledgers, each once.
+
+    Also the end user of this name, if keys of the organisation may name any.
+    """
     from orchestra.cli.callers.keys import owned_by
     from orchestra.policies.money.budget import NO_BUDGETS
 
     found: dict[str, tuple[Payer, Caller]] = {}
-    for each in owned_by(records, organisation, user):
-        caller = Caller(each.organisation, each.user, each.id, each.allowance)
+    callers = [
+        Caller(each.organisation, each.user, each.id, each.allowance)
+        for each in owned_by(records, organisation, user)
+    ]
+    if organisation and user and any(map(partial(_names, organisation), records)):
+        callers.append(Caller(organisation, user))
+    for caller in callers:
         for payer in (budgets or NO_BUDGETS).of_caller(caller):
             if not user or payer.kind != "organisation":
                 found.setdefault(payer.key, (payer, caller))
     return found
+
+
+def _names(organisation: str, record: KeyRecord) -> bool:
+    """Whether a key names end users of this organisation."""
+    return record.end_users and record.organisation == organisation
 
 
 async def _reset(
@@ -181,7 +194,7 @@ async def _reset(
 
 
 async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) -> None:
-    """Check that the named caller has a key, or had one.
+    """Check that the named caller has a key, had one, or may be an end user.
 
     Raises:
         CommandError: there is no such caller; the message suggests similar names.
@@ -190,7 +203,8 @@ async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) 
 
     records, _ = await all_keys(bindings.keyring)
     if any(
-        each.organisation == caller.organisation and caller.user in ("", each.user)
+        each.organisation == caller.organisation
+        and (caller.user in ("", each.user) or each.end_users)
         for each in records
     ):
         return

@@ -85,6 +85,8 @@ def check(wanted: NewKey) -> None:
         )
     if not wanted.organisation and not wanted.user:
         wrong.append("a key needs an owner: --organisation, --user, or both")
+    if wanted.end_users and not wanted.organisation:
+        wrong.append("--end-users are users of an organisation: say which with --organisation")
     if wrong:
         raise CommandError("\n".join((*wrong, f"such as: {EXAMPLE}")), code=MISUSED)
     _as_command_error(partial(check_wanted, wanted))

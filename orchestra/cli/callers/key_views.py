@@ -18,6 +18,7 @@ HEADINGS = (
     "PIPELINES",
     "MODELS",
     "METRICS",
+    "END USERS",
     "LIMITS",
     "CREATED (UTC)",
     "STATE",
@@ -42,6 +43,7 @@ def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
         "pipelines": record.pipelines,
         "models": record.models,
         "metrics": record.metrics,
+        "end_users": record.end_users,
         **attrs.asdict(record.allowance),
         "state": record.state(now_s),
         "created_s": record.created_s,
@@ -55,10 +57,12 @@ def as_table(records: Iterable[KeyRecord], now_s: float, width: int | None = Non
     """A line for each key, with headings; as `table`."""
     kept = [*records]
     rows = [HEADINGS, *(_row(record, now_s) for record in kept)]
-    if not any(record.metrics for record in kept):  # as for nearly all keys
-        at = HEADINGS.index("METRICS")
-        rows = [(*row[:at], *row[at + 1 :]) for row in rows]
-    return table(rows, width)
+    rare = {
+        HEADINGS.index("METRICS"): any(record.metrics for record in kept),
+        HEADINGS.index("END USERS"): any(record.end_users for record in kept),
+    }
+    shown = [at for at in range(len(HEADINGS)) if rare.get(at, True)]
+    return table([tuple(row[at] for at in shown) for row in rows], width)
 
 
 def owner(record: KeyRecord) -> str:
@@ -84,6 +88,7 @@ def _row(record: KeyRecord, now_s: float) -> tuple[str, ...]:
         ",".join(record.pipelines) or "-",
         ",".join(record.models) or "-",
         "yes" if record.metrics else "-",
+        "yes" if record.end_users else "-",
         _limits(record) or "-",
         _day(record.created_s),
         state if until is None else f"{state} {preposition} {_day(until)}",

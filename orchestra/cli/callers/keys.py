@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Names: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False)]
 Metrics: TypeAlias = Annotated[bool | None, Parameter(negative="--no-metrics", show_default=False)]
+EndUsers: TypeAlias = Annotated[
+    bool | None, Parameter(negative="--no-end-users", show_default=False)
+]
 
 
 def create(
@@ -45,6 +48,7 @@ def create(
     models: Names = None,
     routes: Names = None,
     metrics: Flag = False,
+    end_users: Flag = False,
     expires: OptionalText = None,
     most: LimitOptions = NO_LIMIT_OPTIONS,
     data: Data = None,
@@ -69,6 +73,8 @@ def create(
         The same as --models: a route is asked like a model.
     metrics
         It may read /metrics, which covers everybody: for Prometheus.
+    end_users
+        Its requests may name the end user of the organisation for whom they are: for a backend.
     expires
         When it expires, from now: 90d, 12h; by default never.
     json
@@ -81,6 +87,7 @@ def create(
         pipelines=names(pipelines),
         models=names(models) + names(routes),
         metrics=metrics,
+        end_users=end_users,
         allowance=KeyAllowance(**most.limits),
         lasts_s=None if expires is None else parse_duration_s("--expires", expires),
     )
@@ -133,6 +140,7 @@ def change(
     models: Names = None,
     routes: Names = None,
     metrics: Metrics = None,
+    end_users: EndUsers = None,
     expires: OptionalText = None,
     most: LimitOptions = NO_LIMIT_OPTIONS,
     data: Data = None,
@@ -158,6 +166,8 @@ def change(
         The same as --models: a route is asked like a model.
     metrics
         It may read /metrics, or no longer.
+    end_users
+        Its requests may name the end user for whom they are, or no longer.
     expires
         When it ends, from now: 90d, 12h, or never.
     json
@@ -169,6 +179,7 @@ def change(
         pipelines=None if pipelines is None else names(pipelines),
         models=asked,
         metrics=metrics,
+        end_users=end_users,
         limits=most.limits,
         lasts_s=lifetime_s(expires),
     )

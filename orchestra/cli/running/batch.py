@@ -14,12 +14,12 @@ from cyclopts.validators import Number
 from orchestra.accounts import Usage
 from orchestra.batch.batch import Batch, BatchRules, Progress
 from orchestra.cli import terminal
-from orchestra.cli.failures import FAILED, CommandError
+from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.cli.loading import load
 from orchestra.cli.parameters import Config, Count, Data, Organisation, Seconds, User, Word
 from orchestra.cli.run_views import duration
 from orchestra.cli.running.options import caller_of, refuse_unreadable
-from orchestra.cli.running.rows import RowsFile
+from orchestra.cli.running.rows import RowsFile, is_piped, readable_twice
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.engine.engine import open_engine
 from orchestra.graph.rules.policy import Retry
@@ -40,7 +40,7 @@ Failures = Annotated[int, Parameter(validator=Number(gte=0))]
 
 def batch(
     target: str,
-    rows: Path,
+    rows: Annotated[Path, Parameter(allow_leading_hyphen=True)],  # -
     /,
     *,
     results: Annotated[Path | None, Parameter(show_default=False)] = None,
@@ -64,10 +64,11 @@ def batch(
     target
         MODULE[:PIPELINE], such as `pipelines.answer`.
     rows
-        A file with a JSON object of inputs in each line, or a CSV file whose header names them. The
-        value of a document is its path.
+        A file with a JSON object of inputs in each line, or a CSV file whose header names them; -
+        is standard input. The value of a document is its path.
     results
-        Where the lines are written; by default beside the rows, as ROWS.results.jsonl.
+        Where the lines are written; by default beside the rows, as ROWS.results.jsonl. Rows that
+        come through a pipe need it.
     id
         The field or column that is a row's id; by default the row's number.
     at_once
@@ -83,15 +84,27 @@ def batch(
 
     pipeline = load(target)
     refuse_unreadable(pipeline.inputs, ())
-    source = RowsFile(rows, pipeline.inputs, id)
-    total = source.check()
-    into = results or rows.with_suffix(".results.jsonl")
+    into = results or _beside(rows)
     retry = Retry(attempts_max=attempts_max, delay_s=1.0)
     rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
     caller = caller_of(organisation, user)
-    made = partial(Batch, pipeline=pipeline, rows=source, results=into, rules=rules, caller=caller)
-    with default_bindings(data, config=config) as bindings:
-        return trio.run(partial(_batch, made, bindings, total=total, into=into, drain_s=drain_s))
+    with readable_twice(rows) as copy:
+        source = RowsFile(rows, pipeline.inputs, id, copy)
+        total = source.check()
+        made = partial(
+            Batch, pipeline=pipeline, rows=source, results=into, rules=rules, caller=caller
+        )
+        run = partial(_batch, made, total=total, into=into, drain_s=drain_s)
+        with default_bindings(data, config=config) as bindings:
+            return trio.run(run, bindings)
+
+
+def _beside(rows: Path) -> Path:
+    """Where results are written if nobody says where."""
+    if is_piped(rows):
+        told = f"{rows}: rows through a pipe need --results FILE, where their results are written"
+        raise CommandError(told, code=MISUSED)
+    return rows.with_suffix(".results.jsonl")
 
 
 async def _batch(

@@ -23,7 +23,8 @@ from orchestra.codecs.invalid_json import invalid_json
 from orchestra.graph.nodes import Input
 from orchestra.nearest import did_you_mean
 from orchestra.server.front.problems import Fault
-from orchestra.server.runs.inputs import from_json, from_pairs, is_readable
+from orchestra.server.runs.inputs import from_json, from_pairs, instead_of, is_readable
+from orchestra.values import ChatRequest
 
 RUN_OPTIONS = (
     *("input_json", "events", "json", "quiet", "trace"),
@@ -185,13 +186,19 @@ def refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> Non
     """
     for name, each in inputs.items():
         if (each.default is MISSING or name in given) and not is_readable(each):
+            whole = ChatRequest in (each.annotation, *get_args(each.annotation))
+            instead = _AS_A_MODEL if whole else instead_of(each.annotation)
             raise CommandError(
                 f"input `{name}: {spell(each.annotation)}` has no form on a command line, nor in "
-                "JSON; a pipeline that takes a `ChatRequest` is asked as a model: run `orchestra "
-                "serve`, and name it as the model of POST /v1/chat/completions; else call "
-                "orchestra.run(...) in Python",
+                f"JSON; {instead}; or call orchestra.run(...) in Python",
                 code=MISUSED,
             )
+
+
+_AS_A_MODEL = (
+    "a pipeline that takes a `ChatRequest` is asked as a model: run `orchestra serve`, and name it "
+    "as the model of POST /v1/chat/completions"
+)
 
 
 def _missing(name: str) -> str:

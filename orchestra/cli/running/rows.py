@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import attrs
@@ -25,6 +26,43 @@ from orchestra.server.runs.inputs import from_json, from_pairs
 LINE_LIMIT_BYTES = 64 * 1024 * 1024
 PROBLEMS_MAX = 20
 """The most wrong rows that are shown."""
+STDIN = Path("-")
+PIPED_LIMIT_BYTES = 16 * 1024**3
+"""What may come through a pipe, and is kept on the disk."""
+_CHUNK_BYTES = 1024 * 1024
+_DEVICES = (Path("/dev"), Path("/dev/fd"))
+
+
+def is_piped(rows: Path) -> bool:
+    """Whether rows come through a pipe, or from standard input."""
+    if rows == STDIN or rows.parent in _DEVICES:  # of which some are files, where the shell says so
+        return True
+    return rows.exists() and not rows.is_file() and not rows.is_dir()
+
+
+@contextmanager
+def readable_twice(rows: Path) -> Iterator[Path]:
+    """The file; of a pipe a copy, which is deleted in the end: rows are checked, and then run.
+
+    Raises:
+        CommandError: it cannot be read, or copied.
+    """
+    if not is_piped(rows):
+        yield rows
+        return
+    with NamedTemporaryFile(prefix="orchestra-rows-") as copy:
+        try:
+            with (Path("/dev/stdin") if rows == STDIN else rows).open("rb") as pipe:
+                while chunk := pipe.read(_CHUNK_BYTES):
+                    copy.write(chunk)
+                    if copy.tell() > PIPED_LIMIT_BYTES:
+                        told = f"{rows}: more than {PIPED_LIMIT_BYTES:,} bytes came; write a file"
+                        raise CommandError(told, code=MISUSED)
+            copy.flush()
+        except OSError as error:
+            why = f"{rows}: it cannot be copied to {copy.name}: {error.strerror}"
+            raise CommandError(why, code=MISUSED) from error
+        yield Path(copy.name)
 
 
 @attrs.frozen
@@ -32,12 +70,14 @@ class RowsFile:
     """The rows of a file, for a pipeline with these inputs.
 
     `id_field` is the field with a row's id; "" for its number, from 1: that of its line, or in a
-    table that of the row below the header.
+    table that of the row below the header. They are read from `copy`, if there is one: messages
+    name `path`.
     """
 
     path: Path
     inputs: Mapping[str, Input]
     id_field: str = ""
+    copy: Path | None = None
 
     def check(self) -> int:
         """Check all rows, and return their number.
@@ -83,12 +123,6 @@ class RowsFile:
     def _numbered(self) -> Iterator[tuple[int, object]]:
         """The content of each row, with its number; an error in place of an unreadable row."""
         try:
-            if not stat.S_ISREG(self.path.stat().st_mode):
-                raise CommandError(
-                    f"{self.path}: it is no file, and rows are read twice: all of them to check "
-                    "them, and each again to run it; write them into a file",
-                    code=MISUSED,
-                )
             if self._is_table:
                 yield from enumerate(self._table(), 1)
             else:
@@ -99,7 +133,7 @@ class RowsFile:
 
     def _table(self) -> Iterator[object]:
         csv.field_size_limit(LINE_LIMIT_BYTES)
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
+        with (self.copy or self.path).open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, strict=True)
             for name, count in Counter(table.fieldnames or ()).items():
                 if count > 1:  # only the last would be read
@@ -108,7 +142,7 @@ class RowsFile:
             yield from table
 
     def _lines(self) -> Iterator[tuple[int, object]]:
-        with self.path.open("rb") as file:
+        with (self.copy or self.path).open("rb") as file:
             lines = iter(lambda: file.readline(LINE_LIMIT_BYTES + 1), b"")
             for number, line in enumerate(lines, 1):
                 if line.strip():

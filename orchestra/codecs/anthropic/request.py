@@ -45,6 +45,7 @@ BUDGETS: Mapping[ReasoningEffort, int] = {
     "low": 2_048,
     "medium": 8_192,
     "high": 16_384,
+    "xhigh": 20_480,
     "max": 24_576,  # Claude Opus 4 has 32,000 tokens for thoughts and answer
 }
 _EFFORTS: Mapping[ReasoningEffort, str] = {"none": "low", "minimal": "low"}
@@ -53,7 +54,10 @@ _ALWAYS_THINK = re.compile(r"claude-(fable|mythos)-")
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d)(?!\d))?")
 _ADAPTIVE_SINCE = (4, 6)
 _BUDGETS_UNTIL = (4, 6)
-"""The last version that also takes a number of tokens, if one is asked for."""
+"""The last version that also takes a number of tokens, if one is asked for.
+
+Later ones have the effort `xhigh`, and tell thoughts only if asked to.
+"""
 
 
 def anthropic_body(
@@ -96,7 +100,17 @@ def anthropic_body(
         output_tokens=output_tokens,
         output_tokens_max=output_tokens_max,
     )
-    return merged(merged(without_nulls(body), told), request.extras.get("anthropic", {}))
+    whole = merged(merged(without_nulls(body), told), request.extras.get("anthropic", {}))
+    return _without_vain_display(whole)
+
+
+def _without_vain_display(body: Json) -> Json:
+    """The body; how thoughts are to be shown is left out where there are none: it is refused."""
+    thought = body.get("thinking")
+    if not isinstance(thought, dict) or thought.get("type", "disabled") != "disabled":
+        return body
+    rest = {name: value for name, value in thought.items() if name != "display"}
+    return without_nulls(body | {"thinking": rest or None})
 
 
 def thinking(
@@ -266,8 +280,12 @@ def _format(output: JsonOutput) -> Json:
 def _adaptive(model: str, effort: ReasoningEffort, limit: int) -> Json:
     if effort == "none" and not _ALWAYS_THINK.search(model):
         return {"thinking": {"type": "disabled"}}
-    effort_told = {"output_config": {"effort": _EFFORTS.get(effort, effort)}}
-    return {"thinking": {"type": "adaptive"}, **effort_told, "max_tokens": limit}
+    version = _version(model)
+    older = version is not None and version <= _BUDGETS_UNTIL
+    word = "max" if older and effort == "xhigh" else _EFFORTS.get(effort, effort)
+    shown = {} if older else {"display": "summarized"}  # the default is no text
+    adaptive = {"type": "adaptive", **shown}
+    return {"thinking": adaptive, "output_config": {"effort": word}, "max_tokens": limit}
 
 
 def _budgeted(model: str, effort: ReasoningEffort, budget: int, limit: int, answer: int) -> Json:
@@ -284,8 +302,12 @@ def _budgeted(model: str, effort: ReasoningEffort, budget: int, limit: int, answ
 
 def _by_budget(model: str, *, exact: bool) -> bool:
     """Whether a model is told a number of tokens; `exact` if the request has one."""
-    found = _VERSION.search(model)
-    if found is None:
+    version = _version(model)
+    if version is None:
         return False
-    version = (int(found[1]), int(found[2] or 0))
     return version < _ADAPTIVE_SINCE or (exact and version <= _BUDGETS_UNTIL)
+
+
+def _version(model: str) -> tuple[int, int] | None:
+    found = _VERSION.search(model)
+    return None if found is None else (int(found[1]), int(found[2] or 0))

@@ -87,6 +87,7 @@ class MessagesThinking(msgspec.Struct):
 
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
     budget_tokens: _Count | None = None
+    display: str | None = None
 
 
 class MessagesFormat(msgspec.Struct):

@@ -98,6 +98,8 @@ def _extras(asked: MessagesBody, everything: Json, allowed: Allowlist) -> dict[s
     found = extras_of(everything, known, asked.orchestra, allowed, lambda _: ANTHROPIC)
     if asked.metadata is not None and asked.metadata.user_id is not None:
         found.setdefault(ANTHROPIC, {})["metadata"] = {"user_id": asked.metadata.user_id}
+    if asked.thinking is not None and asked.thinking.display is not None:
+        found.setdefault(ANTHROPIC, {})["thinking"] = {"display": asked.thinking.display}
     return found
 
 
@@ -135,7 +137,7 @@ def _effort(asked: MessagesBody) -> ReasoningEffort | None:
     if thinking is not None and thinking.type in _NO_THOUGHTS:
         return "none"
     if effort is not None:
-        return "max" if effort == "xhigh" else effort
+        return effort
     if thinking is None:
         return None
     if thinking.budget_tokens is None:

@@ -132,13 +132,15 @@ def chat_body(request: ChatRequest, model: str) -> Json:
 
 
 def refuse(request: ChatRequest, whom: str, *names: str) -> None:
-    """Refuse a request that sets any of the named fields.
+    """Refuse a request that sets any of the named fields; an effort may be only a wish.
 
     Raises:
         CapabilityError: one of them is set.
     """
     for name in names:
         value = getattr(request, name)
+        if name == "reasoning_effort" and request.effort_if_able:
+            continue
         if value is not None and value not in ((), "none"):
             raise CapabilityError(
                 f"{whom} has no word for {name}={value!r}: leave it out; a pipeline may say it in "

@@ -39,6 +39,7 @@ _THINKING: Mapping[ReasoningEffort, Json] = {
     "low": {"type": "enabled", "token_budget": 2_048},
     "medium": {"type": "enabled", "token_budget": 8_192},
     "high": {"type": "enabled", "token_budget": 31_000},  # the most that Cohere recommends
+    "xhigh": {"type": "enabled"},
     "max": {"type": "enabled"},
 }
 _CHOICES: Mapping[ToolChoice | None, str | None] = {None: None, "auto": None, "none": "NONE"}

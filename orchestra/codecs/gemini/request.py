@@ -43,6 +43,7 @@ _BUDGETS: Mapping[ReasoningEffort, int] = {
     "low": 1_024,
     "medium": 8_192,
     "high": 24_576,
+    "xhigh": 24_576,
     "max": 24_576,
 }
 _BUDGET_MIN_OF_PRO = 128
@@ -54,6 +55,7 @@ _LEVELS: Mapping[ReasoningEffort, str] = {
     "low": "LOW",
     "medium": "MEDIUM",
     "high": "HIGH",
+    "xhigh": "HIGH",
     "max": "HIGH",
 }
 _MODES: Mapping[ToolChoice, str] = {"auto": "AUTO", "none": "NONE", "required": "ANY"}

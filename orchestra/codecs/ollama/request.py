@@ -35,6 +35,7 @@ _THINK: Mapping[ReasoningEffort, bool | str] = {
     "low": "low",
     "medium": "medium",
     "high": "high",
+    "xhigh": "high",
     "max": "high",
 }
 """Models without levels treat every level as yes."""
@@ -48,13 +49,15 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     """
     refuse_logprobs(request, "Ollama")
     effort = request.reasoning_effort
+    # A model that cannot think refuses to; one that can does so without being told.
+    wished = request.effort_if_able and effort != "none"
     body: Json = {
         "model": model,
         "messages": [each for message in request.messages for each in _messages(message)],
         "stream": stream,
         "options": _options(request) or None,
         "tools": _tools(request) or None,
-        "think": None if effort is None else _THINK[effort],
+        "think": None if effort is None or wished else _THINK[effort],
         "format": request.output and (request.output.schema or "json"),
     }
     return merged(without_nulls(body), request.extras.get("ollama", {}))

@@ -21,7 +21,7 @@ _CALL_ID_CHARS = 9
 """The length that Mistral requires, enough for the calls of one conversation."""
 _USUAL: Efforts = MappingProxyType({"low": "low", "medium": "medium", "high": "high"})
 _OPENAI: Efforts = MappingProxyType(
-    {**_USUAL, "none": "none", "minimal": "minimal", "max": "xhigh"}
+    {**_USUAL, "none": "none", "minimal": "minimal", "xhigh": "xhigh", "max": "xhigh"}
 )
 _NO_EFFORTS: Efforts = MappingProxyType({})
 
@@ -129,7 +129,14 @@ DEEPSEEK = Quirks(
     name="deepseek",
     seed_key=None,
     efforts=MappingProxyType(
-        {"minimal": "low", "low": "low", "medium": "high", "high": "high", "max": "max"}
+        {
+            "minimal": "low",
+            "low": "low",
+            "medium": "high",
+            "high": "high",
+            "xhigh": "max",
+            "max": "max",
+        }
     ),
     thinking_switch=True,
     parallel_tool_calls=False,
@@ -206,7 +213,7 @@ GENERIC = Quirks(
     name="generic",
     files=True,
     top_k=True,
-    efforts=MappingProxyType({**_OPENAI, "max": "high"}),
+    efforts=MappingProxyType({**_OPENAI, "xhigh": "high", "max": "high"}),
     google_seals=True,
     function_calls=True,
     done_is_finish=True,

@@ -6,6 +6,7 @@ result is a message of its own; it has no error field, so its text says that it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from orchestra.codecs.files import PDF, as_text_part, unread
@@ -38,6 +39,8 @@ from orchestra.values import (
 
 DIALECT = "openai-dialect"
 """The key of extras for all servers with this dialect; those of a single server override them."""
+_BEYOND_XHIGH = re.compile(r"\bgpt-(5\.([6-9]|\d\d)|[6-9]|\d\d)")
+"""OpenAI's models with the effort `max`: since GPT-5.6; those before have none above `xhigh`."""
 
 
 def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool) -> Json:
@@ -53,7 +56,7 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
         "top_p": request.top_p,
         quirks.max_tokens_key: request.output_tokens_max,
         "stop": list(request.stop) or None,
-        **_sampling(request, quirks),
+        **_sampling(model, request, quirks),
         **_tools(request, quirks),
         "response_format": request.output and _response_format(request.output, quirks),
     }
@@ -212,7 +215,7 @@ def _names(parts: tuple[Part, ...]) -> str:
     return ", ".join(type(part).__name__ for part in parts) or "nothing"
 
 
-def _sampling(request: ChatRequest, quirks: Quirks) -> Json:
+def _sampling(model: str, request: ChatRequest, quirks: Quirks) -> Json:
     """The fields that not every server supports."""
     body: Json = {}
     if request.seed is not None:
@@ -223,18 +226,29 @@ def _sampling(request: ChatRequest, quirks: Quirks) -> Json:
         value: float | None = getattr(request, name)
         if value is not None:
             body[_word(quirks.penalties and name, name, value, quirks)] = value
-    effort = request.reasoning_effort
-    if effort == "none" and quirks.thinking_switch:
-        body["thinking"] = {"type": "disabled"}
-    elif effort is not None:
-        word = _word(quirks.efforts.get(effort), "reasoning_effort", effort, quirks)
-        body["reasoning_effort"] = word
+    body |= _effort(model, request, quirks)
     if request.logprobs is not None:
         word = _word(quirks.logprobs and "logprobs", "logprobs", request.logprobs, quirks)
         body[word] = True
         if request.logprobs:
             body["top_logprobs"] = request.logprobs
     return body
+
+
+def _effort(model: str, request: ChatRequest, quirks: Quirks) -> Json:
+    """The field for the effort; a wish for one without a value becomes `high`, or is left out."""
+    effort = request.reasoning_effort
+    if effort is None:
+        return {}
+    if effort == "none" and quirks.thinking_switch:
+        return {"thinking": {"type": "disabled"}}
+    found = quirks.efforts.get(effort)
+    if found is None and request.effort_if_able:
+        high = quirks.efforts.get("high") if effort in {"xhigh", "max"} else None
+        return {} if high is None else {"reasoning_effort": high}
+    word = _word(found, "reasoning_effort", effort, quirks)
+    highest = effort == "max" and word == "xhigh" and _BEYOND_XHIGH.search(model)
+    return {"reasoning_effort": "max" if highest else word}
 
 
 def _tools(request: ChatRequest, quirks: Quirks) -> Json:

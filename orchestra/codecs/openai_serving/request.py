@@ -132,7 +132,6 @@ def meant_for(field: str) -> str:
 
 def _request(asked: ChatBody, extras: Mapping[str, Json], allowed: Allowlist) -> ChatRequest:
     stop = asked.stop or ()
-    effort = asked.reasoning_effort
     limit = asked.max_completion_tokens
     return ChatRequest(
         messages=tuple(_merged(_messages(asked.messages, allowed))),
@@ -144,7 +143,7 @@ def _request(asked: ChatBody, extras: Mapping[str, Json], allowed: Allowlist) ->
         top_k=asked.top_k,
         presence_penalty=asked.presence_penalty,
         frequency_penalty=asked.frequency_penalty,
-        reasoning_effort="max" if effort == "xhigh" else effort,
+        reasoning_effort=asked.reasoning_effort,
         tools=tuple(_tool(each.function) for each in asked.tools or ()),
         tool_choice=_choice(asked.tool_choice),
         parallel_tool_calls=asked.parallel_tool_calls,

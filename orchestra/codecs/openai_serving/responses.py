@@ -94,7 +94,7 @@ class ResponseWriter:
 
     def _event(self, event: ModelEvent) -> Iterator[bytes]:
         match event:
-            case TextDelta(text="") | ReasoningDelta(text="", signature=""):
+            case TextDelta(text="") | RefusalDelta(text="") | ReasoningDelta(text="", signature=""):
                 return
             case TextDelta(text=text):
                 yield from self._said(text)

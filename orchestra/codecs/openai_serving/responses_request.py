@@ -214,7 +214,6 @@ def _response_of(item: str, where: str) -> str:
 
 def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlist) -> ChatRequest:
     body, wanted = asked.body, asked.body.text
-    effort = body.reasoning.effort if body.reasoning else None
     known = ResponsesBody.__struct_fields__
     said = asked.everything
     if wanted is not None and wanted.verbosity is not None:
@@ -226,7 +225,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlis
         temperature=body.temperature,
         output_tokens_max=body.max_output_tokens,
         top_p=body.top_p,
-        reasoning_effort="max" if effort == "xhigh" else effort,
+        reasoning_effort=body.reasoning.effort if body.reasoning else None,
         tools=tuple(_tools(body.tools or ())),
         tool_choice=body.tool_choice
         if body.tool_choice is None or isinstance(body.tool_choice, str)

@@ -22,6 +22,8 @@ from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Json
 T = TypeVar("T")
 _ORCHESTRA = "orchestra"
 _MISSING = re.compile(r"missing required field `(\w+)`")
+_WHAT_CHARS_MAX = 200
+"""Characters of msgspec's own words, which quote a wrong word whole, however long it is."""
 _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
@@ -117,7 +119,9 @@ def refused(field: str, why: str, code: str = "invalid_value") -> InvalidRequest
 
 
 def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestError:
-    what, _, at = str(error).partition(" - at `$")
+    said, marked, last = str(error).rpartition(" - at `$")
+    what, at = (said, last) if marked else (last, "")
+    what = what if len(what) <= _WHAT_CHARS_MAX else f"{what[:_WHAT_CHARS_MAX]}..."
     path = at.rstrip("`").removeprefix(".")
     if what.startswith("Invalid enum value"):
         what += f"; known here: {', '.join(words_at(body, path))}"

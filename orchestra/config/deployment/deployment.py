@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -70,6 +71,32 @@ class Deployment:
         embedders = self.embedders.items()
         remote = [name for name, each in embedders if PROVIDERS[each.model.provider].remote]
         return [*models, *self.routes], remote
+
+    def uses_built_in(self, named: Iterable[tuple[str, str]]) -> bool:
+        """Whether the built-in vocabulary is behind one of these names, each with its kind.
+
+        It is also where the cache or the shared calls of a model compare questions with it.
+        """
+        from orchestra.providers.known.catalog import PROVIDERS
+
+        behind = chain.from_iterable(self._behind(seam, name) for seam, name in named)
+        return any(PROVIDERS[each.provider].built_in for each in behind)
+
+    def _behind(self, seam: str, name: str) -> Iterator[ModelSettings]:
+        """The models behind a name: its own, those of a route, and those of their embedders."""
+        if seam == "embedder":
+            yield self.embedders[name].model
+        if seam != "model":
+            return
+        route = self.routes.get(name)
+        models = [self.models[name]] if route is None else [*route.models.values()]
+        yield from models
+        asked: list[ModelSettings | RouteSettings] = [*models, *([] if route is None else [route])]
+        for each in asked:
+            if each.cache is not None and each.cache.semantic is not None:
+                yield self.embedders[each.cache.semantic.embedder].model
+            if each.coalesce is not None and each.coalesce.similarity is not None:
+                yield self.embedders[each.coalesce.embedder].model
 
     def own_classes(self) -> list[tuple[OwnClass, ModelSettings]]:
         """The models and embedders of classes of the project's own, each once, with its class."""

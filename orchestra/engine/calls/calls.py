@@ -49,7 +49,7 @@ def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
 async def _call(frame: Frame, operation: Operation[Call]) -> object:
     function, step = _bound(frame, operation), operation.node.step
     if step.kind is Kind.THREAD:
-        async with frame.run.shared.threads.share(frame.run.caller.tenant) as threads:
+        async with frame.run.shared.threads.share(frame.run.caller.fairness_key) as threads:
             value = await trio.to_thread.run_sync(function, limiter=threads)
     else:
         value = await function()

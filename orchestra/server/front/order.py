@@ -3,7 +3,8 @@
     1. RequestIds        sets an id, for all logs and the response
     2. Cors              answers preflights, and tells browsers which pages may read the response
     3. Bounds            limits the target, the headers and the body, which may not be compressed
-    4. Authentication    finds the key's owner; the route decides later whether it needs a key
+    4. Authentication    finds the key's owner, or the end user whom a trusted key names;
+                         the route decides later whether it needs a key
     5. OwnPages          on a server without keys: refuses pages of other origins
     6. Rates             counts the caller's requests against their limit
     7. Spending          refuses to start anything for a caller whose budget is used up
@@ -35,6 +36,7 @@ from orchestra.server.front.arrival import KEY, REQUEST_ID, Arrival, Headers, ro
 from orchestra.server.front.bearer import bearer
 from orchestra.server.front.cors import NO_CORS, Cors
 from orchestra.server.front.departure import LEFT
+from orchestra.server.front.end_users import identify
 from orchestra.server.front.problems import HttpProblem, NoContent
 from orchestra.stores.state.outage import outage_of_keys
 
@@ -228,7 +230,7 @@ class Bounds:
 
 
 class Authentication:
-    """Finds the key's owner. An invalid key is refused; a request without one passes."""
+    """Finds the owner of the key. An invalid key is refused; a request without one passes."""
 
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
@@ -244,8 +246,7 @@ class Authentication:
         if found is None or isinstance(found, Principal):
             if found is not None:
                 self._outage.answered(trio.current_time())
-            arrival.principal = found
-            return None
+            return identify(arrival, found)
         if found.reason != "malformed":  # malformed keys are not looked up
             self._outage.answered(trio.current_time())
         log.info("a key was refused: %s", found.detail)
@@ -279,8 +280,7 @@ class Unlocking:
             return caller_problems.keys_unreachable()
         self._outage.answered(trio.current_time())
         if unlocked:
-            arrival.principal = ANYBODY
-            return None
+            return identify(arrival, ANYBODY)
         if not self._layers:
             self._layers = self._keyed().of_callers()
         for layer in self._layers:

@@ -59,6 +59,12 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     completion: Json
     messages: list[Json]
     metadata: dict[str, str]
+    end_user: bool = False
+
+    @property
+    def owner(self) -> Caller:
+        """Whose it is."""
+        return Caller(self.organisation, self.user, end_user=self.end_user)
 
     def record(self) -> Json:
         """The completion with its metadata."""
@@ -113,7 +119,7 @@ class StoredCompletions:
         data = _encode(kept)
         if len(data) > BYTES_MAX:
             return False
-        key, place = self._key(id_), self._place(Caller(kept.organisation, kept.user))
+        key, place = self._key(id_), self._place(kept.owner)
 
         def placed(found: Sequence[bytes | None], now_s: float) -> Change[list[str]]:
             del now_s
@@ -192,8 +198,8 @@ class StoredCompletions:
         return f"{self._kind}:{id_}"
 
     def _place(self, caller: Caller) -> str:
-        """Where the list of a tenant's is; an organisation has one, not its users."""
-        tenant = blake2b(caller.tenant.encode(), digest_size=16).hexdigest()
+        """Where the list is: an organisation has one, with what its users keep and end users."""
+        tenant = blake2b(caller.fairness_key.encode(), digest_size=16).hexdigest()
         return f"{self._kind}-sizes:{tenant}"
 
     async def _several(self, ids: Sequence[str]) -> list[Kept]:
@@ -252,6 +258,7 @@ async def keep(
         completion=record,
         messages=asked,
         metadata=dict(served.metadata),
+        end_user=run.caller.end_user,
     )
     try:
         with trio.fail_after(KEEP_S):
@@ -264,7 +271,7 @@ async def keep(
 def _visible(kept: Kept, who: Principal) -> bool:
     """As of runs: it is theirs or their organisation's, and of what they may ask."""
     may_ask = who.scopes.may_ask(kept.model) or who.scopes.may_run(kept.model)
-    return may_ask and who.may_see(Caller(kept.organisation, kept.user))
+    return may_ask and who.may_see(kept.owner)
 
 
 def _read(data: bytes | None) -> Kept | None:

@@ -33,6 +33,7 @@ from orchestra.server.openapi.operations import (
 from orchestra.server.openapi.runs import run_result
 from orchestra.server.openapi.words import (
     OF_ANTHROPIC,
+    OF_END_USER,
     TEXT,
     Answer,
     Operation,
@@ -181,6 +182,7 @@ class _Writer:
         told.update(operation.extensions)
         if self._keyed:
             keys = (_KEY, _OTHER_KEY) if OF_ANTHROPIC in operation.parameters else (_KEY,)
+            told["parameters"] += [] if free else [OF_END_USER]
             told["security"] = [{}] if free else [{each: []} for each in keys]
         return told
 

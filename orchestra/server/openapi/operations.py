@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
-from orchestra.server.front import caller_problems, keyless, problems
+from orchestra.server.front import caller_problems, end_users, keyless, problems
 from orchestra.server.front.order import Admission
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.openapi import anthropic, openai, responses, runs, service_routes, socket
@@ -52,6 +52,7 @@ def problems_of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
     if admission.keyring is not None:
         found += [caller_problems.key_refused(each) for each in caller_problems.REASONS]
         found.append(caller_problems.keys_unreachable())
+        found += [end_users.no_end_users(), end_users.bad_end_user("")]
     if admission.own_pages is not None:
         found += [keyless.foreign_host("elsewhere.example"), keyless.foreign_page(None)]
     if admission.rates is not None:

@@ -10,6 +10,7 @@ import attrs
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.server import sse
 from orchestra.server.front import problems
+from orchestra.server.front.end_users import END_USER, NAME
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.openapi.events import EVENT, reference
 from orchestra.values import Json
@@ -81,6 +82,15 @@ OF_ANTHROPIC = header(
     "Sent by Anthropic's clients, whose key may stand in `x-api-key`; any value will do.",
 )
 """Who sends it is answered in Anthropic's form."""
+
+
+OF_END_USER: Json = {
+    "name": END_USER,
+    "in": "header",
+    "description": "For whom the request is, if its key was made with `--end-users`: limits, "
+    "budgets and runs are then those of this user of the key's organisation.",
+    "schema": {**TEXT, "pattern": f"^{NAME}$"},
+}
 
 
 def events(name: str, *named: str) -> Json:

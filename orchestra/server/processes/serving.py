@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 import trio
 
+from orchestra.compiler.plan import named_by
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.engine import open_engine
 from orchestra.errors import OrchestraError, StoreError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         Scope,
     )
 
+    from orchestra.compiler.plan import Plan
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.rules.policy import Limits
@@ -260,7 +262,10 @@ class Serving:
                 pipelines, settings = loaded.pipelines, loaded.settings
                 tolerant = deployed is not None and deployed.has_database and not self._generations
                 plan_all = partial(_plan_all, engine, pipelines.values(), tolerant=tolerant)
-                await trio.to_thread.run_sync(plan_all, abandon_on_cancel=True)
+                plans = await trio.to_thread.run_sync(plan_all, abandon_on_cancel=True)
+                if deployed is not None:
+                    load = partial(deployed.load, _named(plans))
+                    await trio.to_thread.run_sync(load, abandon_on_cancel=True)
                 app = create_app(
                     engine,
                     pipelines,
@@ -314,19 +319,29 @@ async def _end(loaded: Loaded) -> None:
         log.exception("a version of the server was not closed as it should be")
 
 
-def _plan_all(engine: Engine, pipelines: Iterable[Pipeline[..., Any]], *, tolerant: bool) -> None:
+def _plan_all(
+    engine: Engine, pipelines: Iterable[Pipeline[..., Any]], *, tolerant: bool
+) -> list[Plan]:
     """Check all, in a thread: the names of stores may be asked of a database, which blocks.
 
     If it is `tolerant`, a database that is away keeps no server from starting, as no Redis does: it
     is asked once, and the names of stores are then not checked. Runs fail that need it.
     """
     unchecked: tuple[str, ...] = ()
+    plans = []
     for pipeline in pipelines:
         try:
-            engine.plan(pipeline, unchecked)
+            plans.append(engine.plan(pipeline, unchecked))
         except StoreError as error:
             if not tolerant:
                 raise
             log.warning("the stores that pipelines name are not checked: %s", error)
             unchecked = ("store",)
-            engine.plan(pipeline, unchecked)
+            plans.append(engine.plan(pipeline, unchecked))
+    return plans
+
+
+def _named(plans: Iterable[Plan]) -> set[tuple[str, str]]:
+    """The names in all plans, each with its kind."""
+    nodes = (node for plan in plans for node in plan.regions.order)
+    return {(seam, name) for node in nodes for _, seam, name in named_by(node)}

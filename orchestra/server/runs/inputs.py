@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -119,10 +119,22 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
         except TypeError as error:
             raise ServeError(
                 f"pipeline {pipeline!r} cannot be served: its input `{name}: "
-                f"{spell(each.annotation)}` has no form in JSON; take a str, a number, a bool, a "
-                "list, a dict, a Document or a dataclass or attrs class of those "
+                f"{spell(each.annotation)}` has no form in JSON; {instead_of(each.annotation)} "
                 f"({error})"
             ) from error
+
+
+def instead_of(annotation: object) -> str:
+    """What an input may take, where its annotation has no form in JSON."""
+    instead = (
+        "take a str, a number, a bool, a list, a dict, a Document or a dataclass or attrs class of "
+        "those"
+    )
+    kinds = (annotation, *get_args(annotation))
+    pydantic = next((each for each in kinds if hasattr(each, "model_validate")), None)
+    if pydantic is None:
+        return instead
+    return f"{instead}: for {spell(pydantic)}, a dataclass with the fields of this Pydantic model"
 
 
 def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:

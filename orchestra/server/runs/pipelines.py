@@ -176,7 +176,7 @@ class Runs:
         if request.method == "GET":
             return parts
         if is_form(parts.content_type):
-            tenant = Arrival.of(request.scope).known().caller.tenant
+            tenant = Arrival.of(request.scope).known().caller.fairness_key
             upload = await self._uploads.read(
                 request.body, parts.content_type, request.content_length, tenant
             )

@@ -85,6 +85,8 @@ def failed_run(
         case Decisive(error=errors.BudgetExceededError() as refusal):
             extras += caller_problems.your_budget(refusal).extras
     detail = f"{event.error}: {event.message}"
+    if own_error(event.error) and event.message:  # it says what it is; a `KeyError` needs its name
+        detail = event.message
     faults: tuple[Fault, ...] = ()
     if isinstance(error, errors.InputError) and error.field is not None:
         faults = (Fault(error.field, f"#/inputs/{error.field}", event.message),)

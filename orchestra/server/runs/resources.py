@@ -79,7 +79,7 @@ class RunResources:
             )
 
         page = await self.registry.page(
-            principal.caller.tenant, limit=asked.limit, cursor=asked.cursor, where=where
+            principal.caller, limit=asked.limit, cursor=asked.cursor, where=where
         )
         cursor = None if page.cursor is None else str(page.cursor)
         return as_json({"runs": [shown(each) for each in page.records], "next_cursor": cursor})

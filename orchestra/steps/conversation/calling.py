@@ -137,7 +137,7 @@ def _report(call: ToolCall, error: str, message: str, raised: Exception | None =
 
 async def _called(tool: FunctionTool[..., object], arguments: dict[str, object]) -> object:
     if tool.thread:
-        async with _THREADS.get().share(PRESENT.get().caller.tenant) as threads:
+        async with _THREADS.get().share(PRESENT.get().caller.fairness_key) as threads:
             return await trio.to_thread.run_sync(partial(tool.call, **arguments), limiter=threads)
     given = tool.call(**arguments)
     return await given if inspect.isawaitable(given) else given

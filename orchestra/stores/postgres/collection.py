@@ -19,7 +19,6 @@ from orchestra.stores import rules
 from orchestra.stores.postgres import hnsw, schema, searching
 from orchestra.stores.postgres.connection import TrioConnection, rows
 from orchestra.stores.postgres.encoding import (
-    can_be_kept,
     kept,
     metadata_json,
     restored,
@@ -232,7 +231,7 @@ class PostgresCollection:
             ((key,),) = await rows(connection, _RENEW, [dimensions, key])
         row = _ROW.format(vector_in=connection.vector_in)
         for start in range(0, len(pairs), ROWS_AT_ONCE):
-            some = [_record(self._where, *pair) for pair in pairs[start : start + ROWS_AT_ONCE]]
+            some = [_record(*pair) for pair in pairs[start : start + ROWS_AT_ONCE]]
             values = [value for record in some for value in (key, *record)]
             asked = f"{_INSERT} {', '.join([row] * len(some))} {_REPLACE}"
             await connection.execute(asked, values)
@@ -316,21 +315,12 @@ async def _names(connection: TrioConnection) -> list[str]:
     return [restored(name) for (name,) in found]
 
 
-def _record(where: str, passage: Passage, vector: Vector) -> tuple[object, ...]:
-    """A passage as a row.
-
-    Raises:
-        StoreError: a text in it is none that can be stored.
-    """
-    texts = (
+def _record(passage: Passage, vector: Vector) -> tuple[object, ...]:
+    """A passage as a row."""
+    return (
         kept(passage.id),
         kept(passage.source),
         kept(passage.text),
         metadata_json(passage.metadata),
+        searching.Sent(vector),
     )
-    if not all(map(can_be_kept, texts)):
-        raise StoreError(
-            f"{where}: passage {passage.id!r} has half of a character (a lone surrogate); "
-            "leave it out"
-        )
-    return *texts, searching.Sent(vector)

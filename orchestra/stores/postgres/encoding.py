@@ -16,6 +16,7 @@ import struct
 from array import array
 from collections.abc import Mapping
 
+from orchestra.stores.rules import can_be_kept
 from orchestra.values import Metadata, Scalar, Vector
 
 _KEPT = re.compile("\1([\1\2])")
@@ -31,15 +32,6 @@ def kept(text: str) -> str:
 def restored(text: str) -> str:
     """The text that was stored."""
     return _KEPT.sub(lambda found: "\0" if found[1] == "\1" else "\1", text)
-
-
-def can_be_kept(text: str) -> bool:
-    """Whether a text can be stored in UTF-8: not with half a character (a lone surrogate)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def metadata_json(metadata: Mapping[str, Scalar]) -> str:

@@ -19,7 +19,6 @@ from orchestra.stores import rules
 from orchestra.stores.postgres import hnsw
 from orchestra.stores.postgres.connection import TrioConnection, rows
 from orchestra.stores.postgres.encoding import (
-    can_be_kept,
     equals,
     kept,
     metadata_of,
@@ -127,7 +126,7 @@ def matching(where: Mapping[str, Scalar]) -> tuple[str, dict[str, object]]:
     conditions, values = [""], dict[str, object]()
     for key, value in where.items():
         if key == "source":
-            sources = [value] if isinstance(value, str) and can_be_kept(value) else []
+            sources = [value] if isinstance(value, str) and rules.can_be_kept(value) else []
             asked = [("source = %({})s", kept(source)) for source in sources]
         else:
             asked = [("metadata @> %({})s::jsonb", each) for each in equals(key, value)]

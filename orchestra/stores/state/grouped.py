@@ -22,6 +22,10 @@ class GroupedState(State, Closing):
     def __init__(self, place: str, timeout_s: float) -> None:
         self._group = Group(place, self._perform, timeout_s)
 
+    def log_no_outage(self) -> None:
+        """Leave it to the callers to log that this state is away."""
+        self._group.outage = None
+
     async def change(
         self,
         keys: Sequence[str],

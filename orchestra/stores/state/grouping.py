@@ -25,7 +25,7 @@ from orchestra.errors import StateError
 from orchestra.messages import describe
 from orchestra.protocols import Change, Entry
 from orchestra.stores.state.fair_time import FairTime
-from orchestra.stores.state.outage import outage_of_state
+from orchestra.stores.state.outage import Outage, outage_of_state
 
 T = TypeVar("T")
 
@@ -101,7 +101,8 @@ class Group:
         self._perform = perform
         self._timeout_s = timeout_s
         self._time = FairTime(timeout_s)
-        self._outage = outage_of_state(place)
+        self.outage: Outage | None = outage_of_state(place)
+        """What logs that the store is away; None where the callers do."""
         self._queue: deque[_Waiting] = deque()
         self._led = False
 
@@ -181,10 +182,12 @@ class Group:
         return [Failed(_again(error)) for _ in calls]
 
     def _tell(self, outcomes: Outcomes) -> None:
+        if self.outage is None:
+            return None
         for outcome in outcomes:
             if isinstance(outcome, Failed) and not outcome.decided:
-                return self._outage.failed(outcome.error, trio.current_time())
-        return self._outage.answered(trio.current_time())
+                return self.outage.failed(outcome.error, trio.current_time())
+        return self.outage.answered(trio.current_time())
 
     def _broken(self, error: Exception) -> StateError:
         """The error where the store failed in a way that it does not know itself."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trio
 
+from orchestra.access.principal import Principal
 from orchestra.accounts import Caller
 from orchestra.cli.failures import FAILED, MISUSED
 from orchestra.config import bindings, default_bindings
@@ -49,8 +50,11 @@ def key_of(project: Project, *words: str) -> str:
     return out.strip()
 
 
-def spend(token: str, nanodollars: int, held: int = 0) -> None:
-    """What a server does for who shows this key; `held` is of a call that goes on."""
+def spend(token: str, nanodollars: int, held: int = 0, user: str = "") -> None:
+    """What a server does for who shows this key; `held` is of a call that goes on.
+
+    `user` is the end user whom the request names.
+    """
 
     class Theirs(NoAccount):
         def __init__(self, caller: Caller) -> None:
@@ -59,7 +63,8 @@ def spend(token: str, nanodollars: int, held: int = 0) -> None:
     async def spent() -> None:
         with default_bindings() as found:
             principal = await found.keyring.authenticate(token)
-            account = Theirs(principal.caller)  # type: ignore[union-attr]
+            assert isinstance(principal, Principal)
+            account = Theirs((principal.for_end_user(user) if user else principal).caller)
             taken = await found.purse.hold(account, nanodollars, for_s=600, model="m")
             assert taken is not None
             await found.purse.settle(taken, nanodollars)
@@ -223,3 +228,21 @@ def test_what_only_the_server_knows_is_not_made_up(
     assert (code, out) == (FAILED, "")
     assert 'orchestra.toml:7: state.url is "memory:"' in err
     assert "leave [state] out" in err
+
+
+def test_what_an_end_user_has_spent_is_told_and_taken_back_by_their_name(project: Project) -> None:
+    """They have no key: they are known to who names them."""
+    project.write("orchestra.toml", BUDGETS)
+    key = key_of(project, "--organisation", "acme", "--end-users")
+    spend(key, DOLLAR // 4, user="ann")
+    spend(key, DOLLAR // 2, user="bob")
+    anns = ("--organisation", "acme", "--user", "ann")
+    assert shortly(listed(project, *anns)) == [("user", "acme/ann", "day", DOLLAR // 4)]
+    assert shortly(listed(project)) == [("organisation", "acme", "month", 3 * DOLLAR // 4)]
+    assert project.orchestra("budgets", "reset", *anns)[0] == 0
+    assert shortly(listed(project, *anns)) == [("user", "acme/ann", "day", 0)]
+    assert project.orchestra("budgets", "reset", *anns)[0] == 0
+    assert shortly(listed(project, "--organisation", "acme", "--user", "bob"))[0][3] == DOLLAR // 2
+    other = ("--organisation", "other", "--user", "ann")
+    assert listed(project, *other) == []
+    assert project.orchestra("budgets", "reset", *other)[0] == FAILED

@@ -140,6 +140,33 @@ def test_a_key_may_be_for_the_metrics_alone(project: Project) -> None:
     assert "METRICS" not in table
 
 
+def test_a_key_may_name_the_end_users_of_its_organisation(project: Project) -> None:
+    text = created(project, "--organisation", "acme", "--models", "*", "--end-users")
+    _, table, _ = project.orchestra("keys", "list")
+    assert "END USERS" in table
+    assert listed(project)[0]["end_users"] is True
+    found = asked(text)
+    assert isinstance(found, Principal)
+    assert found.scopes == Scopes(models=frozenset({"*"}), end_users=True)
+    assert project.orchestra("keys", "change", text, "--no-end-users")[0] == 0
+    _, table, _ = project.orchestra("keys", "list")
+    assert "END USERS" not in table
+    assert project.orchestra("keys", "change", text, "--end-users")[0] == 0
+    assert asked(text) == found
+
+
+def test_a_key_without_an_organisation_names_nobody(project: Project) -> None:
+    code, out, err = project.orchestra(
+        *("keys", "create", "--user", "ada", "--models", "*", "--end-users")
+    )
+    assert (code, out) == (MISUSED, "")
+    assert "say which with --organisation" in err
+    text = created(project, "--user", "ada", "--models", "*")
+    code, _, err = project.orchestra("keys", "change", text, "--end-users")
+    assert code == FAILED
+    assert "they are users of the key's organisation" in err
+
+
 def test_a_changed_key_is_another_in_what_was_said_and_has_the_same_secret(
     project: Project,
 ) -> None:

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,12 @@ from orchestra.accounts import Usage
 from orchestra.batch.batch import Progress
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED, CommandError
 from orchestra.cli.running.batch import summary
-from orchestra.cli.running.rows import LINE_LIMIT_BYTES, PROBLEMS_MAX, RowsFile
+from orchestra.cli.running.rows import LINE_LIMIT_BYTES, PROBLEMS_MAX, RowsFile, readable_twice
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
-from tests.cli.conftest import Project
+from tests.cli.conftest import ROOT, Project
 from tests.patience import PATIENCE_S, eventually
 
 
@@ -182,11 +184,59 @@ def test_what_is_no_table_is_told(tmp_path: Path, name: str, data: bytes | None,
         RowsFile(tmp_path / name, INPUTS).check()
 
 
-def test_rows_that_can_be_read_only_once_are_refused(tmp_path: Path) -> None:
-    """They are checked first: a pipe has none any more when they are to be run."""
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CommandError, match="pipe: it is no file, and rows are read twice"):
-        RowsFile(tmp_path / "pipe", INPUTS).check()
+def piped(project: Project, rows: str, given: bytes, *words: str) -> tuple[int, str, str]:
+    """A batch whose standard input is a pipe with these rows."""
+    command = [sys.executable, "-m", "orchestra", "batch", "pipelines.halve", rows, *words]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=project.folder,
+        env=env,
+        input=given,
+        capture_output=True,
+        timeout=PATIENCE_S,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("rows", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_rows_may_come_through_a_pipe_and_the_same_command_goes_on(
+    halving: Project, rows: str
+) -> None:
+    words = (rows, b'{"number": 1}\n{"number": 4}\n', "--results", "r.jsonl")
+    code, out, err = piped(halving, *words)
+    assert (code, err) == (0, "")
+    assert out.startswith("r.jsonl: 2 of 2 rows have a result; ")
+    assert results(halving, "r.jsonl") == {"1": 1.0, "2": 0.25}
+    assert piped(halving, *words)[1].startswith("r.jsonl: 2 of 2 rows have a result (2 from before")
+    wrong = piped(halving, rows, b'{"number": 1}\n[]\n', "--results", "r.jsonl")
+    assert wrong[0] == MISUSED
+    assert f"{rows}:2: a row is a JSON object" in wrong[2]
+
+
+def test_rows_through_a_pipe_have_no_place_for_their_results(halving: Project) -> None:
+    os.mkfifo(halving.folder / "pipe")
+    for rows in ("-", "/dev/stdin", "pipe"):  # of which nothing is read
+        code, _, err = halving.orchestra("batch", "pipelines.halve", rows)
+        assert code == MISUSED
+        assert f"{rows}: rows through a pipe need --results FILE" in err
+
+
+def test_a_pipe_is_copied_with_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the copy is gone afterwards."""
+    with readable_twice(Path("/dev/null")) as copy:
+        assert copy.read_bytes() == b""
+    assert not copy.exists()
+    monkeypatch.setattr("orchestra.cli.running.rows.PIPED_LIMIT_BYTES", 3_000_000)
+    with (
+        pytest.raises(CommandError, match="/dev/zero: more than 3,000,000 bytes came"),
+        readable_twice(Path("/dev/zero")),
+    ):
+        raise AssertionError
+    with pytest.raises(CommandError, match=r"/dev/nothing: .*No such file"):  # noqa: SIM117
+        with readable_twice(Path("/dev/nothing")):
+            raise AssertionError
 
 
 def test_a_cell_may_be_as_long_as_a_line_of_json(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from orchestra.annotations.facts import MISSING
 from orchestra.cli.failures import MISUSED, CommandError
@@ -18,7 +19,9 @@ from orchestra.cli.running import files
 from orchestra.cli.running.options import RUN_OPTIONS, read_inputs, read_pairs, usage
 from orchestra.cli.running.run import run
 from orchestra.documents import Document
+from orchestra.errors import ServeError
 from orchestra.graph.nodes import Input, Origin
+from orchestra.server.runs.inputs import check_servable
 from orchestra.values import ChatRequest, Message
 
 
@@ -258,3 +261,17 @@ def test_a_whole_request_has_no_form_here_and_it_is_said_who_takes_one() -> None
 def test_every_option_of_the_command_is_known_to_hide_an_input_of_its_name() -> None:
     own = set(inspect.signature(run).parameters) - {"target", "inputs"}
     assert own | {"help", "traceback"} == set(RUN_OPTIONS)
+
+
+class Invoice(BaseModel):
+    number: int
+
+
+@pytest.mark.parametrize("kind", [Invoice, list[Invoice], Invoice | None])
+def test_who_takes_a_pydantic_model_is_told_what_to_take_instead(kind: Any) -> None:
+    message = "a dataclass or attrs class of those: for Invoice, a dataclass with the fields of"
+    with pytest.raises(CommandError, match=message) as caught:
+        read_inputs(inputs(invoice=kind), [], json='{"invoice": {"number": 1}}')
+    assert "ChatRequest" not in str(caught.value)
+    with pytest.raises(ServeError, match=message):
+        check_servable("bill", inputs(invoice=kind))

@@ -83,6 +83,35 @@ def test_a_start_imports_nothing_that_it_does_not_use(say: Project) -> None:
     assert imported & LATER == set()
 
 
+def test_the_built_in_embedder_is_loaded_before_the_first_run_that_needs_it(say: Project) -> None:
+    """Otherwise all runs would wait for its 0.2 s; also where a reload brings it."""
+    told = say.folder / "imported.txt"
+    with told.open("wb") as file:
+        env = {"PYTHONPROFILEIMPORTTIME": "1"}
+        process = say.launch("serve", "--port", "0", env=env, stderr=file.fileno())
+    found = LISTENING.fullmatch(line_with(out_of(process), ""))
+    assert found
+    assert "tokenizers" not in told.read_text()
+    say.write(
+        "pipelines/sorted.py",
+        """
+        from orchestra import pipeline
+        from orchestra.steps import classify
+        from orchestra.values import Label
+
+
+        @pipeline
+        def kind(text: str) -> Label:
+            return classify(text, labels=("praise", "complaint"))
+        """,
+    )
+    process.send_signal(signal.SIGHUP)
+    eventually("the reload", lambda: "; new requests are served by it" in told.read_text())
+    assert "tokenizers" in told.read_text()
+    process.send_signal(signal.SIGTERM)
+    process.wait(PATIENCE_S)
+
+
 def test_of_a_pipeline_that_takes_a_whole_request_its_model_is_told(say: Project) -> None:
     """It has no route of its own, since JSON has no form for what it takes."""
     say.write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from anthropic.types.message_create_params import (
@@ -96,7 +96,7 @@ parts = st.one_of(
 contents = st.one_of(words, st.lists(parts, max_size=4).map(tuple))
 roles = st.sampled_from(["system", "user", "assistant", "tool"])
 messages = st.lists(st.builds(Message, roles, contents), max_size=6).map(tuple)
-efforts = st.sampled_from([None, "none", "minimal", "low", "medium", "high", "max"])
+efforts = st.sampled_from([None, *get_args(ReasoningEffort)])
 models = st.sampled_from(["claude-3-7-sonnet-20250219", "claude-opus-4-6", "claude-haiku-4-5"])
 choices = st.sampled_from([None, "auto", "none", "required", ForcedTool("weather")])
 requests = st.builds(
@@ -302,6 +302,7 @@ def test_a_strict_tool_is_shown_with_a_schema_that_can_be_enforced() -> None:
     }
 
 
+SHOWN = {"type": "adaptive", "display": "summarized"}
 ADAPTIVE = ["claude-opus-4-6", "claude-sonnet-5", "claude-fable-5-1", "my-deployment", ""]
 BUDGETED = [
     "claude-3-7-sonnet-20250219",
@@ -315,19 +316,22 @@ BUDGETED = [
 
 @pytest.mark.parametrize("model", ADAPTIVE)
 @pytest.mark.parametrize(
-    ("effort", "told"), [("minimal", "low"), ("low", "low"), ("high", "high"), ("max", "max")]
+    ("effort", "told"),
+    [("minimal", "low"), ("low", "low"), ("high", "high"), ("xhigh", "xhigh"), ("max", "max")],
 )
 def test_new_models_are_told_how_hard_to_think(
     model: str, effort: ReasoningEffort, told: str
 ) -> None:
+    older = "4-6" in model
+    adaptive = {"type": "adaptive"} if older else SHOWN
     made = body(model=model, reasoning_effort=effort, output=JsonOutput(SCHEMA))
-    assert made["thinking"] == {"type": "adaptive"}
-    assert made["output_config"]["effort"] == told
+    assert made["thinking"] == adaptive
+    assert made["output_config"]["effort"] == ("max" if older and effort == "xhigh" else told)
     assert "format" in made["output_config"]
     assert made["max_tokens"] > 4_096
     made = body(model=model, reasoning_effort="none", output_tokens_max=9)
     always = "fable" in model
-    assert made["thinking"] == {"type": "adaptive" if always else "disabled"}
+    assert made["thinking"] == (adaptive if always else {"type": "disabled"})
     assert made.get("output_config") == ({"effort": "low"} if always else None)
     assert made["max_tokens"] == 9
 
@@ -355,8 +359,21 @@ def test_a_number_of_tokens_is_told_to_whoever_takes_one(model: str) -> None:
     assert made["max_tokens"] == 4_096 + 9_999
     for newer in ("claude-opus-4-7", "claude-sonnet-5"):
         made = body(model=newer, reasoning_effort="high", reasoning_tokens_max=9_999)
-        assert made["thinking"] == {"type": "adaptive"}
+        assert made["thinking"] == SHOWN
         assert made["output_config"] == {"effort": "high"}
+
+
+@pytest.mark.parametrize("effort", [None, *get_args(ReasoningEffort)])
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", "claude-opus-4-6", "claude-opus-4-7"])
+def test_how_thoughts_are_shown_is_asked_for_only_with_thoughts(
+    model: str, effort: ReasoningEffort | None
+) -> None:
+    """A client's wish is heard, and sent only where there may be thoughts: else it is refused."""
+    wish = {"anthropic": {"thinking": {"display": "omitted"}}}
+    made = body(model=model, reasoning_effort=effort, extras=wish).get("thinking", {})
+    thinks = effort not in {None, "none"}
+    assert made.get("display") == ("omitted" if thinks else None)
+    assert (made.get("type") in {"adaptive", "enabled"}) is thinks
 
 
 THOUGHT = ReasoningPart("so", "c2VhbA==")
@@ -383,7 +400,7 @@ def test_an_old_model_is_not_told_to_think_between_calls_that_it_did_not_think_b
     assert ("thinking" in made) is thinks
     assert made["max_tokens"] == 4_096 + 2_048 * thinks
     made = body(*messages, model="claude-sonnet-5", reasoning_effort="low", tools=(TOOL,))
-    assert made["thinking"] == {"type": "adaptive"}
+    assert made["thinking"] == SHOWN
     request = ChatRequest(messages, reasoning_effort="low", tools=(TOOL,))
     converse = converse_body("anthropic.claude-haiku-4-5-v1:0", request)
     assert ("additionalModelRequestFields" in converse) is thinks
@@ -404,7 +421,7 @@ def test_bedrock_has_neither_model_nor_stream_in_the_body() -> None:
     made = anthropic_body(None, request, True, known_as="anthropic.claude-3-7-sonnet-v1:0")
     assert {"model", "stream"}.isdisjoint(made)
     assert made["thinking"]["type"] == "enabled"
-    assert anthropic_body(None, request, True)["thinking"] == {"type": "adaptive"}
+    assert anthropic_body(None, request, True)["thinking"] == SHOWN
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def asked(said: object = "Hi", allowed: Any = USUAL_ALLOWLIST, **fields: object)
         ({"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}}, "none"),
         ({"thinking": {"type": "adaptive"}}, "high"),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, "low"),
-        ({"output_config": {"effort": "xhigh"}}, "max"),
+        ({"output_config": {"effort": "xhigh"}}, "xhigh"),
     ],
 )
 def test_how_hard_to_think(fields: Json, effort: str | None) -> None:
@@ -243,7 +243,7 @@ def test_what_tools_show_reaches_anthropic_whole_and_in_order(
     ]
     for content, block in zip(results, turn["content"], strict=False):
         told = "".join(each["text"] for each in content if each["type"] == "text")
-        assert block.get("content", "").startswith(told)
+        assert block.get("content", "").replace("\n", "").startswith(told)
     assert turn["content"][len(turn["content"]) - len(after) :] == after
 
 

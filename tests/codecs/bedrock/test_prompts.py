@@ -201,8 +201,11 @@ def test_what_a_family_has_no_words_for_is_refused(model: str, request_: ChatReq
 
 
 @pytest.mark.parametrize("model", TEXT_ONLY)
-def test_no_tools_and_no_effort_are_nothing_to_refuse(model: str) -> None:
-    body_of(model, ChatRequest((USER,), reasoning_effort="none"))
+def test_no_effort_and_a_wish_for_one_are_nothing_to_refuse(model: str) -> None:
+    plain = body_of(model, ChatRequest((USER,)))
+    assert body_of(model, ChatRequest((USER,), reasoning_effort="none")) == plain
+    wished = ChatRequest((USER,), reasoning_effort="high", effort_if_able=True)
+    assert body_of(model, wished) == plain
 
 
 def test_the_family_is_named_where_the_id_does_not_tell_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from base64 import b64encode
+from typing import get_args
 
 import botocore.eventstream  # type: ignore[import-untyped]
 import botocore.parsers  # type: ignore[import-untyped]
@@ -27,6 +28,7 @@ from orchestra.values import (
     Json,
     JsonOutput,
     Message,
+    ReasoningEffort,
     ReasoningPart,
     TextPart,
     Tool,
@@ -69,7 +71,7 @@ REQUESTS = st.builds(
     stop=st.lists(WORDS, max_size=2).map(tuple),
     top_p=st.none() | st.floats(0, 1),
     top_k=st.none() | st.integers(1, 9),
-    reasoning_effort=st.sampled_from((None, "none", "minimal", "low", "medium", "high", "max")),
+    reasoning_effort=st.sampled_from((None, *get_args(ReasoningEffort))),
     tools=st.lists(TOOLS, max_size=2).map(tuple),
     tool_choice=st.sampled_from((None, "auto", "required", ForcedTool("x"))),
     output=st.none() | st.builds(JsonOutput, OBJECTS, WORDS),

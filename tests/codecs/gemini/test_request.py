@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from google.genai import types
@@ -89,7 +89,7 @@ requests = st.builds(
     top_k=st.none() | st.integers(1, 9),
     presence_penalty=st.none() | st.floats(0, 1),
     frequency_penalty=st.none() | st.floats(0, 1),
-    reasoning_effort=st.sampled_from([None, "none", "minimal", "low", "medium", "high", "max"]),
+    reasoning_effort=st.sampled_from([None, *get_args(ReasoningEffort)]),
     tools=st.sampled_from([(), (TOOL,), (TOOL, Tool("now", "", {}, strict=True))]),
     tool_choice=choices,
     output=st.sampled_from([None, JsonOutput(SCHEMA), JsonOutput()]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import httpx  # noqa: ASYNC127 - ollama's own client is made of it
 import ollama
@@ -38,6 +38,7 @@ from orchestra.values import (
     Message,
     ModelEvent,
     Part,
+    ReasoningEffort,
     ReasoningPart,
     StopReason,
     TextPart,
@@ -395,6 +396,14 @@ def asked(*messages: Message, **options: Any) -> dict[str, Any]:
     body = json.loads(DIALECT.ask("m", ChatRequest(messages, **options), stream=True).body)
     assert isinstance(body, dict)
     return body
+
+
+@pytest.mark.parametrize("effort", get_args(ReasoningEffort))
+def test_a_wish_to_think_is_not_told_as_models_that_cannot_refuse_it(effort: Any) -> None:
+    hello = Message("user", "Hello")
+    wished = asked(hello, reasoning_effort=effort, effort_if_able=True)
+    assert wished.get("think") is (False if effort == "none" else None)
+    assert "think" in asked(hello, reasoning_effort=effort)
 
 
 def turn(role: Any, *parts: Part) -> Message:

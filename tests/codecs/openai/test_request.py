@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -17,9 +17,11 @@ from orchestra.codecs.openai.quirks import (
     OPENAI,
     OPENROUTER,
     PERPLEXITY,
+    PRESETS,
     TOGETHER,
     Quirks,
 )
+from orchestra.codecs.openai.request import chat_body
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -31,6 +33,7 @@ from orchestra.values import (
     JsonOutput,
     Message,
     Part,
+    ReasoningEffort,
     ReasoningPart,
     Role,
     TextPart,
@@ -111,10 +114,39 @@ def test_every_field_has_its_word() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        *(("gpt-5.6", "max"), ("gpt-5.6-sol", "max"), ("openai/gpt-5.10", "max"), ("gpt-6", "max")),
+        *(("gpt-5.5", "xhigh"), ("gpt-5", "xhigh"), ("gpt-4.1", "xhigh"), ("mine", "xhigh")),
+    ],
+)
+def test_the_most_effort_is_what_a_model_has(model: str, told: str) -> None:
+    request = ChatRequest((HELLO,), reasoning_effort="max")
+    assert chat_body(model, request, OPENAI, stream=False)["reasoning_effort"] == told
+    assert chat_body(model, request, OPENROUTER, stream=False)["reasoning_effort"] == told
+    assert chat_body(model, request, GENERIC, stream=False)["reasoning_effort"] == "high"
+
+
+@pytest.mark.parametrize("effort", get_args(ReasoningEffort))
+@pytest.mark.parametrize("quirks", PRESETS.values(), ids=lambda each: each.name)
+def test_a_wish_for_an_effort_is_refused_by_nobody(quirks: Quirks, effort: Any) -> None:
+    """Coding agents send one to every model, and Moonshot and Alibaba have none."""
+    wished = body(quirks, reasoning_effort=effort, effort_if_able=True)
+    try:
+        ordered = body(quirks, reasoning_effort=effort)
+    except CapabilityError:
+        most = quirks.efforts.get("high") if effort in {"xhigh", "max"} else None
+        assert wished == body(quirks) | ({"reasoning_effort": most} if most else {})
+    else:
+        assert wished == ordered
+
+
 def test_some_words_are_the_servers_own() -> None:
     assert body(output_tokens_max=9)["max_completion_tokens"] == 9
     assert body(MISTRAL, seed=1)["random_seed"] == 1
-    assert body(reasoning_effort="max")["reasoning_effort"] == "xhigh"
+    assert body(reasoning_effort="xhigh")["reasoning_effort"] == "xhigh"
+    assert body(GENERIC, reasoning_effort="xhigh")["reasoning_effort"] == "high"
     assert body(GENERIC, reasoning_effort="max")["reasoning_effort"] == "high"
     assert body(DEEPSEEK, reasoning_effort="medium")["reasoning_effort"] == "high"
     asked = body(DEEPSEEK, reasoning_effort="none")

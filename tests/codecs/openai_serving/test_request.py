@@ -40,7 +40,7 @@ from orchestra.values import (
 EVERYTHING = attrs.evolve(
     GENERIC,
     name="openai",
-    efforts=OPENAI.efforts,
+    efforts={**OPENAI.efforts, "max": "max"},
     strict_tools=True,
     prompt_cache=True,
     reasoning_key="reasoning_content",
@@ -324,7 +324,8 @@ def test_what_clients_write_otherwise_is_read_too() -> None:
     )
     assert ask(stop="x").stop == ("x",)
     assert ask(response_format={"type": "text"}).output is None
-    assert ask(reasoning_effort="max").reasoning_effort == "max"
+    for effort in ("xhigh", "max"):
+        assert ask(reasoning_effort=effort).reasoning_effort == effort
     assert ask(max_tokens=3, max_completion_tokens=4).output_tokens_max == 4
     (tool,) = ask(tools=[{"type": "function", "function": {"name": "f"}}]).tools
     assert tool == Tool("f", "", {"type": "object", "properties": {}})
@@ -363,6 +364,16 @@ def test_what_is_to_be_kept_here_is_no_business_of_a_provider() -> None:
     served = served_chat(json.dumps(body).encode())
     assert (served.store, served.metadata, served.choices) == (True, {"a": "b"}, 3)
     assert served.request == ask()
+
+
+def test_a_wrong_word_is_quoted_as_far_as_it_is_read() -> None:
+    for role in ("x" * 9_999, "y - at `$.model`"):
+        with pytest.raises(InvalidRequestError) as caught:
+            ask(messages=[{"role": role, "content": ""}])
+        said = caught.value.message
+        assert said.startswith(f"messages[0].role: Invalid enum value '{role[:99]}")
+        assert said.endswith("; known here: assistant, developer, system, tool, user")
+        assert len(said) < 400
 
 
 def test_likely_tokens_are_asked_for_by_their_number() -> None:

@@ -75,7 +75,7 @@ def answers(draw: st.DrawFn) -> list[ModelEvent]:
         elif begun:
             events.append(ToolCallDelta(draw(st.integers(0, begun - 1)), arguments=draw(words)))
     if draw(st.booleans()):
-        events.append(RefusalDelta(draw(st.text(min_size=1, max_size=5))))
+        events.append(RefusalDelta(draw(st.text(max_size=5))))
     if draw(st.booleans()):
         events.append(UsageReport(Usage(3, 4, cached_input_tokens=1, reasoning_tokens=2)))
     return [*events, draw(stops)]
@@ -346,11 +346,11 @@ def test_what_another_version_has_kept_is_refused_as_what_it_is() -> None:
 
 def test_what_a_tool_gave_may_come_in_parts() -> None:
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
-    parts = [{"type": "input_text", "text": each} for each in ("su", "nny")]
+    parts = [{"type": "input_text", "text": each} for each in ("sunny", "dry")]
     request = asked(input=[call, {"type": "function_call_output", "call_id": "c", "output": parts}])
     assert request.messages == (
         Message("assistant", (ToolCall("c", "f"),)),
-        Message("tool", (ToolResult("c", "f", "sunny"),)),
+        Message("tool", (ToolResult("c", "f", "sunny\ndry"),)),
     )
 
 

@@ -30,13 +30,24 @@ def test_all_that_tools_have_given_is_told_and_the_results_come_first(
     told = [each for each in results.parts if isinstance(each, ToolResult)]
     assert (results.role, len(told)) == ("tool", len(results.parts))
     for at, (each, result) in enumerate(zip(gave, told, strict=True)):
-        text = each if isinstance(each, str) else Message("tool", tuple(each)).text
-        assert (result.call_id, result.content[: len(text)]) == (f"c{at}", text)
         more = IMAGE in each or FILE in each if isinstance(each, list) else False
-        assert (result.content[len(text) :].strip() == BELOW) is more
+        text = result.content.removesuffix(BELOW) if more else result.content
+        assert (result.call_id, result.content.endswith(BELOW)) == (f"c{at}", more)
+        texts = [each] if isinstance(each, str) else [Message("tool", (one,)).text for one in each]
+        said = "".join(texts)
+        assert "".join(text.split()) == "".join(said.split())
+        if len(list(filter(None, texts))) < 2:
+            assert text.removesuffix("\n" * more) == said
     shown = [part for each in gave for part in each if part in (IMAGE, FILE)]
     assert [each.role for each in behind] == ["user"] * bool(shown)
     assert [part for each in behind for part in each.parts if part in (IMAGE, FILE)] == shown
+
+
+def test_the_texts_of_a_result_stay_apart() -> None:
+    """As tools of MCP servers give them: one JSON each."""
+    texts = [TextPart(each) for each in ('{"a":1}', '{"b":2}', "", "c\n", "d", " e")]
+    (result,) = result_parts("c", "f", texts)
+    assert result == ToolResult("c", "f", '{"a":1}\n{"b":2}\nc\nd e')
 
 
 def test_one_mark_stays_one_where_it_was_set() -> None:

@@ -513,8 +513,9 @@ def test_threads_of_one_tenant_that_are_stuck_leave_some_for_the_others() -> Non
         try:
             with trio.fail_after(60):
                 async with open_engine() as engine:
-                    acme, other = Caller("acme"), Caller("other")
-                    runs = [engine.start(stuck, {"n": n}, caller=acme) for n in range(50)]
+                    ours = (Caller("acme"), Caller("acme", "ann", end_user=True))
+                    other = Caller("other")
+                    runs = [engine.start(stuck, {"n": n}, caller=ours[n % 2]) for n in range(50)]
                     for _ in range(30):
                         await trio.to_thread.run_sync(begun.acquire)
                     assert await engine.start(free, {"n": 7}, caller=other).result() == 7

@@ -26,7 +26,10 @@ from orchestra.values import Json
 from tests.server.deployment import Well
 from tests.server.wire import Client, Reply, open_house
 
-CALLERS = (Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve"), Caller())
+CALLERS = (
+    *(Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve"), Caller()),
+    *(Caller("acme", "ada", end_user=True), Caller("acme", "bob", end_user=True)),
+)
 POST = "POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json"
 BAD = ("limit=x", "limit=-1", "order=up")
 """Queries for pages that there are not."""
@@ -40,6 +43,7 @@ def kept(caller: Caller, name: str, model: str = "m", text: str = "") -> Kept:
         completion={"id": name, "text": text},
         messages=[],
         metadata={"name": name},
+        end_user=caller.end_user,
     )
 
 
@@ -66,7 +70,7 @@ def test_everybody_sees_what_they_kept_and_nobody_elses(
         for act, caller, letter in asked:
             who = Principal(caller, Scopes(models=frozenset({"m"})))
             own = {id_: name for id_, (by, name) in model.items() if who.may_see(by)}
-            name = f"{caller.tenant or 'nobody'}-{letter}".replace(":", "-")
+            name = f"{caller.tenant or 'nobody'}-{letter}".replace(":", "-").replace("/", "-")
             if act == "keep":
                 assert await stored.keep(name, kept(caller, name))
                 model.pop(name, None)
@@ -89,6 +93,26 @@ def test_everybody_sees_what_they_kept_and_nobody_elses(
                 assert [each.metadata["name"] for each in page.kept] == list(own.values())
 
     trio.run(main)
+
+
+def test_the_end_users_of_an_organisation_have_its_room_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many users a backend names, the state has no more to keep."""
+    monkeypatch.setattr(openai_stored, "COUNT_MAX", 3)
+
+    async def main() -> list[bool]:
+        state = MemoryState()
+        stored = StoredCompletions(lambda: state)
+        users = [Caller("acme", f"u{at}", end_user=True) for at in range(5)]
+        for user in users:
+            assert await stored.keep(user.user, kept(user, user.user))
+        everything = Scopes(models=frozenset({"m"}))
+        return [
+            await stored.get(user.user, Principal(user, everything)) is not None for user in users
+        ]
+
+    assert trio.run(main) == [False, False, True, True, True]
 
 
 def test_what_somebody_may_not_ask_they_do_not_read_either() -> None:

@@ -168,8 +168,8 @@ def test_a_stream_outlives_quarts_own_minute() -> None:
 @pytest.mark.parametrize(
     ("how", "status", "detail"),
     [
-        ("model", 502, "ModelError: the model says no"),
-        ("late", 504, "DeadlineError: "),
+        ("model", 502, "the model says no"),
+        ("late", 504, "step "),
         ("foreign", 500, "KeyError: its message is shown only to the server's owner"),
     ],
 )

@@ -269,21 +269,6 @@ def test_pgvector_may_be_in_a_schema_of_its_own(stores: PostgresStores, address:
     run(lambda: check_store(stores.collection("handbook")))
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        Passage("\ud800", ""),
-        Passage("one", "\ud800"),
-        Passage("one", "", "\ud800"),
-        Passage("one", "", metadata={"\ud800": 1}),
-        Passage("one", "", metadata={"kind": "\ud800"}),
-    ],
-)
-def test_what_no_text_can_be_is_refused(stores: PostgresStores, bad: Passage) -> None:
-    message = refused(lambda: stores.collection("a").upsert([bad], [EAST]))
-    assert f"{bad.id!r} has half of a character (a lone surrogate)" in message
-
-
 def test_a_collection_cannot_be_called_what_no_text_can_be(stores: PostgresStores) -> None:
     bad = stores.collection("\ud800")
     run(stores.collection("a").make)
