@@ -1,12 +1,18 @@
-"""Whether a value fits an annotation: the check at run time, where `fits` says only MAY."""
+"""Whether a value fits an annotation: the check at run time, where `fits` says only MAY.
+
+A request may bring a hundred thousand lists in a list. So what an annotation means is read once in
+a check (`_Known`), and not for each element again.
+"""
 
 from __future__ import annotations
 
 import typing
 from abc import ABCMeta
 from collections import abc
+from collections.abc import Callable
+from itertools import repeat
 from types import UnionType
-from typing import Any, Literal, NewType, TypeVar, get_origin
+from typing import Any, Literal, NewType, TypeAlias, TypeVar, cast, get_origin
 
 from orchestra.annotations import classes
 from orchestra.annotations.shapes import (
@@ -21,6 +27,8 @@ from orchestra.annotations.shapes import (
     tuple_items,
 )
 
+T = TypeVar("T")
+
 
 def accepts(target: object, value: object) -> bool:
     """Whether this value may be given to a parameter annotated `target`.
@@ -30,8 +38,12 @@ def accepts(target: object, value: object) -> bool:
     """
     if type(value) is target:  # true of nearly every value; the rest costs microseconds
         return True
+    return _fits(target, value, {})
+
+
+def _fits(target: object, value: object, known: _Known) -> bool:
     try:
-        return _accepts(target, value)
+        return _accepts(target, value, known)
     except Exception:  # noqa: BLE001 - runs the value's `__iter__`, `__eq__`, `__class__`
         return True
 
@@ -42,9 +54,10 @@ def misfit(target: object, value: object) -> tuple[str, object, object]:
     If several parts do not fit, the first. The place is in Python's notation, `[2]['name']`, and
     empty for the value itself. Never raises, whatever the value's own methods do.
     """
+    known: _Known = {}
     try:
         for where, wanted, held in _placed_parts(target, value):
-            if not accepts(wanted, held):
+            if not _fits(wanted, held, known):
                 inner, innermost, part = misfit(wanted, held)
                 return where + inner, innermost, part
     except Exception:  # noqa: BLE001 - runs the value's `__iter__` and `__repr__`
@@ -55,7 +68,7 @@ def misfit(target: object, value: object) -> tuple[str, object, object]:
 def is_of(target: object, value: object) -> bool:
     """As `accepts`, but checks only the value's class, and nothing that the value contains."""
     try:
-        return _accepts(target, value, inside=False)
+        return _accepts(target, value, {}, inside=False)
     except Exception:  # noqa: BLE001 - runs the value's `__class__`
         return True
 
@@ -97,56 +110,78 @@ _PLAIN = (type, ABCMeta)
 """Metaclasses that do not change `isinstance`."""
 
 
-def _accepts(target: object, value: object, *, inside: bool = True) -> bool:
+_Known: TypeAlias = dict[tuple[object, ...], tuple[Any, tuple[object, ...]]]
+"""What functions have given for annotations, by identity, since not all can be hashed. The
+annotations are kept beside it: another one must not get their identity."""
+
+
+def _once(known: _Known, function: Callable[..., T], *annotations: object) -> T:
+    """What the function gives for annotations, asked once in a check."""
+    key = (function, *map(id, annotations))
+    found = known.get(key)
+    if found is None:
+        found = known[key] = function(*annotations), annotations
+    return cast("T", found[0])
+
+
+def _meaning(target: object) -> tuple[Any, tuple[object, ...], Any, tuple[object, ...]]:
+    """The annotation as plain, its alternatives, its origin and its arguments."""
+    target = plain(target)
+    return target, alternatives(target), *parts(target)
+
+
+def _accepts(target: object, value: object, known: _Known, *, inside: bool = True) -> bool:
     """As `accepts`; without `inside`, as `is_of`."""
     if type(value) is target:
         return True
-    target = plain(target)
-    if is_anything(target):
+    target, members, origin, given = _once(known, _meaning, target)
+    if target is Any or target is object:
         return True
-    members = alternatives(target)
     if len(members) > 1:
-        return any(_accepts(member, value, inside=inside) for member in members)
+        return any(_accepts(member, value, known, inside=inside) for member in members)
     if isinstance(target, TypeVar):
-        return _accepts(bound(target), value, inside=inside)
+        return _accepts(bound(target), value, known, inside=inside)
     if isinstance(target, NewType):
-        return _accepts(target.__supertype__, value, inside=inside)
-    origin, given = parts(target)
+        return _accepts(target.__supertype__, value, known, inside=inside)
     if origin is Literal:
         return is_among(value, given)
     if not isinstance(origin, type):
         return not is_nothing(target)
     if typing.is_typeddict(origin):
-        return _accepts_keys(target, value) if inside else isinstance(value, dict)
+        return _accepts_keys(target, value, known) if inside else isinstance(value, dict)
     if origin is type and (cls := _class_of_alias(value)) is not None:
         return not (inside and given) or _accepts_class(given[0], cls)
     if not classes.is_instance(value, origin):
         return False
-    return not inside or get_origin(target) is None or _accepts_inside(target, value)
+    return not inside or get_origin(target) is None or _accepts_inside(target, value, known)
 
 
-def _accepts_keys(target: object, value: object) -> bool:
-    if not isinstance(value, dict) or not required_keys(parts(target)[0]) <= value.keys():
+def _accepts_keys(target: object, value: object, known: _Known) -> bool:
+    origin, _ = _once(known, parts, target)
+    if not isinstance(value, dict) or not _once(known, required_keys, origin) <= value.keys():
         return False
-    hints = fields(target)
-    return all(_accepts(hints[key], item) for key, item in value.items() if key in hints)
+    hints = _once(known, fields, target)
+    return all(_accepts(hints[key], item, known) for key, item in value.items() if key in hints)
 
 
-def _accepts_inside(target: object, value: object) -> bool:
+def _accepts_inside(target: object, value: object, known: _Known) -> bool:
     """Whether the contents of a value fit the arguments of a subscripted class."""
-    origin, given = parts(target)
-    items = tuple_items(target)
+    items = _once(known, tuple_items, target)
     if isinstance(value, tuple) and items is not None:
-        return len(items) == len(value) and all(map(_accepts, items, value))
-    if isinstance(value, type) and origin is type:
-        return _accepts_class(given[0], value)
-    pairs = arguments(target, abc.Mapping) if isinstance(value, abc.Mapping) else None
-    if isinstance(value, abc.Mapping) and pairs:
-        return all(_accepts(pairs[0], k) and _accepts(pairs[1], v) for k, v in value.items())
-    held = arguments(target, abc.Iterable) or arguments(target, abc.Container)
-    if isinstance(value, abc.Iterable) and isinstance(value, abc.Sized) and held:
-        return all(_accepts(held[0], item) for item in _elements_to_check(value))
-    return _accepts_fields(target, value)
+        return len(items) == len(value) and all(map(_accepts, items, value, repeat(known)))
+    if isinstance(value, type) and (of := parts(target))[0] is type:
+        return _accepts_class(of[1][0], value)
+    if isinstance(value, abc.Mapping) and (pairs := _once(known, arguments, target, abc.Mapping)):
+        keys, values = pairs
+        return all(
+            _accepts(keys, key, known) and _accepts(values, held, known)
+            for key, held in value.items()
+        )
+    of_all = _once(known, arguments, target, abc.Iterable)
+    of_all = of_all or _once(known, arguments, target, abc.Container)
+    if isinstance(value, abc.Iterable) and isinstance(value, abc.Sized) and of_all:
+        return all(_accepts(of_all[0], item, known) for item in _elements_to_check(value))
+    return _accepts_fields(target, value, known)
 
 
 def _elements_to_check(value: abc.Iterable[object]) -> abc.Iterable[object]:
@@ -178,12 +213,14 @@ def _accepts_class(wanted: object, cls: type) -> bool:
     return classes.inherits(cls, origin)
 
 
-def _accepts_fields(target: object, value: object) -> bool:
+def _accepts_fields(target: object, value: object, known: _Known) -> bool:
     """Checks the attributes whose annotations depend on the arguments of the generic class."""
-    open_hints = fields(parts(target)[0])
-    for name, hint in fields(target).items():
+    open_hints = _once(known, fields, _once(known, parts, target)[0])
+    for name, hint in _once(known, fields, target).items():
         held = getattr(value, name, MISSING)
-        if held is not MISSING and not same(hint, open_hints[name]) and not _accepts(hint, held):
+        if held is MISSING or same(hint, open_hints[name]):
+            continue
+        if not _accepts(hint, held, known):
             return False
     return True
 

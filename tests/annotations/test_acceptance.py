@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from collections import abc
+from types import FrameType
 from typing import Any, Literal
 
 import pytest
 
+from orchestra.annotations import shapes
+from orchestra.annotations.acceptance import misfit
 from orchestra.annotations.facts import accepts
 from tests.annotations.kinds import (
     Actor,
@@ -136,3 +140,45 @@ class TestAccepts:
         assert accepts(recursive, loop)
         assert accepts(recursive, [[], [[]]])
         assert not accepts(recursive, [[], [1]])
+
+
+class Turn(typing.TypedDict):
+    said: list[str]
+
+
+def readings(target: object, value: object) -> int:
+    """How often a check of this value looks at what an annotation means."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        code = frame.f_code
+        calls += event == "call" and code.co_filename == shapes.__file__ and code.co_name != "same"
+
+    sys.setprofile(count)
+    try:
+        accepts(target, value)
+        misfit(target, value)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("target", "item"),
+    [
+        (list[list[int]], [1]),
+        (list[dict[str, int]], {"a": 1}),
+        (list[Turn], {"said": ["a"]}),
+        (list[int | None], None),
+        (list[Literal["a", "b"]], "b"),
+        (list[tuple[int, str]], (1, "a")),
+        (list[Box[int]], Box(1)),
+        (abc.Sequence[float], 1),
+    ],
+)
+def test_a_longer_list_does_not_take_more_looks_at_its_annotation(
+    target: object, item: object
+) -> None:
+    """A request may bring a hundred thousand items, and nothing else runs while they are checked."""
+    assert readings(target, [item] * 2) == readings(target, [item] * 50)

@@ -65,7 +65,7 @@ def make_own(said: OwnClass, name: str, origin: str) -> Any:
         made = _found(said.target, unfit)(**said.options)
     except BindingError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise unfit(f"cannot be made: {describe(error)}") from error
     kind = _KINDS[said.seam]
     for member in kind.needed:

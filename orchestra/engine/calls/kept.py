@@ -60,9 +60,10 @@ class Kept:
                     "module, and not a new one in each call",
                     limit="kept_max",
                 )
-            found = self._open[opened] = _Holding()
+            name, found = repr(opened), _Holding()  # what raises has to come before what is kept
+            self._open[opened] = found
             hold = partial(self._hold, opened, found)
-            self._variables.run(partial(self._nursery.start_soon, hold, name=repr(opened)))
+            self._variables.run(partial(self._nursery.start_soon, hold, name=name))
         await found.ready.wait()
         if found.error is not None:
             raise found.error

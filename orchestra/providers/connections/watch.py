@@ -4,13 +4,15 @@ A cancel scope around each read costs more than the read. Instead, each read's s
 the reads are in a queue; one task checks its first entries once per time limit.
 
 Rules of the file: the task is a system task of Trio, since a transport has no nursery. It ends when
-the queue is empty, and the functions that it calls neither wait nor raise.
+the queue is empty, and the functions that it calls neither wait nor raise. A reader may leave at
+any moment, also in the middle of a check: the garbage collector runs whenever it wants to.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from contextlib import suppress
 
 import attrs
 import trio
@@ -92,7 +94,10 @@ class Watch:
     async def _watch(self) -> None:
         with self._looking:
             while True:  # noqa: ASYNC110 - it waits for time to pass
-                await trio.sleep_until(self.look(trio.current_time()))
+                now_s = next_s = trio.current_time()
+                with suppress(KeyError, StopIteration, RuntimeError):  # one was collected meanwhile
+                    next_s = self.look(now_s)
+                await trio.sleep_until(next_s)
 
 
 _WATCHES: trio.lowlevel.RunVar[dict[float, Watch] | None] = trio.lowlevel.RunVar(

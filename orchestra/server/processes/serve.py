@@ -25,6 +25,7 @@ from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.connections.listen import HttpServer
 from orchestra.server.connections.sockets import bind, url_of
 from orchestra.server.processes.blocking_steps import BlockingStepDetector
+from orchestra.server.processes.nurseries import mend_trio
 from orchestra.server.processes.serving import Load, Loaded, Serving
 from orchestra.server.processes.signals import HANGUP, Acts, Shutdown, receiving
 from orchestra.server.settings import Settings
@@ -121,6 +122,7 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
         OrchestraError: what is loaded first cannot be served, or the address not listened on.
     """
     mend_hypercorn()
+    mend_trio()
     refused: OrchestraError | None = None
     async with trio.open_nursery() as nursery:
         serving = Serving(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,12 +29,13 @@ async def watch(
     known = seen = stamps(files()) if known is None else known
     while True:
         await trio.sleep(EVERY_S)
-        before, seen = seen, stamps(files())
-        if seen == before and seen != known:
-            await changed()
-            watched = set(files())  # that there are more of them, or less, is not a change
-            kept = (file for file in seen if file in watched or not file.exists())
-            seen = known = {**stamps(watched), **{file: seen[file] for file in kept}}
+        with suppress(OSError):  # a folder has gone while it was read: the next look sees that
+            before, seen = seen, stamps(files())
+            if seen == before and seen != known:
+                await changed()
+                watched = set(files())  # that there are more of them, or less, is not a change
+                kept = (file for file in seen if file in watched or not stamps([file]))
+                seen = known = {**stamps(watched), **{file: seen[file] for file in kept}}
 
 
 def stamps(files: Collection[Path]) -> Stamps:

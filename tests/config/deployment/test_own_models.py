@@ -106,6 +106,10 @@ class Odd(Echo):
 class Breaks:
     def __init__(self):
         raise OSError("no such weights")
+
+class Exits:
+    def __init__(self):
+        raise SystemExit("no licence")
 """
 FILE = '[models.mine]\nclass = "own_local:Echo"\n'
 ASKED = ChatRequest((Message("user", "hi"),), output_tokens_max=500)
@@ -360,6 +364,7 @@ def test_it_is_listed_with_its_class() -> None:
         ('models.mine]\nclass = "own_locl:Echo"', "model 'mine': own_locl:Echo is not there"),
         ('models.mine]\nclass = "own_local:Ecko"', "it has no 'Ecko'; did you mean 'Echo'?"),
         ('models.mine]\nclass = "own_local:Breaks"', "cannot be made: OSError: no such weights"),
+        ('models.mine]\nclass = "own_local:Exits"', "cannot be made: SystemExit: no licence"),
         ('models.mine]\nclass = "own_local:Letters"', "`stream`; inherit from orchestra.protocols"),
         ('models.mine]\nclass = "own_local:Odd"', "{'tools': True}, which are no `Capabilities`"),
         ('embedders.mine]\nclass = "own_local:Echo"', "which has no `dimensions`; write a class"),

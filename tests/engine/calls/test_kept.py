@@ -203,3 +203,27 @@ def test_a_function_for_each_run_comes_to_an_end() -> None:
             assert caught.value.limit == "kept_max"
 
     virtual(main)
+
+
+def test_what_cannot_be_shown_is_refused_and_holds_up_nobody() -> None:
+    """Neither who asks for it again, nor the end."""
+
+    class OddError(Exception):
+        pass
+
+    class Odd:
+        def __call__(self) -> AbstractAsyncContextManager[str]:
+            raise AssertionError("it is not opened")
+
+        def __repr__(self) -> str:
+            raise OddError
+
+    odd = Odd()
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            for _ in range(2):
+                with pytest.raises(OddError):
+                    await engine.run(buying, at=odd, for_s=0)
+
+    virtual(main)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import socket
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -191,3 +195,58 @@ def test_an_answer_of_many_pieces_has_its_bounds_too(code: str, timeouts: Timeou
             await server.visits[0].gone.wait()
 
     run(main)
+
+
+class Collecting(Line):
+    """A line at whose end the garbage collector runs, as it may anywhere."""
+
+    def wake(self) -> None:
+        """End a read; whatever is unreachable is collected."""
+        super().wake()
+        gc.collect()
+
+
+@attrs.define(eq=False)
+class Forgotten:
+    """An answer that nobody has left, in a cycle."""
+
+    wait: Wait
+    itself: Any = None
+
+    def __del__(self) -> None:
+        self.wait.leave()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=6), schedules())
+def test_readers_that_are_collected_in_a_check_do_not_end_it(
+    which: list[bool], schedule: int
+) -> None:
+    """Whichever they are: the others end at their limit, and nothing else ends."""
+
+    async def main() -> list[bool]:
+        late: list[bool] = []
+
+        async def read(*, forgotten: bool) -> None:
+            here, there = socket.socketpair()
+            with here, there:
+                reader = Watched(Collecting(here))
+                if forgotten:
+                    holder = Forgotten(reader._wait)
+                    holder.itself = holder
+                    holder.wait.since_s = trio.current_time()
+                    del holder, reader
+                    await trio.sleep(2 * LIMIT_S)
+                    return
+                late.append(not await reader.read())
+                reader.leave()
+
+        gc.disable()
+        try:
+            async with trio.open_nursery() as nursery:
+                for forgotten in which:
+                    nursery.start_soon(partial(read, forgotten=forgotten))
+        finally:
+            gc.enable()
+        return late
+
+    assert virtual(main, schedule=schedule) == [True] * which.count(False)

@@ -135,3 +135,38 @@ def test_an_edit_during_a_reload_is_not_missed(file: Path) -> None:
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
     assert told == ["before", "changed", "in its middle", "changed"]
+
+
+def test_a_folder_that_goes_while_it_is_read_ends_nothing(file: Path) -> None:
+    """As by `git checkout`; the next look sees what has changed."""
+    looks = 0
+
+    def files() -> set[Path]:
+        nonlocal looks
+        looks += 1
+        if looks in {2, 3, 7}:
+            raise FileNotFoundError(file.parent)
+        return {file}
+
+    changes = 0
+
+    async def changed() -> None:
+        nonlocal changes
+        changes += 1
+
+    async def main() -> None:
+        with trio.move_on_after(EVERY_S * 10.5):
+            await watch(files, changed)
+
+    def write() -> None:
+        file.write_text("changed")
+
+    async def both() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(main)
+            await trio.sleep(EVERY_S / 2)
+            write()
+
+    trio.run(both, clock=MockClock(autojump_threshold=0))
+    assert looks > 7
+    assert changes == 1
