@@ -166,6 +166,8 @@ class Archive:
         """
         if not self.shared:
             running, ended = (), ()
+        if not (started or running or ended):
+            return
         by_head: dict[str, list[str]] = {}
         for record in started:
             by_head.setdefault(index.head_key(record.starter), []).append(record.id)

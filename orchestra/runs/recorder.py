@@ -180,11 +180,10 @@ class Recorder:
         ends = [made.record.id for made in finals]
         of_ends = {each: self._started[each] for each in ends if each in self._started}
         starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}
-        untold = self._untold  # those of `share`, which may come while this is written
-        if starts or untold or ends:
-            over = set(ends)
-            going_on = [each for each in {**untold, **starts}.values() if each.id not in over]
-            await archive.note([*starts.values()], going_on, ends)
+        untold = self._untold  # those of `publish`, which may come while this is written
+        over = set(ends)
+        going_on = [each for each in {**untold, **starts}.values() if each.id not in over]
+        await archive.note([*starts.values()], going_on, ends)
         for run_id in starts:
             self._started.pop(run_id, None)  # it may have been lost meanwhile
         for run_id in ends:
