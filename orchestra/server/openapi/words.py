@@ -84,11 +84,12 @@ OF_ANTHROPIC = header(
 """Who sends it is answered in Anthropic's form."""
 
 
-OF_END_USER: Json = {
-    "name": END_USER,
-    "in": "header",
-    "description": "For whom the request is, if its key was made with `--end-users`: limits, "
-    "budgets and runs are then those of this user of the key's organisation.",
+OF_END_USER = {
+    **header(
+        END_USER,
+        "For whom the request is, if its key was made with `--end-users`: limits, budgets and runs "
+        "are then those of this user of the key's organisation.",
+    ),
     "schema": {**TEXT, "pattern": f"^{NAME}$"},
 }
 
