@@ -214,6 +214,7 @@ def test_a_redis_that_refuses_to_write_is_read(
                 for _ in range(3):
                     nursery.start_soon(read, state)
                     nursery.start_soon(refused, partial(count, state))
+                    nursery.start_soon(refused, partial(state.remember, "new", b"v", ttl_s=60))
                     nursery.start_soon(recalled, state)
             assert (state._connection is before) == (refuse is not REPLICA)
             assert await state.recall("late") is None
