@@ -1,10 +1,11 @@
 """Does a server come back to where it was, and does its money add up, after a while of all sorts?
 
-`python benchmarks/soak.py [--minutes 10] [--quick]`: clients ask for answers, whole and streamed,
-leave in the middle, and start runs that they cancel, of two workers with limits and budgets; one of
-these is killed, and both are reloaded, again and again. Then what they hold is compared with what
-they held after a warm-up, and what callers have spent with what `/metrics` and clients say. Prints
-a table; exits with 1 where a row of it is wrong. `--quick` takes 20 seconds.
+`python benchmarks/soak.py [--minutes 10] [--quick] [--state URL]`: clients ask for answers, whole
+and streamed, leave in the middle, and start runs that they cancel, of two workers with limits and
+budgets; one of these is killed, and both are reloaded, again and again. Then what they hold is
+compared with what they held after a warm-up, and what callers have spent with what `/metrics` and
+clients say. Prints a table; exits with 1 where a row of it is wrong. `--quick` takes 20 seconds.
+What the workers share is in a file, or in the Redis of `--state`, which has to be empty.
 """
 
 from __future__ import annotations
@@ -289,11 +290,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--quick", action="store_true", help="does it still run? 20 seconds")
+    parser.add_argument("--state", default="sqlite:state.sqlite", help="what the workers share")
     chosen = parser.parse_args()
     load_s = 9.0 if chosen.quick else 60 * chosen.minutes
     provider_of = ("-m", "benchmarks.servers.provider", "0.01", "0.02")
     with tempfile.TemporaryDirectory() as folder, served(provider_of) as provider:
-        started = ours(Place(Path(folder), provider.port, WORKERS))
+        started = ours(Place(Path(folder), provider.port, WORKERS, chosen.state))
         config = Path(folder, "orchestra.toml")
         config.write_text(config.read_text().replace("\nprices", f"\n{TIMEOUTS}\nprices"))
         reads = cli("keys", "create", "--user", "p", "--metrics", "--config", str(config))

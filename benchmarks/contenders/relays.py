@@ -24,11 +24,15 @@ QUESTION = "What is the meaning of this?"
 
 @attrs.frozen
 class Place:
-    """Where a relay is to run: a folder of its own, the provider's port, and how many processes."""
+    """Where a relay is to run: a folder of its own, the provider's port, and how many processes.
+
+    `state` is the url of what several processes of ours share.
+    """
 
     folder: Path
     provider: int
     workers: int
+    state: str = "sqlite:state.sqlite"
 
 
 @attrs.frozen
@@ -46,11 +50,11 @@ class Started:
 def ours(place: Place) -> Started:
     """With a key, limits and budgets of callers and the model, prices, breaker, journal, metrics.
 
-    Several processes share all of it in a file, as they do where it is more than a benchmark.
+    Several processes share all of it, as they do where it is more than a benchmark.
     """
     config = place.folder / "orchestra.toml"
     state = SHARED if place.workers > 1 else ALONE
-    config.write_text((OURS + state).format(provider=place.provider, folder=place.folder))
+    config.write_text((OURS + state).format(**attrs.asdict(place)))
     key = subprocess.run(
         [*_ORCHESTRA, "keys", "create", *_WHO, "--config", str(config)],
         cwd=ROOT,
@@ -104,7 +108,7 @@ url = "memory:"
 """
 SHARED = """
 [state]
-url = "sqlite:{folder}/state.sqlite"
+url = "{state}"
 timeout_s = 5
 """
 
