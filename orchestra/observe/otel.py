@@ -40,6 +40,8 @@ VERSION = version("orchestra")
 CLOSE_S = 1.0
 """How long the end of a process waits for the last spans to be sent."""
 _KINDS: Mapping[Kind, SpanKind] = {"call": SpanKind.CLIENT}
+_INT_BITS = 63
+"""Of OTLP's integers, besides the sign."""
 
 
 class Tracing:
@@ -220,6 +222,9 @@ def _all_sound(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 
 
 def _as_sent(value: Attribute) -> Attribute:
+    """The value; an integer that OTLP cannot hold, as a client's `seed` may be, as its digits."""
+    if isinstance(value, int) and value.bit_length() > _INT_BITS:
+        return str(value)
     if isinstance(value, tuple):
         return tuple(map(_sound, value))
     return _sound(value) if isinstance(value, str) else value

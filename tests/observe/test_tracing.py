@@ -224,6 +224,21 @@ def test_half_a_character_costs_no_other_run_its_spans(monkeypatch: pytest.Monke
     assert told(tool.events[0].attributes) == {"orchestra.message": shown}
 
 
+def test_an_integer_that_otlp_cannot_hold_is_sent_as_its_digits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise each call of a client with such a `seed` would write a traceback into the log."""
+    most, more = 2**63 - 1, 2**63
+    seeds = {"gen_ai.request.seed": more, "gen_ai.request.top_k": most}
+    call = Span("call", "chat gpt", "say", 0, 0.5, 2.0, seeds)
+    collector = sent([Trace(BEGAN_NS, None, (TRACE.spans[0], call))], monkeypatch)
+    assert told(collector.spans[-1].attributes) == {
+        "gen_ai.request.seed": str(more),
+        "gen_ai.request.top_k": most,
+    }
+    assert not caplog.records
+
+
 def test_what_the_client_or_the_environment_does_not_sample_is_not_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
