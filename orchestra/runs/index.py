@@ -21,8 +21,8 @@ PAGE = 128
 """Runs on a page: what is written again with each batch of starts is 5 kB at most."""
 PAGES_MAX = 80
 """Pages that are kept of a tenant, some ten thousand runs; then the oldest goes."""
-HEADS_MAX = 10_000
-"""Newest pages that a state in memory has of one organisation's end users; the oldest go first."""
+LISTED_MAX = 10_000
+"""Pages that a state in memory has of one organisation and its end users; the oldest go first."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Page(msgspec.Struct, frozen=True):
 def head_key(caller: Caller) -> str:
     """Where the newest page of a caller's tenant is. Names may hold anything, and a key may not.
 
-    The part before its last colon is that of the organisation, whose newest pages have a bound.
+    The part before its last colon is that of the organisation, whose pages have a bound.
     """
     whose, tenant = (
         sha256(each.encode(errors="surrogatepass")).hexdigest()[:32]
@@ -55,8 +55,8 @@ def head_key(caller: Caller) -> str:
 
 
 def page_key(head: str, number: int) -> str:
-    """Where a full page is."""
-    return f"{head}:{number}"
+    """Where a full page is: with the same part before its last colon as the head."""
+    return f"{head}.{number}"
 
 
 def read(data: bytes | None) -> Page | None:
@@ -79,7 +79,7 @@ def append(
             entries[page_key(head, page.number - PAGES_MAX)] = None
             page = Page(page.number + 1)
         page = Page(page.number, (*page.ids, run_id))
-    entries[head] = _entry(page, ttl_s, HEADS_MAX)
+    entries[head] = _entry(page, ttl_s)
     return entries
 
 
@@ -90,8 +90,8 @@ def before(page: Page, cursor: int | None) -> list[tuple[int, str]]:
     return [pair for pair in reversed(pairs) if cursor is None or pair[0] < cursor]
 
 
-def _entry(page: Page, ttl_s: float, newest: int | None = None) -> Entry:
-    return Entry(msgspec.msgpack.encode(page), ttl_s, newest)
+def _entry(page: Page, ttl_s: float) -> Entry:
+    return Entry(msgspec.msgpack.encode(page), ttl_s, LISTED_MAX)
 
 
 _PAGE = msgspec.msgpack.Decoder(Page)

@@ -184,13 +184,14 @@ def test_the_users_of_a_key_have_its_limits_together_and_their_own_each() -> Non
 def test_a_state_in_memory_has_a_bounded_number_of_an_organisations_users(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(index, "HEADS_MAX", 3)
+    """Also where each has more runs than a page: what is dropped leaves no pages behind."""
+    monkeypatch.setattr(index, "LISTED_MAX", 6)
     state = MemoryState()
     heads = [index.head_key(made("a", f"u{at}").caller) for at in range(9)]
     other = index.head_key(made("b", "u0").caller)
 
     def noted(head: str, kept: Sequence[bytes | None], _: float) -> Change[None]:
-        return Change(None, index.append(head, kept[0], ["r"], 9.0))
+        return Change(None, index.append(head, kept[0], list(map(str, range(index.PAGE + 1))), 9.0))
 
     def there(kept: Sequence[bytes | None], _: float) -> Change[bool]:
         return Change(kept[0] is not None)
@@ -198,6 +199,7 @@ def test_a_state_in_memory_has_a_bounded_number_of_an_organisations_users(
     async def main() -> list[bool]:
         for head in (other, *heads):
             await state.change([head], partial(noted, head))
+        assert len(state._entries) == 6 + 2
         return [await state.change([head], there) for head in (other, *heads)]
 
     assert trio.run(main) == [True, *[False] * 6, *[True] * 3]
