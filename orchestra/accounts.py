@@ -92,6 +92,23 @@ def _without_slash(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F") if "/" in name or "%" in name else name
 
 
+def check_count(of: object, field: attrs.Attribute[int], count: object) -> None:
+    """Check a number of tokens: what is kept of another one, in budgets, nobody can read again.
+
+    Raises:
+        ValueError: it is not a whole number from 0 on.
+    """
+    if type(count) is not int or count < 0:
+        raise ValueError(
+            f"{type(of).__name__}({field.name}={count!r:.40}): write a whole number from 0 on, "
+            "such as math.ceil(1.2)"
+        )
+
+
+check_most = attrs.validators.optional(check_count)
+"""As `check_count`, of a number that may be left out: None."""
+
+
 class Certainty(Enum):
     """Where a usage record comes from."""
 
@@ -109,17 +126,20 @@ class Usage:
 
     `input_tokens` includes those read from and written to the provider's cache, and
     `output_tokens` those it reasoned with: the parts are never added to the whole.
+
+    Raises:
+        ValueError: one of them is not a whole number from 0 on.
     """
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: int = attrs.field(default=0, validator=check_count)
+    output_tokens: int = attrs.field(default=0, validator=check_count)
     certainty: Certainty = Certainty.EXACT
-    cached_input_tokens: int = 0
-    cache_write_input_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost_nanodollars: int = 0
+    cached_input_tokens: int = attrs.field(default=0, validator=check_count)
+    cache_write_input_tokens: int = attrs.field(default=0, validator=check_count)
+    reasoning_tokens: int = attrs.field(default=0, validator=check_count)
+    cost_nanodollars: int = attrs.field(default=0, validator=check_count)
     """The cost, of the calls whose price is known."""
-    unpriced_calls: int = 0
+    unpriced_calls: int = attrs.field(default=0, validator=check_count)
     """Calls whose price is not known; they are not in the cost."""
     _settled: bool = attrs.field(default=False, eq=False, repr=False)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from orchestra.accounts import Usage
+from orchestra.accounts import Usage, check_most
 from orchestra.attached import Attached, registered
 from orchestra.eventclass import event, frozen
 from orchestra.logprobs import Logprobs
@@ -247,7 +247,7 @@ class ChatRequest:
 
     messages: tuple[Message, ...]
     temperature: float | None = None
-    output_tokens_max: int | None = None
+    output_tokens_max: int | None = attrs.field(default=None, validator=check_most)
     stop: tuple[str, ...] = ()
     seed: int | None = None
     top_p: float | None = None
@@ -391,7 +391,7 @@ class Capabilities:
     """What a model can do; None is unknown, and then nothing is refused. `files` means PDFs."""
 
     context_tokens: int | None = None
-    output_tokens_max: int | None = None
+    output_tokens_max: int | None = attrs.field(default=None, validator=check_most)
     tools: bool | None = None
     vision: bool | None = None
     files: bool | None = None

@@ -1,21 +1,26 @@
-"""Names of organisations and users may hold anything, and nobody is met under another's."""
+"""Names of organisations and users may hold anything, and nobody is met under another's.
+
+And what is consumed is counted in whole numbers.
+"""
 
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Any
 from urllib.parse import quote
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.accounts import Caller, KeyAllowance
+from orchestra.accounts import USAGE_COUNTS, Caller, KeyAllowance, Usage
 from orchestra.policies.caching.cache import key_of
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.owners import Owners
 from orchestra.runs.idempotency import claim_key
 from orchestra.runs.index import head_key
-from orchestra.values import ChatRequest, Message
+from orchestra.values import Capabilities, ChatRequest, Message
 
 SOME = OwnerLimits(requests_per_minute=1)
 RULES = CallerRules(user=SOME, organisation=SOME)
@@ -66,3 +71,15 @@ def test_a_caller_is_printed_as_it_is_written(
     caller = Caller(organisation, user, key, KeyAllowance(runs=runs), named)
     assert eval(repr(caller)) == caller
     assert repr(Caller("acme", "ada")) == "Caller('acme', 'ada')"
+
+
+@given(st.sampled_from(USAGE_COUNTS), st.floats() | st.integers(max_value=-1) | st.booleans())
+def test_what_cannot_be_kept_as_a_count_is_refused(name: str, count: float) -> None:
+    """A ledger with half a token in it could not be read again, nor the metrics of a process."""
+    given: dict[str, Any] = {name: count}
+    with pytest.raises(ValueError, match=rf"^Usage\({name}=.*\): write a whole number from 0 on"):
+        Usage(**given)
+    with pytest.raises(ValueError, match=r"^ChatRequest\(output_tokens_max=.*\): write a whole"):
+        ChatRequest((Message("user", "hi"),), output_tokens_max=given[name])
+    with pytest.raises(ValueError, match=r"^Capabilities\(output_tokens_max=.*\): write a whole"):
+        Capabilities(output_tokens_max=given[name])

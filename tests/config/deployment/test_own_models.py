@@ -81,6 +81,20 @@ class Busy(Echo):
     def stream(self, request):
         raise OverloadedError("busy")
 
+class Halves(Echo):
+    @asynccontextmanager
+    async def stream(self, request):
+        asked.append(request)
+        tokens = 0.5 if request.messages[0].text == "half" else 1
+        yield Said(TextDelta("hello"), Stopped(StopReason.END), UsageReport(Usage(tokens)))
+
+class Halves(Echo):
+    @asynccontextmanager
+    async def stream(self, request):
+        tokens = 0.5 if request.messages[0].text == "half" else 1
+        usage = UsageReport(Usage(tokens))
+        yield Said(TextDelta("hello"), Stopped(StopReason.END), usage)
+
 class Stuck(Echo):
     def close(self):
         super().close()
@@ -217,6 +231,28 @@ def test_what_a_caller_may_spend_holds_for_it() -> None:
                 run = engine.start(said, {"text": "hi"}, caller=Caller(user="ada"))
                 with pytest.raises(BudgetExceededError):
                     await run.result()
+
+    trio.run(main)
+
+
+def test_a_count_that_cannot_be_kept_fails_its_own_run_and_not_those_behind_it(
+    tmp_path: Path,
+) -> None:
+    """What was kept of half a token nobody could read: its caller was refused until a reset."""
+    text = (
+        f"{FILE.replace('Echo', 'Halves')}prices = {{ input = 1, output = 2 }}\n"
+        '[budgets.user]\nday = "1"\n[state]\nurl = "sqlite:state.sqlite"\ntimeout_s = 10\n'
+    )
+
+    async def main() -> None:
+        deployed = LocalBindings(tmp_path, read(text, Path("orchestra.toml")), {})
+        with deployed:
+            async with open_engine(deployed) as engine:
+                caller = Caller(user="ada")
+                with pytest.raises(ValueError, match=r"Usage\(input_tokens=0\.5\): write a whole"):
+                    await engine.start(said, {"text": "half"}, caller=caller).result()
+                run = engine.start(said, {"text": "hi"}, caller=caller)
+                assert await run.result() == "hello"
 
     trio.run(main)
 
