@@ -93,16 +93,14 @@ def _without_slash(name: str) -> str:
 
 
 def check_count(of: object, field: attrs.Attribute[int], count: object) -> None:
-    """Check a number of tokens: what is kept of another one, in budgets, nobody can read again.
+    """Check a number of tokens, or money: of another, nobody can read what is kept in budgets.
 
     Raises:
         ValueError: it is not a whole number from 0 on.
     """
     if type(count) is not int or count < 0:
-        raise ValueError(
-            f"{type(of).__name__}({field.name}={count!r:.40}): write a whole number from 0 on, "
-            "such as math.ceil(1.2)"
-        )
+        what = f"{type(of).__name__}({field.name}={count!r:.40})"
+        raise ValueError(f"{what}: write a whole number from 0 on")
 
 
 check_most = attrs.validators.optional(check_count)

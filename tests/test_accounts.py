@@ -17,6 +17,7 @@ from orchestra.accounts import USAGE_COUNTS, Caller, KeyAllowance, Usage
 from orchestra.policies.caching.cache import key_of
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.policies.money.budget import Budgets, SpendingLimits
+from orchestra.policies.money.prices import Price
 from orchestra.policies.owners import Owners
 from orchestra.runs.idempotency import claim_key
 from orchestra.runs.index import head_key
@@ -83,3 +84,5 @@ def test_what_cannot_be_kept_as_a_count_is_refused(name: str, count: float) -> N
         ChatRequest((Message("user", "hi"),), output_tokens_max=given[name])
     with pytest.raises(ValueError, match=r"^Capabilities\(output_tokens_max=.*\): write a whole"):
         Capabilities(output_tokens_max=given[name])
+    with pytest.raises(ValueError, match=r"^Price\(reasoning=.*\): write a whole number"):
+        Price(input=0, reasoning=given[name])

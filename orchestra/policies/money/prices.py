@@ -11,7 +11,7 @@ from math import ceil
 
 import attrs
 
-from orchestra.accounts import Usage
+from orchestra.accounts import Usage, check_count, check_most
 from orchestra.policies.tokens import Estimate
 
 NANODOLLARS = 1_000_000_000
@@ -27,13 +27,16 @@ class Price:
     `output` is None if it is unknown. Cached input (read or written) costs as other input, and
     reasoning as other output, unless they have prices of their own. `tiers` are prices for
     the whole of a call with longer input, the longest last.
+
+    Raises:
+        ValueError: a price is not a whole number from 0 on.
     """
 
-    input: int
-    output: int | None = None
-    cached_input: int | None = None
-    cache_write_input: int | None = None
-    reasoning: int | None = None
+    input: int = attrs.field(validator=check_count)
+    output: int | None = attrs.field(default=None, validator=check_most)
+    cached_input: int | None = attrs.field(default=None, validator=check_most)
+    cache_write_input: int | None = attrs.field(default=None, validator=check_most)
+    reasoning: int | None = attrs.field(default=None, validator=check_most)
     tiers: tuple[Tier, ...] = ()
     dearest: tuple[int, int] = attrs.field(init=False, eq=False, repr=False)
     """The highest price of an input token, and of an output token."""
