@@ -33,9 +33,10 @@ def complaint_of(error: Exception) -> tuple[str, str]:
         path += place["path"]
         text = text[: place.start()]
     raised = error.__cause__ if isinstance(error, msgspec.ValidationError) else error
-    if raised is not None and len(raised.args) > 1 and isinstance(raised.args[0], str):
-        text = raised.args[0]
-        members = (each for each in raised.args if isinstance(each, attrs.Attribute))
+    said = () if raised is None or isinstance(raised, UnicodeError) else raised.args
+    if len(said) > 1 and isinstance(said[0], str):
+        text = said[0]
+        members = (each for each in said if isinstance(each, attrs.Attribute))
         path += "".join(f".{each.alias}" for each in members)
     return text, path
 
