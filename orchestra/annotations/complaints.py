@@ -25,7 +25,7 @@ def complaint_of(error: Exception) -> tuple[str, str]:
     """
     text = str(error)
     if isinstance(error, msgspec.ValidationError):
-        text = text[:1].lower() + text[1:]
+        text = _as_a_clause(text)
     elif not text or not isinstance(error, ValueError | TypeError):
         text = describe(error)
     path = ""
@@ -39,6 +39,12 @@ def complaint_of(error: Exception) -> tuple[str, str]:
         members = (each for each in said if isinstance(each, attrs.Attribute))
         path += "".join(f".{each.alias}" for each in members)
     return text, path
+
+
+def _as_a_clause(text: str) -> str:
+    """The sentence with a small first letter, but for a name in capitals: URL, KeyError."""
+    word = text.partition(" ")[0]
+    return text if word[1:] != word[1:].lower() else text[:1].lower() + text[1:]
 
 
 def refuse_unknown_class(kind: object, *_: object) -> NoReturn:
