@@ -16,6 +16,7 @@ from orchestra import (
     Policy,
     Retry,
     Stream,
+    best_of,
     collect,
     each,
     fallback,
@@ -166,6 +167,11 @@ def disagreeing(n: int) -> str:
     return quorum(2, after(n, 1, fails=True), after(n, 2, fails=True), after(n, 9))
 
 
+@pipeline
+def surviving(n: int) -> str:
+    return best_of(after(n, 1, fails=True), after(n, 2), judge=lambda values: 0)
+
+
 @pipeline(deadline_s=3)
 def limited(n: int) -> str:
     return after.using(Policy(timeout_s=1))(n, 2)
@@ -184,6 +190,7 @@ def in_turn(n: int) -> str:
 WHOLE = run(everything)
 AGREED = run(agreeing)
 DISAGREED = run(disagreeing)
+SURVIVED = run(surviving)
 IN_TURN = run(in_turn)
 RESTARTED = run(restarts)
 IN_RACE = run(fails_in_a_race)
@@ -420,6 +427,7 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     ),
     (laws.losers_are_stopped, WHOLE, changed(ArmCommitted, step="fallback", to={"arm": "1:after"})),
     (laws.losers_are_stopped, WHOLE, late(StepCancelled)),
+    (laws.losers_are_stopped, WHOLE, without(ArmCommitted, step="race")),
     (
         laws.losers_are_stopped,
         WHOLE,
@@ -431,6 +439,7 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     (laws.polls_stop_when_they_are_decided, AGREED, changed(ArmCommitted, to={"arm": "3:after"})),
     (laws.polls_stop_when_they_are_decided, AGREED, late(StepCancelled)),
     (laws.polls_stop_when_they_are_decided, DISAGREED, late(StepCancelled)),
+    (laws.polls_stop_when_they_are_decided, SURVIVED, without(ArmFailed)),
     (
         laws.polls_stop_when_they_are_decided,
         AGREED,
@@ -488,6 +497,7 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         lambda s: with_events(s, (e for e in s.events if "each[1]" not in getattr(e, "step", ""))),
     ),
     (laws.items_fail_within_their_bound, BORNE, twice(ItemFailed)),
+    (laws.items_fail_within_their_bound, BORNE, without(ItemFailed)),
     (laws.items_fail_within_their_bound, BORNE, added(ItemFailed, item_failed(0), index=1)),
     (laws.items_fail_within_their_bound, TOO_MANY, added(ItemFailed, item_failed(7), index=5)),
     (
