@@ -6,6 +6,7 @@ shields itself breaks the law: its caller has to wait.
 
 from __future__ import annotations
 
+from orchestra.accounts import Usage
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.errors import DeadlineError
 from orchestra.events import Event, RunFailed, RunFinished, StepStarted
@@ -60,6 +61,16 @@ def times_add_up(log: Log) -> None:
     last = log.events[-1]
     if isinstance(last, RunFinished):
         assert last.timings_s == timings, f"it told {last.timings_s}, and its steps {timings}"
+    _usage_adds_up(log)
+
+
+def _usage_adds_up(log: Log) -> None:
+    """A run has used what its steps have told, and what was told after their ends."""
+    told = [each for life in log.lives.values() if (each := getattr(life[-1], "usage", None))]
+    whole = getattr(log.events[-1], "usage", None) or Usage()
+    for name in ("input_tokens", "output_tokens", "cost_nanodollars"):
+        least, most = sum(getattr(each, name) for each in told), getattr(whole, name)
+        assert least <= most, f"its steps told {least} {name}, and it {most}"
 
 
 def a_cancelled_run_ends_at_once(log: Log) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from orchestra import (
+    Context,
     Failed,
     Limits,
     Pipeline,
@@ -20,12 +21,14 @@ from orchestra import (
     collect,
     each,
     fallback,
+    injected,
     pipeline,
     quorum,
     race,
     route,
     step,
 )
+from orchestra.accounts import Usage
 from orchestra.errors import OverloadedError
 from orchestra.events import (
     ArmCommitted,
@@ -167,6 +170,17 @@ def disagreeing(n: int) -> str:
     return quorum(2, after(n, 1, fails=True), after(n, 2, fails=True), after(n, 9))
 
 
+@step
+async def spent(n: int, *, context: Context = injected) -> int:
+    context.used(Usage(3, 2))
+    return n
+
+
+@pipeline
+def spending(n: int) -> int:
+    return spent(n)
+
+
 @pipeline
 def surviving(n: int) -> str:
     return best_of(after(n, 1, fails=True), after(n, 2), judge=lambda values: 0)
@@ -191,6 +205,7 @@ WHOLE = run(everything)
 AGREED = run(agreeing)
 DISAGREED = run(disagreeing)
 SURVIVED = run(surviving)
+SPENT = run(spending)
 IN_TURN = run(in_turn)
 RESTARTED = run(restarts)
 IN_RACE = run(fails_in_a_race)
@@ -400,6 +415,8 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     (timing.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"first_chunk_s": 99.0})),
     (timing.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"chunks": 0})),
     (timing.times_add_up, WHOLE, changed(RunFinished, to={"timings_s": {}})),
+    (timing.times_add_up, SPENT, changed(RunFinished, to={"usage": None})),
+    (timing.times_add_up, SPENT, changed(RunFinished, to={"usage": Usage(3, 1)})),
     (timing.a_cancelled_run_ends_at_once, STOPPED, late(StepCancelled)),
     (timing.a_cancelled_run_ends_at_once, WHOLE, replaced("world", World(cancel_at_s=1))),
     (timing.a_run_ends_by_its_deadline, LATE, late(StepCancelled)),
