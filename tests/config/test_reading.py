@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.config.deployment.deployment import EMBEDDED, Deployment
-from orchestra.config.finding import find_file
+from orchestra.config.finding import find_file, read_deployment
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
 from orchestra.config.toml.complaints import dotted, shown
 from orchestra.errors import ConfigError
@@ -545,6 +545,16 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it cannot be read: Is a directory"):
         read_file(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The built-in model would answer in place of those in the file that is away."""
+    monkeypatch.chdir(tmp_path)
+    Path("orchestra.toml").symlink_to("away.toml")
+    with pytest.raises(ConfigError, match=r"orchestra\.toml: there is no such file"):
+        read_deployment(environ={})
 
 
 def test_a_name_that_no_file_has_is_told() -> None:
