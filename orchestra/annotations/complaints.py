@@ -25,7 +25,7 @@ def complaint_of(error: Exception) -> tuple[str, str]:
     """
     text = str(error)
     if isinstance(error, msgspec.ValidationError):
-        text = text[:1].lower() + text[1:]
+        text = _as_a_clause(text)
     elif not text or not isinstance(error, ValueError | TypeError):
         text = describe(error)
     path = ""
@@ -33,11 +33,18 @@ def complaint_of(error: Exception) -> tuple[str, str]:
         path += place["path"]
         text = text[: place.start()]
     raised = error.__cause__ if isinstance(error, msgspec.ValidationError) else error
-    if raised is not None and len(raised.args) > 1 and isinstance(raised.args[0], str):
-        text = raised.args[0]
-        members = (each for each in raised.args if isinstance(each, attrs.Attribute))
+    said = () if raised is None or isinstance(raised, UnicodeError) else raised.args
+    if len(said) > 1 and isinstance(said[0], str):
+        text = said[0]
+        members = (each for each in said if isinstance(each, attrs.Attribute))
         path += "".join(f".{each.alias}" for each in members)
     return text, path
+
+
+def _as_a_clause(text: str) -> str:
+    """The sentence with a small first letter, but for a name in capitals: URL, KeyError."""
+    word = text.partition(" ")[0]
+    return text if word[1:] != word[1:].lower() else text[:1].lower() + text[1:]
 
 
 def refuse_unknown_class(kind: object, *_: object) -> NoReturn:

@@ -47,8 +47,11 @@ def is_made(kind: object) -> bool:
     if not isinstance(cls, type):
         return False
     if attrs.has(cls):
-        return any(map(_is_own, attrs.fields(cls)))
-    return dataclasses.is_dataclass(cls) and not all(f.init for f in dataclasses.fields(cls))
+        begins = hasattr(cls, "__attrs_pre_init__")  # which may take the arguments, too
+        return begins or _is_written(cls.__init__) or any(map(_is_own, attrs.fields(cls)))
+    if not dataclasses.is_dataclass(cls):
+        return False
+    return _is_written(cls.__init__) or not all(f.init for f in dataclasses.fields(cls))
 
 
 def members_of(kind: object) -> Mapping[str, Member]:
@@ -69,6 +72,16 @@ def members_of(kind: object) -> Mapping[str, Member]:
         return {each.encode_name: Member(each.name, each.type, each.required) for each in listed_}
     required = required_keys(kind)
     return {name: Member(name, _bare(hint), name in required) for name, hint in hints.items()}
+
+
+def _is_written(init: Any) -> bool:
+    """Whether somebody wrote an `__init__`: neither attrs, nor `dataclass`, nor nobody."""
+    code = getattr(init, "__code__", None)
+    return code is not None and not code.co_filename.startswith(_GENERATED)
+
+
+_GENERATED = ("<attrs generated", "<string>")
+"""What stands as the file of methods that attrs and `dataclass` have made."""
 
 
 def _is_own(member: attrs.Attribute[Any]) -> bool:

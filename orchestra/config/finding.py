@@ -25,7 +25,7 @@ def find_file(given: Path | None, environ: Mapping[str, str]) -> Path | None:
     if named := environ.get(VARIABLE):
         return Path(named)
     usual = Path(FILE)
-    return usual if usual.exists() else None
+    return usual if usual.exists() or usual.is_symlink() else None  # which may lead nowhere
 
 
 def read_deployment(

@@ -32,13 +32,15 @@ from orchestra.config.toml import spec
 from orchestra.config.toml.checking import unknown
 from orchestra.config.toml.complaints import Complaints
 from orchestra.config.toml.places import Path as Place
-from orchestra.config.toml.places import places
+from orchestra.config.toml.places import line_of, places
 from orchestra.errors import ConfigError
 from orchestra.problem import Problem
 from orchestra.providers.known.settings import ModelSettings
 
 FILE_BYTES_MAX = 1024 * 1024
 """A configuration is written by hand; what is larger is another file."""
+LEVELS_MAX = 100
+"""Tables in tables: each costs us a call. Only the options of a class need more than four."""
 _AT = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
@@ -54,8 +56,9 @@ def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     except FileNotFoundError as error:
         fix = "write it, or name another with --config or ORCHESTRA_CONFIG"
         raise _unreadable(file, "there is no such file", fix=fix) from error
-    except OSError as error:
-        raise _unreadable(file, f"it cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # or its name has a character that no name has
+        why = getattr(error, "strerror", None) or error
+        raise _unreadable(file, f"it cannot be read: {why}") from error
     if len(data) > FILE_BYTES_MAX:
         raise _unreadable(file, f"it has over {FILE_BYTES_MAX} bytes")
     try:
@@ -79,7 +82,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     """
     found, lines = _parsed(text, file)
     complaints = Complaints(str(file), lines)
-    tables = {name: _table(name, value, complaints) for name, value in found.items()}
+    tables = {name: value for name, value in found.items() if _is_table(name, value, complaints)}
     here = file.parent
     models = read_models(tables.get("models", {}), here, complaints)
     embedders = read_embedders(tables.get("embedders", {}), models, here, complaints)
@@ -121,7 +124,7 @@ def _without(
 
 def _parsed(text: str, file: Path) -> tuple[dict[str, Any], Mapping[Place, int]]:
     try:
-        return tomllib.loads(text), places(text)
+        found, lines = tomllib.loads(text), places(text)
     except tomllib.TOMLDecodeError as error:
         at = _AT.search(str(error))
         line = int(at[1]) if at else text.count("\n") + 1
@@ -131,19 +134,25 @@ def _parsed(text: str, file: Path) -> tuple[dict[str, Any], Mapping[Place, int]]
         message = "it has a number with too many digits"
         raise _unreadable(file, message, 1, "no number of it needs more than twenty") from error
     except RecursionError as error:
-        message = "it is nested too deeply"
-        raise _unreadable(file, message, 1, "no table of it needs more than four levels") from error
+        raise _too_deep(file, 1) from error
+    deepest = max(lines, key=len, default=())
+    if len(deepest) > LEVELS_MAX:  # by the dots of a key, which Python reads without recursion
+        raise _too_deep(file, line_of(deepest, lines))
+    return found, lines
 
 
-def _table(name: str, value: object, complaints: Complaints) -> dict[str, Any]:
-    """A table of the file, empty where it is none."""
+def _too_deep(file: Path, line: int) -> ConfigError:
+    fix = "no table of it needs more than four levels"
+    return _unreadable(file, "it is nested too deeply", line, fix)
+
+
+def _is_table(name: str, value: object, complaints: Complaints) -> bool:
+    """Whether it is a table of the file; if not, complain of it."""
     if name not in spec.TABLES:
         unknown(name, (), spec.TABLES, complaints)
-    elif isinstance(value, dict):
-        return value
-    else:
+    elif not isinstance(value, dict):
         complaints.not_a_table((name,), value, f"write it as a table: {spec.TABLES[name]}")
-    return {}
+    return name in spec.TABLES and isinstance(value, dict)
 
 
 def _unreadable(

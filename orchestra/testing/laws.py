@@ -175,11 +175,12 @@ def a_failure_stops_what_is_beside_it(log: Log) -> None:
 
 
 def losers_are_stopped(log: Log) -> None:
-    """Once a race has committed, no step of another arm starts, and none goes on."""
+    """A race finishes with a commit; from then on no step of another arm starts or goes on."""
     for activation, path, operation in _of_kind(log, Race, Fallback):
+        commits = log.events_about(path, ArmCommitted)
+        assert commits or log.finished(path) is None, f"{path} finished, and committed to no arm"
         if isinstance(operation.node, Fallback) and operation.node.restart:
             continue
-        commits = log.events_about(path, ArmCommitted)
         failures = log.events_about(path, ArmFailed)
         assert len(commits) <= 1, f"{path} committed twice"
         _each_fails_once(path, failures)
@@ -206,6 +207,9 @@ def polls_stop_when_they_are_decided(log: Log) -> None:
         assert not done or commits or isinstance(node, Survivors), f"{path} has no winner"
         spare = len(node.arms) - needed
         assert not done or len(failures) <= spare, f"{path} finished with too few arms"
+        lost = {node.arm_names[arm] for arm in log.without_value(activation, path, operation)}
+        told = isinstance(node, Quorum) or lost <= {failure.arm for failure in failures}
+        assert not done or told, f"{path} has no value of {lost}, and told of {failures}"
         deciding: list[Event] = [*commits, *failures[spare : spare + 1]]
         for decided in deciding:
             for region in operation.regions:
@@ -308,7 +312,8 @@ def arms_wait_for_their_turn(log: Log) -> None:
             elif arm and not isinstance(node, Quorum):
                 due_s = min(due_s + _stagger_s(node), max(ends) if len(ends) == arm else inf)
             first = _first(log, activation, region)
-            assert first is None or first.at_s >= due_s, f"{first} did not wait for its turn"
+            waited = first is None or first.at_s > due_s - timing.ROUNDING_S
+            assert waited, f"{first} did not wait for its turn"
 
 
 def _stagger_s(node: Choice) -> float:
@@ -336,12 +341,14 @@ def each_keeps_to_its_bound(log: Log) -> None:
 
 def items_fail_within_their_bound(log: Log) -> None:
     """Of an `each`, an item fails at most once, and at most `failures_max` do: one more ends it."""
-    for _, path, operation in _of_kind(log, Each):
+    for activation, path, operation in _of_kind(log, Each):
         most = cast("Each", operation.node).failures_max
         told = log.events_about(path, ItemFailed)
         indices = [event.index for event in told]
         assert len(set(indices)) == len(indices), f"an item of {path} failed twice: {indices}"
         assert most is not None or not told, f"no item of {path} may fail, and it told {told}"
+        lost = log.without_value(activation, path, operation) if log.finished(path) else set()
+        assert lost <= {*indices}, f"{path} has no value of {lost}, and told of {indices}"
         over = told[most:] if most is not None else []
         assert len(over) <= 1, f"{path} went on after {over[:1]}"
         for event in over:

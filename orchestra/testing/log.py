@@ -96,6 +96,18 @@ class Log:
         done = self.finished(activation.prefix + operation.name)
         return inf if done is None else done.at_s
 
+    def without_value(
+        self, activation: Activation, path: str, operation: Operation[Node]
+    ) -> set[int]:
+        """Which arms of a choice have no value, or which of the items that an `each` started."""
+        body = operation.body
+        if body is None:
+            there = {arm: self.there_s(activation, at) for arm, at in enumerate(operation.regions)}
+        else:
+            items = {item: Activation(f"{path}[{item}]/", body) for item in self.items(path)}
+            there = {item: self.there_s(each, 0) for item, each in items.items()}
+        return {place for place, at_s in there.items() if at_s == inf}
+
     @cached_property
     def activations(self) -> tuple[Activation, ...]:
         """Every block that ran, the root block first."""

@@ -6,6 +6,7 @@ shields itself breaks the law: its caller has to wait.
 
 from __future__ import annotations
 
+from orchestra.accounts import Usage
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.errors import DeadlineError
 from orchestra.events import Event, RunFailed, RunFinished, StepStarted
@@ -13,7 +14,7 @@ from orchestra.graph.nodes import Call, Node
 from orchestra.testing.log import Activation, Log
 
 ROUNDING_S = 1e-9
-"""The rounding error allowed for sums of times."""
+"""The rounding error allowed for sums of times, such as a `Start`'s and a moment of its run."""
 
 
 def starts_when_its_last_input_exists(log: Log) -> None:
@@ -60,6 +61,16 @@ def times_add_up(log: Log) -> None:
     last = log.events[-1]
     if isinstance(last, RunFinished):
         assert last.timings_s == timings, f"it told {last.timings_s}, and its steps {timings}"
+    _usage_adds_up(log)
+
+
+def _usage_adds_up(log: Log) -> None:
+    """A run has used what its steps have told, and what was told after their ends."""
+    told = [each for life in log.lives.values() if (each := getattr(life[-1], "usage", None))]
+    whole = getattr(log.events[-1], "usage", None) or Usage()
+    for name in ("input_tokens", "output_tokens", "cost_nanodollars"):
+        least, most = sum(getattr(each, name) for each in told), getattr(whole, name)
+        assert least <= most, f"its steps told {least} {name}, and it {most}"
 
 
 def a_cancelled_run_ends_at_once(log: Log) -> None:
@@ -67,7 +78,7 @@ def a_cancelled_run_ends_at_once(log: Log) -> None:
     moment_s, last = log.simulation.world.cancel_at_s, log.events[-1]
     if moment_s is not None:
         went_on = f"it was cancelled at {moment_s:g} s, and went on until {last.at_s:g} s"
-        assert last.at_s <= moment_s, "\n  ".join((went_on, *_late(log, moment_s)))
+        assert last.at_s <= moment_s + ROUNDING_S, "\n  ".join((went_on, *_late(log, moment_s)))
 
 
 def a_run_ends_by_its_deadline(log: Log) -> None:
@@ -78,10 +89,11 @@ def a_run_ends_by_its_deadline(log: Log) -> None:
     if deadline_s is None:
         return
     went_on = f"its deadline_s is {deadline_s:g}, and it went on until {last.at_s:g} s"
-    assert last.at_s <= deadline_s, "\n  ".join((went_on, *_late(log, deadline_s)))
+    assert last.at_s <= deadline_s + ROUNDING_S, "\n  ".join((went_on, *_late(log, deadline_s)))
     own = isinstance(last, RunFailed) and last.step is None  # not that of a run inside a step
     if own and isinstance(error, DeadlineError) and error.limit == "deadline_s":
-        assert last.at_s == deadline_s, f"its deadline_s is {deadline_s:g}; it ended before"
+        early = f"its deadline_s is {deadline_s:g}; it ended before"
+        assert last.at_s > deadline_s - ROUNDING_S, early
 
 
 def a_step_ends_by_its_timeout(log: Log) -> None:

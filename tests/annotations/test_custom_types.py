@@ -251,7 +251,7 @@ class Failing:
 
 
 def test_what_a_converter_raises_is_a_misfit() -> None:
-    assert read(list[Failing], [{"a": 0}])[1] == (Misfit("[0]", "oSError: 0"),)
+    assert read(list[Failing], [{"a": 0}])[1] == (Misfit("[0]", "OSError: 0"),)
 
 
 def test_the_schema_has_what_init_takes_in_its_own_order() -> None:
@@ -305,6 +305,52 @@ class Handmade:
 
     def __init__(self, other: int) -> None:
         self.a = other
+
+
+@attrs.define
+class Doubled:
+    number: int
+
+    def __init__(self, number: int) -> None:
+        self.__attrs_init__(number * 2)  # type: ignore[attr-defined]
+
+
+@dataclasses.dataclass
+class Trimmed:
+    text: str
+
+    def __init__(self, text: str) -> None:
+        self.text = text.strip()
+
+
+@attrs.define
+class Begun:
+    number: int
+
+    def __attrs_pre_init__(self, number: int) -> None:
+        if number < 0:
+            raise ValueError("URLs have no negative number")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "made"),
+    [
+        (Doubled, {"number": 3}, Doubled(3)),
+        (list[Trimmed], [{"text": " a "}], [Trimmed("a")]),
+        (Begun, {"number": 3}, Begun(3)),
+    ],
+)
+def test_a_class_is_made_by_the_init_that_is_written_in_it(
+    kind: object, value: object, made: object
+) -> None:
+    """Msgspec would set its members, as if there were none."""
+    assert read(kind, value) == (made, ())
+
+
+def test_a_name_in_capitals_begins_a_complaint_as_it_is_written() -> None:
+    _, (misfit,) = read(Begun, {"number": -1})
+    assert str(misfit) == "URLs have no negative number"
+    assert str(read(Begun, {"number": ""})[1][0]) == "`number`: expected `int`, got `str`"
 
 
 SELF_MADE = alias("SelfMade", "dict[str, SelfMade] | list[SelfMade] | str | int | None")

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.config.deployment.deployment import EMBEDDED, Deployment
-from orchestra.config.finding import find_file
+from orchestra.config.finding import find_file, read_deployment
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
 from orchestra.config.toml.complaints import dotted, shown
 from orchestra.errors import ConfigError
@@ -306,7 +306,14 @@ EXAMPLES = [
     ("a = 1\na = 2", 2, "it is not TOML"),
     ("a = '", 1, "it is not TOML"),
     (f"a = {'[' * 5000}{']' * 5000}", 1, "nested too deeply"),
+    (f"[stores]\n[models.a{'.b' * 5000}]", 2, "nested too deeply"),
     (f"[server]\ndeadline_s = {'9' * 5000}", 1, "a number with too many digits"),
+    (f"[server]\nruns_max = 0x{'9' * 5000}", 2, "a number with too many digits is not a whole"),
+    ("[server]\npipelines = 3", 2, "fix: write it as a table: [server.pipelines.NAME]"),
+    ("[budgets]\nusers = 3", 2, "fix: write it as a table: [budgets.users.NAME]"),
+    ("state = 3", 1, "state: 3 is not a table"),
+    ('[models."a\\n\\"b"]\nprovider = "x"', 2, r'models."a\n\"b".provider: '),
+    ('[models.a]\nprovider = "x\\ny"', 2, r'there is no provider "x\ny"'),
 ]
 
 
@@ -538,3 +545,18 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it cannot be read: Is a directory"):
         read_file(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The built-in model would answer in place of those in the file that is away."""
+    monkeypatch.chdir(tmp_path)
+    Path("orchestra.toml").symlink_to("away.toml")
+    with pytest.raises(ConfigError, match=r"orchestra\.toml: there is no such file"):
+        read_deployment(environ={})
+
+
+def test_a_name_that_no_file_has_is_told() -> None:
+    with pytest.raises(ConfigError, match="it cannot be read: embedded null"):
+        read_file(Path("a\0b"))

@@ -16,6 +16,7 @@ from orchestra.errors import ModelConnectionError, ModelError, StateError, Trunc
 from orchestra.protocols import Change, Embedder, Entry, Model, ModelReply, State, VectorStore
 from orchestra.records import Encoding, Revision
 from orchestra.stores.memory import MemoryStore
+from orchestra.stores.rules import matches
 from orchestra.stores.sqlite import SqliteStores
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.contracts import check_embedder, check_model, check_state, check_store
@@ -241,6 +242,9 @@ class Broken(MemoryStore):
                 return [attrs.evolve(each, score=1 - each.score) for each in nearest]
             case "no metadata":
                 return [attrs.evolve(each, metadata={}) for each in nearest]
+            case "where of the nearest":
+                nearest = await super().search(vector, top=top)
+                return [p for p in nearest if matches(p.source, p.metadata, where or {})]
             case "no where":
                 return await super().search(vector, top=top)
         return nearest
@@ -282,6 +286,7 @@ class Broken(MemoryStore):
         ("no metadata", "comes back as it was given"),
         ("no where", "where keeps"),
         ("where of several keys is any", "where keeps"),
+        ("where of the nearest", "where={'source': 'two.md'}\\) found \\[\\]"),
         ("no key is None", "where keeps"),
         ("a batch by halves", "changes nothing"),
         ("the first stays", "upsert replaces"),
@@ -322,6 +327,10 @@ class Careless(MemoryState):
     async def recall(self, key: str) -> bytes | None:
         return None if self.fault == "forgets" else await super().recall(key)
 
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        long_s = ttl_s if self.fault != "remembers for ever" else math.inf
+        await super().remember(key, data, ttl_s=long_s)
+
 
 @pytest.mark.parametrize(
     ("fault", "told"),
@@ -332,6 +341,7 @@ class Careless(MemoryState):
         ("swallows", "came to nobody"),
         ("for ever", "for 0 seconds is kept"),
         ("forgets", "what was remembered is recalled"),
+        ("remembers for ever", "what is kept for 0 seconds is over"),
     ],
 )
 def test_a_state_that_breaks_its_contract_is_found(fault: str, told: str) -> None:

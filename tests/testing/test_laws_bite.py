@@ -10,21 +10,25 @@ import pytest
 import trio
 
 from orchestra import (
+    Context,
     Failed,
     Limits,
     Pipeline,
     Policy,
     Retry,
     Stream,
+    best_of,
     collect,
     each,
     fallback,
+    injected,
     pipeline,
     quorum,
     race,
     route,
     step,
 )
+from orchestra.accounts import Usage
 from orchestra.errors import OverloadedError
 from orchestra.events import (
     ArmCommitted,
@@ -166,6 +170,22 @@ def disagreeing(n: int) -> str:
     return quorum(2, after(n, 1, fails=True), after(n, 2, fails=True), after(n, 9))
 
 
+@step
+async def spent(n: int, *, context: Context = injected) -> int:
+    context.used(Usage(3, 2))
+    return n
+
+
+@pipeline
+def spending(n: int) -> int:
+    return spent(n)
+
+
+@pipeline
+def surviving(n: int) -> str:
+    return best_of(after(n, 1, fails=True), after(n, 2), judge=lambda values: 0)
+
+
 @pipeline(deadline_s=3)
 def limited(n: int) -> str:
     return after.using(Policy(timeout_s=1))(n, 2)
@@ -184,6 +204,8 @@ def in_turn(n: int) -> str:
 WHOLE = run(everything)
 AGREED = run(agreeing)
 DISAGREED = run(disagreeing)
+SURVIVED = run(surviving)
+SPENT = run(spending)
 IN_TURN = run(in_turn)
 RESTARTED = run(restarts)
 IN_RACE = run(fails_in_a_race)
@@ -393,6 +415,8 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     (timing.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"first_chunk_s": 99.0})),
     (timing.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"chunks": 0})),
     (timing.times_add_up, WHOLE, changed(RunFinished, to={"timings_s": {}})),
+    (timing.times_add_up, SPENT, changed(RunFinished, to={"usage": None})),
+    (timing.times_add_up, SPENT, changed(RunFinished, to={"usage": Usage(3, 1)})),
     (timing.a_cancelled_run_ends_at_once, STOPPED, late(StepCancelled)),
     (timing.a_cancelled_run_ends_at_once, WHOLE, replaced("world", World(cancel_at_s=1))),
     (timing.a_run_ends_by_its_deadline, LATE, late(StepCancelled)),
@@ -420,6 +444,7 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     ),
     (laws.losers_are_stopped, WHOLE, changed(ArmCommitted, step="fallback", to={"arm": "1:after"})),
     (laws.losers_are_stopped, WHOLE, late(StepCancelled)),
+    (laws.losers_are_stopped, WHOLE, without(ArmCommitted, step="race")),
     (
         laws.losers_are_stopped,
         WHOLE,
@@ -431,6 +456,7 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     (laws.polls_stop_when_they_are_decided, AGREED, changed(ArmCommitted, to={"arm": "3:after"})),
     (laws.polls_stop_when_they_are_decided, AGREED, late(StepCancelled)),
     (laws.polls_stop_when_they_are_decided, DISAGREED, late(StepCancelled)),
+    (laws.polls_stop_when_they_are_decided, SURVIVED, without(ArmFailed)),
     (
         laws.polls_stop_when_they_are_decided,
         AGREED,
@@ -488,6 +514,7 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         lambda s: with_events(s, (e for e in s.events if "each[1]" not in getattr(e, "step", ""))),
     ),
     (laws.items_fail_within_their_bound, BORNE, twice(ItemFailed)),
+    (laws.items_fail_within_their_bound, BORNE, without(ItemFailed)),
     (laws.items_fail_within_their_bound, BORNE, added(ItemFailed, item_failed(0), index=1)),
     (laws.items_fail_within_their_bound, TOO_MANY, added(ItemFailed, item_failed(7), index=5)),
     (

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from orchestra import Stream, pipeline, race, step
@@ -127,6 +127,27 @@ def test_one_run_is_as_by_itself_from_its_own_moment_on(
         alone.lane_peak,
     )
     assert simulate_all([], world) == []
+
+
+@pipeline(deadline_s=1.3)
+def bounded(n: int) -> int:
+    return race(slow(n), slow(n), slow(n), stagger_s=0.1)
+
+
+LATER = st.floats(0, 1000)
+
+
+@given(LATER, st.none() | st.floats(0, 2), st.floats(0, 2))
+@example(0.4, None, 1.0)  # 0.4 + 0.1 - 0.4 is less than 0.1: an arm seems early
+@example(1.5, None, 5.0)  # ... and so does the end of a run by its deadline
+@example(0.4, None, 5.0)  # 0.4 + 1.3 - 0.4 is more than 1.3: a run seems late
+@example(0.2, 0.1, 1.0)  # ... and one that is cancelled
+def test_the_laws_hold_wherever_the_moment_of_a_start_is_rounded(
+    at_s: float, cancel_at_s: float | None, after_s: float
+) -> None:
+    starts = [Start(bounded, {"n": 1}, at_s=at_s, cancel_at_s=cancel_at_s)]
+    for run in simulate_all(starts, World(steps={"slow": Gives(1, after_s)})):
+        check_laws(run)
 
 
 def test_runs_meet_at_the_limits_of_their_callers() -> None:

@@ -84,7 +84,7 @@ def batch(
 
     pipeline = load(target)
     refuse_unreadable(pipeline.inputs, ())
-    into = results or _beside(rows)
+    into = _apart(results or _beside(rows), rows)
     retry = Retry(attempts_max=attempts_max, delay_s=1.0)
     rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
     caller = caller_of(organisation, user)
@@ -104,7 +104,15 @@ def _beside(rows: Path) -> Path:
     if is_piped(rows):
         told = f"{rows}: rows through a pipe need --results FILE, where their results are written"
         raise CommandError(told, code=MISUSED)
-    return rows.with_suffix(".results.jsonl")
+    return rows.parent / f"{rows.stem}.results.jsonl"
+
+
+def _apart(results: Path, rows: Path) -> Path:
+    """The file of results, which must not be that of the rows: they would be read as rows."""
+    if results.exists() and rows.exists() and results.samefile(rows):
+        told = f"{results}: results cannot be written into the rows; name another file: --results"
+        raise CommandError(told, code=MISUSED)
+    return results
 
 
 async def _batch(

@@ -153,7 +153,7 @@ class RowsFile:
         if not isinstance(given, dict):
             return None, [str(given)]
         values, row_id = dict(given), str(number)
-        if None in values or None in values.values():
+        if self._is_table and (None in values or None in values.values()):
             return None, ["its number of cells differs from that of the header"]
         if self.id_field:
             if self.id_field not in values:

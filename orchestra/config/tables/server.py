@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from orchestra.codecs.serving.allowlist import HTTPS_ONLY
 from orchestra.config.deployment.server_rules import (
     CANCELS,
-    USUAL_RULES,
     DisconnectRule,
     ServerRules,
 )
@@ -22,16 +21,12 @@ ON_THE_COMMAND_LINE = ("host", "port", "workers", "reload", "debug")
 
 def read_server(table: Table, complaints: Complaints) -> ServerRules:
     """What the table says; meaningless after a complaint."""
-    pipelines = table.get("pipelines", {})
-    known = {**spec.SERVER, "pipelines": named(pipelines, spec.DISCONNECT)}
+    known = {**spec.SERVER, "pipelines": named(table.get("pipelines"), spec.DISCONNECT)}
     for key in table.keys() & set(ON_THE_COMMAND_LINE):
         message, fix = "it is an option of the command line", f"orchestra serve --{key} ..."
         complaints.add("unknown-key", ("server", key), message, fix)
     rest = {key: value for key, value in table.items() if key not in ON_THE_COMMAND_LINE}
     right = check(rest, ("server",), known, complaints)
-    if not isinstance(pipelines, dict):
-        complaints.not_a_table(("server", "pipelines"), pipelines, "[server.pipelines.NAME]")
-        return USUAL_RULES
     cors = right.get("cors", {})
     _check_origins(cors.get("origins", ()), complaints)
     everyone = _disconnect(right, CANCELS)

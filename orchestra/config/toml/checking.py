@@ -42,7 +42,8 @@ def check(table: Table, path: Path, spec: Spec, complaints: Complaints) -> dict[
             case _ if isinstance(value, dict):
                 right[key] = check(value, at, known, complaints)
             case _:
-                complaints.not_a_table(at, value, f"write it as a table, with {', '.join(known)}")
+                fix = f", with {', '.join(known)}" if known else f": [{dotted((*at, 'NAME'))}]"
+                complaints.not_a_table(at, value, f"write it as a table{fix}")
     return right
 
 

@@ -5,6 +5,7 @@ Rules of the file: a value that may be a secret is never shown, whatever key it 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 
@@ -22,6 +23,8 @@ _SECRET_NAME = re.compile(
 _WITH_QUERY = re.compile(r"\w+://[^?#]*[?#]")
 _LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_\-+/=.]{16,}")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_BITS_MAX = 256
+"""Python spells no integer of many thousands of bits in decimals; TOML's have 64."""
 
 
 class Complaints:
@@ -47,7 +50,7 @@ class Complaints:
 
 def dotted(path: Path) -> str:
     """A path as it is written in the file: `models."my model".timeouts.idle_s`."""
-    keys = (str(key) if _BARE.fullmatch(str(key)) else f'"{key}"' for key in path)
+    keys = (str(key) if _BARE.fullmatch(str(key)) else _quoted(str(key)) for key in path)
     return ".".join(keys)
 
 
@@ -68,8 +71,15 @@ def shown(value: object, key: str = "") -> str:
             or _LIKE_A_KEY.search(value)
         ):
             return f"a text {HIDDEN}"
-        return f'"{value[:SHOWN_CHARS]}{"…" if len(value) > SHOWN_CHARS else ""}"'
+        return _quoted(value[:SHOWN_CHARS] + ("…" if len(value) > SHOWN_CHARS else ""))
+    if isinstance(value, int) and value.bit_length() > _BITS_MAX:
+        return "a number with too many digits"
     return HIDDEN if names_a_secret(key) else str(value)[:SHOWN_CHARS]
+
+
+def _quoted(text: str) -> str:
+    """The text as TOML has it in one line; its escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def names_a_secret(key: str) -> bool:

@@ -187,7 +187,7 @@ def _read(
         if name in given:
             try:
                 read[name] = _convert(given[name], _type(each), strict=strict)
-            except msgspec.ValidationError as error:
+            except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
                 faults.append(_wrong(each, error, at))
         elif each.default is MISSING:
             faults.append(Fault(name, pointer(at, name), f"input {name!r} is missing"))
@@ -197,7 +197,7 @@ def _read(
 def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
     """The one value, or the list, as the type; a lone value may be a list of one in a query."""
     if strict:
-        return msgspec.convert(values[0], type_, dec_hook=_MAKE)
+        return msgspec.convert(values[0], type_, str_keys=True, dec_hook=_MAKE)
     convert = partial(_convert_text, type_)
     if len(values) > 1:
         return convert(values)
@@ -213,7 +213,9 @@ def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
 
 def _convert_text(type_: Any, value: object) -> object:
     """A value in which numbers may be spelled, or be what JSON has no numbers for."""
-    read: object = msgspec.convert(value, type_, strict=False, dec_hook=_MAKE_OF_TEXT)
+    read: object = msgspec.convert(
+        value, type_, strict=False, str_keys=True, dec_hook=_MAKE_OF_TEXT
+    )
     for each in read if isinstance(read, list | tuple | set | frozenset) else (read,):
         if isinstance(each, float) and not math.isfinite(each):
             raise msgspec.ValidationError(f"Expected a finite number, got `{each}`")
@@ -225,7 +227,7 @@ def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
     return Fault(name, pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
-def _wrong(given: Input, error: msgspec.ValidationError, at: str) -> Fault:
+def _wrong(given: Input, error: Exception, at: str) -> Fault:
     name, (what, path) = given.name, complaint_of(error)
     what = what if path else with_allowed(what, given.annotation)
     inside = _parts(path)

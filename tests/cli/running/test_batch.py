@@ -107,6 +107,25 @@ def test_rows_have_ids_of_their_own(halving: Project) -> None:
     assert "t.csv: row 1: it has no 'kee', which --id names; it has key, number" in err
 
 
+def test_results_are_not_written_into_the_rows(halving: Project) -> None:
+    """They would be read as rows, now and by the same command later."""
+    rows = halving.write("rows.jsonl", '{"number": 1}\n')
+    (halving.folder / "link.jsonl").symlink_to(rows)
+    for name in ("rows.jsonl", "link.jsonl"):
+        words = ("batch", "pipelines.halve", "rows.jsonl", "--results", name)
+        code, out, err = halving.orchestra(*words)
+        assert (code, out) == (MISUSED, "")
+        assert f"{name}: results cannot be written into the rows" in err
+        assert rows.read_text() == '{"number": 1}\n'
+
+
+@pytest.mark.parametrize("folder", [".", "..", "pipelines"])
+def test_a_folder_has_no_rows(halving: Project, folder: str) -> None:
+    code, _, err = halving.orchestra("batch", "pipelines.halve", folder)
+    assert code == MISUSED
+    assert f"{folder}: it cannot be read: Is a directory" in err
+
+
 def test_a_signal_lets_rows_end_that_are_under_way(halving: Project) -> None:
     halving.write(
         "rows.jsonl", "".join(f'{{"number": {n}, "wait_s": 0.3}}\n' for n in range(1, 99))
@@ -162,6 +181,12 @@ def test_of_a_document_the_value_is_its_path(tmp_path: Path) -> None:
     (tmp_path / "l.jsonl").write_text('{"text": "x", "document": "nowhere"}')
     with pytest.raises(CommandError, match="'nowhere' cannot be read: No such file"):
         rows_of(tmp_path / "l.jsonl")
+
+
+def test_null_is_a_value(tmp_path: Path) -> None:
+    """Only in a table it says that a cell is missing."""
+    (tmp_path / "l.jsonl").write_text('{"text": "x", "document": null}')
+    assert rows_of(tmp_path / "l.jsonl") == [{"text": "x", "document": None}]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
@@ -50,6 +51,25 @@ def inputs(**annotations: object) -> dict[str, Input]:
 
 names = st.from_regex(r"[a-z_]{1,8}", fullmatch=True).filter(lambda n: not keyword.iskeyword(n))
 kinds = st.sampled_from([str, int, bool, float, list[int], dict[str, int], str | None])
+
+
+@attrs.frozen
+class Positive:
+    number: int = attrs.field()
+
+    @number.validator
+    def _positive(self, _: object, value: int) -> None:
+        assert value > 0
+
+
+@dataclass
+class Ratio:
+    number: int
+
+    def __post_init__(self) -> None:
+        self.share = 1 / self.number
+
+
 EXAMPLES: dict[object, st.SearchStrategy[object]] = {
     str: st.text(),
     int: st.integers(-(2**53), 2**53),
@@ -75,6 +95,40 @@ def test_a_query_says_what_json_says(annotations: dict[str, Any], data: st.DataO
     values = {name: data.draw(EXAMPLES[kind]) for name, kind in annotations.items()}
     pairs = [(name, str(value)) for name, value in values.items()]
     assert from_query(inputs(**annotations), pairs) == (values, [])
+
+
+def ascii_only(text: str) -> bytes:
+    return text.encode("ascii")
+
+
+@attrs.frozen
+class Ascii:
+    data: bytes = attrs.field(converter=ascii_only)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "detail"),
+    [
+        (Ascii, {"data": "é"}, "input `each`: 'ascii' codec can't encode character"),
+        (Positive, {"number": 0}, "input `each`: AssertionError"),
+        (list[Positive], [{"number": 0}], "input `each`: AssertionError"),
+        (Ratio, {"number": 0}, "input `each`: ZeroDivisionError: division by zero"),
+        (int, "\udcff", "input `each`: 'utf-8' codec can't encode character"),
+    ],
+)
+def test_whatever_a_class_raises_is_a_fault_of_the_input(
+    annotation: object, value: object, detail: str
+) -> None:
+    """Of an argument of a process, `\\udcff` is the form of a byte that is not UTF-8."""
+    (fault,) = from_json(inputs(each=annotation), {"each": value})[1]
+    assert (fault.field, fault.pointer) == ("each", "#/inputs/each")
+    assert fault.detail.startswith(detail)
+
+
+def test_keys_of_a_dict_are_texts_in_json() -> None:
+    assert from_json(inputs(each=dict[int, str]), {"each": {"1": "a"}})[0] == {"each": {1: "a"}}
+    (fault,) = from_json(inputs(each=dict[int, str]), {"each": {"x": "a"}})[1]
+    assert fault.detail.startswith("input `each")
 
 
 @given(
