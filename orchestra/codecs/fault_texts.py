@@ -65,6 +65,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"content (management|filter|policy)|content_filter|safety system",
         r"\b(content violates|violating our) usage (guidelines|polic)",  # xAI; OpenAI
         r"requires moderation\b.{0,60}\binput was flagged",  # OpenRouter
+        r"\bcontent exists risk\b",  # DeepSeek
         r"datainspectionfailed|data may contain inappropriate content",  # Alibaba
         # Zhipu, and Volcano Engine; MiniMax
         r"\bsensitive (content|information)\b|敏感内容|\bnew_sensitive\b",
@@ -78,7 +79,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"余额不足|欠费|额度(不足|已用)|调用次数限额|使用上限",  # Zhipu; New API
         r"\bfree allocation\b",  # Cloudflare, of a day
         r"\bUserBy\w*ByDay\b|\blimit_rpd/",  # GitHub; OpenRouter
-        r"credits (are|is) depleted|doesn.t have any credits",  # Gemini; xAI
+        r"credits (are|is) depleted|doesn.t have any credits|out of credits",  # Gemini; xAI
         r"API usage limit|regain access on",  # Anthropic
         r"billing (details|to be enabled)|(enable|requires?|update) (your )?billing",
         r"(requests?|calls?|api|tokens?|models?).{0,30}(per|/)[ -]?(day|month)\b",

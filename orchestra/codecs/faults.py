@@ -88,9 +88,9 @@ _WORDS: Mapping[type[ModelError], str] = {
     "too_many_requests toomanyrequests rate_limited rate_limit rate_limit_reached_error "
     "ratelimitreached model_rate_limit too_many_requests_error request_quota_exceeded "
     "too_many_tokens_error token_quota_exceeded",
-    OverloadedError: "overloaded_error overloaded engine_overloaded modelnotready unavailable "
-    "serviceunavailable service_unavailable capacity_exceeded over_capacity "
-    "service_tier_capacity_exceeded",
+    OverloadedError: "overloaded_error overloaded engine_overloaded engine_overloaded_error "
+    "modelnotready unavailable serviceunavailable service_unavailable capacity_exceeded "
+    "over_capacity service_tier_capacity_exceeded model_capacity_exhausted",
     ModelTimeoutError: "timeout_error deadline_exceeded modeltimeout timeout request_timeout",
     ProviderServerError: "api_error internal_server_error internalserver server_error "
     "internal modelerror modelstreamerror internalfailure internal_error upstream_error aborted",

@@ -28,11 +28,16 @@ REASONS = {"f'key-{reason}'": tuple(f"key-{reason}" for reason in get_args(Reaso
 
 def codes() -> Iterator[str]:
     """Every type that the server's code has."""
+    for name, call in made():
+        yield from written(name, call.args[CODE_AT[name]])
+
+
+def made() -> Iterator[tuple[str, ast.Call]]:
+    """Every call that makes a problem, and what it calls."""
     for path in SERVER:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            name = called(node)
-            if isinstance(node, ast.Call) and name in CODE_AT:
-                yield from written(name, node.args[CODE_AT[name]])
+            if isinstance(node, ast.Call) and (name := called(node)) in CODE_AT:
+                yield name, node
 
 
 def called(node: ast.AST) -> str:
@@ -56,6 +61,17 @@ def told() -> set[str]:
 @pytest.mark.parametrize("code", sorted({*codes()}))
 def test_a_type_that_the_server_gives_is_on_the_page(code: str) -> None:
     assert code in told()
+
+
+def test_a_type_has_one_title() -> None:
+    """It is the same wherever the problem occurs (RFC 9457, 3.1.4); the detail tells of the case."""
+    titles: dict[str, set[str]] = {}
+    for name, call in made():
+        if name != "by_status":  # its type is made from the title
+            code, title = call.args[CODE_AT[name] :][:2]
+            titles.setdefault(ast.unparse(code), set()).add(ast.unparse(title))
+    assert titles
+    assert {code: each for code, each in titles.items() if len(each) > 1} == {}
 
 
 def test_the_page_has_no_other() -> None:

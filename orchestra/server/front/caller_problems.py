@@ -65,7 +65,7 @@ def your_rate(error: LimitReachedError) -> HttpProblem:
     headers = (("Retry-After", whole_seconds(error.retry_after_s or UNKNOWN_WAIT_S)),)
     extras = (("limit", error.code),)
     return HttpProblem(
-        429, "rate-limited", "You have reached your limit.", error.message, (), extras, headers
+        429, "rate-limited", "You have reached a limit.", error.message, (), extras, headers
     )
 
 

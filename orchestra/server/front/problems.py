@@ -137,7 +137,7 @@ def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
     """Some inputs are missing, unknown or of the wrong type; names each of them."""
     detail = "; ".join(fault.detail for fault in faults)
     return HttpProblem(
-        422, "bad-inputs", "The inputs do not fit the pipeline.", detail, tuple(faults)
+        422, "bad-inputs", "An input is missing, unknown or wrong.", detail, tuple(faults)
     )
 
 

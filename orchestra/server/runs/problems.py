@@ -37,7 +37,7 @@ KINDS: Sequence[Kind] = (
     Kind(errors.BudgetExceededError, 402, "budget-exceeded", "Your budget has no room for it."),
     Kind(errors.LimitUnknownError, 503, "state-unreachable", "The state cannot be reached."),
     Kind(errors.LimitReachedError, 429, "rate-limited", "You have reached a limit."),
-    Kind(errors.InputError, 422, "bad-inputs", "The inputs do not fit the pipeline."),
+    Kind(errors.InputError, 422, "bad-inputs", "An input is missing, unknown or wrong."),
     Kind(errors.DocumentError, 422, "unreadable-document", "The document cannot be read."),
     Kind(errors.ContextLengthError, 422, "context-too-long", "It does not fit the model."),
     Kind(errors.CapabilityError, 422, "not-capable", "The model cannot do this."),
