@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestra.answers import Completion
+from orchestra.citations import Citation, Cited, passages
 from orchestra.values import (
     Began,
     ModelEvent,
@@ -29,11 +30,16 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
         yield Began(answer.id, answer.model, answer.details)
     if answer.logprobs is not None:
         yield answer.logprobs
-    calls = 0
+    calls, chars, told = 0, 0, set[Citation]()
     for part in answer.parts:
         match part:
             case TextPart(text=text):
-                yield from map(TextDelta, _pieces(text))
+                for passage, cited in passages(text, answer.citations, chars):
+                    yield from map(TextDelta, _pieces(passage))
+                    if answer.citations:
+                        yield Cited(cited)
+                        told.update(cited)
+                chars += len(text)
             case ReasoningPart(text=text, signature=signature):
                 *before, last = _pieces(text) or [""]
                 yield from (ReasoningDelta(piece) for piece in before)
@@ -41,6 +47,8 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
             case ToolCall():
                 yield ToolCallDelta(calls, part.id, part.name, part.arguments, part.signature)
                 calls += 1
+    if rest := tuple(each for each in answer.citations if each not in told):
+        yield Cited(rest)
     if answer.refusal:
         yield RefusalDelta(answer.refusal)
     if answer.usage is not None:

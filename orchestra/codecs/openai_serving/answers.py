@@ -18,6 +18,7 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
+from orchestra.citations import Cited
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai.reasoning_details import details_of
 from orchestra.codecs.openai.usage import usage_record
@@ -132,6 +133,8 @@ class AnswerWriter:
                 return b""
             case UsageReport(usage=usage):
                 one.usage = usage
+                return b""
+            case Cited():
                 return b""
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import attrs
 import msgspec
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
+from orchestra.citations import Citation, Cited, Span
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
 from orchestra.codecs.anthropic.usage import usage_report
 from orchestra.codecs.anthropic_serving.answers import (
@@ -66,6 +68,18 @@ stops = st.sampled_from(
 )
 
 
+numbers = st.integers(0, 99)
+spans = st.builds(Span, st.sampled_from(["characters", "pages", "blocks"]), numbers, numbers)
+blocks = st.builds(Span, st.just("blocks"), numbers, numbers)
+pages = words.map("https://a.test/".__add__)
+cited = st.one_of(
+    st.builds(Citation, st.just(0), st.just(0), words, words, st.just(""), numbers, spans),
+    st.builds(Citation, st.just(0), st.just(0), words, words, words, numbers, blocks),
+    st.builds(Citation, st.just(0), st.just(0), words, words, pages),
+)
+"""Citations as Anthropic has them: of documents, of the results of a search, and of web pages."""
+
+
 @st.composite
 def answers(draw: st.DrawFn) -> list[ModelEvent]:
     """The events of an answer, as decoders give them: pieces of calls may mix, as OpenAI's may."""
@@ -73,9 +87,17 @@ def answers(draw: st.DrawFn) -> list[ModelEvent]:
     left: dict[int, list[str]] = {}
     calls = 0
     for _ in range(draw(st.integers(0, 8))):
-        kind = draw(st.sampled_from(["plain", "call", "more", "redacted"]))
+        kind = draw(st.sampled_from(["plain", "call", "more", "redacted", "cited"]))
         if kind == "plain":
             events.append(draw(plain))
+        elif kind == "cited":
+            begun = sum(len(each.text) for each in events if isinstance(each, TextDelta))
+            said = draw(words)
+            found = [
+                attrs.evolve(each, start=begun, end=begun + len(said))
+                for each in draw(st.lists(cited, min_size=1, max_size=2))
+            ]
+            events += [Cited(), TextDelta(said), Cited(tuple(found))]
         elif kind == "redacted":
             events += [TextDelta("."), ReasoningDelta("", "redacted:ZGF0YQ==")]
         elif kind == "call":

@@ -269,7 +269,13 @@ def test_what_a_search_has_found_is_a_document_and_in_a_result_its_text() -> Non
     content = [{"type": "text", "text": text} for text in ("one", "two")]
     block = {"type": "search_result", "title": "T", "source": "s", "content": content, **MARK}
     (message,) = asked([{"role": "user", "content": [block]}]).messages
-    document = FilePart(b"one\n\ntwo", "text/plain", "T (s)", prompt_cache=True)
+    document = FilePart(
+        b"one\n\ntwo",
+        *("text/plain", "T (s)"),
+        prompt_cache=True,
+        passages=("one", "two"),
+        source="s",
+    )
     assert message.parts == (document,)
     name = {"type": "tool_reference", "tool_name": "g"}
     _, tool = asked(answered([block, name])).messages
@@ -334,14 +340,6 @@ def shows(**block: object) -> list[Json]:
             {"said": shows(type="search_result", source="https://a.test/", title="t", content=[])},
             "messages[0].content[0].content: it has no text",
         ),
-        (
-            {
-                "said": shows(
-                    type="search_result", source="s", title="t", citations={"enabled": True}
-                )
-            },
-            "messages[0].content[0].citations: answers have none here",
-        ),
         ({"said": shows(type="search_result")}, "messages[0].content[0].type: a block of type 's"),
         ({"said": shows(type="text")}, "messages[0].content[0].type: a block of type 'text'"),
         ({"said": shows(type="tool_result")}, "messages[0].content[0].tool_use_id: it is missing"),
@@ -368,16 +366,6 @@ def shows(**block: object) -> list[Json]:
         (
             {"said": shows(type="document", source={"type": "base64", "data": "!"})},
             "messages[0].content[0].source.data: its data is not base64",
-        ),
-        (
-            {
-                "said": shows(
-                    type="document",
-                    source={"type": "text", "data": "x"},
-                    citations={"enabled": True},
-                )
-            },
-            "messages[0].content[0].citations: answers have none here",
         ),
         (
             {"said": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]},
