@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from orchestra.eventclass import event, frozen
@@ -63,40 +64,54 @@ def cited_chars(cited: Cited) -> int:
 
 
 def passages(
-    text: str, citations: Iterable[Citation], begin: int = 0
-) -> Iterator[tuple[str, tuple[Citation, ...]]]:
-    """A text, which begins at `begin` in its answer, in pieces, each with what it cites.
+    texts: Iterable[str], citations: Sequence[Citation]
+) -> Iterator[list[tuple[str, tuple[Citation, ...]]]]:
+    """The texts of an answer, which follow each other, each in pieces with what they cite.
 
-    What overlaps is one piece, with the citations of all of it. A citation is told with the text
-    in which its passage begins; one of the whole answer, with its beginning.
+    Passages that overlap are one piece. A citation stands with the text in which its passage
+    begins; one of the whole answer with the first piece, and one of a passage behind the last text
+    nowhere.
     """
-    whole = [each for each in citations if each.start >= each.end and not begin]
-    here = [
-        each for each in citations if each.start < each.end and 0 <= each.start - begin < len(text)
-    ]
-    at = 0
-    for first, last, cited in _together(sorted(here, key=lambda each: each.start), begin):
-        if at < first:
-            yield text[at:first], tuple(whole)
-            whole = []
-        yield text[first:last], (*whole, *cited)
-        at, whole = last, []
-    if at < len(text):
-        yield text[at:], tuple(whole)
+    whole = tuple(each for each in citations if each.start >= each.end)
+    left = deque(sorted((each for each in citations if each.start < each.end), key=_start))
+    begin = 0
+    for text in texts:
+        end, here = begin + len(text), list[Citation]()
+        while left and left[0].start < end:
+            here.append(left.popleft())
+        pieces = list(_pieces(text, here, begin))
+        if whole and pieces:
+            pieces[0], whole = (pieces[0][0], whole + pieces[0][1]), ()
+        yield pieces
+        begin = end
 
 
-def _together(
-    citations: Iterable[Citation], begin: int
-) -> Iterator[tuple[int, int, list[Citation]]]:
-    """The passages of sorted citations within the text; those that overlap are one."""
-    first = last = 0
+def _start(citation: Citation) -> int:
+    return citation.start
+
+
+def _pieces(
+    text: str, citations: Iterable[Citation], begin: int
+) -> Iterator[tuple[str, tuple[Citation, ...]]]:
+    """The pieces of a text for its citations, which are sorted."""
+    told = first = last = 0  # up to where it was told, and the passage that may go on
     cited: list[Citation] = []
     for each in citations:
-        if cited and each.start - begin >= last:
-            yield first, last, cited
-            cited = []
-        first = first if cited else each.start - begin
-        last = max(last, each.end - begin) if cited else each.end - begin
+        start = each.start - begin
+        if start >= last:
+            yield from _cut(text, told, first, last, cited)
+            told, first, last, cited = last, start, start, []
+        last = min(max(last, each.end - begin), len(text))
         cited.append(each)
-    if cited:
-        yield first, last, cited
+    yield from _cut(text, told, first, last, cited)
+    yield from _cut(text, last, len(text), len(text), [])
+
+
+def _cut(
+    text: str, told: int, first: int, last: int, cited: list[Citation]
+) -> Iterator[tuple[str, tuple[Citation, ...]]]:
+    """What stands before a passage, and the passage."""
+    if told < first:
+        yield text[told:first], ()
+    if first < last:
+        yield text[first:last], tuple(cited)

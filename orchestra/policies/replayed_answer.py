@@ -30,16 +30,17 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
         yield Began(answer.id, answer.model, answer.details)
     if answer.logprobs is not None:
         yield answer.logprobs
-    calls, chars, told = 0, 0, set[Citation]()
+    calls, told = 0, set[Citation]()
+    texts = (part.text for part in answer.parts if isinstance(part, TextPart))
+    cut = passages(texts, answer.citations)
     for part in answer.parts:
         match part:
-            case TextPart(text=text):
-                for passage, cited in passages(text, answer.citations, chars):
+            case TextPart():
+                for passage, cited in next(cut):
                     yield from map(TextDelta, _pieces(passage))
                     if answer.citations:
                         yield Cited(cited)
                         told.update(cited)
-                chars += len(text)
             case ReasoningPart(text=text, signature=signature):
                 *before, last = _pieces(text) or [""]
                 yield from (ReasoningDelta(piece) for piece in before)

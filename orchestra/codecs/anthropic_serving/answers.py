@@ -302,15 +302,15 @@ def _ending(stopped: Stopped, refusal: str) -> Json:
 
 
 def _blocks(answer: Completion) -> Iterator[Json]:
-    chars = 0
+    texts = (part.text for part in answer.parts if isinstance(part, TextPart))
+    cut = passages(texts, answer.citations)
     for part in answer.parts:
         if not isinstance(part, TextPart):
             yield _whole(part)
             continue
-        for text, cited in passages(part.text, answer.citations, chars):
+        for text, cited in next(cut):
             told = {"citations": location_records(cited)} if cited else {}
             yield {"type": "text", "text": text, **told}
-        chars += len(part.text)
 
 
 def _whole(part: ReasoningPart | ToolCall) -> Json:

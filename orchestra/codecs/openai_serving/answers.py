@@ -19,6 +19,7 @@ import attrs
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.citations import Cited
+from orchestra.codecs.openai.annotations import annotation_records
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai.reasoning_details import details_of
 from orchestra.codecs.openai.usage import usage_record
@@ -134,8 +135,9 @@ class AnswerWriter:
             case UsageReport(usage=usage):
                 one.usage = usage
                 return b""
-            case Cited():
-                return b""
+            case Cited(citations=citations):
+                records = annotation_records(citations)
+                return self._delta({"annotations": records}, one) if records else b""
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model
                 if not one.before:  # otherwise all have begun, with the details of the first
@@ -225,6 +227,8 @@ def _choice(index: int, answer: Completion) -> Json:
         message["reasoning_content"] = answer.reasoning
     if details := details_of(answer.parts):
         message["reasoning_details"] = details
+    if annotations := annotation_records(answer.citations):
+        message["annotations"] = annotations
     if calls := answer.tool_calls:
         message["tool_calls"] = [
             {
