@@ -328,3 +328,37 @@ def test_clients_know_by_its_words_that_a_conversation_is_too_long() -> None:
 def test_half_a_character_is_told_all_the_same() -> None:
     assert b"\\ud800" in b"".join(frames([TextDelta("\ud800"), Stopped(StopReason.END)]))
     assert msgspec.json.encode(anthropic_error(error_reply(InvalidRequestError("x: \ud800"))))
+
+
+PROOF = Citation(3, 6, "Quoted.", "T", "", 0, Span("pages", 1, 2))
+
+
+def outline(events: list[ModelEvent]) -> list[str]:
+    """The blocks of a stream, and what is told in each."""
+    told = list[str]()
+    for event in read(b"".join(frames([*events, Stopped(StopReason.END)]))):
+        if event["type"] == "content_block_start":
+            told.append(event["content_block"]["type"])
+        elif event["type"] == "content_block_delta":
+            delta = event["delta"]
+            said = delta.get("text") or delta.get("citation", {}).get("cited_text") or "..."
+            told[-1] += f" {said}"
+    return told
+
+
+def test_a_cited_passage_is_a_block_of_its_own() -> None:
+    before, passage, behind = TextDelta("So "), TextDelta("far"), TextDelta(".")
+    events: list[ModelEvent] = [before, Cited(), passage, Cited((PROOF,)), behind, behind]
+    assert outline(events) == ["text So ", "text far Quoted.", "text . ."]
+    late: list[ModelEvent] = [before, passage, Cited((PROOF,)), Cited((PROOF,)), behind]
+    assert outline(late) == ["text So  far Quoted. Quoted.", "text ."], "nobody told where it began"
+
+
+def test_citations_for_which_no_text_is_open_wait_for_the_next() -> None:
+    call, text = ToolCallDelta(0, "c", "f", "{}"), TextDelta("So")
+    assert outline([Cited((PROOF,)), text]) == ["text Quoted. So"]
+    assert outline([text, call, Cited((PROOF,)), text]) == [
+        *("text So", "tool_use ...", "text Quoted. So"),
+    ]
+    assert outline([text, call, Cited((PROOF,))]) == ["text So", "tool_use ..."]
+    assert outline([Cited(), text, Cited()]) == ["text So"]
