@@ -218,6 +218,12 @@ def test_a_call_that_is_whole_does_not_hold_back_the_next() -> None:
     assert b'"g2"' in writer.write([ToolCallDelta(2, "c", "g2")])
 
 
+def test_a_call_whose_first_object_is_whole_may_go_on() -> None:
+    writer = MessageWriter("msg_1", "m")
+    writer.write([ToolCallDelta(0, "a", "f", '{"x":{}'), TextDelta("So")])
+    assert b"So" in writer.write([ToolCallDelta(0, arguments="}")])
+
+
 def test_a_stream_has_the_events_that_anthropic_sends() -> None:
     events: list[ModelEvent] = [
         UsageReport(Usage(7, 1)),
