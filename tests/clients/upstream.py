@@ -5,6 +5,7 @@
     cut             a stream that ends without saying why
     hang            a first word, and then nothing until the client leaves
     weather         a call of the first tool, where there are tools
+    cite            each word is cited from a page of the web
 
 All else is said back, word by word; a schema is answered by an object that fits it. So does
 Anthropic's server, in one piece; and if it is to cite a document, it says so of every word.
@@ -202,13 +203,26 @@ def _deltas(body: dict[str, Any], said: str) -> tuple[list[dict[str, Any]], str]
         ]
         return [{"tool_calls": [each]} for each in ({"index": 0, **call}, *pieces)], "tool_calls"
     answer = PERSON if body.get("response_format", {}).get("type") == "json_schema" else said
-    return [{"content": each} for each in re.findall(r"\S+\s*", answer or "nothing")], "stop"
+    deltas = [{"content": each} for each in re.findall(r"\S+\s*", answer or "nothing")]
+    cited = [{"annotations": [each]} for each in _pages(said)] if said.startswith("cite") else []
+    return [*deltas, *cited], "stop"
+
+
+def _pages(said: str) -> list[dict[str, Any]]:
+    places = [(each.start(), each.end()) for each in re.finditer(r"\S+", said)]
+    pages = [
+        {"url": f"https://{at}.test/", "title": "", "start_index": at, "end_index": to}
+        for at, to in places
+    ]
+    return [{"type": "url_citation", "url_citation": each} for each in pages]
 
 
 def _whole(body: dict[str, Any], said: str) -> dict[str, Any]:
     deltas, finish = _deltas(body, said)
     words = [delta["content"] for delta in deltas if "content" in delta]
     message: dict[str, Any] = {"role": "assistant", "content": "".join(words) or None}
+    if cited := [each for delta in deltas for each in delta.get("annotations", ())]:
+        message["annotations"] = cited
     if finish == "tool_calls":
         call = deltas[0]["tool_calls"][0]
         call["function"]["arguments"] = '{"city": "Paris"}'

@@ -60,6 +60,8 @@ class _Choice:
     """The bytes before each of its deltas; b"" until it has begun."""
     likely: Logprobs | None = None
     """The likelihoods of the next delta's tokens."""
+    annotations: int = 0
+    """How many have been written."""
     usage: Usage | None = None
     stopped: bool = False
 
@@ -136,8 +138,7 @@ class AnswerWriter:
                 one.usage = usage
                 return b""
             case Cited(citations=citations):
-                records = annotation_records(citations)
-                return self._delta({"annotations": records}, one) if records else b""
+                return self._cites(annotation_records(citations), one)
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model
                 if not one.before:  # otherwise all have begun, with the details of the first
@@ -146,6 +147,14 @@ class AnswerWriter:
         one.stopped = True
         begun = self._begin(one)
         return begun + one.before + b"{}" + _after(one, _WORDS.get(event.reason, "stop"))
+
+    def _cites(self, annotations: Sequence[Json], one: _Choice) -> bytes:
+        """Annotations, numbered: OpenAI's SDK fails on a second list whose items have no index."""
+        if not annotations:
+            return b""
+        told = [{"index": at, **each} for at, each in enumerate(annotations, one.annotations)]
+        one.annotations += len(told)
+        return self._delta({"annotations": told}, one)
 
     def _begin(self, one: _Choice) -> bytes:
         """The first chunks of all answers, with their roles; written once, ordered by index.
