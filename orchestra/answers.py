@@ -13,6 +13,7 @@ from typing import NoReturn, TypeAlias
 import attrs
 
 from orchestra.accounts import Usage
+from orchestra.citations import Citation, Cited, cited_chars
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.eventclass import frozen
 from orchestra.logprobs import Logprobs
@@ -54,6 +55,8 @@ class Completion:
     """How likely its tokens were, where that was asked for and told."""
     details: Details = NO_DETAILS
     """The provider's details about the answering server: see `Began`."""
+    citations: tuple[Citation, ...] = ()
+    """What its text is taken from, as far as the provider has told."""
 
     @classmethod
     def of(cls, events: Iterable[ModelEvent]) -> Completion:
@@ -72,6 +75,7 @@ class Completion:
         return Completion(  # as `attrs.evolve`, which looks up the fields each time
             *(self.parts, self.stopped, usage, self.refusal),
             *(self.id, self.model, self.logprobs, self.details),
+            citations=self.citations,
         )
 
     @property
@@ -123,6 +127,8 @@ def _size(event: ModelEvent) -> int:
             return len(text)
         case Logprobs(content=content, refusal=refusal):
             return _TOKEN_CHARS * (len(content) + len(refusal))
+        case Cited():
+            return cited_chars(event)
     return 0
 
 
@@ -139,6 +145,7 @@ class Answer:
         self._id = self._model = ""
         self._details = NO_DETAILS
         self._logprobs: list[Logprobs] = []
+        self._citations: list[Citation] = []
 
     def add(self, event: ModelEvent) -> None:
         """Take the next event.
@@ -177,10 +184,13 @@ class Answer:
                 self._refusals.append(text)
             case Logprobs():
                 self._logprobs.append(event)
+            case Cited(citations=citations):
+                self._citations += citations
 
     def _refuse(self) -> NoReturn:
         # what is raised may hold it for as long as its run is kept
-        self._pieces, self._calls, self._refusals, self._logprobs = [], {}, [], []
+        self._pieces, self._calls, self._refusals = [], {}, []
+        self._logprobs, self._citations = [], []
         raise MalformedStreamError(
             f"the answer is over {ANSWER_CHARS_MAX} characters, including thoughts and tool "
             "arguments; ask for less in one call"
@@ -203,6 +213,7 @@ class Answer:
             self._model,
             self._likely(),
             self._details,
+            tuple(self._citations),
         )
 
     def _likely(self) -> Logprobs | None:

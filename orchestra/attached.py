@@ -1,6 +1,7 @@
 """What stands in a message beside words, and is sent with it: bytes, and what they are. Pure.
 
-An image and a file are one idea with two names, since models do: some see, and others read.
+An image and a file are one idea with two names, since models do: some see, and others read, and
+may cite what they have read.
 """
 
 from __future__ import annotations
@@ -47,3 +48,18 @@ class Attached:
     def data_url(self) -> str:
         """An address in which the bytes stand themselves: `data:image/png;base64,...`."""
         return f"data:{self.media_type};base64,{self.base64}"
+
+
+@frozen
+class Citable(Attached):
+    """What an answer may cite.
+
+    With `citations`, the answer is to tell what it takes from it: see `orchestra.citations`. Only
+    Anthropic's models can be asked so; for others, it is refused.
+    """
+
+    citations: bool = attrs.field(default=False, kw_only=True)
+    passages: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=False)
+    """The text in pieces, each of which is cited whole; the bytes are all of them."""
+    source: str = attrs.field(default="", kw_only=True)
+    """Where a search has found it; "" if it was handed in."""

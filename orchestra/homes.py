@@ -22,6 +22,7 @@ PUBLIC = (
     *("orchestra.stores.memory", "orchestra.stores.sqlite", "orchestra.batch.batch"),
     "orchestra.stores.postgres.stores",
     *("orchestra.batch.ledger", "orchestra.steps.ingest", "orchestra.failed", "orchestra.logprobs"),
+    "orchestra.citations",
 )
 """The modules of `docs/api.md`; where a name is in several, the first of them is told."""
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from orchestra.accounts import Usage, check_most
-from orchestra.attached import Attached, registered
+from orchestra.attached import Attached, Citable, registered
+from orchestra.citations import Cited
 from orchestra.eventclass import event, frozen
 from orchestra.logprobs import Logprobs
 
@@ -119,7 +120,7 @@ class ImageUrlPart:
 
 
 @frozen
-class FilePart(Attached):
+class FilePart(Citable):
     """A PDF or, for any model, UTF-8 text to be read, under the `name` that the model is told."""
 
     media_type: str = attrs.field(default="application/pdf", converter=registered)
@@ -352,16 +353,8 @@ class Stopped:
     category: str | None = None
 
 
-ModelEvent: TypeAlias = (
-    Began
-    | TextDelta
-    | ReasoningDelta
-    | RefusalDelta
-    | ToolCallDelta
-    | Logprobs
-    | UsageReport
-    | Stopped
-)
+_Said: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
+ModelEvent: TypeAlias = Began | _Said | Logprobs | Cited | UsageReport | Stopped
 
 Purpose: TypeAlias = Literal["query", "document", "classification", "clustering"]
 """What vectors are for: some models embed queries and documents differently."""

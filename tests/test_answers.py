@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import ANSWER_CHARS_MAX, Answer, AnswerPart, Completion
+from orchestra.citations import Citation, Cited
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.values import (
@@ -207,6 +208,7 @@ def test_the_first_words_of_an_answer_do_not_slow_down_the_last() -> None:
         lambda text: ToolCallDelta(0, arguments=text),
         lambda text: ToolCallDelta(0, signature=text),
         lambda text: Logprobs((TokenLogprob("a", -1.0, None),) * (len(text) // 256)),
+        lambda text: Cited((Citation(0, 0, text[256:]),)),
     ],
 )
 def test_an_answer_has_a_bound_whatever_it_is_made_of(kind: Callable[[str], ModelEvent]) -> None:

@@ -33,8 +33,9 @@ def as_text_part(part: FilePart, whom: str) -> TextPart:
     """The text of a file, under its name, for a model without files.
 
     Raises:
-        CapabilityError: it is not text, or not UTF-8.
+        CapabilityError: it is not text, or not UTF-8, or it is to be cited.
     """
+    refuse_citations(part, whom)
     if not part.is_text:
         raise unread(part, whom)
     called = f"{part.name}:\n\n" if part.name else ""
@@ -48,6 +49,19 @@ def without_files(parts: tuple[Part, ...], whom: str) -> tuple[Part, ...]:
         CapabilityError: as of `as_text_part`.
     """
     return tuple(as_text_part(part, whom) if isinstance(part, FilePart) else part for part in parts)
+
+
+def refuse_citations(part: FilePart, whom: str) -> None:
+    """Refuse a file that the answer is to cite, for a model whose provider has no such option here.
+
+    Raises:
+        CapabilityError: it is to be cited.
+    """
+    if part.citations:
+        raise CapabilityError(
+            f"citations of {_called(part)} cannot be asked of {whom} here; leave them out, or ask "
+            "a model of Anthropic"
+        )
 
 
 def unread(part: FilePart, whom: str) -> CapabilityError:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestra.answers import Completion
+from orchestra.citations import Citation, Cited, passages
 from orchestra.values import (
     Began,
     ModelEvent,
@@ -29,11 +30,17 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
         yield Began(answer.id, answer.model, answer.details)
     if answer.logprobs is not None:
         yield answer.logprobs
-    calls = 0
+    calls, told = 0, set[Citation]()
+    texts = (part.text for part in answer.parts if isinstance(part, TextPart))
+    cut = passages(texts, answer.citations)
     for part in answer.parts:
         match part:
-            case TextPart(text=text):
-                yield from map(TextDelta, _pieces(text))
+            case TextPart():
+                for passage, cited in next(cut):
+                    yield from map(TextDelta, _pieces(passage))
+                    if answer.citations:
+                        yield Cited(cited)
+                        told.update(cited)
             case ReasoningPart(text=text, signature=signature):
                 *before, last = _pieces(text) or [""]
                 yield from (ReasoningDelta(piece) for piece in before)
@@ -41,6 +48,8 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
             case ToolCall():
                 yield ToolCallDelta(calls, part.id, part.name, part.arguments, part.signature)
                 calls += 1
+    if rest := tuple(each for each in answer.citations if each not in told):
+        yield Cited(rest)
     if answer.refusal:
         yield RefusalDelta(answer.refusal)
     if answer.usage is not None:

@@ -11,6 +11,7 @@ from typing import get_args
 
 import msgspec
 
+from orchestra.citations import Cited, cited_chars
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.policies.tokens import said_bytes
 from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
@@ -32,6 +33,8 @@ def held_bytes(event: ModelEvent) -> int:
             return sum(map(_token_bytes, tokens)) + sum(
                 _token_bytes(each) for token in tokens for each in token.top
             )
+        case Cited():
+            return cited_chars(event)
         case UsageReport(raw=raw):
             size = _USAGE_BYTES
             # a model of somebody's own may have whatever it likes in it

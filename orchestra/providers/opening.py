@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestra.accounts import Usage
+from orchestra.citations import Cited
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.logprobs import Logprobs
 from orchestra.protocols import ModelReply
@@ -26,7 +27,8 @@ BATCHES_MAX = 10_000
 class Opening:
     """Waits for an answer's first content.
 
-    Of the events before it, only the last `Began` and `UsageReport` and all `Logprobs` are kept.
+    Of the events before it, only the last `Began` and `UsageReport` are kept, and all `Logprobs`
+    and `Cited`.
     """
 
     def __init__(self) -> None:
@@ -55,10 +57,15 @@ class Opening:
                     return (*self._held.values(), *batch[at:])
                 if isinstance(event, Began | UsageReport):
                     self._held[type(event)] = event
-                elif isinstance(event, Logprobs):
-                    before = self._held.get(Logprobs)
-                    self._held[Logprobs] = before + event if isinstance(before, Logprobs) else event
+                else:
+                    self._add(event)
         raise MalformedStreamError(f"there was no content in {BATCHES_MAX} batches of the answer")
+
+    def _add(self, event: ModelEvent) -> None:
+        if isinstance(event, Logprobs | Cited):
+            before = self._held.get(type(event))
+            both = event if before is None else before + event  # type: ignore[operator]
+            self._held[type(event)] = both
 
 
 def refusal_in(opening: Iterable[ModelEvent]) -> str | None:
@@ -84,7 +91,7 @@ def says(event: ModelEvent) -> bool:
     match event:
         case RefusalDelta(text="") | ReasoningDelta(text="", signature=""):
             return False
-        case Began() | UsageReport() | Logprobs():
+        case Began() | UsageReport() | Logprobs() | Cited():
             return False
         case _:
             return True

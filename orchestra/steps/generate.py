@@ -9,10 +9,12 @@ import attrs
 
 from orchestra.annotations.deferred import annotate
 from orchestra.answers import Answer
+from orchestra.citations import Cited
 from orchestra.errors import DefinitionError
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
+from orchestra.steps.conversation.citing import Citing
 from orchestra.steps.conversation.objects import fill, form_of
 from orchestra.steps.conversation.options import (
     Asked,
@@ -39,9 +41,12 @@ async def _say(
     """The text of every round, in chunks; `returns` is a parameter so that misspellings find it."""
     del returns
     talk = Talk.of(asked, _settings(options), context)
+    citing = Citing(context) if talk.settings.citations else None
     goes_on, before = True, ""  # `before`: the text of earlier rounds
     while goes_on:
         answer = Answer()
+        if citing is not None:
+            citing.round_chars = 0
         try:
             async with talk.model.stream(talk.request) as reply:
                 while batch := await reply.receive():
@@ -52,7 +57,11 @@ async def _say(
                             text = event.text
                             if before and text:
                                 text, before = apart(before, text), ""
+                            if citing is not None:
+                                citing.said(event.text, text)
                             yield text  # noqa: ASYNC119 - the engine closes every generator in its own task
+                        elif citing is not None and isinstance(event, Cited):
+                            citing.tell(event)
         finally:
             talk.account(answer)
         goes_on = await talk.goes_on(answer)
@@ -91,6 +100,9 @@ class Generate:
     model wrote it, with an empty line between rounds. At most `tools_at_once` calls run at the
     same time. Wrong arguments, a failed tool and a tool that exceeds `tool_timeout_s` are
     results that the model reads. The usage of every round is added to the account.
+
+    With `citations`, those who follow the run are told what the answer cites, by an event
+    `step.told` for each citation; the stream has the text only.
 
     With `returns` the model is given the JSON Schema of an attrs class, a dataclass or a
     TypedDict. A model without support for schemas (`capabilities.json_schema` is False) is asked

@@ -15,6 +15,7 @@ from anthropic.types import beta, message_create_params
 from anthropic.types.beta import message_create_params as beta_create_params
 
 from orchestra.answers import Completion
+from orchestra.citations import Citation, Cited
 from orchestra.codecs.anthropic.dialect import REASONS
 from orchestra.codecs.anthropic_serving.answers import MessageWriter, message_record
 from orchestra.codecs.anthropic_serving.request import served_messages
@@ -24,6 +25,7 @@ from orchestra.values import (
     Stopped,
     StopReason,
     TextDelta,
+    TextPart,
     ToolCallDelta,
 )
 from tests.clients.parameters import (
@@ -236,7 +238,7 @@ PLACES = [
             **SHOWN,
             "title": read("a.pdf"),
             "context": read("Old."),
-            "citations": refused({"enabled": True}),
+            "citations": read({"enabled": True}),
         },
     ),
     Place(
@@ -282,7 +284,7 @@ PLACES = [
             "source": read("another"),
             "title": read("u"),
             "content": read([{"type": "text", "text": "y"}]),
-            "citations": refused({"enabled": True}),
+            "citations": read({"enabled": True}),
         },
     ),
     Place(
@@ -370,7 +372,7 @@ NEVER: Any = {
     types.MessageDeltaUsage: {"server_tool_use"},
     types.raw_message_delta_event.Delta: {"container"},
     types.RefusalStopDetails: set(),
-    types.TextBlock: {"citations"},
+    types.TextBlock: set(),
     types.ToolUseBlock: {"caller", "toolset_name"},
 }
 """What no answer here has, of what Anthropic's may have: see "What is answered" in the docs."""
@@ -389,8 +391,10 @@ def test_an_answer_has_every_field_but_those_that_were_decided_against(
     stopped = Stopped(StopReason.CONTENT_FILTER, "refusal", category="bio")
     record = message_record(Completion((), stopped, refusal="No."), "msg_1", "m", None)
     refusal = types.RefusalStopDetails.model_validate(record["stop_details"])
+    whole = Completion((TextPart("So"),), stopped, citations=(Citation(0, 2),))
+    (text,) = message_record(whole, "msg_1", "m", None)["content"]
     for found in (
-        *(told, told.usage, told.content[0], called.content[0]),
+        *(told, told.usage, types.TextBlock.model_validate(text), called.content[0]),
         *(delta.usage, delta.delta, refusal),
     ):
         kind = type(found)
@@ -409,9 +413,9 @@ def test_every_reason_to_stop_has_its_word() -> None:
     told = MessageWriter("msg_1", "m")
     raw = told.write(
         [
-            *(ReasoningDelta("Hm", "anthropic:c2Vh"), TextDelta("So")),
+            *(ReasoningDelta("Hm", "anthropic:c2Vh"), TextDelta("So"), Cited((Citation(0, 2),))),
             *(ToolCallDelta(0, "c", "f", "{}"), Stopped(StopReason.END)),
         ]
     )
     said = set(re.findall(r'"type":"(\w+)"', (raw + told.close()).decode()))
-    assert kinds - said == {"citations_delta"}
+    assert kinds <= said

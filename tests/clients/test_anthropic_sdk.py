@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import pytest
 from anthropic.types import (
+    DocumentBlockParam,
     MessageParam,
     SearchResultBlockParam,
+    TextBlock,
     ThinkingConfigParam,
     ToolParam,
     ToolResultBlockParam,
@@ -286,6 +289,57 @@ def test_what_a_search_has_found_is_told_to_the_model(
         else:
             assert shown["text"] == told
         assert result == f"{told}The tool 'weather' can be called now.\n"
+
+
+PAPER: DocumentBlockParam = {
+    "type": "document",
+    "title": "Paper",
+    "source": {"type": "text", "media_type": "text/plain", "data": "cited"},
+}
+
+
+@pytest.mark.parametrize("shown", [PAPER, FOUND], ids=["a document", "a search result"])
+def test_what_claude_cites_is_told_block_by_block(
+    client: anthropic.Anthropic, shown: DocumentBlockParam | SearchResultBlockParam
+) -> None:
+    """Whole, as the client's own stream puts it together, and as its events come."""
+    cited = {**shown, "citations": {"enabled": True}}
+    question: list[Any] = [cited, {"type": "text", "text": "one two"}]
+    asked: list[MessageParam] = [{"role": "user", "content": question}]
+    whole = client.messages.create(model="claude", max_tokens=99, messages=asked)
+    with client.messages.stream(model="claude", max_tokens=99, messages=asked) as stream:
+        events = list(stream)
+        last = stream.get_final_message()
+    words: list[TextBlock] = []
+    for found in (whole, last):
+        texts = [each for each in found.content if each.type == "text"]
+        first, words = texts[0], texts[1:]
+        assert (first.text, first.citations) == ("one two", None)
+        assert [each.text for each in words] == ["one", "two"]
+        for word in words:
+            (location,) = list(word.citations or [])
+            assert location.cited_text == "cited"
+            assert (
+                location.type
+                == {
+                    "document": "char_location",
+                    "search_result": "search_result_location",
+                }[shown["type"]]
+            )
+    told = [each.citation for each in events if each.type == "citation"]
+    assert told == [each for block in words for each in block.citations or ()]
+    again: MessageParam = {"role": "assistant", "content": whole.content}
+    client.messages.create(
+        model="claude", max_tokens=99, messages=[*asked, again, *said("And now?")]
+    )
+
+
+def test_who_cannot_cite_says_so(client: anthropic.Anthropic) -> None:
+    cited: Any = {**PAPER, "citations": {"enabled": True}}
+    asked: list[MessageParam] = [{"role": "user", "content": [cited]}]
+    for model in ("gpt-4o", "either"):
+        with pytest.raises(anthropic.BadRequestError, match="citations of the file 'Paper' cannot"):
+            client.messages.create(model=model, max_tokens=99, messages=asked)
 
 
 def test_claude_thinks_as_long_as_it_was_asked_to(

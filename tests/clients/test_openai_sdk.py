@@ -315,3 +315,16 @@ def test_a_pipeline_hears_how_to_answer_by_inputs_of_that_name(
     how = {"temperature": 0.5, "max_completion_tokens": 7, "reasoning_effort": "low"}
     assert sent(**how, stop=["END"], seed=3) == {**how, "stop": ["END"]}, "it takes no seed"
     assert sent() == {"temperature": 1.0}, "its own default"
+
+
+def test_pages_that_are_cited_are_annotations_whole_and_streamed(client: openai.OpenAI) -> None:
+    """Its stream puts lists together by an index, and fails on the second list without one."""
+    asked: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "cite one two"}]}
+    whole = client.chat.completions.create(**asked).choices[0].message
+    with client.chat.completions.stream(**asked) as stream:
+        last = stream.get_final_completion().choices[0].message
+    for found in (whole, last):
+        cited = [each.url_citation for each in found.annotations or ()]
+        assert [each.url for each in cited] == [f"https://{at}.test/" for at in (0, 5, 9)]
+        said = [str(found.content)[each.start_index : each.end_index] for each in cited]
+        assert said == ["cite", "one", "two"]

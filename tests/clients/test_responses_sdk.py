@@ -156,3 +156,20 @@ def test_what_a_provider_says_is_told_in_its_own_words(client: openai.OpenAI) ->
             client.responses.create(model="gpt-4o", input=f"fail 400 {words}", stream=stream)
         assert caught.value.body["message"] == words  # type: ignore[index]
         assert caught.value.param == "input", "what the caller has called so"
+
+
+def test_pages_that_are_cited_are_annotations_whole_and_streamed(client: openai.OpenAI) -> None:
+    whole = client.responses.create(model="gpt-4o", input="cite one two")
+    with client.responses.stream(model="gpt-4o", input="cite one two") as stream:
+        added = [each for each in stream if each.type == "response.output_text.annotation.added"]
+        last = stream.get_final_response()
+    assert [each.annotation_index for each in added] == [0, 1, 2]
+    for found in (whole, last):
+        (item,) = found.output
+        assert item.type == "message"
+        (part,) = item.content
+        assert part.type == "output_text"
+        pages = [each for each in part.annotations if each.type == "url_citation"]
+        assert [part.text[each.start_index : each.end_index] for each in pages] == [
+            *("cite", "one", "two"),
+        ]

@@ -5,9 +5,10 @@
     cut             a stream that ends without saying why
     hang            a first word, and then nothing until the client leaves
     weather         a call of the first tool, where there are tools
+    cite            each word is cited from a page of the web
 
 All else is said back, word by word; a schema is answered by an object that fits it. So does
-Anthropic's server, whole and in one piece.
+Anthropic's server, in one piece; and if it is to cite a document, it says so of every word.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
             error = {"message": message, "type": "server_error", "code": "bad_luck"}
             self._json(int(failing[1]), {"error": error})
         elif self.path.endswith("/messages"):
-            self._json(200, _message(body, said))
+            self._message(body, _message(body, said))
         elif body.get("stream"):
             with suppress(OSError):
                 self._stream(body, said)
@@ -118,6 +119,31 @@ class _Handler(BaseHTTPRequestHandler):
             self._frame({**_head(body, "chat.completion.chunk"), "choices": [], "usage": _usage()})
             self.wfile.write(b"data: [DONE]\n\n")
 
+    def _message(self, body: dict[str, Any], message: dict[str, Any]) -> None:
+        """Anthropic's answer: of a stream, a block's citations come before its text."""
+        if not body.get("stream"):
+            self._json(200, message)
+            return
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        self._frame({"type": "message_start", "message": {**message, "content": []}})
+        for index, block in enumerate(message["content"]):
+            begun = {"type": "content_block_start", "content_block": {"type": "text", "text": ""}}
+            deltas: list[dict[str, Any]] = [
+                {"type": "citations_delta", "citation": each} for each in block.get("citations", ())
+            ]
+            deltas.append({"type": "text_delta", "text": block["text"]})
+            self._frame({**begun, "index": index})
+            for each in deltas:
+                self._frame({"type": "content_block_delta", "index": index, "delta": each})
+            self._frame({"type": "content_block_stop", "index": index})
+        ending = {"delta": {"stop_reason": "end_turn"}, "usage": message["usage"]}
+        self._frame({"type": "message_delta", **ending})
+        self._frame({"type": "message_stop"})
+
     def _chunk(self, body: dict[str, Any], delta: object, finish: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
         text = delta.get("content") if isinstance(delta, dict) else None
@@ -139,8 +165,23 @@ def _message(body: dict[str, Any], said: str) -> dict[str, Any]:
     """What Anthropic's server answers."""
     who = {"id": "up-1", "type": "message", "role": "assistant", "model": body["model"]}
     usage = {"input_tokens": 5, "output_tokens": 2}
-    told = {"content": [{"type": "text", "text": said}], "stop_reason": "end_turn"}
-    return {**who, **told, "usage": usage}
+    content = [{"type": "text", "text": said}, *_words_cited(body, said)]
+    return {**who, "content": content, "stop_reason": "end_turn", "usage": usage}
+
+
+def _words_cited(body: dict[str, Any], said: str) -> list[dict[str, Any]]:
+    """Each word once more, and that the last document has it, or the last result of a search."""
+    shown = [each for turn in body["messages"] for each in turn["content"] if "citations" in each]
+    if not shown:
+        return []
+    last = shown[-1]
+    place = {"cited_text": "cited", "title": last["title"], "source": last.get("source")}
+    place |= {"search_result_index": 0, "start_block_index": 0, "end_block_index": 1}
+    place["type"] = "search_result_location"
+    if last["type"] == "document":
+        document = {"document_index": 0, "document_title": last["title"], "cited_text": "cited"}
+        place = {"type": "char_location", "start_char_index": 0, "end_char_index": 5, **document}
+    return [{"type": "text", "text": each, "citations": [place]} for each in said.split()]
 
 
 def _usage() -> dict[str, int]:
@@ -162,13 +203,26 @@ def _deltas(body: dict[str, Any], said: str) -> tuple[list[dict[str, Any]], str]
         ]
         return [{"tool_calls": [each]} for each in ({"index": 0, **call}, *pieces)], "tool_calls"
     answer = PERSON if body.get("response_format", {}).get("type") == "json_schema" else said
-    return [{"content": each} for each in re.findall(r"\S+\s*", answer or "nothing")], "stop"
+    deltas = [{"content": each} for each in re.findall(r"\S+\s*", answer or "nothing")]
+    cited = [{"annotations": [each]} for each in _pages(said)] if said.startswith("cite") else []
+    return [*deltas, *cited], "stop"
+
+
+def _pages(said: str) -> list[dict[str, Any]]:
+    places = [(each.start(), each.end()) for each in re.finditer(r"\S+", said)]
+    pages = [
+        {"url": f"https://{at}.test/", "title": "", "start_index": at, "end_index": to}
+        for at, to in places
+    ]
+    return [{"type": "url_citation", "url_citation": each} for each in pages]
 
 
 def _whole(body: dict[str, Any], said: str) -> dict[str, Any]:
     deltas, finish = _deltas(body, said)
     words = [delta["content"] for delta in deltas if "content" in delta]
     message: dict[str, Any] = {"role": "assistant", "content": "".join(words) or None}
+    if cited := [each for delta in deltas for each in delta.get("annotations", ())]:
+        message["annotations"] = cited
     if finish == "tool_calls":
         call = deltas[0]["tool_calls"][0]
         call["function"]["arguments"] = '{"city": "Paris"}'

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from orchestra.accounts import Usage
+from orchestra.citations import Citation, Cited
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.providers.opening import BATCHES_MAX, Opening
@@ -36,6 +37,15 @@ def test_what_comes_before_the_first_content_comes_with_it_each_kind_once() -> N
     text = TextDelta("ab")
     found = opened(HELD, (likely("a"),), (likely("b"), text), (TextDelta("c"),))
     assert found == (*HELD, Logprobs(likely("a").content + likely("b").content), text)
+
+
+def test_citations_do_not_begin_an_answer_and_are_not_lost() -> None:
+    """OpenRouter's come before the text: what fails behind them may be asked of another."""
+    first, second = (Cited((Citation(0, 0, source=each),)) for each in "ab")
+    text = TextDelta("ab")
+    assert opened((first,), (second, text)) == (first + second, text)
+    with pytest.raises(TruncatedStreamError):
+        opened((first,))
 
 
 def test_an_answer_that_ends_before_it_began_is_cut() -> None:

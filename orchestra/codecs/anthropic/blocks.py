@@ -30,6 +30,7 @@ class Block(msgspec.Struct):
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
+    citations: object = None
 
 
 def block_events(block: Block, call: int) -> list[ModelEvent]:

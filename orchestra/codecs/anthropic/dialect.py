@@ -1,7 +1,7 @@
 """Anthropic's dialect: `/messages` below `https://api.anthropic.com/v1`.
 
 A stream consists of named events, whose name is in the JSON as well. Block indexes count blocks of
-all types; unknown types (tools that run at the provider, citations) are ignored. Token counts are
+all types; unknown types (tools that run at the provider) are ignored. Token counts are
 running totals, so the last value of each count is used.
 
 `MessageEvents` does not depend on the framing: Bedrock sends the same events in its own.
@@ -22,6 +22,7 @@ from orchestra.codecs.anthropic.blocks import (
     block_events,
     refuse_open,
 )
+from orchestra.codecs.anthropic.citations import CitedText
 from orchestra.codecs.anthropic.request import OUTPUT_TOKENS, anthropic_body
 from orchestra.codecs.anthropic.usage import usage_report
 from orchestra.codecs.dialect import Call, Dialect
@@ -74,6 +75,7 @@ class _Delta(msgspec.Struct):
     partial_json: str | None = None
     thinking: str | None = None
     signature: str | None = None
+    citation: object = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: _Details | None = None
@@ -109,7 +111,10 @@ _EVENTS = msgspec.json.Decoder(_Event)
 _KINDS = msgspec.json.Decoder(_Kind)
 _MESSAGES = msgspec.json.Decoder(_Message)
 _KNOWN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "error")
-_DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta")
+_DELTAS = (
+    *("text_delta", "input_json_delta", "thinking_delta", "signature_delta"),
+    "citations_delta",
+)
 _READ_DELTAS = frozenset(("", *_DELTAS))
 
 
@@ -196,6 +201,7 @@ class MessageEvents:
         self._calls: dict[int, int] = {}  # block index to call number
         self._calls_count = 0
         self._inputs: dict[int, str] = {}  # block index to the arguments in its first event
+        self._cited = CitedText()
 
     def take(self, payload: bytes, name: str = "") -> list[ModelEvent]:
         """The model events of one event of the stream; none for an unknown type.
@@ -260,9 +266,9 @@ class MessageEvents:
         return [*events, *self._counted(message.usage)]
 
     def _begin_block(self, index: int, block: Block) -> list[ModelEvent]:
-        events = block_events(block, self._calls_count)
         if block.type not in ("", *BLOCKS):
             self._strange.add(index)
+        events = [*self._cited.begin(block), *block_events(block, self._calls_count)]
         if block.type == "tool_use":
             self._calls[index] = next_call(self._calls_count)
             self._calls_count += 1
@@ -275,7 +281,11 @@ class MessageEvents:
         if index in self._strange or delta.type not in _READ_DELTAS:
             return []
         if delta.text:
+            self._cited.chars += len(delta.text)
             return [TextDelta(delta.text)]
+        if delta.citation:
+            self._cited.cites([delta.citation])
+            return []
         if delta.partial_json:
             self._inputs.pop(index, None)
             if index not in self._calls:
@@ -292,7 +302,9 @@ class MessageEvents:
         """End a block; some compatible servers send all its arguments in its first event."""
         self._strange.discard(index)
         arguments, call = self._inputs.pop(index, ""), self._calls.pop(index, 0)
-        return [ToolCallDelta(call, arguments=arguments)] if arguments else []
+        if arguments:
+            return [ToolCallDelta(call, arguments=arguments)]
+        return self._cited.end()
 
     def _end(self, delta: _Delta, usage: Json | None) -> list[ModelEvent]:
         """Take counts, and the stop reason: of several, the first counts."""
@@ -300,7 +312,7 @@ class MessageEvents:
         stops = [] if self.stopped else _stop_events(delta)
         self.stopped = self.stopped or delta.stop_reason is not None
         counted = self._counted(usage, Certainty.EXACT if self.stopped else Certainty.PARTIAL)
-        return [*left, *counted, *stops]
+        return [*left, *self._cited.end(), *counted, *stops]
 
     def _counted(
         self, usage: Json | None, certainty: Certainty = Certainty.PARTIAL
@@ -323,9 +335,9 @@ def message_events(body: bytes) -> list[ModelEvent]:
     if message.content is None:
         raise MalformedStreamError(f"this is not a message of Anthropic: {body[:200]!r}")
     events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
-    calls = 0
+    calls, cited = 0, CitedText()
     for block in message.content:
-        events += block_events(block, calls)
+        events += [*cited.begin(block), *block_events(block, calls), *cited.end()]
         if block.type == "tool_use":
             events.append(ToolCallDelta(next_call(calls), arguments=arguments_of(block)))
             calls += 1

@@ -199,8 +199,7 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
             case ImagePart() | ImageUrlPart():
                 yield {"type": "image", "source": _source(with_bytes(part)), **_mark(part)}
             case FilePart():
-                title = {"title": part.name} if part.name else {}
-                yield {"type": "document", "source": _document(part), **title, **_mark(part)}
+                yield {**_file(part), **_mark(part)}
             case ReasoningPart(text=text, signature=signature):
                 yield from _thought(text, signature)
             case ToolCall():
@@ -216,7 +215,25 @@ def _source(image: ImagePart | ImageUrlPart) -> Json:
     return {"type": "base64", "media_type": image.media_type, "data": image.base64}
 
 
+def _file(file: FilePart) -> Json:
+    cited = {"citations": {"enabled": True}} if file.citations else {}
+    if file.source and cited:
+        title = file.name.removesuffix(f" ({file.source})") or file.source
+        found = {"source": file.source, "title": title, "content": _pieces(file)}
+        return {"type": "search_result", **found, **cited}
+    named = {"title": file.name} if file.name else {}
+    return {"type": "document", "source": _document(file), **named, **cited}
+
+
+def _pieces(file: FilePart) -> list[Json]:
+    """The text of a file, in blocks; one without any is refused."""
+    texts = file.passages or (text_of(file),)
+    return [{"type": "text", "text": text} for text in texts if text.strip()]
+
+
 def _document(file: FilePart) -> Json:
+    if file.citations and file.passages:
+        return {"type": "content", "content": _pieces(file)}
     if file.is_text:  # the only text type that Anthropic accepts
         return {"type": "text", "media_type": "text/plain", "data": text_of(file)}
     if file.media_type != PDF:

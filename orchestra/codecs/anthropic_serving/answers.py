@@ -7,6 +7,9 @@ Blocks come one after the other, as Anthropic has them, and clients take what ha
 So a block waits while the call before it may go on: until its arguments are an object, or the
 answer has stopped.
 
+A passage with citations is a text block of its own. Citations come behind their text here, since
+that is when they are known; those of other providers may belong to only a part of the block.
+
 Rules of the file: what is the same for every piece of a text is written once.
 """
 
@@ -19,7 +22,9 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.answers import AnswerPart, Completion
+from orchestra.answers import Completion
+from orchestra.citations import Citation, Cited, passages
+from orchestra.codecs.anthropic.citations import location_records
 from orchestra.codecs.anthropic.dialect import REASONS
 from orchestra.codecs.anthropic_serving.errors import anthropic_error
 from orchestra.codecs.raw_json import encode
@@ -36,6 +41,7 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     TextPart,
+    ToolCall,
     ToolCallDelta,
     UsageReport,
 )
@@ -64,6 +70,7 @@ class _Block:
     arguments: list[str] = attrs.field(factory=list)
     begun: bool = False
     sealed: bool = False
+    """Whether what comes next is another block, whatever its kind."""
     looks_left: int = _LOOKS_MAX
 
     @property
@@ -88,8 +95,8 @@ class MessageWriter:
     """An answer, written as server-sent events while it arrives."""
 
     __slots__ = (
-        *("_begun", "_blocks", "_calls", "_id", "_index", "_model", "_refusals", "_request_id"),
-        *("_stopped", "_text", "_usage"),
+        *("_begun", "_blocks", "_calls", "_cited", "_id", "_index", "_model", "_refusals"),
+        *("_request_id", "_stopped", "_text", "_usage"),
     )
 
     def __init__(self, message_id: str, model: str, request_id: str = "") -> None:
@@ -100,6 +107,8 @@ class MessageWriter:
         self._blocks: deque[_Block] = deque()
         """Those that have not ended: the first is being told, and the others wait for its end."""
         self._calls: dict[int, _Block] = {}
+        self._cited: list[Citation] = []
+        """Those that wait for a text block."""
         self._refusals: list[str] = []
         self._stopped: Stopped | None = None
         self._text = b""
@@ -143,17 +152,32 @@ class MessageWriter:
     def _take(self, event: ModelEvent) -> None:
         match event:
             case TextDelta(text=text) if text:
-                self._growing("text", text="").waiting.append({"type": "text_delta", "text": text})
+                block = self._growing("text", text="")
+                block.waiting += self._citation_deltas()
+                block.waiting.append({"type": "text_delta", "text": text})
             case ReasoningDelta(text=text, signature=signature):
                 self._thought(text, signature)
             case ToolCallDelta():
                 self._called(event)
+            case Cited(citations=citations):
+                self._cites(citations)
             case RefusalDelta(text=text):
                 self._refusals.append(text)
             case UsageReport(usage=usage):
                 self._usage = usage
             case Stopped():
                 self._stopped = event
+
+    def _cites(self, citations: tuple[Citation, ...]) -> None:
+        """End the passage with what it cites; without a text block, the next one has it."""
+        self._cited += citations
+        if self._blocks and (last := self._blocks[-1]).kind == "text":
+            last.waiting += self._citation_deltas()
+            last.sealed = True
+
+    def _citation_deltas(self) -> list[Json]:
+        cited, self._cited = self._cited, []
+        return [{"type": "citations_delta", "citation": each} for each in location_records(cited)]
 
     def _thought(self, text: str, signature: str) -> None:
         origin, data = opened(signature)
@@ -204,7 +228,8 @@ class MessageWriter:
                 yield self._frame("content_block_delta", delta=delta)
             first.waiting.clear()
             if self._stopped is None and (only or first.may_go_on()):
-                self._text = self._prefix() if only and first.kind == "text" else b""
+                grows = only and first.kind == "text" and not first.sealed
+                self._text = self._prefix() if grows else b""
                 return
             yield self._frame("content_block_stop")
             self._blocks.popleft()
@@ -232,7 +257,7 @@ class MessageWriter:
 def message_record(answer: Completion, message_id: str, model: str, usage: Json | None) -> Json:
     """A whole answer as the body of a response; `usage` is as of `MessageWriter.close`."""
     counted = usage or message_usage(answer.usage or Usage())
-    content = [_whole(part) for part in answer.parts]
+    content = [*_blocks(answer)]
     ending = _ending(answer.stopped, answer.refusal)
     return {**_record(message_id, model, counted), "content": content, **ending}
 
@@ -276,15 +301,24 @@ def _ending(stopped: Stopped, refusal: str) -> Json:
     }
 
 
-def _whole(part: AnswerPart) -> Json:
-    match part:
-        case TextPart(text=text):
-            return {"type": "text", "text": text}
-        case ReasoningPart(text=text, signature=signature):
-            origin, data = opened(signature)
-            if origin == REDACTED and not text:
-                return {"type": "redacted_thinking", "data": data}
-            return {"type": "thinking", "thinking": text, "signature": _seal(signature)}
+def _blocks(answer: Completion) -> Iterator[Json]:
+    texts = (part.text for part in answer.parts if isinstance(part, TextPart))
+    cut = passages(texts, answer.citations)
+    for part in answer.parts:
+        if not isinstance(part, TextPart):
+            yield _whole(part)
+            continue
+        for text, cited in next(cut):
+            told = {"citations": location_records(cited)} if cited else {}
+            yield {"type": "text", "text": text, **told}
+
+
+def _whole(part: ReasoningPart | ToolCall) -> Json:
+    if isinstance(part, ReasoningPart):
+        origin, data = opened(part.signature)
+        if origin == REDACTED and not part.text:
+            return {"type": "redacted_thinking", "data": data}
+        return {"type": "thinking", "thinking": part.text, "signature": _seal(part.signature)}
     google = google_content(part.signature)
     called = {"id": part.id, "name": part.name, "input": arguments_object(part.arguments)}
     return {"type": "tool_use", **called, **google}

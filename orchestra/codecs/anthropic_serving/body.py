@@ -10,12 +10,13 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class MessagesSource(msgspec.Struct):
-    """Where the bytes of an image or a document are."""
+    """Where the bytes of an image or a document are, or a document's text."""
 
     type: str
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
+    content: str | list[MessagesBlock] | None = None
 
 
 class MessagesTransformations(msgspec.Struct):

@@ -272,8 +272,8 @@ def _result(
     if not isinstance(content, str):
         for at, each in enumerate(content):
             shown = _shown(each, f"{where}.content[{at}]", allowed)
-            found = each.type == "search_result"
-            parts += without_files(tuple(shown), "a tool's result") if found else shown
+            told = each.type == "search_result" and not _to_cite(each)
+            parts += without_files(tuple(shown), "a tool's result") if told else shown
     given = content if isinstance(content, str) else parts
     kept = block.cache_control is not None
     return result_parts(id_, names[id_], given, is_error=bool(block.is_error), kept=kept)
@@ -292,13 +292,11 @@ def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:
                 raise refused(f"{where}.transformations.oversized_image", why)
             return [_kept(_image(source, f"{where}.source", allowed), block)]
         case "document" if isinstance(source, MessagesSource):
-            _refuse_citations(block, where)
             context = [TextPart(block.context)] if block.context else []
             document = _document(source, block.title or "", f"{where}.source")
-            return [*context, _kept(document, block)]
+            return [*context, _kept(_citable(document, block), block)]
         case "search_result" if block.title is not None and isinstance(source, str):
-            _refuse_citations(block, where)
-            return [_kept(_found(block, where), block)]
+            return [_kept(_citable(_found(block, where), block), block)]
         case "tool_reference" if block.tool_name is not None:
             found = f"The tool {block.tool_name!r} can be called now.\n"
             return [TextPart(found, prompt_cache=block.cache_control is not None)]
@@ -306,19 +304,35 @@ def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:
             raise _unreadable(block, where, "user")
 
 
-def _refuse_citations(block: MessagesBlock, where: str) -> None:
-    if isinstance(block.citations, dict) and block.citations.get("enabled"):
-        raise refused(f"{where}.citations", "answers have none here; leave it out")
+def _to_cite(block: MessagesBlock) -> bool:
+    return isinstance(block.citations, dict) and bool(block.citations.get("enabled"))
+
+
+def _citable(part: FilePart, block: MessagesBlock) -> FilePart:
+    """The part, to be cited if its block is."""
+    return attrs.evolve(part, citations=True) if _to_cite(block) else part
 
 
 def _found(block: MessagesBlock, where: str) -> FilePart:
     """What a search has found: a document under its title and its source."""
-    content = block.content if isinstance(block.content, list) else []
-    texts = [_text(each, f"{where}.content[{at}]").text for at, each in enumerate(content)]
-    if not any(texts):
-        raise refused(f"{where}.content", "it has no text: what has been found?")
+    source = str(block.source)
+    texts = _texts(block.content, f"{where}.content")
+    return _in_pieces(texts, f"{block.title} ({source})", source)
+
+
+def _texts(content: str | list[MessagesBlock] | None, where: str) -> tuple[str, ...]:
+    """The texts of a document that is cited block by block."""
+    blocks = [] if isinstance(content, str) else content or []
+    texts = [_text(each, f"{where}[{at}]").text for at, each in enumerate(blocks)]
+    found = (content,) if isinstance(content, str) else tuple(texts)
+    if not any(found):
+        raise refused(where, "it has no text: what has been found?")
+    return found
+
+
+def _in_pieces(texts: tuple[str, ...], name: str, source: str = "") -> FilePart:
     data = "\n\n".join(texts).encode(errors="replace")
-    return FilePart(data, "text/plain", f"{block.title} ({block.source})")
+    return FilePart(data, "text/plain", name, passages=texts, source=source)
 
 
 def _kept(part: ImagePart | ImageUrlPart | FilePart, block: MessagesBlock) -> Part:
@@ -337,10 +351,12 @@ def _image(source: MessagesSource, where: str, allowed: Allowlist) -> ImagePart 
 
 
 def _document(source: MessagesSource, name: str, where: str) -> FilePart:
+    if source.type == "content":
+        return _in_pieces(_texts(source.content, f"{where}.content"), name)
     if source.data is None or source.type not in ("text", "base64"):
         why = (
             f"{source.type[:100]!r} is no source of documents: no files are kept or fetched here; "
-            "send the document itself, as base64 or text"
+            "send the document itself, as base64, text or content"
         )
         raise refused(f"{where}.type", why)
     if source.type == "text":

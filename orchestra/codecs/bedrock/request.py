@@ -17,7 +17,7 @@ import msgspec
 from orchestra.codecs.anthropic.request import thinking
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.enforced_schema import enforced
-from orchestra.codecs.files import PDF, unread
+from orchestra.codecs.files import PDF, refuse_citations, unread
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
@@ -249,6 +249,7 @@ def _image(part: ImagePart | ImageUrlPart) -> Json:
 
 
 def _document(file: FilePart) -> Json:
+    refuse_citations(file, "Bedrock's Converse")
     kind = _FILE_FORMATS.get(file.media_type) or ("txt" if file.is_text else None)
     if kind is None:
         raise unread(file, "Bedrock")

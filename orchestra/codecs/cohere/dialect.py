@@ -1,8 +1,8 @@
 """Cohere's own dialect, version 2: `/chat` and `/embed` below `https://api.cohere.com/v2`.
 
 A model's plan before a tool call (`tool_plan`) and its thoughts are both reasoning here.
-Citations are ignored. Usage counts Cohere's `tokens`, which its limits are about; the record also
-keeps `billed_units`, which its bill is about.
+Of citations, those of text are read, not those of plans. Usage counts Cohere's `tokens`, which its
+limits are about; the record also keeps `billed_units`, which its bill is about.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.citations import Citation, Cited
+from orchestra.codecs.cited import cited_number, cited_text, listed_records
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
@@ -53,7 +55,7 @@ _FAILURES: Mapping[str, str] = {"ERROR": "server_error", "TIMEOUT": "timeout"}
 """Finish reasons that are errors, each with a code that `faults` knows."""
 _SPEAKING = frozenset(("content-delta", "content-start", "tool-plan-delta"))
 _CALLING = frozenset(("tool-call-start", "tool-call-delta"))
-_EVENTS = _SPEAKING | _CALLING | {"message-start", "message-end", "error"}
+_EVENTS = _SPEAKING | _CALLING | {"message-start", "message-end", "citation-start", "error"}
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -77,6 +79,7 @@ class _Message(msgspec.Struct):
     content: _Content | list[_Content] | str | None = None
     tool_plan: str | None = None
     tool_calls: _ToolCall | list[_ToolCall] | None = None
+    citations: object = None
 
 
 class _Delta(msgspec.Struct):
@@ -141,6 +144,7 @@ class CohereDialect(Dialect):
         if not isinstance(answer.message, _Message):
             _refuse(body, "neither a message nor an error")
         events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
+        events += _cited(answer.message)
         for at, call in enumerate(_listed(answer.message.tool_calls)):
             events.append(_began_call(next_call(at), call))
         events += _usage(answer.usage)
@@ -184,7 +188,7 @@ class CohereDecoder(FrameDecoder):
         if payload == b"[DONE]":
             self.done = True
             return
-        if name and name not in _EVENTS:  # citations, and future kinds
+        if name and name not in _EVENTS:  # ends of citations, and future kinds
             return
         event = self._reader.read(_EVENT, payload, "an event of Cohere")
         kind = event.type or name
@@ -197,6 +201,8 @@ class CohereDecoder(FrameDecoder):
         elif kind in _CALLING:
             for call in _listed(message.tool_calls):
                 self._call(event.index or 0, call)
+        elif kind == "citation-start":
+            self._emit(*_cited(message))
         elif kind == "message-start":
             self._emit(Began(event.id or "", ""))
         elif kind == "message-end":
@@ -242,6 +248,28 @@ def _pieces(message: _Message) -> Iterator[TextDelta | ReasoningDelta]:
             yield ReasoningDelta(content.thinking)
         if content.text:
             yield TextDelta(content.text)
+
+
+def _cited(message: _Message) -> list[Cited]:
+    """What the text cites: of each passage, all its sources."""
+    found = [
+        _citation(passage, source)
+        for passage in listed_records(message.citations)
+        if passage.get("type") in (None, "TEXT_CONTENT")
+        for source in listed_records(passage.get("sources"))
+    ]
+    return [Cited(tuple(found))] if found else []
+
+
+def _citation(passage: Mapping[str, object], source: Mapping[str, object]) -> Citation:
+    start, end = cited_number(passage, "start") or 0, cited_number(passage, "end") or 0
+    told = _inner(source, "document") or _inner(source, "tool_output")
+    return Citation(
+        *((start, end) if start < end else (0, 0)),
+        quote=cited_text(told, "text", "snippet", "content"),
+        title=cited_text(told, "title"),
+        source=cited_text(told, "url") or cited_text(source, "id"),
+    )
 
 
 def _began_call(at: int, call: _ToolCall) -> ToolCallDelta:

@@ -17,6 +17,7 @@ from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.frames import decoded
 from orchestra.codecs.framing.mending import JsonReader
 from orchestra.codecs.gemini.arguments import Arguments, PartialArgument
+from orchestra.codecs.gemini.grounding import grounded
 from orchestra.codecs.raw_json import NOTHING, given, text_of
 from orchestra.codecs.seals import GEMINI, ON_TEXT, sealed
 from orchestra.codecs.tool_calls import fingerprint, next_call
@@ -82,6 +83,7 @@ class _Candidate(msgspec.Struct, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
+    grounding_metadata: object = None
     index: int | None = None
 
 
@@ -122,6 +124,8 @@ class GeminiAnswer:
         self._usage: Json | None = None  # the last record, as it is
         self._counts: Json = {}  # the last of each count
         self._calls_count = 0
+        self._texts: list[str] = []
+        self._grounds: object = None  # the last record of what the text is grounded in
         self._growing: Arguments | None = None  # of the last call, which is arriving in pieces
 
     def take(self, payload: bytes) -> list[ModelEvent]:
@@ -155,11 +159,13 @@ class GeminiAnswer:
         elif self._calls_count and reason is StopReason.END:
             reason = StopReason.TOOL_CALLS
         stopped = Stopped(reason, self._reason)
+        text = "".join(self._texts) if self._grounds else ""
+        left = [*self._grown(), *grounded(self._grounds, text)]
         if self._usage is None:
-            return [*self._grown(), stopped]
+            return [*left, stopped]
         counted = "promptTokenCount" in self._counts
         report = self._report(Certainty.EXACT if counted else Certainty.PARTIAL)
-        return [*self._grown(), report, stopped]
+        return [*left, report, stopped]
 
     def _first(self, candidates: list[_Candidate]) -> _Candidate | None:
         """The first of several answers; an index 0 may be omitted, as may all indices."""
@@ -175,6 +181,7 @@ class GeminiAnswer:
                 events += self._call(part.function_call, part.thought_signature)
             elif part.text is not None:
                 events += self._text(part.text, part.thought, part.thought_signature)
+        self._grounds = candidate.grounding_metadata or self._grounds
         reason = candidate.finish_reason
         said = reason not in _UNSAID
         if said or (self._whole and not self.stopped):
@@ -186,6 +193,7 @@ class GeminiAnswer:
     def _text(self, text: str, thought: bool | None, seal: str | None) -> list[ModelEvent]:
         if thought:
             return [ReasoningDelta(text, sealed(self._origin, seal))] if text or seal else []
+        self._texts.append(text)
         if not seal:  # nearly all of them
             return [TextDelta(text)] if text else []
         on_text = ReasoningDelta("", sealed(ON_TEXT[self._origin], seal))

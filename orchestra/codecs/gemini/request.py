@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from orchestra.codecs.data_urls import with_bytes
 from orchestra.codecs.dialect import refuse_logprobs, refuse_serial_calls
-from orchestra.codecs.files import as_text_part
+from orchestra.codecs.files import as_text_part, refuse_citations
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.seals import GEMINI, ON_TEXT, UNSEALED, opened, own
 from orchestra.codecs.tool_calls import arguments_object
@@ -256,6 +256,7 @@ def _image(image: ImagePart | ImageUrlPart) -> Json:
 
 def _file(file: FilePart) -> Json:
     """The part for a file; Gemini gets only the text of text files, and no file names."""
+    refuse_citations(file, "Gemini")
     return {"text": as_text_part(file, "Gemini").text} if file.is_text else _inline(file)
 
 

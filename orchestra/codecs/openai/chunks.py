@@ -16,6 +16,7 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.faults import Said, as_error, error_in
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.openai.annotations import cited_of
 from orchestra.codecs.openai.calls import PiecedCalls
 from orchestra.codecs.openai.errors import error_of, kind_by_marks
 from orchestra.codecs.openai.logprobs import logprobs_of
@@ -239,6 +240,8 @@ class OpenAiDecoder(FrameDecoder):
                 self._parts(content)
         if delta.refusal:
             self._events.append(RefusalDelta(delta.refusal))
+        if delta.annotations and (cited := cited_of(delta.annotations)):
+            self._events.append(cited)
         if delta.tool_calls:
             self._events += self._calls.take(delta.tool_calls, self._id)
         if delta.function_call is not None and self._quirks.function_calls:

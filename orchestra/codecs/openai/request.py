@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from orchestra.codecs.files import PDF, as_text_part, unread
+from orchestra.codecs.files import PDF, as_text_part, refuse_citations, unread
 from orchestra.codecs.gemini.request import wants_seals
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.reasoning_details import details_of, with_ids, with_unsealed
@@ -205,6 +205,7 @@ def _file(part: FilePart, quirks: Quirks) -> Json:
     """The part for a file: OpenAI accepts only PDFs; other files are sent as text."""
     if part.is_text:
         return {"type": "text", "text": as_text_part(part, quirks.name).text}
+    refuse_citations(part, quirks.name)
     if not quirks.files or part.media_type != PDF:
         raise unread(part, quirks.name)
     name = part.name or "file.pdf"  # without one it is refused

@@ -65,6 +65,7 @@ class ChunkDelta(msgspec.Struct, gc=False):
     refusal: str | None = None
     tool_calls: list[CallPiece] | None = None
     function_call: CalledFunction | None = None
+    annotations: object = None
 
     @property
     def silent(self) -> bool:

@@ -18,6 +18,8 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
+from orchestra.citations import Cited
+from orchestra.codecs.openai.annotations import annotation_records
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai.reasoning_details import details_of
 from orchestra.codecs.openai.usage import usage_record
@@ -58,6 +60,8 @@ class _Choice:
     """The bytes before each of its deltas; b"" until it has begun."""
     likely: Logprobs | None = None
     """The likelihoods of the next delta's tokens."""
+    annotations: int = 0
+    """How many have been written."""
     usage: Usage | None = None
     stopped: bool = False
 
@@ -133,6 +137,8 @@ class AnswerWriter:
             case UsageReport(usage=usage):
                 one.usage = usage
                 return b""
+            case Cited(citations=citations):
+                return self._cites(annotation_records(citations), one)
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model
                 if not one.before:  # otherwise all have begun, with the details of the first
@@ -141,6 +147,14 @@ class AnswerWriter:
         one.stopped = True
         begun = self._begin(one)
         return begun + one.before + b"{}" + _after(one, _WORDS.get(event.reason, "stop"))
+
+    def _cites(self, annotations: Sequence[Json], one: _Choice) -> bytes:
+        """Annotations, numbered: OpenAI's SDK fails on a second list whose items have no index."""
+        if not annotations:
+            return b""
+        told = [{"index": at, **each} for at, each in enumerate(annotations, one.annotations)]
+        one.annotations += len(told)
+        return self._delta({"annotations": told}, one)
 
     def _begin(self, one: _Choice) -> bytes:
         """The first chunks of all answers, with their roles; written once, ordered by index.
@@ -222,6 +236,8 @@ def _choice(index: int, answer: Completion) -> Json:
         message["reasoning_content"] = answer.reasoning
     if details := details_of(answer.parts):
         message["reasoning_details"] = details
+    if annotations := annotation_records(answer.citations):
+        message["annotations"] = annotations
     if calls := answer.tool_calls:
         message["tool_calls"] = [
             {

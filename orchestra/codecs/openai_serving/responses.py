@@ -11,10 +11,16 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 
 from orchestra.accounts import Usage
+from orchestra.citations import Citation, Cited
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai_serving.answers import summed
 from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error
-from orchestra.codecs.openai_serving.responses_record import Item, ResponseHead, item_status
+from orchestra.codecs.openai_serving.responses_record import (
+    Item,
+    ResponseHead,
+    item_status,
+    text_end,
+)
 from orchestra.codecs.raw_json import encode
 from orchestra.codecs.serving.errors import error_reply, not_stopped
 from orchestra.logprobs import Logprobs
@@ -37,7 +43,7 @@ class ResponseWriter:
     """Writes an answer as Server-Sent Events while it arrives."""
 
     __slots__ = (
-        *("record", "_calls", "_details", "_head", "_items", "_likely", "_seq"),
+        *("record", "_calls", "_cited", "_details", "_head", "_items", "_likely", "_seq"),
         *("_stopped", "_text", "_usage"),
     )
 
@@ -51,6 +57,8 @@ class ResponseWriter:
         self._text = b""
         """The bytes before the sequence number of a text delta; b"" if no text is growing."""
         self._likely: Logprobs | None = None
+        self._cited: list[Citation] = []
+        """Those that wait for the next text."""
         self._details: Details = NO_DETAILS
         self._stopped: Stopped | None = None
         self._usage: Usage | None = None
@@ -111,18 +119,25 @@ class ResponseWriter:
                 yield from self._called(event)
             case Logprobs():
                 self._likely = event if self._likely is None else self._likely + event
+            case Cited(citations=citations):
+                yield from self._cites(citations)
             case UsageReport(usage=usage):
                 self._usage = usage
             case Began(details=details):
                 self._details = details
             case Stopped():
-                self._stopped = event
-                for item in self._items:
-                    last = event if item is self._items[-1] else None
-                    yield from self._done(item, item_status(last))
+                yield from self._stop(event)
+
+    def _stop(self, stopped: Stopped) -> Iterator[bytes]:
+        self._stopped = stopped
+        for item in self._items:
+            last = stopped if item is self._items[-1] else None
+            yield from self._done(item, item_status(last))
 
     def _said(self, text: str) -> Iterator[bytes]:
         item = yield from self._growing("message")
+        if self._cited:
+            yield from self._cites(())
         item.texts.append(text)
         likely, self._likely = self._likely, None
         tokens = [] if likely is None else logprobs_record(likely)["content"]
@@ -134,6 +149,18 @@ class ResponseWriter:
             plain = {"content_index": 0, "logprobs": [], "sequence_number": 0}
             body = encode({"type": name, **self._place(item), **plain})
             self._text = b"event: %b\ndata: %b" % (name.encode(), body.removesuffix(b"0}"))
+
+    def _cites(self, citations: tuple[Citation, ...]) -> Iterator[bytes]:
+        """The frames of what the text cites; without a text that grows, they wait for the next."""
+        self._cited += citations
+        item = self._items[-1] if self._items else None
+        if item is None or item.kind != "message" or item.refuses:
+            return
+        cited, self._cited = self._cited, []
+        for record in item.cites(cited):
+            at = {"content_index": 0, "annotation_index": len(item.annotations)}
+            item.annotations.append(record)
+            yield self._of("response.output_text.annotation.added", item, **at, annotation=record)
 
     def _thought(self, text: str, item: Item) -> Iterator[bytes]:
         if not item.texts:
@@ -163,7 +190,7 @@ class ResponseWriter:
         same = last is not None and (last.kind, last.refuses) == (kind, refuses)
         if last is not None and same and not (last.kind == "reasoning" and last.seals):
             return last
-        item = Item(kind, len(self._items), refuses=refuses)
+        item = Item(kind, len(self._items), refuses=refuses, begin=text_end(self._items))
         yield from self._added(item)
         if kind == "message":
             part = item.part("")

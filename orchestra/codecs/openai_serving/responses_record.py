@@ -5,11 +5,13 @@ The items are thoughts, texts and tool calls, in the order in which they began.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
 from orchestra.answers import Completion
+from orchestra.citations import Citation, passages
+from orchestra.codecs.openai.annotations import page_records
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai_serving.answers import summed
 from orchestra.codecs.seals import google_content
@@ -112,11 +114,15 @@ def response_usage(record: Json) -> Json:
 
 def _items(answer: Completion, head: ResponseHead) -> Iterator[Json]:
     grown = list[Item]()
+    texts = (part.text for part in answer.parts if isinstance(part, TextPart))
+    cut = passages(texts, answer.citations)
     for part in answer.parts:
         if isinstance(part, TextPart):
-            item = Item("message", len(grown), [part.text])
+            item = Item("message", len(grown), [part.text], begin=text_end(grown))
             if not any(each.kind == "message" for each in grown):
                 item.likely = answer.logprobs
+            for _, cited in next(cut):
+                item.annotations += item.cites(cited)
         elif isinstance(part, ReasoningPart):
             item = Item("reasoning", len(grown), [part.text], seals=[part.signature])
         else:
@@ -128,6 +134,12 @@ def _items(answer: Completion, head: ResponseHead) -> Iterator[Json]:
     for item in grown:
         last = item is grown[-1]
         yield item.record(head, item_status(answer.stopped if last else None))
+
+
+def text_end(items: Sequence[Item]) -> int:
+    """The place at which the next text in the answer begins."""
+    texts = (each for each in reversed(items) if each.kind == "message" and not each.refuses)
+    return next((each.begin + len(each.text) for each in texts), 0)
 
 
 def item_status(stopped: Stopped | None) -> str:
@@ -148,12 +160,19 @@ class Item:
     name: str = ""
     likely: Logprobs | None = None
     done: bool = False
+    begin: int = 0
+    """The place of its text in the text of the answer."""
+    annotations: list[Json] = attrs.field(factory=list)
 
     @property
     def text(self) -> str:
         """The text so far; for a call, its arguments."""
         found = "".join(self.texts)
         return found if self.kind != "function_call" or found.strip() else "{}"
+
+    def cites(self, citations: Iterable[Citation]) -> list[Json]:
+        """The annotations for what its text cites: web pages only."""
+        return [{"type": "url_citation", **page} for page in page_records(citations, self.begin)]
 
     def part(self, text: str) -> Json:
         """The content part with this text."""
@@ -162,7 +181,8 @@ class Item:
         if self.refuses:
             return {"type": "refusal", "refusal": text}
         likely = logprobs_record(self.likely)["content"] if self.likely and text else []
-        return {"type": "output_text", "annotations": [], "logprobs": likely, "text": text}
+        told = list(self.annotations) if text else []
+        return {"type": "output_text", "annotations": told, "logprobs": likely, "text": text}
 
     def record(self, head: ResponseHead, status: str) -> Json:
         """The item so far."""

@@ -18,6 +18,7 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
+from orchestra.citations import Citation, Cited, cited_chars
 from orchestra.policies.request_bytes import written_of
 from orchestra.policies.request_extras import CACHE, Wish, wish_in, without
 from orchestra.values import (
@@ -37,7 +38,7 @@ from orchestra.values import (
 )
 
 Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
-VERSION = b"\x02"
+VERSION = b"\x03"
 DIGEST_BYTES = 16
 WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
 """The stop reasons of complete answers."""
@@ -132,7 +133,8 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
     end = answer.stopped
     stopped = end.reason, end.raw, end.sequence
     parts = [_written(part) for part in answer.parts]
-    return sealed(key, (answer.id, answer.model, stopped, counts, parts), bytes_max)
+    content = answer.id, answer.model, stopped, counts, parts, answer.citations
+    return sealed(key, content, bytes_max)
 
 
 def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
@@ -141,13 +143,14 @@ def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
     if content is None:
         return None
     try:
-        id_, model, (reason, *told), counts, parts = _ANSWER.decode(content)
+        id_, model, (reason, *told), counts, parts, citations = _ANSWER.decode(content)
         stopped = Stopped(StopReason(reason), *told)
         read = tuple(map(_read, parts))
         once = _counted(*counts) if counts[0] else {}
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return Completion(read, stopped, Usage(), "", id_, model), once
+    found = Completion(read, stopped, Usage(), "", id_, model, citations=citations)
+    return found, once
 
 
 def encode_vector(key: str, vector: Vector, model: str) -> bytes | None:
@@ -218,6 +221,8 @@ def _size(event: ModelEvent) -> int:
             return 16 + len(text) + len(signature)
         case ToolCallDelta():
             return 64 + len(event.arguments) + len(event.signature) + len(event.name)
+        case Cited():
+            return 64 + cited_chars(event)
         case _:
             return 64
 
@@ -263,6 +268,7 @@ _ANSWER = msgspec.msgpack.Decoder(
         tuple[str, str | None, str | None],
         tuple[str, tuple[int, ...]],
         list[tuple[str, ...]],
+        tuple[Citation, ...],
     ]
 )
 _VECTOR = msgspec.msgpack.Decoder(tuple[bytes, str])

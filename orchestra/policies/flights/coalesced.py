@@ -22,7 +22,7 @@ from orchestra.policies.flights.coalesce import (
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.flights.waiter import Waiter
 from orchestra.policies.replayed_answer import events_of
-from orchestra.policies.tokens import said_bytes
+from orchestra.policies.sizes import held_bytes
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.values import (
     Capabilities,
@@ -236,4 +236,4 @@ def _said_bytes(said: Said) -> int:
     if type(said) is TextDelta and said.text.isascii():  # nearly all of them are
         return EVENT_BYTES + len(said.text)
     assert not isinstance(said, Completion), "it is told whole"
-    return EVENT_BYTES + said_bytes(said)
+    return EVENT_BYTES + held_bytes(said)

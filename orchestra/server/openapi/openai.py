@@ -77,7 +77,12 @@ _LIKELY = or_null(opened("", content=or_null(listed({"type": "object"}))))
 _CALL = opened(
     "", id=TEXT, type={"const": "function"}, function=opened("", name=TEXT, arguments=TEXT)
 )
-_SAID = {"content": or_null(TEXT), "refusal": or_null(TEXT), "reasoning_content": TEXT}
+_SAID = {
+    "content": or_null(TEXT),
+    "refusal": or_null(TEXT),
+    "reasoning_content": TEXT,
+    "annotations": listed({"type": "object"}),
+}
 _FINISH: Json = {"enum": ["stop", "length", "tool_calls", "content_filter"]}
 _OF_ALL = {"id": TEXT, "created": COUNT, "model": TEXT}
 

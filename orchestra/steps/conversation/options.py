@@ -63,6 +63,8 @@ class Options(TypedDict, total=False):
     """How many tool calls run at the same time; 4 if left out."""
     tool_timeout_s: float | None
     """Seconds for each tool call, after which the model reads an error; no limit if left out."""
+    citations: bool
+    """With True, what the answer cites is told: an event `step.told` for each citation."""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +87,7 @@ class GenerateSettings:
     tool_rounds_max: int = 8
     tools_at_once: int = 4
     tool_timeout_s: float | None = None
+    citations: bool = False
 
     def request(self, asked: Asked) -> ChatRequest:
         """The request for what was asked; these settings override those of a given request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import attrs
 import msgspec
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
+from orchestra.citations import Citation, Cited, Span
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
 from orchestra.codecs.anthropic.usage import usage_report
 from orchestra.codecs.anthropic_serving.answers import (
@@ -66,6 +68,18 @@ stops = st.sampled_from(
 )
 
 
+numbers = st.integers(0, 99)
+spans = st.builds(Span, st.sampled_from(["characters", "pages", "blocks"]), numbers, numbers)
+blocks = st.builds(Span, st.just("blocks"), numbers, numbers)
+pages = words.map("https://a.test/".__add__)
+cited = st.one_of(
+    st.builds(Citation, st.just(0), st.just(0), words, words, st.just(""), numbers, spans),
+    st.builds(Citation, st.just(0), st.just(0), words, words, words, numbers, blocks),
+    st.builds(Citation, st.just(0), st.just(0), words, words, pages),
+)
+"""Citations as Anthropic has them: of documents, of the results of a search, and of web pages."""
+
+
 @st.composite
 def answers(draw: st.DrawFn) -> list[ModelEvent]:
     """The events of an answer, as decoders give them: pieces of calls may mix, as OpenAI's may."""
@@ -73,9 +87,17 @@ def answers(draw: st.DrawFn) -> list[ModelEvent]:
     left: dict[int, list[str]] = {}
     calls = 0
     for _ in range(draw(st.integers(0, 8))):
-        kind = draw(st.sampled_from(["plain", "call", "more", "redacted"]))
+        kind = draw(st.sampled_from(["plain", "call", "more", "redacted", "cited"]))
         if kind == "plain":
             events.append(draw(plain))
+        elif kind == "cited":
+            begun = sum(len(each.text) for each in events if isinstance(each, TextDelta))
+            said = draw(words)
+            found = [
+                attrs.evolve(each, start=begun, end=begun + len(said))
+                for each in draw(st.lists(cited, min_size=1, max_size=2))
+            ]
+            events += [Cited(), TextDelta(said), Cited(tuple(found))]
         elif kind == "redacted":
             events += [TextDelta("."), ReasoningDelta("", "redacted:ZGF0YQ==")]
         elif kind == "call":
@@ -196,6 +218,12 @@ def test_a_call_that_is_whole_does_not_hold_back_the_next() -> None:
     assert b'"g2"' in writer.write([ToolCallDelta(2, "c", "g2")])
 
 
+def test_a_call_whose_first_object_is_whole_may_go_on() -> None:
+    writer = MessageWriter("msg_1", "m")
+    writer.write([ToolCallDelta(0, "a", "f", '{"x":{}'), TextDelta("So")])
+    assert b"So" in writer.write([ToolCallDelta(0, arguments="}")])
+
+
 def test_a_stream_has_the_events_that_anthropic_sends() -> None:
     events: list[ModelEvent] = [
         UsageReport(Usage(7, 1)),
@@ -306,3 +334,37 @@ def test_clients_know_by_its_words_that_a_conversation_is_too_long() -> None:
 def test_half_a_character_is_told_all_the_same() -> None:
     assert b"\\ud800" in b"".join(frames([TextDelta("\ud800"), Stopped(StopReason.END)]))
     assert msgspec.json.encode(anthropic_error(error_reply(InvalidRequestError("x: \ud800"))))
+
+
+PROOF = Citation(3, 6, "Quoted.", "T", "", 0, Span("pages", 1, 2))
+
+
+def outline(events: list[ModelEvent]) -> list[str]:
+    """The blocks of a stream, and what is told in each."""
+    told = list[str]()
+    for event in read(b"".join(frames([*events, Stopped(StopReason.END)]))):
+        if event["type"] == "content_block_start":
+            told.append(event["content_block"]["type"])
+        elif event["type"] == "content_block_delta":
+            delta = event["delta"]
+            said = delta.get("text") or delta.get("citation", {}).get("cited_text") or "..."
+            told[-1] += f" {said}"
+    return told
+
+
+def test_a_cited_passage_is_a_block_of_its_own() -> None:
+    before, passage, behind = TextDelta("So "), TextDelta("far"), TextDelta(".")
+    events: list[ModelEvent] = [before, Cited(), passage, Cited((PROOF,)), behind, behind]
+    assert outline(events) == ["text So ", "text far Quoted.", "text . ."]
+    late: list[ModelEvent] = [before, passage, Cited((PROOF,)), Cited((PROOF,)), behind]
+    assert outline(late) == ["text So  far Quoted. Quoted.", "text ."], "nobody told where it began"
+
+
+def test_citations_for_which_no_text_is_open_wait_for_the_next() -> None:
+    call, text = ToolCallDelta(0, "c", "f", "{}"), TextDelta("So")
+    assert outline([Cited((PROOF,)), text]) == ["text Quoted. So"]
+    assert outline([text, call, Cited((PROOF,)), text]) == [
+        *("text So", "tool_use ...", "text Quoted. So"),
+    ]
+    assert outline([text, call, Cited((PROOF,))]) == ["text So", "tool_use ..."]
+    assert outline([Cited(), text, Cited()]) == ["text So"]

@@ -269,7 +269,13 @@ def test_what_a_search_has_found_is_a_document_and_in_a_result_its_text() -> Non
     content = [{"type": "text", "text": text} for text in ("one", "two")]
     block = {"type": "search_result", "title": "T", "source": "s", "content": content, **MARK}
     (message,) = asked([{"role": "user", "content": [block]}]).messages
-    document = FilePart(b"one\n\ntwo", "text/plain", "T (s)", prompt_cache=True)
+    document = FilePart(
+        b"one\n\ntwo",
+        *("text/plain", "T (s)"),
+        prompt_cache=True,
+        passages=("one", "two"),
+        source="s",
+    )
     assert message.parts == (document,)
     name = {"type": "tool_reference", "tool_name": "g"}
     _, tool = asked(answered([block, name])).messages
@@ -277,6 +283,44 @@ def test_what_a_search_has_found_is_a_document_and_in_a_result_its_text() -> Non
     assert isinstance(result, ToolResult)
     assert result.content == "\nT (s):\n\none\n\ntwo\nThe tool 'g' can be called now.\n"
     assert result.prompt_cache
+
+
+def test_a_document_may_have_its_text_in_blocks() -> None:
+    def document(content: object) -> tuple[Part, ...]:
+        block = {
+            "type": "document",
+            "title": "T",
+            "source": {"type": "content", "content": content},
+        }
+        (message,) = asked([{"role": "user", "content": [block]}]).messages
+        return message.parts
+
+    texts = [{"type": "text", "text": text} for text in ("one", "two")]
+    in_two = FilePart(b"one\n\ntwo", "text/plain", "T", passages=("one", "two"))
+    assert document(texts) == (in_two,)
+    assert document("one") == (FilePart(b"one", "text/plain", "T", passages=("one",)),)
+    for wrong, where in (([*texts[:1], {"type": "image"}], "content[1].type"), ([], "content")):
+        with pytest.raises(InvalidRequestError) as caught:
+            document(wrong)
+        assert caught.value.message.startswith(f"messages[0].content[0].source.{where}: ")
+
+
+def test_what_is_to_be_cited_says_so_and_a_result_of_a_search_stands_behind_its_tools() -> None:
+    cited = {"citations": {"enabled": True}}
+    content = [{"type": "text", "text": "one"}]
+    found = {"type": "search_result", "title": "T", "source": "s", "content": content}
+    paper = {"type": "document", "source": {"type": "text", "data": "x"}}
+    (message,) = asked([{"role": "user", "content": [{**paper, **cited}]}]).messages
+    assert message.parts == (FilePart(b"x", "text/plain", citations=True),)
+    _, tool, user = asked(answered([{**found, **cited}])).messages
+    assert [type(part) for part in tool.parts] == [ToolResult]
+    result = FilePart(b"one", "text/plain", "T (s)", passages=("one",), source="s")
+    assert user.parts[-1] == attrs.evolve(result, citations=True)
+    for disabled in ({"enabled": False}, {}, None):
+        (message,) = asked(
+            [{"role": "user", "content": [{**paper, "citations": disabled}]}]
+        ).messages
+        assert message.parts == (FilePart(b"x", "text/plain"),)
 
 
 def test_without_threads_their_clients_are_told_to_go_on_without() -> None:
@@ -334,14 +378,6 @@ def shows(**block: object) -> list[Json]:
             {"said": shows(type="search_result", source="https://a.test/", title="t", content=[])},
             "messages[0].content[0].content: it has no text",
         ),
-        (
-            {
-                "said": shows(
-                    type="search_result", source="s", title="t", citations={"enabled": True}
-                )
-            },
-            "messages[0].content[0].citations: answers have none here",
-        ),
         ({"said": shows(type="search_result")}, "messages[0].content[0].type: a block of type 's"),
         ({"said": shows(type="text")}, "messages[0].content[0].type: a block of type 'text'"),
         ({"said": shows(type="tool_result")}, "messages[0].content[0].tool_use_id: it is missing"),
@@ -368,16 +404,6 @@ def shows(**block: object) -> list[Json]:
         (
             {"said": shows(type="document", source={"type": "base64", "data": "!"})},
             "messages[0].content[0].source.data: its data is not base64",
-        ),
-        (
-            {
-                "said": shows(
-                    type="document",
-                    source={"type": "text", "data": "x"},
-                    citations={"enabled": True},
-                )
-            },
-            "messages[0].content[0].citations: answers have none here",
         ),
         (
             {"said": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]},

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import AnswerPart, Completion
+from orchestra.citations import Citation, Cited
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.usage import usage_record
 from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
@@ -75,9 +76,19 @@ tokens = st.builds(
 )
 some = st.lists(tokens, min_size=1, max_size=2).map(tuple)
 likely = st.builds(Logprobs, some) | st.builds(Logprobs, some, some)
+pages = words.map("https://a.test/".__add__)
+numbers = st.integers(0, 9)
+cited = st.builds(
+    lambda start, length, *rest: Citation(start, start + length, *rest),
+    *(numbers, st.integers(1, 9), st.just("") | words, words, pages),
+) | st.builds(Citation, st.just(0), st.just(0), words, words, pages)
+citations = st.builds(Cited, st.lists(cited, min_size=1, max_size=2).map(tuple))
 details = st.dictionaries(st.sampled_from(["service_tier", "system_fingerprint"]), words)
 plain = (
-    st.builds(TextDelta, words) | st.builds(ReasoningDelta, words) | st.builds(RefusalDelta, words)
+    st.builds(TextDelta, words)
+    | st.builds(ReasoningDelta, words)
+    | st.builds(RefusalDelta, words)
+    | citations
 )
 stops = st.sampled_from(
     [
@@ -159,7 +170,8 @@ def completions(draw: st.DrawFn) -> Completion:
     usage = draw(st.none() | usages)
     refusal = draw(st.just("") | words)
     told = draw(st.none() | likely)
-    who = draw(words), draw(words), told, draw(details)
+    quoted = draw(st.just(Cited()) | citations).citations
+    who = draw(words), draw(words), told, draw(details), quoted
     return Completion((*parts, *calls), stopped, usage, refusal, *who)
 
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
+from orchestra.citations import Citation, Cited
 from orchestra.codecs.openai.logprobs import logprobs_record
 from orchestra.codecs.openai.usage import usage_record
 from orchestra.codecs.openai_serving.responses import ResponseWriter
@@ -62,10 +63,21 @@ stops = st.sampled_from([*StopReason]).map(Stopped)
 def answers(draw: st.DrawFn) -> list[ModelEvent]:
     """The events of an answer; a refusal is the last that is said, as with those who refuse."""
     events: list[ModelEvent] = [Began("theirs", "gpt", draw(st.just({}) | st.just(TIER)))]
-    begun = 0
-    for kind in draw(st.lists(st.sampled_from(["text", "thought", "call", "more"]), max_size=9)):
-        if kind == "text":
-            events.append(TextDelta(draw(words)))
+    if draw(st.booleans()):
+        events.append(Cited((Citation(0, 0, "", "Of all", "https://a.test/"),)))
+    begun = chars = 0
+    kinds = st.sampled_from(["text", "cited", "thought", "call", "more"])
+    for kind in draw(st.lists(kinds, max_size=9)):
+        if kind == "cited":
+            said, source = draw(words), draw(st.sampled_from(["https://a.test/", "a.pdf"]))
+            place = chars, chars + len(said)
+            chars += len(said)
+            passage = Cited((Citation(*place, draw(words), "T", source),)) if said else Cited()
+            events += [TextDelta(said), passage]
+        elif kind == "text":
+            said = draw(words)
+            events.append(TextDelta(said))
+            chars += len(said)
         elif kind == "thought":
             seal = draw(st.sampled_from(["", "", "anthropic:c2Vh", "openrouter:[]"]))
             events.append(ReasoningDelta(draw(words), seal))

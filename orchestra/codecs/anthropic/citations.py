@@ -1,0 +1,121 @@
+"""Anthropic's citations: what a block of text cites, read and written. Pure.
+
+A passage is a block of its own. Its citations come before its text or behind it, so they are told
+at its end, when its length is known. What cannot be read in a citation is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from orchestra.citations import Citation, Cited, Span, Unit, cited_chars
+from orchestra.codecs.anthropic.blocks import BLOCKS, Block
+from orchestra.codecs.cited import cited_number, cited_text, listed_records
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
+from orchestra.errors import MalformedStreamError
+from orchestra.values import Json, ModelEvent
+
+_SPANS: tuple[tuple[Unit, str, str], ...] = (
+    ("characters", "start_char_index", "end_char_index"),
+    ("pages", "start_page_number", "end_page_number"),
+    ("blocks", "start_block_index", "end_block_index"),
+)
+
+
+class CitedText:
+    """The text of one message, block by block, and what it cites."""
+
+    __slots__ = ("_begun", "_found", "_found_chars", "chars")
+
+    def __init__(self) -> None:
+        self.chars = 0
+        """The length of all text so far."""
+        self._begun = 0
+        self._found: list[Citation] = []
+        self._found_chars = 0
+
+    def begin(self, block: Block) -> list[ModelEvent]:
+        """Begin a block, which may come with text and citations; end the one before."""
+        ended = self.end()
+        if block.type in ("", "text"):
+            if self._begun < self.chars:  # nothing was cited before it
+                ended = [Cited()]
+            self.cites(block.citations)
+            self._begun, self.chars = self.chars, self.chars + len(block.text or "")
+        elif block.type in BLOCKS:
+            self._begun = self.chars
+        return ended
+
+    def cites(self, locations: object) -> None:
+        """Note what the block cites: Anthropic's locations.
+
+        Raises:
+            MalformedStreamError: the block has cited too much, and has no end.
+        """
+        found = [_citation(each) for each in listed_records(locations)]
+        self._found += found
+        self._found_chars += cited_chars(Cited(tuple(found)))
+        if self._found_chars > FRAME_BYTES_MAX:
+            raise MalformedStreamError(
+                f"a block of the answer cites over {FRAME_BYTES_MAX} characters, and has no end"
+            )
+
+    def end(self) -> list[ModelEvent]:
+        """What the block has cited, at its end; nothing if it has been told."""
+        if not self._found:
+            return []
+        found, begun = self._found, self._begun
+        self._found, self._found_chars, self._begun = [], 0, self.chars
+        return [Cited(tuple(attrs.evolve(each, start=begun, end=self.chars) for each in found))]
+
+
+def location_records(citations: Iterable[Citation]) -> list[Json]:
+    """Citations as Anthropic writes them.
+
+    Where in the source they are, a web page need not tell; of what else has not told it, the first
+    block of a search result is cited.
+    """
+    return [_location(each) for each in citations]
+
+
+def _citation(found: Json) -> Citation:
+    span = None
+    for unit, first, last in _SPANS:
+        start, end = cited_number(found, first), cited_number(found, last)
+        if start is not None and end is not None:
+            span = Span(unit, start, end)
+    return Citation(
+        *(0, 0, cited_text(found, "cited_text"), cited_text(found, "document_title", "title")),
+        cited_text(found, "url", "source"),
+        cited_number(found, "document_index", "search_result_index"),
+        span,
+    )
+
+
+def _location(cited: Citation) -> Json:
+    told: Json = {"cited_text": cited.quote}
+    if cited.span is None and cited.source.startswith(("https://", "http://")):
+        page = {"url": cited.source, "title": cited.title or None, "encrypted_index": ""}
+        return {"type": "web_search_result_location", **told, **page}
+    span = cited.span or Span("blocks", 0, 1)
+    place = {
+        name: at
+        for unit, *names in _SPANS
+        if unit == span.unit
+        for name, at in zip(names, (span.start, span.end), strict=True)
+    }
+    if span.unit == "blocks" and (cited.source or cited.span is None):
+        result = {"source": cited.source, "title": cited.title or None}
+        told |= {**result, "search_result_index": cited.index or 0}
+        return {"type": "search_result_location", **told, **place}
+    told |= {"document_index": cited.index or 0, "document_title": cited.title or None}
+    return {"type": _DOCUMENTS[span.unit], **told, **place}
+
+
+_DOCUMENTS: dict[Unit, str] = {
+    "characters": "char_location",
+    "pages": "page_location",
+    "blocks": "content_block_location",
+}

@@ -1,0 +1,28 @@
+"""Values in the citations of providers: what cannot be read is left out. Pure.
+
+A citation stands beside the answer: one that is malformed does not make the answer so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_NUMBER_MAX = 2**53
+"""The largest whole number that every reader of JSON has."""
+
+
+def cited_text(record: Mapping[str, object], *names: str) -> str:
+    """The first text that is not empty in one of these fields; else ""."""
+    return next((each for each in map(record.get, names) if each and isinstance(each, str)), "")
+
+
+def cited_number(record: Mapping[str, object], *names: str) -> int | None:
+    """The first place in one of these fields: a whole number, not below 0."""
+    found = (each for each in map(record.get, names) if type(each) is int)
+    return next((each for each in found if 0 <= each <= _NUMBER_MAX), None)
+
+
+def listed_records(found: object) -> list[dict[str, object]]:
+    """The objects in a list, or one object as a list; none in anything else."""
+    several = found if isinstance(found, list) else [found]
+    return [each for each in several if isinstance(each, dict)]

@@ -1,0 +1,52 @@
+"""What Gemini's answers are grounded in, as citations. Pure.
+
+The places of a passage are counted in bytes, so its own text is looked for where they do not fit.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from orchestra.citations import Citation, Cited
+from orchestra.codecs.cited import cited_number, cited_text, listed_records
+
+CITATIONS_MAX = 1_000
+"""The most citations of an answer: to place each of them takes the longer, the longer its text."""
+_SOURCES = ("web", "retrievedContext", "maps")
+
+
+def grounded(metadata: object, text: str) -> list[Cited]:
+    """What the complete text of an answer cites; nothing if no passage is grounded."""
+    found = (
+        Citation(*_place(segment, text), *_source(chunk))
+        for record in listed_records(metadata)
+        for chunks in [record.get("groundingChunks")]
+        for support in listed_records(record.get("groundingSupports"))
+        for segment in listed_records(support.get("segment"))
+        for chunk in _chunks(chunks, support.get("groundingChunkIndices"))
+    )
+    cited = tuple(islice(found, CITATIONS_MAX))
+    return [Cited(cited)] if cited else []
+
+
+def _chunks(chunks: object, indices: object) -> list[dict[str, object]]:
+    """The sources of a passage, of all sources."""
+    known = chunks if isinstance(chunks, list) else []
+    wanted = indices if isinstance(indices, list) else []
+    places = [at for at in wanted if type(at) is int and 0 <= at < len(known)]
+    return listed_records([known[at] for at in places])
+
+
+def _place(segment: dict[str, object], text: str) -> tuple[int, int]:
+    start, end = cited_number(segment, "startIndex") or 0, cited_number(segment, "endIndex") or 0
+    said, data = cited_text(segment, "text"), text.encode("utf-8", "surrogatepass")
+    begin = len(data[:start].decode("utf-8", "ignore"))
+    if not said or data[start:end] != said.encode("utf-8", "surrogatepass"):
+        begin = text.find(said) if said else -1
+    return (begin, begin + len(said)) if begin >= 0 else (0, 0)
+
+
+def _source(chunk: dict[str, object]) -> tuple[str, str, str]:
+    """The words, the title and the address of a source."""
+    told = next((each for name in _SOURCES for each in listed_records(chunk.get(name))), {})
+    return cited_text(told, "text"), cited_text(told, "title"), cited_text(told, "uri")

@@ -1,0 +1,42 @@
+"""Citations of web pages in OpenAI's format: reading and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from orchestra.citations import Citation, Cited
+from orchestra.codecs.cited import cited_number, cited_text, listed_records
+from orchestra.values import Json
+
+_KIND = "url_citation"
+
+
+def cited_of(annotations: object) -> Cited | None:
+    """What annotations cite; None if that is nothing that we know.
+
+    OpenRouter adds the page's own words, and leaves both places at 0.
+    """
+    pages = (each.get(_KIND) for each in listed_records(annotations))
+    found = tuple(_citation(page) for page in pages if isinstance(page, dict))
+    return Cited(found) if found else None
+
+
+def _citation(page: Json) -> Citation:
+    start, end = cited_number(page, "start_index") or 0, cited_number(page, "end_index") or 0
+    place = (start, end) if start < end else (0, 0)
+    quote, title = cited_text(page, "content"), cited_text(page, "title")
+    return Citation(*place, quote, title, cited_text(page, "url"))
+
+
+def annotation_records(citations: Iterable[Citation]) -> list[Json]:
+    """Citations of web pages as annotations of a chat; there is none for anything else."""
+    return [{"type": _KIND, _KIND: page} for page in page_records(citations)]
+
+
+def page_records(citations: Iterable[Citation], begin: int = 0) -> Iterator[Json]:
+    """The pages that a text cites, which begins at this place of its answer."""
+    for each in citations:
+        if each.source.startswith(("https://", "http://")):
+            start, end = max(each.start - begin, 0), max(each.end - begin, 0)
+            page = {"url": each.source, "title": each.title, "start_index": start, "end_index": end}
+            yield page | ({"content": each.quote} if each.quote else {})

@@ -1,0 +1,236 @@
+"""What the answers of OpenAI, OpenRouter, Cohere and Gemini cite, streamed and whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.answers import Completion
+from orchestra.citations import Citation, Cited
+from orchestra.codecs.cohere.dialect import CohereDialect
+from orchestra.codecs.dialect import Dialect
+from orchestra.codecs.gemini.dialect import GeminiDialect
+from orchestra.codecs.gemini.grounding import CITATIONS_MAX, grounded
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import OPENAI
+from orchestra.values import Json, ModelEvent
+from tests.recordings import Recording, needed, recordings
+
+OPENAI_DIALECT = OpenAiDialect(OPENAI)
+WORDS = ["The ", "sky is ", "blué", "."]
+TEXT = "".join(WORDS)
+PLACE = 4, 15
+SAID = TEXT[slice(*PLACE)]
+
+
+def frames(*events: Json) -> bytes:
+    return b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in events)
+
+
+def heard(dialect: Dialect, *pieces: bytes) -> list[ModelEvent]:
+    decoder = dialect.decoder()
+    found = [event for piece in pieces for event in decoder.feed(piece)]
+    return [*found, *decoder.close()]
+
+
+# --- each as its provider tells it --------------------------------------------------------------
+
+
+def openai(cited: Json) -> tuple[bytes, bytes]:
+    page = {"url": cited["source"], "title": cited["title"]}
+    page |= {"start_index": cited["start"], "end_index": cited["end"]}
+    annotations = [{"type": "url_citation", "url_citation": page}, {"type": "file"}, None]
+    deltas: list[Json] = [{"content": word} for word in WORDS]
+    deltas.append({"annotations": annotations})
+    chunks = [{"id": "a", "choices": [{"index": 0, "delta": each}]} for each in deltas]
+    chunks.append({"id": "a", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    message = {"role": "assistant", "content": TEXT, "annotations": annotations}
+    whole = {"id": "a", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    return frames(*chunks), json.dumps(whole).encode()
+
+
+def cohere(cited: Json) -> tuple[bytes, bytes]:
+    document = {"title": cited["title"], "url": cited["source"]}
+    source = {"type": "document", "id": "d1", "document": document}
+    of = {"start": cited["start"], "end": cited["end"], "text": SAID, "sources": [source]}
+    text, plan = {**of, "type": "TEXT_CONTENT"}, {**of, "type": "PLAN"}
+    events: list[Json] = [{"type": "message-start", "id": "a"}]
+    for word in WORDS:
+        content = {"content": {"text": word}}
+        events.append({"type": "content-delta", "index": 0, "delta": {"message": content}})
+    for each in (plan, text):
+        events.append(
+            {"type": "citation-start", "index": 0, "delta": {"message": {"citations": each}}}
+        )
+        events.append({"type": "citation-end", "index": 0})
+    events.append({"type": "message-end", "delta": {"finish_reason": "COMPLETE"}})
+    message = {"content": [{"type": "text", "text": TEXT}], "citations": [plan, text]}
+    whole = {"id": "a", "message": message, "finish_reason": "COMPLETE"}
+    return frames(*events), json.dumps(whole).encode()
+
+
+def gemini(cited: Json) -> tuple[bytes, bytes]:
+    start, end = (len(TEXT[:at].encode()) for at in (cited["start"], cited["end"]))
+    segment = {"startIndex": start, "endIndex": end, "text": TEXT[cited["start"] : cited["end"]]}
+    grounds = {
+        "groundingChunks": [
+            {"maps": None},
+            {"web": {"uri": cited["source"], "title": cited["title"]}},
+        ],
+        "groundingSupports": [{"segment": segment, "groundingChunkIndices": [1, 7, "x"]}],
+    }
+    parts = [{"text": word} for word in WORDS]
+    said = [{"candidates": [{"content": {"parts": [each]}}]} for each in parts]
+    end_ = {"finishReason": "STOP", "groundingMetadata": grounds}
+    whole = {"candidates": [{"content": {"parts": parts}, **end_}]}
+    return frames(*said, {"candidates": [end_]}), json.dumps(whole).encode()
+
+
+PROVIDERS: dict[str, tuple[Dialect, Any]] = {
+    "openai": (OPENAI_DIALECT, openai),
+    "cohere": (CohereDialect(), cohere),
+    "gemini": (GeminiDialect(), gemini),
+}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_passage_and_its_source_are_told_streamed_and_whole(provider: str) -> None:
+    dialect, told = PROVIDERS[provider]
+    page = Citation(*PLACE, title="Sky", source="https://a.test/")
+    place = {"start": PLACE[0], "end": PLACE[1]}
+    streamed, whole = told({**place, "title": "Sky", "source": "https://a.test/"})
+    for events in (heard(dialect, streamed), dialect.decode(whole)):
+        answer = Completion.of(events)
+        assert (answer.text, answer.citations) == (TEXT, (page,))
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_without_its_citations_an_answer_says_the_same(provider: str) -> None:
+    dialect, told = PROVIDERS[provider]
+    streamed, _ = told({"start": 0, "end": 1, "title": "", "source": "s"})
+    events = heard(dialect, streamed)
+    plain = [each for each in events if not isinstance(each, Cited)]
+    assert len(plain) == len(events) - 1
+    assert Completion.of(plain).parts == Completion.of(events).parts
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@given(data=st.data())
+def test_any_split_gives_the_same_citations(provider: str, data: st.DataObject) -> None:
+    dialect, told = PROVIDERS[provider]
+    wire, _ = told({"start": 4, "end": 15, "title": "Sky", "source": "https://a.test/"})
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(wire)), max_size=6)))
+    split = [wire[at:to] for at, to in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+    assert heard(dialect, *split) == heard(dialect, wire)
+
+
+strange = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *("url_citation", "start_index", "end_index", "url", "title"),
+                    *("sources", "start", "end", "document", "tool_output", "type"),
+                    *("groundingChunks", "groundingSupports", "segment", "groundingChunkIndices"),
+                    *("startIndex", "endIndex", "text", "web", "uri"),
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(strange)
+def test_whatever_stands_for_citations_the_text_comes_out(found: object) -> None:
+    """A citation stands beside the answer: that it cannot be read does not make it malformed."""
+    stop = {"delta": {}, "finish_reason": "stop"}
+    delta = {"content": "Hi", "annotations": found}
+    chunks = frames({"id": "a", "choices": [{"index": 0, "delta": delta}]}, {"choices": [stop]})
+    assert Completion.of(heard(OPENAI_DIALECT, chunks)).text == "Hi"
+    message = {"content": [{"type": "text", "text": "Hi"}], "citations": found}
+    body = json.dumps({"id": "a", "message": message, "finish_reason": "COMPLETE"}).encode()
+    assert Completion.of(CohereDialect().decode(body)).text == "Hi"
+    end = {"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}
+    body = json.dumps({"candidates": [{**end, "groundingMetadata": found}]}).encode()
+    assert Completion.of(GeminiDialect().decode(body)).text == "Hi"
+
+
+def test_a_passage_is_looked_for_where_its_places_do_not_fit() -> None:
+    def place(**segment: object) -> tuple[int, int]:
+        support = {"segment": segment, "groundingChunkIndices": [0]}
+        record = {"groundingChunks": [{"web": {"uri": "u"}}], "groundingSupports": [support]}
+        (cited,) = grounded(record, TEXT)
+        (found,) = cited.citations
+        return found.start, found.end
+
+    assert place(startIndex=0, endIndex=3, text="blué") == (11, 15)
+    assert place(startIndex=4, endIndex=16, text=SAID) == PLACE
+    assert place(startIndex=0, endIndex=3, text="red") == (0, 0), "of the whole answer, then"
+    assert place(startIndex=0, endIndex=3) == (0, 0)
+
+
+def test_so_many_places_are_looked_for_and_no_more() -> None:
+    support = {"segment": {"text": "x"}, "groundingChunkIndices": [0] * 5_000}
+    (cited,) = grounded({"groundingChunks": [{}], "groundingSupports": [support] * 5}, "x" * 100)
+    assert len(cited.citations) == CITATIONS_MAX
+
+
+def test_what_a_tool_has_given_is_cited_by_its_words() -> None:
+    source = {"type": "tool", "id": "call:0", "tool_output": {"content": "Sunny"}}
+    cited = {"start": 0, "end": 2, "text": "Hi", "sources": [source, source]}
+    message = {"content": "Hi", "citations": [cited]}
+    body = json.dumps({"message": message, "finish_reason": "COMPLETE"}).encode()
+    found = Citation(0, 2, "Sunny", source="call:0")
+    assert Completion.of(CohereDialect().decode(body)).citations == (found, found)
+
+
+# --- as it was recorded -------------------------------------------------------------------------
+
+
+def recorded(cid: str) -> Recording:
+    (found,) = recordings(lambda each: each.cid == cid)
+    return found
+
+
+def answer(dialect: Dialect, found: Recording) -> Completion:
+    events: Iterable[ModelEvent]
+    events = dialect.decode(found.body) if found.kind == "json" else heard(dialect, found.body)
+    return Completion.of(events)
+
+
+@needed
+def test_openrouter_cites_the_pages_of_the_whole_answer_before_its_text() -> None:
+    found = answer(OPENAI_DIALECT, recorded("6666e581d700"))
+    assert len(found.citations) == 5
+    first = found.citations[0]
+    assert (first.start, first.end) == (0, 0)
+    assert first.source == "https://github.com/pydantic/pydantic-ai"
+    assert first.quote.startswith("# pydantic/pydantic-ai")
+
+
+@needed
+def test_cohere_cites_the_result_of_a_tool() -> None:
+    found = answer(CohereDialect(), recorded("4b76a33e234e"))
+    assert [found.text[each.start : each.end] for each in found.citations] == ["sunny", "22C."]
+    assert {each.quote for each in found.citations} == {"Sunny, 22C in Paris"}
+
+
+@needed
+@pytest.mark.parametrize(("cid", "count"), [("53be497d5e8f", 1), ("83595a549974", 4)])
+def test_gemini_cites_at_the_end_what_a_search_has_found(cid: str, count: int) -> None:
+    found = answer(GeminiDialect(), recorded(cid))
+    assert len(found.citations) == count
+    first = found.citations[0]
+    said = found.text[first.start : first.end]
+    assert said in ("The capital of France is **Paris**.", found.text.strip())
+    assert first.quote or first.source
