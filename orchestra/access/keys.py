@@ -56,11 +56,11 @@ class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def of(cls, secret: str, salt: bytes) -> SecretHash:
         """The hash of a secret, with a random salt of its own."""
-        return cls(salt, _hashed(salt, secret))
+        return cls(salt, sha256(salt + secret.encode()).digest())
 
-    def fits(self, secret: str) -> bool:
+    def fits(self, secret: bytes) -> bool:
         """Whether it is of this secret; how long that takes tells nothing of either."""
-        return compare_digest(self.digest, _hashed(self.salt, secret))
+        return compare_digest(self.digest, sha256(self.salt + secret).digest())
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,21 +95,14 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def principal(self) -> Principal:
         """The principal of a request with this key."""
-        owner = Caller(self.organisation, self.user, self.id, self.allowance)
-        scopes = (self.pipelines, self.models, self.metrics, self.end_users)
-        return _principal(owner, *scopes)
+        return _principal(self)
 
 
 @lru_cache(maxsize=PRINCIPALS_MAX)
-def _principal(
-    caller: Caller,
-    pipelines: tuple[str, ...],
-    models: tuple[str, ...],
-    metrics: bool,
-    end_users: bool,
-) -> Principal:
-    scopes = Scopes(frozenset(pipelines), frozenset(models), metrics, end_users)
-    return Principal(caller, scopes)
+def _principal(record: KeyRecord) -> Principal:
+    caller = Caller(record.organisation, record.user, record.id, record.allowance)
+    pipelines, models = frozenset(record.pipelines), frozenset(record.models)
+    return Principal(caller, Scopes(pipelines, models, record.metrics, record.end_users))
 
 
 def malformed(text: str) -> Refusal:
@@ -151,12 +144,9 @@ def decoded(key: str, data: bytes) -> KeyRecord:
 def _matching(record: KeyRecord, secret: str) -> SecretHash | None:
     """Which of its secrets that is. As many are compared for every key, and all of them."""
     kept = (record.secret, *record.replaced, *_DUMMY_SECRETS)[: 1 + REPLACED_MAX]
-    fitting = [each for each in kept if each.fits(secret)]
+    given = secret.encode()
+    fitting = [each for each in kept if each.fits(given)]
     return fitting[0] if fitting else None
-
-
-def _hashed(salt: bytes, secret: str) -> bytes:
-    return sha256(salt + secret.encode()).digest()
 
 
 def _over(until_s: float | None, now_s: float) -> bool:

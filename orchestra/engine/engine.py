@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import uuid
+import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
@@ -241,7 +241,7 @@ class Engine:
                 limit="runs",
             )
         run: Run[Any] = Run(
-            run_id or uuid.uuid4().hex,
+            run_id or secrets.token_hex(16),
             made,
             complete(made, inputs, self.shared.limits),
             self.shared,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
@@ -79,6 +80,7 @@ class Run(Generic[T_co]):
         "_scope",
         "_timings_s",
         "_traceback",
+        "_until_s",
         "_usage",
         "_value",
         "caller",
@@ -126,7 +128,10 @@ class Run(Generic[T_co]):
         self.inputs = inputs
         self._deadline_s = deadline_s
         self._ended: trio.Event | None = None  # made for the first waiting task
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None
+        """That of its outermost region, which is around all that it does; None before that."""
+        self._until_s = inf
+        """Its deadline, as a time of Trio's clock."""
         self._reason = "the task that ran it was cancelled"
         self._cancelled = False
         self._finished = False
@@ -201,48 +206,49 @@ class Run(Generic[T_co]):
 
     def cancel(self, reason: str) -> None:
         """Cancel the run: every step gets `Cancelled` now. No effect after its end."""
-        if not self.ended and not self._scope.cancel_called:
+        if not self.ended and not self._cut:
             self._reason = reason
             self._cancelled = True
-            self._scope.cancel()
+            if self._scope is not None:
+                self._scope.cancel()
 
     # ------------------------------------------------- for the engine's own tasks
 
     async def execute(self) -> None:
         """Run to the end. Called once, by the engine.
 
-        Raises only `Cancelled`, and exceptions that stop the process; never in a group. All runs
-        share one nursery, so every part that can fail runs where its errors are kept.
+        Raises only `Cancelled`, and exceptions that stop the process; never in a group.
         """
         self.journal.append(RunStarted, self.id, self.pipeline, self.request_id)
         try:
-            with self._scope:
-                await self._execute()
-        except BaseExceptionGroup as group:
-            raise stopping(group) or group from None
+            frame = Frame(self, self.plan.block, "", self.inputs, None)
+            self._value = await frame.enter(0, partial(self._emit, frame))
+            self._finished = not self._cut
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` re-raises all else
+            self._keep(error)
         finally:
             self._end()
 
-    async def _execute(self) -> None:
-        try:
-            if self._deadline_s is not None:
-                self._scope.deadline = self._began_s + self._deadline_s
-            frame = Frame(self, self.plan.block, "", self.inputs, None)
-            self._value = await frame.enter(0, partial(self._emit, frame))
-            self._finished = True
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` re-raises all else
-            self._keep(error)
+    def begin(self, scope: trio.CancelScope) -> None:
+        """Take over the scope of its outermost region; it may have been cancelled before."""
+        self._scope = scope
+        if self._deadline_s is not None:
+            self._until_s = scope.deadline = self._began_s + self._deadline_s
+        if self._cancelled:
+            scope.cancel()
 
     def _keep(self, error: BaseException) -> None:
-        """Keep the run's own error as its outcome, and re-raise everything else."""
+        """Keep the run's own error as its outcome, and re-raise everything else, out of its group.
+
+        All runs share one nursery, so every part that can fail runs where its errors are kept.
+        """
         own, onward = split(error)
-        if isinstance(own, Failure):
-            self._failure = own
-        if own is not None:
+        if own is not None and not self._cut:
+            self._failure = own if isinstance(own, Failure) else None
             self._error = bare(own)
         try:
             if onward is not None:
-                raise onward from onward.__cause__
+                raise stopping(onward) or onward from onward.__cause__
         finally:
             del error, own, onward  # as in `tasks`
 
@@ -281,8 +287,13 @@ class Run(Generic[T_co]):
             self.on_end(self)
 
     @property
+    def _cut(self) -> bool:
+        """Whether it was cancelled, or its deadline has passed; then its steps decide nothing."""
+        return self._cancelled or self._deadline_passed
+
+    @property
     def _deadline_passed(self) -> bool:
-        return self._scope.cancel_called and not self._cancelled
+        return not self._cancelled and trio.current_time() >= self._until_s
 
     @property
     def stopped(self) -> str:

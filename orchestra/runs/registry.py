@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -222,7 +221,7 @@ class Registry:
         """
         at = idempotency.claim_key(caller, pipeline, key)
         return await self._claims.claim(
-            at, digest, lambda: self._record(uuid.uuid4().hex, pipeline, caller, request_id)
+            at, digest, lambda: self._record(secrets.token_hex(16), pipeline, caller, request_id)
         )
 
     async def unclaim(self, mine: NewClaim) -> None:

@@ -24,9 +24,8 @@ def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | 
     if asked is None or answered is None:
         certainty = Certainty.PARTIAL
     asked, answered = asked or 0, answered or 0
-    prompt, answer = (
-        _details(record, key) for key in ("prompt_tokens_details", "completion_tokens_details")
-    )
+    prompt = _details(record, "prompt_tokens_details")
+    answer = _details(record, "completion_tokens_details")
     reasoned = _first((answer, "reasoning_tokens"), (record, "reasoning_tokens"))
     if reasoned and _count(record, "total_tokens") == asked + answered + reasoned:
         answered += reasoned
@@ -45,8 +44,9 @@ def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | 
 
 def counts_all(record: object) -> bool:
     """Whether a record has both counts, of the prompt and of the answer."""
-    keys = ("prompt_tokens", "completion_tokens")
-    return isinstance(record, dict) and all(_count(record, key) is not None for key in keys)
+    if not isinstance(record, dict) or _count(record, "prompt_tokens") is None:
+        return False
+    return _count(record, "completion_tokens") is not None
 
 
 def embedding_usage_of(record: object) -> Usage | None:

@@ -192,8 +192,9 @@ def _merged(messages: Iterator[Message]) -> Iterator[Message]:
         if message.role == "tool":
             results += message.parts
             continue
-        yield from result_turns(results)
-        results.clear()
+        if results:  # mostly there are none
+            yield from result_turns(results)
+            results.clear()
         yield message
     yield from result_turns(results)
 

@@ -78,8 +78,10 @@ class Frame:
         scope = self.scopes[index] = Scope(outer)
         result: T | None = None
         try:
-            await trio.lowlevel.checkpoint_if_cancelled()  # plain steps would not notice it
             async with trio.open_nursery() as scope.nursery:
+                if outer is None:
+                    self.run.begin(scope.nursery.cancel_scope)
+                await trio.lowlevel.checkpoint_if_cancelled()  # plain steps would not notice it
                 if region.alone:
                     self._begin(region)
                 else:

@@ -103,18 +103,17 @@ class Budget:
     limit_nanodollars: int
     when_state_fails: WhenStateFails = "closed"
 
-    key: str = attrs.field(init=False, eq=False, repr=False)
-    """The key of its payer's ledger in the state."""
     slot: int = attrs.field(init=False, eq=False, repr=False)
-    """The index of its period in that ledger."""
-
-    @key.default
-    def _key(self) -> str:
-        return f"budget:{self.kind}:{quote(self.name, safe='', errors='surrogatepass')}"
+    """The index of its period in its payer's ledger."""
 
     @slot.default
     def _slot(self) -> int:
         return _SLOTS[self.period]
+
+    @property
+    def key(self) -> str:
+        """The key of its payer's ledger in the state; the ledger of a run is in none."""
+        return f"budget:{self.kind}:{quote(self.name, safe='', errors='surrogatepass')}"
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}, a {self.period.value}"

@@ -57,7 +57,7 @@ class Watch:
         self.waits: OrderedDict[Wait, None] = OrderedDict()
         """Of those that wait, the first has done so for longest."""
         self.clock = trio.lowlevel.current_clock()
-        self._looking = trio.CancelScope()
+        self._resting = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._watch, name="orchestra.watch")
 
     @classmethod
@@ -75,7 +75,7 @@ class Watch:
     def forget(self, wait: Wait) -> None:
         """Stop watching this reader; also works outside of Trio, as in `__del__`."""
         if self.waits.pop(wait, self) is None and not self.waits:
-            self._looking.cancel()
+            self._resting.cancel()
             del self._all_of_run[self.limit_s]
 
     def look(self, now_s: float) -> float:
@@ -92,12 +92,13 @@ class Watch:
         return now_s + self.limit_s
 
     async def _watch(self) -> None:
-        with self._looking:
-            while True:  # noqa: ASYNC110 - it waits for time to pass
-                now_s = next_s = trio.current_time()
-                with suppress(KeyError, StopIteration, RuntimeError):  # one was collected meanwhile
-                    next_s = self.look(now_s)
-                await trio.sleep_until(next_s)
+        next_s = self.clock.current_time() + self.limit_s
+        while self.waits:
+            with trio.CancelScope(deadline=next_s) as self._resting:
+                await trio.sleep_forever()
+            now_s = next_s = self.clock.current_time()
+            with suppress(KeyError, StopIteration, RuntimeError):  # one was collected meanwhile
+                next_s = self.look(now_s)
 
 
 _WATCHES: trio.lowlevel.RunVar[dict[float, Watch] | None] = trio.lowlevel.RunVar(

@@ -1,4 +1,4 @@
-"""A fast path for plain responses that are complete.
+"""A fast path for plain responses that are complete, and for the heads of plain streams.
 
 Through ASGI, the head and the body pass four layers each, and h11 looks at each header eight times.
 For a plain response none of this changes a byte, so the final bytes are written directly. This
@@ -15,6 +15,7 @@ from time import time
 from typing import Any
 
 import h11
+from h11._writers import ChunkedWriter
 from hypercorn.events import RawData
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
@@ -29,6 +30,7 @@ _PLAIN = re.compile(
     rb"(?:\r\n(?!(?:connection|host|transfer-encoding|upgrade):)[a-z0-9-]+: [!-~](?:[ -~]*[!-~])?)+"
 )
 """Headers without an effect on the connection; every header of a plain response matches."""
+_LENGTH = b"\r\ncontent-length:"
 _NO_BODY = frozenset({204, 304})
 
 
@@ -38,6 +40,11 @@ async def app_send(self: HTTPStream, message: Any) -> None:
     if head is None:
         if message is not None and message["type"] == _START and _waits(self):
             self.waiting_head = message  # type: ignore[attr-defined]
+            return
+        if (data := _plain_head(self, message)) is not None:
+            self.response = message
+            await self.send.__self__.send(RawData(data))  # type: ignore[attr-defined]
+            self.state = ASGIHTTPState.RESPONSE
             return
     elif (data := _plain(self, head, message)) is not None:
         await self.send.__self__.send(RawData(data))  # type: ignore[attr-defined]
@@ -62,27 +69,50 @@ def _plain(stream: HTTPStream, head: Any, message: Any) -> bytes | None:
     """The bytes of a response, if it is plain; h11's state is then set as if it had written it."""
     if message is None or message["type"] != _BODY or message.get("more_body"):
         return None
-    protocol = getattr(stream.send, "__self__", None)
+    body = message.get("body", b"")
+    found = _lines(stream, head)
+    if found is None or found[1].count(_LENGTH) != 1:
+        return None
+    connection, lines = found
+    if (b"content-length", b"%d" % len(body)) not in head["headers"]:
+        return None
+    connection._cstate.process_event(h11.SERVER, h11.Response)  # noqa: SLF001 - as below
+    connection._cstate.process_event(h11.SERVER, h11.EndOfMessage)  # noqa: SLF001 - as below
+    return b"HTTP/1.1 %d %b\r\n\r\n%b" % (int(head["status"]), lines, body)
+
+
+def _plain_head(stream: HTTPStream, head: Any) -> bytes | None:
+    """As `_plain`, of the head of a body that is sent in chunks."""
+    if head is None or head["type"] != _START or stream.state is not ASGIHTTPState.REQUEST:
+        return None
+    found = _lines(stream, head)
+    if found is None or _LENGTH in found[1]:
+        return None
+    connection, lines = found
+    connection._cstate.process_event(h11.SERVER, h11.Response)  # noqa: SLF001 - as below
+    connection._writer = ChunkedWriter()  # noqa: SLF001 - as below
+    return b"HTTP/1.1 %d %b\r\nTransfer-Encoding: chunked\r\n\r\n" % (int(head["status"]), lines)
+
+
+def _lines(stream: HTTPStream, head: Any) -> tuple[h11.Connection, bytes] | None:
+    """The connection of a response, and its headers as they are written, if they are plain."""
+    protocol, status = getattr(stream.send, "__self__", None), int(head["status"])
     if not isinstance(protocol, H11Protocol) or not isinstance(protocol.connection, h11.Connection):
         return None
-    status, body = int(head["status"]), message.get("body", b"")
     if not _may(protocol, stream, status):
         return None
     headers = [*head.get("headers", ()), *protocol.config.response_headers("h11")]
-    written = _written(status, headers, body)
-    if written is None:
+    lines = b"".join([b"\r\n%b: %b" % header for header in headers])
+    if lines.count(b"\n") != len(headers) or _PLAIN.fullmatch(lines) is None:
         return None
-    states = protocol.connection._cstate  # noqa: SLF001 - h11 has no public way to set its state
-    states.process_event(h11.SERVER, h11.Response)
-    states.process_event(h11.SERVER, h11.EndOfMessage)
-    return written
+    return protocol.connection, lines
 
 
 def _may(protocol: H11Protocol, stream: HTTPStream, status: int) -> bool:
     """Whether the state of the connection allows a plain response."""
     connection = protocol.connection
     assert isinstance(connection, h11.Connection), "as was asked before"
-    states = connection._cstate  # noqa: SLF001 - as above
+    states = connection._cstate  # noqa: SLF001 - h11 has no public way to ask and set its state
     return (
         status >= 200  # noqa: PLR2004 - below it the response has not ended
         and status not in _NO_BODY
@@ -94,13 +124,3 @@ def _may(protocol: H11Protocol, stream: HTTPStream, status: int) -> bool:
         and not states.pending_switch_proposals
         and protocol.keep_alive_requests < protocol.config.keep_alive_max_requests
     )
-
-
-def _written(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes | None:
-    lines = b"".join([b"\r\n%b: %b" % header for header in headers])
-    length = (b"content-length", b"%d" % len(body))
-    if length not in headers or lines.count(b"\r\ncontent-length:") != 1:
-        return None
-    if lines.count(b"\n") != len(headers) or _PLAIN.fullmatch(lines) is None:
-        return None
-    return b"HTTP/1.1 %d %b\r\n\r\n%b" % (status, lines, body)

@@ -49,8 +49,10 @@ class Arrival:
 
     def header(self, name: bytes) -> str | None:
         """The first header of this name, which is in lower case."""
-        found: bytes | None = dict(reversed(self.scope["headers"])).get(name)
-        return None if found is None else found.decode("latin1")
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return str(value, "latin1")
+        return None
 
     def all_of(self, name: bytes) -> list[str]:
         """Every header of this name, which is in lower case."""

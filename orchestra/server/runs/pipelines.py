@@ -14,6 +14,7 @@ import msgspec
 import trio
 from msgspec import structs
 from quart import request
+from quart.wrappers.response import DataBody
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
@@ -26,7 +27,7 @@ from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import present
 from orchestra.server.front.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.front.routes import Route
-from orchestra.server.front.whole_answers import whole
+from orchestra.server.front.whole_answers import Pairs, whole
 from orchestra.server.runs.context import RunContext
 from orchestra.server.runs.inputs import schema
 from orchestra.server.runs.outlines import outline
@@ -308,8 +309,8 @@ class EventStream(Response):
     """A response whose body is a stream of events."""
 
     def __init__(self, events: Events, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(b"", headers={**sse.HEADERS, **(headers or {})})
-        del self.headers["Content-Length"]
+        pairs = [*sse.HEADERS.items(), *(headers or {}).items()]
+        super().__init__(DataBody(b""), headers=Pairs(pairs))
         self.events = events
         when_over(events.leave)
 

@@ -1,9 +1,10 @@
-"""Whole answers: what the client reads is what Hypercorn and h11 would have written."""
+"""Whole answers, and heads: what the client reads is what Hypercorn and h11 would have written."""
 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,6 +28,8 @@ from orchestra.server.settings import Settings
 from tests.server.wire import open_house
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
 
@@ -42,6 +45,8 @@ class Told:
     body: bytes = attrs.field(repr=lambda body: str(len(body)))
     length: bytes | None
     messages: int = 1
+    held: bool = True
+    """Whether its head waits for the body, as that of a whole answer does."""
 
     @property
     def head(self) -> Any:
@@ -73,6 +78,7 @@ def answers(draw: st.DrawFn) -> Told:
         body,
         length if draw(PLAIN) else draw(st.sampled_from([None, b"3"])),
         1 if draw(PLAIN) else 2,
+        draw(st.booleans()),
     )
 
 
@@ -95,7 +101,7 @@ REQUESTS = st.tuples(st.lists(GOING_ON, max_size=2), GOING_ON | ENDING).map(
 
 def telling(told: Told) -> ASGIFramework:
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        with head_held(scope):
+        with head_held(scope) if told.held else nullcontext():
             await send(told.head)
         for each in range(told.messages):
             last = each == told.messages - 1
@@ -168,6 +174,7 @@ async def said(told: Told, requests: list[str]) -> tuple[bytes, bool]:
 @settings(max_examples=500)
 @given(answers(), REQUESTS)
 @example(Told(200, [], b"{}", b"2"), ["GET / HTTP/1.1\nConnection: close"])
+@example(Told(200, [], b"{}", None, 2, held=False), ["GET / HTTP/1.1", "HEAD / HTTP/1.1"])
 def test_what_the_client_reads_is_what_the_long_way_would_have_written(
     told: Told, requests: list[str]
 ) -> None:
@@ -184,25 +191,33 @@ def test_what_the_client_reads_is_what_the_long_way_would_have_written(
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes | None]:
-    """What became of each answer: its bytes, where it was written at once."""
-    found: list[bytes | None] = []
+def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The whole answers, and the heads of streams, that were written at once."""
+    found: list[bytes] = []
 
-    def plain(stream: HTTPStream, head: Any, message: Any) -> bytes | None:
-        found.append(stock(stream, head, message))
-        return found[-1]
+    def noted(stock: Callable[..., bytes | None], *asked: object) -> bytes | None:
+        data = stock(*asked)
+        found.extend([] if data is None else [data])
+        return data
 
-    stock = plain_responses._plain
-    monkeypatch.setattr(plain_responses, "_plain", plain)
+    for name in ("_plain", "_plain_head"):
+        monkeypatch.setattr(plain_responses, name, partial(noted, getattr(plain_responses, name)))
     monkeypatch.setattr(HTTPStream, "app_send", plain_responses.app_send)
     return found
 
 
+@pytest.mark.parametrize(
+    "plain",
+    [
+        Told(200, [(b"content-type", b"application/json")], b"{}", b"2"),
+        Told(200, [(b"content-type", b"text/event-stream")], b"{}", None, 2, held=False),
+    ],
+    ids=["whole", "streamed"],
+)
 def test_a_plain_answer_is_written_at_once_and_its_connection_goes_on(
-    written: list[bytes | None],
+    plain: Told, written: list[bytes]
 ) -> None:
     """Without this, the law would hold of what always goes the long way."""
-    plain = Told(200, [(b"content-type", b"application/json")], b"{}", b"2")
 
     async def main() -> None:
         async with open_house(telling(plain), Settings()) as house:
@@ -213,4 +228,3 @@ def test_a_plain_answer_is_written_at_once_and_its_connection_goes_on(
 
     trio.run(main)
     assert len(written) == 6
-    assert all(written)
