@@ -28,7 +28,9 @@ def encode(event: Event, request_id: str = "") -> bytes:
     said = {"type": event.type, **of_request, **dict(zip(names, values(event), strict=True))}
     try:
         return _ENCODER.encode(said)
-    except Exception:  # noqa: BLE001 - `repr` may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - `repr` may raise anything, such as a panic in Rust
         return _ENCODER.encode({name: msgspec.Raw(written(value)) for name, value in said.items()})
 
 
@@ -38,7 +40,9 @@ def written(value: object) -> bytes:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
         return _escaped(value)
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above
         return _unwritable(value)
 
 
@@ -47,7 +51,9 @@ def _escaped(value: object) -> bytes:
     try:
         plain = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
         return json.dumps(plain, allow_nan=False).encode()
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above
         return _unwritable(value)
 
 

@@ -30,7 +30,7 @@ def logged_to_a_pipe(*, blocking: bool = True) -> Iterator[tuple[int, Callable[[
     handler = LogHandler(writes)
     log_handler.log.addHandler(handler)
     try:
-        yield reads, lambda text: handler.handle(logging.makeLogRecord({"msg": text}))
+        yield reads, lambda text: handler.emit(logging.makeLogRecord({"msg": text}))
     finally:
         log_handler.log.removeHandler(handler)
         os.close(reads)
