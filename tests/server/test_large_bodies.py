@@ -1,4 +1,4 @@
-"""What clients send at most keeps nobody else waiting: no step of the loop reads it."""
+"""What clients may ask at most keeps nobody else waiting: no step of the loop is as long."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def count(of: list[list[int]]) -> int:
 
 
 PIPELINES: dict[str, Pipeline[..., Any]] = {"count": count}
+PIPELINES |= {f"count-{number}": count for number in range(150)}
 
 
 def filled(given: Mapping[str, Any], name: str, item: object) -> bytes:
@@ -98,6 +99,12 @@ def test_no_step_of_the_loop_reads_a_large_message_of_a_socket() -> None:
     assert trio.run(main).longest < CALLS_MAX
 
 
+def test_no_step_of_the_loop_writes_the_description_of_many_pipelines() -> None:
+    status, steps = trio.run(asked, "/openapi.json", b"")
+    assert status == 200
+    assert steps.longest < CALLS_MAX
+
+
 async def asked(path: str, body: bytes) -> tuple[int, Steps]:
     """The status of the answer, and the steps that it took."""
     async with open_engine(World(models={"m": ScriptedModel.saying("yes")})) as engine:
@@ -105,6 +112,7 @@ async def asked(path: str, body: bytes) -> tuple[int, Steps]:
         async with open_house(app, USUAL_SETTINGS) as house:
             client = await house.connect()
             with counted_steps() as steps:
-                head = f"POST {path} HTTP/1.1\nContent-Type: application/json"
+                method = "POST" if body else "GET"
+                head = f"{method} {path} HTTP/1.1\nContent-Type: application/json"
                 reply = await client.ask(head, body)
     return reply.status, steps
