@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.computed import computed
@@ -16,6 +16,7 @@ from tests.patience import PATIENCE_S
 
 
 @given(st.lists(st.booleans(), max_size=8))
+@example([True, True, True])
 def test_one_piece_of_large_work_at_a_time_is_in_a_thread(sizes: list[bool]) -> None:
     turn = threading.Lock()
 

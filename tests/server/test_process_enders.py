@@ -15,6 +15,7 @@ from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
+from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.settings import USUAL_SETTINGS
 from tests.engine.steps import Panic
 from tests.server.wire import open_house
@@ -78,6 +79,7 @@ PIPELINES: dict[str, Pipeline[..., Any]] = {"takes": takes, "gives": gives, "say
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 def test_what_a_pipelines_classes_raise_ends_no_server(how: str, accept: str) -> None:
     async def main() -> None:
+        mend_hypercorn()
         async with open_engine() as engine:
             app = create_app(engine, PIPELINES, USUAL_SETTINGS)
             async with open_house(app, USUAL_SETTINGS) as house:

@@ -5,7 +5,7 @@ after 64 KiB, and a write to it waits for ever: in the event loop, it would stop
 
 Rules of the file: entries are written by a thread, in order; who logs never waits. What the thread
 has not written yet is bounded; entries beyond that are dropped, and how many is logged as soon as
-entries are read again. (HAProxy and Envoy drop entries, too.)
+entries are read again, as in HAProxy.
 """
 
 from __future__ import annotations
