@@ -30,8 +30,9 @@ def encode(event: Event, request_id: str = "") -> bytes:
         return _ENCODER.encode(said)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - `repr` may raise anything, such as a panic in Rust
-        return _ENCODER.encode({name: msgspec.Raw(written(value)) for name, value in said.items()})
+    except BaseException:  # noqa: ASYNC103, BLE001 - `repr` may raise anything, as a panic in Rust
+        told = {name: msgspec.Raw(written(value)) for name, value in said.items()}
+        return _ENCODER.encode(told)  # noqa: ASYNC104
 
 
 def written(value: object) -> bytes:
@@ -42,8 +43,8 @@ def written(value: object) -> bytes:
         return _escaped(value)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - as above
-        return _unwritable(value)
+    except BaseException:  # noqa: ASYNC103, BLE001 - as above
+        return _unwritable(value)  # noqa: ASYNC104
 
 
 def _escaped(value: object) -> bytes:
@@ -53,8 +54,8 @@ def _escaped(value: object) -> bytes:
         return json.dumps(plain, allow_nan=False).encode()
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - as above
-        return _unwritable(value)
+    except BaseException:  # noqa: ASYNC103, BLE001 - as above
+        return _unwritable(value)  # noqa: ASYNC104
 
 
 def _unwritable(value: object) -> bytes:

@@ -160,11 +160,11 @@ class Recorder:
         limit_bytes = self._archive.settings.kept_bytes
         try:
             return final(local.record, local.run.journal, self._fit, limit_bytes, ended_s)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited in it
             if stopping(error) is not None:
                 raise
             log.exception("run %s cannot be recorded", local.run.id)
-            return unwritable(local.record, ended_s)
+            return unwritable(local.record, ended_s)  # noqa: ASYNC104 - as above
 
     def _batch(self) -> Sequence[Final]:
         batch: list[Final] = []
