@@ -28,8 +28,11 @@ def encode(event: Event, request_id: str = "") -> bytes:
     said = {"type": event.type, **of_request, **dict(zip(names, values(event), strict=True))}
     try:
         return _ENCODER.encode(said)
-    except Exception:  # noqa: BLE001 - `repr` may raise anything
-        return _ENCODER.encode({name: msgspec.Raw(written(value)) for name, value in said.items()})
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: ASYNC103, BLE001 - `repr` may raise anything, as a panic in Rust
+        told = {name: msgspec.Raw(written(value)) for name, value in said.items()}
+        return _ENCODER.encode(told)  # noqa: ASYNC104
 
 
 def written(value: object) -> bytes:
@@ -38,8 +41,10 @@ def written(value: object) -> bytes:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
         return _escaped(value)
-    except Exception:  # noqa: BLE001 - as above
-        return _unwritable(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: ASYNC103, BLE001 - as above
+        return _unwritable(value)  # noqa: ASYNC104
 
 
 def _escaped(value: object) -> bytes:
@@ -47,8 +52,10 @@ def _escaped(value: object) -> bytes:
     try:
         plain = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
         return json.dumps(plain, allow_nan=False).encode()
-    except Exception:  # noqa: BLE001 - as above
-        return _unwritable(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: ASYNC103, BLE001 - as above
+        return _unwritable(value)  # noqa: ASYNC104
 
 
 def _unwritable(value: object) -> bytes:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from logging import Logger
 from math import inf
 from typing import TypeVar, cast
 
 import trio
 
 from orchestra.errors import StepFailedError
+from orchestra.graph.calls.raised import message_of
 
 E = TypeVar("E", bound=BaseException)
+REST_S = 0.5
+"""The pause before a task that has failed is begun again."""
 
 
 def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
@@ -41,6 +45,28 @@ def parted(error: BaseException) -> tuple[Exception | None, BaseException | None
     if trio.current_effective_deadline() == -inf:
         return own, onward
     return own or _stray(onward), None
+
+
+async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> None:
+    """Run what may fail by somebody else's code; its own errors are logged, and end nothing else.
+
+    `what` says in the log what has failed. Raises what `split` calls onward.
+    """
+    try:
+        await task()
+    except BaseException as error:  # noqa: ASYNC103 - all but its own errors is re-raised
+        own, onward = parted(error)
+        if own is not None:
+            log.exception("%s: %s", what, message_of(own))
+        if onward is not None:
+            raise onward from onward.__cause__  # noqa: ASYNC104 - as above
+
+
+async def lasting(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> None:
+    """As `contained`, of a task that others need: it is begun again, `REST_S` after its end."""
+    while True:
+        await contained(task, log, what)
+        await trio.sleep(REST_S)
 
 
 @asynccontextmanager

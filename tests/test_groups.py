@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing
 from typing import Any, cast
 
+import outcome
 import pytest
 import trio
 from hypothesis import given
@@ -16,7 +18,7 @@ from hypothesis.errors import StopTest
 
 from orchestra.errors import StepFailedError
 from orchestra.graph.calls.raised import advice_on, message_of
-from orchestra.groups import leaves, single, split, stopping
+from orchestra.groups import contained, lasting, leaves, single, split, stopping
 from orchestra.protocols import injected
 from orchestra.providers.extractive.model import ExtractiveModel
 from orchestra.testing.virtual import virtual
@@ -88,6 +90,46 @@ def test_what_is_raised_is_the_steps_own_or_goes_on_and_nothing_is_lost(
 def test_what_stops_the_process_is_found_however_deep_it_is(error: BaseException) -> None:
     stops = [e for e in leaves(error) if isinstance(e, STOPS)]
     assert stopping(error) is (stops[0] if stops else None)
+
+
+@given(errors)
+def test_what_is_contained_raises_only_what_goes_on(error: BaseException) -> None:
+    own, onward = split(error)
+    said = list[object]()
+
+    class Said(logging.Logger):
+        def exception(self, msg: object, *told: object, **_: Any) -> None:
+            said.append(str(msg) % told)
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()  # so that a `Cancelled` has somewhere to go
+            ended = await outcome.acapture(contained, fails, Said("test"), "it failed")
+        raised = leaves(ended.error) if isinstance(ended, outcome.Error) else []
+        assert raised == (leaves(onward) if onward is not None else [])
+
+    async def fails() -> None:
+        raise error
+
+    virtual(main)
+    assert said == ([f"it failed: {message_of(own)}"] if own is not None else [])
+
+
+def test_what_lasts_is_begun_again_until_it_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    begun: list[float] = []
+
+    async def fails() -> None:
+        begun.append(trio.current_time())
+        await trio.sleep(1.0)
+        raise Panic("x")
+
+    async def main() -> None:
+        with trio.move_on_after(3.5):
+            await lasting(fails, logging.getLogger("test"), "it failed")
+
+    virtual(main)
+    assert begun == [0.0, 1.5, 3.0]
+    assert len(caplog.records) == 2
 
 
 def test_nothing_stops_where_nothing_was_raised() -> None:

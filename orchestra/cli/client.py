@@ -14,8 +14,8 @@ from orchestra.cli.failures import CommandError
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.errors import ModelError
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts
+from orchestra.providers.connections.reply import read
 from orchestra.providers.network import open_transport
-from orchestra.providers.remote import read
 
 EVENT_BYTES = 64 * 1024 * 1024
 """The most bytes of an event, which may contain the whole output of a run."""

@@ -6,6 +6,7 @@ Rules of the file: nothing else in `orchestra.cli` writes to standard output or 
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ _CODES: dict[Colour, int] = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yello
 OUT, ERR = 1, 2
 NOTHING = "-"
 """An empty cell of a table."""
+ROOM_S = 0.2
+"""Seconds that an unneeded line waits for room in a full pipe."""
 MoveBar: TypeAlias = Callable[[int, int, str], object]
 """Called with the number of done and of all items, and with a text."""
 
@@ -184,13 +187,25 @@ def forget_unwritable(*, errors_too: bool = False) -> None:
 
 
 def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
-    """Write a text to a stream, which may be closed, or have a limited encoding."""
+    """Write a text to a stream, which may be closed or full, or have a limited encoding."""
     try:
+        if not needed and not _has_room(stream):
+            return
         stream.write(_fitting(text, stream.encoding or "utf-8") + "\n")
         stream.flush()
     except OSError:
         if needed:
             raise
+
+
+def _has_room(stream: TextIO) -> bool:
+    """Whether a line can be written without a wait for who reads it."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+    except OSError:  # it was replaced by an object that is not a file
+        return True
+    return bool(poll.poll(ROOM_S * 1000))
 
 
 def _fitting(text: str, encoding: str) -> str:

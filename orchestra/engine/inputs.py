@@ -16,6 +16,10 @@ from orchestra.graph.rules.policy import Limits
 from orchestra.graph.wrapping import refuse_others
 
 
+class FitInputs(dict[str, object]):
+    """Inputs by name that fit their annotations already: they were read by them, as from JSON."""
+
+
 def by_name(
     pipeline: Pipeline[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Mapping[str, object]:
@@ -63,7 +67,7 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
                 f"pipeline {pipeline.name!r} has no input {name!r}; its inputs are: {known}",
                 field=name,
             )
-    complete = {}
+    fit, complete = isinstance(inputs, FitInputs), {}
     for name, node in pipeline.inputs.items():
         value = inputs[name] if name in inputs else copied_if_mutable(node.default)
         if value is MISSING:
@@ -71,7 +75,8 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
                 f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",
                 field=name,
             )
-        _refuse_unfit(pipeline, node, value)
+        if not (fit and name in inputs):
+            _refuse_unfit(pipeline, node, value)
         if is_iterator(value):
             value = readable_again(plan, node, value, limits)
             _refuse_unfit(pipeline, node, value)

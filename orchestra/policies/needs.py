@@ -32,6 +32,8 @@ IMAGE_TOKENS = 1_000
 """About what providers count for an image of a million pixels, whatever its bytes."""
 PAGE_TOKENS = 1_500 + IMAGE_TOKENS
 """About what Anthropic counts for a page of a file, its text and its image."""
+LARGE_PARTS = 2_000
+"""So many turns, parts and tools take up to 8 ms to write."""
 ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings")
 
 
@@ -87,6 +89,14 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
         input_tokens=prompt,
         output_tokens=request.output_tokens_max,
     )
+
+
+def is_large(request: ChatRequest | EmbedRequest) -> bool:
+    """Whether it has so many turns, parts and tools that writing it would hold up other runs."""
+    if isinstance(request, EmbedRequest):  # its texts are written as one list
+        return False
+    several = (each.content for each in request.messages if not isinstance(each.content, str))
+    return len(request.messages) + len(request.tools) + sum(map(len, several)) > LARGE_PARTS
 
 
 def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import inspect
 import re
 import time
 from contextlib import AbstractAsyncContextManager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from traceback import walk_tb
 from types import TracebackType
 from typing import Self
@@ -23,6 +23,7 @@ from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
 from orchestra.codecs.framing.frames import BEFORE_JSON
 from orchestra.codecs.prompt_cache import with_marks
+from orchestra.computed import computed
 from orchestra.errors import (
     InvalidRequestError,
     MalformedStreamError,
@@ -32,9 +33,9 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.batches import BatchSize
-from orchestra.policies.needs import fitting
+from orchestra.policies.needs import fitting, is_large
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
-from orchestra.providers.connections.reply import OK
+from orchestra.providers.connections.reply import OK, read
 from orchestra.providers.credentials import Credentials
 from orchestra.values import (
     Capabilities,
@@ -144,6 +145,10 @@ def _of_whole(timeouts: Timeouts) -> Timeouts:
     return attrs.evolve(timeouts, first_byte_s=None)
 
 
+async def _asked(endpoint: Endpoint, request: ChatRequest | EmbedRequest, **how: bool) -> Call:
+    return await computed(partial(endpoint.asked, request, **how), large=is_large(request))
+
+
 class RemoteModel(Model):
     """A `Model` at an endpoint, reached through a transport. Has no state between calls."""
 
@@ -162,7 +167,7 @@ class RemoteModel(Model):
     async def complete(self, request: ChatRequest) -> Completion:
         dialect = self.endpoint.dialect
         try:
-            call = self.endpoint.asked(request)
+            call = await _asked(self.endpoint, request)
             return Completion.of(dialect.decode(await self._ask(call)))
         except ModelError as error:
             raise self.endpoint.located(error) from error.__cause__
@@ -174,7 +179,7 @@ class RemoteModel(Model):
         model = self.endpoint.model
         try:
             for texts in batch_size(dialect).batches(request.texts):
-                call = self.endpoint.asked(attrs.evolve(request, texts=texts))
+                call = await _asked(self.endpoint, attrs.evolve(request, texts=texts))
                 found = dialect.decode_embeddings(await self._ask(call))
                 if len(found.vectors) != len(texts):
                     raise MalformedStreamError(
@@ -219,7 +224,7 @@ class RemoteAnswer:
     async def __aenter__(self) -> Self:
         endpoint = self._endpoint
         try:
-            call = endpoint.asked(self._request, stream=True)
+            call = await _asked(endpoint, self._request, stream=True)
             exchange = _exchange(endpoint, self._transport, call, streamed=True)
             reply = await exchange.__aenter__()
             try:
@@ -370,23 +375,6 @@ def _redirect_error(reply: HttpReply) -> ModelConnectionError:
         status=reply.status,
         code="redirect",
     )
-
-
-async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
-    """The complete body, whose beginning is `begun`.
-
-    Raises:
-        MalformedStreamError: the body exceeds the limit.
-        ModelError: the connection failed.
-    """
-    pieces, size = [begun], len(begun)
-    while size <= limit_bytes and (data := await reply.receive()):
-        pieces.append(data)
-        size += len(data)
-    if size > limit_bytes:
-        pieces.clear()  # the raised error keeps this frame alive
-        raise MalformedStreamError(f"the answer is over {limit_bytes} bytes; ask for less at once")
-    return b"".join(pieces)
 
 
 def _is_json(reply: HttpReply) -> bool:

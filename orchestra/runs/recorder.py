@@ -17,6 +17,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.events import Event
+from orchestra.groups import stopping
 from orchestra.runs.archive import Archive
 from orchestra.runs.keeping import Final, Fit, final, unwritable
 from orchestra.runs.local import LocalRun
@@ -159,9 +160,11 @@ class Recorder:
         limit_bytes = self._archive.settings.kept_bytes
         try:
             return final(local.record, local.run.journal, self._fit, limit_bytes, ended_s)
-        except Exception:
+        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited in it
+            if stopping(error) is not None:
+                raise
             log.exception("run %s cannot be recorded", local.run.id)
-            return unwritable(local.record, ended_s)
+            return unwritable(local.record, ended_s)  # noqa: ASYNC104 - as above
 
     def _batch(self) -> Sequence[Final]:
         batch: list[Final] = []

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ import trio
 
 from orchestra.accounts import Caller
 from orchestra.errors import StateError
-from orchestra.groups import groupless_nursery
+from orchestra.groups import groupless_nursery, lasting
 from orchestra.protocols import State
 from orchestra.runs import idempotency, inbox, index
 from orchestra.runs.archive import Archive
@@ -232,7 +232,7 @@ class Registry:
 
     def begin(self) -> None:
         """Start the background tasks, which also make this process known to others."""
-        self._nursery.start_soon(self._recorder.serve, name="the recorder of runs")
+        self._keep_up("the recorder of runs", self._recorder.serve)
         if self._archive.shared:
             self._open_publisher()
 
@@ -257,7 +257,12 @@ class Registry:
         from orchestra.runs.publisher import Publisher  # nobody else is there before
 
         self._publisher = Publisher(self._archive, self.process, self._local, self._fit)
-        self._nursery.start_soon(self._publisher.serve, name="the publisher of runs")
+        self._keep_up("the publisher of runs", self._publisher.serve)
+
+    def _keep_up(self, name: str, task: Callable[[], Awaitable[object]]) -> None:
+        """Start a task that goes on as long as this process has runs, whatever they give."""
+        what = f"{name} failed, and begins again"
+        self._nursery.start_soon(lasting, task, log, what, name=name)
 
     def _adopted(self, run: Run, on_leave: OnLeave, readers: int) -> Record:
         record = self._record(run.id, run.pipeline, run.caller, run.request_id)

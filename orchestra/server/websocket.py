@@ -24,6 +24,7 @@ import trio
 from quart import websocket
 from quart_trio.asgi import TrioASGIWebsocketConnection
 
+from orchestra.computed import LARGE_BYTES, computed
 from orchestra.events import TERMINAL
 from orchestra.server.connections.listen import obey
 from orchestra.server.front import problems, ws_messages
@@ -162,9 +163,7 @@ class Sockets:
         await Conversation(self, name, socket).hold()
         return None
 
-    async def started(
-        self, name: str, inputs: Mapping[str, object], scope: Mapping[str, Any]
-    ) -> Run | HttpProblem:
+    async def started(self, name: str, start: Start, scope: Mapping[str, Any]) -> Run | HttpProblem:
         """A run for whoever has opened this socket, or why there is none."""
         if self.closing.is_set():
             return problems.too_busy("no more runs are started over this socket; open another")
@@ -177,7 +176,8 @@ class Sockets:
         if refused is not None:
             return refused
         pipeline = self.runs.pipelines[name]
-        values, faults = from_json(pipeline.inputs, inputs)
+        reading = partial(from_json, pipeline.inputs, start.inputs)
+        values, faults = await computed(reading, large=start.large)
         if faults:
             return bad_inputs(faults)
         try:
@@ -248,7 +248,8 @@ class Conversation:
                 self._close(TOO_LARGE, f"a message is larger than {limit}")
                 return
             self._stir()
-            self._hear(ws_messages.read(said))
+            reading = partial(ws_messages.read, said)
+            self._hear(await computed(reading, large=len(said) > LARGE_BYTES))
 
     def _hear(self, message: Start | Cancel | Mistake) -> None:
         match message:
@@ -284,7 +285,7 @@ class Conversation:
     async def _run(self, start: Start, going: Going) -> None:
         """One run, from the moment it is asked for until its last event is sent."""
         try:
-            run = await self._sockets.started(self._name, start.inputs, self._socket.scope)
+            run = await self._sockets.started(self._name, start, self._socket.scope)
             if isinstance(run, HttpProblem):
                 self._forget(start.id, going)
                 await self._socket.send(problem_frame(start.id, run))

@@ -51,6 +51,7 @@ from orchestra.values import (
     TextDelta,
     Vector,
 )
+from tests.loop_steps import counted_steps
 from tests.providers.upstream import Visit, upstream
 
 T = TypeVar("T")
@@ -233,6 +234,22 @@ def test_what_is_sent_has_the_model_the_key_and_the_headers() -> None:
     sent = msgspec.json.decode(request.body)
     assert (sent["model"], sent["stream"]) == ("gpt", True)
     assert KEY not in repr(request)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_no_step_of_the_loop_writes_a_long_conversation(*, whole: bool) -> None:
+    """Each turn is looked at; writing one takes ten calls."""
+    asked = attrs.evolve(ASKED, messages=(Message("user", "a"),) * 20_000)
+
+    async def main() -> int:
+        with counted_steps() as steps:
+            if whole:
+                await model(canned(WHOLE)).complete(asked)
+            else:
+                await heard(model(canned(STREAMED)), asked)
+        return steps.longest
+
+    assert run(main) < 2 * len(asked.messages)
 
 
 @given(st.lists(st.sampled_from(["Content-Type", "content-type", "X-Team"]), unique_by=str.lower))

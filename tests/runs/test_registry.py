@@ -37,6 +37,7 @@ from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
+from tests.engine.steps import Panic
 from tests.runs.processes import Cable, heard, lines, memory, process, speech
 
 LONG_S = 40.0
@@ -167,12 +168,13 @@ def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
     ]
 
 
+@pytest.mark.parametrize("error", [RuntimeError, Panic])
 def test_a_run_that_cannot_be_written_down_keeps_no_other_from_it(
-    caplog: pytest.LogCaptureFixture,
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fit(event: Event) -> Event:
         if isinstance(event, Delta) and event.chunk == "b":
-            raise RuntimeError("it does not fit")
+            raise error("it does not fit")
         return event
 
     async def main() -> None:

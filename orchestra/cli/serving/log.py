@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from orchestra.cli import terminal
+from orchestra.cli.serving.log_handler import LogHandler
 
 LogFormat: TypeAlias = Literal["text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -43,7 +44,7 @@ class Log:
     def begin(self, who: str) -> None:
         """Log to standard error; each entry says `who` of several processes writes it."""
         formatter = EntryFormatter(_TEXT.replace("{who}", f"{who} " if who else ""))
-        handler = logging.StreamHandler()
+        handler = LogHandler(terminal.descriptor_of(terminal.ERR))
         handler.setFormatter(formatter if self.format == "text" else JsonFormatter(who))
         logging.basicConfig(level=self.level.upper(), handlers=[handler])
         for each in logging.getLogger().handlers:
@@ -55,6 +56,7 @@ class Log:
     def note(self, text: str) -> None:
         """Write a note for people to standard error; in JSON it is an entry."""
         if self.format == "text":
+            flush()  # it comes behind the entries before it
             terminal.note(text, needed=False)
         else:
             _log.info("%s", text.strip())
@@ -65,6 +67,12 @@ class Log:
             terminal.say(text, needed=False)
         else:
             _log.info("%s", text)
+
+
+def flush() -> None:
+    """Wait a moment until the entries so far are written."""
+    for each in logging.getLogger().handlers:
+        each.flush()
 
 
 class EntryFormatter(logging.Formatter):

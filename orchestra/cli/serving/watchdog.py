@@ -63,5 +63,12 @@ def _end(time_s: float) -> None:  # pragma: no cover - nothing is counted after 
         "(give what it waits for a timeout); the threads are here:",
         time_s,
     )
-    faulthandler.dump_traceback(_ERR)
+    tell = threading.Thread(target=_tell, daemon=True)
+    tell.start()
+    tell.join(HELD_S)  # who reads standard error may hang, too
     os._exit(FAILED)
+
+
+def _tell() -> None:  # pragma: no cover - nothing is counted after it
+    logging.shutdown()
+    faulthandler.dump_traceback(_ERR)

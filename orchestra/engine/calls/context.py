@@ -15,8 +15,7 @@ from orchestra.engine.calls.kept import Opened
 from orchestra.errors import LimitExceededError
 from orchestra.event_lines import written
 from orchestra.events import Note, StepRouted, StepTold
-from orchestra.graph.calls.raised import message_of
-from orchestra.groups import parted
+from orchestra.groups import contained
 from orchestra.protocols import Embedder, Model, VectorStore
 
 if TYPE_CHECKING:
@@ -102,16 +101,5 @@ class StepContext:
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs until the engine is closed; its errors are only logged."""
-        self.run.shared.nursery.start_soon(_run_logging_errors, task, name, name=name)
-
-
-async def _run_logging_errors(task: Callable[[], Awaitable[None]], name: str) -> None:
-    """Run a task and log its errors; they end nothing else."""
-    try:
-        await task()
-    except BaseException as error:  # noqa: ASYNC103 - all but the task's own errors is re-raised
-        own, onward = parted(error)
-        if own is not None:
-            log.exception("the background task %s failed: %s", name, message_of(own))
-        if onward is not None:
-            raise onward from onward.__cause__  # noqa: ASYNC104 - as above
+        what = f"the background task {name} failed"
+        self.run.shared.nursery.start_soon(contained, task, log, what, name=name)

@@ -94,7 +94,17 @@ class Bounds:
 class Answering(HttpReply):
     """The answer to a request, of which the head has arrived, and the body is arriving."""
 
-    __slots__ = ("_back", "_bounds", "_exchange", "_left", "_line", "_ready", "_wait", "head")
+    __slots__ = (
+        "_back",
+        "_bounds",
+        "_exchange",
+        "_left",
+        "_line",
+        "_ready",
+        "_token",
+        "_wait",
+        "head",
+    )
 
     def __init__(
         self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, back: Back
@@ -107,6 +117,7 @@ class Answering(HttpReply):
         self._bounds = bounds
         self._back = back
         self._wait: Wait | None = None
+        self._token = trio.lowlevel.current_trio_token()
 
     @property
     def status(self) -> int:
@@ -183,7 +194,16 @@ class Answering(HttpReply):
             self._back(None, 0.0)
 
     def __del__(self) -> None:
-        self.leave(broken=True)
+        if self._left:
+            return
+        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
+            self.leave(broken=True)
+            return
+        # The garbage collector runs in whichever thread, and only Trio's can wake its tasks.
+        try:
+            self._token.run_sync_soon(partial(self.leave, broken=True))
+        except trio.RunFinishedError:
+            self._line.close()
 
     def _finished(self, *, broken: bool) -> bool:
         exchange = self._exchange

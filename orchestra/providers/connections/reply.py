@@ -72,3 +72,20 @@ class InflatedReply(HttpReply):
 
 def _malformed(where: str, error: ValueError) -> MalformedStreamError:
     return MalformedStreamError(f"{where} sent an invalid answer: {error}", retryable=False)
+
+
+async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
+    """The complete body, whose beginning is `begun`.
+
+    Raises:
+        MalformedStreamError: the body exceeds the limit.
+        ModelError: the connection failed.
+    """
+    pieces, size = [begun], len(begun)
+    while size <= limit_bytes and (data := await reply.receive()):
+        pieces.append(data)
+        size += len(data)
+    if size > limit_bytes:
+        pieces.clear()  # the raised error keeps this frame alive
+        raise MalformedStreamError(f"the answer is over {limit_bytes} bytes; ask for less at once")
+    return b"".join(pieces)

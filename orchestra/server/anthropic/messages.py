@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -20,11 +21,11 @@ from orchestra.policies.tokens import of_chat
 from orchestra.server.models.asked import (
     Job,
     answering,
+    body_as,
     facts_of,
     failure,
     finished,
     job_of,
-    json_body,
     refuse,
     refusing,
     streamed,
@@ -47,7 +48,7 @@ class MessagesApi:
     @refusing
     async def create(self) -> Response:
         """What a model says, whole or as it says it."""
-        served = served_messages(await json_body(), self.runs.settings.allowed)
+        served = await self._asked()
         job = job_of(answering(self.catalog, served.model), served)
         run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
@@ -57,9 +58,12 @@ class MessagesApi:
     @refusing
     async def count(self) -> Response:
         """How many tokens a question has, as they are estimated for limits: rather too many."""
-        served = served_messages(await json_body(), self.runs.settings.allowed)
+        served = await self._asked()
         answering(self.catalog, served.model)
         return as_json({"input_tokens": of_chat(served.request).input})
+
+    async def _asked(self) -> ServedChat:
+        return await body_as(partial(served_messages, allowed=self.runs.settings.allowed))
 
     async def _stream(self, run: Run, job: Job, served: ServedChat) -> Response:
         writer = MessageWriter(_message_id(run), served.model, run.request_id)

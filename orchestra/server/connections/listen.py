@@ -34,6 +34,7 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
+from orchestra.groups import contained
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.bounded_listener import BoundedListener
 from orchestra.server.connections.sockets import bind
@@ -57,6 +58,9 @@ that a replaced worker or an added host gets its share of clients that stay conn
 """
 BURST_MAX = 16
 """The writes without waiting after which a connection lets other tasks run."""
+
+
+_FAILED = "a connection failed and is closed; the others go on"
 
 
 @attrs.define(eq=False)
@@ -119,9 +123,7 @@ class HttpServer:
         state[CONNECTION] = connection
         self._connections.add(connection)
         try:
-            await connection.run()
-        except* Exception:
-            log.exception("a connection failed and is closed; the others go on")
+            await contained(connection.run, log, _FAILED)
         finally:
             self._connections.discard(connection)
             state.clear()  # breaks a reference cycle, which would wait for the garbage collector

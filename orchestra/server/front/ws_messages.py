@@ -17,6 +17,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.invalid_json import invalid_json
+from orchestra.computed import LARGE_BYTES
 from orchestra.event_lines import encode, written
 from orchestra.events import Event
 from orchestra.server.front.cors import ANY, host_of
@@ -50,10 +51,11 @@ _SHAPE = 'send {"type": "start", "id": "a", "inputs": {...}} or {"type": "cancel
 
 @attrs.frozen
 class Start:
-    """Start a run of the socket's pipeline."""
+    """Start a run of the socket's pipeline; `large` is whether its message is."""
 
     id: str
     inputs: Mapping[str, object]
+    large: bool = False
 
 
 @attrs.frozen
@@ -81,10 +83,10 @@ def read(message: str | bytes) -> Start | Cancel | Mistake:
         return _mistake(None, invalid_json(message.encode(), error, "the message"))
     if not isinstance(found, dict):
         return _mistake(None, "the message is not an object")
-    return _read(found)
+    return _read(found, large=len(message) > LARGE_BYTES)
 
 
-def _read(found: dict[str, Any]) -> Start | Cancel | Mistake:
+def _read(found: dict[str, Any], *, large: bool) -> Start | Cancel | Mistake:
     given, kind, inputs = found.get("id"), found.get("type"), found.get("inputs", {})
     if not isinstance(given, str) or not 0 < len(given) <= ID_CHARS_MAX:
         return _mistake(None, f"`id` is not a string of 1 to {ID_CHARS_MAX} characters")
@@ -96,7 +98,7 @@ def _read(found: dict[str, Any]) -> Start | Cancel | Mistake:
         return Cancel(given)
     if not isinstance(inputs, dict):
         return _mistake(given, "`inputs` is not an object")
-    return Start(given, inputs)
+    return Start(given, inputs, large)
 
 
 def event_frame(run: str, event: Event, request_id: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from quart_trio.wrappers import TrioResponse as Response
@@ -12,6 +12,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.codecs.openai.usage import usage_record
 from orchestra.codecs.serving.errors import ServedError, error_reply
 from orchestra.codecs.serving.requests import ServedChat, refused
+from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
     from orchestra.values import Json
+
+
+T = TypeVar("T")
 
 
 class RefusedError(Exception):
@@ -97,6 +101,17 @@ async def json_body() -> bytes:
     if given.partition(";")[0].strip().lower() != sse.JSON:
         raise RefusedError(as_served(problems.bad_media_type(given, forms=False)))
     return await whole_body()
+
+
+async def body_as(read: Callable[[bytes], T]) -> T:
+    """What `read` makes of the body of the current request.
+
+    Raises:
+        InvalidRequestError: as `read` does.
+        RefusedError: as `json_body`.
+    """
+    body = await json_body()
+    return await computed(partial(read, body), large=len(body) > LARGE_BYTES)
 
 
 async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:

@@ -27,11 +27,11 @@ from orchestra.server.front.arrival import Arrival
 from orchestra.server.models.asked import (
     Job,
     answering,
+    body_as,
     facts_of,
     failure,
     finished,
     job_of,
-    json_body,
     offered,
     refuse,
     refusing,
@@ -97,7 +97,8 @@ class OpenAi:
     async def chat(self) -> Response:
         """What a model says, whole or as it says it."""
         settings = self.runs.settings
-        served = served_chat(await json_body(), settings.allowed, stores=settings.store_answers)
+        reading = partial(served_chat, allowed=settings.allowed, stores=settings.store_answers)
+        served = await body_as(reading)
         job = job_of(answering(self.catalog, served.model), served)
         run = self.runs.begin(job.pipeline, job.inputs)
         if served.stream:
@@ -107,7 +108,7 @@ class OpenAi:
     @refusing
     async def embeddings(self) -> Response:
         """The vectors of texts."""
-        served = served_embeddings(await json_body(), self.runs.settings.allowed)
+        served = await body_as(partial(served_embeddings, allowed=self.runs.settings.allowed))
         embedder = _embeds(offered(self.catalog, served.model))
         inputs = {"request": served.request, "model": served.model, "embedder": embedder}
         run = self.runs.begin(relay_vectors, inputs)

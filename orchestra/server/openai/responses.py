@@ -7,6 +7,7 @@ place and for as long as completions. Rules of the file: what somebody else has 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import attrs
@@ -23,6 +24,7 @@ from orchestra.codecs.openai_serving.responses_request import (
 )
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import ServedChat
+from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InvalidRequestError, StateError, TruncatedStreamError
 from orchestra.events import RunFinished
 from orchestra.server.front.arrival import Arrival
@@ -64,9 +66,14 @@ class ResponsesApi:
     async def create(self) -> Response:
         """What a model says, whole or as it says it."""
         settings = self.runs.settings
-        asked = asked_response(await json_body(), stores=settings.store_answers)
+        body = await json_body()
+        large = len(body) > LARGE_BYTES
+        asking = partial(asked_response, body, stores=settings.store_answers)
+        asked = await computed(asking, large=large)
         offer = answering(self.catalog, asked.body.model)
-        served = served_response(asked, await self._items(asked), settings.allowed)
+        serving = partial(served_response, asked, await self._items(asked), settings.allowed)
+        kept = asked.body.previous_response_id or asked.referred()  # it may be long
+        served = await computed(serving, large=large or bool(kept))
         job = job_of(offer, served)
         run = self.runs.begin(job.pipeline, job.inputs)
         head = ResponseHead(

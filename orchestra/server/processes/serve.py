@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from orchestra.errors import OrchestraError
+from orchestra.groups import contained
 from orchestra.observe.counting import Counting, counting
 from orchestra.observe.tracing import tracing
 from orchestra.server.connections.hardening import mend_hypercorn
@@ -236,13 +237,6 @@ async def _flush(serving: Serving, house: House) -> None:
     with trio.move_on_after(time_s / 2) as time:
         async with trio.open_nursery() as nursery:
             for each in house.flush:
-                nursery.start_soon(_flush_or_log, each)
+                nursery.start_soon(contained, each, log, "some records were not written")
     if time.cancelled_caught:
         log.error("not all records were written within %g s", time_s)
-
-
-async def _flush_or_log(flush: Callable[[], Awaitable[object]]) -> None:
-    try:
-        await flush()
-    except Exception:
-        log.exception("some records were not written")

@@ -24,6 +24,7 @@ from orchestra.compiler.plan import named_by
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.engine import open_engine
 from orchestra.errors import OrchestraError, StoreError
+from orchestra.groups import contained
 from orchestra.observe import names
 from orchestra.observe.observers import together
 from orchestra.observe.tally import Tally
@@ -210,20 +211,21 @@ class Serving:
 
     async def reload(self) -> None:
         """`begin` again, unless the server stops; where it cannot, the log says why."""
-        try:
-            async with self._turn:
-                if self.readiness.stopping:
-                    return
-                before = self.settings
+        await contained(self._reload, log, "not reloaded; what was served before stays")
+
+    async def _reload(self) -> None:
+        async with self._turn:
+            if self.readiness.stopping:
+                return
+            before = self.settings
+            try:
                 await self.begin()
-        except OrchestraError as error:
-            log.error("not reloaded; what was served before stays:\n%s", error)  # noqa: TRY400
-        except Exception:
-            log.exception("not reloaded; what was served before stays")
-        else:
-            stays = before.kept_until_restart(self.settings)
-            told = f"until a restart these stay as they were: {', '.join(stays)}"
-            log.info("reloaded; %s", told if stays else "new requests are served by it")
+            except OrchestraError as error:
+                log.error("not reloaded; what was served before stays:\n%s", error)  # noqa: TRY400
+                return
+        stays = before.kept_until_restart(self.settings)
+        told = f"until a restart these stay as they were: {', '.join(stays)}"
+        log.info("reloaded; %s", told if stays else "new requests are served by it")
 
     async def wait_idle(self) -> None:
         """Wait until no run is in flight, of any generation."""
@@ -309,14 +311,15 @@ class Serving:
 
 async def _end(loaded: Loaded) -> None:
     """Write what is late, then close, whatever happens; errors end no other version."""
-    try:
+
+    async def end() -> None:
         try:
             if loaded.flush is not None:
                 await loaded.flush(loaded.settings.runs.flush_s)
         finally:
             loaded.close()
-    except Exception:
-        log.exception("a version of the server was not closed as it should be")
+
+    await contained(end, log, "a version of the server was not closed as it should be")
 
 
 def _plan_all(

@@ -9,10 +9,11 @@ import msgspec
 
 from orchestra.annotations.documents import file_name, takes_documents
 from orchestra.documents import Document
+from orchestra.engine.inputs import FitInputs
 from orchestra.errors import DocumentError
 from orchestra.server.front.multipart import Part
 from orchestra.server.front.problems import Fault
-from orchestra.server.runs.inputs import FAULTS_MAX, NAME_MAX, Inputs, from_pairs
+from orchestra.server.runs.inputs import FAULTS_MAX, NAME_MAX, from_pairs
 
 if TYPE_CHECKING:
     from orchestra.graph.nodes import Input
@@ -22,7 +23,7 @@ TEXT = "text/plain"
 _AT = "part:"
 
 
-def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[Inputs, list[Fault]]:
+def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[FitInputs, list[Fault]]:
     """The run's inputs, and what is wrong with them; without faults the inputs are complete.
 
     A file is a document, and so is any part of an input that takes documents. JSON is what it

@@ -22,6 +22,7 @@ from orchestra.annotations.documents import JsonDocument
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.schemas import object_schema
 from orchestra.annotations.turns import JsonTurn
+from orchestra.engine.inputs import FitInputs
 from orchestra.errors import ServeError
 from orchestra.nearest import did_you_mean
 from orchestra.server.front.problems import Fault
@@ -30,9 +31,6 @@ from orchestra.values import Json
 if TYPE_CHECKING:
     from orchestra.graph.nodes import Input
     from orchestra.graph.pipelines import Pipeline
-
-Inputs = dict[str, object]
-
 
 _MAKE = custom_dec_hook(otherwise=stand_ins.read)
 _MAKE_OF_TEXT = custom_dec_hook(strict=False, otherwise=stand_ins.read)
@@ -47,7 +45,7 @@ _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 def from_json(
     inputs: Mapping[str, Input], given: Mapping[str, object]
-) -> tuple[Inputs, list[Fault]]:
+) -> tuple[FitInputs, list[Fault]]:
     """The run's inputs, and what is wrong with them; without faults the inputs are complete.
 
     Strict: `"5"` is no int, as the schema says.
@@ -57,7 +55,7 @@ def from_json(
 
 def from_query(
     inputs: Mapping[str, Input], given: Iterable[tuple[str, str]]
-) -> tuple[Inputs, list[Fault]]:
+) -> tuple[FitInputs, list[Fault]]:
     """As `from_json`, from the pairs of a query string.
 
     A query holds text only, so `5`, `true` and `null` are read as what the input's type
@@ -68,7 +66,7 @@ def from_query(
 
 def from_pairs(
     inputs: Mapping[str, Input], given: Iterable[tuple[str, object]], at: str
-) -> tuple[Inputs, list[Fault]]:
+) -> tuple[FitInputs, list[Fault]]:
     """As `from_query`; a value may also be a document, or one out of JSON.
 
     `at` stands before a name in the pointers of faults.
@@ -179,8 +177,8 @@ def is_readable(each: Input) -> bool:
 
 def _read(
     inputs: Mapping[str, Input], given: Mapping[str, list[object]], at: str, *, strict: bool
-) -> tuple[Inputs, list[Fault]]:
-    read: Inputs = {}
+) -> tuple[FitInputs, list[Fault]]:
+    read = FitInputs()
     unknown = islice((name for name in given if name not in inputs), FAULTS_MAX)
     faults = [_unknown(name[:NAME_MAX], inputs, at) for name in unknown]
     for name, each in inputs.items():

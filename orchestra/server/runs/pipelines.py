@@ -18,6 +18,7 @@ from quart.wrappers.response import DataBody
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
+from orchestra.computed import computed
 from orchestra.event_lines import written
 from orchestra.events import RunFinished
 from orchestra.server import sse
@@ -139,7 +140,7 @@ class Runs:
         if name not in self.pipelines:
             return answer(self.unknown(name, Arrival.of(request.scope)))
         parts = await self._parts(name)
-        asked = read(parts, self.pipelines)
+        asked = await computed(partial(read, parts, self.pipelines), large=parts.large)
         if isinstance(asked, HttpProblem):
             return answer(asked)
         wishes = _wishes() if request.method == "POST" else None

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from orchestra.codecs.invalid_json import invalid_json
+from orchestra.computed import LARGE_BYTES
 from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.problems import HttpProblem
 from orchestra.server.runs import inputs
 
 if TYPE_CHECKING:
+    from orchestra.engine.inputs import FitInputs
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.front.multipart import Part
 
@@ -36,6 +38,12 @@ class Request(msgspec.Struct, frozen=True):
     content_type: str = ""
     body: bytes | None = None
     form: tuple[Part, ...] | HttpProblem | None = None
+
+    @property
+    def large(self) -> bool:
+        """Whether reading it takes so long that other runs would notice."""
+        form = self.form if isinstance(self.form, tuple) else ()
+        return len(self.body or b"") + sum(len(part.data) for part in form) > LARGE_BYTES
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -72,7 +80,7 @@ def sent(request: Request) -> list[bytes]:
     return [msgspec.json.encode(inputs, order="deterministic")]
 
 
-def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> inputs.Inputs | HttpProblem:
+def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> FitInputs | HttpProblem:
     if request.form is not None:
         if isinstance(request.form, HttpProblem):
             return request.form

@@ -18,6 +18,7 @@ import attrs
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
+from orchestra.computed import computed
 from orchestra.errors import RunLostError, StateError
 from orchestra.events import RunFinished
 from orchestra.runs.disconnect import CONTINUE, OnLeave
@@ -86,9 +87,10 @@ class Wished:
 
     async def _claim(self, key: str) -> Claimed:
         arrival, pipeline = Arrival.of(request.scope), self.asked.pipeline.name
+        inputs = await computed(partial(sent, self.parts), large=self.parts.large)
         return await self.runs.registry.claim(
             key,
-            digest_of(pipeline.encode(), *sent(self.parts)),
+            digest_of(pipeline.encode(), *inputs),
             pipeline=pipeline,
             caller=arrival.known().caller,
             request_id=arrival.request_id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import trio
 import trio.testing
@@ -71,6 +73,56 @@ def test_waiting_for_a_connection_has_bounds() -> None:
             assert len(server.visits) == 1
 
     run(main)
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_the_place_of_an_answer_that_is_thrown_away_is_given_to_who_waits(*, thread: bool) -> None:
+    """Also where another thread throws it away, which may not wake a task of Trio's."""
+    served: list[int] = []
+
+    async def main() -> None:
+        limits = HttpLimits(connections_max=1)
+        async with upstream(streaming) as server, open_transport(limits=limits) as transport:
+
+            async def ask() -> None:
+                async with transport.send(HttpRequest(server.url)) as reply:
+                    served.append(reply.status)
+
+            exchange = transport.send(HttpRequest(server.url))
+            held: list[object] = [await exchange.__aenter__(), exchange]
+            del exchange
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not served
+                if thread:
+                    await trio.to_thread.run_sync(held.clear)
+                else:
+                    held.clear()
+
+    run(main)
+    assert served == [200]
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_an_answer_that_outlives_its_trio_run_closes_its_connection(*, thread: bool) -> None:
+    held: list[object] = []
+
+    async def main() -> None:
+        async with upstream(streaming) as server, open_transport() as transport:
+            exchange = transport.send(HttpRequest(server.url))
+            held.extend([await exchange.__aenter__(), exchange])
+
+    before = open_sockets()
+    run(main)
+    assert open_sockets() == before + 1
+    if thread:
+        other = threading.Thread(target=held.clear)
+        other.start()
+        other.join()
+    else:
+        held.clear()
+    assert open_sockets() == before
 
 
 @pytest.mark.parametrize("how", ["answer", "leave", "cancel", "fail", "wait"])

@@ -7,7 +7,7 @@ import gc
 import re
 import sys
 from collections import ChainMap, OrderedDict, UserDict, defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 import attrs
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from orchestra import accounts, answers, documents, logprobs, values
 from orchestra.answers import Completion
 from orchestra.event_lines import written
 from orchestra.failed import Failed
-from orchestra.server.front.fit_values import fit_value
+from orchestra.server.front.fit_values import DEPTH_MAX, fit_value
 from orchestra.steps import relay
 from orchestra.steps.relay import Said
 from orchestra.values import Stopped, StopReason, TextDelta, TextPart
@@ -147,6 +148,34 @@ def test_what_is_written_by_its_repr_tells_no_secret() -> None:
     fitted = fit_value(deque([1, [FAILED]], 2), withhold)
     assert b"withheld" in written(fitted)
     assert SECRET.encode() not in written(fitted)
+
+
+@pytest.mark.parametrize("depth", [0, 1, DEPTH_MAX])
+@pytest.mark.parametrize("wraps", [lambda part: [part], lambda part: {"a": part}])
+def test_it_is_found_as_deep_as_is_looked(depth: int, wraps: Callable[[object], object]) -> None:
+    value: object = FAILED
+    for _ in range(depth):
+        value = wraps(value)
+    assert SECRET.encode() in written(value)
+    assert SECRET.encode() not in written(fit_value(value, lambda _, __: ""))
+
+
+def test_a_long_result_without_one_is_not_looked_through_one_by_one() -> None:
+    """Each call of Python takes as long as a hundred numbers in C."""
+    value = [{"a": number, "b": [number]} for number in range(10_000)]
+    calls = 0
+
+    def called(frame: object, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        assert fit_value(value, lambda _, __: "") is value
+    finally:
+        sys.setprofile(before)
+    assert calls < 1_000
 
 
 def test_what_holds_none_is_given_back_as_it_is() -> None:

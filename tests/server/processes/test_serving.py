@@ -31,6 +31,7 @@ from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.steps import retrieve
 from orchestra.values import Passage, Vector
+from tests.engine.steps import Panic
 from tests.patience import PATIENCE_S
 from tests.server.processes.test_serve import STREAM, last_event, refused
 from tests.server.socketing import ClosedError, upgrade
@@ -73,7 +74,7 @@ class Versions:
     loaded: list[Closable] = attrs.field(factory=list)
     settings: Settings = attrs.field(factory=Settings)
     gate: trio.Event = attrs.field(factory=trio.Event)
-    refuse: Exception | None = None
+    refuse: BaseException | None = None
     bad: Mapping[str, Pipeline[..., Any]] | None = None
     bindings: Callable[[], Closable] = Closable
     undone: int = 0
@@ -231,8 +232,10 @@ def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None
     async def act(at: At) -> None:
         at.versions.refuse = ConfigError([])
         assert "not reloaded; what was served before stays" in await at.reload()
-        at.versions.refuse = KeyError("of a module of the project's")
-        assert "not reloaded; what was served before stays" in await at.reload()
+        foreign = (KeyError("of a module of the project's"), SystemExit(1), Panic("in Rust"))
+        for error in foreign:
+            at.versions.refuse = error
+            assert "not reloaded; what was served before stays" in await at.reload()
         at.versions.refuse, at.versions.bad = None, {"unused": unused}
         assert "[unused-input]" in await at.reload()
         assert at.versions.loaded[1].closed()
@@ -442,7 +445,7 @@ def test_what_is_to_be_written_down_is_and_has_no_more_than_its_time(
     trio.run(main)
     assert done == ["quick"]
     assert caplog.messages == [
-        "some records were not written",
+        "some records were not written: the disk is full",
         "not all records were written within 0.02 s",
     ]
 

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.annotations.facts import MISSING
+from orchestra.annotations.facts import MISSING, accepts
+from orchestra.documents import Document
+from orchestra.engine.inputs import FitInputs
 from orchestra.errors import ServeError
 from orchestra.graph.nodes import Input, Origin
 from orchestra.protocols import Stream
@@ -26,6 +28,7 @@ from orchestra.server.runs.inputs import (
     from_query,
     schema,
 )
+from orchestra.values import Message
 from tests.annotations.kinds import alias
 
 
@@ -87,6 +90,36 @@ def test_values_of_the_right_types_are_read_as_they_are(
 ) -> None:
     given_ = {name: data.draw(EXAMPLES[kind]) for name, kind in annotations.items()}
     assert from_json(inputs(**annotations), given_) == (given_, [])
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+made = st.sampled_from([Filter, Letter, Filter | None, Document, list[Message], object])
+
+
+@given(st.dictionaries(names, kinds | made), st.data())
+@example({"a": float}, None).via("an integer is a number")
+def test_what_is_read_fits_its_annotation(
+    annotations: dict[str, Any], data: st.DataObject | None
+) -> None:
+    """So the engine does not check it again."""
+    drawn = st.sampled_from(SHOWN) | json
+    given_ = {name: data.draw(drawn) if data else 1 for name in annotations}
+    read, _ = from_json(inputs(**annotations), given_)
+    assert isinstance(read, FitInputs)
+    assert all(accepts(annotations[name], value) for name, value in read.items())
+
+
+SHOWN: list[object] = [
+    {"source": "a"},
+    {"source": "a", "years": [1]},
+    "x",
+    {"name": "a", "text": "b"},
+    [{"role": "user", "content": "a"}],
+]
 
 
 @given(st.dictionaries(names, st.sampled_from([str, int])), st.data())

@@ -1,0 +1,90 @@
+"""Writing the log without waiting for who reads it.
+
+Standard error is often a pipe to a program that collects logs. If that hangs, the pipe is full
+after 64 KiB, and a write to it waits for ever: in the event loop, it would stop the server.
+
+Rules of the file: entries are written by a thread, in order; who logs never waits. What the thread
+has not written yet is bounded; entries beyond that are dropped, and how many is logged as soon as
+entries are read again, as in HAProxy.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+
+HELD_BYTES_MAX = 4 * 1024 * 1024
+"""The most bytes that wait to be written: some 20,000 entries."""
+FLUSH_S = 1.0
+"""Seconds for which `flush` waits."""
+_DROPPED = "log entries that were dropped, since nobody read those before them: %d"
+
+log = logging.getLogger("orchestra.server")
+
+
+class LogHandler(logging.Handler):
+    """Writes entries to a file descriptor, in a thread of its own."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have an entry written, or drop it if too much waits to be."""
+        try:
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        except Exception:  # noqa: BLE001 - as of every handler: who logs must not fail by it
+            self.handleError(record)
+            return
+        with self._changed:
+            if self._held_bytes + len(line) > HELD_BYTES_MAX:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._held_bytes += len(line)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all entries are written, for `FLUSH_S` at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held_bytes, FLUSH_S)
+
+    def _begin(self) -> None:
+        """Start the thread; a forked process has none, and its entries are written by the other."""
+        self._changed = threading.Condition()
+        self._lines: list[bytes] = []
+        self._held_bytes = 0
+        self._dropped = 0
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines)
+                lines, self._lines = self._lines, []
+            _write_all(self._descriptor, b"".join(lines))
+            with self._changed:
+                self._held_bytes -= sum(map(len, lines))
+                dropped, self._dropped = self._dropped, 0
+                self._changed.notify_all()
+            if dropped:
+                log.error(_DROPPED, dropped)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, waiting as long as it takes; nothing more once its reader has gone."""
+    rest = memoryview(data)
+    try:
+        while rest:
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:  # the calling process has made it non-blocking
+                poll = select.poll()
+                poll.register(descriptor, select.POLLOUT)
+                poll.poll()
+    except OSError:
+        return

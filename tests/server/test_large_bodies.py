@@ -1,0 +1,118 @@
+"""What clients may ask at most keeps nobody else waiting: no step of the loop is as long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from orchestra.engine.engine import open_engine
+from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.steps import step
+from orchestra.server.app import create_app
+from orchestra.server.settings import USUAL_SETTINGS
+from orchestra.testing.world import ScriptedModel, World
+from tests.loop_steps import Steps, counted_steps
+from tests.server.socketing import open_socket
+from tests.server.wire import open_house
+
+SPARE_BYTES = 100
+CALLS_MAX = 60_000
+"""Reading a body takes three calls for each message and more; a look at each takes one."""
+
+
+@step
+async def counted(of: list[list[int]]) -> int:
+    return len(of)
+
+
+@pipeline
+def count(of: list[list[int]]) -> int:
+    """How many there are."""
+    return counted(of)
+
+
+PIPELINES: dict[str, Pipeline[..., Any]] = {"count": count}
+PIPELINES |= {f"count-{number}": count for number in range(150)}
+
+
+def filled(given: Mapping[str, Any], name: str, item: object) -> bytes:
+    """A body as large as one may be, of one item again and again."""
+    room = (
+        USUAL_SETTINGS.body_limit_bytes
+        - SPARE_BYTES
+        - len(msgspec.json.encode({**given, name: []}))
+    )
+    times = room // (len(msgspec.json.encode(item)) + 1)
+    return msgspec.json.encode({**given, name: [item] * times})
+
+
+USER: dict[str, Any] = {"role": "user", "content": ""}
+CALL: dict[str, Any] = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+RESULT = {"type": "tool_result", "tool_use_id": "a"}
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+TOOL = {"type": "function", "function": {"name": "f"}}
+RESULTS = [{"role": "assistant", "content": [CALL]}, {"role": "user", "content": [RESULT] * 20_000}]
+
+
+def largest(case: str) -> tuple[str, bytes]:
+    """A path, and what may be sent there."""
+    match case:
+        case "messages":
+            return CHAT, filled({"model": "m"}, "messages", USER)
+        case "tools":
+            return CHAT, filled({"model": "m", "messages": [USER]}, "tools", TOOL)
+        case "items":
+            return "/v1/responses", filled({"model": "m", "store": False}, "input", USER)
+        case "turns":
+            return MESSAGES, filled({"model": "m", "max_tokens": 9}, "messages", USER)
+        case "results":
+            asked = {"model": "m", "max_tokens": 9, "messages": RESULTS}
+            return MESSAGES, msgspec.json.encode(asked)
+        case _:
+            return "/v1/pipelines/count/runs", b'{"inputs":%s}' % filled({}, "of", [])
+
+
+@pytest.mark.parametrize("case", ["messages", "tools", "items", "turns", "results", "inputs"])
+def test_no_step_of_the_loop_reads_all_that_a_client_may_send(case: str) -> None:
+    status, steps = trio.run(asked, *largest(case))
+    assert status == 200
+    assert steps.longest < CALLS_MAX
+
+
+def test_no_step_of_the_loop_reads_a_large_message_of_a_socket() -> None:
+    async def main() -> Steps:
+        async with open_engine(World()) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house:
+                socket = await open_socket(house, "/v1/pipelines/count/ws")
+                with counted_steps() as steps:
+                    of: list[list[int]] = [[]] * 300_000
+                    await socket.start("a", of=of)
+                    events = await socket.events("a")
+        assert events[-1]["result"] == 300_000
+        return steps
+
+    assert trio.run(main).longest < CALLS_MAX
+
+
+def test_no_step_of_the_loop_writes_the_description_of_many_pipelines() -> None:
+    status, steps = trio.run(asked, "/openapi.json", b"")
+    assert status == 200
+    assert steps.longest < CALLS_MAX
+
+
+async def asked(path: str, body: bytes) -> tuple[int, Steps]:
+    """The status of the answer, and the steps that it took."""
+    async with open_engine(World(models={"m": ScriptedModel.saying("yes")})) as engine:
+        app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+        async with open_house(app, USUAL_SETTINGS) as house:
+            client = await house.connect()
+            with counted_steps() as steps:
+                method = "POST" if body else "GET"
+                head = f"{method} {path} HTTP/1.1\nContent-Type: application/json"
+                reply = await client.ask(head, body)
+    return reply.status, steps
