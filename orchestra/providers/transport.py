@@ -26,8 +26,9 @@ from orchestra.errors import (
 )
 from orchestra.hosts import DEFAULT_PORTS
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
+from orchestra.providers.connections.bodies import EndlessBody
 from orchestra.providers.connections.connection import Answering, Bounds, left_error
-from orchestra.providers.connections.heads import Head
+from orchestra.providers.connections.heads import Head, body_of
 from orchestra.providers.connections.http1 import Origin, Outgoing, outgoing
 from orchestra.providers.connections.line import tls_context
 from orchestra.providers.connections.pool import HttpLimits, Pool
@@ -156,6 +157,9 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
 
     httpx's generators leak if they are left half-read (trap 7). So the innermost is resumed in a
     cancelled scope, and each generator closes its resources.
+
+    A body without a length ends with its connection. Over TLS, httpx does not tell whether the
+    server ended it, or somebody on the way; here, only the server's own end is one.
     """
 
     def __init__(
@@ -169,6 +173,8 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         self._whole = False
         self._stream: httpx.AsyncByteStream | None = None
         self._parts: AsyncIterator[bytes] | None = None
+        self._tls: ssl.SSLObject | None = None
+        """Set if the body ends with its connection, and that has TLS."""
 
     async def __aenter__(self) -> HttpReply:
         going, timeouts = outgoing(self._request), self._request.timeouts
@@ -181,7 +187,10 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self._stream, self._parts = response.stream, aiter(response.stream)
         raw = tuple((name.lower(), value) for name, value in response.headers.raw)
-        self._status, self._headers = response.status_code, Head(response.status_code, raw).named()
+        head = Head(response.status_code, raw)
+        self._status, self._headers = head.status, head.named()
+        if isinstance(body_of(going.method, head), EndlessBody):
+            self._tls = response.extensions["network_stream"].get_extra_info("ssl_object")
         try:
             return readable(self, where, self._limits.body_bytes)
         except BaseException:
@@ -215,7 +224,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         parts, self._parts = self._parts, None
         if parts is None:
             raise left_error(self._bounds.where)
-        data = await self._told(lambda: self._bounds.going_on(lambda: anext(parts, b"")))
+        data = await self._told(lambda: self._bounds.going_on(lambda: self._next(parts)))
         self._parts, self._whole = parts, not data
         self._bytes += len(data)
         if self._bytes > self._limits.body_bytes:
@@ -223,6 +232,12 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
                 f"the answer from {self._bounds.where} is over {self._limits.body_bytes} bytes",
                 retryable=False,
             )
+        return data
+
+    async def _next(self, parts: AsyncIterator[bytes]) -> bytes:
+        data = await anext(parts, b"")
+        if not data and self._tls is not None:
+            self._tls.read(1)  # raises SSLEOFError if the server has not announced the end
         return data
 
     async def _leave(self) -> None:
@@ -241,7 +256,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         """Run `job`, with httpx's errors converted to ours."""
         try:
             return await job()
-        except httpx.TransportError as error:
+        except (httpx.TransportError, ssl.SSLError) as error:
             raise _as_model(error, self._bounds) from error
 
 
@@ -289,7 +304,7 @@ def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError
     return kind(error.message, request=request)
 
 
-def _as_model(error: httpx.TransportError, bounds: Bounds) -> ModelError:
+def _as_model(error: httpx.TransportError | ssl.SSLError, bounds: Bounds) -> ModelError:
     where = bounds.where
     match error:
         case httpx.TimeoutException():  # it has no other timeouts

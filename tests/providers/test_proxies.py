@@ -28,6 +28,8 @@ from orchestra.providers.connections.pool import HttpLimits
 from orchestra.providers.network import HttpTransport, open_transport
 from tests.providers.authority import Authority
 from tests.providers.connections.test_connection import AT_ONCE_S
+from tests.providers.connections.test_http1 import ANSWERS
+from tests.providers.connections.test_line import farewell
 from tests.providers.test_bounds import LATE
 from tests.providers.upstream import (
     CHUNKED,
@@ -200,6 +202,37 @@ def test_leaving_early_closes_the_socket_at_once(how: str) -> None:
             return took_s
 
     assert least(main) < AT_ONCE_S
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_body_that_ends_with_its_connection_has_to_be_ended_by_the_server(
+    authority: Authority, cut: bool
+) -> None:
+    """As without a proxy: TLS tells who has ended it, although httpx does not ask."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(ANSWERS["endless"])
+        if not cut:
+            await farewell(visit)
+
+    async def main() -> None:
+        async with (
+            upstream(handle, tls=authority.loopback) as server,
+            proxied(server.port, ca=authority) as (transport, _),
+            transport.send(HttpRequest(server.url)) as reply,
+        ):
+            assert await reply.receive() == b"hello"
+            if not cut:
+                assert await reply.receive() == b""
+                return
+            with pytest.raises(ModelConnectionError, match="broke: EOF") as caught:
+                await reply.receive()
+            assert caught.value.code == "cut"
+            with pytest.raises(ModelConnectionError, match="there is no more of it"):
+                await reply.receive()
+
+    run(main)
 
 
 def suspended() -> int:
