@@ -5,6 +5,7 @@ As in `test_hardening.py`, a trap is shown without its cure; where it is gone, r
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -23,7 +24,7 @@ from orchestra.server.connections.hardening import READ_AT_ONCE, Mailbox, mend_h
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.server.connections.test_hardening import UPGRADE_WEBSOCKET
-from tests.server.socketing import Stage, on_stage, open_socket
+from tests.server.socketing import ClosedError, Stage, on_stage, open_socket
 from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
 
 # --- an application that listens no more -------------------------------------------------------
@@ -123,6 +124,49 @@ def test_what_is_not_too_large_is_whole() -> None:
     buffer.clear()
     buffer.extend(BytesMessage(b"\xff"))
     assert buffer.to_message()["bytes"] == b"\xff"
+
+
+# --- violations of the protocol ----------------------------------------------------------------
+
+VIOLATIONS = [
+    (b"\x81\x02{}", 1002, "unmasked"),
+    (b"\xc1\x80abcd", 1002, "[Rr]eserved"),
+    (b"\x80\x80abcd", 1002, "CONTINUATION"),
+    (b"\x09\x80abcd", 1002, "fragment control"),
+    (b"\x81\x81\0\0\0\0\xff", 1007, "invalid start byte"),
+    (b"\x88\x82\0\0\0\0\x03\xe7", 1002, "CLOSE"),
+]
+
+
+def told_of(violation: bytes) -> ClosedError:
+    """How a client that has sent these bytes is closed."""
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async def main() -> ClosedError:
+        async with open_house(app, Settings()) as house:
+            socket = await open_socket(house)
+            await socket.stream.send_all(violation)
+            return await socket.closed()
+
+    return trio.run(main)
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_trap_of_violations_is_still_there() -> None:
+    assert told_of(VIOLATIONS[0][0]).code == 1006
+
+
+@pytest.mark.usefixtures("_unmended")
+@pytest.mark.parametrize(("violation", "code", "says"), VIOLATIONS)
+def test_whoever_violates_the_protocol_is_told_how(violation: bytes, code: int, says: str) -> None:
+    mend_hypercorn()
+    closed = told_of(violation)
+    assert closed.code == code
+    assert re.search(says, closed.reason)
 
 
 # --- compression -------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio import task_group
 from hypercorn.trio.task_group import TaskGroup
-from wsproto.events import Message, Ping, TextMessage
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
 
 if TYPE_CHECKING:
     import h11
@@ -67,6 +67,7 @@ def mend_hypercorn() -> None:
     WebsocketBuffer.extend = _extend  # type: ignore[method-assign]
     WSStream._send_pings = _send_pings  # type: ignore[method-assign] # noqa: SLF001
     WSStream.handle = _handle  # type: ignore[method-assign]
+    WSStream._handle_events = _handle_events  # type: ignore[method-assign] # noqa: SLF001
     ws_stream.server_extensions_handshake = _no_extensions  # type: ignore[assignment,attr-defined]
 
 
@@ -228,6 +229,26 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
             pinging.cancel()
     elif self.closed and not was_closed and not self.handshake.accepted:
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+async def _handle_events(self: WSStream) -> None:
+    """Hypercorn's method, except that a client that violates the protocol is told how.
+
+    Hypercorn closes its connection without a close frame, as if the network had failed: the client
+    reads 1006 instead of 1002 or 1007, and the reason.
+    """
+    assert self.app_put is not None, "it has been accepted"
+    for event in self.connection.events():
+        if isinstance(event, Message):
+            self.buffer.extend(event)
+            if event.message_finished:
+                await self.app_put(self.buffer.to_message())
+                self.buffer.clear()
+        elif isinstance(event, Ping):
+            await self._send_wsproto_event(event.response())
+        elif isinstance(event, CloseConnection):
+            await self._send_wsproto_event(event.response())
+            await self.send(StreamClosed(stream_id=self.stream_id))
 
 
 def _is_readable(handshake: Request) -> bool:
