@@ -78,7 +78,10 @@ class HttpTransport(Transport):
         self._proxied.clear()
 
     async def aclose(self) -> None:
-        """Close idle connections at once; others are closed when their answers are left."""
+        """Close idle connections at once; others are closed when their answers are left.
+
+        Through a proxy, these are closed at once, too.
+        """
         self._pool.close()
         for proxied in self._proxied.values():
             await proxied.aclose()
