@@ -252,6 +252,42 @@ def test_a_handshake_that_is_none_is_answered_and_closed(
     assert not caplog.records
 
 
+async def is_heard_to_leave(within_s: float) -> bool:
+    """Whether an application hears the end of a client whose frames come with its handshake."""
+    heard = trio.Event()
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await trio.testing.wait_all_tasks_blocked()  # as one that looks for a key
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        heard.set()
+
+    async with open_house(app, Settings()) as house:
+        client = await house.connect()
+        lines = [*UPGRADE_WEBSOCKET.split("\n    "), "Host: test"]
+        await client.stream.send_all("\r\n".join(lines).encode() + b"\r\n\r\n" + PONG)
+        assert (await client.head()).status == 400
+        with trio.move_on_after(within_s):
+            await heard.wait()
+            house.server.shut()
+            await house.empty.wait()
+            return True
+    return False
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_trap_of_early_frames_is_still_there() -> None:
+    assert not trio.run(is_heard_to_leave, 0.3)
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_whoever_sends_frames_with_their_handshake_holds_no_place() -> None:
+    """It is refused, and else its application would wait for it, and hold its place meanwhile."""
+    mend_hypercorn()
+    assert trio.run(is_heard_to_leave, PATIENCE_S)
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_the_trap_of_lists_that_are_not_of_ascii_is_still_there(name: str) -> None:
     with pytest.raises(UnicodeDecodeError):

@@ -206,7 +206,8 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
     """Hypercorn's method; the end of a connection ends its pings, and refused ones are closed.
 
     Hypercorn answers an invalid or unexpected handshake with `connection: close`, and then keeps
-    the connection as long as the client likes, without a timer.
+    the connection as long as the client likes, without a timer. If frames have come before the
+    handshake was answered, it never tells the application, which waited for its client for minutes.
 
     Also, received bytes are read in small parts: one packet may have ten thousand empty frames,
     which blocked all other tasks for a tenth of a second each time. And a handshake whose lists
@@ -228,6 +229,8 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
         if pinging := getattr(self, "pinging", None):
             pinging.cancel()
     elif self.closed and not was_closed and not self.handshake.accepted:
+        if self.app_put is not None:
+            await self.app_put({"type": "websocket.disconnect", "code": 1006})
         await self.send(StreamClosed(stream_id=self.stream_id))
 
 
