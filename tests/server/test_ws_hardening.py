@@ -6,6 +6,8 @@ As in `test_hardening.py`, a trap is shown without its cure; where it is gone, r
 from __future__ import annotations
 
 import re
+import socket
+import struct
 from contextlib import suppress
 
 import pytest
@@ -218,6 +220,31 @@ def test_the_ping_trap_is_still_there() -> None:
 def test_a_client_that_has_left_has_left_its_place() -> None:
     mend_hypercorn()
     assert trio.run(leaves_its_place, PATIENCE_S)
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_a_client_that_leaves_while_its_handshake_is_answered_has_left_its_place() -> None:
+    """Its pings would begin when nobody is left to end them."""
+    mend_hypercorn()
+
+    async def main() -> None:
+        async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+            client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.stream.socket.close()  # with a reset, which the writing sees before the reading
+            await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+            over.set()
+
+        over = trio.Event()
+        async with open_house(app, Settings(heartbeat_s=0.05)) as house:
+            client = await house.connect()
+            await client.send(UPGRADE_WEBSOCKET)
+            await over.wait()
+            house.server.shut()
+            await house.empty.wait()
+
+    trio.run(main)
 
 
 # --- a handshake that is none -------------------------------------------------------------------

@@ -193,11 +193,14 @@ def _no_extensions(*_: object) -> bytes | None:
 
 
 async def _send_pings(self: WSStream) -> None:
-    """Hypercorn's method, which would outlive its connection by an interval and occupy its slot."""
+    """Hypercorn's method, which would outlive its connection by an interval and occupy its slot.
+
+    Also, it began if the client had left while its handshake was answered, and then never ended.
+    """
     interval_s = self.config.websocket_ping_interval
     with trio.CancelScope() as pinging:
         self.pinging = pinging  # type: ignore[attr-defined]
-        while interval_s is not None:
+        while interval_s is not None and not self.closed:
             await trio.sleep(interval_s)
             await self._send_wsproto_event(Ping())
 
