@@ -78,7 +78,10 @@ class HttpTransport(Transport):
         self._proxied.clear()
 
     async def aclose(self) -> None:
-        """Close idle connections at once; others are closed when their answers are left."""
+        """Close idle connections at once; others are closed when their answers are left.
+
+        Through a proxy, these are closed at once, too.
+        """
         self._pool.close()
         for proxied in self._proxied.values():
             await proxied.aclose()
@@ -119,8 +122,8 @@ def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
     """The proxy for a URL; None for a direct connection.
 
     `proxies` has proxies under "https", "http" and "all", and under "no" the hosts without one,
-    separated by commas: `example.com` includes its subdomains, `example.com:8443` is one port,
-    `10.0.0.0/8` a range of addresses, `*` every host.
+    separated by commas: `example.com` includes its subdomains, `example.com:8443` is one port of
+    these, `10.0.0.0/8` a range of addresses, `*` every host.
 
     Raises:
         InvalidRequestError: it is not an HTTP URL.
@@ -137,12 +140,13 @@ def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
 def _reached(origin: Origin, entry: str) -> bool:
     """Whether an entry of NO_PROXY matches an origin."""
     entry, host = entry.strip().lower(), origin.host.lower()
-    if entry in ("*", host, f"[{host}]", str(origin).lower()):
+    if entry in ("*", f"[{host}]"):
         return True
     with suppress(ValueError):
         return ip_address(host) in ip_network(entry, strict=False)
     name = entry.lstrip("*.")
-    return bool(name) and (host == name or host.endswith(f".{name}"))
+    places = (host, str(origin).lower())
+    return bool(name) and any(place == name or place.endswith(f".{name}") for place in places)
 
 
 @asynccontextmanager

@@ -139,7 +139,7 @@ def _aws(settings: ModelSettings, options: Mapping[str, str], environ: Environ) 
     session = environ.get(AWS_SESSION)
     return AwsKeys(
         region=options["region"],
-        access_key_id=environ[AWS_ID],
+        access_key_id=_secret(environ[AWS_ID], AWS_ID).reveal(),
         secret=_secret(environ[AWS_SECRET], AWS_SECRET),
         session_token=_secret(session, AWS_SESSION) if session else None,
     )

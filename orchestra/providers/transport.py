@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx  # noqa: ASYNC127 - the switch to its successor is a separate change
 import trio
@@ -26,8 +26,9 @@ from orchestra.errors import (
 )
 from orchestra.hosts import DEFAULT_PORTS
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
+from orchestra.providers.connections.bodies import EndlessBody
 from orchestra.providers.connections.connection import Answering, Bounds, left_error
-from orchestra.providers.connections.heads import Head
+from orchestra.providers.connections.heads import Head, body_of
 from orchestra.providers.connections.http1 import Origin, Outgoing, outgoing
 from orchestra.providers.connections.line import tls_context
 from orchestra.providers.connections.pool import HttpLimits, Pool
@@ -107,8 +108,9 @@ class _Stream(httpx.AsyncByteStream):
 class ProxyTransport(Transport):
     """A `Transport` through a proxy, by httpx's own connections; HTTP/2 is off.
 
-    `proxy` is its URL, with user and password if it needs them. Time limits are those of
-    `Transport`, except that `connect_s` and `first_byte_s` together limit the time to the head.
+    `proxy` is its URL, with user and password if it needs them; `tls` is for its certificate, too.
+    Time limits are those of `Transport`, except that the head has to arrive within `connect_s` and
+    `first_byte_s` together.
 
     Raises:
         ModelConnectionError: `proxy` is not the URL of a proxy.
@@ -120,7 +122,7 @@ class ProxyTransport(Transport):
         self._limits = limits or HttpLimits()
         try:
             self._proxy = httpx.URL(proxy)
-            self._stock = _stock(httpx.Proxy(self._proxy), self._limits, tls or tls_context())
+            self._stock = _stock(self._proxy, self._limits, tls or tls_context())
         except ImportError as error:
             raise ModelConnectionError(
                 f"the proxy cannot be used: {error}", retryable=False, code="connect"
@@ -140,7 +142,7 @@ class ProxyTransport(Transport):
         await self._stock.aclose()
 
 
-def _stock(proxy: httpx.Proxy, limits: HttpLimits, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+def _stock(url: httpx.URL, limits: HttpLimits, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     # Its connection limit is not set: a task cancelled while waiting for a connection would lose a
     # slot forever (httpcore, issue 1093).
     kept = httpx.Limits(
@@ -148,6 +150,7 @@ def _stock(proxy: httpx.Proxy, limits: HttpLimits, tls: ssl.SSLContext) -> httpx
         max_keepalive_connections=limits.idle_max,
         keepalive_expiry=limits.keep_s,
     )
+    proxy = httpx.Proxy(url, ssl_context=tls if url.scheme == "https" else None)
     return httpx.AsyncHTTPTransport(verify=tls, proxy=proxy, http2=False, limits=kept)
 
 
@@ -156,6 +159,9 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
 
     httpx's generators leak if they are left half-read (trap 7). So the innermost is resumed in a
     cancelled scope, and each generator closes its resources.
+
+    A body without a length ends with its connection. Over TLS, httpx does not tell whether the
+    server ended it, or somebody on the way; here, only the server's own end is one.
     """
 
     def __init__(
@@ -169,19 +175,23 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         self._whole = False
         self._stream: httpx.AsyncByteStream | None = None
         self._parts: AsyncIterator[bytes] | None = None
+        self._tls: ssl.SSLObject | None = None
+        """Set if the body ends with its connection, and that has TLS."""
 
     async def __aenter__(self) -> HttpReply:
         going, timeouts = outgoing(self._request), self._request.timeouts
         where = f"{going.origin} (by the proxy {self._proxy})"
         self._bounds = bounds = Bounds(timeouts, where)
         at = bounds.begin_at() + (math.inf if timeouts.connect_s is None else timeouts.connect_s)
-        request = _to_httpx(going, self._request)
-        ask = partial(self._stock.handle_async_request, request)
+        ask = partial(self._asked, _to_httpx(going))
         response = await self._told(partial(bounds.beginning, at, ask))
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self._stream, self._parts = response.stream, aiter(response.stream)
         raw = tuple((name.lower(), value) for name, value in response.headers.raw)
-        self._status, self._headers = response.status_code, Head(response.status_code, raw).named()
+        head = Head(response.status_code, raw)
+        self._status, self._headers = head.status, head.named()
+        if isinstance(body_of(going.method, head), EndlessBody):
+            self._tls = response.extensions["network_stream"].get_extra_info("ssl_object")
         try:
             return readable(self, where, self._limits.body_bytes)
         except BaseException:
@@ -215,7 +225,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         parts, self._parts = self._parts, None
         if parts is None:
             raise left_error(self._bounds.where)
-        data = await self._told(lambda: self._bounds.going_on(lambda: anext(parts, b"")))
+        data = await self._told(lambda: self._bounds.going_on(lambda: self._next(parts)))
         self._parts, self._whole = parts, not data
         self._bytes += len(data)
         if self._bytes > self._limits.body_bytes:
@@ -223,6 +233,19 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
                 f"the answer from {self._bounds.where} is over {self._limits.body_bytes} bytes",
                 retryable=False,
             )
+        return data
+
+    async def _asked(self, request: httpx.Request) -> httpx.Response:
+        """Ask, with `connect_s` until the request is sent: a proxy may be slow to connect, too."""
+        with trio.CancelScope(deadline=self._bounds.connect_at()) as connecting:
+            request.extensions["trace"] = partial(_sending, connecting)
+            return await self._stock.handle_async_request(request)
+        raise self._bounds.late("connect_s")
+
+    async def _next(self, parts: AsyncIterator[bytes]) -> bytes:
+        data = await anext(parts, b"")
+        if not data and self._tls is not None:
+            self._tls.read(1)  # raises SSLEOFError if the server has not announced the end
         return data
 
     async def _leave(self) -> None:
@@ -241,19 +264,46 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         """Run `job`, with httpx's errors converted to ours."""
         try:
             return await job()
-        except httpx.TransportError as error:
+        except (httpx.TransportError, ssl.SSLError) as error:
             raise _as_model(error, self._bounds) from error
 
 
-def _to_httpx(going: Outgoing, request: HttpRequest) -> httpx.Request:
-    waits = dict.fromkeys(("read", "write", "pool"))
-    return httpx.Request(
-        going.method,
-        request.url,
-        headers=list(going.headers),
-        content=going.body,
-        extensions={"timeout": {**waits, "connect": request.timeouts.connect_s}},
-    )
+async def _sending(connecting: trio.CancelScope, step: str, about: Mapping[str, Any]) -> None:
+    """End the time limit for connecting before the request is sent: a `trace` of httpx."""
+    if step == "http11.send_request_headers.started" and about["request"].method != b"CONNECT":
+        connecting.deadline = math.inf
+
+
+class _Content(httpx.AsyncByteStream):
+    """A request's body; not a generator, which would stay suspended when it is cancelled."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._left: list[bytes] = []
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._left = [self._body]
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+def _to_httpx(going: Outgoing) -> httpx.Request:
+    origin = going.origin
+    try:
+        url = httpx.URL(
+            scheme=origin.scheme,
+            host=origin.host,
+            port=origin.port,
+            raw_path=going.target.encode(),
+        )
+    except httpx.InvalidURL as error:
+        raise InvalidRequestError(f"{origin} cannot be asked by a proxy: {error}") from None
+    headers, content = list(going.headers), _Content(going.body)
+    return httpx.Request(going.method, url, headers=headers, stream=content)
 
 
 def _from_httpx(request: httpx.Request, body: bytes) -> Outgoing:
@@ -289,11 +339,9 @@ def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError
     return kind(error.message, request=request)
 
 
-def _as_model(error: httpx.TransportError, bounds: Bounds) -> ModelError:
+def _as_model(error: httpx.TransportError | ssl.SSLError, bounds: Bounds) -> ModelError:
     where = bounds.where
     match error:
-        case httpx.TimeoutException():  # it has no other timeouts
-            return bounds.late("connect_s")
         case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
             return unreached(where, error, "is the proxy right, and up?")
         case httpx.RemoteProtocolError() if not _CUT.search(str(error)):

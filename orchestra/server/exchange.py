@@ -64,6 +64,9 @@ class Exchange(TrioASGIHTTPConnection):
         pairs = [(name.decode("latin1"), text.decode("latin1")) for name, text in scope["headers"]]
         headers = Pairs([("remote-addr", address), *pairs])
         form = is_form(headers.get("Content-Type", ""))  # Quart has one limit for all bodies
+        limit_bytes = config["MAX_FORM_LENGTH" if form else "MAX_CONTENT_LENGTH"]
+        if scope["method"] != "POST":
+            limit_bytes = 0  # nobody reads it: it would be kept as long as a stream is open
         request = DepartingRequest(
             scope["method"],
             scope["scheme"],
@@ -72,7 +75,7 @@ class Exchange(TrioASGIHTTPConnection):
             headers,
             scope.get("root_path", ""),
             scope["http_version"],
-            max_content_length=config["MAX_FORM_LENGTH" if form else "MAX_CONTENT_LENGTH"],
+            max_content_length=limit_bytes,
             body_timeout=config["BODY_TIMEOUT"],
             send_push_promise=partial(self._send_push_promise, send),
             scope=scope,

@@ -28,6 +28,8 @@ from orchestra.providers.connections.pool import HttpLimits
 from orchestra.providers.network import HttpTransport, open_transport
 from tests.providers.authority import Authority
 from tests.providers.connections.test_connection import AT_ONCE_S
+from tests.providers.connections.test_http1 import ANSWERS
+from tests.providers.connections.test_line import farewell
 from tests.providers.test_bounds import LATE
 from tests.providers.upstream import (
     CHUNKED,
@@ -113,6 +115,26 @@ def test_an_answer_comes_by_the_proxy(authority: Authority, secure: bool) -> Non
     assert b"\r\nX-Api-Key: abc\r\n" in arrived[0]
     assert b"\r\naccept-encoding: identity\r\n" in arrived[0]
     assert arrived[0].endswith(b"\r\n\r\n{}")
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_proxy_with_tls_is_trusted_as_a_server_is(authority: Authority, secure: bool) -> None:
+    """By the authorities that are named, and by no others."""
+
+    async def main() -> None:
+        tls = authority.loopback if secure else None
+        async with (
+            upstream(answering(OK), tls=tls) as server,
+            upstream(forwarding(server.port), tls=authority.loopback) as proxy,
+        ):
+            proxies = {"all": f"https://127.0.0.1:{proxy.port}"}
+            async with open_transport(ca_file=authority.file, proxies=proxies) as transport:
+                assert await fetch(transport, server.url) == b"ok"
+            async with open_transport(proxies=proxies) as transport:
+                with pytest.raises(ModelConnectionError, match="local issuer"):
+                    await fetch(transport, server.url)
+
+    run(main)
 
 
 def test_a_certificate_that_is_refused_behind_the_proxy_says_why(authority: Authority) -> None:
@@ -202,6 +224,37 @@ def test_leaving_early_closes_the_socket_at_once(how: str) -> None:
     assert least(main) < AT_ONCE_S
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_body_that_ends_with_its_connection_has_to_be_ended_by_the_server(
+    authority: Authority, cut: bool
+) -> None:
+    """As without a proxy: TLS tells who has ended it, although httpx does not ask."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(ANSWERS["endless"])
+        if not cut:
+            await farewell(visit)
+
+    async def main() -> None:
+        async with (
+            upstream(handle, tls=authority.loopback) as server,
+            proxied(server.port, ca=authority) as (transport, _),
+            transport.send(HttpRequest(server.url)) as reply,
+        ):
+            assert await reply.receive() == b"hello"
+            if not cut:
+                assert await reply.receive() == b""
+                return
+            with pytest.raises(ModelConnectionError, match="broke: EOF") as caught:
+                await reply.receive()
+            assert caught.value.code == "cut"
+            with pytest.raises(ModelConnectionError, match="there is no more of it"):
+                await reply.receive()
+
+    run(main)
+
+
 def suspended() -> int:
     """How many of httpx's generators stand somewhere in the middle."""
     gc.collect()
@@ -236,6 +289,22 @@ def test_the_trap_is_still_there() -> None:
 def test_the_cure_is_made_for_the_versions_installed(package: str) -> None:
     """On failure: run the tests of this file, read the package's changes, move the version."""
     assert version(package) == MENDED_AGAINST[package]
+
+
+def test_a_request_that_is_cancelled_while_it_is_written_leaves_nothing() -> None:
+    async def main() -> None:
+        async with upstream(lambda visit: visit.asked.wait()) as proxy:
+            proxies = {"all": f"http://127.0.0.1:{proxy.port}"}
+            async with open_transport(proxies=proxies) as transport:
+                request = HttpRequest("http://api.example.com/", b"x" * 30_000_000)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(transport.send(request).__aenter__)
+                    await until(lambda: bool(proxy.visits))
+                    await trio.testing.wait_all_tasks_blocked()
+                    nursery.cancel_scope.cancel()
+                assert suspended() == 0
+
+    run(main)
 
 
 def test_many_abandoned_streams_leave_nothing() -> None:
@@ -282,6 +351,26 @@ def test_a_bound_is_an_error_that_names_it(
                 await fetch(transport, server.url, short)
             assert caught.value.code == code
             assert KEY not in str(caught.value)
+
+    run(main)
+
+
+def test_a_proxy_that_does_not_connect_has_a_bound() -> None:
+    """Also where only `total_s` limits the answer, as that of a call without a stream."""
+
+    async def hang(visit: Visit) -> None:
+        await visit.request()
+        await visit.left()
+
+    async def main() -> None:
+        async with upstream(hang) as proxy:
+            proxies = {"all": f"http://127.0.0.1:{proxy.port}"}
+            async with open_transport(proxies=proxies) as transport:
+                short = Timeouts(connect_s=0.05, first_byte_s=None)
+                with pytest.raises(ModelTimeoutError, match="there was no connection") as caught:
+                    await fetch(transport, "https://api.example.com/", short)
+                assert caught.value.code == "connect_s"
+                await proxy.visits[0].gone.wait()
 
     run(main)
 
@@ -367,5 +456,9 @@ def test_a_proxy_that_refuses_or_is_not_there_is_an_error() -> None:
             with pytest.raises(InvalidRequestError, match="does not allow"):
                 async with transport.send(HttpRequest("http://a/", headers=(("a", "\n\x00"),))):
                     pytest.fail("it was sent")
+            with pytest.raises(
+                InvalidRequestError, match=r"a:80 cannot be asked by a proxy: .*long"
+            ):
+                await fetch(transport, "http://a/" + "x" * 70_000)
 
     run(main)

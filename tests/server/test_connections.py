@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 from hypercorn.config import Config
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from orchestra.server.connections.listen import Connection, head_held
 from orchestra.server.settings import Settings
+from tests.server.socketing import Stage, on_stage
 from tests.server.wire import open_house
 
 
@@ -86,3 +88,22 @@ def test_a_head_that_is_held_is_written_where_nothing_comes_behind_it() -> None:
             return await client.rest()
 
     assert trio.run(main).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_whoever_sent_another_request_before_they_left_holds_no_place(leaves: bool) -> None:
+    """Nobody reads from them then: the next request waits for the end of the response, which is
+    not written any more, also of a client that stays and takes nothing."""
+
+    async def test(stage: Stage) -> None:
+        client = await stage.house.connect()
+        await client.send("GET /v1/pipelines/endless/runs HTTP/1.1\nAccept: text/event-stream")
+        await client.head()
+        await client.send("GET /healthz HTTP/1.1")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        if leaves:
+            client.stream.socket.close()
+        while stage.house.server.connections or stage.engine.runs:
+            await trio.lowlevel.checkpoint()
+
+    on_stage(test, Settings(stall_s=0.1))

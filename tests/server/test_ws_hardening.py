@@ -5,6 +5,9 @@ As in `test_hardening.py`, a trap is shown without its cure; where it is gone, r
 
 from __future__ import annotations
 
+import re
+import socket
+import struct
 from contextlib import suppress
 
 import pytest
@@ -23,7 +26,7 @@ from orchestra.server.connections.hardening import READ_AT_ONCE, Mailbox, mend_h
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.server.connections.test_hardening import UPGRADE_WEBSOCKET
-from tests.server.socketing import Stage, on_stage, open_socket
+from tests.server.socketing import ClosedError, Stage, on_stage, open_socket
 from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
 
 # --- an application that listens no more -------------------------------------------------------
@@ -125,6 +128,49 @@ def test_what_is_not_too_large_is_whole() -> None:
     assert buffer.to_message()["bytes"] == b"\xff"
 
 
+# --- violations of the protocol ----------------------------------------------------------------
+
+VIOLATIONS = [
+    (b"\x81\x02{}", 1002, "unmasked"),
+    (b"\xc1\x80abcd", 1002, "[Rr]eserved"),
+    (b"\x80\x80abcd", 1002, "CONTINUATION"),
+    (b"\x09\x80abcd", 1002, "fragment control"),
+    (b"\x81\x81\0\0\0\0\xff", 1007, "invalid start byte"),
+    (b"\x88\x82\0\0\0\0\x03\xe7", 1002, "CLOSE"),
+]
+
+
+def told_of(violation: bytes) -> ClosedError:
+    """How a client that has sent these bytes is closed."""
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async def main() -> ClosedError:
+        async with open_house(app, Settings()) as house:
+            socket = await open_socket(house)
+            await socket.stream.send_all(violation)
+            return await socket.closed()
+
+    return trio.run(main)
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_trap_of_violations_is_still_there() -> None:
+    assert told_of(VIOLATIONS[0][0]).code == 1006
+
+
+@pytest.mark.usefixtures("_unmended")
+@pytest.mark.parametrize(("violation", "code", "says"), VIOLATIONS)
+def test_whoever_violates_the_protocol_is_told_how(violation: bytes, code: int, says: str) -> None:
+    mend_hypercorn()
+    closed = told_of(violation)
+    assert closed.code == code
+    assert re.search(says, closed.reason)
+
+
 # --- compression -------------------------------------------------------------------------------
 
 
@@ -176,6 +222,31 @@ def test_a_client_that_has_left_has_left_its_place() -> None:
     assert trio.run(leaves_its_place, PATIENCE_S)
 
 
+@pytest.mark.usefixtures("_unmended")
+def test_a_client_that_leaves_while_its_handshake_is_answered_has_left_its_place() -> None:
+    """Its pings would begin when nobody is left to end them."""
+    mend_hypercorn()
+
+    async def main() -> None:
+        async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+            client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.stream.socket.close()  # with a reset, which the writing sees before the reading
+            await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+            over.set()
+
+        over = trio.Event()
+        async with open_house(app, Settings(heartbeat_s=0.05)) as house:
+            client = await house.connect()
+            await client.send(UPGRADE_WEBSOCKET)
+            await over.wait()
+            house.server.shut()
+            await house.empty.wait()
+
+    trio.run(main)
+
+
 # --- a handshake that is none -------------------------------------------------------------------
 
 RIGHT = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
@@ -206,6 +277,42 @@ def test_a_handshake_that_is_none_is_answered_and_closed(
 
     assert on_stage(test)
     assert not caplog.records
+
+
+async def is_heard_to_leave(within_s: float) -> bool:
+    """Whether an application hears the end of a client whose frames come with its handshake."""
+    heard = trio.Event()
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await trio.testing.wait_all_tasks_blocked()  # as one that looks for a key
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        heard.set()
+
+    async with open_house(app, Settings()) as house:
+        client = await house.connect()
+        lines = [*UPGRADE_WEBSOCKET.split("\n    "), "Host: test"]
+        await client.stream.send_all("\r\n".join(lines).encode() + b"\r\n\r\n" + PONG)
+        assert (await client.head()).status == 400
+        with trio.move_on_after(within_s):
+            await heard.wait()
+            house.server.shut()
+            await house.empty.wait()
+            return True
+    return False
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_trap_of_early_frames_is_still_there() -> None:
+    assert not trio.run(is_heard_to_leave, 0.3)
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_whoever_sends_frames_with_their_handshake_holds_no_place() -> None:
+    """It is refused, and else its application would wait for it, and hold its place meanwhile."""
+    mend_hypercorn()
+    assert trio.run(is_heard_to_leave, PATIENCE_S)
 
 
 @pytest.mark.parametrize("name", LISTS)

@@ -31,6 +31,7 @@ _MENDED = [
     (WebsocketBuffer, "extend"),
     (WSStream, "_send_pings"),
     (WSStream, "handle"),
+    (WSStream, "_handle_events"),
     (ws_stream, "server_extensions_handshake"),
 ]
 # As Hypercorn ships them: this module is imported before anything is mended.

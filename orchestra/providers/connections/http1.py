@@ -83,8 +83,10 @@ def located(url: str) -> tuple[Origin, str]:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        host = host if host.isascii() else host.encode("idna").decode()
+        host, port = _in_ascii(parts.hostname or ""), parts.port
+        target = quote(parts.path or "/", safe=_AS_IT_IS)
+        if parts.query:
+            target += "?" + quote(parts.query, safe=_AS_IT_IS)
     except ValueError as error:
         raise InvalidRequestError(f"the URL of a provider is invalid: {error}") from None
     if parts.scheme not in DEFAULT_PORTS or not host:
@@ -96,10 +98,24 @@ def located(url: str) -> tuple[Origin, str]:
         raise InvalidRequestError(
             f"the URL of {host} has a user or password in it: give the key by its own setting"
         )
-    target = quote(parts.path or "/", safe=_AS_IT_IS)
-    if parts.query:
-        target += "?" + quote(parts.query, safe=_AS_IT_IS)
     return Origin(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme]), target
+
+
+def _in_ascii(host: str) -> str:
+    """A host's name as DNS has it.
+
+    Raises:
+        ValueError: it is another name by another edition of the standard, as `faß.de` is `fass.de`
+            by Python's; both may exist, and only one of them is to get the key.
+    """
+    if host.isascii():
+        return host
+    found = host.encode("idna")
+    if found.decode("idna") != host:
+        raise ValueError(
+            f"the host {host!r} is not one name everywhere; write it in ASCII: xn--..."
+        )
+    return found.decode()
 
 
 @lru_cache(maxsize=256)

@@ -41,7 +41,7 @@ class HttpLimits:
     idle_max: int = 256
     """The most idle connections of one origin."""
     connections_max: int | None = None
-    """The most connections to one origin; further requests wait, in order."""
+    """The most connections to one origin; further requests wait, in order. Not through a proxy."""
     waiting_max: int = 1_000
     """The most waiting requests for one origin; further ones are refused."""
 

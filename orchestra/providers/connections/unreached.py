@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 
 from orchestra.errors import ModelConnectionError
 
 _IS_THERE = "is the base URL right, and the server up?"
+_NO_MORE = (
+    "raise this process's limit (ulimit -n, LimitNOFILE), or set connections_max well below it"
+)
+_FULL = frozenset((errno.EMFILE, errno.ENFILE))
 _OF_NAME = frozenset((62, 64))  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 _OF_TIME = frozenset((9, 10))  # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 
@@ -22,6 +27,8 @@ def unreached(where: str, error: Exception, advice: str = _IS_THERE) -> ModelCon
             retryable=False,
             code="connect",
         )
+    if any(isinstance(each, OSError) and each.errno in _FULL for each in _causes(root)):
+        advice = _NO_MORE
     return ModelConnectionError(
         f"{where} could not be reached: {reason(root)}; {advice}", code="connect"
     )
@@ -29,9 +36,12 @@ def unreached(where: str, error: Exception, advice: str = _IS_THERE) -> ModelCon
 
 def reason(error: BaseException) -> str:
     """The root cause of a connection's error as text; if there are several, all of them."""
+    return ", ".join(dict.fromkeys(map(_in_words, _causes(error))))
+
+
+def _causes(error: BaseException) -> tuple[BaseException, ...]:
     root = _root(error)
-    each = root.exceptions if isinstance(root, ExceptionGroup) else (root,)
-    return ", ".join(dict.fromkeys(map(_in_words, each)))
+    return root.exceptions if isinstance(root, ExceptionGroup) else (root,)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -24,7 +24,7 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio import task_group
 from hypercorn.trio.task_group import TaskGroup
-from wsproto.events import Message, Ping, TextMessage
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
 
 if TYPE_CHECKING:
     import h11
@@ -67,6 +67,7 @@ def mend_hypercorn() -> None:
     WebsocketBuffer.extend = _extend  # type: ignore[method-assign]
     WSStream._send_pings = _send_pings  # type: ignore[method-assign] # noqa: SLF001
     WSStream.handle = _handle  # type: ignore[method-assign]
+    WSStream._handle_events = _handle_events  # type: ignore[method-assign] # noqa: SLF001
     ws_stream.server_extensions_handshake = _no_extensions  # type: ignore[assignment,attr-defined]
 
 
@@ -192,11 +193,14 @@ def _no_extensions(*_: object) -> bytes | None:
 
 
 async def _send_pings(self: WSStream) -> None:
-    """Hypercorn's method, which would outlive its connection by an interval and occupy its slot."""
+    """Hypercorn's method, which would outlive its connection by an interval and occupy its slot.
+
+    Also, it began if the client had left while its handshake was answered, and then never ended.
+    """
     interval_s = self.config.websocket_ping_interval
     with trio.CancelScope() as pinging:
         self.pinging = pinging  # type: ignore[attr-defined]
-        while interval_s is not None:
+        while interval_s is not None and not self.closed:
             await trio.sleep(interval_s)
             await self._send_wsproto_event(Ping())
 
@@ -205,7 +209,8 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
     """Hypercorn's method; the end of a connection ends its pings, and refused ones are closed.
 
     Hypercorn answers an invalid or unexpected handshake with `connection: close`, and then keeps
-    the connection as long as the client likes, without a timer.
+    the connection as long as the client likes, without a timer. If frames have come before the
+    handshake was answered, it never tells the application, which waited for its client for minutes.
 
     Also, received bytes are read in small parts: one packet may have ten thousand empty frames,
     which blocked all other tasks for a tenth of a second each time. And a handshake whose lists
@@ -227,7 +232,29 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
         if pinging := getattr(self, "pinging", None):
             pinging.cancel()
     elif self.closed and not was_closed and not self.handshake.accepted:
+        if self.app_put is not None:
+            await self.app_put({"type": "websocket.disconnect", "code": 1006})
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+async def _handle_events(self: WSStream) -> None:
+    """Hypercorn's method, except that a client that violates the protocol is told how.
+
+    Hypercorn closes its connection without a close frame, as if the network had failed: the client
+    reads 1006 instead of 1002 or 1007, and the reason.
+    """
+    assert self.app_put is not None, "it has been accepted"
+    for event in self.connection.events():
+        if isinstance(event, Message):
+            self.buffer.extend(event)
+            if event.message_finished:
+                await self.app_put(self.buffer.to_message())
+                self.buffer.clear()
+        elif isinstance(event, Ping):
+            await self._send_wsproto_event(event.response())
+        elif isinstance(event, CloseConnection):
+            await self._send_wsproto_event(event.response())
+            await self.send(StreamClosed(stream_id=self.stream_id))
 
 
 def _is_readable(handshake: Request) -> bool:

@@ -213,12 +213,21 @@ class Connection(TCPServer):
         try:
             await self._write(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            self.stream.socket.close()
+            self._abandon()
             await self.protocol.handle(Closed())
             await trio.lowlevel.checkpoint()
         except trio.Cancelled:
-            self.stream.socket.close()
+            self._abandon()
             raise
+
+    def _abandon(self) -> None:
+        """Close the socket, and end the reading task.
+
+        If the client has sent another request, that task does not read, but waits for the end of a
+        response that is not written any more.
+        """
+        self.stream.socket.close()
+        self.patience.scope.cancel()
 
     async def _read_data(self) -> None:
         """Hypercorn's method, without its unused timeout, with the limit of idle connections.
@@ -246,7 +255,7 @@ class Connection(TCPServer):
         """Hypercorn's method, without its checkpoints."""
         with suppress(OSError):
             self.stream.socket.shutdown(socket.SHUT_WR)
-        self.stream.socket.close()
+        self._abandon()
 
     async def _read(self) -> bytes:
         """The received bytes. Trio's own method would keep four more coroutines while waiting."""

@@ -32,6 +32,8 @@ CODES = 4000
 CLOSES: Mapping[int, str] = MappingProxyType(
     {
         GOING_AWAY: "the server stops, or this version of it was replaced; behind the last run",
+        1002: "a frame violates the protocol of WebSockets; the reason says how",
+        1007: "a message is not UTF-8",
         POLICY: "the client does not read what is wrong with its messages",
         TOO_LARGE: "a message was too large",
         FAILED: "a fault of the server's; its log says which",

@@ -254,7 +254,12 @@ def test_a_url_says_where_and_what(url: str, origin: str, authority: str, target
 
 
 @pytest.mark.parametrize(
-    "url", ["", "/v1", "ftp://host/", "http://", "http://h:x/", "http://[1/", "http://u:p@h/"]
+    "url",
+    [
+        *("", "/v1", "ftp://host/", "http://", "http://h:x/", "http://[1/", "http://u:p@h/"),
+        *("http://h/\udcff", "http://h/?\udcff"),  # as a variable with such a byte is read
+        *("http://faß.de/", "http://ａ.de/"),  # noqa: RUF001 - names that standards read differently
+    ],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequestError, match="URL"):

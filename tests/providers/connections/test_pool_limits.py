@@ -26,6 +26,7 @@ from tests.providers.upstream import (
     until,
     upstream,
 )
+from tests.server.connections.test_bounded_listener import no_descriptor_left
 
 # --- where there is no room -------------------------------------------------------------------
 
@@ -175,6 +176,19 @@ def test_an_origin_that_cannot_be_reached_is_named(host: str) -> None:
             origin = f"{host}:{server.port}"
             assert f"{origin} could not be reached: Connection refused; is" in str(caught.value)
             assert caught.value.code == "connect"
+
+    run(main)
+
+
+@pytest.mark.parametrize("proxies", [{}, {"all": "http://127.0.0.1:1"}])
+def test_where_no_descriptor_is_left_the_base_url_is_not_to_blame(proxies: dict[str, str]) -> None:
+    async def main() -> None:
+        async with open_transport(proxies=proxies) as transport:
+            with pytest.raises(ModelConnectionError, match="Connection refused; is the"):
+                await fetch(transport, "http://127.0.0.1:1/")
+            says = "reached: Too many open files; raise this process's limit"
+            with no_descriptor_left(), pytest.raises(ModelConnectionError, match=says):
+                await fetch(transport, "http://127.0.0.1:1/")
 
     run(main)
 

@@ -170,7 +170,7 @@ def test_aws_keys_sign_and_a_bedrock_key_is_a_bearer_token() -> None:
         assert SECRET not in credentials.redact(f"{SECRET} was refused")
         return {name.lower(): value for name, value in credentials.sign(request, 0.0).headers}
 
-    keys = {AWS_ID: "AKIA", AWS_SECRET: SECRET, AWS_SESSION: "session"}
+    keys = {AWS_ID: "AKIA\r", AWS_SECRET: f"{SECRET}\n", AWS_SESSION: " session"}  # of a file
     assert sent(keys)["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIA/19700101/r/")
     assert sent(keys)["x-amz-security-token"] == "session"
     assert sent({**keys, AWS_BEARER: SECRET})["authorization"] == f"Bearer {SECRET}"
