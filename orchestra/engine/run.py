@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from orchestra.engine import tasks
+from orchestra.engine.frames.cuts import is_cut
 from orchestra.engine.frames.frame import Frame
 from orchestra.engine.frames.outlet import Outlet
 from orchestra.engine.frames.reading import read
@@ -82,6 +83,8 @@ class Run(Generic[T_co]):
         "_usage",
         "_value",
         "caller",
+        "cut",
+        "cuts",
         "id",
         "inputs",
         "journal",
@@ -114,6 +117,10 @@ class Run(Generic[T_co]):
         self.plan = plan
         self.usages: dict[str, Usage] = {}
         """The usage that running steps have reported; removed when they end."""
+        self.cut = False
+        """Whether its result was made from a model's answer that was cut; known with its result."""
+        self.cuts: dict[str, bool] = {}
+        """By step, whether the answer of the model it asked last was cut: see `frames.cuts`."""
         self.routed: tuple[str, ...] = ()
         """The models chosen by routes that have begun to answer, each once."""
         self.variables = copy_context()
@@ -229,6 +236,7 @@ class Run(Generic[T_co]):
                 self._scope.deadline = self._began_s + self._deadline_s
             frame = Frame(self, self.plan.block, "", self.inputs, None)
             self._value = await frame.enter(0, partial(self._emit, frame))
+            self.cut = is_cut(frame, frame.block.regions[0].source.slot)
             self._finished = True
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` re-raises all else
             self._keep(error)
@@ -260,7 +268,7 @@ class Run(Generic[T_co]):
         for path in tuple(self.usages):  # usage reported after the step's end
             self.settle_usage(path)
         if self._finished:
-            journal.append(RunFinished, self._value, self._timings_s, self._usage)
+            journal.append(RunFinished, self._value, self._timings_s, self._usage, self.cut)
         elif error is None and self._deadline_passed:
             limit = f"deadline_s={self._deadline_s:g} s"
             error = DeadlineError(
