@@ -306,3 +306,12 @@ def test_clients_know_by_its_words_that_a_conversation_is_too_long() -> None:
 def test_half_a_character_is_told_all_the_same() -> None:
     assert b"\\ud800" in b"".join(frames([TextDelta("\ud800"), Stopped(StopReason.END)]))
     assert msgspec.json.encode(anthropic_error(error_reply(InvalidRequestError("x: \ud800"))))
+
+
+@pytest.mark.parametrize("reason", StopReason)
+def test_an_answer_that_may_not_be_whole_never_looks_complete(reason: StopReason) -> None:
+    """A reason that only another provider has is told as a cut."""
+    record = message_record(Completion((), Stopped(reason, "raw")), "msg_1", "m", None)
+    assert (record["stop_reason"] == "end_turn") == (reason is StopReason.END)
+    if reason in (StopReason.LENGTH, StopReason.OTHER):
+        assert record["stop_reason"] == "max_tokens"
