@@ -146,6 +146,18 @@ class StepRouted:
 
 
 @event
+class StepCut:
+    """A model's answer to the step was cut at the `output_tokens_max` that was asked for."""
+
+    type: ClassVar[str] = "step.cut"
+    seq: int
+    at_s: float
+    step: str
+    model: str
+    output_tokens_max: int
+
+
+@event
 class ToolStarted:
     """A tool that a model asked for is called; `call` is the id that the model gave the call."""
 
@@ -295,7 +307,8 @@ class RunFinished:
     """The last event of a run that succeeded.
 
     `timings_s` maps each finished step to its duration; `usage` is the sum over the
-    steps, None where no step reported any.
+    steps, None where no step reported any. `cut`: an answer that the result was made from
+    had a `StepCut`, so the result may not be complete.
     """
 
     type: ClassVar[str] = "run.finished"
@@ -304,6 +317,7 @@ class RunFinished:
     result: Any
     timings_s: Mapping[str, float]
     usage: Usage | None = None
+    cut: bool = False
 
 
 @event
@@ -350,7 +364,8 @@ class StepTold:
 
 
 ToolEvent: TypeAlias = ToolStarted | ToolFinished | ToolFailed
-Note: TypeAlias = StepCached | StepCoalesced | StepRouted | ToolEvent | BudgetReached | StepTold
+_OfCall: TypeAlias = StepCached | StepCoalesced | StepRouted | StepCut | BudgetReached
+Note: TypeAlias = _OfCall | ToolEvent | StepTold
 """Events within a step's life, of which it may have any number."""
 Failure: TypeAlias = RunFailed | StepFailed | StepRetried | ArmFailed | ItemFailed | ToolFailed
 """Events that quote an exception."""

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import trio
@@ -20,6 +20,7 @@ from orchestra.accounts import Caller, Usage
 from orchestra.batch.ledger import Ended, Row, digest_of, line_of
 from orchestra.batch.results import Results, open_results
 from orchestra.engine.engine import Engine
+from orchestra.engine.run import Run
 from orchestra.errors import BatchError, InputError, RunCancelledError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Retry
@@ -31,6 +32,7 @@ from orchestra.policies.retry import next_delay_s, retry_after_s
 NOBODY = Caller()
 _RETRY = Retry(attempts_max=5, delay_s=1.0)
 _NOTHING = Usage()
+_Attempt: TypeAlias = tuple[Run | None, object, Exception | None]
 
 
 @attrs.frozen(kw_only=True)
@@ -159,18 +161,19 @@ class Batch:
         began_s, usage, attempt = trio.current_time(), list[Usage](), 0
         while True:
             attempt += 1
-            run_id, result, error = await self._attempt(row, usage)
+            run, result, error = await self._attempt(row, usage)
             if error is not None and self._ends_all(row, error):
                 return None
             delay_s = None if error is None else self._delay_s(attempt, error)
             if delay_s is None:
                 return Ended(
-                    run_id=run_id,
+                    run_id="" if run is None else run.id,
                     attempts=attempt,
                     duration_s=trio.current_time() - began_s,
                     usage=sum(usage[1:], usage[0]) if usage else None,
                     result=result,
                     error=error,
+                    cut=run is not None and run.cut,
                 )
             if await self._stops_within(trio.current_time() + delay_s):
                 return None
@@ -185,19 +188,19 @@ class Batch:
                 break
         return self._stopping.is_set()
 
-    async def _attempt(self, row: Row, usage: list[Usage]) -> tuple[str, object, Exception | None]:
-        """One run of a row: its id, its result, and its error. A cancellation cancels the run."""
+    async def _attempt(self, row: Row, usage: list[Usage]) -> _Attempt:
+        """One run of a row, its result, and its error. A cancellation cancels the run."""
         try:
             run = self._engine.start(self._pipeline, row.inputs, caller=self._caller)
         except InputError as error:
             await trio.lowlevel.checkpoint()
-            return "", None, error
+            return None, None, error
         try:
-            return run.id, await run.result(), None
+            return run, await run.result(), None
         except RunCancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a step raises
-            return run.id, None, error
+            return run, None, error
         finally:
             run.cancel("its batch was stopped")  # nothing, where it has ended
             if run.usage is not None:

@@ -45,6 +45,8 @@ class Ended:
     """Of all attempts, as far as models have told."""
     result: Any = None
     error: Exception | None = None
+    cut: bool = False
+    """Whether the result was made from a model's answer that was cut."""
 
 
 class _Line(msgspec.Struct):
@@ -111,6 +113,7 @@ def line_of(row_id: str, digest: str, ended: Ended) -> bytes:
     told: dict[str, object] = {"id": row_id, "digest": digest}
     if ended.error is None:
         told |= {"status": FINISHED, "result": msgspec.Raw(written(ended.result))}
+        told |= {"cut": ended.cut}
     else:
         name, said = name_and_message(ended.error)
         told |= {"status": FAILED, "error": name, "message": said}

@@ -29,6 +29,7 @@ from orchestra.events import (
     Snapshot,
     StepCached,
     StepCoalesced,
+    StepCut,
     StepFinished,
     StepRetried,
     StepRouted,
@@ -155,6 +156,7 @@ class Result:
             "result": event.result,
             "timings_s": event.timings_s,
             "usage": event.usage,
+            "cut": event.cut,
         }
         return written(result) + b"\n"
 
@@ -195,6 +197,8 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} has called {tool}, which took {duration(duration_s)}"
         case StepCached() | StepCoalesced() | StepRouted():
             return f"{at}{event.step} {_answered(event)}"
+        case StepCut(step=step, model=model, output_tokens_max=most):
+            return f"{at}{step}: the answer of {model} was cut at output_tokens_max={most}"
         case BudgetReached(budget=budget, percent=percent):
             return f"{at}{percent} % of the budget of {budget} is spent"
         case StepTold(step=step, what=what, data=data, tool=tool):
@@ -204,8 +208,8 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} goes on with {arm}"
         case ArmRestarted(step=step, arm=arm):
             return f"{at}{step} starts again with {arm}: what was said before is void"
-        case RunFinished():
-            return f"{at}done"
+        case RunFinished(cut=cut):
+            return f"{at}done{', from an answer that was cut' if cut else ''}"
     return None
 
 

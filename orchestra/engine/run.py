@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from orchestra.engine import tasks
+from orchestra.engine.frames.cuts import is_cut
 from orchestra.engine.frames.frame import Frame
 from orchestra.engine.frames.outlet import Outlet
 from orchestra.engine.frames.reading import read
@@ -84,6 +85,8 @@ class Run(Generic[T_co]):
         "_usage",
         "_value",
         "caller",
+        "cut",
+        "cuts",
         "id",
         "inputs",
         "journal",
@@ -116,6 +119,10 @@ class Run(Generic[T_co]):
         self.plan = plan
         self.usages: dict[str, Usage] = {}
         """The usage that running steps have reported; removed when they end."""
+        self.cut = False
+        """Whether its result was made from a model's answer that was cut; known with its result."""
+        self.cuts: dict[str, bool] = {}
+        """By step, whether the answer of the model it asked last was cut: see `frames.cuts`."""
         self.routed: tuple[str, ...] = ()
         """The models chosen by routes that have begun to answer, each once."""
         self.variables = copy_context()
@@ -206,7 +213,7 @@ class Run(Generic[T_co]):
 
     def cancel(self, reason: str) -> None:
         """Cancel the run: every step gets `Cancelled` now. No effect after its end."""
-        if not self.ended and not self._cut:
+        if not self.ended and not self._stopped:
             self._reason = reason
             self._cancelled = True
             if self._scope is not None:
@@ -223,7 +230,8 @@ class Run(Generic[T_co]):
         try:
             frame = Frame(self, self.plan.block, "", self.inputs, None)
             self._value = await frame.enter(0, partial(self._emit, frame))
-            self._finished = not self._cut
+            self.cut = is_cut(frame, frame.block.regions[0].source.slot)
+            self._finished = not self._stopped
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` re-raises all else
             self._keep(error)
         finally:
@@ -243,7 +251,7 @@ class Run(Generic[T_co]):
         All runs share one nursery, so every part that can fail runs where its errors are kept.
         """
         own, onward = split(error)
-        if own is not None and not self._cut:
+        if own is not None and not self._stopped:
             self._failure = own if isinstance(own, Failure) else None
             self._error = bare(own)
         try:
@@ -266,7 +274,7 @@ class Run(Generic[T_co]):
         for path in tuple(self.usages):  # usage reported after the step's end
             self.settle_usage(path)
         if self._finished:
-            journal.append(RunFinished, self._value, self._timings_s, self._usage)
+            journal.append(RunFinished, self._value, self._timings_s, self._usage, self.cut)
         elif error is None and self._deadline_passed:
             limit = f"deadline_s={self._deadline_s:g} s"
             error = DeadlineError(
@@ -287,7 +295,7 @@ class Run(Generic[T_co]):
             self.on_end(self)
 
     @property
-    def _cut(self) -> bool:
+    def _stopped(self) -> bool:
         """Whether it was cancelled, or its deadline has passed; then its steps decide nothing."""
         return self._cancelled or self._deadline_passed
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
-from orchestra.errors import DefinitionError
 from orchestra.eventclass import frozen
-from orchestra.graph.calls.awaitables import refuse_awaitables
+from orchestra.graph.calls.awaitables import refuse_awaitables, refuse_iterator
 from orchestra.graph.definition import current_definition
 from orchestra.graph.nodes import Call, Constant, type_of
 from orchestra.graph.parts import is_wired
@@ -57,10 +56,7 @@ def wire_of(value: object) -> Wire:
     if isinstance(value, Wire):
         return value
     if isinstance(value, Iterator):
-        raise DefinitionError(
-            f"{called_at()}: {value!r:.80} is an iterator, which the first run would leave empty "
-            "for the next; write a list: [...], or list(...)"
-        )
+        refuse_iterator(value, called_at())
     if not is_wired(value):
         return definition.add(lambda origin: Constant(origin, value))
     return definition.add(lambda origin: Gathering(origin, gather, {"value": value}, NO_POLICY))

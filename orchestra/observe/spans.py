@@ -25,6 +25,7 @@ from orchestra.events import (
     StepCached,
     StepCancelled,
     StepCoalesced,
+    StepCut,
     StepFailed,
     StepFinished,
     StepRetried,
@@ -45,7 +46,7 @@ Kind = Literal["run", "group", "step", "call", "tool"]
 steps and is not a step itself: an inner pipeline, or one item of an `each`."""
 
 SPAN_EVENTS = (
-    *(StepRetried, StepCached, StepCoalesced, StepRouted, BudgetReached),
+    *(StepRetried, StepCached, StepCoalesced, StepRouted, StepCut, BudgetReached),
     *(ArmCommitted, ArmFailed, ArmRestarted, ItemFailed),
 )
 """The events of a run that become events of a step's span."""

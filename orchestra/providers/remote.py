@@ -234,7 +234,7 @@ class RemoteAnswer:
                 raise
         except ModelError as error:
             raise endpoint.located(error) from error.__cause__
-        self._exchange, self._reply, self._whole = exchange, reply, _is_json(reply)
+        self._exchange, self._reply, self._whole = exchange, reply, _may_be_whole(reply)
         reply.forget_headers()
         return self
 
@@ -377,9 +377,9 @@ def _redirect_error(reply: HttpReply) -> ModelConnectionError:
     )
 
 
-def _is_json(reply: HttpReply) -> bool:
+def _may_be_whole(reply: HttpReply) -> bool:
     media_type = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type == "application/json"
+    return media_type in ("application/json", "text/event-stream")  # no such event begins with {
 
 
 def batch_size(dialect: Dialect) -> BatchSize:

@@ -109,10 +109,10 @@ class Generate:
     for JSON in the prompt. An answer that does not fit is sent back once, with what is wrong.
     Tools are called first; then the object is asked for, in a call of its own.
 
-    A cut answer never looks complete. With `output_tokens_max` the cut was requested, and the
-    text ends there; a cut object is an `OutputError`. A model that stops at its own limit is a
-    `ContextLengthError`. If the reader stops early, the model's stream is closed at once and
-    the tools are cancelled.
+    A cut answer never looks complete. With `output_tokens_max` the cut was requested: the text
+    ends there, and a `StepCut` event says so; a cut object is an `OutputError`. A model that
+    stops at its own limit is a `ContextLengthError`. If the reader stops early, the model's
+    stream is closed at once and the tools are cancelled.
 
     A run may raise:
         TruncatedStreamError: a stream ended without a finish reason.

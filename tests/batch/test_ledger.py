@@ -63,6 +63,7 @@ def test_a_line_says_how_a_row_has_ended() -> None:
         "digest": "d",
         "status": "finished",
         "result": {"x": [1]},
+        "cut": False,
         "run_id": "r",
         "attempts": 1,
         "duration_s": 0.5,

@@ -33,6 +33,7 @@ from orchestra.events import (
     Snapshot,
     StepCached,
     StepCoalesced,
+    StepCut,
     StepFinished,
     StepRetried,
     StepRouted,
@@ -227,6 +228,7 @@ def test_the_result_is_one_object_at_the_end() -> None:
     assert descriptor == OUT
     assert data.endswith(b"\n")
     assert json.loads(data) == {
+        "cut": False,
         "run_id": "id",
         "result": {"a": {"name": "x", "confidence": 0.5, "scores": {}}},
         "timings_s": {"s": 0.5},
@@ -257,6 +259,11 @@ def test_a_run_that_failed_has_no_result() -> None:
             partial(StepCoalesced, step="s", model="m"),
             "s shares a call of m that was under way",
         ),
+        (
+            partial(StepCut, step="s", model="m", output_tokens_max=9),
+            "s: the answer of m was cut at output_tokens_max=9",
+        ),
+        (partial(DONE, cut=True), "done, from an answer that was cut"),
         (
             partial(StepRouted, step="s", route="r", model="m"),
             "s is answered by m, of route r",

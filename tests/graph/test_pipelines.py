@@ -315,7 +315,14 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
                 f"@pipeline\ndef p(n: int): return {read}  # HERE",
                 "is an iterator, which the first run would leave empty for the next; write a list",
             )
-            for read in ("each((x for x in [1, 2]), add, at_once=2)", "race(iter([1]), n)")
+            for read in (
+                "each((x for x in [1, 2]), add, at_once=2)",
+                "race(iter([1]), n)",
+                "add(n, by=(x for x in [1]))",
+                "add(n, by=[map(str, [1])])",
+                "add(n, by={'a': (1, zip([1], [2]))})",
+                "race(add(n), [enumerate([1]), n])",
+            )
         ),
         *(
             (

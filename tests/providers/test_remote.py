@@ -313,20 +313,21 @@ def test_a_body_without_end_behind_a_whole_answer_is_not_waited_for() -> None:
     assert Stopped(StopReason.END, "stop") in events
 
 
-def test_an_answer_in_one_piece_to_a_stream_is_an_answer() -> None:
-    transport = canned(WHOLE[:5], WHOLE[5:], headers={"content-type": "application/json"})
-    assert TextDelta("Because") in run(heard, model(transport))
-
-
-def test_blanks_before_an_answer_in_one_piece_do_not_make_it_a_stream() -> None:
-    pieces = (b"\n", b"  \n", WHOLE[:1], WHOLE[1:])
-    transport = canned(*pieces, headers={"content-type": "application/json"})
-    assert TextDelta("Because") in run(heard, model(transport))
-
-
-def test_a_mark_before_an_answer_in_one_piece_does_not_make_it_a_stream() -> None:
-    pieces = (b"\xef", b"\xbb\xbf", WHOLE[:1], WHOLE[1:])
-    transport = canned(*pieces, headers={"content-type": "application/json"})
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream; charset=utf-8"])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (WHOLE[:5], WHOLE[5:]),
+        (b"\n", b"  \n", WHOLE[:1], WHOLE[1:]),
+        (b"\xef", b"\xbb\xbf", WHOLE[:1], WHOLE[1:]),
+    ],
+    ids=["at once", "behind blanks", "behind a mark"],
+)
+def test_an_answer_in_one_piece_to_a_stream_is_an_answer(
+    pieces: tuple[bytes, ...], kind: str
+) -> None:
+    """Also from a server that labels it as the stream that it was asked for."""
+    transport = canned(*pieces, headers={"content-type": kind})
     assert TextDelta("Because") in run(heard, model(transport))
 
 
@@ -336,8 +337,8 @@ LINES = (
 )
 
 
-@given(st.data())
-def test_json_lines_labelled_as_json_are_a_stream(data: st.DataObject) -> None:
+@given(st.sampled_from(("application/json", "text/event-stream")), st.data())
+def test_json_lines_labelled_as_json_are_a_stream(kind: str, data: st.DataObject) -> None:
     """Whole, they give their events; cut, what came before, and then an error."""
     end = data.draw(st.integers(0, len(LINES) - 1))
     at = data.draw(st.integers(0, end))
@@ -349,7 +350,7 @@ def test_json_lines_labelled_as_json_are_a_stream(data: st.DataObject) -> None:
                 told.extend(events)
 
     def ask(*pieces: bytes) -> None:
-        transport = canned(*filter(None, pieces), headers={"content-type": "application/json"})
+        transport = canned(*filter(None, pieces), headers={"content-type": kind})
         asked = model(transport)
         asked.endpoint = attrs.evolve(asked.endpoint, dialect=OllamaDialect())
         told.clear()
@@ -363,6 +364,7 @@ def test_json_lines_labelled_as_json_are_a_stream(data: st.DataObject) -> None:
         assert told[1:] in ([], [TextDelta("Be")])
 
 
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -371,8 +373,10 @@ def test_json_lines_labelled_as_json_are_a_stream(data: st.DataObject) -> None:
         (b'{"id":"1"}', MalformedStreamError),
     ],
 )
-def test_an_error_in_one_piece_is_told_as_what_it_is(body: bytes, kind: type[ModelError]) -> None:
-    transport = canned(body, headers={"content-type": "application/json"})
+def test_an_error_in_one_piece_is_told_as_what_it_is(
+    body: bytes, kind: type[ModelError], label: str
+) -> None:
+    transport = canned(body, headers={"content-type": label})
     with pytest.raises(kind):
         run(heard, model(transport))
 

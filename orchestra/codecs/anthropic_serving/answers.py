@@ -49,13 +49,14 @@ from orchestra.values import (
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 """What a stream has where nothing else happens."""
 _WORDS: Mapping[StopReason, str] = {
-    StopReason.LENGTH: "max_tokens",
+    StopReason.END: "end_turn",
     StopReason.STOP_SEQUENCE: "stop_sequence",
     StopReason.TOOL_CALLS: "tool_use",
     StopReason.CONTENT_FILTER: "refusal",
     StopReason.PAUSED: "pause_turn",
 }
-"""Whatever else made a model stop is `end_turn`."""
+_NOT_WHOLE = "max_tokens"
+"""For all others: an answer that may not be whole never looks complete."""
 _LOOKS_MAX = 16
 """So often is it looked whether a call is whole; then what comes behind it waits for the end."""
 
@@ -292,7 +293,7 @@ def _record(message_id: str, model: str, usage: Json) -> Json:
 def _ending(stopped: Stopped, refusal: str) -> Json:
     """Why an answer has stopped; a model's words of refusal make it one."""
     own = stopped.raw if REASONS.get(stopped.raw or "") is stopped.reason else None
-    reason = "refusal" if refusal else own or _WORDS.get(stopped.reason, "end_turn")
+    reason = "refusal" if refusal else own or _WORDS.get(stopped.reason, _NOT_WHOLE)
     said = {"category": stopped.category, "explanation": refusal or None}
     return {
         "stop_reason": reason,

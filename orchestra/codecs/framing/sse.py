@@ -1,7 +1,8 @@
 """Server-Sent Events, read: bytes to frames, as the HTML standard says (9.2.6), and a bit more.
 
-Providers also send: comments as keep-alives, `data: : ping` for one that a proxy has broken, and
-a last event without a blank line after it.
+Providers also send: comments as keep-alives, `data: : ping` for one that a proxy has broken, a
+last event without a blank line after it, and zero bytes at the beginning, where a proxy that keeps
+small answers back is filled up.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class SseFraming:
             self._check(len(line))
             if not self._began:
                 self._began = True
-                line = line.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901 - the same line
+                line = line.lstrip(b"\0").removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901 - the same line
             if line:
                 self._field(line)
             elif (event := self._dispatched())[1]:

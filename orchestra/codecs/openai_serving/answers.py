@@ -43,11 +43,13 @@ from orchestra.values import (
 )
 
 _WORDS: Mapping[StopReason, str] = {
-    StopReason.LENGTH: "length",
+    StopReason.END: "stop",
+    StopReason.STOP_SEQUENCE: "stop",
     StopReason.TOOL_CALLS: "tool_calls",
     StopReason.CONTENT_FILTER: "content_filter",
 }
-"""Any other stop reason is written as `stop`: the dialect has no more values."""
+_NOT_WHOLE = "length"
+"""The dialect's word for all others: an answer that may not be whole never looks complete."""
 _DETAILS = ("service_tier", "system_fingerprint")
 _DONE = b"data: [DONE]\n\n"
 
@@ -146,7 +148,7 @@ class AnswerWriter:
                 return self._begin(one)
         one.stopped = True
         begun = self._begin(one)
-        return begun + one.before + b"{}" + _after(one, _WORDS.get(event.reason, "stop"))
+        return begun + one.before + b"{}" + _after(one, _WORDS.get(event.reason, _NOT_WHOLE))
 
     def _cites(self, annotations: Sequence[Json], one: _Choice) -> bytes:
         """Annotations, numbered: OpenAI's SDK fails on a second list whose items have no index."""
@@ -253,7 +255,7 @@ def _choice(index: int, answer: Completion) -> Json:
         "index": index,
         "message": message,
         "logprobs": None if likely is None else logprobs_record(likely),
-        "finish_reason": _WORDS.get(answer.stopped.reason, "stop"),
+        "finish_reason": _WORDS.get(answer.stopped.reason, _NOT_WHOLE),
     }
 
 

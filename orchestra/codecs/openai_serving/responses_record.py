@@ -27,9 +27,11 @@ from orchestra.values import (
 
 _INCOMPLETE = {
     StopReason.LENGTH: "max_output_tokens",
+    StopReason.PAUSED: "max_output_tokens",
+    StopReason.OTHER: "max_output_tokens",
     StopReason.CONTENT_FILTER: "content_filter",
 }
-"""OpenAI's reasons for an incomplete answer; with any other stop reason it is complete."""
+"""OpenAI's reasons for an answer that is not, or may not be, whole; any other is complete."""
 _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 
 

@@ -14,7 +14,7 @@ from orchestra.accounts import Caller, Usage
 from orchestra.engine.calls.kept import Opened
 from orchestra.errors import LimitExceededError
 from orchestra.event_lines import written
-from orchestra.events import Note, StepRouted, StepTold
+from orchestra.events import Note, StepCut, StepRouted, StepTold
 from orchestra.groups import contained
 from orchestra.protocols import Embedder, Model, VectorStore
 
@@ -45,6 +45,8 @@ class StepContext:
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
+        if self.run.cuts:  # what the step gives now comes from this model's answer
+            self.run.cuts[self.step] = False
         return self.run.shared.bindings.model(name)
 
     def embedder(self, name: str) -> Embedder:
@@ -69,6 +71,8 @@ class StepContext:
             event = self.run.journal.append(note, self.step, *fields)
             if isinstance(event, StepRouted):
                 self.run.routed = tuple(dict.fromkeys((*self.run.routed, event.model)))
+            elif isinstance(event, StepCut):
+                self.run.cuts[self.step] = True
 
     def of_tool(self, tool: str, call: str) -> StepContext:
         """The context for a tool call in the step: its events carry the tool's name."""

@@ -43,6 +43,7 @@ class Frame:
         "path",
         "run",
         "scopes",
+        "taken",
         "values",
     )
 
@@ -56,6 +57,8 @@ class Frame:
         self.values: list[object] = [None] * block.size
         self.lanes: dict[int, list[Lane[object]]] = {}
         self.scopes: list[Scope | None] = [None] * len(block.regions)
+        self.taken: dict[int, int] = {}
+        """By the slot of a choice, the region whose output is its own."""
         self._waits = list(block.waits)
         self._settled = bytearray(block.size)
         """1 for slots whose operation has started, or never will."""

@@ -59,6 +59,7 @@ class _Poll(ABC):
         """The reason why all arms are stopped; None while the outcome is open."""
         self._frame = frame
         self._regions = operation.regions
+        self._slot = operation.slot
 
     @abstractmethod
     def take_value(self, arm: str, value: object) -> None:
@@ -96,7 +97,8 @@ class _Poll(ABC):
         self._frame.run.journal.append(ArmFailed, self.path, arm, *name_and_message(error))
 
     def tell_commit(self, arm: str) -> None:
-        """Record in the journal whose value is the result."""
+        """Record whose value is the result, also in the journal."""
+        self._frame.taken[self._slot] = self._regions[self.names.index(arm)]
         self._frame.run.journal.append(ArmCommitted, self.path, arm)
 
     async def _run_arm(self, arm: str, region: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
+from orchestra.engine.frames.cuts import forget_cuts, is_cut
 from orchestra.engine.frames.frame import Frame
 from orchestra.engine.frames.reading import arguments, read
 from orchestra.engine.frames.scope import Failure, bare
@@ -164,7 +165,14 @@ class _Bodies:
         async def take(source: Source) -> object:
             return read(frame, source)
 
-        return await frame.enter(0, take)
+        try:
+            value = await frame.enter(0, take)
+            cut = is_cut(frame, block.regions[0].source.slot)
+        finally:
+            forget_cuts(frame)
+        if cut:
+            outer.run.cuts[outer.path + operation.name] = True
+        return value
 
     async def _pass_on(self, turn: int, value: object) -> None:
         """Pass on all values whose turn has come, one by one: a lane has one writer."""

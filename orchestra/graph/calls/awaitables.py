@@ -1,4 +1,7 @@
-"""Refuses coroutines in a pipeline: what a call of an `async def` returns that is not a step."""
+"""Refuses in a pipeline what only one run could use: coroutines, and generators.
+
+A coroutine is what a call of an `async def` returns that is not a step.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,26 @@ import os
 from collections.abc import Iterator
 from inspect import isasyncgen, iscoroutine
 from pathlib import Path
-from types import AsyncGeneratorType, CodeType, CoroutineType
-from typing import Never
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
+from typing import Never, NoReturn, TypeAlias
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at, user_frame
 
 _DEPTH_MAX = 100
 """How deep containers may be nested: what fills them at run time needs some frames for each."""
+_Awaitable: TypeAlias = "CoroutineType[object, object, object] | AsyncGeneratorType[object, Never]"
+_Once: TypeAlias = (
+    "GeneratorType[object, object, object] | map[object] | filter[object] | zip[object] | "
+    "enumerate[object]"
+)
+_ONCE = (GeneratorType, map, filter, zip, enumerate)
+"""Python's own iterators that nobody shares between runs on purpose, as an `itertools.count()`."""
 _ASYNCIO = str(Path(os.__file__).parent / "asyncio") + os.sep
 
 
 def refuse_awaitables(*values: object, where: str | None = None) -> None:
-    """Check that values hold no coroutine and no async generator.
+    """Check that values hold no coroutine, no async generator and no generator.
 
     Those found are closed, so that Python does not warn about them too. `where` is the place
     that the message names; by default the caller's line.
@@ -37,13 +47,16 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
         if iscoroutine(each):
             each.close()
     if found:
-        name, at = found[0].__name__, where or called_at()
-        if (step := _step_of(found[0])) is not None:
+        first, at = found[0], where or called_at()
+        if isinstance(first, _ONCE):
+            refuse_iterator(first, at)
+        name = first.__name__
+        if (step := _step_of(first)) is not None:
             raise DefinitionError(
                 f"{at}: {step}.call(...) is a coroutine here, which nobody awaits: `.call` is the "
                 f"function of the step, for tests; call the step itself: {step}(...)"
             )
-        if _code_of(found[0]).co_filename.startswith(_ASYNCIO):
+        if _code_of(first).co_filename.startswith(_ASYNCIO):
             raise DefinitionError(
                 f"{at}: {name}(...) is a coroutine of asyncio's here, which nobody awaits: a "
                 "pipeline waits for nothing. Steps that are called run at the same time; for a "
@@ -56,9 +69,19 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
         )
 
 
-def _step_of(
-    found: CoroutineType[object, object, object] | AsyncGeneratorType[object, Never],
-) -> str | None:
+def refuse_iterator(value: object, where: str) -> NoReturn:
+    """Refuse an iterator.
+
+    Raises:
+        DefinitionError: always.
+    """
+    raise DefinitionError(
+        f"{where}: {value!r:.80} is an iterator, which the first run would leave empty for the "
+        "next; write a list: [...], or list(...)"
+    )
+
+
+def _step_of(found: _Awaitable) -> str | None:
     """The caller's name for the step whose `.call` was called; None for every other function."""
     from orchestra.graph.steps import Step  # `steps` imports this module
 
@@ -70,17 +93,12 @@ def _step_of(
     return None
 
 
-def _code_of(
-    found: CoroutineType[object, object, object] | AsyncGeneratorType[object, Never],
-) -> CodeType:
+def _code_of(found: _Awaitable) -> CodeType:
     return found.cr_code if iscoroutine(found) else found.ag_code
 
 
-def _awaitables_in(
-    value: object,
-    depth: int = 0,
-) -> Iterator[CoroutineType[object, object, object] | AsyncGeneratorType[object, Never]]:
-    """The coroutines and async generators in a value, in its containers, and in their arguments."""
+def _awaitables_in(value: object, depth: int = 0) -> Iterator[_Awaitable | _Once]:
+    """What is refused in a value, in its containers, and in the arguments of coroutines."""
     if depth > _DEPTH_MAX:
         raise RecursionError(f"containers are nested more than {_DEPTH_MAX} deep")
     if iscoroutine(value):
@@ -91,6 +109,8 @@ def _awaitables_in(
         yield value
         held = list(value.ag_frame.f_locals.values()) if value.ag_frame else ()
         yield from _awaitables_in(held, depth)
+    elif isinstance(value, _ONCE):
+        yield value
     elif type(value) in (list, tuple):
         for part in value:  # type: ignore[attr-defined]
             yield from _awaitables_in(part, depth + 1)

@@ -86,7 +86,13 @@ class Site:
 
     @property
     def wrong(self) -> str:
-        """The code to call wrong: the whole statement if it is a simple one, else its line."""
+        """The code to call wrong: the whole statement if it is a simple one, else its line.
+
+        Of a `match`, also its head: what is right stands in place of both.
+        """
+        if self.path and isinstance(self.statement, ast.Match):
+            head = _lines(self.source)[self.statement.lineno - 1].strip()
+            return head if head == self.line else f"{head}\n    {self.line}"
         if not self.path or _holds_others(self.statement):
             return self.line
         statement = self.statement

@@ -6,7 +6,9 @@ real cost is spent and its hold is removed. So spending and holds together never
 as long as no call costs more than it holds.
 
 A hold expires by itself, since its process may have crashed. At the end of a day or a month its
-spending is dropped, and holds stay: a call is paid in the period in which it ends.
+spending is dropped, and holds stay: a call is paid in the period in which it ends. A clock that
+is set back over midnight begins no period a second time: until midnight comes again, tomorrow's
+goes on. A clock that was ahead by more was wrong, and what it began is left.
 
 Each payer has one ledger for all of its periods: the spending in each, and the sums of holds by
 the second of their expiry. So a change takes as long with a thousand running calls as with one.
@@ -63,6 +65,7 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
 
     def advance(self, day: int, now_s: float) -> None:
         """Move to this time: drop the spending of ended periods, and expired holds."""
+        day = self.day if self.day == day + 1 else day
         for slot in _over(self.day, day):
             self.spent[slot] = self.told[slot] = 0
         self.day = day

@@ -84,7 +84,7 @@ async def _whole(run: Run, job: Job, served: ServedChat) -> Response:
     facts = facts_of(run, served.model, message_usage)
     usage = facts.usage(event.usage)
     try:
-        (said,) = job.gives.whole(event.result)
+        (said,) = job.gives.whole(event)
     except TruncatedStreamError as error:
         return refuse(failure(run, error))
     record = message_record(said, _message_id(run), served.model, usage)

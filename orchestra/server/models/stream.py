@@ -179,7 +179,7 @@ class Chunks:
         return b"".join(self._said(chunk, self._run.journal.now_s()) for chunk in chunks)
 
     def _finished(self, event: RunFinished) -> bytes:
-        last = self._writer.write(self._gives.ending(event.result))
+        last = self._writer.write(self._gives.ending(event))
         if self.facts.first_s is None:
             self.facts.first_s = event.at_s
         try:

@@ -170,7 +170,7 @@ def _record(run: Run, job: Job, served: ServedChat, event: RunFinished) -> tuple
     """
     facts = facts_of(run, served.model)
     record = answer_record(
-        job.gives.whole(event.result),
+        job.gives.whole(event),
         int(time.time()),
         answer_id=_answer_id(run),
         model=served.model,

@@ -126,7 +126,7 @@ class ResponsesApi:
         facts = facts_of(run, served.model)
         usage = facts.usage(event.usage)
         try:
-            (said,) = job.gives.whole(event.result)
+            (said,) = job.gives.whole(event)
         except TruncatedStreamError as error:
             return refuse(failure(run, error))
         record = response_record(said, head, usage)

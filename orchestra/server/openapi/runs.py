@@ -53,6 +53,7 @@ def run_result(result: Json) -> Json:
         result={"description": _GIVEN} | result,
         timings_s={"type": "object", "additionalProperties": NUMBER},
         usage=or_null(reference(USAGE)),
+        cut={"type": "boolean", "description": "Whether an answer it was made from was cut."},
     )
 
 

@@ -23,7 +23,7 @@ import trio
 from orchestra.compiler.plan import named_by
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.engine import open_engine
-from orchestra.errors import OrchestraError, StoreError
+from orchestra.errors import OrchestraError, ServeError, StoreError
 from orchestra.groups import contained
 from orchestra.observe import names
 from orchestra.observe.observers import together
@@ -281,6 +281,8 @@ class Serving:
                 )
                 if deployed is not None and deployed.prepare():
                     app.prepare()
+                if self._generations and self.readiness.stopping:
+                    raise ServeError("the server has begun to stop meanwhile")
                 generation = Generation(engine, app.asgi_app, settings, registry, app.closing)
                 task_status.started(generation)
                 await generation.wait_over()

@@ -31,10 +31,11 @@ from orchestra.values import (
 )
 
 if TYPE_CHECKING:
+    from orchestra.events import RunFinished
     from orchestra.graph.nodes import Input
     from orchestra.graph.pipelines import Pipeline
 
-_END = Stopped(StopReason.END)
+_END, _CUT = Stopped(StopReason.END), Stopped(StopReason.LENGTH)
 _HOW: Mapping[str, tuple[object, ...]] = {
     "temperature": (float,),
     "top_p": (float,),
@@ -52,10 +53,10 @@ class Gives(Protocol):
     def said(self, chunk: Any) -> tuple[int, Iterable[ModelEvent]]:
         """Which answer a chunk of it belongs to, and its events."""
 
-    def ending(self, result: Any) -> Iterable[ModelEvent]:
+    def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
         """The remaining events of the first answer, when the run has finished."""
 
-    def whole(self, result: Any) -> list[Completion]:
+    def whole(self, end: RunFinished) -> list[Completion]:
         """The answers that the result of the run is.
 
         Raises:
@@ -70,13 +71,14 @@ class GivesRelayed:
         """As it came."""
         return chunk.choice, chunk.events
 
-    def ending(self, result: object) -> Iterable[ModelEvent]:
+    def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
         """Nothing: they have stopped."""
-        del result
+        del end
         return ()
 
-    def whole(self, result: Sequence[Completion | Said]) -> list[Completion]:
+    def whole(self, end: RunFinished) -> list[Completion]:
         """The result of `relay_whole`, or of the chunks of `relay`."""
+        result: Sequence[Completion | Said] = end.result
         growing: dict[int, Answer] = {}
         whole: list[Completion] = []
         for each in result:
@@ -99,13 +101,15 @@ class GivesText:
         """A piece of the one answer."""
         return 0, (TextDelta(chunk),)
 
-    def ending(self, result: str) -> Iterable[ModelEvent]:
+    def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
         """The end, after the text if that has not been written."""
-        return (_END,) if self._streams else (TextDelta(result), _END)
+        stopped = _CUT if end.cut else _END
+        return (stopped,) if self._streams else (TextDelta(end.result), stopped)
 
-    def whole(self, result: str) -> list[Completion]:
+    def whole(self, end: RunFinished) -> list[Completion]:
         """The text as an answer."""
-        return [Completion((TextPart(result),) if result else (), _END)]
+        parts = (TextPart(end.result),) if end.result else ()
+        return [Completion(parts, _CUT if end.cut else _END)]
 
 
 class GivesCompletion:
@@ -116,13 +120,13 @@ class GivesCompletion:
         del chunk
         return 0, ()
 
-    def ending(self, result: Completion) -> Iterable[ModelEvent]:
+    def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
         """All of it."""
-        return events_of(result)
+        return events_of(end.result)
 
-    def whole(self, result: Completion) -> list[Completion]:
+    def whole(self, end: RunFinished) -> list[Completion]:
         """It."""
-        return [result]
+        return [end.result]
 
 
 class GivesEvents:
@@ -132,14 +136,14 @@ class GivesEvents:
         """One event of the one answer."""
         return 0, (chunk,)
 
-    def ending(self, result: object) -> Iterable[ModelEvent]:
+    def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
         """Nothing: it has stopped, or was cut."""
-        del result
+        del end
         return ()
 
-    def whole(self, result: list[ModelEvent]) -> list[Completion]:
+    def whole(self, end: RunFinished) -> list[Completion]:
         """The completion of the events."""
-        return [Completion.of(result)]
+        return [Completion.of(end.result)]
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
 import msgspec
 import trio
 from msgspec import structs
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from orchestra.server.connections.bodies import Body
     from orchestra.server.front.running import Running
     from orchestra.server.runs.uploads import Uploads
+    from orchestra.server.runs.views import ResultLine
     from orchestra.server.runs.wishes import RunWishes
     from orchestra.server.settings import Settings
 
@@ -281,12 +283,13 @@ class Runs:
             from orchestra.server.runs.problems import failed_run
 
             return answer(failed_run(run.id, cast("Any", event), run.error))
-        return finished(run.id, msgspec.Raw(written(event.result)), event.timings_s, event.usage)
+        return finished(run.id, attrs.evolve(event, result=msgspec.Raw(written(event.result))))
 
 
-def finished(run_id: str, result: msgspec.Raw, timings_s: object, usage: object) -> Response:
+def finished(run_id: str, end: RunFinished | ResultLine) -> Response:
     """The answer of a run that has finished."""
-    return as_json({"run_id": run_id, "result": result, "timings_s": timings_s, "usage": usage})
+    told = {"result": end.result, "timings_s": end.timings_s, "usage": end.usage, "cut": end.cut}
+    return as_json({"run_id": run_id, **told})
 
 
 def when_over(act: Callable[[], None]) -> None:

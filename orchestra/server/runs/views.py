@@ -61,6 +61,7 @@ class ResultLine(msgspec.Struct):
     result: msgspec.Raw
     timings_s: msgspec.Raw
     usage: msgspec.Raw
+    cut: bool = False
 
 
 def result_of(last: EventLine) -> ResultLine:
@@ -73,7 +74,9 @@ def result_of(last: EventLine) -> ResultLine:
         return msgspec.json.decode(last.data, type=ResultLine)
     except UNREADABLE:
         found = _with_halves(last, _ResultWithHalves)
-        return ResultLine(*(msgspec.Raw(written(getattr(found, name))) for name in _RESULT))
+        held = (found.result, found.timings_s, found.usage)
+        result, timings_s, usage = (msgspec.Raw(written(each)) for each in held)
+        return ResultLine(result, timings_s, usage, found.cut)
 
 
 def _with_halves(last: EventLine, type_: type[T]) -> T:
@@ -90,9 +93,7 @@ class _ResultWithHalves(msgspec.Struct):
     result: object
     timings_s: object
     usage: object
-
-
-_RESULT = ResultLine.__struct_fields__
+    cut: bool = False
 
 
 class _FailedLine(msgspec.Struct):

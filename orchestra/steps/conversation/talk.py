@@ -21,6 +21,8 @@ from orchestra.errors import (
     OutputError,
     TruncatedStreamError,
 )
+from orchestra.events import StepCut
+from orchestra.policies.account import PRESENT
 from orchestra.policies.request_extras import check_words
 from orchestra.protocols import Context, Model
 from orchestra.steps.conversation.calling import answer_all
@@ -122,7 +124,11 @@ class Talk:
         heard = self._whole(answer)
         calls = heard.tool_calls
         self._refuse_end(heard)
-        if not calls and heard.stopped.reason is not StopReason.PAUSED:
+        reason = heard.stopped.reason
+        if not calls and reason is not StopReason.PAUSED:
+            if reason is StopReason.LENGTH:
+                most = self.request.output_tokens_max
+                PRESENT.get().record(StepCut, self.settings.model, most)
             return False
         self._refuse_round(heard)
         self.rounds += 1

@@ -368,3 +368,12 @@ def test_citations_for_which_no_text_is_open_wait_for_the_next() -> None:
     ]
     assert outline([text, call, Cited((PROOF,))]) == ["text So", "tool_use ..."]
     assert outline([Cited(), text, Cited()]) == ["text So"]
+
+
+@pytest.mark.parametrize("reason", StopReason)
+def test_an_answer_that_may_not_be_whole_never_looks_complete(reason: StopReason) -> None:
+    """A reason that only another provider has is told as a cut."""
+    record = message_record(Completion((), Stopped(reason, "raw")), "msg_1", "m", None)
+    assert (record["stop_reason"] == "end_turn") == (reason is StopReason.END)
+    if reason in (StopReason.LENGTH, StopReason.OTHER):
+        assert record["stop_reason"] == "max_tokens"

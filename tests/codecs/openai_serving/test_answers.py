@@ -259,10 +259,17 @@ def test_a_client_is_told_our_names_where_we_have_some() -> None:
     assert (whole["id"], whole["model"], whole["created"]) == ("o", "p", 7)
 
 
-def test_a_reason_that_the_dialect_has_no_word_for_is_a_stop() -> None:
-    for reason in (StopReason.STOP_SEQUENCE, StopReason.PAUSED, StopReason.OTHER):
-        events: list[ModelEvent] = [Began("a", "m"), Stopped(reason, "raw")]
-        assert decode([written(events)])[-1] == Stopped(StopReason.END, "stop")
+@pytest.mark.parametrize("reason", StopReason)
+def test_an_answer_that_may_not_be_whole_never_looks_complete(reason: StopReason) -> None:
+    """The dialect has no word for a pause, nor for a reason that only one provider has."""
+    events: list[ModelEvent] = [Began("a", "m"), TextDelta("Hi"), Stopped(reason, "raw")]
+    told = decode([written(events)])[-1]
+    whole = answer_record([Completion.of(events)], 7)["choices"][0]["finish_reason"]
+    assert told == Stopped(told.reason, whole)  # type: ignore[union-attr]
+    ends = reason in (StopReason.END, StopReason.STOP_SEQUENCE)
+    assert (whole == "stop") == ends
+    if reason in (StopReason.LENGTH, StopReason.PAUSED, StopReason.OTHER):
+        assert whole == "length"
 
 
 def test_what_a_provider_says_of_who_answers_is_told_in_every_chunk_and_read_once() -> None:

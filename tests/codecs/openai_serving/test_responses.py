@@ -184,6 +184,13 @@ def test_a_tokens_likelihood_stands_with_its_text_and_with_all_of_it() -> None:
     assert told[-1]["response"] == response_record(Completion.of(said), HEAD)
 
 
+@pytest.mark.parametrize("reason", StopReason)
+def test_an_answer_that_may_not_be_whole_is_incomplete(reason: StopReason) -> None:
+    record = response_record(Completion((TextPart("Hi"),), Stopped(reason, "raw")), HEAD)
+    whole = reason in (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
+    assert (record["status"] == "completed") == (record["incomplete_details"] is None) == whole
+
+
 def test_a_record_is_one_of_openais() -> None:
     usage = {**usage_record(Usage(3, 4)), "orchestra": {"run_id": "r1"}}
     record = response_record(Completion((TextPart("Hi"),), END), HEAD, usage)

@@ -290,6 +290,12 @@ def test_where_nothing_fits_the_advice_is_a_general_one(body: str, right: str) -
     assert refusal(body).right.startswith(right)
 
 
+def test_a_case_is_shown_below_the_head_of_its_match() -> None:
+    """What is to be written instead stands in place of both."""
+    told = refusal("match n:\n    case 1:\n        return q\n    case _:\n        return m")
+    assert told.wrong == "match n:\n    case 1:"
+
+
 @pytest.mark.parametrize(
     "body", ['return "+".join([shout(q), shout(q)])', 'return f"{shout(q)} {shout(q)}"']
 )

@@ -572,14 +572,16 @@ def test_what_was_spent_is_held_against_another_limit() -> None:
 
 @given(st.lists(st.tuples(st.integers(-20, 60), st.integers(1, 60)), max_size=40))
 def test_a_day_and_a_month_are_counted_each_for_itself(calls: list[tuple[int, int]]) -> None:
-    """From December on, also where the clock is set back."""
+    """From December on, also where the clock is set back; by a day, it is still tomorrow."""
     books = Books(ada(Period.DAY, 10_000), ada(Period.MONTH, 10_000))
     books.now_s -= 86_400
-    before = (0, 0)
+    before, before_day = (0, 0), 0
     sums = [0, 0]
     for days, cost in calls:
         books.now_s += days * 43_200
-        today = datetime.fromtimestamp(books.now_s, UTC)
+        day = int(books.now_s // 86_400)
+        before_day = before_day if before_day == day + 1 else day
+        today = datetime.fromtimestamp(before_day * 86_400, UTC)
         now = (today.toordinal(), today.year * 12 + today.month)
         sums = [sums[at] * (before[at] == now[at]) + cost for at in (DAY, MONTH)]
         before = now
@@ -604,6 +606,20 @@ def test_a_period_ends_at_midnight_and_a_month_at_its_last() -> None:
     refusal = books.hold("h", 101)
     assert refusal is not None
     assert refusal.resets_at_s == datetime(2027, 3, 1, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize("period", [Period.DAY, Period.MONTH])
+def test_a_clock_that_is_set_back_over_midnight_gives_no_budget_twice(period: Period) -> None:
+    books = Books(ada(period))
+    books.now_s = NEW_YEAR_S + 1
+    books.settle("g", 90)
+    books.now_s = NEW_YEAR_S - 5
+    refusal = books.hold("h", 20)
+    assert refusal is not None
+    assert refusal.resets_at_s is not None
+    assert refusal.resets_at_s > NEW_YEAR_S
+    books.now_s = NEW_YEAR_S + 5
+    assert books.hold("h", 20) is not None
 
 
 def test_a_month_counts_what_was_spent_days_ago_also_of_who_has_a_budget_a_day() -> None:

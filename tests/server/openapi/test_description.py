@@ -207,7 +207,7 @@ def test_a_pipeline_says_what_it_gives() -> None:
         schema = told["content"]["application/json"]["schema"]
         if "$ref" in schema:
             schema = looked_up(found, schema["$ref"])
-        assert schema["required"] == ["run_id", "result", "timings_s", "usage"]
+        assert schema["required"] == ["run_id", "result", "timings_s", "usage", "cut"]
         return schema["properties"]["result"]
 
     assert given("a%20b", "post")["type"] == given("count", "get")["type"] == "string"
@@ -298,6 +298,7 @@ def test_limits_and_budgets_are_told_of_where_there_are_some() -> None:
 TEXT = st.text(max_size=5)
 FILLED = st.builds(Usage, input_tokens=st.integers(0, 9))
 for_field = {
+    "bool": st.booleans(),
     "int": st.integers(0, 9),
     "int | None": st.none() | st.integers(0, 9),
     "float": st.floats(0, 9),

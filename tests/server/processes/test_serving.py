@@ -382,6 +382,39 @@ def test_stopping_lets_all_generations_end(serve_while: Serve) -> None:
     serve_while(act, shutdown_delay_s=1, drain_s=PATIENCE_S)
 
 
+def test_a_reload_that_is_done_while_the_server_stops_changes_nothing(serve_while: Serve) -> None:
+    """It would cut the runs that are drained."""
+    asked, answered = threading.Event(), threading.Event()
+
+    class Slow(Closable):
+        def names(self, seam: str) -> tuple[str, ...]:
+            asked.set()
+            assert answered.wait(PATIENCE_S / 2), f"nothing else runs while {seam}s are asked for"
+            return ("notes",)
+
+    @pipeline
+    def searched(query: Vector) -> list[Passage]:
+        return retrieve(query, store="notes")
+
+    async def act(at: At) -> None:
+        async with at.waiting() as old, trio.open_nursery() as nursery:
+            at.versions.bindings, at.versions.bad = Slow, {"searched": searched}
+            nursery.start_soon(at.reload)
+            while not asked.is_set():
+                await trio.lowlevel.checkpoint()
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not any(each.startswith("stopping") for each in at.log.messages):
+                await trio.lowlevel.checkpoint()
+            answered.set()
+            while not at.log.messages[-1].startswith(("not reloaded", "reloaded")):
+                await trio.lowlevel.checkpoint()
+            assert at.log.messages[-1].endswith("the server has begun to stop meanwhile")
+            at.versions.gate.set()
+            assert (await end_of(old)).event == "run.finished"
+
+    serve_while(act, drain_s=PATIENCE_S)
+
+
 def test_the_log_says_how_many_runs_a_stop_has_cancelled(serve_while: Serve) -> None:
     async def act(at: At) -> None:
         async with at.waiting() as client:

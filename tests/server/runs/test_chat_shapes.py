@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestra.access.principal import ANYBODY, Scopes
 from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError, TruncatedStreamError
+from orchestra.events import RunFinished
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
@@ -251,22 +252,28 @@ def test_what_it_gives_is_told_as_a_model_would() -> None:
         assert shape is not None
         return shape.gives
 
+    def end(result: object, *, cut: bool = False) -> RunFinished:
+        return RunFinished(9, 1.0, result, {}, cut=cut)
+
     whole = Completion((TextPart("a"),), END)
     streamed, text = gives(of_text), gives(of_list)
     completion, events = gives(of_tuple), gives(of_request)
     assert streamed.said("a") == (0, (TextDelta("a"),))
-    assert list(streamed.ending("a")) == [END]
-    assert list(text.ending("a")) == [TextDelta("a"), END]
-    assert text.whole("a") == streamed.whole("a") == [whole]
-    assert text.whole("") == [Completion((), END)]
+    assert list(streamed.ending(end("a"))) == [END]
+    assert list(text.ending(end("a"))) == [TextDelta("a"), END]
+    assert text.whole(end("a")) == streamed.whole(end("a")) == [whole]
+    assert text.whole(end("")) == [Completion((), END)]
+    cut = Stopped(StopReason.LENGTH)
+    assert list(streamed.ending(end("a", cut=True))) == [cut]
+    assert text.whole(end("a", cut=True)) == [Completion((TextPart("a"),), cut)]
     assert list(completion.said("a")[1]) == []
-    assert list(completion.ending(whole)) == [TextDelta("a"), END]
-    assert completion.whole(whole) == [whole]
+    assert list(completion.ending(end(whole))) == [TextDelta("a"), END]
+    assert completion.whole(end(whole)) == [whole]
     assert events.said(END) == (0, (END,))
-    assert list(events.ending([])) == []
-    assert events.whole([TextDelta("a"), END]) == [whole]
+    assert list(events.ending(end([]))) == []
+    assert events.whole(end([TextDelta("a"), END])) == [whole]
     with pytest.raises(TruncatedStreamError):
-        events.whole([TextDelta("a")])
+        events.whole(end([TextDelta("a")]))
 
 
 def test_names_are_seen_by_those_who_may_ask_them(caplog: pytest.LogCaptureFixture) -> None:

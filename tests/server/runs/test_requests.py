@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.server.front.problems import HttpProblem
-from orchestra.server.runs.requests import Asked, Request, read
+from orchestra.server.runs.requests import Asked, Request, read, sent
 
 
 @step
@@ -119,3 +119,31 @@ def test_a_form_that_cannot_be_given_is_refused_before_anything_runs() -> None:
 
 def test_the_pipeline_is_the_first_thing_that_must_be_right() -> None:
     assert refused(read(Request("ehco", accept="text/html"), PIPELINES))[0] == 404
+
+
+def same(one: bytes, other: bytes) -> bool:
+    return sent(Request("echo", body=one)) == sent(Request("echo", body=other))
+
+
+@given(st.integers(-(2**53) + 1, 2**53 - 1), st.sampled_from(("%d.0", "%d.00", "%de0", "%d")))
+def test_a_whole_number_is_the_same_however_it_is_written(number: int, form: str) -> None:
+    written = (form % number).encode()
+    bodies = [b'{"inputs": {"x": [%b]}}' % each for each in (b"%d" % number, written)]
+    assert same(*bodies)
+    assert not same(bodies[0], b'{"inputs": {"x": [%d]}}' % (number + 1))
+
+
+@pytest.mark.parametrize("pair", [("1.5", "1"), ("1e300", "1e301"), ("true", "1"), ('"1"', "1.0")])
+def test_other_numbers_are_others(pair: tuple[str, str]) -> None:
+    assert not same(*(b'{"inputs": {"x": %b}}' % each.encode() for each in pair))
+
+
+def test_whatever_can_be_read_can_be_compared() -> None:
+    """Where a text is nested so deeply that it could be read only just, its bytes are compared."""
+    for depth in range(900, 1100):
+        body = b'{"inputs": {"x": %b%b}}' % (b"[" * depth, b"]" * depth)
+        try:
+            msgspec.json.decode(body)
+        except RecursionError:
+            break
+        assert same(body, body)

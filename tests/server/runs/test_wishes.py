@@ -75,8 +75,10 @@ def test_a_query_says_which_runs_and_all_that_is_wrong_with_it() -> None:
 
 
 def test_a_last_event_gives_back_what_it_said() -> None:
-    (line,) = event_lines_of([RunFinished(9, 1.0, {"a": [1.0, 2]}, {"s": 0.5})], "r-1")
+    ended = RunFinished(9, 1.0, {"a": [1.0, 2]}, {"s": 0.5}, cut=True)
+    (line,) = event_lines_of([ended], "r-1")
     result = result_of(line)
+    assert result.cut
     assert (bytes(result.result), bytes(result.usage)) == (b'{"a":[1.0,2]}', b"null")
     assert msgspec.json.decode(result.timings_s) == {"s": 0.5}
     for event in (

@@ -1,0 +1,53 @@
+"""Cuts: whether a result was made from a model's answer that was cut at its `output_tokens_max`.
+
+The theory: a step that asks models is cut if the answer of the one it asked last was. A choice is
+cut if the arm that it took is, an `each` if one of its items is, and every other step if something
+that it was given is: what it makes of half a text is half. So a cut answer that a later model was
+asked with, a label by which a route chose, or the answer of a losing arm cuts nothing. Nothing is
+looked up before the first cut of a run; a model that answered before that was given nothing cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from orchestra.compiler.blocks.slots import Operation, all_sources
+
+if TYPE_CHECKING:
+    from orchestra.engine.frames.frame import Frame
+    from orchestra.graph.nodes import Node
+
+
+def is_cut(frame: Frame, slot: int) -> bool:
+    """Whether what a slot of the frame holds was made from a cut answer."""
+    cuts = frame.run.cuts
+    left, seen = [slot] if cuts else [], set[int]()
+    while left:
+        slot = left.pop()
+        operation = frame.block.operations[slot]
+        if operation is None or slot in seen:  # an input is whole
+            continue
+        seen.add(slot)
+        cut = cuts.get(frame.path + operation.name)
+        if cut:
+            return True
+        if cut is None:
+            left += _made_from(frame, operation)
+    return False
+
+
+def forget_cuts(frame: Frame) -> None:
+    """Forget the steps of an item that has ended; of an `each` there may be any number."""
+    cuts = frame.run.cuts
+    for step in [step for step in cuts if step.startswith(frame.path)]:
+        del cuts[step]
+
+
+def _made_from(frame: Frame, operation: Operation[Node]) -> Iterable[int]:
+    """The slots that the output of an operation was made from."""
+    if not operation.regions:
+        return [source.slot for source in all_sources(operation.sources, operation.nested)]
+    taken = frame.taken.get(operation.slot)
+    regions = operation.regions if taken is None else (taken,)  # a `best_of` compares them all
+    return [frame.block.regions[region].source.slot for region in regions]
