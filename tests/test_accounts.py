@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from orchestra.accounts import USAGE_COUNTS, Caller, KeyAllowance, Usage
 from orchestra.policies.caching.cache import key_of
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
+from orchestra.policies.limits.owners import Owners
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import Price
-from orchestra.policies.owners import Owners
 from orchestra.runs.idempotency import claim_key
 from orchestra.runs.index import head_key
 from orchestra.values import Capabilities, ChatRequest, Message

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from orchestra.answers import Completion
 from orchestra.citations import Citation, Cited, Span, passages
+from orchestra.policies.answers.replayed import events_of
+from orchestra.policies.answers.sizes import held_bytes
 from orchestra.policies.caching.cache import decode, encode
-from orchestra.policies.replayed_answer import events_of
-from orchestra.policies.sizes import held_bytes
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta, TextPart, ToolCall
 
 END = Stopped(StopReason.END)

@@ -26,7 +26,7 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
 from orchestra.messages import describe
-from orchestra.policies.permanent import is_permanent
+from orchestra.policies.health.permanent import is_permanent
 from orchestra.policies.retry import next_delay_s, retry_after_s
 
 NOBODY = Caller()

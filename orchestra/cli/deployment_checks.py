@@ -114,7 +114,7 @@ def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> It
 
 def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> Iterator[str]:
     """Pipelines that are not offered as models, since a model has the same name."""
-    from orchestra.server.runs.chat_shapes import shape_of
+    from orchestra.server.inputs.chat_shapes import shape_of
 
     kinds = {name: seam for seam in ("embedder", "model") for name in bindings.names(seam)}
     for each in pipelines:
@@ -128,7 +128,7 @@ def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> It
 
 def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
     """Pipelines that no client can ask, and why; other pipelines can still call them."""
-    from orchestra.server.runs.inputs import sorted_out
+    from orchestra.server.inputs.reading import sorted_out
 
     for each in pipelines:
         _, refused = sorted_out({each.name: each})

@@ -8,7 +8,7 @@ from typing import TypeVar
 import attrs
 
 from orchestra.groups import groupless_nursery
-from orchestra.policies.tokens import text_tokens
+from orchestra.policies.requests.tokens import text_tokens
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -22,8 +22,10 @@ from orchestra.errors import (
     RateLimitError,
 )
 from orchestra.policies.account import NOBODY, PRESENT, Account
-from orchestra.policies.accounting import consumption, note_begun, note_unsent, was_unsent
-from orchestra.policies.breaker import (
+from orchestra.policies.answers.accounting import consumption, note_begun, note_unsent, was_unsent
+from orchestra.policies.answers.held import HeldCall
+from orchestra.policies.clock import Clock
+from orchestra.policies.health.breaker import (
     Breaker,
     BreakerRule,
     BreakerState,
@@ -33,9 +35,7 @@ from orchestra.policies.breaker import (
     Permit,
     outcome,
 )
-from orchestra.policies.clock import Clock
-from orchestra.policies.failure_log import REFUSALS, FailureLog
-from orchestra.policies.held_answer import HeldCall
+from orchestra.policies.health.failure_log import REFUSALS, FailureLog
 from orchestra.policies.limits.callers import Lease
 from orchestra.policies.limits.limit import Admitted, CallLimits, Limiter, Load
 from orchestra.policies.limits.shared import SharedLimits
@@ -43,7 +43,7 @@ from orchestra.policies.money.call_costs import CallCosts
 from orchestra.policies.money.prices import priced
 from orchestra.policies.money.purse import Reservation
 from orchestra.policies.observed import CallEnded, Teller, error_of, settings_of
-from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, estimated, tokens_taken
+from orchestra.policies.requests.tokens import BYTES_PER_TOKEN, Estimate, estimated, tokens_taken
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,

@@ -16,18 +16,18 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 
 from orchestra.answers import Completion
-from orchestra.policies.accounting import note_begun
+from orchestra.policies.answers.accounting import note_begun
+from orchestra.policies.answers.held import HeldAnswer
 from orchestra.policies.batches import BatchSize, in_order
-from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
-from orchestra.policies.held_answer import HeldAnswer
+from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.policies.limits.shared import SharedLimits
 from orchestra.policies.money.call_costs import HOLD_S, CallCosts
 from orchestra.policies.money.prices import Price
 from orchestra.policies.money.purse import Purse
 from orchestra.policies.observed import Teller
-from orchestra.policies.tokens import OUTPUT_TOKENS_MOST
+from orchestra.policies.requests.tokens import OUTPUT_TOKENS_MOST
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
 

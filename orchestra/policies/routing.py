@@ -36,8 +36,8 @@ from orchestra.errors import (
     RateLimitError,
     TruncatedStreamError,
 )
-from orchestra.policies.needs import Needs, lacks
-from orchestra.policies.request_extras import CACHE, CHOICE, COALESCE, CONVERSATION, EXTRAS
+from orchestra.policies.requests.extras import CACHE, CHOICE, COALESCE, CONVERSATION, EXTRAS
+from orchestra.policies.requests.needs import Needs, lacks
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -140,8 +140,8 @@ def choose(
 ) -> tuple[Candidate, ...]:
     """The able candidates, in the order in which they are called; empty if none is able.
 
-    `loads` has the seconds that each would take (`orchestra.policies.latency`), for `ByLatency`,
-    and `draws` a number for each, from 0 and below 1, for the rules `BY_CHANCE`.
+    `loads` has the seconds that each would take (`orchestra.policies.health.latency`), for
+    `ByLatency`, and `draws` a number for each, from 0 and below 1, for the rules `BY_CHANCE`.
     """
     able = [each for each in candidates if not lacks(needs, each.capabilities)]
     match by:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from orchestra.answers import Completion
-from orchestra.policies.needs import fitting
+from orchestra.policies.requests.needs import fitting
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
 

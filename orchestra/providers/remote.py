@@ -33,7 +33,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.batches import BatchSize
-from orchestra.policies.needs import fitting, is_large
+from orchestra.policies.requests.needs import fitting, is_large
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.connections.reply import OK, read
 from orchestra.providers.credentials import Credentials

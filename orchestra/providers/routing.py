@@ -29,10 +29,10 @@ from orchestra.errors import (
 from orchestra.events import StepRouted
 from orchestra.groups import leaves, split
 from orchestra.policies.account import PRESENT
-from orchestra.policies.accounting import note_begun, was_unsent
-from orchestra.policies.held_answer import HeldCall, held_call_of
-from orchestra.policies.latency import Latencies
-from orchestra.policies.needs import needs_of, together
+from orchestra.policies.answers.accounting import note_begun, was_unsent
+from orchestra.policies.answers.held import HeldCall, held_call_of
+from orchestra.policies.health.latency import Latencies
+from orchestra.policies.requests.needs import needs_of, together
 from orchestra.policies.routing import (
     BY_CHANCE,
     ByLatency,

@@ -20,17 +20,17 @@ from orchestra.server import sse
 from orchestra.server.anthropic.routes import anthropic_routes
 from orchestra.server.connections.hardening import Hardened
 from orchestra.server.exchange import Exchange
-from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import DepartingRequest
-from orchestra.server.front.order import OPEN, Admission, Answered, Front, Layer, asked_again
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.front.layers import OPEN, Admission, Answered, Front, Layer, asked_again
 from orchestra.server.front.routes import Route
 from orchestra.server.health import READY, Readiness, health_routes
+from orchestra.server.inputs import reading as inputs
 from orchestra.server.models.paths import is_openai, shaped
 from orchestra.server.openai.routes import openai_api, openai_routes
 from orchestra.server.openapi.routes import with_documents
-from orchestra.server.runs import inputs
+from orchestra.server.responses import problems
+from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.runs.pipelines import Runs, answer, pipeline_routes
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.runs.routes import run_routes

@@ -13,7 +13,7 @@ from orchestra.server.connections.bodies import body_of, forget_heads, on_depart
 from orchestra.server.connections.hardening import Mailbox
 from orchestra.server.connections.listen import head_held
 from orchestra.server.front.departure import DepartingRequest, Departure
-from orchestra.server.front.whole_answers import Pairs
+from orchestra.server.responses.whole_answers import Pairs
 from orchestra.server.runs.pipelines import EventStream
 from orchestra.server.settings import is_form
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from quart.wrappers.request import Body
     from werkzeug.datastructures import Headers
 
-    from orchestra.server.front.order import Answered
+    from orchestra.server.front.layers import Answered
 
 LISTENING = "client"
 """The name of the tasks that listen for a departure; without one, Trio makes a string for each."""

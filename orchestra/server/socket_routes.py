@@ -11,7 +11,7 @@ from orchestra.server.front.routes import Later, Route
 if TYPE_CHECKING:
     import trio
 
-    from orchestra.server.front.order import Layer
+    from orchestra.server.front.layers import Layer
     from orchestra.server.runs.pipelines import Runs
     from orchestra.server.websocket import Sockets
 

@@ -27,11 +27,10 @@ from quart_trio.asgi import TrioASGIWebsocketConnection
 from orchestra.computed import LARGE_BYTES, computed
 from orchestra.events import TERMINAL
 from orchestra.server.connections.listen import obey
-from orchestra.server.front import problems, ws_messages
+from orchestra.server.front import ws_messages
 from orchestra.server.front.access import may_run
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import LEFT
-from orchestra.server.front.problems import HttpProblem, bad_inputs, fit_for_clients
 from orchestra.server.front.ws_messages import (
     FAILED,
     GOING_AWAY,
@@ -48,7 +47,9 @@ from orchestra.server.front.ws_messages import (
     problem_frame,
     too_many_runs,
 )
-from orchestra.server.runs.inputs import from_json
+from orchestra.server.inputs.reading import from_json
+from orchestra.server.responses import problems
+from orchestra.server.responses.problems import HttpProblem, bad_inputs, fit_for_clients
 from orchestra.server.runs.pipelines import Runs, answer
 from orchestra.server.runs.starting import NOT_STARTED, not_started
 
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import Headers
 
     from orchestra.engine.run import Run
-    from orchestra.server.front.order import Answered, Layer
+    from orchestra.server.front.layers import Answered, Layer
     from orchestra.server.settings import Settings
 
 log = logging.getLogger("orchestra.server")

@@ -19,9 +19,9 @@ from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
 from orchestra.graph.steps import step
 from orchestra.groups import groupless_nursery
-from orchestra.policies.needs import lacks, needs_of
-from orchestra.policies.request_extras import check_words, for_choice
-from orchestra.policies.sizes import held_bytes
+from orchestra.policies.answers.sizes import held_bytes
+from orchestra.policies.requests.extras import check_words, for_choice
+from orchestra.policies.requests.needs import lacks, needs_of
 from orchestra.protocols import Context, Model, injected
 from orchestra.values import (
     Capabilities,

@@ -19,7 +19,7 @@ from orchestra.runs.disconnect import LingerRun
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.connections.sockets import bind
 from orchestra.server.front.cors import Cors
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.processes.serve import House, serve_loaded
 from orchestra.server.processes.serving import Loaded
 from orchestra.server.settings import Settings

@@ -25,8 +25,8 @@ from orchestra.errors import (
     StateError,
     StoreError,
 )
-from orchestra.policies.breaker import Open
 from orchestra.policies.gate import GuardState
+from orchestra.policies.health.breaker import Open
 from orchestra.policies.limits.limit import Load
 from orchestra.protocols import Bindings
 from orchestra.providers import wordllama

@@ -18,7 +18,7 @@ from orchestra.config.finding import find_file, read_deployment
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
 from orchestra.config.toml.complaints import dotted, shown
 from orchestra.errors import ConfigError
-from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.problem import Problem
 from orchestra.protocols import Timeouts

@@ -24,7 +24,7 @@ from orchestra.events import (
     RunFailed,
     RunFinished,
 )
-from orchestra.policies.breaker import Closed, Open, Outcome, outcome
+from orchestra.policies.health.breaker import Closed, Open, Outcome, outcome
 from orchestra.policies.routing import FALLBACK
 from tests.faults.misbehaving import (
     FAULTS,

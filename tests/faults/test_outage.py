@@ -22,8 +22,8 @@ from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
 from orchestra.errors import BindingError, ModelError, ModelTimeoutError, ProviderServerError
 from orchestra.events import Delta, RunFailed, RunFinished, StepRetried
-from orchestra.policies.breaker import BreakerRule, Closed
 from orchestra.policies.guard import GuardedModel
+from orchestra.policies.health.breaker import BreakerRule, Closed
 from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
@@ -32,7 +32,7 @@ from orchestra.steps.generate import generate
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta
-from tests.policies.test_breaker import rounds
+from tests.policies.health.test_breaker import rounds
 
 OUTAGE_S = 60.0
 WORDS = {"a": ("Alpha ", "beta"), "b": ("One ", "two")}

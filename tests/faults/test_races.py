@@ -13,8 +13,8 @@ from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.errors import BindingError
 from orchestra.events import Event, RunFinished
-from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.guard import GuardedModel
+from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.protocols import Embedder, Model, Timeouts, VectorStore
 from orchestra.providers.connections.pool import HttpLimits, Pool

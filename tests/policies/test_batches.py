@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.policies.batches import BatchSize, in_order
-from orchestra.policies.tokens import text_tokens
+from orchestra.policies.requests.tokens import text_tokens
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 

@@ -17,11 +17,11 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.events import StepCoalesced
+from orchestra.policies.answers.replayed import events_of
 from orchestra.policies.flights.coalesce import CoalesceRule, Question
 from orchestra.policies.flights.coalesced import EVENT_BYTES, CoalescedModel
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.flights.waiter import Waiter
-from orchestra.policies.replayed_answer import events_of
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

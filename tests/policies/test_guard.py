@@ -26,11 +26,11 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.batches import BatchSize
-from orchestra.policies.breaker import BreakerRule, Closed, HalfOpen, Open
 from orchestra.policies.gate import GuardState
 from orchestra.policies.guard import GuardedModel
+from orchestra.policies.health.breaker import BreakerRule, Closed, HalfOpen, Open
 from orchestra.policies.limits.limit import CallLimits, Load
-from orchestra.policies.tokens import OUTPUT_TOKENS
+from orchestra.policies.requests.tokens import OUTPUT_TOKENS
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

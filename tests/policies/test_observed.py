@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.errors import BreakerOpenError, LimitReachedError, ModelError, RateLimitError
-from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.guard import GuardedModel
+from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.policies.money.prices import Price
 from orchestra.policies.observed import CANCELLED, CallEnded, Teller, settings_of

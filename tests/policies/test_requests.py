@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestra.policies.request_bytes import written_of
-from orchestra.policies.request_extras import CACHE, EXTRAS, refreshed
+from orchestra.policies.requests.canonical import written_of
+from orchestra.policies.requests.extras import CACHE, EXTRAS, refreshed
 from orchestra.values import ChatRequest, Message
 
 ASKED = (Message("user", "hello"),)

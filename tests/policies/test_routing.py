@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import InvalidRequestError
-from orchestra.policies.needs import Needs, lacks, needs_of
+from orchestra.policies.requests.needs import Needs, lacks, needs_of
 from orchestra.policies.routing import (
     ANSWER_TOKENS,
     By,

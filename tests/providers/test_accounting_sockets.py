@@ -9,7 +9,7 @@ from orchestra.accounts import UNSENT, Certainty, Usage
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import ModelConnectionError
 from orchestra.policies.account import PRESENT, NoAccount
-from orchestra.policies.accounting import was_unsent
+from orchestra.policies.answers.accounting import was_unsent
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money.prices import Price
 from orchestra.protocols import HttpRequest

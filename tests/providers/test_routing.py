@@ -29,7 +29,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.account import PRESENT, NoAccount
-from orchestra.policies.latency import FAILED_S
+from orchestra.policies.health.latency import FAILED_S
 from orchestra.policies.routing import FALLBACK, By, ByLatency, ByOrder, ByWeight, Candidate, Route
 from orchestra.protocols import Model, ModelReply
 from orchestra.providers.opening import BATCHES_MAX, says

@@ -17,7 +17,7 @@ from orchestra.policies.guard import GuardedModel
 from orchestra.policies.money.prices import Price
 from orchestra.protocols import Model, ModelReply, Stream
 from orchestra.server.app import create_app
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
 from orchestra.steps import generate
 from orchestra.testing.world import World

@@ -17,7 +17,7 @@ from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.rules.policy import Limits
 from orchestra.server.app import App, create_app
 from orchestra.server.connections.hardening import mend_hypercorn
-from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
 from tests.server.wire import House, open_house

@@ -168,7 +168,9 @@ def test_an_input_that_only_the_engine_refuses_is_told_with_its_field(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What JSON cannot say, the pipeline's own annotations may."""
-    monkeypatch.setattr("orchestra.server.runs.inputs._convert", lambda values, *_, **__: values[0])
+    monkeypatch.setattr(
+        "orchestra.server.inputs.reading._convert", lambda values, *_, **__: values[0]
+    )
     told = problem(posting("count", {"count": "ten"}), 422, "bad-inputs")
     assert told["field"] == "count"
 

@@ -11,13 +11,13 @@ import trio
 from orchestra.engine.bindings import NoBindings
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError, StoreError
-from orchestra.policies.breaker import Closed, HalfOpen, Open
 from orchestra.policies.gate import GuardState
+from orchestra.policies.health.breaker import Closed, HalfOpen, Open
 from orchestra.policies.limits.limit import Load
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.protocols import Change
 from orchestra.server.app import create_app
-from orchestra.server.front.order import OPEN
+from orchestra.server.front.layers import OPEN
 from orchestra.server.health import PROBE, PROBE_TTL_S, READY, Readiness
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState

@@ -15,8 +15,8 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.events import RunFailed
-from orchestra.server.front.caller_problems import your_rate
-from orchestra.server.front.problems import fit_for_clients
+from orchestra.server.responses.caller_problems import your_rate
+from orchestra.server.responses.problems import fit_for_clients
 from orchestra.server.runs.problems import failed_run
 
 SECRET = "sk-123 in /home/me/steps.py"

@@ -20,7 +20,7 @@ from orchestra.observe.metrics import Metrics
 from orchestra.observe.shared_tallies import SharedTallies
 from orchestra.server.app import create_app
 from orchestra.server.front.departure import LEFT
-from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.metrics import APART, ROOM
 from orchestra.server.processes.serving import Loaded, Serving
 from orchestra.server.settings import Settings

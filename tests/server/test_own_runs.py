@@ -16,7 +16,7 @@ from orchestra.policies.limits.limit import Load
 from orchestra.runs.disconnect import CANCEL, CONTINUE, OnLeave
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Stopped, StopReason, TextDelta

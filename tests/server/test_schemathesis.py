@@ -30,7 +30,7 @@ from orchestra.observe.metrics import Metrics
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.connections.listen import HttpServer, bind
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World

@@ -18,7 +18,7 @@ from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
 from orchestra.observe.otel import Tracing
 from orchestra.server.app import create_app
-from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.patience import PATIENCE_S

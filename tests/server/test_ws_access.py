@@ -13,7 +13,7 @@ from orchestra.accounts import Caller
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.policies.limits.callers import CallerLimits
 from orchestra.server.front.cors import Cors
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.front.running import Running
 from orchestra.stores.state_memory import MemoryState
 from tests.server.socketing import (

@@ -22,8 +22,8 @@ from orchestra.cli.running import files
 from orchestra.codecs.invalid_json import invalid_json
 from orchestra.graph.nodes import Input
 from orchestra.nearest import did_you_mean
-from orchestra.server.front.problems import Fault
-from orchestra.server.runs.inputs import from_json, from_pairs, instead_of, is_readable
+from orchestra.server.inputs.reading import from_json, from_pairs, instead_of, is_readable
+from orchestra.server.responses.problems import Fault
 from orchestra.values import ChatRequest
 
 RUN_OPTIONS = (

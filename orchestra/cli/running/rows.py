@@ -20,8 +20,8 @@ from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
 from orchestra.codecs.invalid_json import invalid_json
 from orchestra.graph.nodes import Input
-from orchestra.server.front.problems import Fault
-from orchestra.server.runs.inputs import from_json, from_pairs
+from orchestra.server.inputs.reading import from_json, from_pairs
+from orchestra.server.responses.problems import Fault
 
 LINE_LIMIT_BYTES = 64 * 1024 * 1024
 PROBLEMS_MAX = 20

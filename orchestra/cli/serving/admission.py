@@ -13,7 +13,7 @@ from orchestra.errors import ServeError, StateError
 
 if TYPE_CHECKING:
     from orchestra.config.bindings import LocalBindings
-    from orchestra.server.front.order import Admission
+    from orchestra.server.front.layers import Admission
 
 MAKE_ONE = "orchestra keys create --organisation acme --user ada --pipelines '*' --models '*'"
 log = logging.getLogger("orchestra.server")
@@ -49,7 +49,7 @@ async def admission_of(
     """
     from orchestra.server.front.cors import Cors
     from orchestra.server.front.keyless import OwnPages, Unlocked
-    from orchestra.server.front.order import Admission
+    from orchestra.server.front.layers import Admission
     from orchestra.server.front.running import Running
 
     rules = bindings.rules

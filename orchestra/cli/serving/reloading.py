@@ -28,7 +28,7 @@ from orchestra.errors import StateError
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
-    from orchestra.server.front.order import Admission
+    from orchestra.server.front.layers import Admission
     from orchestra.server.processes.serving import Loaded
 
 
@@ -182,7 +182,7 @@ class Loader:
         If a pipeline that no client can run was named explicitly, all of them, so that the server
         refuses it.
         """
-        from orchestra.server.runs.inputs import sorted_out
+        from orchestra.server.inputs.reading import sorted_out
 
         by_json, refused = sorted_out(pipelines)
         if refused and self._targets:

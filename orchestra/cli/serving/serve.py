@@ -169,7 +169,7 @@ def settle() -> None:
     Caches about classes are cleared first: they would keep replaced modules alive.
     """
     from orchestra.annotations.custom_types import forget_annotations
-    from orchestra.server.front.fit_values import forget_classes
+    from orchestra.server.responses.fit_values import forget_classes
 
     forget_annotations()
     forget_classes()

@@ -17,7 +17,7 @@ from orchestra.config.toml.checking import Table, check, missing, without_none
 from orchestra.config.toml.complaints import Complaints, nearest, shown
 from orchestra.config.toml.places import Path as Place
 from orchestra.nearest import nearest_name
-from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.known.addresses import capabilities

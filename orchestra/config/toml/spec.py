@@ -12,7 +12,7 @@ import attrs
 from msgspec import Meta
 
 from orchestra.codecs.serving.allowlist import GUARDED
-from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.known.settings import Prices

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.rules.policy import Limits
-from orchestra.policies.sizes import MODEL_EVENTS, held_bytes
+from orchestra.policies.answers.sizes import MODEL_EVENTS, held_bytes
 
 _OTHER_BYTES = 64  # the size of a chunk without a `window_bytes` of its own
 

@@ -24,7 +24,7 @@ from orchestra.events import ItemFailed
 from orchestra.failed import Failed, ModelFacts
 from orchestra.graph.calls.raised import name_and_message
 from orchestra.graph.nodes import Each
-from orchestra.policies.permanent import is_permanent
+from orchestra.policies.health.permanent import is_permanent
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Block, Operation, Source

@@ -19,8 +19,8 @@ import msgspec
 from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.citations import Citation, Cited, cited_chars
-from orchestra.policies.request_bytes import written_of
-from orchestra.policies.request_extras import CACHE, Wish, wish_in, without
+from orchestra.policies.requests.canonical import written_of
+from orchestra.policies.requests.extras import CACHE, Wish, wish_in, without
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,

@@ -21,6 +21,7 @@ from orchestra.answers import Completion
 from orchestra.errors import MalformedStreamError
 from orchestra.events import StepCached
 from orchestra.policies.account import PRESENT, Account
+from orchestra.policies.answers.replayed import events_of
 from orchestra.policies.caching.asked import Asked
 from orchestra.policies.caching.cache import (
     CacheRule,
@@ -36,7 +37,6 @@ from orchestra.policies.caching.cache import (
 )
 from orchestra.policies.caching.similar import Meaning, Similar
 from orchestra.policies.caching.store import CacheStore
-from orchestra.policies.replayed_answer import events_of
 from orchestra.protocols import Model, ModelReply, State
 from orchestra.values import (
     Began,

@@ -19,8 +19,8 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
-from orchestra.policies.request_bytes import written_of
-from orchestra.policies.request_extras import COALESCE, sharing_in, without
+from orchestra.policies.requests.canonical import written_of
+from orchestra.policies.requests.extras import COALESCE, sharing_in, without
 from orchestra.values import (
     ChatRequest,
     Embeddings,

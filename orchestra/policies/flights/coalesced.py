@@ -13,6 +13,8 @@ from typing import TypeAlias, TypeVar, cast
 
 from orchestra.answers import Completion
 from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.answers.replayed import events_of
+from orchestra.policies.answers.sizes import held_bytes
 from orchestra.policies.flights.board import FlightBoard
 from orchestra.policies.flights.coalesce import (
     CoalesceRule,
@@ -21,8 +23,6 @@ from orchestra.policies.flights.coalesce import (
 )
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.flights.waiter import Waiter
-from orchestra.policies.replayed_answer import events_of
-from orchestra.policies.sizes import held_bytes
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.values import (
     Capabilities,

@@ -40,8 +40,8 @@ from orchestra.policies.limits.allowance import (
     settle,
 )
 from orchestra.policies.limits.gcra import Rate
+from orchestra.policies.limits.owners import UNLIMITED, Owners
 from orchestra.policies.outbox import Outbox
-from orchestra.policies.owners import UNLIMITED, Owners
 from orchestra.protocols import State
 
 POLL_S = 0.25

@@ -15,11 +15,11 @@ import attrs
 
 from orchestra.answers import Completion
 from orchestra.policies.account import PRESENT, Account, JointAccount
-from orchestra.policies.accounting import was_unsent
-from orchestra.policies.held_answer import HeldAnswer, HeldCall, held_call_of
+from orchestra.policies.answers.accounting import was_unsent
+from orchestra.policies.answers.held import HeldAnswer, HeldCall, held_call_of
 from orchestra.policies.limits.allowance import LEASE_S
 from orchestra.policies.limits.callers import CallerLimits, Lease
-from orchestra.policies.tokens import (
+from orchestra.policies.requests.tokens import (
     Estimate,
     of_chat,
     of_texts,

@@ -8,7 +8,7 @@ from orchestra.errors import BudgetExceededError, UnknownPriceError
 from orchestra.policies.account import Account
 from orchestra.policies.money.prices import Price, worst
 from orchestra.policies.money.purse import Purse, Reservation
-from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, tokens_of
+from orchestra.policies.requests.tokens import BYTES_PER_TOKEN, Estimate, tokens_of
 
 HOLD_S = 3_600.0
 """How long a call may hold money, even if its process dies."""

@@ -12,7 +12,7 @@ from math import ceil
 import attrs
 
 from orchestra.accounts import Usage, check_count, check_most
-from orchestra.policies.tokens import Estimate
+from orchestra.policies.requests.tokens import Estimate
 
 NANODOLLARS = 1_000_000_000
 """Nano-dollars in a dollar."""

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from orchestra.errors import ModelConnectionError
-from orchestra.policies.accounting import note_begun
+from orchestra.policies.answers.accounting import note_begun
 from orchestra.protocols import Timeouts
 from orchestra.providers.connections.connection import Answering, Back, Bounds, ask
 from orchestra.providers.connections.http1 import Exchange, Origin, Outgoing

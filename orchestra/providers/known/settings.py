@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from orchestra.errors import ModelError
-from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.policies.routing import FALLBACK, By, ByOrder
 from orchestra.protocols import Timeouts

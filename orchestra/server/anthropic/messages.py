@@ -17,7 +17,7 @@ from orchestra.codecs.anthropic_serving.answers import (
 from orchestra.codecs.anthropic_serving.request import served_messages
 from orchestra.codecs.serving.requests import ServedChat
 from orchestra.errors import TruncatedStreamError
-from orchestra.policies.tokens import of_chat
+from orchestra.policies.requests.tokens import of_chat
 from orchestra.server.models.asked import (
     Job,
     answering,

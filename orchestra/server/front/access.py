@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from orchestra.access.principal import Principal
-from orchestra.server.front import caller_problems as problems
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.responses import caller_problems as problems
+from orchestra.server.responses.problems import HttpProblem
 
 Access = Callable[[Principal | None, Mapping[str, object]], HttpProblem | None]
 """A rule: why a principal may not, None where they may; the mapping is the values in the path."""

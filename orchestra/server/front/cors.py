@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from orchestra.server.front.arrival import Arrival
-from orchestra.server.front.problems import NoContent
+from orchestra.server.responses.problems import NoContent
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 ASKED = "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.responses.problems import HttpProblem
 
 if TYPE_CHECKING:
     from orchestra.access.principal import Principal

@@ -22,7 +22,7 @@ from orchestra.access.principal import ANYBODY
 from orchestra.eventclass import frozen
 from orchestra.hosts import host_and_port
 from orchestra.server.front.cors import ANY, host_of
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.responses.problems import HttpProblem
 
 if TYPE_CHECKING:
     from orchestra.server.front.arrival import Arrival

@@ -21,7 +21,7 @@ from orchestra.computed import LARGE_BYTES
 from orchestra.event_lines import encode, written
 from orchestra.events import Event
 from orchestra.server.front.cors import ANY, host_of
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.responses.problems import HttpProblem
 
 PROTOCOL = "orchestra.v1"
 """The subprotocol; optional, except for a browser that sends a key."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from orchestra.server.front.problems import MEDIA_TYPE
 from orchestra.server.front.ws_messages import CODES, PROTOCOL
+from orchestra.server.responses.problems import MEDIA_TYPE
 
 _FOREIGN = (":foreign-origin", ":foreign-host")
 _OF_BODIES = (b"content-type", b"content-length")

@@ -16,15 +16,15 @@ from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
-from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import present
 from orchestra.server.front.routes import Handler
+from orchestra.server.inputs.chat_shapes import RELAYED, Gives
 from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
 from orchestra.server.models.paths import shaped
 from orchestra.server.models.shapes import as_served
 from orchestra.server.models.stream import RUN_ID, ChunkEvents, Facts
-from orchestra.server.runs.chat_shapes import RELAYED, Gives
+from orchestra.server.responses import problems
 from orchestra.server.runs.pipelines import EventStream, answer, when_over, whole_body
 from orchestra.server.runs.relay import relay, relay_whole
 

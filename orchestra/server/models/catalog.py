@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from orchestra.server.runs.chat_shapes import ChatShape, shape_of
+from orchestra.server.inputs.chat_shapes import ChatShape, shape_of
 
 if TYPE_CHECKING:
     from orchestra.access.principal import Scopes

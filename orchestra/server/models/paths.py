@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestra.server.front.arrival import is_anthropic
-from orchestra.server.front.problems import HttpProblem, NoContent, Told
+from orchestra.server.responses.problems import HttpProblem, NoContent, Told
 
 if TYPE_CHECKING:
     from orchestra.codecs.serving.errors import ServedError

@@ -15,7 +15,7 @@ from orchestra.codecs.anthropic_serving.errors import anthropic_error, anthropic
 from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error_body
 from orchestra.codecs.serving.errors import NO_RETRY, ServedError
 from orchestra.server import sse
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.responses.problems import HttpProblem
 
 _SPENT = 402
 _OWN: Mapping[str, tuple[int, str]] = {

@@ -30,7 +30,7 @@ from orchestra.server.runs.pipelines import Events
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.server.connections.bodies import Body
-    from orchestra.server.runs.chat_shapes import Gives
+    from orchestra.server.inputs.chat_shapes import Gives
     from orchestra.server.settings import Settings
     from orchestra.values import Json, ModelEvent
 

@@ -16,10 +16,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from orchestra.server.front import caller_problems
 from orchestra.server.front.access import public
 from orchestra.server.front.arrival import MESSAGES
-from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.layers import OPEN, Admission
+from orchestra.server.inputs.reading import form_schema
+from orchestra.server.inputs.reading import schema as json_schema
 from orchestra.server.openapi.anthropic import ERROR as ANTHROPIC_ERROR
 from orchestra.server.openapi.events import SCHEMAS as AT
 from orchestra.server.openapi.events import event_schemas, reference
@@ -40,9 +41,8 @@ from orchestra.server.openapi.words import (
     Refusal,
     json,
 )
+from orchestra.server.responses import caller_problems
 from orchestra.server.runs import results
-from orchestra.server.runs.inputs import form_schema
-from orchestra.server.runs.inputs import schema as json_schema
 from orchestra.server.settings import FORM, Settings
 from orchestra.values import Json
 

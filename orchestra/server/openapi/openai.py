@@ -17,7 +17,6 @@ from orchestra.codecs.openai_serving.embeddings import EmbeddingsBody
 from orchestra.codecs.serving.errors import ServedError, error_reply, every_reply
 from orchestra.errors import StateError
 from orchestra.server import sse
-from orchestra.server.front import problems
 from orchestra.server.models.stream import COST, FIRST, MODEL, RUN_ID
 from orchestra.server.openapi.events import SCHEMAS as AT
 from orchestra.server.openapi.events import reference
@@ -35,6 +34,7 @@ from orchestra.server.openapi.words import (
     listed,
     or_null,
 )
+from orchestra.server.responses import problems
 from orchestra.values import Json
 
 ERROR, CHAT, CHUNK = "OpenAiError", "ChatCompletion", "ChatCompletionChunk"

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
-from orchestra.server.front import caller_problems, end_users, keyless, problems
-from orchestra.server.front.order import Admission
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.front import end_users, keyless
+from orchestra.server.front.layers import Admission
 from orchestra.server.openapi import anthropic, openai, responses, runs, service_routes, socket
 from orchestra.server.openapi.words import Operation
+from orchestra.server.responses import caller_problems, problems
+from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.settings import Settings
 from orchestra.values import Json
 

@@ -27,7 +27,7 @@ from orchestra.server.models.paths import shaped_at
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.server.front.order import Admission
+    from orchestra.server.front.layers import Admission
     from orchestra.server.settings import Settings
 
 LARGE_SEEN = 10

@@ -8,8 +8,6 @@ from orchestra.errors import ModelError, StateError
 from orchestra.events import RunCancelled
 from orchestra.runs.record import STATUSES
 from orchestra.server import sse
-from orchestra.server.front import problems
-from orchestra.server.front.problems import HttpProblem
 from orchestra.server.openapi.events import USAGE, reference
 from orchestra.server.openapi.words import (
     COUNT,
@@ -25,10 +23,12 @@ from orchestra.server.openapi.words import (
     listed,
     or_null,
 )
+from orchestra.server.responses import problems
+from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.runs import preferences
 from orchestra.server.runs import views as run_views
-from orchestra.server.runs import wishes
+from orchestra.server.runs.durable import REPLAYED
 from orchestra.server.runs.problems import FAILED, KINDS, Kind, failed_run
-from orchestra.server.runs.wished import REPLAYED
 from orchestra.values import Json
 
 RUN, RUN_RESULT = "Run", "RunResult"
@@ -124,7 +124,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         problems=(
             *_STARTING,
             *UNREADABLE,
-            wishes.bad_key(),
+            preferences.bad_key(),
             run_views.other_request(""),
             run_views.nothing_to_resume(""),
             _NOT_FOUND,
@@ -132,7 +132,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         parameters=(
             _LAST,
             header("Idempotency-Key", "The same key, sent again, is answered with the same run."),
-            header("Prefer", f"`{wishes.BACKGROUND}` does not wait for the run."),
+            header("Prefer", f"`{preferences.BACKGROUND}` does not wait for the run."),
         ),
         body=json(
             {

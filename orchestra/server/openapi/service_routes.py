@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.observe.exposition import OPEN_METRICS
-from orchestra.server.front import problems
 from orchestra.server.openapi.words import (
     COUNT,
     HTML,
@@ -18,6 +17,7 @@ from orchestra.server.openapi.words import (
     listed,
     or_null,
 )
+from orchestra.server.responses import problems
 
 _READINESS = closed(
     status={"enum": ["ready", "not ready", "stopping"]},

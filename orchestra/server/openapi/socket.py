@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestra.server.front import problems
 from orchestra.server.front.bearer import BEARER_PROTOCOL
 from orchestra.server.front.ws_messages import CLOSES, ID_CHARS_MAX, PROTOCOL
 from orchestra.server.openapi.events import EVENT, reference
 from orchestra.server.openapi.runs import UNKNOWN
 from orchestra.server.openapi.words import TEXT, Answer, Operation, closed, or_null
+from orchestra.server.responses import problems
 from orchestra.values import Json
 
 MESSAGE, FRAME = "SocketMessage", "SocketFrame"

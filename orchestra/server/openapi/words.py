@@ -9,10 +9,10 @@ import attrs
 
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.server import sse
-from orchestra.server.front import problems
 from orchestra.server.front.end_users import END_USER, NAME
-from orchestra.server.front.problems import HttpProblem
 from orchestra.server.openapi.events import EVENT, reference
+from orchestra.server.responses import problems
+from orchestra.server.responses.problems import HttpProblem
 from orchestra.values import Json
 
 Refusal: TypeAlias = HttpProblem | ServedError

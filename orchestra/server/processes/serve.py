@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from orchestra.graph.rules.policy import Limits
     from orchestra.observe.otel import Tracing
     from orchestra.protocols import Bindings
-    from orchestra.server.front.order import Admission
+    from orchestra.server.front.layers import Admission
     from orchestra.server.processes.worker_place import WorkerPlace
 
 log = logging.getLogger("orchestra.server")

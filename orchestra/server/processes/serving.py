@@ -29,7 +29,7 @@ from orchestra.observe import names
 from orchestra.observe.observers import together
 from orchestra.observe.tally import Tally
 from orchestra.server.app import create_app
-from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.health import Readiness, gauges_of, states_of
 from orchestra.server.runs.registries import open_runs
 from orchestra.server.settings import USUAL_SETTINGS, Settings

@@ -23,17 +23,17 @@ from orchestra.computed import computed
 from orchestra.event_lines import written
 from orchestra.events import RunFinished
 from orchestra.server import sse
-from orchestra.server.front import problems
 from orchestra.server.front.access import known, may_run
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import present
-from orchestra.server.front.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.front.routes import Route
-from orchestra.server.front.whole_answers import Pairs, whole
+from orchestra.server.inputs.reading import schema
+from orchestra.server.inputs.requests import Asked, Request, read
+from orchestra.server.responses import problems
+from orchestra.server.responses.problems import HttpProblem, Told, fit_for_clients
+from orchestra.server.responses.whole_answers import Pairs, whole
 from orchestra.server.runs.context import RunContext
-from orchestra.server.runs.inputs import schema
 from orchestra.server.runs.outlines import outline
-from orchestra.server.runs.requests import Asked, Request, read
 from orchestra.server.runs.starting import NOT_STARTED, given_back, not_started
 from orchestra.server.settings import is_form
 
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from orchestra.runs.registry import Registry
     from orchestra.server.connections.bodies import Body
     from orchestra.server.front.running import Running
-    from orchestra.server.runs.uploads import Uploads
+    from orchestra.server.inputs.uploads import Uploads
+    from orchestra.server.runs.preferences import Preferences
     from orchestra.server.runs.views import ResultLine
-    from orchestra.server.runs.wishes import RunWishes
     from orchestra.server.settings import Settings
 
 
@@ -103,7 +103,7 @@ class Runs:
 
     @cached_property
     def _uploads(self) -> Uploads:
-        from orchestra.server.runs.uploads import Uploads  # no form has come before
+        from orchestra.server.inputs.uploads import Uploads  # no form has come before
 
         return Uploads(self.settings)
 
@@ -145,13 +145,13 @@ class Runs:
         asked = await computed(partial(read, parts, self.pipelines), large=parts.large)
         if isinstance(asked, HttpProblem):
             return answer(asked)
-        wishes = _wishes() if request.method == "POST" else None
-        if isinstance(wishes, HttpProblem):
-            return answer(wishes)
-        if wishes is not None:
-            from orchestra.server.runs.wished import Wished
+        preferences = _preferences() if request.method == "POST" else None
+        if isinstance(preferences, HttpProblem):
+            return answer(preferences)
+        if preferences is not None:
+            from orchestra.server.runs.durable import DurableStart
 
-            return await Wished(self, parts, asked, wishes).start()
+            return await DurableStart(self, parts, asked, preferences).start()
         run = self.started(asked)
         if isinstance(run, HttpProblem):
             return answer(run)
@@ -382,16 +382,16 @@ def accepted() -> str | None:
     return ",".join(request.headers.getlist("Accept")) or None
 
 
-def _wishes() -> RunWishes | HttpProblem | None:
+def _preferences() -> Preferences | HttpProblem | None:
     """The idempotency key and preferences of the current request; mostly None."""
     keys, prefer = request.headers.getlist("Idempotency-Key"), request.headers.getlist("Prefer")
     if not keys and not prefer:
         return None
-    from orchestra.server.runs.wishes import NO_WISHES, wishes_of
+    from orchestra.server.runs.preferences import NO_PREFERENCES, preferences_of
 
     key = ", ".join(keys) if keys else None  # of two, that is none
-    wishes = wishes_of(key, ",".join(prefer), request.headers.get("Last-Event-ID"))
-    return None if wishes == NO_WISHES else wishes
+    preferences = preferences_of(key, ",".join(prefer), request.headers.get("Last-Event-ID"))
+    return None if preferences == NO_PREFERENCES else preferences
 
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

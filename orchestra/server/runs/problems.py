@@ -18,8 +18,8 @@ from orchestra.codecs.serving.decisive import (
 )
 from orchestra.events import RunCancelled, RunFailed
 from orchestra.messages import own_error
-from orchestra.server.front import caller_problems
-from orchestra.server.front.problems import Fault, HttpProblem
+from orchestra.server.responses import caller_problems
+from orchestra.server.responses.problems import Fault, HttpProblem
 
 
 @attrs.frozen

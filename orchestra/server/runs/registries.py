@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestra.errors import OrchestraError
 from orchestra.events import RunFailed
 from orchestra.runs.registry import Registry, open_registry
-from orchestra.server.front.problems import fit_for_clients
+from orchestra.server.responses.problems import fit_for_clients
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:

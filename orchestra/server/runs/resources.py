@@ -17,9 +17,9 @@ from orchestra.errors import RunLostError, StateError
 from orchestra.runs.following import ArchiveFollower, Follower
 from orchestra.runs.record import LOST_SEQ, EventLine, Record
 from orchestra.server import sse
-from orchestra.server.front import problems
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.routes import Handler
+from orchestra.server.responses import problems
 from orchestra.server.runs import views as run_views
 from orchestra.server.runs.pipelines import (
     Events,

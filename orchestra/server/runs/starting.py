@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orchestra.errors import InputError, LimitExceededError, LimitReachedError
-from orchestra.server.front import problems
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.responses import problems
+from orchestra.server.responses.problems import HttpProblem
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -19,7 +19,7 @@ NOT_STARTED = (InputError, LimitExceededError, LimitReachedError)
 def not_started(error: InputError | LimitExceededError | LimitReachedError) -> HttpProblem:
     """The problem of a run that was not started."""
     if isinstance(error, LimitReachedError):
-        from orchestra.server.front.caller_problems import your_rate
+        from orchestra.server.responses.caller_problems import your_rate
 
         return your_rate(error)
     if isinstance(error, InputError):

@@ -15,9 +15,9 @@ from orchestra.event_lines import written
 from orchestra.events import RunCancelled, RunFailed, RunFinished
 from orchestra.records import UNREADABLE
 from orchestra.runs.record import LOST_SEQ, STATUSES, CancelledBy, EventLine, FailedWith, Record
-from orchestra.server.front import problems
-from orchestra.server.front.problems import Fault, HttpProblem
-from orchestra.server.runs.inputs import FAULTS_MAX
+from orchestra.server.inputs.reading import FAULTS_MAX
+from orchestra.server.responses import problems
+from orchestra.server.responses.problems import Fault, HttpProblem
 
 T = TypeVar("T")
 

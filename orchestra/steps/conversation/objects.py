@@ -21,7 +21,7 @@ from orchestra.annotations.schemas import class_schema
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
 from orchestra.graph.source.frames import called_at
-from orchestra.policies.request_extras import refreshed
+from orchestra.policies.requests.extras import refreshed
 from orchestra.steps.conversation.talk import Talk
 from orchestra.values import (
     JsonOutput,

@@ -23,7 +23,7 @@ from orchestra.errors import (
 )
 from orchestra.events import StepCut
 from orchestra.policies.account import PRESENT
-from orchestra.policies.request_extras import check_words
+from orchestra.policies.requests.extras import check_words
 from orchestra.protocols import Context, Model
 from orchestra.steps.conversation.calling import answer_all
 from orchestra.steps.conversation.options import Asked, GenerateSettings

@@ -21,7 +21,7 @@ from orchestra.cli.running.run import run
 from orchestra.documents import Document
 from orchestra.errors import ServeError
 from orchestra.graph.nodes import Input, Origin
-from orchestra.server.runs.inputs import check_servable
+from orchestra.server.inputs.reading import check_servable
 from orchestra.values import ChatRequest, Message
 
 

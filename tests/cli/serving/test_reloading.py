@@ -24,9 +24,9 @@ from orchestra.closing import Closing
 from orchestra.config import LocalBindings
 from orchestra.config.finding import read_deployment
 from orchestra.errors import BindingError, ConfigError, ServeError, StateError
-from orchestra.server.front.fit_values import fit_value
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.processes.watching import stamps
+from orchestra.server.responses.fit_values import fit_value
 from tests.cli.conftest import Project
 
 Load = Callable[[], LocalBindings]

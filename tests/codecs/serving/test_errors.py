@@ -30,7 +30,7 @@ from orchestra.errors import (
     UnknownPriceError,
 )
 from orchestra.policies.caching.cache import wish_of
-from orchestra.policies.request_extras import check_words
+from orchestra.policies.requests.extras import check_words
 from orchestra.values import ChatRequest, Message
 
 

@@ -24,7 +24,7 @@ from orchestra.errors import (
     OverloadedError,
     RateLimitError,
 )
-from orchestra.policies.needs import Needs, lacks
+from orchestra.policies.requests.needs import Needs, lacks
 from orchestra.policies.routing import FALLBACK, ByCost, ByLatency, ByOrder, ByWeight
 from orchestra.providers.routing import RoutedModel
 from tests.config.layers import unlimited

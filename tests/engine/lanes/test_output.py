@@ -14,7 +14,7 @@ from orchestra.accounts import Usage
 from orchestra.engine.lanes.output import Output, has_content, join, size_bytes
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.rules.policy import Limits
-from orchestra.policies.sizes import MODEL_EVENTS
+from orchestra.policies.answers.sizes import MODEL_EVENTS
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import simulate
 from orchestra.values import ModelEvent, TextDelta, UsageReport

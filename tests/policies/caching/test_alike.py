@@ -22,7 +22,7 @@ from orchestra.policies.caching.alike import (
 from orchestra.policies.caching.cache import SemanticRule, sealed
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.values import ChatRequest, ImageUrlPart, Message, TextPart, Vector
-from tests.policies.answers import REQUESTS, WORDS
+from tests.policies.drawn_answers import REQUESTS, WORDS
 
 EMBEDDER = WordLlamaEmbedder()
 SAME = [

@@ -11,6 +11,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.logprobs import Logprobs, TokenLogprob
+from orchestra.policies.answers.replayed import PIECE_CHARS, events_of
 from orchestra.policies.caching.cache import (
     Recording,
     decode,
@@ -24,8 +25,7 @@ from orchestra.policies.caching.cache import (
     wish_of,
     without_wish,
 )
-from orchestra.policies.replayed_answer import PIECE_CHARS, events_of
-from orchestra.policies.request_extras import check_words
+from orchestra.policies.requests.extras import check_words
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -39,7 +39,7 @@ from orchestra.values import (
     Tool,
     Vector,
 )
-from tests.policies.answers import REQUESTS, WORDS, broken_answers, whole_answers
+from tests.policies.drawn_answers import REQUESTS, WORDS, broken_answers, whole_answers
 
 HELLO = ChatRequest((Message("user", "hello"),))
 ROOM = 1 << 20

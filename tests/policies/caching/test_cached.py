@@ -42,7 +42,7 @@ from orchestra.values import (
     UsageReport,
     Vector,
 )
-from tests.policies.answers import broken_answers, whole_answers
+from tests.policies.drawn_answers import broken_answers, whole_answers
 
 T = TypeVar("T")
 HELLO = ChatRequest((Message("user", "hello"),))

@@ -23,8 +23,8 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.policies.account import PRESENT
-from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.guard import GuardedModel
+from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.allowance import OwnerState
 from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.policies.limits.shared import SharedLimits

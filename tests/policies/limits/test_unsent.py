@@ -21,7 +21,7 @@ from orchestra.errors import (
     StateError,
 )
 from orchestra.policies.account import PRESENT
-from orchestra.policies.accounting import NOT_SENT, was_unsent
+from orchestra.policies.answers.accounting import NOT_SENT, was_unsent
 from orchestra.policies.batches import BatchSize
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits

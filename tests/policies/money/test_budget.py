@@ -29,8 +29,8 @@ from orchestra.events import BudgetReached, Note
 from orchestra.policies import outbox
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.batches import BatchSize
-from orchestra.policies.breaker import BreakerRule, HalfOpen
 from orchestra.policies.guard import GuardedModel
+from orchestra.policies.health.breaker import BreakerRule, HalfOpen
 from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.policies.money.budget import (
     NO_BUDGETS,

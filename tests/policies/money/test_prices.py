@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.policies.money.prices import FREE, Price, Tier, cost, for_million, priced, worst
-from orchestra.policies.tokens import Estimate
+from orchestra.policies.requests.tokens import Estimate
 
 NANOS = st.integers(0, 10**11)
 TOKENS = st.integers(0, 10**6)

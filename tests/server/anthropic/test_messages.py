@@ -20,11 +20,16 @@ from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Model, Stream
 from orchestra.providers.routing import RoutedModel
 from orchestra.server.app import create_app
-from orchestra.server.front import problems
-from orchestra.server.front.caller_problems import key_refused, not_allowed, your_budget, your_rate
-from orchestra.server.front.order import OPEN, Admission
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.models.paths import shaped_at
+from orchestra.server.responses import problems
+from orchestra.server.responses.caller_problems import (
+    key_refused,
+    not_allowed,
+    your_budget,
+    your_rate,
+)
+from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (

@@ -33,7 +33,7 @@ from orchestra.runs.settings import RunsSettings
 from orchestra.server.app import create_app
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.end_users import END_USER, NAME, identify
-from orchestra.server.front.order import Admission, Unlocking
+from orchestra.server.front.layers import Admission, Unlocking
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World

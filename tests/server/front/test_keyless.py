@@ -23,7 +23,7 @@ from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.front import keyless
 from orchestra.server.front.cors import Cors
 from orchestra.server.front.keyless import OwnPages, Unlocked, is_here, may_ask
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.server.served import PIPELINES

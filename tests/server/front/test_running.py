@@ -24,7 +24,7 @@ from orchestra.errors import LimitReachedError
 from orchestra.graph.rules.policy import Limits
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.server.app import create_app
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.front.running import Running
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.events import Delta
-from orchestra.server.front.problems import not_found
 from orchestra.server.front.ws_messages import (
     ID_CHARS_MAX,
     Cancel,
@@ -22,6 +21,7 @@ from orchestra.server.front.ws_messages import (
     problem_frame,
     read,
 )
+from orchestra.server.responses.problems import not_found
 
 ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=ID_CHARS_MAX)
 values = st.dictionaries(st.text(max_size=8), st.integers(-9, 9) | st.text(max_size=8), max_size=3)

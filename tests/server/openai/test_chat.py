@@ -25,10 +25,15 @@ from orchestra.graph.rules.policy import Limits
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
-from orchestra.server.front.caller_problems import key_missing, key_refused, your_budget, your_rate
-from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.models.paths import is_openai, shaped_at
 from orchestra.server.models.shapes import as_openai, as_served
+from orchestra.server.responses.caller_problems import (
+    key_missing,
+    key_refused,
+    your_budget,
+    your_rate,
+)
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (

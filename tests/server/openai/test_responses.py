@@ -17,7 +17,7 @@ from orchestra.errors import OverloadedError, StateError
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
-from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.openai import stored as openai_stored
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState

@@ -25,8 +25,8 @@ from orchestra.events import (
     StepRouted,
     StepStarted,
 )
+from orchestra.server.inputs.chat_shapes import RELAYED, Gives, GivesText
 from orchestra.server.models.stream import Chunks, Facts
-from orchestra.server.runs.chat_shapes import RELAYED, Gives, GivesText
 from orchestra.steps.relay import Said
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta
 from tests.codecs.openai_streams import decode

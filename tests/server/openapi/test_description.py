@@ -33,8 +33,7 @@ from orchestra.policies.money.budget import Budgets
 from orchestra.policies.money.purse import Purse
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app, table
-from orchestra.server.front.order import OPEN, Admission
-from orchestra.server.front.problems import HttpProblem
+from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.front.routes import Route
 from orchestra.server.metrics import metrics_routes
 from orchestra.server.models.paths import shaped_at
@@ -43,6 +42,7 @@ from orchestra.server.openapi.events import event_schemas
 from orchestra.server.openapi.openai import SCHEMAS as OPENAI_SCHEMAS
 from orchestra.server.openapi.operations import OPERATIONS
 from orchestra.server.openapi.routes import PAGE, page, with_documents
+from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.runs.pipelines import Runs
 from orchestra.server.runs.problems import KINDS, failed_run
 from orchestra.server.runs.registries import registry_beside

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.events import RunStarted
-from orchestra.server.front.problems import not_found
 from orchestra.server.front.ws_messages import (
     CLOSES,
     ID_CHARS_MAX,
@@ -20,6 +19,7 @@ from orchestra.server.front.ws_messages import (
     read,
 )
 from orchestra.server.openapi.socket import FRAME, MESSAGE, SCHEMAS
+from orchestra.server.responses.problems import not_found
 from tests.server.openapi.test_description import documented, looked_up, operations
 
 KINDS: dict[str, type] = {"string": str, "object": dict, "null": type(None)}

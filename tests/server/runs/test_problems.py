@@ -27,7 +27,7 @@ from orchestra.errors import (
     StepFailedError,
 )
 from orchestra.events import RunFailed
-from orchestra.server.front import caller_problems
+from orchestra.server.responses import caller_problems
 from orchestra.server.runs.problems import KINDS, Kind, failed_run, kind_of
 
 MODEL_ERRORS = [

@@ -21,7 +21,7 @@ from orchestra.runs.record import LOST_SEQ
 from orchestra.runs.registry import Registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.app import create_app
-from orchestra.server.front.order import Admission
+from orchestra.server.front.layers import Admission
 from orchestra.server.runs.registries import open_runs
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState

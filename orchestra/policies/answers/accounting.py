@@ -1,0 +1,100 @@
+"""The usage of a call, however it ended, and whether it was sent. Pure.
+
+Usage is exact if the provider has counted the whole answer. For a cut answer it is the provider's
+count, and at least the output received. It is an estimate if the provider has counted nothing.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from orchestra.accounts import UNSENT, Certainty, Usage
+from orchestra.errors import (
+    BreakerOpenError,
+    BudgetExceededError,
+    LimitReachedError,
+    MalformedStreamError,
+    ModelConnectionError,
+    ModelError,
+    ModelsFailedError,
+    ModelTimeoutError,
+    TruncatedStreamError,
+    UnknownPriceError,
+)
+from orchestra.policies.requests.tokens import Estimate, tokens_of
+
+NOT_SENT = ("connect", "connect_s", "waiting_max", "redirect")
+"""Codes of errors before a request is sent, or with an answer from the wrong server."""
+_NOT_REACHED = (ModelConnectionError, ModelTimeoutError)
+"""Errors whose code is ours, and not what a provider says."""
+_REFUSED = (BreakerOpenError, BudgetExceededError, LimitReachedError, UnknownPriceError)
+_UNCLEAR = (
+    MalformedStreamError,
+    ModelConnectionError,
+    ModelTimeoutError,
+    TruncatedStreamError,
+)
+"""Errors after which the provider may still have answered, and counted it."""
+
+
+def consumption(
+    estimate: Estimate,
+    usage: Usage | None,
+    *,
+    said_bytes: int,
+    whole: bool,
+    error: BaseException | None = None,
+) -> Usage | None:
+    """The usage of a call; None if its provider refused it or was not reached.
+
+    `said_bytes` is the size of the output received, `usage` the provider's count so far, and
+    `error` the error that ended the call.
+    """
+    if whole and usage is not None and usage.certainty is Certainty.EXACT:
+        return usage
+    said = tokens_of(said_bytes)
+    if usage is not None:
+        certainty = Certainty.PARTIAL if usage.certainty is Certainty.EXACT else usage.certainty
+        return attrs.evolve(
+            usage,
+            input_tokens=usage.input_tokens or estimate.input,
+            output_tokens=max(usage.output_tokens, said),
+            certainty=certainty,
+        )
+    if not said and _is_nothing(error):
+        return None
+    return Usage(estimate.input, said, Certainty.ESTIMATED)
+
+
+def was_unsent(error: BaseException) -> bool:
+    """Whether a call that ended with this error was not sent: limits give it back completely."""
+    if not isinstance(error, ModelError):
+        return UNSENT in getattr(error, "__notes__", ())
+    if error.begun:
+        return False
+    if isinstance(error, ModelsFailedError):
+        return bool(error.errors) and all(map(was_unsent, error.errors.values()))
+    if isinstance(error, _NOT_REACHED):
+        return error.code in NOT_SENT
+    return isinstance(error, _REFUSED)
+
+
+def note_unsent(error: BaseException) -> None:
+    """Have it say that nothing was sent: a cancellation, or a state that is away, for instance."""
+    if not isinstance(error, ModelError) and not was_unsent(error):
+        error.add_note(UNSENT)
+
+
+def note_begun(error: BaseException) -> None:
+    """Have it not count as unsent: of the same call, something was sent before."""
+    if isinstance(error, ModelError):
+        error.begun = True
+    elif was_unsent(error):
+        error.__notes__.remove(UNSENT)
+
+
+def _is_nothing(error: BaseException | None) -> bool:
+    """Whether a call without output that ended with this error used nothing."""
+    if isinstance(error, Exception) and not isinstance(error, _UNCLEAR):
+        return True
+    return error is not None and was_unsent(error)

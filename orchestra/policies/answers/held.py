@@ -1,0 +1,178 @@
+"""The common part of policies that hold something as long as a call lasts.
+
+Rules of the file: a call releases what it holds once, however it ends; work is done per batch,
+not per token, if possible; and if two policies hold something for one answer, the inner one
+observes it for both.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Generic, TypeVar
+
+import attrs
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.policies.answers.accounting import note_begun
+from orchestra.policies.requests.tokens import answer_bytes, said_bytes
+from orchestra.protocols import Model, ModelReply
+from orchestra.values import (
+    Began,
+    ChatRequest,
+    ModelEvent,
+    Part,
+    Stopped,
+    TextDelta,
+    UsageReport,
+)
+
+WITHOUT_END = 2**63
+
+
+@attrs.define(eq=False, kw_only=True)
+class HeldCall:
+    """One running call, and what is known of its answer so far."""
+
+    usage: Usage | None = None
+    said_bytes: int = 0
+    silent: bool = True
+    """Whether there was no output yet."""
+    ended: bool = False
+    """Whether its answer is complete."""
+    answer_id: str = ""
+    answer_model: str = ""
+    stopped: Stopped | None = None
+    cap_bytes: int = WITHOUT_END
+    """The bytes of its answer from which on it has to `grow`."""
+    error: Exception | None = None
+    """The error of its answer."""
+
+    @property
+    def capped(self) -> bool:
+        """Whether it holds something for only a part of its answer."""
+        return self.cap_bytes < WITHOUT_END
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the model stopped, in the provider's word if there is one; "" before that."""
+        return "" if self.stopped is None else self.stopped.raw or self.stopped.reason.value
+
+    def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
+        """Note a complete answer; its bytes only if its tokens have not been counted."""
+        self.usage, self.ended = usage, True
+        if usage is None or usage.certainty is not Certainty.EXACT:
+            self.said_bytes = answer_bytes(parts)
+
+    def spoke(self) -> None:
+        """Note the first output."""
+        self.silent = False
+
+    def with_costs(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """The events to pass on, for a batch that contains a usage."""
+        return events
+
+    def note(self, events: tuple[ModelEvent, ...]) -> bool:
+        """Note events of the answer; returns whether they contain a usage."""
+        reports = False
+        for event in events:
+            if type(event) is TextDelta:  # nearly all of them are
+                text = event.text
+                self.said_bytes += len(text) if text.isascii() else said_bytes(event)
+            elif isinstance(event, UsageReport):
+                self.usage, reports = event.usage, True
+            elif isinstance(event, Stopped):
+                self.ended, self.stopped = True, event
+            elif isinstance(event, Began):
+                self.answer_id, self.answer_model = event.id, event.model
+            else:
+                self.said_bytes += said_bytes(event)
+        return reports
+
+    async def grow(self) -> None:
+        """Hold more, since its answer is longer than expected; nothing without a cap."""
+
+    @abstractmethod
+    async def end(self, error: BaseException | None) -> None:
+        """Release everything that it holds, whatever happens; `error` is the model's own.
+
+        Its awaits are shielded, and bounded.
+        """
+
+
+C = TypeVar("C", bound=HeldCall)
+
+
+class HeldAnswer(Generic[C]):
+    """A streamed answer whose call holds something: a context, and the reply in it."""
+
+    __slots__ = ("_call", "_inner", "_model", "_reply", "_request")
+
+    def __init__(self, model: Model, request: ChatRequest) -> None:
+        self._model = model
+        self._request = request
+        self._call: C | None = None
+        self._inner: AbstractAsyncContextManager[ModelReply] | None = None
+        self._reply: ModelReply | None = None
+
+    @abstractmethod
+    async def _begin(self) -> C:
+        """Acquire what the call has to hold. Cancelled or refused, nothing is held."""
+
+    @property
+    def held_call(self) -> HeldCall | None:
+        """The call, which knows the answer so far."""
+        return self._call
+
+    async def __aenter__(self) -> ModelReply:
+        call = await self._begin()
+        try:
+            self._inner = self._model.stream(self._request)
+            self._reply = await self._inner.__aenter__()
+        except BaseException as error:
+            await call.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
+            raise
+        self._call = call
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        assert self._inner is not None, "entered"
+        assert self._call is not None, "entered"
+        try:
+            return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
+        finally:
+            await self._call.end(self._call.error)  # noqa: ASYNC102 - it is shielded, and bounded
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """Wait for events and return those since the last call; empty at the end."""
+        call, reply = self._call, self._reply
+        assert reply is not None, "entered"
+        assert call is not None, "entered"
+        try:
+            events = await reply.receive()
+        except Exception as error:
+            call.error = error
+            if not call.silent:
+                note_begun(error)
+            raise
+        if not events:
+            return events
+        if call.silent:
+            call.spoke()
+        if call.note(events):
+            events = call.with_costs(events)
+        if call.said_bytes > call.cap_bytes and not call.ended:  # then all of it is to be paid
+            await call.grow()
+        return events
+
+
+def held_call_of(reply: ModelReply) -> HeldCall | None:
+    """The inner call that observes an answer; None if there is none."""
+    found: HeldCall | None = getattr(reply, "held_call", None)
+    return found

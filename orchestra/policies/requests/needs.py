@@ -1,0 +1,181 @@
+"""The needs of a request, and what a model lacks for them. Pure.
+
+Rules of the file: an unknown ability of a model never counts as missing; tokens are estimated
+here, before any provider has counted them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+import msgspec
+
+from orchestra.policies.requests.file_tokens import file_tokens
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    EmbedRequest,
+    FilePart,
+    ImagePart,
+    ImageUrlPart,
+    Message,
+    Part,
+    ReasoningPart,
+    ToolCall,
+    ToolResult,
+)
+
+BYTES_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English; other languages have fewer bytes per token."""
+IMAGE_TOKENS = 1_000
+"""About what providers count for an image of a million pixels, whatever its bytes."""
+PAGE_TOKENS = 1_500 + IMAGE_TOKENS
+"""About what Anthropic counts for a page of a file, its text and its image."""
+LARGE_PARTS = 2_000
+"""So many turns, parts and tools take up to 8 ms to write."""
+ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings")
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """The needs of a request: abilities by their names in `Capabilities`, and room in tokens.
+
+    `context_tokens` have to fit into the model at once: a prompt and the longest answer requested,
+    or the longest text to embed. `input_tokens` are all tokens sent. `output_tokens` is the longest
+    answer, None if the request does not bound it.
+    """
+
+    vision: bool = False
+    files: bool = False
+    tools: bool = False
+    json_schema: bool = False
+    reasoning: bool = False
+    embeddings: bool = False
+    context_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int | None = None
+
+    @property
+    def any_ability(self) -> bool:
+        """Whether it needs any ability."""
+        to_read = self.vision or self.files
+        return to_read or self.tools or self.json_schema or self.reasoning or self.embeddings
+
+
+def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
+    """The needs of a request, with tokens estimated at four bytes each."""
+    if isinstance(request, EmbedRequest):
+        sizes = [_tokens(_length(text)) for text in request.texts]
+        longest = max(sizes, default=0)
+        return Needs(
+            embeddings=True, context_tokens=longest, input_tokens=sum(sizes), output_tokens=0
+        )
+    size, images, calls, files = _said(request.messages)
+    schema = request.output.schema if request.output else None
+    if request.tools:
+        size += sum(
+            _length(f"{tool.name}{tool.description}{tool.parameters}") for tool in request.tools
+        )
+    if schema is not None:
+        size += _length(str(schema))
+    prompt = _tokens(size) + images * IMAGE_TOKENS + sum(map(_read, files))
+    return Needs(
+        vision=images > 0,
+        files=not all(file.is_text for file in files),
+        tools=bool(request.tools) or calls,
+        json_schema=schema is not None,
+        reasoning=request.reasoning_effort not in (None, "none") and not request.effort_if_able,
+        context_tokens=prompt + (request.output_tokens_max or 0),
+        input_tokens=prompt,
+        output_tokens=request.output_tokens_max,
+    )
+
+
+def is_large(request: ChatRequest | EmbedRequest) -> bool:
+    """Whether it has so many turns, parts and tools that writing it would hold up other runs."""
+    if isinstance(request, EmbedRequest):  # its texts are written as one list
+        return False
+    several = (each.content for each in request.messages if not isinstance(each.content, str))
+    return len(request.messages) + len(request.tools) + sum(map(len, several)) > LARGE_PARTS
+
+
+def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:
+    """What a model is known to lack for these needs, in words; empty if nothing."""
+    found = []
+    if needs.any_ability:
+        found = [
+            f"no {ability}"
+            for ability in ABILITIES
+            if getattr(needs, ability) and getattr(can, ability) is False
+        ]
+    if can.context_tokens is not None and needs.context_tokens > can.context_tokens:
+        found.append(f"{can.context_tokens} tokens of context, not about {needs.context_tokens}")
+    most, asked = can.output_tokens_max, needs.output_tokens
+    if most is not None and asked is not None and asked > most:
+        found.append(f"{most} tokens of output, not {asked}")
+    return tuple(found)
+
+
+def fitting(request: ChatRequest, can: Capabilities) -> ChatRequest:
+    """The request as a model that can do this is asked it: without an effort that it need not make.
+
+    See `ChatRequest.effort_if_able`.
+    """
+    if request.effort_if_able and can.reasoning is False:
+        return attrs.evolve(request, reasoning_effort=None)
+    return request
+
+
+def together(several: Iterable[Capabilities]) -> Capabilities:
+    """What at least one of several models can do; unknown if none surely can, but one might."""
+    models = list(several)
+    found: dict[str, int | bool | None] = {}
+    for field in attrs.fields(Capabilities):
+        values = [getattr(each, field.name) for each in models]
+        known = [value for value in values if value is not None]
+        sure = field.name in ABILITIES and any(known)
+        found[field.name] = max(known) if known and (sure or len(known) == len(values)) else None
+    return Capabilities(**found)  # type: ignore[arg-type]
+
+
+def _said(messages: Iterable[Message]) -> tuple[int, int, bool, list[FilePart]]:
+    """The bytes of text, the number of images, whether tools were called, and the files."""
+    size, images, calls, files = 0, 0, False, list[FilePart]()
+    for message in messages:
+        if isinstance(message.content, str):  # true of nearly all
+            size += _length(message.content)
+            continue
+        for part in message.content:
+            size += _length(_text(part))
+            images += isinstance(part, ImagePart | ImageUrlPart)
+            calls = calls or isinstance(part, ToolCall | ToolResult)
+            if isinstance(part, FilePart):
+                files.append(part)
+    return size, images, calls, files
+
+
+def _read(file: FilePart) -> int:
+    return file_tokens(file, page_tokens=PAGE_TOKENS, bytes_per_token=BYTES_PER_TOKEN)
+
+
+def _text(part: Part) -> str:
+    """The text that is sent for a part."""
+    match part:
+        case ImagePart() | ImageUrlPart() | FilePart():
+            return ""
+        case ToolCall(name=name, arguments=arguments):
+            return f"{name}{arguments}"
+        case ToolResult(content=content):
+            return content
+        case ReasoningPart(text=text, signature=signature):
+            return text + signature
+        case _:
+            return part.text
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _tokens(size_bytes: int) -> int:
+    return -(-size_bytes // BYTES_PER_TOKEN)

@@ -1,0 +1,146 @@
+"""Tokens estimated from bytes, for limits that apply before any provider has counted. Pure.
+
+Estimates tend to be too large: the excess is given back when the real number is known.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.policies.requests.file_tokens import file_tokens
+from orchestra.values import (
+    ChatRequest,
+    EmbedRequest,
+    FilePart,
+    ImagePart,
+    ImageUrlPart,
+    ModelEvent,
+    Part,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+)
+
+BYTES_PER_TOKEN = 3
+"""English has about 4 bytes a token, Chinese 3 a character, which is often one token."""
+IMAGE_TOKENS = 1_600
+"""The most that Anthropic counts for an image; OpenAI counts about 1,100 in high detail."""
+PAGE_TOKENS = 3_000 + IMAGE_TOKENS
+"""The most that Anthropic counts for a page of a file, text and image; others count less."""
+MESSAGE_TOKENS = 4
+"""Tokens of a turn in addition to its text, as OpenAI counts."""
+OUTPUT_TOKENS = 1_000
+"""The assumed length of an unbounded answer: about a page and a half."""
+
+OUTPUT_TOKENS_MOST = 128_000
+"""The longest answer of any model, for models with an unknown limit."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """The estimated tokens of a call: its input, and the most output."""
+
+    input: int
+    output: int = 0
+
+    @property
+    def total(self) -> int:
+        """Input and output together."""
+        return self.input + self.output
+
+
+def estimated(request: ChatRequest | EmbedRequest) -> Estimate:
+    """The estimate for any call."""
+    return of_chat(request) if isinstance(request, ChatRequest) else of_texts(request)
+
+
+def of_chat(request: ChatRequest) -> Estimate:
+    """The estimate for a chat request."""
+    size = images = files = 0
+    for message in request.messages:
+        if isinstance(message.content, str):  # true of nearly all: makes no parts
+            size += _length(message.content)
+        else:
+            size += sum(map(_size, message.content))
+            images += sum(isinstance(part, ImagePart | ImageUrlPart) for part in message.content)
+            files += sum(_read(part) for part in message.content if isinstance(part, FilePart))
+    for tool in request.tools:
+        size += len(msgspec.json.encode(tool.parameters))
+        size += _length(tool.name) + _length(tool.description)
+    if request.output is not None and request.output.schema is not None:
+        size += _length(str(request.output.schema))
+    if request.extras:  # they may contain a schema, or a predicted answer
+        size += _length(str(dict(request.extras)))
+    counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
+    return Estimate(counted + files, request.output_tokens_max or OUTPUT_TOKENS)
+
+
+def of_texts(request: EmbedRequest) -> Estimate:
+    """The estimate for texts to embed."""
+    return Estimate(tokens_of(sum(map(_length, request.texts))))
+
+
+def text_tokens(text: str) -> int:
+    """The estimated tokens of one text."""
+    return tokens_of(_length(text))
+
+
+def tokens_taken(
+    estimate: Estimate, usage: Usage | None, *, said_bytes: int = 0, whole: bool = True
+) -> int:
+    """The tokens of a call: the provider's count, if it has counted everything.
+
+    Otherwise, as for a failed or cut answer, at least its input and the output received. The
+    estimate of its output is not used.
+    """
+    counted = 0 if usage is None else usage.input_tokens + usage.output_tokens
+    if whole and usage is not None and usage.certainty is Certainty.EXACT:
+        return counted
+    return max(counted, estimate.input + tokens_of(said_bytes))
+
+
+def said_bytes(event: ModelEvent) -> int:
+    """The bytes of output in an event."""
+    match event:
+        case TextDelta(text=text) | ReasoningDelta(text=text) | RefusalDelta(text=text):
+            return _length(text)
+        case ToolCallDelta(name=name, arguments=arguments):
+            return _length(name) + _length(arguments)
+        case _:
+            return 0
+
+
+def answer_bytes(parts: tuple[Part, ...]) -> int:
+    """The bytes of output in a complete answer."""
+    return sum(map(_size, parts))
+
+
+def _size(part: Part) -> int:
+    match part:
+        case TextPart(text=text) | ReasoningPart(text=text):
+            return _length(text)
+        case ToolCall(name=name, arguments=arguments):
+            return _length(name) + _length(arguments)
+        case ToolResult(content=content):
+            return _length(content)
+        case _:
+            return 0
+
+
+def _read(file: FilePart) -> int:
+    read = file_tokens(file, page_tokens=PAGE_TOKENS, bytes_per_token=BYTES_PER_TOKEN)
+    return read + text_tokens(file.name)
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def tokens_of(size_bytes: int) -> int:
+    """The estimated tokens of a text with so many bytes in UTF-8."""
+    return -(-size_bytes // BYTES_PER_TOKEN)

@@ -1,0 +1,399 @@
+"""The layers that every request passes before its handler, in the order in which it does.
+
+    1. RequestIds        sets an id, for all logs and the response
+    2. Cors              answers preflights, and tells browsers which pages may read the response
+    3. Bounds            limits the target, the headers and the body, which may not be compressed
+    4. Authentication    finds the key's owner, or the end user whom a trusted key names;
+                         the route decides later whether it needs a key
+    5. OwnPages          on a server without keys: refuses pages of other origins
+    6. Rates             counts the caller's requests against their limit
+    7. Spending          refuses to start anything for a caller whose budget is used up
+
+Then the route is matched, its access rule applied, and its handler called. CORS comes before
+authentication, since a preflight has no key, and a page must be able to read a refusal.
+
+Rules of the file: a layer decides and returns, so that it is not on the stack while a stream is
+open, maybe for hours.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from math import ceil
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+import trio
+
+from orchestra.access.principal import ANYBODY, Principal
+from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
+from orchestra.server.front.arrival import KEY, REQUEST_ID, Arrival, Headers, routed
+from orchestra.server.front.bearer import bearer
+from orchestra.server.front.cors import NO_CORS, Cors
+from orchestra.server.front.departure import LEFT
+from orchestra.server.front.end_users import identify
+from orchestra.server.responses import caller_problems, problems
+from orchestra.server.responses.problems import HttpProblem, NoContent
+from orchestra.stores.state.outage import outage_of_keys
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
+
+    from orchestra.access.keyring import Keyring
+    from orchestra.access.keys import Refusal
+    from orchestra.policies.limits.allowance import Remaining
+    from orchestra.policies.limits.callers import CallerLimits
+    from orchestra.policies.money.purse import Purse
+    from orchestra.server.front.keyless import OwnPages, Unlocked
+    from orchestra.server.front.running import Running
+    from orchestra.server.responses.problems import Told
+    from orchestra.server.settings import Settings
+
+    Early = HttpProblem | NoContent
+
+log = logging.getLogger("orchestra.server")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_RUN_GOT = re.compile(r"/v1/pipelines/[^/]+/runs")
+_PLAIN = "identity"
+
+
+class Layer(Protocol):
+    """One of the layers that a request passes."""
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """None to let the request pass; otherwise the response, and later layers are not called."""
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of access and limits; by default there are neither.
+
+    `keyring` is None for a server without keys: then every caller is ANYBODY, so the server must
+    not be reachable from other machines. With `unlocked`, this holds until the first key is made;
+    then `keyed` applies. `own_pages` refuses pages of other origins. `rates` limits requests; of
+    `tokens`, which models count in the same state, the response reports the rest; `purse` has the
+    budgets, and `running` counts the runs in flight.
+    """
+
+    keyring: Keyring | None = None
+    unlocked: Unlocked | None = None
+    keyed: Callable[[], Admission] | None = None
+    own_pages: OwnPages | None = None
+    rates: CallerLimits | None = None
+    tokens: CallerLimits | None = None
+    purse: Purse | None = None
+    running: Running | None = None
+    cors: Cors = NO_CORS
+
+    def layers(self, settings: Settings) -> tuple[Layer, ...]:
+        """The layers of these settings, in order; those with nothing to decide are left out."""
+        return (
+            RequestIds(),
+            *([self.cors] if self.cors.origins else []),
+            Bounds(settings),
+            *self.of_callers(),
+        )
+
+    def of_callers(self) -> list[Layer]:
+        """The layers that depend on the caller."""
+        found: list[Layer] = []
+        if self.unlocked is not None and self.keyed is not None:
+            found.append(Unlocking(self.unlocked, self.keyed))
+        else:
+            found.append(Authentication(self.keyring))
+        found += [self.own_pages] if self.own_pages is not None else []
+        found += [Rates(self.rates, self.tokens)] if self.rates is not None else []
+        found += [Spending(self.purse)] if self.purse is not None else []
+        return found
+
+
+OPEN = Admission()
+
+Encode = Callable[[Arrival, "Early"], "Told"]
+Answered = Callable[["Scope", str, int, float], None]
+"""Called after a request with its scope, the matched route ("" for none), the response's status,
+and the seconds it took; also after a WebSocket's handshake.
+"""
+
+
+def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers for each run that is started over an open WebSocket."""
+    return tuple(each for each in layers if isinstance(each, _OF_CALLERS))
+
+
+class Front:
+    """An ASGI application behind its layers. `encode` formats problems for the client.
+
+    `answered` is called for requests that a layer has answered.
+    """
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        layers: Sequence[Layer],
+        encode: Encode,
+        answered: Answered | None = None,
+    ) -> None:
+        self._app = app
+        self._layers = tuple(layers)
+        self._encode = encode
+        self._answered = answered
+
+    def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> Awaitable[None]:
+        """Serve one connection with the inner application."""
+        if scope["type"] == "lifespan":
+            return self._app(scope, receive, send)
+        if scope["type"] == "websocket":
+            from orchestra.server.front.ws_refusals import telling  # imported with the first
+            # handshake
+
+            send = telling(scope, send)
+        return self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        arrival = await self._admitted(scope, send)
+        if arrival is not None:
+            adding = _adding(send, arrival.headers)
+            del arrival
+            await self._app(scope, receive, adding)
+
+    async def _admitted(self, scope: Any, send: Any) -> Arrival | None:
+        began_s = trio.current_time()
+        scope["path"] = routed(scope["path"])  # the layers check the path that is matched
+        scope[KEY] = arrival = Arrival(scope)
+        for layer in self._layers:
+            try:
+                early = await layer.admit(arrival)
+            except BaseException as error:
+                self._tell(scope, 500 if isinstance(error, Exception) else LEFT, began_s)
+                raise
+            if early is not None:
+                told = self._encode(arrival, early)
+                await _answer(scope, send, told, arrival.headers)
+                self._tell(scope, told.status, began_s)
+                return None
+        return arrival
+
+    def _tell(self, scope: Any, status: int, began_s: float) -> None:
+        """Call `answered` for a request that has ended here."""
+        if self._answered is not None:
+            self._answered(scope, "", status, trio.current_time() - began_s)
+
+
+class RequestIds:
+    """Sets the request's id, the client's own if it is well-formed; the response's head has it."""
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """None."""
+        given = arrival.header(b"x-request-id") or ""
+        arrival.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        arrival.tell_id()
+        REQUEST_ID.set(arrival.request_id)
+        return None
+
+
+class Bounds:
+    """Limits the size of requests. A body of unknown length is limited when it is read.
+
+    Compressed bodies are refused, as their real size is unknown before decompression.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem if the target, the headers or the announced body are too large.
+
+        Also if the body is compressed, or its length is given in two ways.
+        """
+        scope, settings = arrival.scope, self._settings
+        if len(scope["raw_path"]) + len(scope["query_string"]) > settings.target_limit_bytes:
+            return problems.target_too_long(settings.target_limit_bytes)
+        if len(scope["headers"]) > settings.headers_max:
+            return problems.too_many_headers(settings.headers_max)
+        length = arrival.header(b"content-length") or ""
+        if length and arrival.header(b"transfer-encoding"):
+            return problems.two_lengths()
+        limit = settings.limit_of(arrival.header(b"content-type") or "")
+        if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+            return problems.too_large(limit)
+        if scope.get("method") == "POST":
+            coding = arrival.header(b"content-encoding") or _PLAIN
+            return None if coding.lower() == _PLAIN else problems.bad_coding(coding)
+        return None
+
+
+class Authentication:
+    """Finds the owner of the key. An invalid key is refused; a request without one passes."""
+
+    def __init__(self, keyring: Keyring | None) -> None:
+        self._keyring = keyring
+        self._outage = outage_of_keys()
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem if the request has a key that is not valid."""
+        try:
+            found = await self._found(arrival)
+        except StateError as error:
+            self._outage.failed(error, trio.current_time())
+            return caller_problems.keys_unreachable()
+        if found is None or isinstance(found, Principal):
+            if found is not None:
+                self._outage.answered(trio.current_time())
+            return identify(arrival, found)
+        if found.reason != "malformed":  # malformed keys are not looked up
+            self._outage.answered(trio.current_time())
+        log.info("a key was refused: %s", found.detail)
+        return caller_problems.key_refused(found.reason)
+
+    async def _found(self, arrival: Arrival) -> Principal | Refusal | None:
+        if self._keyring is None:
+            return ANYBODY
+        token = bearer(arrival)
+        return None if token is None else await self._keyring.authenticate(token)
+
+
+class Unlocking:
+    """Lets every request pass until the first key is made; then applies the layers for keys.
+
+    These layers are made on demand: most local servers never need them.
+    """
+
+    def __init__(self, unlocked: Unlocked, keyed: Callable[[], Admission]) -> None:
+        self._unlocked = unlocked
+        self._keyed = keyed
+        self._layers: list[Layer] = []
+        self._outage = outage_of_keys()
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """The problem of a layer for keys, if there are keys."""
+        try:
+            unlocked = await self._unlocked.still()
+        except StateError as error:
+            self._outage.failed(error, trio.current_time())
+            return caller_problems.keys_unreachable()
+        self._outage.answered(trio.current_time())
+        if unlocked:
+            return identify(arrival, ANYBODY)
+        if not self._layers:
+            self._layers = self._keyed().of_callers()
+        for layer in self._layers:
+            early = await layer.admit(arrival)
+            if early is not None:
+                return early
+        return None
+
+
+class Rates:
+    """Counts a request against its caller's rate limit; the response reports the rest.
+
+    A caller at the limit may still cancel runs.
+    """
+
+    def __init__(self, limits: CallerLimits, tokens: CallerLimits | None = None) -> None:
+        self.limits = limits
+        self.tokens = tokens
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem if the caller has reached the limit."""
+        principal = arrival.principal
+        if principal is None:
+            return None
+        try:
+            count = await self.limits.count(principal.caller, self.tokens)
+        except LimitReachedError as error:
+            return caller_problems.your_rate(error)
+        arrival.headers += rate_headers(count.nearest)
+        why = self.limits.refusal(count) if arrival.scope.get("method") != "DELETE" else None
+        return None if why is None else caller_problems.your_rate(why)
+
+
+class Spending:
+    """Refuses to start anything for a caller whose budget is used up.
+
+    Such callers may still read, follow and cancel their runs.
+    """
+
+    def __init__(self, purse: Purse) -> None:
+        self.purse = purse
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem if a budget is used up."""
+        if arrival.principal is None or not _may_begin(arrival):
+            return None
+        try:
+            await self.purse.check(arrival.principal.caller)
+        except BudgetExceededError as error:
+            return caller_problems.your_budget(error)
+        except StateError:
+            return None  # the call itself is refused or allowed by its budget's setting
+        return None
+
+
+def _may_begin(arrival: Arrival) -> bool:
+    """Whether a request may start something with costs: a POST, a WebSocket, or a GET of a run.
+
+    A request for the rest of a run starts nothing.
+    """
+    if _RUN_GOT.fullmatch(arrival.path) and arrival.header(b"last-event-id"):
+        return False
+    match arrival.scope.get("method"):
+        case "GET":
+            return bool(_RUN_GOT.fullmatch(arrival.path))
+        case "POST" | None:
+            return True
+    return False
+
+
+_OF_CALLERS = (Authentication, Unlocking, Rates, Spending)
+
+
+def rate_headers(nearest: Remaining | None) -> Headers:
+    """Headers with the rest of the nearest limit, in the most common form.
+
+    The three fields of draft-ietf-httpapi-ratelimit-headers-06, with the seconds until the limit is
+    fully available again.
+    """
+    if nearest is None:
+        return []
+    return [
+        (b"ratelimit-limit", b"%d" % nearest.limit),
+        (b"ratelimit-remaining", b"%d" % nearest.remaining),
+        (b"ratelimit-reset", b"%d" % ceil(nearest.reset_s)),
+    ]
+
+
+def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:
+    """A send that adds these headers to the response's head."""
+    return partial(_send_adding, send, headers)
+
+
+async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
+    kind = message["type"]
+    if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
+        own = {key for key, _ in message.get("headers", ())}
+        more = [each for each in headers if each[0] not in own]
+        message = {**message, "headers": [*message.get("headers", ()), *more]}
+        headers.clear()  # there is only one head, and the response may take hours
+    await send(message)
+
+
+async def _answer(scope: Any, send: Any, early: Told, headers: Headers) -> None:
+    """Send the response; the handshake of a WebSocket is refused with the same one."""
+    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    body = early.encode()
+    own = [(key.lower().encode(), value.encode("latin1")) for key, value in early.headers]
+    if body:
+        own += [
+            (b"content-type", early.media_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+    head = {"type": f"{kind}.start", "status": early.status, "headers": [*own, *headers]}
+    await send(head)
+    await send({"type": f"{kind}.body", "body": body, "more_body": False})

@@ -1,0 +1,67 @@
+"""A run's inputs from the parts of a form: files as documents, the rest as text or JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from orchestra.annotations.documents import file_name, takes_documents
+from orchestra.documents import Document
+from orchestra.engine.inputs import FitInputs
+from orchestra.errors import DocumentError
+from orchestra.server.inputs.multipart import Part
+from orchestra.server.inputs.reading import FAULTS_MAX, NAME_MAX, from_pairs
+from orchestra.server.responses.problems import Fault
+
+if TYPE_CHECKING:
+    from orchestra.graph.nodes import Input
+
+JSON = "application/json"
+TEXT = "text/plain"
+_AT = "part:"
+
+
+def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[FitInputs, list[Fault]]:
+    """The run's inputs, and what is wrong with them; without faults the inputs are complete.
+
+    A file is a document, and so is any part of an input that takes documents. JSON is what it
+    says, and text is read as in a query: `5`, `true` and `null` are what the input's type asks
+    for. Several parts of one name are a list.
+    """
+    pairs: list[tuple[str, object]] = []
+    faults: list[Fault] = []
+    for part in parts:
+        if part.filename == "" and not part.data:
+            continue  # what browsers send of a file that nobody has chosen
+        each = inputs.get(part.name)
+        try:
+            takes = each is not None and takes_documents(each.annotation)
+            pairs.append((part.name, value(part, takes_documents=takes)))
+        except (ValueError, RecursionError, DocumentError) as error:
+            name = part.name[:NAME_MAX]
+            deep = isinstance(error, RecursionError)
+            why = "it is nested too deeply" if deep else error
+            faults.append(Fault(name, _AT + name, f"part {name!r}: {why}"))
+    told = {fault.field for fault in faults}
+    read, others = from_pairs(inputs, pairs, _AT)
+    faults += [fault for fault in others if fault.field not in told]
+    return read, faults[:FAULTS_MAX]
+
+
+def value(part: Part, *, takes_documents: bool) -> object:
+    """The value of a part.
+
+    Raises:
+        DocumentError: it is no text in its charset.
+        ValueError: it is not JSON.
+        RecursionError: it is JSON that is nested too deeply.
+    """
+    is_file = part.filename is not None
+    if part.kind == JSON and not (is_file and takes_documents):
+        return msgspec.json.decode(part.data)
+    if is_file or takes_documents:
+        name = file_name(part.filename or "") or part.name
+        return Document(name, part.data, part.content_type or ("" if is_file else TEXT))
+    return Document(part.name, part.data, part.content_type or TEXT).text

@@ -1,0 +1,254 @@
+"""A run's inputs, from JSON or from a query, checked against the pipeline's annotations.
+
+Pure. Everything that is wrong is told at once, each with the field's name and a
+pointer to the place; what JSON Schema says of an input is what is checked.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
+
+from orchestra.annotations import documents, stand_ins
+from orchestra.annotations.complaints import complaint_of, with_allowed
+from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec
+from orchestra.annotations.documents import JsonDocument
+from orchestra.annotations.facts import MISSING, spell
+from orchestra.annotations.schemas import object_schema
+from orchestra.annotations.turns import JsonTurn
+from orchestra.engine.inputs import FitInputs
+from orchestra.errors import ServeError
+from orchestra.nearest import did_you_mean
+from orchestra.server.responses.problems import Fault
+from orchestra.values import Json
+
+if TYPE_CHECKING:
+    from orchestra.graph.nodes import Input
+    from orchestra.graph.pipelines import Pipeline
+
+_MAKE = custom_dec_hook(otherwise=stand_ins.read)
+_MAKE_OF_TEXT = custom_dec_hook(strict=False, otherwise=stand_ins.read)
+
+FAULTS_MAX = 20
+"""Faults that are told of one request: a body of a hundred thousand wrong names gets no more."""
+NAME_MAX = 100
+"""Characters of a wrong name that are told back."""
+
+_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+
+
+def from_json(
+    inputs: Mapping[str, Input], given: Mapping[str, object]
+) -> tuple[FitInputs, list[Fault]]:
+    """The run's inputs, and what is wrong with them; without faults the inputs are complete.
+
+    Strict: `"5"` is no int, as the schema says.
+    """
+    return _read(inputs, {name: [value] for name, value in given.items()}, "#/inputs/", strict=True)
+
+
+def from_query(
+    inputs: Mapping[str, Input], given: Iterable[tuple[str, str]]
+) -> tuple[FitInputs, list[Fault]]:
+    """As `from_json`, from the pairs of a query string.
+
+    A query holds text only, so `5`, `true` and `null` are read as what the input's type
+    asks for, and a name given several times, or once for a list, is a list.
+    """
+    return from_pairs(inputs, given, "?")
+
+
+def from_pairs(
+    inputs: Mapping[str, Input], given: Iterable[tuple[str, object]], at: str
+) -> tuple[FitInputs, list[Fault]]:
+    """As `from_query`; a value may also be a document, or one out of JSON.
+
+    `at` stands before a name in the pointers of faults.
+    """
+    values: dict[str, list[object]] = {}
+    for name, value in given:
+        values.setdefault(name, []).append(value)
+    return _read(inputs, values, at, strict=False)
+
+
+def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """The inputs as a JSON Schema (2020-12) of the object that `inputs` must be.
+
+    Raises:
+        TypeError: an annotation has no form in JSON.
+    """
+    return _schema(inputs, stand_ins.schema)
+
+
+def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """The inputs as a JSON Schema of a form (`multipart/form-data`), as OpenAPI tells forms.
+
+    A document is a file; what is an array may come as one part, or as a part for each item.
+
+    Raises:
+        TypeError: an annotation has no form in JSON.
+    """
+    return _schema(inputs, documents.form_schema)
+
+
+def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[str, Any]:
+    types = {name: _type(each) for name, each in inputs.items()}
+    defaults = {n: each.default for n, each in inputs.items() if each.default is not MISSING}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+    } | object_schema(types, defaults, hook)
+
+
+def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
+    """Check that every input can be read from JSON.
+
+    Raises:
+        ServeError: it names the pipeline, the input and its annotation.
+    """
+    for name, each in inputs.items():
+        try:
+            schema({name: each})
+        except TypeError as error:
+            raise ServeError(
+                f"pipeline {pipeline!r} cannot be served: its input `{name}: "
+                f"{spell(each.annotation)}` has no form in JSON; {instead_of(each.annotation)} "
+                f"({error})"
+            ) from error
+
+
+def instead_of(annotation: object) -> str:
+    """What an input may take, where its annotation has no form in JSON."""
+    instead = (
+        "take a str, a number, a bool, a list, a dict, a Document or a dataclass or attrs class of "
+        "those"
+    )
+    kinds = (annotation, *get_args(annotation))
+    pydantic = next((each for each in kinds if hasattr(each, "model_validate")), None)
+    if pydantic is None:
+        return instead
+    return f"{instead}: for {spell(pydantic)}, a dataclass with the fields of this Pydantic model"
+
+
+def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
+    """The pipelines whose inputs can be sent as JSON; others are used like models.
+
+    Raises:
+        ServeError: one can be asked neither way.
+    """
+    found, refused = sorted_out(pipelines)
+    for error in refused.values():
+        raise error
+    return found
+
+
+def sorted_out(
+    pipelines: Mapping[str, Pipeline[..., Any]],
+) -> tuple[dict[str, Pipeline[..., Any]], dict[str, ServeError]]:
+    """The pipelines whose inputs can be sent as JSON, and the errors of unusable ones."""
+    found: dict[str, Pipeline[..., Any]] = {}
+    refused: dict[str, ServeError] = {}
+    for name, pipeline in pipelines.items():
+        try:
+            check_servable(name, pipeline.inputs)
+        except ServeError as error:
+            from orchestra.server.inputs.chat_shapes import shape_of
+
+            if shape_of(pipeline) is None:
+                refused[name] = error
+        else:
+            found[name] = pipeline
+    return found, refused
+
+
+def is_readable(each: Input) -> bool:
+    """Whether an input can be read from JSON."""
+    try:
+        schema({each.name: each})
+    except TypeError:
+        return False
+    return True
+
+
+def _read(
+    inputs: Mapping[str, Input], given: Mapping[str, list[object]], at: str, *, strict: bool
+) -> tuple[FitInputs, list[Fault]]:
+    read = FitInputs()
+    unknown = islice((name for name in given if name not in inputs), FAULTS_MAX)
+    faults = [_unknown(name[:NAME_MAX], inputs, at) for name in unknown]
+    for name, each in inputs.items():
+        if name in given:
+            try:
+                read[name] = _convert(given[name], _type(each), strict=strict)
+            except Exception as error:  # noqa: BLE001 - validators of a class may raise anything
+                faults.append(_wrong(each, error, at))
+        elif each.default is MISSING:
+            faults.append(Fault(name, pointer(at, name), f"input {name!r} is missing"))
+    return read, faults[:FAULTS_MAX]
+
+
+def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
+    """The one value, or the list, as the type; a lone value may be a list of one in a query."""
+    if strict:
+        return msgspec.convert(values[0], type_, str_keys=True, dec_hook=_MAKE)
+    convert = partial(_convert_text, type_)
+    if len(values) > 1:
+        return convert(values)
+    try:
+        return convert(values[0])
+    except msgspec.ValidationError:
+        try:
+            return convert(values)
+        except msgspec.ValidationError:
+            pass  # the complaint about the value itself says more
+        raise
+
+
+def _convert_text(type_: Any, value: object) -> object:
+    """A value in which numbers may be spelled, or be what JSON has no numbers for."""
+    read: object = msgspec.convert(
+        value, type_, strict=False, str_keys=True, dec_hook=_MAKE_OF_TEXT
+    )
+    for each in read if isinstance(read, list | tuple | set | frozenset) else (read,):
+        if isinstance(each, float) and not math.isfinite(each):
+            raise msgspec.ValidationError(f"Expected a finite number, got `{each}`")
+    return read
+
+
+def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
+    hint = did_you_mean(name, inputs) or f"there is {', '.join(inputs) or 'none'}"
+    return Fault(name, pointer(at, name), f"there is no input {name!r}; {hint}")
+
+
+def _wrong(given: Input, error: Exception, at: str) -> Fault:
+    name, (what, path) = given.name, complaint_of(error)
+    what = what if path else with_allowed(what, given.annotation)
+    inside = _parts(path)
+    spelled = "".join(f"[{part!r}]" for part in inside)
+    place = pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
+    return Fault(name, place, f"input `{name}{spelled}`: {what}")
+
+
+def _parts(path: str) -> list[str | int]:
+    """The members and indices in msgspec's path, up to the first key: it writes those `[...]`."""
+    parts: list[str | int] = []
+    end = 0
+    while part := _PART.match(path, end):
+        parts.append(part[1] or int(part[2]))
+        end = part.end()
+    return parts
+
+
+def pointer(at: str, *parts: str) -> str:
+    """A JSON pointer (RFC 6901) as a fragment; for a query, the parameter's name."""
+    return at + "/".join(part.replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _type(each: Input) -> Any:
+    """The annotation as msgspec reads it: an input without one may be anything."""
+    return for_msgspec(stand_ins.with_stand_ins(each.annotation, JsonDocument, JsonTurn))

@@ -1,0 +1,142 @@
+"""Reads a request for a run: the pipeline, its inputs, and the format of the response.
+
+Pure: from the parts of a request to an `Asked`, or to the first problem, in the order
+in which a client can mend them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orchestra.codecs.invalid_json import invalid_json
+from orchestra.computed import LARGE_BYTES
+from orchestra.server import sse
+from orchestra.server.inputs import reading as inputs
+from orchestra.server.responses import problems
+from orchestra.server.responses.problems import HttpProblem
+
+if TYPE_CHECKING:
+    from orchestra.engine.inputs import FitInputs
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.inputs.multipart import Part
+
+    Pipelines = Mapping[str, Pipeline[..., Any]]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """The parts of a request that decide; `body` is None for a GET, which has `query`.
+
+    A form comes read, as `form`, or as the reason why it cannot be.
+    """
+
+    pipeline: str
+    accept: str | None = None
+    query: Sequence[tuple[str, str]] = ()
+    content_type: str = ""
+    body: bytes | None = None
+    form: tuple[Part, ...] | HttpProblem | None = None
+
+    @property
+    def large(self) -> bool:
+        """Whether reading it takes so long that other runs would notice."""
+        form = self.form if isinstance(self.form, tuple) else ()
+        return len(self.body or b"") + sum(len(part.data) for part in form) > LARGE_BYTES
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A run to start, and whether its answer is a stream of events."""
+
+    pipeline: Pipeline[..., Any]
+    inputs: Mapping[str, object]
+    streams: bool
+
+
+def read(request: Request, pipelines: Pipelines) -> Asked | HttpProblem:
+    """The run that is asked for, or why there is none."""
+    pipeline = pipelines.get(request.pipeline)
+    if pipeline is None:
+        return problems.unknown_pipeline(request.pipeline, pipelines)
+    form = sse.choose(request.accept)
+    if form is None:
+        return problems.not_acceptable(request.accept or "", (sse.JSON, sse.STREAM))
+    given = _inputs(request, pipeline)
+    if isinstance(given, HttpProblem):
+        return given
+    return Asked(pipeline, given, form == sse.STREAM)
+
+
+def sent(request: Request) -> list[bytes]:
+    """The inputs as they are sent, by which two requests that could be read are compared.
+
+    Of JSON, neither spaces nor the order of members matter, nor whether 5 is written as `5.0`.
+    """
+    if isinstance(request.form, tuple):
+        heads = [repr((part.name, part.content_type, part.filename)) for part in request.form]
+        return [*(head.encode() for head in heads), *(part.data for part in request.form)]
+    body = request.body or b"{}"
+    try:
+        inputs = _NUMBERS.decode(body).get("inputs", {})
+        return [msgspec.json.encode(inputs, order="deterministic")]
+    except RecursionError:  # it could be read only just, and is compared as it is written
+        return [body]
+
+
+def _number(text: str) -> float:
+    """A number that is whole as an `int`, as far as it is exact in both."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
+
+
+_EXACT = 2.0**53
+_NUMBERS = msgspec.json.Decoder(float_hook=_number)
+
+
+def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> FitInputs | HttpProblem:
+    if request.form is not None:
+        if isinstance(request.form, HttpProblem):
+            return request.form
+        from orchestra.server.inputs.forms import from_form  # which few requests are
+
+        values, faults = from_form(pipeline.inputs, request.form)
+    elif request.body is None:
+        values, faults = inputs.from_query(pipeline.inputs, request.query)
+    else:
+        body = _object(request.content_type, request.body)
+        if isinstance(body, HttpProblem):
+            return body
+        values, faults = inputs.from_json(pipeline.inputs, body)
+    return problems.bad_inputs(faults) if faults else values
+
+
+def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
+    """The member `inputs` of the body, which is an object with nothing else."""
+    if content_type.partition(";")[0].strip().lower() != sse.JSON:
+        return problems.bad_media_type(content_type)
+    try:
+        found = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        return problems.bad_body(invalid_json(body, error))
+    if not isinstance(found, dict):
+        return problems.bad_body(f"the body is {_kind(found)}; {_SHAPE}")
+    given = found.pop("inputs", {})
+    if not isinstance(given, dict):
+        fault = problems.Fault("inputs", "#/inputs", f"`inputs` is {_kind(given)}; {_SHAPE}")
+        return problems.bad_inputs([fault])
+    return problems.bad_inputs([_stray(name) for name in list(found)[:1]]) if found else given
+
+
+def _stray(name: str) -> problems.Fault:
+    name = name[: inputs.NAME_MAX]
+    return problems.Fault(name, inputs.pointer("#/", name), f"there is no field {name!r}; {_SHAPE}")
+
+
+def _kind(value: object) -> str:
+    """A JSON value's type, as JSON calls it."""
+    kinds = {str: "a string", list: "an array", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+_SHAPE = 'send {"inputs": {...}}'

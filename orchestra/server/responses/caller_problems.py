@@ -1,0 +1,90 @@
+"""Problems with a caller's key, rate or budget, which callers can solve themselves. Pure.
+
+Problems with the provider's key, quota or load are in `runs/problems`; all types differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from orchestra.codecs.serving.decisive import UNKNOWN_WAIT_S, whole_seconds
+from orchestra.codecs.withheld import for_clients
+from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
+from orchestra.server.responses.problems import HttpProblem
+
+if TYPE_CHECKING:
+    from orchestra.access.keys import Reason
+
+CHALLENGE = (("WWW-Authenticate", 'Bearer realm="orchestra"'),)
+"""The header of every 401 (RFC 9110 section 11.6.1)."""
+REASONS: Mapping[Reason, str] = {
+    "unknown": "is not known here",
+    "expired": "has expired, or was replaced by another; ask for a new one",
+    "revoked": "was revoked; ask for a new one",
+    "malformed": "is not one of this server's; send `Authorization: Bearer ork_...`, all of it",
+}
+"""The texts for the reasons why a key is refused, for its holder."""
+
+
+def key_missing() -> HttpProblem:
+    """The request needs a key, and has none."""
+    detail = "send `Authorization: Bearer KEY`; `orchestra keys create` makes a key"
+    return HttpProblem(401, "key-missing", "A key is needed.", detail, headers=CHALLENGE)
+
+
+def key_refused(reason: Reason) -> HttpProblem:
+    """The request's key is refused; `reason` is the part of the reason that its holder may know."""
+    detail = f"your key {REASONS[reason]}"
+    return HttpProblem(401, f"key-{reason}", "Your key is not valid.", detail, headers=CHALLENGE)
+
+
+def keys_unreachable() -> HttpProblem:
+    """Keys cannot be looked up at the moment, so the request is refused."""
+    detail = "keys cannot be looked up at the moment; try again"
+    headers = (("Retry-After", "1"),)
+    return HttpProblem(503, "keys-unreachable", "Keys cannot be checked.", detail, headers=headers)
+
+
+def not_allowed(kind: str, name: str) -> HttpProblem:
+    """The key is valid, but its scopes do not include this."""
+    detail = f"your key may not use the {kind} {name[:100]!r}; ask for a key whose scopes have it"
+    return HttpProblem(403, "not-allowed", "Your key may not do this.", detail)
+
+
+def no_metrics() -> HttpProblem:
+    """The key is valid, but was not made for metrics."""
+    detail = "your key may not read the metrics; `orchestra keys create --metrics` makes one for it"
+    return HttpProblem(403, "not-allowed", "Your key may not do this.", detail)
+
+
+def your_rate(error: LimitReachedError) -> HttpProblem:
+    """The caller has reached a limit, or the limits cannot be read."""
+    if isinstance(error, LimitUnknownError):
+        return _limits_unreachable(error)
+    headers = (("Retry-After", whole_seconds(error.retry_after_s or UNKNOWN_WAIT_S)),)
+    extras = (("limit", error.code),)
+    return HttpProblem(
+        429, "rate-limited", "You have reached a limit.", error.message, (), extras, headers
+    )
+
+
+def _limits_unreachable(error: LimitUnknownError) -> HttpProblem:
+    detail = for_clients(type(error), error.message)
+    headers = (("Retry-After", "1"),)
+    return HttpProblem(
+        503, "state-unreachable", "The state cannot be reached.", detail, headers=headers
+    )
+
+
+def your_budget(error: BudgetExceededError) -> HttpProblem:
+    """The caller's budget is used up."""
+    extras: tuple[tuple[str, object], ...] = (
+        ("budget", error.budget),
+        ("spent_nanodollars", error.spent_nanodollars),
+        ("limit_nanodollars", error.limit_nanodollars),
+        ("resets_at_s", error.resets_at_s),
+    )
+    return HttpProblem(
+        402, "budget-exceeded", "Your budget has no room for it.", error.message, extras=extras
+    )

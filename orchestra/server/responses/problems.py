@@ -1,0 +1,299 @@
+"""Problems for clients: RFC 9457 JSON with a status, a description, and the place of the error.
+
+Pure. `type` is stable, for programs; `title` and `detail` are for people. The message of a foreign
+exception is only in the server's log, except in debug mode: it may contain a path, a query or a
+key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+import msgspec
+
+from orchestra.codecs.withheld import OWNERS, for_clients, is_withheld, without_internals
+from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
+from orchestra.event_lines import written
+from orchestra.events import Delta, Event, Failure, RunFailed, RunFinished, Snapshot, StepFailed
+from orchestra.messages import INDENT, below, own_error
+from orchestra.nearest import did_you_mean
+from orchestra.server.responses.fit_values import fit_value
+
+MEDIA_TYPE = "application/problem+json"
+_TYPES = "urn:problem-type:orchestra:"
+_ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: said ")
+_LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
+    ArmsFailedError: _ARMS,
+    StepFailedError: _ARMS,
+    ModelsFailedError: re.compile(r"  \S+: (\w+)(?:: |$)"),
+}
+"""Errors that list others, and the pattern of a line in their list: owner, error type, message."""
+
+
+class Told(Protocol):
+    """A problem in any format."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Headers of the response."""
+
+    @property
+    def media_type(self) -> str:
+        """The type of its body."""
+
+    def encode(self) -> bytes:
+        """Its body."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One field that is wrong: its name, where it is (a JSON pointer), and why."""
+
+    field: str
+    pointer: str
+    detail: str
+
+
+class HttpProblem(msgspec.Struct, frozen=True):
+    """The reason why a request failed.
+
+    `code` is the stable end of the problem's type; `faults` are the wrong fields, the first of
+    which is also in `field`.
+    """
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    faults: tuple[Fault, ...] = ()
+    extras: tuple[tuple[str, object], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    media_type: str = MEDIA_TYPE
+
+    def encode(self) -> bytes:
+        """The problem as JSON."""
+        body: dict[str, object] = {
+            "type": _TYPES + self.code,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.faults:
+            body["field"] = self.faults[0].field
+            body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in self.faults]
+        return written(body | dict(self.extras))
+
+
+class NoContent(msgspec.Struct, frozen=True):
+    """A response with only a head, without a problem."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    status: int = 204
+    media_type: str = ""
+
+    def encode(self) -> bytes:
+        """An empty body."""
+        return b""
+
+
+def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
+    """No pipeline has this name; the detail lists similar or all names."""
+    known = sorted(known)
+    hint = did_you_mean(name, known) or f"served here: {', '.join(known) or 'none'}"
+    detail = f"no pipeline is named {name[:100]!r}; {hint}"
+    return HttpProblem(404, "unknown-pipeline", "There is no such pipeline.", detail)
+
+
+def spoken_pipeline(name: str) -> HttpProblem:
+    """The pipeline takes a `ChatRequest`, so it is used like a model."""
+    detail = (
+        f"pipeline {name[:100]!r} takes a `ChatRequest`: ask it at POST /v1/chat/completions, with "
+        '"model": and its name'
+    )
+    return HttpProblem(404, "asked-as-model", "The pipeline is asked as a model is.", detail)
+
+
+def bad_body(detail: str) -> HttpProblem:
+    """The body cannot be read as a request for a run."""
+    return HttpProblem(400, "bad-body", "The request's body cannot be read.", detail)
+
+
+def two_lengths() -> HttpProblem:
+    """The body is framed in two ways: a proxy may have read another request than we did."""
+    detail = "it has `Content-Length` and `Transfer-Encoding`, of which only one can be right"
+    closed = (("Connection", "close"),)  # the bytes after it are not a request (RFC 9112, 6.1)
+    return HttpProblem(
+        400, "bad-body", "The request's body cannot be read.", detail, headers=closed
+    )
+
+
+def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
+    """Some inputs are missing, unknown or of the wrong type; names each of them."""
+    detail = "; ".join(fault.detail for fault in faults)
+    return HttpProblem(
+        422, "bad-inputs", "An input is missing, unknown or wrong.", detail, tuple(faults)
+    )
+
+
+def bad_media_type(given: str, *, forms: bool = True) -> HttpProblem:
+    """The body's media type is not supported; `forms` tells whether forms are."""
+    given = given[:100] or "of no type"
+    wanted = "application/json or multipart/form-data" if forms else "application/json"
+    detail = f"the body is {given}; send {wanted}"
+    title = "The body must be JSON or a form." if forms else "The body must be JSON."
+    return HttpProblem(415, "bad-media-type", title, detail)
+
+
+def bad_coding(given: str) -> HttpProblem:
+    """The body is compressed, which is not supported: a kilobyte may become a gigabyte."""
+    detail = f"the body has `Content-Encoding: {given[:100]}`; send it uncompressed"
+    headers = (("Accept-Encoding", "identity"),)
+    title = "The body may not be compressed."
+    return HttpProblem(415, "bad-content-encoding", title, detail, headers=headers)
+
+
+def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
+    """The client accepts none of the available formats."""
+    detail = f"`Accept: {accept[:200]}` allows none of {', '.join(offers)}"
+    return HttpProblem(406, "not-acceptable", "The answer has no acceptable form.", detail)
+
+
+def too_large(limit: int, what: str = "the body", unit: str = "bytes") -> HttpProblem:
+    """The body, or the named part of it, is larger than the server allows."""
+    detail = f"{what} is larger than {limit} {unit}"
+    return HttpProblem(413, "body-too-large", "The body is too large.", detail)
+
+
+def target_too_long(limit_bytes: int) -> HttpProblem:
+    """The path and the query are longer than the server reads."""
+    detail = f"the path and the query have more than {limit_bytes} bytes; send a POST with a body"
+    return HttpProblem(414, "target-too-long", "The address is too long.", detail)
+
+
+def too_many_headers(limit: int) -> HttpProblem:
+    """There are more headers than the server reads."""
+    detail = f"there are more than {limit} headers"
+    return HttpProblem(431, "too-many-headers", "There are too many headers.", detail)
+
+
+def too_busy(detail: str) -> HttpProblem:
+    """A bound of the server is reached; the same request may succeed a little later."""
+    headers = (("Retry-After", "1"),)
+    return HttpProblem(503, "too-busy", "The server is full.", detail, headers=headers)
+
+
+def not_found(path: str) -> HttpProblem:
+    """No route has this path."""
+    hint = "GET /v1/pipelines tells what is served, and /docs shows all of it"
+    return _nothing_at(path, hint)
+
+
+def not_of_openai(path: str) -> HttpProblem:
+    """A client of OpenAI's API requests a path that is missing here, or is below `/v1`."""
+    hint = (
+        "of OpenAI's API there are POST /v1/chat/completions, POST /v1/responses, POST "
+        "/v1/embeddings and GET /v1/models; a client's base URL ends in /v1"
+    )
+    return _nothing_at(path, hint)
+
+
+def not_of_anthropic(path: str) -> HttpProblem:
+    """A client of Anthropic's API requests a path that is missing here, or is below `/v1`."""
+    hint = (
+        "of Anthropic's API there are POST /v1/messages, POST /v1/messages/count_tokens and GET "
+        "/v1/models; a client's base URL ends before /v1"
+    )
+    return _nothing_at(path, hint)
+
+
+def wrong_method(method: str, path: str, allowed: Iterable[str]) -> HttpProblem:
+    """The path exists, but does not allow this method."""
+    names = ", ".join(sorted(allowed))
+    detail = f"{method[:20]} is not for {path[:200]!r}; send one of: {names}"
+    return by_status(405, "Method Not Allowed", detail, (("Allow", names),))
+
+
+def _nothing_at(path: str, hint: str) -> HttpProblem:
+    detail = f"there is nothing at {path[:200]!r}; {hint}"
+    return HttpProblem(404, "not-found", "There is nothing here.", detail)
+
+
+def by_status(
+    status: int, title: str, detail: str, headers: tuple[tuple[str, str], ...] = ()
+) -> HttpProblem:
+    """An error at the level of HTTP: a wrong method, a body that is too slow."""
+    return HttpProblem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
+
+
+def fit_for_clients(event: Event, *, debug: bool) -> Event:
+    """The event without details that are only for the deployment's owner.
+
+    Outside debug mode, the messages of foreign exceptions are withheld, and so are source lines;
+    also in each `Failed` of the output.
+    """
+    if debug:
+        return event
+    if not isinstance(event, Failure):
+        return _fit_output(event)
+    message = _fit_message(event.error, event.message)
+    if isinstance(event, StepFailed):
+        return attrs.evolve(event, message=message, where="")
+    if isinstance(event, RunFailed):
+        return attrs.evolve(event, message=message, where=None)
+    return attrs.evolve(event, message=message)
+
+
+def _fit_output(event: Event) -> Event:
+    name = _OUTPUTS.get(type(event))
+    if name is None:
+        return event
+    held = getattr(event, name)
+    fitted = fit_value(held, _fit_message)
+    return event if fitted is held else attrs.evolve(event, **{name: fitted})
+
+
+_OUTPUTS: Mapping[type[Event], str] = {Delta: "chunk", Snapshot: "output", RunFinished: "result"}
+"""The fields of events that contain output."""
+
+
+def _fit_message(name: str, message: str) -> str:
+    """The part of an error's message that clients may read, including the errors that it lists."""
+    own = own_error(name)
+    if own is None or is_withheld(own):
+        return OWNERS if own is None else for_clients(own, message)
+    pattern = next((each for kind, each in _LISTED.items() if issubclass(own, kind)), None)
+    if pattern is None:
+        return without_internals(message)
+    head, *lines = message.split("\n")
+    return "\n".join(
+        [without_internals(head), *(_fit_item(pattern, *item) for item in _items(lines))]
+    )
+
+
+def _items(lines: Iterable[str]) -> list[list[str]]:
+    """The lines of each error in a list."""
+    items: list[list[str]] = []
+    for line in lines:
+        if items and line.startswith(INDENT):
+            items[-1].append(line.removeprefix(INDENT))
+        else:
+            items.append([line])
+    return items
+
+
+def _fit_item(pattern: re.Pattern[str], first: str, *further: str) -> str:
+    """An error in a list, or an arm's answer, fit for clients."""
+    found = pattern.match(first)
+    if found is None:
+        return f"  {OWNERS}"
+    if found[1] is None:
+        return without_internals(first)
+    message = "\n".join([first[found.end() :], *further])
+    begun = first[: found.end()].removesuffix(": ")
+    return below(f"{begun}: {_fit_message(found[1], message)}") if message else begun

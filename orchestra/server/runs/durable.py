@@ -1,0 +1,189 @@
+"""A run that is started as its client wishes: once for its idempotency key, or in the background.
+
+Rules of the file: nothing is awaited between a new claim and the adoption of its run. If the state
+is away, nothing is started. The start of a run is recorded before its client is answered, if that
+is possible: then its key starts no other run, even if this process dies.
+
+A run with a key goes on also if its start cannot be recorded: its claim names it, and whoever sends
+the key again finds it.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+from quart import request
+from quart_trio.wrappers import TrioResponse as Response
+
+from orchestra.computed import computed
+from orchestra.errors import RunLostError, StateError
+from orchestra.events import RunFinished
+from orchestra.runs.disconnect import CONTINUE, OnLeave
+from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim, digest_of
+from orchestra.runs.record import EventLine, Record
+from orchestra.server import sse
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.inputs.requests import Asked, Request, sent
+from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.runs import views as run_views
+from orchestra.server.runs.pipelines import (
+    Events,
+    EventStream,
+    Runs,
+    answer,
+    as_json,
+    finished,
+    when_over,
+)
+from orchestra.server.runs.preferences import BACKGROUND, Preferences
+from orchestra.server.runs.problems import failed_run
+from orchestra.server.runs.resources import RunResources
+from orchestra.server.runs.starting import NOT_STARTED, not_started
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+    from orchestra.runs.idempotency import Claimed
+
+log = logging.getLogger("orchestra.server")
+
+REPLAYED = "Idempotent-Replayed"
+"""The header of the answers of a run that its key has started before."""
+
+
+@attrs.frozen
+class DurableStart:
+    """One request for a run with wishes."""
+
+    runs: Runs
+    parts: Request
+    asked: Asked
+    preferences: Preferences
+
+    async def start(self) -> Response:
+        """The answer: that of a new run, or of the one that the key stands for."""
+        try:
+            return await self._start()
+        except StateError as error:
+            log.warning("a run was not started, since its start cannot be recorded: %s", error)
+            return answer(run_views.state_unreachable())
+
+    async def _start(self) -> Response:
+        claimed = None if self.preferences.key is None else await self._claim(self.preferences.key)
+        match claimed:
+            case ConflictingClaim(run_id):
+                return answer(run_views.other_request(run_id))
+            case ExistingClaim(run_id):
+                response = await self._known(run_id)
+                response.headers[REPLAYED] = "true"
+                return response
+            case NewClaim() if given := self.preferences.last_event_id:  # it resumes
+                await self.runs.registry.unclaim(claimed)
+                return answer(run_views.nothing_to_resume(given))
+            case _:
+                return await self._new(claimed)
+
+    async def _claim(self, key: str) -> Claimed:
+        arrival, pipeline = Arrival.of(request.scope), self.asked.pipeline.name
+        inputs = await computed(partial(sent, self.parts), large=self.parts.large)
+        return await self.runs.registry.claim(
+            key,
+            digest_of(pipeline.encode(), *inputs),
+            pipeline=pipeline,
+            caller=arrival.known().caller,
+            request_id=arrival.request_id,
+        )
+
+    async def _new(self, mine: NewClaim | None) -> Response:
+        """The answer of a new run; if none can be started, its key is given back."""
+        run = self._launched(None if mine is None else mine.run_id)
+        if isinstance(run, Exception):
+            if mine is not None:
+                await self.runs.registry.unclaim(mine)
+            if isinstance(run, NOT_STARTED):
+                return answer(not_started(run))
+            raise run
+        if self.preferences.background:
+            record = await self._recorded(run, CONTINUE, readers=0)
+            return await self._known(run.id) if record is None else _accepted(record)
+        when_over(partial(self.runs.left, run))
+        stream = None
+        if self.asked.streams:  # it reads from the beginning, whatever is awaited first
+            stream = EventStream(Events(run, self.runs.settings))
+        await self._recorded(run, self.runs.settings.leaving(run.pipeline), readers=1)
+        return stream or await self.runs.result(run)
+
+    def _launched(self, run_id: str | None) -> Run | Exception:
+        """A run that nobody knows yet, or why there is none."""
+        try:
+            return self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
+        except Exception as error:  # noqa: BLE001 - it is raised when the key is given back
+            return error
+
+    async def _recorded(self, run: Run, on_leave: OnLeave, readers: int) -> Record | None:
+        """The record of a new run, once it is written; None if it is written later.
+
+        Without a key, a run whose record is not written is cancelled, since nobody could find it.
+        """
+        known = self.preferences.key is not None
+        registry = self.runs.registry
+        try:
+            record = await registry.adopt_durably(run, on_leave=on_leave, readers=readers)
+            known = True
+        except StateError as error:
+            if not known:
+                raise
+            log.warning("a run goes on, and is recorded later: %s", error)
+            return None
+        finally:
+            if not known:
+                run.cancel("nobody can be told of it")
+        return record
+
+    async def _known(self, run_id: str) -> Response:
+        """The answer of a run that goes on or has ended, wherever; its events from behind one."""
+        given = self.preferences.last_event_id or "0"
+        found = sse.event_id(given)
+        if found is None or found[0] not in ("", run_id):
+            return answer(run_views.nothing_to_resume(given))
+        registry = self.runs.registry
+        record = await registry.get(run_id)
+        if record is None:
+            return answer(_gone(run_id))
+        if self.preferences.background:
+            return _accepted(record)
+        if self.asked.streams:
+            resources = RunResources(registry, self.runs.settings)
+            return await resources.stream(record, found[1], sse.resuming_at(run_id))
+        following = await registry.follow(run_id)
+        if following is None:
+            return answer(_gone(run_id))
+        with following:
+            try:
+                last = await following.last()
+                return answer(_gone(run_id)) if last is None else _answer_of(run_id, last)
+            except RunLostError as error:
+                return answer(run_views.not_kept(run_id, str(error)))
+
+
+def _accepted(record: Record) -> Response:
+    """That it goes on in the background, and where."""
+    response = as_json(run_views.shown(record), 202)
+    response.headers["Location"] = run_views.address(record.id)
+    response.headers["Preference-Applied"] = BACKGROUND
+    return response
+
+
+def _answer_of(run_id: str, last: EventLine) -> Response:
+    """The answer of a run, as if its client had waited for it from the start."""
+    if last.type != RunFinished.type:
+        return answer(failed_run(run_id, run_views.failure_of(last)))
+    return finished(run_id, run_views.result_of(last))
+
+
+def _gone(run_id: str) -> HttpProblem:
+    return run_views.not_kept(
+        run_id, "the run of this `Idempotency-Key` is kept no longer; send a new key"
+    )
