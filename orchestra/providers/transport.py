@@ -42,6 +42,8 @@ __all__ = ["HttpTransport", "ProxyTransport", "TrioTransport", "open_transport"]
 T = TypeVar("T")
 CLOSE_S = 1.0
 _CUT = re.compile("peer closed connection|disconnected")
+_BROKEN = (httpx.TransportError, ssl.SSLError, trio.ClosedResourceError)
+"""Errors of httpx's connections; the last where one is closed in its TLS handshake."""
 
 
 class TrioTransport(httpx.AsyncBaseTransport):
@@ -249,7 +251,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
                 if not self._sent:
                     cancelled.add_note(UNSENT)
                 raise
-            except httpx.TransportError as error:
+            except _BROKEN as error:
                 if self._sent:
                     raise
                 raise unreached(bounds.where, error, "is the proxy right, and up?") from error
@@ -284,7 +286,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         """Run `job`, with httpx's errors converted to ours."""
         try:
             return await job()
-        except (httpx.TransportError, ssl.SSLError) as error:
+        except _BROKEN as error:
             raise _as_model(error, self._bounds) from error
 
 
@@ -353,7 +355,7 @@ def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError
     return kind(error.message, request=request)
 
 
-def _as_model(error: httpx.TransportError | ssl.SSLError, bounds: Bounds) -> ModelError:
+def _as_model(error: Exception, bounds: Bounds) -> ModelError:
     where = bounds.where
     if isinstance(error, httpx.RemoteProtocolError) and not _CUT.search(str(error)):
         return MalformedStreamError(f"{where} sent an invalid answer: {error}")

@@ -417,6 +417,38 @@ def test_who_is_cancelled_while_a_proxy_connects_has_sent_nothing(url: str) -> N
     run(main)
 
 
+@pytest.mark.parametrize("answers", [(), (b"HTTP/1.1 200 Go On\r\n\r\n",)])
+def test_who_asks_while_the_transport_is_closed_is_told_in_an_error_of_ours(
+    answers: tuple[bytes, ...],
+) -> None:
+    """Also in the TLS handshake behind the proxy, where httpx has an error of Trio's."""
+
+    async def hang(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(*answers)
+        await visit.left()
+
+    async def main() -> None:
+        async with (
+            upstream(hang) as proxy,
+            open_transport(proxies={"all": f"http://127.0.0.1:{proxy.port}"}) as transport,
+            trio.open_nursery() as nursery,
+        ):
+
+            @nursery.start_soon
+            async def ask() -> None:
+                with pytest.raises(ModelConnectionError, match="closed this fd") as caught:
+                    await fetch(transport, "https://api.example.com/")
+                assert was_unsent(caught.value)
+
+            await until(lambda: bool(proxy.visits))
+            await proxy.visits[0].asked.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await transport.aclose()
+
+    run(main)
+
+
 def test_a_receive_that_was_interrupted_never_looks_like_the_end() -> None:
     """httpx's generators are over then, and would say that there is no more."""
 
