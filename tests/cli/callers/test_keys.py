@@ -295,6 +295,20 @@ def test_a_model_that_nothing_has_is_noted_and_allowed_all_the_same(project: Pro
     assert "no model or route named 'later' in this configuration\n" in err
 
 
+def test_a_pipeline_that_no_module_has_is_noted_and_allowed_all_the_same(project: Project) -> None:
+    """Its module is not imported: a name that is written in it will do."""
+    create = ("keys", "create", "--user", "ada", "--pipelines")
+    assert "no pipeline named" not in project.orchestra(*create, "tikcs")[2]  # nothing is known
+    (project.folder / "pipelines").mkdir()
+    source = "@pipeline\ndef ticks() -> str: ...\n@pipeline(name='of-old')\ndef tocks(): ...\n"
+    (project.folder / "pipelines" / "clock.py").write_text(source)
+    code, out, err = project.orchestra(*create, "tikcs,ticks,of-old,*")
+    assert (code, err.count("no pipeline named")) == (0, 1)
+    assert "there is no pipeline named 'tikcs' in pipelines/; did you mean 'ticks'?" in err
+    _, _, err = project.orchestra("keys", "change", out[5:16], "--pipelines", "of-odl")
+    assert "there is no pipeline named 'of-odl' in pipelines/; did you mean 'of-old'?" in err
+
+
 def test_what_is_not_there_is_neither_rotated_nor_changed_nor_revoked(project: Project) -> None:
     for act in (["rotate"], ["revoke"], ["change", "--name", "x"]):
         code, out, err = project.orchestra("keys", act[0], "0123456789a", *act[1:])
