@@ -125,6 +125,7 @@ class _Writer:
         self._keyed = admission.keyring is not None and admission.unlocked is None
         self._common = (*problems_of_all(settings), *problems_of_callers(admission))
         self._refusals: dict[str, Json] = {}
+        self._owners: dict[str, str] = {}
         self._schemas: dict[str, Json] = {**event_schemas(), **SCHEMAS, PROBLEM: _PROBLEM}
 
     def components(self) -> Json:
@@ -219,6 +220,8 @@ class _Writer:
         """The schema of a pipeline's inputs or result; the classes in it go to the others."""
         schema.pop("$schema", None)
         prefix = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+        while self._owners.setdefault(prefix, name) != name:  # of names in other letters
+            prefix += "_"
         schema = cast("Json", _moved(schema, f"{AT}{prefix}."))
         for own, each in schema.pop("$defs", {}).items():
             self._schemas[f"{prefix}.{own}"] = each
@@ -325,7 +328,9 @@ def _moved(schema: Any, at: str) -> Any:
     """A schema whose references to its own definitions point there."""
     if isinstance(schema, dict):
         return {
-            key: each.replace("#/$defs/", at) if key == "$ref" else _moved(each, at)
+            key: each.replace("#/$defs/", at)
+            if key == "$ref" and isinstance(each, str)  # it may be the name of a member
+            else _moved(each, at)
             for key, each in schema.items()
         }
     return [_moved(each, at) for each in schema] if isinstance(schema, list) else schema
