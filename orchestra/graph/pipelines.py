@@ -282,6 +282,7 @@ def _inputs(
                 f"of `def {definition.pipeline}(...)`, and have `{name}: Context = injected` in "
                 "the step that uses it, which is given it by itself"
             )
+        refuse_awaitables(parameter.default, where=place(*file_line))
         node = Input(
             Origin(len(definition.nodes), (), *file_line),
             name,
