@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial
 from math import inf
 from typing import Annotated, TypeAlias
@@ -137,8 +137,8 @@ def nanodollars(option: str, said: str) -> int:
 
     try:
         exact = Decimal(said) * NANODOLLARS
-        found = int(exact)
-    except (InvalidOperation, ValueError, OverflowError):
+        found = int(exact) if exact.adjusted() <= 2 * DIGITS_MAX else 0
+    except (ArithmeticError, ValueError):
         found, exact = 0, Decimal(1)
     if found != exact:
         raise CommandError(

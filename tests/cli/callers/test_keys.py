@@ -271,6 +271,9 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
         ((*ADAS, "--expires", "0d"), "--expires: 0 s is out of bounds"),
         ((*ADAS, "--day-dollars", "much"), "--day-dollars 'much' is not a number of dollars"),
         ((*ADAS, "--day-dollars", "NaN"), "is not a number of dollars"),
+        ((*ADAS, "--day-dollars", "1e999999"), "--day-dollars '1e999999' is not a number of doll"),
+        ((*ADAS, "--day-dollars", "1e5000"), "--day-dollars '1e5000' is not a number of dollars"),
+        ((*ADAS, "--day-dollars", "1e10"), "--day-dollars, in nano-dollars: 10000000000000000000 "),
         ((*ADAS, "--day-dollars", "1e-10"), "with at most nine decimals"),
         ((*ADAS, "--month-dollars", "-1"), "--month-dollars, in nano-dollars: -1000000000 is out"),
         (
