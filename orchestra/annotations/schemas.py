@@ -83,6 +83,25 @@ def class_schema(kind: object) -> StrictSchema:
     return strictly(schema | ({"$defs": others} if others else {}))
 
 
+def is_written_as_read(kind: object) -> bool:
+    """Whether values are written as their schema says: no class renames or converts what it takes.
+
+    msgspec writes the members of an object, by their own names.
+    """
+    seen: dict[type, None] = {}
+    _find_classes(kind, seen)
+    return not any(is_record(cls) and is_made(cls) and _takes_others(cls) for cls in seen)
+
+
+def _takes_others(cls: type) -> bool:
+    """Whether a class takes arguments that have other names or types than its members."""
+    own = fields(cls)
+    return any(
+        name != each.name or each.kind != own.get(each.name, object)
+        for name, each in members_of(cls).items()
+    )
+
+
 def _schemas(
     kinds: Iterable[object], hook: Callable[[type], Json] = refuse_unknown_class
 ) -> tuple[tuple[Json, ...], dict[str, Json]]:
