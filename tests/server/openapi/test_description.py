@@ -211,6 +211,9 @@ def test_a_pipeline_has_a_path_with_its_inputs_as_json_as_a_form_and_as_a_query(
         ("count", {"type": "integer", "default": 10}),
         ("hold", {"type": "boolean", "default": False}),
     ]
+    asked_by = operations(found)["/v1/pipelines/a%20b/runs", "get"]["parameters"]
+    names = [each["name"] for each in asked_by if each["in"] == "query"]
+    assert names == ["tone", "file", "top"], "no query can say a list of objects"
 
 
 def test_a_pipeline_says_what_it_gives() -> None:
