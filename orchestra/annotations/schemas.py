@@ -41,8 +41,7 @@ def object_schema(
     found, components = _schemas(members.values(), hook)
     properties = dict(zip(members, found, strict=True))
     for name, default in defaults.items():
-        told = msgspec.to_builtins(default, enc_hook=jsonable)
-        properties[name] = properties[name] | {"default": told}
+        properties[name] = properties[name] | _default(default)
     return {
         "type": "object",
         "properties": properties,
@@ -167,10 +166,19 @@ def _as_written(record: Record, schema: Json) -> None:
     for name, each in record.members.items():
         told = schema["properties"].pop(name)
         if each.default is not MISSING:
-            default = msgspec.to_builtins(each.default, enc_hook=jsonable, str_keys=True)
-            told = told | {"default": default}
+            told = told | _default(each.default)
         schema["properties"][name] = told
     schema["required"] = [name for name, each in record.members.items() if each.required]
+
+
+def _default(value: object) -> Json:
+    """The `default` of a member; nothing where JSON has no form for it, or asking for it fails."""
+    try:
+        told = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
+        msgspec.json.encode(told)  # half a character has none
+    except Exception:  # noqa: BLE001 - `repr` may raise anything
+        return {}
+    return {"default": told}
 
 
 def _advised(complaint: str) -> str:
