@@ -41,8 +41,7 @@ def object_schema(
     found, components = _schemas(members.values(), hook)
     properties = dict(zip(members, found, strict=True))
     for name, default in defaults.items():
-        told = msgspec.to_builtins(default, enc_hook=jsonable)
-        properties[name] = properties[name] | {"default": told}
+        properties[name] = properties[name] | _default(default)
     return {
         "type": "object",
         "properties": properties,
@@ -81,6 +80,25 @@ def class_schema(kind: object) -> StrictSchema:
     holds_itself = any(refers(each, root["$ref"]) for each in components.values())
     others = {key: each for key, each in components.items() if holds_itself or key != name}
     return strictly(schema | ({"$defs": others} if others else {}))
+
+
+def is_written_as_read(kind: object) -> bool:
+    """Whether values are written as their schema says: no class renames or converts what it takes.
+
+    msgspec writes the members of an object, by their own names.
+    """
+    seen: dict[type, None] = {}
+    _find_classes(kind, seen)
+    return not any(is_record(cls) and is_made(cls) and _takes_others(cls) for cls in seen)
+
+
+def _takes_others(cls: type) -> bool:
+    """Whether a class takes arguments that have other names or types than its members."""
+    own = fields(cls)
+    return any(
+        name != each.name or each.kind != own.get(each.name, object)
+        for name, each in members_of(cls).items()
+    )
 
 
 def _schemas(
@@ -148,10 +166,19 @@ def _as_written(record: Record, schema: Json) -> None:
     for name, each in record.members.items():
         told = schema["properties"].pop(name)
         if each.default is not MISSING:
-            default = msgspec.to_builtins(each.default, enc_hook=jsonable, str_keys=True)
-            told = told | {"default": default}
+            told = told | _default(each.default)
         schema["properties"][name] = told
     schema["required"] = [name for name, each in record.members.items() if each.required]
+
+
+def _default(value: object) -> Json:
+    """The `default` of a member; nothing where JSON has no form for it, or asking for it fails."""
+    try:
+        told = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
+        msgspec.json.encode(told)  # half a character has none
+    except Exception:  # noqa: BLE001 - `repr` may raise anything
+        return {}
+    return {"default": told}
 
 
 def _advised(complaint: str) -> str:

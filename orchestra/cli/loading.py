@@ -161,7 +161,13 @@ def _no_file(name: str) -> str:
 
 
 def _modules(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.py") if not path.name.startswith("_"))
+    """The modules in a folder, but for private ones, and those that editors keep hidden."""
+    return sorted(
+        path
+        for path in folder.rglob("*.py")
+        if not path.name.startswith("_")
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def _import(name: str) -> ModuleType:

@@ -16,6 +16,7 @@ Pure: the time is an argument.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 
 import attrs
@@ -223,7 +224,7 @@ def read_error(body: bytes | object) -> Said:
     found: object = body
     if isinstance(body, bytes):
         try:
-            found = msgspec.json.decode(body)
+            found = msgspec.json.decode(body.removeprefix(BOM_UTF8))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Said(body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip())
     if isinstance(found, list):
@@ -262,7 +263,7 @@ def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError
     is known already.
     """
     try:
-        found = msgspec.json.decode(payload)
+        found = msgspec.json.decode(payload.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     first = found[0] if isinstance(found, list) and found else found

@@ -30,7 +30,13 @@ from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.refusals.silent_tests import refusing_silent_tests
 from orchestra.graph.rules.policy import is_number
 from orchestra.graph.source.frames import called_at, place
-from orchestra.graph.source.functions import defined_at, function_of, look_like, returned_at
+from orchestra.graph.source.functions import (
+    defined_at,
+    function_of,
+    look_like,
+    name_of,
+    returned_at,
+)
 from orchestra.graph.source.handlers import handler_that_failed
 from orchestra.graph.wires import Wire
 from orchestra.problem import Problem
@@ -160,9 +166,9 @@ def pipeline(
     `deadline_s` bounds each run, from its start to its last event.
 
     Raises:
-        DefinitionError: the function uses a wire as if it were a value, or the deadline is not
-            a number of seconds over 0. The message shows the line and what to write instead.
-            `check` finds all other problems, all at once.
+        DefinitionError: the function uses a wire as if it were a value, the name is no line of
+            text, or the deadline is not a number of seconds over 0. The message shows the line and
+            what to write instead. `check` finds all other problems, all at once.
     """
 
     def decorate(function: Callable[..., Any]) -> Pipeline[..., Any]:
@@ -176,7 +182,7 @@ def _define(
 ) -> Pipeline[..., Any]:
     inner = function_of(function, "pipeline")
     file_line = defined_at(inner.__code__)
-    where, name = place(*file_line), named or function.__name__
+    where, name = place(*file_line), name_of(named, inner, "pipeline")
     if in_definition():
         raise DefinitionError(
             f"{where}: pipeline {name!r} is defined inside another pipeline's function; "
@@ -276,6 +282,7 @@ def _inputs(
                 f"of `def {definition.pipeline}(...)`, and have `{name}: Context = injected` in "
                 "the step that uses it, which is given it by itself"
             )
+        refuse_awaitables(parameter.default, where=place(*file_line))
         node = Input(
             Origin(len(definition.nodes), (), *file_line),
             name,

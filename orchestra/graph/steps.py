@@ -41,7 +41,7 @@ from orchestra.graph.definition import current_definition, in_definition
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.source.frames import called_at, place
-from orchestra.graph.source.functions import BY_NAME, defined_at, function_of, look_like
+from orchestra.graph.source.functions import BY_NAME, defined_at, function_of, look_like, name_of
 from orchestra.graph.source.handlers import handlers_around
 from orchestra.protocols import Context, Names, Stream, injected
 
@@ -309,8 +309,8 @@ def step(
 
     Raises:
         DefinitionError: `thread=True` on an async function; a generator that is not async; the
-            decorated object is not a function, or holds a wire, which would have no value; or
-            `policy` is not a policy.
+            decorated object is not a function, or holds a wire, which would have no value; the
+            name is no line of text; or `policy` is not a policy.
     """
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
@@ -320,7 +320,7 @@ def step(
         where = place(*defined_at(inner.__code__))
         kind = _kind(inner, where, thread=thread)
         _refuse_bare(inner, where)
-        named = name or inner.__name__
+        named = name_of(name, inner, "step")
         return Step(function, kind, named, _policy(named, policy), where)
 
     return decorate if function is None else decorate(function)

@@ -136,7 +136,7 @@ def _aws(settings: ModelSettings, options: Mapping[str, str], environ: Environ) 
     name = settings.key_env or aws_source(environ)
     if name != AWS_ID:
         return bearer(_secret(environ[name], name))
-    session = environ.get(AWS_SESSION)
+    session = environ.get(AWS_SESSION, "").strip()
     return AwsKeys(
         region=options["region"],
         access_key_id=_secret(environ[AWS_ID], AWS_ID).reveal(),

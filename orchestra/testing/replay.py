@@ -15,7 +15,7 @@ and its first 40 characters.
 An error with an HTTP error status is of kind `http`, with that status. An error inside an answer
 with a good status is of kind `stream`, as is a cut answer or a broken connection; its status is
 that of the answer, whatever the error names. An unreadable answer is of kind `parse`, also if the
-fault is ours; the following lines are still answered.
+fault is ours, or that of a line that asks for none; the following lines are still answered.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
+from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE
 from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.azure import AzureDialect
@@ -213,6 +214,21 @@ class Kept:
         return self.inner.error(status, headers, body, now_s)
 
 
+async def answered(line: bytes, transport: Transport) -> Json:
+    """The line that answers a line; `cid` and `status` are None if it has none."""
+    found: Mapping[str, Any] = {}
+    try:
+        found = _LINES.decode(line)
+        case = Case(**{field.name: found[field.name] for field in attrs.fields(Case)})
+    except (*NOT_AS_IT_SHOULD_BE, KeyError):
+        told = {"status": found.get("status"), "kind": "parse"}
+        return {"cid": found.get("cid"), "error": told}
+    return await replay(case, transport)
+
+
+_LINES = msgspec.json.Decoder(dict[str, Any])
+
+
 async def replay(case: Case, transport: Transport) -> Json:
     """The line that answers a case."""
     kept: Kept | None = None
@@ -323,15 +339,12 @@ def _kind(error: ModelError, refused: int | None) -> str:
 async def main() -> None:
     """Answer every line of standard input, until its end."""
     lines = trio.wrap_file(sys.stdin.buffer)
-    decoder = msgspec.json.Decoder(dict[str, Any])
     async with open_transport(proxies={}) as transport:
         while line := await lines.readline():
             if not line.strip():
                 continue
-            found = decoder.decode(line)
-            case = Case(**{field.name: found[field.name] for field in attrs.fields(Case)})
-            answered = await replay(case, transport)
-            sys.stdout.buffer.write(msgspec.json.encode(answered) + b"\n")
+            answer = await answered(line, transport)
+            sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
             sys.stdout.buffer.flush()
 
 

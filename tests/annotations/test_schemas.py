@@ -172,3 +172,22 @@ def test_what_the_schema_asks_for_is_read(
     assert not misfits
     assert isinstance(found, Order)
     assert len(found.lines) == len(given_)
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise ValueError("not yet made")
+
+
+@attrs.frozen
+class Marked:
+    mark: Any = attrs.field(default="\ud800", converter=str)
+
+
+@pytest.mark.parametrize("default", ["\ud800", {(1, 2): 3}, {None: 1}, [Unspeakable()]])
+def test_a_default_that_json_cannot_say_is_left_out(default: object) -> None:
+    """One of one pipeline kept the description of all others from everybody."""
+    found = object_schema({"a": Any, "b": Marked}, {"a": default})
+    assert found["properties"]["a"] == {}
+    assert found["required"] == ["b"]
+    assert found["$defs"]["Marked"]["properties"]["mark"] == {}

@@ -217,6 +217,8 @@ def test_all_modules_of_the_folder_are_chosen_where_none_is_named(say: Project) 
     say.write("pipelines/deeper/b.py", "")
     say.write("pipelines/_private.py", "")
     say.write("pipelines/notes.txt", "")
+    say.write("pipelines/.ipynb_checkpoints/say-checkpoint.py", "")
+    (say.folder / "pipelines" / ".#say.py").symlink_to("ada@laptop.1234")  # Emacs, while one edits
     assert chosen([]) == ("pipelines/deeper/b.py", "pipelines/say.py")
     assert chosen(["x"]) == ("x",)
 

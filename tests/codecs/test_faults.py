@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from datetime import UTC, datetime
 from email.utils import formatdate
 
@@ -40,6 +41,13 @@ Kind = type[ModelError]
 def told(status: int, body: object, **headers: str) -> ModelError:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return http_error(status, named, json.dumps(body).encode(), 0)
+
+
+@given(st.sampled_from((b"", BOM_UTF8)))
+def test_a_byte_order_mark_before_an_error_is_passed_over(mark: bytes) -> None:
+    body = mark + b'{"error":{"code":"context_length_exceeded","message":"too long"}}'
+    assert isinstance(http_error(400, {}, body, 0), ContextLengthError)
+    assert isinstance(error_in(body), ContextLengthError)
 
 
 JSON = st.recursive(

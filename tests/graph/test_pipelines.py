@@ -324,6 +324,15 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
                 "race(add(n), [enumerate([1]), n])",
             )
         ),
+        (
+            "made = [1]\nmade.append(made)\n@pipeline\n"
+            "def p(n: list[object] = made): return n  # HERE",
+            "a list, tuple or dict here holds itself",
+        ),
+        (
+            "@pipeline\ndef p(n: object = (x for x in [1])): return n  # HERE",
+            "is an iterator, which the first run would leave empty for the next; write a list",
+        ),
         *(
             (
                 f"@pipeline\ndef p(n: list[str]): return each(n, {body}, at_once=2)  # HERE",

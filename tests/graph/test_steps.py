@@ -158,6 +158,18 @@ def test_a_static_method_can_be_a_step() -> None:
         ("step('a')  # HERE", "@step on the text 'a'; its name is given by name: @step(name='a')"),
         ("pipeline('a')  # HERE", "is given by name: @pipeline(name='a')"),
         (
+            "def f(): ...\nstep(name=5)(f)  # HERE",
+            "@step(name=5): a name is one line of text, which events and",
+        ),
+        (
+            "def f(): ...\npipeline(name='a\\nb')(f)  # HERE",
+            "write @pipeline(name='f'), or leave it out",
+        ),
+        (
+            "def f(): ...\npipeline(name=' ')(f)  # HERE",
+            "@pipeline(name=' '): a name is one line of text",
+        ),
+        (
             "class A:\n    @step\n    def act(self, n: int) -> int: ...  # HERE",
             "@step on the method A.act, which has no `self` yet; decorate the method of an object, "
             "`act = step(thing.act)`, or write a function",

@@ -13,7 +13,7 @@ import trio
 
 from orchestra.accounts import Usage
 from orchestra.protocols import HttpReply, HttpRequest
-from orchestra.testing.replay import Case, first_of, replay, usage_of
+from orchestra.testing.replay import Case, answered, first_of, replay, usage_of
 from orchestra.values import Json, UsageReport
 from tests.providers.test_remote import Canned
 
@@ -229,3 +229,21 @@ def test_what_is_no_json_tells_no_first_vector(body: bytes) -> None:
 )
 def test_what_is_only_billed_is_not_told_as_counted(record: Json, told: object) -> None:
     assert usage_of(UsageReport(Usage(5, 6), record)) == told
+
+
+@pytest.mark.parametrize(
+    ("line", "cid", "status"),
+    [
+        (b"nonsense", None, None),
+        (b"[1]", None, None),
+        (b'"\xff"', None, None),
+        (b'{"a":' * 5_000, None, None),
+        (b'{"cid":"c","provider":"groq","surface":"chat","stream":true}', "c", None),
+        (b'{"cid":"c","status":200}', "c", 200),
+    ],
+)
+def test_a_line_that_asks_for_nothing_is_answered_too(
+    line: bytes, cid: str | None, status: int | None
+) -> None:
+    found = trio.run(answered, line, Canned([]))
+    assert found == {"cid": cid, "error": {"status": status, "kind": "parse"}}

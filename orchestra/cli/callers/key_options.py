@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial
 from math import inf
 from typing import Annotated, TypeAlias
@@ -23,6 +23,8 @@ from orchestra.nearest import did_you_mean
 OptionalText: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 DIGITS_MAX = 18
 _FIELD = re.compile(r"^([a-z_]+)(?=: )", re.MULTILINE)
+_WRITTEN = re.compile(r"""^\s*def (\w+)\(|\bname=["']([^"']+)["']""", re.MULTILINE)
+"""What may be the name of a pipeline in a module, which is not imported for a key."""
 EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answer,chat"
 
 
@@ -135,8 +137,8 @@ def nanodollars(option: str, said: str) -> int:
 
     try:
         exact = Decimal(said) * NANODOLLARS
-        found = int(exact)
-    except (InvalidOperation, ValueError, OverflowError):
+        found = int(exact) if exact.adjusted() <= 2 * DIGITS_MAX else 0
+    except (ArithmeticError, ValueError):
         found, exact = 0, Decimal(1)
     if found != exact:
         raise CommandError(
@@ -180,8 +182,18 @@ def _limit(name: str, said: str) -> int | None:
 
 def unknown_models(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
     """A note about names that do not exist, or not yet: a key may be made first."""
+    return _unknown("model or route", "this configuration", names, known)
+
+
+def unknown_pipelines(names: Iterable[str], sources: Iterable[str]) -> Iterable[str]:
+    """As `unknown_models`, of pipelines: without sources of modules, nothing is known of them."""
+    known = [name for text in sources for found in _WRITTEN.findall(text) for name in found]
+    return _unknown("pipeline", "pipelines/", names, known) if known else ()
+
+
+def _unknown(what: str, where: str, names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
     known = {"*", *known}
     for name in names:
         if name not in known:
             meant = did_you_mean(name, known, before="; ")
-            yield f"there is no model or route named {name!r} in this configuration{meant}"
+            yield f"there is no {what} named {name!r} in {where}{meant}"

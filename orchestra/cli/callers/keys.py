@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from cyclopts import Parameter
@@ -21,6 +23,7 @@ from orchestra.cli.callers.key_options import (
     lifetime_s,
     names,
     unknown_models,
+    unknown_pipelines,
 )
 from orchestra.cli.parameters import Config, Data, Flag, Word
 from orchestra.cli.terminal import say_json
@@ -288,8 +291,7 @@ def _made_note(record: KeyRecord, bindings: LocalBindings) -> str:
 
 
 async def _create(wanted: NewKey, json: bool, keyring: Keyring, bindings: LocalBindings) -> None:
-    for told in unknown_models(wanted.models, bindings.names("model")):
-        terminal.note(told, "yellow")
+    _note_unknown(wanted.pipelines, wanted.models, bindings)
     made = await keyring.create(wanted)
     _show(made, json=json)
     terminal.note(_made_note(made.record, bindings))
@@ -304,14 +306,22 @@ async def _change(
 ) -> None:
     from orchestra.cli.callers.key_views import as_object, as_table
 
-    for told in unknown_models(wanted.models or (), bindings.names("model")):
-        terminal.note(told, "yellow")
+    _note_unknown(wanted.pipelines or (), wanted.models or (), bindings)
     found = await keyring.change(id, wanted)
     if json:
         say_json(as_object(found.record, found.now_s))
     else:
         shown = as_table([found.record], found.now_s, terminal.width())
         terminal.say(terminal.visible(shown))
+
+
+def _note_unknown(pipelines: Iterable[str], models: Iterable[str], bindings: LocalBindings) -> None:
+    from orchestra.cli.loading import chosen
+
+    sources = [Path(each).read_text("utf-8", "replace") for each in chosen((), needed=False)]
+    told = unknown_pipelines(pipelines, sources), unknown_models(models, bindings.names("model"))
+    for each in chain(*told):
+        terminal.note(each, "yellow")
 
 
 def owned_by(records: Iterable[KeyRecord], organisation: str, user: str) -> list[KeyRecord]:

@@ -224,8 +224,8 @@ def _kind(annotation: object) -> str:
     """A placeholder for a value of this type."""
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
-    if get_origin(annotation) is list:
-        return f"{_kind(get_args(annotation)[0])} ..."
+    if get_origin(annotation) is list and (held := get_args(annotation)):  # `List` has none
+        return f"{_kind(held[0])} ..."
     if takes_documents(annotation):
         return "FILE"
     return spell(annotation)
@@ -258,7 +258,7 @@ def _misfit(fault: Fault, pairs: Pairs) -> str:
     given = [word for name, word in pairs if name == fault.field]
     if "got `array`" in complaint and len(given) > 1:
         return f"--{dashed(fault.field)} is given {len(given)} times, and is one value"
-    instead = "; give it in --input-json" if "expected `object`" in complaint else ""
+    instead = "; give it in --input-json" if "expected `object" in complaint else ""
     return f"--{dashed(fault.field)} {given[-1]!r:.200}: {complaint}{instead}"
 
 

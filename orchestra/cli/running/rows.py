@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,6 +144,7 @@ class RowsFile:
 
     def _lines(self) -> Iterator[tuple[int, object]]:
         with (self.copy or self.path).open("rb") as file:
+            file.seek(len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0)
             lines = iter(lambda: file.readline(LINE_LIMIT_BYTES + 1), b"")
             for number, line in enumerate(lines, 1):
                 if line.strip():

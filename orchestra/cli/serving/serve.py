@@ -6,6 +6,7 @@ import gc
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from orchestra.cli import terminal
 from orchestra.cli.loading import extra
@@ -188,7 +189,7 @@ def _print_served(loader: Loader, place: WorkerPlace | None, log: Log, url: str)
     if place is not None and (place.number > 1 or place.replaces):
         return
     for name in loader.pipelines:
-        there = f"{url}/v1/pipelines/{name}/runs"
+        there = f"{url}/v1/pipelines/{quote(name, safe='')}/runs"
         log.note(f"  {name}: {there if name in loader.by_json else _as_a_model(name, url)}")
     if not loader.pipelines:
         log.note("  no pipelines: models only, through OpenAI's API")

@@ -12,7 +12,7 @@ import msgspec
 from orchestra.accounts import Usage
 from orchestra.codecs.bedrock.request import EXTRAS
 from orchestra.codecs.faults import as_error, read_error
-from orchestra.codecs.framing.frames import decoded
+from orchestra.codecs.framing.mending import read_whole
 from orchestra.codecs.raw_json import merged
 from orchestra.codecs.usage_counts import token_count
 from orchestra.errors import CapabilityError, MalformedStreamError
@@ -128,7 +128,7 @@ def decode_embeddings(body: bytes) -> Embeddings:
         ModelError: the body is an error.
         MalformedStreamError: the body has no vectors.
     """
-    found = decoded(_vectors, body, "an answer with embeddings")
+    found = read_whole(_vectors, body, "an answer with embeddings")
     rows = _rows(found.embeddings)
     if rows is None:
         by_type = found.embeddings_by_type or {}

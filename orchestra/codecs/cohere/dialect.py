@@ -21,8 +21,8 @@ from orchestra.codecs.cited import cited_number, cited_text, listed_records
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
-from orchestra.codecs.framing.frames import FrameDecoder, decoded
-from orchestra.codecs.framing.mending import JsonPath, JsonReader
+from orchestra.codecs.framing.frames import FrameDecoder
+from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import certainty_of, token_count
@@ -156,7 +156,7 @@ class CohereDialect(Dialect):
         return Call("/embed", msgspec.json.encode(embed_body(model, request)))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        found = decoded(_EMBEDDED, body, "Cohere's embeddings")
+        found = read_whole(_EMBEDDED, body, "Cohere's embeddings")
         if found.embeddings is None:
             _refuse(body, "neither embeddings nor an error")
         counts = found.meta or {}

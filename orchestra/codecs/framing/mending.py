@@ -9,6 +9,7 @@ of the dialect.
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import suppress
 from math import isfinite
@@ -55,7 +56,8 @@ class JsonReader:
             return self.mended(decoder, payload, what)
 
     def mended(self, decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
-        """As `read`, for a payload that needs repairs; a very large one is not repaired."""
+        """As `read`, for a payload that needs repairs; of a very large one, only its beginning."""
+        payload = payload.removeprefix(BOM_UTF8)
         if sum(map(payload.count, _COSTLY)) > VALUES_MAX:
             return decoded(decoder, payload, what)
         with suppress(ValueError, RecursionError):  # not JSON, which the typed decoder reports

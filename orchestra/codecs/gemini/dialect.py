@@ -19,8 +19,8 @@ import msgspec
 from orchestra.accounts import Usage
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, http_error, read_error
-from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder, decoded
-from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE
+from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder
+from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, read_whole
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.gemini.answer import GeminiAnswer
 from orchestra.codecs.gemini.request import gemini_body, studio_embed_body, vertex_embed_body
@@ -101,7 +101,7 @@ class GeminiDialect(Dialect):
         return Call(f"/{quote(self._path(model), _SAFE)}:{act}", msgspec.json.encode(body))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        found = decoded(_EMBEDDED, body, "Gemini's embeddings")
+        found = read_whole(_EMBEDDED, body, "Gemini's embeddings")
         if given(found.error):
             raise as_error(read_error(body))
         if found.predictions is not None:

@@ -17,7 +17,7 @@ from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
-from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader
+from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader, read_whole
 from orchestra.codecs.ollama.request import chat_body, embed_body
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import token_count
@@ -115,7 +115,7 @@ class OllamaDialect(Dialect):
         return Call("/embed", msgspec.json.encode(embed_body(model, request)))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        found = decoded(_EMBEDDED, body, "Ollama's embeddings")
+        found = read_whole(_EMBEDDED, body, "Ollama's embeddings")
         rows = found.embeddings
         if rows is None and found.embedding is not None:  # of the old `/embeddings`
             rows = [found.embedding]

@@ -10,7 +10,7 @@ from orchestra.config.deployment.deployment import EMBEDDED, Deployment, with_us
 from orchestra.errors import BindingError
 from orchestra.providers.known.addresses import base_url, options_of
 from orchestra.providers.known.catalog import PROVIDERS, Provider
-from orchestra.providers.known.keys import key_state
+from orchestra.providers.known.keys import is_set, key_state
 from orchestra.providers.known.settings import ModelSettings
 
 Environ = Mapping[str, str]
@@ -77,10 +77,10 @@ def _variable_of(provider: Provider, environ: Environ) -> Iterator[str]:
     try:
         base_url(provider, probe, options, environ)
     except BindingError:
-        if not any(environ.get(name) for name in provider.base_url_env):
+        if not any(is_set(environ, name) for name in provider.base_url_env):
             return  # else it is to be used, and whoever asks it is told what is wrong there
     key = key_state(provider, probe, environ)
     if key.needed and key.present:
         yield key.source
     if not key.needed:
-        yield from (name for name in provider.base_url_env if environ.get(name))
+        yield from (name for name in provider.base_url_env if is_set(environ, name))

@@ -63,17 +63,21 @@ def make_own(said: OwnClass, name: str, origin: str) -> Any:
 
     try:
         made = _found(said.target, unfit)(**said.options)
+        _refuse_unfit(made, said.seam, unfit)
     except BindingError:
         raise
     except (Exception, SystemExit) as error:
         raise unfit(f"cannot be made: {describe(error)}") from error
-    kind = _KINDS[said.seam]
+    return made
+
+
+def _refuse_unfit(made: Any, seam: str, unfit: Callable[[str], BindingError]) -> None:
+    kind = _KINDS[seam]
     for member in kind.needed:
         if not any(hasattr(each, member) for each in (type(made), made)):
             raise unfit(f"gave a {type(made).__name__}, which has no `{member}`; {kind.fix}")
-    if said.seam == "model" and not isinstance(made.capabilities, Capabilities):
+    if seam == "model" and not isinstance(made.capabilities, Capabilities):
         raise unfit(f"has the capabilities {made.capabilities!r:.100}, which are no `Capabilities`")
-    return made
 
 
 def _found(target: str, unfit: Callable[[str], BindingError]) -> Any:

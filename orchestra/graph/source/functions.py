@@ -41,6 +41,22 @@ def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
     return function
 
 
+def name_of(given: object, function: Callable[..., object], noun: str) -> str:
+    """The name of a step or pipeline: the given one, else that of its function.
+
+    Raises:
+        DefinitionError: it is no text that can be read, in one line.
+    """
+    if given is None:
+        return function.__name__
+    if isinstance(given, str) and given.strip() and given.isprintable():
+        return given
+    raise DefinitionError(
+        f"{called_at()}: @{noun}(name={given!r:.80}): a name is one line of text, which events and "
+        f"requests call it by; write @{noun}(name={function.__name__!r}), or leave it out"
+    )
+
+
 def _no_function(decorated: object, noun: str) -> str:
     """The message about a decorated object that is not a function, with the code to write."""
     kind = "a class" if isinstance(decorated, type) else f"a {type(decorated).__name__}"

@@ -14,6 +14,7 @@ from orchestra.policies.routing import Candidate
 from orchestra.providers.known import urls
 from orchestra.providers.known.catalog import FILES, PROVIDERS, Provider
 from orchestra.providers.known.facts import known
+from orchestra.providers.known.keys import is_set
 from orchestra.providers.known.settings import ModelSettings
 from orchestra.values import Capabilities
 
@@ -124,7 +125,7 @@ def _told_by(provider: Provider, settings: ModelSettings, environ: Environ) -> s
     """The environment variable with a model's address; "" if unset, or if its table has one."""
     if settings.base_url is not None or "resource" in settings.options:
         return ""
-    return next((name for name in provider.base_url_env if environ.get(name)), "")
+    return next((name for name in provider.base_url_env if is_set(environ, name)), "")
 
 
 def _read(provider: Provider, name: str, value: str, options: Mapping[str, str]) -> str:

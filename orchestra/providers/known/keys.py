@@ -45,17 +45,22 @@ def key_state(provider: Provider, settings: ModelSettings, environ: Environ) -> 
     if settings.key_file is not None:
         return KeyState(f"file {settings.key_file}", settings.key_file.is_file(), needed=True)
     if settings.key_env is not None:
-        return KeyState(settings.key_env, bool(environ.get(settings.key_env)), needed=True)
+        return KeyState(settings.key_env, is_set(environ, settings.key_env), needed=True)
     if isinstance(provider.scheme, AwsScheme):
         found = aws_source(environ)
         return KeyState(found or _AWS, bool(found), needed)
     names = provider.scheme.env
-    present = next((name for name in names if environ.get(name)), None)
+    present = next((name for name in names if is_set(environ, name)), None)
     return KeyState(present or " or ".join(names), present is not None, needed)
 
 
 def aws_source(environ: Environ) -> str:
     """The variable that shows that there are AWS credentials; "" without any."""
-    if environ.get(AWS_BEARER):
+    if is_set(environ, AWS_BEARER):
         return AWS_BEARER
-    return AWS_ID if environ.get(AWS_ID) and environ.get(AWS_SECRET) else ""
+    return AWS_ID if is_set(environ, AWS_ID) and is_set(environ, AWS_SECRET) else ""
+
+
+def is_set(environ: Environ, name: str) -> bool:
+    """Whether a variable holds more than blanks."""
+    return bool(environ.get(name, "").strip())

@@ -106,11 +106,16 @@ def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[s
 
 
 def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
-    """Check that every input can be read from JSON.
+    """Check that requests can name the pipeline in a path, and that JSON can give every input.
 
     Raises:
         ServeError: it names the pipeline, the input and its annotation.
     """
+    if "/" in pipeline:
+        raise ServeError(
+            f"pipeline {pipeline!r} cannot be served: requests name it in a path, of which each / "
+            f"begins another part; write @pipeline(name={pipeline.replace('/', '-')!r})"
+        )
     for name, each in inputs.items():
         try:
             schema({name: each})

@@ -7,7 +7,7 @@ Every status and content type that can be answered is told; of a problem also it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from itertools import product
@@ -57,7 +57,8 @@ STARTS = "start-run"
 """The route that is described once more for each pipeline."""
 PROBLEM = "Problem"
 _KEY, _OTHER_KEY = "key", "anthropicKey"
-_IN_QUERY = {"string", "integer", "number", "boolean", "array", "null"}
+_ALONE = {"string", "integer", "number", "boolean", "null"}
+_IN_QUERY = {*_ALONE, "array"}
 _NOT_HTTP = "What was sent is no HTTP request: told without a body."
 _PROBLEM: Json = {
     "title": PROBLEM,
@@ -125,6 +126,7 @@ class _Writer:
         self._keyed = admission.keyring is not None and admission.unlocked is None
         self._common = (*problems_of_all(settings), *problems_of_callers(admission))
         self._refusals: dict[str, Json] = {}
+        self._owners: dict[str, str] = {}
         self._schemas: dict[str, Json] = {**event_schemas(), **SCHEMAS, PROBLEM: _PROBLEM}
 
     def components(self) -> Json:
@@ -219,19 +221,24 @@ class _Writer:
         """The schema of a pipeline's inputs or result; the classes in it go to the others."""
         schema.pop("$schema", None)
         prefix = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+        while self._owners.setdefault(prefix, name) != name:  # of names in other letters
+            prefix += "_"
         schema = cast("Json", _moved(schema, f"{AT}{prefix}."))
         for own, each in schema.pop("$defs", {}).items():
             self._schemas[f"{prefix}.{own}"] = each
         return schema
 
-    def _fits_query(self, schema: Json) -> bool:
+    def _fits_query(self, schema: Json, kinds: Container[str] = _IN_QUERY) -> bool:
         """Whether a query can say it: a text, a number, one of some, or a list of those."""
         if "$ref" in schema:
             schema = self._schemas[schema["$ref"].removeprefix(AT)]
         if "anyOf" in schema:
-            return any(self._fits_query(each) for each in schema["anyOf"])
+            return any(self._fits_query(each, kinds) for each in schema["anyOf"])
         kind = schema.get("type", "string" if "enum" in schema else "object")
-        return kind in _IN_QUERY
+        if kind not in kinds or kind != "array":
+            return kind in kinds
+        held = (*schema.get("prefixItems", ()), schema.get("items"))
+        return all(self._fits_query(each, _ALONE) for each in held if isinstance(each, dict))
 
     def _responses(self, path: str, operation: Operation, *, free: bool) -> Json:
         found: dict[str, Json] = {}
@@ -325,7 +332,9 @@ def _moved(schema: Any, at: str) -> Any:
     """A schema whose references to its own definitions point there."""
     if isinstance(schema, dict):
         return {
-            key: each.replace("#/$defs/", at) if key == "$ref" else _moved(each, at)
+            key: each.replace("#/$defs/", at)
+            if key == "$ref" and isinstance(each, str)  # it may be the name of a member
+            else _moved(each, at)
             for key, each in schema.items()
         }
     return [_moved(each, at) for each in schema] if isinstance(schema, list) else schema

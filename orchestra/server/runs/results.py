@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestra.annotations.facts import MISSING, chunk_of
-from orchestra.annotations.schemas import object_schema
+from orchestra.annotations.schemas import is_written_as_read, object_schema
 from orchestra.annotations.shapes import alternatives, parts, plain, union
 from orchestra.failed import Failed
 from orchestra.values import Json
@@ -17,13 +17,15 @@ JOINED = (str, bytes)
 def schema(returns: object) -> Json:
     """The schema of an object whose `result` is what the pipeline gives; `{}` if it is unknown.
 
+    It is of a class that takes other names or types than those of its members, which are written.
+
     The result of a stream is its chunks joined.
     """
     kind: Any = returns
     chunk: Any = chunk_of(returns)
     if chunk is not None:
         kind = chunk if chunk in JOINED else list[chunk]
-    if kind is MISSING:
+    if kind is MISSING or not is_written_as_read(kind):
         return {}
     try:
         return object_schema({"result": kind}, {})

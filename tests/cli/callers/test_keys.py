@@ -271,6 +271,9 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
         ((*ADAS, "--expires", "0d"), "--expires: 0 s is out of bounds"),
         ((*ADAS, "--day-dollars", "much"), "--day-dollars 'much' is not a number of dollars"),
         ((*ADAS, "--day-dollars", "NaN"), "is not a number of dollars"),
+        ((*ADAS, "--day-dollars", "1e999999"), "--day-dollars '1e999999' is not a number of doll"),
+        ((*ADAS, "--day-dollars", "1e5000"), "--day-dollars '1e5000' is not a number of dollars"),
+        ((*ADAS, "--day-dollars", "1e10"), "--day-dollars, in nano-dollars: 10000000000000000000 "),
         ((*ADAS, "--day-dollars", "1e-10"), "with at most nine decimals"),
         ((*ADAS, "--month-dollars", "-1"), "--month-dollars, in nano-dollars: -1000000000 is out"),
         (
@@ -293,6 +296,20 @@ def test_a_model_that_nothing_has_is_noted_and_allowed_all_the_same(project: Pro
     assert code == 0
     assert "no model or route named 'fst' in this configuration; did you mean 'fast'?" in err
     assert "no model or route named 'later' in this configuration\n" in err
+
+
+def test_a_pipeline_that_no_module_has_is_noted_and_allowed_all_the_same(project: Project) -> None:
+    """Its module is not imported: a name that is written in it will do."""
+    create = ("keys", "create", "--user", "ada", "--pipelines")
+    assert "no pipeline named" not in project.orchestra(*create, "tikcs")[2]  # nothing is known
+    (project.folder / "pipelines").mkdir()
+    source = "@pipeline\ndef ticks() -> str: ...\n@pipeline(name='of-old')\ndef tocks(): ...\n"
+    (project.folder / "pipelines" / "clock.py").write_text(source)
+    code, out, err = project.orchestra(*create, "tikcs,ticks,of-old,*")
+    assert (code, err.count("no pipeline named")) == (0, 1)
+    assert "there is no pipeline named 'tikcs' in pipelines/; did you mean 'ticks'?" in err
+    _, _, err = project.orchestra("keys", "change", out[5:16], "--pipelines", "of-odl")
+    assert "there is no pipeline named 'of-odl' in pipelines/; did you mean 'of-old'?" in err
 
 
 def test_what_is_not_there_is_neither_rotated_nor_changed_nor_revoked(project: Project) -> None:

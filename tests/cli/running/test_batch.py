@@ -58,7 +58,7 @@ def results(project: Project, name: str = "rows.results.jsonl") -> dict[str, Any
 
 
 def test_each_row_has_a_result_and_the_same_command_goes_on(halving: Project) -> None:
-    rows = halving.write("rows.jsonl", '{"number": 1}\n\n{"number": 0}\n{"number": 4}\n')
+    rows = halving.write("rows.jsonl", '\ufeff{"number": 1}\n\n{"number": 0}\n{"number": 4}\n')
     command = ("batch", "pipelines.halve", "rows.jsonl")
     code, out, err = halving.orchestra(*command)
     assert code == FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import typing
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -181,7 +182,8 @@ def test_a_negative_number_is_a_value() -> None:
 
 
 def test_an_object_is_asked_for_in_json() -> None:
-    assert "give it in --input-json" in refused(inputs(a=dict[str, int]), "--a", "{}")
+    for kind in (dict[str, int], dict[str, int] | None):
+        assert "give it in --input-json" in refused(inputs(a=kind), "--a", "{}")
 
 
 def test_defaults_are_left_to_the_engine() -> None:
@@ -275,3 +277,8 @@ def test_who_takes_a_pydantic_model_is_told_what_to_take_instead(kind: Any) -> N
     assert "ChatRequest" not in str(caught.value)
     with pytest.raises(ServeError, match=message):
         check_servable("bill", inputs(invoice=kind))
+
+
+def test_usage_of_a_list_of_nobody_says_what() -> None:
+    """Python still has `List`, which is a list without its items."""
+    assert usage("p", inputs(texts=typing.List)) == "orchestra run p --texts list"  # noqa: UP006

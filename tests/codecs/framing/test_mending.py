@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import MalformedStreamError
+from orchestra.values import Vector
 
 MARK = b"\xef\xbb\xbf"
 
@@ -134,3 +136,25 @@ def test_a_payload_of_very_many_values_is_not_mended(piece: bytes) -> None:
     assert read_whole(ANYTHING, few, "it")["score"] is None
     with pytest.raises(MalformedStreamError):
         read_whole(ANYTHING, many, "it")
+
+
+@pytest.mark.parametrize("piece", [b"0,", b"[],"])
+def test_a_byte_order_mark_is_passed_over_also_before_very_many_values(piece: bytes) -> None:
+    """As of the vectors of many texts."""
+    raw = BOM_UTF8 + b'{"text": "Hi", "x": [%b0]}' % (piece * VALUES_MAX)
+    assert read_whole(ANYTHING, raw, "it")["text"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        (OpenAiDialect(), b'{"data":[{"embedding":[0.5,1]}]}'),
+        (CohereDialect(), b'{"embeddings":{"float":[[0.5,1]]}}'),
+        (GeminiDialect(), b'{"embedding":{"values":[0.5,1]}}'),
+        (OllamaDialect(), b'{"embeddings":[[0.5,1]]}'),
+        (BedrockInvokeDialect(), b'{"embedding":[0.5,1]}'),
+    ],
+)
+def test_a_byte_order_mark_before_vectors_is_passed_over(dialect: Dialect, body: bytes) -> None:
+    found = dialect.decode_embeddings(BOM_UTF8 + body)
+    assert found.vectors == (Vector.of([0.5, 1]),)

@@ -85,6 +85,9 @@ def test_a_key_is_enough(environ: dict[str, str], provider: str) -> None:
     [
         {},
         {"OPENAI_API_KEY": ""},
+        {"OPENAI_API_KEY": " \n"},
+        {"OLLAMA_HOST": " "},
+        {"AWS_BEARER_TOKEN_BEDROCK": " ", "AWS_REGION": "us-east-1"},
         {"AZURE_OPENAI_API_KEY": "k"},
         {"AWS_ACCESS_KEY_ID": "i", "AWS_SECRET_ACCESS_KEY": "k"},
         {"AWS_ACCESS_KEY_ID": "i", "AWS_REGION": "us-east-1"},

@@ -117,6 +117,11 @@ class Unnamed(Letters):
 class Odd(Echo):
     capabilities = {"tools": True}
 
+class Asks(Echo):
+    @property
+    def capabilities(self):
+        raise ConnectionError("nobody is there")
+
 class Breaks:
     def __init__(self):
         raise OSError("no such weights")
@@ -402,6 +407,7 @@ def test_it_is_listed_with_its_class() -> None:
         ('models.mine]\nclass = "own_local:Breaks"', "cannot be made: OSError: no such weights"),
         ('models.mine]\nclass = "own_local:Exits"', "cannot be made: SystemExit: no licence"),
         ('models.mine]\nclass = "own_local:Letters"', "`stream`; inherit from orchestra.protocols"),
+        ('models.mine]\nclass = "own_local:Asks"', "ConnectionError: nobody is there"),
         ('models.mine]\nclass = "own_local:Odd"', "{'tools': True}, which are no `Capabilities`"),
         ('embedders.mine]\nclass = "own_local:Echo"', "which has no `dimensions`; write a class"),
     ],

@@ -362,6 +362,12 @@ def test_of_a_recursive_alias_it_is_said_what_is_wrong() -> None:
         check_servable("p", inputs(x=json))
 
 
+def test_a_pipeline_that_no_path_can_name_is_refused() -> None:
+    """It was listed, and every request for it was answered with 404."""
+    with pytest.raises(ServeError, match=r"begins another part; write @pipeline\(name='acme-p'\)"):
+        check_servable("acme/p", inputs(x=str))
+
+
 def test_inputs_that_json_can_give_are_served() -> None:
     check_servable("p", FILTERED)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 import attrs
 import msgspec
@@ -99,6 +99,20 @@ def outline(top: int = 3) -> Stream[Section]:
 def anything(top: int = 3):  # type: ignore[no-untyped-def]  # noqa: ANN201 - nobody says what it gives
     """Whatever it is."""
     return outlined(top)
+
+
+Link = TypedDict("Link", {"$ref": str})
+
+
+@step
+def linked(top: int) -> Link:
+    return {"$ref": "#"}
+
+
+@pipeline
+def link(top: int = 3) -> Link:
+    """Where it is."""
+    return linked(top)
 
 
 SERVED: dict[str, Pipeline[..., Any]] = {
@@ -197,6 +211,9 @@ def test_a_pipeline_has_a_path_with_its_inputs_as_json_as_a_form_and_as_a_query(
         ("count", {"type": "integer", "default": 10}),
         ("hold", {"type": "boolean", "default": False}),
     ]
+    asked_by = operations(found)["/v1/pipelines/a%20b/runs", "get"]["parameters"]
+    names = [each["name"] for each in asked_by if each["in"] == "query"]
+    assert names == ["tone", "file", "top"], "no query can say a list of objects"
 
 
 def test_a_pipeline_says_what_it_gives() -> None:
@@ -217,6 +234,19 @@ def test_a_pipeline_says_what_it_gives() -> None:
     assert section["properties"]["title"] == {"type": "string"}
     assert given("anything", "post").keys() == {"description"}
     assert given("{name}", "post") == given("anything", "post")
+
+
+def test_a_member_may_be_named_as_references_are() -> None:
+    """It was taken for one, and nobody was told of anything."""
+    found = documented({"link": link})
+    schema = looked_up(found, "#/components/schemas/link.result.Link")
+    assert schema["properties"]["$ref"] == {"type": "string"}
+
+
+def test_classes_of_pipelines_whose_names_are_alike_in_ascii_are_not_mixed_up() -> None:
+    told = documented({"ä": outline, "ö": link})["components"]["schemas"]
+    assert told["_.result.Section"]["properties"].keys() == {"title", "inside"}
+    assert told["_.result_.Link"]["properties"].keys() == {"$ref"}
 
 
 def test_what_can_become_of_a_run_is_told_with_its_status_and_type() -> None:
