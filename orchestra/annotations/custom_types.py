@@ -70,15 +70,15 @@ class Record:
         """The arguments of the call, by their names in JSON.
 
         Raises:
-            TypeError: the class has its own `__init__`, which does not take them.
+            TypeError: the class has its own `__init__`, which does not take them, or needs others.
         """
         found, cls = members_of(self.kind), self._class
         if not is_typeddict(cls):
-            takes = signature(cls).parameters.values()
-            names = {each.name for each in takes}
-            loose = any(each.kind is each.VAR_KEYWORD for each in takes)
-            for name in () if loose else found.keys() - names:
-                raise TypeError(f"{spell(cls)}.__init__ does not take its member `{name}`")
+            try:
+                signature(cls).bind(**found)
+            except TypeError as error:
+                told = f"{spell(cls)}.__init__ cannot be called with its members"
+                raise TypeError(f"{told} ({', '.join(found)}): {error}") from error
         return found
 
     @cached_property
