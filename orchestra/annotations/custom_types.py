@@ -32,7 +32,15 @@ from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
-from orchestra.annotations.shapes import alternatives, fields, is_alias, is_union, parts, plain
+from orchestra.annotations.shapes import (
+    alternatives,
+    fields,
+    is_alias,
+    is_union,
+    parts,
+    plain,
+    unwrapped,
+)
 from orchestra.eventclass import frozen
 from orchestra.values import Json
 
@@ -237,7 +245,7 @@ def _with_stand_ins(kind: object) -> Any:
         return Annotated[(for_msgspec(given[0]), *given[1:])]
     bare = plain(kind)
     if origin in (Required, NotRequired) or is_alias(kind) or hasattr(kind, "__supertype__"):
-        return for_msgspec(getattr(kind, "__supertype__", bare))
+        return for_msgspec(getattr(kind, "__supertype__", unwrapped(kind)))
     if is_union(bare):
         return _union(alternatives(bare))
     if is_record(bare):

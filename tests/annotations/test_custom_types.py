@@ -423,3 +423,11 @@ class Needy:
 def test_an_init_that_does_not_take_the_members_is_refused(kind: type, why: str) -> None:
     with pytest.raises(TypeError, match=rf"{kind.__name__}\.__init__ cannot be called .* {why}"):
         class_schema(kind)
+
+
+def test_a_bound_in_an_alias_binds() -> None:
+    few = alias("Few", "Annotated[list[T], Meta(max_length=1)]", "T")
+    assert read(few[Begun], [{"number": 1}]) == ([Begun(1)], ())
+    assert read(few[Begun], [{"number": 1}] * 2)[1] == (
+        Misfit("", "expected `array` of length <= 1"),
+    )
