@@ -32,7 +32,15 @@ from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
-from orchestra.annotations.shapes import alternatives, fields, is_alias, is_union, parts, plain
+from orchestra.annotations.shapes import (
+    alternatives,
+    fields,
+    is_alias,
+    is_union,
+    parts,
+    plain,
+    unwrapped,
+)
 from orchestra.eventclass import frozen
 from orchestra.values import Json
 
@@ -70,15 +78,15 @@ class Record:
         """The arguments of the call, by their names in JSON.
 
         Raises:
-            TypeError: the class has its own `__init__`, which does not take them.
+            TypeError: the class has its own `__init__`, which does not take them, or needs others.
         """
         found, cls = members_of(self.kind), self._class
         if not is_typeddict(cls):
-            takes = signature(cls).parameters.values()
-            names = {each.name for each in takes}
-            loose = any(each.kind is each.VAR_KEYWORD for each in takes)
-            for name in () if loose else found.keys() - names:
-                raise TypeError(f"{spell(cls)}.__init__ does not take its member `{name}`")
+            try:
+                signature(cls).bind(**found)
+            except TypeError as error:
+                told = f"{spell(cls)}.__init__ cannot be called with its members"
+                raise TypeError(f"{told} ({', '.join(found)}): {error}") from error
         return found
 
     @cached_property
@@ -237,7 +245,7 @@ def _with_stand_ins(kind: object) -> Any:
         return Annotated[(for_msgspec(given[0]), *given[1:])]
     bare = plain(kind)
     if origin in (Required, NotRequired) or is_alias(kind) or hasattr(kind, "__supertype__"):
-        return for_msgspec(getattr(kind, "__supertype__", bare))
+        return for_msgspec(getattr(kind, "__supertype__", unwrapped(kind)))
     if is_union(bare):
         return _union(alternatives(bare))
     if is_record(bare):

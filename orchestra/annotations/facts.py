@@ -116,8 +116,13 @@ def writes_its_repr(annotation: object) -> bool:
 
 
 def chunk_of(annotation: object) -> object | None:
-    """C for `Stream[C]`, Any for a bare `Stream`; None for every other annotation."""
-    return _first_argument(annotation, (Stream,))
+    """C for `Stream[C]`, Any for a bare `Stream`; None for every other annotation.
+
+    A C that is another name for str or bytes is str or bytes: what is streamed is one text.
+    """
+    found = _first_argument(annotation, (Stream,))
+    meant = plain(found)
+    return meant if meant is str or meant is bytes else found
 
 
 def yielded(annotation: object) -> object | None:

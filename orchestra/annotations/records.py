@@ -60,18 +60,34 @@ def members_of(kind: object) -> Mapping[str, Member]:
     if attrs.has(cls):
         listed: list[attrs.Attribute[Any]] = list(attrs.fields(cls))
         made = is_made(kind)
-        return {
+        found = {
             each.alias if made and each.alias else each.name: _of_attribute(each, hints)
             for each in listed
             if each.init
         }
+        return _as_taken(found, cls)
     if dataclasses.is_dataclass(cls):
-        return {each.name: _of_field(each, hints) for each in dataclasses.fields(cls) if each.init}
+        found = {each.name: _of_field(each, hints) for each in dataclasses.fields(cls) if each.init}
+        return _as_taken(found, cls)
     if issubclass(cls, msgspec.Struct):
         listed_ = msgspec.structs.fields(cls)
         return {each.encode_name: Member(each.name, each.type, each.required) for each in listed_}
     required = required_keys(kind)
     return {name: Member(name, _bare(hint), name in required) for name, hint in hints.items()}
+
+
+def _as_taken(members: Mapping[str, Member], cls: Any) -> Mapping[str, Member]:
+    """The members; which may be left out, an `__init__` that somebody wrote says, not the class."""
+    takes = signature(cls).parameters if _is_written(cls.__init__) else {}
+    defaults = {name: each.default for name, each in takes.items() if name in members}
+    empty = inspect.Parameter.empty
+    told = {
+        name: attrs.evolve(
+            members[name], required=given is empty, default=MISSING if given is empty else given
+        )
+        for name, given in defaults.items()
+    }
+    return {**members, **told}
 
 
 def _is_written(init: Any) -> bool:

@@ -61,7 +61,7 @@ def plain(annotation: object) -> object:
     `None` becomes `NoneType`, a missing annotation `Any`, `typing.List` `list`.
     """
     for _ in range(_ALIASES_MAX):
-        inner = _unwrapped(annotation)
+        inner = unwrapped(annotation)
         if inner is annotation:
             return annotation
         annotation = inner
@@ -202,7 +202,7 @@ def is_alias(annotation: object) -> bool:
     return type(parts(annotation)[0]).__name__ == "TypeAliasType"
 
 
-def _unwrapped(annotation: object) -> object:
+def unwrapped(annotation: object) -> object:
     """The annotation without its outermost layer; the same object if there is none."""
     for special, meant in _SPECIAL:
         if annotation is special:

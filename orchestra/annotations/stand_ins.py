@@ -10,10 +10,10 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from functools import reduce
-from typing import Any, ClassVar, Literal, cast, get_args, get_origin
+from typing import Any, ClassVar, Literal, NewType, cast, get_args, get_origin
 
 from orchestra.annotations.complaints import refuse_unknown_class
-from orchestra.annotations.shapes import is_union
+from orchestra.annotations.shapes import is_alias, is_union, unwrapped
 from orchestra.values import Json
 
 
@@ -33,15 +33,25 @@ class StandIn(ABC):
         """
 
 
-def with_stand_ins(kind: object, *stand_ins: type[StandIn]) -> Any:
-    """The annotation with these in place of the classes they stand for; unchanged without any."""
+def with_stand_ins(
+    kind: object, *stand_ins: type[StandIn], within: frozenset[object] = frozenset()
+) -> Any:
+    """The annotation with these in place of the classes they stand for; unchanged without any.
+
+    `within` are the aliases around it: one that contains itself is not opened again.
+    """
     for each in stand_ins:
         if kind is each.stands_for:
             return each
     if get_origin(kind) is Literal:
         return kind
+    named = get_origin(kind) or kind
+    if (is_alias(kind) or isinstance(kind, NewType)) and named not in within:
+        meant = kind.__supertype__ if isinstance(kind, NewType) else unwrapped(kind)
+        opened = with_stand_ins(meant, *stand_ins, within=within | {named})
+        return kind if opened is meant else opened
     given = get_args(kind)
-    made = tuple(with_stand_ins(each, *stand_ins) for each in given)
+    made = tuple(with_stand_ins(each, *stand_ins, within=within) for each in given)
     if all(new is old for new, old in zip(made, given, strict=True)):
         return kind
     return reduce(operator.or_, made) if is_union(kind) else cast("Any", get_origin(kind))[made]

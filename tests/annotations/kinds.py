@@ -24,9 +24,11 @@ from typing import (
 
 import attrs
 from hypothesis import strategies as st
+from msgspec import Meta  # noqa: F401 - stands in texts of aliases
 
 from orchestra.accounts import Certainty
 from orchestra.annotations.builtin_bases import generic
+from orchestra.documents import Document  # noqa: F401 - as above
 from orchestra.values import Label, Passage, Role, Vector
 
 T = TypeVar("T")

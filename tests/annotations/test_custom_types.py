@@ -324,6 +324,15 @@ class Trimmed:
 
 
 @attrs.define
+class Defaulted:
+    spare: int
+    needed: int = 0
+
+    def __init__(self, needed: int, spare: int = 7) -> None:
+        self.needed, self.spare = needed, spare
+
+
+@attrs.define
 class Begun:
     number: int
 
@@ -345,6 +354,15 @@ def test_a_class_is_made_by_the_init_that_is_written_in_it(
 ) -> None:
     """Msgspec would set its members, as if there were none."""
     assert read(kind, value) == (made, ())
+
+
+def test_what_may_be_left_out_is_what_such_an_init_has_a_default_for() -> None:
+    """Of the class's own defaults it knows nothing."""
+    assert read(Defaulted, {"needed": 1}) == (Defaulted(1), ())
+    assert read(Defaulted, {"spare": 1})[1] == (Misfit("needed", "is missing"),)
+    told = parameters_schema({"it": Defaulted}, {}, {})["$defs"]["Defaulted"]
+    assert told["required"] == ["needed"]
+    assert told["properties"]["spare"] == {"type": "integer", "default": 7}
 
 
 def test_a_name_in_capitals_begins_a_complaint_as_it_is_written() -> None:
@@ -390,6 +408,26 @@ def test_an_alias_may_stand_in_itself_more_than_once_and_be_part_of_a_class_in_i
     assert (found, misfits) == (Tree("a", [Tree("b")]), ())
 
 
-def test_an_init_that_does_not_take_the_members_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Handmade\.__init__ does not take its member `a`"):
-        class_schema(Handmade)
+@attrs.define
+class Needy:
+    a: int
+
+    def __init__(self, a: int, b: int) -> None:
+        self.a = a + b
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [(Handmade, r"\(a\): .* 'other'"), (Needy, r"\(a\): missing a required argument: 'b'")],
+)
+def test_an_init_that_does_not_take_the_members_is_refused(kind: type, why: str) -> None:
+    with pytest.raises(TypeError, match=rf"{kind.__name__}\.__init__ cannot be called .* {why}"):
+        class_schema(kind)
+
+
+def test_a_bound_in_an_alias_binds() -> None:
+    few = alias("Few", "Annotated[list[T], Meta(max_length=1)]", "T")
+    assert read(few[Begun], [{"number": 1}]) == ([Begun(1)], ())
+    assert read(few[Begun], [{"number": 1}] * 2)[1] == (
+        Misfit("", "expected `array` of length <= 1"),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from contextlib import suppress
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, NewType, Optional
 
 import attrs
 import msgspec
@@ -16,6 +16,7 @@ from orchestra.annotations.documents import JsonDocument, file_name, takes_docum
 from orchestra.annotations.schemas import object_schema
 from orchestra.annotations.stand_ins import read, schema, with_stand_ins
 from orchestra.documents import Document
+from tests.annotations.kinds import alias
 
 
 @attrs.frozen
@@ -54,6 +55,10 @@ def test_any_json_is_a_document_or_refused(value: object) -> None:
 
 A = Document("a.md", b"a")
 A_JSON = {"name": "a.md", "text": "a"}
+REPORT = NewType("REPORT", Document)
+PAPERS = alias("Papers", "list[Document]")
+OF_TWO = alias("OfTwo", "list[T]", "T")
+LOOP = alias("Loop", "list[Loop] | dict[str, Loop] | int")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,9 @@ A_JSON = {"name": "a.md", "text": "a"}
         (Annotated[Document, "a report"], A_JSON, A),
         (tuple[Document, ...], [A_JSON], (A,)),
         (tuple[int, Literal["x"], Document], [1, "x", A_JSON], (1, "x", A)),
+        (list[REPORT], [A_JSON], [A]),
+        (PAPERS, [A_JSON], [A]),
+        (OF_TWO[PAPERS], [[A_JSON]], [[A]]),
         (list[Document], [A], [A]),  # out of a form it has come as one
     ],
 )
@@ -74,7 +82,9 @@ def test_a_document_is_read_wherever_it_stands(kind: object, value: object, foun
     assert takes_documents(kind)
 
 
-@pytest.mark.parametrize("kind", [str, list[str], Literal["a"], int | None, Bundle, Any, object])
+@pytest.mark.parametrize(
+    "kind", [str, list[str], Literal["a"], int | None, Bundle, Any, object, LOOP]
+)
 def test_an_annotation_without_documents_stays_what_it_is(kind: object) -> None:
     assert with_stand_ins(kind, JsonDocument) is kind
     assert not takes_documents(kind)

@@ -343,6 +343,8 @@ class TestStreams:
         assert chunk_of(Annotated[Stream[Passage], "a note"]) is Passage
         assert chunk_of(Stream) is Any
         assert chunk_of(Stream[None]) is type(None)
+        assert chunk_of(Stream[Annotated[str, "a word"]]) is str
+        assert chunk_of(Stream[kinds.alias("Data", "bytes")]) is bytes  # type: ignore[misc]
 
     @pytest.mark.parametrize("annotation", [str, MISSING, Any, abc.AsyncIterator[str]])
     def test_what_is_not_a_stream_has_no_chunk(self, annotation: object) -> None:

@@ -312,6 +312,8 @@ EXAMPLES = [
     ("[server]\npipelines = 3", 2, "fix: write it as a table: [server.pipelines.NAME]"),
     ("[budgets]\nusers = 3", 2, "fix: write it as a table: [budgets.users.NAME]"),
     ("state = 3", 1, "state: 3 is not a table"),
+    ('[limits.users]\n"a b" = 3', 2, 'fix: write it as a table: [limits.users."a b"]'),
+    ("[budgets]\nuser.day = 1e-11\nusers.ada.month = 5", 2, "1e-11 dollars are not a whole"),
     ('[models."a\\n\\"b"]\nprovider = "x"', 2, r'models."a\n\"b".provider: '),
     ('[models.a]\nprovider = "x\\ny"', 2, r'there is no provider "x\ny"'),
 ]

@@ -17,6 +17,7 @@ import msgspec
 from orchestra.accounts import Caller
 from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING, spell
+from orchestra.annotations.shapes import plain
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
 from orchestra.codecs.invalid_json import invalid_json
@@ -45,7 +46,7 @@ def read_inputs(
         CommandError: inputs are unknown, missing, given twice, of the wrong type, or files that
             cannot be read; the message lists all errors.
     """
-    flags = {name for name, each in inputs.items() if each.annotation is bool}
+    flags = {name for name, each in inputs.items() if plain(each.annotation) is bool}
     try:
         pairs = read_pairs(words, flags, inputs)
     except CommandError as error:
@@ -215,7 +216,7 @@ def _value(option: str, word: str | None) -> str:
 
 
 def _spelled(each: Input) -> str:
-    value = "" if each.annotation is bool else f" {_kind(each.annotation)}"
+    value = "" if plain(each.annotation) is bool else f" {_kind(each.annotation)}"
     option = f"--{dashed(each.name)}{value}"
     return option if each.default is MISSING else f"[{option}]"
 

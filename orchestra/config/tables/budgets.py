@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+
+import attrs
 
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check, check_owner_names, named
@@ -27,13 +28,15 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
     right = check(table, ("budgets",), known, complaints)
     for key in _NAMED:
         check_owner_names(right.get(key, {}), ("budgets", key), complaints)
-    fails = right.get("when_state_fails", "closed")
-    everyone = {kind: _allowance(right, (kind,), fails, {}, complaints) for kind in _NAMED.values()}
+    others = SpendingLimits(when_state_fails=right.get("when_state_fails", "closed"))
+    everyone = {
+        kind: _allowance(right.get(kind, {}), (kind,), others, complaints)
+        for kind in _NAMED.values()
+    }
     owners = {
         key: {
-            name: _allowance(right, (key, name), fails, right.get(kind, {}), complaints)
+            name: _allowance(own, (key, name), everyone[kind], complaints)
             for name, own in right.get(key, {}).items()
-            if isinstance(own, dict)
         }
         for key, kind in _NAMED.items()
     }
@@ -48,17 +51,11 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
 
 
 def _allowance(
-    right: Table, at: Place, fails: Any, otherwise: Table, complaints: Complaints
+    own: Table, at: Place, others: SpendingLimits, complaints: Complaints
 ) -> SpendingLimits:
-    own: Table = right
-    for key in at:
-        own = own.get(str(key), {})
-    both = {"when_state_fails": fails, **otherwise, **own}
-    return SpendingLimits(
-        day=_money(both.get("day"), (*at, "day"), complaints),
-        month=_money(both.get("month"), (*at, "month"), complaints),
-        when_state_fails=both["when_state_fails"],
-    )
+    """What a table says; what it does not say is as for the others."""
+    sums = {key: _money(own[key], (*at, key), complaints) for key in ("day", "month") if key in own}
+    return attrs.evolve(others, **{**own, **sums})
 
 
 def _money(said: object, at: Place, complaints: Complaints) -> int | None:

@@ -6,7 +6,7 @@ import attrs
 
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import Table, check, check_owner_names, unknown, without_none
-from orchestra.config.toml.complaints import Complaints
+from orchestra.config.toml.complaints import Complaints, dotted
 from orchestra.config.toml.places import Path as Place
 from orchestra.policies.limits.allowance import NO_LIMITS, CallerRules, OwnerLimits
 
@@ -66,4 +66,4 @@ def _read_limits_of(
 
 
 def _fix(at: Place) -> str:
-    return f"write it as a table: [{'.'.join(map(str, at))}]"
+    return f"write it as a table: [{dotted(at)}]"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import attrs
 
 from orchestra.annotations.facts import MISSING, Fit, accepts, chunk_of, compare
+from orchestra.annotations.shapes import plain
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.serving.requests import refused
 from orchestra.errors import InvalidRequestError
@@ -192,7 +193,7 @@ def _is_told(each: Input) -> bool:
 
 
 def _gives(returns: object) -> Gives | None:
-    chunk = chunk_of(returns)
+    chunk, returns = chunk_of(returns), plain(returns)
     if chunk is str or returns is str:
         return GivesText(streams=chunk is str)
     if returns is Completion:

@@ -7,7 +7,7 @@ import json
 import typing
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -41,6 +41,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**63),
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
+    Annotated[bool, "whether to"]: st.booleans(),
     list[str]: st.lists(TEXT, min_size=1),
     list[int]: st.lists(st.integers(-(2**60), 2**60), min_size=1),
 }

@@ -84,13 +84,6 @@ class Busy(Echo):
 class Halves(Echo):
     @asynccontextmanager
     async def stream(self, request):
-        asked.append(request)
-        tokens = 0.5 if request.messages[0].text == "half" else 1
-        yield Said(TextDelta("hello"), Stopped(StopReason.END), UsageReport(Usage(tokens)))
-
-class Halves(Echo):
-    @asynccontextmanager
-    async def stream(self, request):
         tokens = 0.5 if request.messages[0].text == "half" else 1
         usage = UsageReport(Usage(tokens))
         yield Said(TextDelta("hello"), Stopped(StopReason.END), usage)

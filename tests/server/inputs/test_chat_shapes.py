@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
@@ -69,6 +69,16 @@ def of_text(question: str, tone: str = "kind") -> Stream[str]:
 
 
 @pipeline
+def of_text_described(question: Annotated[str, "asked"]) -> Annotated[str, "the answer"]:
+    return spelled(question)
+
+
+@pipeline
+def of_words_described(question: str) -> Stream[Annotated[str, "a word"]]:
+    return words(question)
+
+
+@pipeline
 def of_list(messages: list[Message]) -> str:
     return spelled(messages)
 
@@ -117,6 +127,8 @@ def unsaid(question: str):  # type: ignore[no-untyped-def]  # noqa: ANN201 - it 
     ("chat", "given"),
     [
         (of_text, {"question": "last"}),
+        (of_text_described, {"question": "last"}),
+        (of_words_described, {"question": "last"}),
         (of_list, {"messages": list(SAID)}),
         (of_tuple, {"messages": SAID}),
         (of_request, {"request": ASKED}),
