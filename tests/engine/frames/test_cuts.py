@@ -94,6 +94,18 @@ CHOOSING = ("route", "fallback")
 ASKING = ("asks-cut", "asks-whole")
 
 
+def beside(text: Any) -> Any:
+    """The body of an `each` that uses a text from outside, in one more within it."""
+
+    def inner(item: str) -> str:
+        return joined([item, text])
+
+    def body(item: str) -> str:
+        return joined(each([item], inner, at_once=1))
+
+    return body
+
+
 def made(drawn: Drawn) -> Any:
     """A text, in a pipeline's function."""
     if isinstance(drawn, Says):
@@ -107,6 +119,8 @@ def made(drawn: Drawn) -> Any:
             return joined(of)
         case "each":
             return joined(each(words(of[0]), shouted, at_once=2))
+        case "within":
+            return joined(each(["a", "b"], beside(of[0]), at_once=2))
         case "route":
             return route(str(drawn.chosen), {str(key): arm for key, arm in enumerate(of)})
         case "fallback":
@@ -133,7 +147,7 @@ SAYS = st.builds(Says, st.booleans(), st.booleans())
 def many(inner: st.SearchStrategy[Drawn]) -> st.SearchStrategy[Drawn]:
     some = st.lists(inner, min_size=2, max_size=3).map(tuple)
     return st.one_of(
-        st.builds(Of, st.sampled_from(("shouted", "each", *ASKING)), st.tuples(inner)),
+        st.builds(Of, st.sampled_from(("shouted", "each", "within", *ASKING)), st.tuples(inner)),
         st.builds(Of, st.just("joined"), some),
         st.builds(Of, st.just("route"), some, st.integers(0, 1)),
         st.builds(Of, st.just("fallback"), some),
@@ -192,7 +206,7 @@ def raced() -> Stream[str]:
 
 
 @pipeline
-def beside() -> list[str]:
+def both() -> list[str]:
     """One of two is cut."""
     note = collect(says("cut"))
     return [note, collect(says("slow"))]
@@ -211,6 +225,18 @@ def second(texts: list[str]) -> int:
 @pipeline
 def best() -> str:
     return best_of(collect(says("cut")), collect(says("whole")), judge=second)
+
+
+@step
+async def failing(text: str) -> str:
+    raise OverloadedError(f"no room for {text}")
+
+
+@pipeline
+def compared() -> str:
+    """The arm with the cut answer fails, so it is not compared."""
+    whole = [collect(says("whole")) for _ in range(2)]
+    return best_of(failing(collect(says("cut"))), *whole, judge=second)
 
 
 @pipeline
@@ -241,9 +267,10 @@ def outlined(topics: list[str]) -> list[str]:
         (refused, False),
         (restarted, True),
         (raced, True),
-        (beside, True),
+        (both, True),
         (agreed, False),
         (best, True),  # they were compared, and one of them was half
+        (compared, False),
         (labelled, False),
         (untaken, False),
     ],
