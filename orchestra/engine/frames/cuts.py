@@ -1,11 +1,11 @@
 """Cuts: whether a result was made from a model's answer that was cut at its `output_tokens_max`.
 
-The theory: a step that asks models is cut if the answer of the one it asked last was. A choice is
-cut if the arm that it took is, an `each` if its list or what it makes of an item is, and every
-other step if something that it was given is: what it makes of half a text is half. So a cut answer
-that a later model was asked with, a label by which a route chose, or the answer of a losing arm
-cuts nothing. Nothing is looked up before the first cut of a run; a model that answered before that
-was given nothing cut.
+The theory: a step that asks models is cut if the answer of the one it asked last was, or a stream
+that it reads: it may pass that on. A choice is cut if the arm that it took is, an `each` if its
+list or what it makes of an item is, and every other step if something that it was given is: what
+it makes of half a text is half. So a cut answer that a later model was asked with, a label by
+which a route chose, or the answer of a losing arm cuts nothing. Nothing is looked up before the
+first cut of a run; a model that answered before that was given nothing cut.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ def is_cut(frame: Frame, slot: int) -> bool:
         seen.add(slot)
         operation = frame.block.operations[slot]
         if operation is None:
-            cut: bool | None = _is_cut_outside(frame, slot)
-        else:
-            cut = cuts.get(frame.path + operation.name)
+            if _is_cut_outside(frame, slot):
+                return True
+            continue
+        cut = cuts.get(frame.path + operation.name)
         if cut:
             return True
-        if operation is not None and cut is None:
-            left += _made_from(frame, operation)
+        asked = cut is not None
+        left += [read.slot for read in operation.streams] if asked else _made_from(frame, operation)
     return False
 
 

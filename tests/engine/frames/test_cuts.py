@@ -39,6 +39,7 @@ LENGTH = Stopped(StopReason.LENGTH)
 MODELS = {
     "cut": ScriptedAnswers(lambda _: ["Half", LENGTH]),
     "whole": ScriptedAnswers(lambda _: "Whole"),
+    "late": ScriptedAnswers(lambda _: ["Half", LENGTH], every_s=1.0),
     "slow": ScriptedAnswers(lambda _: "Whole", every_s=1.0),
     "broken": ScriptedModel(((0.0, TextDelta("Ha")),), OverloadedError("no room")),
 }
@@ -228,6 +229,27 @@ def best() -> str:
 
 
 @step
+async def guarded(chunks: Stream[str], *, context: Context = injected) -> AsyncIterator[str]:
+    """Asks a model about each chunk, and passes it on."""
+    async for chunk in chunks:
+        verdict = generate.call(f"Is {chunk!r} polite?", model="whole", context=context)
+        assert [said async for said in verdict]
+        yield chunk
+
+
+@pipeline
+def guards() -> Stream[str]:
+    return guarded(says("cut"))
+
+
+@pipeline
+def guards_late() -> list[str]:
+    """Another answer was cut before: by then, the steps that ask are noted."""
+    first = collect(says("cut"))
+    return [collect(says("whole", first)), collect(guarded(says("late")))]
+
+
+@step
 async def failing(text: str) -> str:
     raise OverloadedError(f"no room for {text}")
 
@@ -270,6 +292,8 @@ def outlined(topics: list[str]) -> list[str]:
         (both, True),
         (agreed, False),
         (best, True),  # they were compared, and one of them was half
+        (guards, True),
+        (guards_late, True),
         (compared, False),
         (labelled, False),
         (untaken, False),
