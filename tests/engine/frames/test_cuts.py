@@ -250,6 +250,18 @@ def guards_late() -> list[str]:
 
 
 @step
+async def unread(chunks: Stream[str]) -> str:
+    return "Whole"
+
+
+@pipeline
+def left() -> list[str]:
+    """The race is left before an arm has won."""
+    first = collect(says("cut"))
+    return [unread(race(says("slow", first), says("late", first)))]
+
+
+@step
 async def failing(text: str) -> str:
     raise OverloadedError(f"no room for {text}")
 
@@ -294,6 +306,7 @@ def outlined(topics: list[str]) -> list[str]:
         (best, True),  # they were compared, and one of them was half
         (guards, True),
         (guards_late, True),
+        (left, False),
         (compared, False),
         (labelled, False),
         (untaken, False),
