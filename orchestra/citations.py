@@ -52,10 +52,6 @@ class Cited:
 
     citations: tuple[Citation, ...] = ()
 
-    def __add__(self, other: Cited) -> Cited:
-        """The citations of both, one behind the other."""
-        return Cited(self.citations + other.citations)
-
 
 def cited_chars(cited: Cited) -> int:
     """About the size of what is cited, in characters."""

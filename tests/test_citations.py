@@ -9,7 +9,7 @@ from orchestra.answers import Completion
 from orchestra.citations import Citation, Cited, Span, passages
 from orchestra.policies.answers.replayed import events_of
 from orchestra.policies.answers.sizes import held_bytes
-from orchestra.policies.caching.cache import decode, encode
+from orchestra.policies.caching.cache import decode, encode, sealed
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta, TextPart, ToolCall
 
 END = Stopped(StopReason.END)
@@ -107,3 +107,14 @@ def test_what_is_cited_counts_towards_the_size_of_an_answer() -> None:
     assert held_bytes(large) > 1000
     answer = Completion((TextPart("x"),), END, citations=large.citations)
     assert encode("key", answer, 1000) is None
+
+
+def test_an_answer_that_was_cached_before_there_were_citations_is_read() -> None:
+    answer = Completion((TextPart("Sky"),), Stopped(StopReason.END, "stop"))
+    old = ("", "", (StopReason.END, "stop", None), ("", ()), [("text", "Sky")])
+    data = sealed("key", old, 1 << 20)
+    assert data is not None
+    assert data == encode("key", answer, 1 << 20), "and an old server reads the new entry"
+    found = decode("key", data)
+    assert found is not None
+    assert found[0].parts == answer.parts

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestra.accounts import Usage
+from orchestra.answers import ANSWER_CHARS_MAX
 from orchestra.citations import Cited
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.logprobs import Logprobs
+from orchestra.policies.answers.sizes import held_bytes
 from orchestra.protocols import ModelReply
 from orchestra.values import (
     Began,
@@ -33,6 +35,8 @@ class Opening:
 
     def __init__(self) -> None:
         self._held: dict[type[ModelEvent], ModelEvent] = {}
+        self._beside: list[ModelEvent] = []
+        self._beside_bytes = 0
 
     @property
     def usage(self) -> Usage | None:
@@ -45,7 +49,8 @@ class Opening:
 
         Raises:
             TruncatedStreamError: the answer ended without a stop reason.
-            MalformedStreamError: `BATCHES_MAX` batches had no content.
+            MalformedStreamError: `BATCHES_MAX` batches had no content, or what is kept of them is
+                over `ANSWER_CHARS_MAX`.
             ModelError: the answer failed.
         """
         for _ in range(BATCHES_MAX):
@@ -54,18 +59,21 @@ class Opening:
                 raise TruncatedStreamError("the answer ended before it began: it was cut")
             for at, event in enumerate(batch):
                 if says(event):
-                    return (*self._held.values(), *batch[at:])
+                    return (*self._held.values(), *self._beside, *batch[at:])
                 if isinstance(event, Began | UsageReport):
                     self._held[type(event)] = event
-                else:
-                    self._add(event)
+                elif isinstance(event, Logprobs | Cited):
+                    self._keep(event)
         raise MalformedStreamError(f"there was no content in {BATCHES_MAX} batches of the answer")
 
-    def _add(self, event: ModelEvent) -> None:
-        if isinstance(event, Logprobs | Cited):
-            before = self._held.get(type(event))
-            both = event if before is None else before + event  # type: ignore[operator]
-            self._held[type(event)] = both
+    def _keep(self, event: Logprobs | Cited) -> None:
+        self._beside.append(event)
+        self._beside_bytes += held_bytes(event)
+        if self._beside_bytes > ANSWER_CHARS_MAX:
+            self._beside.clear()  # the raised error keeps this frame alive
+            raise MalformedStreamError(
+                f"there was no content behind {ANSWER_CHARS_MAX} bytes of citations and logprobs"
+            )
 
 
 def refusal_in(opening: Iterable[ModelEvent]) -> str | None:

@@ -301,15 +301,18 @@ class RemoteAnswer:
     async def _whole_answer(self, begun: bytes) -> list[ModelEvent]:
         """The events of an unstreamed answer, after reading all of it.
 
-        Otherwise it may be a stream of JSON lines with a wrong content type.
+        Otherwise it may be a stream of JSON lines with a wrong content type: if the first of them
+        is there, it is told at once.
         """
         assert self._reply is not None, "entered"
+        if events := self._decoder.feed(begun):
+            return events
         body = await read(self._reply, ANSWER_BYTES_MAX, begun)
         self._ended = True
         try:
             return self._endpoint.dialect.decode(body)
         except MalformedStreamError as error:
-            if events := self._decoder.feed(body):
+            if events := self._decoder.feed(body[len(begun) :]):
                 self._ended = False  # the next call returns the end
                 return events
             try:

@@ -18,7 +18,7 @@ from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.gemini.grounding import CITATIONS_MAX, grounded
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import OPENAI
-from orchestra.values import Json, ModelEvent
+from orchestra.values import Json, ModelEvent, ReasoningDelta, Stopped, TextDelta
 from tests.recordings import Recording, needed, recordings
 
 OPENAI_DIALECT = OpenAiDialect(OPENAI)
@@ -107,6 +107,16 @@ def test_a_passage_and_its_source_are_told_streamed_and_whole(provider: str) -> 
     for events in (heard(dialect, streamed), dialect.decode(whole)):
         answer = Completion.of(events)
         assert (answer.text, answer.citations) == (TEXT, (page,))
+
+
+def test_what_gemini_cites_comes_before_the_seal_at_its_end() -> None:
+    """A seal is another block to Anthropic's clients, behind which no text is open any more."""
+    streamed, _ = gemini({"start": 0, "end": 3, "title": "Sky", "source": "https://a.test/"})
+    seal = {"content": {"parts": [{"text": "", "thoughtSignature": "abcd"}]}}
+    *said, last, end = streamed.split(b"data: ")
+    sealed = b"data: ".join([*said, last, json.dumps({"candidates": [seal]}).encode() + b"\n\n"])
+    kinds = [type(each) for each in heard(GeminiDialect(), sealed + b"data: " + end)]
+    assert kinds[-4:] == [TextDelta, Cited, ReasoningDelta, Stopped]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -33,19 +33,25 @@ def likely(token: str) -> Logprobs:
     return Logprobs((TokenLogprob(token, -0.5),))
 
 
-def test_what_comes_before_the_first_content_comes_with_it_each_kind_once() -> None:
+def test_what_comes_before_the_first_content_comes_with_it() -> None:
     text = TextDelta("ab")
     found = opened(HELD, (likely("a"),), (likely("b"), text), (TextDelta("c"),))
-    assert found == (*HELD, Logprobs(likely("a").content + likely("b").content), text)
+    assert found == (*HELD, likely("a"), likely("b"), text)
 
 
 def test_citations_do_not_begin_an_answer_and_are_not_lost() -> None:
     """OpenRouter's come before the text: what fails behind them may be asked of another."""
     first, second = (Cited((Citation(0, 0, source=each),)) for each in "ab")
     text = TextDelta("ab")
-    assert opened((first,), (second, text)) == (first + second, text)
+    assert opened((first,), (second, text)) == (first, second, text)
     with pytest.raises(TruncatedStreamError):
         opened((first,))
+
+
+def test_an_answer_that_only_cites_has_a_bound() -> None:
+    cited = Cited((Citation(0, 0, "x" * 2**20),))
+    with pytest.raises(MalformedStreamError, match="no content behind 67108864 bytes"):
+        opened(*[(cited,)] * 64)
 
 
 def test_an_answer_that_ends_before_it_began_is_cut() -> None:

@@ -364,6 +364,24 @@ def test_json_lines_labelled_as_json_are_a_stream(kind: str, data: st.DataObject
         assert told[1:] in ([], [TextDelta("Be")])
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+def test_json_lines_with_a_wrong_label_are_told_as_they_come(kind: str) -> None:
+    first, _ = LINES.splitlines(keepends=True)
+    cut = ModelConnectionError("the provider has hung up")
+    asked = model(canned(first, headers={"content-type": kind}, error=cut))
+    asked.endpoint = attrs.evolve(asked.endpoint, dialect=OllamaDialect())
+    told: list[ModelEvent] = []
+
+    async def hear(model: RemoteModel) -> None:
+        async with model.stream(ASKED) as reply:
+            while events := await reply.receive():
+                told.extend(events)
+
+    with pytest.raises(ModelConnectionError):
+        run(hear, asked)
+    assert told[1:] == [TextDelta("Be")]
+
+
 @pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize(
     ("body", "kind"),

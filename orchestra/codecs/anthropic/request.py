@@ -226,9 +226,8 @@ def _file(file: FilePart) -> Json:
 
 
 def _pieces(file: FilePart) -> list[Json]:
-    """The text of a file, in blocks; one without any is refused."""
-    texts = file.passages or (text_of(file),)
-    return [{"type": "text", "text": text} for text in texts if text.strip()]
+    """The text of a file, in blocks; all of them, since citations count them."""
+    return [{"type": "text", "text": text} for text in file.passages or (text_of(file),)]
 
 
 def _document(file: FilePart) -> Json:

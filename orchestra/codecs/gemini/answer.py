@@ -127,6 +127,7 @@ class GeminiAnswer:
         self._counts: Json = {}  # the last of each count
         self._calls_count = 0
         self._texts: list[str] = []
+        self._seal: list[ModelEvent] = []  # on no text: what the text before it cites comes first
         self._grounds: object = None  # the last record of what the text is grounded in
         self._growing: Arguments | None = None  # of the last call, which is arriving in pieces
 
@@ -162,7 +163,7 @@ class GeminiAnswer:
             reason = StopReason.TOOL_CALLS
         stopped = Stopped(reason, self._reason)
         text = "".join(self._texts) if self._grounds else ""
-        left = [*self._grown(), *grounded(self._grounds, text)]
+        left = [*self._grown(), *grounded(self._grounds, text), *self._seal]
         if self._usage is None:
             return [*left, stopped]
         counted = "promptTokenCount" in self._counts
@@ -179,6 +180,8 @@ class GeminiAnswer:
         events: list[ModelEvent] = []
         content = candidate.content
         for part in (content.parts if content is not None else None) or ():
+            before, self._seal = self._seal, []
+            events += before
             if part.function_call is not None:
                 events += self._call(part.function_call, part.thought_signature)
             elif part.text is not None:
@@ -199,7 +202,10 @@ class GeminiAnswer:
         if not seal:  # nearly all of them
             return [TextDelta(text)] if text else []
         on_text = ReasoningDelta("", sealed(ON_TEXT[self._origin], seal))
-        return [on_text, TextDelta(text)] if text else [on_text]
+        if text:
+            return [on_text, TextDelta(text)]
+        self._seal.append(on_text)
+        return []
 
     def _call(self, call: _FunctionCall, seal: str | None) -> list[ModelEvent]:
         """A call comes whole, or in pieces: the first has a name, the last does not continue."""

@@ -17,8 +17,9 @@ _SOURCES = ("web", "retrievedContext", "maps")
 
 def grounded(metadata: object, text: str) -> list[Cited]:
     """What the complete text of an answer cites; nothing if no passage is grounded."""
+    data = text.encode("utf-8", "surrogatepass")
     found = (
-        Citation(*_place(segment, text), *_source(chunk))
+        Citation(*_place(segment, text, data), *_source(chunk))
         for record in listed_records(metadata)
         for chunks in [record.get("groundingChunks")]
         for support in listed_records(record.get("groundingSupports"))
@@ -37,9 +38,9 @@ def _chunks(chunks: object, indices: object) -> list[dict[str, object]]:
     return listed_records([known[at] for at in places])
 
 
-def _place(segment: dict[str, object], text: str) -> tuple[int, int]:
+def _place(segment: dict[str, object], text: str, data: bytes) -> tuple[int, int]:
     start, end = cited_number(segment, "startIndex") or 0, cited_number(segment, "endIndex") or 0
-    said, data = cited_text(segment, "text"), text.encode("utf-8", "surrogatepass")
+    said = cited_text(segment, "text")
     begin = len(data[:start].decode("utf-8", "ignore"))
     if not said or data[start:end] != said.encode("utf-8", "surrogatepass"):
         begin = text.find(said) if said else -1

@@ -1,10 +1,11 @@
 """Cuts: whether a result was made from a model's answer that was cut at its `output_tokens_max`.
 
-The theory: a step that asks models is cut if the answer of the one it asked last was. A choice is
-cut if the arm that it took is, an `each` if one of its items is, and every other step if something
-that it was given is: what it makes of half a text is half. So a cut answer that a later model was
-asked with, a label by which a route chose, or the answer of a losing arm cuts nothing. Nothing is
-looked up before the first cut of a run; a model that answered before that was given nothing cut.
+The theory: a step that asks models is cut if the answer of the one it asked last was, or a stream
+that it reads: it may pass that on. A choice is cut if the arm that it took is, an `each` if its
+list or what it makes of an item is, and every other step if something that it was given is: what
+it makes of half a text is half. So a cut answer that a later model was asked with, a label by
+which a route chose, or the answer of a losing arm cuts nothing. Nothing is looked up before the
+first cut of a run; a model that answered before that was given nothing cut.
 """
 
 from __future__ import annotations
@@ -25,16 +26,26 @@ def is_cut(frame: Frame, slot: int) -> bool:
     left, seen = [slot] if cuts else [], set[int]()
     while left:
         slot = left.pop()
-        operation = frame.block.operations[slot]
-        if operation is None or slot in seen:  # an input is whole
+        if slot in seen:
             continue
         seen.add(slot)
+        operation = frame.block.operations[slot]
+        if operation is None:
+            if _is_cut_outside(frame, slot):
+                return True
+            continue
         cut = cuts.get(frame.path + operation.name)
         if cut:
             return True
-        if cut is None:
-            left += _made_from(frame, operation)
+        asked = cut is not None
+        left += [read.slot for read in operation.streams] if asked else _made_from(frame, operation)
     return False
+
+
+def _is_cut_outside(frame: Frame, slot: int) -> bool:
+    """Whether what an item's body has from outside is cut; an input of the run is whole."""
+    found = [there for there, here in frame.block.imports if here == slot]
+    return frame.above is not None and any(is_cut(frame.above, there) for there in found)
 
 
 def forget_cuts(frame: Frame) -> None:
@@ -48,6 +59,5 @@ def _made_from(frame: Frame, operation: Operation[Node]) -> Iterable[int]:
     """The slots that the output of an operation was made from."""
     if not operation.regions:
         return [source.slot for source in all_sources(operation.sources, operation.nested)]
-    taken = frame.taken.get(operation.slot)
-    regions = operation.regions if taken is None else (taken,)  # a `best_of` compares them all
-    return [frame.block.regions[region].source.slot for region in regions]
+    taken = frame.taken.get(operation.slot, ())  # () where a reader left before anything was taken
+    return [frame.block.regions[region].source.slot for region in taken]

@@ -37,6 +37,7 @@ class Frame:
         "_settled",
         "_waiting_plain",
         "_waits",
+        "above",
         "block",
         "lanes",
         "outer",
@@ -54,11 +55,13 @@ class Frame:
         self.block = block
         self.path = path
         self.outer = outer
+        self.above: Frame | None = None
+        """The frame of the `each`, for the body of an item."""
         self.values: list[object] = [None] * block.size
         self.lanes: dict[int, list[Lane[object]]] = {}
         self.scopes: list[Scope | None] = [None] * len(block.regions)
-        self.taken: dict[int, int] = {}
-        """By the slot of a choice, the region whose output is its own."""
+        self.taken: dict[int, list[int]] = {}
+        """By the slot of a choice, the regions whose output it gives, or compares."""
         self._waits = list(block.waits)
         self._settled = bytearray(block.size)
         """1 for slots whose operation has started, or never will."""

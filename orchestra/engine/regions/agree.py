@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -96,9 +96,13 @@ class _Poll(ABC):
         """Record in the journal that an arm is left out, and why."""
         self._frame.run.journal.append(ArmFailed, self.path, arm, *name_and_message(error))
 
+    def take(self, arms: Iterable[str]) -> None:
+        """Record the arms that the result is made from."""
+        self._frame.taken[self._slot] = [self._regions[self.names.index(arm)] for arm in arms]
+
     def tell_commit(self, arm: str) -> None:
         """Record whose value is the result, also in the journal."""
-        self._frame.taken[self._slot] = self._regions[self.names.index(arm)]
+        self.take([arm])
         self._frame.run.journal.append(ArmCommitted, self.path, arm)
 
     async def _run_arm(self, arm: str, region: int) -> None:
@@ -186,6 +190,7 @@ class _Surviving(_Poll):
     async def outcome(self) -> list[object]:
         await self.run()
         if self.over is None:
+            self.take(self.said)
             return [*self.in_order(self.said).values()]
         what = "every arm" if self._least == 1 else f"all but {self._left} of the arms"
         wanted = "" if self._least == 1 else f", and least={self._least}"

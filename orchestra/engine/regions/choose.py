@@ -231,7 +231,7 @@ class Contest:
         if self._winner is not None:  # both were ready at the same moment
             return False
         self._winner = arm
-        self._frame.taken[self._operation.slot] = self._operation.regions[arm]
+        self._frame.taken[self._operation.slot] = [self._operation.regions[arm]]
         self._first_ended(committed=arm == 0)
         self._frame.run.journal.append(ArmCommitted, self._path, self._names[arm])
         if self._restarts:  # later arms may still be needed, and earlier ones have ended
@@ -279,7 +279,7 @@ async def _enter_arm(
     node = operation.node
     label = arguments(frame, operation)["on"]
     arm = _arm_for(node, label, frame.path + operation.name)
-    frame.taken[operation.slot] = operation.regions[arm]
+    frame.taken[operation.slot] = [operation.regions[arm]]
     for other, region in enumerate(operation.regions):
         if other != arm:
             frame.settle(region, f"the route took {node.arm_names[arm]!r}")

@@ -133,7 +133,8 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
     end = answer.stopped
     stopped = end.reason, end.raw, end.sequence
     parts = [_written(part) for part in answer.parts]
-    content = answer.id, answer.model, stopped, counts, parts, answer.citations
+    cited = (answer.citations,) if answer.citations else ()
+    content = answer.id, answer.model, stopped, counts, parts, *cited
     return sealed(key, content, bytes_max)
 
 
@@ -143,13 +144,14 @@ def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
     if content is None:
         return None
     try:
-        id_, model, (reason, *told), counts, parts, citations = _ANSWER.decode(content)
+        kept = _ANSWER.decode(content)
+        reason, *told = kept.stopped
         stopped = Stopped(StopReason(reason), *told)
-        read = tuple(map(_read, parts))
-        once = _counted(*counts) if counts[0] else {}
+        read = tuple(map(_read, kept.parts))
+        once = _counted(*kept.counts) if kept.counts[0] else {}
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    found = Completion(read, stopped, Usage(), "", id_, model, citations=citations)
+    found = Completion(read, stopped, Usage(), "", kept.id, kept.model, citations=kept.citations)
     return found, once
 
 
@@ -227,6 +229,17 @@ def _size(event: ModelEvent) -> int:
             return 64
 
 
+class _Kept(msgspec.Struct, array_like=True):
+    """An answer; one without citations is as those who know of none keep it."""
+
+    id: str
+    model: str
+    stopped: tuple[str, str | None, str | None]
+    counts: tuple[str, tuple[int, ...]]
+    parts: list[tuple[str, ...]]
+    citations: tuple[Citation, ...] = ()
+
+
 def _counted(certainty: str, counts: Sequence[int]) -> dict[str, Any]:
     """The counts of a usage, and their certainty."""
     both = zip(USAGE_COUNTS, counts, strict=True)
@@ -261,14 +274,5 @@ def _digest(key: str, content: bytes) -> bytes:
 
 _counts_of = attrgetter(*USAGE_COUNTS)
 _CONTENT = msgspec.msgpack.Encoder()
-_ANSWER = msgspec.msgpack.Decoder(
-    tuple[
-        str,
-        str,
-        tuple[str, str | None, str | None],
-        tuple[str, tuple[int, ...]],
-        list[tuple[str, ...]],
-        tuple[Citation, ...],
-    ]
-)
+_ANSWER = msgspec.msgpack.Decoder(_Kept)
 _VECTOR = msgspec.msgpack.Decoder(tuple[bytes, str])

@@ -213,6 +213,7 @@ def test_a_document_is_cited_by_its_characters_pages_or_pieces() -> None:
     text = FilePart(b"one", "text/plain", "a", citations=True)
     pdf = FilePart(b"%PDF-", "application/pdf", citations=True, prompt_cache=True)
     pieces = FilePart(b"one\n\ntwo", "text/plain", "b", citations=True, passages=("one", "", "two"))
+    one, two = ONE_TWO
     assert shown(text, pdf, pieces) == [
         {
             "type": "document",
@@ -228,7 +229,7 @@ def test_a_document_is_cited_by_its_characters_pages_or_pieces() -> None:
         },
         {
             "type": "document",
-            "source": {"type": "content", "content": ONE_TWO},
+            "source": {"type": "content", "content": [one, {"type": "text", "text": ""}, two]},
             "title": "b",
             **CITED,
         },

@@ -39,6 +39,7 @@ LENGTH = Stopped(StopReason.LENGTH)
 MODELS = {
     "cut": ScriptedAnswers(lambda _: ["Half", LENGTH]),
     "whole": ScriptedAnswers(lambda _: "Whole"),
+    "late": ScriptedAnswers(lambda _: ["Half", LENGTH], every_s=1.0),
     "slow": ScriptedAnswers(lambda _: "Whole", every_s=1.0),
     "broken": ScriptedModel(((0.0, TextDelta("Ha")),), OverloadedError("no room")),
 }
@@ -94,6 +95,18 @@ CHOOSING = ("route", "fallback")
 ASKING = ("asks-cut", "asks-whole")
 
 
+def beside(text: Any) -> Any:
+    """The body of an `each` that uses a text from outside, in one more within it."""
+
+    def inner(item: str) -> str:
+        return joined([item, text])
+
+    def body(item: str) -> str:
+        return joined(each([item], inner, at_once=1))
+
+    return body
+
+
 def made(drawn: Drawn) -> Any:
     """A text, in a pipeline's function."""
     if isinstance(drawn, Says):
@@ -107,6 +120,8 @@ def made(drawn: Drawn) -> Any:
             return joined(of)
         case "each":
             return joined(each(words(of[0]), shouted, at_once=2))
+        case "within":
+            return joined(each(["a", "b"], beside(of[0]), at_once=2))
         case "route":
             return route(str(drawn.chosen), {str(key): arm for key, arm in enumerate(of)})
         case "fallback":
@@ -133,7 +148,7 @@ SAYS = st.builds(Says, st.booleans(), st.booleans())
 def many(inner: st.SearchStrategy[Drawn]) -> st.SearchStrategy[Drawn]:
     some = st.lists(inner, min_size=2, max_size=3).map(tuple)
     return st.one_of(
-        st.builds(Of, st.sampled_from(("shouted", "each", *ASKING)), st.tuples(inner)),
+        st.builds(Of, st.sampled_from(("shouted", "each", "within", *ASKING)), st.tuples(inner)),
         st.builds(Of, st.just("joined"), some),
         st.builds(Of, st.just("route"), some, st.integers(0, 1)),
         st.builds(Of, st.just("fallback"), some),
@@ -192,7 +207,7 @@ def raced() -> Stream[str]:
 
 
 @pipeline
-def beside() -> list[str]:
+def both() -> list[str]:
     """One of two is cut."""
     note = collect(says("cut"))
     return [note, collect(says("slow"))]
@@ -211,6 +226,51 @@ def second(texts: list[str]) -> int:
 @pipeline
 def best() -> str:
     return best_of(collect(says("cut")), collect(says("whole")), judge=second)
+
+
+@step
+async def guarded(chunks: Stream[str], *, context: Context = injected) -> AsyncIterator[str]:
+    """Asks a model about each chunk, and passes it on."""
+    async for chunk in chunks:
+        verdict = generate.call(f"Is {chunk!r} polite?", model="whole", context=context)
+        assert [said async for said in verdict]
+        yield chunk
+
+
+@pipeline
+def guards() -> Stream[str]:
+    return guarded(says("cut"))
+
+
+@pipeline
+def guards_late() -> list[str]:
+    """Another answer was cut before: by then, the steps that ask are noted."""
+    first = collect(says("cut"))
+    return [collect(says("whole", first)), collect(guarded(says("late")))]
+
+
+@step
+async def unread(chunks: Stream[str]) -> str:
+    return "Whole"
+
+
+@pipeline
+def left() -> list[str]:
+    """The race is left before an arm has won."""
+    first = collect(says("cut"))
+    return [unread(race(says("slow", first), says("late", first)))]
+
+
+@step
+async def failing(text: str) -> str:
+    raise OverloadedError(f"no room for {text}")
+
+
+@pipeline
+def compared() -> str:
+    """The arm with the cut answer fails, so it is not compared."""
+    whole = [collect(says("whole")) for _ in range(2)]
+    return best_of(failing(collect(says("cut"))), *whole, judge=second)
 
 
 @pipeline
@@ -241,9 +301,13 @@ def outlined(topics: list[str]) -> list[str]:
         (refused, False),
         (restarted, True),
         (raced, True),
-        (beside, True),
+        (both, True),
         (agreed, False),
         (best, True),  # they were compared, and one of them was half
+        (guards, True),
+        (guards_late, True),
+        (left, False),
+        (compared, False),
         (labelled, False),
         (untaken, False),
     ],
