@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 
+from orchestra.computed import LARGE_BYTES, computed
 from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
@@ -16,6 +19,7 @@ from orchestra.server.app import create_app
 from orchestra.server.settings import USUAL_SETTINGS
 from orchestra.testing.world import ScriptedModel, World
 from tests.loop_steps import Steps, counted_steps
+from tests.patience import PATIENCE_S
 from tests.server.socketing import open_socket
 from tests.server.wire import open_house
 
@@ -97,6 +101,32 @@ def test_no_step_of_the_loop_reads_a_large_message_of_a_socket() -> None:
         return steps
 
     assert trio.run(main).longest < CALLS_MAX
+
+
+def test_a_socket_is_heard_while_large_work_waits_for_its_turn() -> None:
+    """So a departure is, too, which would come behind such a message."""
+    busy, over = threading.Event(), threading.Event()
+
+    def occupied() -> None:
+        busy.set()
+        over.wait()
+
+    async def main() -> None:
+        async with open_engine(World()) as engine, trio.open_nursery() as nursery:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house:
+                socket = await open_socket(house, "/v1/pipelines/count/ws")
+                nursery.start_soon(partial(computed, occupied, large=True))
+                await trio.to_thread.run_sync(busy.wait)
+                try:
+                    await socket.start("large", of=[[]] * LARGE_BYTES)
+                    await socket.start("small", of=[])
+                    with trio.fail_after(PATIENCE_S):
+                        await socket.events("small")
+                finally:
+                    over.set()
+
+    trio.run(main)
 
 
 def test_no_step_of_the_loop_writes_the_description_of_many_pipelines() -> None:
