@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -103,28 +104,53 @@ def test_no_step_of_the_loop_reads_a_large_message_of_a_socket() -> None:
     assert trio.run(main).longest < CALLS_MAX
 
 
-def test_a_socket_is_heard_while_large_work_waits_for_its_turn() -> None:
-    """So a departure is, too, which would come behind such a message."""
+@asynccontextmanager
+async def others_at_work() -> AsyncIterator[None]:
+    """All large work waits for its turn; what is small has to be done all the same."""
     busy, over = threading.Event(), threading.Event()
 
     def occupied() -> None:
         busy.set()
         over.wait()
 
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(computed, occupied, large=True))
+        await trio.to_thread.run_sync(busy.wait)
+        try:
+            with trio.fail_after(PATIENCE_S):
+                yield
+        finally:
+            over.set()
+
+
+def test_a_socket_is_heard_while_large_work_waits_for_its_turn() -> None:
+    """So a departure is, too, which would come behind such a message."""
+
     async def main() -> None:
-        async with open_engine(World()) as engine, trio.open_nursery() as nursery:
+        async with open_engine(World()) as engine:
             app = create_app(engine, PIPELINES, USUAL_SETTINGS)
             async with open_house(app, USUAL_SETTINGS) as house:
                 socket = await open_socket(house, "/v1/pipelines/count/ws")
-                nursery.start_soon(partial(computed, occupied, large=True))
-                await trio.to_thread.run_sync(busy.wait)
-                try:
+                async with others_at_work():
                     await socket.start("large", of=[[]] * LARGE_BYTES)
                     await socket.start("small", of=[])
-                    with trio.fail_after(PATIENCE_S):
-                        await socket.events("small")
-                finally:
-                    over.set()
+                    await socket.events("small")
+
+    trio.run(main)
+
+
+def test_a_short_conversation_goes_on_while_large_work_waits_for_its_turn() -> None:
+    async def main() -> None:
+        async with open_engine(World(models={"m": ScriptedModel.saying("yes")})) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house:
+                client, asks = await house.connect(), {"model": "m", "input": "Well?"}
+                head = "POST /v1/responses HTTP/1.1\nContent-Type: application/json"
+                first = await client.ask(head, msgspec.json.encode(asks))
+                asks["previous_response_id"] = msgspec.json.decode(first.body)["id"]
+                async with others_at_work():
+                    second = await client.ask(head, msgspec.json.encode(asks))
+        assert second.status == 200
 
     trio.run(main)
 
