@@ -179,7 +179,7 @@ class Sockets:
             return refused
         pipeline = self.runs.pipelines[name]
         reading = partial(from_json, pipeline.inputs, start.inputs)
-        values, faults = await computed(reading, large=start.large)
+        values, faults = await computed(reading, large=start.large, theirs=True)
         if faults:
             return bad_inputs(faults)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -40,7 +41,30 @@ def count(of: list[list[int]]) -> int:
     return counted(of)
 
 
-PIPELINES: dict[str, Pipeline[..., Any]] = {"count": count}
+BUSY, OVER = threading.Event(), threading.Event()
+
+
+@dataclasses.dataclass
+class Slow:
+    text: str
+
+    def __post_init__(self) -> None:
+        BUSY.set()
+        OVER.wait()
+
+
+@step
+async def length(of: Slow) -> int:
+    return len(of.text)
+
+
+@pipeline
+def slow(of: Slow) -> int:
+    """What takes long to make."""
+    return length(of)
+
+
+PIPELINES: dict[str, Pipeline[..., Any]] = {"count": count, "slow": slow}
 PIPELINES |= {f"count-{number}": count for number in range(150)}
 
 
@@ -58,6 +82,7 @@ def filled(given: Mapping[str, Any], name: str, item: object) -> bytes:
 USER: dict[str, Any] = {"role": "user", "content": ""}
 CALL: dict[str, Any] = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "a"}
+HEAD = "POST {} HTTP/1.1\nContent-Type: application/json"
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 TOOL = {"type": "function", "function": {"name": "f"}}
 RESULTS = [{"role": "assistant", "content": [CALL]}, {"role": "user", "content": [RESULT] * 20_000}]
@@ -145,12 +170,36 @@ def test_a_short_conversation_goes_on_while_large_work_waits_for_its_turn() -> N
             app = create_app(engine, PIPELINES, USUAL_SETTINGS)
             async with open_house(app, USUAL_SETTINGS) as house:
                 client, asks = await house.connect(), {"model": "m", "input": "Well?"}
-                head = "POST /v1/responses HTTP/1.1\nContent-Type: application/json"
+                head = HEAD.format("/v1/responses")
                 first = await client.ask(head, msgspec.json.encode(asks))
                 asks["previous_response_id"] = msgspec.json.decode(first.body)["id"]
                 async with others_at_work():
                     second = await client.ask(head, msgspec.json.encode(asks))
         assert second.status == 200
+
+    trio.run(main)
+
+
+def test_a_large_conversation_does_not_wait_for_a_slow_class_of_a_pipeline() -> None:
+    async def main() -> None:
+        BUSY.clear()
+        OVER.clear()
+        async with open_engine(World(models={"m": ScriptedModel.saying("yes")})) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house, trio.open_nursery() as nursery:
+                waits, asks = await house.connect(), await house.connect()
+                text = "x" * LARGE_BYTES
+                taken = msgspec.json.encode({"inputs": {"of": {"text": text}}})
+                nursery.start_soon(waits.ask, HEAD.format("/v1/pipelines/slow/runs"), taken)
+                await trio.to_thread.run_sync(BUSY.wait)
+                try:
+                    with trio.fail_after(PATIENCE_S):
+                        turn = {**USER, "content": text}
+                        body = msgspec.json.encode({"model": "m", "messages": [turn]})
+                        reply = await asks.ask(HEAD.format(CHAT), body)
+                finally:
+                    OVER.set()
+        assert reply.status == 200
 
     trio.run(main)
 
