@@ -132,14 +132,15 @@ def test_no_step_of_the_loop_reads_a_large_message_of_a_socket() -> None:
 @asynccontextmanager
 async def others_at_work() -> AsyncIterator[None]:
     """All large work waits for its turn; what is small has to be done all the same."""
-    busy, over = threading.Event(), threading.Event()
+    busy, over = threading.Barrier(3), threading.Event()
 
     def occupied() -> None:
-        busy.set()
+        busy.wait()
         over.wait()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(computed, occupied, large=True))
+        for theirs in (False, True):
+            nursery.start_soon(partial(computed, occupied, large=True, theirs=theirs))
         await trio.to_thread.run_sync(busy.wait)
         try:
             with trio.fail_after(PATIENCE_S):
@@ -208,6 +209,22 @@ def test_no_step_of_the_loop_writes_the_description_of_many_pipelines() -> None:
     status, steps = trio.run(asked, "/openapi.json", b"")
     assert status == 200
     assert steps.longest < CALLS_MAX
+
+
+def test_a_description_that_was_written_waits_for_no_turn() -> None:
+    """Whoever asks for it again and again keeps no large conversation waiting."""
+
+    async def main() -> None:
+        async with open_engine(World()) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house:
+                client = await house.connect()
+                first = await client.ask("GET /openapi.json HTTP/1.1")
+                async with others_at_work():
+                    again = await client.ask("GET /openapi.json HTTP/1.1")
+        assert again.body == first.body
+
+    trio.run(main)
 
 
 async def asked(path: str, body: bytes) -> tuple[int, Steps]:
