@@ -3,8 +3,9 @@
 While one step of the event loop lasts, every other run of the process waits for it. A megabyte of
 JSON may be 65,000 messages, which take 0.1 s to read.
 
-Rules of the file: in one run of Trio, one piece of work at a time is in a thread. Python runs one
-thread at a time, so several would end no sooner, and the event loop would wait for each of them.
+Rules of the file: in one run of Trio, one piece of work at a time is in a thread, beside one that
+calls the pipelines' own classes: they may take any time, and nothing else waits for them. Python
+runs one thread at a time, so more would end no sooner, and hold up the event loop.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ LARGE_BYTES = 64 * 1024
 """A body beyond this is large: what is as long takes up to 8 ms to read."""
 
 
-async def computed(work: Callable[[], T], *, large: bool) -> T:
+async def computed(work: Callable[[], T], *, large: bool, theirs: bool = False) -> T:
     """What `work` returns or raises: done at once, without a checkpoint, or if it is large apart.
 
-    If it is cancelled meanwhile, the thread ends later, and what it has is dropped.
+    `theirs` says that it calls the pipelines' own classes. If it is cancelled meanwhile, the thread
+    ends later, and what it has is dropped.
     """
     if not large:
         return work()
-    turn = _TURN.get()
-    if turn is None:
-        _TURN.set(turn := trio.CapacityLimiter(1))
-    return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=turn)
+    turns = _TURNS.get()
+    if turns is None:
+        _TURNS.set(turns := (trio.CapacityLimiter(1), trio.CapacityLimiter(1)))
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=turns[theirs])
 
 
-_TURN: trio.lowlevel.RunVar[trio.CapacityLimiter | None] = trio.lowlevel.RunVar(
+_TURNS: trio.lowlevel.RunVar[tuple[trio.CapacityLimiter, ...] | None] = trio.lowlevel.RunVar(
     "orchestra.computed", None
 )

@@ -38,28 +38,21 @@ def encode(event: Event, request_id: str = "") -> bytes:
 def written(value: object) -> bytes:
     """Any value as one line of JSON, as `encode` writes those of an event. It never fails."""
     try:
-        return _ENCODER.encode(value)
-    except UnicodeEncodeError:
-        return _escaped(value)
+        try:
+            return _ENCODER.encode(value)
+        except UnicodeEncodeError:
+            return _escaped(value)
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: ASYNC103, BLE001 - as above
-        return _unwritable(value)  # noqa: ASYNC104
+        told = f"<a {type(value).__name__} that cannot be written as JSON>"
+        return _ENCODER.encode(told)  # noqa: ASYNC104
 
 
 def _escaped(value: object) -> bytes:
     """JSON of ASCII alone, which has a form for half a character; nan is none in it."""
-    try:
-        plain = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
-        return json.dumps(plain, allow_nan=False).encode()
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: ASYNC103, BLE001 - as above
-        return _unwritable(value)  # noqa: ASYNC104
-
-
-def _unwritable(value: object) -> bytes:
-    return _ENCODER.encode(f"<a {type(value).__name__} that cannot be written as JSON>")
+    plain = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
+    return json.dumps(plain, allow_nan=False).encode()
 
 
 _NAMES = {cls: [field.name for field in attrs.fields(cls)] for cls in get_args(Event)}

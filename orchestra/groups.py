@@ -47,10 +47,10 @@ def parted(error: BaseException) -> tuple[Exception | None, BaseException | None
     return own or _stray(onward), None
 
 
-async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> None:
+async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> bool:
     """Run what may fail by somebody else's code; its own errors are logged, and end nothing else.
 
-    `what` says in the log what has failed. Raises what `split` calls onward.
+    Whether it had none; `what` says in the log what has failed. Raises what `split` calls onward.
     """
     try:
         await task()
@@ -60,6 +60,8 @@ async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: st
             log.exception("%s: %s", what, message_of(own))
         if onward is not None:
             raise onward from onward.__cause__  # noqa: ASYNC104 - as above
+        return False  # noqa: ASYNC104 - as above
+    return True
 
 
 async def lasting(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> None:

@@ -107,6 +107,8 @@ def test_what_is_contained_raises_only_what_goes_on(error: BaseException) -> Non
             ended = await outcome.acapture(contained, fails, Said("test"), "it failed")
         raised = leaves(ended.error) if isinstance(ended, outcome.Error) else []
         assert raised == (leaves(onward) if onward is not None else [])
+        if onward is None:
+            assert ended.unwrap() is (own is None)
 
     async def fails() -> None:
         raise error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from orchestra.groups import stopping
 from orchestra.protocols import Change, Entry
 from orchestra.runs import inbox
 from orchestra.runs.archive import Archive
@@ -188,8 +189,10 @@ class Publisher:
         """
         try:
             return event_lines_of(map(self._fit, run.journal.newer(after)), run.request_id)
-        except Exception:  # noqa: BLE001 - what a step gives may raise anything
-            return ()
+        except BaseException as error:  # noqa: ASYNC103 - what a step gives may raise anything
+            if stopping(error) is not None:
+                raise
+            return ()  # noqa: ASYNC104 - nothing is awaited in it
 
 
 def _link(run_id: str, after: int, batch: Sequence[EventLine]) -> dict[str, Entry]:

@@ -110,9 +110,11 @@ class Recorder:
             await self._work.wait()
             self._work = trio.Event()
             await trio.sleep(self._archive.settings.batch_s)
-            written = await self.write()
-            if self._waits:
-                self._work.set()
+            try:
+                written = await self.write()
+            finally:
+                if self._waits:
+                    self._work.set()  # also for who serves again, after this has failed
             if not written:
                 await trio.sleep(REST_S)
 

@@ -24,8 +24,9 @@ import trio
 from quart import websocket
 from quart_trio.asgi import TrioASGIWebsocketConnection
 
-from orchestra.computed import LARGE_BYTES, computed
+from orchestra.computed import computed
 from orchestra.events import TERMINAL
+from orchestra.groups import contained
 from orchestra.server.connections.listen import obey
 from orchestra.server.front import ws_messages
 from orchestra.server.front.access import may_run
@@ -178,7 +179,7 @@ class Sockets:
             return refused
         pipeline = self.runs.pipelines[name]
         reading = partial(from_json, pipeline.inputs, start.inputs)
-        values, faults = await computed(reading, large=start.large)
+        values, faults = await computed(reading, large=start.large, theirs=True)
         if faults:
             return bad_inputs(faults)
         try:
@@ -249,8 +250,7 @@ class Conversation:
                 self._close(TOO_LARGE, f"a message is larger than {limit}")
                 return
             self._stir()
-            reading = partial(ws_messages.read, said)
-            self._hear(await computed(reading, large=len(said) > LARGE_BYTES))
+            self._hear(ws_messages.read(said))
 
     def _hear(self, message: Start | Cancel | Mistake) -> None:
         match message:
@@ -285,23 +285,25 @@ class Conversation:
 
     async def _run(self, start: Start, going: Going) -> None:
         """One run, from the moment it is asked for until its last event is sent."""
+        what = f"a run over a WebSocket failed, of pipeline {self._name!r}"
         try:
-            run = await self._sockets.started(self._name, start, self._socket.scope)
-            if isinstance(run, HttpProblem):
-                self._forget(start.id, going)
-                await self._socket.send(problem_frame(start.id, run))
-            else:
-                going.begin(run)
-                await self._follow(start.id, run, going)
-        except Exception:
-            log.exception("a run over a WebSocket failed: pipeline %r", self._name)
-            self._close(FAILED, "the server's log says why")
+            if not await contained(partial(self._serve, start, going), log, what):
+                self._close(FAILED, "the server's log says why")
         finally:
             self._forget(start.id, going)
             self._untold -= 1
             self._stir()
             if going.run is not None:
                 self._sockets.runs.left(going.run)
+
+    async def _serve(self, start: Start, going: Going) -> None:
+        run = await self._sockets.started(self._name, start, self._socket.scope)
+        if isinstance(run, HttpProblem):
+            self._forget(start.id, going)
+            await self._socket.send(problem_frame(start.id, run))
+        else:
+            going.begin(run)
+            await self._follow(start.id, run, going)
 
     async def _follow(self, name: str, run: Run, going: Going) -> None:
         debug, request_id = self._settings.debug, run.request_id

@@ -612,6 +612,41 @@ def test_what_comes_first_decides_whether_a_run_was_late_or_cancelled(schedule: 
     engine_of(use, schedule=schedule)
 
 
+@step
+async def ends_badly(question: str) -> str:
+    try:
+        await trio.sleep(9.0)
+    finally:
+        raise ValueError(question)
+
+
+@pipeline(deadline_s=3)
+def badly(question: str) -> str:
+    return ends_badly(question)
+
+
+@pipeline(deadline_s=3)
+def badly_twice(question: str) -> str:
+    return both(ends_badly(question), 2)
+
+
+@pytest.mark.parametrize("plan", [badly, badly_twice])
+def test_what_a_step_raises_while_it_is_stopped_is_not_why_its_run_ended(plan: Any) -> None:
+    """However many steps it has; the journal tells of the step's error."""
+
+    async def use(engine: Engine) -> None:
+        late, stopped = (engine.start(plan, {"question": "q"}) for _ in range(2))
+        await trio.sleep(2)
+        stopped.cancel("early")
+        for run, kind in ((late, DeadlineError), (stopped, RunCancelledError)):
+            with pytest.raises(kind):
+                await run.result()
+            with run.journal.attach() as reader:
+                assert "StepFailed" in [type(each).__name__ for each in await reader.after(0)]
+
+    engine_of(use)
+
+
 # ----------------------------------------------------------------------------------------- reading
 
 

@@ -40,7 +40,7 @@ class Cable(State):
         self._random = random
         self.breaks = breaks
         self.cut = False
-        self.error: Exception = StateError("the cable is broken; mend it")
+        self.error: BaseException = StateError("the cable is broken; mend it")
         """How it fails then."""
         self.deaf = False
         """Whether what is asked for is done, and the answer does not come back."""

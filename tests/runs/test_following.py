@@ -23,6 +23,7 @@ from orchestra.runs.registry import Registry, open_registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
+from tests.engine.steps import Panic
 from tests.runs.processes import Cable, Process, heard, lines, memory, process, spied
 
 PROCESSES = 3
@@ -345,12 +346,15 @@ def test_an_event_that_is_too_large_to_be_published_is_had_when_the_run_has_ende
     virtual(main)
 
 
-def test_a_run_that_cannot_be_written_keeps_no_other_from_being_followed() -> None:
+@pytest.mark.parametrize("error", [RuntimeError, Panic])
+def test_a_run_that_cannot_be_written_keeps_no_other_from_being_followed(
+    error: type[BaseException],
+) -> None:
     """What a step gives may raise where it is made fit for clients, or is written."""
 
     def fit(event: Event) -> Event:
         if isinstance(event, Delta) and event.chunk == "bad":
-            raise RuntimeError("it does not fit")
+            raise error("it does not fit")
         return event
 
     async def main() -> None:

@@ -168,6 +168,24 @@ def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
     ]
 
 
+def test_what_waits_when_a_driver_panics_is_written_afterwards() -> None:
+    """A driver in Rust raises what is no `Exception`."""
+
+    async def main() -> None:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable) as one, process(Cable(state)) as other:
+            cable.cut, cable.error = True, Panic("index out of bounds")
+            run = one.start([(0.1, "a")])
+            one.registry.adopt(run)
+            await trio.sleep(1.0)
+            cable.cut = False
+            await trio.sleep(2.0)
+            assert await heard(other.registry, run.id) == lines(run)
+
+    virtual(main)
+
+
 @pytest.mark.parametrize("error", [RuntimeError, Panic])
 def test_a_run_that_cannot_be_written_down_keeps_no_other_from_it(
     error: type[BaseException], caplog: pytest.LogCaptureFixture

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 
+from orchestra.computed import LARGE_BYTES, computed
 from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
@@ -16,6 +21,7 @@ from orchestra.server.app import create_app
 from orchestra.server.settings import USUAL_SETTINGS
 from orchestra.testing.world import ScriptedModel, World
 from tests.loop_steps import Steps, counted_steps
+from tests.patience import PATIENCE_S
 from tests.server.socketing import open_socket
 from tests.server.wire import open_house
 
@@ -35,7 +41,30 @@ def count(of: list[list[int]]) -> int:
     return counted(of)
 
 
-PIPELINES: dict[str, Pipeline[..., Any]] = {"count": count}
+BUSY, OVER = threading.Event(), threading.Event()
+
+
+@dataclasses.dataclass
+class Slow:
+    text: str
+
+    def __post_init__(self) -> None:
+        BUSY.set()
+        OVER.wait()
+
+
+@step
+async def length(of: Slow) -> int:
+    return len(of.text)
+
+
+@pipeline
+def slow(of: Slow) -> int:
+    """What takes long to make."""
+    return length(of)
+
+
+PIPELINES: dict[str, Pipeline[..., Any]] = {"count": count, "slow": slow}
 PIPELINES |= {f"count-{number}": count for number in range(150)}
 
 
@@ -53,6 +82,7 @@ def filled(given: Mapping[str, Any], name: str, item: object) -> bytes:
 USER: dict[str, Any] = {"role": "user", "content": ""}
 CALL: dict[str, Any] = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "a"}
+HEAD = "POST {} HTTP/1.1\nContent-Type: application/json"
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 TOOL = {"type": "function", "function": {"name": "f"}}
 RESULTS = [{"role": "assistant", "content": [CALL]}, {"role": "user", "content": [RESULT] * 20_000}]
@@ -99,10 +129,102 @@ def test_no_step_of_the_loop_reads_a_large_message_of_a_socket() -> None:
     assert trio.run(main).longest < CALLS_MAX
 
 
+@asynccontextmanager
+async def others_at_work() -> AsyncIterator[None]:
+    """All large work waits for its turn; what is small has to be done all the same."""
+    busy, over = threading.Barrier(3), threading.Event()
+
+    def occupied() -> None:
+        busy.wait()
+        over.wait()
+
+    async with trio.open_nursery() as nursery:
+        for theirs in (False, True):
+            nursery.start_soon(partial(computed, occupied, large=True, theirs=theirs))
+        await trio.to_thread.run_sync(busy.wait)
+        try:
+            with trio.fail_after(PATIENCE_S):
+                yield
+        finally:
+            over.set()
+
+
+def test_a_socket_is_heard_while_large_work_waits_for_its_turn() -> None:
+    """So a departure is, too, which would come behind such a message."""
+
+    async def main() -> None:
+        async with open_engine(World()) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house:
+                socket = await open_socket(house, "/v1/pipelines/count/ws")
+                async with others_at_work():
+                    await socket.start("large", of=[[]] * LARGE_BYTES)
+                    await socket.start("small", of=[])
+                    await socket.events("small")
+
+    trio.run(main)
+
+
+def test_a_short_conversation_goes_on_while_large_work_waits_for_its_turn() -> None:
+    async def main() -> None:
+        async with open_engine(World(models={"m": ScriptedModel.saying("yes")})) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house:
+                client, asks = await house.connect(), {"model": "m", "input": "Well?"}
+                head = HEAD.format("/v1/responses")
+                first = await client.ask(head, msgspec.json.encode(asks))
+                asks["previous_response_id"] = msgspec.json.decode(first.body)["id"]
+                async with others_at_work():
+                    second = await client.ask(head, msgspec.json.encode(asks))
+        assert second.status == 200
+
+    trio.run(main)
+
+
+def test_a_large_conversation_does_not_wait_for_a_slow_class_of_a_pipeline() -> None:
+    async def main() -> None:
+        BUSY.clear()
+        OVER.clear()
+        async with open_engine(World(models={"m": ScriptedModel.saying("yes")})) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house, trio.open_nursery() as nursery:
+                waits, asks = await house.connect(), await house.connect()
+                text = "x" * LARGE_BYTES
+                taken = msgspec.json.encode({"inputs": {"of": {"text": text}}})
+                nursery.start_soon(waits.ask, HEAD.format("/v1/pipelines/slow/runs"), taken)
+                await trio.to_thread.run_sync(BUSY.wait)
+                try:
+                    with trio.fail_after(PATIENCE_S):
+                        turn = {**USER, "content": text}
+                        body = msgspec.json.encode({"model": "m", "messages": [turn]})
+                        reply = await asks.ask(HEAD.format(CHAT), body)
+                finally:
+                    OVER.set()
+        assert reply.status == 200
+
+    trio.run(main)
+
+
 def test_no_step_of_the_loop_writes_the_description_of_many_pipelines() -> None:
     status, steps = trio.run(asked, "/openapi.json", b"")
     assert status == 200
     assert steps.longest < CALLS_MAX
+
+
+def test_a_description_that_was_written_waits_for_no_turn() -> None:
+    """Whoever asks for it again and again keeps no large conversation waiting."""
+
+    async def main() -> None:
+        async with open_engine(World()) as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house:
+                client = await house.connect()
+                first = await client.ask("GET /openapi.json HTTP/1.1")
+                async with others_at_work():
+                    again = await client.ask("GET /openapi.json HTTP/1.1")
+        assert again.body == first.body
+
+    trio.run(main)
 
 
 async def asked(path: str, body: bytes) -> tuple[int, Steps]:

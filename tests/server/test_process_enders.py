@@ -16,8 +16,10 @@ from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
+from orchestra.server.front.ws_messages import FAILED
 from orchestra.server.settings import USUAL_SETTINGS
 from tests.engine.steps import Panic
+from tests.server.socketing import open_socket
 from tests.server.wire import open_house
 
 ERRORS: dict[str, type[BaseException]] = {"exit": SystemExit, "panic": Panic, "usual": ValueError}
@@ -97,5 +99,21 @@ def test_what_a_pipelines_classes_raise_ends_no_server(how: str, accept: str) ->
                     else:
                         assert reply.status == 200
                         assert b"that cannot be written as JSON" in reply.body
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("how", ["exit", "panic"])
+def test_what_an_inputs_class_raises_closes_a_socket_as_failed(how: str) -> None:
+    """Not as one that has done what it was opened for."""
+
+    async def main() -> None:
+        mend_hypercorn()
+        async with open_engine() as engine:
+            app = create_app(engine, PIPELINES, USUAL_SETTINGS)
+            async with open_house(app, USUAL_SETTINGS) as house:
+                socket = await open_socket(house, "/v1/pipelines/takes/ws")
+                await socket.start("a", checked={"how": how})
+                assert await socket.end() == FAILED
 
     trio.run(main)

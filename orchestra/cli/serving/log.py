@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
@@ -54,12 +55,16 @@ class Log:
             theirs.setLevel(logging.WARNING)  # it logs whole URLs with queries
 
     def note(self, text: str) -> None:
-        """Write a note for people to standard error; in JSON it is an entry."""
-        if self.format == "text":
-            flush()  # it comes behind the entries before it
-            terminal.note(text, needed=False)
-        else:
+        """Write a note for people to standard error, waiting for nobody; in JSON it is an entry."""
+        if self.format == "json":
             _log.info("%s", text.strip())
+            return
+        for each in logging.getLogger().handlers:
+            if isinstance(each, LogHandler):
+                line = terminal.paint(terminal.visible(text), "dim", sys.stderr)
+                each.write(f"{line}\n".encode(errors="backslashreplace"))
+                return
+        terminal.note(text, needed=False)  # the pipelines' code logs in a way of its own
 
     def say(self, text: str) -> None:
         """As `note`, on standard output; in JSON it is an entry, too."""
@@ -67,12 +72,6 @@ class Log:
             terminal.say(text, needed=False)
         else:
             _log.info("%s", text)
-
-
-def flush() -> None:
-    """Wait a moment until the entries so far are written."""
-    for each in logging.getLogger().handlers:
-        each.flush()
 
 
 class EntryFormatter(logging.Formatter):

@@ -5,7 +5,7 @@ after 64 KiB, and a write to it waits for ever: in the event loop, it would stop
 
 Rules of the file: entries are written by a thread, in order; who logs never waits. What the thread
 has not written yet is bounded; entries beyond that are dropped, and how many is logged as soon as
-entries are read again, as in HAProxy.
+entries are read again, as in HAProxy. A process that is forked from it writes its own at once.
 """
 
 from __future__ import annotations
@@ -30,49 +30,77 @@ class LogHandler(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._waits = True
+        """Whether lines wait for the thread: a forked process has none."""
         self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        os.register_at_fork(after_in_child=self._forked)
+        threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have an entry written, or drop it if too much waits to be."""
         try:
-            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            line = self._line(record)
         except Exception:  # noqa: BLE001 - as of every handler: who logs must not fail by it
             self.handleError(record)
+        else:
+            self.write(line)
+
+    def write(self, line: bytes) -> None:
+        """Have a line written behind the entries so far, or drop it as one."""
+        if not self._waits:
+            _write_all(self._descriptor, line)
             return
         with self._changed:
             if self._held_bytes + len(line) > HELD_BYTES_MAX:
                 self._dropped += 1
-                return
-            self._lines.append(line)
-            self._held_bytes += len(line)
-            self._changed.notify_all()
+            else:
+                self._hold(line, len(line))
 
     def flush(self) -> None:
         """Wait until all entries are written, for `FLUSH_S` at most."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held_bytes, FLUSH_S)
 
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode(errors="backslashreplace")
+
+    def _hold(self, line: bytes, size_bytes: int) -> None:
+        # Nothing is called while a number changes: a signal's handler and `__del__` may log, too,
+        # and Python calls them behind any call, also with the lock.
+        self._lines.append(line)
+        self._held_bytes += size_bytes
+        self._changed.notify_all()
+
     def _begin(self) -> None:
-        """Start the thread; a forked process has none, and its entries are written by the other."""
         self._changed = threading.Condition()
         self._lines: list[bytes] = []
         self._held_bytes = 0
         self._dropped = 0
-        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def _forked(self) -> None:
+        """Write at once from now on: such a process serves nobody, and often ends by `_exit`."""
+        self._waits = False
+        self._begin()  # what waits is the other process's
 
     def _write(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._lines)
                 lines, self._lines = self._lines, []
-            _write_all(self._descriptor, b"".join(lines))
-            with self._changed:
-                self._held_bytes -= sum(map(len, lines))
-                dropped, self._dropped = self._dropped, 0
-                self._changed.notify_all()
-            if dropped:
-                log.error(_DROPPED, dropped)
+            data = b"".join(lines)
+            _write_all(self._descriptor, data)
+            self._written(len(data))
+
+    def _written(self, size_bytes: int) -> None:
+        with self._changed:
+            self._held_bytes -= size_bytes
+            dropped, self._dropped = self._dropped, 0
+            if dropped:  # not through `handle`: `logging.shutdown` has its lock while it flushes
+                told = log.makeRecord(log.name, logging.ERROR, "", 0, _DROPPED, (dropped,), None)
+                self.filter(told)
+                line = self._line(told)
+                self._hold(line, len(line))
+            self._changed.notify_all()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -27,6 +27,7 @@ from orchestra.codecs.serving.requests import ServedChat
 from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InvalidRequestError, StateError, TruncatedStreamError
 from orchestra.events import RunFinished
+from orchestra.policies.requests.needs import LARGE_PARTS
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.models.asked import (
     Job,
@@ -71,9 +72,9 @@ class ResponsesApi:
         asking = partial(asked_response, body, stores=settings.store_answers)
         asked = await computed(asking, large=large)
         offer = answering(self.catalog, asked.body.model)
-        serving = partial(served_response, asked, await self._items(asked), settings.allowed)
-        kept = asked.body.previous_response_id or asked.referred()  # it may be long
-        served = await computed(serving, large=large or bool(kept))
+        items = await self._items(asked)
+        serving = partial(served_response, asked, items, settings.allowed)
+        served = await computed(serving, large=large or len(items) > LARGE_PARTS)
         job = job_of(offer, served)
         run = self.runs.begin(job.pipeline, job.inputs)
         head = ResponseHead(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LARGE_SEEN = 10
 """A document of more pipelines is written in a thread: each takes up to 1.5 ms."""
+KEPT_MAX = 4
+"""Documents that are kept: most servers have callers of one or two kinds."""
 HTML = "text/html; charset=utf-8"
 PAGE = Path(__file__).with_name("docs.html")
 _INLINE = r"<(style|script)>(.*?)</\1>"
@@ -76,18 +78,26 @@ class Documents:
         self.settings = settings
         self.admission = admission
         self.routes: Sequence[Route] = ()
+        self._kept: dict[tuple[str, ...], bytes] = {}
+        """The documents that were written last, by the pipelines in them."""
 
     async def openapi(self) -> Response:
         """The document, with the pipelines that the caller may run."""
         scopes = Arrival.of(request.scope).known().scopes
-        seen = {name: each for name, each in self.pipelines.items() if scopes.may_run(name)}
-        body = await computed(partial(self._written, seen), large=len(seen) > LARGE_SEEN)
+        seen = tuple(filter(scopes.may_run, self.pipelines))
+        body = self._kept.get(seen)
+        if body is None:
+            body = await computed(partial(self._written, seen), large=len(seen) > LARGE_SEEN)
+            if len(self._kept) >= KEPT_MAX:
+                self._kept.clear()
+            self._kept[seen] = body
         return Response(body, content_type=sse.JSON, headers={"Cache-Control": "no-store"})
 
-    def _written(self, seen: Mapping[str, Pipeline[..., Any]]) -> bytes:
+    def _written(self, names: tuple[str, ...]) -> bytes:
         # which is more than a server needs to start
         from orchestra.server.openapi.description import document
 
+        seen = {name: self.pipelines[name] for name in names}
         found = document(self.routes, seen, self.settings, self.admission, shaped_at)
         return msgspec.json.encode(found)
 

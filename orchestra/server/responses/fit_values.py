@@ -71,11 +71,11 @@ def _looks_further(value: object) -> bool:
         kinds = set(map(type, level))
         if any(map(_may_hold, kinds - {list, dict})):
             return True
-        lists = [each for each in level if type(each) is list] if list in kinds else ()
-        dicts = [each for each in level if type(each) is dict] if dict in kinds else ()
-        if not lists and not dicts:
+        if list not in kinds and dict not in kinds:
             return False
-        level = [*chain.from_iterable(lists), *chain.from_iterable(map(dict.values, dicts))]
+        lists = {id(each): each for each in level if type(each) is list}  # each of them once
+        dicts = {id(each): each.values() for each in level if type(each) is dict}
+        level = [*chain(*lists.values(), *dicts.values())]
     return False
 
 

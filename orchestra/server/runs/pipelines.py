@@ -142,7 +142,8 @@ class Runs:
         if name not in self.pipelines:
             return answer(self.unknown(name, Arrival.of(request.scope)))
         parts = await self._parts(name)
-        asked = await computed(partial(read, parts, self.pipelines), large=parts.large)
+        reading = partial(read, parts, self.pipelines)
+        asked = await computed(reading, large=parts.large, theirs=True)
         if isinstance(asked, HttpProblem):
             return answer(asked)
         preferences = _preferences() if request.method == "POST" else None

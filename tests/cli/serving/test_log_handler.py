@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dis
 import logging
 import os
 import re
 import signal
+import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.cli.serving import log_handler
+from orchestra.cli.serving.log import Log
 from orchestra.cli.serving.log_handler import LogHandler
 from tests.cli.conftest import Project
 from tests.cli.serving.test_serve import get, listening
@@ -24,18 +32,27 @@ DROPPED = re.compile(r"log entries that were dropped, .*: (\d+)")
 
 @contextmanager
 def logged_to_a_pipe(*, blocking: bool = True) -> Iterator[tuple[int, Callable[[str], None]]]:
-    """Where entries can be read, and what logs one; those of the server's logger come, too."""
+    """Where entries can be read, and what logs one."""
+    with logged() as (reads, handler):
+        os.set_blocking(handler._descriptor, blocking)
+        yield reads, lambda text: handler.emit(entry(text))
+
+
+@contextmanager
+def logged() -> Iterator[tuple[int, LogHandler]]:
+    """Where entries can be read, and their handler."""
     reads, writes = os.pipe()
-    os.set_blocking(writes, blocking)
     handler = LogHandler(writes)
-    log_handler.log.addHandler(handler)
     try:
-        yield reads, lambda text: handler.emit(logging.makeLogRecord({"msg": text}))
+        yield reads, handler
     finally:
-        log_handler.log.removeHandler(handler)
         os.close(reads)
         handler.flush()
         os.close(writes)
+
+
+def entry(text: str) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": text})
 
 
 def lines_of(reads: int, until: Callable[[list[str]], bool]) -> list[str]:
@@ -69,6 +86,103 @@ def test_what_nobody_reads_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatc
     assert int(found[1]) == 200 + ("short" not in entries)
 
 
+def test_the_count_of_what_was_dropped_is_not_dropped_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As much waits as may, and only a short entry less when some is read again."""
+    monkeypatch.setattr(log_handler, "HELD_BYTES_MAX", 1 + 9 * 100)
+    with logged() as (reads, handler):
+        stuffed(handler)
+        for _ in range(100):
+            handler.handle(entry("x" * 99))
+        *_, told = lines_of(reads, lambda lines: DROPPED.match(lines[-1]) is not None)
+    assert told.endswith(": 91")
+
+
+def test_what_was_dropped_holds_back_nothing_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`logging.shutdown` has the handler's lock while it waits for the thread."""
+    monkeypatch.setattr(log_handler, "HELD_BYTES_MAX", 1_000)
+    monkeypatch.setattr(log_handler, "FLUSH_S", 2 * PATIENCE_S)
+    with logged() as (reads, handler):
+        stuffed(handler)
+        for text in ("last", "x" * 2_000):
+            handler.handle(entry(text))
+        end = threading.Thread(target=logging.shutdown, args=([weakref.ref(handler)],))
+        end.start()
+        while not handler._changed._waiters:  # type: ignore[attr-defined]
+            pass
+        lines_of(reads, lambda lines: "last" in lines)
+        end.join(PATIENCE_S)
+        assert not end.is_alive()
+
+
+def test_a_note_comes_behind_the_entries_before_it_and_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with logged() as (reads, handler):
+        monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+        stuffed(handler)
+        handler.handle(entry("a"))
+        Log().note("b\x1b[2J")
+        handler.handle(entry("c"))
+        lines = lines_of(reads, lambda lines: lines[-1] == "c")
+    assert lines[-3:] == ["a", "b\N{REPLACEMENT CHARACTER}[2J", "c"]
+
+
+def test_a_note_is_seen_also_where_code_logs_in_its_own_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+    Log().note("here")
+    assert capsys.readouterr().err == "here\n"
+
+
+def stuffed(handler: LogHandler) -> None:
+    """Fill the pipe, and have the thread wait for room in it for a short entry."""
+    os.set_blocking(handler._descriptor, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(handler._descriptor, b"\n" * 4096)
+    handler.handle(entry(""))
+    while handler._lines:
+        pass
+
+
+def test_what_is_logged_in_the_middle_of_an_entry_is_counted() -> None:
+    """By the handler of a signal, or a `__del__`: Python calls them behind any call."""
+    with logged() as (reads, handler):
+        for index in range(20):  # more calls than it makes
+            with interrupted(partial(handler.handle, entry("between")), index):
+                handler.handle(entry("it"))
+            lines_of(reads, lambda lines: "it" in lines)
+        handler.flush()
+        assert handler._held_bytes == 0
+
+
+@contextmanager
+def interrupted(act: Callable[[], object], index: int) -> Iterator[None]:
+    """Call `act` behind the call of this index that the log's code makes."""
+    before = dict[FrameType, str]()
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal index
+        frame.f_trace_opcodes = frame.f_code.co_filename == log_handler.__file__
+        if event == "opcode":
+            index -= before.get(frame, "").startswith("CALL")
+            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if index < 0:
+                sys.settrace(None)
+                act()
+        return trace
+
+    traced = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(traced)
+
+
 def test_a_pipe_that_somebody_has_made_non_blocking_gets_all_entries() -> None:
     with logged_to_a_pipe(blocking=False) as (reads, say):
         texts = [f"{at}" + "x" * 50_000 for at in range(9)]
@@ -89,12 +203,10 @@ def test_who_has_gone_is_no_error() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_process_that_was_forked_writes_its_own_entries() -> None:
-    with logged_to_a_pipe() as (reads, say):
+    with logged() as (reads, handler):
         child = os.fork()
         if child == 0:  # pragma: no cover - in the other process
-            say("the child")
-            for each in log_handler.log.handlers:
-                each.flush()
+            handler.handle(entry("the child"))
             os._exit(0)
         assert lines_of(reads, lambda lines: len(lines) == 1) == ["the child"]
         os.waitpid(child, 0)

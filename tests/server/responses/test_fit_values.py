@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import re
 import sys
+import tracemalloc
 from collections import ChainMap, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -176,6 +177,18 @@ def test_a_long_result_without_one_is_not_looked_through_one_by_one() -> None:
     finally:
         sys.setprofile(before)
     assert calls < 1_000
+
+
+def test_what_holds_the_same_list_again_and_again_is_looked_at_once() -> None:
+    """Also one that holds itself twice, which would be looked at 2**32 times."""
+    value: list[object] = []
+    for _ in range(16):
+        value = [value, {"a": value}]
+    tracemalloc.start()
+    assert fit_value(value, lambda error, message: "failed") is value
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 100_000
 
 
 def test_what_holds_none_is_given_back_as_it_is() -> None:
