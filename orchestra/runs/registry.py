@@ -261,8 +261,8 @@ class Registry:
         self._keep_up("the publisher of runs", self._publisher.serve)
 
     def _keep_up(self, name: str, task: Callable[[], Awaitable[object]]) -> None:
-        """Start a task that goes on as long as this process has runs, whatever they give."""
-        what = f"{name} failed, and begins again"
+        """Start a task that goes on as long as there are runs, whatever their values raise."""
+        what = f"{name} failed, and is started again"
         self._nursery.start_soon(lasting, task, log, what, name=name)
 
     def _adopted(self, run: Run, on_leave: OnLeave, readers: int) -> Record:

@@ -56,7 +56,7 @@ class Log:
     def note(self, text: str) -> None:
         """Write a note for people to standard error; in JSON it is an entry."""
         if self.format == "text":
-            flush()  # it comes behind the entries before it
+            flush()  # it comes after the entries before it
             terminal.note(text, needed=False)
         else:
             _log.info("%s", text.strip())

@@ -80,12 +80,12 @@ def sent(request: Request) -> list[bytes]:
     try:
         inputs = _NUMBERS.decode(body).get("inputs", {})
         return [msgspec.json.encode(inputs, order="deterministic")]
-    except RecursionError:  # it could be read only just, and is compared as it is written
+    except RecursionError:  # the body could just be read, and is compared as it was sent
         return [body]
 
 
 def _number(text: str) -> float:
-    """A number that is whole as an `int`, as far as it is exact in both."""
+    """The number; as an `int` if it is whole and small enough to be exact."""
     number = float(text)
     return int(number) if number.is_integer() and abs(number) < _EXACT else number
 

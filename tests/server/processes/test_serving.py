@@ -289,7 +289,7 @@ def test_what_cannot_be_closed_ends_no_other_version(serve_while: Serve) -> None
             await at.reload()
             while len(at.retired) < gone:
                 await trio.lowlevel.checkpoint()
-        assert "a version of the server was not closed as it should be" in at.log.text
+        assert "a replaced version of the server was not closed cleanly" in at.log.text
         assert await at.version() == "2 2 again"
 
     serve_while(act)
@@ -408,7 +408,7 @@ def test_a_reload_that_is_done_while_the_server_stops_changes_nothing(serve_whil
             answered.set()
             while not at.log.messages[-1].startswith(("not reloaded", "reloaded")):
                 await trio.lowlevel.checkpoint()
-            assert at.log.messages[-1].endswith("the server has begun to stop meanwhile")
+            assert at.log.messages[-1].endswith("the server has begun to stop in the meantime")
             at.versions.gate.set()
             assert (await end_of(old)).event == "run.finished"
 
