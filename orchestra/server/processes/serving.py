@@ -225,7 +225,7 @@ class Serving:
                 return
         stays = before.kept_until_restart(self.settings)
         told = f"until a restart these stay as they were: {', '.join(stays)}"
-        log.info("reloaded; %s", told if stays else "new requests are served by it")
+        log.info("reloaded; %s", told if stays else "new requests use the new version")
 
     async def wait_idle(self) -> None:
         """Wait until no run is in flight, of any generation."""

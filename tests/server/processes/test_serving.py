@@ -190,7 +190,7 @@ def test_a_run_goes_on_in_what_it_began_in_while_new_ones_begin_in_the_new(
 ) -> None:
     async def act(at: At) -> None:
         async with at.waiting() as old:
-            assert await at.reload() == "reloaded; new requests are served by it"
+            assert await at.reload() == "reloaded; new requests use the new version"
             assert await at.version() == "1 1 again"
             assert not at.versions.loaded[0].closed(), "a run is in it"
             at.versions.gate.set()
@@ -441,7 +441,7 @@ def test_a_websocket_obeys_what_it_is_opened_in(serve_while: Serve) -> None:
         async with at.client() as kept, at.client() as last:
             await kept.ask("GET /healthz HTTP/1.1")
             at.versions.settings = Settings(body_limit_bytes=4000, heartbeat_s=0.01)
-            assert await at.reload() == "reloaded; new requests are served by it"
+            assert await at.reload() == "reloaded; new requests use the new version"
             for stream in (kept.stream, last.stream):
                 after = await upgrade(stream, path)
                 while not after.pings:
