@@ -164,17 +164,6 @@ def test_a_wrong_input_is_told_with_its_field() -> None:
     assert told["errors"][0]["pointer"] == "#/inputs/count"
 
 
-def test_an_input_that_only_the_engine_refuses_is_told_with_its_field(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What JSON cannot say, the pipeline's own annotations may."""
-    monkeypatch.setattr(
-        "orchestra.server.inputs.reading._convert", lambda values, *_, **__: values[0]
-    )
-    told = problem(posting("count", {"count": "ten"}), 422, "bad-inputs")
-    assert told["field"] == "count"
-
-
 def test_a_body_of_another_type_is_refused() -> None:
     problem(asking(RUNS, b"count=3"), 415, "bad-media-type")
 
