@@ -64,7 +64,7 @@ class HttpTransport(Transport):
             InvalidRequestError: the URL is invalid, or a header has a line end.
         """
         proxy = proxy_for(request.url, self._proxies)
-        if proxy is None:
+        if proxy is None or self._pool.closed:  # then that is the error
             return _Sending(self._pool, request, self._limits.body_bytes)
         if proxy not in self._proxied:
             from orchestra.providers.transport import ProxyTransport

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import httpx  # noqa: ASYNC127 - the switch to its successor is a separate change
 import trio
 
+from orchestra.accounts import UNSENT
 from orchestra.errors import (
     InvalidRequestError,
     MalformedStreamError,
@@ -41,6 +42,8 @@ __all__ = ["HttpTransport", "ProxyTransport", "TrioTransport", "open_transport"]
 T = TypeVar("T")
 CLOSE_S = 1.0
 _CUT = re.compile("peer closed connection|disconnected")
+_BROKEN = (httpx.TransportError, ssl.SSLError, trio.ClosedResourceError)
+"""Errors of httpx's connections; the last where one is closed in its TLS handshake."""
 
 
 class TrioTransport(httpx.AsyncBaseTransport):
@@ -173,6 +176,8 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         self._limits = limits
         self._bytes = 0
         self._whole = False
+        self._sent = False
+        """Whether the request has begun to be sent; before it, a proxy has to be reached."""
         self._stream: httpx.AsyncByteStream | None = None
         self._parts: AsyncIterator[bytes] | None = None
         self._tls: ssl.SSLObject | None = None
@@ -237,10 +242,27 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
 
     async def _asked(self, request: httpx.Request) -> httpx.Response:
         """Ask, with `connect_s` until the request is sent: a proxy may be slow to connect, too."""
-        with trio.CancelScope(deadline=self._bounds.connect_at()) as connecting:
-            request.extensions["trace"] = partial(_sending, connecting)
-            return await self._stock.handle_async_request(request)
-        raise self._bounds.late("connect_s")
+        bounds = self._bounds
+        with trio.CancelScope(deadline=bounds.connect_at()) as connecting:
+            request.extensions["trace"] = partial(self._traced, connecting)
+            try:
+                return await self._stock.handle_async_request(request)
+            except trio.Cancelled as cancelled:
+                if not self._sent:
+                    cancelled.add_note(UNSENT)
+                raise
+            except _BROKEN as error:
+                if self._sent:
+                    raise
+                raise unreached(bounds.where, error, "is the proxy right, and up?") from error
+        raise bounds.late("connect_s")
+
+    async def _traced(
+        self, connecting: trio.CancelScope, step: str, about: Mapping[str, Any]
+    ) -> None:
+        """End the time limit for connecting before the request is sent: a `trace` of httpx."""
+        if step == "http11.send_request_headers.started" and about["request"].method != b"CONNECT":
+            self._sent, connecting.deadline = True, math.inf
 
     async def _next(self, parts: AsyncIterator[bytes]) -> bytes:
         data = await anext(parts, b"")
@@ -264,14 +286,8 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         """Run `job`, with httpx's errors converted to ours."""
         try:
             return await job()
-        except (httpx.TransportError, ssl.SSLError) as error:
+        except _BROKEN as error:
             raise _as_model(error, self._bounds) from error
-
-
-async def _sending(connecting: trio.CancelScope, step: str, about: Mapping[str, Any]) -> None:
-    """End the time limit for connecting before the request is sent: a `trace` of httpx."""
-    if step == "http11.send_request_headers.started" and about["request"].method != b"CONNECT":
-        connecting.deadline = math.inf
 
 
 class _Content(httpx.AsyncByteStream):
@@ -339,11 +355,8 @@ def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError
     return kind(error.message, request=request)
 
 
-def _as_model(error: httpx.TransportError | ssl.SSLError, bounds: Bounds) -> ModelError:
+def _as_model(error: Exception, bounds: Bounds) -> ModelError:
     where = bounds.where
-    match error:
-        case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
-            return unreached(where, error, "is the proxy right, and up?")
-        case httpx.RemoteProtocolError() if not _CUT.search(str(error)):
-            return MalformedStreamError(f"{where} sent an invalid answer: {error}")
+    if isinstance(error, httpx.RemoteProtocolError) and not _CUT.search(str(error)):
+        return MalformedStreamError(f"{where} sent an invalid answer: {error}")
     return ModelConnectionError(f"the connection to {where} broke: {reason(error)}", code="cut")

@@ -63,10 +63,10 @@ class Exchange(TrioASGIHTTPConnection):
         address = (scope.get("client") or ["<local>"])[0]
         pairs = [(name.decode("latin1"), text.decode("latin1")) for name, text in scope["headers"]]
         headers = Pairs([("remote-addr", address), *pairs])
-        form = is_form(headers.get("Content-Type", ""))  # Quart has one limit for all bodies
-        limit_bytes = config["MAX_FORM_LENGTH" if form else "MAX_CONTENT_LENGTH"]
-        if scope["method"] != "POST":
-            limit_bytes = 0  # nobody reads it: it would be kept as long as a stream is open
+        limit_bytes = 0  # nobody reads it: it would be kept as long as a stream is open
+        if scope["method"] == "POST":
+            form = is_form(headers.get("Content-Type", ""))  # Quart has one limit for all bodies
+            limit_bytes = config["MAX_FORM_LENGTH" if form else "MAX_CONTENT_LENGTH"]
         request = DepartingRequest(
             scope["method"],
             scope["scheme"],

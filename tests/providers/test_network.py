@@ -194,10 +194,13 @@ def test_what_cannot_be_sent_is_never_sent() -> None:
     run(main)
 
 
-def test_a_closed_transport_says_so() -> None:
+@pytest.mark.parametrize("proxies", [{}, {"all": "http://127.0.0.1:1"}])
+def test_a_closed_transport_says_so(proxies: dict[str, str]) -> None:
+    """Also of what goes through a proxy: nobody would close another connection to it."""
+
     async def main() -> None:
         async with upstream(answering(OK)) as server:
-            transport = HttpTransport()
+            transport = HttpTransport(proxies=proxies)
             await transport.aclose()
             with pytest.raises(ModelConnectionError, match="the transport is closed"):
                 await fetch(transport, server.url)

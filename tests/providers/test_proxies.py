@@ -23,6 +23,7 @@ from orchestra.errors import (
     ModelConnectionError,
     ModelTimeoutError,
 )
+from orchestra.policies.answers.accounting import was_unsent
 from orchestra.protocols import HttpRequest, Timeouts
 from orchestra.providers.connections.pool import HttpLimits
 from orchestra.providers.network import HttpTransport, open_transport
@@ -371,6 +372,79 @@ def test_a_proxy_that_does_not_connect_has_a_bound() -> None:
                     await fetch(transport, "https://api.example.com/", short)
                 assert caught.value.code == "connect_s"
                 await proxy.visits[0].gone.wait()
+
+    run(main)
+
+
+@pytest.mark.parametrize("says", [b"", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 407 No\r\n\r\n"])
+def test_where_a_proxy_did_not_connect_nothing_was_sent(says: bytes) -> None:
+    """So nothing is charged, and the proxy is named, not the answer of a server."""
+
+    async def leave(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(says)
+
+    async def main() -> None:
+        async with upstream(leave) as proxy:
+            proxies = {"all": f"http://127.0.0.1:{proxy.port}"}
+            async with open_transport(proxies=proxies) as transport:
+                with pytest.raises(ModelConnectionError, match="is the proxy right") as caught:
+                    await fetch(transport, "https://api.example.com/")
+                assert was_unsent(caught.value)
+
+    run(main)
+
+
+@pytest.mark.parametrize("url", ["https://api.example.com/", "http://api.example.com/"])
+def test_who_is_cancelled_while_a_proxy_connects_has_sent_nothing(url: str) -> None:
+    """But without TLS, the proxy has the request at once."""
+
+    scope = trio.CancelScope()
+
+    async def cancel(visit: Visit) -> None:
+        await visit.request()
+        scope.cancel()
+        await visit.left()
+
+    async def main() -> None:
+        async with upstream(cancel) as proxy:
+            proxies = {"all": f"http://127.0.0.1:{proxy.port}"}
+            async with open_transport(proxies=proxies) as transport:
+                with scope, pytest.raises(trio.Cancelled) as caught:
+                    await fetch(transport, url)
+                assert was_unsent(caught.value) is url.startswith("https")
+
+    run(main)
+
+
+@pytest.mark.parametrize("answers", [(), (b"HTTP/1.1 200 Go On\r\n\r\n",)])
+def test_who_asks_while_the_transport_is_closed_is_told_in_an_error_of_ours(
+    answers: tuple[bytes, ...],
+) -> None:
+    """Also in the TLS handshake behind the proxy, where httpx has an error of Trio's."""
+
+    async def hang(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(*answers)
+        await visit.left()
+
+    async def main() -> None:
+        async with (
+            upstream(hang) as proxy,
+            open_transport(proxies={"all": f"http://127.0.0.1:{proxy.port}"}) as transport,
+            trio.open_nursery() as nursery,
+        ):
+
+            @nursery.start_soon
+            async def ask() -> None:
+                with pytest.raises(ModelConnectionError, match="closed this fd") as caught:
+                    await fetch(transport, "https://api.example.com/")
+                assert was_unsent(caught.value)
+
+            await until(lambda: bool(proxy.visits))
+            await proxy.visits[0].asked.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await transport.aclose()
 
     run(main)
 

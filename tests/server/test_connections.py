@@ -14,7 +14,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from orchestra.server.connections.listen import Connection, head_held
 from orchestra.server.settings import Settings
-from tests.server.socketing import Stage, on_stage
+from tests.server.socketing import Stage, on_stage, running
 from tests.server.wire import open_house
 
 
@@ -107,3 +107,25 @@ def test_whoever_sent_another_request_before_they_left_holds_no_place(leaves: bo
             await trio.lowlevel.checkpoint()
 
     on_stage(test, Settings(stall_s=0.1))
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_whoever_leaves_behind_another_request_is_heard(stays: bool) -> None:
+    """Also while nothing is written, as until a whole answer is there: its run would go on."""
+
+    async def test(stage: Stage) -> None:
+        client = await stage.house.connect()
+        await client.send("GET /v1/pipelines/count/runs?count=1&hold=true HTTP/1.1")
+        (run,) = await running(stage.engine, 1)
+        await client.send("GET /healthz HTTP/1.1")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        if stays:
+            await client.send("GET /livez HTTP/1.1")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            run.cancel("as somebody asked for it")
+            assert [(await client.reply()).status for _ in range(3)] == [503, 200, 404]
+        client.stream.socket.close()
+        while stage.house.server.connections or stage.engine.runs:
+            await trio.lowlevel.checkpoint()
+
+    on_stage(test)

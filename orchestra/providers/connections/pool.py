@@ -31,7 +31,9 @@ class HttpLimits:
     """The limits of a transport's connections, and of the size of an answer."""
 
     head_bytes: int = 64 * 1024
-    """The most bytes of an answer's head; it may be exceeded by less than one read."""
+    """The most bytes of an answer's head; it may be exceeded by less than one read, and is httpx's
+    100 KiB through a proxy.
+    """
     body_bytes: int = 256 * 1024 * 1024
     """The most bytes of a decompressed body: 2,048 vectors of 3,072 numbers in JSON are about 75
     MB.
@@ -65,7 +67,7 @@ class Pool:
         self._tls = tls
         self._places: dict[Origin, _Place] = {}
         self._swept_at = 0.0
-        self._closed = False
+        self.closed = False
 
     async def ask(self, request: Outgoing, timeouts: Timeouts) -> Answering:
         """The answer to a request, once its head has arrived.
@@ -80,7 +82,7 @@ class Pool:
                 (`waiting_max`), or it broke (`cut`).
             MalformedStreamError: the answer is not HTTP.
         """
-        if self._closed:
+        if self.closed:
             raise ModelConnectionError(
                 f"{request.origin} cannot be asked: the transport is closed", code="connect"
             )
@@ -102,7 +104,7 @@ class Pool:
 
     def close(self) -> None:
         """Close idle connections at once; others are closed when their answers are left."""
-        self._closed = True
+        self.closed = True
         for place in self._places.values():
             while place.idle:
                 place.idle.pop()[0].close()
@@ -183,7 +185,7 @@ class Pool:
     def _keep(self, place: _Place, line: Line, keep_s: float) -> None:
         now = trio.current_time()
         place.idle.append((line, now, now + min(keep_s, self._limits.keep_s)))
-        if self._closed or len(place.idle) > self._limits.idle_max:
+        if self.closed or len(place.idle) > self._limits.idle_max:
             place.idle.popleft()[0].close()
         if not self._swept_at <= now < self._swept_at + SWEEP_S:
             self._swept_at = now

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
@@ -31,7 +31,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
-from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
+from hypercorn.trio.worker_context import EventWrapper, TrioSingleTask, WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
 from orchestra.groups import contained
@@ -158,6 +158,24 @@ class IdleTimer(TrioSingleTask):
             self.scope.deadline = -inf
 
 
+class Turn(EventWrapper):
+    """Hypercorn's event for which a request waits that was sent before the response to another.
+
+    Nothing is read meanwhile, so `hear` looks whether the client leaves.
+    """
+
+    def __init__(self, hear: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    async def wait(self) -> None:
+        """Wait for the end of the response."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hear)
+            await super().wait()
+            nursery.cancel_scope.cancel()
+
+
 class Connection(TCPServer):
     """Hypercorn's connection, with sends that are cheap, time-limited and can be cancelled."""
 
@@ -234,6 +252,7 @@ class Connection(TCPServer):
 
         The application is told of the end at once.
         """
+        cast("H11Protocol", self.protocol.protocol).can_read = Turn(self._hear)
         with self.patience.scope:
             while True:
                 try:
@@ -250,6 +269,13 @@ class Connection(TCPServer):
                     break
                 del data  # frees it while a stream is open, maybe for hours
         await self.protocol.handle(Closed())
+
+    async def _hear(self) -> None:
+        """Close the connection when the client leaves; bytes that are left to be read hide it."""
+        with suppress(trio.ClosedResourceError, OSError):
+            if await self.stream.socket.recv(1, socket.MSG_PEEK):
+                return
+        self._abandon()
 
     async def _close(self) -> None:
         """Hypercorn's method, without its checkpoints."""

@@ -174,11 +174,12 @@ def _tell_without_tools(talk: Talk) -> None:
 
     Tool calls and their results stay in it as text.
     """
-    messages = tuple(map(_in_words, talk.request.messages))
+    talk.tools = {}  # one that is called all the same is not run
+    said = map(_in_words, talk.request.messages)
     talk.request = attrs.evolve(
-        talk.request, messages=messages, tools=(), tool_choice=None, parallel_tool_calls=None
+        talk.request, messages=(), tools=(), tool_choice=None, parallel_tool_calls=None
     )
-    talk.add(Message("user", "Now give this answer as one JSON object."))
+    talk.add(*said, Message("user", "Now give this answer as one JSON object."))
 
 
 def _in_words(message: Message) -> Message:

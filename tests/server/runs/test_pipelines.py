@@ -350,15 +350,16 @@ async def held_back(run: Any) -> int:
     return int(run.journal.seq)
 
 
-def test_a_departure_behind_a_second_request_is_found_by_the_heartbeat() -> None:
-    """Hypercorn reads no further while a stream is being answered: it cannot see the end."""
+def test_a_departure_behind_a_third_request_is_found_by_the_heartbeat() -> None:
+    """The second waits for its turn, so the third is left to be read, and hides the end."""
 
     async def main() -> None:
         async with served(Settings(heartbeat_s=0.02)) as (house, engine):
             client = await house.connect()
             head = f"GET /v1/pipelines/count/runs?hold=true HTTP/1.1\n{STREAM}"
-            await client.send(head)
-            await client.send(head)
+            for _ in range(3):
+                await client.send(head)
+                await trio.testing.wait_all_tasks_blocked()
             await first_run(engine)
             close(client)
             await engine.wait_idle()

@@ -304,6 +304,35 @@ def test_tools_come_first_and_then_the_object_without_them() -> None:
     assert all(isinstance(part, TextPart) for each in last.messages for part in each.parts)
 
 
+def test_a_tool_that_is_called_where_the_object_is_asked_for_is_not_run() -> None:
+    ran: list[str] = []
+
+    async def book(name: str) -> str:
+        """Book a thing."""
+        ran.append(name)
+        return "booked"
+
+    @pipeline
+    def booked(question: str) -> Bill:
+        return generate(question, returns=Bill, tools=[book])
+
+    call = ToolCall("c1", "book", '{"name": "tea"}')
+    model = ScriptedTurns.saying(call, "Booked.", call, TEXT)
+    with pytest.raises(OutputError, match=r"was given none to call: book\("):
+        raise run(booked, model).error or AssertionError("it was run")
+    assert ran == ["tea"]
+    assert model.asked[-1].tools == ()
+
+
+def test_a_turn_of_thoughts_alone_is_left_out_where_tools_become_words() -> None:
+    """Some providers refuse a turn without content."""
+    thought = [ReasoningDelta("hm", "seal")]
+    model = ScriptedTurns.saying(ToolCall("c1", "price", '{"name": "tea"}'), thought, TEXT)
+    assert run(priced, model).value == BILL
+    assert all(each.parts for each in model.asked[-1].messages)
+    assert [each.role for each in model.asked[-1].messages] == ["user", "assistant", "user", "user"]
+
+
 def test_tools_and_then_a_prompt_where_there_is_no_schema() -> None:
     model = ScriptedTurns.saying(
         ToolCall("c1", "price", "{}"), "3.", "nope", TEXT, capabilities=NO_SCHEMA
