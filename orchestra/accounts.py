@@ -93,7 +93,7 @@ def _without_slash(name: str) -> str:
 
 
 def check_count(of: object, field: attrs.Attribute[int], count: object) -> None:
-    """Check a number of tokens, or money: of another, nobody can read what is kept in budgets.
+    """Check a number of tokens, or of nanodollars: a stored budget with another cannot be read.
 
     Raises:
         ValueError: it is not a whole number from 0 on.
@@ -104,7 +104,7 @@ def check_count(of: object, field: attrs.Attribute[int], count: object) -> None:
 
 
 check_most = attrs.validators.optional(check_count)
-"""As `check_count`, of a number that may be left out: None."""
+"""As `check_count`, for a number that may be None."""
 
 
 class Certainty(Enum):

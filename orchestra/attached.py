@@ -54,8 +54,8 @@ class Attached:
 class Citable(Attached):
     """What an answer may cite.
 
-    With `citations`, the answer is to tell what it takes from it: see `orchestra.citations`. Only
-    Anthropic's models can be asked so; for others, it is refused.
+    With `citations`, the model is asked to cite it: see `orchestra.citations`. Only Anthropic's
+    models can be asked for that; for others, it is refused.
     """
 
     citations: bool = attrs.field(default=False, kw_only=True)

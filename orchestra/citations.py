@@ -1,4 +1,4 @@
-"""What an answer cites: passages of its text, and where in a source each of them is found."""
+"""Citations: passages of an answer's text, and the place in a source that each is taken from."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Citation:
     """A passage of an answer, and what it is taken from.
 
     The passage is `answer.text[start:end]`; if both are equal, it is the whole answer. `quote` is
-    in the source's own words, and `source` is its address or id. `index` counts the documents in
-    the request, or its search results, from 0. What was not told is empty or None.
+    the text of the source, and `source` its address or id. `index` counts the documents in the
+    request, or its search results, from 0. What the provider did not send is empty or None.
     """
 
     start: int
@@ -44,10 +44,9 @@ class Citation:
 
 @event
 class Cited:
-    """What the text before it cites. The text after it is another passage, also if that is nothing.
+    """What the text before it cites, if anything. The text after it is another passage.
 
-    A citation comes behind the passage that it is of. Only one of the whole answer may come
-    earlier.
+    A citation comes after its passage. Only one of the whole answer may come earlier.
     """
 
     citations: tuple[Citation, ...] = ()
@@ -62,11 +61,11 @@ def cited_chars(cited: Cited) -> int:
 def passages(
     texts: Iterable[str], citations: Sequence[Citation]
 ) -> Iterator[list[tuple[str, tuple[Citation, ...]]]]:
-    """The texts of an answer, which follow each other, each in pieces with what they cite.
+    """For each of the consecutive texts of an answer, its pieces, and what each of them cites.
 
-    Passages that overlap are one piece. A citation stands with the text in which its passage
-    begins; one of the whole answer with the first piece, and one of a passage behind the last text
-    nowhere.
+    Passages that overlap are one piece. A citation belongs to the text in which its passage
+    begins, and one of the whole answer to the first piece. One whose passage begins after the last
+    text is left out.
     """
     whole = tuple(each for each in citations if each.start >= each.end)
     left = deque(sorted((each for each in citations if each.start < each.end), key=_start))

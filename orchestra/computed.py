@@ -1,4 +1,4 @@
-"""Pure work whose size a client decides: where it is large, it is done in a thread.
+"""Pure work whose size a client decides: large work is done in a thread.
 
 While one step of the event loop lasts, every other run of the process waits for it. A megabyte of
 JSON may be 65,000 messages, which take 0.1 s to read.
@@ -18,14 +18,14 @@ import trio
 T = TypeVar("T")
 
 LARGE_BYTES = 64 * 1024
-"""A body beyond this is large: what is as long takes up to 8 ms to read."""
+"""A body beyond this is large: reading one of this size takes up to 8 ms."""
 
 
 async def computed(work: Callable[[], T], *, large: bool, theirs: bool = False) -> T:
-    """What `work` returns or raises: done at once, without a checkpoint, or if it is large apart.
+    """What `work` returns or raises: done at once, without a checkpoint, or in a thread if `large`.
 
-    `theirs` says that it calls the pipelines' own classes. If it is cancelled meanwhile, the thread
-    ends later, and what it has is dropped.
+    `theirs` says that it calls classes of the pipelines, which may be slow. If it is cancelled, the
+    thread ends later, and its result is dropped.
     """
     if not large:
         return work()

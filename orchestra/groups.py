@@ -15,7 +15,7 @@ from orchestra.graph.calls.raised import message_of
 
 E = TypeVar("E", bound=BaseException)
 REST_S = 0.5
-"""The pause before a task that has failed is begun again."""
+"""The pause before a task that has ended is started again."""
 
 
 def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
@@ -48,7 +48,7 @@ def parted(error: BaseException) -> tuple[Exception | None, BaseException | None
 
 
 async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> bool:
-    """Run what may fail by somebody else's code; its own errors are logged, and end nothing else.
+    """Run a task that calls somebody else's code; its own errors are logged, and end nothing else.
 
     Whether it had none; `what` says in the log what has failed. Raises what `split` calls onward.
     """
@@ -65,7 +65,7 @@ async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: st
 
 
 async def lasting(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> None:
-    """As `contained`, of a task that others need: it is begun again, `REST_S` after its end."""
+    """As `contained`, for a task that others need: it is started again, `REST_S` after its end."""
     while True:
         await contained(task, log, what)
         await trio.sleep(REST_S)

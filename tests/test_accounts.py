@@ -19,8 +19,7 @@ from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.policies.limits.owners import Owners
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import Price
-from orchestra.runs.idempotency import claim_key
-from orchestra.runs.index import head_key
+from orchestra.runs.keys import claim_key, head_key
 from orchestra.values import Capabilities, ChatRequest, Message
 
 SOME = OwnerLimits(requests_per_minute=1)

@@ -91,13 +91,13 @@ def _as_taken(members: Mapping[str, Member], cls: Any) -> Mapping[str, Member]:
 
 
 def _is_written(init: Any) -> bool:
-    """Whether somebody wrote an `__init__`: neither attrs, nor `dataclass`, nor nobody."""
+    """Whether an `__init__` was written by hand, and not made by attrs or `dataclass`."""
     code = getattr(init, "__code__", None)
     return code is not None and not code.co_filename.startswith(_GENERATED)
 
 
 _GENERATED = ("<attrs generated", "<string>")
-"""What stands as the file of methods that attrs and `dataclass` have made."""
+"""How the file names of methods begin that attrs and `dataclass` have made."""
 
 
 def _is_own(member: attrs.Attribute[Any]) -> bool:

@@ -21,7 +21,7 @@ OUT, ERR = 1, 2
 NOTHING = "-"
 """An empty cell of a table."""
 ROOM_S = 0.2
-"""Seconds that an unneeded line waits for room in a full pipe."""
+"""Seconds for which a line that may be left out waits for room in a full pipe."""
 MoveBar: TypeAlias = Callable[[int, int, str], object]
 """Called with the number of done and of all items, and with a text."""
 
@@ -199,7 +199,7 @@ def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
 
 
 def _has_room(stream: TextIO) -> bool:
-    """Whether a line can be written without a wait for who reads it."""
+    """Whether a line can be written without waiting for its reader."""
     try:
         poll = select.poll()
         poll.register(stream.fileno(), select.POLLOUT)

@@ -1,6 +1,6 @@
 """Values in the citations of providers: what cannot be read is left out. Pure.
 
-A citation stands beside the answer: one that is malformed does not make the answer so.
+A malformed citation does not make the answer malformed.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _NUMBER_MAX = 2**53
-"""The largest whole number that every reader of JSON has."""
+"""The largest whole number that every reader of JSON can hold."""
 
 
 def cited_text(record: Mapping[str, object], *names: str) -> str:

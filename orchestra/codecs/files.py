@@ -33,7 +33,7 @@ def as_text_part(part: FilePart, whom: str) -> TextPart:
     """The text of a file, under its name, for a model without files.
 
     Raises:
-        CapabilityError: it is not text, or not UTF-8, or it is to be cited.
+        CapabilityError: it is not text, or not UTF-8, or it has `citations`.
     """
     refuse_citations(part, whom)
     if not part.is_text:
@@ -52,15 +52,15 @@ def without_files(parts: tuple[Part, ...], whom: str) -> tuple[Part, ...]:
 
 
 def refuse_citations(part: FilePart, whom: str) -> None:
-    """Refuse a file that the answer is to cite, for a model whose provider has no such option here.
+    """Refuse a file with `citations`, for a provider that cannot be asked for them.
 
     Raises:
-        CapabilityError: it is to be cited.
+        CapabilityError: it has `citations`.
     """
     if part.citations:
         raise CapabilityError(
-            f"citations of {_called(part)} cannot be asked of {whom} here; leave them out, or ask "
-            "a model of Anthropic"
+            f"{whom} cannot cite {_called(part)}; leave `citations` out, or ask a model of "
+            "Anthropic"
         )
 
 

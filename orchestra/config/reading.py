@@ -40,7 +40,7 @@ from orchestra.providers.known.settings import ModelSettings
 FILE_BYTES_MAX = 1024 * 1024
 """A configuration is written by hand; what is larger is another file."""
 LEVELS_MAX = 100
-"""Tables in tables: each costs us a call. Only the options of a class need more than four."""
+"""Tables and lists in each other: reading each takes a call. Only options of classes need many."""
 _AT = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
@@ -56,7 +56,7 @@ def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     except FileNotFoundError as error:
         fix = "write it, or name another with --config or ORCHESTRA_CONFIG"
         raise _unreadable(file, "there is no such file", fix=fix) from error
-    except (OSError, ValueError) as error:  # or its name has a character that no name has
+    except (OSError, ValueError) as error:  # or no file can have such a name
         why = getattr(error, "strerror", None) or error
         raise _unreadable(file, f"it cannot be read: {why}") from error
     if len(data) > FILE_BYTES_MAX:
@@ -136,18 +136,18 @@ def _parsed(text: str, file: Path) -> tuple[dict[str, Any], Mapping[Place, int]]
     except RecursionError as error:
         raise _too_deep(file, 1) from error
     deepest = max(lines, key=len, default=())
-    if len(deepest) > LEVELS_MAX:  # by the dots of a key, which Python reads without recursion
+    if len(deepest) > LEVELS_MAX:  # as by the dots of a key, which need no recursion
         raise _too_deep(file, line_of(deepest, lines))
     return found, lines
 
 
 def _too_deep(file: Path, line: int) -> ConfigError:
-    fix = "no table of it needs more than four levels"
+    fix = f"nest at most {LEVELS_MAX} tables and lists"
     return _unreadable(file, "it is nested too deeply", line, fix)
 
 
 def _is_table(name: str, value: object, complaints: Complaints) -> bool:
-    """Whether it is a table of the file; if not, complain of it."""
+    """Whether it is a known table; if not, complain of it."""
     if name not in spec.TABLES:
         unknown(name, (), spec.TABLES, complaints)
     elif not isinstance(value, dict):

@@ -222,7 +222,7 @@ def _all_sound(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 
 
 def _as_sent(value: Attribute) -> Attribute:
-    """The value; an integer that OTLP cannot hold, as a client's `seed` may be, as its digits."""
+    """The value; an integer too large for OTLP, as a client's `seed` may be, as a string."""
     if isinstance(value, int) and value.bit_length() > _INT_BITS:
         return str(value)
     if isinstance(value, tuple):

@@ -317,7 +317,7 @@ def _to_httpx(going: Outgoing) -> httpx.Request:
             raw_path=going.target.encode(),
         )
     except httpx.InvalidURL as error:
-        raise InvalidRequestError(f"{origin} cannot be asked by a proxy: {error}") from None
+        raise InvalidRequestError(f"{origin} cannot be reached through a proxy: {error}") from None
     headers, content = list(going.headers), _Content(going.body)
     return httpx.Request(going.method, url, headers=headers, stream=content)
 

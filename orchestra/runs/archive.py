@@ -28,6 +28,7 @@ from orchestra.records import readable
 from orchestra.runs import inbox, index
 from orchestra.runs.heartbeat import OwnHeartbeat
 from orchestra.runs.keeping import Final, packed, unpacked
+from orchestra.runs.keys import head_key
 from orchestra.runs.record import EventLine, Record, lost
 from orchestra.runs.retrying import ask_with_retries
 from orchestra.runs.settings import RunsSettings
@@ -170,7 +171,7 @@ class Archive:
             return
         by_head: dict[str, list[str]] = {}
         for record in started:
-            by_head.setdefault(index.head_key(record.starter), []).append(record.id)
+            by_head.setdefault(head_key(record.starter), []).append(record.id)
         touched = [*(each.id for each in running), *ended]
         change = partial(_noted, self.settings, _Noted(by_head, running, ended))
         await self.state.change([*by_head, *map(live_key, touched)], change)

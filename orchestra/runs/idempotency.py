@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from hashlib import sha256
 from typing import TypeAlias
 
 import msgspec
 import trio
 
-from orchestra.accounts import Caller
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import certain, readable
@@ -64,21 +62,6 @@ class ConflictingClaim(msgspec.Struct, frozen=True):
 
 
 Claimed: TypeAlias = NewClaim | ExistingClaim | ConflictingClaim
-
-
-def claim_key(caller: Caller, pipeline: str, key: str) -> str:
-    """The key in the state of a claim: idempotency keys are per tenant and pipeline.
-
-    The part before its last colon is that of the organisation, whose claims have a bound.
-    """
-    parts = (caller.fairness_key, caller.tenant, pipeline, key)
-    whose, *all_of_it = (part.encode(errors="surrogatepass") for part in parts)
-    return f"run:claim:{digest_of(whose)[:16]}:{digest_of(*all_of_it)}"
-
-
-def digest_of(*parts: bytes) -> str:
-    """The digest of a request, by which two requests are compared."""
-    return sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
 
 
 class Claims:

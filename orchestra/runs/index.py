@@ -8,12 +8,10 @@ started meanwhile.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Annotated
 
 import msgspec
 
-from orchestra.accounts import Caller
 from orchestra.protocols import Entry
 from orchestra.records import readable
 
@@ -40,18 +38,6 @@ class Page(msgspec.Struct, frozen=True):
     def ends(self) -> int:
         """The place behind its last run."""
         return self.begins + len(self.ids)
-
-
-def head_key(caller: Caller) -> str:
-    """Where the newest page of a caller's tenant is. Names may hold anything, and a key may not.
-
-    The part before its last colon is that of the organisation, whose pages have a bound.
-    """
-    whose, tenant = (
-        sha256(each.encode(errors="surrogatepass")).hexdigest()[:32]
-        for each in (caller.fairness_key, caller.tenant)
-    )
-    return f"run:index:{whose}:{tenant}"
 
 
 def page_key(head: str, number: int) -> str:

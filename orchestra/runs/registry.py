@@ -30,11 +30,12 @@ from orchestra.accounts import Caller
 from orchestra.errors import StateError
 from orchestra.groups import groupless_nursery, lasting
 from orchestra.protocols import State
-from orchestra.runs import idempotency, inbox, index
+from orchestra.runs import inbox, index
 from orchestra.runs.archive import Archive
 from orchestra.runs.disconnect import CANCEL, OnLeave
 from orchestra.runs.idempotency import Claimed, Claims, NewClaim
 from orchestra.runs.keeping import Final, Fit
+from orchestra.runs.keys import claim_key, head_key
 from orchestra.runs.local import LocalRun, LocalRuns
 from orchestra.runs.record import Record
 from orchestra.runs.recorder import Recorder, unchanged
@@ -186,7 +187,7 @@ class Registry:
         Raises:
             StateError: the state is away.
         """
-        head = index.head_key(caller)
+        head = head_key(caller)
         found: list[Record] = []
         scanned = 0
         (data,) = await self._archive.read([head])
@@ -219,7 +220,7 @@ class Registry:
         Raises:
             StateError: the state is away; nothing is to be started.
         """
-        at = idempotency.claim_key(caller, pipeline, key)
+        at = claim_key(caller, pipeline, key)
         return await self._claims.claim(
             at, digest, lambda: self._record(secrets.token_hex(16), pipeline, caller, request_id)
         )
@@ -260,8 +261,8 @@ class Registry:
         self._keep_up("the publisher of runs", self._publisher.serve)
 
     def _keep_up(self, name: str, task: Callable[[], Awaitable[object]]) -> None:
-        """Start a task that goes on as long as this process has runs, whatever they give."""
-        what = f"{name} failed, and begins again"
+        """Start a task that goes on as long as there are runs, whatever their values raise."""
+        what = f"{name} failed, and is started again"
         self._nursery.start_soon(lasting, task, log, what, name=name)
 
     def _adopted(self, run: Run, on_leave: OnLeave, readers: int) -> Record:

@@ -25,7 +25,7 @@ from orchestra.server.front.departure import DepartingRequest
 from orchestra.server.front.layers import OPEN, Admission, Answered, Front, Layer, asked_again
 from orchestra.server.front.routes import Route
 from orchestra.server.health import READY, Readiness, health_routes
-from orchestra.server.inputs import reading as inputs
+from orchestra.server.inputs import reading
 from orchestra.server.models.paths import is_openai, shaped
 from orchestra.server.openai.routes import openai_api, openai_routes
 from orchestra.server.openapi.routes import with_documents
@@ -219,7 +219,7 @@ def create_app(
         closing=app.closing,
     )
     if by_json is None:
-        by_json = inputs.by_json(pipelines)
+        by_json = reading.by_json(pipelines)
     spoken = pipelines.keys() - by_json.keys()
     if spoken:  # else no name of a model need be known at a start
         bound = engine.shared.bindings

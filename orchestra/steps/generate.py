@@ -101,8 +101,8 @@ class Generate:
     same time. Wrong arguments, a failed tool and a tool that exceeds `tool_timeout_s` are
     results that the model reads. The usage of every round is added to the account.
 
-    With `citations`, those who follow the run are told what the answer cites, by an event
-    `step.told` for each citation; the stream has the text only.
+    With `citations`, the run has an event `step.told` for each citation of the answer; the stream
+    has the text only.
 
     With `returns` the model is given the JSON Schema of an attrs class, a dataclass or a
     TypedDict. A model without support for schemas (`capabilities.json_schema` is False) is asked

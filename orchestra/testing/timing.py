@@ -65,7 +65,7 @@ def times_add_up(log: Log) -> None:
 
 
 def _usage_adds_up(log: Log) -> None:
-    """A run has used what its steps have told, and what was told after their ends."""
+    """A run has used what its steps report, and what was reported after their ends."""
     told = [each for life in log.lives.values() if (each := getattr(life[-1], "usage", None))]
     whole = getattr(log.events[-1], "usage", None) or Usage()
     for name in ("input_tokens", "output_tokens", "cost_nanodollars"):

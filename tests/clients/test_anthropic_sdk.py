@@ -338,7 +338,7 @@ def test_who_cannot_cite_says_so(client: anthropic.Anthropic) -> None:
     cited: Any = {**PAPER, "citations": {"enabled": True}}
     asked: list[MessageParam] = [{"role": "user", "content": [cited]}]
     for model in ("gpt-4o", "either"):
-        with pytest.raises(anthropic.BadRequestError, match="citations of the file 'Paper' cannot"):
+        with pytest.raises(anthropic.BadRequestError, match="cannot cite the file 'Paper'; leave"):
             client.messages.create(model=model, max_tokens=99, messages=asked)
 
 

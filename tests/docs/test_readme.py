@@ -1,4 +1,4 @@
-"""The commands of the README can be typed as they stand, one after the other."""
+"""The commands of the README, and of other pages, can be typed as they stand, in their order."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from itertools import chain
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
-COMMANDS = [block.replace("\\\n", " ").splitlines() for block in BLOCK.findall(README.read_text())]
 TAKES = re.compile(r"\$([A-Z]+)|(?<!> )\b(\w+\.jsonl)")
 MAKES = re.compile(r"^([A-Z]+)=|> (\w+\.jsonl)$")
 
@@ -17,16 +19,22 @@ def test_what_a_command_takes_has_been_made_by_one_before_it() -> None:
     """A variable is set, and a file of rows is written."""
     made: set[str] = set()
     taken: set[str] = set()
-    for command in chain.from_iterable(COMMANDS):
+    for command in chain.from_iterable(blocks_of(PAGES[0])):
         taken |= names(TAKES, command)
         assert taken <= made, command
         made |= names(MAKES, command)
     assert taken == {"KEY", "rows.jsonl"}
 
 
-def test_nothing_is_typed_below_a_server_which_keeps_its_terminal() -> None:
-    for *before, _last in COMMANDS:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_nothing_is_typed_below_a_server_which_keeps_its_terminal(page: Path) -> None:
+    for *before, _last in blocks_of(page):
         assert not any(command.startswith("orchestra serve") for command in before)
+
+
+def blocks_of(page: Path) -> list[list[str]]:
+    """The commands of each block of a page."""
+    return [block.replace("\\\n", " ").splitlines() for block in BLOCK.findall(page.read_text())]
 
 
 def names(pattern: re.Pattern[str], command: str) -> set[str]:

@@ -531,7 +531,7 @@ def test_a_proxy_that_refuses_or_is_not_there_is_an_error() -> None:
                 async with transport.send(HttpRequest("http://a/", headers=(("a", "\n\x00"),))):
                     pytest.fail("it was sent")
             with pytest.raises(
-                InvalidRequestError, match=r"a:80 cannot be asked by a proxy: .*long"
+                InvalidRequestError, match=r"a:80 cannot be reached through a proxy: .*long"
             ):
                 await fetch(transport, "http://a/" + "x" * 70_000)
 

@@ -15,13 +15,8 @@ from orchestra.accounts import Caller
 from orchestra.errors import StateError
 from orchestra.runs import idempotency
 from orchestra.runs.disconnect import CONTINUE
-from orchestra.runs.idempotency import (
-    ConflictingClaim,
-    ExistingClaim,
-    NewClaim,
-    claim_key,
-    digest_of,
-)
+from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim
+from orchestra.runs.keys import claim_key, digest_of
 from orchestra.runs.settings import RunsSettings
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

@@ -55,7 +55,7 @@ class Log:
             theirs.setLevel(logging.WARNING)  # it logs whole URLs with queries
 
     def note(self, text: str) -> None:
-        """Write a note for people to standard error, waiting for nobody; in JSON it is an entry."""
+        """Write a note for people to standard error, without waiting; in JSON it is an entry."""
         if self.format == "json":
             _log.info("%s", text.strip())
             return

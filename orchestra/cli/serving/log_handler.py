@@ -1,11 +1,11 @@
-"""Writing the log without waiting for who reads it.
+"""Writes the log without waiting for the program that reads it.
 
 Standard error is often a pipe to a program that collects logs. If that hangs, the pipe is full
 after 64 KiB, and a write to it waits for ever: in the event loop, it would stop the server.
 
 Rules of the file: entries are written by a thread, in order; who logs never waits. What the thread
-has not written yet is bounded; entries beyond that are dropped, and how many is logged as soon as
-entries are read again, as in HAProxy. A process that is forked from it writes its own at once.
+has not written yet is bounded; entries beyond that are dropped, and their number is logged as soon
+as entries are read again, as in HAProxy. A forked process has no thread, and writes at once.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import select
 import threading
 
 HELD_BYTES_MAX = 4 * 1024 * 1024
-"""The most bytes that wait to be written: some 20,000 entries."""
+"""The most bytes that may wait to be written: some 20,000 entries."""
 FLUSH_S = 1.0
 """Seconds for which `flush` waits."""
-_DROPPED = "log entries that were dropped, since nobody read those before them: %d"
+_DROPPED = "log entries dropped, because those before them were not read in time: %d"
 
 log = logging.getLogger("orchestra.server")
 
@@ -37,7 +37,7 @@ class LogHandler(logging.Handler):
         threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have an entry written, or drop it if too much waits to be."""
+        """Queue an entry for the thread, or drop it if the queue is full."""
         try:
             line = self._line(record)
         except Exception:  # noqa: BLE001 - as of every handler: who logs must not fail by it

@@ -65,7 +65,7 @@ def _end(time_s: float) -> None:  # pragma: no cover - nothing is counted after 
     )
     tell = threading.Thread(target=_tell, daemon=True)
     tell.start()
-    tell.join(HELD_S)  # who reads standard error may hang, too
+    tell.join(HELD_S)  # the program that reads standard error may hang, too
     os._exit(FAILED)
 
 

@@ -1,6 +1,6 @@
 """Anthropic's citations: what a block of text cites, read and written. Pure.
 
-A passage is a block of its own. Its citations come before its text or behind it, so they are told
+A passage is a block of its own. Its citations come before or after its text, so they become events
 at its end, when its length is known. What cannot be read in a citation is left out.
 """
 
@@ -63,7 +63,7 @@ class CitedText:
             )
 
     def end(self) -> list[ModelEvent]:
-        """What the block has cited, at its end; nothing if it has been told."""
+        """What the block has cited, at its end; nothing if that was returned before."""
         if not self._found:
             return []
         found, begun = self._found, self._begun
@@ -74,8 +74,8 @@ class CitedText:
 def location_records(citations: Iterable[Citation]) -> list[Json]:
     """Citations as Anthropic writes them.
 
-    Where in the source they are, a web page need not tell; of what else has not told it, the first
-    block of a search result is cited.
+    A web page needs no place in the source. For any other source without one, it is the first block
+    of a search result.
     """
     return [_location(each) for each in citations]
 

@@ -7,8 +7,8 @@ Blocks come one after the other, as Anthropic has them, and clients take what ha
 So a block waits while the call before it may go on: until its arguments are an object, or the
 answer has stopped.
 
-A passage with citations is a text block of its own. Citations come behind their text here, since
-that is when they are known; those of other providers may belong to only a part of the block.
+A passage with citations is a text block of its own. Citations come after their text, when they are
+known; those of other providers may belong to only a part of the block.
 
 Rules of the file: what is the same for every piece of a text is written once.
 """
@@ -170,7 +170,7 @@ class MessageWriter:
                 self._stopped = event
 
     def _cites(self, citations: tuple[Citation, ...]) -> None:
-        """End the passage with what it cites; without a text block, the next one has it."""
+        """End the passage with its citations; if no text block is open, the next gets them."""
         self._cited += citations
         if self._blocks and (last := self._blocks[-1]).kind == "text":
             last.waiting += self._citation_deltas()

@@ -326,7 +326,7 @@ def _texts(content: str | list[MessagesBlock] | None, where: str) -> tuple[str, 
     texts = [_text(each, f"{where}[{at}]").text for at, each in enumerate(blocks)]
     found = (content,) if isinstance(content, str) else tuple(texts)
     if not any(found):
-        raise refused(where, "it has no text: what has been found?")
+        raise refused(where, "it has no text; write what the search found, in blocks of text")
     return found
 
 

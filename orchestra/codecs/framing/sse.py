@@ -1,8 +1,8 @@
 """Server-Sent Events, read: bytes to frames, as the HTML standard says (9.2.6), and a bit more.
 
 Providers also send: comments as keep-alives, `data: : ping` for one that a proxy has broken, a
-last event without a blank line after it, and zero bytes at the beginning, where a proxy that keeps
-small answers back is filled up.
+last event without a blank line after it, and zero bytes at the beginning, which fill the
+buffer of a proxy that holds small answers back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What Gemini's answers are grounded in, as citations. Pure.
 
-The places of a passage are counted in bytes, so its own text is looked for where they do not fit.
+The places of a passage are counted in bytes; where they do not fit, its text is searched for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from orchestra.citations import Citation, Cited
 from orchestra.codecs.cited import cited_number, cited_text, listed_records
 
 CITATIONS_MAX = 1_000
-"""The most citations of an answer: to place each of them takes the longer, the longer its text."""
+"""The most citations of an answer: placing each of them takes longer in a longer text."""
 _SOURCES = ("web", "retrievedContext", "maps")
 
 

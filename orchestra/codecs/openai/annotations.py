@@ -12,7 +12,7 @@ _KIND = "url_citation"
 
 
 def cited_of(annotations: object) -> Cited | None:
-    """What annotations cite; None if that is nothing that we know.
+    """What annotations cite; None if there is none of a known kind.
 
     OpenRouter adds the page's own words, and leaves both places at 0.
     """
@@ -29,12 +29,12 @@ def _citation(page: Json) -> Citation:
 
 
 def annotation_records(citations: Iterable[Citation]) -> list[Json]:
-    """Citations of web pages as annotations of a chat; there is none for anything else."""
+    """Citations of web pages as annotations of a chat; other sources have none."""
     return [{"type": _KIND, _KIND: page} for page in page_records(citations)]
 
 
 def page_records(citations: Iterable[Citation], begin: int = 0) -> Iterator[Json]:
-    """The pages that a text cites, which begins at this place of its answer."""
+    """The pages that a text cites; the text begins at this place of its answer."""
     for each in citations:
         if each.source.startswith(("https://", "http://")):
             start, end = max(each.start - begin, 0), max(each.end - begin, 0)

@@ -151,7 +151,7 @@ class ResponseWriter:
             self._text = b"event: %b\ndata: %b" % (name.encode(), body.removesuffix(b"0}"))
 
     def _cites(self, citations: tuple[Citation, ...]) -> Iterator[bytes]:
-        """The frames of what the text cites; without a text that grows, they wait for the next."""
+        """The frames of what the text cites; without an open text, they wait for the next one."""
         self._cited += citations
         item = self._items[-1] if self._items else None
         if item is None or item.kind != "message" or item.refuses:

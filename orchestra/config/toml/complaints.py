@@ -24,7 +24,7 @@ _WITH_QUERY = re.compile(r"\w+://[^?#]*[?#]")
 _LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_\-+/=.]{16,}")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _BITS_MAX = 256
-"""Python spells no integer of many thousands of bits in decimals; TOML's have 64."""
+"""TOML's integers have 64; Python refuses to write one of many thousands in decimals."""
 
 
 class Complaints:
@@ -78,7 +78,7 @@ def shown(value: object, key: str = "") -> str:
 
 
 def _quoted(text: str) -> str:
-    """The text as TOML has it in one line; its escapes are those of JSON."""
+    """The text as a string of TOML on one line; its escapes are those of JSON."""
     return json.dumps(text, ensure_ascii=False)
 
 

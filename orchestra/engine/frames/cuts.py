@@ -1,11 +1,11 @@
 """Cuts: whether a result was made from a model's answer that was cut at its `output_tokens_max`.
 
 The theory: a step that asks models is cut if the answer of the one it asked last was, or a stream
-that it reads: it may pass that on. A choice is cut if the arm that it took is, an `each` if its
-list or what it makes of an item is, and every other step if something that it was given is: what
-it makes of half a text is half. So a cut answer that a later model was asked with, a label by
-which a route chose, or the answer of a losing arm cuts nothing. Nothing is looked up before the
-first cut of a run; a model that answered before that was given nothing cut.
+that it reads, which it may pass on. A choice is cut if the arm that it took is, an `each` if its
+list or one of its items is, and every other step if one of its inputs is: half of a text gives half
+of a result. So a cut answer in the prompt of a later model, a label by which a route chose, or the
+answer of a losing arm makes nothing cut. Nothing is looked up before the first cut of a run; a
+model that answered before it had no cut input.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _is_cut_outside(frame: Frame, slot: int) -> bool:
 
 
 def forget_cuts(frame: Frame) -> None:
-    """Forget the steps of an item that has ended; of an `each` there may be any number."""
+    """Forget the steps of an item that has ended: an `each` may have any number of items."""
     cuts = frame.run.cuts
     for step in [step for step in cuts if step.startswith(frame.path)]:
         del cuts[step]

@@ -1,6 +1,6 @@
-"""Refuses in a pipeline what only one run could use: coroutines, and generators.
+"""Refuses in a pipeline what only one run could use: coroutines and iterators.
 
-A coroutine is what a call of an `async def` returns that is not a step.
+A coroutine is what a call of an `async def` that is not a step returns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Once: TypeAlias = (
     "enumerate[object]"
 )
 _ONCE = (GeneratorType, map, filter, zip, enumerate)
-"""Python's own iterators that nobody shares between runs on purpose, as an `itertools.count()`."""
+"""Python's own iterators. Not `itertools.count()`, which runs may share on purpose."""
 _ASYNCIO = str(Path(os.__file__).parent / "asyncio") + os.sep
 
 

@@ -20,7 +20,7 @@ from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.citations import Citation, Cited, cited_chars
 from orchestra.policies.requests.canonical import written_of
-from orchestra.policies.requests.extras import CACHE, Wish, wish_in, without
+from orchestra.policies.requests.extras import CACHE, CacheMode, cache_mode_in, without
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -72,16 +72,16 @@ class CacheRule:
     semantic: SemanticRule | None = None
 
 
-def wish_of(request: ChatRequest | EmbedRequest) -> Wish:
+def cache_mode_of(request: ChatRequest | EmbedRequest) -> CacheMode:
     """The request's `extras["orchestra"]["cache"]`; "once" if it is missing.
 
     Raises:
         InvalidRequestError: the value is not one of these words.
     """
-    return wish_in(request.extras) if request.extras else "once"
+    return cache_mode_in(request.extras) if request.extras else "once"
 
 
-def without_wish(request: Asked) -> Asked:
+def without_cache_mode(request: Asked) -> Asked:
     """The request without its word for the cache, for the model behind the cache."""
     if not request.extras:
         return request
@@ -92,8 +92,8 @@ def without_wish(request: Asked) -> Asked:
 def key_of(tenant: str, identity: str, request: Asked, kind: str = "answer") -> str | None:
     """The cache key of a request; None if it has none.
 
-    `identity` describes the model's whole configuration; the request is one `without_wish`. The
-    order of keys in schemas counts, as it does for models. A request has no key if its extras
+    `identity` describes the model's whole configuration; the request is one `without_cache_mode`.
+    The order of keys in schemas counts, as it does for models. A request has no key if its extras
     or schemas are not JSON, or its texts not Unicode.
     """
     try:

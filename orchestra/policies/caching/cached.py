@@ -26,14 +26,14 @@ from orchestra.policies.caching.asked import Asked
 from orchestra.policies.caching.cache import (
     CacheRule,
     Recording,
+    cache_mode_of,
     decode,
     decode_vector,
     encode,
     encode_vector,
     key_of,
     keys_of_texts,
-    wish_of,
-    without_wish,
+    without_cache_mode,
 )
 from orchestra.policies.caching.similar import Meaning, Similar
 from orchestra.policies.caching.store import CacheStore
@@ -112,12 +112,12 @@ class CachedModel(Model):
         Raises:
             ModelError: as of `stream`.
         """
-        wish, tenant = wish_of(request), PRESENT.get().caller.tenant
-        request = without_wish(request)
-        keys = None if wish == "off" else keys_of_texts(tenant, self._answers.identity, request)
+        mode, tenant = cache_mode_of(request), PRESENT.get().caller.tenant
+        request = without_cache_mode(request)
+        keys = None if mode == "off" else keys_of_texts(tenant, self._answers.identity, request)
         if keys is None:
             return await self.model.embed(request)
-        found = {} if wish == "refresh" else await self._answers.vectors(keys)
+        found = {} if mode == "refresh" else await self._answers.vectors(keys)
         missing = tuple(text for text in keys if text not in found)
         if not missing:
             if keys:
@@ -168,20 +168,20 @@ class _Answers:
 
     async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
         """The question of a request, and the cached answer, if there is one and it is wanted."""
-        wish, account = wish_of(request), PRESENT.get()
+        mode, account = cache_mode_of(request), PRESENT.get()
         tenant = account.caller.tenant
-        request = without_wish(request)
-        key = None if wish == "off" else key_of(tenant, self.identity, request)
+        request = without_cache_mode(request)
+        key = None if mode == "off" else key_of(tenant, self.identity, request)
         if key is None:
             return _Question(request, None), None
         first = self._asked.first(account, key)
-        looks = wish == "use" or (wish == "once" and first)
+        looks = mode == "use" or (mode == "once" and first)
         found = await self._answer(key) if looks else None
         meaning = None
         if found is None and self._similar is not None:
             meaning = await self._similar.meaning(self._store, tenant, self.identity, request)
             if meaning is not None and looks:
-                once = account if wish == "once" else None
+                once = account if mode == "once" else None
                 found = await self._near(self._similar, meaning, once)
         if found is not None:
             account.record(StepCached, self._store.name, found.similarity)

@@ -6,9 +6,9 @@ real cost is spent and its hold is removed. So spending and holds together never
 as long as no call costs more than it holds.
 
 A hold expires by itself, since its process may have crashed. At the end of a day or a month its
-spending is dropped, and holds stay: a call is paid in the period in which it ends. A clock that
-is set back over midnight begins no period a second time: until midnight comes again, tomorrow's
-goes on. A clock that was ahead by more was wrong, and what it began is left.
+spending is dropped, and holds stay: a call is paid in the period in which it ends. If the
+clock is set back over midnight, no period begins a second time: the one that had begun goes on. If
+it is set back by more than a day, it was wrong before, and the period that it began is dropped.
 
 Each payer has one ledger for all of its periods: the spending in each, and the sums of holds by
 the second of their expiry. So a change takes as long with a thousand running calls as with one.

@@ -22,10 +22,10 @@ CHOICE = "choice"
 """The number of the requested answer among several different ones, from 1."""
 WORDS = (CACHE, COALESCE, CONVERSATION)
 """Words that callers may set; `CHOICE` is set by orchestra."""
-Wish: TypeAlias = Literal["once", "use", "refresh", "off"]
+CacheMode: TypeAlias = Literal["once", "use", "refresh", "off"]
 """How a call uses the cache: a cached answer that no other call of its run got or made; any
 cached answer; a new answer that replaces the cached one; or not at all."""
-WISHES = get_args(Wish)
+CACHE_MODES = get_args(CacheMode)
 
 
 def check_words(extras: Extras) -> None:
@@ -39,24 +39,24 @@ def check_words(extras: Extras) -> None:
         if word not in WORDS:
             hint = did_you_mean(word, WORDS) or f"it has {', '.join(WORDS)}"
             raise InvalidRequestError(f"extras[{EXTRAS!r}] has no {word!r:.100}: {hint}")
-    wish_in(extras)
+    cache_mode_in(extras)
     sharing_in(extras)
 
 
-def wish_in(extras: Extras) -> Wish:
+def cache_mode_in(extras: Extras) -> CacheMode:
     """The setting for the cache; "once" if it is missing.
 
     Raises:
         InvalidRequestError: the value is not one of these words.
     """
     said = extras.get(EXTRAS, {}).get(CACHE, "once")
-    if said not in WISHES:
+    if said not in CACHE_MODES:
         raise InvalidRequestError(
             f"extras[{EXTRAS!r}][{CACHE!r}] is {said!r:.200}: write 'off' to neither read nor keep "
             "an answer, 'refresh' to replace what is kept, 'use' to be given it however often a "
             "run asks, or leave it out"
         )
-    return cast("Wish", said)
+    return cast("CacheMode", said)
 
 
 def sharing_in(extras: Extras) -> bool | None:

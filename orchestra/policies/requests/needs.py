@@ -33,7 +33,7 @@ IMAGE_TOKENS = 1_000
 PAGE_TOKENS = 1_500 + IMAGE_TOKENS
 """About what Anthropic counts for a page of a file, its text and its image."""
 LARGE_PARTS = 2_000
-"""So many turns, parts and tools take up to 8 ms to write."""
+"""Writing as many turns, parts and tools takes up to 8 ms."""
 ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings")
 
 
@@ -92,7 +92,7 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
 
 
 def is_large(request: ChatRequest | EmbedRequest) -> bool:
-    """Whether it has so many turns, parts and tools that writing it would hold up other runs."""
+    """Whether it has so many turns, parts and tools that writing it would delay other runs."""
     if isinstance(request, EmbedRequest):  # its texts are written as one list
         return False
     several = (each.content for each in request.messages if not isinstance(each.content, str))

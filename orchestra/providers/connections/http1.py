@@ -105,7 +105,7 @@ def _in_ascii(host: str) -> str:
     """A host's name as DNS has it.
 
     Raises:
-        ValueError: it is another name by another edition of the standard, as `faß.de` is `fass.de`
+        ValueError: it is another name in another version of IDNA, as `faß.de` is `fass.de`
             by Python's; both may exist, and only one of them is to get the key.
     """
     if host.isascii():
@@ -113,7 +113,8 @@ def _in_ascii(host: str) -> str:
     found = host.encode("idna")
     if found.decode("idna") != host:
         raise ValueError(
-            f"the host {host!r} is not one name everywhere; write it in ASCII: xn--..."
+            f"the host {host!r} is another name in another version of IDNA; "
+            "write it in ASCII: xn--..."
         )
     return found.decode()
 

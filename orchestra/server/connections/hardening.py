@@ -238,7 +238,7 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
 
 
 async def _handle_events(self: WSStream) -> None:
-    """Hypercorn's method, except that a client that violates the protocol is told how.
+    """Hypercorn's method, except that a client that violates the protocol gets the reason.
 
     Hypercorn closes its connection without a close frame, as if the network had failed: the client
     reads 1006 instead of 1002 or 1007, and the reason.

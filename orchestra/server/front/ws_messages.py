@@ -53,7 +53,7 @@ _SHAPE = 'send {"type": "start", "id": "a", "inputs": {...}} or {"type": "cancel
 
 @attrs.frozen
 class Start:
-    """Start a run of the socket's pipeline; `large` is whether its message is."""
+    """Start a run of the socket's pipeline; `large` says whether its message is large."""
 
     id: str
     inputs: Mapping[str, object]

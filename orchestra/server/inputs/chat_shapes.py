@@ -239,10 +239,10 @@ def _question(request: ChatRequest) -> object:
 
 
 def _plainly(request: ChatRequest) -> ChatRequest:
-    """The request, if its answer is to be plain text: the pipeline hears nothing of the rest.
+    """The request, if its answer is to be plain text: the pipeline gets nothing of the rest.
 
-    How its models sample is the pipeline's own business: wishes of which it takes none as an input
-    are passed over.
+    How its models sample is the pipeline's own business: options for which it has no input are
+    ignored.
     """
     for field, value in (
         ("tools", request.tools and request.tool_choice != "none"),

@@ -14,7 +14,7 @@ import msgspec
 from orchestra.codecs.invalid_json import invalid_json
 from orchestra.computed import LARGE_BYTES
 from orchestra.server import sse
-from orchestra.server.inputs import reading as inputs
+from orchestra.server.inputs import reading
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
 
@@ -80,12 +80,12 @@ def sent(request: Request) -> list[bytes]:
     try:
         inputs = _NUMBERS.decode(body).get("inputs", {})
         return [msgspec.json.encode(inputs, order="deterministic")]
-    except RecursionError:  # it could be read only just, and is compared as it is written
+    except RecursionError:  # the body could just be read, and is compared as it was sent
         return [body]
 
 
 def _number(text: str) -> float:
-    """A number that is whole as an `int`, as far as it is exact in both."""
+    """The number; as an `int` if it is whole and small enough to be exact."""
     number = float(text)
     return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
@@ -102,12 +102,12 @@ def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> FitInputs | HttpP
 
         values, faults = from_form(pipeline.inputs, request.form)
     elif request.body is None:
-        values, faults = inputs.from_query(pipeline.inputs, request.query)
+        values, faults = reading.from_query(pipeline.inputs, request.query)
     else:
         body = _object(request.content_type, request.body)
         if isinstance(body, HttpProblem):
             return body
-        values, faults = inputs.from_json(pipeline.inputs, body)
+        values, faults = reading.from_json(pipeline.inputs, body)
     return problems.bad_inputs(faults) if faults else values
 
 
@@ -129,8 +129,10 @@ def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
 
 
 def _stray(name: str) -> problems.Fault:
-    name = name[: inputs.NAME_MAX]
-    return problems.Fault(name, inputs.pointer("#/", name), f"there is no field {name!r}; {_SHAPE}")
+    name = name[: reading.NAME_MAX]
+    return problems.Fault(
+        name, reading.pointer("#/", name), f"there is no field {name!r}; {_SHAPE}"
+    )
 
 
 def _kind(value: object) -> str:

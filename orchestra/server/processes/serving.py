@@ -225,7 +225,7 @@ class Serving:
                 return
         stays = before.kept_until_restart(self.settings)
         told = f"until a restart these stay as they were: {', '.join(stays)}"
-        log.info("reloaded; %s", told if stays else "new requests are served by it")
+        log.info("reloaded; %s", told if stays else "new requests use the new version")
 
     async def wait_idle(self) -> None:
         """Wait until no run is in flight, of any generation."""
@@ -282,7 +282,7 @@ class Serving:
                 if deployed is not None and deployed.prepare():
                     app.prepare()
                 if self._generations and self.readiness.stopping:
-                    raise ServeError("the server has begun to stop meanwhile")
+                    raise ServeError("the server has begun to stop in the meantime")
                 generation = Generation(engine, app.asgi_app, settings, registry, app.closing)
                 task_status.started(generation)
                 await generation.wait_over()
@@ -321,7 +321,7 @@ async def _end(loaded: Loaded) -> None:
         finally:
             loaded.close()
 
-    await contained(end, log, "a version of the server was not closed as it should be")
+    await contained(end, log, "a replaced version of the server was not closed cleanly")
 
 
 def _plan_all(

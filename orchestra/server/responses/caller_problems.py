@@ -1,6 +1,6 @@
 """Problems with a caller's key, rate or budget, which callers can solve themselves. Pure.
 
-Problems with the provider's key, quota or load are in `runs/problems`; all types differ.
+Problems with the provider's key, quota or load are in `server/runs/problems`; all types differ.
 """
 
 from __future__ import annotations

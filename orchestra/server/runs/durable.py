@@ -1,4 +1,4 @@
-"""A run that is started as its client wishes: once for its idempotency key, or in the background.
+"""A run that is started as its client prefers: once for its idempotency key, or in the background.
 
 Rules of the file: nothing is awaited between a new claim and the adoption of its run. If the state
 is away, nothing is started. The start of a run is recorded before its client is answered, if that
@@ -22,7 +22,8 @@ from orchestra.computed import computed
 from orchestra.errors import RunLostError, StateError
 from orchestra.events import RunFinished
 from orchestra.runs.disconnect import CONTINUE, OnLeave
-from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim, digest_of
+from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim
+from orchestra.runs.keys import digest_of
 from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front.arrival import Arrival
@@ -55,7 +56,7 @@ REPLAYED = "Idempotent-Replayed"
 
 @attrs.frozen
 class DurableStart:
-    """One request for a run with wishes."""
+    """One request for a run, with its client's preferences."""
 
     runs: Runs
     parts: Request

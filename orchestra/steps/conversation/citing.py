@@ -1,4 +1,4 @@
-"""What an answer cites, told to those who follow the run: a `step.told` for each citation."""
+"""Citations of an answer as events of the run: a `step.told` for each of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from orchestra.citations import Cited
 from orchestra.protocols import Context
 
 _QUOTE_CHARS, _TITLE_CHARS, _SOURCE_CHARS = 1_200, 200, 1_000
-"""The longest texts that are told, so that `Context.tell` never refuses one: its limit is 16 KiB,
-and a character takes six bytes at most."""
+"""The longest texts in an event, so that `Context.tell` never refuses one: its limit is 16 KiB, and
+a character takes six bytes at most."""
 
 
 @attrs.define(eq=False)
@@ -24,12 +24,12 @@ class Citing:
     round_chars: int = 0
 
     def said(self, own: str, told: str) -> None:
-        """Note a text of the round, as the model wrote it and as it is told."""
+        """Note a text of the round: as the model wrote it, and as the output has it."""
         self.round_chars += len(own)
         self.told_chars += len(told)
 
     def tell(self, cited: Cited) -> None:
-        """Tell each citation; its places are those in the output."""
+        """Tell each citation, with places in the output."""
         begin = self.told_chars - self.round_chars
         for each in cited.citations:
             placed = attrs.evolve(

@@ -64,7 +64,7 @@ class Options(TypedDict, total=False):
     tool_timeout_s: float | None
     """Seconds for each tool call, after which the model reads an error; no limit if left out."""
     citations: bool
-    """With True, what the answer cites is told: an event `step.told` for each citation."""
+    """With True, the run has an event `step.told` for each citation of the answer."""
 
 
 @attrs.frozen(kw_only=True)

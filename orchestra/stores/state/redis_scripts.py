@@ -96,7 +96,7 @@ REMEMBER = Script(
     + f"""
 local data, size, ttl = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local limit, time = tonumber(ARGV[5]), redis.call('TIME')
-redis.call('INCRBY', bytes, 0) -- a full Redis refuses this, and nothing behind another write
+redis.call('INCRBY', bytes, 0) -- a full Redis refuses this, but no later write of a script
 forget(name)
 if size > limit or ttl <= 0 then return 0 end
 local drops = {DROPPED_AT_ONCE}

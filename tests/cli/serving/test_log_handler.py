@@ -27,7 +27,7 @@ from tests.cli.conftest import Project
 from tests.cli.serving.test_serve import get, listening
 from tests.patience import PATIENCE_S
 
-DROPPED = re.compile(r"log entries that were dropped, .*: (\d+)")
+DROPPED = re.compile(r"log entries dropped, .*: (\d+)")
 
 
 @contextmanager

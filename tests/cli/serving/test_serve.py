@@ -107,7 +107,7 @@ def test_the_built_in_embedder_is_loaded_before_the_first_run_that_needs_it(say:
         """,
     )
     process.send_signal(signal.SIGHUP)
-    eventually("the reload", lambda: "; new requests are served by it" in told.read_text())
+    eventually("the reload", lambda: "; new requests use the new version" in told.read_text())
     assert "tokenizers" in told.read_text()
     process.send_signal(signal.SIGTERM)
     process.wait(PATIENCE_S)

@@ -261,5 +261,5 @@ def test_what_a_search_has_found_is_cited_as_that() -> None:
 )
 def test_who_cannot_be_asked_to_cite_is_not_asked(body: Any, part: FilePart) -> None:
     cited = FilePart(part.data, part.media_type, "a.txt", citations=True)
-    with pytest.raises(CapabilityError, match=r"citations of the file 'a\.txt' cannot be"):
+    with pytest.raises(CapabilityError, match=r"cannot cite the file 'a\.txt'; leave"):
         body(asked(cited))

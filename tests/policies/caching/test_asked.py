@@ -26,7 +26,7 @@ from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 from orchestra.values import Capabilities, ChatRequest, Message, Stopped, StopReason, TextDelta
-from tests.policies.caching.test_cached import Notes, SaysReply, cached, memory, wish
+from tests.policies.caching.test_cached import Notes, SaysReply, cached, in_mode, memory
 from tests.policies.caching.test_similar import Points
 from tests.policies.waiters import Payer, ask
 
@@ -79,11 +79,11 @@ def test_a_call_may_say_otherwise_and_so_may_who_is_in_no_run() -> None:
     async def main() -> None:
         model = cached(Sampled())
         run = Notes(run_id="r", run=Run())
-        asked = wish("use")
+        asked = in_mode("use")
         assert [await said(model, run, asked) for _ in range(3)] == ["1"] * 3
         assert [await said(model, NOBODY, asked) for _ in range(3)] == ["1"] * 3
-        assert await said(model, run, wish("refresh")) == "2"
-        assert await said(model, run, wish("once")) == "3"
+        assert await said(model, run, in_mode("refresh")) == "2"
+        assert await said(model, run, in_mode("once")) == "3"
 
     virtual(main)
 

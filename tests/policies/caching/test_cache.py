@@ -14,6 +14,7 @@ from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.policies.answers.replayed import PIECE_CHARS, events_of
 from orchestra.policies.caching.cache import (
     Recording,
+    cache_mode_of,
     decode,
     decode_vector,
     encode,
@@ -22,8 +23,7 @@ from orchestra.policies.caching.cache import (
     keys_of_texts,
     sealed,
     storable,
-    wish_of,
-    without_wish,
+    without_cache_mode,
 )
 from orchestra.policies.requests.extras import check_words
 from orchestra.values import (
@@ -152,20 +152,24 @@ def test_what_cannot_be_written_has_no_key(extras: dict[str, dict[str, object]])
 
 
 @pytest.mark.parametrize("word", ["once", "use", "refresh", "off"])
-def test_a_wish_is_read_and_does_not_count(word: str) -> None:
+def test_a_cache_mode_is_read_and_does_not_count(word: str) -> None:
     said = attrs.evolve(HELLO, extras={"orchestra": {"cache": word, "coalesce": "off"}, "x": {}})
     plain = attrs.evolve(HELLO, extras={"orchestra": {"coalesce": "off"}, "x": {}})
-    assert (wish_of(said), wish_of(plain), wish_of(HELLO)) == (word, "once", "once")
-    assert without_wish(said) == plain
-    assert without_wish(plain) is plain
+    assert (cache_mode_of(said), cache_mode_of(plain), cache_mode_of(HELLO)) == (
+        word,
+        "once",
+        "once",
+    )
+    assert without_cache_mode(said) == plain
+    assert without_cache_mode(plain) is plain
     alone = attrs.evolve(HELLO, extras={"orchestra": {"cache": word}})
-    assert without_wish(alone) == HELLO
+    assert without_cache_mode(alone) == HELLO
 
 
-def test_a_wish_that_is_none_is_an_error() -> None:
+def test_a_cache_mode_that_is_none_is_an_error() -> None:
     said = attrs.evolve(HELLO, extras={"orchestra": {"cache": "no"}})
     with pytest.raises(InvalidRequestError, match="'no': write 'off'"):
-        wish_of(said)
+        cache_mode_of(said)
 
 
 @pytest.mark.parametrize(

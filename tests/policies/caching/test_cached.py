@@ -93,7 +93,7 @@ class SaysReply:
         return (self.left.pop(0),) if self.left else ()
 
 
-def wish(word: str, request: ChatRequest = HELLO) -> ChatRequest:
+def in_mode(word: str, request: ChatRequest = HELLO) -> ChatRequest:
     return attrs.evolve(request, extras={"orchestra": {"cache": word}})
 
 
@@ -272,14 +272,14 @@ def test_a_refresh_replaces_and_off_touches_nothing(streams: bool) -> None:
         model = cached(fake)
         assert await text(model, HELLO) == "hello"
         fake.events = (TextDelta("new"), Stopped(StopReason.END))
-        assert await text(model, wish("off")) == "new"
+        assert await text(model, in_mode("off")) == "new"
         assert await text(model, HELLO) == "hello"
-        assert await text(model, wish("refresh")) == "new"
+        assert await text(model, in_mode("refresh")) == "new"
         fake.events = ()
         assert await text(model, HELLO) == "new"
         assert fake.asked == [HELLO, HELLO, HELLO]  # the word is not passed on
         with pytest.raises(InvalidRequestError):
-            await text(model, wish("perhaps"))
+            await text(model, in_mode("perhaps"))
 
     virtual(main)
 

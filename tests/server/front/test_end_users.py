@@ -27,7 +27,7 @@ from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.purse import Purse
 from orchestra.protocols import Change
 from orchestra.runs import index
-from orchestra.runs.idempotency import claim_key
+from orchestra.runs.keys import claim_key, head_key
 from orchestra.runs.registry import open_registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.app import create_app
@@ -66,9 +66,7 @@ def test_no_end_user_is_shown_what_another_does(
     first, second = made(one, user), made(other, other_user)
     same = (one, user) == (other, other_user)
     assert first.may_see(second.caller) == same
-    keys = [
-        {index.head_key(each.caller), claim_key(each.caller, "p", "k")} for each in (first, second)
-    ]
+    keys = [{head_key(each.caller), claim_key(each.caller, "p", "k")} for each in (first, second)]
     assert (keys[0] == keys[1]) == same
     assert same or keys[0].isdisjoint(keys[1])
     assert (first.caller.fairness_key == second.caller.fairness_key) == (one == other)
@@ -187,8 +185,8 @@ def test_a_state_in_memory_has_a_bounded_number_of_an_organisations_users(
     """Also where each has more runs than a page: what is dropped leaves no pages behind."""
     monkeypatch.setattr(index, "LISTED_MAX", 6)
     state = MemoryState()
-    heads = [index.head_key(made("a", f"u{at}").caller) for at in range(9)]
-    other = index.head_key(made("b", "u0").caller)
+    heads = [head_key(made("a", f"u{at}").caller) for at in range(9)]
+    other = head_key(made("b", "u0").caller)
 
     def noted(head: str, kept: Sequence[bytes | None], _: float) -> Change[None]:
         return Change(None, index.append(head, kept[0], list(map(str, range(index.PAGE + 1))), 9.0))

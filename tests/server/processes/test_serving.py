@@ -190,7 +190,7 @@ def test_a_run_goes_on_in_what_it_began_in_while_new_ones_begin_in_the_new(
 ) -> None:
     async def act(at: At) -> None:
         async with at.waiting() as old:
-            assert await at.reload() == "reloaded; new requests are served by it"
+            assert await at.reload() == "reloaded; new requests use the new version"
             assert await at.version() == "1 1 again"
             assert not at.versions.loaded[0].closed(), "a run is in it"
             at.versions.gate.set()
@@ -289,7 +289,7 @@ def test_what_cannot_be_closed_ends_no_other_version(serve_while: Serve) -> None
             await at.reload()
             while len(at.retired) < gone:
                 await trio.lowlevel.checkpoint()
-        assert "a version of the server was not closed as it should be" in at.log.text
+        assert "a replaced version of the server was not closed cleanly" in at.log.text
         assert await at.version() == "2 2 again"
 
     serve_while(act)
@@ -408,7 +408,7 @@ def test_a_reload_that_is_done_while_the_server_stops_changes_nothing(serve_whil
             answered.set()
             while not at.log.messages[-1].startswith(("not reloaded", "reloaded")):
                 await trio.lowlevel.checkpoint()
-            assert at.log.messages[-1].endswith("the server has begun to stop meanwhile")
+            assert at.log.messages[-1].endswith("the server has begun to stop in the meantime")
             at.versions.gate.set()
             assert (await end_of(old)).event == "run.finished"
 
@@ -441,7 +441,7 @@ def test_a_websocket_obeys_what_it_is_opened_in(serve_while: Serve) -> None:
         async with at.client() as kept, at.client() as last:
             await kept.ask("GET /healthz HTTP/1.1")
             at.versions.settings = Settings(body_limit_bytes=4000, heartbeat_s=0.01)
-            assert await at.reload() == "reloaded; new requests are served by it"
+            assert await at.reload() == "reloaded; new requests use the new version"
             for stream in (kept.stream, last.stream):
                 after = await upgrade(stream, path)
                 while not after.pings:

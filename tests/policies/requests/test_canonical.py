@@ -1,4 +1,4 @@
-"""What is asked, as bytes and as words: equal where nothing that is asked differs."""
+"""Requests as bytes are equal where nothing that is asked differs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from orchestra.policies.requests.canonical import written_of
-from orchestra.policies.requests.extras import CACHE, EXTRAS, refreshed
 from orchestra.values import ChatRequest, Message
 
 ASKED = (Message("user", "hello"),)
@@ -24,14 +23,3 @@ def test_any_mapping_is_written_as_what_is_in_it() -> None:
 def test_what_is_no_json_cannot_be_told_from_others() -> None:
     with pytest.raises(TypeError, match="is not JSON, so equal requests cannot be recognized"):
         written_of((), ChatRequest(ASKED, extras={"openai": {"a": object()}}))
-
-
-@pytest.mark.parametrize(
-    ("said", "anew"),
-    [(None, "refresh"), ("use", "refresh"), ("refresh", "refresh"), ("off", "off")],
-)
-def test_who_asks_anew_is_given_no_kept_answer_and_keeps_none_they_did_not_want(
-    said: str | None, anew: str
-) -> None:
-    extras = {EXTRAS: {"conversation": "c", **({CACHE: said} if said else {})}}
-    assert refreshed(extras) == {EXTRAS: {"conversation": "c", CACHE: anew}}
