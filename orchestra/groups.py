@@ -50,8 +50,7 @@ def parted(error: BaseException) -> tuple[Exception | None, BaseException | None
 async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> bool:
     """Run a task that calls somebody else's code; its own errors are logged, and end nothing else.
 
-    True if it had none of its own. `what` says in the log what has failed. Raises what `split` calls
-    onward.
+    True if it had none. `what` says in the log what has failed. Raises what `split` calls onward.
     """
     try:
         await task()
