@@ -114,6 +114,7 @@ def test_an_answer_that_was_cached_before_there_were_citations_is_read() -> None
     old = ("", "", (StopReason.END, "stop", None), ("", ()), [("text", "Sky")])
     data = sealed("key", old, 1 << 20)
     assert data is not None
+    assert data[:1] == b"\x02", "the version of the entries of that time"
     assert data == encode("key", answer, 1 << 20), "and an old server reads the new entry"
     found = decode("key", data)
     assert found is not None

@@ -38,7 +38,7 @@ from orchestra.values import (
 )
 
 Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
-VERSION = b"\x03"
+VERSION = b"\x02"
 DIGEST_BYTES = 16
 WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
 """The stop reasons of complete answers."""
