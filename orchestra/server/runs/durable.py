@@ -181,7 +181,8 @@ def _answer_of(run_id: str, last: EventLine) -> Response:
     """The answer of a run, as if its client had waited for it from the start."""
     if last.type != RunFinished.type:
         return answer(failed_run(run_id, run_views.failure_of(last)))
-    return finished(run_id, run_views.result_of(last))
+    found = run_views.result_of(last)
+    return finished(run_id, found.result, found)
 
 
 def _gone(run_id: str) -> HttpProblem:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
 import msgspec
 import trio
 from msgspec import structs
@@ -284,12 +283,12 @@ class Runs:
             from orchestra.server.runs.problems import failed_run
 
             return answer(failed_run(run.id, cast("Any", event), run.error))
-        return finished(run.id, attrs.evolve(event, result=msgspec.Raw(written(event.result))))
+        return finished(run.id, msgspec.Raw(written(event.result)), event)
 
 
-def finished(run_id: str, end: RunFinished | ResultLine) -> Response:
-    """The answer of a run that has finished."""
-    told = {"result": end.result, "timings_s": end.timings_s, "usage": end.usage, "cut": end.cut}
+def finished(run_id: str, result: msgspec.Raw, end: RunFinished | ResultLine) -> Response:
+    """The answer of a run that has finished, with its result as JSON."""
+    told = {"result": result, "timings_s": end.timings_s, "usage": end.usage, "cut": end.cut}
     return as_json({"run_id": run_id, **told})
 
 
