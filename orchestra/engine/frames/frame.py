@@ -93,7 +93,6 @@ class Frame:
                 else:
                     result = await self._within(scope, region, take)
             if region.alone and scope.ready.is_set():  # no other task had to be woken
-                await trio.lowlevel.checkpoint_if_cancelled()
                 result = await take(region.source)
         finally:
             self.settle(index, scope.stopped or self.run.stopped)
