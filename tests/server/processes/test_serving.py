@@ -248,8 +248,8 @@ def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None
     assert serve_while(act).undone == 1
 
 
-def test_what_is_served_answers_while_the_names_of_stores_are_asked_for(serve_while: Serve) -> None:
-    """Of a database that takes its time, as one that is away does."""
+async def begin_slow_reload(at: At, nursery: trio.Nursery) -> threading.Event:
+    """Begin a reload that asks a database for the names of its stores; set what is returned."""
     asked, answered = threading.Event(), threading.Event()
 
     class Slow(Closable):
@@ -262,12 +262,19 @@ def test_what_is_served_answers_while_the_names_of_stores_are_asked_for(serve_wh
     def searched(query: Vector) -> list[Passage]:
         return retrieve(query, store="notes")
 
+    at.versions.bindings, at.versions.bad = Slow, {"searched": searched}
+    nursery.start_soon(at.reload)
+    while not asked.is_set():
+        await trio.lowlevel.checkpoint()
+    return answered
+
+
+def test_what_is_served_answers_while_the_names_of_stores_are_asked_for(serve_while: Serve) -> None:
+    """Of a database that takes its time, as one that is away does."""
+
     async def act(at: At) -> None:
-        at.versions.bindings, at.versions.bad = Slow, {"searched": searched}
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(at.reload)
-            while not asked.is_set():
-                await trio.lowlevel.checkpoint()
+            answered = await begin_slow_reload(at, nursery)
             assert await at.version() == "0 0 again"
             answered.set()
         assert at.log.messages[-1].startswith("reloaded; ")
@@ -384,24 +391,10 @@ def test_stopping_lets_all_generations_end(serve_while: Serve) -> None:
 
 def test_a_reload_that_is_done_while_the_server_stops_changes_nothing(serve_while: Serve) -> None:
     """It would cut the runs that are drained."""
-    asked, answered = threading.Event(), threading.Event()
-
-    class Slow(Closable):
-        def names(self, seam: str) -> tuple[str, ...]:
-            asked.set()
-            assert answered.wait(PATIENCE_S / 2), f"nothing else runs while {seam}s are asked for"
-            return ("notes",)
-
-    @pipeline
-    def searched(query: Vector) -> list[Passage]:
-        return retrieve(query, store="notes")
 
     async def act(at: At) -> None:
         async with at.waiting() as old, trio.open_nursery() as nursery:
-            at.versions.bindings, at.versions.bad = Slow, {"searched": searched}
-            nursery.start_soon(at.reload)
-            while not asked.is_set():
-                await trio.lowlevel.checkpoint()
+            answered = await begin_slow_reload(at, nursery)
             os.kill(os.getpid(), signal.SIGTERM)
             while not any(each.startswith("stopping") for each in at.log.messages):
                 await trio.lowlevel.checkpoint()
