@@ -18,7 +18,8 @@ ROLES: Mapping[str, Role] = {
     "user": "user",
     "assistant": "assistant",
 }
-_SHAPE = '{"role": "user", "content": "..."}'
+TURN = '{"role": "user", "content": "..."}'
+"""A turn as it is written in JSON."""
 
 
 class JsonTurn(StandIn):
@@ -41,10 +42,10 @@ class JsonTurn(StandIn):
     def read(value: object) -> Message:
         """A turn of a conversation, by its role and its text."""
         if not isinstance(value, Mapping) or not {"role", "content"} <= value.keys():
-            raise ValueError(f"Expected a message, {_SHAPE}")
+            raise ValueError(f"Expected a message, {TURN}")
         role, content = value["role"], value["content"]
         if unknown := sorted(map(str, value.keys() - {"role", "content"})):
-            raise ValueError(f"A message has no member {unknown[0]!r:.100}: {_SHAPE}")
+            raise ValueError(f"A message has no member {unknown[0]!r:.100}: {TURN}")
         if not isinstance(role, str) or role not in ROLES:
             raise ValueError(
                 f"A message's role is one of {', '.join(map(repr, ROLES))}, not {role!r:.100}"

@@ -1,11 +1,13 @@
 """A run's inputs from the command line: `--question "..." --top 5`. Pure, but for files.
 
 Values are read as in a query of the server: the input's type decides the meaning of `5`, `true` and
-`null`, and an option given several times is a list. For a document, the value is a path.
+`null`, and an option given several times is a list. A value that does not fit may be JSON: an
+object or a list. For a document, the value is a path.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from shlex import quote
@@ -18,14 +20,16 @@ from orchestra.accounts import Caller
 from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.shapes import plain
+from orchestra.annotations.turns import TURN
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
 from orchestra.codecs.invalid_json import invalid_json
+from orchestra.engine.inputs import FitInputs
 from orchestra.graph.nodes import Input
 from orchestra.nearest import did_you_mean
 from orchestra.server.inputs.reading import from_json, from_pairs, instead_of, is_readable
 from orchestra.server.responses.problems import Fault
-from orchestra.values import ChatRequest
+from orchestra.values import ChatRequest, Message
 
 RUN_OPTIONS = (
     *("input_json", "events", "json", "quiet", "trace"),
@@ -64,7 +68,7 @@ def read_inputs(
     refuse_unreadable(inputs, {*named, *given})
     values, unread = _values(inputs, pairs)
     wrong += unread
-    by_option, faults = from_pairs(_only(inputs, {name for name, _ in values}), values, "--")
+    by_option, faults = _fitted(_only(inputs, {name for name, _ in values}), values)
     by_json, more = from_json(_only(inputs, given), {k: v for k, v in given.items() if k in inputs})
     wrong += [_misfit(fault, pairs) for fault in faults]
     wrong += [f"--input-json: {fault.detail}" for fault in more]
@@ -136,6 +140,26 @@ def _values(
         except CommandError as error:
             unread.append(f"--{dashed(name)} {error}")
     return values, unread
+
+
+def _fitted(
+    inputs: Mapping[str, Input], values: Sequence[tuple[str, object]]
+) -> tuple[FitInputs, list[Fault]]:
+    """The inputs, and what is wrong with them; a text that does not fit its input may be JSON."""
+    read, faults = from_pairs(inputs, values, "--")
+    unfit = {fault.field for fault in faults}
+    as_json = [(name, _of_json(value) if name in unfit else value) for name, value in values]
+    return (read, faults) if as_json == values else from_pairs(inputs, as_json, "--")
+
+
+def _of_json(value: object) -> object:
+    """The object or list that a text is in JSON; else the value itself."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def caller_of(organisation: str, user: str) -> Caller:
@@ -229,6 +253,8 @@ def _kind(annotation: object) -> str:
         return f"{_kind(held[0])} ..."
     if takes_documents(annotation):
         return "FILE"
+    if annotation is Message:
+        return quote(TURN)
     return spell(annotation)
 
 
@@ -259,7 +285,7 @@ def _misfit(fault: Fault, pairs: Pairs) -> str:
     given = [word for name, word in pairs if name == fault.field]
     if "got `array`" in complaint and len(given) > 1:
         return f"--{dashed(fault.field)} is given {len(given)} times, and is one value"
-    instead = "; give it in --input-json" if "expected `object" in complaint else ""
+    instead = "; write it as JSON" if re.search("expected `(object|array)", complaint) else ""
     return f"--{dashed(fault.field)} {given[-1]!r:.200}: {complaint}{instead}"
 
 

@@ -59,10 +59,10 @@ def run(
     target
         MODULE[:PIPELINE], such as `pipelines.answer` or `pipelines/answer.py:answer`.
     inputs
-        The pipeline's inputs: --name VALUE, several times for a list; for a document, its path.
-        An input with the name of an option below needs --input-json.
+        The pipeline's inputs: --name VALUE, several times for a list; an object is JSON, a
+        document is its path. An input with the name of an option below needs --input-json.
     input_json
-        Inputs as a JSON object, for those that are not plain text or numbers.
+        All inputs, or some of them, as one JSON object.
     events
         Print every event as a line of JSON, as it happens.
     json

@@ -36,6 +36,7 @@ def inputs(**kinds: Any) -> dict[str, Input]:
 
 
 TEXT = st.text(st.characters(codec="utf-8"))
+INTEGERS = st.integers(-(2**60), 2**60)
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
     int: st.integers(-(2**63), 2**63),
@@ -43,7 +44,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     Annotated[bool, "whether to"]: st.booleans(),
     list[str]: st.lists(TEXT, min_size=1),
-    list[int]: st.lists(st.integers(-(2**60), 2**60), min_size=1),
+    list[int]: st.lists(INTEGERS, min_size=1),
 }
 NAMES = st.from_regex(r"[a-z]{1,5}(_[a-z]{1,5})?", fullmatch=True)
 
@@ -182,9 +183,47 @@ def test_a_negative_number_is_a_value() -> None:
     assert read_inputs(inputs(top=int), ["--top", "-5"]) == {"top": -5}
 
 
-def test_an_object_is_asked_for_in_json() -> None:
-    for kind in (dict[str, int], dict[str, int] | None):
-        assert "give it in --input-json" in refused(inputs(a=kind), "--a", "{}")
+@given(st.dictionaries(TEXT, INTEGERS) | st.none(), st.lists(INTEGERS))
+def test_an_object_and_a_list_may_be_written_as_json(
+    counts: dict[str, int] | None, numbers: list[int]
+) -> None:
+    kinds = inputs(counts=dict[str, int] | None, numbers=list[int])
+    words = ["--counts", json.dumps(counts), "--numbers", json.dumps(numbers)]
+    assert read_inputs(kinds, words) == {"counts": counts, "numbers": numbers}
+
+
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "[1]"}]
+
+
+@pytest.mark.parametrize("words", [[TURNS], TURNS])
+def test_a_conversation_is_one_list_or_one_option_for_each_turn(words: list[object]) -> None:
+    said = [word for each in words for word in ("--chat", json.dumps(each))]
+    told = [Message("user", "Hi"), Message("assistant", "[1]")]
+    assert read_inputs(inputs(chat=list[Message]), said) == {"chat": told}
+
+
+def test_what_fits_as_a_text_is_one() -> None:
+    kinds = inputs(a=str, b=list[str])
+    assert read_inputs(kinds, ["--a", "{}", "--b", "[1]"]) == {"a": "{}", "b": ["[1]"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "told"),
+    [
+        (dict[str, int], "many", "expected `object`, got `str`; write it as JSON"),
+        (list[Message], "Hi", "expected `array`, got `str`; write it as JSON"),
+        (list[Message], "[{}", "expected `array`, got `str`; write it as JSON"),
+        (list[int], '["x"]', "expected `int`, got `str`"),
+        (list[Message], '[{"role": "human", "content": ""}]', "not 'human'"),
+    ],
+)
+def test_json_that_does_not_fit_is_told_of(kind: object, word: str, told: str) -> None:
+    assert refused(inputs(a=kind), "--a", word).endswith(told)
+
+
+def test_the_usage_shows_how_a_turn_is_written() -> None:
+    shown = """orchestra run p --chat '{"role": "user", "content": "..."}' ..."""
+    assert usage("p", inputs(chat=list[Message])) == shown
 
 
 def test_defaults_are_left_to_the_engine() -> None:
