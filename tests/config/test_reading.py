@@ -302,6 +302,13 @@ EXAMPLES = [
         'sends it as "https://app.example"',
     ),
     ('[server.cors]\norigins = ["http://a:80"]', 2, 'write "http://a"'),
+    (
+        '[server.cors]\norigins = [\n"https://a",\n"https://b/"]',
+        4,
+        'server.cors.origins.1: "https://b/" does not belong in a list of origins',
+    ),
+    ("[server.cors]\norigins = []", 2, "a list is not a list of origins"),
+    ('[server]\ncors = "*"', 2, 'max_age_s: cors = { origins = ["https://app.example"] }'),
     ("[models.a\n", 1, "it is not TOML"),
     ("a = 1\na = 2", 2, "it is not TOML"),
     ("a = '", 1, "it is not TOML"),
@@ -327,6 +334,22 @@ def test_a_mistake_is_explained(text: str, line: int, says: str) -> None:
 
 
 MODEL = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "fix"),
+    [
+        (f'{MODEL}api_base = "http://a"', 4, "write base_url"),
+        (f"{MODEL}rpm = 5", 4, "write limits.requests_per_minute"),
+        (f"{MODEL}limits = {{ rpm = 5 }}", 4, "write requests_per_minute"),
+        (f"{MODEL}input_cost_per_token = 1e-6", 4, "write prices.input, for a million tokens"),
+        ("[budgets]\nteam = {}", 2, "write organisation"),
+        ("[budgets.user]\nmax_budget = 5", 2, "write month"),
+    ],
+)
+def test_a_key_of_another_tool_is_named_as_it_is_here(text: str, line: int, fix: str) -> None:
+    (told,) = problems(text)
+    assert (told.code, told.where, told.fix) == ("unknown-key", f"{FILE}:{line}", fix)
 
 
 @given(st.text("[]:.0129ahx%/", max_size=12))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Literal, get_origin
 
 import msgspec
@@ -16,6 +17,7 @@ from orchestra.config.toml.complaints import (
     nearest,
     shown,
 )
+from orchestra.config.toml.other_tools import of_other_tools
 from orchestra.config.toml.places import Path
 from orchestra.config.toml.spec import NO_LIMIT, REMOTE, Kind, Spec
 from orchestra.nearest import nearest_name
@@ -42,8 +44,7 @@ def check(table: Table, path: Path, spec: Spec, complaints: Complaints) -> dict[
             case _ if isinstance(value, dict):
                 right[key] = check(value, at, known, complaints)
             case _:
-                fix = f", with {', '.join(known)}" if known else f": [{dotted((*at, 'NAME'))}]"
-                complaints.not_a_table(at, value, f"write it as a table{fix}")
+                complaints.not_a_table(at, value, f"write it as a table{_as_table(at, known)}")
     return right
 
 
@@ -67,12 +68,22 @@ def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) 
     """Complain of a key that nobody reads; of a secret, that it stands there."""
     at, names = (*path, key), list(known)
     secretive = [name for name in names if names_a_secret(name)]  # of them, `key` is a misspelling
-    if names_a_secret(key) and not nearest_name(key, secretive):
+    place = _right_place(key, path) or of_other_tools(key, names)
+    if not place and names_a_secret(key) and not nearest_name(key, secretive):
         complaints.add("secret-in-file", at, NO_SECRETS, KEY_ELSEWHERE)
     else:
         what = "key" if path else "table"
-        fix = _right_place(key, path) or nearest(key, names)
-        complaints.add("unknown-key", at, f"there is no such {what}", fix)
+        complaints.add("unknown-key", at, f"there is no such {what}", place or nearest(key, names))
+
+
+def _as_table(path: Path, known: Spec) -> str:
+    """What a table at this path has, with an example of it."""
+    if not known:
+        return f": [{dotted((*path, 'NAME'))}]"
+    kinds = ((key, kind) for key, kind in known.items() if isinstance(kind, Kind))
+    examples = [f"{key} = {kind.example}" for key, kind in islice(kinds, 1)]
+    shown_as = "".join(f": {dotted(path[-1:])} = {{ {each} }}" for each in examples)
+    return f", with {', '.join(known)}{shown_as}"
 
 
 def _right_place(key: str, path: Path) -> str:
@@ -94,7 +105,18 @@ def _check_value(
         told = shown(value, "" if get_origin(kind.type) is Literal else key)
         listed = _fits([value], kind) and HIDDEN not in told
         fix = f"{dotted(path[-1:])} = {f'[{told}]' if listed else kind.example}"
-        complaints.add("wrong-value", path, f"{told} is not {kind.words}", fix)
+        for index, item in _misfits(value, kind):
+            message = f"{shown(item, key)} does not belong in {kind.words}"
+            complaints.add("wrong-value", (*path, index), message, fix)
+            break
+        else:
+            complaints.add("wrong-value", path, f"{told} is not {kind.words}", fix)
+
+
+def _misfits(value: object, kind: Kind) -> Iterator[tuple[int, object]]:
+    """The items of a list that no list of this kind has; none if only their number is wrong."""
+    if isinstance(value, list) and kind.words.startswith("a list"):
+        yield from ((n, item) for n, item in enumerate(value) if not _fits([item], kind))
 
 
 def _fits(value: object, kind: Kind) -> bool:
