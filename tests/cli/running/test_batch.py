@@ -199,7 +199,7 @@ def test_null_is_a_value(tmp_path: Path) -> None:
         ("t.csv", b"text,number,text\na,1,b\n", "t.csv: its header names 'text' twice"),
         ("l.jsonl", b'{"text": "\xff"}', "l.jsonl:1: it is not JSON"),
         ("l.jsonl", b'{"text": "\\ud800"}', r"l.jsonl:1: it is not JSON: \\ud800 is half of"),
-        ("l.jsonl", b'{"text": %b' % (b"[" * 9999), "l.jsonl:1: it is nested too deeply"),
+        ("l.jsonl", b'{"text": %b' % (b"[" * 100_000), "l.jsonl:1: it is nested too deeply"),
     ],
 )
 def test_what_is_no_table_is_told(tmp_path: Path, name: str, data: bytes | None, why: str) -> None:

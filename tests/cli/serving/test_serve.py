@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -65,6 +66,8 @@ LATER = {
     "sqlite3", "sysconfig",
 }  # fmt: skip
 """What a server without keys, models and a state on disk has no use for at its start."""
+if sys.version_info >= (3, 14):
+    LATER.remove("sysconfig")  # ctypes, which Trio needs, imports it there
 
 
 def test_a_start_imports_nothing_that_it_does_not_use(say: Project) -> None:

@@ -44,7 +44,8 @@ def ready(url: str) -> tuple[int, str]:
         with urllib.request.urlopen(f"{url}/readyz", timeout=PATIENCE_S) as response:
             return response.status, json.load(response)["checks"]["stores"]
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)["checks"]["stores"]
+        with error:
+            return error.code, json.load(error)["checks"]["stores"]
 
 
 def test_it_starts_and_says_so_and_recovers_by_itself(
@@ -77,7 +78,8 @@ def test_it_starts_and_says_so_and_recovers_by_itself(
         assert ready(url) == (503, "failed")
         with pytest.raises(urllib.error.HTTPError) as refused:
             get(f"{url}/{ASKED}")
-        assert "StoreError" in refused.value.read().decode()
+        with refused.value as answer:
+            assert "StoreError" in answer.read().decode()
         server.start()
         until = time.monotonic() + PATIENCE_S
         while ready(url) != (200, "ok"):
