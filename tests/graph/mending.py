@@ -74,8 +74,7 @@ VALUES: Mapping[str, object] = {
     "passages": [Passage("1", "one", score=0.5), Passage("2", "two", score=0.25)],
     "label": Label("how-to", 0.9),
 }
-_PLAIN = "step = pipeline = lambda function: function\n"
-_REFUSALS_MAX = 40
+_PLAIN = "step = pipeline = lambda function: function\nprompt = prompt.call\n"
 
 
 @attrs.frozen
@@ -126,9 +125,9 @@ def meant(body: str, values: Mapping[str, object] = VALUES) -> object:
 
 
 def mended(body: str) -> Pipeline[..., object]:
-    """The pipeline, after every refusal has been followed."""
+    """The pipeline, after every refusal has been followed: fewer than the body has parts."""
     steps = STEPS
-    for _ in range(_REFUSALS_MAX):
+    for _ in ast.walk(ast.parse(body)):
         module = Written(steps + function(body))
         try:
             return cast("Pipeline[..., object]", module.run()["refused"])
@@ -138,7 +137,7 @@ def mended(body: str) -> Pipeline[..., object]:
                 raise AssertionError(f"only general advice: {error}") from error
             body = _followed(body, told, module)
             steps += told.step + "\n"
-    raise AssertionError(f"refused {_REFUSALS_MAX} times, and still is:\n{steps}{body}")
+    raise AssertionError(f"refused for each of its parts, and still is:\n{steps}{body}")
 
 
 def _followed(body: str, told: Refusal, module: Written) -> str:

@@ -1,6 +1,8 @@
 """Advice for texts that are built from wires: a `prompt` with one part for each wire.
 
-Handles f-strings, `"..." + wire`, `"... %s" % wire` and `"... {}".format(wire)`.
+Handles f-strings, `"..." + wire`, `"... %s" % wire` and `"... {}".format(wire)`. Where such a text
+is itself the template of a `prompt`, its parts become parts of that one: `prompt(f"{q} {{docs}}",
+docs=docs)` becomes `prompt("{q} {docs}", docs=docs, q=q)`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from orchestra.annotations.facts import Fit, compare
 from orchestra.graph.parts import is_wired
 from orchestra.graph.refusals.lifting import Advice, makes_graph, wire_text
 from orchestra.graph.source.site import Site
-from orchestra.graph.source.templates import format_suffix, split_field
+from orchestra.graph.source.templates import FilledIn, format_suffix, split_field
+from orchestra.graph.steps import Step
 
 
 def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
     """The statement around a text, with a `prompt` in its place; None if it is no such text."""
-    prompt = _Prompt(site)
+    around = _prompt_around(site, node)
+    prompt = _Prompt(site, around)
     match node:
         case ast.JoinedStr(values=values):
             template: str | None = "".join(prompt.template(value) for value in values)
@@ -36,15 +40,29 @@ def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
         return None
     parts = [f"{name}={argument}" for name, argument in prompt.parts.items()]
     given = ", ".join([json.dumps(template, ensure_ascii=False), *parts])
-    return Advice(site.replaced(node, f"prompt({given})"))
+    name = site.text(around.func) if around else "prompt"
+    return Advice(site.replaced(around or node, f"{name}({given})"))
+
+
+def _prompt_around(site: Site, node: ast.expr) -> ast.Call | None:
+    """The call whose template is this text, such as that of a `prompt`."""
+    for each in site.path:
+        if isinstance(each, ast.Call) and each.args == [node]:
+            step = site.meaning(each.func)
+            if isinstance(step, Step) and all(keyword.arg for keyword in each.keywords):
+                first = next(iter(step.expects.values()), None)
+                return each if FilledIn() in getattr(first, "__metadata__", ()) else None
+    return None
 
 
 class _Prompt:
     """Collects the parts of a prompt while the template is built."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, around: ast.Call | None) -> None:
         self.site = site
-        self.parts: dict[str, str] = {}
+        self.around = around
+        there = around.keywords if around else ()
+        self.parts = {str(keyword.arg): site.text(keyword.value) for keyword in there}
         self.calculates = False
         """Whether a part computes something: it is neither a wire nor a known value."""
 
@@ -56,7 +74,7 @@ class _Prompt:
                 written = "" if conversion < 0 else f"!{chr(conversion)}"
                 return f"{{{name}{written}{self._width(spec)}}}"
         assert isinstance(value, ast.Constant), "an f-string has only these two kinds of parts"
-        return _literally(str(value.value))
+        return self._literally(str(value.value))
 
     def formatted(self, text: str, call: ast.Call) -> str | None:
         """The template of `text.format(...)`; numbered places get names."""
@@ -69,7 +87,7 @@ class _Prompt:
         numbers = iter(map(str, range(len(call.args))))
         template = ""
         for before, field, form, conversion in pieces:
-            template += _literally(before)
+            template += self._literally(before)
             if field is None:
                 continue
             head, rest = split_field(field)
@@ -85,13 +103,13 @@ class _Prompt:
         """The template of `text % values`; None unless every place is `%s`."""
         left = iter(values)
         first, *rest = re.split(r"%(.)", text, flags=re.DOTALL)
-        template = _literally(first)
+        template = self._literally(first)
         for mark, after in zip(rest[::2], rest[1::2], strict=True):
             value = next(left, None) if mark == "s" else None
             if value is None and mark != "%":
                 return None
             place = "%" if value is None else f"{{{self.add(_last_name(value), value)}}}"
-            template += place + _literally(after)
+            template += place + self._literally(after)
         return template if next(left, None) is None else None
 
     def joined(self, node: ast.expr) -> str | None:
@@ -101,7 +119,7 @@ class _Prompt:
                 first, second = self.joined(left), self.joined(right)
                 return None if first is None or second is None else first + second
             case ast.Constant(value=str(text)):
-                return _literally(text)
+                return self._literally(text)
             case ast.JoinedStr(values=values):
                 return "".join(map(self.template, values))
         wire = wire_text(self.site, node)
@@ -117,6 +135,10 @@ class _Prompt:
                 return f":{width}"
         self.calculates = True
         return ""
+
+    def _literally(self, text: str) -> str:
+        """The template that gives exactly this text, unless that is a template already."""
+        return text if self.around else text.replace("{", "{{").replace("}", "}}")
 
     def add(self, name: str, expression: ast.expr) -> str:
         """Add a part and return its name."""
@@ -153,11 +175,6 @@ def _last_name(expression: ast.expr) -> str:
         case ast.Call(func=inner) | ast.Subscript(value=inner):
             return _last_name(inner)
     return "part"
-
-
-def _literally(text: str) -> str:
-    """The template that gives exactly this text."""
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _pieces(text: str) -> list[tuple[str, str | None, str | None, str | None]] | None:
