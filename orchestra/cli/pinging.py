@@ -10,6 +10,7 @@ import trio
 from orchestra.cli.run_views import duration
 from orchestra.config import LocalBindings
 from orchestra.config.deployment.deployment import Deployment
+from orchestra.errors import ModelNotFoundError
 from orchestra.messages import describe
 from orchestra.providers.known.addresses import capabilities
 from orchestra.values import ChatRequest, Message
@@ -18,6 +19,8 @@ QUESTION = "Answer with one word: hello."
 ANSWER_TOKENS_MAX = 256
 """Enough for a model that thinks first; a cut answer is an answer, too."""
 TOLD_CHARS = 300
+_UNKNOWN = "; is the model's name right, and the address? `orchestra models` shows both"
+"""A wrong `base_url` is answered with 404 as well, mostly without a word."""
 
 
 @attrs.frozen
@@ -84,8 +87,9 @@ async def _ping(target: Target, bindings: LocalBindings, timeout_s: float) -> Pi
     except trio.TooSlowError:
         return Pinged(target.name, answered=False, told=f"no answer within {timeout_s:g} s")
     except Exception as error:  # noqa: BLE001 - a class of the project may raise anything
-        told = " ".join(describe(error).split())
-        return Pinged(target.name, answered=False, told=told[:TOLD_CHARS])
+        told = " ".join(describe(error).split())[:TOLD_CHARS]
+        hint = _UNKNOWN if isinstance(error, ModelNotFoundError) else ""
+        return Pinged(target.name, answered=False, told=told + hint)
     took = duration(trio.current_time() - began_s)
     return Pinged(target.name, answered=True, told=f"{took}  {said}")
 

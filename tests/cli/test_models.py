@@ -48,7 +48,9 @@ class Answering(BaseHTTPRequestHandler):
         if asked["model"] == "silent":
             self.server.stopped.wait()
             return
-        if self.headers["authorization"] != f"Bearer {SECRET}":
+        if not self.path.startswith("/v1/"):
+            self._send(404, {"detail": "Not Found"})
+        elif self.headers["authorization"] != f"Bearer {SECRET}":
             said = f"Incorrect API key provided: {self.headers['authorization']}"
             self._send(401, {"error": {"message": said, "code": "invalid_api_key"}})
         elif self.path.endswith("/embeddings"):
@@ -216,6 +218,16 @@ def test_each_is_asked_once_and_what_fails_says_why(
     (chat,) = [each for each in provider.asked if each.get("user")]
     assert chat["max_tokens"] == 256
     assert [each.get("dimensions") for each in provider.asked if "input" in each].count(2) == 1
+
+
+def test_a_wrong_address_is_thought_of(project: Project, provider: Provider) -> None:
+    """A server that knows nothing there says only that it is not found, as of a model."""
+    address = provider.url.removesuffix("/v1")
+    table = '[models.default]\nprovider = "openai-compatible"\nmodel = "tiny"\n'
+    project.write("orchestra.toml", f'{table}base_url = "{address}"\n')
+    code, out, _ = project.orchestra("models", "ping", "default")
+    assert code == FAILED
+    assert "HTTP 404: Not Found; is the model's name right, and the address?" in out
 
 
 def test_only_those_that_are_named_are_asked(configured: Project, provider: Provider) -> None:
