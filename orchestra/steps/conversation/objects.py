@@ -77,9 +77,12 @@ def form_of(kind: type[T]) -> Form[T]:
     try:
         told = class_schema(kind)
     except Exception as error:
+        instead = "an attrs class, a dataclass or a TypedDict of what has a form in JSON"
+        if hasattr(kind, "model_validate"):
+            instead = "an attrs class or a dataclass with the fields of this Pydantic model"
         raise DefinitionError(
             f"{called_at()}: generate(returns={spell(kind)}): a model cannot fill it in "
-            f"({error}); pass an attrs class, a dataclass or a TypedDict of what has a form in JSON"
+            f"({error}); pass {instead}"
         ) from error
     name = _NAME.sub("_", spell(kind))[:64]
     return Form(kind, JsonOutput(told.schema, name=name, strict=told.strict))

@@ -11,6 +11,7 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from orchestra import Policy, Retry, Stream, collect, pipeline, step
 from orchestra.accounts import Usage
@@ -493,3 +494,15 @@ def test_what_does_not_fit_is_not_mended_by_what_is_kept(attempts_max: int) -> N
     assert (first.value == BILL) is (attempts_max == 2)
     assert run(patiently, kept).value == BILL
     assert len(turns.asked) == 3
+
+
+def test_a_pydantic_model_is_refused_with_what_takes_its_place() -> None:
+    class Ticket(BaseModel):
+        title: str
+
+    def wrong(question: str) -> object:
+        found: object = generate(question, returns=Ticket)
+        return found
+
+    with pytest.raises(DefinitionError, match=r"pass .* with the fields of this Pydantic model"):
+        pipeline(wrong)
