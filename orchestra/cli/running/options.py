@@ -149,7 +149,7 @@ def _fitted(
     read, faults = from_pairs(inputs, values, "--")
     unfit = {fault.field for fault in faults}
     as_json = [(name, _of_json(value) if name in unfit else value) for name, value in values]
-    return (read, faults) if as_json == values else from_pairs(inputs, as_json, "--")
+    return from_pairs(inputs, as_json, "--") if faults else (read, faults)
 
 
 def _of_json(value: object) -> object:
