@@ -7,7 +7,8 @@ export async function follow(url, inputs, tell, { headers = {}, signal, triesMos
     ...headers,
     Accept: "text/event-stream",
     "Content-Type": "application/json",
-    "Idempotency-Key": crypto.randomUUID(), // so that not even a start that broke is paid for twice
+    // So that not even a start that broke is paid for twice. (`randomUUID` is not there over plain HTTP.)
+    "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-"),
   };
   const post = { method: "POST", body: JSON.stringify({ inputs }) };
   let output = "", tries = 0;
