@@ -13,6 +13,7 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Never, NoReturn, TypeAlias
 
 from orchestra.errors import DefinitionError
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at, user_frame
 
 _DEPTH_MAX = 100
@@ -83,12 +84,11 @@ def refuse_iterator(value: object, where: str) -> NoReturn:
 
 def _step_of(found: _Awaitable) -> str | None:
     """The caller's name for the step whose `.call` was called; None for every other function."""
-    from orchestra.graph.steps import Step  # `steps` imports this module
-
     code = _code_of(found)
     frame = user_frame()
     for name, value in {**frame.f_globals, **frame.f_locals}.items():
-        if isinstance(value, Step) and getattr(value.call, "__code__", None) is code:
+        function = getattr(value, "call", None) if isinstance(value, Decorated) else None
+        if getattr(function, "__code__", None) is code:
             return name
     return None
 

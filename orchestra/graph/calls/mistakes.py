@@ -9,12 +9,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable
 from functools import wraps
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at
 from orchestra.graph.source.functions import BY_NAME
-from orchestra.graph.wires import Wire, spelled
 from orchestra.nearest import nearest_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,19 +107,6 @@ def right_place_for(name: str, takes: Collection[str], step: str) -> str:
     return f"give it to the step: `{step}.using(Policy({number}))(...)`"
 
 
-def refuse_pipe(first: object, then: object) -> NoReturn:
-    """Refuse `first | then`, and show the calls to write instead.
-
-    Raises:
-        DefinitionError: always.
-    """
-    given = spelled(first) if isinstance(first, Wire) else f"{_name_of(first)}(...)"
-    raise DefinitionError(
-        f"{called_at()}: steps are not joined by `|`; call one with what the other gives, in a "
-        f"function with @pipeline: `{_name_of(then)}({given})`"
-    )
-
-
 def _wrong(
     function: Callable[..., Any], name: str, args: tuple[object, ...], kwargs: Iterable[str]
 ) -> str | None:
@@ -150,8 +136,3 @@ def _written(parameters: list[inspect.Parameter]) -> Iterable[str]:
             continue  # the decorated function
         by_name = each.kind is each.KEYWORD_ONLY or each.default is not each.empty
         yield f"{each.name}=..." if by_name else str(each.replace(annotation=each.empty))
-
-
-def _name_of(joined: object) -> str:
-    name = getattr(joined, "name", None)
-    return name if isinstance(name, str) else "some_step"

@@ -22,8 +22,8 @@ from orchestra.graph.calls.mistakes import explain_wrong_calls
 from orchestra.graph.control.arguments import plain_function, refuse_list, wires_of
 from orchestra.graph.definition import definition_for
 from orchestra.graph.nodes import Choice, type_of
-from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.hedging import stagger
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at
 from orchestra.graph.steps import Step, step
 from orchestra.graph.wires import Wire, node_of, spelled
@@ -179,7 +179,7 @@ def _judge(judge: object) -> Callable[[Wire], object]:
     inner = judge
     while isinstance(inner, partial):
         inner = inner.func
-    if isinstance(inner, Step | Pipeline):
+    if isinstance(inner, Decorated):
         return cast("Callable[[Wire], object]", judge)
     does = "is given the answers and says which is best"
     plain = plain_function("best_of", "judge", inner, does, instead=_GIVEN)

@@ -9,10 +9,9 @@ from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.calls.closures import refuse_wires
 from orchestra.graph.gather import wire_of
 from orchestra.graph.parts import is_wired
-from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.commits import Commit, Validate
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at
-from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire
 
 
@@ -71,7 +70,7 @@ def plain_function(
             a wire, which would have no value.
     """
     awaited = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-    if callable(function) and not awaited and not isinstance(function, Wire | Step | Pipeline):
+    if callable(function) and not awaited and not isinstance(function, Wire | Decorated):
         refuse_wires(function, f"{name}({argument}=...)", instead)
         return function
     raise DefinitionError(
