@@ -51,37 +51,34 @@ def explain_wrong_calls(function: F) -> F:
         DefinitionError: whenever Python would raise a `TypeError` for a wrong call.
     """
 
+    def refused(wrong: str) -> DefinitionError:
+        return DefinitionError(f"{called_at()}: {wrong}")
+
+    return cast("F", _explained(function, function.__name__, refused))
+
+
+def explain_wrong_fields(cls: C) -> C:
+    """Decorate a class so that a wrong call raises a `TypeError` that lists its fields."""
+    cls.__init__ = _explained(cls.__init__, cls.__name__, TypeError)  # type: ignore[misc]
+    return cls
+
+
+def _explained(
+    function: Callable[..., Any], name: str, refused: Callable[[str], Exception]
+) -> Callable[..., Any]:
+    """The function, which raises what `refused` makes of the message about a wrong call."""
+
     @wraps(function)
     def call(*args: object, **kwargs: object) -> object:
         try:
             return function(*args, **kwargs)
         except TypeError:
-            wrong = _wrong(function, function.__name__, args, kwargs)
+            wrong = _wrong(function, name, args, kwargs)
             if wrong is None:
                 raise
-        raise DefinitionError(f"{called_at()}: {wrong}") from None
+        raise refused(wrong)
 
-    return cast("F", call)
-
-
-def explain_wrong_fields(cls: C) -> C:
-    """Decorate a class so that a wrong call raises a `TypeError` that lists its fields."""
-    made = cls.__init__  # type: ignore[misc]
-
-    @wraps(made)
-    def init(self: object, *args: object, **kwargs: object) -> None:
-        try:
-            made(self, *args, **kwargs)
-        except TypeError:
-            wrong = _wrong(made, cls.__name__, (self, *args), kwargs)
-            if wrong is None:
-                raise
-        else:
-            return
-        raise TypeError(wrong)
-
-    cls.__init__ = init  # type: ignore[misc]
-    return cls
+    return call
 
 
 def parameter_meant(name: str, takes: Collection[str]) -> str:
