@@ -23,6 +23,7 @@ from orchestra.graph.control.arguments import plain_function, refuse_list, wires
 from orchestra.graph.definition import definition_for
 from orchestra.graph.nodes import Choice, type_of
 from orchestra.graph.rules.hedging import stagger
+from orchestra.graph.rules.policy import is_count
 from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at
 from orchestra.graph.steps import Step, step
@@ -152,7 +153,7 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
 
 
 def _refuse_count(count: object, wires: tuple[Wire, ...]) -> None:
-    if type(count) is int and 1 <= count <= len(wires):
+    if is_count(count) and count <= len(wires):
         return
     # Without a count, the first arm is in its place.
     arms = [spelled(wire) for wire in ((count, *wires) if isinstance(count, Wire) else wires)]
@@ -166,7 +167,7 @@ def _refuse_count(count: object, wires: tuple[Wire, ...]) -> None:
 
 
 def _refuse_least(least: object, wires: tuple[Wire, ...]) -> None:
-    if type(least) is not int or not 1 <= least <= len(wires):
+    if not is_count(least) or least > len(wires):
         raise DefinitionError(
             f"{called_at()}: best_of(least={least!r:.80}) of {len(wires)} arms: how many "
             "must not fail is a whole number, from 1 to that of the arms, and part of the "
