@@ -101,14 +101,11 @@ def _awaitables_in(value: object, depth: int = 0) -> Iterator[_Awaitable | _Once
     """What is refused in a value, in its containers, and in the arguments of coroutines."""
     if depth > _DEPTH_MAX:
         raise RecursionError(f"containers are nested more than {_DEPTH_MAX} deep")
-    if iscoroutine(value):
+    if iscoroutine(value) or isasyncgen(value):
         yield value
-        held = list(value.cr_frame.f_locals.values()) if value.cr_frame else ()
-        yield from _awaitables_in(held, depth)
-    elif isasyncgen(value):
-        yield value
-        held = list(value.ag_frame.f_locals.values()) if value.ag_frame else ()
-        yield from _awaitables_in(held, depth)
+        frame = value.cr_frame if iscoroutine(value) else value.ag_frame
+        if frame is not None:  # None once it has ended
+            yield from _awaitables_in(list(frame.f_locals.values()), depth)
     elif isinstance(value, _ONCE):
         yield value
     elif type(value) in (list, tuple):
