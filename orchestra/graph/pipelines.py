@@ -248,23 +248,22 @@ def _inputs(
     function: Callable[..., Any], definition: Definition, file_line: tuple[str, int]
 ) -> list[tuple[Input, bool]]:
     """The parameters as input nodes, and whether each is passed by position."""
-    annotations = hints(function)
+    where, annotations = place(*file_line), hints(function)
     inputs = []
     for name, parameter in signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
-                f"{place(*file_line)}: parameter `{parameter}` of pipeline "
-                f"{definition.pipeline!r}: a "
+                f"{where}: parameter `{parameter}` of pipeline {definition.pipeline!r}: a "
                 "pipeline's inputs are named one by one; take a list instead"
             )
         if parameter.default is injected:
             raise DefinitionError(
-                f"{place(*file_line)}: input {name!r} of pipeline {definition.pipeline!r} is "
+                f"{where}: input {name!r} of pipeline {definition.pipeline!r} is "
                 "`injected` by default, and the engine fills in steps, not pipelines; leave it out "
                 f"of `def {definition.pipeline}(...)`, and have `{name}: Context = injected` in "
                 "the step that uses it, which is given it by itself"
             )
-        refuse_awaitables(parameter.default, where=place(*file_line))
+        refuse_awaitables(parameter.default, where=where)
         node = Input(
             Origin(len(definition.nodes), (), *file_line),
             name,

@@ -51,23 +51,7 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
         first, at = found[0], where or called_at()
         if isinstance(first, _ONCE):
             refuse_iterator(first, at)
-        name = first.__name__
-        if (step := _step_of(first)) is not None:
-            raise DefinitionError(
-                f"{at}: {step}.call(...) is a coroutine here, which nobody awaits: `.call` is the "
-                f"function of the step, for tests; call the step itself: {step}(...)"
-            )
-        if _code_of(first).co_filename.startswith(_ASYNCIO):
-            raise DefinitionError(
-                f"{at}: {name}(...) is a coroutine of asyncio's here, which nobody awaits: a "
-                "pipeline waits for nothing. Steps that are called run at the same time; for a "
-                "limit of time, write some_step.using(Policy(timeout_s=5))(...)"
-            )
-        raise DefinitionError(
-            f"{at}: {name} is not a step, so {name}(...) is a "
-            f"coroutine here, which nobody awaits; decorate it with @step and call it as "
-            f"{name}(...)"
-        )
+        raise DefinitionError(f"{at}: {_unawaited(first)}")
 
 
 def refuse_iterator(value: object, where: str) -> NoReturn:
@@ -79,6 +63,26 @@ def refuse_iterator(value: object, where: str) -> NoReturn:
     raise DefinitionError(
         f"{where}: {value!r:.80} is an iterator, which the first run would leave empty for the "
         "next; write a list: [...], or list(...)"
+    )
+
+
+def _unawaited(found: _Awaitable) -> str:
+    """The message about a coroutine that nobody awaits."""
+    name = found.__name__
+    if (step := _step_of(found)) is not None:
+        return (
+            f"{step}.call(...) is a coroutine here, which nobody awaits: `.call` is the function "
+            f"of the step, for tests; call the step itself: {step}(...)"
+        )
+    if _code_of(found).co_filename.startswith(_ASYNCIO):
+        return (
+            f"{name}(...) is a coroutine of asyncio's here, which nobody awaits: a pipeline waits "
+            "for nothing. Steps that are called run at the same time; for a limit of time, write "
+            "some_step.using(Policy(timeout_s=5))(...)"
+        )
+    return (
+        f"{name} is not a step, so {name}(...) is a coroutine here, which nobody awaits; decorate "
+        f"it with @step and call it as {name}(...)"
     )
 
 
