@@ -12,7 +12,6 @@ The rules of the file:
 from __future__ import annotations
 
 import inspect
-import operator
 import typing
 from collections import abc
 from dataclasses import InitVar
@@ -25,7 +24,6 @@ from typing import (
     Final,
     Literal,
     NotRequired,
-    Protocol,
     Required,
     Self,
     TypeVar,
@@ -327,14 +325,9 @@ def _is_unpacked(item: object) -> bool:
     return get_origin(item) is typing.Unpack or bool(getattr(item, "__unpacked__", False))
 
 
-class _Subscriptable(Protocol):
-    def __getitem__(self, item: object) -> object:
-        """The generic with these arguments."""
-
-
 def _subscript(cls: object, given: tuple[object, ...]) -> object:
     try:
-        return operator.getitem(cast("_Subscriptable", cls), given)
+        return cast("Any", cls)[given]
     except TypeError:  # ParamSpec and TypeVarTuple want other shapes of argument
         return Any
 

@@ -19,7 +19,7 @@ from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
 from orchestra.eventclass import frozen
 from orchestra.graph.calls.mistakes import explain_wrong_calls
-from orchestra.graph.control.arguments import plain_function, refuse_list, wires_of
+from orchestra.graph.control.arguments import arms_of, plain_function
 from orchestra.graph.definition import definition_for
 from orchestra.graph.nodes import Choice, type_of
 from orchestra.graph.rules.hedging import stagger
@@ -114,8 +114,7 @@ def quorum(
             arms, `agree` not a plain function, or `stagger_s` not a number of seconds.
     """
     definition = definition_for("quorum")
-    refuse_list("quorum", arms)
-    wires = wires_of("quorum", arms) if arms else ()  # none if `count` is an arm
+    wires = arms_of("quorum", arms) if arms else ()  # none if `count` is an arm
     _refuse_count(count, wires)
     if agree is not None:
         does = "is given two answers and tells if they agree"
@@ -142,8 +141,7 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
             1 to the number of arms, or the judge cannot be called.
     """
     definition = definition_for("best_of")
-    refuse_list("best_of", arms)
-    wires = wires_of("best_of", arms)
+    wires = arms_of("best_of", arms)
     _refuse_least(least, wires)
     asked = _judge(judge)
     survivors = definition.add(lambda origin: Survivors(origin, wires, least))
