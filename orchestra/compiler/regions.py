@@ -162,8 +162,7 @@ def _items_needed(order: tuple[Node, ...]) -> dict[Node, frozenset[EachItem]]:
         if isinstance(node, EachItem):
             needed[node] = needed[node_of(node.items)] | {node}
             continue
-        all_of: frozenset[EachItem] = frozenset()
-        for edge in node.edges:
-            all_of |= needed[node_of(edge.wire)]
+        read = (needed[node_of(edge.wire)] for edge in node.edges)
+        all_of = frozenset[EachItem]().union(*read)
         needed[node] = all_of - {node.item} if isinstance(node, Each) else all_of
     return needed

@@ -131,8 +131,6 @@ class _Counted(_Poll):
         node = operation.node
         self._votes = Votes(node.count, len(node.arms), node.agree or operator.eq)
         self._stagger_s = node.stagger_s
-        self._value: object = None
-        self._won = False
         self._news = trio.lowlevel.ParkingLot()
 
     async def due(self, arm: int) -> bool:
@@ -144,8 +142,8 @@ class _Counted(_Poll):
 
     async def outcome(self) -> object:
         await self.run()
-        if self._won:
-            return self._value
+        if self._votes.winner is not None:
+            return self._votes.winner[0][1]
         count, done = self._votes.count, {*self.said, *self.errors}
         left = [name for name in self.names if name not in done]
         others = f"; not waited for: {', '.join(left)}" if left else ""
@@ -159,8 +157,7 @@ class _Counted(_Poll):
         if winner is None:
             self._check()
             return
-        first, self._value = winner[0]
-        self._won = True
+        first = winner[0][0]
         agreed = {name for name, _ in winner}
         for other, said in self.said.items():
             if other not in agreed:
