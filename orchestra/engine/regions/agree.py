@@ -100,11 +100,6 @@ class _Poll(ABC):
         """Record the arms that the result is made from."""
         self._frame.taken[self._slot] = [self._regions[self.names.index(arm)] for arm in arms]
 
-    def tell_commit(self, arm: str) -> None:
-        """Record whose value is the result, also in the journal."""
-        self.take([arm])
-        self._frame.run.journal.append(ArmCommitted, self.path, arm)
-
     async def _run_arm(self, arm: str, region: int) -> None:
         if self.over is not None:
             return
@@ -163,7 +158,8 @@ class _Counted(_Poll):
             if other not in agreed:
                 message = f"arm {other} said {said!r:.200}, but {len(agreed)} agree with {first}"
                 self.tell_failure(other, DisagreedError(message))
-        self.tell_commit(first)
+        self.take([first])
+        self._frame.run.journal.append(ArmCommitted, self.path, first)
         self.stop(f"{len(agreed)} arms agree with {first}")
         self._news.unpark_all()
 
