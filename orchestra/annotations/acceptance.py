@@ -41,9 +41,9 @@ def accepts(target: object, value: object) -> bool:
     return _fits(target, value, {})
 
 
-def _fits(target: object, value: object, known: _Known) -> bool:
+def _fits(target: object, value: object, known: _Known, *, inside: bool = True) -> bool:
     try:
-        return _accepts(target, value, known)
+        return _accepts(target, value, known, inside=inside)
     except Exception:  # noqa: BLE001 - runs the value's `__iter__`, `__eq__`, `__class__`
         return True
 
@@ -67,10 +67,7 @@ def misfit(target: object, value: object) -> tuple[str, object, object]:
 
 def is_of(target: object, value: object) -> bool:
     """As `accepts`, but checks only the value's class, and nothing that the value contains."""
-    try:
-        return _accepts(target, value, {}, inside=False)
-    except Exception:  # noqa: BLE001 - runs the value's `__class__`
-        return True
+    return _fits(target, value, {}, inside=False)
 
 
 def is_anything(annotation: object) -> bool:

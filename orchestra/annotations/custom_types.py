@@ -28,12 +28,15 @@ from typing import (
 
 import msgspec
 
+from orchestra.annotations.acceptance import is_among
 from orchestra.annotations.complaints import complaint_of, refuse_unknown_class
 from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import spell
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
 from orchestra.annotations.shapes import (
+    ALIASES_MAX,
     alternatives,
+    class_of,
     fields,
     is_alias,
     is_union,
@@ -44,20 +47,18 @@ from orchestra.annotations.shapes import (
 from orchestra.eventclass import frozen
 from orchestra.values import Json
 
-_ALIASES_MAX = 32
-"""Nested aliases; one with arguments may grow for ever (`type A[T] = list[A[list[T]]]`)."""
 _KINDS_MAX = 1_024
 """Size of the cache of converted annotations."""
 
 
-class _StandInType(type):
-    """Metaclass of stand-ins: every value counts as an instance of them."""
+class _EveryInstance(type):
+    """Metaclass of custom types: every value counts as an instance of them."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return True
 
 
-class CustomType(metaclass=_StandInType):
+class CustomType(metaclass=_EveryInstance):
     """Stands in an annotation for the class that `recipe` makes, in `custom_dec_hook`."""
 
     recipe: Record | TaggedUnion
@@ -71,7 +72,7 @@ class Record:
 
     @property
     def _class(self) -> type:
-        return cast("type", parts(plain(self.kind))[0])
+        return cast("type", class_of(self.kind))
 
     @cached_property
     def members(self) -> Mapping[str, Member]:
@@ -154,8 +155,9 @@ class TaggedUnion:
             return None
         if len(self.records) == 1:
             return self.records[0]
-        told = value.get(self.tag)
-        return next((each for each in self.records if _has_tag(each, self.tag, told)), None)
+        tag = value.get(self.tag)
+        tags = ((each, _literals_of(each).get(self.tag, ())) for each in self.records)
+        return next((each for each, listed in tags if is_among(tag, listed)), None)
 
     def make(self, value: object, *, strict: bool) -> object:
         """The value.
@@ -189,14 +191,14 @@ def for_msgspec(kind: object) -> Any:
     if kind is object:
         return Any
     try:
-        return _cached_for_msgspec(kind)
+        return _cached(kind)
     except TypeError:  # not hashable: Annotated with a dict
-        return _with_stand_ins(kind)
+        return _with_custom_types(kind)
 
 
 def forget_annotations() -> None:
     """Let the classes in annotations go that nobody else has, and the modules that they are of."""
-    _cached_for_msgspec.cache_clear()
+    _cached.cache_clear()
 
 
 def custom_dec_hook(
@@ -231,12 +233,7 @@ def tag_of(records: tuple[object, ...]) -> str:
     return ""
 
 
-@lru_cache(_KINDS_MAX)
-def _cached_for_msgspec(kind: object) -> Any:
-    return _with_stand_ins(kind)
-
-
-def _with_stand_ins(kind: object) -> Any:
+def _with_custom_types(kind: object) -> Any:
     reached = tuple(_kinds_in(kind, set()))  # all of it: this ends, so the recursion below ends too
     if not any(map(_needs_help, reached)):
         return kind
@@ -249,8 +246,11 @@ def _with_stand_ins(kind: object) -> Any:
     if is_union(bare):
         return _union(alternatives(bare))
     if is_record(bare):
-        return _stand_in(Record(kind))
+        return _custom_type(Record(kind))
     return cast("Any", origin)[tuple(each if each is ... else for_msgspec(each) for each in given)]
+
+
+_cached = lru_cache(_KINDS_MAX)(_with_custom_types)
 
 
 def _union(members: tuple[object, ...]) -> Any:
@@ -260,11 +260,11 @@ def _union(members: tuple[object, ...]) -> Any:
         return reduce(operator.or_, map(for_msgspec, members))
     if len(records) > 1 and not tag_of(records):
         return reduce(operator.or_, members)  # which msgspec refuses
-    return _stand_in(TaggedUnion(records, tuple(map(for_msgspec, others))))
+    return _custom_type(TaggedUnion(records, tuple(map(for_msgspec, others))))
 
 
-def _stand_in(recipe: Record | TaggedUnion) -> type[CustomType]:
-    made = _StandInType(CustomType.__name__, (CustomType,), {"recipe": recipe})
+def _custom_type(recipe: Record | TaggedUnion) -> type[CustomType]:
+    made = _EveryInstance(CustomType.__name__, (CustomType,), {"recipe": recipe})
     return cast("type[CustomType]", made)
 
 
@@ -286,7 +286,7 @@ def _kinds_in(
         TypeError: an alias contains itself, which msgspec cannot read; a class may contain itself.
     """
     if is_alias(kind):
-        if kind in aliases or len(aliases) == _ALIASES_MAX:
+        if kind in aliases or len(aliases) == ALIASES_MAX:
             raise TypeError(
                 f"`{spell(kind)}` is a recursive alias, of which no values can be read; make it a "
                 "class whose members are of that class, or take `object`"
@@ -311,12 +311,6 @@ def _literals_of(record: object) -> Mapping[str, tuple[object, ...]]:
     """The members that are `Literal`s, with their values."""
     kinds = {name: plain(each.kind) for name, each in members_of(record).items()}
     return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
-
-
-def _has_tag(record: object, tag: str, told: object) -> bool:
-    return any(
-        told == each and type(told) is type(each) for each in _literals_of(record).get(tag, ())
-    )
 
 
 def _converted(value: object, kind: Any, *, strict: bool) -> object:

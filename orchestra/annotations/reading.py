@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import cast
 
 import attrs
 import msgspec
@@ -17,7 +16,7 @@ import msgspec
 from orchestra.annotations.complaints import complaint_of, with_allowed
 from orchestra.annotations.custom_types import custom_dec_hook, for_msgspec, record_at
 from orchestra.annotations.records import members_of
-from orchestra.annotations.shapes import alternatives, arguments, parts, plain, tuple_items
+from orchestra.annotations.shapes import alternatives, arguments, class_of, plain, tuple_items
 from orchestra.nearest import did_you_mean
 
 MISFITS_MAX = 20
@@ -136,7 +135,8 @@ def _inside_record(
 def _inside_list(kind: object, value: list[object], path: str, depth: int) -> Iterator[Misfit]:
     items = tuple_items(kind)
     given = arguments(kind, abc.Iterable)
-    if isinstance(parts(kind)[0], type) and issubclass(cast("type", parts(kind)[0]), str):
+    cls = class_of(kind)
+    if cls is not None and issubclass(cls, str):
         return
     for place, each in enumerate(value):
         if items is not None and place < len(items):

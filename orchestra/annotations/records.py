@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from orchestra.annotations.deferred import signature
-from orchestra.annotations.shapes import MISSING, fields, parts, plain, required_keys
+from orchestra.annotations.shapes import MISSING, class_of, fields, required_keys
 from orchestra.eventclass import frozen
 
 
@@ -29,22 +29,22 @@ class Member:
 
 def is_record(kind: object) -> bool:
     """Whether it is a record: an attrs class, a dataclass or a TypedDict."""
-    origin = parts(plain(kind))[0]
-    if not isinstance(origin, type):
+    cls = class_of(kind)
+    if cls is None:
         return False
-    return attrs.has(origin) or dataclasses.is_dataclass(origin) or is_typeddict(origin)
+    return attrs.has(cls) or dataclasses.is_dataclass(cls) or is_typeddict(cls)
 
 
 def has_members(kind: object) -> bool:
     """As `is_record`, and true for msgspec's own classes."""
-    origin = parts(plain(kind))[0]
-    return is_record(kind) or (isinstance(origin, type) and issubclass(origin, msgspec.Struct))
+    cls = class_of(kind)
+    return is_record(kind) or (cls is not None and issubclass(cls, msgspec.Struct))
 
 
 def is_made(kind: object) -> bool:
     """Whether a class has to be made by its `__init__`: setting its members is not enough."""
-    cls = parts(plain(kind))[0]
-    if not isinstance(cls, type):
+    cls = class_of(kind)
+    if cls is None:
         return False
     if attrs.has(cls):
         begins = hasattr(cls, "__attrs_pre_init__")  # which may take the arguments, too
@@ -56,7 +56,7 @@ def is_made(kind: object) -> bool:
 
 def members_of(kind: object) -> Mapping[str, Member]:
     """The arguments of a record by their names in JSON; members it computes are left out."""
-    cls, hints = cast("type", parts(plain(kind))[0]), fields(kind)
+    cls, hints = cast("type", class_of(kind)), fields(kind)
     if attrs.has(cls):
         listed: list[attrs.Attribute[Any]] = list(attrs.fields(cls))
         made = is_made(kind)

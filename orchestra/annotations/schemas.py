@@ -7,7 +7,7 @@ descriptions, from docstrings and from `Annotated[str, "what it is"]`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -109,11 +109,14 @@ def _schemas(
     made: dict[type[CustomType], str] = {}
     marked = _marking(made, hook)
     try:
-        found, components = _msgspec_schemas([], given, marked)
-        known = 0
-        while known < len(made):  # each may add others
+        while True:  # until a round finds no other custom type: each may hold others
             known = len(made)
-            found, components = _msgspec_schemas(made, given, marked)
+            held = [part for each in made for part in each.recipe.parts]
+            found, components = msgspec.json.schema_components(
+                [*given, *held], schema_hook=marked, ref_template=_REFERENCE + "{name}"
+            )
+            if len(made) == known:
+                break
     except TypeError as error:  # the message begins with advice on msgspec's extensions
         raise TypeError(_advised(str(error).strip().rpartition("\n")[2])) from error
     told = iter(found[len(given) :])
@@ -126,16 +129,6 @@ def _schemas(
             _as_written(each.recipe, components[meant[mark]["$ref"].removeprefix(_REFERENCE)])
     written = {name: _unmarked(each, meant) for name, each in components.items()}
     return tuple(_unmarked(each, meant) for each in found[: len(given)]), written
-
-
-def _msgspec_schemas(
-    made: Iterable[type[CustomType]], kinds: Sequence[object], hook: Callable[[type], Json]
-) -> tuple[tuple[Json, ...], dict[str, Json]]:
-    """Msgspec's schemas of the annotations, and then of the parts of our custom types."""
-    held = [part for each in made for part in each.recipe.parts]
-    return msgspec.json.schema_components(
-        [*kinds, *held], schema_hook=hook, ref_template=_REFERENCE + "{name}"
-    )
 
 
 def _marking(

@@ -12,7 +12,6 @@ The rules of the file:
 from __future__ import annotations
 
 import inspect
-import operator
 import typing
 from collections import abc
 from dataclasses import InitVar
@@ -25,7 +24,6 @@ from typing import (
     Final,
     Literal,
     NotRequired,
-    Protocol,
     Required,
     Self,
     TypeVar,
@@ -39,8 +37,8 @@ from orchestra.annotations.builtin_bases import BASES, generic
 from orchestra.annotations.deferred import written
 from orchestra.eventclass import frozen
 
-# An alias may stand for itself (`type A = A`); real code does not nest them deeper than this.
-_ALIASES_MAX = 32
+ALIASES_MAX = 32
+"""Nested aliases. One may stand for itself, or grow for ever: `type A[T] = list[A[list[T]]]`."""
 
 
 @frozen
@@ -60,7 +58,7 @@ def plain(annotation: object) -> object:
 
     `None` becomes `NoneType`, a missing annotation `Any`, `typing.List` `list`.
     """
-    for _ in range(_ALIASES_MAX):
+    for _ in range(ALIASES_MAX):
         inner = unwrapped(annotation)
         if inner is annotation:
             return annotation
@@ -72,6 +70,12 @@ def parts(annotation: object) -> tuple[object, tuple[object, ...]]:
     """Origin and arguments of a plain annotation: `list[int]` → `(list, (int,))`."""
     origin = get_origin(annotation)
     return (annotation if origin is None else origin), get_args(annotation)
+
+
+def class_of(annotation: object) -> type | None:
+    """The class of an annotation, with or without arguments; None if it is not of one class."""
+    origin = parts(plain(annotation))[0]
+    return origin if isinstance(origin, type) else None
 
 
 def alternatives(annotation: object) -> tuple[object, ...]:
@@ -133,20 +137,20 @@ def fields(annotation: object) -> dict[str, object]:
 
     Empty for anything that is not a class, and if a name in an annotation cannot be resolved.
     """
-    origin = parts(plain(annotation))[0]
-    if not isinstance(origin, type):
+    cls = class_of(annotation)
+    if cls is None:
         return {}
     found = {}
-    for name, hint in _hints(origin).items():
-        owners = (cls for cls in origin.__mro__ if name in written(cls))
-        found[name] = substitute(hint, _table_for(annotation, next(owners, origin)))
+    for name, hint in _hints(cls).items():
+        owners = (each for each in cls.__mro__ if name in written(each))
+        found[name] = substitute(hint, _table_for(annotation, next(owners, cls)))
     return found
 
 
 def returned(annotation: object, name: str) -> object:
     """The return annotation of a method or property; MISSING if the class has none."""
-    origin = parts(plain(annotation))[0]
-    for cls in origin.__mro__ if isinstance(origin, type) else ():
+    origin = class_of(annotation)
+    for cls in origin.__mro__ if origin is not None else ():
         if name in vars(cls):
             if vars(cls)[name] is None:  # removed, as by `__hash__ = None`
                 return MISSING
@@ -321,14 +325,9 @@ def _is_unpacked(item: object) -> bool:
     return get_origin(item) is typing.Unpack or bool(getattr(item, "__unpacked__", False))
 
 
-class _Subscriptable(Protocol):
-    def __getitem__(self, item: object) -> object:
-        """The generic with these arguments."""
-
-
 def _subscript(cls: object, given: tuple[object, ...]) -> object:
     try:
-        return operator.getitem(cast("_Subscriptable", cls), given)
+        return cast("Any", cls)[given]
     except TypeError:  # ParamSpec and TypeVarTuple want other shapes of argument
         return Any
 

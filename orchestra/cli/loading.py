@@ -21,7 +21,7 @@ from orchestra.cli.failures import MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.hints import hint_for
 from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.wrapping import decorated, decorated_in_vain
+from orchestra.graph.wrapping import decorated_in_vain, hidden_pipeline
 from orchestra.messages import describe
 from orchestra.nearest import did_you_mean
 
@@ -62,7 +62,7 @@ def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
     if wanted:
         return [_pick(wanted, {pipeline.name: pipeline for pipeline in found}, name)]
     own = [each for each in found if each.function.__module__ == module.__name__]
-    for inner in filter(None, map(decorated, vars(module).values())):
+    for inner in filter(None, map(hidden_pipeline, vars(module).values())):
         if inner.function.__module__ == module.__name__ and inner not in found:
             raise CommandError(f"{name}: {decorated_in_vain(inner)}", code=MISUSED)
     if needed and not own:

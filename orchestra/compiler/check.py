@@ -114,13 +114,11 @@ def _unused(
 def _nodes_read(nodes: Iterable[Node]) -> Iterator[Node]:
     """The nodes that other nodes read, or would read in a correct call."""
     for node in nodes:
-        yield from (node_of(edge.wire) for edge in node.edges)
+        yield from node.needs
         match node:
             case Call(arguments=arguments, stray=stray):
                 for argument in (*arguments.values(), stray):
                     yield from map(node_of, hidden_in(argument))
-            case EachItem(items=items):
-                yield node_of(items)
             case Constant(value=held):
                 yield from map(node_of, wires_held(held))
             case Each(at_once=at_once, failures_max=failures_max):
@@ -134,12 +132,11 @@ def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     }
     escaped: set[tuple[Node, EachItem]] = set()
     for node in regions.order:
-        sources = [node_of(edge.wire) for edge in node.edges]
         for item in regions.needs_items[node] - {node}:
             body = body_of.get(item)
             if body is not None and regions.home[node].inside(body):
                 continue
-            if not any((source, item) in escaped for source in sources):
+            if not any((source, item) in escaped for source in node.needs):
                 message = f"{node.spelled} needs an item of an `each`, but stands outside its body"
                 fix = "call it in the body: each(items, lambda item: ...)"
                 yield node, Problem("item-escapes", node.origin.where, message, fix)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from orchestra.compiler.naming import FILLED
 from orchestra.compiler.picture import (
     Picture,
     Reading,
@@ -20,7 +21,7 @@ from orchestra.compiler.picture import (
     type_text,
 )
 from orchestra.compiler.regions import Region
-from orchestra.graph.nodes import Call, Constant, EachItem, Input, Node, is_stream, type_of
+from orchestra.graph.nodes import Call, Constant, EachItem, Node, is_stream, type_of
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import Wire, node_of
 from orchestra.values import Json
@@ -141,7 +142,7 @@ def _children_of(
     if isinstance(part, Node):
         parts += drawn.regions.owned[part]
     else:
-        parts += [each for each in part.nodes if not isinstance(each, Input | Constant | EachItem)]
+        parts += [each for each in part.nodes if not isinstance(each, FILLED)]
     return [(indent, each, n == 0) for n, each in enumerate(reversed(parts))]
 
 

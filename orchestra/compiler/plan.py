@@ -10,6 +10,7 @@ from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.compiler.blocks.layout import lay_out
 from orchestra.compiler.blocks.slots import Block
 from orchestra.compiler.check import check
+from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError
 from orchestra.eventclass import frozen
@@ -73,13 +74,10 @@ class Plan:
 
     def explain(self) -> str:
         """The streaming report: whether each edge streams, and why; then the hedges."""
-        from orchestra.compiler.picture import picture
-
-        drawn = picture(self.pipeline)
-        edges = _reports(drawn)
+        edges = self.edges
         hedges = (
             f"hedge    {path}: {node.hedge}"
-            for node, path in drawn.paths.items()
+            for node, path in paths_of(self.regions).items()
             if isinstance(node, Race) and node.hedge is not None
         )
         head = f"{self.pipeline.name}: {edges[-1].why}"

@@ -111,14 +111,9 @@ def reachable(output: Wire) -> tuple[Node, ...]:
     found = {node_of(output)}
     todo = [node_of(output)]
     while todo:
-        node = todo.pop()
-        sources = {node_of(edge.wire) for edge in node.edges}
-        if isinstance(node, Each):
-            sources.add(node.item)
-        elif isinstance(node, EachItem):  # an item outside its body is here without its `each`
-            sources.add(node_of(node.items))
-        todo += sources - found
-        found |= sources
+        left = set(todo.pop().needs) - found
+        todo += left
+        found |= left
     return tuple(sorted(found, key=lambda node: node.origin.number))
 
 
@@ -159,11 +154,9 @@ def _hoisted(place: Region, needed: frozenset[EachItem], home: Mapping[Node, Reg
 def _items_needed(order: tuple[Node, ...]) -> dict[Node, frozenset[EachItem]]:
     needed: dict[Node, frozenset[EachItem]] = {}
     for node in order:
+        needed[node] = frozenset[EachItem]().union(*(needed[each] for each in node.needs))
         if isinstance(node, EachItem):
-            needed[node] = needed[node_of(node.items)] | {node}
-            continue
-        all_of: frozenset[EachItem] = frozenset()
-        for edge in node.edges:
-            all_of |= needed[node_of(edge.wire)]
-        needed[node] = all_of - {node.item} if isinstance(node, Each) else all_of
+            needed[node] |= {node}
+        elif isinstance(node, Each):
+            needed[node] -= {node.item}
     return needed

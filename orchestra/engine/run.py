@@ -343,7 +343,7 @@ class Run(Generic[T_co]):
 
         Not those of the calling task, which is that of the last input to arrive.
         """
-        task = tasks.task_of(operation)
+        task = tasks.give_value if operation.chunk is None else tasks.give_stream
         start: Callable[..., None] = nursery.start_soon
         self.variables.run(start, task, frame, operation, name=frame.path + operation.name)
 

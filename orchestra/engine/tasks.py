@@ -93,11 +93,6 @@ def run_plain(frame: Frame, operation: Operation[Any]) -> None:
         frame.leave(operation)
 
 
-def task_of(operation: Operation[Node]) -> Callable[[Frame, Operation[Node]], Awaitable[None]]:
-    """The task that runs an operation."""
-    return give_value if operation.chunk is None else give_stream
-
-
 async def _started(frame: Frame, operation: Operation[Node]) -> float:
     """Record that an operation starts, and return when; or that it was cancelled before."""
     try:

@@ -83,6 +83,11 @@ class Node(ABC):
         return ()
 
     @property
+    def needs(self) -> tuple[Node, ...]:
+        """The nodes whose values it needs: those behind its wires, and the items of an `each`."""
+        return tuple(node_of(edge.wire) for edge in self.edges)
+
+    @property
     def spelled(self) -> str:
         """The node as a pipeline would write it."""
         return f"{self.label}(...)"
@@ -301,6 +306,10 @@ class EachItem(Node):
         return known(element(kind)) if chunk is None else chunk
 
     @property
+    def needs(self) -> tuple[Node, ...]:
+        return (node_of(self.items),)  # that its `each` reads: it has no edge of its own
+
+    @property
     def spelled(self) -> str:
         return f"item of {node_of(self.items).spelled}"
 
@@ -332,6 +341,10 @@ class Each(Node):
             Edge(self.items, "each(items)", type_of(self.items)),
             Edge(self.body, "each(body)", type_of(self.body), arm=0),
         )
+
+    @property
+    def needs(self) -> tuple[Node, ...]:
+        return (node_of(self.items), self.item, node_of(self.body))
 
 
 def type_of(wire: Wire) -> object:

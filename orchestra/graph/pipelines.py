@@ -23,20 +23,15 @@ from orchestra.annotations.deferred import signature
 from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
 from orchestra.graph.calls.awaitables import refuse_awaitables
-from orchestra.graph.calls.mistakes import explain_wrong_calls, refuse_pipe
+from orchestra.graph.calls.mistakes import explain_wrong_calls
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.refusals.silent_tests import refusing_silent_tests
 from orchestra.graph.rules.policy import is_number
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at, place
-from orchestra.graph.source.functions import (
-    defined_at,
-    function_of,
-    look_like,
-    name_of,
-    returned_at,
-)
+from orchestra.graph.source.functions import defined_at, function_of, name_of, returned_at
 from orchestra.graph.source.handlers import handler_that_failed
 from orchestra.graph.wires import Wire
 from orchestra.problem import Problem
@@ -48,7 +43,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @attrs.frozen(eq=False, slots=False, repr=False)
-class Pipeline(Generic[P, T_co]):
+class Pipeline(Decorated, Generic[P, T_co]):
     """A graph of steps: a value that can be checked, drawn, planned, run, served and simulated."""
 
     name: str
@@ -65,14 +60,7 @@ class Pipeline(Generic[P, T_co]):
     """What is wrong with the function itself; `check` reports it with all other problems."""
 
     def __attrs_post_init__(self) -> None:
-        look_like(self, self.function)
-
-    def __repr__(self) -> str:
-        return f"<pipeline {self.name!r} at {self.where}>"
-
-    def __reduce__(self) -> str:
-        """Pickled by its name, like a function; so a copy is the pipeline itself."""
-        return self.function.__qualname__
+        self._look_like(self.function)
 
     if not TYPE_CHECKING:  # to type checkers it has no other attributes, and they say so
 
@@ -82,12 +70,6 @@ class Pipeline(Generic[P, T_co]):
             raise AttributeError(
                 f"pipeline {own!r} has no `.{name}`; it is run by `{ways}`", name=name, obj=self
             )
-
-        def __or__(self, other: object) -> NoReturn:
-            refuse_pipe(self, other)
-
-        def __ror__(self, other: object) -> NoReturn:
-            refuse_pipe(other, self)
 
     @property
     def doc(self) -> str:
@@ -266,23 +248,22 @@ def _inputs(
     function: Callable[..., Any], definition: Definition, file_line: tuple[str, int]
 ) -> list[tuple[Input, bool]]:
     """The parameters as input nodes, and whether each is passed by position."""
-    annotations = hints(function)
+    where, annotations = place(*file_line), hints(function)
     inputs = []
     for name, parameter in signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
-                f"{place(*file_line)}: parameter `{parameter}` of pipeline "
-                f"{definition.pipeline!r}: a "
+                f"{where}: parameter `{parameter}` of pipeline {definition.pipeline!r}: a "
                 "pipeline's inputs are named one by one; take a list instead"
             )
         if parameter.default is injected:
             raise DefinitionError(
-                f"{place(*file_line)}: input {name!r} of pipeline {definition.pipeline!r} is "
+                f"{where}: input {name!r} of pipeline {definition.pipeline!r} is "
                 "`injected` by default, and the engine fills in steps, not pipelines; leave it out "
                 f"of `def {definition.pipeline}(...)`, and have `{name}: Context = injected` in "
                 "the step that uses it, which is given it by itself"
             )
-        refuse_awaitables(parameter.default, where=place(*file_line))
+        refuse_awaitables(parameter.default, where=where)
         node = Input(
             Origin(len(definition.nodes), (), *file_line),
             name,

@@ -18,7 +18,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
-    NoReturn,
     ParamSpec,
     Protocol,
     Self,
@@ -36,12 +35,13 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.calls.binding import bind
 from orchestra.graph.calls.closures import refuse_wires
-from orchestra.graph.calls.mistakes import explain_wrong_calls, refuse_pipe
+from orchestra.graph.calls.mistakes import explain_wrong_calls
 from orchestra.graph.definition import current_definition, in_definition
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.rules.policy import Policy
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at, place
-from orchestra.graph.source.functions import BY_NAME, defined_at, function_of, look_like, name_of
+from orchestra.graph.source.functions import BY_NAME, defined_at, function_of, name_of
 from orchestra.graph.source.handlers import handlers_around
 from orchestra.protocols import Context, Names, Stream, injected
 
@@ -63,7 +63,7 @@ class Kind(Enum):
 
 
 @attrs.frozen(eq=False, slots=False, repr=False)
-class Step(Generic[P, T_co]):
+class Step(Decorated, Generic[P, T_co]):
     """A function as a step. Calling it in a pipeline adds a node to the graph.
 
     `call` is the function itself, for unit tests.
@@ -76,14 +76,7 @@ class Step(Generic[P, T_co]):
     where: str
 
     def __attrs_post_init__(self) -> None:
-        look_like(self, self.call)
-
-    def __repr__(self) -> str:
-        return f"<step {self.name!r} at {self.where}>"
-
-    def __reduce__(self) -> str:
-        """Pickled by its name, like a function; so a copy is the step itself."""
-        return self.call.__qualname__
+        self._look_like(self.call)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """Add a node to the pipeline that is being defined.
@@ -110,14 +103,6 @@ class Step(Generic[P, T_co]):
             return Call(origin, self, bound.arguments, policy, bound.faults, bound.stray)
 
         return cast("T_co", definition.add(make))
-
-    if not TYPE_CHECKING:  # to type checkers there is no `|`, and they say so
-
-        def __or__(self, other: object) -> NoReturn:
-            refuse_pipe(self, other)
-
-        def __ror__(self, other: object) -> NoReturn:
-            refuse_pipe(other, self)
 
     @explain_wrong_calls
     def using(self, policy: Policy | None) -> Self:

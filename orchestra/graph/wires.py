@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from orchestra.errors import DefinitionError
 from orchestra.eventclass import frozen
+from orchestra.graph.source.decorated import Decorated, refuse_pipe
 from orchestra.graph.source.frames import user_frame
 
 if TYPE_CHECKING:
@@ -122,15 +123,13 @@ for _act, _operators in REFUSED.items():
         setattr(Wire, f"__{_operator}__", _refusing(_act))
 
 
-def _or(self: Wire, other: object, *_: object) -> object:
-    """Refused like all arithmetic, but for `question | step`, which the step refuses."""
-    from orchestra.graph.pipelines import Pipeline  # `pipelines` imports this module
-    from orchestra.graph.steps import Step
+def _or(self: Wire, other: object, *_: object) -> NoReturn:
+    """Refused like all arithmetic; where a step follows, with the call to write."""
+    if isinstance(other, Decorated):
+        refuse_pipe(spelled(self), other.name)
+    refuse(self, "be calculated with")
 
-    return NotImplemented if isinstance(other, Step | Pipeline) else refuse(self, _CALCULATED)
 
-
-_CALCULATED = "be calculated with"
 setattr(Wire, "__or__", _or)  # noqa: B010 - like the others
 
 

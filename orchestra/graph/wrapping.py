@@ -25,7 +25,7 @@ def refuse_others(given: object) -> None:
     if isinstance(given, Pipeline):
         return
     where = called_at()
-    if (inner := decorated(given)) is not None:
+    if (inner := hidden_pipeline(given)) is not None:
         raise DefinitionError(f"{where}: {decorated_in_vain(inner)}")
     if isinstance(given, Step):
         told = f"step {given.name!r} is no pipeline, and it is pipelines that run; wrap it in one"
@@ -49,7 +49,7 @@ def refuse_others(given: object) -> None:
     raise DefinitionError(f"{where}: {told}:\n{indent(right, '    ')}")
 
 
-def decorated(given: object) -> Pipeline[..., Any] | None:
+def hidden_pipeline(given: object) -> Pipeline[..., Any] | None:
     """The pipeline inside a function that a decorator above `@pipeline` made; else None."""
     inner = inspect.unwrap(given) if inspect.isfunction(given) else None
     return inner if isinstance(inner, Pipeline) else None

@@ -28,6 +28,8 @@ from orchestra.steps import classify, generate
 @step
 async def one(x: int) -> int: return x
 @step
+async def many(x: int) -> list[int]: return [x]
+@step
 async def text(x: int) -> str: return str(x)
 @step
 async def both(xs: list[int]) -> int: return sum(xs)
@@ -540,6 +542,15 @@ CASES: list[tuple[str, str, str, str]] = [
         "return [made, one(kept[0])]  # HERE",
         "item-escapes",
         "one(...) needs an item of an `each`, but stands outside its body",
+        "call it in the body: each(items, lambda item: ...)",
+    ),
+    (  # what is made of that is not told again, an item of it neither
+        "kept = []\n"
+        "made = each(ns, lambda m: kept.append(m) or m, at_once=2)\n"
+        "late = many(kept[0])  # HERE\n"
+        "return [made, each(late, one, at_once=2)]",
+        "item-escapes",
+        "many(...) needs an item of an `each`, but stands outside its body",
         "call it in the body: each(items, lambda item: ...)",
     ),
     # --- route

@@ -16,8 +16,7 @@ from orchestra.compiler.checks.uncalled import call_of
 from orchestra.graph.calls.closures import wires_held_by
 from orchestra.graph.nodes import Call
 from orchestra.graph.parts import is_wired, parts_in
-from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.steps import Step
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.wires import Wire, spelled
 from orchestra.problem import Problem
 
@@ -54,7 +53,7 @@ def _held_by(value: object) -> Iterator[object]:
         yield from value.values()
     elif isinstance(value, _COLLECTIONS):
         yield from value
-    elif isinstance(value, Step | Pipeline):
+    elif isinstance(value, Decorated):
         return  # the wires of a pipeline belong to it
     elif attrs.has(type(value)):
         cls = cast("type[attrs.AttrsInstance]", type(value))
@@ -88,7 +87,7 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
     elif not accepts(expects, argument):
         message = f"{into} takes {takes}, and is given {argument!r:.200}"
         fix = _instead(node, takes, argument)
-        if isinstance(argument, Step | Pipeline) and (call := call_of(argument)):
+        if isinstance(argument, Decorated) and (call := call_of(argument)):
             message = f"{into} takes {takes}, and is given {argument.name!r} itself, uncalled"
             fix = f"call it: `{call}`"
         yield Problem("type-clash", where, message, fix)
@@ -107,7 +106,7 @@ def _instead(node: Call, takes: str, argument: object) -> str:
 
 def hidden_in(argument: object) -> Iterator[Wire]:
     """The wires in an argument that would never have a value, including those in functions."""
-    if isinstance(argument, Step | Pipeline):
+    if isinstance(argument, Decorated):
         return iter(())  # its wires belong to it
     return chain(wires_held(argument), wires_held_by(argument) if callable(argument) else ())
 

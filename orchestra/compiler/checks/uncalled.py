@@ -11,6 +11,7 @@ from orchestra.annotations.deferred import signature
 from orchestra.graph.gather import Gathering
 from orchestra.graph.nodes import Call, Choice, Collect, Constant, Each, Node, Route
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, node_of
 from orchestra.problem import Problem
@@ -24,7 +25,7 @@ def uncalled_parts(node: Node) -> Iterator[Problem]:
     if isinstance(node, Call) and not isinstance(node, Gathering):
         for name, argument, expects in node.places:
             for held in uncalled_in(argument) if expects in (object, Any) else ():
-                if isinstance(held, Step | Pipeline):  # a function may be intended
+                if isinstance(held, Decorated):  # a function may be intended
                     yield _problem(f"what {node.into(name)} is given", held, node.origin.where)
     if isinstance(node, Choice):
         keys = [repr(key) for key in node.keys] if isinstance(node, Route) else []
@@ -90,7 +91,7 @@ def uncalled_in(value: object) -> Iterator[object]:
 
 
 def _problem(what: str, value: object, where: str) -> Problem:
-    kind = type(value).__name__.lower() if isinstance(value, Step | Pipeline) else "function"
+    kind = type(value).__name__.lower() if isinstance(value, Decorated) else "function"
     call = call_of(value) or ""
     if call.startswith("<lambda>"):
         message = f"{what} is a lambda, which nobody calls"

@@ -10,9 +10,8 @@ from typing import TypeGuard
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
 from orchestra.compiler.blocks.rereading import reread
-from orchestra.compiler.blocks.slots import Block
 from orchestra.compiler.plan import Plan
-from orchestra.errors import EdgeTypeError, InputError
+from orchestra.errors import InputError
 from orchestra.graph.nodes import Input
 from orchestra.graph.rules.policy import Limits
 
@@ -22,19 +21,6 @@ def is_iterator(value: object) -> TypeGuard[Iterator[object]]:
     if not hasattr(type(value), "__next__"):  # decides for nearly every value
         return False
     return isinstance(value, Iterator) and not isinstance(value, IOBase)
-
-
-def refuse_reread(value: object, block: Block, slot: int) -> None:
-    """Refuse an iterator that a step returned, if more than one reader reads it.
-
-    Raises:
-        EdgeTypeError: it would be empty for the second reader.
-    """
-    if readers := reread(block, slot):
-        raise EdgeTypeError(
-            f"it returned {value!r:.200}, which can be iterated only once, and has several "
-            f"readers: {', '.join(readers)}; return a list, such as `list(...)` of it"
-        )
 
 
 def readable_again(plan: Plan, node: Input, value: Iterator[object], limits: Limits) -> object:

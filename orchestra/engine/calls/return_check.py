@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
+from orchestra.compiler.blocks.rereading import reread
 from orchestra.compiler.blocks.slots import Operation
-from orchestra.engine.calls.iterators import is_iterator, refuse_reread
+from orchestra.engine.calls.iterators import is_iterator
 from orchestra.engine.lanes.lane import Lane
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.nodes import Call
@@ -38,8 +39,11 @@ def checked_return(frame: Frame, operation: Operation[Call], value: object) -> o
             "for chunk in stream: yield chunk`), or return what they make"
         )
     if isinstance(value, step.plain_returns) or is_of(step.returns, value):
-        if is_iterator(value):
-            refuse_reread(value, frame.block, operation.slot)
+        if is_iterator(value) and (readers := reread(frame.block, operation.slot)):
+            raise EdgeTypeError(
+                f"it returned {value!r:.200}, which can be iterated only once, and has several "
+                f"readers: {', '.join(readers)}; return a list, such as `list(...)` of it"
+            )
         return value
     raise EdgeTypeError(
         f"it is annotated `-> {spell(step.returns)}` and returned {value!r:.200}, "

@@ -100,11 +100,6 @@ class _Poll(ABC):
         """Record the arms that the result is made from."""
         self._frame.taken[self._slot] = [self._regions[self.names.index(arm)] for arm in arms]
 
-    def tell_commit(self, arm: str) -> None:
-        """Record whose value is the result, also in the journal."""
-        self.take([arm])
-        self._frame.run.journal.append(ArmCommitted, self.path, arm)
-
     async def _run_arm(self, arm: str, region: int) -> None:
         if self.over is not None:
             return
@@ -131,8 +126,6 @@ class _Counted(_Poll):
         node = operation.node
         self._votes = Votes(node.count, len(node.arms), node.agree or operator.eq)
         self._stagger_s = node.stagger_s
-        self._value: object = None
-        self._won = False
         self._news = trio.lowlevel.ParkingLot()
 
     async def due(self, arm: int) -> bool:
@@ -144,8 +137,8 @@ class _Counted(_Poll):
 
     async def outcome(self) -> object:
         await self.run()
-        if self._won:
-            return self._value
+        if self._votes.winner is not None:
+            return self._votes.winner[0][1]
         count, done = self._votes.count, {*self.said, *self.errors}
         left = [name for name in self.names if name not in done]
         others = f"; not waited for: {', '.join(left)}" if left else ""
@@ -159,14 +152,14 @@ class _Counted(_Poll):
         if winner is None:
             self._check()
             return
-        first, self._value = winner[0]
-        self._won = True
+        first = winner[0][0]
         agreed = {name for name, _ in winner}
         for other, said in self.said.items():
             if other not in agreed:
                 message = f"arm {other} said {said!r:.200}, but {len(agreed)} agree with {first}"
                 self.tell_failure(other, DisagreedError(message))
-        self.tell_commit(first)
+        self.take([first])
+        self._frame.run.journal.append(ArmCommitted, self.path, first)
         self.stop(f"{len(agreed)} arms agree with {first}")
         self._news.unpark_all()
 

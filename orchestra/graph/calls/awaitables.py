@@ -13,6 +13,7 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Never, NoReturn, TypeAlias
 
 from orchestra.errors import DefinitionError
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at, user_frame
 
 _DEPTH_MAX = 100
@@ -50,23 +51,7 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
         first, at = found[0], where or called_at()
         if isinstance(first, _ONCE):
             refuse_iterator(first, at)
-        name = first.__name__
-        if (step := _step_of(first)) is not None:
-            raise DefinitionError(
-                f"{at}: {step}.call(...) is a coroutine here, which nobody awaits: `.call` is the "
-                f"function of the step, for tests; call the step itself: {step}(...)"
-            )
-        if _code_of(first).co_filename.startswith(_ASYNCIO):
-            raise DefinitionError(
-                f"{at}: {name}(...) is a coroutine of asyncio's here, which nobody awaits: a "
-                "pipeline waits for nothing. Steps that are called run at the same time; for a "
-                "limit of time, write some_step.using(Policy(timeout_s=5))(...)"
-            )
-        raise DefinitionError(
-            f"{at}: {name} is not a step, so {name}(...) is a "
-            f"coroutine here, which nobody awaits; decorate it with @step and call it as "
-            f"{name}(...)"
-        )
+        raise DefinitionError(f"{at}: {_unawaited(first)}")
 
 
 def refuse_iterator(value: object, where: str) -> NoReturn:
@@ -81,14 +66,33 @@ def refuse_iterator(value: object, where: str) -> NoReturn:
     )
 
 
+def _unawaited(found: _Awaitable) -> str:
+    """The message about a coroutine that nobody awaits."""
+    name = found.__name__
+    if (step := _step_of(found)) is not None:
+        return (
+            f"{step}.call(...) is a coroutine here, which nobody awaits: `.call` is the function "
+            f"of the step, for tests; call the step itself: {step}(...)"
+        )
+    if _code_of(found).co_filename.startswith(_ASYNCIO):
+        return (
+            f"{name}(...) is a coroutine of asyncio's here, which nobody awaits: a pipeline waits "
+            "for nothing. Steps that are called run at the same time; for a limit of time, write "
+            "some_step.using(Policy(timeout_s=5))(...)"
+        )
+    return (
+        f"{name} is not a step, so {name}(...) is a coroutine here, which nobody awaits; decorate "
+        f"it with @step and call it as {name}(...)"
+    )
+
+
 def _step_of(found: _Awaitable) -> str | None:
     """The caller's name for the step whose `.call` was called; None for every other function."""
-    from orchestra.graph.steps import Step  # `steps` imports this module
-
     code = _code_of(found)
     frame = user_frame()
     for name, value in {**frame.f_globals, **frame.f_locals}.items():
-        if isinstance(value, Step) and getattr(value.call, "__code__", None) is code:
+        function = getattr(value, "call", None) if isinstance(value, Decorated) else None
+        if getattr(function, "__code__", None) is code:
             return name
     return None
 
@@ -101,14 +105,11 @@ def _awaitables_in(value: object, depth: int = 0) -> Iterator[_Awaitable | _Once
     """What is refused in a value, in its containers, and in the arguments of coroutines."""
     if depth > _DEPTH_MAX:
         raise RecursionError(f"containers are nested more than {_DEPTH_MAX} deep")
-    if iscoroutine(value):
+    if iscoroutine(value) or isasyncgen(value):
         yield value
-        held = list(value.cr_frame.f_locals.values()) if value.cr_frame else ()
-        yield from _awaitables_in(held, depth)
-    elif isasyncgen(value):
-        yield value
-        held = list(value.ag_frame.f_locals.values()) if value.ag_frame else ()
-        yield from _awaitables_in(held, depth)
+        frame = value.cr_frame if iscoroutine(value) else value.ag_frame
+        if frame is not None:  # None once it has ended
+            yield from _awaitables_in(list(frame.f_locals.values()), depth)
     elif isinstance(value, _ONCE):
         yield value
     elif type(value) in (list, tuple):

@@ -9,12 +9,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable
 from functools import wraps
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at
 from orchestra.graph.source.functions import BY_NAME
-from orchestra.graph.wires import Wire, spelled
 from orchestra.nearest import nearest_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,37 +51,34 @@ def explain_wrong_calls(function: F) -> F:
         DefinitionError: whenever Python would raise a `TypeError` for a wrong call.
     """
 
+    def refused(wrong: str) -> DefinitionError:
+        return DefinitionError(f"{called_at()}: {wrong}")
+
+    return cast("F", _explained(function, function.__name__, refused))
+
+
+def explain_wrong_fields(cls: C) -> C:
+    """Decorate a class so that a wrong call raises a `TypeError` that lists its fields."""
+    cls.__init__ = _explained(cls.__init__, cls.__name__, TypeError)  # type: ignore[misc]
+    return cls
+
+
+def _explained(
+    function: Callable[..., Any], name: str, refused: Callable[[str], Exception]
+) -> Callable[..., Any]:
+    """The function, which raises what `refused` makes of the message about a wrong call."""
+
     @wraps(function)
     def call(*args: object, **kwargs: object) -> object:
         try:
             return function(*args, **kwargs)
         except TypeError:
-            wrong = _wrong(function, function.__name__, args, kwargs)
+            wrong = _wrong(function, name, args, kwargs)
             if wrong is None:
                 raise
-        raise DefinitionError(f"{called_at()}: {wrong}") from None
+        raise refused(wrong)
 
-    return cast("F", call)
-
-
-def explain_wrong_fields(cls: C) -> C:
-    """Decorate a class so that a wrong call raises a `TypeError` that lists its fields."""
-    made = cls.__init__  # type: ignore[misc]
-
-    @wraps(made)
-    def init(self: object, *args: object, **kwargs: object) -> None:
-        try:
-            made(self, *args, **kwargs)
-        except TypeError:
-            wrong = _wrong(made, cls.__name__, (self, *args), kwargs)
-            if wrong is None:
-                raise
-        else:
-            return
-        raise TypeError(wrong)
-
-    cls.__init__ = init  # type: ignore[misc]
-    return cls
+    return call
 
 
 def parameter_meant(name: str, takes: Collection[str]) -> str:
@@ -106,19 +102,6 @@ def right_place_for(name: str, takes: Collection[str], step: str) -> str:
     if "policy" in takes:
         return f"write `policy=Policy({number})`"
     return f"give it to the step: `{step}.using(Policy({number}))(...)`"
-
-
-def refuse_pipe(first: object, then: object) -> NoReturn:
-    """Refuse `first | then`, and show the calls to write instead.
-
-    Raises:
-        DefinitionError: always.
-    """
-    given = spelled(first) if isinstance(first, Wire) else f"{_name_of(first)}(...)"
-    raise DefinitionError(
-        f"{called_at()}: steps are not joined by `|`; call one with what the other gives, in a "
-        f"function with @pipeline: `{_name_of(then)}({given})`"
-    )
 
 
 def _wrong(
@@ -150,8 +133,3 @@ def _written(parameters: list[inspect.Parameter]) -> Iterable[str]:
             continue  # the decorated function
         by_name = each.kind is each.KEYWORD_ONLY or each.default is not each.empty
         yield f"{each.name}=..." if by_name else str(each.replace(annotation=each.empty))
-
-
-def _name_of(joined: object) -> str:
-    name = getattr(joined, "name", None)
-    return name if isinstance(name, str) else "some_step"

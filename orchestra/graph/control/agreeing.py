@@ -19,11 +19,12 @@ from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
 from orchestra.eventclass import frozen
 from orchestra.graph.calls.mistakes import explain_wrong_calls
-from orchestra.graph.control.arguments import plain_function, refuse_list, wires_of
+from orchestra.graph.control.arguments import arms_of, plain_function
 from orchestra.graph.definition import definition_for
 from orchestra.graph.nodes import Choice, type_of
-from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.hedging import stagger
+from orchestra.graph.rules.policy import is_count
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at
 from orchestra.graph.steps import Step, step
 from orchestra.graph.wires import Wire, node_of, spelled
@@ -113,8 +114,7 @@ def quorum(
             arms, `agree` not a plain function, or `stagger_s` not a number of seconds.
     """
     definition = definition_for("quorum")
-    refuse_list("quorum", arms)
-    wires = wires_of("quorum", arms) if arms else ()  # none if `count` is an arm
+    wires = arms_of("quorum", arms) if arms else ()  # none if `count` is an arm
     _refuse_count(count, wires)
     if agree is not None:
         does = "is given two answers and tells if they agree"
@@ -141,8 +141,7 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
             1 to the number of arms, or the judge cannot be called.
     """
     definition = definition_for("best_of")
-    refuse_list("best_of", arms)
-    wires = wires_of("best_of", arms)
+    wires = arms_of("best_of", arms)
     _refuse_least(least, wires)
     asked = _judge(judge)
     survivors = definition.add(lambda origin: Survivors(origin, wires, least))
@@ -152,7 +151,7 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
 
 
 def _refuse_count(count: object, wires: tuple[Wire, ...]) -> None:
-    if type(count) is int and 1 <= count <= len(wires):
+    if is_count(count) and count <= len(wires):
         return
     # Without a count, the first arm is in its place.
     arms = [spelled(wire) for wire in ((count, *wires) if isinstance(count, Wire) else wires)]
@@ -166,7 +165,7 @@ def _refuse_count(count: object, wires: tuple[Wire, ...]) -> None:
 
 
 def _refuse_least(least: object, wires: tuple[Wire, ...]) -> None:
-    if type(least) is not int or not 1 <= least <= len(wires):
+    if not is_count(least) or least > len(wires):
         raise DefinitionError(
             f"{called_at()}: best_of(least={least!r:.80}) of {len(wires)} arms: how many "
             "must not fail is a whole number, from 1 to that of the arms, and part of the "
@@ -179,7 +178,7 @@ def _judge(judge: object) -> Callable[[Wire], object]:
     inner = judge
     while isinstance(inner, partial):
         inner = inner.func
-    if isinstance(inner, Step | Pipeline):
+    if isinstance(inner, Decorated):
         return cast("Callable[[Wire], object]", judge)
     does = "is given the answers and says which is best"
     plain = plain_function("best_of", "judge", inner, does, instead=_GIVEN)

@@ -9,11 +9,25 @@ from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.calls.closures import refuse_wires
 from orchestra.graph.gather import wire_of
 from orchestra.graph.parts import is_wired
-from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.commits import Commit, Validate
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at
-from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire
+
+
+def arms_of(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
+    """As `wires_of`, for arms that are given one by one.
+
+    Raises:
+        DefinitionError: the only arm is a container of wires, or a generator; or as `wires_of`.
+    """
+    only = arms[0] if len(arms) == 1 else None
+    if not isinstance(only, Wire) and (inspect.isgenerator(only) or is_wired(only)):
+        raise DefinitionError(
+            f"{called_at()}: {name}(...) is given one {type(only).__name__}, which would be its "
+            f"only arm; give it the arms one by one: {name}(a, b), or {name}(*arms)"
+        )
+    return wires_of(name, arms)
 
 
 def wires_of(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
@@ -26,22 +40,6 @@ def wires_of(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
         raise DefinitionError(f"{called_at()}: {name}() has no arms; give it at least one")
     refuse_awaitables(arms)  # all arms in one call, so that every coroutine is closed
     return tuple(map(wire_of, arms))
-
-
-def refuse_list(name: str, arms: tuple[object, ...]) -> None:
-    """Check that arms are given one by one.
-
-    Raises:
-        DefinitionError: the only arm is a container of wires, or a generator.
-    """
-    if len(arms) != 1 or isinstance(arms[0], Wire):
-        return
-    if inspect.isgenerator(arms[0]) or is_wired(arms[0]):
-        kind = type(arms[0]).__name__
-        raise DefinitionError(
-            f"{called_at()}: {name}(...) is given one {kind}, which would be its only "
-            f"arm; give it the arms one by one: {name}(a, b), or {name}(*arms)"
-        )
 
 
 def commit_rule(name: str, commit: object) -> Commit:
@@ -71,7 +69,7 @@ def plain_function(
             a wire, which would have no value.
     """
     awaited = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-    if callable(function) and not awaited and not isinstance(function, Wire | Step | Pipeline):
+    if callable(function) and not awaited and not isinstance(function, Wire | Decorated):
         refuse_wires(function, f"{name}({argument}=...)", instead)
         return function
     raise DefinitionError(

@@ -17,10 +17,10 @@ from orchestra.errors import DefinitionError
 from orchestra.failed import Failed
 from orchestra.graph.calls.mistakes import explain_wrong_calls
 from orchestra.graph.control.arguments import (
+    arms_of,
     commit_rule,
     error_types,
     plain_function,
-    refuse_list,
     wires_of,
 )
 from orchestra.graph.definition import definition_for
@@ -133,8 +133,7 @@ def race(
     usual_s = 0.0 if hedge is None else inf
     wait_s = usual_s if stagger_s is None else stagger("race", stagger_s)
     definition = definition_for("race")
-    refuse_list("race", arms)
-    wires = wires_of("race", arms)
+    wires = arms_of("race", arms)
     rule, checked = commit_rule("race", commit), _validate("race", validate)
     return definition.add(lambda origin: Race(origin, wires, rule, checked, wait_s, hedge))
 
@@ -203,8 +202,7 @@ def fallback(
             "taken back is part of the pipeline itself: write True or False"
         )
     definition = definition_for("fallback")
-    refuse_list("fallback", arms)
-    wires = wires_of("fallback", arms)
+    wires = arms_of("fallback", arms)
     rule, checked = commit_rule("fallback", commit), _validate("fallback", validate)
     kinds = error_types(on)
     return definition.add(lambda origin: Fallback(origin, wires, rule, checked, kinds, restart))

@@ -17,6 +17,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of, item, member, spell
 from orchestra.graph.nodes import collected, type_of
 from orchestra.graph.parts import is_wired
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.site import UNKNOWN, Site, is_library
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import Wire
@@ -124,13 +125,6 @@ def makes_graph(site: Site, call: ast.Call) -> bool:
     return not (meaning is UNKNOWN or isinstance(meaning, Wire) or is_library(meaning))
 
 
-def is_uncalled(value: object) -> bool:
-    """Whether a value is a step or a pipeline itself, and not the result of a call."""
-    from orchestra.graph.pipelines import Pipeline  # `pipelines` imports this module
-
-    return isinstance(value, Step | Pipeline)
-
-
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -191,7 +185,8 @@ class _Lifter(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.Name:
         """A wire, or another local of the pipeline's function, becomes a parameter."""
         value = self.site.names.get(node.id, UNKNOWN)
-        self.impossible |= is_uncalled(value) and node.id not in self._bound  # passed uncalled
+        uncalled = isinstance(value, Decorated)  # the step itself, and not the result of a call
+        self.impossible |= uncalled and node.id not in self._bound
         tool = callable(value) or isinstance(value, ModuleType)
         known = is_wired(value) or (node.id in self.site.locals and not tool)
         if known and node.id not in self._bound:

@@ -14,11 +14,11 @@ from orchestra.graph.parts import is_wired
 from orchestra.graph.refusals.lifting import (
     ELLIPSIS,
     Advice,
-    is_uncalled,
     lift,
     makes_graph,
     wire_text,
 )
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.site import Site, is_library
 from orchestra.graph.steps import Step
 
@@ -81,7 +81,7 @@ def _makes_nodes(site: Site, body: ast.expr) -> bool:
     if isinstance(body, ast.Lambda):
         calls = (each for each in ast.walk(body) if isinstance(each, ast.Call))
         return any(makes_graph(site, call) for call in calls)
-    return is_uncalled(site.meaning(body))
+    return isinstance(site.meaning(body), Decorated)
 
 
 def _dict_of_each(site: Site, node: ast.DictComp, target: str) -> Advice | None:

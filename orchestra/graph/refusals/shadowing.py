@@ -10,6 +10,7 @@ import ast
 import re
 from types import FrameType
 
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import is_users, place
 from orchestra.graph.source.site import Site
 
@@ -35,11 +36,8 @@ def shadowed_by_own_result(error: NameError) -> str | None:
 
 
 def _shadowing_text(frame: FrameType, name: str, line: int, what: str) -> str | None:
-    from orchestra.graph.pipelines import Pipeline  # `pipelines` imports this module
-    from orchestra.graph.steps import Step
-
     meant = frame.f_globals.get(name)
-    if not isinstance(meant, Step | Pipeline):
+    if not isinstance(meant, Decorated):
         return None
     kind = type(meant).__name__.lower()
     return (

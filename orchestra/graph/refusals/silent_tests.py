@@ -25,6 +25,7 @@ from orchestra.annotations.facts import MISSING
 from orchestra.errors import DefinitionError
 from orchestra.graph.calls.closures import closed_over
 from orchestra.graph.nodes import Constant, Input, Node, Origin
+from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import place
 from orchestra.graph.source.site import UNKNOWN, Path, Site, path_to_def
 from orchestra.graph.wires import Wire
@@ -228,9 +229,7 @@ def _stand_in(called: str, returns: object) -> Wire:
 
 
 def _gives_wires(meaning: object) -> bool:
-    from orchestra.graph.refusals.lifting import is_uncalled  # as `refusal` above
-
-    return is_uncalled(meaning) or getattr(meaning, "__module__", "") in _MADE_IN
+    return isinstance(meaning, Decorated) or getattr(meaning, "__module__", "") in _MADE_IN
 
 
 def _matches_silently(pattern: ast.pattern) -> bool:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import attrs
 
 from orchestra.errors import DefinitionError
+from orchestra.graph.rules.policy import is_count
 from orchestra.graph.source.frames import called_at
 
 
@@ -106,7 +107,7 @@ def complete() -> Complete:
 
 
 def _counted(name: str, count: object) -> int:
-    if type(count) is not int or count < 1:
+    if not is_count(count):
         raise DefinitionError(
             f"{called_at()}: {name}({count!r:.80}): how many {name} commit to an arm is "
             f"a whole number, 1 or more, and part of the pipeline itself: {name}(8)"

@@ -53,14 +53,14 @@ def hedge_rule(hedge_at: object, hedge_share: object) -> Hedge | None:
             "times that the first arm took before, and part of the pipeline itself; write "
             'hedge_at="p95", or 0.95: over 0 and under 1. Seconds are stagger_s'
         )
-    share = SHARE if hedge_share is None else _number(hedge_share)
-    if share is None or not 0 < share <= 1:
+    share = SHARE if hedge_share is None else hedge_share
+    if not is_number(share) or not 0 < share <= 1:
         raise DefinitionError(
             f"{called_at()}: race(hedge_share={hedge_share!r:.80}): it is the share of "
             "the races that may start another arm, over 0 and up to 1, and part of the pipeline "
             "itself; write hedge_share=0.1 for one in ten"
         )
-    return Hedge(quantile, share)
+    return Hedge(quantile, float(share))
 
 
 def stagger(name: str, given: object) -> float:
@@ -81,12 +81,5 @@ def stagger(name: str, given: object) -> float:
 def _quantile(given: object) -> float | None:
     if isinstance(given, str):
         spelled = _SPELLED.fullmatch(given)
-        number = None if spelled is None else float(f"{spelled[1]}e-2")
-    else:
-        number = _number(given)
-    return number if number is not None and 0 < number < 1 else None
-
-
-def _number(given: object) -> float | None:
-    """The number as a float; None for a bool, a wire, and everything else."""
-    return float(given) if is_number(given) else None
+        given = None if spelled is None else float(f"{spelled[1]}e-2")
+    return float(given) if is_number(given) and 0 < given < 1 else None

@@ -20,7 +20,7 @@ def is_number(given: object) -> TypeGuard[float]:
     return isinstance(given, int | float) and not isinstance(given, bool) and given == given  # noqa: PLR0124 - NaN is not
 
 
-def is_count(given: object) -> bool:
+def is_count(given: object) -> TypeGuard[int]:
     """Whether it is an int, 1 or more: not a bool."""
     return isinstance(given, int) and not isinstance(given, bool) and given > 0
 

@@ -11,7 +11,7 @@ from functools import partial
 from types import CodeType, FunctionType
 from typing import Any
 
-from orchestra.annotations.deferred import handed_on, signature
+from orchestra.annotations.deferred import signature
 from orchestra.errors import DefinitionError
 from orchestra.graph.source.frames import called_at, place
 
@@ -79,20 +79,6 @@ def _no_function(decorated: object, noun: str) -> str:
         f"{called!r}, which is {kind}; a {noun} is a function: write one that calls it, "
         f"`def name(...): return {called}(...)`"
     )
-
-
-def look_like(made: object, function: Callable[..., object]) -> None:
-    """Let tools (`inspect.signature`, `help`, an editor) see `made` as if it were its function.
-
-    `__wrapped__` is not set. Tools that follow it (`inspect.unwrap`, pytest for a name
-    `test_...`) would call the function in place of the step.
-    """
-    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-        object.__setattr__(made, name, getattr(function, name, None))
-    # Otherwise attributes of the class would be found, and `functools.wraps` would copy them.
-    for name, value in handed_on(function).items():
-        object.__setattr__(made, name, value)
-    object.__setattr__(made, "__signature__", signature(function))
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,14 +90,14 @@ class Site:
 
         Of a `match`, also its head: what is right stands in place of both.
         """
-        if self.path and isinstance(self.statement, ast.Match):
-            head = _lines(self.source)[self.statement.lineno - 1].strip()
-            return head if head == self.line else f"{head}\n    {self.line}"
-        if not self.path or _holds_others(self.statement):
+        if not self.path:
             return self.line
         statement = self.statement
         lines = _lines(self.source)[statement.lineno - 1 : statement.end_lineno]
-        return dedent("\n".join(lines))
+        if isinstance(statement, ast.Match):
+            head = lines[0].strip()
+            return head if head == self.line else f"{head}\n    {self.line}"
+        return self.line if _holds_others(statement) else dedent("\n".join(lines))
 
 
 def _holds_others(statement: ast.stmt) -> bool:
