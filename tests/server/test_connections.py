@@ -130,7 +130,8 @@ def test_whoever_leaves_behind_another_request_is_heard(stays: bool, more: bool)
         elif more:
             await client.send("GET /livez HTTP/1.1")
         client.stream.socket.close()
-        while stage.house.server.connections or stage.engine.runs:
-            await trio.lowlevel.checkpoint()
+        with trio.fail_after(10):
+            while stage.house.server.connections or stage.engine.runs:
+                await trio.lowlevel.checkpoint()
 
     on_stage(test)
