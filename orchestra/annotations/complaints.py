@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from orchestra.annotations.shapes import alternatives, plain
-from orchestra.messages import describe
+from orchestra.messages import describe, message
 
 _ALLOWED_MAX = 20
 _PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
@@ -23,7 +23,7 @@ def complaint_of(error: Exception) -> tuple[str, str]:
     An attrs validator raises an error with several arguments. Of these, the message is used, and
     the attribute becomes the path.
     """
-    text = str(error)
+    text = message(error)
     if isinstance(error, msgspec.ValidationError):
         text = _as_a_clause(text)
     elif not text or not isinstance(error, ValueError | TypeError):

@@ -10,6 +10,7 @@ those of a TypedDict, and the class is called with them. Any other annotation st
 from __future__ import annotations
 
 import operator
+from collections import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, reduce
 from types import NoneType
@@ -36,6 +37,7 @@ from orchestra.annotations.records import Member, has_members, is_made, is_recor
 from orchestra.annotations.shapes import (
     ALIASES_MAX,
     alternatives,
+    arguments,
     class_of,
     fields,
     is_alias,
@@ -258,9 +260,14 @@ def _union(members: tuple[object, ...]) -> Any:
     others = tuple(each for each in members if not is_record(each))
     if (len(records) == 1 and others in ((), (NoneType,))) or not records:
         return reduce(operator.or_, map(for_msgspec, members))
-    if len(records) > 1 and not tag_of(records):
+    if any(map(_is_object, others)) or (len(records) > 1 and not tag_of(records)):
         return reduce(operator.or_, members)  # which msgspec refuses
     return _custom_type(TaggedUnion(records, tuple(map(for_msgspec, others))))
+
+
+def _is_object(kind: object) -> bool:
+    """Whether values are objects in JSON, which could not be told from those of a record."""
+    return has_members(kind) or arguments(kind, abc.Mapping) is not None
 
 
 def _custom_type(recipe: Record | TaggedUnion) -> type[CustomType]:

@@ -91,6 +91,14 @@ def chosen(named: Iterable[str], *, needed: bool = True, instead: str = "") -> S
     return found
 
 
+def source_of(path: Path) -> str:
+    """What is written in a module; "" where it cannot be read, as of a link that leads nowhere."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def by_name(pipelines: Iterable[AnyPipeline]) -> dict[str, AnyPipeline]:
     """The pipelines, each under its name.
 
@@ -255,10 +263,15 @@ def _is_missing(error: BaseException, name: str) -> bool:
     return f"{name}.".startswith(f"{error.name}.")
 
 
-def _known_modules() -> Iterator[str]:
+def _known_modules() -> Mapping[str, Path]:
+    """The modules that may be named here; what has a dot in its name is none, or is hidden."""
     here = Path.cwd()
-    for path in (*_modules(here / FOLDER), *here.glob("*.py")):
-        yield ".".join(path.relative_to(here).with_suffix("").parts)
+    paths = (*_modules(here / FOLDER), *here.glob("*.py"))
+    return {
+        ".".join(path.relative_to(here).with_suffix("").parts): path
+        for path in paths
+        if "." not in path.stem
+    }
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
@@ -270,9 +283,8 @@ def _hint(name: str, known: Iterable[str]) -> str:
 def _module_of(name: str) -> str:
     """`; did you mean ...?` with the module that has a pipeline of this name; "" if none has."""
     written = re.compile(rf"^def {re.escape(name)}\(", re.MULTILINE)
-    for module in _known_modules():
-        path = Path(*module.split(".")).with_suffix(".py")
-        if written.search(path.read_text("utf-8", "replace")):
+    for module, path in _known_modules().items():
+        if written.search(source_of(path)):
             return f"; did you mean '{module}:{name}'?"
     return ""
 

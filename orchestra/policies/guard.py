@@ -10,11 +10,12 @@ current when it began. Reported usage is `settled`: no other code has to report 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import attrs
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.policies.answers.accounting import note_begun
 from orchestra.policies.answers.held import HeldAnswer
@@ -157,9 +158,8 @@ class GuardedModel(Model):
                     each.consumed.cost_nanodollars for each in calls if each.consumed is not None
                 )
                 await reservation.purse.settle(reservation, cost)  # noqa: ASYNC102 - shielded and bounded
-        usages = [each.usage for each in found if each.usage is not None]
         vectors = tuple(vector for each in found for vector in each.vectors)
-        return Embeddings(vectors, sum(usages[1:], usages[0]) if usages else None, found[0].model)
+        return Embeddings(vectors, _together([each.usage for each in found]), found[0].model)
 
     async def _embed(self, call: GuardedCall) -> Embeddings:
         """The vectors of an admitted call."""
@@ -175,6 +175,17 @@ class GuardedModel(Model):
         call.spoke()
         await call.end(None)
         return Embeddings(found.vectors, call.told(found.usage), found.model)
+
+
+def _together(usages: Sequence[Usage | None]) -> Usage | None:
+    """The usage of several requests; not exact if that of some is unknown, None if of all."""
+    known = [each for each in usages if each is not None]
+    if not known:
+        return None
+    whole = sum(known[1:], known[0])
+    if len(known) == len(usages) or whole.certainty is not Certainty.EXACT:
+        return whole
+    return attrs.evolve(whole, certainty=Certainty.PARTIAL)
 
 
 class _GuardedAnswer(HeldAnswer[GuardedCall]):

@@ -100,7 +100,8 @@ async def ingest(
     On a cancellation, each file is either done or unchanged; the next ingestion continues.
 
     Raises:
-        InputError: the folder cannot be listed, or a number is out of range.
+        InputError: the folder cannot be listed, or `batch` or `limit_bytes` is less than 1.
+        ValueError: `size_chars` or `overlap_chars` is out of range, as of `split`.
         StoreError: the store failed; for instance it holds vectors of another length that
             were not ingested.
     """

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import attrs
-import msgspec
 
 from orchestra.errors import LimitExceededError
-from orchestra.event_lines import jsonable
+from orchestra.event_lines import written
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import step
 from orchestra.protocols import Context, ModelName, injected
@@ -86,4 +85,4 @@ def _text(answer: object) -> str:
     """The text of an answer for the model."""
     if isinstance(answer, str):
         return answer
-    return msgspec.json.encode(answer, enc_hook=jsonable).decode()
+    return written(answer).decode()

@@ -136,6 +136,9 @@ def cut(
     """The passages cut into smaller ones, along their own structure; each keeps its metadata.
 
     To them come `heading` and `position`, as of `orchestra.steps.texts.text.split`.
+
+    Raises:
+        ValueError: `size_chars` or `overlap_chars` is out of range, as of `split`.
     """
     return list(_cut(passages, size_chars, overlap_chars))
 

@@ -40,12 +40,19 @@ class Order:
     inner: Order | None = None
 
 
+class SpeechlessError(Exception):
+    """Its message cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
 @attrs.frozen
 class Fussy:
     x: int
 
     def __attrs_post_init__(self) -> None:
-        raise KeyError(f"no {self.x}")
+        raise KeyError(f"no {self.x}") if self.x == 1 else SpeechlessError
 
 
 json = st.recursive(
@@ -113,6 +120,8 @@ def test_members_are_read_one_by_one_and_unknown_ones_are_told() -> None:
 def test_a_class_may_refuse_in_its_own_way() -> None:
     (misfit,) = read(Fussy, {"x": 1})[1]
     assert misfit.what == "KeyError: 'no 1'"
+    (misfit,) = read(Fussy, {"x": 2})[1]
+    assert misfit.what == "SpeechlessError: (ValueError while it was asked for its message)"
 
 
 def test_what_is_deep_is_told_as_far_as_is_looked() -> None:

@@ -87,6 +87,17 @@ def test_nonsense_names_no_module(say: Project, target: str) -> None:
     assert code == MISUSED
 
 
+@pytest.mark.parametrize("beside", [".#say.py", "say.old.py", "pipelines/gone.py"])
+def test_a_file_that_is_no_module_or_cannot_be_read_is_not_what_is_told(
+    say: Project, beside: str
+) -> None:
+    """Such as the lock that Emacs keeps beside a file: a link that leads nowhere."""
+    Path(beside).symlink_to("nowhere")
+    assert refused("shout_loudly")[0] == (
+        "there is no module 'shout_loudly' here or in the environment"
+    )
+
+
 @pytest.mark.parametrize("target", ["pipelines/xyz.py", "pipelines.xyz", "pipelines.say:xyz"])
 def test_a_name_that_is_near_to_none_is_not_guessed_at(say: Project, target: str) -> None:
     assert "did you mean" not in refused(target)[0]

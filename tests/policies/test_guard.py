@@ -12,7 +12,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.accounts import Usage
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import (
     BreakerOpenError,
@@ -525,6 +525,23 @@ def test_many_texts_go_in_a_few_requests_at_once_and_no_more_than_the_limit(
         return trio.current_time()
 
     assert virtual(main) == -(-10 // at_once)
+
+
+def test_a_sum_in_which_the_usage_of_a_request_is_missing_is_not_exact() -> None:
+    class Forgetful(Embedding):
+        async def embed(self, request: EmbedRequest) -> Embeddings:
+            found = await super().embed(request)
+            return attrs.evolve(found, usage=None) if request.texts[0] in self.fails_at else found
+
+    async def main() -> None:
+        for silent, certainty in (("", Certainty.EXACT), ("35", Certainty.PARTIAL)):
+            fake = Forgetful(fails_at=silent)
+            found = await GuardedModel(fake, name="m", batch_size=BatchSize(1)).embed(TEN)
+            assert found.usage is not None
+            assert found.usage.input_tokens == 10 - len(silent)
+            assert found.usage.certainty is certainty
+
+    virtual(main)
 
 
 def test_one_request_that_fails_ends_the_others_with_an_error_that_is_no_group() -> None:

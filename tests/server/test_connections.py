@@ -109,9 +109,12 @@ def test_whoever_sent_another_request_before_they_left_holds_no_place(leaves: bo
     on_stage(test, Settings(stall_s=0.1))
 
 
-@pytest.mark.parametrize("stays", [True, False])
-def test_whoever_leaves_behind_another_request_is_heard(stays: bool) -> None:
-    """Also while nothing is written, as until a whole answer is there: its run would go on."""
+@pytest.mark.parametrize(("stays", "more"), [(True, False), (False, False), (False, True)])
+def test_whoever_leaves_behind_another_request_is_heard(stays: bool, more: bool) -> None:
+    """Also while nothing is written, as until a whole answer is there: its run would go on.
+
+    And also behind `more` than is read meanwhile.
+    """
 
     async def test(stage: Stage) -> None:
         client = await stage.house.connect()
@@ -124,8 +127,11 @@ def test_whoever_leaves_behind_another_request_is_heard(stays: bool) -> None:
             await trio.testing.wait_all_tasks_blocked(0.01)
             run.cancel("as somebody asked for it")
             assert [(await client.reply()).status for _ in range(3)] == [503, 200, 404]
+        elif more:
+            await client.send("GET /livez HTTP/1.1")
         client.stream.socket.close()
-        while stage.house.server.connections or stage.engine.runs:
-            await trio.lowlevel.checkpoint()
+        with trio.fail_after(10):
+            while stage.house.server.connections or stage.engine.runs:
+                await trio.lowlevel.checkpoint()
 
     on_stage(test)

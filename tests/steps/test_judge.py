@@ -91,6 +91,23 @@ def test_the_model_sees_the_question_the_criteria_and_every_answer() -> None:
     assert request.output.schema["properties"]["best"] == {"type": "integer", "enum": [1, 2, 3]}
 
 
+def test_an_answer_that_json_cannot_say_as_it_is_is_shown_all_the_same() -> None:
+    model = ScriptedTurns.saying(verdict(1))
+
+    @step
+    async def cut(question: str) -> list[str]:
+        """What a client has cut in half a character."""
+        return [question, "\ud83d"]
+
+    @pipeline
+    def halves(question: str) -> object:
+        return best_of(cut(question), cut(question), judge=judge)
+
+    done = simulate(halves, World(models={"default": model}), question="why?")
+    assert done.value == ["why?", "\ud83d"]
+    assert '<answer number="1">\n["why?", "\\ud83d"]\n</answer>' in model.asked[0].messages[-1].text
+
+
 def test_a_number_that_is_none_is_sent_back_once_and_then_an_error() -> None:
     mended = ScriptedTurns.saying(verdict(7), verdict(3))
     assert run(mended).value == "three"

@@ -135,6 +135,17 @@ def test_a_pdf_that_takes_too_much_memory_is_stopped() -> None:
     assert "memory" in refused(bomb(70_000_000), memory_limit_bytes=90 * 1024**2)
 
 
+def test_a_lower_limit_of_the_service_itself_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody but root may raise one: to try it failed for every file."""
+    limited = tmp_path / "python"
+    limited.write_text(f'#!/bin/sh\nulimit -t 15\nulimit -n 50\nexec {sys.executable} "$@"\n')
+    limited.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(limited))
+    assert [page.text for page in paged(Document("a.pdf", pdf("a")))] == ["a"]
+
+
 def test_a_process_that_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     assert "its process ended with 1" in refused(pdf("a"))

@@ -316,9 +316,9 @@ async def _change(
 
 
 def _note_unknown(pipelines: Iterable[str], models: Iterable[str], bindings: LocalBindings) -> None:
-    from orchestra.cli.loading import chosen
+    from orchestra.cli.loading import chosen, source_of
 
-    sources = [Path(each).read_text("utf-8", "replace") for each in chosen((), needed=False)]
+    sources = [source_of(Path(each)) for each in chosen((), needed=False)]
     told = unknown_pipelines(pipelines, sources), unknown_models(models, bindings.names("model"))
     for each in chain(*told):
         terminal.note(each, "yellow")

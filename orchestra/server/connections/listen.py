@@ -37,7 +37,7 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 from orchestra.groups import contained
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.bounded_listener import BoundedListener
-from orchestra.server.connections.sockets import bind
+from orchestra.server.connections.sockets import bind, wait_left
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
@@ -271,10 +271,10 @@ class Connection(TCPServer):
         await self.protocol.handle(Closed())
 
     async def _hear(self) -> None:
-        """Close the connection when the client leaves; bytes that are left to be read hide it."""
+        """Close the connection when the client leaves, also behind bytes that are still unread."""
         with suppress(trio.ClosedResourceError, OSError):
             if await self.stream.socket.recv(1, socket.MSG_PEEK):
-                return
+                await wait_left(self.stream.socket.fileno())
         self._abandon()
 
     async def _close(self) -> None:

@@ -1,16 +1,34 @@
-"""Listening sockets and their URLs; without HTTP, since the supervisor binds sockets as well."""
+"""Sockets and their URLs; without HTTP, since the supervisor binds sockets as well."""
 
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from typing import TYPE_CHECKING
+
+import trio
 
 from orchestra.errors import ServeError
 from orchestra.hosts import bracketed
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
+
+LOOK_S = 0.5
+"""How often `wait_left` looks."""
+_LEFT = getattr(select, "POLLRDHUP", select.POLLHUP)  # Linux alone has the first
+
+
+async def wait_left(descriptor: int) -> None:
+    """Wait until the other side of a connection has left, or reset it.
+
+    To be used where bytes are left unread: they hide the end behind them from all but `poll`.
+    """
+    poll = select.poll()
+    poll.register(descriptor, _LEFT)
+    while not poll.poll(0):  # noqa: ASYNC110 - Trio has no event for it
+        await trio.sleep(LOOK_S)
 
 
 def bind(host: str, port: int, settings: Settings) -> socket.socket:

@@ -85,12 +85,20 @@ def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -
                 shown = here / os.fsencode(entry.name).decode(errors="backslashreplace")
                 why = "its name is not UTF-8; give it another"
                 found.skipped.append(Skipped(shown.as_posix(), why))
-            elif not entry.is_dir():
+            elif not _is_folder(entry):
                 (links if entry.is_symlink() else found.files).append(path)
             elif entry.is_symlink():
                 left.append(path)
             else:
                 left.appendleft(path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or leads to one; a link that cannot be followed is read as a file."""
+    try:
+        return entry.is_dir()
+    except OSError:  # it leads to itself, or into a folder that is closed to us
+        return False
 
 
 def is_utf8(name: str) -> bool:

@@ -31,14 +31,16 @@ class RefusedPdfError(Exception):
 
 
 def confine(memory_limit_bytes: int, timeout_s: float) -> None:
-    """Let the kernel end this process if it exceeds a limit."""
+    """Let the kernel end this process if it exceeds a limit, or a lower one that it has already."""
     for what, limit in (
         (resource.RLIMIT_AS, memory_limit_bytes),
         (resource.RLIMIT_CPU, int(timeout_s) + 1),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, FILES_MAX),
     ):
-        resource.setrlimit(what, (limit, limit))
+        most = resource.getrlimit(what)[1]
+        lower = limit if most == resource.RLIM_INFINITY else min(limit, most)
+        resource.setrlimit(what, (lower, lower))
     signal.setitimer(signal.ITIMER_REAL, timeout_s)  # no handler is set, so the signal kills
 
 

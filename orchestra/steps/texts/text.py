@@ -165,7 +165,7 @@ class _Cutter:
         if block.kind is not Kind.FENCE:
             window = self._text[self._at : self._end_max]
             return self._cut(self._at + _last_break(window), repeat=block)
-        code = self._text.index("\n", block.start) + 1
+        code = self._text.find("\n", block.start) + 1 or block.end  # nothing follows its mark
         end = self._end_max - len(block.closes) - 1
         if code >= end and block.start > self._at:
             return self._cut(block.start)  # after a heading that leaves no room for code

@@ -305,6 +305,7 @@ def test_a_pipeline_that_no_module_has_is_noted_and_allowed_all_the_same(project
     (project.folder / "pipelines").mkdir()
     source = "@pipeline\ndef ticks() -> str: ...\n@pipeline(name='of-old')\ndef tocks(): ...\n"
     (project.folder / "pipelines" / "clock.py").write_text(source)
+    (project.folder / "pipelines" / "gone.py").symlink_to("nowhere")  # of which nothing is known
     code, out, err = project.orchestra(*create, "tikcs,ticks,of-old,*")
     assert (code, err.count("no pipeline named")) == (0, 1)
     assert "there is no pipeline named 'tikcs' in pipelines/; did you mean 'ticks'?" in err

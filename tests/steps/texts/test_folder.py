@@ -21,6 +21,7 @@ def test_what_is_left_out_says_why(tmp_path: Path) -> None:
     (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbfMarked.")
     os.mkfifo(tmp_path / "pipe.md")
     (tmp_path / "dangling.md").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "round.md").symlink_to("round.md")
     (tmp_path / "a-link").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "loop").symlink_to(tmp_path)
     store = MemoryStore()
@@ -36,6 +37,7 @@ def test_what_is_left_out_says_why(tmp_path: Path) -> None:
         "/long.md": "longer than limit_bytes=500",
         "/pipe.md": "not a regular file",
         "/real/loop": "leads to a folder read already",
+        "/round.md": "cannot be read: Too many levels of symbolic links",
     }
     assert said(store) == {
         f"{name}/good.md": ["Good."],

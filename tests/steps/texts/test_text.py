@@ -15,7 +15,18 @@ from orchestra.steps.texts.text import Piece, pieces, split
 
 words = st.sampled_from(["a", "word", "and", "Then", "it", "stops.", "Why?", "e.g.", "`code`", "é"])
 sentences = st.lists(words, min_size=1, max_size=40).map(" ".join)
-marks = st.sampled_from(["```", "````", "~~~", "```python", "  ```", "``` sh -x", "```" + "x" * 50])
+marks = st.sampled_from(
+    [
+        "```",
+        "````",
+        "~~~",
+        "```python",
+        "  ```",
+        "``` sh -x",
+        "```" + "x" * 50,
+        "``` " + "x y " * 40,
+    ]
+)
 lines = st.one_of(
     sentences,
     marks,
@@ -181,6 +192,11 @@ def test_a_line_of_code_that_is_too_long_is_cut_all_the_same() -> None:
     found = split("```\n" + "x" * 250 + "\n```\n", source="a.md", size_chars=100)
     assert all(passage.text.startswith("```\n") for passage in found)
     assert sum(passage.text.count("x") for passage in found) == 250
+
+
+def test_a_long_mark_that_nothing_follows_is_cut_all_the_same() -> None:
+    told = [each.text for each in split("```" + "a" * 900, source="a.md")]
+    assert told == ["```" + "a" * 793 + "\n```", "```" + "a" * 20 + "\n" + "a" * 107]
 
 
 def test_a_passage_that_goes_on_repeats_whole_sentences() -> None:
