@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 from quart_trio.wrappers import TrioResponse as Response
@@ -23,19 +23,24 @@ from orchestra.server.inputs.chat_shapes import RELAYED, Gives
 from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
 from orchestra.server.models.paths import shaped
 from orchestra.server.models.shapes import as_served
-from orchestra.server.models.stream import RUN_ID, ChunkEvents, Facts
+from orchestra.server.models.stream import RUN_ID, ChunkEvents, Chunks, Facts, Writer
 from orchestra.server.responses import problems
-from orchestra.server.runs.pipelines import EventStream, answer, when_over, whole_body
+from orchestra.server.runs.pipelines import EventStream, answer, as_json, when_over, whole_body
 from orchestra.server.runs.relay import relay, relay_whole
 
 if TYPE_CHECKING:
     from orchestra.accounts import Usage
+    from orchestra.answers import Completion
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.runs.pipelines import Runs
+    from orchestra.server.settings import Settings
     from orchestra.values import Json
 
 
 T = TypeVar("T")
+Answers: TypeAlias = Callable[[], "list[Completion]"]
+"""What was said by a run that has finished. Raises `TruncatedStreamError` as `Gives.whole`."""
 
 
 class RefusedError(Exception):
@@ -53,6 +58,21 @@ class Job:
     pipeline: Pipeline[..., Any]
     inputs: Mapping[str, object]
     gives: Gives
+
+
+@attrs.frozen(kw_only=True)
+class AnswerFormat:
+    """How the answer of one run is written in a provider's format: as it comes, or whole.
+
+    `record` makes the whole answer from what was said, which it may ask for, and the record of its
+    usage, which `usage` makes. `keep` stores it, if its client wants that.
+    """
+
+    writer: Writer
+    record: Callable[[Answers, Json], Json]
+    usage: Callable[[Usage], Json] = usage_record
+    keep: Callable[[Json], Awaitable[None]] | None = None
+    heartbeat: bytes = sse.HEARTBEAT
 
 
 def offered(catalog: Catalog, name: str) -> Offer:
@@ -114,8 +134,45 @@ async def body_as(read: Callable[[bytes], T]) -> T:
     return await computed(partial(read, body), large=len(body) > LARGE_BYTES)
 
 
-async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:
+async def respond(
+    runs: Runs, offer: Offer, served: ServedChat, format_of: Callable[[Run], AnswerFormat]
+) -> Response:
+    """The response to a chat: a new run, streamed or whole, in the format of its client.
+
+    Raises:
+        InvalidRequestError: as of `job_of`.
+        RefusedError: the run has no result.
+    """
+    job = job_of(offer, served)
+    run = runs.begin(job.pipeline, job.inputs)
+    how = format_of(run)
+    if served.stream:
+        return await _streamed(run, job.gives, served, how, runs.settings)
+    event = await finished(run)
+    facts = facts_of(run, served.model, how.usage)
+    usage = facts.usage(event.usage)
+    try:
+        record = how.record(partial(job.gives.whole, event), usage)
+    except ModelError as error:
+        return refuse(failure(run, error))
+    if how.keep is not None:
+        await how.keep(record)
+    return as_json(record, headers=facts.headers(usage["orchestra"]["cost_nanodollars"]))
+
+
+async def _streamed(
+    run: Run, gives: Gives, served: ServedChat, how: AnswerFormat, settings: Settings
+) -> Response:
     """A run as a streamed response; as a problem, if it fails before the first content."""
+    facts = Facts(run.id, served.model, how.usage)
+    kept = None
+    if (keep := how.keep) is not None:
+
+        async def kept(event: RunFinished) -> None:
+            await keep(how.record(partial(gives.whole, event), facts.usage(event.usage)))
+
+    chunks = Chunks(run, gives, how.writer, facts)
+    events = ChunkEvents(run, settings, chunks, kept, how.heartbeat)
     when_over(events.leave)
     failed = await events.open()
     if failed is not None:
