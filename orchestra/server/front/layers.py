@@ -37,7 +37,6 @@ from orchestra.server.front.cors import NO_CORS, Cors
 from orchestra.server.front.departure import LEFT
 from orchestra.server.front.end_users import identify
 from orchestra.server.responses import caller_problems, problems
-from orchestra.server.responses.problems import HttpProblem, NoContent
 from orchestra.stores.state.outage import outage_of_keys
 
 if TYPE_CHECKING:
@@ -53,8 +52,6 @@ if TYPE_CHECKING:
     from orchestra.server.responses.problems import Told
     from orchestra.server.settings import Settings
 
-    Early = HttpProblem | NoContent
-
 log = logging.getLogger("orchestra.server")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -65,7 +62,7 @@ _PLAIN = "identity"
 class Layer(Protocol):
     """One of the layers that a request passes."""
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """None to let the request pass; otherwise the response, and later layers are not called."""
 
 
@@ -113,7 +110,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 
 OPEN = Admission()
 
-Encode = Callable[[Arrival, "Early"], "Told"]
+Encode = Callable[[Arrival, "Told"], "Told"]
 Answered = Callable[["Scope", str, int, float], None]
 """Called after a request with its scope, the matched route ("" for none), the response's status,
 and the seconds it took; also after a WebSocket's handshake.
@@ -189,7 +186,7 @@ class Front:
 class RequestIds:
     """Sets the request's id, the client's own if it is well-formed; the response's head has it."""
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """None."""
         given = arrival.header(b"x-request-id") or ""
         arrival.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
@@ -207,7 +204,7 @@ class Bounds:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """A problem if the target, the headers or the announced body are too large.
 
         Also if the body is compressed, or its length is given in two ways.
@@ -236,7 +233,7 @@ class Authentication:
         self._keyring = keyring
         self._outage = outage_of_keys()
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """A problem if the request has a key that is not valid."""
         try:
             found = await self._found(arrival)
@@ -271,7 +268,7 @@ class Unlocking:
         self._layers: list[Layer] = []
         self._outage = outage_of_keys()
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """The problem of a layer for keys, if there are keys."""
         try:
             unlocked = await self._unlocked.still()
@@ -300,7 +297,7 @@ class Rates:
         self.limits = limits
         self.tokens = tokens
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """A problem if the caller has reached the limit."""
         principal = arrival.principal
         if principal is None:
@@ -323,7 +320,7 @@ class Spending:
     def __init__(self, purse: Purse) -> None:
         self.purse = purse
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """A problem if a budget is used up."""
         if arrival.principal is None or not _may_begin(arrival):
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestra.server.front.arrival import is_anthropic
-from orchestra.server.responses.problems import HttpProblem, NoContent, Told
+from orchestra.server.responses.problems import Encoded, HttpProblem, Told
 
 if TYPE_CHECKING:
     from orchestra.codecs.serving.errors import ServedError
@@ -32,16 +32,16 @@ def is_openai(path: str) -> bool:
     return any(_under(path, each) for each in (*PATHS, *ELSEWHERE))
 
 
-def shaped(arrival: Arrival, early: HttpProblem | NoContent | ServedError) -> Told:
+def shaped(arrival: Arrival, early: Told | ServedError) -> Told:
     """A problem in the format of the request's client."""
-    if isinstance(early, NoContent) or not arrival.of_anthropic:
+    if isinstance(early, Encoded) or not arrival.of_anthropic:
         return shaped_at(arrival.path, early)
     return _of_anthropic(early, arrival.request_id)
 
 
-def shaped_at(path: str, early: HttpProblem | NoContent | ServedError) -> Told:
+def shaped_at(path: str, early: Told | ServedError) -> Told:
     """A problem in the format for this path, if the client is unknown."""
-    if isinstance(early, NoContent):
+    if isinstance(early, Encoded):
         return early
     if is_anthropic(path):
         return _of_anthropic(early)

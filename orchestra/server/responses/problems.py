@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 import attrs
 import msgspec
@@ -31,25 +31,6 @@ _LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
     ModelsFailedError: re.compile(r"  \S+: (\w+)(?:: |$)"),
 }
 """Errors that list others, and the pattern of a line in their list: owner, error type, message."""
-
-
-class Told(Protocol):
-    """A problem in any format."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers of the response."""
-
-    @property
-    def media_type(self) -> str:
-        """The type of its body."""
-
-    def encode(self) -> bytes:
-        """Its body."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -90,16 +71,21 @@ class HttpProblem(msgspec.Struct, frozen=True):
         return written(body | dict(self.extras))
 
 
-class NoContent(msgspec.Struct, frozen=True):
-    """A response with only a head, without a problem."""
+class Encoded(msgspec.Struct, frozen=True):
+    """A response that is encoded already; without a body it has only a head."""
 
+    status: int
+    body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
-    status: int = 204
-    media_type: str = ""
+    media_type: str = "application/json"
 
     def encode(self) -> bytes:
-        """An empty body."""
-        return b""
+        """Its body."""
+        return self.body
+
+
+Told: TypeAlias = HttpProblem | Encoded
+"""A problem in any format."""
 
 
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:

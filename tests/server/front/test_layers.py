@@ -47,7 +47,7 @@ from orchestra.server.front.layers import (
     Unlocking,
 )
 from orchestra.server.responses.caller_problems import CHALLENGE
-from orchestra.server.responses.problems import HttpProblem, NoContent
+from orchestra.server.responses.problems import Encoded, HttpProblem
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
@@ -317,7 +317,7 @@ def test_a_page_of_an_origin_that_is_named_may_read_and_no_other(
     early = trio.run(layer.admit, arrived)
     allowed = told(arrived).get("access-control-allow-origin")
     assert allowed == ("https://a.example" if origin == "https://a.example" else None)
-    assert isinstance(early, NoContent) == (preflight and allowed is not None)
+    assert isinstance(early, Encoded) == (preflight and allowed is not None)
     assert told(arrived)["vary"] == "Origin"
 
 
@@ -335,8 +335,8 @@ def test_a_page_of_such_an_origin_may_send_the_headers_of_its_client(
         }
         layer = Cors(origins=frozenset({"https://a.example"}))
         early = trio.run(layer.admit, arrival(headers, method="OPTIONS"))
-        assert isinstance(early, NoContent) == named
-        if isinstance(early, NoContent):
+        assert isinstance(early, Encoded) == named
+        if isinstance(early, Encoded):
             assert early.encode() == b""
             told = dict(early.headers)["Access-Control-Allow-Headers"]
             found = told.lower().split(", ")
