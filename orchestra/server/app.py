@@ -287,10 +287,7 @@ def _answer_errors(app: App, settings: Settings) -> None:
     async def unexpected(error: Exception) -> TrioResponse:
         method = _asked().method
         log.error("a request failed: %s %r", method, _path(), exc_info=error)
-        problem = problems.by_status(
-            500, "Internal Server Error", "the server failed; its log says why"
-        )
-        return answer(shaped(_arrival(), problem))
+        return answer(shaped(_arrival(), problems.server_failed()))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
@@ -299,9 +296,9 @@ def _answer_errors(app: App, settings: Settings) -> None:
 def _nothing(arrival: Arrival) -> HttpProblem:
     """No route has this path; its client is told what there is."""
     if arrival.of_anthropic:
-        return problems.not_of_anthropic(arrival.path)
-    known = problems.not_of_openai if is_openai(arrival.path) else problems.not_found
-    return known(arrival.path)
+        return problems.not_found(arrival.path, problems.OF_ANTHROPIC)
+    hint = problems.OF_OPENAI if is_openai(arrival.path) else problems.OF_SERVER
+    return problems.not_found(arrival.path, hint)
 
 
 def _mismatch() -> HttpProblem:

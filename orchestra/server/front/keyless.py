@@ -112,8 +112,10 @@ def foreign_host(host: str) -> HttpProblem:
     return HttpProblem(421, "foreign-host", "This server has another name.", detail)
 
 
-def foreign_page(origin: str | None) -> HttpProblem:
-    """The request is from a page of another origin, and has no key."""
+def foreign_page(
+    origin: str | None, may_not: str = "may not send requests without a key"
+) -> HttpProblem:
+    """The request is from a page of another origin."""
     whose = "another origin" if origin is None else f"{origin[:100]!r}"
-    detail = f"pages of {whose} may not send requests without a key; see `server.cors.origins`"
+    detail = f"pages of {whose} {may_not}; see `server.cors.origins`"
     return HttpProblem(403, "foreign-origin", "Your page may not do this.", detail)

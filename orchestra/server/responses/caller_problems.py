@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestra.codecs.serving.decisive import UNKNOWN_WAIT_S, whole_seconds
 from orchestra.codecs.withheld import for_clients
 from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
-from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.responses.problems import RETRY_SOON, HttpProblem, state_unreachable
 
 if TYPE_CHECKING:
     from orchestra.access.keys import Reason
@@ -42,8 +42,8 @@ def key_refused(reason: Reason) -> HttpProblem:
 def keys_unreachable() -> HttpProblem:
     """Keys cannot be looked up at the moment, so the request is refused."""
     detail = "keys cannot be looked up at the moment; try again"
-    headers = (("Retry-After", "1"),)
-    return HttpProblem(503, "keys-unreachable", "Keys cannot be checked.", detail, headers=headers)
+    title = "Keys cannot be checked."
+    return HttpProblem(503, "keys-unreachable", title, detail, headers=RETRY_SOON)
 
 
 def not_allowed(kind: str, name: str) -> HttpProblem:
@@ -61,19 +61,11 @@ def no_metrics() -> HttpProblem:
 def your_rate(error: LimitReachedError) -> HttpProblem:
     """The caller has reached a limit, or the limits cannot be read."""
     if isinstance(error, LimitUnknownError):
-        return _limits_unreachable(error)
+        return state_unreachable(for_clients(type(error), error.message))
     headers = (("Retry-After", whole_seconds(error.retry_after_s or UNKNOWN_WAIT_S)),)
     extras = (("limit", error.code),)
     return HttpProblem(
         429, "rate-limited", "You have reached a limit.", error.message, (), extras, headers
-    )
-
-
-def _limits_unreachable(error: LimitUnknownError) -> HttpProblem:
-    detail = for_clients(type(error), error.message)
-    headers = (("Retry-After", "1"),)
-    return HttpProblem(
-        503, "state-unreachable", "The state cannot be reached.", detail, headers=headers
     )
 
 

@@ -28,6 +28,7 @@ from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.inputs.requests import Asked, Request, sent
+from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.runs import views as run_views
 from orchestra.server.runs.pipelines import (
@@ -69,7 +70,7 @@ class DurableStart:
             return await self._start()
         except StateError as error:
             log.warning("a run was not started, since its start cannot be recorded: %s", error)
-            return answer(run_views.state_unreachable())
+            return answer(problems.state_unreachable())
 
     async def _start(self) -> Response:
         claimed = None if self.preferences.key is None else await self._claim(self.preferences.key)

@@ -51,7 +51,7 @@ def reachable(handler: Handler) -> Handler:
             return await handler(*args, **values)
         except StateError as error:
             log.warning("runs cannot be looked up: %s", error)
-            return answer(run_views.state_unreachable())
+            return answer(problems.state_unreachable())
 
     return reached
 
