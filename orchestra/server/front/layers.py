@@ -86,17 +86,12 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     running: Running | None = None
     cors: Cors = NO_CORS
 
-    def layers(self, settings: Settings) -> tuple[Layer, ...]:
-        """The layers of these settings, in order; those with nothing to decide are left out."""
-        return (
-            RequestIds(),
-            *([self.cors] if self.cors.origins else []),
-            Bounds(settings),
-            *self.of_callers(),
-        )
+    def of_requests(self, settings: Settings) -> list[Layer]:
+        """The first layers, whoever asks; those with nothing to decide are left out."""
+        return [RequestIds(), *([self.cors] if self.cors.origins else []), Bounds(settings)]
 
     def of_callers(self) -> list[Layer]:
-        """The layers that depend on the caller."""
+        """The layers behind them, which also each start over an open WebSocket passes."""
         found: list[Layer] = []
         if self.unlocked is not None and self.keyed is not None:
             found.append(Unlocking(self.unlocked, self.keyed))
@@ -115,11 +110,6 @@ Answered = Callable[["Scope", str, int, float], None]
 """Called after a request with its scope, the matched route ("" for none), the response's status,
 and the seconds it took; also after a WebSocket's handshake.
 """
-
-
-def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers for each run that is started over an open WebSocket."""
-    return tuple(each for each in layers if isinstance(each, _OF_CALLERS))
 
 
 class Front:
@@ -346,9 +336,6 @@ def _may_begin(arrival: Arrival) -> bool:
         case "POST" | None:
             return True
     return False
-
-
-_OF_CALLERS = (Authentication, Unlocking, Rates, Spending)
 
 
 def rate_headers(nearest: Remaining | None) -> Headers:

@@ -23,7 +23,6 @@ from orchestra.server import sse
 from orchestra.server.front.access import known, public
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.routes import Route
-from orchestra.server.models.paths import shaped_at
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
@@ -98,7 +97,7 @@ class Documents:
         from orchestra.server.openapi.description import document
 
         seen = {name: self.pipelines[name] for name in names}
-        found = document(self.routes, seen, self.settings, self.admission, shaped_at)
+        found = document(self.routes, seen, self.settings, self.admission)
         return msgspec.json.encode(found)
 
     async def page(self) -> Response:

@@ -95,13 +95,13 @@ class Generation:
         app: ASGIFramework,
         settings: Settings,
         registry: Registry,
-        closing: trio.Event | None = None,
+        closing: trio.Event,
     ) -> None:
         self.engine = engine
         self.app = app
         self.settings = settings
         self.registry = registry
-        self.closing = trio.Event() if closing is None else closing
+        self.closing = closing
         self._requests = 0
         self._left = trio.Event()
         self._retired = trio.Event()

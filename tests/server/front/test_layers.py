@@ -367,7 +367,7 @@ def test_a_refused_request_is_answered_with_its_id_and_never_reaches_the_applica
     async def send(message: Any) -> None:
         sent.append(message)
 
-    layers = Admission().layers(Settings(headers_max=1))
+    layers = Admission().of_requests(Settings(headers_max=1))
     front = Front(app, layers, lambda _, early: early)
     scope: Any = dict(arrival({"A": "1", "X-Request-ID": "mine"}).scope)
 
