@@ -31,7 +31,8 @@ from orchestra.server.openai.routes import openai_api, openai_routes
 from orchestra.server.openapi.routes import with_documents
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
-from orchestra.server.runs.pipelines import Runs, answer, pipeline_routes
+from orchestra.server.responses.whole_answers import answer
+from orchestra.server.runs.pipelines import Runs, pipeline_routes
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.runs.routes import run_routes
 from orchestra.server.settings import Settings

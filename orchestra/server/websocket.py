@@ -50,9 +50,10 @@ from orchestra.server.front.ws_messages import (
 )
 from orchestra.server.inputs.reading import from_json
 from orchestra.server.responses import problems
+from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem, bad_inputs, fit_for_clients
-from orchestra.server.runs.pipelines import Runs, answer
-from orchestra.server.runs.starting import NOT_STARTED, not_started
+from orchestra.server.responses.whole_answers import answer
+from orchestra.server.runs.pipelines import Runs
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope

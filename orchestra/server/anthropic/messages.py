@@ -26,7 +26,8 @@ from orchestra.server.models.asked import (
     respond,
 )
 from orchestra.server.models.catalog import Catalog
-from orchestra.server.runs.pipelines import Runs, as_json
+from orchestra.server.responses.whole_answers import as_json
+from orchestra.server.runs.pipelines import Runs
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from quart.globals import _cv_request
 from quart_trio.wrappers import TrioRequest
@@ -69,3 +69,20 @@ def present() -> DepartingRequest:
     context: Any = _cv_request.get()
     found: DepartingRequest = context.request
     return found
+
+
+def when_over(act: Callable[[], None]) -> None:
+    """Call `act` when the current request is over, whatever ends it."""
+    departure = present().departure
+    departure.acts = (*departure.acts, act)
+
+
+async def whole_body() -> bytes:
+    """The body of the current request, without a timer or a wait if it has all arrived.
+
+    Raises:
+        RequestEntityTooLarge: it is larger than is read.
+        RequestTimeout: it does not come in time.
+    """
+    here = present().body.here()
+    return here if here is not None else cast("bytes", await present().get_data())

@@ -17,7 +17,7 @@ from orchestra.errors import InputError, LimitExceededError, ModelError, StateEr
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
 from orchestra.server.front.arrival import Arrival
-from orchestra.server.front.departure import present
+from orchestra.server.front.departure import present, when_over, whole_body
 from orchestra.server.front.routes import Handler
 from orchestra.server.inputs.chat_shapes import RELAYED, Gives
 from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
@@ -25,7 +25,8 @@ from orchestra.server.models.paths import shaped
 from orchestra.server.models.shapes import as_served
 from orchestra.server.models.stream import RUN_ID, ChunkEvents, Chunks, Facts, Writer
 from orchestra.server.responses import problems
-from orchestra.server.runs.pipelines import EventStream, answer, as_json, when_over, whole_body
+from orchestra.server.responses.whole_answers import answer, as_json
+from orchestra.server.runs.pipelines import EventStream
 from orchestra.server.runs.relay import relay, relay_whole
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ from orchestra.server.models.asked import (
 )
 from orchestra.server.models.catalog import Bare, Catalog, Offer
 from orchestra.server.openai.stored import StoredCompletions, keep, messages_of
-from orchestra.server.runs.pipelines import Runs, as_json
+from orchestra.server.responses.whole_answers import as_json
+from orchestra.server.runs.pipelines import Runs
 from orchestra.server.runs.relay import relay_vectors
 from orchestra.stores.state_memory import MemoryState
 

@@ -40,7 +40,8 @@ from orchestra.server.models.asked import (
 from orchestra.server.models.catalog import Catalog
 from orchestra.server.openai.stored import Kept, StoredCompletions, keep
 from orchestra.server.openai.stored_chats import page_of, paged, wanted_of
-from orchestra.server.runs.pipelines import Runs, as_json
+from orchestra.server.responses.whole_answers import as_json
+from orchestra.server.runs.pipelines import Runs
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run

@@ -16,7 +16,7 @@ from orchestra.codecs.serving.requests import asked_of, refused
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.models.asked import refuse, refusing
 from orchestra.server.openai.stored import StoredCompletions, Wanted
-from orchestra.server.runs.pipelines import as_json
+from orchestra.server.responses.whole_answers import as_json
 from orchestra.values import Json
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Problems with a caller's key, rate or budget, which callers can solve themselves. Pure.
+"""Problems with a caller's key, rate, budget or inputs, which callers can solve themselves. Pure.
 
 Problems with the provider's key, quota or load are in `server/runs/problems`; all types differ.
 """
@@ -10,8 +10,21 @@ from typing import TYPE_CHECKING
 
 from orchestra.codecs.serving.decisive import UNKNOWN_WAIT_S, whole_seconds
 from orchestra.codecs.withheld import for_clients
-from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
-from orchestra.server.responses.problems import RETRY_SOON, HttpProblem, state_unreachable
+from orchestra.errors import (
+    BudgetExceededError,
+    InputError,
+    LimitExceededError,
+    LimitReachedError,
+    LimitUnknownError,
+)
+from orchestra.server.responses.problems import (
+    RETRY_SOON,
+    Fault,
+    HttpProblem,
+    bad_inputs,
+    state_unreachable,
+    too_busy,
+)
 
 if TYPE_CHECKING:
     from orchestra.access.keys import Reason
@@ -80,3 +93,17 @@ def your_budget(error: BudgetExceededError) -> HttpProblem:
     return HttpProblem(
         402, "budget-exceeded", "Your budget has no room for it.", error.message, extras=extras
     )
+
+
+NOT_STARTED = (InputError, LimitExceededError, LimitReachedError)
+"""Errors for which a run is not started."""
+
+
+def not_started(error: InputError | LimitExceededError | LimitReachedError) -> HttpProblem:
+    """The problem of a run that was not started."""
+    if isinstance(error, LimitReachedError):
+        return your_rate(error)
+    if isinstance(error, InputError):
+        field = error.field or "inputs"
+        return bad_inputs([Fault(field, f"#/inputs/{field}", str(error))])
+    return too_busy(str(error))

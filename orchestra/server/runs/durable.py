@@ -27,23 +27,17 @@ from orchestra.runs.keys import digest_of
 from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import when_over
 from orchestra.server.inputs.requests import Asked, Request, sent
 from orchestra.server.responses import problems
+from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.responses.whole_answers import answer, as_json
 from orchestra.server.runs import views as run_views
-from orchestra.server.runs.pipelines import (
-    Events,
-    EventStream,
-    Runs,
-    answer,
-    as_json,
-    finished,
-    when_over,
-)
+from orchestra.server.runs.pipelines import Events, EventStream, Runs, finished
 from orchestra.server.runs.preferences import BACKGROUND, Preferences
 from orchestra.server.runs.problems import failed_run
 from orchestra.server.runs.resources import RunResources
-from orchestra.server.runs.starting import NOT_STARTED, not_started
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run

@@ -18,17 +18,12 @@ from orchestra.runs.following import ArchiveFollower, Follower
 from orchestra.runs.record import LOST_SEQ, EventLine, Record
 from orchestra.server import sse
 from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import when_over
 from orchestra.server.front.routes import Handler
 from orchestra.server.responses import problems
+from orchestra.server.responses.whole_answers import answer, as_json
 from orchestra.server.runs import views as run_views
-from orchestra.server.runs.pipelines import (
-    Events,
-    EventStream,
-    accepted,
-    answer,
-    as_json,
-    when_over,
-)
+from orchestra.server.runs.pipelines import Events, EventStream, accepted
 from orchestra.server.runs.views import shown
 
 if TYPE_CHECKING:
