@@ -28,6 +28,7 @@ from orchestra.server.responses import problems
 from orchestra.server.responses.whole_answers import answer, as_json
 from orchestra.server.runs.pipelines import EventStream
 from orchestra.server.runs.relay import relay, relay_whole
+from orchestra.server.settings import media_type
 
 if TYPE_CHECKING:
     from orchestra.accounts import Usage
@@ -119,7 +120,7 @@ async def json_body() -> bytes:
         RefusedError: its media type is not JSON.
     """
     given = present().headers.get("Content-Type", "")
-    if given.partition(";")[0].strip().lower() != sse.JSON:
+    if media_type(given) != sse.JSON:
         raise RefusedError(as_served(problems.bad_media_type(given, forms=False)))
     return await whole_body()
 

@@ -139,10 +139,11 @@ class Runs:
             rest = await self._rest(name, given)
             if rest is not None:
                 return rest
-        if name not in self.pipelines:
+        pipeline = self.pipelines.get(name)
+        if pipeline is None:
             return answer(self.unknown(name, Arrival.of(request.scope)))
-        parts = await self._parts(name)
-        reading = partial(read, parts, self.pipelines)
+        parts = await self._parts()
+        reading = partial(read, parts, pipeline)
         asked = await computed(reading, large=parts.large, theirs=True)
         if isinstance(asked, HttpProblem):
             return answer(asked)
@@ -170,10 +171,9 @@ class Runs:
         may_run = arrival.known().scopes.may_run
         return problems.unknown_pipeline(name, filter(may_run, (*self.pipelines, *self.spoken)))
 
-    async def _parts(self, name: str) -> Request:
+    async def _parts(self) -> Request:
         """The parts of the current request that `read` needs."""
         parts = Request(
-            pipeline=name,
             accept=accepted(),
             query=list(request.args.items(multi=True)),
             content_type=request.headers.get("Content-Type", ""),
