@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import trio
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.engine.bindings import DeploymentBindings
@@ -26,7 +25,7 @@ from orchestra.protocols import Change, Entry
 from orchestra.runs.retrying import ask_with_retries
 from orchestra.server import sse
 from orchestra.server.front.access import known, public
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import principal
 from orchestra.server.front.routes import Route
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class Health:
 
         As in `/v1/models`, of those that the caller may ask.
         """
-        may_ask = Arrival.of(request.scope).known().scopes.may_ask
+        may_ask = principal().scopes.may_ask
         states = states_of(self.bindings)
         return _told(
             200, {"models": shown({name: each for name, each in states.items() if may_ask(name)})}

@@ -53,7 +53,7 @@ from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem, bad_inputs, fit_for_clients
 from orchestra.server.responses.whole_answers import answer
-from orchestra.server.runs.pipelines import Runs
+from orchestra.server.runs.pipelines import CANCELLED, Runs
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
-CANCELLED = "the client cancelled it"
 OPENED = 101
 OUTBOX_MAX = 16
 """Problems that wait to be sent; a client that causes more, and reads none, is left."""

@@ -37,12 +37,9 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 from orchestra.groups import contained
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.bounded_listener import BoundedListener
-from orchestra.server.connections.sockets import bind
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
-
-__all__ = ["Connection", "HttpServer", "bind"]
 
 log = logging.getLogger("orchestra.server")
 

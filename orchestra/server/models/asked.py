@@ -16,8 +16,7 @@ from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
-from orchestra.server.front.arrival import Arrival
-from orchestra.server.front.departure import present, when_over, whole_body
+from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
 from orchestra.server.front.routes import Handler
 from orchestra.server.inputs.chat_shapes import RELAYED, Gives
 from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
@@ -83,7 +82,7 @@ def offered(catalog: Catalog, name: str) -> Offer:
     Raises:
         RefusedError: there is none, or the caller may not use it.
     """
-    scopes = Arrival.of(present().scope).known().scopes
+    scopes = principal().scopes
     found = catalog.find(name, scopes)
     if found is not None:
         return found
@@ -249,4 +248,4 @@ def failure(run: Run, error: BaseException | None) -> ServedError:
 
 def refuse(error: ServedError) -> Response:
     """The response to the current request with an error."""
-    return answer(shaped(Arrival.of(present().scope), error))
+    return answer(shaped(arrived(), error))

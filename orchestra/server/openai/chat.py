@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import msgspec
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.anthropic_serving.models import model_record, models_page
@@ -21,7 +20,7 @@ from orchestra.codecs.openai_serving.embeddings import embeddings_body, served_e
 from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.codecs.serving.requests import ServedChat, refused
 from orchestra.engine.bindings import DeploymentBindings
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import arrived
 from orchestra.server.models.asked import (
     AnswerFormat,
     Answers,
@@ -67,7 +66,7 @@ class OpenAi:
 
     async def models(self) -> Response:
         """All that may be asked by whoever asks."""
-        arrival = Arrival.of(request.scope)
+        arrival = arrived()
         seen = self.catalog.seen_by(arrival.known().scopes)
         if arrival.of_anthropic:
             names = [each.name for each in seen if each.kind != "embedder"]
@@ -79,7 +78,7 @@ class OpenAi:
     async def model(self, model: str) -> Response:
         """One of them."""
         found = offered(self.catalog, model)
-        if Arrival.of(request.scope).of_anthropic:
+        if arrived().of_anthropic:
             return as_json(model_record(found.name, self.created_s))
         return as_json(self._listed(found))
 

@@ -27,7 +27,7 @@ from orchestra.codecs.serving.requests import ServedChat
 from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InvalidRequestError, StateError
 from orchestra.policies.requests.needs import LARGE_PARTS
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import principal
 from orchestra.server.models.asked import (
     AnswerFormat,
     Answers,
@@ -82,7 +82,7 @@ class ResponsesApi:
     @refusing
     async def delete(self, response: str) -> Response:
         """That it is forgotten."""
-        if not await self.stored.delete(response, Arrival.of(request.scope).known()):
+        if not await self.stored.delete(response, principal()):
             return refuse(_unknown(response))
         return as_json({"id": response, "object": "response", "deleted": True})
 
@@ -124,7 +124,7 @@ class ResponsesApi:
             InvalidRequestError: something of it is not kept.
             StateError: the state is away.
         """
-        who, before = Arrival.of(request.scope).known(), asked.body.previous_response_id
+        who, before = principal(), asked.body.previous_response_id
         found, wanted = dict[str, Kept](), [*asked.referred(), *([before] if before else [])]
         try:
             with trio.fail_after(LOOK_S if wanted else float("inf")):
@@ -147,7 +147,7 @@ class ResponsesApi:
         return [*last.messages, *cast("list[Json]", last.completion["output"]), *items]
 
     async def _kept(self, response: str) -> Kept | None:
-        return await self.stored.get(response, Arrival.of(request.scope).known())
+        return await self.stored.get(response, principal())
 
 
 def responses_api(runs: Runs, catalog: Catalog, completions: StoredCompletions) -> ResponsesApi:

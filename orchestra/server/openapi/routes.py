@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.computed import computed
 from orchestra.server import sse
 from orchestra.server.front.access import known, public
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import principal
 from orchestra.server.front.routes import Route
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Documents:
 
     async def openapi(self) -> Response:
         """The document, with the pipelines that the caller may run."""
-        scopes = Arrival.of(request.scope).known().scopes
+        scopes = principal().scopes
         seen = tuple(filter(scopes.may_run, self.pipelines))
         body = self._kept.get(seen)
         if body is None:

@@ -55,8 +55,9 @@ def key_refused(reason: Reason) -> HttpProblem:
 def keys_unreachable() -> HttpProblem:
     """Keys cannot be looked up at the moment, so the request is refused."""
     detail = "keys cannot be looked up at the moment; try again"
-    title = "Keys cannot be checked."
-    return HttpProblem(503, "keys-unreachable", title, detail, headers=RETRY_SOON)
+    return HttpProblem(
+        503, "keys-unreachable", "Keys cannot be checked.", detail, headers=RETRY_SOON
+    )
 
 
 def not_allowed(kind: str, name: str) -> HttpProblem:

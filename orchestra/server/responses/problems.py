@@ -189,8 +189,9 @@ def state_unreachable(
     detail: str = "runs cannot be looked up at the moment; try again",
 ) -> HttpProblem:
     """The state, of which runs and limits are asked, does not answer at the moment."""
-    title = "The state cannot be reached."
-    return HttpProblem(503, "state-unreachable", title, detail, headers=RETRY_SOON)
+    return HttpProblem(
+        503, "state-unreachable", "The state cannot be reached.", detail, headers=RETRY_SOON
+    )
 
 
 def server_failed() -> HttpProblem:

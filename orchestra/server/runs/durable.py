@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.computed import computed
@@ -26,8 +25,7 @@ from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim
 from orchestra.runs.keys import digest_of
 from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
-from orchestra.server.front.arrival import Arrival
-from orchestra.server.front.departure import when_over
+from orchestra.server.front.departure import arrived, when_over
 from orchestra.server.inputs.requests import Asked, Request, sent
 from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
@@ -82,7 +80,7 @@ class DurableStart:
                 return await self._new(claimed)
 
     async def _claim(self, key: str) -> Claimed:
-        arrival, pipeline = Arrival.of(request.scope), self.asked.pipeline.name
+        arrival, pipeline = arrived(), self.asked.pipeline.name
         inputs = await computed(partial(sent, self.parts), large=self.parts.large)
         return await self.runs.registry.claim(
             key,

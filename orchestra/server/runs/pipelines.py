@@ -26,7 +26,7 @@ from orchestra.observe.trace_context import TRACE
 from orchestra.server import sse
 from orchestra.server.front.access import known, may_run
 from orchestra.server.front.arrival import REQUEST_ID, Arrival
-from orchestra.server.front.departure import present, when_over, whole_body
+from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
 from orchestra.server.front.routes import Route
 from orchestra.server.inputs.reading import schema
 from orchestra.server.inputs.requests import Asked, Request, read
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from orchestra.server.runs.preferences import Preferences
     from orchestra.server.runs.views import ResultLine
     from orchestra.server.settings import Settings
+
+CANCELLED = "the client cancelled it"
 
 
 def pipeline_routes(runs: Runs) -> list[Route]:
@@ -109,7 +111,7 @@ class Runs:
 
     async def list(self) -> Response:
         """The pipelines that the caller may run: name and summary of each."""
-        scopes = Arrival.of(request.scope).known().scopes
+        scopes = principal().scopes
         served = [
             {"name": name, "summary": pipeline.doc.partition("\n")[0]}
             for name, pipeline in self.pipelines.items()
@@ -121,7 +123,7 @@ class Runs:
         """One pipeline: its docstring, its inputs as JSON Schema, and its graph."""
         pipeline = self.pipelines.get(name)
         if pipeline is None:
-            return answer(self.unknown(name, Arrival.of(request.scope)))
+            return answer(self.unknown(name, arrived()))
         return as_json(
             {
                 "name": name,
@@ -141,7 +143,7 @@ class Runs:
                 return rest
         pipeline = self.pipelines.get(name)
         if pipeline is None:
-            return answer(self.unknown(name, Arrival.of(request.scope)))
+            return answer(self.unknown(name, arrived()))
         parts = await self._parts()
         reading = partial(read, parts, pipeline)
         asked = await computed(reading, large=parts.large, theirs=True)
@@ -181,7 +183,7 @@ class Runs:
         if request.method == "GET":
             return parts
         if is_form(parts.content_type):
-            tenant = Arrival.of(request.scope).known().caller.fairness_key
+            tenant = principal().caller.fairness_key
             upload = await self._uploads.read(
                 request.body, parts.content_type, request.content_length, tenant
             )
@@ -221,7 +223,7 @@ class Runs:
             LimitReachedError: the caller has as many as they may.
         """
         departure = None if arrival is not None else present().departure
-        arrival = arrival or Arrival.of(present().scope)
+        arrival = arrival or arrived()
         caller = arrival.known().caller
         counted = None if self.running is None else self.running.take(caller)
         start = partial(

@@ -25,9 +25,9 @@ from orchestra.server.connections.listen import (
     BURST_MAX,
     REQUESTS_MAX,
     _write_nowait,
-    bind,
     obey,
 )
+from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.server.wire import STOCK_CHECK_PROTOCOL, Client, House, Reply, open_house
