@@ -58,6 +58,7 @@ class ResponsesApi:
     runs: Runs
     catalog: Catalog
     stored: StoredCompletions
+    """The responses that are kept."""
 
     @refusing
     async def create(self) -> Response:
@@ -148,11 +149,6 @@ class ResponsesApi:
 
     async def _kept(self, response: str) -> Kept | None:
         return await self.stored.get(response, principal())
-
-
-def responses_api(runs: Runs, catalog: Catalog, completions: StoredCompletions) -> ResponsesApi:
-    """The handlers, over what is served, with their answers where completions are kept."""
-    return ResponsesApi(runs, catalog, completions.beside("response"))
 
 
 def _unknown(response: str) -> ServedError:

@@ -19,7 +19,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.computed import computed
 from orchestra.server import sse
-from orchestra.server.front.access import known, public
+from orchestra.server.front.access import public
 from orchestra.server.front.departure import principal
 from orchestra.server.front.routes import Route
 
@@ -45,22 +45,11 @@ def with_documents(
 ) -> list[Route]:
     """The routes, and `/openapi.json` and `/docs`; `pipelines` are those that take JSON."""
     documents = Documents(pipelines, settings, admission)
+    told, page = "What is served to you, as OpenAPI 3.1.", "A page to read that."
     found = [
         *routes,
-        Route(
-            name="openapi",
-            path="/openapi.json",
-            handler=documents.openapi,
-            access=known,
-            summary="What is served to you, as OpenAPI 3.1.",
-        ),
-        Route(
-            name="docs",
-            path="/docs",
-            handler=documents.page,
-            access=public,
-            summary="A page to read that.",
-        ),
+        Route("openapi", "/openapi.json", documents.openapi, told),
+        Route("docs", "/docs", documents.page, page, public),
     ]
     documents.routes = found
     return found

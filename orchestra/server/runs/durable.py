@@ -92,13 +92,15 @@ class DurableStart:
 
     async def _new(self, mine: NewClaim | None) -> Response:
         """The answer of a new run; if none can be started, its key is given back."""
-        run = self._launched(None if mine is None else mine.run_id)
-        if isinstance(run, Exception):
+        run_id = None if mine is None else mine.run_id
+        try:
+            run = self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
+        except Exception as error:
             if mine is not None:
                 await self.runs.registry.unclaim(mine)
-            if isinstance(run, NOT_STARTED):
-                return answer(not_started(run))
-            raise run
+            if isinstance(error, NOT_STARTED):
+                return answer(not_started(error))
+            raise
         if self.preferences.background:
             record = await self._recorded(run, CONTINUE, readers=0)
             return await self._known(run.id) if record is None else _accepted(record)
@@ -108,13 +110,6 @@ class DurableStart:
             stream = EventStream(Events(run, self.runs.settings))
         await self._recorded(run, self.runs.settings.leaving(run.pipeline), readers=1)
         return stream or await self.runs.result(run)
-
-    def _launched(self, run_id: str | None) -> Run | Exception:
-        """A run that nobody knows yet, or why there is none."""
-        try:
-            return self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
-        except Exception as error:  # noqa: BLE001 - it is raised when the key is given back
-            return error
 
     async def _recorded(self, run: Run, on_leave: OnLeave, readers: int) -> Record | None:
         """The record of a new run, once it is written; None if it is written later.

@@ -24,12 +24,12 @@ from orchestra.event_lines import written
 from orchestra.events import RunFinished
 from orchestra.observe.trace_context import TRACE
 from orchestra.server import sse
-from orchestra.server.front.access import known, may_run
+from orchestra.server.front.access import may_run
 from orchestra.server.front.arrival import REQUEST_ID, Arrival
 from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
 from orchestra.server.front.routes import Route
 from orchestra.server.inputs.reading import schema
-from orchestra.server.inputs.requests import Asked, Request, read
+from orchestra.server.inputs.requests import Request, read
 from orchestra.server.responses import problems
 from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem, fit_for_clients
@@ -55,29 +55,14 @@ CANCELLED = "the client cancelled it"
 def pipeline_routes(runs: Runs) -> list[Route]:
     """The routes of pipelines, and of the runs that are started of them."""
     at = "/v1/pipelines"
+    one = f"{at}/<name>"
+    every = "What is served: the name and the summary of each pipeline."
+    describe = "One pipeline: its docstring, its inputs as JSON Schema, its graph."
+    start = "A run: its events as they happen, or its result."
     return [
-        Route(
-            name="list-pipelines",
-            path=at,
-            handler=runs.list,
-            access=known,
-            summary="What is served: the name and the summary of each pipeline.",
-        ),
-        Route(
-            name="describe-pipeline",
-            path=f"{at}/<name>",
-            handler=runs.describe,
-            access=may_run,
-            summary="One pipeline: its docstring, its inputs as JSON Schema, its graph.",
-        ),
-        Route(
-            name="start-run",
-            path=f"{at}/<name>/runs",
-            handler=runs.start,
-            access=may_run,
-            methods=("GET", "POST"),
-            summary="A run: its events as they happen, or its result.",
-        ),
+        Route("list-pipelines", at, runs.list, every),
+        Route("describe-pipeline", one, runs.describe, describe, may_run),
+        Route("start-run", f"{one}/runs", runs.start, start, may_run, ("GET", "POST")),
     ]
 
 
@@ -156,9 +141,10 @@ class Runs:
             from orchestra.server.runs.durable import DurableStart
 
             return await DurableStart(self, parts, asked, preferences).start()
-        run = self.started(asked)
-        if isinstance(run, HttpProblem):
-            return answer(run)
+        try:
+            run = self.begin(asked.pipeline, asked.inputs)
+        except NOT_STARTED as error:
+            return answer(not_started(error))
         if asked.streams:
             return EventStream(Events(run, self.settings))
         return await self.result(run)
@@ -248,13 +234,6 @@ class Runs:
     def left(self, run: Run) -> None:
         """A reader has gone; when the last one has, the pipeline's policy decides."""
         self.registry.leave(run.id)
-
-    def started(self, asked: Asked) -> Run | HttpProblem:
-        """The requested run, or why it was not started."""
-        try:
-            return self.begin(asked.pipeline, asked.inputs)
-        except NOT_STARTED as error:
-            return not_started(error)
 
     async def _rest(self, name: str, given: str) -> Response | None:
         """The rest of a run, for a client that reconnects at the address where it started it.
