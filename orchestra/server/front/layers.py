@@ -70,15 +70,14 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of access and limits; by default there are neither.
 
     `keyring` is None for a server without keys: then every caller is ANYBODY, so the server must
-    not be reachable from other machines. With `unlocked`, this holds until the first key is made;
-    then `keyed` applies. `own_pages` refuses pages of other origins. `rates` limits requests; of
-    `tokens`, which models count in the same state, the response reports the rest; `purse` has the
-    budgets, and `running` counts the runs in flight.
+    not be reachable from other machines. With `unlocked`, this holds until the first key is made.
+    `own_pages` refuses pages of other origins. `rates` limits requests; of `tokens`, which models
+    count in the same state, the response reports the rest; `purse` has the budgets, and `running`
+    counts the runs in flight.
     """
 
     keyring: Keyring | None = None
     unlocked: Unlocked | None = None
-    keyed: Callable[[], Admission] | None = None
     own_pages: OwnPages | None = None
     rates: CallerLimits | None = None
     tokens: CallerLimits | None = None
@@ -92,11 +91,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 
     def of_callers(self) -> list[Layer]:
         """The layers behind them, which also each start over an open WebSocket passes."""
-        found: list[Layer] = []
-        if self.unlocked is not None and self.keyed is not None:
-            found.append(Unlocking(self.unlocked, self.keyed))
-        else:
-            found.append(Authentication(self.keyring))
+        found: list[Layer] = [self.unlocked or Authentication(self.keyring)]
         found += [self.own_pages] if self.own_pages is not None else []
         found += [Rates(self.rates, self.tokens)] if self.rates is not None else []
         found += [Spending(self.purse)] if self.purse is not None else []
@@ -244,37 +239,6 @@ class Authentication:
             return ANYBODY
         token = bearer(arrival)
         return None if token is None else await self._keyring.authenticate(token)
-
-
-class Unlocking:
-    """Lets every request pass until the first key is made; then applies the layers for keys.
-
-    These layers are made on demand: most local servers never need them.
-    """
-
-    def __init__(self, unlocked: Unlocked, keyed: Callable[[], Admission]) -> None:
-        self._unlocked = unlocked
-        self._keyed = keyed
-        self._layers: list[Layer] = []
-        self._outage = outage_of_keys()
-
-    async def admit(self, arrival: Arrival) -> Told | None:
-        """The problem of a layer for keys, if there are keys."""
-        try:
-            unlocked = await self._unlocked.still()
-        except StateError as error:
-            self._outage.failed(error, trio.current_time())
-            return caller_problems.keys_unreachable()
-        self._outage.answered(trio.current_time())
-        if unlocked:
-            return identify(arrival, ANYBODY)
-        if not self._layers:
-            self._layers = self._keyed().of_callers()
-        for layer in self._layers:
-            early = await layer.admit(arrival)
-            if early is not None:
-                return early
-        return None
 
 
 class Rates:

@@ -44,7 +44,6 @@ from orchestra.server.front.layers import (
     Rates,
     RequestIds,
     Spending,
-    Unlocking,
 )
 from orchestra.server.responses.caller_problems import CHALLENGE
 from orchestra.server.responses.problems import Encoded, HttpProblem
@@ -148,7 +147,7 @@ def test_an_outage_of_the_keys_is_told_when_it_begins_and_when_it_is_over(
     keyring = Keyring(state)
     layer: Layer = Authentication(keyring)
     if unlocked:
-        layer = Unlocking(Unlocked(keyring.any_made), Admission)
+        layer = Unlocked(keyring.any_made, Admission)
 
     async def main() -> list[int | None]:
         statuses = []
