@@ -25,8 +25,8 @@ from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.connections.sockets import bind
 from orchestra.server.processes import serving
-from orchestra.server.processes.serve import House, serve_loaded
-from orchestra.server.processes.serving import REPLACED, Generation, Loaded
+from orchestra.server.processes.serve import serve_loaded
+from orchestra.server.processes.serving import REPLACED, Generation, House, Loaded
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.steps import retrieve
