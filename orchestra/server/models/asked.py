@@ -52,15 +52,6 @@ class RefusedError(Exception):
         self.error = error
 
 
-@attrs.frozen
-class Job:
-    """A run for a response: its pipeline, its inputs, and the type of its output."""
-
-    pipeline: Pipeline[..., Any]
-    inputs: Mapping[str, object]
-    gives: Gives
-
-
 @attrs.frozen(kw_only=True)
 class AnswerFormat:
     """How the answer of one run is written in a provider's format: as it comes, or whole.
@@ -141,19 +132,19 @@ async def respond(
     """The response to a chat: a new run, streamed or whole, in the format of its client.
 
     Raises:
-        InvalidRequestError: as of `job_of`.
+        InvalidRequestError: the offered model or pipeline cannot handle the request.
         RefusedError: the run has no result.
     """
-    job = job_of(offer, served)
-    run = runs.begin(job.pipeline, job.inputs)
+    pipeline, inputs, gives = _asked_of(offer, served)
+    run = runs.begin(pipeline, inputs)
     how = format_of(run)
     if served.stream:
-        return await _streamed(run, job.gives, served, how, runs.settings)
+        return await _streamed(run, gives, served, how, runs.settings)
     event = await finished(run)
     facts = facts_of(run, served.model, how.usage)
     usage = facts.usage(event.usage)
     try:
-        record = how.record(partial(job.gives.whole, event), usage)
+        record = how.record(partial(gives.whole, event), usage)
     except ModelError as error:
         return refuse(failure(run, error))
     if how.keep is not None:
@@ -182,8 +173,10 @@ async def _streamed(
     return EventStream(events, facts.headers())
 
 
-def job_of(offer: Offer, served: ServedChat) -> Job:
-    """The run for a request.
+def _asked_of(
+    offer: Offer, served: ServedChat
+) -> tuple[Pipeline[..., Any], Mapping[str, object], Gives]:
+    """The pipeline that answers a request, its inputs, and how its output is told.
 
     Raises:
         InvalidRequestError: the offered model or pipeline cannot handle the request.
@@ -192,9 +185,9 @@ def job_of(offer: Offer, served: ServedChat) -> Job:
         if served.choices > 1:
             raise refused("n", "this model is a pipeline, which answers once; send 1")
         shape = offer.shape
-        return Job(shape.pipeline, shape.inputs(served.request), shape.gives)
+        return shape.pipeline, shape.inputs(served.request), shape.gives
     inputs = {"request": served.request, "model": served.model, "choices": served.choices}
-    return Job(relay if served.stream else relay_whole, inputs, RELAYED)
+    return relay if served.stream else relay_whole, inputs, RELAYED
 
 
 async def finished(run: Run) -> RunFinished:

@@ -24,7 +24,6 @@ from orchestra.errors import ServeError
 from orchestra.server.connections.listen import (
     BURST_MAX,
     REQUESTS_MAX,
-    _write_nowait,
     obey,
 )
 from orchestra.server.connections.sockets import bind
@@ -287,17 +286,6 @@ def test_a_client_that_reads_late_gets_every_byte_in_one_piece(size: int, times:
 
     parts = [bytes([letter]) * size for letter in writers]
     assert sorted(trio.run(main)) == sorted(parts * times)
-
-
-def test_a_full_socket_takes_nothing_and_says_so() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        while _write_nowait(ours.fileno(), CHUNK):
-            pass
-        theirs.close()
-        with pytest.raises(trio.BrokenResourceError, match="the client cannot be written to"):
-            _write_nowait(ours.fileno(), CHUNK)
 
 
 @ON_LINUX
