@@ -286,8 +286,8 @@ def _answer_errors(app: App) -> None:
         return answer(shaped(_arrival(), _problem(error, app.settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
-        method = _asked().method
-        log.error("a request failed: %s %r", method, _path(), exc_info=error)
+        asked = _asked()
+        log.error("a request failed: %s %r", asked.method, asked.path, exc_info=error)
         return answer(shaped(_arrival(), problems.server_failed()))
 
     app.register_error_handler(HTTPException, http)
@@ -305,7 +305,7 @@ def _nothing(arrival: Arrival) -> HttpProblem:
 def _mismatch() -> HttpProblem:
     """HTTP where there is only a WebSocket, or the other way round."""
     if not has_request_context():
-        return problems.not_found(_path())  # no WebSocket, that is
+        return problems.not_found(_asked().path)  # no WebSocket, that is
     detail = "open a WebSocket here; see docs/server.md"
     return problems.by_status(426, "Upgrade Required", detail, (("Upgrade", "websocket"),))
 
@@ -320,11 +320,6 @@ def _arrival() -> Arrival:
     return Arrival.of(_asked().scope)
 
 
-def _path() -> str:
-    """Its path."""
-    return str(_asked().path)
-
-
 def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, RequestEntityTooLarge):
         return problems.too_large(settings.body_limit_bytes)
@@ -333,5 +328,6 @@ def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, NotFound):
         return _nothing(_arrival())
     if isinstance(error, MethodNotAllowed):
-        return problems.wrong_method(_asked().method, _path(), error.valid_methods or ())
+        asked = _asked()
+        return problems.wrong_method(asked.method, asked.path, error.valid_methods or ())
     return problems.by_status(error.code or 500, error.name, error.description or error.name)

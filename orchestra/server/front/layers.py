@@ -141,7 +141,7 @@ class Front:
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         arrival = await self._admitted(scope, send)
         if arrival is not None:
-            adding = _adding(send, arrival.headers)
+            adding = partial(_send_adding, send, arrival.headers)
             del arrival
             await self._app(scope, receive, adding)
 
@@ -317,12 +317,8 @@ def rate_headers(nearest: Remaining | None) -> Headers:
     ]
 
 
-def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:
-    """A send that adds these headers to the response's head."""
-    return partial(_send_adding, send, headers)
-
-
 async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
+    """Send a message; to the response's head these headers are added."""
     kind = message["type"]
     if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
         own = {key for key, _ in message.get("headers", ())}
