@@ -142,7 +142,8 @@ from pathlib import Path
 from orchestra.cli.app import _app
 from orchestra.cli.serving.serve import Loader
 from orchestra.observe.counting import counting
-from orchestra.server.processes.serve import House, serve_loaded
+from orchestra.server.processes.serve import serve_loaded
+from orchestra.server.processes.serving import House
 from orchestra.server.connections.sockets import bind
 
 def ready(url):

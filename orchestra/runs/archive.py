@@ -176,15 +176,14 @@ class Archive:
         change = partial(_noted, self.settings, _Noted(by_head, running, ended))
         await self.state.change([*by_head, *map(live_key, touched)], change)
 
-    async def lose(self, run_id: str) -> Record | None:
-        """Mark a run that goes on nowhere as lost, unless it has ended meanwhile; its record.
+    async def lose(self, run_id: str, process: str) -> Record | None:
+        """Mark a run of this process as lost, unless it has ended meanwhile; its record.
 
         Raises:
             StateError: the state is away.
         """
-        keys = [live_key(run_id), inbox.process_key("")]
-        settle = partial(self._settle, [run_id], [""], OwnHeartbeat(0.0))
-        return (await self.state.change(keys, settle)).found.get(run_id)
+        lose = partial(self._lose, [run_id], {process})
+        return (await self.state.change([live_key(run_id)], lose)).found.get(run_id)
 
     async def _read_live(self, run_ids: Sequence[str]) -> dict[str, Record]:
         records = map(record_of, await self.read([live_key(run_id) for run_id in run_ids]))
@@ -194,28 +193,37 @@ class Archive:
         """The records of running ones, those without a live process now lost."""
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(inbox.process_key, processes)]
-        settle = partial(self._settle, [*running], processes, self.own_heartbeat)
+        settle = partial(self._settle, [*running], processes)
         return _with_lost_logged(await self.ask(keys, settle))
 
     def _settle(
         self,
         run_ids: Sequence[str],
         processes: Sequence[str],
-        own_heartbeat: OwnHeartbeat,
         there: Sequence[bytes | None],
         now_s: float,
     ) -> Change[_Settled]:
         """Those that are there, those of dead processes lost; `there`: runs, then heartbeats."""
         heartbeats = zip(processes, there[len(run_ids) :], strict=True)
-        alive = {process for process, heartbeat in heartbeats if heartbeat is not None}
-        may_judge = own_heartbeat.may_judge(now_s)
+        silent = {process for process, heartbeat in heartbeats if heartbeat is None}
+        dead = silent if self.own_heartbeat.may_judge(now_s) else set[str]()
+        return self._lose(run_ids, dead, there, now_s)
+
+    def _lose(
+        self,
+        run_ids: Sequence[str],
+        dead: set[str],
+        there: Sequence[bytes | None],
+        now_s: float,
+    ) -> Change[_Settled]:
+        """Those that are there; those that go on in a dead process are lost now."""
         found: dict[str, Record] = {}
         entries: dict[str, Entry | None] = {}
         for run_id, data in zip(run_ids, there, strict=False):
             record = record_of(data)
             if record is None:
                 continue
-            if may_judge and not record.ended and record.process not in alive:
+            if not record.ended and record.process in dead:
                 record = lost(record, now_s)
                 entries[live_key(run_id)] = entry(record, self.settings.kept_s)
             found[run_id] = record

@@ -29,16 +29,6 @@ class Page(msgspec.Struct, frozen=True):
     number: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
     ids: tuple[str, ...] = ()
 
-    @property
-    def begins(self) -> int:
-        """The place of its first run."""
-        return self.number * PAGE
-
-    @property
-    def ends(self) -> int:
-        """The place behind its last run."""
-        return self.begins + len(self.ids)
-
 
 def page_key(head: str, number: int) -> str:
     """Where a full page is: with the same part before its last colon as the head."""
@@ -71,8 +61,7 @@ def append(
 
 def before(page: Page, cursor: int | None) -> list[tuple[int, str]]:
     """The runs of a page that are older than the cursor's, newest first, each with its place."""
-    places = range(page.begins, page.ends)
-    pairs = [*zip(places, page.ids, strict=True)]
+    pairs = [*enumerate(page.ids, page.number * PAGE)]
     return [pair for pair in reversed(pairs) if cursor is None or pair[0] < cursor]
 
 

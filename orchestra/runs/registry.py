@@ -302,7 +302,7 @@ class Registry:
         here = await self._here(run_id)  # it may have begun, or been written, meanwhile
         if here is not None:
             return here.record
-        lost = await archive.lose(run_id)  # where its end could not be written
+        lost = await archive.lose(run_id, self.process)  # where its end could not be written
         return lost or await archive.record(run_id)
 
     async def _records(self, run_ids: Sequence[str]) -> dict[str, Record]:

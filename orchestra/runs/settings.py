@@ -10,14 +10,15 @@ from orchestra.eventclass import frozen
 
 
 def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ()) -> None:
-    """Check that each setting that was given is over 0, except those named in `besides`.
+    """Check that each number that was given is over 0, except those named in `besides`.
 
     Raises:
         ValueError: one is not.
     """
     for field in attrs.fields(type(settings)):
         value = getattr(settings, field.name)
-        if value is not field.default and field.name not in besides and not value > 0:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and field.name not in besides and not value > 0:
             raise ValueError(
                 f"{type(settings).__name__}({field.name}={value!r}): a bound must be greater than "
                 f"0; leave it out to have {field.default!r}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -20,10 +19,11 @@ from orchestra.server import sse
 from orchestra.server.anthropic.routes import anthropic_routes
 from orchestra.server.connections.hardening import Hardened
 from orchestra.server.exchange import Exchange
+from orchestra.server.front.access import may_run
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import DepartingRequest
-from orchestra.server.front.layers import OPEN, Admission, Answered, Front, Layer, asked_again
-from orchestra.server.front.routes import Route
+from orchestra.server.front.layers import OPEN, Admission, Answered, Front, Layer
+from orchestra.server.front.routes import Later, Route
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import reading
 from orchestra.server.models.paths import is_openai, shaped
@@ -31,11 +31,11 @@ from orchestra.server.openai.routes import openai_api, openai_routes
 from orchestra.server.openapi.routes import with_documents
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
-from orchestra.server.runs.pipelines import Runs, answer, pipeline_routes
+from orchestra.server.responses.whole_answers import answer
+from orchestra.server.runs.pipelines import Runs, pipeline_routes
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.runs.routes import run_routes
 from orchestra.server.settings import Settings
-from orchestra.server.socket_routes import open_sockets, socket_routes
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
@@ -83,10 +83,13 @@ class App(QuartTrio):
     response_class = Answer
     asgi_http_class = Exchange
 
-    def __init__(self, *names: Any, **options: Any) -> None:
-        super().__init__(*names, **options)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("orchestra", static_folder=None, template_folder=None)
+        self.url_map.merge_slashes = False  # it would redirect, with a page in HTML
+        self.settings = settings
+        self.templates: dict[str, str] = {}
+        """The paths of routes in OpenAPI's syntax, by name."""
         self._routes: dict[str, Route] = {}
-        self._templates: dict[str, str] = {}
         self._context = AppContext(self)
         self._matching = self.url_map.bind("localhost")
         self._fixed: dict[tuple[str, str], Rule] = {}
@@ -99,7 +102,7 @@ class App(QuartTrio):
     def add_route(self, route: Route) -> None:
         """Serve a route, to the callers that its access lets in."""
         self._routes[route.name] = route
-        self._templates[route.name] = route.template
+        self.templates[route.name] = route.template
         if route.websocket:
             self.add_websocket(route.path, route.name, route.handler)
         else:
@@ -128,7 +131,7 @@ class App(QuartTrio):
         asked = cast("DepartingRequest", cast("RequestContext", request_context).request)
         rule, values = self._matched(asked.path, asked.method)
         asked.url_rule, asked.view_args = cast("Any", rule), cast("Any", values)
-        asked.departure.route = self._templates.get(rule.endpoint, "")
+        asked.departure.route = self.templates[rule.endpoint]
         if asked.method == "OPTIONS":
             methods = self._matching.allowed_methods(asked.path)
             return self.response_class("", headers={"Allow": ", ".join(methods)})
@@ -174,7 +177,7 @@ class App(QuartTrio):
         if scope["type"] == "websocket":
             from orchestra.server.websocket import SocketExchange
 
-            return SocketExchange(self, scope, self._templates, self.answered)(receive, send)
+            return SocketExchange(self, scope)(receive, send)
         return super().asgi_app(scope, receive, send)
 
 
@@ -204,20 +207,11 @@ def create_app(
     settings = settings or Settings()
     for pipeline in pipelines.values():
         engine.plan(pipeline)
-    app = App("orchestra", static_folder=None, template_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.body_limit_bytes
-    app.config["MAX_FORM_LENGTH"] = settings.upload_limit_bytes
-    app.config["BODY_TIMEOUT"] = settings.body_timeout_s
-    app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
+    app = App(settings)
     if registry is None:
         registry = registry_beside(engine, settings)
-    layers = _traced(app, admission.layers(settings), tracing)
-    sockets = partial(
-        open_sockets,
-        layers=asked_again(layers),
-        origins=admission.cors.origins,
-        closing=app.closing,
-    )
+    of_callers = admission.of_callers()
+    layers = _traced(app, [*admission.of_requests(settings), *of_callers], tracing)
     if by_json is None:
         by_json = reading.by_json(pipelines)
     spoken = pipelines.keys() - by_json.keys()
@@ -226,7 +220,13 @@ def create_app(
         spoken -= {*bound.names("model"), *bound.names("embedder")}
     running = admission.running
     runs = Runs(engine, by_json, settings, registry, running=running, spoken=spoken)
-    routes = table(runs, pipelines, readiness, sockets)
+
+    def open_sockets() -> Sockets:
+        from orchestra.server.websocket import Sockets
+
+        return Sockets(runs, of_callers, admission.cors.origins, app.closing)
+
+    routes = table(runs, pipelines, open_sockets, readiness)
     if counting is not None:
         from orchestra.server.metrics import metrics_routes
 
@@ -234,20 +234,20 @@ def create_app(
         app.answered = _each(counting.metrics.answered, app.answered)
     for route in with_documents(routes, by_json, settings, admission):
         app.add_route(route)
-    _answer_errors(app, settings)
+    _answer_errors(app)
     front = Front(app.asgi_app, layers, shaped, app.answered)
     app.asgi_app = Hardened(front)  # type: ignore[method-assign,assignment]
     return app
 
 
-def _traced(app: App, layers: tuple[Layer, ...], tracing: Tracing | None) -> tuple[Layer, ...]:
+def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Sequence[Layer]:
     """The layers, with that which begins the span of a request, where there are any."""
     if tracing is None:
         return layers
     from orchestra.server.front.tracing import TracedRequests, end_span
 
     app.answered = end_span
-    return TracedRequests(tracing.begin), *layers
+    return [TracedRequests(tracing.begin), *layers]
 
 
 def _each(told: Answered, also: Answered | None) -> Answered:
@@ -265,14 +265,15 @@ def _each(told: Answered, also: Answered | None) -> Answered:
 def table(
     runs: Runs,
     pipelines: Mapping[str, Pipeline[..., Any]],
+    open_sockets: Callable[[], Sockets],
     readiness: Readiness = READY,
-    sockets: Callable[[Runs], Sockets] = open_sockets,
 ) -> list[Route]:
     """Every route, in the order of the documents; `pipelines` includes those asked as models."""
-    openai = openai_api(runs, pipelines)
+    openai, sockets = openai_api(runs, pipelines), Later(open_sockets)
+    at, several = "/v1/pipelines/<name>/ws", "Several runs over one WebSocket."
     return [
         *pipeline_routes(runs),
-        *socket_routes(partial(sockets, runs)),
+        sockets.route("open-socket", at, lambda it: it.open, several, methods=(), access=may_run),
         *run_routes(runs.registry, runs.settings),
         *openai_routes(runs, openai),
         *anthropic_routes(runs, lambda: openai.get().catalog),
@@ -280,17 +281,14 @@ def table(
     ]
 
 
-def _answer_errors(app: App, settings: Settings) -> None:
+def _answer_errors(app: App) -> None:
     async def http(error: HTTPException) -> TrioResponse:
-        return answer(shaped(_arrival(), _problem(error, settings)))
+        return answer(shaped(_arrival(), _problem(error, app.settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
-        method = _asked().method
-        log.error("a request failed: %s %r", method, _path(), exc_info=error)
-        problem = problems.by_status(
-            500, "Internal Server Error", "the server failed; its log says why"
-        )
-        return answer(shaped(_arrival(), problem))
+        asked = _asked()
+        log.error("a request failed: %s %r", asked.method, asked.path, exc_info=error)
+        return answer(shaped(_arrival(), problems.server_failed()))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
@@ -299,15 +297,15 @@ def _answer_errors(app: App, settings: Settings) -> None:
 def _nothing(arrival: Arrival) -> HttpProblem:
     """No route has this path; its client is told what there is."""
     if arrival.of_anthropic:
-        return problems.not_of_anthropic(arrival.path)
-    known = problems.not_of_openai if is_openai(arrival.path) else problems.not_found
-    return known(arrival.path)
+        return problems.not_found(arrival.path, problems.OF_ANTHROPIC)
+    hint = problems.OF_OPENAI if is_openai(arrival.path) else problems.OF_SERVER
+    return problems.not_found(arrival.path, hint)
 
 
 def _mismatch() -> HttpProblem:
     """HTTP where there is only a WebSocket, or the other way round."""
     if not has_request_context():
-        return problems.not_found(_path())  # no WebSocket, that is
+        return problems.not_found(_asked().path)  # no WebSocket, that is
     detail = "open a WebSocket here; see docs/server.md"
     return problems.by_status(426, "Upgrade Required", detail, (("Upgrade", "websocket"),))
 
@@ -322,11 +320,6 @@ def _arrival() -> Arrival:
     return Arrival.of(_asked().scope)
 
 
-def _path() -> str:
-    """Its path."""
-    return str(_asked().path)
-
-
 def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, RequestEntityTooLarge):
         return problems.too_large(settings.body_limit_bytes)
@@ -335,5 +328,6 @@ def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, NotFound):
         return _nothing(_arrival())
     if isinstance(error, MethodNotAllowed):
-        return problems.wrong_method(_asked().method, _path(), error.valid_methods or ())
+        asked = _asked()
+        return problems.wrong_method(asked.method, asked.path, error.valid_methods or ())
     return problems.by_status(error.code or 500, error.name, error.description or error.name)

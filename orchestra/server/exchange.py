@@ -15,7 +15,6 @@ from orchestra.server.connections.listen import head_held
 from orchestra.server.front.departure import DepartingRequest, Departure
 from orchestra.server.responses.whole_answers import Pairs
 from orchestra.server.runs.pipelines import EventStream
-from orchestra.server.settings import is_form
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import Headers
 
     from orchestra.server.front.layers import Answered
+    from orchestra.server.settings import Settings
 
 LISTENING = "client"
 """The name of the tasks that listen for a departure; without one, Trio makes a string for each."""
@@ -59,14 +59,14 @@ class Exchange(TrioASGIHTTPConnection):
                 answered(self.scope, departure.route, departure.status, lasted_s)
 
     def _asked(self, send: ASGISendCallable) -> DepartingRequest:
-        scope, config = cast("Any", self.scope), self.app.config
+        scope: Any = self.scope
+        settings: Settings = cast("Any", self.app).settings
         address = (scope.get("client") or ["<local>"])[0]
         pairs = [(name.decode("latin1"), text.decode("latin1")) for name, text in scope["headers"]]
         headers = Pairs([("remote-addr", address), *pairs])
         limit_bytes = 0  # nobody reads it: it would be kept as long as a stream is open
         if scope["method"] == "POST":
-            form = is_form(headers.get("Content-Type", ""))  # Quart has one limit for all bodies
-            limit_bytes = config["MAX_FORM_LENGTH" if form else "MAX_CONTENT_LENGTH"]
+            limit_bytes = settings.limit_of(headers.get("Content-Type", ""))
         request = DepartingRequest(
             scope["method"],
             scope["scheme"],
@@ -76,7 +76,7 @@ class Exchange(TrioASGIHTTPConnection):
             scope.get("root_path", ""),
             scope["http_version"],
             max_content_length=limit_bytes,
-            body_timeout=config["BODY_TIMEOUT"],
+            body_timeout=cast("int", settings.body_timeout_s),  # a float will do
             send_push_promise=partial(self._send_push_promise, send),
             scope=scope,
         )

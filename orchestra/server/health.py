@@ -12,9 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.engine.bindings import DeploymentBindings
@@ -24,10 +22,10 @@ from orchestra.observe import names
 from orchestra.observe.tally import Tally
 from orchestra.protocols import Change, Entry
 from orchestra.runs.retrying import ask_with_retries
-from orchestra.server import sse
-from orchestra.server.front.access import known, public
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.access import public
+from orchestra.server.front.departure import principal
 from orchestra.server.front.routes import Route
+from orchestra.server.responses.whole_answers import as_json
 
 if TYPE_CHECKING:
     from orchestra.policies.gate import GuardState
@@ -43,6 +41,7 @@ PROBE = "health:probe"
 PROBE_TTL_S = 60.0
 """What is written to see whether a state can be written to, is kept for so long."""
 OK, FAILED, SLOW = "ok", "failed", "slow"
+_NO_STORE = {"Cache-Control": "no-store"}
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
 
 
@@ -60,28 +59,13 @@ READY = Readiness()
 def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Route]:
     """The routes that tell how the server is; a load balancer has no key for the first two."""
     health = Health(bindings, readiness)
+    lives = "That the process answers."
+    ready = "Whether it should be sent requests: it does not stop, and has what it needs."
+    models = "How the models are that were asked: breakers, and calls under way."
     return [
-        Route(
-            name="live",
-            path="/healthz",
-            handler=health.live,
-            access=public,
-            summary="That the process answers.",
-        ),
-        Route(
-            name="ready",
-            path="/readyz",
-            handler=health.ready,
-            access=public,
-            summary="Whether it should be sent requests: it does not stop, and has what it needs.",
-        ),
-        Route(
-            name="models-health",
-            path="/v1/health/models",
-            handler=health.models,
-            access=known,
-            summary="How the models are that were asked: breakers, and calls under way.",
-        ),
+        Route("live", "/healthz", health.live, lives, public),
+        Route("ready", "/readyz", health.ready, ready, public),
+        Route("models-health", "/v1/health/models", health.models, models),
     ]
 
 
@@ -98,7 +82,7 @@ class Health:
 
     async def live(self) -> Response:
         """200: the process answers."""
-        return _told(200, {"status": "live"})
+        return as_json({"status": "live"}, headers=_NO_STORE)
 
     async def ready(self) -> Response:
         """Whether it should be sent requests: 200, or 503 where something that it needs is gone.
@@ -107,25 +91,24 @@ class Health:
         was asked to stop `status` is `stopping`, and nothing is checked.
         """
         if self.readiness.stopping:
-            return _told(503, {"status": "stopping", "checks": {}})
+            return as_json({"status": "stopping", "checks": {}}, 503, _NO_STORE)
         found: dict[str, str] = {}
         async with trio.open_nursery() as nursery:
             for name, check in self._checks().items():
                 nursery.start_soon(_check, name, check, found)
         ready = all(each == OK for each in found.values())
         body = {"status": "ready" if ready else "not ready", "checks": dict(sorted(found.items()))}
-        return _told(200 if ready else 503, body)
+        return as_json(body, 200 if ready else 503, _NO_STORE)
 
     async def models(self) -> Response:
         """Each guarded model that was asked for: its breaker, and its running and waiting calls.
 
         As in `/v1/models`, of those that the caller may ask.
         """
-        may_ask = Arrival.of(request.scope).known().scopes.may_ask
+        may_ask = principal().scopes.may_ask
         states = states_of(self.bindings)
-        return _told(
-            200, {"models": shown({name: each for name, each in states.items() if may_ask(name)})}
-        )
+        seen = {name: each for name, each in states.items() if may_ask(name)}
+        return as_json({"models": shown(seen)}, headers=_NO_STORE)
 
     def _checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         found: dict[str, Callable[[], Awaitable[object]]] = {"stores": self._read_stores}
@@ -177,11 +160,6 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
             found[name] = OK
     if found[name] is SLOW:
         log.warning("not ready: %s: no answer within %g s", name, CHECK_S)
-
-
-def _told(status: int, body: Mapping[str, object]) -> Response:
-    headers = {"Cache-Control": "no-store"}
-    return Response(msgspec.json.encode(body), status, headers, content_type=sse.JSON)
 
 
 def states_of(bindings: Bindings) -> Mapping[str, GuardState]:

@@ -36,12 +36,5 @@ def metrics_routes(counting: Counting) -> list[Route]:
         body, content_type = await trio.to_thread.run_sync(exposed, total, accept)
         return Response(body, headers={"Cache-Control": "no-store"}, content_type=content_type)
 
-    return [
-        Route(
-            name="metrics",
-            path="/metrics",
-            handler=metrics,
-            access=may_count,
-            summary="What the server counts, for Prometheus.",
-        )
-    ]
+    summary = "What the server counts, for Prometheus."
+    return [Route("metrics", "/metrics", metrics, summary, may_count)]

@@ -17,17 +17,6 @@ from orchestra.runs.settings import RunsSettings, check_bounds
 
 FORM = "multipart/form-data"
 USUAL_RUNS = RunsSettings()
-_NO_BOUNDS = (
-    "debug",
-    "metrics",
-    "usage_log",
-    "store_answers",
-    "shutdown_delay_s",
-    "allowed",
-    "runs",
-    "on_leave",
-    "on_leave_of",
-)
 
 
 @frozen(kw_only=True)
@@ -104,7 +93,7 @@ class Settings:
     """The same of pipelines that have a policy of their own."""
 
     def __attrs_post_init__(self) -> None:
-        check_bounds(self, besides=_NO_BOUNDS)
+        check_bounds(self, besides=("shutdown_delay_s",))
         if not self.shutdown_delay_s >= 0:
             raise ValueError(
                 f"Settings(shutdown_delay_s={self.shutdown_delay_s!r}): a delay cannot be "
@@ -138,7 +127,12 @@ class Settings:
 
 def is_form(content_type: str) -> bool:
     """Whether a body of this type is a form with parts."""
-    return content_type.partition(";")[0].strip().lower() == FORM
+    return media_type(content_type) == FORM
+
+
+def media_type(content_type: str) -> str:
+    """The media type in a header `Content-Type`, in lower case and without parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 USUAL_SETTINGS = Settings()

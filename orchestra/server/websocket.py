@@ -15,7 +15,7 @@ Rules of the file:
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,14 +50,14 @@ from orchestra.server.front.ws_messages import (
 )
 from orchestra.server.inputs.reading import from_json
 from orchestra.server.responses import problems
+from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem, bad_inputs, fit_for_clients
-from orchestra.server.runs.pipelines import Runs, answer
-from orchestra.server.runs.starting import NOT_STARTED, not_started
+from orchestra.server.responses.whole_answers import answer
+from orchestra.server.runs.pipelines import CANCELLED, Runs
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
     from quart.wrappers.websocket import Websocket
-    from quart_trio import QuartTrio
     from quart_trio.wrappers import TrioResponse as Response
     from werkzeug.datastructures import Headers
 
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
-CANCELLED = "the client cancelled it"
 OPENED = 101
 OUTBOX_MAX = 16
 """Problems that wait to be sent; a client that causes more, and reads none, is left."""
@@ -84,16 +83,10 @@ class SocketExchange(TrioASGIWebsocketConnection):
     What is told of it as of a request is its handshake: a socket is open for hours.
     """
 
-    def __init__(
-        self,
-        app: QuartTrio,
-        scope: WebsocketScope,
-        templates: Mapping[str, str],
-        answered: Answered | None,
-    ) -> None:
+    def __init__(self, app: Any, scope: WebsocketScope) -> None:
         super().__init__(app, scope)
-        self._templates = templates
-        self._answered = answered
+        self._templates: Mapping[str, str] = app.templates
+        self._answered: Answered | None = app.answered
         self._began_s = trio.current_time()
         self._asked: Websocket | None = None
 
@@ -124,7 +117,7 @@ class SocketExchange(TrioASGIWebsocketConnection):
         answered, self._answered = self._answered, None
         if answered is not None:
             rule = None if self._asked is None else self._asked.url_rule
-            route = "" if rule is None else self._templates.get(rule.endpoint, "")
+            route = "" if rule is None else self._templates[rule.endpoint]
             answered(self.scope, route, status, trio.current_time() - self._began_s)
 
     async def handle_messages(  # type: ignore[override]
@@ -146,9 +139,9 @@ class Sockets:
     """
 
     runs: Runs
-    layers: tuple[Layer, ...] = ()
-    origins: frozenset[str] = frozenset()
-    closing: trio.Event = attrs.field(factory=trio.Event)
+    layers: Sequence[Layer]
+    origins: frozenset[str]
+    closing: trio.Event
 
     async def open(self, name: str) -> Response | None:
         """Serve one socket until it is closed; or why it is not opened."""

@@ -20,8 +20,8 @@ from orchestra.runs.settings import RunsSettings
 from orchestra.server.connections.sockets import bind
 from orchestra.server.front.cors import Cors
 from orchestra.server.front.layers import Admission
-from orchestra.server.processes.serve import House, serve_loaded
-from orchestra.server.processes.serving import Loaded
+from orchestra.server.processes.serve import serve_loaded
+from orchestra.server.processes.serving import House, Loaded
 from orchestra.server.settings import Settings
 from orchestra.stores.state.sqlite import SqliteState
 

@@ -633,7 +633,7 @@ def test_a_run_that_was_lost_is_not_begun_again_by_a_late_record() -> None:
         async with process(Cable(state)) as one, process(Cable(state)) as other:
             run = one.start([(LONG_S, "x")])
             await one.registry.adopt_durably(run)
-            lost = await other.registry._archive.lose(run.id)
+            lost = await other.registry._archive.lose(run.id, one.registry.process)
             assert lost is not None
             one.registry.adopt(run)
             await trio.sleep(1.0)

@@ -139,6 +139,11 @@ def test_an_unknown_pipeline_is_told_with_what_is_meant(head: str) -> None:
     assert told["detail"] == "no pipeline is named 'cuont'; did you mean 'count'?"
 
 
+def test_the_pipeline_is_the_first_thing_that_must_be_right() -> None:
+    asked = f"POST /v1/pipelines/cuont/runs HTTP/1.1\nAccept: text/html\n{JSON}"
+    problem(asking(asked, b"{"), 404, "unknown-pipeline")
+
+
 @pytest.mark.parametrize("path", ["/", "/v2", "/v1/pipelines/", "/static/x.js"])
 def test_an_unknown_path_is_told_what_there_is(path: str) -> None:
     told = problem(asking(f"GET {path} HTTP/1.1"), 404, "not-found")

@@ -22,6 +22,7 @@ from orchestra.server.app import create_app
 from orchestra.server.front.departure import LEFT
 from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.metrics import APART, ROOM
+from orchestra.server.processes.serving import House as ServerHouse
 from orchestra.server.processes.serving import Loaded, Serving
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
@@ -169,7 +170,7 @@ def served(settings: Settings) -> tuple[Known, Reply]:
         loaded = Loaded(PIPELINES, bindings, settings)
         async with trio.open_nursery() as nursery:
             counting = Counting(Metrics({}))
-            serving = Serving(lambda: nullcontext(loaded), nursery, counting=counting)
+            serving = Serving(lambda: nullcontext(loaded), nursery, ServerHouse(counting=counting))
             await serving.begin()
             async with open_house(serving, settings) as house:
                 reply = await (await house.connect()).ask(ASKED)

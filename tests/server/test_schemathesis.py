@@ -29,7 +29,8 @@ from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
-from orchestra.server.connections.listen import HttpServer, bind
+from orchestra.server.connections.listen import HttpServer
+from orchestra.server.connections.sockets import bind
 from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState

@@ -13,7 +13,8 @@ from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
-from orchestra.server.connections.listen import HttpServer, bind
+from orchestra.server.connections.listen import HttpServer
+from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
 from tests.server.served import count
 from tests.server.wire import Client

@@ -18,7 +18,8 @@ from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ASGIFramework
 
-from orchestra.server.connections.listen import HttpServer, bind
+from orchestra.server.connections.listen import HttpServer
+from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 

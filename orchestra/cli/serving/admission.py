@@ -82,8 +82,7 @@ async def admission_of(
     _only_here(host, f"make a key first: {make}")
     await _still_open(bindings, asked, make)
     return Admission(
-        unlocked=Unlocked(bindings.keys_made, on_lock),
-        keyed=keyed,
+        unlocked=Unlocked(bindings.keys_made, keyed, on_lock),
         own_pages=OwnPages(cors.origins),
         running=running,
         cors=cors,

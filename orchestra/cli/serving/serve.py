@@ -119,7 +119,8 @@ def _serve(
     with extra("server"):
         from orchestra.observe.counting import counting
         from orchestra.observe.tracing import tracing
-        from orchestra.server.processes.serve import House, serve_loaded
+        from orchestra.server.processes.serve import serve_loaded
+        from orchestra.server.processes.serving import House
     place = None
     if worker is not None:
         from orchestra.server.processes.worker_place import WorkerPlace

@@ -16,26 +16,22 @@ from orchestra.codecs.anthropic_serving.answers import (
 )
 from orchestra.codecs.anthropic_serving.request import served_messages
 from orchestra.codecs.serving.requests import ServedChat
-from orchestra.errors import TruncatedStreamError
 from orchestra.policies.requests.tokens import of_chat
 from orchestra.server.models.asked import (
-    Job,
+    AnswerFormat,
+    Answers,
     answering,
     body_as,
-    facts_of,
-    failure,
-    finished,
-    job_of,
-    refuse,
     refusing,
-    streamed,
+    respond,
 )
 from orchestra.server.models.catalog import Catalog
-from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
-from orchestra.server.runs.pipelines import Runs, as_json
+from orchestra.server.responses.whole_answers import as_json
+from orchestra.server.runs.pipelines import Runs
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
+    from orchestra.values import Json
 
 
 @attrs.frozen
@@ -49,11 +45,8 @@ class MessagesApi:
     async def create(self) -> Response:
         """What a model says, whole or as it says it."""
         served = await self._asked()
-        job = job_of(answering(self.catalog, served.model), served)
-        run = self.runs.begin(job.pipeline, job.inputs)
-        if served.stream:
-            return await self._stream(run, job, served)
-        return await _whole(run, job, served)
+        offer = answering(self.catalog, served.model)
+        return await respond(self.runs, offer, served, partial(_format, served))
 
     @refusing
     async def count(self) -> Response:
@@ -65,31 +58,17 @@ class MessagesApi:
     async def _asked(self) -> ServedChat:
         return await body_as(partial(served_messages, allowed=self.runs.settings.allowed))
 
-    async def _stream(self, run: Run, job: Job, served: ServedChat) -> Response:
-        writer = MessageWriter(_message_id(run), served.model, run.request_id)
-        facts = Facts(run.id, served.model, message_usage)
-        chunks = Chunks(run, job.gives, writer, facts)
-        events = _Events(run, self.runs.settings, chunks)
-        return await streamed(run, events, facts)
 
+def _format(served: ServedChat, run: Run) -> AnswerFormat:
+    message_id = f"msg_{run.id}"
 
-class _Events(ChunkEvents):
-    """As of others, but that a silence has an event in it."""
+    def record(said: Answers, usage: Json) -> Json:
+        (one,) = said()
+        return message_record(one, message_id, served.model, usage)
 
-    heartbeat = PING
-
-
-async def _whole(run: Run, job: Job, served: ServedChat) -> Response:
-    event = await finished(run)
-    facts = facts_of(run, served.model, message_usage)
-    usage = facts.usage(event.usage)
-    try:
-        (said,) = job.gives.whole(event)
-    except TruncatedStreamError as error:
-        return refuse(failure(run, error))
-    record = message_record(said, _message_id(run), served.model, usage)
-    return as_json(record, headers=facts.headers(usage["orchestra"]["cost_nanodollars"]))
-
-
-def _message_id(run: Run) -> str:
-    return f"msg_{run.id}"
+    return AnswerFormat(
+        writer=MessageWriter(message_id, served.model, run.request_id),
+        record=record,
+        usage=message_usage,
+        heartbeat=PING,  # an event, as Anthropic's own
+    )

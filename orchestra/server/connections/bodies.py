@@ -15,39 +15,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import h11
 import trio
 from h11._writers import ChunkedWriter
-from hypercorn.events import Event, RawData
+from hypercorn.events import RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
 from orchestra.server.connections.hardening import Mailbox
 
 if TYPE_CHECKING:
-    from hypercorn.protocol import ProtocolWrapper
     from hypercorn.typing import ASGIReceiveEvent, ASGISendCallable
+
+    from orchestra.server.connections.listen import Connection
 
 CONNECTION = "orchestra.connection"
 """The key of a request's connection in its ASGI state."""
-
-
 UNBROKEN_MAX = 16
 """The most chunks that a task writes without waiting before other tasks run."""
-
-
-class Wire(Protocol):
-    """The part of a connection that a body needs."""
-
-    protocol: ProtocolWrapper
-
-    def write_nowait(self, data: bytes) -> int:
-        """Write without waiting, and return the number of bytes; 0 during another write."""
-
-    async def protocol_send(self, event: Event) -> None:
-        """Write all of it, after the writes of others."""
 
 
 class Body:
@@ -108,7 +95,7 @@ class Chunked:
 
     __slots__ = ("_stream", "wire")
 
-    def __init__(self, wire: Wire, stream: HTTPStream) -> None:
+    def __init__(self, wire: Connection, stream: HTTPStream) -> None:
         self.wire = wire
         self._stream = stream
 
@@ -172,13 +159,13 @@ def forget_heads(scope: Mapping[str, Any]) -> None:
 
 def _found(
     scope: Mapping[str, Any],
-) -> tuple[Wire | None, HTTPStream | None, h11.Connection | None]:
+) -> tuple[Connection | None, HTTPStream | None, h11.Connection | None]:
     """A request's connection, stream and h11 state, if it uses HTTP/1.1.
 
     None if another request has begun on the connection, which a client may send before it has the
     response.
     """
-    wire: Wire | None = scope.get("state", {}).get(CONNECTION)
+    wire: Connection | None = scope.get("state", {}).get(CONNECTION)
     if wire is None or not isinstance(wire.protocol.protocol, H11Protocol):
         return None, None, None
     stream, connection = wire.protocol.protocol.stream, wire.protocol.protocol.connection

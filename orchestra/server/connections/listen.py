@@ -37,12 +37,10 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 from orchestra.groups import contained
 from orchestra.server.connections.bodies import CONNECTION
 from orchestra.server.connections.bounded_listener import BoundedListener
-from orchestra.server.connections.sockets import bind, wait_left
+from orchestra.server.connections.sockets import wait_left
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
-
-__all__ = ["Connection", "HttpServer", "bind"]
 
 log = logging.getLogger("orchestra.server")
 
@@ -296,7 +294,7 @@ class Connection(TCPServer):
     def write_nowait(self, data: bytes) -> int:
         """Write without waiting, and return the number of bytes; 0 if another write is in progress.
 
-        Also 0 after an error, which `protocol_send` raises.
+        Also 0 after an error, which the next write that waits raises.
         """
         if self.send_lock.locked():
             return 0
@@ -313,10 +311,8 @@ class Connection(TCPServer):
         that would block, and for some others, so that an application that only sends lets other
         tasks run.
         """
-        sent = 0
-        if not self.send_lock.locked():
-            sent = _write_nowait(self.stream.socket.fileno(), data)
-            self._burst += 1
+        sent = self.write_nowait(data)
+        self._burst += 1
         if sent == len(data) and self._burst < BURST_MAX:
             return
         self._burst = 0
@@ -330,7 +326,7 @@ class Connection(TCPServer):
         try:
             return int(await self.stream.socket.send(data))
         except OSError as error:
-            raise _broken(error) from error
+            raise trio.BrokenResourceError(f"the client cannot be written to: {error}") from error
 
 
 @contextmanager
@@ -358,20 +354,6 @@ def obey(scope: Scope, settings: Settings) -> None:
     if isinstance(stream, WSStream) and stream.scope is scope:
         stream.config = _hypercorn_config(settings)
         stream.buffer = WebsocketBuffer(settings.body_limit_bytes)
-
-
-def _write_nowait(descriptor: int, data: bytes) -> int:
-    """Write without waiting, and return the number of bytes."""
-    try:
-        return os.write(descriptor, data)
-    except BlockingIOError:
-        return 0
-    except OSError as error:
-        raise _broken(error) from error
-
-
-def _broken(error: OSError) -> trio.BrokenResourceError:
-    return trio.BrokenResourceError(f"the client cannot be written to: {error}")
 
 
 def _as_hypercorn_calls(app: ASGIFramework) -> AppWrapper:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from orchestra.server.front.arrival import Arrival
-from orchestra.server.responses.problems import NoContent
+from orchestra.server.responses.problems import Encoded
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 ASKED = "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
@@ -37,7 +37,7 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
     origins: frozenset[str] = frozenset()
     max_age_s: int = 600
 
-    async def admit(self, arrival: Arrival) -> NoContent | None:
+    async def admit(self, arrival: Arrival) -> Encoded | None:
         """The response to a preflight; headers for all other requests."""
         if ANY not in self.origins:
             arrival.headers.append((b"vary", b"Origin"))
@@ -50,13 +50,12 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
         if arrival.scope.get("method") != "OPTIONS" or asked is None:
             arrival.headers.append((b"access-control-expose-headers", EXPOSED.encode()))
             return None
-        return NoContent(
-            (
-                ("Access-Control-Allow-Methods", METHODS),
-                ("Access-Control-Allow-Headers", _allowed(arrival)),
-                ("Access-Control-Max-Age", str(self.max_age_s)),
-            )
+        allow = (
+            ("Access-Control-Allow-Methods", METHODS),
+            ("Access-Control-Allow-Headers", _allowed(arrival)),
+            ("Access-Control-Max-Age", str(self.max_age_s)),
         )
+        return Encoded(204, headers=allow)
 
     def _allows(self, origin: str) -> bool:
         return ANY in self.origins or origin in self.origins

@@ -1,13 +1,18 @@
-"""The end of a request: the callbacks for it, and the facts for logs and metrics."""
+"""The current request: who makes it, its body, and the callbacks for its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from quart.globals import _cv_request
 from quart_trio.wrappers import TrioRequest
 from quart_trio.wrappers.request import TrioBody
+
+from orchestra.server.front.arrival import Arrival
+
+if TYPE_CHECKING:
+    from orchestra.access.principal import Principal
 
 LEFT = 499
 """The status in metrics of a request whose client left before the response, as in nginx."""
@@ -69,3 +74,34 @@ def present() -> DepartingRequest:
     context: Any = _cv_request.get()
     found: DepartingRequest = context.request
     return found
+
+
+def arrived() -> Arrival:
+    """The arrival of the current request."""
+    return Arrival.of(present().scope)
+
+
+def principal() -> Principal:
+    """Who makes the current request, for routes that require a key.
+
+    Raises:
+        PermissionError: as of `Arrival.known`.
+    """
+    return arrived().known()
+
+
+def when_over(act: Callable[[], None]) -> None:
+    """Call `act` when the current request is over, whatever ends it."""
+    departure = present().departure
+    departure.acts = (*departure.acts, act)
+
+
+async def whole_body() -> bytes:
+    """The body of the current request, without a timer or a wait if it has all arrived.
+
+    Raises:
+        RequestEntityTooLarge: it is larger than is read.
+        RequestTimeout: it does not come in time.
+    """
+    here = present().body.here()
+    return here if here is not None else cast("bytes", await present().get_data())

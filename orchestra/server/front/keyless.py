@@ -11,7 +11,7 @@ A server stays without keys until the first key is made; then it requires keys, 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,19 @@ import attrs
 import trio
 
 from orchestra.access.principal import ANYBODY
+from orchestra.errors import StateError
 from orchestra.eventclass import frozen
 from orchestra.hosts import host_and_port
 from orchestra.server.front.cors import ANY, host_of
+from orchestra.server.front.end_users import identify
+from orchestra.server.responses.caller_problems import keys_unreachable
 from orchestra.server.responses.problems import HttpProblem
+from orchestra.stores.state.outage import Outage, outage_of_keys
 
 if TYPE_CHECKING:
     from orchestra.server.front.arrival import Arrival
+    from orchestra.server.front.layers import Admission, Layer
+    from orchestra.server.responses.problems import Told
 
 TRUSTED_S = 1.0
 """Seconds for which the result that there is no key is cached."""
@@ -35,12 +41,36 @@ _OWN = frozenset({"same-origin", "none"})
 
 @attrs.define(eq=False)
 class Unlocked:
-    """Whether no key was ever made; at the first one, `on_lock` is called, and it stays False."""
+    """The layer of callers that lets every request pass until the first key is made.
+
+    Then `on_lock` is called, and it stays locked: from now on it applies the layers of `keyed`,
+    which are made on demand, since most local servers never need them.
+    """
 
     any_made: Callable[[], Awaitable[bool]]
+    keyed: Callable[[], Admission]
     on_lock: Callable[[], object] = lambda: None
     locked: bool = attrs.field(init=False, default=False)
     _asked_at_s: float = attrs.field(init=False, default=-math.inf)
+    _layers: Sequence[Layer] = attrs.field(init=False, default=())
+    _outage: Outage = attrs.field(init=False, factory=outage_of_keys)
+
+    async def admit(self, arrival: Arrival) -> Told | None:
+        """The problem of a layer for keys, if there are keys."""
+        try:
+            unlocked = await self.still()
+        except StateError as error:
+            self._outage.failed(error, trio.current_time())
+            return keys_unreachable()
+        self._outage.answered(trio.current_time())
+        if unlocked:
+            return identify(arrival, ANYBODY)
+        self._layers = self._layers or self.keyed().of_callers()
+        for layer in self._layers:
+            early = await layer.admit(arrival)
+            if early is not None:
+                return early
+        return None
 
     async def still(self) -> bool:
         """Whether requests need no key.
@@ -112,8 +142,10 @@ def foreign_host(host: str) -> HttpProblem:
     return HttpProblem(421, "foreign-host", "This server has another name.", detail)
 
 
-def foreign_page(origin: str | None) -> HttpProblem:
-    """The request is from a page of another origin, and has no key."""
+def foreign_page(
+    origin: str | None, may_not: str = "may not send requests without a key"
+) -> HttpProblem:
+    """The request is from a page of another origin."""
     whose = "another origin" if origin is None else f"{origin[:100]!r}"
-    detail = f"pages of {whose} may not send requests without a key; see `server.cors.origins`"
+    detail = f"pages of {whose} {may_not}; see `server.cors.origins`"
     return HttpProblem(403, "foreign-origin", "Your page may not do this.", detail)

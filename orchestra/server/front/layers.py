@@ -37,7 +37,6 @@ from orchestra.server.front.cors import NO_CORS, Cors
 from orchestra.server.front.departure import LEFT
 from orchestra.server.front.end_users import identify
 from orchestra.server.responses import caller_problems, problems
-from orchestra.server.responses.problems import HttpProblem, NoContent
 from orchestra.stores.state.outage import outage_of_keys
 
 if TYPE_CHECKING:
@@ -53,8 +52,6 @@ if TYPE_CHECKING:
     from orchestra.server.responses.problems import Told
     from orchestra.server.settings import Settings
 
-    Early = HttpProblem | NoContent
-
 log = logging.getLogger("orchestra.server")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -65,7 +62,7 @@ _PLAIN = "identity"
 class Layer(Protocol):
     """One of the layers that a request passes."""
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """None to let the request pass; otherwise the response, and later layers are not called."""
 
 
@@ -73,15 +70,14 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of access and limits; by default there are neither.
 
     `keyring` is None for a server without keys: then every caller is ANYBODY, so the server must
-    not be reachable from other machines. With `unlocked`, this holds until the first key is made;
-    then `keyed` applies. `own_pages` refuses pages of other origins. `rates` limits requests; of
-    `tokens`, which models count in the same state, the response reports the rest; `purse` has the
-    budgets, and `running` counts the runs in flight.
+    not be reachable from other machines. With `unlocked`, this holds until the first key is made.
+    `own_pages` refuses pages of other origins. `rates` limits requests; of `tokens`, which models
+    count in the same state, the response reports the rest; `purse` has the budgets, and `running`
+    counts the runs in flight.
     """
 
     keyring: Keyring | None = None
     unlocked: Unlocked | None = None
-    keyed: Callable[[], Admission] | None = None
     own_pages: OwnPages | None = None
     rates: CallerLimits | None = None
     tokens: CallerLimits | None = None
@@ -89,22 +85,13 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     running: Running | None = None
     cors: Cors = NO_CORS
 
-    def layers(self, settings: Settings) -> tuple[Layer, ...]:
-        """The layers of these settings, in order; those with nothing to decide are left out."""
-        return (
-            RequestIds(),
-            *([self.cors] if self.cors.origins else []),
-            Bounds(settings),
-            *self.of_callers(),
-        )
+    def of_requests(self, settings: Settings) -> list[Layer]:
+        """The first layers, whoever asks; those with nothing to decide are left out."""
+        return [RequestIds(), *([self.cors] if self.cors.origins else []), Bounds(settings)]
 
     def of_callers(self) -> list[Layer]:
-        """The layers that depend on the caller."""
-        found: list[Layer] = []
-        if self.unlocked is not None and self.keyed is not None:
-            found.append(Unlocking(self.unlocked, self.keyed))
-        else:
-            found.append(Authentication(self.keyring))
+        """The layers behind them, which also each start over an open WebSocket passes."""
+        found: list[Layer] = [self.unlocked or Authentication(self.keyring)]
         found += [self.own_pages] if self.own_pages is not None else []
         found += [Rates(self.rates, self.tokens)] if self.rates is not None else []
         found += [Spending(self.purse)] if self.purse is not None else []
@@ -113,16 +100,11 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 
 OPEN = Admission()
 
-Encode = Callable[[Arrival, "Early"], "Told"]
+Encode = Callable[[Arrival, "Told"], "Told"]
 Answered = Callable[["Scope", str, int, float], None]
 """Called after a request with its scope, the matched route ("" for none), the response's status,
 and the seconds it took; also after a WebSocket's handshake.
 """
-
-
-def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers for each run that is started over an open WebSocket."""
-    return tuple(each for each in layers if isinstance(each, _OF_CALLERS))
 
 
 class Front:
@@ -159,7 +141,7 @@ class Front:
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         arrival = await self._admitted(scope, send)
         if arrival is not None:
-            adding = _adding(send, arrival.headers)
+            adding = partial(_send_adding, send, arrival.headers)
             del arrival
             await self._app(scope, receive, adding)
 
@@ -189,7 +171,7 @@ class Front:
 class RequestIds:
     """Sets the request's id, the client's own if it is well-formed; the response's head has it."""
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """None."""
         given = arrival.header(b"x-request-id") or ""
         arrival.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
@@ -207,7 +189,7 @@ class Bounds:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """A problem if the target, the headers or the announced body are too large.
 
         Also if the body is compressed, or its length is given in two ways.
@@ -236,7 +218,7 @@ class Authentication:
         self._keyring = keyring
         self._outage = outage_of_keys()
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """A problem if the request has a key that is not valid."""
         try:
             found = await self._found(arrival)
@@ -259,37 +241,6 @@ class Authentication:
         return None if token is None else await self._keyring.authenticate(token)
 
 
-class Unlocking:
-    """Lets every request pass until the first key is made; then applies the layers for keys.
-
-    These layers are made on demand: most local servers never need them.
-    """
-
-    def __init__(self, unlocked: Unlocked, keyed: Callable[[], Admission]) -> None:
-        self._unlocked = unlocked
-        self._keyed = keyed
-        self._layers: list[Layer] = []
-        self._outage = outage_of_keys()
-
-    async def admit(self, arrival: Arrival) -> Early | None:
-        """The problem of a layer for keys, if there are keys."""
-        try:
-            unlocked = await self._unlocked.still()
-        except StateError as error:
-            self._outage.failed(error, trio.current_time())
-            return caller_problems.keys_unreachable()
-        self._outage.answered(trio.current_time())
-        if unlocked:
-            return identify(arrival, ANYBODY)
-        if not self._layers:
-            self._layers = self._keyed().of_callers()
-        for layer in self._layers:
-            early = await layer.admit(arrival)
-            if early is not None:
-                return early
-        return None
-
-
 class Rates:
     """Counts a request against its caller's rate limit; the response reports the rest.
 
@@ -300,7 +251,7 @@ class Rates:
         self.limits = limits
         self.tokens = tokens
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """A problem if the caller has reached the limit."""
         principal = arrival.principal
         if principal is None:
@@ -323,7 +274,7 @@ class Spending:
     def __init__(self, purse: Purse) -> None:
         self.purse = purse
 
-    async def admit(self, arrival: Arrival) -> Early | None:
+    async def admit(self, arrival: Arrival) -> Told | None:
         """A problem if a budget is used up."""
         if arrival.principal is None or not _may_begin(arrival):
             return None
@@ -351,9 +302,6 @@ def _may_begin(arrival: Arrival) -> bool:
     return False
 
 
-_OF_CALLERS = (Authentication, Unlocking, Rates, Spending)
-
-
 def rate_headers(nearest: Remaining | None) -> Headers:
     """Headers with the rest of the nearest limit, in the most common form.
 
@@ -369,12 +317,8 @@ def rate_headers(nearest: Remaining | None) -> Headers:
     ]
 
 
-def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:
-    """A send that adds these headers to the response's head."""
-    return partial(_send_adding, send, headers)
-
-
 async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
+    """Send a message; to the response's head these headers are added."""
     kind = message["type"]
     if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
         own = {key for key, _ in message.get("headers", ())}

@@ -19,7 +19,7 @@ Handler = Callable[..., Awaitable[Any]]
 _VALUE = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+class Route(msgspec.Struct, frozen=True):
     """One path and its handler. `name` is unique; `path` is in werkzeug's syntax.
 
     A WebSocket has no methods. `prepare` does the imports of a handler that defers them to the
@@ -29,8 +29,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     path: str
     handler: Handler
-    access: Access
     summary: str
+    access: Access = known
     methods: tuple[str, ...] = ("GET",)
     prepare: Callable[[], object] | None = None
 
@@ -74,12 +74,4 @@ class Later(Generic[T]):
         async def handle(**values: object) -> Any:
             return await method_of(self.get())(**values)
 
-        return Route(
-            name=name,
-            path=path,
-            handler=handle,
-            access=access,
-            summary=summary,
-            methods=methods,
-            prepare=self.get,
-        )
+        return Route(name, path, handle, summary, access, methods, prepare=self.get)

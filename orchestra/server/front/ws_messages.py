@@ -20,7 +20,8 @@ from orchestra.codecs.invalid_json import invalid_json
 from orchestra.computed import LARGE_BYTES
 from orchestra.event_lines import encode, written
 from orchestra.events import Event
-from orchestra.server.front.cors import ANY, host_of
+from orchestra.server.front.cors import ANY
+from orchestra.server.front.keyless import foreign_page, may_ask
 from orchestra.server.responses.problems import HttpProblem
 
 PROTOCOL = "orchestra.v1"
@@ -123,10 +124,9 @@ def foreign(origin: str | None, host: str, origins: Collection[str]) -> HttpProb
 
     Browsers let any page open a WebSocket to any server, without a preflight.
     """
-    if origin is None or origin in origins or ANY in origins or host_of(origin) == host:
+    if ANY in origins or may_ask(origin, None, host, origins):
         return None
-    detail = f"pages of {origin[:100]!r} may open no WebSocket here; see `server.cors.origins`"
-    return HttpProblem(403, "foreign-origin", "Your page may not do this.", detail)
+    return foreign_page(origin, "may open no WebSocket here")
 
 
 def id_in_use(run: str) -> HttpProblem:

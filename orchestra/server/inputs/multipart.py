@@ -28,6 +28,7 @@ from werkzeug.http import parse_options_header
 
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.settings import Settings, media_type
 
 HEADERS_LIMIT_BYTES = 8 * 1024
 """The most bytes of one part's headers together."""
@@ -48,17 +49,7 @@ class Part:
     @property
     def kind(self) -> str:
         """Its media type, in lower case and without parameters."""
-        return self.content_type.partition(";")[0].strip().lower()
-
-
-@attrs.frozen(kw_only=True)
-class FormLimits:
-    """The limits of a form's parts; the caller limits its total size."""
-
-    parts_max: int = 64
-    field_limit_bytes: int = 1024 * 1024
-    """The most bytes of a part that is not a file."""
-    file_limit_bytes: int = 16 * 1024 * 1024
+        return media_type(self.content_type)
 
 
 def boundary_of(content_type: str) -> str | HttpProblem:
@@ -79,11 +70,14 @@ class _State(Enum):
 
 
 class Form:
-    """A decoder of one form: call `feed` for each piece, then `close`."""
+    """A decoder of one form: call `feed` for each piece, then `close`.
 
-    def __init__(self, boundary: str, limits: FormLimits) -> None:
+    It limits the parts and their sizes; the caller limits the size of the form.
+    """
+
+    def __init__(self, boundary: str, settings: Settings) -> None:
         self._delimiter = b"\r\n--" + boundary.encode()
-        self._limits = limits
+        self._settings = settings
         self._state = _State.CONTENT
         self._buffer = bytearray(b"\r\n")
         self._parts: list[Part] = []
@@ -133,9 +127,8 @@ class Form:
     def _is_too_large(self) -> bool:
         if self._head is None:
             return False
-        limits = self._limits
-        is_file = self._head.filename is not None
-        limit = limits.file_limit_bytes if is_file else limits.field_limit_bytes
+        settings, is_file = self._settings, self._head.filename is not None
+        limit = settings.file_limit_bytes if is_file else settings.body_limit_bytes
         if len(self._content) <= limit:
             return False
         self._set(problems.too_large(limit, self._named))
@@ -174,8 +167,8 @@ class Form:
         head = self._part(bytes(self._buffer[2:end]))
         if head is None:
             return False
-        if len(self._parts) == self._limits.parts_max:
-            self._set(problems.too_large(self._limits.parts_max, "the form", "parts"))
+        if len(self._parts) == self._settings.parts_max:
+            self._set(problems.too_large(self._settings.parts_max, "the form", "parts"))
             return False
         self._head = head
         del self._buffer[: end + 4]

@@ -17,13 +17,12 @@ from orchestra.server import sse
 from orchestra.server.inputs import reading
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.settings import media_type
 
 if TYPE_CHECKING:
     from orchestra.engine.inputs import FitInputs
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.inputs.multipart import Part
-
-    Pipelines = Mapping[str, Pipeline[..., Any]]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -32,7 +31,6 @@ class Request(msgspec.Struct, frozen=True):
     A form comes read, as `form`, or as the reason why it cannot be.
     """
 
-    pipeline: str
     accept: str | None = None
     query: Sequence[tuple[str, str]] = ()
     content_type: str = ""
@@ -54,11 +52,8 @@ class Asked(msgspec.Struct, frozen=True):
     streams: bool
 
 
-def read(request: Request, pipelines: Pipelines) -> Asked | HttpProblem:
-    """The run that is asked for, or why there is none."""
-    pipeline = pipelines.get(request.pipeline)
-    if pipeline is None:
-        return problems.unknown_pipeline(request.pipeline, pipelines)
+def read(request: Request, pipeline: Pipeline[..., Any]) -> Asked | HttpProblem:
+    """The run of the pipeline that is asked for, or why there is none."""
     form = sse.choose(request.accept)
     if form is None:
         return problems.not_acceptable(request.accept or "", (sse.JSON, sse.STREAM))
@@ -113,7 +108,7 @@ def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> FitInputs | HttpP
 
 def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
     """The member `inputs` of the body, which is an object with nothing else."""
-    if content_type.partition(";")[0].strip().lower() != sse.JSON:
+    if media_type(content_type) != sse.JSON:
         return problems.bad_media_type(content_type)
     try:
         found = msgspec.json.decode(body)

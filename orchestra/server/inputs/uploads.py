@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable
 import attrs
 import trio
 
-from orchestra.server.inputs.multipart import Form, FormLimits, Part, boundary_of
+from orchestra.server.inputs.multipart import Form, Part, boundary_of
 from orchestra.server.responses import problems
 from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.settings import Settings
@@ -83,15 +83,7 @@ class Uploads:
     async def _read(
         self, body: AsyncIterable[bytes], boundary: str, size: int, upload: Upload
     ) -> HttpProblem | None:
-        settings = self._settings
-        form = Form(
-            boundary,
-            FormLimits(
-                parts_max=settings.parts_max,
-                field_limit_bytes=settings.body_limit_bytes,
-                file_limit_bytes=settings.file_limit_bytes,
-            ),
-        )
+        form = Form(boundary, self._settings)
         async for data in body:
             upload.add(len(data))
             if upload.size_bytes > size:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 from quart_trio.wrappers import TrioResponse as Response
@@ -16,26 +16,32 @@ from orchestra.computed import LARGE_BYTES, computed
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import sse
-from orchestra.server.front.arrival import Arrival
-from orchestra.server.front.departure import present
+from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
 from orchestra.server.front.routes import Handler
 from orchestra.server.inputs.chat_shapes import RELAYED, Gives
 from orchestra.server.models.catalog import Bare, Catalog, Offer, Spoken
 from orchestra.server.models.paths import shaped
 from orchestra.server.models.shapes import as_served
-from orchestra.server.models.stream import RUN_ID, ChunkEvents, Facts
+from orchestra.server.models.stream import RUN_ID, ChunkEvents, Chunks, Facts, Writer
 from orchestra.server.responses import problems
-from orchestra.server.runs.pipelines import EventStream, answer, when_over, whole_body
+from orchestra.server.responses.whole_answers import answer, as_json
+from orchestra.server.runs.pipelines import EventStream
 from orchestra.server.runs.relay import relay, relay_whole
+from orchestra.server.settings import media_type
 
 if TYPE_CHECKING:
     from orchestra.accounts import Usage
+    from orchestra.answers import Completion
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.runs.pipelines import Runs
+    from orchestra.server.settings import Settings
     from orchestra.values import Json
 
 
 T = TypeVar("T")
+Answers: TypeAlias = Callable[[], "list[Completion]"]
+"""What was said by a run that has finished. Raises `TruncatedStreamError` as `Gives.whole`."""
 
 
 class RefusedError(Exception):
@@ -46,13 +52,19 @@ class RefusedError(Exception):
         self.error = error
 
 
-@attrs.frozen
-class Job:
-    """A run for a response: its pipeline, its inputs, and the type of its output."""
+@attrs.frozen(kw_only=True)
+class AnswerFormat:
+    """How the answer of one run is written in a provider's format: as it comes, or whole.
 
-    pipeline: Pipeline[..., Any]
-    inputs: Mapping[str, object]
-    gives: Gives
+    `record` makes the whole answer from what was said, which it may ask for, and the record of its
+    usage, which `usage` makes. `keep` stores it, if its client wants that.
+    """
+
+    writer: Writer
+    record: Callable[[Answers, Json], Json]
+    usage: Callable[[Usage], Json] = usage_record
+    keep: Callable[[Json], Awaitable[None]] | None = None
+    heartbeat: bytes = sse.HEARTBEAT
 
 
 def offered(catalog: Catalog, name: str) -> Offer:
@@ -61,7 +73,7 @@ def offered(catalog: Catalog, name: str) -> Offer:
     Raises:
         RefusedError: there is none, or the caller may not use it.
     """
-    scopes = Arrival.of(present().scope).known().scopes
+    scopes = principal().scopes
     found = catalog.find(name, scopes)
     if found is not None:
         return found
@@ -98,7 +110,7 @@ async def json_body() -> bytes:
         RefusedError: its media type is not JSON.
     """
     given = present().headers.get("Content-Type", "")
-    if given.partition(";")[0].strip().lower() != sse.JSON:
+    if media_type(given) != sse.JSON:
         raise RefusedError(as_served(problems.bad_media_type(given, forms=False)))
     return await whole_body()
 
@@ -114,8 +126,45 @@ async def body_as(read: Callable[[bytes], T]) -> T:
     return await computed(partial(read, body), large=len(body) > LARGE_BYTES)
 
 
-async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:
+async def respond(
+    runs: Runs, offer: Offer, served: ServedChat, format_of: Callable[[Run], AnswerFormat]
+) -> Response:
+    """The response to a chat: a new run, streamed or whole, in the format of its client.
+
+    Raises:
+        InvalidRequestError: the offered model or pipeline cannot handle the request.
+        RefusedError: the run has no result.
+    """
+    pipeline, inputs, gives = _asked_of(offer, served)
+    run = runs.begin(pipeline, inputs)
+    how = format_of(run)
+    if served.stream:
+        return await _streamed(run, gives, served, how, runs.settings)
+    event = await finished(run)
+    facts = facts_of(run, served.model, how.usage)
+    usage = facts.usage(event.usage)
+    try:
+        record = how.record(partial(gives.whole, event), usage)
+    except ModelError as error:
+        return refuse(failure(run, error))
+    if how.keep is not None:
+        await how.keep(record)
+    return as_json(record, headers=facts.headers(usage["orchestra"]["cost_nanodollars"]))
+
+
+async def _streamed(
+    run: Run, gives: Gives, served: ServedChat, how: AnswerFormat, settings: Settings
+) -> Response:
     """A run as a streamed response; as a problem, if it fails before the first content."""
+    facts = Facts(run.id, served.model, how.usage)
+    kept = None
+    if (keep := how.keep) is not None:
+
+        async def kept(event: RunFinished) -> None:
+            await keep(how.record(partial(gives.whole, event), facts.usage(event.usage)))
+
+    chunks = Chunks(run, gives, how.writer, facts)
+    events = ChunkEvents(run, settings, chunks, kept, how.heartbeat)
     when_over(events.leave)
     failed = await events.open()
     if failed is not None:
@@ -124,8 +173,10 @@ async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:
     return EventStream(events, facts.headers())
 
 
-def job_of(offer: Offer, served: ServedChat) -> Job:
-    """The run for a request.
+def _asked_of(
+    offer: Offer, served: ServedChat
+) -> tuple[Pipeline[..., Any], Mapping[str, object], Gives]:
+    """The pipeline that answers a request, its inputs, and how its output is told.
 
     Raises:
         InvalidRequestError: the offered model or pipeline cannot handle the request.
@@ -134,9 +185,9 @@ def job_of(offer: Offer, served: ServedChat) -> Job:
         if served.choices > 1:
             raise refused("n", "this model is a pipeline, which answers once; send 1")
         shape = offer.shape
-        return Job(shape.pipeline, shape.inputs(served.request), shape.gives)
+        return shape.pipeline, shape.inputs(served.request), shape.gives
     inputs = {"request": served.request, "model": served.model, "choices": served.choices}
-    return Job(relay if served.stream else relay_whole, inputs, RELAYED)
+    return relay if served.stream else relay_whole, inputs, RELAYED
 
 
 async def finished(run: Run) -> RunFinished:
@@ -190,4 +241,4 @@ def failure(run: Run, error: BaseException | None) -> ServedError:
 
 def refuse(error: ServedError) -> Response:
     """The response to the current request with an error."""
-    return answer(shaped(Arrival.of(present().scope), error))
+    return answer(shaped(arrived(), error))

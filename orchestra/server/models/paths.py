@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestra.server.front.arrival import is_anthropic
-from orchestra.server.responses.problems import HttpProblem, NoContent, Told
+from orchestra.server.responses.problems import Encoded, HttpProblem, Told
 
 if TYPE_CHECKING:
     from orchestra.codecs.serving.errors import ServedError
@@ -32,32 +32,28 @@ def is_openai(path: str) -> bool:
     return any(_under(path, each) for each in (*PATHS, *ELSEWHERE))
 
 
-def shaped(arrival: Arrival, early: HttpProblem | NoContent | ServedError) -> Told:
+def shaped(arrival: Arrival, early: Told | ServedError) -> Told:
     """A problem in the format of the request's client."""
-    if isinstance(early, NoContent) or not arrival.of_anthropic:
-        return shaped_at(arrival.path, early)
-    return _of_anthropic(early, arrival.request_id)
+    request_id = arrival.request_id
+    return shaped_at(arrival.path, early, anthropic=arrival.of_anthropic, request_id=request_id)
 
 
-def shaped_at(path: str, early: HttpProblem | NoContent | ServedError) -> Told:
-    """A problem in the format for this path, if the client is unknown."""
-    if isinstance(early, NoContent):
+def shaped_at(
+    path: str, early: Told | ServedError, *, anthropic: bool = False, request_id: str = ""
+) -> Told:
+    """A problem in the format for this path, or in Anthropic's if its client has asked for that."""
+    if isinstance(early, Encoded):
         return early
-    if is_anthropic(path):
-        return _of_anthropic(early)
-    if isinstance(early, HttpProblem) and not is_openai(path):
+    anthropic = anthropic or is_anthropic(path)
+    if isinstance(early, HttpProblem) and not anthropic and not is_openai(path):
         return early
-    from orchestra.server.models.shapes import as_openai, as_response, as_served
+    from orchestra.server.models.shapes import as_anthropic, as_openai, as_response, as_served
 
-    told = as_response if _under(path, RESPONSES) else as_openai
-    return told(as_served(early))
+    error = as_served(early)
+    if anthropic:
+        return as_anthropic(error, request_id)
+    return as_response(error) if _under(path, RESPONSES) else as_openai(error)
 
 
 def _under(path: str, root: str) -> bool:
     return path == root or path.startswith(f"{root}/")
-
-
-def _of_anthropic(early: HttpProblem | ServedError, request_id: str = "") -> Told:
-    from orchestra.server.models.shapes import as_anthropic, as_served
-
-    return as_anthropic(as_served(early), request_id)

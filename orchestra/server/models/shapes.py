@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
 import msgspec
 
 from orchestra.codecs.anthropic_serving.errors import anthropic_error, anthropic_status
 from orchestra.codecs.openai_serving.errors import OF_RESPONSES, openai_error_body
 from orchestra.codecs.serving.errors import NO_RETRY, ServedError
-from orchestra.server import sse
-from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.responses.problems import Encoded, HttpProblem
 
 _SPENT = 402
 _OWN: Mapping[str, tuple[int, str]] = {
@@ -29,34 +27,20 @@ _OWN: Mapping[str, tuple[int, str]] = {
 """Status and code of problems with the caller's key, rate or budget."""
 
 
-@attrs.frozen
-class ShapedProblem:
-    """A problem in such a format, in place of an `HttpProblem`."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-    media_type: str = sse.JSON
-
-    def encode(self) -> bytes:
-        """Its body."""
-        return self.body
-
-
-def as_openai(error: ServedError) -> ShapedProblem:
+def as_openai(error: ServedError) -> Encoded:
     """An error in OpenAI's format."""
-    return ShapedProblem(error.status, openai_error_body(error), error.headers)
+    return Encoded(error.status, openai_error_body(error), error.headers)
 
 
-def as_response(error: ServedError) -> ShapedProblem:
+def as_response(error: ServedError) -> Encoded:
     """An error as OpenAI tells it of a response, whose fields have names of their own."""
     return as_openai(error.worded(OF_RESPONSES))
 
 
-def as_anthropic(error: ServedError, request_id: str = "") -> ShapedProblem:
+def as_anthropic(error: ServedError, request_id: str = "") -> Encoded:
     """An error in Anthropic's format."""
     body = msgspec.json.encode(anthropic_error(error, request_id))
-    return ShapedProblem(anthropic_status(error), body, error.headers)
+    return Encoded(anthropic_status(error), body, error.headers)
 
 
 def as_served(problem: HttpProblem | ServedError) -> ServedError:

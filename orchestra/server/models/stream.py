@@ -25,6 +25,7 @@ from orchestra.events import (
     StepRouted,
 )
 from orchestra.providers.opening import says
+from orchestra.server import sse
 from orchestra.server.runs.pipelines import Events
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Facts:
 
 
 class Writer(Protocol):
-    """A writer of a model's events in a dialect: `AnswerWriter`, `MessageWriter`."""
+    """A writer of a model's events in a dialect, such as `AnswerWriter`."""
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
         """The bytes for these events of one answer."""
@@ -200,7 +201,7 @@ class ChunkEvents(Events):
     An answer to be stored is stored before its end is written, so that the client can refer to it.
     """
 
-    __slots__ = ("_chunks", "_ending", "_keep", "_opening")
+    __slots__ = ("_chunks", "_ending", "_keep", "_opening", "heartbeat")
 
     def __init__(
         self,
@@ -208,8 +209,10 @@ class ChunkEvents(Events):
         settings: Settings,
         chunks: Chunks,
         keep: Callable[[RunFinished], Awaitable[None]] | None = None,
+        heartbeat: bytes = sse.HEARTBEAT,
     ) -> None:
         super().__init__(run, settings)
+        self.heartbeat = heartbeat
         self._chunks = chunks
         self._keep = keep
         self._opening = self._ending = b""

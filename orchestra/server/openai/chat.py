@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import msgspec
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.anthropic_serving.models import model_record, models_page
@@ -21,26 +20,22 @@ from orchestra.codecs.openai_serving.embeddings import embeddings_body, served_e
 from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.codecs.serving.requests import ServedChat, refused
 from orchestra.engine.bindings import DeploymentBindings
-from orchestra.errors import ModelError
-from orchestra.events import RunFinished
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import arrived
 from orchestra.server.models.asked import (
-    Job,
+    AnswerFormat,
+    Answers,
     answering,
     body_as,
     facts_of,
-    failure,
     finished,
-    job_of,
     offered,
-    refuse,
     refusing,
-    streamed,
+    respond,
 )
 from orchestra.server.models.catalog import Bare, Catalog, Offer
-from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
 from orchestra.server.openai.stored import StoredCompletions, keep, messages_of
-from orchestra.server.runs.pipelines import Runs, as_json
+from orchestra.server.responses.whole_answers import as_json
+from orchestra.server.runs.pipelines import Runs
 from orchestra.server.runs.relay import relay_vectors
 from orchestra.stores.state_memory import MemoryState
 
@@ -71,7 +66,7 @@ class OpenAi:
 
     async def models(self) -> Response:
         """All that may be asked by whoever asks."""
-        arrival = Arrival.of(request.scope)
+        arrival = arrived()
         seen = self.catalog.seen_by(arrival.known().scopes)
         if arrival.of_anthropic:
             names = [each.name for each in seen if each.kind != "embedder"]
@@ -83,7 +78,7 @@ class OpenAi:
     async def model(self, model: str) -> Response:
         """One of them."""
         found = offered(self.catalog, model)
-        if Arrival.of(request.scope).of_anthropic:
+        if arrived().of_anthropic:
             return as_json(model_record(found.name, self.created_s))
         return as_json(self._listed(found))
 
@@ -99,11 +94,8 @@ class OpenAi:
         settings = self.runs.settings
         reading = partial(served_chat, allowed=settings.allowed, stores=settings.store_answers)
         served = await body_as(reading)
-        job = job_of(answering(self.catalog, served.model), served)
-        run = self.runs.begin(job.pipeline, job.inputs)
-        if served.stream:
-            return await self._stream(run, job, served)
-        return await self._whole(run, job, served)
+        offer = answering(self.catalog, served.model)
+        return await respond(self.runs, offer, served, partial(self._format, served))
 
     @refusing
     async def embeddings(self) -> Response:
@@ -120,33 +112,23 @@ class OpenAi:
         cost = counted["orchestra"]["cost_nanodollars"]
         return as_json(msgspec.Raw(body), headers=facts.headers(cost))
 
-    async def _stream(self, run: Run, job: Job, served: ServedChat) -> Response:
+    def _format(self, served: ServedChat, run: Run) -> AnswerFormat:
+        answer_id, created_s = f"chatcmpl-{run.id}", int(time.time())
         writer = AnswerWriter(
-            int(time.time()),
-            answer_id=_answer_id(run),
+            created_s,
+            answer_id=answer_id,
             model=served.model,
             include_usage=served.include_usage,
             choices=served.choices,
         )
-        chunks = Chunks(run, job.gives, writer, Facts(run.id, served.model))
 
-        async def kept(event: RunFinished) -> None:
-            record, _ = _record(run, job, served, event)
-            await self._keep(run, served, record)
+        def record(said: Answers, usage: Json) -> Json:
+            return answer_record(
+                said(), created_s, answer_id=answer_id, model=served.model, usage=usage
+            )
 
-        events = ChunkEvents(run, self.runs.settings, chunks, kept if served.store else None)
-        return await streamed(run, events, chunks.facts)
-
-    async def _whole(self, run: Run, job: Job, served: ServedChat) -> Response:
-        event = await finished(run)
-        try:
-            record, facts = _record(run, job, served, event)
-        except ModelError as error:
-            return refuse(failure(run, error))
-        if served.store:
-            await self._keep(run, served, record)
-        cost = record["usage"]["orchestra"]["cost_nanodollars"]
-        return as_json(record, headers=facts.headers(cost))
+        keep = partial(self._keep, run, served) if served.store else None
+        return AnswerFormat(writer=writer, record=record, keep=keep)
 
     async def _keep(self, run: Run, served: ServedChat, record: Json) -> None:
         asked = messages_of(record["id"], served.messages)
@@ -160,23 +142,6 @@ class OpenAi:
             "owned_by": _OWNER,
             "orchestra": {"kind": offer.kind},
         }
-
-
-def _record(run: Run, job: Job, served: ServedChat, event: RunFinished) -> tuple[Json, Facts]:
-    """The whole answer of a run as OpenAI would tell it, and what is known of it beside.
-
-    Raises:
-        TruncatedStreamError: the answer was cut, though the run has finished.
-    """
-    facts = facts_of(run, served.model)
-    record = answer_record(
-        job.gives.whole(event),
-        int(time.time()),
-        answer_id=_answer_id(run),
-        model=served.model,
-        usage=facts.usage(event.usage),
-    )
-    return record, facts
 
 
 def _state_of(bindings: Bindings, otherwise: State) -> State:
@@ -193,7 +158,3 @@ def _embeds(offer: Offer) -> bool:
     if isinstance(offer, Bare):
         return offer.embeds
     raise refused("model", f"{offer.name!r} is a pipeline, and makes no vectors; name an embedder")
-
-
-def _answer_id(run: Run) -> str:
-    return f"chatcmpl-{run.id}"

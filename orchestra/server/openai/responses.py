@@ -25,27 +25,23 @@ from orchestra.codecs.openai_serving.responses_request import (
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import ServedChat
 from orchestra.computed import LARGE_BYTES, computed
-from orchestra.errors import InvalidRequestError, StateError, TruncatedStreamError
-from orchestra.events import RunFinished
+from orchestra.errors import InvalidRequestError, StateError
 from orchestra.policies.requests.needs import LARGE_PARTS
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import principal
 from orchestra.server.models.asked import (
-    Job,
+    AnswerFormat,
+    Answers,
     answering,
-    facts_of,
-    failure,
-    finished,
-    job_of,
     json_body,
     refuse,
     refusing,
-    streamed,
+    respond,
 )
 from orchestra.server.models.catalog import Catalog
-from orchestra.server.models.stream import ChunkEvents, Chunks, Facts
 from orchestra.server.openai.stored import Kept, StoredCompletions, keep
 from orchestra.server.openai.stored_chats import page_of, paged, wanted_of
-from orchestra.server.runs.pipelines import Runs, as_json
+from orchestra.server.responses.whole_answers import as_json
+from orchestra.server.runs.pipelines import Runs
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -62,6 +58,7 @@ class ResponsesApi:
     runs: Runs
     catalog: Catalog
     stored: StoredCompletions
+    """The responses that are kept."""
 
     @refusing
     async def create(self) -> Response:
@@ -75,14 +72,7 @@ class ResponsesApi:
         items = await self._items(asked)
         serving = partial(served_response, asked, items, settings.allowed)
         served = await computed(serving, large=large or len(items) > LARGE_PARTS)
-        job = job_of(offer, served)
-        run = self.runs.begin(job.pipeline, job.inputs)
-        head = ResponseHead(
-            run.id, served.model, int(time.time()), asked.echo(), dict(served.metadata)
-        )
-        if served.stream:
-            return await self._stream(run, job, served, head)
-        return await self._whole(run, job, served, head)
+        return await respond(self.runs, offer, served, partial(self._format, served, asked))
 
     @refusing
     async def read(self, response: str) -> Response:
@@ -93,7 +83,7 @@ class ResponsesApi:
     @refusing
     async def delete(self, response: str) -> Response:
         """That it is forgotten."""
-        if not await self.stored.delete(response, Arrival.of(request.scope).known()):
+        if not await self.stored.delete(response, principal()):
             return refuse(_unknown(response))
         return as_json({"id": response, "object": "response", "deleted": True})
 
@@ -110,30 +100,20 @@ class ResponsesApi:
         shown, more = paged(items, wanted_of(request.args.items(multi=True)))
         return page_of(shown, more=more)
 
-    async def _stream(self, run: Run, job: Job, served: ServedChat, head: ResponseHead) -> Response:
+    def _format(self, served: ServedChat, asked: AskedResponse, run: Run) -> AnswerFormat:
+        head = ResponseHead(
+            run.id, served.model, int(time.time()), asked.echo(), dict(served.metadata)
+        )
         writer = ResponseWriter(head)
-        chunks = Chunks(run, job.gives, writer, Facts(run.id, served.model))
 
-        async def kept(event: RunFinished) -> None:
-            del event
-            if writer.record is not None:
-                await self._keep(run, served, writer.record)
+        def record(said: Answers, usage: Json) -> Json:
+            if writer.record is not None:  # it was streamed
+                return writer.record
+            (one,) = said()
+            return response_record(one, head, usage)
 
-        events = ChunkEvents(run, self.runs.settings, chunks, kept if served.store else None)
-        return await streamed(run, events, chunks.facts)
-
-    async def _whole(self, run: Run, job: Job, served: ServedChat, head: ResponseHead) -> Response:
-        event = await finished(run)
-        facts = facts_of(run, served.model)
-        usage = facts.usage(event.usage)
-        try:
-            (said,) = job.gives.whole(event)
-        except TruncatedStreamError as error:
-            return refuse(failure(run, error))
-        record = response_record(said, head, usage)
-        if served.store:
-            await self._keep(run, served, record)
-        return as_json(record, headers=facts.headers(usage["orchestra"]["cost_nanodollars"]))
+        keep = partial(self._keep, run, served) if served.store else None
+        return AnswerFormat(writer=writer, record=record, keep=keep)
 
     async def _keep(self, run: Run, served: ServedChat, record: Json) -> None:
         await keep(self.stored, run, served, record, list(served.messages))
@@ -145,7 +125,7 @@ class ResponsesApi:
             InvalidRequestError: something of it is not kept.
             StateError: the state is away.
         """
-        who, before = Arrival.of(request.scope).known(), asked.body.previous_response_id
+        who, before = principal(), asked.body.previous_response_id
         found, wanted = dict[str, Kept](), [*asked.referred(), *([before] if before else [])]
         try:
             with trio.fail_after(LOOK_S if wanted else float("inf")):
@@ -168,12 +148,7 @@ class ResponsesApi:
         return [*last.messages, *cast("list[Json]", last.completion["output"]), *items]
 
     async def _kept(self, response: str) -> Kept | None:
-        return await self.stored.get(response, Arrival.of(request.scope).known())
-
-
-def responses_api(runs: Runs, catalog: Catalog, completions: StoredCompletions) -> ResponsesApi:
-    """The handlers, over what is served, with their answers where completions are kept."""
-    return ResponsesApi(runs, catalog, completions.beside("response"))
+        return await self.stored.get(response, principal())
 
 
 def _unknown(response: str) -> ServedError:

@@ -45,9 +45,9 @@ def openai_routes(runs: Runs, api: Later[OpenAi]) -> list[Route]:
         return StoredApi(api.get().stored)
 
     def open_responses() -> ResponsesApi:
-        from orchestra.server.openai.responses import responses_api
+        from orchestra.server.openai.responses import ResponsesApi
 
-        return responses_api(runs, api.get().catalog, api.get().stored)
+        return ResponsesApi(runs, api.get().catalog, api.get().stored.beside("response"))
 
     stored, responses = Later(open_stored), Later(open_responses)
     return [

@@ -229,18 +229,13 @@ class StoredCompletions:
 
 def messages_of(id_: str, messages: Sequence[Json]) -> list[Json]:
     """What was asked, each message with an id, and its text apart from parts that are none."""
-    return [
-        {
-            **message,
-            "id": f"{id_}-{at}",
-            "refusal": message.get("refusal"),
-            "content": None if isinstance(message.get("content"), list) else message.get("content"),
-            "content_parts": message["content"]
-            if isinstance(message.get("content"), list)
-            else None,
-        }
-        for at, message in enumerate(messages)
-    ]
+    told = list[Json]()
+    for at, message in enumerate(messages):
+        content = message.get("content")
+        text, parts = (None, content) if isinstance(content, list) else (content, None)
+        beside = {"refusal": message.get("refusal"), "content": text, "content_parts": parts}
+        told.append({**message, "id": f"{id_}-{at}", **beside})
+    return told
 
 
 async def keep(

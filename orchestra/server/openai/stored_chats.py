@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import attrs
 import msgspec
@@ -13,14 +13,11 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.serving.errors import ServedError
 from orchestra.codecs.serving.requests import asked_of, refused
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import principal
 from orchestra.server.models.asked import refuse, refusing
 from orchestra.server.openai.stored import StoredCompletions, Wanted
-from orchestra.server.runs.pipelines import as_json
+from orchestra.server.responses.whole_answers import as_json
 from orchestra.values import Json
-
-if TYPE_CHECKING:
-    from orchestra.access.principal import Principal
 
 _METADATA = re.compile(r"metadata\[(.+)\]")
 
@@ -48,26 +45,26 @@ class StoredApi:
     @refusing
     async def list(self) -> Response:
         """A page of what the caller has kept."""
-        page = await self.stored.page(_caller(), wanted_of(request.args.items(multi=True)))
+        page = await self.stored.page(principal(), wanted_of(request.args.items(multi=True)))
         return page_of([each.record() for each in page.kept], more=page.more)
 
     @refusing
     async def read(self, completion: str) -> Response:
         """One completion."""
-        found = await self.stored.get(completion, _caller())
+        found = await self.stored.get(completion, principal())
         return refuse(_unknown(completion)) if found is None else as_json(found.record())
 
     @refusing
     async def rename(self, completion: str) -> Response:
         """One completion, with other metadata."""
         asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
-        found = await self.stored.rename(completion, _caller(), asked.metadata or {})
+        found = await self.stored.rename(completion, principal(), asked.metadata or {})
         return refuse(_unknown(completion)) if found is None else as_json(found.record())
 
     @refusing
     async def delete(self, completion: str) -> Response:
         """That it is forgotten."""
-        if not await self.stored.delete(completion, _caller()):
+        if not await self.stored.delete(completion, principal()):
             return refuse(_unknown(completion))
         return as_json({"id": completion, "object": "chat.completion.deleted", "deleted": True})
 
@@ -75,15 +72,11 @@ class StoredApi:
     async def messages(self, completion: str) -> Response:
         """The messages that one completion answers."""
         wanted = wanted_of(request.args.items(multi=True))
-        found = await self.stored.get(completion, _caller())
+        found = await self.stored.get(completion, principal())
         if found is None:
             return refuse(_unknown(completion))
         shown, more = paged(found.messages, wanted)
         return page_of(shown, more=more)
-
-
-def _caller() -> Principal:
-    return Arrival.of(request.scope).known()
 
 
 def paged(each: Sequence[Json], wanted: Wanted) -> tuple[Sequence[Json], bool]:

@@ -7,7 +7,7 @@ Every status and content type that can be answered is told; of a problem also it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from itertools import product
@@ -21,6 +21,7 @@ from orchestra.server.front.arrival import MESSAGES
 from orchestra.server.front.layers import OPEN, Admission
 from orchestra.server.inputs.reading import form_schema
 from orchestra.server.inputs.reading import schema as json_schema
+from orchestra.server.models.paths import shaped_at
 from orchestra.server.openapi.anthropic import ERROR as ANTHROPIC_ERROR
 from orchestra.server.openapi.events import SCHEMAS as AT
 from orchestra.server.openapi.events import event_schemas, reference
@@ -49,9 +50,6 @@ from orchestra.values import Json
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.front.routes import Route
-
-Shape = Callable[[str, Any], Any]
-"""Makes a problem into the answer of a path: status, media type, headers and encoded body."""
 
 STARTS = "start-run"
 """The route that is described once more for each pipeline."""
@@ -83,20 +81,14 @@ _PROBLEM: Json = {
 }
 
 
-def _as_it_is(path: str, problem: object) -> object:
-    del path
-    return problem
-
-
 def document(
     routes: Iterable[Route],
     pipelines: Mapping[str, Pipeline[..., Any]],
     settings: Settings,
     admission: Admission = OPEN,
-    shape: Shape = _as_it_is,
 ) -> Json:
     """The OpenAPI document of `routes`, for a caller who may run these pipelines."""
-    writer = _Writer(settings, admission, shape)
+    writer = _Writer(settings, admission)
     paths: dict[str, Json] = {}
     for route in routes:
         path = route.template
@@ -121,8 +113,7 @@ _ABOUT = "Pipelines, run on request: as one answer, or as server-sent events."
 class _Writer:
     """What the operations of one document share."""
 
-    def __init__(self, settings: Settings, admission: Admission, shape: Shape) -> None:
-        self._shape = shape
+    def __init__(self, settings: Settings, admission: Admission) -> None:
         self._keyed = admission.keyring is not None and admission.unlocked is None
         self._common = (*problems_of_all(settings), *problems_of_callers(admission))
         self._refusals: dict[str, Json] = {}
@@ -250,7 +241,7 @@ class _Writer:
         by_status: dict[int, list[Any]] = {}
         forms = (path, MESSAGES) if OF_ANTHROPIC in operation.parameters else (path,)
         for problem, at in product(mine, forms):
-            told = self._shape(at, problem)
+            told = shaped_at(at, problem)
             by_status.setdefault(told.status, []).append((problem, told))
         for status, each in sorted(by_status.items()):
             found[str(status)] = self._shared(status, _refusal(each))

@@ -43,7 +43,7 @@ def problems_of_all(settings: Settings) -> tuple[HttpProblem, ...]:
         problems.too_large(settings.body_limit_bytes),
         problems.target_too_long(settings.target_limit_bytes),
         problems.too_many_headers(settings.headers_max),
-        problems.by_status(500, "Internal Server Error", "the server failed; its log says why"),
+        problems.server_failed(),
     )
 
 

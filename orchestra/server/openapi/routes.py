@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.computed import computed
 from orchestra.server import sse
-from orchestra.server.front.access import known, public
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.access import public
+from orchestra.server.front.departure import principal
 from orchestra.server.front.routes import Route
-from orchestra.server.models.paths import shaped_at
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
@@ -47,22 +45,11 @@ def with_documents(
 ) -> list[Route]:
     """The routes, and `/openapi.json` and `/docs`; `pipelines` are those that take JSON."""
     documents = Documents(pipelines, settings, admission)
+    told, page = "What is served to you, as OpenAPI 3.1.", "A page to read that."
     found = [
         *routes,
-        Route(
-            name="openapi",
-            path="/openapi.json",
-            handler=documents.openapi,
-            access=known,
-            summary="What is served to you, as OpenAPI 3.1.",
-        ),
-        Route(
-            name="docs",
-            path="/docs",
-            handler=documents.page,
-            access=public,
-            summary="A page to read that.",
-        ),
+        Route("openapi", "/openapi.json", documents.openapi, told),
+        Route("docs", "/docs", documents.page, page, public),
     ]
     documents.routes = found
     return found
@@ -83,7 +70,7 @@ class Documents:
 
     async def openapi(self) -> Response:
         """The document, with the pipelines that the caller may run."""
-        scopes = Arrival.of(request.scope).known().scopes
+        scopes = principal().scopes
         seen = tuple(filter(scopes.may_run, self.pipelines))
         body = self._kept.get(seen)
         if body is None:
@@ -98,7 +85,7 @@ class Documents:
         from orchestra.server.openapi.description import document
 
         seen = {name: self.pipelines[name] for name in names}
-        found = document(self.routes, seen, self.settings, self.admission, shaped_at)
+        found = document(self.routes, seen, self.settings, self.admission)
         return msgspec.json.encode(found)
 
     async def page(self) -> Response:

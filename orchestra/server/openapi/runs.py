@@ -82,7 +82,7 @@ def _waits(kind: Kind) -> tuple[tuple[str, str], ...]:
 UNKNOWN = (problems.unknown_pipeline("", ()), problems.spoken_pipeline(""))
 _NOT_FOUND = run_views.unknown_run("")
 _NOT_KEPT = run_views.not_kept("", "")
-_AWAY = run_views.state_unreachable()
+_AWAY = problems.state_unreachable()
 FAILURES = (
     *(
         HttpProblem(kind.status, kind.code, kind.title, "", headers=_waits(kind))

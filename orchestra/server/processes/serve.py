@@ -10,33 +10,29 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import trio
 
 from orchestra.errors import OrchestraError
 from orchestra.groups import contained
-from orchestra.observe.counting import Counting, counting
+from orchestra.observe.counting import counting
 from orchestra.observe.tracing import tracing
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.connections.listen import HttpServer
 from orchestra.server.connections.sockets import bind, url_of
 from orchestra.server.processes.blocking_steps import BlockingStepDetector
 from orchestra.server.processes.nurseries import mend_trio
-from orchestra.server.processes.serving import Load, Loaded, Serving
+from orchestra.server.processes.serving import House, Load, Loaded, Serving
 from orchestra.server.processes.signals import HANGUP, Acts, Shutdown, receiving
 from orchestra.server.settings import Settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.rules.policy import Limits
-    from orchestra.observe.otel import Tracing
     from orchestra.protocols import Bindings
     from orchestra.server.front.layers import Admission
     from orchestra.server.processes.worker_place import WorkerPlace
@@ -44,26 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.server")
 
 STOPPED = "the server was stopped"
-
-
-class House(msgspec.Struct, frozen=True, kw_only=True):
-    """The tasks and settings of a server around the loaded version.
-
-    `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
-    for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
-    the very end, all at once. `place` is that of a worker under a supervisor. `counting` is what
-    counts, for `/metrics`, and `tracing` what traces runs.
-    """
-
-    limits: Limits | None = None
-    reloads: bool = True
-    watched: Callable[[], Collection[Path]] | None = None
-    on_retired: Callable[[], object] = lambda: None
-    on_stop: Callable[[float], object] = lambda _: None
-    flush: Collection[Callable[[], Awaitable[object]]] = ()
-    place: WorkerPlace | None = None
-    counting: Counting | None = None
-    tracing: Tracing | None = None
 
 
 async def serve(  # noqa: ASYNC128 - what it calls at last tells it
@@ -126,11 +102,7 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
     mend_trio()
     refused: OrchestraError | None = None
     async with trio.open_nursery() as nursery:
-        serving = Serving(
-            *(load, nursery, house.limits, house.on_retired),
-            counting=house.counting,
-            tracing=house.tracing,
-        )
+        serving = Serving(load, nursery, house)
         try:
             await serving.begin()
             listener = house.place.listener if house.place else listen(serving.settings)

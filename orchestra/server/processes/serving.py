@@ -12,7 +12,7 @@ older than the present; whatever ends it, `close` of what was loaded is called b
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -36,6 +36,8 @@ from orchestra.server.settings import USUAL_SETTINGS, Settings
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hypercorn.typing import (
         ASGIFramework,
         ASGIReceiveCallable,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from orchestra.observe.otel import Tracing
     from orchestra.protocols import Bindings, State
     from orchestra.runs.registry import Registry
+    from orchestra.server.processes.worker_place import WorkerPlace
 
 log = logging.getLogger("orchestra.server")
 
@@ -83,6 +86,26 @@ Load: TypeAlias = Callable[[], AbstractContextManager[Loaded]]
 it was refused, and what it has changed, such as imported modules, is put back."""
 
 
+class House(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks and settings of a server around the loaded version.
+
+    `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
+    for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
+    the very end, all at once. `place` is that of a worker under a supervisor. `counting` is what
+    counts, for `/metrics`, and `tracing` what traces runs.
+    """
+
+    limits: Limits | None = None
+    reloads: bool = True
+    watched: Callable[[], Collection[Path]] | None = None
+    on_retired: Callable[[], object] = lambda: None
+    on_stop: Callable[[float], object] = lambda _: None
+    flush: Collection[Callable[[], Awaitable[object]]] = ()
+    place: WorkerPlace | None = None
+    counting: Counting | None = None
+    tracing: Tracing | None = None
+
+
 class Generation:
     """One engine and its application, and how many requests are in it.
 
@@ -95,13 +118,13 @@ class Generation:
         app: ASGIFramework,
         settings: Settings,
         registry: Registry,
-        closing: trio.Event | None = None,
+        closing: trio.Event,
     ) -> None:
         self.engine = engine
         self.app = app
         self.settings = settings
         self.registry = registry
-        self.closing = trio.Event() if closing is None else closing
+        self.closing = closing
         self._requests = 0
         self._left = trio.Event()
         self._retired = trio.Event()
@@ -151,30 +174,17 @@ class Generation:
 class Serving:
     """An ASGI application whose inner application can be replaced.
 
-    Generations live in `nursery`; `begin` makes the first. `on_retired` is called when one that
-    was replaced is gone.
+    Generations live in `nursery`; `begin` makes the first.
     """
 
-    def __init__(
-        self,
-        load: Load,
-        nursery: trio.Nursery,
-        limits: Limits | None = None,
-        on_retired: Callable[[], object] = lambda: None,
-        *,
-        counting: Counting | None = None,
-        tracing: Tracing | None = None,
-    ) -> None:
+    def __init__(self, load: Load, nursery: trio.Nursery, house: House) -> None:
         self.load = load
         self.nursery = nursery
-        self.limits = limits
-        self.on_retired = on_retired
-        self._counting = counting
-        self._tracing = tracing
-        if counting is not None:
-            counting.measure = self._measure
-            if tracing is not None:
-                tracing.queue.tally = counting.metrics.tally
+        self._house = house
+        if house.counting is not None:
+            house.counting.measure = self._measure
+            if house.tracing is not None:
+                house.tracing.queue.tally = house.counting.metrics.tally
         self.readiness = Readiness()
         self._turn = trio.Lock()
         self._generations: list[Generation] = []
@@ -245,10 +255,11 @@ class Serving:
     async def _live(self, loaded: Loaded, *, task_status: trio.TaskStatus[Generation]) -> None:
         """One generation, from its first moment to its last."""
         deployed = loaded.bindings if isinstance(loaded.bindings, DeploymentBindings) else None
-        counting = self._counting if loaded.settings.metrics else None
+        house = self._house
+        counting = house.counting if loaded.settings.metrics else None
         watcher = together(
             None if counting is None else counting.metrics,
-            None if self._tracing is None else self._tracing.traces,
+            None if house.tracing is None else house.tracing.traces,
         )
         if watcher is not None and deployed is not None:
             deployed.on_call = watcher.called
@@ -257,7 +268,7 @@ class Serving:
             async with (
                 self._registry(loaded) as registry,
                 open_engine(
-                    loaded.bindings, limits=loaded.settings.limits(self.limits), observe=observe
+                    loaded.bindings, limits=loaded.settings.limits(house.limits), observe=observe
                 ) as engine,
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
@@ -276,7 +287,7 @@ class Serving:
                     self.readiness,
                     registry=registry,
                     counting=counting,
-                    tracing=self._tracing,
+                    tracing=house.tracing,
                     by_json=loaded.by_json,
                 )
                 if deployed is not None and deployed.prepare():
@@ -291,7 +302,7 @@ class Serving:
             await _end(loaded)  # noqa: ASYNC102 - shielded, and bounded
         # it may be the last
         del engine, admission, app, generation, loaded, registry, pipelines, deployed
-        self.on_retired()
+        house.on_retired()
 
     def _measure(self, tally: Tally) -> None:
         """Say how it is now, of all generations; of breakers, in the present."""

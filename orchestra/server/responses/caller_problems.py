@@ -1,4 +1,4 @@
-"""Problems with a caller's key, rate or budget, which callers can solve themselves. Pure.
+"""Problems with a caller's key, rate, budget or inputs, which callers can solve themselves. Pure.
 
 Problems with the provider's key, quota or load are in `server/runs/problems`; all types differ.
 """
@@ -10,8 +10,21 @@ from typing import TYPE_CHECKING
 
 from orchestra.codecs.serving.decisive import UNKNOWN_WAIT_S, whole_seconds
 from orchestra.codecs.withheld import for_clients
-from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
-from orchestra.server.responses.problems import HttpProblem
+from orchestra.errors import (
+    BudgetExceededError,
+    InputError,
+    LimitExceededError,
+    LimitReachedError,
+    LimitUnknownError,
+)
+from orchestra.server.responses.problems import (
+    RETRY_SOON,
+    Fault,
+    HttpProblem,
+    bad_inputs,
+    state_unreachable,
+    too_busy,
+)
 
 if TYPE_CHECKING:
     from orchestra.access.keys import Reason
@@ -42,8 +55,9 @@ def key_refused(reason: Reason) -> HttpProblem:
 def keys_unreachable() -> HttpProblem:
     """Keys cannot be looked up at the moment, so the request is refused."""
     detail = "keys cannot be looked up at the moment; try again"
-    headers = (("Retry-After", "1"),)
-    return HttpProblem(503, "keys-unreachable", "Keys cannot be checked.", detail, headers=headers)
+    return HttpProblem(
+        503, "keys-unreachable", "Keys cannot be checked.", detail, headers=RETRY_SOON
+    )
 
 
 def not_allowed(kind: str, name: str) -> HttpProblem:
@@ -61,19 +75,11 @@ def no_metrics() -> HttpProblem:
 def your_rate(error: LimitReachedError) -> HttpProblem:
     """The caller has reached a limit, or the limits cannot be read."""
     if isinstance(error, LimitUnknownError):
-        return _limits_unreachable(error)
+        return state_unreachable(for_clients(type(error), error.message))
     headers = (("Retry-After", whole_seconds(error.retry_after_s or UNKNOWN_WAIT_S)),)
     extras = (("limit", error.code),)
     return HttpProblem(
         429, "rate-limited", "You have reached a limit.", error.message, (), extras, headers
-    )
-
-
-def _limits_unreachable(error: LimitUnknownError) -> HttpProblem:
-    detail = for_clients(type(error), error.message)
-    headers = (("Retry-After", "1"),)
-    return HttpProblem(
-        503, "state-unreachable", "The state cannot be reached.", detail, headers=headers
     )
 
 
@@ -88,3 +94,17 @@ def your_budget(error: BudgetExceededError) -> HttpProblem:
     return HttpProblem(
         402, "budget-exceeded", "Your budget has no room for it.", error.message, extras=extras
     )
+
+
+NOT_STARTED = (InputError, LimitExceededError, LimitReachedError)
+"""Errors for which a run is not started."""
+
+
+def not_started(error: InputError | LimitExceededError | LimitReachedError) -> HttpProblem:
+    """The problem of a run that was not started."""
+    if isinstance(error, LimitReachedError):
+        return your_rate(error)
+    if isinstance(error, InputError):
+        field = error.field or "inputs"
+        return bad_inputs([Fault(field, f"#/inputs/{field}", str(error))])
+    return too_busy(str(error))

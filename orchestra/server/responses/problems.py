@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 import attrs
 import msgspec
@@ -24,6 +24,18 @@ from orchestra.server.responses.fit_values import fit_value
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
+RETRY_SOON = (("Retry-After", "1"),)
+"""The header of what may succeed in a second."""
+OF_SERVER = "GET /v1/pipelines tells what is served, and /docs shows all of it"
+OF_OPENAI = (
+    "of OpenAI's API there are POST /v1/chat/completions, POST /v1/responses, POST /v1/embeddings "
+    "and GET /v1/models; a client's base URL ends in /v1"
+)
+OF_ANTHROPIC = (
+    "of Anthropic's API there are POST /v1/messages, POST /v1/messages/count_tokens and GET "
+    "/v1/models; a client's base URL ends before /v1"
+)
+"""What there is, for a client that asks for a path that is missing, or has `/v1` twice or never."""
 _ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: said ")
 _LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
     ArmsFailedError: _ARMS,
@@ -31,25 +43,6 @@ _LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
     ModelsFailedError: re.compile(r"  \S+: (\w+)(?:: |$)"),
 }
 """Errors that list others, and the pattern of a line in their list: owner, error type, message."""
-
-
-class Told(Protocol):
-    """A problem in any format."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers of the response."""
-
-    @property
-    def media_type(self) -> str:
-        """The type of its body."""
-
-    def encode(self) -> bytes:
-        """Its body."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -90,16 +83,21 @@ class HttpProblem(msgspec.Struct, frozen=True):
         return written(body | dict(self.extras))
 
 
-class NoContent(msgspec.Struct, frozen=True):
-    """A response with only a head, without a problem."""
+class Encoded(msgspec.Struct, frozen=True):
+    """A response that is encoded already; without a body it has only a head."""
 
+    status: int
+    body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
-    status: int = 204
-    media_type: str = ""
+    media_type: str = "application/json"
 
     def encode(self) -> bytes:
-        """An empty body."""
-        return b""
+        """Its body."""
+        return self.body
+
+
+Told: TypeAlias = HttpProblem | Encoded
+"""A problem in any format."""
 
 
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
@@ -184,32 +182,27 @@ def too_many_headers(limit: int) -> HttpProblem:
 
 def too_busy(detail: str) -> HttpProblem:
     """A bound of the server is reached; the same request may succeed a little later."""
-    headers = (("Retry-After", "1"),)
-    return HttpProblem(503, "too-busy", "The server is full.", detail, headers=headers)
+    return HttpProblem(503, "too-busy", "The server is full.", detail, headers=RETRY_SOON)
 
 
-def not_found(path: str) -> HttpProblem:
-    """No route has this path."""
-    hint = "GET /v1/pipelines tells what is served, and /docs shows all of it"
-    return _nothing_at(path, hint)
-
-
-def not_of_openai(path: str) -> HttpProblem:
-    """A client of OpenAI's API requests a path that is missing here, or is below `/v1`."""
-    hint = (
-        "of OpenAI's API there are POST /v1/chat/completions, POST /v1/responses, POST "
-        "/v1/embeddings and GET /v1/models; a client's base URL ends in /v1"
+def state_unreachable(
+    detail: str = "runs cannot be looked up at the moment; try again",
+) -> HttpProblem:
+    """The state, of which runs and limits are asked, does not answer at the moment."""
+    return HttpProblem(
+        503, "state-unreachable", "The state cannot be reached.", detail, headers=RETRY_SOON
     )
-    return _nothing_at(path, hint)
 
 
-def not_of_anthropic(path: str) -> HttpProblem:
-    """A client of Anthropic's API requests a path that is missing here, or is below `/v1`."""
-    hint = (
-        "of Anthropic's API there are POST /v1/messages, POST /v1/messages/count_tokens and GET "
-        "/v1/models; a client's base URL ends before /v1"
-    )
-    return _nothing_at(path, hint)
+def server_failed() -> HttpProblem:
+    """A fault of the server's own."""
+    return by_status(500, "Internal Server Error", "the server failed; its log says why")
+
+
+def not_found(path: str, hint: str = OF_SERVER) -> HttpProblem:
+    """No route has this path; `hint` is what its client can ask for."""
+    detail = f"there is nothing at {path[:200]!r}; {hint}"
+    return HttpProblem(404, "not-found", "There is nothing here.", detail)
 
 
 def wrong_method(method: str, path: str, allowed: Iterable[str]) -> HttpProblem:
@@ -217,11 +210,6 @@ def wrong_method(method: str, path: str, allowed: Iterable[str]) -> HttpProblem:
     names = ", ".join(sorted(allowed))
     detail = f"{method[:20]} is not for {path[:200]!r}; send one of: {names}"
     return by_status(405, "Method Not Allowed", detail, (("Allow", names),))
-
-
-def _nothing_at(path: str, hint: str) -> HttpProblem:
-    detail = f"there is nothing at {path[:200]!r}; {hint}"
-    return HttpProblem(404, "not-found", "There is nothing here.", detail)
 
 
 def by_status(

@@ -12,6 +12,10 @@ from quart.wrappers.response import DataBody
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.datastructures import Headers
 
+from orchestra.event_lines import written
+from orchestra.server import sse
+from orchestra.server.responses.problems import Told
+
 
 class Pairs(Headers):
     """Headers with these names and values; takes ownership of the list."""
@@ -24,3 +28,13 @@ def whole(body: bytes, status: int, media_type: str, headers: Mapping[str, str])
     """A response with this body and its length."""
     of_body = ("content-type", media_type), ("content-length", str(len(body)))
     return Response(DataBody(body), status, Pairs([*headers.items(), *of_body]))
+
+
+def answer(problem: Told) -> Response:
+    """The response that tells a problem."""
+    return whole(problem.encode(), problem.status, problem.media_type, dict(problem.headers))
+
+
+def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response; a value that is JSON already is given as `msgspec.Raw`."""
+    return whole(written(value), status, sse.JSON, headers or {})

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
-from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.computed import computed
@@ -26,23 +25,17 @@ from orchestra.runs.idempotency import ConflictingClaim, ExistingClaim, NewClaim
 from orchestra.runs.keys import digest_of
 from orchestra.runs.record import EventLine, Record
 from orchestra.server import sse
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import arrived, when_over
 from orchestra.server.inputs.requests import Asked, Request, sent
+from orchestra.server.responses import problems
+from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
 from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.responses.whole_answers import answer, as_json
 from orchestra.server.runs import views as run_views
-from orchestra.server.runs.pipelines import (
-    Events,
-    EventStream,
-    Runs,
-    answer,
-    as_json,
-    finished,
-    when_over,
-)
+from orchestra.server.runs.pipelines import Events, EventStream, Runs, finished
 from orchestra.server.runs.preferences import BACKGROUND, Preferences
 from orchestra.server.runs.problems import failed_run
 from orchestra.server.runs.resources import RunResources
-from orchestra.server.runs.starting import NOT_STARTED, not_started
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -69,7 +62,7 @@ class DurableStart:
             return await self._start()
         except StateError as error:
             log.warning("a run was not started, since its start cannot be recorded: %s", error)
-            return answer(run_views.state_unreachable())
+            return answer(problems.state_unreachable())
 
     async def _start(self) -> Response:
         claimed = None if self.preferences.key is None else await self._claim(self.preferences.key)
@@ -87,7 +80,7 @@ class DurableStart:
                 return await self._new(claimed)
 
     async def _claim(self, key: str) -> Claimed:
-        arrival, pipeline = Arrival.of(request.scope), self.asked.pipeline.name
+        arrival, pipeline = arrived(), self.asked.pipeline.name
         inputs = await computed(partial(sent, self.parts), large=self.parts.large)
         return await self.runs.registry.claim(
             key,
@@ -99,13 +92,15 @@ class DurableStart:
 
     async def _new(self, mine: NewClaim | None) -> Response:
         """The answer of a new run; if none can be started, its key is given back."""
-        run = self._launched(None if mine is None else mine.run_id)
-        if isinstance(run, Exception):
+        run_id = None if mine is None else mine.run_id
+        try:
+            run = self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
+        except Exception as error:
             if mine is not None:
-                await self.runs.registry.unclaim(mine)
-            if isinstance(run, NOT_STARTED):
-                return answer(not_started(run))
-            raise run
+                await self.runs.registry.unclaim(mine)  # noqa: ASYNC120 - nobody hears of it then
+            if isinstance(error, NOT_STARTED):
+                return answer(not_started(error))
+            raise
         if self.preferences.background:
             record = await self._recorded(run, CONTINUE, readers=0)
             return await self._known(run.id) if record is None else _accepted(record)
@@ -115,13 +110,6 @@ class DurableStart:
             stream = EventStream(Events(run, self.runs.settings))
         await self._recorded(run, self.runs.settings.leaving(run.pipeline), readers=1)
         return stream or await self.runs.result(run)
-
-    def _launched(self, run_id: str | None) -> Run | Exception:
-        """A run that nobody knows yet, or why there is none."""
-        try:
-            return self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
-        except Exception as error:  # noqa: BLE001 - it is raised when the key is given back
-            return error
 
     async def _recorded(self, run: Run, on_leave: OnLeave, readers: int) -> Record | None:
         """The record of a new run, once it is written; None if it is written later.

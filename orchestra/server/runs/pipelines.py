@@ -7,6 +7,7 @@ request ends, for whatever reason, its pipeline's policy decides whether the run
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextvars import Context, copy_context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,19 +22,19 @@ from werkzeug.exceptions import MethodNotAllowed
 from orchestra.computed import computed
 from orchestra.event_lines import written
 from orchestra.events import RunFinished
+from orchestra.observe.trace_context import TRACE
 from orchestra.server import sse
-from orchestra.server.front.access import known, may_run
-from orchestra.server.front.arrival import Arrival
-from orchestra.server.front.departure import present
+from orchestra.server.front.access import may_run
+from orchestra.server.front.arrival import REQUEST_ID, Arrival
+from orchestra.server.front.departure import arrived, present, principal, when_over, whole_body
 from orchestra.server.front.routes import Route
 from orchestra.server.inputs.reading import schema
-from orchestra.server.inputs.requests import Asked, Request, read
+from orchestra.server.inputs.requests import Request, read
 from orchestra.server.responses import problems
-from orchestra.server.responses.problems import HttpProblem, Told, fit_for_clients
-from orchestra.server.responses.whole_answers import Pairs, whole
-from orchestra.server.runs.context import RunContext
+from orchestra.server.responses.caller_problems import NOT_STARTED, not_started
+from orchestra.server.responses.problems import HttpProblem, fit_for_clients
+from orchestra.server.responses.whole_answers import Pairs, answer, as_json
 from orchestra.server.runs.outlines import outline
-from orchestra.server.runs.starting import NOT_STARTED, given_back, not_started
 from orchestra.server.settings import is_form
 
 if TYPE_CHECKING:
@@ -48,33 +49,20 @@ if TYPE_CHECKING:
     from orchestra.server.runs.views import ResultLine
     from orchestra.server.settings import Settings
 
+CANCELLED = "the client cancelled it"
+
 
 def pipeline_routes(runs: Runs) -> list[Route]:
     """The routes of pipelines, and of the runs that are started of them."""
     at = "/v1/pipelines"
+    one = f"{at}/<name>"
+    every = "What is served: the name and the summary of each pipeline."
+    describe = "One pipeline: its docstring, its inputs as JSON Schema, its graph."
+    start = "A run: its events as they happen, or its result."
     return [
-        Route(
-            name="list-pipelines",
-            path=at,
-            handler=runs.list,
-            access=known,
-            summary="What is served: the name and the summary of each pipeline.",
-        ),
-        Route(
-            name="describe-pipeline",
-            path=f"{at}/<name>",
-            handler=runs.describe,
-            access=may_run,
-            summary="One pipeline: its docstring, its inputs as JSON Schema, its graph.",
-        ),
-        Route(
-            name="start-run",
-            path=f"{at}/<name>/runs",
-            handler=runs.start,
-            access=may_run,
-            methods=("GET", "POST"),
-            summary="A run: its events as they happen, or its result.",
-        ),
+        Route("list-pipelines", at, runs.list, every),
+        Route("describe-pipeline", one, runs.describe, describe, may_run),
+        Route("start-run", f"{one}/runs", runs.start, start, may_run, ("GET", "POST")),
     ]
 
 
@@ -98,7 +86,7 @@ class Runs:
         self.running = running
         self.spoken = spoken
         """The names of further pipelines, which are served as models only."""
-        self._context = RunContext()
+        self._context = copy_context()
 
     @cached_property
     def _uploads(self) -> Uploads:
@@ -108,7 +96,7 @@ class Runs:
 
     async def list(self) -> Response:
         """The pipelines that the caller may run: name and summary of each."""
-        scopes = Arrival.of(request.scope).known().scopes
+        scopes = principal().scopes
         served = [
             {"name": name, "summary": pipeline.doc.partition("\n")[0]}
             for name, pipeline in self.pipelines.items()
@@ -120,7 +108,7 @@ class Runs:
         """One pipeline: its docstring, its inputs as JSON Schema, and its graph."""
         pipeline = self.pipelines.get(name)
         if pipeline is None:
-            return answer(self.unknown(name, Arrival.of(request.scope)))
+            return answer(self.unknown(name, arrived()))
         return as_json(
             {
                 "name": name,
@@ -138,10 +126,11 @@ class Runs:
             rest = await self._rest(name, given)
             if rest is not None:
                 return rest
-        if name not in self.pipelines:
-            return answer(self.unknown(name, Arrival.of(request.scope)))
-        parts = await self._parts(name)
-        reading = partial(read, parts, self.pipelines)
+        pipeline = self.pipelines.get(name)
+        if pipeline is None:
+            return answer(self.unknown(name, arrived()))
+        parts = await self._parts()
+        reading = partial(read, parts, pipeline)
         asked = await computed(reading, large=parts.large, theirs=True)
         if isinstance(asked, HttpProblem):
             return answer(asked)
@@ -152,9 +141,10 @@ class Runs:
             from orchestra.server.runs.durable import DurableStart
 
             return await DurableStart(self, parts, asked, preferences).start()
-        run = self.started(asked)
-        if isinstance(run, HttpProblem):
-            return answer(run)
+        try:
+            run = self.begin(asked.pipeline, asked.inputs)
+        except NOT_STARTED as error:
+            return answer(not_started(error))
         if asked.streams:
             return EventStream(Events(run, self.settings))
         return await self.result(run)
@@ -169,10 +159,9 @@ class Runs:
         may_run = arrival.known().scopes.may_run
         return problems.unknown_pipeline(name, filter(may_run, (*self.pipelines, *self.spoken)))
 
-    async def _parts(self, name: str) -> Request:
+    async def _parts(self) -> Request:
         """The parts of the current request that `read` needs."""
         parts = Request(
-            pipeline=name,
             accept=accepted(),
             query=list(request.args.items(multi=True)),
             content_type=request.headers.get("Content-Type", ""),
@@ -180,7 +169,7 @@ class Runs:
         if request.method == "GET":
             return parts
         if is_form(parts.content_type):
-            tenant = Arrival.of(request.scope).known().caller.fairness_key
+            tenant = principal().caller.fairness_key
             upload = await self._uploads.read(
                 request.body, parts.content_type, request.content_length, tenant
             )
@@ -190,9 +179,7 @@ class Runs:
             return structs.replace(parts, form=upload.parts)
         return structs.replace(parts, body=await whole_body())
 
-    def begin(
-        self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
-    ) -> Run:
+    def begin(self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object]) -> Run:
         """A run for the current request; when its client leaves, the pipeline's policy decides.
 
         Raises:
@@ -200,7 +187,7 @@ class Runs:
             LimitExceededError: there are too many runs.
             LimitReachedError: the caller has as many as they may.
         """
-        run = self.launch(pipeline, inputs, run_id)
+        run = self.launch(pipeline, inputs)
         self.adopt(run)
         when_over(partial(self.left, run))
         return run
@@ -222,21 +209,22 @@ class Runs:
             LimitReachedError: the caller has as many as they may.
         """
         departure = None if arrival is not None else present().departure
-        arrival = arrival or Arrival.of(present().scope)
+        arrival = arrival or arrived()
         caller = arrival.known().caller
         counted = None if self.running is None else self.running.take(caller)
         start = partial(
             self.engine.start, caller=caller, request_id=arrival.request_id, run_id=run_id
         )
         try:
-            run = self._context.run(arrival.request_id, start, pipeline, inputs)
+            context = _context_of_run(self._context, arrival.request_id)
+            run = context.run(start, pipeline, inputs)
         except BaseException:
             if counted is not None:
                 counted()
             raise
         held = None if departure is None else departure.taken()
         if counted is not None or held is not None:
-            run.on_end = partial(given_back, (counted, held))
+            run.on_end = partial(_give_back, (counted, held))
         return run
 
     def adopt(self, run: Run) -> None:
@@ -246,13 +234,6 @@ class Runs:
     def left(self, run: Run) -> None:
         """A reader has gone; when the last one has, the pipeline's policy decides."""
         self.registry.leave(run.id)
-
-    def started(self, asked: Asked) -> Run | HttpProblem:
-        """The requested run, or why it was not started."""
-        try:
-            return self.begin(asked.pipeline, asked.inputs)
-        except NOT_STARTED as error:
-            return not_started(error)
 
     async def _rest(self, name: str, given: str) -> Response | None:
         """The rest of a run, for a client that reconnects at the address where it started it.
@@ -286,27 +267,27 @@ class Runs:
         return finished(run.id, msgspec.Raw(written(event.result)), event)
 
 
+def _context_of_run(server: Context, request_id: str) -> Context:
+    """A copy of the server's context with the request's id and trace, for the logs of its steps."""
+    context = server.copy()
+    context.run(REQUEST_ID.set, request_id)
+    if (trace := TRACE.get()) is not None:
+        context.run(TRACE.set, trace)
+    return context
+
+
+def _give_back(held: tuple[Callable[[], None] | None, ...], run: Run) -> None:
+    """Give back what a run held that has ended: for its `on_end`."""
+    del run
+    for each in held:
+        if each is not None:
+            each()
+
+
 def finished(run_id: str, result: msgspec.Raw, end: RunFinished | ResultLine) -> Response:
     """The answer of a run that has finished, with its result as JSON."""
     told = {"result": result, "timings_s": end.timings_s, "usage": end.usage, "cut": end.cut}
     return as_json({"run_id": run_id, **told})
-
-
-def when_over(act: Callable[[], None]) -> None:
-    """Call `act` when the current request is over, whatever ends it."""
-    departure = present().departure
-    departure.acts = (*departure.acts, act)
-
-
-async def whole_body() -> bytes:
-    """The body of the current request, without a timer or a wait if it has all arrived.
-
-    Raises:
-        RequestEntityTooLarge: it is larger than is read.
-        RequestTimeout: it does not come in time.
-    """
-    here = present().body.here()
-    return here if here is not None else cast("bytes", await request.get_data())
 
 
 class EventStream(Response):
@@ -372,11 +353,6 @@ class Events:
         return sse.frames(fit, self._run.request_id, self._prefix)
 
 
-def answer(problem: Told) -> Response:
-    """The response that tells a problem."""
-    return whole(problem.encode(), problem.status, problem.media_type, dict(problem.headers))
-
-
 def accepted() -> str | None:
     """The `Accept` headers of the current request as one; None without any."""
     return ",".join(request.headers.getlist("Accept")) or None
@@ -392,8 +368,3 @@ def _preferences() -> Preferences | HttpProblem | None:
     key = ", ".join(keys) if keys else None  # of two, that is none
     preferences = preferences_of(key, ",".join(prefer), request.headers.get("Last-Event-ID"))
     return None if preferences == NO_PREFERENCES else preferences
-
-
-def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON response; a value that is JSON already is given as `msgspec.Raw`."""
-    return whole(written(value), status, sse.JSON, headers or {})

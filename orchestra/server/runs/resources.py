@@ -17,18 +17,12 @@ from orchestra.errors import RunLostError, StateError
 from orchestra.runs.following import ArchiveFollower, Follower
 from orchestra.runs.record import LOST_SEQ, EventLine, Record
 from orchestra.server import sse
-from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import principal, when_over
 from orchestra.server.front.routes import Handler
 from orchestra.server.responses import problems
+from orchestra.server.responses.whole_answers import answer, as_json
 from orchestra.server.runs import views as run_views
-from orchestra.server.runs.pipelines import (
-    Events,
-    EventStream,
-    accepted,
-    answer,
-    as_json,
-    when_over,
-)
+from orchestra.server.runs.pipelines import CANCELLED, Events, EventStream, accepted
 from orchestra.server.runs.views import shown
 
 if TYPE_CHECKING:
@@ -40,8 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
-CANCELLED = "the client cancelled it"
-
 
 def reachable(handler: Handler) -> Handler:
     """The handler; where the state is unreachable, it answers 503."""
@@ -51,7 +43,7 @@ def reachable(handler: Handler) -> Handler:
             return await handler(*args, **values)
         except StateError as error:
             log.warning("runs cannot be looked up: %s", error)
-            return answer(run_views.state_unreachable())
+            return answer(problems.state_unreachable())
 
     return reached
 
@@ -69,17 +61,17 @@ class RunResources:
         asked = run_views.listing_of(request.args.to_dict())
         if isinstance(asked, problems.HttpProblem):
             return answer(asked)
-        principal = Arrival.of(request.scope).known()
+        who = principal()
 
         def where(record: Record) -> bool:
             return (
-                sees(principal, record)
+                sees(who, record)
                 and asked.pipeline in (None, record.pipeline)
                 and asked.status in (None, record.status)
             )
 
         page = await self.registry.page(
-            principal.caller, limit=asked.limit, cursor=asked.cursor, where=where
+            who.caller, limit=asked.limit, cursor=asked.cursor, where=where
         )
         cursor = None if page.cursor is None else str(page.cursor)
         return as_json({"runs": [shown(each) for each in page.records], "next_cursor": cursor})
@@ -157,8 +149,7 @@ class RunResources:
         if not sse.is_run_id(run_id):
             return None
         record = await self.registry.get(run_id)
-        principal = Arrival.of(request.scope).known()
-        return record if record is not None and sees(principal, record) else None
+        return record if record is not None and sees(principal(), record) else None
 
     async def _last(self, record: Record) -> EventLine | None:
         """The last event of a run that has ended, if it is kept."""

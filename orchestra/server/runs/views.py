@@ -96,39 +96,18 @@ class _ResultWithHalves(msgspec.Struct):
     cut: bool = False
 
 
-class _FailedLine(msgspec.Struct):
-    seq: int
-    at_s: float
-    error: str
-    message: str
-    step: str | None = None
-    where: str | None = None
-
-
-class _CancelledLine(msgspec.Struct):
-    seq: int
-    at_s: float
-    reason: str
-
-
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:
     """The problem of a run without a result, from its last event.
 
     Raises:
         RunLostError: as of `result_of`.
     """
-    if last.type == RunCancelled.type:
-        line = _line(last, _CancelledLine)
-        return RunCancelled(line.seq, line.at_s, line.reason)
-    said = _line(last, _FailedLine)
-    return RunFailed(said.seq, said.at_s, said.error, said.message, said.step, said.where)
-
-
-def _line(last: EventLine, type_: type[T]) -> T:
+    kind: type[RunFailed | RunCancelled]
+    kind = RunCancelled if last.type == RunCancelled.type else RunFailed
     try:
-        return msgspec.json.decode(last.data, type=type_)
+        return msgspec.json.decode(last.data, type=kind)
     except UNREADABLE:
-        return _with_halves(last, type_)
+        return _with_halves(last, kind)
 
 
 @attrs.frozen(kw_only=True)
@@ -209,12 +188,3 @@ def nothing_to_resume(given: str) -> HttpProblem:
         "`Idempotency-Key` of the start, or leave the header out to start a run"
     )
     return HttpProblem(400, "bad-event-id", "There is no such event.", detail)
-
-
-def state_unreachable() -> HttpProblem:
-    """Runs cannot be looked up, or not be recorded, at the moment."""
-    detail = "runs cannot be looked up at the moment; try again"
-    headers = (("Retry-After", "1"),)
-    return HttpProblem(
-        503, "state-unreachable", "The state cannot be reached.", detail, headers=headers
-    )

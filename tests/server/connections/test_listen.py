@@ -24,10 +24,9 @@ from orchestra.errors import ServeError
 from orchestra.server.connections.listen import (
     BURST_MAX,
     REQUESTS_MAX,
-    _write_nowait,
-    bind,
     obey,
 )
+from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.server.wire import STOCK_CHECK_PROTOCOL, Client, House, Reply, open_house
@@ -287,17 +286,6 @@ def test_a_client_that_reads_late_gets_every_byte_in_one_piece(size: int, times:
 
     parts = [bytes([letter]) * size for letter in writers]
     assert sorted(trio.run(main)) == sorted(parts * times)
-
-
-def test_a_full_socket_takes_nothing_and_says_so() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        while _write_nowait(ours.fileno(), CHUNK):
-            pass
-        theirs.close()
-        with pytest.raises(trio.BrokenResourceError, match="the client cannot be written to"):
-            _write_nowait(ours.fileno(), CHUNK)
 
 
 @ON_LINUX

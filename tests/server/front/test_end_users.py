@@ -33,7 +33,8 @@ from orchestra.runs.settings import RunsSettings
 from orchestra.server.app import create_app
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.end_users import END_USER, NAME, identify
-from orchestra.server.front.layers import Admission, Unlocking
+from orchestra.server.front.keyless import Unlocked
+from orchestra.server.front.layers import Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World
@@ -116,14 +117,13 @@ def test_who_has_no_key_names_nobody() -> None:
     assert early.status == 403
 
 
-class Unlocked:
-    async def still(self) -> bool:
-        return True
+async def no_key() -> bool:
+    return False
 
 
 def test_a_server_that_asks_for_no_keys_yet_refuses_the_name() -> None:
     arrived = Arrival({"path": "/", "headers": [(END_USER.lower().encode(), b"ada")]})
-    layer = Unlocking(Unlocked(), Admission)  # type: ignore[arg-type]
+    layer = Unlocked(no_key, Admission)
     early = trio.run(layer.admit, arrived)
     assert early is not None
     assert early.status == 403

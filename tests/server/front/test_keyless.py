@@ -42,8 +42,7 @@ def at_desk(
         mend_hypercorn()
         keyring, bounds = Keyring(MemoryState()), Settings()
         admission = Admission(
-            unlocked=Unlocked(keyring.any_made),
-            keyed=lambda: Admission(keyring=keyring),
+            unlocked=Unlocked(keyring.any_made, lambda: Admission(keyring=keyring)),
             own_pages=OwnPages(origins),
             cors=Cors(origins=origins),
         )
@@ -169,7 +168,7 @@ class Counted(Keyring):
 def test_the_keys_are_looked_for_once_a_second_and_never_again_when_there_is_one() -> None:
     async def main() -> None:
         keyring = Counted(MemoryState())
-        unlocked = Unlocked(keyring.any_made)
+        unlocked = Unlocked(keyring.any_made, Admission)
         for _ in range(10):
             assert await unlocked.still()
         assert keyring.asked == 1

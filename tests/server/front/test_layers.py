@@ -44,10 +44,9 @@ from orchestra.server.front.layers import (
     Rates,
     RequestIds,
     Spending,
-    Unlocking,
 )
 from orchestra.server.responses.caller_problems import CHALLENGE
-from orchestra.server.responses.problems import HttpProblem, NoContent
+from orchestra.server.responses.problems import Encoded, HttpProblem
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
@@ -148,7 +147,7 @@ def test_an_outage_of_the_keys_is_told_when_it_begins_and_when_it_is_over(
     keyring = Keyring(state)
     layer: Layer = Authentication(keyring)
     if unlocked:
-        layer = Unlocking(Unlocked(keyring.any_made), Admission)
+        layer = Unlocked(keyring.any_made, Admission)
 
     async def main() -> list[int | None]:
         statuses = []
@@ -317,7 +316,7 @@ def test_a_page_of_an_origin_that_is_named_may_read_and_no_other(
     early = trio.run(layer.admit, arrived)
     allowed = told(arrived).get("access-control-allow-origin")
     assert allowed == ("https://a.example" if origin == "https://a.example" else None)
-    assert isinstance(early, NoContent) == (preflight and allowed is not None)
+    assert isinstance(early, Encoded) == (preflight and allowed is not None)
     assert told(arrived)["vary"] == "Origin"
 
 
@@ -335,8 +334,8 @@ def test_a_page_of_such_an_origin_may_send_the_headers_of_its_client(
         }
         layer = Cors(origins=frozenset({"https://a.example"}))
         early = trio.run(layer.admit, arrival(headers, method="OPTIONS"))
-        assert isinstance(early, NoContent) == named
-        if isinstance(early, NoContent):
+        assert isinstance(early, Encoded) == named
+        if isinstance(early, Encoded):
             assert early.encode() == b""
             told = dict(early.headers)["Access-Control-Allow-Headers"]
             found = told.lower().split(", ")
@@ -367,7 +366,7 @@ def test_a_refused_request_is_answered_with_its_id_and_never_reaches_the_applica
     async def send(message: Any) -> None:
         sent.append(message)
 
-    layers = Admission().layers(Settings(headers_max=1))
+    layers = Admission().of_requests(Settings(headers_max=1))
     front = Front(app, layers, lambda _, early: early)
     scope: Any = dict(arrival({"A": "1", "X-Request-ID": "mine"}).scope)
 

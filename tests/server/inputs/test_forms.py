@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from orchestra.documents import Document
 from orchestra.server.inputs.forms import from_form
-from orchestra.server.inputs.multipart import Form, FormLimits, Part
+from orchestra.server.inputs.multipart import Form, Part
 from orchestra.server.inputs.reading import FAULTS_MAX, form_schema
 from orchestra.server.inputs.requests import Asked, Request, read
 from orchestra.server.responses.problems import HttpProblem
+from orchestra.server.settings import Settings
 from tests.server.inputs.test_reading import inputs
-from tests.server.served import PIPELINES
+from tests.server.served import count
 
 KINDS = inputs(
     document=Document,
@@ -133,10 +134,10 @@ BITS = [
 
 @given(st.lists(st.sampled_from(BITS)).map(b"".join))
 def test_any_body_is_a_run_or_a_problem(body: bytes) -> None:
-    form = Form("B", FormLimits())
+    form = Form("B", Settings())
     form.feed(body)
-    request = Request("count", content_type="multipart/form-data; boundary=B", form=form.close())
-    assert isinstance(read(request, PIPELINES), Asked | HttpProblem)
+    request = Request(content_type="multipart/form-data; boundary=B", form=form.close())
+    assert isinstance(read(request, count), Asked | HttpProblem)
 
 
 def test_the_schema_of_a_form_has_files() -> None:

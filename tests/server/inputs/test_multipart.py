@@ -12,19 +12,18 @@ from hypothesis import strategies as st
 from orchestra.server.inputs.multipart import (
     HEADERS_LIMIT_BYTES,
     Form,
-    FormLimits,
     Part,
     boundary_of,
     read_headers,
 )
 from orchestra.server.responses.problems import HttpProblem
-from orchestra.server.settings import is_form
+from orchestra.server.settings import Settings, is_form
 
-LIMITS = FormLimits(parts_max=4, field_limit_bytes=1000, file_limit_bytes=2000)
+LIMITS = Settings(parts_max=4, body_limit_bytes=1000, file_limit_bytes=2000)
 
 
 def read(
-    chunks: list[bytes], boundary: str = "B", limits: FormLimits = LIMITS
+    chunks: list[bytes], boundary: str = "B", limits: Settings = LIMITS
 ) -> tuple[Part, ...] | HttpProblem:
     form = Form(boundary, limits)
     for chunk in chunks:
@@ -109,7 +108,7 @@ def test_a_form_that_was_cut_short_never_looks_complete(
     assert "before its last boundary" in problem.detail
 
 
-def problem(raw: bytes, limits: FormLimits = LIMITS) -> HttpProblem:
+def problem(raw: bytes, limits: Settings = LIMITS) -> HttpProblem:
     found = read([raw], limits=limits)
     assert isinstance(found, HttpProblem)
     return found

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.inputs.requests import Asked, Request, read, sent
 from orchestra.server.responses.problems import HttpProblem
@@ -25,14 +23,13 @@ def echo(text: str, times: int = 1) -> str:
     return repeat(text, times=times)
 
 
-PIPELINES: dict[str, Pipeline[..., Any]] = {"echo": echo}
 JSON = "application/json"
 
 
 def posted(
     body: bytes, content_type: str = JSON, *, accept: str | None = None
 ) -> Asked | HttpProblem:
-    return read(Request("echo", accept, content_type=content_type, body=body), PIPELINES)
+    return read(Request(accept, content_type=content_type, body=body), echo)
 
 
 def refused(asked: Asked | HttpProblem) -> tuple[int, str]:
@@ -46,15 +43,15 @@ def test_a_post_gives_the_inputs_in_its_body() -> None:
 
 
 def test_a_get_gives_them_in_its_query() -> None:
-    request = Request("echo", "text/event-stream", [("text", "a"), ("times", "2")])
-    assert read(request, PIPELINES) == Asked(echo, {"text": "a", "times": 2}, streams=True)
+    request = Request("text/event-stream", [("text", "a"), ("times", "2")])
+    assert read(request, echo) == Asked(echo, {"text": "a", "times": 2}, streams=True)
 
 
 @given(st.text(), st.integers(-(2**53), 2**53))
 def test_both_ways_of_asking_ask_the_same(text: str, times: int) -> None:
     body = msgspec.json.encode({"inputs": {"text": text, "times": times}})
     query = [("text", text), ("times", str(times))]
-    assert posted(body) == read(Request("echo", query=query), PIPELINES)
+    assert posted(body) == read(Request(query=query), echo)
 
 
 @given(st.binary() | st.from_regex(rb'\{("inputs": ?[\[{"0-9a-z]*)+').map(bytes))
@@ -117,12 +114,8 @@ def test_a_form_that_cannot_be_given_is_refused_before_anything_runs() -> None:
     )
 
 
-def test_the_pipeline_is_the_first_thing_that_must_be_right() -> None:
-    assert refused(read(Request("ehco", accept="text/html"), PIPELINES))[0] == 404
-
-
 def same(one: bytes, other: bytes) -> bool:
-    return sent(Request("echo", body=one)) == sent(Request("echo", body=other))
+    return sent(Request(body=one)) == sent(Request(body=other))
 
 
 @given(st.integers(-(2**53) + 1, 2**53 - 1), st.sampled_from(("%d.0", "%d.00", "%de0", "%d")))

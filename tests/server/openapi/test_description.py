@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, TypedDict, get_args
 
 import attrs
@@ -47,6 +48,7 @@ from orchestra.server.runs.pipelines import Runs
 from orchestra.server.runs.problems import KINDS, failed_run
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
+from orchestra.server.websocket import Sockets
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import World
 from orchestra.values import Json
@@ -131,13 +133,14 @@ def routes() -> list[Route]:
             settings = Settings()
             runs = Runs(engine, SERVED, settings, registry_beside(engine, settings))
             counted = metrics_routes(Counting(Metrics({})))
-            return [*table(runs, SERVED), *counted]
+            sockets = partial(Sockets, runs, (), frozenset(), trio.Event())
+            return [*table(runs, SERVED, sockets), *counted]
 
     return with_documents(trio.run(main), SERVED, Settings(), OPEN)
 
 
 def documented(pipelines: Mapping[str, Pipeline[..., Any]] = SERVED, **options: Any) -> Json:
-    return document(routes(), pipelines, Settings(), shape=shaped_at, **options)
+    return document(routes(), pipelines, Settings(), **options)
 
 
 def walk(value: object) -> Iterator[dict[str, Any]]:

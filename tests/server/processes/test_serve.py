@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from orchestra.errors import ServeError
-from orchestra.server.connections.listen import bind
+from orchestra.server.connections.sockets import bind
 from orchestra.server.processes.serve import serve
 from orchestra.server.settings import Settings
 from tests import ipv6

@@ -25,8 +25,8 @@ from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.connections.sockets import bind
 from orchestra.server.processes import serving
-from orchestra.server.processes.serve import House, serve_loaded
-from orchestra.server.processes.serving import REPLACED, Generation, Loaded
+from orchestra.server.processes.serve import serve_loaded
+from orchestra.server.processes.serving import REPLACED, Generation, House, Loaded
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.steps import retrieve
@@ -325,8 +325,8 @@ def test_a_run_whose_request_is_over_holds_its_generation() -> None:
         async with open_engine() as engine, trio.open_nursery() as nursery:
             settings = Settings()
             registry = registry_beside(engine, settings)
-            app = create_app(engine, {}, registry=registry).asgi_app
-            generation = Generation(engine, app, settings, registry)
+            app = create_app(engine, {}, registry=registry)
+            generation = Generation(engine, app.asgi_app, settings, registry, app.closing)
             run = engine.start(loaded.pipelines["version"], {"wait": True})
             nursery.start_soon(generation.wait_over)
             generation.retire(math.inf)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestra.errors import InputError
-from orchestra.server.runs.starting import not_started
+from orchestra.server.responses.caller_problems import not_started
 
 
 def test_an_input_that_only_the_engine_refuses_is_told_with_its_field() -> None:
