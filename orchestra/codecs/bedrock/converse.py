@@ -18,7 +18,7 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock.request import converse_body
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.faults import as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
@@ -254,10 +254,9 @@ def converse_events(body: bytes) -> list[ModelEvent]:
     """
     answer = read_whole(_answers, body, "an answer of Converse")
     if answer.output is None or answer.output.message is None:
-        said = read_error(body)
-        if said.message or said.words:
-            raise as_error(said)
-        raise MalformedStreamError(f"an answer of Converse without a message: {body[:200]!r}")
+        raise error_in(body) or MalformedStreamError(
+            f"an answer of Converse without a message: {body[:200]!r}"
+        )
     events: list[ModelEvent] = []
     calls = 0
     for block in answer.output.message.content or ():

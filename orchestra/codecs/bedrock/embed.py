@@ -11,7 +11,7 @@ import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.codecs.bedrock.request import EXTRAS
-from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.faults import error_in
 from orchestra.codecs.framing.mending import read_whole
 from orchestra.codecs.raw_json import merged
 from orchestra.codecs.usage_counts import token_count
@@ -135,10 +135,9 @@ def decode_embeddings(body: bytes) -> Embeddings:
         one = found.embedding or by_type.get("float") or by_type.get("binary")
         rows = None if one is None else [one]
     if rows is None:
-        said = read_error(body)
-        if said.message:
-            raise as_error(said)
-        raise MalformedStreamError(f"an answer without embeddings: {body[:200]!r}")
+        raise error_in(body) or MalformedStreamError(
+            f"an answer without embeddings: {body[:200]!r}"
+        )
     count = token_count(found.input_text_token_count)
     try:
         vectors = tuple(map(Vector.of, rows))

@@ -32,12 +32,12 @@ from orchestra.codecs.bedrock.family_answer import (
 )
 from orchestra.codecs.bedrock.prompts import invoke_body
 from orchestra.codecs.dialect import Call
-from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.faults import as_error, error_in, read_error
 from orchestra.codecs.framing.eventstream import EventStreamFraming
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.usage_counts import latest_counts
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     ChatRequest,
     Json,
@@ -189,15 +189,10 @@ def invoke_events(body: bytes) -> list[ModelEvent]:
         *stops(said),
     ]
     if said.error or not (events or said.intervened):
-        raise _refused(body)
+        raise error_in(body) or MalformedStreamError(
+            f"an answer of an unknown model family: {body[:200]!r}"
+        )
     if not events or not isinstance(events[-1], Stopped):
         unsaid = StopReason.CONTENT_FILTER if said.intervened else StopReason.OTHER
         events.append(Stopped(unsaid))
     return events
-
-
-def _refused(body: bytes) -> ModelError:
-    error = read_error(body)
-    if error.message:
-        return as_error(error)
-    return MalformedStreamError(f"an answer of an unknown model family: {body[:200]!r}")

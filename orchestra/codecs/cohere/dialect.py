@@ -11,7 +11,7 @@ import binascii
 import json
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -20,7 +20,7 @@ from orchestra.citations import Citation, Cited
 from orchestra.codecs.cited import cited_number, cited_text, listed_records
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import Said, as_error, http_error, read_error
+from orchestra.codecs.faults import Said, as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
@@ -142,7 +142,9 @@ class CohereDialect(Dialect):
     def decode(self, body: bytes) -> list[ModelEvent]:
         answer = _CohereReader().read(_ANSWER, body, "Cohere's answer")
         if not isinstance(answer.message, _Message):
-            _refuse(body, "neither a message nor an error")
+            raise error_in(body) or MalformedStreamError(
+                f"Cohere's answer has no message: {body[:200]!r}"
+            )
         events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
         events += _cited(answer.message)
         for at, call in enumerate(_listed(answer.message.tool_calls)):
@@ -158,7 +160,9 @@ class CohereDialect(Dialect):
     def decode_embeddings(self, body: bytes) -> Embeddings:
         found = read_whole(_EMBEDDED, body, "Cohere's embeddings")
         if found.embeddings is None:
-            _refuse(body, "neither embeddings nor an error")
+            raise error_in(body) or MalformedStreamError(
+                f"Cohere's answer has no embeddings: {body[:200]!r}"
+            )
         counts = found.meta or {}
         tokens = token_count(_inner(counts, "tokens").get("input_tokens"))
         if tokens is None:
@@ -337,11 +341,3 @@ def _listed(found: T | list[T] | None) -> list[T]:
     if isinstance(found, list):
         return found
     return [] if found is None else [found]
-
-
-def _refuse(body: bytes, what: str) -> NoReturn:
-    """Raise the error in place of an answer."""
-    said = read_error(body)
-    if said.message:
-        raise as_error(said)
-    raise MalformedStreamError(f"Cohere's answer has {what}: {body[:200]!r}")

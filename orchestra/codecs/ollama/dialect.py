@@ -8,13 +8,12 @@ has the usual stop reason.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
 
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.faults import as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
 from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader, read_whole
@@ -120,7 +119,9 @@ class OllamaDialect(Dialect):
         if rows is None and found.embedding is not None:  # of the old `/embeddings`
             rows = [found.embedding]
         if rows is None:
-            _refuse(body)
+            raise error_in(body) or MalformedStreamError(
+                f"Ollama's answer has no embeddings: {body[:200]!r}"
+            )
         try:
             vectors = tuple(map(Vector.of, rows))
         except OverflowError as error:
@@ -223,11 +224,3 @@ def _last_fields(payload: bytes) -> Iterable[tuple[str, object]]:
         return _RECORD.decode(payload).items()
     except NOT_AS_IT_SHOULD_BE:
         return ()
-
-
-def _refuse(body: bytes) -> NoReturn:
-    """Raise the error in place of an answer."""
-    said = read_error(body)
-    if said.message and said.message != "{}":
-        raise as_error(said)
-    raise MalformedStreamError(f"Ollama sent neither an answer nor an error: {body[:200]!r}")
