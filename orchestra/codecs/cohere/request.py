@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from orchestra.codecs.cohere.embeddings import embed_fields
 from orchestra.codecs.dialect import refuse_logprobs, refuse_serial_calls
 from orchestra.codecs.files import without_files
 from orchestra.codecs.raw_json import merged, without_nulls
@@ -43,11 +44,6 @@ _THINKING: Mapping[ReasoningEffort, Json] = {
     "max": {"type": "enabled"},
 }
 _CHOICES: Mapping[ToolChoice | None, str | None] = {None: None, "auto": None, "none": "NONE"}
-_INPUT_TYPES: Mapping[str | None, str] = {
-    None: "search_document",
-    "document": "search_document",
-    "query": "search_query",
-}
 
 
 def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
@@ -86,14 +82,7 @@ def _thinking(request: ChatRequest) -> Json | None:
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
     """The body of an embedding call; the default purpose is `document`."""
-    body: Json = {
-        "model": model,
-        "input_type": _INPUT_TYPES.get(request.purpose, request.purpose),
-        "texts": request.texts,
-        "embedding_types": ["float"],
-        "output_dimension": request.dimensions,
-    }
-    return merged(without_nulls(body), request.extras.get("cohere", {}))
+    return merged({"model": model, **embed_fields(request)}, request.extras.get("cohere", {}))
 
 
 def _tools(request: ChatRequest) -> Json:

@@ -27,8 +27,9 @@ from orchestra.codecs.gemini.request import gemini_body, studio_embed_body, vert
 from orchestra.codecs.raw_json import NOTHING, given
 from orchestra.codecs.seals import GEMINI, VERTEX
 from orchestra.codecs.usage_counts import token_count
+from orchestra.codecs.vectors import vectors_of
 from orchestra.errors import MalformedStreamError, ModelError
-from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent, Vector
+from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent
 
 _SAFE = "/@"
 _VERTEX_TEXTS_MAX = 1
@@ -112,7 +113,9 @@ class GeminiDialect(Dialect):
             numbers = [found.embedding]
         else:
             raise MalformedStreamError(f"these are not embeddings of Gemini: {body[:200]!r}")
-        return Embeddings(tuple(map(_vector, numbers)), _embedding_usage(found, numbers))
+        return Embeddings(
+            vectors_of(each.values for each in numbers), _embedding_usage(found, numbers)
+        )
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
@@ -233,15 +236,6 @@ def _next_response(text: str, at: int) -> int:
     """The position of the next response."""
     found = _BETWEEN.match(text, at)
     return at if found is None else found.end()
-
-
-def _vector(numbers: _Numbers) -> Vector:
-    try:
-        return Vector.of(numbers.values)
-    except OverflowError as error:
-        raise MalformedStreamError(
-            f"an embedding has a number that float32 cannot hold: {max(numbers.values, key=abs)}"
-        ) from error
 
 
 def _embedding_usage(found: _Embedded, numbers: list[_Numbers]) -> Usage | None:

@@ -20,6 +20,7 @@ from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader, re
 from orchestra.codecs.ollama.request import chat_body, embed_body
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import token_count
+from orchestra.codecs.vectors import vectors_of
 from orchestra.errors import (
     CapabilityError,
     InvalidRequestError,
@@ -38,7 +39,6 @@ from orchestra.values import (
     TextDelta,
     ToolCallDelta,
     UsageReport,
-    Vector,
 )
 
 _REASONS: Mapping[str | None, StopReason] = {
@@ -122,15 +122,9 @@ class OllamaDialect(Dialect):
             raise error_in(body) or MalformedStreamError(
                 f"Ollama's answer has no embeddings: {body[:200]!r}"
             )
-        try:
-            vectors = tuple(map(Vector.of, rows))
-        except OverflowError as error:
-            raise MalformedStreamError(
-                f"a vector of Ollama's is not made of float32 numbers: {error}"
-            ) from error
         count = token_count(found.prompt_eval_count)
         usage = None if count is None else Usage(input_tokens=count)
-        return Embeddings(vectors, usage, found.model or "")
+        return Embeddings(vectors_of(rows), usage, found.model or "")
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
