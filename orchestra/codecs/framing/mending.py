@@ -53,10 +53,10 @@ class JsonReader:
         try:
             return decoder.decode(payload)
         except NOT_AS_IT_SHOULD_BE:
-            return self.mended(decoder, payload, what)
+            return self._mended(decoder, payload, what)
 
-    def mended(self, decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
-        """As `read`, for a payload that needs repairs; of a very large one, only its beginning."""
+    def _mended(self, decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
+        """The value of a payload that needs repairs, if it is not too large for them."""
         payload = payload.removeprefix(BOM_UTF8)
         if sum(map(payload.count, _COSTLY)) > VALUES_MAX:
             return decoded(decoder, payload, what)

@@ -23,6 +23,8 @@ from orchestra.codecs.openai.logprobs import logprobs_of
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.reasoning_details import ReasoningDetails
 from orchestra.codecs.openai.shapes import (
+    CHUNKS,
+    OPENINGS,
     CallPiece,
     Chunk,
     ChunkChoice,
@@ -120,7 +122,7 @@ class OpenAiDecoder(FrameDecoder):
             return
         if name == "error":
             raise error_of(payload, self._quirks)
-        chunk = self._reader.chunk(payload, _A_CHUNK, opening=not self._began)
+        chunk = self._reader.read(CHUNKS if self._began else OPENINGS, payload, _A_CHUNK)
         if chunk.failed:
             raise error_of(payload, self._quirks)
         self._read(chunk, stream=True)
@@ -133,7 +135,7 @@ class OpenAiDecoder(FrameDecoder):
             MalformedStreamError: it is not an answer.
             TruncatedStreamError: it is a chunk of a stream, and not the last.
         """
-        chunk = self._reader.chunk(body, "the answer", opening=True)
+        chunk = self._reader.read(OPENINGS, body, "the answer")
         if chunk.failed:
             raise error_of(body, self._quirks)
         if not chunk.choices:
