@@ -178,10 +178,9 @@ class AnthropicDecoder(FrameDecoder):
         self._message = MessageEvents()
 
     def _take(self, name: str, payload: bytes) -> None:
-        if name != "ping":
-            self._events += self._message.take(payload, name)
-            self._stopped = self._message.stopped
-            self.done = self._message.ended
+        self._events += self._message.take(payload, name)
+        self._stopped = self._message.stopped
+        self.done = self._message.ended
 
 
 class MessageEvents:

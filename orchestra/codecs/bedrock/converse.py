@@ -20,8 +20,9 @@ from orchestra.codecs.bedrock.request import converse_body
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
-from orchestra.codecs.framing.frames import FrameDecoder, decoded
+from orchestra.codecs.framing.frames import FrameDecoder, decoded, json_text
 from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.codecs.raw_json import NOTHING
 from orchestra.codecs.retry_after import their_now_s
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
 from orchestra.codecs.tool_calls import next_call
@@ -77,7 +78,7 @@ class _Reasoning(msgspec.Struct, rename="camel"):
 class _ToolUse(msgspec.Struct, rename="camel"):
     """`input` is the next piece of a JSON text in a stream; otherwise it is an object."""
 
-    input: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = NOTHING
     tool_use_id: str | None = None
     name: str | None = None
 
@@ -127,7 +128,6 @@ _pieces = msgspec.json.Decoder(_Piece)
 _stops = msgspec.json.Decoder(_Stop)
 _metadata = msgspec.json.Decoder(_Metadata)
 _answers = msgspec.json.Decoder(_Answer)
-_strings = msgspec.json.Decoder(str)
 
 
 class ConverseEvents:
@@ -322,18 +322,6 @@ def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
         cache_write_input_tokens=written,
     )
     return (UsageReport(usage, found),)
-
-
-def json_text(found: msgspec.Raw) -> str:
-    """The text in a JSON string; for any other value, its JSON text. "" for null or no value.
-
-    Raises:
-        MalformedStreamError: it is a string that JSON does not allow.
-    """
-    text = bytes(found)
-    if text.startswith(b'"'):
-        return decoded(_strings, text, "the input of a tool")
-    return "" if text == b"null" else text.decode("utf-8", "replace")
 
 
 def _block_events(block: _Block) -> Iterable[ModelEvent]:

@@ -39,6 +39,7 @@ _SHOWN_BYTES = 200
 _KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 """Names of events that only keep the connection alive; their data may not be JSON."""
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
+_STRINGS = msgspec.json.Decoder(str)
 
 T = TypeVar("T")
 
@@ -193,6 +194,18 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         shown = payload[:200].decode("utf-8", "replace")
         raise MalformedStreamError(f"{what} is invalid: {error}: {shown!r}") from error
+
+
+def json_text(found: msgspec.Raw) -> str:
+    """The text in a JSON string; for any other value, its JSON text. "" for null or no value.
+
+    Raises:
+        MalformedStreamError: it is a string that JSON does not allow.
+    """
+    text = bytes(found)
+    if text.startswith(b'"'):
+        return decoded(_STRINGS, text, "the arguments of a tool call")
+    return "" if text == b"null" else text.decode("utf-8", "replace")
 
 
 def refuse_hollow(payload: bytes, what: str) -> None:

@@ -14,10 +14,11 @@ import msgspec
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, error_in, http_error, read_error
-from orchestra.codecs.framing.frames import FrameDecoder, decoded
+from orchestra.codecs.framing.frames import FrameDecoder, json_text
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
 from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader, read_whole
 from orchestra.codecs.ollama.request import chat_body, embed_body
+from orchestra.codecs.raw_json import NOTHING
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import token_count
 from orchestra.codecs.vectors import vectors_of
@@ -50,7 +51,7 @@ _REASONS: Mapping[str | None, StopReason] = {
 
 class _Function(msgspec.Struct):
     name: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+    arguments: msgspec.Raw = NOTHING
 
 
 class _ToolCall(msgspec.Struct):
@@ -87,7 +88,6 @@ class _Embedded(msgspec.Struct):
 
 _LINE = msgspec.json.Decoder(_Line)
 _EMBEDDED = msgspec.json.Decoder(_Embedded)
-_ARGUMENTS = msgspec.json.Decoder(str)
 _RECORD = msgspec.json.Decoder(dict[str, object])
 _MEASURED = ("_count", "_duration")
 
@@ -181,7 +181,7 @@ class OllamaDecoder(FrameDecoder):
     def _call(self, call: _ToolCall) -> None:
         at = next_call(self._calls)
         self._calls += 1
-        arguments = _arguments(bytes(call.function.arguments))
+        arguments = json_text(call.function.arguments) or "{}"  # some servers send a string
         self._emit(ToolCallDelta(at, call.id or f"call_{at}", call.function.name, arguments))
 
     def _end_answer(self, line: _Line, payload: bytes) -> None:
@@ -191,14 +191,6 @@ class OllamaDecoder(FrameDecoder):
             reason = StopReason.TOOL_CALLS
         self._stop(Stopped(reason, line.done_reason))
         self.done = True
-
-
-def _arguments(raw: bytes) -> str:
-    """Arguments as JSON text; some compatible servers send them as a string."""
-    if raw.startswith(b'"'):
-        return decoded(_ARGUMENTS, raw, "the arguments of a tool call")
-    text = raw.decode("utf-8", "replace")
-    return "{}" if text == "null" else text
 
 
 def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
