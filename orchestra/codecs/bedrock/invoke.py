@@ -36,6 +36,7 @@ from orchestra.codecs.faults import as_error, error_in, read_error
 from orchestra.codecs.framing.eventstream import EventStreamFraming
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.codecs.raw_json import given
 from orchestra.codecs.usage_counts import latest_counts
 from orchestra.errors import MalformedStreamError
 from orchestra.values import (
@@ -86,7 +87,7 @@ class InvokeDecoder(FrameDecoder):
         if said.type not in (None, "completion"):
             self._claude = MessageEvents()
             self._of_claude(self._claude, payload)
-        elif said.error:
+        elif given(said.error):
             raise as_error(read_error(payload))
         else:
             self._of_nova(said)
@@ -105,7 +106,7 @@ class InvokeDecoder(FrameDecoder):
             ("messageStop", said.message_stop),
             ("metadata", said.metadata),
         ):
-            if found:
+            if given(found):
                 self._give(self._nova.take(name, bytes(found)))
 
     def _of_others(self, said: FamilyAnswer) -> None:
@@ -181,14 +182,14 @@ def invoke_events(body: bytes) -> list[ModelEvent]:
     said = next(iter(found), FamilyAnswer()) if isinstance(found, list) else found
     if said.type not in (None, "completion"):
         return message_events(body)
-    if said.output:
+    if given(said.output):
         return converse_events(body)
     events: list[ModelEvent] = [
         *text_and_calls(said),
         *usage_reports(token_counts(said)),
         *stops(said),
     ]
-    if said.error or not (events or said.intervened):
+    if given(said.error) or not (events or said.intervened):
         raise error_in(body) or MalformedStreamError(
             f"an answer of an unknown model family: {body[:200]!r}"
         )
