@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from orchestra.codecs.cohere.embeddings import embed_fields
-from orchestra.codecs.dialect import refuse_logprobs, refuse_serial_calls
+from orchestra.codecs.dialect import refuse
 from orchestra.codecs.files import without_files
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.tool_calls import arguments_text, function_tool
@@ -52,7 +52,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     Raises:
         CapabilityError: Cohere's API cannot express something in the request.
     """
-    refuse_logprobs(request, "Cohere")
+    refuse(request, "Cohere", "logprobs", "parallel_tool_calls")
     body: Json = {
         "model": model,
         "messages": [each for message in request.messages for each in _messages(message)],
@@ -87,7 +87,6 @@ def embed_body(model: str, request: EmbedRequest) -> Json:
 
 def _tools(request: ChatRequest) -> Json:
     tools, choice = request.tools, request.tool_choice
-    refuse_serial_calls(request, "Cohere")
     if isinstance(choice, ForcedTool):
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         if not tools:
