@@ -33,7 +33,7 @@ from orchestra.codecs.serving.requests import (
     image_part,
     refused,
 )
-from orchestra.codecs.serving.results import result_parts, result_turns, uncalled
+from orchestra.codecs.serving.results import called, result_parts, result_turns, turn
 from orchestra.values import (
     ChatRequest,
     ForcedTool,
@@ -214,7 +214,6 @@ def _response_of(item: str, where: str) -> str:
 
 def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlist) -> ChatRequest:
     body, wanted = asked.body, asked.body.text
-    known = ResponsesBody.__struct_fields__
     said = asked.everything
     if wanted is not None and wanted.verbosity is not None:
         said = {**said, "verbosity": wanted.verbosity}
@@ -232,7 +231,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlis
         else ForcedTool(body.tool_choice.name),
         parallel_tool_calls=body.parallel_tool_calls,
         output=_output(wanted.format if wanted else None),
-        extras=extras_of(said, known, body.orchestra, allowed, meant_for),
+        extras=extras_of(body, said, allowed, meant_for),
         logprobs=(body.top_logprobs or 0) if likely else None,
     )
 
@@ -284,9 +283,7 @@ def _turn(role: str, parts: list[Part]) -> Iterator[Message]:
     if role == "tool":
         yield from result_turns(parts)
     elif parts:
-        only = parts[0]
-        alone = len(parts) == 1 and isinstance(only, TextPart)
-        yield Message("assistant", only.text if alone else tuple(parts))  # type: ignore[union-attr]
+        yield turn("assistant", parts)
 
 
 def _message(item: ResponsesItem, where: str, allowed: Allowlist) -> Message:
@@ -343,16 +340,11 @@ def _call(item: ResponsesItem, where: str) -> ToolCall:
 def _result(
     item: ResponsesItem, where: str, names: Mapping[str, str], allowed: Allowlist
 ) -> tuple[Part, ...]:
-    id_ = item.call_id
-    if not id_:
-        raise refused(f"{where}.call_id", "it is missing: which call is this the result of?")
-    if id_ not in names:
-        raise refused(f"{where}.call_id", uncalled(id_))
-    given = item.output or ""
+    call, given = called(item.call_id, names, f"{where}.call_id"), item.output or ""
     if isinstance(given, str):
-        return result_parts(id_, names[id_], given)
+        return result_parts(*call, given)
     parts = [_part(each, f"{where}.output[{at}]", allowed) for at, each in enumerate(given)]
-    return result_parts(id_, names[id_], parts)
+    return result_parts(*call, parts)
 
 
 def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:
