@@ -57,7 +57,8 @@ class Dialect(Protocol):
 
     @property
     def texts_tokens_max(self) -> int | None:
-        """The most estimated tokens of these texts together; None without a limit."""
+        """The most estimated tokens of these texts together; None without a limit, as here."""
+        return None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.

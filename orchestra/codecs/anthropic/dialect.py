@@ -126,7 +126,6 @@ class AnthropicDialect(Dialect):
     """
 
     texts_max = 1
-    texts_tokens_max = None
     """Unused: Anthropic has no embeddings."""
 
     def __init__(

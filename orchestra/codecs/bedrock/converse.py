@@ -188,11 +188,7 @@ class ConverseDecoder(FrameDecoder):
     def _take(self, name: str, payload: bytes) -> None:
         if (error := stream_error(name, payload)) is not None:
             raise error
-        for event in self._converse.take(name, payload):
-            if isinstance(event, Stopped):
-                self._stop(event)
-            else:
-                self._emit(event)
+        self._emit(*self._converse.take(name, payload))
         self.done = self._stopped and name == "metadata"
 
 
@@ -204,7 +200,6 @@ class Bedrock(Dialect):
     """
 
     texts_max: int = 1
-    texts_tokens_max = None
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
         """The call that embeds texts with a Titan or Cohere model."""
@@ -300,15 +295,17 @@ def stopped(word: str | None) -> Stopped:
     return Stopped(STOPS.get(word or "", StopReason.OTHER), word)
 
 
-def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
+def usage_report(
+    raw: Json | None, names: tuple[str, str] = ("inputTokens", "outputTokens")
+) -> tuple[UsageReport, ...]:
     """The report of a usage record: partial if one count is missing, none if both are.
 
-    If a guardrail has changed Nova's answer, only the input is counted. `inputTokens` excludes
-    tokens read from and written to the cache, whose counts have either of two names.
+    `names` are those of the counts of input and output. If a guardrail has changed Nova's answer,
+    only the input is counted. The input excludes tokens read from and written to the cache, whose
+    counts have either of two names.
     """
     found = raw or {}
-    input_tokens = token_count(found.get("inputTokens"))
-    output_tokens = token_count(found.get("outputTokens"))
+    input_tokens, output_tokens = (token_count(found.get(name)) for name in names)
     if input_tokens is None and output_tokens is None:
         return ()
     whole = input_tokens is not None and output_tokens is not None

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from orchestra.accounts import Usage
-from orchestra.codecs.bedrock.converse import STOPS
+from orchestra.codecs.bedrock.converse import STOPS, usage_report
 from orchestra.codecs.framing.frames import json_text
 from orchestra.codecs.raw_json import NOTHING, without_nulls
 from orchestra.codecs.tool_calls import next_call
-from orchestra.codecs.usage_counts import count, token_count
+from orchestra.codecs.usage_counts import token_count
 from orchestra.values import Json, Stopped, StopReason, TextDelta, ToolCallDelta, UsageReport
 
 _REASONS: Mapping[str, StopReason] = {
@@ -159,19 +158,10 @@ def token_counts(answer: FamilyAnswer) -> Json:
 
 def usage_reports(record: Json) -> Iterable[UsageReport]:
     """The report of a record of counts; none if one of the two counts is missing."""
-    for read, wrote in _COUNTS:
-        input_tokens, output_tokens = map(token_count, (record.get(read), record.get(wrote)))
-        if input_tokens is not None and output_tokens is not None:
-            cached = count(record, "cacheReadInputTokenCount")
-            written = count(record, "cacheWriteInputTokenCount")
-            usage = Usage(
-                input_tokens + cached + written,
-                output_tokens,
-                cached_input_tokens=cached,
-                cache_write_input_tokens=written,
-            )
-            yield UsageReport(usage, record)
-            return
+    for names in _COUNTS:
+        if all(token_count(record.get(name)) is not None for name in names):
+            return usage_report(record, names)
+    return ()
 
 
 def _inner_answers(answer: FamilyAnswer) -> Iterable[FamilyAnswer]:

@@ -115,28 +115,22 @@ class InvokeDecoder(FrameDecoder):
         if said.event_type == "tool-calls-generation" and self._spoke:
             said.text = None  # repeats the text of the pieces before
         self._spoke = self._spoke or bool(said.text)
-        self._emit(*text_and_calls(said))
+        self._emit(*text_and_calls(said), *stops(said))
         # masked text is marked, too; but only a guardrail's own text is complete and has counts
         self._intervened = said.intervened and said.output_total is not None
-        for stop in stops(said):
-            self._stop(stop)
         self._counts = latest_counts(self._counts, token_counts(said))
         if self._stopped:
             self._emit(*usage_reports(self._counts))
 
     def _give(self, events: Iterable[ModelEvent]) -> None:
         for event in events:
-            if isinstance(event, Stopped):
-                self._stop(event)
-            else:
-                whole = isinstance(event, UsageReport) and event.usage.certainty is Certainty.EXACT
-                self._reported = self._reported or whole
-                self._emit(event)
+            whole = isinstance(event, UsageReport) and event.usage.certainty is Certainty.EXACT
+            self._reported = self._reported or whole
+            self._emit(event)
 
     def _end(self) -> None:
         if self._intervened and not self._stopped:
-            self._stop(Stopped(StopReason.CONTENT_FILTER))
-            self._emit(*usage_reports(self._counts))
+            self._emit(Stopped(StopReason.CONTENT_FILTER), *usage_reports(self._counts))
 
     def _end_by(self, metrics: Json | None) -> None:
         if metrics is None:

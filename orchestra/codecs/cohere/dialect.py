@@ -119,7 +119,6 @@ class CohereDialect(Dialect):
     """The requests and answers of Cohere."""
 
     texts_max = 96
-    texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
@@ -216,7 +215,7 @@ class CohereDecoder(FrameDecoder):
         self._emit(*_usage(delta.usage))
         reason = _reason(delta.finish_reason, delta.error)
         if delta.finish_reason is not None:
-            self._stop(Stopped(reason, delta.finish_reason))
+            self._emit(Stopped(reason, delta.finish_reason))
         self.done = True
 
 

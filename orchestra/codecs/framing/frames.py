@@ -132,13 +132,13 @@ class FrameDecoder(ABC):
         return error_in(payload)
 
     def _emit(self, *events: ModelEvent) -> None:
-        self._events += events
-
-    def _stop(self, stopped: Stopped) -> None:
-        """Emit the reason why the answer stops; the first one counts."""
-        if not self._stopped:
-            self._stopped = True
-            self._events.append(stopped)
+        """Pass events on; of several reasons why the answer stops, the first counts."""
+        for event in events:
+            if isinstance(event, Stopped):
+                if self._stopped:
+                    continue
+                self._stopped = True
+            self._events.append(event)
 
     def _take_all(self, frames: Iterable[tuple[str, bytes]]) -> None:
         for name, payload in frames:

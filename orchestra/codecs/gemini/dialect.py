@@ -69,7 +69,6 @@ class GeminiDialect(Dialect):
     """
 
     texts_max = 100
-    texts_tokens_max = None
 
     def __init__(self, *, vertex: bool = False) -> None:
         self._vertex = vertex
@@ -148,7 +147,7 @@ class GeminiDecoder(FrameDecoder):
             self._stopped = self._answer.stopped
 
     def _end(self) -> None:
-        self._emit(*self._answer.end())
+        self._events += self._answer.end()
 
 
 class _GeminiFraming(SseFraming):

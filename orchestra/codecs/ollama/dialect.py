@@ -97,7 +97,6 @@ class OllamaDialect(Dialect):
 
     texts_max = 512
     """Ollama has no limit; with this one, a call on a slow machine ends in time."""
-    texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
@@ -174,9 +173,9 @@ class OllamaDecoder(FrameDecoder):
 
     def _say(self, thinking: str | None, text: str | None) -> None:
         if thinking:
-            self._emit(ReasoningDelta(thinking))
+            self._events.append(ReasoningDelta(thinking))
         if text:
-            self._emit(TextDelta(text))
+            self._events.append(TextDelta(text))
 
     def _call(self, call: _ToolCall) -> None:
         at = next_call(self._calls)
@@ -189,7 +188,7 @@ class OllamaDecoder(FrameDecoder):
         reason = _REASONS.get(line.done_reason, StopReason.OTHER)
         if self._calls and reason is StopReason.END:
             reason = StopReason.TOOL_CALLS
-        self._stop(Stopped(reason, line.done_reason))
+        self._emit(Stopped(reason, line.done_reason))
         self.done = True
 
 
