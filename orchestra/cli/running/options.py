@@ -20,7 +20,7 @@ from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.shapes import plain
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
-from orchestra.codecs.invalid_json import invalid_json
+from orchestra.codecs.raw_json import invalid_json
 from orchestra.graph.nodes import Input
 from orchestra.nearest import did_you_mean
 from orchestra.server.inputs.reading import from_json, from_pairs, instead_of, is_readable

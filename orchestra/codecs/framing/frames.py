@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from orchestra.codecs.faults import error_in
+from orchestra.codecs.raw_json import NOT_JSON
 from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
 from orchestra.values import ModelEvent, Stopped
@@ -191,7 +192,7 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
         refuse_hollow(payload, what)
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         shown = payload[:200].decode("utf-8", "replace")
         raise MalformedStreamError(f"{what} is invalid: {error}: {shown!r}") from error
 

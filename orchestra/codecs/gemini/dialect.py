@@ -20,11 +20,11 @@ from orchestra.accounts import Usage
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder
-from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, read_whole
+from orchestra.codecs.framing.mending import read_whole
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.gemini.answer import GeminiAnswer
 from orchestra.codecs.gemini.request import gemini_body, studio_embed_body, vertex_embed_body
-from orchestra.codecs.raw_json import NOTHING, given
+from orchestra.codecs.raw_json import NOT_JSON, NOTHING, given
 from orchestra.codecs.seals import GEMINI, VERTEX
 from orchestra.codecs.usage_counts import token_count
 from orchestra.codecs.vectors import vectors_of
@@ -193,7 +193,7 @@ def _responses(body: bytes) -> Iterator[bytes]:
     """
     try:
         found = _LISTS.decode(body) if _is_list(body) else [_ONE.decode(body)]
-    except NOT_AS_IT_SHOULD_BE:
+    except NOT_JSON:
         yield from _one_by_one(body)
     else:
         yield from map(bytes, found[:RESPONSES_MAX])

@@ -16,9 +16,9 @@ from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, json_text
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
-from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader, read_whole
+from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.ollama.request import chat_body, embed_body
-from orchestra.codecs.raw_json import NOTHING
+from orchestra.codecs.raw_json import NOT_JSON, NOTHING
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import token_count
 from orchestra.codecs.vectors import vectors_of
@@ -207,5 +207,5 @@ def _last_fields(payload: bytes) -> Iterable[tuple[str, object]]:
     """The other fields of the last line; empty if the line needed repairs."""
     try:
         return _RECORD.decode(payload).items()
-    except NOT_AS_IT_SHOULD_BE:
+    except NOT_JSON:
         return ()

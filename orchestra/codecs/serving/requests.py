@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.data_urls import data_image
-from orchestra.codecs.invalid_json import invalid_json
+from orchestra.codecs.raw_json import NOT_JSON, invalid_json
 from orchestra.codecs.serving.allowlist import Allowlist
 from orchestra.codecs.serving.words import words_at
 from orchestra.errors import InvalidRequestError
@@ -63,7 +63,7 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
         return bodies.decode(body), _OBJECTS.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(error, bodies.type) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise InvalidRequestError(
             invalid_json(body, error), code="invalid_json", status=400
         ) from error
