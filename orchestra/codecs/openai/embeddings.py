@@ -8,7 +8,6 @@ from base64 import b64decode
 import msgspec
 
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
-from orchestra.codecs.openai.errors import error_of
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.request import with_extras
 from orchestra.codecs.openai.shapes import id_or_index
@@ -80,7 +79,7 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
     """
     answer = _AnswerReader().read(_ANSWERS, body, "the embeddings")
     if answer.error:
-        raise error_of(body, quirks)
+        raise quirks.error_of(body)
     if answer.data is None:
         raise MalformedStreamError(f"the answer has no embeddings: {body[:200]!r}")
     vectors: dict[int, Vector] = {}
