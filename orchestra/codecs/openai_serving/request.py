@@ -36,7 +36,7 @@ from orchestra.codecs.serving.requests import (
     image_part,
     refused,
 )
-from orchestra.codecs.serving.results import called, result_parts, result_turns
+from orchestra.codecs.serving.results import called, joined, result_parts
 from orchestra.values import (
     ChatRequest,
     FilePart,
@@ -133,7 +133,7 @@ def _request(asked: ChatBody, extras: Mapping[str, Json], allowed: Allowlist) ->
     stop = asked.stop or ()
     limit = asked.max_completion_tokens
     return ChatRequest(
-        messages=tuple(_merged(_messages(asked.messages, allowed))),
+        messages=tuple(joined(_messages(asked.messages, allowed), "tool")),
         temperature=asked.temperature,
         output_tokens_max=limit if limit is not None else asked.max_tokens,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
@@ -182,20 +182,6 @@ def _messages(messages: list[ChatMessage], allowed: Allowlist) -> Iterator[Messa
                 yield said if marks else attrs.evolve(said, content=said.text)
             case _:
                 yield Message("user", _content(message, where, allowed), message.name)
-
-
-def _merged(messages: Iterator[Message]) -> Iterator[Message]:
-    """The messages with consecutive tool results joined into one turn."""
-    results: list[Part] = []
-    for message in messages:
-        if message.role == "tool":
-            results += message.parts
-            continue
-        if results:  # mostly there are none
-            yield from result_turns(results)
-            results.clear()
-        yield message
-    yield from result_turns(results)
 
 
 def _result(

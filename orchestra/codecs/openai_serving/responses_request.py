@@ -33,7 +33,7 @@ from orchestra.codecs.serving.requests import (
     image_part,
     refused,
 )
-from orchestra.codecs.serving.results import called, result_parts, result_turns, turn
+from orchestra.codecs.serving.results import called, joined, result_parts
 from orchestra.values import (
     ChatRequest,
     ForcedTool,
@@ -220,7 +220,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlis
     first = [Message("system", body.instructions)] if body.instructions else []
     likely = body.top_logprobs is not None or _LOGPROBS in (body.include or ())
     return ChatRequest(
-        messages=(*first, *_turns(_messages(items, allowed))),
+        messages=(*first, *joined(_messages(items, allowed), "assistant", "tool")),
         temperature=body.temperature,
         output_tokens_max=body.max_output_tokens,
         top_p=body.top_p,
@@ -261,29 +261,6 @@ def _messages(items: Iterable[ResponsesItem], allowed: Allowlist) -> Iterator[Me
                     "function_call, function_call_output, reasoning and item_reference are known"
                 )
                 raise refused(f"{where}.type", why)
-
-
-def _turns(messages: Iterable[Message]) -> Iterator[Message]:
-    """The messages with consecutive ones of the assistant joined, and those of tools."""
-    parts, role = list[Part](), ""
-    for message in messages:
-        if message.role not in ("assistant", "tool"):
-            yield from _turn(role, parts)
-            parts, role = [], ""
-            yield message
-            continue
-        if message.role != role:
-            yield from _turn(role, parts)
-            parts, role = [], message.role
-        parts += message.parts
-    yield from _turn(role, parts)
-
-
-def _turn(role: str, parts: list[Part]) -> Iterator[Message]:
-    if role == "tool":
-        yield from result_turns(parts)
-    elif parts:
-        yield turn("assistant", parts)
 
 
 def _message(item: ResponsesItem, where: str, allowed: Allowlist) -> Message:

@@ -8,6 +8,7 @@ before any other message.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.serving.requests import refused
@@ -48,6 +49,19 @@ def _in_lines(texts: Iterable[str]) -> str:
             told.append("\n")
         told.append(text)
     return "".join(told)
+
+
+def joined(messages: Iterable[Message], *roles: Role) -> Iterator[Message]:
+    """The messages, with consecutive ones of one of these roles as one turn."""
+    for role, several in groupby(messages, lambda each: each.role):
+        if role not in roles:
+            yield from several
+            continue
+        parts = [part for each in several for part in each.parts]
+        if role == "tool":
+            yield from result_turns(parts)
+        elif parts:
+            yield turn(role, parts)
 
 
 def result_turns(parts: Sequence[Part]) -> Iterator[Message]:
