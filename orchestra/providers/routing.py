@@ -214,7 +214,10 @@ class RoutedAnswer:
 
 
 class _Desk:
-    """Asks the models of a route, one after the other, and measures their latencies."""
+    """Asks the models of a route, one after the other.
+
+    Measures their latencies, if the route chooses by these.
+    """
 
     def __init__(self, route: Route, models: Mapping[str, Model], draw: Draw) -> None:
         self._route = route
@@ -222,8 +225,9 @@ class _Desk:
         self._draw = draw
         self._by_chance = isinstance(route.by, BY_CHANCE)
         kinds: tuple[Kind, ...] = ("stream", "complete", "embed")
-        self._by_latency = isinstance(route.by, ByLatency)
-        self._latencies = {kind: Latencies(self._models) for kind in kinds}
+        self._latencies: Mapping[Kind, Latencies] = {}
+        if isinstance(route.by, ByLatency):
+            self._latencies = {kind: Latencies(self._models) for kind in kinds}
 
     async def first(
         self, kind: Kind, request: ChatRequest | EmbedRequest, ask: Callable[[str], Awaitable[T]]
@@ -232,7 +236,7 @@ class _Desk:
         failed: dict[str, ModelError] = {}
         for candidate in self._order(kind, request):
             name = candidate.name
-            began_s = trio.current_time()
+            began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
             except (trio.Cancelled, StateError) as stopped:  # a state keeps it from this model
@@ -252,8 +256,9 @@ class _Desk:
                 if not isinstance(error, self._route.falls_back_on):
                     break
             else:
-                now_s = trio.current_time()
-                self._latencies[kind].answered(name, now_s - began_s, now_s)
+                if self._latencies:
+                    now_s = trio.current_time()
+                    self._latencies[kind].answered(name, now_s - began_s, now_s)
                 PRESENT.get().record(StepRouted, self._route.name, name)
                 return found
         raise _error_of_all(self._route.name, failed)
@@ -269,26 +274,29 @@ class _Desk:
 
     def began(self, kind: Kind, name: str) -> Model:
         """The model of this name; its call counts as pending until `left`."""
-        self._latencies[kind].began(name)
+        if self._latencies:
+            self._latencies[kind].began(name)
         return self._models[name]
 
     def left(self, kind: Kind, name: str) -> None:
         """Note that a call of this model has ended, in any way."""
-        self._latencies[kind].left(name)
+        if self._latencies:
+            self._latencies[kind].left(name)
 
     def blame(self, kind: Kind, name: str, error: ModelError, took_s: float = 0.0) -> None:
         """Record a failure of a model, unless the request is the cause."""
-        if not isinstance(error, _NOT_ITS_FAULT):
+        if self._latencies and not isinstance(error, _NOT_ITS_FAULT):
             self._latencies[kind].failed(name, took_s, trio.current_time())
 
     def _cut(self, kind: Kind, name: str, began_s: float) -> None:
         """Record the wait of a caller that was cancelled."""
-        now_s = trio.current_time()
-        self._latencies[kind].cut(name, now_s - began_s, now_s)
+        if self._latencies:
+            now_s = trio.current_time()
+            self._latencies[kind].cut(name, now_s - began_s, now_s)
 
     def watched(self, name: str, reply: ModelReply) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
-        """The next events of this model's answer, recording a failure if the route needs it."""
-        return self._watched(name, reply) if self._by_latency else reply.receive()
+        """The next events of this model's answer, recording a failure if latencies are measured."""
+        return self._watched(name, reply) if self._latencies else reply.receive()
 
     async def _watched(self, name: str, reply: ModelReply) -> tuple[ModelEvent, ...]:
         try:
@@ -301,7 +309,9 @@ class _Desk:
         """The models for a request, in the order in which they are asked."""
         route, needs = self._route, needs_of(request)
         candidates = route.candidates if kind != "embed" else comparable(route.candidates)
-        loads = self._latencies[kind].loads(trio.current_time())
+        loads: Mapping[str, float] = {}
+        if self._latencies:
+            loads = self._latencies[kind].loads(trio.current_time())
         draws = self._draws(request, candidates) if self._by_chance else ()
         order = choose(route.by, candidates, needs, loads, draws)
         if not order:
