@@ -57,7 +57,8 @@ class Dialect(Protocol):
 
     @property
     def texts_tokens_max(self) -> int | None:
-        """The most estimated tokens of these texts together; None without a limit."""
+        """The most estimated tokens of these texts together; None without a limit, as here."""
+        return None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
@@ -101,27 +102,27 @@ class Dialect(Protocol):
         """
 
 
-def refuse_logprobs(request: ChatRequest, whom: str) -> None:
-    """Refuse a request for the likelihoods of tokens.
+def refuse(request: ChatRequest, whom: str, *fields: str) -> None:
+    """Refuse a request that sets one of these fields, for which a provider has none.
+
+    An effort may be only a wish. That tools are called one by one matters only if any may be.
 
     Raises:
-        CapabilityError: the request asks for them.
+        CapabilityError: one of them is set.
     """
-    if request.logprobs is not None:
-        raise CapabilityError(
-            f"logprobs={request.logprobs} cannot be sent to {whom} here; leave it out, or ask a "
-            "server that speaks OpenAI's dialect"
-        )
+    calls = request.tools and request.tool_choice != "none"
+    for field in fields:
+        value = getattr(request, field)
+        unset = value is None or value in ((), "none")
+        wished = field == "reasoning_effort" and request.effort_if_able
+        needless = field == "parallel_tool_calls" and (value or not calls)
+        if not (unset or wished or needless):
+            raise no_field(field, value, whom)
 
 
-def refuse_serial_calls(request: ChatRequest, whom: str) -> None:
-    """Refuse a request for tools that are called one by one.
-
-    Raises:
-        CapabilityError: the request asks for it.
-    """
-    if request.parallel_tool_calls is False and request.tools:
-        raise CapabilityError(
-            f"parallel_tool_calls=False cannot be asked of {whom}, which decides by itself how "
-            "many tools it calls at once; leave it out"
-        )
+def no_field(field: str, value: object, whom: str) -> CapabilityError:
+    """The error for a field of a request that cannot be sent to a provider."""
+    return CapabilityError(
+        f"{field}={value!r} cannot be sent to {whom}, which has no field for it: leave it out, or "
+        "ask another provider; fields that only a provider has can be sent in a pipeline's `extras`"
+    )

@@ -23,6 +23,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.fault_texts import SAYABLE, kind_in_message
+from orchestra.codecs.raw_json import NOT_JSON
 from orchestra.codecs.retry_after import (
     WAIT_MAX_S,
     reset_s,
@@ -225,7 +226,7 @@ def read_error(body: bytes | object) -> Said:
     if isinstance(body, bytes):
         try:
             found = msgspec.json.decode(body.removeprefix(BOM_UTF8))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             return Said(body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip())
     if isinstance(found, list):
         found = found[0] if found else {}
@@ -264,7 +265,7 @@ def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError
     """
     try:
         found = msgspec.json.decode(payload.removeprefix(BOM_UTF8))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
     first = found[0] if isinstance(found, list) and found else found
     if not isinstance(first, dict):

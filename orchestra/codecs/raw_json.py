@@ -1,8 +1,9 @@
-"""JSON that is passed on unchanged, merged, or encoded with half a character in it. Pure."""
+"""JSON that is passed on unchanged, merged, encoded with half a character, or invalid. Pure."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -10,9 +11,12 @@ import msgspec
 
 from orchestra.values import Json
 
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of bytes that are not JSON, or not of the expected type."""
 NOTHING = msgspec.Raw()
 """The default of a field of raw JSON: msgspec does not know `Raw | None`."""
 _NOTHINGS = (NOTHING, msgspec.Raw(b"null"))
+_SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
 
 def given(raw: msgspec.Raw) -> bool:
@@ -56,3 +60,16 @@ def encode(value: object) -> bytes:
 
 
 _encode_whole = msgspec.json.Encoder().encode
+
+
+def invalid_json(sent: bytes, error: Exception, what: str = "the body") -> str:
+    """The error text; for half a character, msgspec's own text says that the body was cut."""
+    if isinstance(error, RecursionError):  # its text differs between Python versions
+        return f"{what} is nested too deeply"
+    half = _SURROGATE.search(sent) if "truncated" in str(error) else None
+    if half is not None and sent.rstrip().endswith(b"}"):
+        return (
+            f"{what} is not JSON: {half[0].decode()} is half of a character; send both halves, "
+            "or leave it out"
+        )
+    return f"{what} is not JSON: {error}"

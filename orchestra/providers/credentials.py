@@ -1,17 +1,33 @@
-"""Credentials for providers: keys that are never shown, and the headers made from them.
+"""Credentials for providers: how models' keys are read, and added to requests.
 
-Keys are removed from providers' error messages, since some repeat the received key.
+Keys come only from the environment or from a file. They are removed from providers' error
+messages, since some repeat the received key. Rules of the file: no message contains a key or a part
+of one; it names the variable or the file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 import attrs
 
 from orchestra.codecs.sigv4 import AwsCredentials, signature
+from orchestra.errors import BindingError
 from orchestra.protocols import HttpRequest
-from orchestra.secret import Secret
+from orchestra.providers.known.catalog import AwsScheme, Provider
+from orchestra.providers.known.keys import (
+    AWS_ID,
+    AWS_SECRET,
+    AWS_SESSION,
+    Environ,
+    KeyState,
+    aws_source,
+    key_state,
+)
+from orchestra.providers.known.settings import ModelSettings
+from orchestra.secret import Secret, one_line, read_secret
 
 
 class Credentials(Protocol):
@@ -92,3 +108,116 @@ class AwsKeys(Credentials):
     def redact(self, text: str) -> str:
         text = self.secret.redact(text)
         return self.session_token.redact(text) if self.session_token else text
+
+
+class FileKey:
+    """A key in a file, read again when the file has changed, as for tokens that expire.
+
+    A file that temporarily cannot be read counts as unchanged.
+    """
+
+    def __init__(self, path: Path, header: str, prefix: str = "") -> None:
+        """Read the key. Raises BindingError if the file has none."""
+        self.path = path
+        self._header, self._prefix = header, prefix
+        self._changed_ns = self._stat_ns()
+        self._secret = self._before = read_key(path)
+
+    def __repr__(self) -> str:
+        return f"FileKey({str(self.path)!r})"
+
+    def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
+        """The request with the header."""
+        changed_ns = self._stat_ns()
+        if changed_ns not in (None, self._changed_ns):
+            self._renew(changed_ns)
+        return HeaderKey(self._header, self._secret, self._prefix).sign(request, now_s)
+
+    def redact(self, text: str) -> str:
+        """The text with the key and its predecessor removed."""
+        return self._before.redact(self._secret.redact(text))
+
+    def _renew(self, changed_ns: int | None) -> None:
+        try:
+            secret = read_key(self.path)
+        except BindingError:  # the file is being written
+            return
+        self._before, self._secret = self._secret, secret
+        self._changed_ns = changed_ns
+
+    def _stat_ns(self) -> int | None:
+        try:
+            return self.path.stat().st_mtime_ns
+        except OSError:
+            return None
+
+
+def credentials(
+    provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
+) -> Credentials:
+    """The credentials for a model's requests.
+
+    Raises:
+        BindingError: the key is missing or invalid; the message says where it was looked for.
+    """
+    state = key_state(provider, settings, environ)
+    if state.missing:
+        raise BindingError(
+            f"model {settings.name!r} ({settings.origin}) has no key: {_where(settings, state)}"
+        )
+    if provider.scheme is None or not state.present:
+        return NoCredentials()
+    if isinstance(provider.scheme, AwsScheme):
+        return _aws(settings, options, environ)
+    header, prefix = provider.scheme.header, provider.scheme.prefix
+    if chosen := options.get("key_header", "").lower():
+        header, prefix = chosen, "Bearer " if chosen == "authorization" else ""
+    if settings.key_file is not None:
+        return FileKey(settings.key_file, header, prefix)
+    return HeaderKey(header, _secret(environ[state.source], state.source), prefix)
+
+
+def read_key(path: Path) -> Secret:
+    """The key in a file, without white space around it.
+
+    Raises:
+        BindingError: the file cannot be read, or has no key in it.
+    """
+    return _for_header(read_secret(path, "key"), f"the key file {str(path)!r}")
+
+
+def _secret(text: str, source: str) -> Secret:
+    """A key that is valid in a header."""
+    return _for_header(one_line(text, source, "key"), source)
+
+
+def _for_header(secret: Secret, source: str) -> Secret:
+    if not secret.reveal().isascii():
+        raise BindingError(
+            f"{source} does not hold a valid key: it has characters that are not allowed in a "
+            "header; it has to hold the key and nothing else"
+        )
+    return secret
+
+
+def _where(settings: ModelSettings, state: KeyState) -> str:
+    if settings.key_file is not None:
+        return f"there is no {state.source}; write the key into it"
+    if settings.key_env is not None:
+        return f"set {state.source}"
+    return f"set {state.source}; or say where it is, with key_env or key_file"
+
+
+def _aws(settings: ModelSettings, options: Mapping[str, str], environ: Environ) -> Credentials:
+    if settings.key_file is not None:
+        return FileKey(settings.key_file, "authorization", "Bearer ")
+    name = settings.key_env or aws_source(environ)
+    if name != AWS_ID:
+        return bearer(_secret(environ[name], name))
+    session = environ.get(AWS_SESSION, "").strip()
+    return AwsKeys(
+        region=options["region"],
+        access_key_id=_secret(environ[AWS_ID], AWS_ID).reveal(),
+        secret=_secret(environ[AWS_SECRET], AWS_SECRET),
+        session_token=_secret(session, AWS_SESSION) if session else None,
+    )

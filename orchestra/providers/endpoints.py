@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from orchestra.errors import BindingError
+from orchestra.providers.credentials import credentials
 from orchestra.providers.known.addresses import base_url, capabilities, options_of
 from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.keys import Environ
 from orchestra.providers.known.settings import ModelSettings
 from orchestra.providers.remote import Endpoint
-from orchestra.providers.signing import credentials
-
-Environ = Mapping[str, str]
 
 
 def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:

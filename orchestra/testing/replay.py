@@ -34,12 +34,12 @@ from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE
 from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.codecs.openai.azure import AzureDialect
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import PRESETS, Quirks
+from orchestra.codecs.raw_json import NOT_JSON
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.protocols import Transport
 from orchestra.providers.credentials import NoCredentials
@@ -220,7 +220,7 @@ async def answered(line: bytes, transport: Transport) -> Json:
     try:
         found = _LINES.decode(line)
         case = Case(**{field.name: found[field.name] for field in attrs.fields(Case)})
-    except (*NOT_AS_IT_SHOULD_BE, KeyError):
+    except (*NOT_JSON, KeyError):
         told = {"status": found.get("status"), "kind": "parse"}
         return {"cid": found.get("cid"), "error": told}
     return await replay(case, transport)
@@ -309,7 +309,7 @@ def first_of(body: bytes) -> list[float] | str | None:
     """
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
     match found:
         case {"data": [{"embedding": list() | str() as first}, *_]}:

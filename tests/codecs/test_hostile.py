@@ -289,6 +289,7 @@ HOLLOW = b",".join([b"{}"] * 500_000)
 @pytest.mark.parametrize(
     ("name", "kind", "payload"),
     [
+        ("openai", "", b'{"choices":[' + HOLLOW + b"]}"),
         ("anthropic", "", b'{"type":"message_start","message":{"content":[' + HOLLOW + b"]}}"),
         ("gemini", "", b'{"candidates":[{"content":{"parts":[' + HOLLOW + b"]}}]}"),
         ("converse", "metadata", b'{"usage":{"a":[' + HOLLOW + b"]}}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,19 @@ def test_a_compressed_answer_is_undone(size: int) -> None:
     async def main() -> None:
         async with upstream(answering(head, sent)) as server, open_transport() as transport:
             assert await fetch(transport, server.url) == body
+
+    run(main)
+
+
+@pytest.mark.parametrize("coding", [b"", b"identity", b" Identity", b"Deflate "])
+def test_the_word_of_an_encoding_may_be_written_in_any_case(coding: bytes) -> None:
+    body = zlib.compress(b"hello") if b"Deflate" in coding else b"hello"
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding:%b\r\ncontent-length: %d\r\n\r\n"
+
+    async def main() -> None:
+        raw = head % (coding, len(body)) + body
+        async with upstream(answering(raw)) as server, open_transport() as transport:
+            assert await fetch(transport, server.url) == b"hello"
 
     run(main)
 

@@ -23,7 +23,7 @@ from orchestra.annotations.shapes import plain
 from orchestra.annotations.turns import TURN
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
-from orchestra.codecs.invalid_json import invalid_json
+from orchestra.codecs.raw_json import invalid_json
 from orchestra.engine.inputs import FitInputs
 from orchestra.graph.nodes import Input
 from orchestra.nearest import did_you_mean

@@ -19,7 +19,7 @@ from orchestra.annotations.facts import MISSING
 from orchestra.batch.ledger import Row
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
-from orchestra.codecs.invalid_json import invalid_json
+from orchestra.codecs.raw_json import invalid_json
 from orchestra.graph.nodes import Input
 from orchestra.server.inputs.reading import from_json, from_pairs
 from orchestra.server.responses.problems import Fault

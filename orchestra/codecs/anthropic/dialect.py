@@ -126,7 +126,6 @@ class AnthropicDialect(Dialect):
     """
 
     texts_max = 1
-    texts_tokens_max = None
     """Unused: Anthropic has no embeddings."""
 
     def __init__(
@@ -178,10 +177,9 @@ class AnthropicDecoder(FrameDecoder):
         self._message = MessageEvents()
 
     def _take(self, name: str, payload: bytes) -> None:
-        if name != "ping":
-            self._events += self._message.take(payload, name)
-            self._stopped = self._message.stopped
-            self.done = self._message.ended
+        self._events += self._message.take(payload, name)
+        self._stopped = self._message.stopped
+        self.done = self._message.ended
 
 
 class MessageEvents:
@@ -227,7 +225,7 @@ class MessageEvents:
                     self._early, delta = delta, _Delta()
                 return self._end(delta, event.usage)
             case "message_start":
-                return self._begin(event.message or _Message())
+                return self.begin(event.message or _Message())
             case "message_stop":
                 said = self.stopped or self._early.stop_reason is None
                 events = [] if said else self._end(self._early, None)
@@ -247,10 +245,13 @@ class MessageEvents:
                 raise
             return _Event(kind)
 
-    def _begin(self, message: _Message) -> list[ModelEvent]:
-        """Decode `message_start`; it may have all blocks if only the provider's tools were used.
+    def begin(
+        self, message: _Message, certainty: Certainty = Certainty.PARTIAL
+    ) -> list[ModelEvent]:
+        """Decode a complete message, or that of `message_start`.
 
-        Some gateways send it twice: the second is ignored, as in Anthropic's own SDKs.
+        The latter may have all blocks if only the provider's tools were used. Some gateways send it
+        twice: the second is ignored, as in Anthropic's own SDKs.
         """
         if message.id and message.id == self._begun:
             return []
@@ -263,7 +264,7 @@ class MessageEvents:
             stop_sequence=message.stop_sequence,
             stop_details=message.stop_details,
         )
-        return [*events, *self._counted(message.usage)]
+        return [*events, *self._counted(message.usage, certainty)]
 
     def _begin_block(self, index: int, block: Block) -> list[ModelEvent]:
         if block.type not in ("", *BLOCKS):
@@ -314,9 +315,7 @@ class MessageEvents:
         counted = self._counted(usage, Certainty.EXACT if self.stopped else Certainty.PARTIAL)
         return [*left, *self._cited.end(), *counted, *stops]
 
-    def _counted(
-        self, usage: Json | None, certainty: Certainty = Certainty.PARTIAL
-    ) -> list[ModelEvent]:
+    def _counted(self, usage: Json | None, certainty: Certainty) -> list[ModelEvent]:
         if usage is not None:
             self._usage = latest_counts(self._usage, usage)
         return [usage_report(self._usage, certainty)] if self._usage else []
@@ -334,18 +333,8 @@ def message_events(body: bytes) -> list[ModelEvent]:
         _refuse(body)
     if message.content is None:
         raise MalformedStreamError(f"this is not a message of Anthropic: {body[:200]!r}")
-    events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
-    calls, cited = 0, CitedText()
-    for block in message.content:
-        events += [*cited.begin(block), *block_events(block, calls), *cited.end()]
-        if block.type == "tool_use":
-            events.append(ToolCallDelta(next_call(calls), arguments=arguments_of(block)))
-            calls += 1
-    if message.usage:
-        events.append(usage_report(message.usage, Certainty.EXACT))
-    if message.stop_reason is None:  # complete, since its JSON is
-        return [*events, Stopped(StopReason.OTHER)]
-    return [*events, *_stop_events(message)]
+    stops = _stop_events(message) or [Stopped(StopReason.OTHER)]  # complete, since its JSON is
+    return [*MessageEvents().begin(message, Certainty.EXACT), *stops]
 
 
 class _MessageReader(JsonReader):

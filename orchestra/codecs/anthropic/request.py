@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from orchestra.codecs.data_urls import with_bytes
+from orchestra.codecs.dialect import refuse
 from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.files import PDF, text_of, unread
 from orchestra.codecs.prompt_cache import has_mark
@@ -78,7 +79,7 @@ def anthropic_body(
     Raises:
         CapabilityError: Anthropic's API cannot express something in the request.
     """
-    _refuse_unspeakable(request)
+    refuse(request, "Anthropic", "seed", "presence_penalty", "frequency_penalty", "logprobs")
     system, turns = _conversation(request.messages)
     body: Json = {
         "model": model,
@@ -154,16 +155,6 @@ def _goes_on_thinking(request: ChatRequest) -> bool:
     last = [block for each in islice(said, 1) for block in _blocks(each.parts)]
     called = any(block["type"] == "tool_use" for block in last)
     return not called or last[0]["type"] in {"thinking", "redacted_thinking"}
-
-
-def _refuse_unspeakable(request: ChatRequest) -> None:
-    for name in ("seed", "presence_penalty", "frequency_penalty", "logprobs"):
-        value = getattr(request, name)
-        if value is not None:
-            raise CapabilityError(
-                f"{name}={value!r} cannot be sent to Anthropic, which has no such parameter; leave "
-                "it out"
-            )
 
 
 def _conversation(messages: tuple[Message, ...]) -> tuple[str | list[Json], list[Json]]:

@@ -35,7 +35,7 @@ from orchestra.codecs.serving.requests import (
     image_part,
     refused,
 )
-from orchestra.codecs.serving.results import result_parts, uncalled
+from orchestra.codecs.serving.results import called, result_parts, result_turns, turn
 from orchestra.values import (
     ChatRequest,
     FilePart,
@@ -52,7 +52,6 @@ from orchestra.values import (
     Tool,
     ToolCall,
     ToolChoice,
-    ToolResult,
 )
 
 _NOT_HERE = {
@@ -94,8 +93,7 @@ def served_messages(body: bytes, allowed: Allowlist = USUAL_ALLOWLIST) -> Served
 
 
 def _extras(asked: MessagesBody, everything: Json, allowed: Allowlist) -> dict[str, Json]:
-    known = MessagesBody.__struct_fields__
-    found = extras_of(everything, known, asked.orchestra, allowed, lambda _: ANTHROPIC)
+    found = extras_of(asked, everything, allowed, lambda _: ANTHROPIC)
     if asked.metadata is not None and asked.metadata.user_id is not None:
         found.setdefault(ANTHROPIC, {})["metadata"] = {"user_id": asked.metadata.user_id}
     if asked.thinking is not None and asked.thinking.display is not None:
@@ -216,7 +214,7 @@ def _messages(messages: Sequence[MessagesMessage], allowed: Allowlist) -> Iterat
     names: dict[str, str] = {}
     last = max((at for at, each in enumerate(messages) if each.role == "user"), default=-1)
     for at, message in enumerate(messages):
-        where, content = f"messages[{at}]", message.content
+        where, content = f"messages[{at}]", message.content or ""
         if message.output_config:
             why = "there is one for the whole request only: send it beside `messages`"
             raise refused(f"{where}.output_config", why)
@@ -229,7 +227,7 @@ def _messages(messages: Sequence[MessagesMessage], allowed: Allowlist) -> Iterat
         elif message.role == "assistant":
             parts = tuple(_said(each, f"{where}.content[{i}]") for i, each in enumerate(content))
             names |= {each.id: each.name for each in parts if isinstance(each, ToolCall)}
-            yield _message("assistant", parts)
+            yield turn("assistant", parts)
         else:
             yield from _user(content, f"{where}.content", names, allowed)
 
@@ -245,29 +243,13 @@ def _user(
             given += _result(block, here, names, allowed)
         else:
             said += _shown(block, here, allowed)
-    results = tuple(each for each in given if isinstance(each, ToolResult))
-    shown = (each for each in given if not isinstance(each, ToolResult))
-    if results:
-        yield Message("tool", results)
-    if (rest := (*shown, *said)) or not results:
-        yield _message("user", rest)
-
-
-def _message(role: str, parts: tuple[Part, ...]) -> Message:
-    alone = parts[0] if len(parts) == 1 else None
-    plain = isinstance(alone, TextPart) and not alone.prompt_cache
-    return Message(role, alone.text if plain else parts)  # type: ignore[arg-type,union-attr]
+    yield from result_turns((*given, *said))
 
 
 def _result(
     block: MessagesBlock, where: str, names: dict[str, str], allowed: Allowlist
 ) -> tuple[Part, ...]:
-    id_ = block.tool_use_id
-    if id_ is None:
-        why = "it is missing: which call is this the result of?"
-        raise refused(f"{where}.tool_use_id", why)
-    if id_ not in names:
-        raise refused(f"{where}.tool_use_id", uncalled(id_))
+    call = called(block.tool_use_id, names, f"{where}.tool_use_id")
     content, parts = block.content or "", list[Part]()
     if not isinstance(content, str):
         for at, each in enumerate(content):
@@ -276,7 +258,7 @@ def _result(
             parts += without_files(tuple(shown), "a tool's result") if told else shown
     given = content if isinstance(content, str) else parts
     kept = block.cache_control is not None
-    return result_parts(id_, names[id_], given, is_error=bool(block.is_error), kept=kept)
+    return result_parts(*call, given, is_error=bool(block.is_error), kept=kept)
 
 
 def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:

@@ -18,10 +18,11 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock.request import converse_body
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.faults import as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
-from orchestra.codecs.framing.frames import FrameDecoder, decoded
+from orchestra.codecs.framing.frames import FrameDecoder, decoded, json_text
 from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.codecs.raw_json import NOTHING
 from orchestra.codecs.retry_after import their_now_s
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
 from orchestra.codecs.tool_calls import next_call
@@ -77,7 +78,7 @@ class _Reasoning(msgspec.Struct, rename="camel"):
 class _ToolUse(msgspec.Struct, rename="camel"):
     """`input` is the next piece of a JSON text in a stream; otherwise it is an object."""
 
-    input: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = NOTHING
     tool_use_id: str | None = None
     name: str | None = None
 
@@ -127,7 +128,6 @@ _pieces = msgspec.json.Decoder(_Piece)
 _stops = msgspec.json.Decoder(_Stop)
 _metadata = msgspec.json.Decoder(_Metadata)
 _answers = msgspec.json.Decoder(_Answer)
-_strings = msgspec.json.Decoder(str)
 
 
 class ConverseEvents:
@@ -188,11 +188,7 @@ class ConverseDecoder(FrameDecoder):
     def _take(self, name: str, payload: bytes) -> None:
         if (error := stream_error(name, payload)) is not None:
             raise error
-        for event in self._converse.take(name, payload):
-            if isinstance(event, Stopped):
-                self._stop(event)
-            else:
-                self._emit(event)
+        self._emit(*self._converse.take(name, payload))
         self.done = self._stopped and name == "metadata"
 
 
@@ -204,7 +200,6 @@ class Bedrock(Dialect):
     """
 
     texts_max: int = 1
-    texts_tokens_max = None
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
         """The call that embeds texts with a Titan or Cohere model."""
@@ -254,10 +249,9 @@ def converse_events(body: bytes) -> list[ModelEvent]:
     """
     answer = read_whole(_answers, body, "an answer of Converse")
     if answer.output is None or answer.output.message is None:
-        said = read_error(body)
-        if said.message or said.words:
-            raise as_error(said)
-        raise MalformedStreamError(f"an answer of Converse without a message: {body[:200]!r}")
+        raise error_in(body) or MalformedStreamError(
+            f"an answer of Converse without a message: {body[:200]!r}"
+        )
     events: list[ModelEvent] = []
     calls = 0
     for block in answer.output.message.content or ():
@@ -301,15 +295,17 @@ def stopped(word: str | None) -> Stopped:
     return Stopped(STOPS.get(word or "", StopReason.OTHER), word)
 
 
-def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
+def usage_report(
+    raw: Json | None, names: tuple[str, str] = ("inputTokens", "outputTokens")
+) -> tuple[UsageReport, ...]:
     """The report of a usage record: partial if one count is missing, none if both are.
 
-    If a guardrail has changed Nova's answer, only the input is counted. `inputTokens` excludes
-    tokens read from and written to the cache, whose counts have either of two names.
+    `names` are those of the counts of input and output. If a guardrail has changed Nova's answer,
+    only the input is counted. The input excludes tokens read from and written to the cache, whose
+    counts have either of two names.
     """
     found = raw or {}
-    input_tokens = token_count(found.get("inputTokens"))
-    output_tokens = token_count(found.get("outputTokens"))
+    input_tokens, output_tokens = (token_count(found.get(name)) for name in names)
     if input_tokens is None and output_tokens is None:
         return ()
     whole = input_tokens is not None and output_tokens is not None
@@ -323,18 +319,6 @@ def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
         cache_write_input_tokens=written,
     )
     return (UsageReport(usage, found),)
-
-
-def json_text(found: msgspec.Raw) -> str:
-    """The text in a JSON string; for any other value, its JSON text. "" for null or no value.
-
-    Raises:
-        MalformedStreamError: it is a string that JSON does not allow.
-    """
-    text = bytes(found)
-    if text.startswith(b'"'):
-        return decoded(_strings, text, "the input of a tool")
-    return "" if text == b"null" else text.decode("utf-8", "replace")
 
 
 def _block_events(block: _Block) -> Iterable[ModelEvent]:

@@ -5,42 +5,26 @@ An answer does not name its model, so the keys decide the format.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.codecs.bedrock.request import EXTRAS
-from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.cohere.embeddings import VectorsByType, embed_fields
+from orchestra.codecs.faults import error_in
 from orchestra.codecs.framing.mending import read_whole
 from orchestra.codecs.raw_json import merged
 from orchestra.codecs.usage_counts import token_count
+from orchestra.codecs.vectors import vectors_of
 from orchestra.errors import CapabilityError, MalformedStreamError
-from orchestra.values import Embeddings, EmbedRequest, Json, Vector
+from orchestra.values import Embeddings, EmbedRequest, Json
 
-_PURPOSES = {
-    "query": "search_query",
-    "classification": "classification",
-    "clustering": "clustering",
-}
 _NOVA_PURPOSES = {
     "query": "GENERIC_RETRIEVAL",
     "classification": "CLASSIFICATION",
     "clustering": "CLUSTERING",
 }
-
-
-class _ByType(msgspec.Struct):
-    floats: list[list[float]] | None = msgspec.field(default=None, name="float")
-    int8: list[list[float]] | None = None
-    uint8: list[list[float]] | None = None
-    binary: list[list[float]] | None = None
-    ubinary: list[list[float]] | None = None
-
-    def rows(self) -> list[list[float]] | None:
-        """The vectors as floats, or as whole numbers if there are no floats."""
-        types = (self.floats, self.int8, self.uint8, self.binary, self.ubinary)
-        return next((rows for rows in types if rows is not None), None)
 
 
 class _One(msgspec.Struct):
@@ -52,7 +36,7 @@ class _One(msgspec.Struct):
 class _Vectors(msgspec.Struct, rename="camel"):
     embedding: list[float] | None = None
     embeddings_by_type: dict[str, list[float]] | None = None
-    embeddings: list[list[float] | _One] | _ByType | None = None
+    embeddings: list[list[float] | _One] | VectorsByType | None = None
     input_text_token_count: object = None
 
 
@@ -94,15 +78,7 @@ def _nova(model: str, request: EmbedRequest) -> Json:
 
 def _cohere(model: str, request: EmbedRequest) -> Json:
     del model  # all Cohere models take the same body
-    purpose = _PURPOSES.get(request.purpose or "", "search_document")
-    body: Json = {
-        "texts": list(request.texts),
-        "input_type": purpose,
-        "embedding_types": ["float"],
-    }
-    if request.dimensions is not None:
-        body["output_dimension"] = request.dimensions
-    return body
+    return embed_fields(request)
 
 
 def _only_text(model: str, request: EmbedRequest) -> str:
@@ -135,21 +111,16 @@ def decode_embeddings(body: bytes) -> Embeddings:
         one = found.embedding or by_type.get("float") or by_type.get("binary")
         rows = None if one is None else [one]
     if rows is None:
-        said = read_error(body)
-        if said.message:
-            raise as_error(said)
-        raise MalformedStreamError(f"an answer without embeddings: {body[:200]!r}")
+        raise error_in(body) or MalformedStreamError(
+            f"an answer without embeddings: {body[:200]!r}"
+        )
     count = token_count(found.input_text_token_count)
-    try:
-        vectors = tuple(map(Vector.of, rows))
-    except OverflowError as error:
-        raise MalformedStreamError(
-            f"an embedding has a number that is not a float32: {body[:200]!r}"
-        ) from error
-    return Embeddings(vectors, None if count is None else Usage(input_tokens=count))
+    return Embeddings(vectors_of(rows), None if count is None else Usage(input_tokens=count))
 
 
-def _rows(found: list[list[float] | _One] | _ByType | None) -> list[list[float]] | None:
-    if found is None or isinstance(found, _ByType):
+def _rows(
+    found: list[list[float] | _One] | VectorsByType | None,
+) -> Sequence[list[float] | str] | None:
+    if found is None or isinstance(found, VectorsByType):
         return None if found is None else found.rows()
     return [each.embedding if isinstance(each, _One) else each for each in found]

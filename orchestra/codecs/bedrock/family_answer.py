@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from orchestra.accounts import Usage
-from orchestra.codecs.bedrock.converse import STOPS, json_text
-from orchestra.codecs.raw_json import without_nulls
+from orchestra.codecs.bedrock.converse import STOPS, usage_report
+from orchestra.codecs.framing.frames import json_text
+from orchestra.codecs.raw_json import NOTHING, without_nulls
 from orchestra.codecs.tool_calls import next_call
-from orchestra.codecs.usage_counts import count, token_count
+from orchestra.codecs.usage_counts import token_count
 from orchestra.values import Json, Stopped, StopReason, TextDelta, ToolCallDelta, UsageReport
 
-_NONE = msgspec.Raw()
 _REASONS: Mapping[str, StopReason] = {
     **STOPS,
     "stop": StopReason.END,
@@ -48,7 +47,7 @@ _COUNTS = (
 
 class _Function(msgspec.Struct):
     name: str | None = None
-    arguments: msgspec.Raw = _NONE
+    arguments: msgspec.Raw = NOTHING
 
 
 class _Call(msgspec.Struct):
@@ -58,7 +57,7 @@ class _Call(msgspec.Struct):
     id: str | None = None
     function: _Function | None = None
     name: str | None = None
-    parameters: msgspec.Raw = _NONE
+    parameters: msgspec.Raw = NOTHING
 
 
 class _Finish(msgspec.Struct):
@@ -96,11 +95,11 @@ class FamilyAnswer(msgspec.Struct):
     delta: FamilyAnswer | None = None
     message: FamilyAnswer | str | None = None
     # Nova's events, each under its name
-    output: msgspec.Raw = _NONE
-    block_start: msgspec.Raw = msgspec.field(default=_NONE, name="contentBlockStart")
-    block_delta: msgspec.Raw = msgspec.field(default=_NONE, name="contentBlockDelta")
-    message_stop: msgspec.Raw = msgspec.field(default=_NONE, name="messageStop")
-    metadata: msgspec.Raw = _NONE
+    output: msgspec.Raw = NOTHING
+    block_start: msgspec.Raw = msgspec.field(default=NOTHING, name="contentBlockStart")
+    block_delta: msgspec.Raw = msgspec.field(default=NOTHING, name="contentBlockDelta")
+    message_stop: msgspec.Raw = msgspec.field(default=NOTHING, name="messageStop")
+    metadata: msgspec.Raw = NOTHING
     # token counts, by the model and by Bedrock, which after a guardrail writes 3 as `3.0`
     usage: Json | None = None
     input_count: object = msgspec.field(default=None, name="inputTextTokenCount")
@@ -110,7 +109,7 @@ class FamilyAnswer(msgspec.Struct):
     generation_count: object = msgspec.field(default=None, name="generation_token_count")
     metrics: Json | None = msgspec.field(default=None, name="amazon-bedrock-invocationMetrics")
     guardrail: str | None = msgspec.field(default=None, name="amazon-bedrock-guardrailAction")
-    error: msgspec.Raw = _NONE
+    error: msgspec.Raw = NOTHING
 
     @property
     def intervened(self) -> bool:
@@ -159,19 +158,10 @@ def token_counts(answer: FamilyAnswer) -> Json:
 
 def usage_reports(record: Json) -> Iterable[UsageReport]:
     """The report of a record of counts; none if one of the two counts is missing."""
-    for read, wrote in _COUNTS:
-        input_tokens, output_tokens = map(token_count, (record.get(read), record.get(wrote)))
-        if input_tokens is not None and output_tokens is not None:
-            cached = count(record, "cacheReadInputTokenCount")
-            written = count(record, "cacheWriteInputTokenCount")
-            usage = Usage(
-                input_tokens + cached + written,
-                output_tokens,
-                cached_input_tokens=cached,
-                cache_write_input_tokens=written,
-            )
-            yield UsageReport(usage, record)
-            return
+    for names in _COUNTS:
+        if all(token_count(record.get(name)) is not None for name in names):
+            return usage_report(record, names)
+    return ()
 
 
 def _inner_answers(answer: FamilyAnswer) -> Iterable[FamilyAnswer]:

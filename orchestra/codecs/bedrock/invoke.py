@@ -32,12 +32,13 @@ from orchestra.codecs.bedrock.family_answer import (
 )
 from orchestra.codecs.bedrock.prompts import invoke_body
 from orchestra.codecs.dialect import Call
-from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.faults import as_error, error_in, read_error
 from orchestra.codecs.framing.eventstream import EventStreamFraming
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.codecs.raw_json import given
 from orchestra.codecs.usage_counts import latest_counts
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     ChatRequest,
     Json,
@@ -86,7 +87,7 @@ class InvokeDecoder(FrameDecoder):
         if said.type not in (None, "completion"):
             self._claude = MessageEvents()
             self._of_claude(self._claude, payload)
-        elif said.error:
+        elif given(said.error):
             raise as_error(read_error(payload))
         else:
             self._of_nova(said)
@@ -105,7 +106,7 @@ class InvokeDecoder(FrameDecoder):
             ("messageStop", said.message_stop),
             ("metadata", said.metadata),
         ):
-            if found:
+            if given(found):
                 self._give(self._nova.take(name, bytes(found)))
 
     def _of_others(self, said: FamilyAnswer) -> None:
@@ -114,28 +115,22 @@ class InvokeDecoder(FrameDecoder):
         if said.event_type == "tool-calls-generation" and self._spoke:
             said.text = None  # repeats the text of the pieces before
         self._spoke = self._spoke or bool(said.text)
-        self._emit(*text_and_calls(said))
+        self._emit(*text_and_calls(said), *stops(said))
         # masked text is marked, too; but only a guardrail's own text is complete and has counts
         self._intervened = said.intervened and said.output_total is not None
-        for stop in stops(said):
-            self._stop(stop)
         self._counts = latest_counts(self._counts, token_counts(said))
         if self._stopped:
             self._emit(*usage_reports(self._counts))
 
     def _give(self, events: Iterable[ModelEvent]) -> None:
         for event in events:
-            if isinstance(event, Stopped):
-                self._stop(event)
-            else:
-                whole = isinstance(event, UsageReport) and event.usage.certainty is Certainty.EXACT
-                self._reported = self._reported or whole
-                self._emit(event)
+            whole = isinstance(event, UsageReport) and event.usage.certainty is Certainty.EXACT
+            self._reported = self._reported or whole
+            self._emit(event)
 
     def _end(self) -> None:
         if self._intervened and not self._stopped:
-            self._stop(Stopped(StopReason.CONTENT_FILTER))
-            self._emit(*usage_reports(self._counts))
+            self._emit(Stopped(StopReason.CONTENT_FILTER), *usage_reports(self._counts))
 
     def _end_by(self, metrics: Json | None) -> None:
         if metrics is None:
@@ -181,23 +176,18 @@ def invoke_events(body: bytes) -> list[ModelEvent]:
     said = next(iter(found), FamilyAnswer()) if isinstance(found, list) else found
     if said.type not in (None, "completion"):
         return message_events(body)
-    if said.output:
+    if given(said.output):
         return converse_events(body)
     events: list[ModelEvent] = [
         *text_and_calls(said),
         *usage_reports(token_counts(said)),
         *stops(said),
     ]
-    if said.error or not (events or said.intervened):
-        raise _refused(body)
+    if given(said.error) or not (events or said.intervened):
+        raise error_in(body) or MalformedStreamError(
+            f"an answer of an unknown model family: {body[:200]!r}"
+        )
     if not events or not isinstance(events[-1], Stopped):
         unsaid = StopReason.CONTENT_FILTER if said.intervened else StopReason.OTHER
         events.append(Stopped(unsaid))
     return events
-
-
-def _refused(body: bytes) -> ModelError:
-    error = read_error(body)
-    if error.message:
-        return as_error(error)
-    return MalformedStreamError(f"an answer of an unknown model family: {body[:200]!r}")

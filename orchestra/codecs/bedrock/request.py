@@ -16,6 +16,7 @@ import msgspec
 
 from orchestra.codecs.anthropic.request import thinking
 from orchestra.codecs.data_urls import with_bytes
+from orchestra.codecs.dialect import refuse
 from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.files import PDF, refuse_citations, unread
 from orchestra.codecs.prompt_cache import has_mark
@@ -129,23 +130,6 @@ def chat_body(request: ChatRequest, model: str) -> Json:
         "toolConfig": _tool_config(request, family),
     }
     return {name: value for name, value in body.items() if value or name == "messages"}
-
-
-def refuse(request: ChatRequest, whom: str, *names: str) -> None:
-    """Refuse a request that sets any of the named fields; an effort may be only a wish.
-
-    Raises:
-        CapabilityError: one of them is set.
-    """
-    for name in names:
-        value = getattr(request, name)
-        if name == "reasoning_effort" and request.effort_if_able:
-            continue
-        if value is not None and value not in ((), "none"):
-            raise CapabilityError(
-                f"{whom} has no word for {name}={value!r}: leave it out; a pipeline may say it in "
-                f"the model's own words, in extras={{{EXTRAS!r}: ...}}"
-            )
 
 
 def system_texts(request: ChatRequest) -> list[str]:
@@ -273,8 +257,7 @@ def _tool_config(request: ChatRequest, family: _Family) -> Json | None:
     if not request.tools or request.tool_choice == "none":
         _refuse_lost_tools(request)
         return None
-    if request.parallel_tool_calls is False:
-        refuse(request, "Converse", "parallel_tool_calls")
+    refuse(request, "Converse", "parallel_tool_calls")
     tools = list[Json]()
     for tool in request.tools:
         tools.append({"toolSpec": _tool(tool)})

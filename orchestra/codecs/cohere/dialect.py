@@ -7,25 +7,25 @@ limits are about; the record also keeps `billed_units`, which its bill is about.
 
 from __future__ import annotations
 
-import binascii
 import json
-from base64 import b64decode
 from collections.abc import Iterator, Mapping
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.citations import Citation, Cited
 from orchestra.codecs.cited import cited_number, cited_text, listed_records
+from orchestra.codecs.cohere.embeddings import VectorsByType
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import Said, as_error, http_error, read_error
+from orchestra.codecs.faults import Said, as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import certainty_of, token_count
+from orchestra.codecs.vectors import vectors_of
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     Began,
@@ -40,7 +40,6 @@ from orchestra.values import (
     TextDelta,
     ToolCallDelta,
     UsageReport,
-    Vector,
 )
 
 T = TypeVar("T")
@@ -106,19 +105,8 @@ class _Answer(msgspec.Struct):
     error: object = None
 
 
-class _Vectors(msgspec.Struct, rename={"numbers": "float", "texts": "base64"}):
-    """Vectors by type; at most one type is requested."""
-
-    numbers: list[list[float]] | None = None
-    texts: list[str] | None = None
-    int8: list[list[float]] | None = None
-    uint8: list[list[float]] | None = None
-    binary: list[list[float]] | None = None
-    ubinary: list[list[float]] | None = None
-
-
 class _Embedded(msgspec.Struct):
-    embeddings: _Vectors | list[list[float]] | None = None
+    embeddings: VectorsByType | list[list[float]] | None = None
     meta: Json | None = None
 
 
@@ -131,7 +119,6 @@ class CohereDialect(Dialect):
     """The requests and answers of Cohere."""
 
     texts_max = 96
-    texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
@@ -142,7 +129,9 @@ class CohereDialect(Dialect):
     def decode(self, body: bytes) -> list[ModelEvent]:
         answer = _CohereReader().read(_ANSWER, body, "Cohere's answer")
         if not isinstance(answer.message, _Message):
-            _refuse(body, "neither a message nor an error")
+            raise error_in(body) or MalformedStreamError(
+                f"Cohere's answer has no message: {body[:200]!r}"
+            )
         events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
         events += _cited(answer.message)
         for at, call in enumerate(_listed(answer.message.tool_calls)):
@@ -157,15 +146,19 @@ class CohereDialect(Dialect):
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
         found = read_whole(_EMBEDDED, body, "Cohere's embeddings")
-        if found.embeddings is None:
-            _refuse(body, "neither embeddings nor an error")
+        given = found.embeddings
+        rows = given.rows() if isinstance(given, VectorsByType) else given
+        if rows is None:
+            raise error_in(body) or MalformedStreamError(
+                "Cohere's answer has no embeddings, or only of an unknown type; ask for `float` or "
+                f"`base64` in `embedding_types`: {body[:200]!r}"
+            )
         counts = found.meta or {}
         tokens = token_count(_inner(counts, "tokens").get("input_tokens"))
         if tokens is None:
             tokens = token_count(_inner(counts, "billed_units").get("input_tokens"))
-        return Embeddings(
-            _vectors(found.embeddings), None if tokens is None else Usage(input_tokens=tokens)
-        )
+        usage = None if tokens is None else Usage(input_tokens=tokens)
+        return Embeddings(vectors_of(rows), usage)
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
@@ -222,7 +215,7 @@ class CohereDecoder(FrameDecoder):
         self._emit(*_usage(delta.usage))
         reason = _reason(delta.finish_reason, delta.error)
         if delta.finish_reason is not None:
-            self._stop(Stopped(reason, delta.finish_reason))
+            self._emit(Stopped(reason, delta.finish_reason))
         self.done = True
 
 
@@ -307,41 +300,7 @@ def _inner(found: Mapping[str, object], key: str) -> Mapping[str, object]:
     return inner if isinstance(inner, dict) else {}
 
 
-def _vectors(found: _Vectors | list[list[float]]) -> tuple[Vector, ...]:
-    numbers = found if isinstance(found, list) else found.numbers
-    try:
-        if isinstance(found, _Vectors) and numbers is None:
-            if found.texts is not None:
-                return tuple(Vector(_floats(text)) for text in found.texts)
-            whole = (found.int8, found.uint8, found.binary, found.ubinary)
-            numbers = next((each for each in whole if each is not None), None)
-        if numbers is not None:
-            return tuple(map(Vector.of, numbers))
-    except (OverflowError, binascii.Error, ValueError) as error:
-        raise MalformedStreamError(
-            f"a vector of Cohere's is not made of float32 numbers: {error}"
-        ) from error
-    raise MalformedStreamError(
-        "Cohere sent vectors of an unknown type; ask for `float` or `base64` in `embedding_types`"
-    )
-
-
-def _floats(text: str) -> bytes:
-    data = b64decode(text, validate=True)
-    if len(data) % 4:
-        raise ValueError(f"{len(data)} bytes are not a multiple of 4")
-    return data
-
-
 def _listed(found: T | list[T] | None) -> list[T]:
     if isinstance(found, list):
         return found
     return [] if found is None else [found]
-
-
-def _refuse(body: bytes, what: str) -> NoReturn:
-    """Raise the error in place of an answer."""
-    said = read_error(body)
-    if said.message:
-        raise as_error(said)
-    raise MalformedStreamError(f"Cohere's answer has {what}: {body[:200]!r}")

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from orchestra.codecs.dialect import refuse_logprobs, refuse_serial_calls
+from orchestra.codecs.cohere.embeddings import embed_fields
+from orchestra.codecs.dialect import refuse
 from orchestra.codecs.files import without_files
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.tool_calls import arguments_text, function_tool
@@ -43,11 +44,6 @@ _THINKING: Mapping[ReasoningEffort, Json] = {
     "max": {"type": "enabled"},
 }
 _CHOICES: Mapping[ToolChoice | None, str | None] = {None: None, "auto": None, "none": "NONE"}
-_INPUT_TYPES: Mapping[str | None, str] = {
-    None: "search_document",
-    "document": "search_document",
-    "query": "search_query",
-}
 
 
 def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
@@ -56,7 +52,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     Raises:
         CapabilityError: Cohere's API cannot express something in the request.
     """
-    refuse_logprobs(request, "Cohere")
+    refuse(request, "Cohere", "logprobs", "parallel_tool_calls")
     body: Json = {
         "model": model,
         "messages": [each for message in request.messages for each in _messages(message)],
@@ -86,19 +82,11 @@ def _thinking(request: ChatRequest) -> Json | None:
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
     """The body of an embedding call; the default purpose is `document`."""
-    body: Json = {
-        "model": model,
-        "input_type": _INPUT_TYPES.get(request.purpose, request.purpose),
-        "texts": request.texts,
-        "embedding_types": ["float"],
-        "output_dimension": request.dimensions,
-    }
-    return merged(without_nulls(body), request.extras.get("cohere", {}))
+    return merged({"model": model, **embed_fields(request)}, request.extras.get("cohere", {}))
 
 
 def _tools(request: ChatRequest) -> Json:
     tools, choice = request.tools, request.tool_choice
-    refuse_serial_calls(request, "Cohere")
     if isinstance(choice, ForcedTool):
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         if not tools:

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from orchestra.codecs.faults import error_in
+from orchestra.codecs.raw_json import NOT_JSON
 from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
 from orchestra.values import ModelEvent, Stopped
@@ -39,6 +40,7 @@ _SHOWN_BYTES = 200
 _KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 """Names of events that only keep the connection alive; their data may not be JSON."""
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
+_STRINGS = msgspec.json.Decoder(str)
 
 T = TypeVar("T")
 
@@ -131,13 +133,13 @@ class FrameDecoder(ABC):
         return error_in(payload)
 
     def _emit(self, *events: ModelEvent) -> None:
-        self._events += events
-
-    def _stop(self, stopped: Stopped) -> None:
-        """Emit the reason why the answer stops; the first one counts."""
-        if not self._stopped:
-            self._stopped = True
-            self._events.append(stopped)
+        """Pass events on; of several reasons why the answer stops, the first counts."""
+        for event in events:
+            if isinstance(event, Stopped):
+                if self._stopped:
+                    continue
+                self._stopped = True
+            self._events.append(event)
 
     def _take_all(self, frames: Iterable[tuple[str, bytes]]) -> None:
         for name, payload in frames:
@@ -190,9 +192,21 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
         refuse_hollow(payload, what)
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         shown = payload[:200].decode("utf-8", "replace")
         raise MalformedStreamError(f"{what} is invalid: {error}: {shown!r}") from error
+
+
+def json_text(found: msgspec.Raw) -> str:
+    """The text in a JSON string; for any other value, its JSON text. "" for null or no value.
+
+    Raises:
+        MalformedStreamError: it is a string that JSON does not allow.
+    """
+    text = bytes(found)
+    if text.startswith(b'"'):
+        return decoded(_STRINGS, text, "the arguments of a tool call")
+    return "" if text == b"null" else text.decode("utf-8", "replace")
 
 
 def refuse_hollow(payload: bytes, what: str) -> None:

@@ -18,12 +18,12 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from orchestra.codecs.framing.frames import LARGE_BYTES, decoded, refuse_hollow
+from orchestra.codecs.raw_json import NOT_JSON
 
 T = TypeVar("T")
 JsonPath: TypeAlias = tuple[str, ...]
 """The path of a value in the payload; in a list, by its index if it has one, else its position."""
 
-NOT_AS_IT_SHOULD_BE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HIGH = ("\ud800", "\udbff")
 _LOW = ("\udc00", "\udfff")
 _HALVES_MAX = 256
@@ -52,11 +52,11 @@ class JsonReader:
             refuse_hollow(payload, what)
         try:
             return decoder.decode(payload)
-        except NOT_AS_IT_SHOULD_BE:
-            return self.mended(decoder, payload, what)
+        except NOT_JSON:
+            return self._mended(decoder, payload, what)
 
-    def mended(self, decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
-        """As `read`, for a payload that needs repairs; of a very large one, only its beginning."""
+    def _mended(self, decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
+        """The value of a payload that needs repairs, if it is not too large for them."""
         payload = payload.removeprefix(BOM_UTF8)
         if sum(map(payload.count, _COSTLY)) > VALUES_MAX:
             return decoded(decoder, payload, what)

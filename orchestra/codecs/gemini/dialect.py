@@ -20,15 +20,16 @@ from orchestra.accounts import Usage
 from orchestra.codecs.dialect import Call, Dialect
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder
-from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, read_whole
+from orchestra.codecs.framing.mending import read_whole
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.gemini.answer import GeminiAnswer
 from orchestra.codecs.gemini.request import gemini_body, studio_embed_body, vertex_embed_body
-from orchestra.codecs.raw_json import NOTHING, given
+from orchestra.codecs.raw_json import NOT_JSON, NOTHING, given
 from orchestra.codecs.seals import GEMINI, VERTEX
 from orchestra.codecs.usage_counts import token_count
+from orchestra.codecs.vectors import vectors_of
 from orchestra.errors import MalformedStreamError, ModelError
-from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent, Vector
+from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent
 
 _SAFE = "/@"
 _VERTEX_TEXTS_MAX = 1
@@ -68,7 +69,6 @@ class GeminiDialect(Dialect):
     """
 
     texts_max = 100
-    texts_tokens_max = None
 
     def __init__(self, *, vertex: bool = False) -> None:
         self._vertex = vertex
@@ -112,7 +112,9 @@ class GeminiDialect(Dialect):
             numbers = [found.embedding]
         else:
             raise MalformedStreamError(f"these are not embeddings of Gemini: {body[:200]!r}")
-        return Embeddings(tuple(map(_vector, numbers)), _embedding_usage(found, numbers))
+        return Embeddings(
+            vectors_of(each.values for each in numbers), _embedding_usage(found, numbers)
+        )
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
@@ -145,7 +147,7 @@ class GeminiDecoder(FrameDecoder):
             self._stopped = self._answer.stopped
 
     def _end(self) -> None:
-        self._emit(*self._answer.end())
+        self._events += self._answer.end()
 
 
 class _GeminiFraming(SseFraming):
@@ -191,7 +193,7 @@ def _responses(body: bytes) -> Iterator[bytes]:
     """
     try:
         found = _LISTS.decode(body) if _is_list(body) else [_ONE.decode(body)]
-    except NOT_AS_IT_SHOULD_BE:
+    except NOT_JSON:
         yield from _one_by_one(body)
     else:
         yield from map(bytes, found[:RESPONSES_MAX])
@@ -233,15 +235,6 @@ def _next_response(text: str, at: int) -> int:
     """The position of the next response."""
     found = _BETWEEN.match(text, at)
     return at if found is None else found.end()
-
-
-def _vector(numbers: _Numbers) -> Vector:
-    try:
-        return Vector.of(numbers.values)
-    except OverflowError as error:
-        raise MalformedStreamError(
-            f"an embedding has a number that float32 cannot hold: {max(numbers.values, key=abs)}"
-        ) from error
 
 
 def _embedding_usage(found: _Embedded, numbers: list[_Numbers]) -> Usage | None:

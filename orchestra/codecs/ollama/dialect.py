@@ -8,19 +8,20 @@ has the usual stop reason.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
 
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import as_error, http_error, read_error
-from orchestra.codecs.framing.frames import FrameDecoder, decoded
+from orchestra.codecs.faults import as_error, error_in, http_error, read_error
+from orchestra.codecs.framing.frames import FrameDecoder, json_text
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
-from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader, read_whole
+from orchestra.codecs.framing.mending import JsonReader, read_whole
 from orchestra.codecs.ollama.request import chat_body, embed_body
+from orchestra.codecs.raw_json import NOT_JSON, NOTHING
 from orchestra.codecs.tool_calls import next_call
 from orchestra.codecs.usage_counts import token_count
+from orchestra.codecs.vectors import vectors_of
 from orchestra.errors import (
     CapabilityError,
     InvalidRequestError,
@@ -39,7 +40,6 @@ from orchestra.values import (
     TextDelta,
     ToolCallDelta,
     UsageReport,
-    Vector,
 )
 
 _REASONS: Mapping[str | None, StopReason] = {
@@ -51,7 +51,7 @@ _REASONS: Mapping[str | None, StopReason] = {
 
 class _Function(msgspec.Struct):
     name: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+    arguments: msgspec.Raw = NOTHING
 
 
 class _ToolCall(msgspec.Struct):
@@ -88,7 +88,6 @@ class _Embedded(msgspec.Struct):
 
 _LINE = msgspec.json.Decoder(_Line)
 _EMBEDDED = msgspec.json.Decoder(_Embedded)
-_ARGUMENTS = msgspec.json.Decoder(str)
 _RECORD = msgspec.json.Decoder(dict[str, object])
 _MEASURED = ("_count", "_duration")
 
@@ -98,7 +97,6 @@ class OllamaDialect(Dialect):
 
     texts_max = 512
     """Ollama has no limit; with this one, a call on a slow machine ends in time."""
-    texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
@@ -120,16 +118,12 @@ class OllamaDialect(Dialect):
         if rows is None and found.embedding is not None:  # of the old `/embeddings`
             rows = [found.embedding]
         if rows is None:
-            _refuse(body)
-        try:
-            vectors = tuple(map(Vector.of, rows))
-        except OverflowError as error:
-            raise MalformedStreamError(
-                f"a vector of Ollama's is not made of float32 numbers: {error}"
-            ) from error
+            raise error_in(body) or MalformedStreamError(
+                f"Ollama's answer has no embeddings: {body[:200]!r}"
+            )
         count = token_count(found.prompt_eval_count)
         usage = None if count is None else Usage(input_tokens=count)
-        return Embeddings(vectors, usage, found.model or "")
+        return Embeddings(vectors_of(rows), usage, found.model or "")
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
@@ -179,14 +173,14 @@ class OllamaDecoder(FrameDecoder):
 
     def _say(self, thinking: str | None, text: str | None) -> None:
         if thinking:
-            self._emit(ReasoningDelta(thinking))
+            self._events.append(ReasoningDelta(thinking))
         if text:
-            self._emit(TextDelta(text))
+            self._events.append(TextDelta(text))
 
     def _call(self, call: _ToolCall) -> None:
         at = next_call(self._calls)
         self._calls += 1
-        arguments = _arguments(bytes(call.function.arguments))
+        arguments = json_text(call.function.arguments) or "{}"  # some servers send a string
         self._emit(ToolCallDelta(at, call.id or f"call_{at}", call.function.name, arguments))
 
     def _end_answer(self, line: _Line, payload: bytes) -> None:
@@ -194,16 +188,8 @@ class OllamaDecoder(FrameDecoder):
         reason = _REASONS.get(line.done_reason, StopReason.OTHER)
         if self._calls and reason is StopReason.END:
             reason = StopReason.TOOL_CALLS
-        self._stop(Stopped(reason, line.done_reason))
+        self._emit(Stopped(reason, line.done_reason))
         self.done = True
-
-
-def _arguments(raw: bytes) -> str:
-    """Arguments as JSON text; some compatible servers send them as a string."""
-    if raw.startswith(b'"'):
-        return decoded(_ARGUMENTS, raw, "the arguments of a tool call")
-    text = raw.decode("utf-8", "replace")
-    return "{}" if text == "null" else text
 
 
 def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
@@ -221,13 +207,5 @@ def _last_fields(payload: bytes) -> Iterable[tuple[str, object]]:
     """The other fields of the last line; empty if the line needed repairs."""
     try:
         return _RECORD.decode(payload).items()
-    except NOT_AS_IT_SHOULD_BE:
+    except NOT_JSON:
         return ()
-
-
-def _refuse(body: bytes) -> NoReturn:
-    """Raise the error in place of an answer."""
-    said = read_error(body)
-    if said.message and said.message != "{}":
-        raise as_error(said)
-    raise MalformedStreamError(f"Ollama sent neither an answer nor an error: {body[:200]!r}")

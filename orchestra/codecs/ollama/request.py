@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestra.codecs.dialect import refuse_logprobs, refuse_serial_calls
+from orchestra.codecs.dialect import refuse
 from orchestra.codecs.files import without_files
 from orchestra.codecs.raw_json import merged, without_nulls
 from orchestra.codecs.tool_calls import arguments_object, function_tool
@@ -47,7 +47,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     Raises:
         CapabilityError: Ollama's API cannot express something in the request.
     """
-    refuse_logprobs(request, "Ollama")
+    refuse(request, "Ollama", "logprobs", "parallel_tool_calls")
     effort = request.reasoning_effort
     # A model that cannot think refuses to; one that can does so without being told.
     wished = request.effort_if_able and effort != "none"
@@ -92,7 +92,6 @@ def _tools(request: ChatRequest) -> list[Json]:
         )
     if choice == "none":
         return []
-    refuse_serial_calls(request, "Ollama")
     return [function_tool(tool) for tool in request.tools]
 
 

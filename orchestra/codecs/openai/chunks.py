@@ -18,11 +18,12 @@ from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.openai.annotations import cited_of
 from orchestra.codecs.openai.calls import PiecedCalls
-from orchestra.codecs.openai.errors import error_of, kind_by_marks
 from orchestra.codecs.openai.logprobs import logprobs_of
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.reasoning_details import ReasoningDetails
 from orchestra.codecs.openai.shapes import (
+    CHUNKS,
+    OPENINGS,
     CallPiece,
     Chunk,
     ChunkChoice,
@@ -119,10 +120,10 @@ class OpenAiDecoder(FrameDecoder):
                 self._finished(None)
             return
         if name == "error":
-            raise error_of(payload, self._quirks)
-        chunk = self._reader.chunk(payload, _A_CHUNK, opening=not self._began)
+            raise self._quirks.error_of(payload)
+        chunk = self._reader.read(CHUNKS if self._began else OPENINGS, payload, _A_CHUNK)
         if chunk.failed:
-            raise error_of(payload, self._quirks)
+            raise self._quirks.error_of(payload)
         self._read(chunk, stream=True)
 
     def whole(self, body: bytes) -> list[ModelEvent]:
@@ -133,9 +134,9 @@ class OpenAiDecoder(FrameDecoder):
             MalformedStreamError: it is not an answer.
             TruncatedStreamError: it is a chunk of a stream, and not the last.
         """
-        chunk = self._reader.chunk(body, "the answer", opening=True)
+        chunk = self._reader.read(OPENINGS, body, "the answer")
         if chunk.failed:
-            raise error_of(body, self._quirks)
+            raise self._quirks.error_of(body)
         if not chunk.choices:
             if (error := self._error_in(body)) is not None:
                 raise error
@@ -148,7 +149,7 @@ class OpenAiDecoder(FrameDecoder):
         return self._events
 
     def _error_in(self, payload: bytes) -> ModelError | None:
-        return error_in(payload, kind_by_marks(payload, self._quirks))
+        return error_in(payload, self._quirks.marked_kind(payload))
 
     def _unfinished(self, chunk: Chunk) -> None:
         """End a complete answer without a stop reason."""
@@ -273,7 +274,7 @@ class OpenAiDecoder(FrameDecoder):
         """Keep the stop reason; if it is a failure, return its error."""
         raw = choice.finish_reason
         if choice.error:
-            return error_of({"error": choice.error}, self._quirks)
+            return self._quirks.error_of({"error": choice.error})
         if (word := _FAILURES.get(raw or "")) is not None:
             return as_error(Said(f"the answer ended with finish_reason {raw!r}", (word,)))
         # vLLM: the sequence that it met, or the number of a token
@@ -307,7 +308,7 @@ class OpenAiDecoder(FrameDecoder):
 
     def _groq(self, groq: GroqRecord) -> None:
         if groq.error:
-            raise error_of({"error": groq.error}, self._quirks)
+            raise self._quirks.error_of({"error": groq.error})
         if self._usage is None:  # only without a record in OpenAI's place
             self._count(groq.usage, {})
 

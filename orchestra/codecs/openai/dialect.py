@@ -14,7 +14,6 @@ from orchestra.codecs.faults import http_error
 from orchestra.codecs.framing.frames import BEFORE_JSON
 from orchestra.codecs.openai.chunks import OpenAiDecoder
 from orchestra.codecs.openai.embeddings import embed_body, embeddings_of
-from orchestra.codecs.openai.errors import kind_by_marks
 from orchestra.codecs.openai.quirks import OPENAI, Quirks
 from orchestra.codecs.openai.request import chat_body
 from orchestra.errors import ModelError
@@ -62,4 +61,4 @@ class OpenAiDialect(Dialect):
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        return http_error(status, headers, body, now_s, kind=kind_by_marks(body, self.quirks))
+        return http_error(status, headers, body, now_s, kind=self.quirks.marked_kind(body))

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import binascii
-import struct
+from array import array
 from base64 import b64decode
 
 import msgspec
 
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
-from orchestra.codecs.openai.errors import error_of
 from orchestra.codecs.openai.quirks import Quirks
 from orchestra.codecs.openai.request import with_extras
 from orchestra.codecs.openai.shapes import id_or_index
 from orchestra.codecs.openai.usage import embedding_usage_of
+from orchestra.codecs.vectors import vector_of
 from orchestra.errors import CapabilityError, MalformedStreamError
 from orchestra.values import Embeddings, EmbedRequest, Json, Vector
 
-_NUMBERS, _INT8 = "float", "base64_int8"
-_FLOAT_BYTES = 4
+_NUMBERS, _FLOAT32 = "float", "base64"
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -81,7 +79,7 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
     """
     answer = _AnswerReader().read(_ANSWERS, body, "the embeddings")
     if answer.error:
-        raise error_of(body, quirks)
+        raise quirks.error_of(body)
     if answer.data is None:
         raise MalformedStreamError(f"the answer has no embeddings: {body[:200]!r}")
     vectors: dict[int, Vector] = {}
@@ -98,23 +96,17 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
 
 
 def _vector(given: str | list[float], index: int, quirks: Quirks) -> Vector:
-    try:
-        if isinstance(given, list):
-            return Vector.of(given)
-        data = b64decode(given, validate=True)
-    except (binascii.Error, ValueError, OverflowError, struct.error) as error:
-        raise MalformedStreamError(f"the vector of index {index} is invalid: {error}") from error
-    if quirks.embeddings_format == _INT8:
-        return Vector.of(struct.unpack(f"{len(data)}b", data))
+    what = f"the vector of index {index}"
+    if isinstance(given, list) or quirks.embeddings_format == _FLOAT32:
+        return vector_of(given, what)
     if quirks.embeddings_format == _NUMBERS:
         # Of float32 or of int8, it looks the same; taken for the other, it would be another vector.
         raise MalformedStreamError(
-            f"the vector of index {index} is base64 of {len(data)} bytes, which was not requested "
-            f"of {quirks.name!r}, and its type of numbers is unknown; bind the model with its own "
+            f"{what} is base64 of {len(given)} characters, which was not requested of "
+            f"{quirks.name!r}, and its type of numbers is unknown; bind the model with its own "
             "provider, such as `perplexity`"
         )
-    if len(data) % _FLOAT_BYTES:
-        raise MalformedStreamError(
-            f"the vector of index {index} has {len(data)} bytes, which are not float32 numbers"
-        )
-    return Vector(data)
+    try:
+        return Vector.of(array("b", b64decode(given, validate=True)))
+    except ValueError as error:
+        raise MalformedStreamError(f"{what} is not base64: {error}") from error

@@ -5,9 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from orchestra.logprobs import Logprobs, TokenLogprob
-from orchestra.values import (
-    Json,
-)
+from orchestra.values import Json
 
 
 class _Token(msgspec.Struct, gc=False):

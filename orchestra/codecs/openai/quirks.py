@@ -11,9 +11,12 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import attrs
+import msgspec
 
+from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.tool_calls import call_id
-from orchestra.values import ReasoningEffort
+from orchestra.errors import ModelError, QuotaError, RateLimitError
+from orchestra.values import Json, ReasoningEffort
 
 Efforts: TypeAlias = Mapping[ReasoningEffort, str]
 
@@ -95,6 +98,19 @@ class Quirks:
     def call_id(self, id_: str) -> str:
         """The id of a tool call in a form that this server accepts."""
         return call_id(id_, self.call_ids, _CALL_ID_CHARS)
+
+    def error_of(self, told: bytes | Json) -> ModelError:
+        """The error in an answer with status 200, from its JSON or its decoded value."""
+        return as_error(read_error(told), self.marked_kind(told))
+
+    def marked_kind(self, told: bytes | Json) -> type[ModelError] | None:
+        """The class of an error by this server's marks, whatever its status; None without marks."""
+        if not (self.busy_marks or self.spent_marks):
+            return None
+        body = told if isinstance(told, bytes) else msgspec.json.encode(told)
+        if any(mark.encode() in body for mark in self.busy_marks):
+            return RateLimitError
+        return QuotaError if any(mark.encode() in body for mark in self.spent_marks) else None
 
 
 OPENAI = Quirks(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from orchestra.codecs.dialect import no_field
 from orchestra.codecs.files import PDF, as_text_part, refuse_citations, unread
 from orchestra.codecs.gemini.request import wants_seals
 from orchestra.codecs.openai.quirks import Quirks
@@ -303,7 +304,4 @@ def _word(word: str | bool | None, field: str, value: object, quirks: Quirks) ->
     """
     if isinstance(word, str):
         return word
-    raise CapabilityError(
-        f"{field}={value!r} cannot be sent to {quirks.name!r}, which has no value for it; leave it "
-        "out, or ask another provider"
-    )
+    raise no_field(field, value, repr(quirks.name))

@@ -13,7 +13,7 @@ from math import inf
 
 import msgspec
 
-from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonPath, JsonReader
+from orchestra.codecs.framing.mending import JsonPath, JsonReader
 from orchestra.values import Details
 
 
@@ -134,10 +134,8 @@ class Opening(Chunk, gc=False):
         return {name: value for name, value in said.items() if value and isinstance(value, str)}
 
 
-_OPENINGS: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Opening)
-_CHUNKS = msgspec.json.Decoder(Chunk)
-
-
+OPENINGS: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Opening)
+CHUNKS = msgspec.json.Decoder(Chunk)
 _UNLIKELY = -9999.0
 """OpenAI's value for a practically impossible token."""
 
@@ -146,18 +144,6 @@ class ChunkReader(JsonReader):
     """Reads the chunks of one answer."""
 
     __slots__ = ()
-
-    def chunk(self, payload: bytes, what: str, *, opening: bool) -> Chunk:
-        """The chunk in a payload; an `Opening` if `opening`.
-
-        Raises:
-            MalformedStreamError: it is none.
-        """
-        decoder = _OPENINGS if opening else _CHUNKS
-        try:
-            return decoder.decode(payload)
-        except NOT_AS_IT_SHOULD_BE:
-            return self.mended(decoder, payload, what)
 
     def _as_meant(self, path: JsonPath, value: object) -> object:
         if "arguments" in path[:-1]:  # the model's own text is not repaired

@@ -14,7 +14,6 @@ import msgspec
 from orchestra.codecs.openai_serving.request import meant_for
 from orchestra.codecs.serving.allowlist import USUAL_ALLOWLIST, Allowlist
 from orchestra.codecs.serving.requests import asked_of, extras_of, refused
-from orchestra.errors import InvalidRequestError
 from orchestra.values import Embeddings, EmbedRequest, Json
 
 TEXTS_MAX = 2048
@@ -51,18 +50,9 @@ def served_embeddings(body: bytes, allowed: Allowlist = USUAL_ALLOWLIST) -> Serv
         InvalidRequestError: a field is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    extras = extras_of(
-        everything, EmbeddingsBody.__struct_fields__, asked.orchestra, allowed, meant_for
-    )
-    return ServedEmbeddings(
-        asked.model,
-        EmbedRequest(
-            _texts(asked.input),
-            dimensions=asked.dimensions,
-            extras=extras,
-        ),
-        base64=asked.encoding_format == "base64",
-    )
+    extras = extras_of(asked, everything, allowed, meant_for)
+    request = EmbedRequest(_texts(asked.input), dimensions=asked.dimensions, extras=extras)
+    return ServedEmbeddings(asked.model, request, base64=asked.encoding_format == "base64")
 
 
 def _texts(given: str | list[str | int | list[int]]) -> tuple[str, ...]:
@@ -74,19 +64,15 @@ def _texts(given: str | list[str | int | list[int]]) -> tuple[str, ...]:
     found = []
     for at, text in enumerate(texts):
         if not isinstance(text, str):
-            raise _of_tokens()
+            why = (
+                "it is a list of tokens, which only the model that they were made for could read; "
+                "send texts (LangChain: `check_embedding_ctx_length=False`)"
+            )
+            raise refused("input", why)
         if not text:
             raise refused(f"input[{at}]", "it is empty; send a text with content")
         found.append(text)
     return tuple(found)
-
-
-def _of_tokens() -> InvalidRequestError:
-    return refused(
-        "input",
-        "it is a list of tokens, which only the model that they were made for could read; send "
-        "texts (LangChain: `check_embedding_ctx_length=False`)",
-    )
 
 
 def embeddings_body(found: Embeddings, *, model: str, usage: Json, base64: bool = False) -> bytes:

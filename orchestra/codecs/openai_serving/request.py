@@ -36,7 +36,7 @@ from orchestra.codecs.serving.requests import (
     image_part,
     refused,
 )
-from orchestra.codecs.serving.results import result_parts, result_turns, uncalled
+from orchestra.codecs.serving.results import called, joined, result_parts
 from orchestra.values import (
     ChatRequest,
     FilePart,
@@ -121,8 +121,7 @@ def _extras(asked: ChatBody, everything: Json, allowed: Allowlist) -> dict[str, 
     for old, new in _OLD.items():  # a client that sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
             raise refused(old, f"it is the old form of {new!r}; send {new!r}")
-    known = ChatBody.__struct_fields__
-    return extras_of(everything, known, asked.orchestra, allowed, meant_for)
+    return extras_of(asked, everything, allowed, meant_for)
 
 
 def meant_for(field: str) -> str:
@@ -134,7 +133,7 @@ def _request(asked: ChatBody, extras: Mapping[str, Json], allowed: Allowlist) ->
     stop = asked.stop or ()
     limit = asked.max_completion_tokens
     return ChatRequest(
-        messages=tuple(_merged(_messages(asked.messages, allowed))),
+        messages=tuple(joined(_messages(asked.messages, allowed), "tool")),
         temperature=asked.temperature,
         output_tokens_max=limit if limit is not None else asked.max_tokens,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
@@ -185,29 +184,11 @@ def _messages(messages: list[ChatMessage], allowed: Allowlist) -> Iterator[Messa
                 yield Message("user", _content(message, where, allowed), message.name)
 
 
-def _merged(messages: Iterator[Message]) -> Iterator[Message]:
-    """The messages with consecutive tool results joined into one turn."""
-    results: list[Part] = []
-    for message in messages:
-        if message.role == "tool":
-            results += message.parts
-            continue
-        if results:  # mostly there are none
-            yield from result_turns(results)
-            results.clear()
-        yield message
-    yield from result_turns(results)
-
-
 def _result(
     message: ChatMessage, where: str, names: Mapping[str, str], allowed: Allowlist
 ) -> Message:
-    id_ = message.tool_call_id
-    if id_ is None:
-        raise refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
-    if id_ not in names:
-        raise refused(f"{where}.tool_call_id", uncalled(id_))
-    return Message("tool", result_parts(id_, names[id_], _content(message, where, allowed)))
+    call = called(message.tool_call_id, names, f"{where}.tool_call_id")
+    return Message("tool", result_parts(*call, _content(message, where, allowed)))
 
 
 def _assistant(message: ChatMessage, where: str) -> Message:

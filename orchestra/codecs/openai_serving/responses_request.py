@@ -33,7 +33,7 @@ from orchestra.codecs.serving.requests import (
     image_part,
     refused,
 )
-from orchestra.codecs.serving.results import result_parts, result_turns, uncalled
+from orchestra.codecs.serving.results import called, joined, result_parts
 from orchestra.values import (
     ChatRequest,
     ForcedTool,
@@ -214,14 +214,13 @@ def _response_of(item: str, where: str) -> str:
 
 def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlist) -> ChatRequest:
     body, wanted = asked.body, asked.body.text
-    known = ResponsesBody.__struct_fields__
     said = asked.everything
     if wanted is not None and wanted.verbosity is not None:
         said = {**said, "verbosity": wanted.verbosity}
     first = [Message("system", body.instructions)] if body.instructions else []
     likely = body.top_logprobs is not None or _LOGPROBS in (body.include or ())
     return ChatRequest(
-        messages=(*first, *_turns(_messages(items, allowed))),
+        messages=(*first, *joined(_messages(items, allowed), "assistant", "tool")),
         temperature=body.temperature,
         output_tokens_max=body.max_output_tokens,
         top_p=body.top_p,
@@ -232,7 +231,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlis
         else ForcedTool(body.tool_choice.name),
         parallel_tool_calls=body.parallel_tool_calls,
         output=_output(wanted.format if wanted else None),
-        extras=extras_of(said, known, body.orchestra, allowed, meant_for),
+        extras=extras_of(body, said, allowed, meant_for),
         logprobs=(body.top_logprobs or 0) if likely else None,
     )
 
@@ -262,31 +261,6 @@ def _messages(items: Iterable[ResponsesItem], allowed: Allowlist) -> Iterator[Me
                     "function_call, function_call_output, reasoning and item_reference are known"
                 )
                 raise refused(f"{where}.type", why)
-
-
-def _turns(messages: Iterable[Message]) -> Iterator[Message]:
-    """The messages with consecutive ones of the assistant joined, and those of tools."""
-    parts, role = list[Part](), ""
-    for message in messages:
-        if message.role not in ("assistant", "tool"):
-            yield from _turn(role, parts)
-            parts, role = [], ""
-            yield message
-            continue
-        if message.role != role:
-            yield from _turn(role, parts)
-            parts, role = [], message.role
-        parts += message.parts
-    yield from _turn(role, parts)
-
-
-def _turn(role: str, parts: list[Part]) -> Iterator[Message]:
-    if role == "tool":
-        yield from result_turns(parts)
-    elif parts:
-        only = parts[0]
-        alone = len(parts) == 1 and isinstance(only, TextPart)
-        yield Message("assistant", only.text if alone else tuple(parts))  # type: ignore[union-attr]
 
 
 def _message(item: ResponsesItem, where: str, allowed: Allowlist) -> Message:
@@ -343,16 +317,11 @@ def _call(item: ResponsesItem, where: str) -> ToolCall:
 def _result(
     item: ResponsesItem, where: str, names: Mapping[str, str], allowed: Allowlist
 ) -> tuple[Part, ...]:
-    id_ = item.call_id
-    if not id_:
-        raise refused(f"{where}.call_id", "it is missing: which call is this the result of?")
-    if id_ not in names:
-        raise refused(f"{where}.call_id", uncalled(id_))
-    given = item.output or ""
+    call, given = called(item.call_id, names, f"{where}.call_id"), item.output or ""
     if isinstance(given, str):
-        return result_parts(id_, names[id_], given)
+        return result_parts(*call, given)
     parts = [_part(each, f"{where}.output[{at}]", allowed) for at, each in enumerate(given)]
-    return result_parts(id_, names[id_], parts)
+    return result_parts(*call, parts)
 
 
 def _tools(tools: Sequence[ResponsesTool]) -> Iterator[Tool]:

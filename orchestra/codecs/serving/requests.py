@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import attrs
 import msgspec
 
 from orchestra.codecs.data_urls import data_image
-from orchestra.codecs.invalid_json import invalid_json
+from orchestra.codecs.raw_json import NOT_JSON, invalid_json
 from orchestra.codecs.serving.allowlist import Allowlist
 from orchestra.codecs.serving.words import words_at
 from orchestra.errors import InvalidRequestError
@@ -25,6 +25,13 @@ _MISSING = re.compile(r"missing required field `(\w+)`")
 _WHAT_CHARS_MAX = 200
 """Characters of msgspec's own words, which quote a wrong word whole, however long it is."""
 _OBJECTS = msgspec.json.Decoder(dict[str, object])
+
+
+class Asked(Protocol):
+    """A body: the fields that we know, one of them with the options of our own policies."""
+
+    __struct_fields__: ClassVar[tuple[str, ...]]
+    orchestra: Json | None
 
 
 @attrs.frozen
@@ -56,29 +63,23 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
         return bodies.decode(body), _OBJECTS.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(error, bodies.type) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise InvalidRequestError(
             invalid_json(body, error), code="invalid_json", status=400
         ) from error
 
 
 def extras_of(
-    everything: Json,
-    known: tuple[str, ...],
-    ours: Json | None,
-    allowed: Allowlist,
-    meant_for: Callable[[str], str],
+    asked: Asked, everything: Json, allowed: Allowlist, meant_for: Callable[[str], str]
 ) -> dict[str, Json]:
     """The body's unknown fields as extras, each under the key that `meant_for` returns for it.
-
-    `ours` has the options of our own policies.
 
     Raises:
         InvalidRequestError: `allowed` does not allow a field.
     """
-    extras: dict[str, Json] = {} if ours is None else {_ORCHESTRA: ours}
+    extras: dict[str, Json] = {} if asked.orchestra is None else {_ORCHESTRA: asked.orchestra}
     for key, value in everything.items():
-        if key not in known and value is not None:
+        if key not in asked.__struct_fields__ and value is not None:
             if why := allowed.why_not(key, value):
                 raise refused(key, why)
             extras.setdefault(meant_for(key), {})[key] = value

@@ -7,10 +7,12 @@ before any other message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from orchestra.codecs.prompt_cache import has_mark
-from orchestra.values import Message, Part, TextPart, ToolResult
+from orchestra.codecs.serving.requests import refused
+from orchestra.values import Message, Part, Role, TextPart, ToolResult
 
 _BELOW = "(shown in the next message)"
 
@@ -49,6 +51,19 @@ def _in_lines(texts: Iterable[str]) -> str:
     return "".join(told)
 
 
+def joined(messages: Iterable[Message], *roles: Role) -> Iterator[Message]:
+    """The messages, with consecutive ones of one of these roles as one turn."""
+    for role, several in groupby(messages, lambda each: each.role):
+        if role not in roles:
+            yield from several
+            continue
+        parts = [part for each in several for part in each.parts]
+        if role == "tool":
+            yield from result_turns(parts)
+        elif parts:
+            yield turn(role, parts)
+
+
 def result_turns(parts: Sequence[Part]) -> Iterator[Message]:
     """Consecutive results as one turn, and their pictures and files as a user turn after it."""
     results = tuple(each for each in parts if isinstance(each, ToolResult))
@@ -56,12 +71,28 @@ def result_turns(parts: Sequence[Part]) -> Iterator[Message]:
     if results:
         yield Message("tool", results)
     if shown:
-        yield Message("user", shown)
+        yield turn("user", shown)
 
 
-def uncalled(call_id: str) -> str:
-    """The reason why a result is refused that has no call before it."""
-    return (
-        f"no tool call before it has the id {call_id[:100]!r}; also send the assistant's message "
-        "with that call"
-    )
+def turn(role: Role, parts: Sequence[Part]) -> Message:
+    """A turn with these parts; a single text without a mark is its whole content."""
+    match parts:
+        case [TextPart(text=text, prompt_cache=False)]:
+            return Message(role, text)
+    return Message(role, tuple(parts))
+
+
+def called(call_id: str | None, names: Mapping[str, str], where: str) -> tuple[str, str]:
+    """The id and the function's name of the call that a result belongs to.
+
+    `names` has the functions of all calls before the result, by the ids of the calls.
+
+    Raises:
+        InvalidRequestError: the id in the field `where` is missing, or is not the id of a call.
+    """
+    if call_id is None:
+        raise refused(where, "it is missing: which call is this the result of?")
+    if call_id not in names:
+        why = f"no tool call before it has the id {call_id[:100]!r}"
+        raise refused(where, f"{why}; also send the assistant's message with that call")
+    return call_id, names[call_id]

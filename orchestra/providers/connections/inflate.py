@@ -12,11 +12,16 @@ _RAW = -zlib.MAX_WBITS
 _ZLIB_METHOD = 8  # the low half of the first byte of a zlib header
 
 
+CODINGS = ("gzip", "x-gzip", "deflate")
+"""The content-encodings that are decompressed."""
+
+
 class Inflater:
-    """Decompresses gzip or deflate, in pieces of any size."""
+    """Decompresses a body in pieces of any size; one that is encoded otherwise is an error."""
 
     def __init__(self, coding: str, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
+        self._coding = coding
         self._gzip = coding != "deflate"
         self._made_bytes = 0
         self._stream: zlib._Decompress | None = None
@@ -25,7 +30,8 @@ class Inflater:
         """The decompressed bytes.
 
         Raises:
-            ValueError: the bytes are invalid, or their content exceeds the limit.
+            ValueError: the encoding is unknown, the bytes are invalid, or their content exceeds the
+                limit.
         """
         parts: list[bytes] = []
         while data:
@@ -51,40 +57,17 @@ class Inflater:
         return self._stream is None or self._stream.eof
 
     def _begun(self, data: bytes) -> zlib._Decompress:
+        if self._coding not in CODINGS:
+            raise unknown(self._coding)
         # "deflate" should have a zlib header, but is often sent without one.
         headed = self._gzip or data[0] & 15 == _ZLIB_METHOD
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB if headed else _RAW)
         return self._stream
 
 
-class UnknownCoding:
-    """The decompressor for an unknown encoding: every use raises."""
-
-    def __init__(self, why: ValueError) -> None:
-        self._why = why
-
-    def feed(self, data: bytes) -> bytes:
-        """Raises ValueError."""
-        del data
-        raise self._why
-
-    def end(self) -> bool:
-        """True: no bytes have arrived."""
-        return True
-
-
-def inflater(coding: str, limit_bytes: int) -> Inflater | None:
-    """A decompressor for a content-encoding; None if the body is not compressed.
-
-    Raises:
-        ValueError: the encoding is unknown.
-    """
-    plain = coding.strip().lower()
-    if plain in ("", "identity"):
-        return None
-    if plain in ("gzip", "x-gzip", "deflate"):
-        return Inflater(plain, limit_bytes)
-    raise ValueError(
+def unknown(coding: str) -> ValueError:
+    """The error for an encoding that is not one of `CODINGS`."""
+    return ValueError(
         f"the body is encoded as {coding!r}, though only `identity` was accepted; only gzip and "
         "deflate are supported"
     )

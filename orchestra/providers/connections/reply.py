@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from orchestra.errors import MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpReply
-from orchestra.providers.connections.inflate import Inflater, UnknownCoding, inflater
+from orchestra.providers.connections.inflate import CODINGS, Inflater, unknown
 
 OK = range(200, 300)
 """The statuses of success."""
@@ -19,22 +19,18 @@ def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
         MalformedStreamError: the body has an unknown encoding. For an answer with an error status,
             it is raised by `receive` instead, since the status is enough to decide.
     """
-    coding = reply.headers.get("content-encoding")
-    if coding is None:
+    coding = reply.headers.get("content-encoding", "").strip().lower()
+    if coding in ("", "identity"):
         return reply
-    try:
-        undone = inflater(coding, limit_bytes)
-    except ValueError as error:
-        if reply.status not in OK:
-            return InflatedReply(reply, UnknownCoding(error), where)
-        raise _malformed(where, error) from error
-    return reply if undone is None else InflatedReply(reply, undone, where)
+    if coding not in CODINGS and reply.status in OK:
+        raise _malformed(where, unknown(coding))
+    return InflatedReply(reply, Inflater(coding, limit_bytes), where)
 
 
 class InflatedReply(HttpReply):
     """A reply with a compressed body."""
 
-    def __init__(self, reply: HttpReply, undone: Inflater | UnknownCoding, where: str) -> None:
+    def __init__(self, reply: HttpReply, undone: Inflater, where: str) -> None:
         self._reply = reply
         self._inflater = undone
         self._where = where

@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 import trio
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.dialect import refuse_logprobs
+from orchestra.codecs.dialect import refuse
 from orchestra.errors import ModelError
 from orchestra.protocols import Embedder, Model
 from orchestra.providers.extractive.choosing import Candidate, candidates, choose, say
@@ -117,7 +117,7 @@ def tokens(text: str) -> int:
 
 
 async def _answer(embedder: Embedder, request: ChatRequest) -> str:
-    refuse_logprobs(request, "the extractive model")
+    refuse(request, "the extractive model", "logprobs")
     chars = sum(len(message.text) for message in request.messages)
     if chars > PROMPT_CHARS_MAX:
         raise ModelError(

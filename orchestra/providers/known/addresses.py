@@ -14,11 +14,9 @@ from orchestra.policies.routing import Candidate
 from orchestra.providers.known import urls
 from orchestra.providers.known.catalog import FILES, PROVIDERS, Provider
 from orchestra.providers.known.facts import known
-from orchestra.providers.known.keys import is_set
+from orchestra.providers.known.keys import Environ, is_set
 from orchestra.providers.known.settings import ModelSettings
 from orchestra.values import Capabilities
-
-Environ = Mapping[str, str]
 
 QUOTES = Capabilities(
     tools=False, vision=False, files=False, json_schema=False, reasoning=False, embeddings=False

@@ -7,13 +7,11 @@ It excludes keys, limits, times and prices.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 from orchestra.providers.known.addresses import base_url, options_of
 from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.keys import Environ
 from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
-
-Environ = Mapping[str, str]
 
 
 def identity_of(settings: ModelSettings | RouteSettings, environ: Environ) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from orchestra.codecs.invalid_json import invalid_json
+from orchestra.codecs.raw_json import invalid_json
 from orchestra.computed import LARGE_BYTES
 from orchestra.event_lines import encode, written
 from orchestra.events import Event

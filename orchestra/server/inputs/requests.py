@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orchestra.codecs.invalid_json import invalid_json
+from orchestra.codecs.raw_json import invalid_json
 from orchestra.computed import LARGE_BYTES
 from orchestra.server import sse
 from orchestra.server.inputs import reading

@@ -520,6 +520,15 @@ def test_what_no_family_says_is_refused(body: bytes) -> None:
         DIALECT.decode(body)
 
 
+def test_a_field_that_is_null_is_as_one_that_is_missing() -> None:
+    """Servers behind Bedrock write all fields of an answer, also an `error` that there is not."""
+    fields = ("error", "output", "contentBlockDelta", "contentBlockStart", "messageStop")
+    nothing = dict.fromkeys((*fields, "metadata"))
+    said = {"generation": "hi", "stop_reason": "stop"}
+    assert DIALECT.decode(json.dumps(nothing | said).encode()) == decode([chunk(nothing | said)])
+    assert Completion.of(decode([chunk(nothing | said)])).text == "hi"
+
+
 def test_frames_that_are_no_chunks_say_nothing() -> None:
     with pytest.raises(TruncatedStreamError):
         decode([event("initial-response", b"{}")])

@@ -44,9 +44,9 @@ class Letters(FrameDecoder):
     def _take(self, name: str, payload: bytes) -> None:
         match decoded(STRINGS, payload, "a line"):
             case "stop":
-                self._stop(Stopped(StopReason.END, "stop"))
+                self._emit(Stopped(StopReason.END, "stop"))
             case "stop twice":
-                self._stop(Stopped(StopReason.LENGTH, "stop twice"))
+                self._emit(Stopped(StopReason.LENGTH, "stop twice"))
             case "usage":
                 self._emit(UsageReport(Usage(1, 2)))
             case "end":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.providers.connections.inflate import inflater
+from orchestra.providers.connections.inflate import Inflater
 from tests.providers.connections.test_bodies import PLACES, cut
 
 
@@ -20,7 +20,7 @@ def raw_deflate(data: bytes) -> bytes:
 CODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "gzip": ("gzip", gzip.compress),
     "two members": ("x-gzip", lambda data: gzip.compress(data[:3]) + gzip.compress(data[3:])),
-    "deflate": ("Deflate ", zlib.compress),
+    "deflate": ("deflate", zlib.compress),
     "deflate without a header": ("deflate", raw_deflate),
 }
 CODING = st.sampled_from(sorted(CODINGS))
@@ -29,8 +29,7 @@ CODING = st.sampled_from(sorted(CODINGS))
 @given(CODING, st.binary(max_size=200), PLACES)
 def test_what_was_compressed_comes_back(name: str, data: bytes, places: list[int]) -> None:
     coding, compress = CODINGS[name]
-    undone = inflater(coding, 200)
-    assert undone is not None
+    undone = Inflater(coding, 200)
     assert b"".join(map(undone.feed, cut(compress(data), places))) == data
     assert undone.end()
 
@@ -39,8 +38,7 @@ def test_what_was_compressed_comes_back(name: str, data: bytes, places: list[int
 def test_a_cut_body_never_looks_complete(name: str, data: bytes, draw: st.DataObject) -> None:
     coding, compress = CODINGS[name]
     raw = compress(data)
-    undone = inflater(coding, 200)
-    assert undone is not None
+    undone = Inflater(coding, 200)
     undone.feed(raw[: draw.draw(st.integers(1, len(raw) - 1))])
     assert not undone.end()
 
@@ -48,39 +46,30 @@ def test_a_cut_body_never_looks_complete(name: str, data: bytes, draw: st.DataOb
 def test_a_bomb_is_not_set_off() -> None:
     """A hundred megabytes in a hundred kilobytes: at the limit it stops."""
     raw = gzip.compress(bytes(100_000_000), compresslevel=1)
-    undone = inflater("gzip", 1_000)
-    assert undone is not None
+    undone = Inflater("gzip", 1_000)
     for _ in range(3):  # nor does it go off behind the error
         with pytest.raises(ValueError, match="more than 1000 bytes"):
             undone.feed(raw)
 
 
 def test_many_bombs_one_behind_the_other_are_one_bomb() -> None:
-    undone = inflater("gzip", 1_000)
-    assert undone is not None
+    undone = Inflater("gzip", 1_000)
     with pytest.raises(ValueError, match="more than 1000 bytes"):
         undone.feed(gzip.compress(bytes(600)) * 2)
 
 
 def test_what_is_not_compressed_is_an_error() -> None:
-    undone = inflater("gzip", 1_000)
-    assert undone is not None
+    undone = Inflater("gzip", 1_000)
     with pytest.raises(ValueError, match="not compressed as its head says"):
         undone.feed(b"plain text")
 
 
 def test_an_empty_body_is_whole() -> None:
-    undone = inflater("gzip", 1_000)
-    assert undone is not None
+    undone = Inflater("gzip", 1_000)
     assert undone.end()
-
-
-@pytest.mark.parametrize("coding", ["", "identity", " Identity"])
-def test_a_plain_body_needs_nothing(coding: str) -> None:
-    assert inflater(coding, 1_000) is None
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
 def test_what_cannot_be_undone_is_refused(coding: str) -> None:
     with pytest.raises(ValueError, match="only `identity` was accepted"):
-        inflater(coding, 1_000)
+        Inflater(coding, 1_000).feed(b"a")

@@ -16,7 +16,7 @@ from orchestra.codecs.openai.quirks import PRESETS
 from orchestra.config.deployment.environment import from_environment
 from orchestra.errors import BindingError, CapabilityError
 from orchestra.protocols import HttpRequest
-from orchestra.providers.credentials import NoCredentials
+from orchestra.providers.credentials import FileKey, NoCredentials, read_key
 from orchestra.providers.endpoints import endpoint
 from orchestra.providers.known import urls
 from orchestra.providers.known.addresses import capabilities, place_of, shown_url
@@ -24,7 +24,6 @@ from orchestra.providers.known.catalog import PROVIDERS, AwsScheme, HeaderScheme
 from orchestra.providers.known.facts import known
 from orchestra.providers.known.keys import AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION, key_state
 from orchestra.providers.known.settings import ModelSettings
-from orchestra.providers.signing import FileKey, read_key
 from orchestra.secret import SECRET_BYTES_MAX
 from orchestra.values import Capabilities, ChatRequest, EmbedRequest, FilePart, Message
 
