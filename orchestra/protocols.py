@@ -10,7 +10,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import attrs
 import msgspec
@@ -32,6 +43,7 @@ from orchestra.values import (
 )
 
 C_co = TypeVar("C_co", covariant=True)
+P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
@@ -234,6 +246,17 @@ class Origin(Protocol):
         """Who started the run."""
 
 
+class Runnable(Protocol[P, T_co]):
+    """What a step can run: a pipeline."""
+
+    @property
+    def deadline_s(self) -> float | None:
+        """How many seconds it may take; None is no bound."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        """Inline it into the pipeline that is being defined."""
+
+
 class Context(Origin, Protocol):
     """What a step may ask of the run it is part of.
 
@@ -260,6 +283,38 @@ class Context(Origin, Protocol):
             DefinitionError: `opened()` is no async context manager.
             LimitExceededError: a thousand others are open; `opened` tells them apart.
             Exception: whatever it raises while it opens; the next call tries again.
+        """
+
+    @overload
+    async def run(  # type: ignore[overload-overlap]
+        self, pipeline: Runnable[P, Stream[str]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> str: ...
+    @overload
+    async def run(  # type: ignore[overload-overlap]
+        self, pipeline: Runnable[P, Stream[bytes]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> bytes: ...
+    @overload
+    async def run(
+        self, pipeline: Runnable[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[T]: ...
+    @overload
+    async def run(self, pipeline: Runnable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def run(self, pipeline: Runnable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run a pipeline as a part of this step, and return its result, a stream's collected.
+
+        Nothing of it outlives the step: what cancels the step cancels it at once. Its steps are
+        in the run's events as `agent[0]/inner/cite`: it was the first that the step ran. Its own
+        `deadline_s` bounds it too.
+
+        Raises:
+            CheckError: the pipeline has problems, or names what the deployment does not have.
+            DefinitionError: it is no pipeline.
+            EdgeTypeError: an input is missing, unknown, or of the wrong type.
+            LimitExceededError: the step has run `Limits.each_items` of them, or `pipelines_deep`
+                steps around it have run one inside the other; or the result is too large.
+            DeadlineError: its `deadline_s` has passed.
+            RunError: the step is being stopped, or this is called in a task that outlives it.
+            Exception: the error of the step that failed, the step's own, with a note of its path.
         """
 
     def tell(self, what: str, data: object = None) -> None:

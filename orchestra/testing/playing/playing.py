@@ -54,6 +54,15 @@ def rescript(plans: Sequence[Plan], scripts: Mapping[str, Script]) -> list[Plan]
     return [attrs.evolve(plan, block=block) for plan, block in zip(plans, blocks, strict=True)]
 
 
+def rescripted(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
+    """As `rescript`, for one plan, in which not every script has to match.
+
+    Raises:
+        DefinitionError: a script cannot be played by its step.
+    """
+    return attrs.evolve(plan, block=_rescripted(plan.block, scripts, set()))
+
+
 def _rescripted(block: Block, scripts: Mapping[str, Script], used: set[str]) -> Block:
     return attrs.evolve(
         block,
