@@ -8,20 +8,9 @@ nothing stays suspended when a reader leaves.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import (
-    Annotated,
-    Any,
-    Generic,
-    Literal,
-    ParamSpec,
-    Protocol,
-    TypeAlias,
-    TypeVar,
-    cast,
-    overload,
-)
+from typing import Annotated, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 import msgspec
@@ -30,6 +19,8 @@ from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
 from orchestra.records import Encoding, Revision
+from orchestra.streams import RunsPipelines
+from orchestra.streams import Stream as Stream  # noqa: PLC0414 - one of the seams
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -42,32 +33,12 @@ from orchestra.values import (
     Vector,
 )
 
-C_co = TypeVar("C_co", covariant=True)
-P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 
 DIGEST = "digest"
 """The metadata key under which ingestion keeps the digest of a source's content."""
-
-
-class Stream(Protocol[C_co]):
-    """Chunks that are still arriving: what a stream edge gives to the step that reads it.
-
-    Annotate a parameter with `Stream[C]` to read chunks while their producer runs; iterate
-    with `async for chunk in chunks`, or take what is ready together with `receive`. A step
-    that leaves early tells its producer to stop.
-    """
-
-    def __aiter__(self) -> AsyncIterator[C_co]:
-        """The chunks one by one, until the producer's last."""
-
-    async def __anext__(self) -> C_co:
-        """The next chunk, waiting for it. Raises StopAsyncIteration after the last."""
-
-    async def receive(self) -> tuple[C_co, ...]:
-        """All chunks that are ready, waiting for one; empty after the last."""
 
 
 class ModelReply(Protocol):
@@ -246,18 +217,7 @@ class Origin(Protocol):
         """Who started the run."""
 
 
-class Runnable(Protocol[P, T_co]):
-    """What a step can run: a pipeline."""
-
-    @property
-    def deadline_s(self) -> float | None:
-        """How many seconds it may take; None is no bound."""
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
-        """Inline it into the pipeline that is being defined."""
-
-
-class Context(Origin, Protocol):
+class Context(Origin, RunsPipelines, Protocol):
     """What a step may ask of the run it is part of.
 
     A step that wants it declares a keyword `context: Context = injected`; the
@@ -283,38 +243,6 @@ class Context(Origin, Protocol):
             DefinitionError: `opened()` is no async context manager.
             LimitExceededError: a thousand others are open; `opened` tells them apart.
             Exception: whatever it raises while it opens; the next call tries again.
-        """
-
-    @overload
-    async def run(  # type: ignore[overload-overlap]
-        self, pipeline: Runnable[P, Stream[str]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> str: ...
-    @overload
-    async def run(  # type: ignore[overload-overlap]
-        self, pipeline: Runnable[P, Stream[bytes]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> bytes: ...
-    @overload
-    async def run(
-        self, pipeline: Runnable[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> list[T]: ...
-    @overload
-    async def run(self, pipeline: Runnable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def run(self, pipeline: Runnable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run a pipeline as a part of this step, and return its result, a stream's collected.
-
-        Nothing of it outlives the step: what cancels the step cancels it at once. Its steps are
-        in the run's events as `agent[0]/inner/cite`: it was the first that the step ran. Its own
-        `deadline_s` bounds it too.
-
-        Raises:
-            CheckError: the pipeline has problems, or names what the deployment does not have.
-            DefinitionError: it is no pipeline.
-            EdgeTypeError: an input is missing, unknown, or of the wrong type.
-            LimitExceededError: the step has run `Limits.each_items` of them, or `pipelines_deep`
-                steps around it have run one inside the other; or the result is too large.
-            DeadlineError: its `deadline_s` has passed.
-            RunError: the step is being stopped, or this is called in a task that outlives it.
-            Exception: the error of the step that failed, the step's own, with a note of its path.
         """
 
     def tell(self, what: str, data: object = None) -> None:
