@@ -31,7 +31,7 @@ from orchestra.graph.nodes import Node
 from orchestra.graph.pipelines import Pipeline
 
 
-@attrs.frozen
+@attrs.define(eq=False, weakref_slot=False)  # one for each call of a step that takes a context
 class Parent:
     """A step that may run pipelines, and the task in which it runs."""
 

@@ -49,7 +49,8 @@ def rescript(plans: Sequence[Plan], scripts: Mapping[str, Script]) -> list[Plan]
             names = sorted({name for plan in plans for name in _names(plan.block)})
             raise DefinitionError(
                 f"there is a script for {name!r}, which is no step of {whose}; "
-                f"{'its' if len(plans) == 1 else 'their'} steps are: {', '.join(names)}"
+                f"{'its' if len(plans) == 1 else 'their'} steps are: {', '.join(names)}; for steps "
+                "of a pipeline that a step runs, write World(children=[the_pipeline])"
             )
     return [attrs.evolve(plan, block=block) for plan, block in zip(plans, blocks, strict=True)]
 
