@@ -234,7 +234,8 @@ class Frame:
 
     def leave(self, operation: Operation[Node]) -> None:
         """Let an operation leave all its lanes, and skip its arms that have not started."""
-        self.children.pop(operation.slot, None)
+        if self.children:
+            self.children.pop(operation.slot, None)
         self._leave_all(operation)
         for inner in operation.regions:
             self.settle(inner, self.stopped(operation))

@@ -428,6 +428,45 @@ def test_items_of_an_each_have_children_of_their_own() -> None:
     assert "each[1]/forgiving[0]/loud/upper" in paths(simulation, StepStarted)
 
 
+@step
+async def in_turn(texts: list[str], *, context: Context = injected) -> AsyncIterator[str]:
+    for text in texts:
+        yield await context.run(loud, text)
+
+
+@step
+async def first(chunks: Stream[str]) -> str:
+    async for chunk in chunks:
+        return chunk
+    return ""
+
+
+@pipeline
+def streamed(texts: list[str]) -> Stream[str]:
+    return in_turn(texts)
+
+
+@pipeline
+def left_early(texts: list[str]) -> str:
+    return first(in_turn(texts))
+
+
+def test_a_stream_may_run_a_pipeline_between_its_chunks() -> None:
+    simulation = simulate(streamed, World(), ["a", "b"])
+    check_laws(simulation)
+    assert (simulation.value, simulation.lasted_s) == ("AB", 2.0)
+
+
+def test_a_pipeline_ends_with_a_stream_that_nobody_reads_any_more() -> None:
+    simulation = simulate(left_early, World(), ["a", "b"])
+    check_laws(simulation)
+    assert (simulation.value, simulation.lasted_s) == ("A", 1.0)
+    assert "in_turn[1]/loud/upper" in {
+        *paths(simulation, StepCancelled),
+        *paths(simulation, StepSkipped),
+    }
+
+
 # ------------------------------------------------------------------------------------ bounds
 
 
