@@ -3,7 +3,7 @@
 Every view of a run (SSE, logs, metrics, the result, the tests' laws) is a fold
 over these. `seq` counts from 1 without a gap; `at_s` is seconds since the run
 began. `step` is the step's path in the pipeline: `cite`, `inner/cite`,
-`each[3]/cite`.
+`each[3]/cite`, and `agent[0]/inner/cite` of the first pipeline that a step runs.
 """
 
 from __future__ import annotations

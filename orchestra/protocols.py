@@ -8,7 +8,7 @@ nothing stays suspended when a reader leaves.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -19,6 +19,8 @@ from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
 from orchestra.records import Encoding, Revision
+from orchestra.streams import RunsPipelines
+from orchestra.streams import Stream as Stream  # noqa: PLC0414 - one of the seams
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -31,31 +33,12 @@ from orchestra.values import (
     Vector,
 )
 
-C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 
 DIGEST = "digest"
 """The metadata key under which ingestion keeps the digest of a source's content."""
-
-
-class Stream(Protocol[C_co]):
-    """Chunks that are still arriving: what a stream edge gives to the step that reads it.
-
-    Annotate a parameter with `Stream[C]` to read chunks while their producer runs; iterate
-    with `async for chunk in chunks`, or take what is ready together with `receive`. A step
-    that leaves early tells its producer to stop.
-    """
-
-    def __aiter__(self) -> AsyncIterator[C_co]:
-        """The chunks one by one, until the producer's last."""
-
-    async def __anext__(self) -> C_co:
-        """The next chunk, waiting for it. Raises StopAsyncIteration after the last."""
-
-    async def receive(self) -> tuple[C_co, ...]:
-        """All chunks that are ready, waiting for one; empty after the last."""
 
 
 class ModelReply(Protocol):
@@ -234,7 +217,7 @@ class Origin(Protocol):
         """Who started the run."""
 
 
-class Context(Origin, Protocol):
+class Context(Origin, RunsPipelines, Protocol):
     """What a step may ask of the run it is part of.
 
     A step that wants it declares a keyword `context: Context = injected`; the

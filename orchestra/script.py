@@ -53,8 +53,9 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         raise RunError(
             f"orchestra.run starts Trio, which is running here already: write `await engine.run("
             f"{pipeline.name}, ...)` in `async with open_engine(bindings) as engine:`, with "
-            "`default_bindings()` of orchestra.config; in a step, call the pipeline in the "
-            "pipeline's function instead, as a step is called, and pass its result to the step"
+            "`default_bindings()` of orchestra.config; in a step, write `await context.run("
+            f"{pipeline.name}, ...)`, or call the pipeline in the pipeline's function, as a step "
+            "is called, and pass its result to the step"
         )
     if _in_asyncio(sys._getframe(1)):  # noqa: SLF001 - who asks
         raise RunError(

@@ -11,12 +11,13 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 import trio
 
 from orchestra.accounts import Caller
-from orchestra.compiler.plan import Plan, plan
+from orchestra.compiler.plan import Plan
 from orchestra.engine.bindings import DeploymentBindings, NoBindings, ScriptedBindings
 from orchestra.engine.calls.kept import Kept
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.opening import Opening
+from orchestra.engine.plans import Plans
 from orchestra.engine.run import Run, Shared
 from orchestra.errors import InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
@@ -33,7 +34,6 @@ T = TypeVar("T")
 Observe: TypeAlias = Callable[[str], Observer | None]
 
 NOBODY = Caller()
-_PLANS = 1024  # more than a deployment has; a script may define pipelines in a loop
 _CLOSE_S = 5.0  # for the `finally` blocks of steps
 
 
@@ -43,7 +43,6 @@ class Engine:
     def __init__(self, shared: Shared, observe: Observe | None = None) -> None:
         self.shared = shared
         self._runs: dict[str, Run] = {}
-        self._plans: dict[Pipeline[..., object], Plan] = {}
         self._observe = observe
         self._idle = trio.lowlevel.ParkingLot()
         self._closed = False
@@ -64,12 +63,7 @@ class Engine:
         """
         if isinstance(pipeline, Plan):
             return pipeline
-        made = self._plans.get(pipeline)
-        if made is None:
-            made = self._plans[pipeline] = plan(pipeline, self.shared.bindings, unchecked)
-            if len(self._plans) > _PLANS:
-                del self._plans[next(iter(self._plans))]
-        return made
+        return self.shared.plans.of(pipeline, unchecked)
 
     @overload
     def start(
@@ -332,8 +326,10 @@ async def _opened(
 def _shared(
     nursery: trio.Nursery, bindings: Bindings | None, limits: Limits, jitter: Callable[[], float]
 ) -> Shared:
+    bound = bindings or NoBindings()
     return Shared(
-        bindings or NoBindings(),
+        bound,
+        Plans(bound),
         limits,
         nursery,
         trio.lowlevel.current_trio_token(),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Operation, Source
     from orchestra.compiler.plan import Plan
     from orchestra.engine.calls.kept import Kept
+    from orchestra.engine.plans import Plans
     from orchestra.graph.nodes import Node
     from orchestra.graph.rules.policy import Limits
     from orchestra.policies.hedge import Hedges
@@ -53,6 +54,7 @@ class Shared:
     """What all runs of an engine share."""
 
     bindings: Bindings
+    plans: Plans
     limits: Limits
     nursery: trio.Nursery
     """For tasks that may run as long as the engine is open; they must not raise."""

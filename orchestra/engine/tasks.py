@@ -143,6 +143,9 @@ def _cancelled(frame: Frame, operation: Operation[Node], reason: str) -> None:
 
 def _failed(frame: Frame, operation: Operation[Node], error: Exception) -> None:
     run, path = frame.run, frame.path + operation.name
+    children = frame.children.get(operation.slot)
+    if children is not None and children.failure is not None and children.failure.error is error:
+        error = children.failure  # it passed through the step; the innermost step is to blame
     failure = run.blame(error, path, operation.where)
     name, message = name_and_message(failure.error)
     usage = run.settle_usage(path)

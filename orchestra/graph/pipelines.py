@@ -94,7 +94,7 @@ class Pipeline(Decorated, Generic[P, T_co]):
         definition = current_definition(
             f"pipeline {self.name!r}",
             f"write `await engine.run({self.name}, ...)`, or `orchestra.run({self.name}, ...)` "
-            "in a script",
+            f"in a script; in a step, `await context.run({self.name}, ...)`",
         )
         try:
             bound = signature(self.function).bind(*args, **kwargs)

@@ -25,7 +25,7 @@ class Account(Origin, Protocol):
     """
 
     @property
-    def run(self) -> object:
+    def run_key(self) -> object:
         """An object that all accounts of one run share, and that lives as long as the run."""
 
     def used(self, usage: Usage) -> None:
@@ -44,7 +44,7 @@ class NoAccount:
     caller = Caller()
     run_id = ""
     step = ""
-    run: object = None
+    run_key: object = None
 
     def used(self, usage: Usage) -> None:
         """Forget it."""

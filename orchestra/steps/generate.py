@@ -95,11 +95,12 @@ class Generate:
     The keywords are those of `orchestra.steps.conversation.options.Options`.
 
     With `tools` the model may call typed Python functions. A tool may need values of the run:
-    `tools=[partial(orders, user=user)]`. The model is asked again with their results until it
-    answers, at most `tool_rounds_max` times. The stream has the text of every round, as the
-    model wrote it, with an empty line between rounds. At most `tools_at_once` calls run at the
-    same time. Wrong arguments, a failed tool and a tool that exceeds `tool_timeout_s` are
-    results that the model reads. The usage of every round is added to the account.
+    `tools=[partial(orders, user=user)]`. A pipeline is a tool, too. The model is asked again with
+    their results until it answers, at most `tool_rounds_max` times. The stream has the text of
+    every round, as the model wrote it, with an empty line between rounds. At most `tools_at_once`
+    calls run at the same time. Wrong arguments, a failed tool and a tool that exceeds
+    `tool_timeout_s` are results that the model reads. The usage of every round is added to the
+    account.
 
     With `citations`, the run has an event `step.told` for each citation of the answer; the stream
     has the text only.

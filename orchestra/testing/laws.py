@@ -110,9 +110,9 @@ def _innermost(log: Log, end: RunFailed) -> str | None:
         and (event.error, event.message, event.at_s) == (end.error, end.message, end.at_s)
     ]
     blamed = [e for e in log.lives.get(str(end.step), ()) if isinstance(e, StepFailed)]
-    if end.step not in told or blamed[0].where != end.where:
+    if (end.error, end.message, end.where) not in [(e.error, e.message, e.where) for e in blamed]:
         return None
-    inside = (path for path in log.inside(end.step) if path in told)
+    inside = (path for path in log.inside(str(end.step)) if path in told)
     return next(inside, end.step)
 
 
@@ -218,14 +218,14 @@ def polls_stop_when_they_are_decided(log: Log) -> None:
 
 def a_restart_is_told(log: Log) -> None:
     """Only a committed arm that failed is replaced; the next one's commit says so, and nobody's."""
-    for _, path, operation in _of_kind(log, Race, Fallback):
+    for activation, path, operation in _of_kind(log, Race, Fallback):
         told = [e for e in log.events if isinstance(e, ARMS) and e.step == path]
         open_, spoke, due = "", False, ""
         for event in told:
             match event:
                 case ArmCommitted(arm=arm):
                     assert not open_, f"{path} committed to {arm} beside {open_}"
-                    open_, spoke, due = arm, True, arm if spoke else ""
+                    open_, due, spoke = arm, arm if spoke else "", not activation.prefix
                 case ArmFailed(arm=arm):
                     assert open_ in {"", arm}, f"{arm} failed late"
                     open_ = ""
@@ -383,6 +383,7 @@ LAWS = (
     timing.a_cancelled_run_ends_at_once,
     timing.a_run_ends_by_its_deadline,
     timing.a_step_ends_by_its_timeout,
+    timing.a_step_outlives_its_children,
     the_result_is_the_deltas,
     a_cut_stream_never_looks_complete,
     no_lane_overflows,

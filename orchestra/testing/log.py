@@ -23,7 +23,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
-from orchestra.graph.nodes import Node
+from orchestra.graph.nodes import Call, Node
 from orchestra.testing.simulate import Simulation
 
 T = TypeVar("T", ArmCommitted, ArmFailed, ItemFailed)
@@ -35,10 +35,10 @@ _ITEM = re.compile(r"\[(\d+)\]/")  # matches twice in `each#2[0]/inner[3]/step`
 
 @attrs.frozen(eq=False)
 class Activation:
-    """A block that ran: the run's own, or the body of an `each` for one item."""
+    """A block that ran: the run's own, the body of an `each` for one item, or a step's child."""
 
     prefix: str
-    """The prefix of the paths of its steps: `each[3]/`."""
+    """The prefix of the paths of its steps: `each[3]/`, `agent[0]/inner/`."""
     block: Block
 
     @cached_property
@@ -114,7 +114,7 @@ class Log:
         return tuple(self._activations(Activation("", self.simulation.plan.block)))
 
     def inside(self, path: str) -> list[str]:
-        """The steps in the arms of a choice, or in the bodies of an `each`."""
+        """The steps in arms of a choice, in bodies of an `each`, or in children of a step."""
         inner = [step for step in self.lives if step.startswith(f"{path}[")]
         for activation in self.activations:
             operation = activation.operations.get(path)
@@ -123,7 +123,7 @@ class Log:
         return inner
 
     def items(self, path: str) -> dict[int, list[Life]]:
-        """The events of each started item of an `each`, in the order of their starts."""
+        """The events of each item of an `each`, or child of a step, in order of their starts."""
         return self._items.get(path, {})
 
     @cached_property
@@ -149,3 +149,14 @@ class Log:
             if operation.body is not None:
                 for item in self.items(path):
                     yield from self._activations(Activation(f"{path}[{item}]/", operation.body))
+            elif isinstance(operation.node, Call):
+                for number, life in self.items(path).items():
+                    yield from self._children(f"{path}[{number}]/", life[0].step)
+
+    def _children(self, prefix: str, first: str) -> Iterator[Activation]:
+        """The child of a step whose first event was of this step, and all inside it."""
+        for plan in self.simulation.children:
+            child = Activation(f"{prefix}{plan.pipeline.name}/", plan.block)
+            if first in child.operations:
+                yield from self._activations(child)
+                return

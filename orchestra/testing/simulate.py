@@ -26,7 +26,7 @@ from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
 from orchestra.testing.pace import JUMPS
 from orchestra.testing.playing.hedged import teach_hedges
-from orchestra.testing.playing.playing import rescript
+from orchestra.testing.playing.playing import rescript, rescripted
 from orchestra.testing.playing.reset import forget_earlier_runs, update_clocks
 from orchestra.testing.playing.task_tree import all_tasks, leaf_tasks, tasks_with_lines
 from orchestra.testing.timeline import hypothesis_notes, timeline
@@ -66,6 +66,8 @@ class Simulation(Generic[T_co]):
     """The name and line of each of those."""
     lane_peak: int
     """The largest number of chunks that waited on one edge."""
+    children: tuple[Plan, ...] = attrs.field(default=(), repr=False)
+    """The plans of the pipelines that steps have run."""
 
     def result(self) -> T_co:
         """The result, as `run()` would return it.
@@ -164,14 +166,23 @@ async def played(
     limits = attrs.evolve(world.limits, journal_events=_EVENTS)
     async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
         names = [tuple(world.names(seam)) for seam in _SEAMS]
-        scripted = rescript([_planned(each, *names) for each in pipelines], world.steps)
-        teach_hedges(engine.shared.hedges, scripted, world.hedged)
+        listed = dict.fromkeys((*pipelines, *world.children))
+        plans = rescript([_planned(each, *names) for each in listed], world.steps)
+        scripted = dict(zip(listed, plans, strict=True))
+
+        def made(pipeline: Pipeline[..., Any], _: object) -> Plan:
+            known = scripted.get(pipeline)
+            return known or rescripted(_planned(pipeline, *names), world.steps)
+
+        engine.shared.plans.make = made
+        teach_hedges(engine.shared.hedges, plans, world.hedged)
         before = set(all_tasks())
         update_clocks(world)
-        ended = await run_all(engine, dict(zip(pipelines, scripted, strict=True)))
+        ended = await run_all(engine, scripted)
         update_clocks(world)
         left = await _left_in(engine, before)
-        return [await _simulation_of(*each, left) for each in ended]
+        children = engine.shared.plans.kept
+        return [await _simulation_of(*each, left, children) for each in ended]
 
 
 def run_ids(world: World, count: int) -> list[str]:
@@ -204,13 +215,13 @@ async def _left_in(engine: Engine, before: Container[trio.lowlevel.Task]) -> tup
 
 
 async def _simulation_of(
-    run: Run, world: World, lasted_s: float, left: tuple[str, ...]
+    run: Run, world: World, lasted_s: float, left: tuple[str, ...], children: tuple[Plan, ...]
 ) -> Simulation[Any]:
     """The simulation of an ended run."""
     error, events = run.error, run.journal.kept
     value = await run.result() if error is None else None
     return Simulation(
-        run.plan, world, events, value, error, lasted_s, len(left), left, run.lane_peak
+        run.plan, world, events, value, error, lasted_s, len(left), left, run.lane_peak, children
     )
 
 

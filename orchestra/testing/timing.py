@@ -108,6 +108,17 @@ def a_step_ends_by_its_timeout(log: Log) -> None:
             assert lasted_s <= timeout_s + ROUNDING_S, went_on
 
 
+def a_step_outlives_its_children(log: Log) -> None:
+    """What a step runs begins after its start, and has ended before its end, however that came."""
+    for activation in log.activations:
+        for path, operation in activation.operations.items():
+            if not isinstance(operation.node, Call):
+                continue
+            for inner in (event for life in log.items(path).values() for event in life):
+                begun, end = log.lives[path][0], log.lives[path][-1]
+                assert begun.seq < inner.seq < end.seq, f"{inner} is no part of {path}"
+
+
 def _late(log: Log, moment_s: float) -> list[str]:
     """The steps that ended later than this time."""
     return [

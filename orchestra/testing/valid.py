@@ -14,6 +14,7 @@ import attrs
 
 from orchestra.accounts import Caller
 from orchestra.graph.rules.policy import Limits, is_number
+from orchestra.graph.wrapping import refuse_others
 
 Field: TypeAlias = "attrs.Attribute[Any]"
 
@@ -109,6 +110,14 @@ def by_name(instance: object, field: Field, value: object) -> None:
             f"{_said(instance, field, value)}: it is a dict by name; write "
             f"{field.name}={{'name': ...}}"
         )
+
+
+def pipelines(instance: object, field: Field, value: object) -> None:
+    """A list or tuple of pipelines."""
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{_said(instance, field, value)}: write {field.name}=[some_pipeline]")
+    for each in value:
+        refuse_others(each)
 
 
 def _of_class(kind: type, right: str) -> Any:

@@ -15,6 +15,7 @@ from orchestra.accounts import Caller
 from orchestra.engine.bindings import ScriptedBindings
 from orchestra.errors import BindingError, DefinitionError, TruncatedStreamError
 from orchestra.graph.calls.mistakes import explain_wrong_fields
+from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.rules.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
 from orchestra.testing import valid
@@ -133,6 +134,8 @@ class World(ScriptedBindings):
     """Cancel the run this long after its start, in virtual seconds."""
     steps: Mapping[str, Script] = attrs.field(factory=dict, validator=valid.by_name)
     """Scripts by step: its path in the plan, or its name."""
+    children: Sequence[Pipeline[..., Any]] = attrs.field(default=(), validator=valid.pipelines)
+    """The pipelines that steps may run with `context.run`, so that scripts may name their steps."""
     models: Mapping[str, Model | None] = attrs.field(factory=dict, validator=_MODELS)
     """Models by name; None if all steps that name the model are scripted."""
     embedders: Mapping[str, Embedder | None] = attrs.field(factory=dict, validator=_EMBEDDERS)

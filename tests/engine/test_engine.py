@@ -168,7 +168,7 @@ def test_only_so_many_plans_are_kept() -> None:
     async def use(engine: Engine) -> None:
         first = engine.plan(ask)
         plans = [engine.plan(hurries.using(deadline_s=seconds + 1)) for seconds in range(1030)]
-        assert len(engine._plans) == 1024
+        assert len(engine.shared.plans.kept) == 1024
         assert engine.plan(plans[-1].pipeline) is plans[-1]
         assert engine.plan(ask) is not first
 

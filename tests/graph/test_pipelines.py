@@ -386,7 +386,7 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         (
             "@pipeline\ndef p(n: int) -> int: return n\np(3)  # HERE",
             "pipeline 'p' was called outside a pipeline; write `await engine.run(p, ...)`, or "
-            "`orchestra.run(p, ...)` in a script",
+            "`orchestra.run(p, ...)` in a script; in a step, `await context.run(p, ...)`",
         ),
         (
             "kept = []\n@pipeline\ndef q(m: int):\n    kept.append(m)\n    return m\n"

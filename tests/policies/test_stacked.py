@@ -378,7 +378,7 @@ def test_whatever_happens_all_is_given_back_and_paid_once_and_every_word_comes_o
         async with trio.open_nursery() as engine:
             async with trio.open_nursery() as nursery:
                 for visit in drawn:
-                    payer = Payer(engine, f"r{visit.run}", visit.caller, run=runs[visit.run])
+                    payer = Payer(engine, f"r{visit.run}", visit.caller, run_key=runs[visit.run])
                     payers.append(payer)
                     nursery.start_soon(come, visit, payer)
             await trio.testing.wait_all_tasks_blocked()

@@ -132,7 +132,7 @@ class Payer:
     caller: Caller = ACME
     usage: Usage | None = None
     notes: list[tuple[object, ...]] = attrs.field(factory=list)
-    run: object = None
+    run_key: object = None
     step: str = "s"
 
     def used(self, usage: Usage) -> None:

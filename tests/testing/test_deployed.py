@@ -11,7 +11,7 @@ import pytest
 import trio
 from hypothesis import given
 
-from orchestra import Stream, collect, each, open_engine, pipeline, step
+from orchestra import Context, Stream, collect, each, injected, open_engine, pipeline, step
 from orchestra.accounts import Caller, Certainty, Usage
 from orchestra.config.deployment.deployment import Deployment
 from orchestra.config.reading import read
@@ -85,6 +85,30 @@ def test_a_budget_for_one_call_has_no_room_for_a_second() -> None:
     assert end.usage == Usage(10, 900, cost_nanodollars=10 * 1000 + 900 * 10_000)
     assert isinstance(second.error, BudgetExceededError)
     assert other.value == "yes", "the budget is each user's own"
+
+
+@step
+async def twice(question: str, *, context: Context = injected) -> str:
+    return await context.run(ask, question) + await context.run(ask, question)
+
+
+@pipeline
+def ask_twice(question: str) -> str:
+    return twice(question)
+
+
+def test_what_a_step_runs_is_paid_for_once_by_the_runs_own_budget() -> None:
+    counted = UsageReport(Usage(input_tokens=10, output_tokens=900))
+    model = ScriptedModel(((0, TextDelta("yes")), (0, counted), (0, Stopped(StopReason.END))))
+    cost = 10 * 1000 + 900 * 10_000
+    for dollars, calls in (("0.011", 1), ("0.021", 2)):
+        models = deployed(said(PRICED + f'[budgets]\nrequest = "{dollars}"\n'), {"gpt": model})
+        run = simulate(ask_twice, World(models=models, caller=ADA), question="why?")
+        check_laws(run)
+        end = run.events[-1]
+        assert isinstance(end, RunFinished | RunFailed)
+        assert end.usage == Usage(10 * calls, 900 * calls, cost_nanodollars=cost * calls)
+        assert run.value == "yesyes" if calls == 2 else isinstance(run.error, BudgetExceededError)
 
 
 def waiting(pause_s: float) -> Pipeline[..., Any]:

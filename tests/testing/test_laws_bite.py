@@ -201,7 +201,18 @@ def in_turn(n: int) -> str:
     return quorum(2, after(n, 3), after("b", 9), after(n, 1), stagger_s=2)
 
 
+@step
+async def runs(n: int, *, context: Context = injected) -> str:
+    return await context.run(single, n)
+
+
+@pipeline
+def has_a_child(n: int) -> str:
+    return runs(n)
+
+
 WHOLE = run(everything)
+CHILD = run(has_a_child)
 AGREED = run(agreeing)
 DISAGREED = run(disagreeing)
 SURVIVED = run(surviving)
@@ -523,6 +534,11 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         added(ItemFailed, StepStarted(0, 0.0, "each[5]/checked"), index=5),
     ),
     (laws.items_fail_within_their_bound, WHOLE, added(StepStarted, item_failed(0), step="each")),
+    (
+        timing.a_step_outlives_its_children,
+        CHILD,
+        moved(StepFinished, step="runs", before=StepFinished, at={"step": "runs[0]/single/after"}),
+    ),
 ]
 
 

@@ -107,6 +107,8 @@ async def look_up(word: str, *, context: Context = injected) -> dict[str, int]:
     completion = await context.model("fast").complete(ChatRequest((Message("user", word),)))
     assert_type(completion, Completion)
     context.used(completion.usage)
+    assert_type(await context.run(answer, word), str)
+    assert_type(await context.run(found, document=Document("a", b""), question=word), list[Passage])
     client = await context.kept(opened)
     assert_type(client, list[int])
     return {completion.text: len(client)}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import orchestra
 from orchestra import (
+    Context,
     Stream,
     best_of,
     collect,
     each,
     fallback,
+    injected,
     open_engine,
     pipeline,
     quorum,
@@ -43,6 +45,14 @@ def failures(x: int) -> int:
     """Items that may fail, where none may."""
     each([x], value, at_once=2, failures_max="1")  # type: ignore[call-overload]
     return plain(each([x], value, at_once=2, failures_max=1)[0])  # type: ignore[arg-type]
+
+
+@step
+async def parts(x: int, *, context: Context = injected) -> int:
+    """Pipelines that a step runs."""
+    await context.run(value, x)  # type: ignore[call-overload]
+    given: int = await context.run(inner, x)  # type: ignore[call-overload]
+    return given
 
 
 @pipeline

@@ -11,11 +11,13 @@ from contextlib import aclosing, suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
 import trio
 
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.calls.attempts import retried
+from orchestra.engine.calls.children import Parent
 from orchestra.engine.calls.context import StepContext
 from orchestra.engine.calls.return_check import checked_return
 from orchestra.engine.frames.reading import arguments, read
@@ -217,7 +219,7 @@ def _bound(frame: Frame, operation: Operation[Call]) -> Any:
     step = operation.node.step
     named = arguments(frame, operation)
     if step.injected is not None:
-        context = StepContext(frame.run, frame.path + operation.name)
+        context = StepContext(Parent(frame, operation, ref(trio.lowlevel.current_task())))
         PRESENT.set(context)  # in this task, or in a plain step's copy of the context variables
         named[step.injected] = context
     positional = step.positional(named)

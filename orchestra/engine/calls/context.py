@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import trio
@@ -19,8 +19,9 @@ from orchestra.groups import contained
 from orchestra.protocols import Embedder, Model, VectorStore
 
 if TYPE_CHECKING:
+    from orchestra.engine.calls.children import Parent
     from orchestra.engine.run import Run
-
+    from orchestra.graph.pipelines import Pipeline
 
 T = TypeVar("T")
 log = logging.getLogger("orchestra.engine")
@@ -32,55 +33,62 @@ TOLD_BYTES = 16_384
 class StepContext:
     """One step's `protocols.Context`, and its `protocols.Account`."""
 
-    __slots__ = ("__weakref__", "_tool", "caller", "run", "run_id", "step")
+    __slots__ = ("__weakref__", "_parent", "_tool", "caller", "run_id", "run_key", "step")
 
-    def __init__(self, run: Run, step: str, tool: tuple[str, str] | None = None) -> None:
+    def __init__(self, parent: Parent, tool: tuple[str, str] | None = None) -> None:
+        self._parent = parent
         self._tool = tool
-        self.run = run
-        self.step = step
-        self.run_id = run.id
+        self.step = parent.step
+        """The path of the step."""
+        self.run_key: Run = parent.frame.run
+        """The run."""
+        self.run_id = self.run_key.id
         """The id of the run."""
-        self.caller: Caller = run.caller
+        self.caller: Caller = self.run_key.caller
         """The caller that started the run."""
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
-        if self.run.cuts:  # what the step gives now comes from this model's answer
-            self.run.cuts[self.step] = False
-        return self.run.shared.bindings.model(name)
+        if self.run_key.cuts:  # what the step gives now comes from this model's answer
+            self.run_key.cuts[self.step] = False
+        return self.run_key.shared.bindings.model(name)
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name. Raises BindingError."""
-        return self.run.shared.bindings.embedder(name)
+        return self.run_key.shared.bindings.embedder(name)
 
     def store(self, name: str) -> VectorStore:
         """The store of this name. Raises BindingError."""
-        return self.run.shared.bindings.store(name)
+        return self.run_key.shared.bindings.store(name)
 
     def used(self, usage: Usage | None) -> None:
         """Add the usage of a call to the step's account; after the step's end, to the run's."""
         if usage is None or usage.settled:
             return
-        usages = self.run.usages
+        usages = self.run_key.usages
         so_far = usages.get(self.step)
         usages[self.step] = usage if so_far is None else so_far + usage
 
     def record(self, note: type[Note], *fields: object) -> None:
         """Write an event of this step into the run's journal, unless the run has ended."""
-        if not self.run.ended:
-            event = self.run.journal.append(note, self.step, *fields)
+        if not self.run_key.ended:
+            event = self.run_key.journal.append(note, self.step, *fields)
             if isinstance(event, StepRouted):
-                self.run.routed = tuple(dict.fromkeys((*self.run.routed, event.model)))
+                self.run_key.routed = tuple(dict.fromkeys((*self.run_key.routed, event.model)))
             elif isinstance(event, StepCut):
-                self.run.cuts[self.step] = True
+                self.run_key.cuts[self.step] = True
 
     def of_tool(self, tool: str, call: str) -> StepContext:
         """The context for a tool call in the step: its events carry the tool's name."""
-        return StepContext(self.run, self.step, (tool, call))
+        return StepContext(self._parent, (tool, call))
+
+    async def run(self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """The result of a pipeline, run as a part of this step; Raises as `protocols.Context`."""
+        return await self._parent.run(pipeline, args, kwargs)
 
     async def kept(self, opened: Opened[T]) -> T:
         """The object that `opened()` opens, once per engine; Raises as `protocols.Context`."""
-        return await self.run.shared.kept.get(opened)
+        return await self.run_key.shared.kept.get(opened)
 
     def tell(self, what: str, data: object = None) -> None:
         """Write a `step.told` into the run's journal, from any thread: see `protocols.Context`.
@@ -95,7 +103,7 @@ class StepContext:
                 "tell only the progress, and return results as the step's value",
                 limit="told_bytes",
             )
-        run, token, plain = self.run, self.run.shared.token, msgspec.json.decode(line)
+        run, token, plain = self.run_key, self.run_key.shared.token, msgspec.json.decode(line)
         if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is token:
             self.record(StepTold, what, plain, *(self._tool or ()))
             return
@@ -106,4 +114,4 @@ class StepContext:
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs until the engine is closed; its errors are only logged."""
         what = f"the background task {name} failed"
-        self.run.shared.nursery.start_soon(contained, task, log, what, name=name)
+        self.run_key.shared.nursery.start_soon(contained, task, log, what, name=name)

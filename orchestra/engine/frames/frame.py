@@ -18,7 +18,7 @@ from orchestra.compiler.blocks.mutable_values import copied_if_mutable
 from orchestra.compiler.blocks.slots import Block, Operation, RegionPlan, Source
 from orchestra.engine.frames.elastic import ElasticLane
 from orchestra.engine.frames.outlet import Outlet
-from orchestra.engine.frames.scope import Scope
+from orchestra.engine.frames.scope import Failure, Scope
 from orchestra.engine.lanes.lane import Lane
 from orchestra.events import StepSkipped
 from orchestra.groups import split
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Children:
+    """The pipelines that a step has run so far."""
+
+    __slots__ = ("count", "failure")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.failure: Failure | None = None
+        """That of the last which failed: the step may raise its error."""
+
+
 class Frame:
     """The slots of a block that is running, and the scopes of its regions."""
 
@@ -39,6 +50,8 @@ class Frame:
         "_waits",
         "above",
         "block",
+        "children",
+        "depth",
         "lanes",
         "outer",
         "path",
@@ -57,6 +70,10 @@ class Frame:
         self.outer = outer
         self.above: Frame | None = None
         """The frame of the `each`, for the body of an item."""
+        self.depth = 0
+        """How many steps of the run, one inside the other, have run the pipeline of this block."""
+        self.children: dict[int, Children] = {}
+        """By the slot of a running step, the pipelines that it has run."""
         self.values: list[object] = [None] * block.size
         self.lanes: dict[int, list[Lane[object]]] = {}
         self.scopes: list[Scope | None] = [None] * len(block.regions)
@@ -217,6 +234,8 @@ class Frame:
 
     def leave(self, operation: Operation[Node]) -> None:
         """Let an operation leave all its lanes, and skip its arms that have not started."""
+        if self.children:
+            self.children.pop(operation.slot, None)
         self._leave_all(operation)
         for inner in operation.regions:
             self.settle(inner, self.stopped(operation))

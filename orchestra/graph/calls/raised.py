@@ -24,8 +24,9 @@ _TOO_SLOW = (
     "trio.TooSlowError`; `on=TimeoutError` of fallback and Retry takes both"
 )
 _OF_RUNS = (
-    "a step is in a run already: call the other pipeline in the pipeline's function, as a step is "
-    "called, and pass its result to the step"
+    "a step is in a run already: write `await context.run(pipeline, ...)`, with a parameter "
+    "`context: Context = injected`; or call the other pipeline in the pipeline's function, as a "
+    "step is called, and pass its result to the step"
 )
 
 

@@ -175,7 +175,9 @@ class Limits:
     output_bytes: int = _count(64 * 1024 * 1024)
     """The same limit in bytes."""
     each_items: int = _count(100_000)
-    """Items of an `each` over a list, whose results are all kept."""
+    """Items of an `each` over a list, whose results are all kept; pipelines that a step runs."""
+    pipelines_deep: int = _count(16)
+    """How deep steps of pipelines that steps run may run pipelines in their turn."""
     runs: int = _count(10_000)
     """Runs at the same time in one engine; one more is refused."""
     retries_per_call: float = attrs.field(default=0.2, validator=_finite)

@@ -42,5 +42,5 @@ class Asked:
         if isinstance(account, JointAccount):
             account.each_run(note)
         else:
-            note(account.run)
+            note(account.run_key)
         return not before

@@ -57,7 +57,7 @@ class Flight(JointAccount, Generic[Item]):
     caller = NOBODY.caller
     """The opener's caller; `run_id`, `step` and `run` are the opener's too."""
     run_id = step = ""
-    run: object = None
+    run_key: object = None
     vector: Vector | None = None
     """The vector of the question, after a first comparison."""
     queued = False
@@ -118,14 +118,14 @@ class Flight(JointAccount, Generic[Item]):
         self._joined += 1
         self._last = account
         for note in self._notes:
-            note(account.run)
+            note(account.run_key)
         return waiter
 
     def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
         """Begin the call, in a task beside the runs of the opener's engine."""
         self._opener = opener
         self.caller, self.run_id = opener.caller, opener.run_id
-        self.step, self.run = opener.step, opener.run
+        self.step, self.run_key = opener.step, opener.run_key
 
         async def fly() -> None:
             PRESENT.set(self)
@@ -179,8 +179,9 @@ class Flight(JointAccount, Generic[Item]):
     def each_run(self, note: Callable[[object], None]) -> None:
         """Call `note` once with each run that waits, now or later."""
         self._notes = (*self._notes, note)
-        for run in {id(each.account.run): each.account.run for each in self.waiters}.values():
-            note(run)
+        keys = [each.account.run_key for each in self.waiters]
+        for key in {id(key): key for key in keys}.values():
+            note(key)
 
     def used(self, usage: Usage) -> None:
         """Add the usage of a part of the call to the shared bill, unless it is settled."""

@@ -144,9 +144,9 @@ class Purse:
         """The ledger of the calling run, if runs have a budget."""
         if self.budgets.request is None or not account.run_id:
             return None
-        found = self._of_runs.get(account.run)
+        found = self._of_runs.get(account.run_key)
         if found is None and (budget := self.budgets.of_run(account.run_id)) is not None:
-            found = self._of_runs[account.run] = RunLedger(budget)
+            found = self._of_runs[account.run_key] = RunLedger(budget)
         return found
 
 

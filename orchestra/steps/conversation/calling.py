@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from orchestra.annotations.reading import decoded, read_members
-from orchestra.errors import DeadlineError, DefinitionError, EdgeTypeError
+from orchestra.errors import CheckError, DeadlineError, DefinitionError, EdgeTypeError
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.graph.calls.raised import is_of_asyncio, message_of, name_and_message
 from orchestra.groups import leaves
@@ -81,6 +81,7 @@ async def answer(
 
     Raises:
         DefinitionError: the function calls a step, or uses a wire as a value.
+        CheckError: it runs a pipeline that has problems.
         RuntimeError: the function awaits something of asyncio; or a TypeError that says so.
     """
     wrong = partial(ToolResult, call.id, call.name, is_error=True)
@@ -125,7 +126,7 @@ def _of_tool(context: Context, call: ToolCall) -> Context:
 
 def _is_lasting(error: Exception) -> bool:
     """Whether the error happens in every call, whatever the arguments."""
-    return isinstance(error, DefinitionError) or is_of_asyncio(error)
+    return isinstance(error, DefinitionError | CheckError) or is_of_asyncio(error)
 
 
 def _report(call: ToolCall, error: str, message: str, raised: Exception | None = None) -> None:

@@ -19,12 +19,12 @@ from orchestra.annotations.docstrings import described
 from orchestra.annotations.facts import hints, spell
 from orchestra.annotations.schemas import object_schema, parameters_schema
 from orchestra.errors import DefinitionError
-from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.source.frames import called_at, place
 from orchestra.graph.source.functions import defined_at, underlying
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import Wire, spelled
 from orchestra.protocols import Context
+from orchestra.steps.conversation.pipeline_tools import pipeline_of, with_functions
 from orchestra.values import Tool
 
 P = ParamSpec("P")
@@ -104,7 +104,7 @@ def tool(
     thread: bool = False,
     timeout_s: float | None = None,
 ) -> Any:
-    """Make a tool of a function, to set more than the function itself says.
+    """Make a tool of a function or pipeline, to set more than it says itself.
 
     A plain function in `tools=[...]` is a tool already. The model is given its name, the
     annotations of its parameters, and its docstring: the text before the first section, the
@@ -129,13 +129,14 @@ def tool(
         )
 
     def decorate(function: Function) -> FunctionTool[..., object]:
-        return _made(function, name, description, thread=thread, timeout_s=timeout_s)
+        inner = with_functions(function)
+        return _made(inner, name, description, thread=thread, timeout_s=timeout_s)
 
     return decorate if function is None else decorate(function)
 
 
 def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], ...]:
-    """Each function as a tool; of a step, its function.
+    """Each function as a tool; of a step, its function; of a pipeline, one that runs it.
 
     Raises:
         DefinitionError: as of `tool`, or two have the same name.
@@ -176,6 +177,7 @@ def _as_tool(function: Function) -> FunctionTool[..., object]:
         return function
     if isinstance(function, partial) and isinstance(function.func, Unfilled):
         return cast("FunctionTool[..., object]", function())
+    function = with_functions(function)
     inner = _inner(function)
     if not isinstance(inner, Step):
         return _made(function, None, None, thread=False, timeout_s=None)
@@ -232,11 +234,6 @@ def _refuse_no_function(function: object) -> None:
     if isinstance(function, Wire):
         why = f"the wire {spelled(function)} is no function yet, and tools are decided when the "
         why += "pipeline is written"
-    elif isinstance(function, Pipeline):
-        why = f"{function.name!r} is a pipeline, which is laid out before a run, and a model asks "
-        why += "for tools during one"
-        right = "pass the functions of its steps, tools=[search], or call it in the pipeline and "
-        right += "give the model what it gave"
     elif isinstance(function, Step):  # otherwise messages would be about the step's call
         why = f"@tool stands above @step of {function.name!r}, and a step is a tool already"
         right = f"write tools=[{function.name}], or @step above @tool(...) to say more"
@@ -335,5 +332,7 @@ def _refuse_parameter(function: Function, name: str, each: inspect.Parameter, ki
 
 
 def _where(function: Function) -> str:
+    if (pipeline := pipeline_of(_inner(function))) is not None:
+        return pipeline.where
     code = getattr(underlying(function), "__code__", None)
     return called_at() if code is None else place(*defined_at(code))

@@ -49,9 +49,19 @@ def rescript(plans: Sequence[Plan], scripts: Mapping[str, Script]) -> list[Plan]
             names = sorted({name for plan in plans for name in _names(plan.block)})
             raise DefinitionError(
                 f"there is a script for {name!r}, which is no step of {whose}; "
-                f"{'its' if len(plans) == 1 else 'their'} steps are: {', '.join(names)}"
+                f"{'its' if len(plans) == 1 else 'their'} steps are: {', '.join(names)}; for steps "
+                "of a pipeline that a step runs, write World(children=[the_pipeline])"
             )
     return [attrs.evolve(plan, block=block) for plan, block in zip(plans, blocks, strict=True)]
+
+
+def rescripted(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
+    """As `rescript`, for one plan, in which not every script has to match.
+
+    Raises:
+        DefinitionError: a script cannot be played by its step.
+    """
+    return attrs.evolve(plan, block=_rescripted(plan.block, scripts, set()))
 
 
 def _rescripted(block: Block, scripts: Mapping[str, Script], used: set[str]) -> Block:

@@ -64,7 +64,7 @@ def test_a_run_is_given_what_is_kept_once(calls: list[tuple[int, str]]) -> None:
         heard: dict[tuple[int, str], list[str]] = {}
         kept: dict[str, str] = {}
         for run, question in calls:
-            answer = await said(model, Notes(run_id=f"{run}", run=runs[run]), ask(question))
+            answer = await said(model, Notes(run_id=f"{run}", run_key=runs[run]), ask(question))
             before = heard.setdefault((run, question), [])
             assert answer not in before
             if not before and question in kept:
@@ -78,7 +78,7 @@ def test_a_run_is_given_what_is_kept_once(calls: list[tuple[int, str]]) -> None:
 def test_a_call_may_say_otherwise_and_so_may_who_is_in_no_run() -> None:
     async def main() -> None:
         model = cached(Sampled())
-        run = Notes(run_id="r", run=Run())
+        run = Notes(run_id="r", run_key=Run())
         asked = in_mode("use")
         assert [await said(model, run, asked) for _ in range(3)] == ["1"] * 3
         assert [await said(model, NOBODY, asked) for _ in range(3)] == ["1"] * 3
@@ -116,7 +116,7 @@ def test_who_waits_for_a_kept_answer_is_not_given_it_again() -> None:
         kept = cached(Sampled())
         shared = CoalescedModel(kept, name="m")
         async with trio.open_nursery() as engine:
-            runs = [Payer(engine, f"r{at}", run=Run()) for at in range(2)]
+            runs = [Payer(engine, f"r{at}", run_key=Run()) for at in range(2)]
             heard: list[str] = []
 
             async def late(account: Account) -> None:
@@ -134,7 +134,7 @@ def test_who_waits_for_a_kept_answer_is_not_given_it_again() -> None:
 
 
 def test_what_runs_have_asked_is_bounded_and_goes_with_them() -> None:
-    asked, account = Asked(), Notes(run_id="r", run=Run())
+    asked, account = Asked(), Notes(run_id="r", run_key=Run())
     assert all(asked.first(account, f"{at}") for at in range(KEYS_MAX + 1))
     assert not asked.first(account, f"{KEYS_MAX}")
     assert asked.first(account, "0")  # the oldest was forgotten
@@ -148,7 +148,7 @@ def test_another_wording_is_not_another_sample() -> None:
         model = CachedModel(
             Sampled(), memory(), CacheRule(), name="m", identity="m", similar=similar
         )
-        writer, reader = (Notes(run_id=f"r{at}", run=Run()) for at in range(2))
+        writer, reader = (Notes(run_id=f"r{at}", run_key=Run()) for at in range(2))
         assert await said(model, writer, ask("open")) == "1"
         assert await said(model, reader, ask("opened")) == "1"
         assert await said(model, writer, ask("opened")) == "2"

@@ -121,7 +121,7 @@ class Notes:
 
     caller: Caller = attrs.field(factory=Caller)
     run_id: str = ""
-    run: object = None
+    run_key: object = None
     step: str = ""
     notes: list[tuple[object, ...]] = attrs.field(factory=list)
 

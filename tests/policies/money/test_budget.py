@@ -102,11 +102,11 @@ class Told(NoAccount):
         *,
         key: str = "",
         allowance: KeyAllowance = NO_ALLOWANCE,
-        run: object = None,
+        run_key: object = None,
     ) -> None:
         self.caller = Caller(organisation, user, key, allowance)
         self.run_id = run_id
-        self.run = self if run is None else run
+        self.run_key = self if run_key is None else run_key
         self.usages: list[Usage] = []
         self.notes: list[tuple[object, ...]] = []
 
@@ -280,7 +280,7 @@ def test_n_at_once_against_a_budget_for_k_admits_exactly_k(
 
         async def call() -> None:
             try:
-                await ask(model, Told(run=run))
+                await ask(model, Told(run_key=run))
             except BudgetExceededError as error:
                 refused.append(error)
 
@@ -308,7 +308,7 @@ def test_only_what_others_hold_may_be_tried_again(budgets: Budgets) -> None:
 
         async def call() -> None:
             try:
-                await ask(model, Told(run=run))
+                await ask(model, Told(run_key=run))
             except BudgetExceededError as error:
                 raises = "Raise the limit" in error.message
                 found.append((type(error), error.retryable, raises))
@@ -369,7 +369,7 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(  # noqa: PLR
     """150 times a hundred calls, of which about four in five are cancelled at some moment."""
     calls = drawn_calls(seed)
     runs = [Run() for _ in range(10)]
-    accounts = [Told(run=run) for run in runs * 10]
+    accounts = [Told(run_key=run) for run in runs * 10]
     limit = room * WORST
     of_each = None if of_run is None else of_run * WORST
 
@@ -396,7 +396,7 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(  # noqa: PLR
         assert set(state.inner._entries) <= set(keys), "of runs the state knows nothing"
         for run, own in purse._of_runs.items():
             assert own.held == 0
-            assert own.spent == sum(each.cost for each in accounts if each.run is run)
+            assert own.spent == sum(each.cost for each in accounts if each.run_key is run)
             assert own.spent <= own.budget.limit_nanodollars == of_each
         assert bool(purse._of_runs) == (of_each is not None)
         assert not state.holds()
@@ -420,7 +420,7 @@ def test_what_a_run_has_spent_is_forgotten_with_the_run() -> None:
         runs = [Run(), Run()]
 
         async def call(at: int) -> None:
-            await ask(model, Told(run=runs[at]))
+            await ask(model, Told(run_key=runs[at]))
 
         for at in (0, 1, 0):
             async with trio.open_nursery() as nursery:  # a task of its own, as steps have

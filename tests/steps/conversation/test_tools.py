@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import attrs
 import pytest
 
-from orchestra import Context, injected, pipeline, prompt, step
+from orchestra import Context, injected, pipeline, step
 from orchestra.annotations.facts import spell
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
@@ -207,12 +207,6 @@ def test_a_step_above_a_tool_is_that_tool() -> None:
     assert given() == 1
 
 
-@pipeline
-def inner(text: str) -> str:
-    """A pipeline."""
-    return prompt("{text}", text=text)
-
-
 def no_annotation(x) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """One."""
 
@@ -262,10 +256,6 @@ BAD: list[tuple[Any, str]] = [
     (async_generator, "yields, and a tool gives one value"),
     (misspelt, "'Plaze', which has no value at run time"),
     (lambda x: x, r"test_tools\.py:\d+: a lambda in tools has no name.*`def look_up\("),
-    (
-        inner,
-        r"test_tools\.py:\d+: 'inner' is a pipeline, .*; pass the functions of its steps, tools",
-    ),
     (Shop(), "is no name for a tool; give it one"),
     (
         max,

@@ -1,0 +1,156 @@
+"""Children: pipelines that a step runs, as parts of its own run.
+
+The theory: a child is one more frame of the run, and it is entered in the task that asks for it. So
+its tasks are below that of the step, and whatever ends the step ends them: a deadline, a lost race,
+a client that has gone. Its steps write into the run's journal, under paths of their own, and each
+has an account of its own. So all that is counted is counted once, where it was used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from math import inf
+from typing import Any, cast
+from weakref import ReferenceType
+
+import attrs
+import trio
+
+from orchestra.compiler.blocks.slots import Operation, Source
+from orchestra.engine.frames.cuts import forget_cuts, is_cut
+from orchestra.engine.frames.frame import Children, Frame
+from orchestra.engine.frames.reading import read
+from orchestra.engine.frames.scope import Failure
+from orchestra.engine.inputs import by_name, complete
+from orchestra.engine.lanes.lane import Lane
+from orchestra.engine.lanes.outflow import Restart
+from orchestra.engine.lanes.output import Output
+from orchestra.errors import DeadlineError, EdgeTypeError, InputError, LimitExceededError, RunError
+from orchestra.graph.nodes import Node
+from orchestra.graph.pipelines import Pipeline
+
+
+@attrs.define(eq=False, weakref_slot=False)  # one for each call of a step that takes a context
+class Parent:
+    """A step that may run pipelines, and the task in which it runs."""
+
+    frame: Frame
+    operation: Operation[Node]
+    task: ReferenceType[trio.lowlevel.Task]
+    """Weak: the task's context variables hold the step's context, which holds this."""
+
+    @property
+    def step(self) -> str:
+        """The path of the step."""
+        return self.frame.path + self.operation.name
+
+    async def run(
+        self, pipeline: Pipeline[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
+        """Run a pipeline, and return its result. Raises as `protocols.Context.run`."""
+        self._refuse_elsewhere()
+        child = self._child(pipeline, args, kwargs)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._refuse_stopped(pipeline)
+        deadline_s = pipeline.deadline_s
+        with trio.move_on_after(inf if deadline_s is None else deadline_s):
+            return await self._entered(child)
+        raise DeadlineError(
+            f"pipeline {pipeline.name!r}, which step {self.step!r} ran, was not done within "
+            f"deadline_s={deadline_s:g} s",
+            limit="deadline_s",
+        )
+
+    def _child(
+        self, pipeline: Pipeline[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Frame:
+        """The frame of the child, with its inputs, and a path that no other child has."""
+        frame, run = self.frame, self.frame.run
+        try:
+            named = by_name(pipeline, args, kwargs)
+            plan = run.shared.plans.of(pipeline)
+            inputs = complete(plan, named, run.shared.limits)
+        except InputError as error:  # of the step, not of the client that sent the run's own
+            raise EdgeTypeError(f"step {self.step!r} runs a pipeline wrongly: {error}") from error
+        path = f"{self.step}[{self._number(pipeline)}]/{pipeline.name}/"
+        child = Frame(run, plan.block, path, inputs, frame.scope_of(self.operation))
+        child.depth = frame.depth + 1
+        return child
+
+    def _number(self, pipeline: Pipeline[..., Any]) -> int:
+        """How many children the step has had before this one."""
+        frame, limits = self.frame, self.frame.run.shared.limits
+        if frame.depth >= limits.pipelines_deep:
+            raise LimitExceededError(
+                f"step {self.step!r} runs pipeline {pipeline.name!r}, and {frame.depth} steps have "
+                "run pipelines around it already, one in the other; end the recursion, or raise "
+                "Limits(pipelines_deep=...) if that is intended",
+                limit="pipelines_deep",
+            )
+        children = frame.children.setdefault(self.operation.slot, Children())
+        if children.count >= limits.each_items:
+            raise LimitExceededError(
+                f"step {self.step!r} has run {children.count} pipelines, and is to run "
+                f"{pipeline.name!r}; end its loop, or raise Limits(each_items=...) if that is "
+                "intended",
+                limit="each_items",
+            )
+        children.count += 1
+        return children.count - 1
+
+    async def _entered(self, child: Frame) -> object:
+        """The child's result, or the error of the step in it that failed."""
+        try:
+            value = await child.enter(0, partial(_collected, child))
+            self._pass_on_cut(child)
+            return value  # noqa: TRY300 - only a failure goes on
+        except Failure as error:
+            self.frame.children[self.operation.slot].failure = failure = error
+        finally:
+            forget_cuts(child)
+        try:
+            raise failure.error  # here, where the failure does not become its context
+        finally:
+            del failure  # as in `tasks`
+
+    def _pass_on_cut(self, child: Frame) -> None:
+        """Take over whether the child's result is cut: what the step gives now comes from it."""
+        cut, cuts = is_cut(child, child.block.regions[0].source.slot), child.run.cuts
+        if cuts:
+            cuts[self.step] = cut
+
+    def _refuse_elsewhere(self) -> None:
+        """Check that the present task is the step's, or one that it has started."""
+        own = self.task()
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        while task is not None and task is not own:
+            task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+        if task is None:
+            raise RunError(
+                f"context.run of step {self.step!r} was called in a task that would outlive it; "
+                "call it in the step, or in a nursery that the step has opened"
+            )
+
+    def _refuse_stopped(self, pipeline: Pipeline[..., Any]) -> None:
+        reason = self.frame.scope_of(self.operation).stopped
+        if reason is not None:  # it is shielded: otherwise it was cancelled
+            raise RunError(
+                f"step {self.step!r} is being stopped ({reason}), and pipeline {pipeline.name!r} "
+                "would not begin; do in the step itself what has to be done at its end"
+            )
+
+
+async def _collected(frame: Frame, source: Source) -> object:
+    """The value of a source; the chunks of a stream as one."""
+    got = read(frame, source)
+    if source.lane is None:
+        return got
+    output = Output(source.chunk, frame.run.shared.limits)
+    while batch := await cast("Lane[object]", got).receive():
+        for chunk in batch:
+            if type(chunk) is Restart:
+                output.clear()
+            else:
+                output.add(chunk)
+    return output.joined()

@@ -1,0 +1,49 @@
+"""Plans of an engine: those of the pipelines that it runs, and of those that its steps run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from orchestra.compiler.plan import Plan, plan
+from orchestra.graph.pipelines import Pipeline
+from orchestra.protocols import Bindings
+
+PLANS_MAX = 1024
+"""More than a deployment has; a script may define pipelines in a loop."""
+
+
+class Plans:
+    """Makes the plans of pipelines for a deployment, and keeps the last `PLANS_MAX`."""
+
+    def __init__(self, bindings: Bindings) -> None:
+        self._kept: dict[Pipeline[..., object], Plan] = {}
+        self.make: Callable[[Pipeline[..., object], Collection[str]], Plan] = _made_for(bindings)
+        """Makes a plan; a simulation puts scripts in place of its steps."""
+
+    @property
+    def kept(self) -> tuple[Plan, ...]:
+        """Those that are kept, in the order in which they were made."""
+        return tuple(self._kept.values())
+
+    def of(self, pipeline: Pipeline[..., object], unchecked: Collection[str] = ()) -> Plan:
+        """The plan of a pipeline.
+
+        `unchecked` are kinds of names that are not looked up: "model", "embedder" or "store".
+
+        Raises:
+            CheckError: the pipeline has problems; all of them are in it.
+            DefinitionError: it is no pipeline.
+        """
+        made = self._kept.get(pipeline)
+        if made is None:
+            made = self._kept[pipeline] = self.make(pipeline, unchecked)
+            if len(self._kept) > PLANS_MAX:
+                del self._kept[next(iter(self._kept))]
+        return made
+
+
+def _made_for(bindings: Bindings) -> Callable[[Pipeline[..., object], Collection[str]], Plan]:
+    def made(pipeline: Pipeline[..., object], unchecked: Collection[str]) -> Plan:
+        return plan(pipeline, bindings, unchecked)
+
+    return made
