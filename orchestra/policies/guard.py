@@ -16,9 +16,10 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 
 from orchestra.answers import Completion
+from orchestra.groups import in_order
 from orchestra.policies.answers.accounting import note_begun
 from orchestra.policies.answers.held import HeldAnswer
-from orchestra.policies.batches import BatchSize, in_order
+from orchestra.policies.batches import BatchSize
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
 from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
