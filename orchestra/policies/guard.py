@@ -105,15 +105,11 @@ class GuardedModel(Model):
         call = await self._gate.enter(request, most=most)
         if call.capped:
             return await self._folded(call, request)
-        try:
+        async with call:  # also where a project's own class gives what is no answer
             answer = await self.model.complete(request)
             call.answered(answer.usage, answer.parts)
             call.answer_id, call.answer_model = answer.id, answer.model
             call.stopped = answer.stopped
-        except BaseException as error:  # also of a project's own class that gave no answer
-            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
-            raise
-        await call.end(None)
         return answer.with_usage(call.told(answer.usage))
 
     async def _folded(self, call: GuardedCall, request: ChatRequest) -> Completion:
@@ -166,15 +162,11 @@ class GuardedModel(Model):
         """The vectors of an admitted call."""
         request = call.request
         assert isinstance(request, EmbedRequest), "as it was made"
-        try:
+        async with call:
             found = await self.model.embed(request)
             call.answered(found.usage)
             call.answer_model = found.model
-        except BaseException as error:  # as above
-            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
-            raise
-        call.spoke()
-        await call.end(None)
+            call.spoke()
         return Embeddings(found.vectors, call.told(found.usage), found.model)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import attrs
 
@@ -99,6 +99,18 @@ class HeldCall:
 
         Its awaits are shielded, and bounded.
         """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """It ends with its block, which asks for a whole answer."""
+        await self.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
 
 
 C = TypeVar("C", bound=HeldCall)

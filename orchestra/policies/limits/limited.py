@@ -81,16 +81,9 @@ class CallerLimitedModel(Model):
         account = PRESENT.get()
         if not self._limits.limited(account.caller):
             return await _let_through(self.model, account).complete(request)
-        call = await self.enter(account, of_chat(request))
-        error: BaseException | None = None
-        try:
+        async with await self.enter(account, of_chat(request)) as call:
             answer = await self.model.complete(request)
             call.answered(answer.usage, answer.parts)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            await call.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
         return answer
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
@@ -102,16 +95,9 @@ class CallerLimitedModel(Model):
         account = PRESENT.get()
         if not self._limits.limited(account.caller):
             return await _let_through(self.model, account).embed(request)
-        call = await self.enter(account, of_texts(request))
-        error: BaseException | None = None
-        try:
+        async with await self.enter(account, of_texts(request)) as call:
             found = await self.model.embed(request)
             call.answered(found.usage)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            await call.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
         return found
 
     async def enter(self, account: Account, estimate: Estimate) -> LimitedCall:
