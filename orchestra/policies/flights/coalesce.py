@@ -19,6 +19,7 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
+from orchestra.policies.caching.alike import last_text
 from orchestra.policies.requests.canonical import written_of
 from orchestra.policies.requests.extras import COALESCE, sharing_in, without
 from orchestra.values import (
@@ -89,8 +90,6 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
     Raises:
         InvalidRequestError: the value is neither true nor false.
     """
-    if not request.extras:
-        return Sharing.OTHERS
     said = sharing_in(request.extras)
     if said is None:
         return Sharing.OTHERS
@@ -101,15 +100,16 @@ def question_of(
     tenant: str, model: str, request: ChatRequest | EmbedRequest, rule: CoalesceRule
 ) -> Question:
     """The question of a request to this model within this tenant."""
-    request, scope = _without_sharing(request), (tenant, model)
+    scope = (tenant, model)
     if isinstance(request, EmbedRequest):
-        return Question(_key(scope, request))
+        return Question(_key(scope, without(request, COALESCE)))
+    request = without(request, COALESCE)
     if rule.normalize:
         messages = tuple(_normal(each) for each in request.messages)
         request = attrs.evolve(request, messages=messages)
     request = _one_form(request)
     key = _key(scope, request)
-    text = _last_text(request) if rule.similarity is not None else ""
+    text = last_text(request) if rule.similarity is not None else ""
     if key is None or not text:
         return Question(key)
     others = attrs.evolve(request, messages=request.messages[:-1])
@@ -210,14 +210,6 @@ class Bill:
 # ------------------------------------------------------------------------------ the key
 
 
-def _without_sharing(request: ChatRequest | EmbedRequest) -> ChatRequest | EmbedRequest:
-    """The request without its word on sharing, which changes no answer."""
-    if not request.extras:
-        return request
-    extras = without(request.extras, COALESCE)
-    return request if extras is request.extras else attrs.evolve(request, extras=extras)
-
-
 def _normal(message: Message) -> Message:
     if message.role != "user":
         return message
@@ -226,14 +218,6 @@ def _normal(message: Message) -> Message:
         for part in message.parts
     )
     return attrs.evolve(message, content=tuple(parts))
-
-
-def _last_text(request: ChatRequest) -> str:
-    """The text of the last message, if it is a user's and has only text."""
-    last = request.messages[-1] if request.messages else None
-    if last is None or last.role != "user":
-        return ""
-    return last.text if all(isinstance(part, TextPart) for part in last.parts) else ""
 
 
 def _one_form(request: ChatRequest) -> ChatRequest:
