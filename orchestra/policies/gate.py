@@ -122,7 +122,7 @@ class Gate:
             call.permit = self.breaker.admit(now_s)
             if call.permit is None:
                 raise self._open_error(self.breaker)
-        at_once = self.limiter.begin(now_s, 1, tokens)
+        at_once = self.limiter.begin(now_s, tokens)
         call.admitted = at_once or await self._wait(call.permit, tokens)
         try:
             if self.shared is not None:
@@ -174,7 +174,7 @@ class Gate:
     async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
         """Wait for the limits that processes share, as long as the breaker is closed."""
         tokens = call.estimate.total if shared.counts_tokens else 0
-        call.lease = await shared.enter(call.account.caller, requests=1, tokens=tokens)
+        call.lease = await shared.enter(call.account.caller, tokens=tokens)
         if call.lease is None and self.breaker is not None:
             raise self._open_error(self.breaker)
         if call.admitted is not None:
@@ -269,8 +269,8 @@ class GuardedCall(HeldCall):
     streams: bool = False
     consumed: Usage | None = None
     """Its usage, with its cost, after its end."""
-    requests: int | None = None
-    """The requests that it has really taken: 0 if it was not sent; else those it asked for."""
+    sent: bool = True
+    """Whether it was sent, as far as is known; if not, limits give it back completely."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
     _found: Usage | None = None
@@ -316,10 +316,10 @@ class GuardedCall(HeldCall):
         """Release everything but money; `error` is the model's own."""
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
-        self.requests = 0 if error is not None and was_unsent(error) else None
+        self.sent = error is None or not was_unsent(error)
         assert self.admitted is not None, "it has entered"
         tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
-        self.gate.limiter.leave(self.admitted, tokens=tokens, requests=self.requests, room=room)
+        self.gate.limiter.leave(self.admitted, tokens=tokens, sent=self.sent, room=room)
         self._report(whole, error)
         if isinstance(error, REFUSALS):
             self.gate.failure_log.refused(error, self.gate.clock.now_s())
@@ -335,11 +335,11 @@ class GuardedCall(HeldCall):
     async def withdraw(self) -> None:
         """Release everything, before the model was called."""
         assert self.admitted is not None, "it has entered"
-        self.gate.limiter.leave(self.admitted, tokens=0, requests=0)
+        self.gate.limiter.leave(self.admitted, tokens=0, sent=False)
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
         if self.gate.shared is not None and self.lease is not None:
-            await self.gate.shared.leave(self.lease, tokens=0, requests=0)
+            await self.gate.shared.leave(self.lease, tokens=0, sent=False)
         if self.reservation is not None:
             await self.reservation.purse.settle(self.reservation, 0)
 
@@ -348,7 +348,7 @@ class GuardedCall(HeldCall):
         self.leave(error)
         if self.gate.shared is not None and self.lease is not None:
             tokens = self._tokens_taken(whole=self.ended and error is None)
-            await self.gate.shared.leave(self.lease, tokens=tokens, requests=self.requests)
+            await self.gate.shared.leave(self.lease, tokens=tokens, sent=self.sent)
         if self.reservation is not None:
             cost = 0 if self.consumed is None else self.consumed.cost_nanodollars
             await self.reservation.purse.settle(self.reservation, cost)
@@ -369,7 +369,7 @@ class GuardedCall(HeldCall):
             raise
 
     def _tokens_taken(self, *, whole: bool) -> int:
-        if self.requests == 0:
+        if not self.sent:
             return 0
         return tokens_taken(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
 

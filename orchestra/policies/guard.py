@@ -145,7 +145,7 @@ class GuardedModel(Model):
         try:
             found = await in_order(embed, batches, self._gate.at_once(BATCHES_AT_ONCE))
         except BaseException as error:
-            if any(each.requests != 0 for each in calls):
+            if any(each.sent for each in calls):
                 note_begun(error)
             raise
         finally:

@@ -127,7 +127,7 @@ class LimitedCall(HeldCall):
     async def end(self, error: BaseException | None) -> None:
         """Release everything that it holds, whatever happens; `error` is the model's own."""
         if error is not None and was_unsent(error):
-            await self.limits.leave(self.lease, tokens=0, requests=0)
+            await self.limits.leave(self.lease, tokens=0, sent=False)
             return
         call = self.held_call or self
         whole = call.ended and call.error is None and error is None
