@@ -9,6 +9,7 @@ model needs them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 import trio
@@ -161,11 +162,8 @@ class Gate:
         hold, estimate = self.costs.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
-            try:
+            with suppress(BudgetExceededError):
                 call.reservation = await hold(call.account, Estimate(estimate.input, most))
-            except BudgetExceededError:
-                pass
-            else:
                 return
         call.reservation = await hold(call.account, estimate)
         if unbounded and call.reservation is not None:
@@ -192,12 +190,14 @@ class Gate:
             return await self.limiter.enter(tokens=tokens, check=check)
         except BaseException as error:
             note_unsent(error)
-            if breaker is not None and permit is not None:
-                breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
+            self.take_back(permit)
             raise
 
-    def tell(self, call: GuardedCall, teller: Teller, error: BaseException | None) -> None:
-        """Report an ended call to the teller."""
+    def tell(self, call: GuardedCall, error: BaseException | None) -> None:
+        """Report an ended call to the teller, if there is one."""
+        teller = self.teller
+        if teller is None:
+            return
         assert call.admitted is not None, "it has entered"
         began_s, spoke_s = call.admitted.began_s, call.spoke_s
         teller.on_call(
@@ -222,20 +222,24 @@ class Gate:
             )
         )
 
-    def record(
-        self, breaker: Breaker, call: GuardedCall, permit: Permit, error: BaseException | None
-    ) -> None:
+    def take_back(self, permit: Permit | None) -> None:
+        """Take back the permit of a call that was not made."""
+        if self.breaker is not None and permit is not None:
+            self.breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
+
+    def record(self, call: GuardedCall, error: BaseException | None) -> None:
         """Tell the breaker the outcome of a call; if that opens it, refuse all waiting calls."""
+        breaker, permit = self.breaker, call.permit
+        if breaker is None or permit is None:
+            return
         wait_s = error.retry_after_s if isinstance(error, ModelError) else None
         ended, now_s, before = call.outcome(breaker, error), self.clock.now_s(), breaker.tripped
         if breaker.record(permit, ended, now_s, retry_after_s=wait_s):
             self.limiter.wake_all()
             if self.shared is not None:
                 self.shared.refuse_waiting()
-        if breaker.tripped is not before:
-            self._tell_turn(breaker, error, now_s)
-
-    def _tell_turn(self, breaker: Breaker, error: BaseException | None, now_s: float) -> None:
+        if breaker.tripped is before:
+            return
         state = breaker.state(now_s)
         if isinstance(state, Open):
             self.failure_log.breaker_opened(state.wait_s, error)
@@ -325,10 +329,8 @@ class GuardedCall(HeldCall):
             self.gate.failure_log.refused(error, self.gate.clock.now_s())
         elif whole:
             self.gate.failure_log.answered()
-        if self.gate.breaker is not None and self.permit is not None:
-            self.gate.record(self.gate.breaker, self, self.permit, error)
-        if self.gate.teller is not None:
-            self.gate.tell(self, self.gate.teller, error)
+        self.gate.record(self, error)
+        self.gate.tell(self, error)
         if isinstance(error, ModelError):
             error.name = error.name or self.gate.name
 
@@ -336,12 +338,11 @@ class GuardedCall(HeldCall):
         """Release everything, before the model was called."""
         assert self.admitted is not None, "it has entered"
         self.gate.limiter.leave(self.admitted, tokens=0, sent=False)
-        if self.gate.breaker is not None and self.permit is not None:
-            self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
+        self.gate.take_back(self.permit)
         if self.gate.shared is not None and self.lease is not None:
             await self.gate.shared.leave(self.lease, tokens=0, sent=False)
         if self.reservation is not None:
-            await self.reservation.purse.settle(self.reservation, 0)
+            await self.reservation.settle(0)
 
     async def end(self, error: BaseException | None) -> None:
         """`leave`, and release money and shared limits; no checkpoint if it holds neither."""
@@ -351,7 +352,7 @@ class GuardedCall(HeldCall):
             await self.gate.shared.leave(self.lease, tokens=tokens, sent=self.sent)
         if self.reservation is not None:
             cost = 0 if self.consumed is None else self.consumed.cost_nanodollars
-            await self.reservation.purse.settle(self.reservation, cost)
+            await self.reservation.settle(cost)
 
     async def grow(self) -> None:
         """Hold more money, since the answer is longer than expected.

@@ -153,7 +153,7 @@ class GuardedModel(Model):
                 cost = sum(
                     each.consumed.cost_nanodollars for each in calls if each.consumed is not None
                 )
-                await reservation.purse.settle(reservation, cost)  # noqa: ASYNC102 - shielded and bounded
+                await reservation.settle(cost)  # noqa: ASYNC102 - shielded and bounded
         usages = [each.usage for each in found if each.usage is not None]
         vectors = tuple(vector for each in found for vector in each.vectors)
         return Embeddings(vectors, sum(usages[1:], usages[0]) if usages else None, found[0].model)
