@@ -73,13 +73,13 @@ class Sharing(Enum):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A question: equal questions have equal keys; None if it has no key.
+    """A question: equal questions have equal keys.
 
     `near` is equal for all questions that differ only in `text`, the last message; None if
     that is not a text of a user.
     """
 
-    key: bytes | None
+    key: bytes
     near: bytes | None = None
     text: str = ""
 
@@ -98,19 +98,22 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
 
 def question_of(
     tenant: str, model: str, request: ChatRequest | EmbedRequest, rule: CoalesceRule
-) -> Question:
-    """The question of a request to this model within this tenant."""
+) -> Question | None:
+    """The question of a request to this model within this tenant; None if it has no key."""
     scope = (tenant, model)
     if isinstance(request, EmbedRequest):
-        return Question(_key(scope, without(request, COALESCE)))
+        key = _key(scope, without(request, COALESCE))
+        return None if key is None else Question(key)
     request = without(request, COALESCE)
     if rule.normalize:
         messages = tuple(_normal(each) for each in request.messages)
         request = attrs.evolve(request, messages=messages)
     request = _one_form(request)
     key = _key(scope, request)
+    if key is None:
+        return None
     text = last_text(request) if rule.similarity is not None else ""
-    if key is None or not text:
+    if not text:
         return Question(key)
     others = attrs.evolve(request, messages=request.messages[:-1])
     return Question(key, _key((*scope, _NEAR), others), text)
