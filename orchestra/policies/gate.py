@@ -175,8 +175,7 @@ class Gate:
         call.lease = await shared.enter(call.account.caller, tokens=tokens)
         if call.lease is None and self.breaker is not None:
             raise self._open_error(self.breaker)
-        if call.admitted is not None:
-            call.admitted.began_s = self.clock.now_s()
+        call.admitted.began_s = self.clock.now_s()
 
     async def _wait(self, permit: Permit | None, tokens: int) -> Admitted:
         """Wait for the limits, as long as the breaker is closed."""
@@ -198,7 +197,6 @@ class Gate:
         teller = self.teller
         if teller is None:
             return
-        assert call.admitted is not None, "it has entered"
         began_s, spoke_s = call.admitted.began_s, call.spoke_s
         teller.on_call(
             CallEnded(
@@ -266,7 +264,7 @@ class GuardedCall(HeldCall):
     request: ChatRequest | EmbedRequest
     account: Account = attrs.field(factory=PRESENT.get)
     permit: Permit | None = None
-    admitted: Admitted | None = None
+    admitted: Admitted = attrs.field(init=False, repr=False)
     lease: Lease | None = None
     reservation: Reservation | None = None
     spoke_s: float | None = None
@@ -321,7 +319,6 @@ class GuardedCall(HeldCall):
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
         self.sent = error is None or not was_unsent(error)
-        assert self.admitted is not None, "it has entered"
         tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
         self.gate.limiter.leave(self.admitted, tokens=tokens, sent=self.sent, room=room)
         self._report(whole, error)
@@ -336,7 +333,6 @@ class GuardedCall(HeldCall):
 
     async def withdraw(self) -> None:
         """Release everything, before the model was called."""
-        assert self.admitted is not None, "it has entered"
         self.gate.limiter.leave(self.admitted, tokens=0, sent=False)
         self.gate.take_back(self.permit)
         if self.gate.shared is not None and self.lease is not None:
@@ -394,7 +390,7 @@ class GuardedCall(HeldCall):
         cut = found is Outcome.NEUTRAL and self.streams and not isinstance(error, Exception)
         first_s = self.gate.clock.now_s() if cut and self.silent else self.spoke_s
         slow_s = breaker.rule.slow_s
-        if slow_s is None or first_s is None or self.admitted is None:
+        if slow_s is None or first_s is None:
             return found
         if found is Outcome.SUCCESS or (cut and self.silent):
             return Outcome.SLOW if first_s - self.admitted.began_s >= slow_s else found

@@ -152,8 +152,6 @@ class _LimitedAnswer(HeldAnswer[LimitedCall]):
 
     async def __aenter__(self) -> ModelReply:
         await super().__aenter__()
-        assert self._call is not None, "entered"
-        assert self._reply is not None, "entered"
         self._call.held_call = held_call_of(self._reply)
         return self if self._call.held_call is None else self._reply
 
