@@ -113,6 +113,7 @@ async def in_order(act: Callable[[T], Awaitable[U]], items: Sequence[T], at_once
             except Exception as error:  # noqa: BLE001 - raised below, with no group around it
                 failed.append(error)
                 nursery.cancel_scope.cancel()
+                return
 
     async with groupless_nursery() as nursery:
         for _ in range(min(at_once, len(items))):

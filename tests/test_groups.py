@@ -292,3 +292,19 @@ def test_all_are_cancelled_together() -> None:
         assert sorted(begun) == [0, 1]
 
     virtual(main)
+
+
+def test_nothing_is_begun_after_one_has_failed() -> None:
+    """Also where nothing waits, so that no cancellation would come between."""
+    begun: list[int] = []
+
+    async def act(at: int) -> None:
+        begun.append(at)
+        raise ValueError(at)
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="0"):
+            await in_order(act, range(5), 1)
+
+    virtual(main)
+    assert begun == [0]
