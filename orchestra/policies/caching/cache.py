@@ -28,6 +28,7 @@ from orchestra.values import (
     ReasoningPart,
     Stopped,
     StopReason,
+    TextDelta,
     TextPart,
     ToolCall,
     Vector,
@@ -183,7 +184,8 @@ class Recording:
             return
         for event in batch:
             answer.add(event)
-            self._left_bytes -= _EVENT_BYTES + held_bytes(event)
+            size = len(event.text) if type(event) is TextDelta else held_bytes(event)
+            self._left_bytes -= _EVENT_BYTES + size
         if self._left_bytes < 0:
             self.spoil()
 
