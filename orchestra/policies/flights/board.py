@@ -99,7 +99,7 @@ class FlightBoard(Generic[Item]):
         self, left: Waiter[Item], call: Callable[[Flight[Item]], Awaitable[None]]
     ) -> Waiter[Item]:
         """Start a flight for a waiter that has `left` another; nobody else can join it."""
-        flight = Flight(left.flight.question, self._rule, self._size_bytes, _unlisted)
+        flight = Flight(left.flight.question, self._rule, self._size_bytes, lambda _: None)
         return self._started(flight, left, call)
 
     def _joinable(self, key: bytes, waiter: Waiter[Item], *, together: bool) -> Flight[Item] | None:
@@ -226,7 +226,3 @@ def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bo
     if flight.queued or (waiter.turned_away and not flight.begun):
         return flight.caller == account.caller
     return True
-
-
-def _unlisted(flight: Flight[Item]) -> None:
-    """Does nothing: for a flight that cannot be joined."""

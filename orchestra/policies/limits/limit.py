@@ -90,10 +90,6 @@ class _Waiter:
     woken: trio.Event = attrs.field(factory=trio.Event)
 
 
-def _nothing() -> None:
-    """A check that never raises."""
-
-
 class Limiter:
     """The limits of one model, and its queue. Used in one `trio.run` at a time."""
 
@@ -122,7 +118,7 @@ class Limiter:
             return None
         return self._begun(now_s, tokens)
 
-    async def enter(self, *, tokens: int = 0, check: Callable[[], None] = _nothing) -> Admitted:
+    async def enter(self, *, tokens: int = 0, check: Callable[[], None] = lambda: None) -> Admitted:
         """Wait until a call that takes so many tokens may begin; on return it has begun.
 
         `check` may raise to refuse the call while it waits: before it begins, and whenever

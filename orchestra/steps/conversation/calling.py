@@ -102,7 +102,7 @@ async def answer(
     except Exception as error:
         if any(map(_is_lasting, leaves(error))):
             raise
-        told = _sound(_error_text(error))
+        told = _sound("; ".join(map(_described, leaves(error)[:_ERRORS_MAX])))
         _report(call, *name_and_message(error), error)
         return wrong(told)
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
@@ -180,11 +180,7 @@ def _plain(value: object) -> object:
     return items
 
 
-def _error_text(error: Exception) -> str:
-    """The type and message of an error, and of those in a group; never a traceback."""
-    return "; ".join(map(_described, leaves(error)[:_ERRORS_MAX]))
-
-
 def _described(error: Exception) -> str:
+    """The type and message of an error; never a traceback."""
     said = message_of(error).strip()
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
