@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from logging import Logger
 from math import inf
@@ -14,6 +14,8 @@ from orchestra.errors import StepFailedError
 from orchestra.graph.calls.raised import message_of
 
 E = TypeVar("E", bound=BaseException)
+T = TypeVar("T")
+U = TypeVar("U")
 REST_S = 0.5
 """The pause before a task that has ended is started again."""
 
@@ -92,6 +94,33 @@ async def groupless_nursery() -> AsyncIterator[trio.Nursery]:
         raised = stopping(group) or raised or own or leaves(onward or group)[0]
     if raised is not None:
         raise raised
+
+
+async def in_order(act: Callable[[T], Awaitable[U]], items: Sequence[T], at_once: int) -> list[U]:
+    """The results of `act` for all items, in their order; at most `at_once` run at a time.
+
+    They start in order. When one fails, or the caller is cancelled, all are cancelled.
+
+    Raises:
+        Exception: the error of the first to fail, without a group.
+    """
+    found, failed, places = dict[int, U](), list[Exception](), iter(range(len(items)))
+
+    async def work() -> None:
+        for at in places:
+            try:
+                found[at] = await act(items[at])
+            except Exception as error:  # noqa: BLE001 - raised below, with no group around it
+                failed.append(error)
+                nursery.cancel_scope.cancel()
+                return
+
+    async with groupless_nursery() as nursery:
+        for _ in range(min(at_once, len(items))):
+            nursery.start_soon(work)
+    if failed:
+        raise failed[0]
+    return [found[at] for at in range(len(items))]
 
 
 def single(error: BaseException) -> Exception:

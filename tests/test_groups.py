@@ -18,9 +18,10 @@ from hypothesis.errors import StopTest
 
 from orchestra.errors import StepFailedError
 from orchestra.graph.calls.raised import advice_on, message_of
-from orchestra.groups import contained, lasting, leaves, single, split, stopping
+from orchestra.groups import contained, in_order, lasting, leaves, single, split, stopping
 from orchestra.protocols import injected
 from orchestra.providers.extractive.model import ExtractiveModel
+from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import Message
 from tests.engine.steps import Panic
@@ -237,3 +238,73 @@ def test_an_error_that_cannot_be_printed_still_has_a_message() -> None:
     assert message_of(ValueError("words")) == "words"
     with pytest.raises(KeyboardInterrupt):
         message_of(BrokenError(KeyboardInterrupt()))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=9),
+    st.integers(1, 4),
+    schedules(),
+)
+def test_what_is_done_at_once_comes_in_order_or_fails_as_the_first_that_failed(
+    items: list[tuple[int, bool]], at_once: int, schedule: int
+) -> None:
+    running, most, failed = set[int](), 0, list[Exception]()
+
+    async def act(at: int) -> int:
+        nonlocal most
+        running.add(at)
+        most = max(most, len(running))
+        try:
+            lasts_s, fails = items[at]
+            await trio.sleep(lasts_s)
+            if fails:
+                failed.append(ValueError(at))
+                raise failed[-1]
+            return at
+        finally:
+            running.remove(at)
+
+    async def main() -> None:
+        places = range(len(items))
+        if any(fails for _, fails in items):
+            with pytest.raises(ValueError) as caught:  # noqa: PT011 - it is compared below
+                await in_order(act, places, at_once)
+            assert caught.value is failed[0]
+        else:
+            assert await in_order(act, places, at_once) == list(places)
+        assert not running
+        assert most <= at_once
+
+    virtual(main, schedule=schedule)
+
+
+def test_all_are_cancelled_together() -> None:
+    begun: list[int] = []
+
+    async def act(at: int) -> None:
+        begun.append(at)
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        with trio.move_on_after(1) as patience:
+            await in_order(act, range(5), 2)
+        assert patience.cancelled_caught
+        assert sorted(begun) == [0, 1]
+
+    virtual(main)
+
+
+def test_nothing_is_begun_after_one_has_failed() -> None:
+    """Also where nothing waits, so that no cancellation would come between."""
+    begun: list[int] = []
+
+    async def act(at: int) -> None:
+        begun.append(at)
+        raise ValueError(at)
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="0"):
+            await in_order(act, range(5), 1)
+
+    virtual(main)
+    assert begun == [0]

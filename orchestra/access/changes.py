@@ -1,4 +1,4 @@
-"""Changes of the documents in which keys are stored: deciders for `State.change`. Pure.
+"""The documents in which keys are stored, as they are changed and read. Pure.
 
 Each key has a document. An index has the ids in the order in which the keys were made, in pages of
 `PAGE_KEYS`: so with a hundred thousand keys, a new key rewrites a page of two kilobytes, and keys
@@ -16,7 +16,7 @@ import msgspec
 
 from orchestra.access.keys import DECODE, REPLACED_MAX, KeyRecord, SecretHash, decoded, encoded
 from orchestra.access.token import Token
-from orchestra.access.wanted import KeyChanges, NewKey, check_end_users, check_useful
+from orchestra.access.wanted import KeyChanges, NewKey, check_rights
 from orchestra.accounts import NO_ALLOWANCE, KeyAllowance
 from orchestra.errors import StoreError
 from orchestra.protocols import Change, Entry
@@ -121,28 +121,24 @@ def made(
     return Change(Made(token.text, record), entries)
 
 
-def index(kept: Kept, now_s: float) -> Change[Index]:
+def index(kept: Kept, now_s: float) -> Index:
     """A page of the index. `kept` are the head and the page."""
     head, ids = kept
-    return Change(Index(tuple(_ids(ids)), -(-_count(head) // PAGE_KEYS), now_s))
+    return Index(tuple(_ids(ids)), -(-_count(head) // PAGE_KEYS), now_s)
 
 
-def listed(ids: Sequence[str], kept: Kept, now_s: float) -> Change[tuple[KeyRecord, ...]]:
+def listed(ids: Sequence[str], kept: Kept, now_s: float) -> tuple[KeyRecord, ...]:
     """The stored keys of these ids, without those that cannot be read."""
     del now_s
     pairs = zip(ids, kept, strict=True)
     read = (readable(DECODE, data, f"the record of key {key}") for key, data in pairs)
-    return Change(tuple(each for each in read if each is not None))
+    return tuple(each for each in read if each is not None)
 
 
-def found(
-    id: str,  # noqa: A002 - what it is
-    kept: Kept,
-    now_s: float,
-) -> Change[KeyRecord]:
+def found(id: str, kept: Kept, now_s: float) -> KeyRecord:  # noqa: A002 - what it is
     """The stored key, which has to exist."""
     del now_s
-    return Change(_there(id, kept))
+    return _there(id, kept)
 
 
 def rotated(
@@ -203,8 +199,7 @@ def changed(
         allowance=_plain(attrs.evolve(record.allowance, **wanted.limits)),
         expires_s=_end(record.expires_s, wanted.lasts_s, now_s),
     )
-    check_useful(after.pipelines, after.models, metrics=after.metrics)
-    check_end_users(after.organisation, end_users=after.end_users)
+    check_rights(after)
     return Change(Changed(after, now_s), {record_key(id): Entry(encoded(after))})
 
 

@@ -17,7 +17,6 @@ from orchestra.access.changes import (
     HEAD,
     Changed,
     FreshSecret,
-    Index,
     Made,
     OtherPage,
     page_key,
@@ -110,7 +109,7 @@ class Keyring:
         Raises:
             StateError: as of `any_made`.
         """
-        index: Index = await self._state.change((HEAD, page_key(page)), changes.index)
+        index = await self._state.look((HEAD, page_key(page)), changes.index, AS_IT_IS)
         more = page + 1 < index.pages
         records = await self._records(index.ids) if index.ids else ()
         return Page(records, index.now_s, page + 1 if more else None)
@@ -123,7 +122,7 @@ class Keyring:
             StateError: as of `any_made`.
         """
         key = _named(id)
-        return await self._state.change((record_key(key),), partial(changes.found, key))
+        return await self._state.look((record_key(key),), partial(changes.found, key), AS_IT_IS)
 
     async def rotate(
         self,
@@ -177,7 +176,7 @@ class Keyring:
 
     async def _records(self, ids: Sequence[str]) -> tuple[KeyRecord, ...]:
         keys = tuple(map(record_key, ids))
-        return await self._state.change(keys, partial(changes.listed, ids))
+        return await self._state.look(keys, partial(changes.listed, ids), AS_IT_IS)
 
 
 def _named(text: str) -> str:

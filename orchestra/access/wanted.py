@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import attrs
 
+from orchestra.access.keys import KeyRecord
 from orchestra.accounts import NO_ALLOWANCE, KeyAllowance
 from orchestra.errors import StoreError
 
@@ -83,7 +84,7 @@ def check(wanted: NewKey) -> None:
 
 
 def check_changes(wanted: KeyChanges) -> None:
-    """Check changes by themselves; `check_useful` checks the changed key.
+    """Check changes by themselves; `check_rights` checks the changed key.
 
     Raises:
         StoreError: with everything that is wrong.
@@ -100,22 +101,13 @@ def check_lasting(what: str, seconds: float | None, *, least_s: float = 0.0) -> 
     _refuse(_wrong_time(what, seconds, least_s))
 
 
-def check_useful(pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics: bool) -> None:
-    """Check that a key may do anything at all.
+def check_rights(key: NewKey | KeyRecord) -> None:
+    """Check that a key may do anything at all, and has an organisation if it names end users.
 
     Raises:
-        StoreError: it may not.
+        StoreError: it may not, or has none.
     """
-    _refuse(_of_no_use(pipelines, models, metrics=metrics))
-
-
-def check_end_users(organisation: str, *, end_users: bool) -> None:
-    """Check that a key which may name end users has an organisation whose users they are.
-
-    Raises:
-        StoreError: it has none.
-    """
-    _refuse(_of_nobodys_users(organisation, end_users=end_users))
+    _refuse(_wrong_rights(key))
 
 
 def _refuse(wrong: Iterable[str]) -> None:
@@ -126,8 +118,7 @@ def _refuse(wrong: Iterable[str]) -> None:
 def _wrong(wanted: NewKey) -> Iterator[str]:
     if not wanted.organisation and not wanted.user:
         yield "a key needs an owner: give organisation, user, or both"
-    yield from _of_no_use(wanted.pipelines, wanted.models, metrics=wanted.metrics)
-    yield from _of_nobodys_users(wanted.organisation, end_users=wanted.end_users)
+    yield from _wrong_rights(wanted)
     for what in ("organisation", "user", "name"):
         if said := getattr(wanted, what):
             yield from wrong_name(what, said)
@@ -147,15 +138,10 @@ def _wrong_in(wanted: KeyChanges) -> Iterator[str]:
         yield from _wrong_time("lasts_s", wanted.lasts_s, 1.0)
 
 
-def _of_no_use(
-    pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics: bool
-) -> Iterator[str]:
-    if not pipelines and not models and not metrics:
+def _wrong_rights(key: NewKey | KeyRecord) -> Iterator[str]:
+    if not key.pipelines and not key.models and not key.metrics:
         yield "a key needs rights: give pipelines, models, or both ('*' is all)"
-
-
-def _of_nobodys_users(organisation: str, *, end_users: bool) -> Iterator[str]:
-    if end_users and not organisation:
+    if key.end_users and not key.organisation:
         yield "end_users: they are users of the key's organisation: make a key with organisation"
 
 

@@ -28,7 +28,6 @@ def missing_for(found: Deployment) -> Iterator[str]:
     """The missing requirements of the configuration, each with its line."""
     from orchestra.closing import close
     from orchestra.config.deployment.own_classes import make_own
-    from orchestra.config.deployment.own_stores import make_own_store
     from orchestra.observe import counting
     from orchestra.stores.postgres import settings as postgres
     from orchestra.stores.state.settings import check_installed
@@ -45,7 +44,7 @@ def missing_for(found: Deployment) -> Iterator[str]:
         yield from _complaint_of(at, counting.check_installed)
     for store in found.stores.values():
         try:
-            close(make_own_store(store))
+            close(make_own(store.own, store.name, store.origin))
         except OrchestraError as error:
             yield f"{error} [store-unfit]"
     for own, settings in found.own_classes():

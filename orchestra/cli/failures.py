@@ -5,14 +5,14 @@ from __future__ import annotations
 import linecache
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from traceback import walk_tb
 
 from orchestra.errors import CheckError, InputError, OrchestraError
 from orchestra.graph.source.frames import place
+from orchestra.groups import leaves
 from orchestra.messages import describe
 from orchestra.problem import Problem
 
@@ -45,7 +45,7 @@ def explain(error: BaseException) -> tuple[str, int]:
 
     The text is empty after Ctrl-C, or if the user closed the pipe.
     """
-    told = [_explain(leaf) for leaf in islice(_leaves(error), LEAVES_MAX)]
+    told = [_explain(leaf) for leaf in leaves(error)[:LEAVES_MAX]]
     for text, code in told:
         if not text:
             return text, code
@@ -98,15 +98,6 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):  # not a fault of the code, so its message is enough
         return describe(error), FAILED
     return f"{describe(error)}\n--traceback shows where", FAILED
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group, and in the groups in it."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -11,6 +12,7 @@ from orchestra.cli.run_views import duration
 from orchestra.config import LocalBindings
 from orchestra.config.deployment.deployment import Deployment
 from orchestra.errors import ModelNotFoundError
+from orchestra.groups import in_order
 from orchestra.messages import describe
 from orchestra.providers.known.addresses import capabilities
 from orchestra.values import ChatRequest, Message
@@ -66,20 +68,10 @@ async def ping_all(
     asked: Sequence[Target], bindings: LocalBindings, *, timeout_s: float, at_once: int
 ) -> list[Pinged]:
     """The result of each test, in order."""
-    slots = trio.CapacityLimiter(max(at_once, 1))
-    found: dict[Target, Pinged] = {}
-
-    async def one(target: Target) -> None:
-        async with slots:
-            found[target] = await _ping(target, bindings, timeout_s)
-
-    async with trio.open_nursery() as nursery:
-        for target in asked:
-            nursery.start_soon(one, target)
-    return [found[target] for target in asked]
+    return await in_order(partial(_ping, bindings, timeout_s), asked, at_once)
 
 
-async def _ping(target: Target, bindings: LocalBindings, timeout_s: float) -> Pinged:
+async def _ping(bindings: LocalBindings, timeout_s: float, target: Target) -> Pinged:
     began_s = trio.current_time()
     try:
         with trio.fail_after(timeout_s):

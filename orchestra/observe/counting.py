@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
 
 import trio
 
@@ -18,8 +17,6 @@ from orchestra.observe.shared_tallies import SharedTallies
 from orchestra.observe.tally import Tally, decode
 
 log = logging.getLogger("orchestra.observe")
-
-T = TypeVar("T")
 
 FOLDER_ENV = "ORCHESTRA_METRICS_FOLDER"
 """The folder in which the workers of one server share their counts; their supervisor sets it."""
@@ -53,7 +50,9 @@ class Counting:
         Raises:
             OSError: the shared folder is gone, or full.
         """
-        return await self._in_thread(decode if self._shared is None else self._shared.total)
+        act = decode if self._shared is None else self._shared.total
+        async with self._turn:  # one at a time, so that totals never fall
+            return await trio.to_thread.run_sync(act, self._encoded())
 
     async def serve(self) -> None:
         """Write the counts within `WRITE_S` of each change, until cancelled."""
@@ -87,11 +86,6 @@ class Counting:
             if self._unwritten:
                 log.warning("the metrics of this process are written again")
             self._unwritten = False
-
-    async def _in_thread(self, act: Callable[[bytes], T]) -> T:
-        """Call `act` with the encoded counts; one call at a time, so that totals never fall."""
-        async with self._turn:
-            return await trio.to_thread.run_sync(act, self._encoded())
 
     def _encoded(self) -> bytes:
         tally = self.metrics.tally

@@ -1,17 +1,12 @@
-"""Batches: the texts that go into one embedding call, and several such calls at once."""
+"""Batches: the texts that go into one embedding call."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 import attrs
 
-from orchestra.groups import groupless_nursery
 from orchestra.policies.requests.tokens import text_tokens
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @attrs.frozen
@@ -45,29 +40,3 @@ class BatchSize:
             tokens += more
         if batch:
             yield tuple(batch)
-
-
-async def in_order(act: Callable[[T], Awaitable[U]], items: Sequence[T], at_once: int) -> list[U]:
-    """The results of `act` for all items, in their order; at most `at_once` run at a time.
-
-    They start in order. When one fails, or the caller is cancelled, all are cancelled.
-
-    Raises:
-        Exception: the error of the first to fail, without a group.
-    """
-    found, failed, places = dict[int, U](), list[Exception](), iter(range(len(items)))
-
-    async def work() -> None:
-        for at in places:
-            try:
-                found[at] = await act(items[at])
-            except Exception as error:  # noqa: BLE001 - raised below, with no group around it
-                failed.append(error)
-                nursery.cancel_scope.cancel()
-
-    async with groupless_nursery() as nursery:
-        for _ in range(min(at_once, len(items))):
-            nursery.start_soon(work)
-    if failed:
-        raise failed[0]
-    return [found[at] for at in range(len(items))]

@@ -9,6 +9,7 @@ model needs them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 import trio
@@ -122,7 +123,7 @@ class Gate:
             call.permit = self.breaker.admit(now_s)
             if call.permit is None:
                 raise self._open_error(self.breaker)
-        at_once = self.limiter.begin(now_s, 1, tokens)
+        at_once = self.limiter.begin(now_s, tokens)
         call.admitted = at_once or await self._wait(call.permit, tokens)
         try:
             if self.shared is not None:
@@ -161,11 +162,8 @@ class Gate:
         hold, estimate = self.costs.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
-            try:
+            with suppress(BudgetExceededError):
                 call.reservation = await hold(call.account, Estimate(estimate.input, most))
-            except BudgetExceededError:
-                pass
-            else:
                 return
         call.reservation = await hold(call.account, estimate)
         if unbounded and call.reservation is not None:
@@ -174,11 +172,10 @@ class Gate:
     async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
         """Wait for the limits that processes share, as long as the breaker is closed."""
         tokens = call.estimate.total if shared.counts_tokens else 0
-        call.lease = await shared.enter(call.account.caller, requests=1, tokens=tokens)
+        call.lease = await shared.enter(call.account.caller, tokens=tokens)
         if call.lease is None and self.breaker is not None:
             raise self._open_error(self.breaker)
-        if call.admitted is not None:
-            call.admitted.began_s = self.clock.now_s()
+        call.admitted.began_s = self.clock.now_s()
 
     async def _wait(self, permit: Permit | None, tokens: int) -> Admitted:
         """Wait for the limits, as long as the breaker is closed."""
@@ -192,13 +189,14 @@ class Gate:
             return await self.limiter.enter(tokens=tokens, check=check)
         except BaseException as error:
             note_unsent(error)
-            if breaker is not None and permit is not None:
-                breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
+            self.take_back(permit)
             raise
 
-    def tell(self, call: GuardedCall, teller: Teller, error: BaseException | None) -> None:
-        """Report an ended call to the teller."""
-        assert call.admitted is not None, "it has entered"
+    def tell(self, call: GuardedCall, error: BaseException | None) -> None:
+        """Report an ended call to the teller, if there is one."""
+        teller = self.teller
+        if teller is None:
+            return
         began_s, spoke_s = call.admitted.began_s, call.spoke_s
         teller.on_call(
             CallEnded(
@@ -222,20 +220,24 @@ class Gate:
             )
         )
 
-    def record(
-        self, breaker: Breaker, call: GuardedCall, permit: Permit, error: BaseException | None
-    ) -> None:
+    def take_back(self, permit: Permit | None) -> None:
+        """Take back the permit of a call that was not made."""
+        if self.breaker is not None and permit is not None:
+            self.breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
+
+    def record(self, call: GuardedCall, error: BaseException | None) -> None:
         """Tell the breaker the outcome of a call; if that opens it, refuse all waiting calls."""
+        breaker, permit = self.breaker, call.permit
+        if breaker is None or permit is None:
+            return
         wait_s = error.retry_after_s if isinstance(error, ModelError) else None
         ended, now_s, before = call.outcome(breaker, error), self.clock.now_s(), breaker.tripped
         if breaker.record(permit, ended, now_s, retry_after_s=wait_s):
             self.limiter.wake_all()
             if self.shared is not None:
                 self.shared.refuse_waiting()
-        if breaker.tripped is not before:
-            self._tell_turn(breaker, error, now_s)
-
-    def _tell_turn(self, breaker: Breaker, error: BaseException | None, now_s: float) -> None:
+        if breaker.tripped is before:
+            return
         state = breaker.state(now_s)
         if isinstance(state, Open):
             self.failure_log.breaker_opened(state.wait_s, error)
@@ -262,15 +264,15 @@ class GuardedCall(HeldCall):
     request: ChatRequest | EmbedRequest
     account: Account = attrs.field(factory=PRESENT.get)
     permit: Permit | None = None
-    admitted: Admitted | None = None
+    admitted: Admitted = attrs.field(init=False, repr=False)
     lease: Lease | None = None
     reservation: Reservation | None = None
     spoke_s: float | None = None
     streams: bool = False
     consumed: Usage | None = None
     """Its usage, with its cost, after its end."""
-    requests: int | None = None
-    """The requests that it has really taken: 0 if it was not sent; else those it asked for."""
+    sent: bool = True
+    """Whether it was sent, as far as is known; if not, limits give it back completely."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
     _found: Usage | None = None
@@ -316,42 +318,37 @@ class GuardedCall(HeldCall):
         """Release everything but money; `error` is the model's own."""
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
-        self.requests = 0 if error is not None and was_unsent(error) else None
-        assert self.admitted is not None, "it has entered"
+        self.sent = error is None or not was_unsent(error)
         tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
-        self.gate.limiter.leave(self.admitted, tokens=tokens, requests=self.requests, room=room)
+        self.gate.limiter.leave(self.admitted, tokens=tokens, sent=self.sent, room=room)
         self._report(whole, error)
         if isinstance(error, REFUSALS):
             self.gate.failure_log.refused(error, self.gate.clock.now_s())
         elif whole:
             self.gate.failure_log.answered()
-        if self.gate.breaker is not None and self.permit is not None:
-            self.gate.record(self.gate.breaker, self, self.permit, error)
-        if self.gate.teller is not None:
-            self.gate.tell(self, self.gate.teller, error)
+        self.gate.record(self, error)
+        self.gate.tell(self, error)
         if isinstance(error, ModelError):
             error.name = error.name or self.gate.name
 
     async def withdraw(self) -> None:
         """Release everything, before the model was called."""
-        assert self.admitted is not None, "it has entered"
-        self.gate.limiter.leave(self.admitted, tokens=0, requests=0)
-        if self.gate.breaker is not None and self.permit is not None:
-            self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
+        self.gate.limiter.leave(self.admitted, tokens=0, sent=False)
+        self.gate.take_back(self.permit)
         if self.gate.shared is not None and self.lease is not None:
-            await self.gate.shared.leave(self.lease, tokens=0, requests=0)
+            await self.gate.shared.leave(self.lease, tokens=0, sent=False)
         if self.reservation is not None:
-            await self.reservation.purse.settle(self.reservation, 0)
+            await self.reservation.settle(0)
 
     async def end(self, error: BaseException | None) -> None:
         """`leave`, and release money and shared limits; no checkpoint if it holds neither."""
         self.leave(error)
         if self.gate.shared is not None and self.lease is not None:
             tokens = self._tokens_taken(whole=self.ended and error is None)
-            await self.gate.shared.leave(self.lease, tokens=tokens, requests=self.requests)
+            await self.gate.shared.leave(self.lease, tokens=tokens, sent=self.sent)
         if self.reservation is not None:
             cost = 0 if self.consumed is None else self.consumed.cost_nanodollars
-            await self.reservation.purse.settle(self.reservation, cost)
+            await self.reservation.settle(cost)
 
     async def grow(self) -> None:
         """Hold more money, since the answer is longer than expected.
@@ -369,7 +366,7 @@ class GuardedCall(HeldCall):
             raise
 
     def _tokens_taken(self, *, whole: bool) -> int:
-        if self.requests == 0:
+        if not self.sent:
             return 0
         return tokens_taken(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
 
@@ -393,7 +390,7 @@ class GuardedCall(HeldCall):
         cut = found is Outcome.NEUTRAL and self.streams and not isinstance(error, Exception)
         first_s = self.gate.clock.now_s() if cut and self.silent else self.spoke_s
         slow_s = breaker.rule.slow_s
-        if slow_s is None or first_s is None or self.admitted is None:
+        if slow_s is None or first_s is None:
             return found
         if found is Outcome.SUCCESS or (cut and self.silent):
             return Outcome.SLOW if first_s - self.admitted.began_s >= slow_s else found

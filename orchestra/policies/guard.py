@@ -17,9 +17,10 @@ import attrs
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
+from orchestra.groups import in_order
 from orchestra.policies.answers.accounting import note_begun
 from orchestra.policies.answers.held import HeldAnswer
-from orchestra.policies.batches import BatchSize, in_order
+from orchestra.policies.batches import BatchSize
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
 from orchestra.policies.health.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
@@ -105,15 +106,11 @@ class GuardedModel(Model):
         call = await self._gate.enter(request, most=most)
         if call.capped:
             return await self._folded(call, request)
-        try:
+        async with call:  # also where a project's own class gives what is no answer
             answer = await self.model.complete(request)
             call.answered(answer.usage, answer.parts)
             call.answer_id, call.answer_model = answer.id, answer.model
             call.stopped = answer.stopped
-        except BaseException as error:  # also of a project's own class that gave no answer
-            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
-            raise
-        await call.end(None)
         return answer.with_usage(call.told(answer.usage))
 
     async def _folded(self, call: GuardedCall, request: ChatRequest) -> Completion:
@@ -149,7 +146,7 @@ class GuardedModel(Model):
         try:
             found = await in_order(embed, batches, self._gate.at_once(BATCHES_AT_ONCE))
         except BaseException as error:
-            if any(each.requests != 0 for each in calls):
+            if any(each.sent for each in calls):
                 note_begun(error)
             raise
         finally:
@@ -157,7 +154,7 @@ class GuardedModel(Model):
                 cost = sum(
                     each.consumed.cost_nanodollars for each in calls if each.consumed is not None
                 )
-                await reservation.purse.settle(reservation, cost)  # noqa: ASYNC102 - shielded and bounded
+                await reservation.settle(cost)  # noqa: ASYNC102 - shielded and bounded
         vectors = tuple(vector for each in found for vector in each.vectors)
         return Embeddings(vectors, _together([each.usage for each in found]), found[0].model)
 
@@ -165,15 +162,11 @@ class GuardedModel(Model):
         """The vectors of an admitted call."""
         request = call.request
         assert isinstance(request, EmbedRequest), "as it was made"
-        try:
+        async with call:
             found = await self.model.embed(request)
             call.answered(found.usage)
             call.answer_model = found.model
-        except BaseException as error:  # as above
-            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
-            raise
-        call.spoke()
-        await call.end(None)
+            call.spoke()
         return Embeddings(found.vectors, call.told(found.usage), found.model)
 
 

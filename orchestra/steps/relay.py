@@ -16,9 +16,9 @@ import trio
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
+from orchestra.errors import CapabilityError, TruncatedStreamError
 from orchestra.graph.steps import step
-from orchestra.groups import groupless_nursery
+from orchestra.groups import groupless_nursery, in_order
 from orchestra.policies.answers.sizes import held_bytes
 from orchestra.policies.requests.extras import check_words, for_choice
 from orchestra.policies.requests.needs import lacks, needs_of
@@ -117,28 +117,13 @@ async def relay_whole(
         ModelError: a call failed; the others are then cancelled.
     """
     asked = _able(context.model(model), model, request)
-    found: dict[int, Completion] = {}
-    failed: list[ModelError] = []
 
-    async def ask(choice: int) -> None:
-        try:
-            found[choice] = answer = await asked.complete(for_choice(request, choice))
-        except ModelError as error:
-            failed.append(error)
-            nursery.cancel_scope.cancel()
-            return
+    async def ask(choice: int) -> Completion:
+        answer = await asked.complete(for_choice(request, choice))
         context.used(answer.usage)
+        return answer
 
-    if choices == 1:
-        answer = await asked.complete(request)
-        context.used(answer.usage)
-        return [answer]
-    async with trio.open_nursery() as nursery:
-        for choice in range(choices):
-            nursery.start_soon(ask, choice)
-    if failed:
-        raise failed[0]
-    return [found[choice] for choice in range(choices)]
+    return [await ask(0)] if choices == 1 else await in_order(ask, range(choices), choices)
 
 
 @step

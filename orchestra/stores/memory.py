@@ -35,7 +35,11 @@ class MemoryStore(VectorStore):
         rules.check_top(self._place, top)
         query = self._fitting(vector)
         found = [
-            attrs.evolve(passage, score=_cosine(query, stored), metadata=dict(passage.metadata))
+            attrs.evolve(
+                passage,
+                score=rules.score(sum(map(mul, query, stored))),
+                metadata=dict(passage.metadata),
+            )
             for passage, stored in self._held.values()
             if rules.matches(passage.source, passage.metadata, where or {})
         ]
@@ -77,7 +81,3 @@ class MemoryStore(VectorStore):
             rules.check_dimensions(self._place, expected=len(stored), given=len(vector))
             break
         return rules.unit(vector, f"{self._place}: the vector")
-
-
-def _cosine(one: Vector, other: Vector) -> float:
-    return rules.score(sum(map(mul, one, other)))

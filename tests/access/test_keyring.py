@@ -257,7 +257,7 @@ class Keys(RuleBasedStateMachine):
             return multiple()
         known, now_s = self.of(text), self.clock.at_s
         limits = known.wanted.allowance
-        ask = Ask(f"{known.id}.{len(known.begun_s)}.{now_s}", 1, 0, 30.0)
+        ask = Ask(f"{known.id}.{len(known.begun_s)}.{now_s}", 0, 30.0)
         blocked = self.taken(RULES.owners(found.caller, "models"), ask, which)
         known.leases = [until_s for until_s in known.leases if until_s > now_s]
         if blocked:
@@ -282,7 +282,8 @@ class Keys(RuleBasedStateMachine):
         known, caller, ask, until_s = call
         state, owners = self.states[which % len(self.states)], RULES.owners(caller, "models")
         keys = [owner.key for owner in owners]
-        run(lambda: state.revise(keys, partial(allowance.settle, owners, ask, (1, 0)), ENCODING))
+        ended = partial(allowance.settle, owners, ask, tokens=0, sent=True)
+        run(lambda: state.revise(keys, ended, ENCODING))
         if until_s in known.leases:
             known.leases.remove(until_s)
 

@@ -107,7 +107,7 @@ def test_who_waits_as_long_as_they_were_told_is_let_in_whatever_the_clock_did_be
     def blocked(tokens: int, now_s: float) -> Sequence[Blocked]:
         found = [stored.get(owner.key) for owner in owners]
         kept = [None if each is None else ENCODING.read(each) for each in found]
-        ask = Ask("a", 1, tokens, 0.0)
+        ask = Ask("a", tokens, 0.0)
         records: Mapping[str, tuple[OwnerState, float] | None]
         if counted:
             count_ = count(owners, ask, (), kept, now_s)

@@ -57,7 +57,7 @@ def test_a_running_server_sees_a_change_with_the_next_request_and_nothing_is_spe
                         Spender(made.record.principal.caller), 600, for_s=10, model="m"
                     )
                     assert held is not None
-                    await purse.settle(held, 600)
+                    await held.settle(600)
                     assert await after(limits={"day_nanodollars": 500}) == 402
                     assert await after(limits={"day_nanodollars": 600}) == 402
                     assert await after(limits={"day_nanodollars": 601}) == 200

@@ -147,18 +147,14 @@ def _owners(
         Caller(each.organisation, each.user, each.id, each.allowance)
         for each in owned_by(records, organisation, user)
     ]
-    if organisation and user and any(map(partial(_names, organisation), records)):
+    named = (each.organisation for each in records if each.end_users)  # which may name others
+    if organisation and user and organisation in named:
         callers.append(Caller(organisation, user))
     for caller in callers:
         for payer in (budgets or NO_BUDGETS).of_caller(caller):
             if not user or payer.kind != "organisation":
                 found.setdefault(payer.key, (payer, caller))
     return found
-
-
-def _names(organisation: str, record: KeyRecord) -> bool:
-    """Whether a key names end users of this organisation."""
-    return record.end_users and record.organisation == organisation
 
 
 async def _reset(

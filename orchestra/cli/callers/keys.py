@@ -95,7 +95,7 @@ def create(
         lasts_s=None if expires is None else parse_duration_s("--expires", expires),
     )
     check(wanted)
-    return _with_keyring(partial(_create, wanted, json), data, config)
+    return _with_bindings(partial(_create, wanted, json), data, config)
 
 
 def list_keys(
@@ -118,10 +118,10 @@ def list_keys(
         Print them as one JSON array. Times are in seconds since 1970.
     """
 
-    async def show(keyring: Keyring, bindings: LocalBindings) -> None:
+    async def show(bindings: LocalBindings) -> None:
         from orchestra.cli.callers.key_views import as_object, as_table
 
-        records, now_s = await all_keys(keyring)
+        records, now_s = await all_keys(bindings.keyring)
         found = owned_by(records, organisation, user)
         if json:
             say_json([as_object(each, now_s) for each in found])
@@ -131,7 +131,7 @@ def list_keys(
             which = "no such keys" if records else "no keys yet"
             terminal.note(f"there are {which} in {bindings.keys_at}")
 
-    return _with_keyring(show, data, config)
+    return _with_bindings(show, data, config)
 
 
 def change(
@@ -187,7 +187,7 @@ def change(
         lasts_s=lifetime_s(expires),
     )
     check_changes(wanted)
-    return _with_keyring(partial(_change, id, wanted, json), data, config)
+    return _with_bindings(partial(_change, id, wanted, json), data, config)
 
 
 def rotate(
@@ -218,13 +218,13 @@ def rotate(
     grace_s = 0.0 if grace is None else parse_duration_s("--grace", grace)
     lasts_s = None if expires is None else parse_duration_s("--expires", expires)
 
-    async def change(keyring: Keyring, bindings: LocalBindings) -> None:
-        made = await keyring.rotate(id, grace_s=grace_s, lasts_s=lasts_s)
+    async def change(bindings: LocalBindings) -> None:
+        made = await bindings.keyring.rotate(id, grace_s=grace_s, lasts_s=lasts_s)
         _show(made, json=json)
         old = f"is good for {duration_text(grace_s)} more" if grace_s else "is refused from now on"
         terminal.note(f"{_made_note(made.record, bindings)}\nthe old one {old}")
 
-    return _with_keyring(change, data, config)
+    return _with_bindings(change, data, config)
 
 
 def revoke(
@@ -245,28 +245,27 @@ def revoke(
         Print the key's settings as one JSON object.
     """
 
-    async def end(keyring: Keyring, _: LocalBindings) -> None:
+    async def end(bindings: LocalBindings) -> None:
         from orchestra.cli.callers.key_views import as_object, owner
 
-        record = await keyring.revoke(id)
+        record = await bindings.keyring.revoke(id)
         if json:
             say_json(as_object(record, record.created_s))
         else:
             terminal.say(terminal.visible(f"key {record.id} of {owner(record)} is revoked"))
 
-    return _with_keyring(end, data, config)
+    return _with_bindings(end, data, config)
 
 
-def _with_keyring(
-    work: Callable[[Keyring, LocalBindings], Awaitable[None]], data: Data, config: Config
+def _with_bindings(
+    work: Callable[[LocalBindings], Awaitable[None]], data: Data, config: Config
 ) -> int:
     import trio
 
-    from orchestra.access.keyring import Keyring
     from orchestra.config import default_bindings
 
     with default_bindings(data, config=config) as bindings:
-        trio.run(work, Keyring(bindings.keys), bindings)
+        trio.run(work, bindings)
     return 0
 
 
@@ -290,9 +289,9 @@ def _made_note(record: KeyRecord, bindings: LocalBindings) -> str:
     )
 
 
-async def _create(wanted: NewKey, json: bool, keyring: Keyring, bindings: LocalBindings) -> None:
+async def _create(wanted: NewKey, json: bool, bindings: LocalBindings) -> None:
     _note_unknown(wanted.pipelines, wanted.models, bindings)
-    made = await keyring.create(wanted)
+    made = await bindings.keyring.create(wanted)
     _show(made, json=json)
     terminal.note(_made_note(made.record, bindings))
 
@@ -301,13 +300,12 @@ async def _change(
     id: str,  # noqa: A002 - as above
     wanted: KeyChanges,
     json: bool,
-    keyring: Keyring,
     bindings: LocalBindings,
 ) -> None:
     from orchestra.cli.callers.key_views import as_object, as_table
 
     _note_unknown(wanted.pipelines or (), wanted.models or (), bindings)
-    found = await keyring.change(id, wanted)
+    found = await bindings.keyring.change(id, wanted)
     if json:
         say_json(as_object(found.record, found.now_s))
     else:

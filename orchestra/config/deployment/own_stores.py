@@ -125,17 +125,7 @@ class Stores:
         if own is None:
             return self.collection(name)
         if name not in self._made:
-            self._made[name] = self._opened.own(make_own_store(own))
+            from orchestra.config.deployment.own_classes import make_own
+
+            self._made[name] = self._opened.own(make_own(own.own, own.name, own.origin))
         return self._made[name]
-
-
-def make_own_store(said: OwnStore) -> VectorStore:
-    """The store, of the class in the project's own modules, or in an installed one.
-
-    Raises:
-        BindingError: there is no such class, it cannot be made so, or it cannot be searched.
-    """
-    from orchestra.config.deployment.own_classes import make_own
-
-    store: VectorStore = make_own(said.own, said.name, said.origin)
-    return store

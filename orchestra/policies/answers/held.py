@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import attrs
 
@@ -100,6 +100,18 @@ class HeldCall:
         Its awaits are shielded, and bounded.
         """
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """It ends with its block, which asks for a whole answer."""
+        await self.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
+
 
 C = TypeVar("C", bound=HeldCall)
 
@@ -109,19 +121,20 @@ class HeldAnswer(Generic[C]):
 
     __slots__ = ("_call", "_inner", "_model", "_reply", "_request")
 
+    _call: C  # this and the next two from its entry on
+    _inner: AbstractAsyncContextManager[ModelReply]
+    _reply: ModelReply
+
     def __init__(self, model: Model, request: ChatRequest) -> None:
         self._model = model
         self._request = request
-        self._call: C | None = None
-        self._inner: AbstractAsyncContextManager[ModelReply] | None = None
-        self._reply: ModelReply | None = None
 
     @abstractmethod
     async def _begin(self) -> C:
         """Acquire what the call has to hold. Cancelled or refused, nothing is held."""
 
     @property
-    def held_call(self) -> HeldCall | None:
+    def held_call(self) -> HeldCall:
         """The call, which knows the answer so far."""
         return self._call
 
@@ -142,8 +155,6 @@ class HeldAnswer(Generic[C]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        assert self._inner is not None, "entered"
-        assert self._call is not None, "entered"
         try:
             return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
         finally:
@@ -151,11 +162,9 @@ class HeldAnswer(Generic[C]):
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """Wait for events and return those since the last call; empty at the end."""
-        call, reply = self._call, self._reply
-        assert reply is not None, "entered"
-        assert call is not None, "entered"
+        call = self._call
         try:
-            events = await reply.receive()
+            events = await self._reply.receive()
         except Exception as error:
             call.error = error
             if not call.silent:

@@ -62,12 +62,16 @@ def question_of(request: ChatRequest) -> str | None:
 
     It has to be the last message of all, have only text, and be short.
     """
+    said = last_text(request)
+    return said if said.strip() and len(said) <= QUESTION_CHARS_MAX else None
+
+
+def last_text(request: ChatRequest) -> str:
+    """The text of the last message, if it is a user's and has only text; else empty."""
     last = request.messages[-1] if request.messages else None
     if last is None or last.role != "user":
-        return None
-    if not all(isinstance(part, TextPart) for part in last.parts):
-        return None
-    return last.text if last.text.strip() and len(last.text) <= QUESTION_CHARS_MAX else None
+        return ""
+    return last.text if all(isinstance(part, TextPart) for part in last.parts) else ""
 
 
 def scope_of(tenant: str, identity: str, embedder: str, request: ChatRequest) -> str | None:

@@ -11,35 +11,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
-from orchestra.citations import Citation, Cited, cited_chars
+from orchestra.citations import Citation
+from orchestra.policies.answers.sizes import held_bytes
 from orchestra.policies.requests.canonical import written_of
-from orchestra.policies.requests.extras import CACHE, CacheMode, cache_mode_in, without
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
     ModelEvent,
-    ReasoningDelta,
     ReasoningPart,
-    RefusalDelta,
     Stopped,
     StopReason,
     TextDelta,
     TextPart,
     ToolCall,
-    ToolCallDelta,
     Vector,
 )
 
-Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
 VERSION = b"\x02"
 DIGEST_BYTES = 16
+_EVENT_BYTES = 16
+"""What an event counts for besides its content, when an answer is recorded."""
 WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
 """The stop reasons of complete answers."""
 
@@ -72,29 +70,14 @@ class CacheRule:
     semantic: SemanticRule | None = None
 
 
-def cache_mode_of(request: ChatRequest | EmbedRequest) -> CacheMode:
-    """The request's `extras["orchestra"]["cache"]`; "once" if it is missing.
-
-    Raises:
-        InvalidRequestError: the value is not one of these words.
-    """
-    return cache_mode_in(request.extras) if request.extras else "once"
-
-
-def without_cache_mode(request: Asked) -> Asked:
-    """The request without its word for the cache, for the model behind the cache."""
-    if not request.extras:
-        return request
-    extras = without(request.extras, CACHE)
-    return request if extras is request.extras else attrs.evolve(request, extras=extras)
-
-
-def key_of(tenant: str, identity: str, request: Asked, kind: str = "answer") -> str | None:
+def key_of(
+    tenant: str, identity: str, request: ChatRequest | EmbedRequest, kind: str = "answer"
+) -> str | None:
     """The cache key of a request; None if it has none.
 
-    `identity` describes the model's whole configuration; the request is one `without_cache_mode`.
-    The order of keys in schemas counts, as it does for models. A request has no key if its extras
-    or schemas are not JSON, or its texts not Unicode.
+    `identity` describes the model's whole configuration; the request is one without its word for
+    the cache. The order of keys in schemas counts, as it does for models. A request has no key if
+    its extras or schemas are not JSON, or its texts not Unicode.
     """
     try:
         written = written_of((kind, tenant, identity), request)
@@ -201,7 +184,8 @@ class Recording:
             return
         for event in batch:
             answer.add(event)
-            self._left_bytes -= 16 + len(event.text) if type(event) is TextDelta else _size(event)
+            size = len(event.text) if type(event) is TextDelta else held_bytes(event)
+            self._left_bytes -= _EVENT_BYTES + size
         if self._left_bytes < 0:
             self.spoil()
 
@@ -213,20 +197,6 @@ class Recording:
         """The complete answer, once; None if it is incomplete."""
         answer, self._answer = self._answer, None
         return None if answer is None or answer.stopped is None else answer.completion()
-
-
-def _size(event: ModelEvent) -> int:
-    match event:
-        case TextDelta(text=text) | RefusalDelta(text=text):
-            return 16 + len(text)
-        case ReasoningDelta(text=text, signature=signature):
-            return 16 + len(text) + len(signature)
-        case ToolCallDelta():
-            return 64 + len(event.arguments) + len(event.signature) + len(event.name)
-        case Cited():
-            return 64 + cited_chars(event)
-        case _:
-            return 64
 
 
 class _Kept(msgspec.Struct, array_like=True):

@@ -26,17 +26,16 @@ from orchestra.policies.caching.asked import Asked
 from orchestra.policies.caching.cache import (
     CacheRule,
     Recording,
-    cache_mode_of,
     decode,
     decode_vector,
     encode,
     encode_vector,
     key_of,
     keys_of_texts,
-    without_cache_mode,
 )
 from orchestra.policies.caching.similar import Meaning, Similar
 from orchestra.policies.caching.store import CacheStore
+from orchestra.policies.requests.extras import CACHE, cache_mode_in, without
 from orchestra.protocols import Model, ModelReply, State
 from orchestra.values import (
     Began,
@@ -112,8 +111,8 @@ class CachedModel(Model):
         Raises:
             ModelError: as of `stream`.
         """
-        mode, tenant = cache_mode_of(request), PRESENT.get().caller.tenant
-        request = without_cache_mode(request)
+        mode, tenant = cache_mode_in(request.extras), PRESENT.get().caller.tenant
+        request = without(request, CACHE)
         keys = None if mode == "off" else keys_of_texts(tenant, self._answers.identity, request)
         if keys is None:
             return await self.model.embed(request)
@@ -168,9 +167,9 @@ class _Answers:
 
     async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
         """The question of a request, and the cached answer, if there is one and it is wanted."""
-        mode, account = cache_mode_of(request), PRESENT.get()
+        mode, account = cache_mode_in(request.extras), PRESENT.get()
         tenant = account.caller.tenant
-        request = without_cache_mode(request)
+        request = without(request, CACHE)
         key = None if mode == "off" else key_of(tenant, self.identity, request)
         if key is None:
             return _Question(request, None), None

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from math import inf
+from operator import call
 from typing import TypeVar
 
 import trio
 
 from orchestra.errors import ModelError, StateError
+from orchestra.groups import in_order
 from orchestra.policies.clock import Clock
 from orchestra.protocols import State
 
@@ -77,8 +79,8 @@ class CacheStore:
             return
         missed = 0
         for begin in range(0, len(acts), AT_ONCE):
-            together = partial(_together, acts[begin : begin + AT_ONCE])
-            missed = 0 if await self.bounded(together, otherwise=False) else missed + 1
+            together = partial(in_order, call, acts[begin : begin + AT_ONCE], AT_ONCE)
+            missed = missed + 1 if await self.bounded(together, None) is None else 0
             if missed == MISSED_MAX:
                 return
 
@@ -109,26 +111,3 @@ class CacheStore:
             self._away.add(what)
             log.warning("the cache of %s works without its %s: %s", self.name, what, reason)
         return otherwise
-
-
-async def _together(acts: Sequence[Callable[[], Awaitable[None]]]) -> bool:
-    """Run these at once: a state that batches calls does them in one batch.
-
-    Raises:
-        StateError: one of them failed; the others are cancelled.
-    """
-    failed: list[StateError] = []
-
-    async def attempt(act: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await act()
-        except StateError as error:
-            failed.append(error)
-            nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for act in acts:
-            nursery.start_soon(attempt, act)
-    if failed:
-        raise failed[0]
-    return True

@@ -79,7 +79,7 @@ class FlightBoard(Generic[Item]):
             return None
         await trio.lowlevel.checkpoint_if_cancelled()
         question = question_of(account.caller.tenant, self._name, request, self._rule)
-        if question.key is None:
+        if question is None:
             return None
         together = sharing is Sharing.ANY
         until_s = trio.current_effective_deadline()
@@ -99,7 +99,7 @@ class FlightBoard(Generic[Item]):
         self, left: Waiter[Item], call: Callable[[Flight[Item]], Awaitable[None]]
     ) -> Waiter[Item]:
         """Start a flight for a waiter that has `left` another; nobody else can join it."""
-        flight = Flight(left.flight.question, self._rule, self._size_bytes, _unlisted)
+        flight = Flight(left.flight.question, self._rule, self._size_bytes, lambda _: None)
         return self._started(flight, left, call)
 
     def _joinable(self, key: bytes, waiter: Waiter[Item], *, together: bool) -> Flight[Item] | None:
@@ -128,7 +128,6 @@ class FlightBoard(Generic[Item]):
             return None
         made = self._whole if waiter.in_one_piece and self._whole is not None else Flight
         flight = made(question, self._rule, self._size_bytes, self._closed)
-        assert question.key is not None, "asked before"
         same = self._flights.setdefault(question.key, [])
         same.append(flight)
         if len(same) > 1:
@@ -155,7 +154,6 @@ class FlightBoard(Generic[Item]):
 
     def _overtaken(self, flight: Flight[Item]) -> None:
         """Move waiters of equal flights that have not begun to this flight."""
-        assert flight.question.key is not None, "asked when it was opened"
         for other in self._flights.get(flight.question.key, ())[:]:
             for waiter in [] if other.begun else other.waiters[:]:
                 if _serves(flight, waiter, together=False):
@@ -166,7 +164,6 @@ class FlightBoard(Generic[Item]):
     def _closed(self, flight: Flight[Item]) -> None:
         self.open -= 1
         key, near = flight.question.key, flight.question.near
-        assert key is not None, "asked when it was opened"
         flights = self._flights[key]
         flights.remove(flight)
         if not flights:
@@ -229,7 +226,3 @@ def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bo
     if flight.queued or (waiter.turned_away and not flight.begun):
         return flight.caller == account.caller
     return True
-
-
-def _unlisted(flight: Flight[Item]) -> None:
-    """Does nothing: for a flight that cannot be joined."""

@@ -19,6 +19,7 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
+from orchestra.policies.caching.alike import last_text
 from orchestra.policies.requests.canonical import written_of
 from orchestra.policies.requests.extras import COALESCE, sharing_in, without
 from orchestra.values import (
@@ -72,13 +73,13 @@ class Sharing(Enum):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A question: equal questions have equal keys; None if it has no key.
+    """A question: equal questions have equal keys.
 
     `near` is equal for all questions that differ only in `text`, the last message; None if
     that is not a text of a user.
     """
 
-    key: bytes | None
+    key: bytes
     near: bytes | None = None
     text: str = ""
 
@@ -89,8 +90,6 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
     Raises:
         InvalidRequestError: the value is neither true nor false.
     """
-    if not request.extras:
-        return Sharing.OTHERS
     said = sharing_in(request.extras)
     if said is None:
         return Sharing.OTHERS
@@ -99,18 +98,22 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
 
 def question_of(
     tenant: str, model: str, request: ChatRequest | EmbedRequest, rule: CoalesceRule
-) -> Question:
-    """The question of a request to this model within this tenant."""
-    request, scope = _without_sharing(request), (tenant, model)
+) -> Question | None:
+    """The question of a request to this model within this tenant; None if it has no key."""
+    scope = (tenant, model)
     if isinstance(request, EmbedRequest):
-        return Question(_key(scope, request))
+        key = _key(scope, without(request, COALESCE))
+        return None if key is None else Question(key)
+    request = without(request, COALESCE)
     if rule.normalize:
         messages = tuple(_normal(each) for each in request.messages)
         request = attrs.evolve(request, messages=messages)
     request = _one_form(request)
     key = _key(scope, request)
-    text = _last_text(request) if rule.similarity is not None else ""
-    if key is None or not text:
+    if key is None:
+        return None
+    text = last_text(request) if rule.similarity is not None else ""
+    if not text:
         return Question(key)
     others = attrs.evolve(request, messages=request.messages[:-1])
     return Question(key, _key((*scope, _NEAR), others), text)
@@ -210,14 +213,6 @@ class Bill:
 # ------------------------------------------------------------------------------ the key
 
 
-def _without_sharing(request: ChatRequest | EmbedRequest) -> ChatRequest | EmbedRequest:
-    """The request without its word on sharing, which changes no answer."""
-    if not request.extras:
-        return request
-    extras = without(request.extras, COALESCE)
-    return request if extras is request.extras else attrs.evolve(request, extras=extras)
-
-
 def _normal(message: Message) -> Message:
     if message.role != "user":
         return message
@@ -226,14 +221,6 @@ def _normal(message: Message) -> Message:
         for part in message.parts
     )
     return attrs.evolve(message, content=tuple(parts))
-
-
-def _last_text(request: ChatRequest) -> str:
-    """The text of the last message, if it is a user's and has only text."""
-    last = request.messages[-1] if request.messages else None
-    if last is None or last.role != "user":
-        return ""
-    return last.text if all(isinstance(part, TextPart) for part in last.parts) else ""
 
 
 def _one_form(request: ChatRequest) -> ChatRequest:

@@ -6,7 +6,7 @@ is refused for a budget or a limit, no other is: each waiter asks again, on its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TypeAlias, TypeVar, cast
@@ -107,19 +107,12 @@ class CoalescedModel(Model):
         async def call(flight: Flight[Said]) -> None:
             flight.tell_whole(flight.bill.found(await self.model.complete(request)))
 
-        waiter: Waiter[Said] | None = None
-        for _ in range(TRIES):
-            waiter = await self._chats.waiter(
-                request, sharing_of(request), call, in_one_piece=True, again=waiter
-            )
-            if waiter is None:
-                break
-            said = await _all_said(waiter)
-            if said and isinstance(said[0], Completion):  # a complete answer
-                return said[0]
-            if said is not None:
-                return Completion.of(cast("Sequence[ModelEvent]", said))
-        return await self.model.complete(request)
+        said = await _shared(self._chats, request, call)
+        if said is None:
+            return await self.model.complete(request)
+        if said and isinstance(said[0], Completion):  # a complete answer
+            return said[0]
+        return Completion.of(cast("Sequence[ModelEvent]", said))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order; only calls with equal texts are shared.
@@ -131,14 +124,27 @@ class CoalescedModel(Model):
         async def call(flight: Flight[Embeddings]) -> None:
             flight.tell_whole(flight.bill.found(await self.model.embed(request)))
 
-        waiter: Waiter[Embeddings] | None = None
-        for _ in range(TRIES):
-            waiter = await self._embeds.waiter(request, sharing_of(request), call, again=waiter)
-            if waiter is None:
-                break
-            if found := await _all_said(waiter):
-                return found[0]
-        return await self.model.embed(request)
+        found = await _shared(self._embeds, request, call)
+        return found[0] if found else await self.model.embed(request)
+
+
+async def _shared(
+    board: FlightBoard[Item],
+    request: ChatRequest | EmbedRequest,
+    call: Callable[[Flight[Item]], Awaitable[None]],
+) -> list[Item] | None:
+    """All items of a shared call; None if it has to be a call of its own."""
+    waiter: Waiter[Item] | None = None
+    for _ in range(TRIES):
+        waiter = await board.waiter(
+            request, sharing_of(request), call, in_one_piece=True, again=waiter
+        )
+        if waiter is None:
+            break
+        said = await _all_said(waiter)
+        if said is not None:
+            return said
+    return None
 
 
 async def _all_said(waiter: Waiter[Item]) -> list[Item] | None:

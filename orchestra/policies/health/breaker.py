@@ -151,17 +151,13 @@ class _Slice:
     slow: int = 0
 
 
-def _unspread() -> float:
-    return 0.0
-
-
 class Breaker:
     """The state machine of one model. Every method takes the time, in seconds.
 
     `draw` returns numbers from 0 to 1 that extend each pause; by default none is extended.
     """
 
-    def __init__(self, rule: BreakerRule, draw: Callable[[], float] = _unspread) -> None:
+    def __init__(self, rule: BreakerRule, draw: Callable[[], float] = lambda: 0.0) -> None:
         self.rule = rule
         self._draw = draw
         self._slices: list[_Slice] = []

@@ -28,19 +28,19 @@ class Measure(msgspec.Struct, frozen=True):
     at_s: float = 0.0
     in_flight: int = 0
 
-    def observed(self, took_s: float, now_s: float, decay_s: float = DECAY_S) -> Measure:
+    def observed(self, took_s: float, now_s: float) -> Measure:
         """The measure after another call with this duration."""
         average = self.average_s
         if average is None or took_s >= average:
             return Measure(took_s, now_s, self.in_flight)
-        old = exp(-max(0.0, now_s - self.at_s) / decay_s)
+        old = exp(-max(0.0, now_s - self.at_s) / DECAY_S)
         return Measure(average * old + took_s * (1 - old), now_s, self.in_flight)
 
-    def load_s(self, now_s: float, decay_s: float = DECAY_S) -> float:
+    def load_s(self, now_s: float) -> float:
         """About how long another call would take now; 0 for a model that was never called."""
         if self.average_s is None:
             return UNKNOWN_S * self.in_flight
-        old = exp(-max(0.0, now_s - self.at_s) / decay_s)
+        old = exp(-max(0.0, now_s - self.at_s) / DECAY_S)
         return self.average_s * old * (self.in_flight + 1)
 
 

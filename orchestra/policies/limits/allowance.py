@@ -165,10 +165,9 @@ def _rate(per_minute: int | None) -> Rate | None:
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a call wants to take, under a unique id."""
+    """What a call wants to take besides its one request, under a unique id."""
 
     id: str
-    requests: int
     tokens: int
     lease_s: float
 
@@ -243,7 +242,7 @@ class OwnerState(msgspec.Struct, array_like=True):
         """The limit with the longest wait for the call; None if it may begin."""
         longest_s, limit = 0.0, ""
         if owner.requests is not None and self.requests is not None:
-            longest_s = owner.requests.wait_s(self.requests.debt, ask.requests)
+            longest_s = owner.requests.wait_s(self.requests.debt, 1)
             limit = "requests_per_minute"
         if owner.tokens is not None and self.tokens is not None:
             wait_s = owner.tokens.wait_s(self.tokens.debt, ask.tokens)
@@ -261,21 +260,21 @@ class OwnerState(msgspec.Struct, array_like=True):
         until_s = now_s + ask.lease_s
         until_ns = int(until_s * SECOND_NS)
         if self.requests is not None:
-            self.requests.take(ask.requests, id=ask.id, until_ns=until_ns)
+            self.requests.take(1, id=ask.id, until_ns=until_ns)
         if self.tokens is not None:
             self.tokens.take(owner.held(ask.tokens), id=ask.id, until_ns=until_ns)
         if owner.limits.concurrency is not None:
             self.leases.append(_Lease(ask.id, until_s))
 
-    def spend(self, requests: int) -> None:
-        """Take requests without a refund."""
+    def spend(self) -> None:
+        """Take a request without a refund."""
         if self.requests is not None:
-            self.requests.spend(requests)
+            self.requests.spend(1)
 
-    def settle(self, owner: Owner, ask: Ask, requests: int, tokens: int) -> None:
-        """End the call, which has really taken this."""
+    def settle(self, owner: Owner, ask: Ask, tokens: int, *, sent: bool) -> None:
+        """End the call, which has really taken these tokens and, if it was `sent`, its request."""
         if self.requests is not None:
-            self.requests.settle_id(ask.id, ask.requests, requests)
+            self.requests.settle_id(ask.id, 1, int(sent))
         if self.tokens is not None:
             self.tokens.settle_id(ask.id, owner.held(ask.tokens), tokens)
         if self.leases:
@@ -340,21 +339,21 @@ def count(
     blocked = [found for owner, state in asked if (found := state.blocked(owner, ask))]
     if not blocked:
         for _, state in asked:
-            state.spend(ask.requests)
+            state.spend()
     records = _written(asked, now_s) if back or not blocked else {}
     return Revision(Count(blocked, _nearest([*asked, *told])), records)
 
 
 def settle(
-    owners: Sequence[Owner], ask: Ask, really: tuple[int, int], kept: Kept, now_s: float
+    owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float, *, tokens: int, sent: bool
 ) -> Revision[None, OwnerState]:
-    """End a call, which has really taken so many requests and tokens.
+    """End a call, which has really taken so many tokens and, if it was `sent`, its request.
 
     No effect for a call that never began, or ended already.
     """
     states, _ = _states(owners, kept, now_s)
     for owner, state in states:
-        state.settle(owner, ask, *really)
+        state.settle(owner, ask, tokens, sent=sent)
     return Revision(None, _written(states, now_s))
 
 

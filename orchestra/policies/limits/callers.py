@@ -57,21 +57,21 @@ class Lease(msgspec.Struct, frozen=True, eq=False):
     ask: Ask
 
 
-NOTHING = Lease(UNLIMITED, Ask("", 0, 0, 0.0))
+NOTHING = Lease(UNLIMITED, Ask("", 0, 0.0))
 NOT_COUNTED = Count((), None)
-_ONE = Ask("", 1, 0, 0.0)
+_ONE = Ask("", 0, 0.0)
 
 
 class _End(msgspec.Struct, frozen=True, eq=False):
-    """The end of a call, with what it has really taken."""
+    """The end of a call, with the tokens that it has really taken, and whether it was sent."""
 
     lease: Lease
-    requests: int
     tokens: int
+    sent: bool
 
     def again(self) -> _End:
         """Sending it twice is harmless, except for usage over the estimate."""
-        return _End(self.lease, self.requests, min(self.tokens, self.lease.ask.tokens))
+        return _End(self.lease, min(self.tokens, self.lease.ask.tokens), self.sent)
 
 
 class _Waiting(msgspec.Struct, eq=False):
@@ -121,12 +121,11 @@ class CallerLimits:
         self,
         caller: Caller,
         *,
-        requests: int = 1,
         tokens: int = 0,
         lease_s: float = LEASE_S,
         queued: Callable[[], None] | None = None,
     ) -> Lease:
-        """Wait until a call that takes this much may begin; on return it has begun.
+        """Wait until a call that takes so many tokens may begin; on return it has begun.
 
         All limits of the key, the user and the organisation are taken, or none. After `lease_s`
         the call no longer counts as concurrent, and gets no refund.
@@ -139,7 +138,7 @@ class CallerLimits:
         owners = self._owners(caller)
         if owners is UNLIMITED:
             return NOTHING
-        ask = Ask(f"{self._process}.{next(self._numbers)}", requests, tokens, min(lease_s, LEASE_S))
+        ask = Ask(f"{self._process}.{next(self._numbers)}", tokens, min(lease_s, LEASE_S))
         lease = Lease(owners, ask)
         blocked: Sequence[Blocked] = ()
         if self.waiting and any(self._stood_in(name) for name, _ in owners.lines):
@@ -180,17 +179,15 @@ class CallerLimits:
             return None
         return _refused(_Waiting(NOTHING, count.blocked), "and a request over HTTP does not wait")
 
-    async def leave(self, lease: Lease, *, tokens: int, requests: int | None = None) -> None:
-        """End a call, with the tokens (and requests) that it really took.
+    async def leave(self, lease: Lease, *, tokens: int, sent: bool = True) -> None:
+        """End a call, with the tokens that it really took; its request, only if it was `sent`.
 
         Never raises and takes at most `GIVE_BACK_S`, even if the caller is cancelled. If the state
         does not answer, the end is sent later: see `Outbox`.
         """
         if lease.owners is UNLIMITED:
             return
-        if requests is None:
-            requests = lease.ask.requests
-        await self.outbox.send(_End(lease, requests, tokens))
+        await self.outbox.send(_End(lease, tokens, sent))
 
     async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
         """The rest of the caller's requests and tokens, the narrowest owner's first.
@@ -257,7 +254,7 @@ class CallerLimits:
         except StateError as error:
             return await self._without(lease, error)
         except BaseException:
-            await self.leave(lease, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
+            await self.leave(lease, tokens=0, sent=False)  # noqa: ASYNC102 - it is shielded, and bounded
             raise
         return blocked
 
@@ -266,13 +263,13 @@ class CallerLimits:
         closed = _closed(lease.owners)
         if closed is None:
             return ()
-        await self.leave(lease, tokens=0, requests=0)
+        await self.leave(lease, tokens=0, sent=False)
         raise _away(closed, error) from error
 
     async def _ended(self, end: _End) -> None:
         """Send the end of a call to the state."""
-        owners, really = end.lease.owners, (end.requests, end.tokens)
-        ended = partial(settle, owners.all, end.lease.ask, really)
+        owners = end.lease.owners
+        ended = partial(settle, owners.all, end.lease.ask, tokens=end.tokens, sent=end.sent)
         await self._state.revise(owners.keys, ended, ENCODING)
         if self.waiting:
             self._ring(owners.keys)

@@ -86,13 +86,8 @@ class Admitted:
 
 @attrs.define(eq=False)
 class _Waiter:
-    requests: int
     tokens: int
     woken: trio.Event = attrs.field(factory=trio.Event)
-
-
-def _nothing() -> None:
-    """A check that never raises."""
 
 
 class Limiter:
@@ -117,16 +112,14 @@ class Limiter:
         at_once = self._adaptive.bound if self._adaptive is not None else None
         return Load(self._running, len(self._queue), at_once)
 
-    def begin(self, now_s: float, requests: int = 1, tokens: int = 0) -> Admitted | None:
-        """Begin a call that takes this much, without waiting; None if it would have to wait."""
-        if self._queue or self._missing_s(now_s, requests, tokens) > 0:
+    def begin(self, now_s: float, tokens: int = 0) -> Admitted | None:
+        """Begin a call with so many tokens, without waiting; None if it would have to wait."""
+        if self._queue or self._missing_s(now_s, tokens) > 0:
             return None
-        return self._begun(now_s, requests, tokens)
+        return self._begun(now_s, tokens)
 
-    async def enter(
-        self, *, requests: int = 1, tokens: int = 0, check: Callable[[], None] = _nothing
-    ) -> Admitted:
-        """Wait until a call that takes this much may begin; on return it has begun.
+    async def enter(self, *, tokens: int = 0, check: Callable[[], None] = lambda: None) -> Admitted:
+        """Wait until a call that takes so many tokens may begin; on return it has begun.
 
         `check` may raise to refuse the call while it waits: before it begins, and whenever
         `wake_all` is called. Cancelled or refused, nothing has been taken.
@@ -135,33 +128,28 @@ class Limiter:
             LimitReachedError: too many calls wait already, it has waited for `wait_max_s`, or it
                 would certainly wait longer than that, or past the caller's deadline.
         """
-        at_once = self.begin(self._clock.now_s(), requests, tokens)
+        at_once = self.begin(self._clock.now_s(), tokens)
         if at_once is not None:
             return at_once
         # A cancelled caller has no time left, and would be refused for that.
         await trio.lowlevel.checkpoint_if_cancelled()
-        waiter = _Waiter(requests, tokens)
+        waiter = _Waiter(tokens)
         self._refuse_too_long_wait(waiter)
         await self._wait(waiter, check)
-        return self._begun(self._clock.now_s(), requests, tokens)
+        return self._begun(self._clock.now_s(), tokens)
 
     def leave(
-        self,
-        admitted: Admitted,
-        *,
-        tokens: int,
-        requests: int | None = None,
-        room: bool | None = None,
+        self, admitted: Admitted, *, tokens: int, sent: bool = True, room: bool | None = None
     ) -> None:
-        """End a call, with the tokens (and requests) that it really took.
+        """End a call, with the tokens that it really took; its request, only if it was `sent`.
 
-        One that took none of either is as if it had never been. `room` is whether the provider had
+        One that took neither is as if it had never been. `room` is whether the provider had
         capacity for it; None if that is unknown.
         """
         self._running -= 1
         taken, asked = admitted.taken, admitted.asked
         if self._requests is not None and asked is not None:
-            self._requests.state.settle(asked, asked.units if requests is None else requests)
+            self._requests.state.settle(asked, int(sent))
         if self._tokens is not None and taken is not None:
             if tokens > taken.units:
                 self._tokens.advance(self._clock.now_s())
@@ -197,23 +185,23 @@ class Limiter:
             check()
             missing_s = math.inf
             if self._queue[0] is waiter:
-                missing_s = self._missing_s(self._clock.now_s(), waiter.requests, waiter.tokens)
+                missing_s = self._missing_s(self._clock.now_s(), waiter.tokens)
             if missing_s <= 0:
                 return
             waiter.woken = trio.Event()
             with trio.move_on_after(missing_s):
                 await waiter.woken.wait()
 
-    def _begun(self, now_s: float, requests: int, tokens: int) -> Admitted:
+    def _begun(self, now_s: float, tokens: int) -> Admitted:
         """Begin a call for which `_missing_s` has just returned 0."""
         self._running += 1
-        asked = self._requests.state.take(requests) if self._requests is not None else None
+        asked = self._requests.state.take(1) if self._requests is not None else None
         taken = None
         if self._tokens is not None:
             taken = self._tokens.state.take(self._tokens.rate.held(tokens))
         return Admitted(taken, now_s, asked)
 
-    def _missing_s(self, now_s: float, requests: int, tokens: int) -> float:
+    def _missing_s(self, now_s: float, tokens: int) -> float:
         """Seconds until the head of the queue may begin; infinite if it depends on other calls."""
         concurrency = self.limits.concurrency
         if self._adaptive is not None:
@@ -222,7 +210,7 @@ class Limiter:
             return math.inf
         missing_s = 0.0
         if self._requests is not None:
-            missing_s = self._requests.wait_s(now_s, requests)
+            missing_s = self._requests.wait_s(now_s, 1)
         if self._tokens is not None:
             wait_s = self._tokens.wait_s(now_s, tokens)
             missing_s = max(missing_s, wait_s)
@@ -233,8 +221,7 @@ class Limiter:
         now_s = self._clock.now_s()
         found = (0.0, "")
         if self._requests is not None:
-            ahead = sum(each.requests for each in before)
-            wait_s = self._requests.wait_s(now_s, waiter.requests, ahead)
+            wait_s = self._requests.wait_s(now_s, 1, len(before))
             found = max(found, (wait_s, "requests_per_minute"))
         if self._tokens is not None:
             ahead = sum(each.tokens for each in before)

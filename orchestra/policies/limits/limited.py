@@ -81,16 +81,9 @@ class CallerLimitedModel(Model):
         account = PRESENT.get()
         if not self._limits.limited(account.caller):
             return await _let_through(self.model, account).complete(request)
-        call = await self.enter(account, of_chat(request))
-        error: BaseException | None = None
-        try:
+        async with await self.enter(account, of_chat(request)) as call:
             answer = await self.model.complete(request)
             call.answered(answer.usage, answer.parts)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            await call.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
         return answer
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
@@ -102,16 +95,9 @@ class CallerLimitedModel(Model):
         account = PRESENT.get()
         if not self._limits.limited(account.caller):
             return await _let_through(self.model, account).embed(request)
-        call = await self.enter(account, of_texts(request))
-        error: BaseException | None = None
-        try:
+        async with await self.enter(account, of_texts(request)) as call:
             found = await self.model.embed(request)
             call.answered(found.usage)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            await call.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
         return found
 
     async def enter(self, account: Account, estimate: Estimate) -> LimitedCall:
@@ -141,7 +127,7 @@ class LimitedCall(HeldCall):
     async def end(self, error: BaseException | None) -> None:
         """Release everything that it holds, whatever happens; `error` is the model's own."""
         if error is not None and was_unsent(error):
-            await self.limits.leave(self.lease, tokens=0, requests=0)
+            await self.limits.leave(self.lease, tokens=0, sent=False)
             return
         call = self.held_call or self
         whole = call.ended and call.error is None and error is None
@@ -166,8 +152,6 @@ class _LimitedAnswer(HeldAnswer[LimitedCall]):
 
     async def __aenter__(self) -> ModelReply:
         await super().__aenter__()
-        assert self._call is not None, "entered"
-        assert self._reply is not None, "entered"
         self._call.held_call = held_call_of(self._reply)
         return self if self._call.held_call is None else self._reply
 

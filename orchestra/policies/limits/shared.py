@@ -45,8 +45,8 @@ class SharedLimits:
         """The number of waiting calls in this process."""
         return self._limits.waiting
 
-    async def enter(self, caller: Caller, *, requests: int, tokens: int) -> Lease | None:
-        """Wait until a call that takes this much may begin; on return it has begun.
+    async def enter(self, caller: Caller, *, tokens: int) -> Lease | None:
+        """Wait until a call that takes so many tokens may begin; on return it has begun.
 
         None if `refuse_waiting` came first. Cancelled or refused, nothing is held.
 
@@ -58,9 +58,7 @@ class SharedLimits:
         self._waiting.add(scope)
         try:
             with scope:
-                return await self._limits.enter(
-                    caller, requests=requests, tokens=tokens, lease_s=self._lease_s * requests
-                )
+                return await self._limits.enter(caller, tokens=tokens, lease_s=self._lease_s)
         finally:
             self._waiting.discard(scope)
         return None
@@ -70,9 +68,9 @@ class SharedLimits:
         for scope in self._waiting:
             scope.cancel()
 
-    async def leave(self, lease: Lease, *, tokens: int, requests: int | None = None) -> None:
+    async def leave(self, lease: Lease, *, tokens: int, sent: bool = True) -> None:
         """End a call, as `CallerLimits.leave`: never raises, and is bounded in time."""
-        await self._limits.leave(lease, tokens=tokens, requests=requests)
+        await self._limits.leave(lease, tokens=tokens, sent=sent)
 
 
 class _Rules:

@@ -108,21 +108,6 @@ class Purse:
         if refusal is not None:
             raise _exceeded(refusal, _LEAST, "", begun=False)
 
-    async def settle(self, reservation: Reservation, cost: int) -> None:
-        """Spend the cost of a call, and release its hold; now or later.
-
-        Shielded from cancellation: it takes up to 50 ms.
-        """
-        if reservation.of_run is not None:
-            reservation.settle_of_run(reservation.of_run, cost)
-        if reservation.payers:
-            await self.settle_shared(reservation, cost)
-
-    async def settle_shared(self, reservation: Reservation, cost: int) -> None:
-        """As `settle`, except for the budget of the run."""
-        settlement = Settlement(reservation.name, reservation.payers, cost, reservation.there)
-        await self.outbox.send(_End(reservation.account, reservation.keys, settlement))
-
     async def held(self, wanted: Wanted, keys: Sequence[str]) -> Hold | Refusal:
         """Hold this for all payers, or return the refusal; undelivered ends first.
 
@@ -207,11 +192,23 @@ class Reservation:
                 self.there_of_run = before
             raise
 
-    def settle_of_run(self, of_run: RunLedger, cost: int) -> None:
-        """Spend the cost of the call in its run's own budget, and release the hold there."""
-        held, self.there_of_run = self.there_of_run, 0
-        for percent in of_run.settle(held, cost):
-            _record(self.account, of_run.budget, percent, of_run.spent)
+    async def settle(self, cost: int) -> None:
+        """Spend the cost of the call, and release its hold; now or later.
+
+        Shielded from cancellation: it takes up to 50 ms.
+        """
+        of_run, held = self.of_run, self.there_of_run
+        if of_run is not None:
+            self.there_of_run = 0
+            for percent in of_run.settle(held, cost):
+                _record(self.account, of_run.budget, percent, of_run.spent)
+        if self.payers:
+            await self._settle_shared(cost)
+
+    async def _settle_shared(self, cost: int) -> None:
+        """As `settle`, except for the budget of the run."""
+        settlement = Settlement(self.name, self.payers, cost, self.there)
+        await self.purse.outbox.send(_End(self.account, self.keys, settlement))
 
     async def _grow_shared(self, nanodollars: int) -> None:
         there = self.there
@@ -223,12 +220,12 @@ class Reservation:
             closed = [each for each in budgets if each.when_state_fails == "closed"]
             if closed:
                 if there is None:
-                    await self.purse.settle_shared(self, 0)  # noqa: ASYNC120 - it is shielded and bounded
+                    await self._settle_shared(0)  # noqa: ASYNC120 - it is shielded and bounded
                 raise _away(closed[0], error) from error
             return
         except BaseException:
             if there is None:  # it may have happened
-                await self.purse.settle_shared(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
+                await self._settle_shared(0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
         if isinstance(found, Refusal):
             raise _exceeded(found, nanodollars, self.model, begun=self.begun)

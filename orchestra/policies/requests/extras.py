@@ -5,13 +5,15 @@ They are not sent to providers. Each policy reads its own word, and ignores the 
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias, TypeVar, cast, get_args
 
 import attrs
 
 from orchestra.errors import InvalidRequestError
 from orchestra.nearest import did_you_mean
-from orchestra.values import ChatRequest, Extras
+from orchestra.values import ChatRequest, EmbedRequest, Extras
+
+Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
 
 EXTRAS = "orchestra"
 """The key of these settings in the extras."""
@@ -65,18 +67,13 @@ def sharing_in(extras: Extras) -> bool | None:
     Raises:
         InvalidRequestError: the value is neither true nor false.
     """
-    said = option_of(extras, COALESCE)
+    said = extras.get(EXTRAS, {}).get(COALESCE)
     if said is None or isinstance(said, bool):
         return said
     raise InvalidRequestError(
         f"extras[{EXTRAS!r}][{COALESCE!r}] is {said!r:.200}: write False for a call of its "
         "own, or True for one that may be shared within its run, too"
     )
-
-
-def option_of(extras: Extras, word: str) -> object:
-    """The value of a word; None if it is missing."""
-    return extras[EXTRAS].get(word) if EXTRAS in extras else None
 
 
 def for_choice(request: ChatRequest, choice: int) -> ChatRequest:
@@ -99,11 +96,12 @@ def refreshed(extras: Extras) -> Extras:
     return {**extras, EXTRAS: {**said, CACHE: "refresh"}}
 
 
-def without(extras: Extras, word: str) -> Extras:
-    """The extras without a word; unchanged if they do not have it."""
+def without(request: Asked, word: str) -> Asked:
+    """The request without a word, which changes no answer; unchanged if it does not have it."""
+    extras = request.extras
     if word not in extras.get(EXTRAS, {}):
-        return extras
+        return request
     found = {name: words for name, words in extras.items() if name != EXTRAS}
     if left := {name: value for name, value in extras[EXTRAS].items() if name != word}:
         found[EXTRAS] = left
-    return found
+    return attrs.evolve(request, extras=found)

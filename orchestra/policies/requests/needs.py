@@ -12,6 +12,7 @@ import attrs
 import msgspec
 
 from orchestra.policies.requests.file_tokens import file_tokens
+from orchestra.policies.requests.tokens import text_bytes
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -65,7 +66,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
     """The needs of a request, with tokens estimated at four bytes each."""
     if isinstance(request, EmbedRequest):
-        sizes = [_tokens(_length(text)) for text in request.texts]
+        sizes = [_tokens(text_bytes(text)) for text in request.texts]
         longest = max(sizes, default=0)
         return Needs(
             embeddings=True, context_tokens=longest, input_tokens=sum(sizes), output_tokens=0
@@ -74,10 +75,10 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
     schema = request.output.schema if request.output else None
     if request.tools:
         size += sum(
-            _length(f"{tool.name}{tool.description}{tool.parameters}") for tool in request.tools
+            text_bytes(f"{tool.name}{tool.description}{tool.parameters}") for tool in request.tools
         )
     if schema is not None:
-        size += _length(str(schema))
+        size += text_bytes(str(schema))
     prompt = _tokens(size) + images * IMAGE_TOKENS + sum(map(_read, files))
     return Needs(
         vision=images > 0,
@@ -143,10 +144,10 @@ def _said(messages: Iterable[Message]) -> tuple[int, int, bool, list[FilePart]]:
     size, images, calls, files = 0, 0, False, list[FilePart]()
     for message in messages:
         if isinstance(message.content, str):  # true of nearly all
-            size += _length(message.content)
+            size += text_bytes(message.content)
             continue
         for part in message.content:
-            size += _length(_text(part))
+            size += text_bytes(_text(part))
             images += isinstance(part, ImagePart | ImageUrlPart)
             calls = calls or isinstance(part, ToolCall | ToolResult)
             if isinstance(part, FilePart):
@@ -171,10 +172,6 @@ def _text(part: Part) -> str:
             return text + signature
         case _:
             return part.text
-
-
-def _length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _tokens(size_bytes: int) -> int:

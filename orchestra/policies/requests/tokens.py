@@ -64,30 +64,30 @@ def of_chat(request: ChatRequest) -> Estimate:
     size = images = files = 0
     for message in request.messages:
         if isinstance(message.content, str):  # true of nearly all: makes no parts
-            size += _length(message.content)
+            size += text_bytes(message.content)
         else:
             size += sum(map(_size, message.content))
             images += sum(isinstance(part, ImagePart | ImageUrlPart) for part in message.content)
             files += sum(_read(part) for part in message.content if isinstance(part, FilePart))
     for tool in request.tools:
         size += len(msgspec.json.encode(tool.parameters))
-        size += _length(tool.name) + _length(tool.description)
+        size += text_bytes(tool.name) + text_bytes(tool.description)
     if request.output is not None and request.output.schema is not None:
-        size += _length(str(request.output.schema))
+        size += text_bytes(str(request.output.schema))
     if request.extras:  # they may contain a schema, or a predicted answer
-        size += _length(str(dict(request.extras)))
+        size += text_bytes(str(dict(request.extras)))
     counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
     return Estimate(counted + files, request.output_tokens_max or OUTPUT_TOKENS)
 
 
 def of_texts(request: EmbedRequest) -> Estimate:
     """The estimate for texts to embed."""
-    return Estimate(tokens_of(sum(map(_length, request.texts))))
+    return Estimate(tokens_of(sum(map(text_bytes, request.texts))))
 
 
 def text_tokens(text: str) -> int:
     """The estimated tokens of one text."""
-    return tokens_of(_length(text))
+    return tokens_of(text_bytes(text))
 
 
 def tokens_taken(
@@ -108,9 +108,9 @@ def said_bytes(event: ModelEvent) -> int:
     """The bytes of output in an event."""
     match event:
         case TextDelta(text=text) | ReasoningDelta(text=text) | RefusalDelta(text=text):
-            return _length(text)
+            return text_bytes(text)
         case ToolCallDelta(name=name, arguments=arguments):
-            return _length(name) + _length(arguments)
+            return text_bytes(name) + text_bytes(arguments)
         case _:
             return 0
 
@@ -123,11 +123,11 @@ def answer_bytes(parts: tuple[Part, ...]) -> int:
 def _size(part: Part) -> int:
     match part:
         case TextPart(text=text) | ReasoningPart(text=text):
-            return _length(text)
+            return text_bytes(text)
         case ToolCall(name=name, arguments=arguments):
-            return _length(name) + _length(arguments)
+            return text_bytes(name) + text_bytes(arguments)
         case ToolResult(content=content):
-            return _length(content)
+            return text_bytes(content)
         case _:
             return 0
 
@@ -137,7 +137,8 @@ def _read(file: FilePart) -> int:
     return read + text_tokens(file.name)
 
 
-def _length(text: str) -> int:
+def text_bytes(text: str) -> int:
+    """The bytes of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 

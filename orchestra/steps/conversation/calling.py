@@ -23,7 +23,7 @@ from orchestra.annotations.reading import decoded, read_members
 from orchestra.errors import CheckError, DeadlineError, DefinitionError, EdgeTypeError
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.graph.calls.raised import is_of_asyncio, message_of, name_and_message
-from orchestra.groups import leaves
+from orchestra.groups import in_order, leaves
 from orchestra.nearest import did_you_mean
 from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import OwnShares, Shares
@@ -51,22 +51,15 @@ async def answer_all(
     timeout_s: float | None,
 ) -> tuple[ToolResult, ...]:
     """One result for each call, in order; at most `at_once` of them run at the same time."""
-    results: dict[int, ToolResult] = {}
-    left = iter(enumerate(calls))
 
-    async def work() -> None:
-        for number, call in left:
-            await trio.lowlevel.checkpoint()  # a plain function has no checkpoint
-            found = tools.get(call.name)
-            if found is None:
-                results[number] = _unknown(call, tools)
-            else:
-                results[number] = await answer(found, call, context, timeout_s)
+    async def result(call: ToolCall) -> ToolResult:
+        await trio.lowlevel.checkpoint()  # a plain function has no checkpoint
+        found = tools.get(call.name)
+        if found is None:
+            return _unknown(call, tools)
+        return await answer(found, call, context, timeout_s)
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(min(at_once, len(calls))):
-            nursery.start_soon(work)
-    return tuple(results[number] for number in range(len(calls)))
+    return tuple(await in_order(result, calls, at_once))
 
 
 async def answer(
@@ -110,7 +103,7 @@ async def answer(
     except Exception as error:
         if any(map(_is_lasting, leaves(error))):
             raise
-        told = _sound(_error_text(error))
+        told = _sound("; ".join(map(_described, leaves(error)[:_ERRORS_MAX])))
         _report(call, *name_and_message(error), error)
         return wrong(told)
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
@@ -188,11 +181,7 @@ def _plain(value: object) -> object:
     return items
 
 
-def _error_text(error: Exception) -> str:
-    """The type and message of an error, and of those in a group; never a traceback."""
-    return "; ".join(map(_described, leaves(error)[:_ERRORS_MAX]))
-
-
 def _described(error: Exception) -> str:
+    """The type and message of an error; never a traceback."""
     said = message_of(error).strip()
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -262,16 +262,11 @@ def _refuse_shape(function: Function, name: str, *, thread: bool, timeout_s: flo
             f"{where}: tool {name!r} is `async def`, and a thread runs a plain function; write "
             f"`def {name}`, or leave `thread=True` out"
         )
-    if timeout_s is not None and not _is_awaited(function):
+    if timeout_s is not None and not inspect.iscoroutinefunction(underlying(function)):
         raise DefinitionError(
             f"{where}: tool {name!r} has timeout_s, but a plain function cannot be interrupted, in "
             f"a thread neither; write `async def {name}`, or give its own calls a timeout"
         )
-
-
-def _is_awaited(function: Function) -> bool:
-    """Whether it is an `async def`, under partials and decorators."""
-    return inspect.iscoroutinefunction(underlying(function))
 
 
 def _parameters(

@@ -66,7 +66,8 @@ class FileConnection:
         self._begin = begin
         self._lock = trio.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._opened: Inode | None = None
+        self.opened: Inode | None = None
+        """The file that was opened last, if any was."""
         self._close: Callable[[], object] = lambda: None
         self._closed = False
 
@@ -102,21 +103,16 @@ class FileConnection:
 
     def _connected(self) -> sqlite3.Connection:
         """A connection to the file that is there now."""
-        if self._opened is not None and self._place.found() != self._opened:
+        if self.opened is not None and self._place.found() != self.opened:
             self._close()
             self._connection = None
         return self._connection or self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        self._opened = self._place.make()
+        self.opened = self._place.make()
         self._connection = connection = connect(self._place.path, SCHEMA, BUSY_S)
         self._close = weakref.finalize(self, connection.close)
         return connection
-
-    @property
-    def opened(self) -> Inode | None:
-        """The file that was opened last, if any was."""
-        return self._opened
 
 
 def place_of(path: Path) -> Place:

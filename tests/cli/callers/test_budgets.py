@@ -67,7 +67,7 @@ def spend(token: str, nanodollars: int, held: int = 0, user: str = "") -> None:
             account = Theirs((principal.for_end_user(user) if user else principal).caller)
             taken = await found.purse.hold(account, nanodollars, for_s=600, model="m")
             assert taken is not None
-            await found.purse.settle(taken, nanodollars)
+            await taken.settle(nanodollars)
             if held:
                 await found.purse.hold(account, held, for_s=600, model="m")
             await found.flush(30)

@@ -29,8 +29,7 @@ from orchestra.errors import (
     StepFailedError,
     UnknownPriceError,
 )
-from orchestra.policies.caching.cache import cache_mode_of
-from orchestra.policies.requests.extras import check_words
+from orchestra.policies.requests.extras import cache_mode_in, check_words
 from orchestra.values import ChatRequest, Message
 
 
@@ -127,7 +126,7 @@ def test_a_word_for_our_own_policies_is_told_by_the_name_that_clients_give_it() 
     with pytest.raises(InvalidRequestError) as unknown:
         check_words({"orchestra": {"cash": "off"}})
     with pytest.raises(InvalidRequestError) as unread:
-        cache_mode_of(ChatRequest((Message("user", "Hi"),), extras={"orchestra": {"cache": "of"}}))
+        cache_mode_in({"orchestra": {"cache": "of"}})
     for caught, begins in ((unknown, "orchestra has no 'cash'"), (unread, "orchestra.cache is")):
         assert told(caught.value) == (400, "invalid_value", "orchestra")
         assert error_reply(caught.value).message.startswith(begins)

@@ -13,7 +13,7 @@ from orchestra import open_engine, pipeline, step
 from orchestra.cli.deployment_checks import missing_for
 from orchestra.cli.ingest import ingest_shown
 from orchestra.config import LocalBindings
-from orchestra.config.deployment.own_stores import OwnStore, make_own_store
+from orchestra.config.deployment.own_classes import make_own
 from orchestra.config.reading import read
 from orchestra.errors import BindingError, ConfigError
 from orchestra.providers.known.settings import OwnClass
@@ -124,7 +124,7 @@ def test_it_takes_the_place_of_one_in_the_file_of_the_same_name() -> None:
 
 @pytest.mark.parametrize("target", ["own_shelves:Kept.Inner", "own_shelves:Asked"])
 def test_a_class_in_a_class_will_do_and_so_will_one_that_only_searches(target: str) -> None:
-    made = make_own_store(OwnStore(name="x", own=OwnClass(seam="store", target=target)))
+    made = make_own(OwnClass(seam="store", target=target), "x", "")
     assert type(made).__name__ == target.rpartition(".")[2].rpartition(":")[2]
     with bindings(f'[stores.mine]\nclass = "{target}"\n') as deployed:
         assert deployed.stores.to_fill("mine") is deployed.stores.to_fill("mine")

@@ -131,7 +131,7 @@ FILES = {
 async def spend(bindings: LocalBindings, nanodollars: int) -> None:
     reservation = await bindings.purse.hold(Adas(), nanodollars, for_s=60, model="m")
     assert reservation is not None
-    await bindings.purse.settle(reservation, nanodollars)
+    await reservation.settle(nanodollars)
 
 
 class Adas(NoAccount):

@@ -14,7 +14,6 @@ from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.policies.answers.replayed import PIECE_CHARS, events_of
 from orchestra.policies.caching.cache import (
     Recording,
-    cache_mode_of,
     decode,
     decode_vector,
     encode,
@@ -23,9 +22,8 @@ from orchestra.policies.caching.cache import (
     keys_of_texts,
     sealed,
     storable,
-    without_cache_mode,
 )
-from orchestra.policies.requests.extras import check_words
+from orchestra.policies.requests.extras import CACHE, cache_mode_in, check_words, without
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -155,21 +153,18 @@ def test_what_cannot_be_written_has_no_key(extras: dict[str, dict[str, object]])
 def test_a_cache_mode_is_read_and_does_not_count(word: str) -> None:
     said = attrs.evolve(HELLO, extras={"orchestra": {"cache": word, "coalesce": "off"}, "x": {}})
     plain = attrs.evolve(HELLO, extras={"orchestra": {"coalesce": "off"}, "x": {}})
-    assert (cache_mode_of(said), cache_mode_of(plain), cache_mode_of(HELLO)) == (
-        word,
-        "once",
-        "once",
-    )
-    assert without_cache_mode(said) == plain
-    assert without_cache_mode(plain) is plain
+    modes = [cache_mode_in(each.extras) for each in (said, plain, HELLO)]
+    assert modes == [word, "once", "once"]
+    assert without(said, CACHE) == plain
+    assert without(plain, CACHE) is plain
     alone = attrs.evolve(HELLO, extras={"orchestra": {"cache": word}})
-    assert without_cache_mode(alone) == HELLO
+    assert without(alone, CACHE) == HELLO
 
 
 def test_a_cache_mode_that_is_none_is_an_error() -> None:
     said = attrs.evolve(HELLO, extras={"orchestra": {"cache": "no"}})
     with pytest.raises(InvalidRequestError, match="'no': write 'off'"):
-        cache_mode_of(said)
+        cache_mode_in(said.extras)
 
 
 @pytest.mark.parametrize(

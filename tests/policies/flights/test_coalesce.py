@@ -14,6 +14,7 @@ from orchestra.errors import InvalidRequestError
 from orchestra.policies.flights.coalesce import (
     Bill,
     CoalesceRule,
+    Question,
     Sharing,
     nearest,
     normal,
@@ -50,8 +51,21 @@ usages = st.builds(
 )
 
 
-def key(request: ChatRequest | EmbedRequest, rule: CoalesceRule = PLAIN, tenant: str = "t") -> Any:
-    return question_of(tenant, "m", request, rule).key
+def key(
+    request: ChatRequest | EmbedRequest,
+    rule: CoalesceRule = PLAIN,
+    *,
+    tenant: str = "t",
+    model: str = "m",
+) -> Any:
+    found = question_of(tenant, model, request, rule)
+    return None if found is None else found.key
+
+
+def question(request: ChatRequest, rule: CoalesceRule, tenant: str = "t") -> Question:
+    found = question_of(tenant, "m", request, rule)
+    assert found is not None
+    return found
 
 
 def said(text: str, *more: Any) -> tuple[Message, ...]:
@@ -90,7 +104,7 @@ def test_whatever_is_asked_otherwise_is_another_call() -> None:
     requests.append(attrs.evolve(ASKED, messages=said("Why is the sky ", ToolCall("blue?", ""))))
     requests.append(attrs.evolve(ASKED, extras={"openai": {"service_tier": "auto"}}))
     keys = [key(each) for each in requests]
-    keys += [key(ASKED, tenant="other"), question_of("t", "other", ASKED, PLAIN).key]
+    keys += [key(ASKED, tenant="other"), key(ASKED, model="other")]
     keys += [key(EmbedRequest(texts)) for texts in (("a", "b"), ("ab",), ("b", "a"))]
     keys += [key(EmbedRequest(("a",), "query")), key(EmbedRequest(("a",), None, 3))]
     assert None not in keys
@@ -140,16 +154,16 @@ def test_a_normal_text_is_normal(text: str) -> None:
 
 
 def test_only_the_last_text_of_a_user_is_compared() -> None:
-    near = question_of("t", "m", ASKED, ALIKE).near
+    near = question(ASKED, ALIKE).near
     assert near is not None
-    assert question_of("t", "m", ASKED, PLAIN).near is None
+    assert question(ASKED, PLAIN).near is None
     other = attrs.evolve(ASKED, messages=said("What colour has the sky?"))
-    assert question_of("t", "m", other, ALIKE).near == near
-    assert question_of("u", "m", other, ALIKE).near != near
-    assert question_of("t", "m", attrs.evolve(other, seed=1), ALIKE).near != near
+    assert question(other, ALIKE).near == near
+    assert question(other, ALIKE, "u").near != near
+    assert question(attrs.evolve(other, seed=1), ALIKE).near != near
     for messages in ((), said("x", ImagePart(b"")), (Message("tool", "x"),)):
         asked = attrs.evolve(ASKED, messages=messages)
-        assert question_of("t", "m", asked, ALIKE).near is None
+        assert question(asked, ALIKE).near is None
 
 
 def test_the_most_alike_is_found_if_it_is_alike_enough() -> None:
@@ -172,7 +186,7 @@ def test_what_is_before_a_last_message_is_no_conversation_of_its_own(
     one: tuple[Message, ...], other: tuple[Message, ...]
 ) -> None:
     """Or who asks only what came before the last message would be answered as if he had."""
-    asked = [question_of("t", "m", ChatRequest(each), ALIKE) for each in (one, other)]
+    asked = [question(ChatRequest(each), ALIKE) for each in (one, other)]
     assert asked[0].near != asked[1].key
     assert (asked[0].key == asked[1].key) == (one == other)
     assert (asked[0].near == asked[1].near) == (one[:-1] == other[:-1])

@@ -526,7 +526,7 @@ def test_giving_back_is_bounded_and_shielded() -> None:
 
 def test_what_another_version_has_written_counts_as_nothing() -> None:
     owners = CallerRules(user=OwnerLimits(concurrency=1)).owners(ADA, "models")
-    change = admit(owners, Ask("1", 1, 1, LEASE_S), [ENCODING.read(b"\xff{")], 0.0)
+    change = admit(owners, Ask("1", 1, LEASE_S), [ENCODING.read(b"\xff{")], 0.0)
     assert change.result == ()
     kept = change.records[owners[0].key]
     assert kept is not None

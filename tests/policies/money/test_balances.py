@@ -79,7 +79,7 @@ def test_a_reset_takes_what_is_spent_and_calls_under_way_are_settled_as_always(
                 under_way.append((await held_by(purse, how), how))
             elif under_way:
                 reservation, _ = under_way.pop(0)
-                await purse.settle(reservation, how)
+                await reservation.settle(how)
                 spent = {period: each + how for period, each in spent.items()}
             found = await balances([PAYER], state)
             most = sum(each for _, each in under_way)
@@ -101,7 +101,7 @@ def test_after_a_reset_a_caller_asks_again_and_thresholds_are_told_anew() -> Non
     async def spend(purse: Purse) -> None:
         reservation = await purse.hold(Told(), 900, for_s=60, model="m")
         assert reservation is not None
-        await purse.settle(reservation, 900)
+        await reservation.settle(900)
 
     async def twice() -> None:
         state = MemoryState()
@@ -124,7 +124,7 @@ def test_a_period_that_is_over_is_not_told_and_when_the_present_one_ends_is() ->
 
     async def spend() -> None:
         purse = Purse(BUDGETS, state)
-        await purse.settle(await held_by(purse, 9), 9)
+        await (await held_by(purse, 9)).settle(9)
 
     trio.run(spend)
     assert [each.spent for each in trio.run(tell, state)] == [9, 9]

@@ -1133,7 +1133,7 @@ def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_o
 
         async def end(reservation: Reservation, cost: int, at_s: float) -> None:
             await trio.sleep(at_s)
-            await purse.settle(reservation, cost)
+            await reservation.settle(cost)
 
         spent = 0
         for outage in (1, 2):

@@ -145,7 +145,7 @@ def test_each_user_pays_for_themselves_and_the_organisation_for_all_of_them(
             account.caller = made(organisation, user).caller
             held = await purse.hold(account, cost, for_s=9.0, model="m")
             assert held is not None
-            await purse.settle(held, cost)
+            await held.settle(cost)
             for payer in budgets.of_caller(account.caller):
                 name = payer.budgets[0].name
                 paid[payer.kind, name] += cost

@@ -477,7 +477,7 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
             if cost:
                 held = await purse.hold(Adas(), cost, for_s=10, model="m")
                 assert held is not None
-                await purse.settle(held, cost)
+                await held.settle(cost)
         return answers
 
     assert trio.run(spend) == [None, None, 402, None, None]
@@ -533,7 +533,7 @@ def test_a_used_up_budget_keeps_nobody_from_what_has_begun(
     async def ask() -> object:
         held = await purse.hold(Adas(), 1, for_s=10, model="m")
         assert held is not None
-        await purse.settle(held, 1)
+        await held.settle(1)
         ada = Principal(Caller(user="ada"), Scopes())
         asked = arrival(principal=ada, method=method, path=path, headers=headers)
         return await Spending(purse).admit(asked)

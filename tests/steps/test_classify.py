@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
@@ -11,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import InputError
+from orchestra.protocols import Context, Embedder
 from orchestra.providers.wordllama import WordLlamaEmbedder
-from orchestra.steps.zeroshot import nearest, statements, zero_shot
+from orchestra.steps.classify import classify, nearest, statements
 from orchestra.values import Label, Purpose, Vector
-from tests.steps.zeroshot_texts import SETS
+from tests.steps.classified_texts import SETS
 
 angles = st.floats(0, 2 * math.pi)
 names = st.text(min_size=1, max_size=5)
@@ -44,6 +47,13 @@ def test_a_lower_temperature_is_surer(angle: float, labels: dict[str, float]) ->
     assert cold.confidence >= warm.confidence - 1e-12
 
 
+async def classified(
+    embedder: Embedder, text: str, labels: tuple[str, ...] | Mapping[str, str]
+) -> Label:
+    context = cast("Context", SimpleNamespace(embedder=lambda _: embedder))
+    return await classify.call(text, labels=labels, context=context)
+
+
 class Compass:
     """An embedder that knows four words, and counts how often it is asked."""
 
@@ -58,7 +68,7 @@ class Compass:
 
 def test_the_nearest_label_is_asked_for_once() -> None:
     compass = Compass()
-    label = trio.run(zero_shot, compass, "north", ("west", "north", "east"))
+    label = trio.run(classified, compass, "north", ("west", "north", "east"))
     assert label == Label("north", label.confidence, label.scores)
     assert label.confidence > 0.99
     assert compass.asked == 1
@@ -90,7 +100,7 @@ def test_with_the_default_embedder_confidence_is_about_how_often_it_is_right(
             asked = labels if described else tuple(labels)
             for expected, examples in texts.items():
                 for text in examples:
-                    label = await zero_shot(embedder, text, asked)
+                    label = await classified(embedder, text, asked)
                     right.append(label.name == expected)
                     confidences.append(label.confidence)
 
