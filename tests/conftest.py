@@ -73,10 +73,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Reduce the examples of laws with a number of their own as well.
 
     In CI, laws marked `in_full` keep their number, since it is their claim. They take longest, so
-    they run first: at the end, one of two workers would wait for the other.
+    they run first: at the end, one of two workers would wait for the other. A mutant may be noticed
+    by what is quicker.
     """
-    items.sort(key=lambda item: item.get_closest_marker("in_full") is None)
     profile = settings.get_current_profile_name()
+    if profile != "mutants":
+        items.sort(key=lambda item: item.get_closest_marker("in_full") is None)
     less = {"orchestra": IN_CI_LESS, "again": AGAIN_LESS}.get(profile, 1)
     fewest = settings().max_examples
     whole = {item for item in items if profile != "again" and item.get_closest_marker("in_full")}
