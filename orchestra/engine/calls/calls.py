@@ -51,11 +51,22 @@ def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
 async def _call(frame: Frame, operation: Operation[Call]) -> object:
     function, step = _bound(frame, operation), operation.node.step
     if step.kind is Kind.THREAD:
-        async with frame.run.shared.threads.share(frame.run.caller.fairness_key) as threads:
-            value = await trio.to_thread.run_sync(function, limiter=threads)
+        value = await _in_thread(frame, function)
     else:
         value = await function()
     return value if type(value) is step.exact_return else checked_return(frame, operation, value)
+
+
+async def _in_thread(frame: Frame, function: Callable[[], object]) -> object:
+    """Call a function in a thread, within the caller's share of them.
+
+    Inside a pipeline that a step runs from its thread, it is the place of that step: were all
+    threads held by such steps, none of their pipelines would get another.
+    """
+    if frame.lent is not None:
+        return await trio.to_thread.run_sync(function, limiter=frame.lent)
+    async with frame.run.shared.threads.share(frame.run.caller.fairness_key) as threads:
+        return await trio.to_thread.run_sync(function, limiter=threads)
 
 
 def plain(frame: Frame, operation: Operation[Call]) -> object:

@@ -27,8 +27,9 @@ from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Restart
 from orchestra.engine.lanes.output import Output
 from orchestra.errors import DeadlineError, EdgeTypeError, InputError, LimitExceededError, RunError
-from orchestra.graph.nodes import Node
+from orchestra.graph.nodes import Call
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.steps import Kind
 
 
 @attrs.define(eq=False, weakref_slot=False)  # one for each call of a step that takes a context
@@ -36,7 +37,7 @@ class Parent:
     """A step that may run pipelines, and the task in which it runs."""
 
     frame: Frame
-    operation: Operation[Node]
+    operation: Operation[Call]
     task: ReferenceType[trio.lowlevel.Task]
     """Weak: the task's context variables hold the step's context, which holds this."""
 
@@ -76,6 +77,8 @@ class Parent:
         path = f"{self.step}[{self._number(pipeline)}]/{pipeline.name}/"
         child = Frame(run, plan.block, path, inputs, frame.scope_of(self.operation))
         child.depth = frame.depth + 1
+        in_thread = self.operation.node.step.kind is Kind.THREAD
+        child.lent = trio.CapacityLimiter(1) if in_thread else frame.lent
         return child
 
     def _number(self, pipeline: Pipeline[..., Any]) -> int:
@@ -117,12 +120,12 @@ class Parent:
     def _pass_on_cut(self, child: Frame) -> None:
         """Take over whether the child's result is cut: what the step gives now comes from it."""
         cut, cuts = is_cut(child, child.block.regions[0].source.slot), child.run.cuts
-        if cuts:
+        if cut or any(step.startswith(child.path) for step in cuts):  # a model answered in it
             cuts[self.step] = cut
 
     def _refuse_elsewhere(self) -> None:
         """Check that the present task is the step's, or one that it has started."""
-        own = self.task()
+        own = None if self.operation.plain else self.task()  # a plain step has no task of its own
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         while task is not None and task is not own:
             task = None if task.parent_nursery is None else task.parent_nursery.parent_task

@@ -1,11 +1,11 @@
 """Cuts: whether a result was made from a model's answer that was cut at its `output_tokens_max`.
 
-The theory: a step that asks models, or runs pipelines, is cut if the answer of the one it asked or
-ran last was, or a stream that it reads, which it may pass on. A choice is cut if the arm that it
-took is, an `each` if its list or one of its items is, and every other step if one of its inputs is:
-half of a text gives half of a result. So a cut answer in the prompt of a later model, a label by
-which a route chose, or the answer of a losing arm makes nothing cut. Nothing is looked up before
-the first cut of a run; a model that answered before it had no cut input.
+The theory: a step that asks models, or runs pipelines that do, is cut if the answer of the one it
+asked or ran last was, or a stream that it reads, which it may pass on. A choice is cut if the arm
+that it took is, an `each` if its list or one of its items is, and every other step if one of its
+inputs is: half of a text gives half of a result. So a cut answer in the prompt of a later model, a
+label by which a route chose, or the answer of a losing arm makes nothing cut. Nothing is looked up
+before the first cut of a run; a model that answered before it had no cut input.
 """
 
 from __future__ import annotations

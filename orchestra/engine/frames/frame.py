@@ -53,6 +53,7 @@ class Frame:
         "children",
         "depth",
         "lanes",
+        "lent",
         "outer",
         "path",
         "run",
@@ -72,6 +73,8 @@ class Frame:
         """The frame of the `each`, for the body of an item."""
         self.depth = 0
         """How many steps of the run, one inside the other, have run the pipeline of this block."""
+        self.lent: trio.CapacityLimiter | None = None
+        """The place of the step around it that waits in its thread, for threads of steps here."""
         self.children: dict[int, Children] = {}
         """By the slot of a running step, the pipelines that it has run."""
         self.values: list[object] = [None] * block.size
