@@ -21,10 +21,12 @@ _LEFT = getattr(select, "POLLRDHUP", select.POLLHUP)  # Linux alone has the firs
 
 
 async def wait_left(descriptor: int) -> None:
-    """Wait until the other side of a connection has left, or reset it.
+    """Wait until the other side of a connection has left, or reset it; not if it is closed here.
 
     To be used where bytes are left unread: they hide the end behind them from all but `poll`.
     """
+    if descriptor < 0:  # that of a closed socket
+        return
     poll = select.poll()
     poll.register(descriptor, _LEFT)
     while not poll.poll(0):  # noqa: ASYNC110 - Trio has no event for it

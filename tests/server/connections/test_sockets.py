@@ -6,9 +6,10 @@ import errno
 import socket
 
 import pytest
+import trio
 
 from orchestra.errors import ServeError
-from orchestra.server.connections.sockets import bind, hindrance
+from orchestra.server.connections.sockets import bind, hindrance, wait_left
 from orchestra.server.settings import Settings
 
 
@@ -46,3 +47,15 @@ def test_a_port_that_is_taken_may_be_another_servers() -> None:
 )
 def test_each_hindrance_is_told_by_what_it_is(error: OSError, says: str) -> None:
     assert says in hindrance(error)
+
+
+def test_nobody_is_waited_for_on_a_connection_that_is_closed_on_this_side() -> None:
+    """It may have been closed just before, by a write that failed: the client had left."""
+
+    async def main() -> None:
+        closed, other = socket.socketpair()
+        closed.close()
+        with other, trio.fail_after(9):
+            await wait_left(closed.fileno())
+
+    trio.run(main)
