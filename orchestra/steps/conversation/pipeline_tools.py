@@ -24,7 +24,8 @@ def with_functions(function: Callable[..., object]) -> Callable[..., object]:
 
 def pipeline_of(function: object) -> Pipeline[..., Any] | None:
     """The pipeline that such a function runs; None if it is another."""
-    return getattr(function, "pipeline", None)
+    found = getattr(function, "pipeline", None)
+    return found if isinstance(found, Pipeline) else None  # a user's function may have one, too
 
 
 def _function_of(pipeline: Pipeline[..., Any]) -> Callable[..., Awaitable[object]]:

@@ -140,3 +140,12 @@ def test_what_a_model_cannot_give_is_told_where_the_pipeline_is() -> None:
     message = r"test_pipeline_tools\.py:\d+: tool 'unfit': its parameter `by: .*` has no form in"
     with pytest.raises(DefinitionError, match=message):
         as_tools([unfit])
+
+
+def test_a_function_that_has_something_else_of_that_name_is_no_pipeline() -> None:
+    def unfit(word) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001 - which is told
+        return str(word)
+
+    unfit.pipeline = "hybrid"  # type: ignore[attr-defined]
+    with pytest.raises(DefinitionError, match="tool 'unfit': its parameter 'word' has no annot"):
+        as_tools([unfit])
