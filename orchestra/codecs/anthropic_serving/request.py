@@ -261,8 +261,8 @@ def _result(
             told = each.type == "search_result" and not _to_cite(each)
             parts += without_files(tuple(shown), "a tool's result") if told else shown
     given = content if isinstance(content, str) else parts
-    kept = block.cache_control is not None
-    return result_parts(*call, given, is_error=bool(block.is_error), kept=kept)
+    marked = block.cache_control is not None
+    return result_parts(*call, given, is_error=bool(block.is_error), marked=marked)
 
 
 def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:

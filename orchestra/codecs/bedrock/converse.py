@@ -265,12 +265,12 @@ def converse_events(body: bytes) -> list[ModelEvent]:
 
 def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
     """The error of an answer of Bedrock with this status."""
-    word = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
+    code = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
     if _BAD_KEY in body:  # Bedrock's code is the same as for a model without access
-        word = "invalid_api_key"
-    error = http_error(status, headers, body, now_s, words=(word,) if word else ())
+        code = "invalid_api_key"
+    error = http_error(status, headers, body, now_s, codes=(code,) if code else ())
     off_s = now_s - their_now_s(headers, now_s)
-    if abs(off_s) > SKEW_S and _OF_TIME.search(f"{word} {error.message}"):
+    if abs(off_s) > SKEW_S and _OF_TIME.search(f"{code} {error.message}"):
         way = "ahead of" if off_s > 0 else "behind"
         error.message += (
             f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which refuses "
@@ -283,10 +283,11 @@ def stream_error(name: str, payload: bytes) -> ModelError | None:
     """The error in a frame of the stream; None if the frame is not an error."""
     for prefix in (EXCEPTION, ERROR):
         if name.startswith(prefix):
-            said = read_error(payload)
-            word = name.removeprefix(prefix)
-            message = said.message or f"{word or 'an error without a name'} in the stream"
-            return as_error(attrs.evolve(said, message=message, words=(word, *said.words)))
+            reported = read_error(payload)
+            code = name.removeprefix(prefix)
+            message = reported.message or f"{code or 'an error without a name'} in the stream"
+            codes = (code, *reported.codes)
+            return as_error(attrs.evolve(reported, message=message, codes=codes))
     return None
 
 

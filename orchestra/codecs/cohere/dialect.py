@@ -19,7 +19,7 @@ from orchestra.codecs.cited import cited_number, cited_text, listed_records
 from orchestra.codecs.cohere.embeddings import VectorsByType
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import Said, as_error, error_in, http_error, read_error
+from orchestra.codecs.faults import ReportedError, as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
@@ -279,7 +279,7 @@ def _reason(raw: str | None, error: object) -> StopReason:
     if error or raw in _FAILURES:
         word = _FAILURES.get(raw or "", "server_error")
         said = error if isinstance(error, str) else read_error(error or {}).message
-        raise as_error(Said(said or f"Cohere ended the answer with {raw}", (word,)))
+        raise as_error(ReportedError(said or f"Cohere ended the answer with {raw}", (word,)))
     return _REASONS.get(raw or "", StopReason.OTHER)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.faults import Said, as_error, error_in
+from orchestra.codecs.faults import ReportedError, as_error, error_in
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.openai.annotations import cited_of
@@ -276,7 +276,7 @@ class OpenAiDecoder(FrameDecoder):
         if choice.error:
             return self._quirks.error_of({"error": choice.error})
         if (word := _FAILURES.get(raw or "")) is not None:
-            return as_error(Said(f"the answer ended with finish_reason {raw!r}", (word,)))
+            return as_error(ReportedError(f"the answer ended with finish_reason {raw!r}", (word,)))
         # vLLM: the sequence that it met, or the number of a token
         met = choice.stop_reason
         self._finished(raw, met if isinstance(met, str) else None)

@@ -430,7 +430,7 @@ REFUSED: list[tuple[Json, str]] = [
     ),
     (
         {"input": [{"type": "function_call_output", "output": ""}]},
-        r"input\[0\].call_id: it is missing: which call",
+        r"input\[0\].call_id: it is missing; send the id of the call",
     ),
     (
         {"store": True, "input": [{"role": "user", "content": "a", "extra_content": DEEP}]},
