@@ -1,6 +1,6 @@
 """The bodies of Anthropic's `/messages`, from our requests; also used for Claude on Bedrock.
 
-Turns must alternate between user and assistant, so consecutive turns of one side are joined. Tool
+Turns must alternate between user and assistant, so consecutive turns of one role are joined. Tool
 results come first in the user's turn. Empty text is left out, as Anthropic refuses it.
 """
 
@@ -55,9 +55,9 @@ _ALWAYS_THINK = re.compile(r"claude-(fable|mythos)-")
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d)(?!\d))?")
 _ADAPTIVE_SINCE = (4, 6)
 _BUDGETS_UNTIL = (4, 6)
-"""The last version that also takes a number of tokens, if one is asked for.
+"""The last version that also accepts a number of tokens, if a request has one.
 
-Later ones have the effort `xhigh`, and tell thoughts only if asked to.
+Later versions have the effort `xhigh`, and show thoughts only on request.
 """
 
 
@@ -106,7 +106,7 @@ def anthropic_body(
 
 
 def _without_vain_display(body: Json) -> Json:
-    """The body; how thoughts are to be shown is left out where there are none: it is refused."""
+    """The body without the display option for thoughts if it asks for none: it would be refused."""
     thought = body.get("thinking")
     if not isinstance(thought, dict) or thought.get("type", "disabled") != "disabled":
         return body
@@ -126,7 +126,7 @@ def thinking(
     The other arguments are those of `anthropic_body`.
 
     Raises:
-        CapabilityError: the requested length of the answer leaves no room for thoughts.
+        CapabilityError: the request's limit of output tokens leaves no room for thoughts.
     """
     effort, exact = request.reasoning_effort, request.reasoning_tokens_max
     if effort is None:
@@ -158,7 +158,7 @@ def _goes_on_thinking(request: ChatRequest) -> bool:
 
 
 def _conversation(messages: tuple[Message, ...]) -> tuple[str | list[Json], list[Json]]:
-    """The system messages, wherever they are, and the alternating turns."""
+    """The system messages, from anywhere in the conversation, and the alternating turns."""
     systems = [message for message in messages if message.role == "system" and message.text]
     turns: list[tuple[str, list[Json]]] = []
     for message in messages:
@@ -217,7 +217,7 @@ def _file(file: FilePart) -> Json:
 
 
 def _pieces(file: FilePart) -> list[Json]:
-    """The text of a file, in blocks; all of them, since citations count them."""
+    """The text of a file in blocks, with empty ones, since citations count the blocks."""
     return [{"type": "text", "text": text} for text in file.passages or (text_of(file),)]
 
 
@@ -296,7 +296,7 @@ def _adaptive(model: str, effort: ReasoningEffort, limit: int) -> Json:
 
 
 def _budgeted(model: str, effort: ReasoningEffort, budget: int, limit: int, answer: int) -> Json:
-    """The options for a number of tokens: of `limit`, thoughts leave `answer`, if the least can."""
+    """The options for a thinking budget, which leaves `answer` of `limit` tokens if it can."""
     if limit <= BUDGETS["minimal"]:
         raise CapabilityError(
             f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: {model} "
@@ -308,7 +308,7 @@ def _budgeted(model: str, effort: ReasoningEffort, budget: int, limit: int, answ
 
 
 def _by_budget(model: str, *, exact: bool) -> bool:
-    """Whether a model is told a number of tokens; `exact` if the request has one."""
+    """Whether a model is sent a number of tokens; `exact` tells whether the request has one."""
     version = _version(model)
     if version is None:
         return False

@@ -160,11 +160,11 @@ class MessageWriter:
                 block.waiting += self._citation_deltas()
                 block.waiting.append({"type": "text_delta", "text": text})
             case ReasoningDelta(text=text, signature=signature):
-                self._thought(text, signature)
+                self._take_thought(text, signature)
             case ToolCallDelta():
-                self._called(event)
+                self._take_call(event)
             case Cited(citations=citations):
-                self._cites(citations)
+                self._take_citations(citations)
             case RefusalDelta(text=text):
                 self._refusals.append(text)
             case UsageReport(usage=usage):
@@ -172,7 +172,7 @@ class MessageWriter:
             case Stopped():
                 self._stopped = event
 
-    def _cites(self, citations: tuple[Citation, ...]) -> None:
+    def _take_citations(self, citations: tuple[Citation, ...]) -> None:
         """End the passage with its citations; if no text block is open, they go to the next one."""
         self._cited += citations
         if self._blocks and (last := self._blocks[-1]).kind == "text":
@@ -183,7 +183,7 @@ class MessageWriter:
         cited, self._cited = self._cited, []
         return [{"type": "citations_delta", "citation": each} for each in location_records(cited)]
 
-    def _thought(self, text: str, signature: str) -> None:
+    def _take_thought(self, text: str, signature: str) -> None:
         origin, data = opened(signature)
         redacted = origin == REDACTED
         seal = "" if redacted else _seal(signature)
@@ -197,7 +197,7 @@ class MessageWriter:
         if redacted:
             self._new("redacted_thinking", data=data)
 
-    def _called(self, event: ToolCallDelta) -> None:
+    def _take_call(self, event: ToolCallDelta) -> None:
         block = self._calls.get(event.index)
         if block is None:
             google = google_content(event.signature)

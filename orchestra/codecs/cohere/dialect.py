@@ -224,7 +224,7 @@ class _CohereReader(JsonReader):
 
     __slots__ = ()
 
-    def _as_meant(self, path: JsonPath, value: object) -> object:
+    def _repaired(self, path: JsonPath, value: object) -> object:
         if path[-2:] == ("function", "arguments") and isinstance(value, dict):
             return json.dumps(value, separators=(",", ":")) if value else ""
         return value

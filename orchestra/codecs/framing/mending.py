@@ -34,7 +34,7 @@ _COSTLY = (b",", b"[", b"{", b"\\")
 
 
 class JsonReader:
-    """Reads the payloads of one answer, in order. A dialect repairs values in `_as_meant`."""
+    """Reads the payloads of one answer, in order. A dialect repairs values in `_repaired`."""
 
     __slots__ = ("_halves",)
 
@@ -63,14 +63,14 @@ class JsonReader:
             payload = json.dumps(self._mend(json.loads(payload), ())).encode()
         return decoded(decoder, payload, what)
 
-    def _as_meant(self, path: JsonPath, value: object) -> object:
+    def _repaired(self, path: JsonPath, value: object) -> object:
         """The repaired value; the values inside it are not repaired yet."""
         del path  # unused for unchanged values
         return value
 
     def _mend(self, value: object, path: JsonPath) -> object:
         if path:
-            value = self._as_meant(path, value)
+            value = self._repaired(path, value)
         if isinstance(value, dict):
             return {key: self._mend(each, (*path, key)) for key, each in value.items()}
         if isinstance(value, list):

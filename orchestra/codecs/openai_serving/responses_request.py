@@ -52,10 +52,10 @@ REFERENCES_MAX = 64
 _ITEM_ID = re.compile(r"(?:msg|fc|rs)_([A-Za-z0-9.:-]{1,100})_\d{1,6}")
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_HERE = {
-    "access_programs": "not supported here; keys decide who may ask for what; leave it out",
+    "access_programs": "not supported here: API keys decide who may use what; leave it out",
     "background": "not supported here; send POST /v1/pipelines/NAME/runs with "
     "Prefer: respond-async",
-    "conversation": "there are none; continue with previous_response_id, or send all messages",
+    "conversation": "not supported here; use previous_response_id, or send all messages",
     "context_management": "this server does not shorten conversations; leave it out, and send less",
     "prompt": "this server has no stored prompts; write a pipeline for a prompt that is used again",
 }
@@ -74,7 +74,7 @@ _ECHOED: Json = {
     "truncation": "disabled",
     "user": None,
 }
-"""The fields of a request that its response repeats, with the values for missing ones."""
+"""The fields of a request that its response repeats, with the values of missing fields."""
 
 
 @attrs.frozen
@@ -102,14 +102,14 @@ class AskedResponse:
         """The ids of the stored responses that its item references belong to.
 
         Raises:
-            InvalidRequestError: there are too many, or a reference is not an id of an item.
+            InvalidRequestError: they are too many, or a reference is not the id of an item.
         """
         found: dict[str, None] = {}
         for at, item in enumerate(self.items()):
             if item.get("type") == "item_reference":
                 found[_response_of(str(item.get("id")), f"input[{at}].id")] = None
         if len(found) > REFERENCES_MAX:
-            why = f"they reference items of {len(found)} responses; the limit is {REFERENCES_MAX}"
+            why = f"it references items of {len(found)} responses; the limit is {REFERENCES_MAX}"
             raise refused("input", why)
         return list(found)
 
@@ -165,7 +165,7 @@ def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
         why = "this server does not shorten an input that is too long; leave it out"
         raise refused("truncation", why)
     if asked.reasoning is not None and asked.reasoning.mode not in (None, "standard"):
-        why = f"no model is asked for {asked.reasoning.mode[:100]!r} here; leave it out"
+        why = f"{asked.reasoning.mode[:100]!r} is not supported here; leave it out"
         raise refused("reasoning.mode", f"{why}, or ask another model")
     options = everything.get("prompt_cache_options")
     if isinstance(options, dict) and options.get("prewarm"):
@@ -184,7 +184,7 @@ def served_response(
     """
     body = asked.body
     if asked.kept and deeper(items, STORED_DEPTH_MAX):
-        why = f"it is nested deeper than {STORED_DEPTH_MAX}, and could not be kept"
+        why = f"it is nested deeper than {STORED_DEPTH_MAX}, and cannot be stored"
         raise refused("input", f"{why}; send `store` as false")
     return ServedChat(
         body.model,
