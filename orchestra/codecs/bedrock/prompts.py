@@ -1,7 +1,7 @@
 """The bodies of InvokeModel on Bedrock: one format for each model family.
 
 Titan, Llama and Mistral take one text, so the conversation is written into their templates.
-Template marks inside messages are broken up, so that no message can take another role.
+Template marks inside messages are broken up, so that no message can begin a turn of another role.
 """
 
 from __future__ import annotations
@@ -142,7 +142,11 @@ _FAMILIES: Mapping[str, Callable[[str, ChatRequest], Json]] = {
 
 
 def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
-    """The role and text of each turn."""
+    """The role and text of each turn; files become text.
+
+    Raises:
+        CapabilityError: a part is not text.
+    """
     said = (each for each in request.messages if each.role != "system")
     for role, messages in groupby(said, lambda each: each.role):
         in_turn = tuple(part for message in messages for part in message.parts)
@@ -150,14 +154,14 @@ def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
         for part in parts:
             if not isinstance(part, TextPart | ReasoningPart):
                 raise CapabilityError(
-                    f"{model} takes text, not a {type(part).__name__}: ask a model that does"
+                    f"{model} accepts only text, and no {type(part).__name__}: ask another model"
                 )
         texts = [part.text for part in parts if isinstance(part, TextPart)]
         yield role, _plain("\n\n".join(texts))
 
 
 def _is_begun(request: ChatRequest) -> bool:
-    """Whether the request contains the beginning of the answer."""
+    """Whether the request has the beginning of the answer: its last turn is the assistant's."""
     return bool(request.messages) and request.messages[-1].role == "assistant"
 
 

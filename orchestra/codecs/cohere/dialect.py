@@ -1,8 +1,8 @@
 """Cohere's own dialect, version 2: `/chat` and `/embed` below `https://api.cohere.com/v2`.
 
-A model's plan before a tool call (`tool_plan`) and its thoughts are both reasoning here.
-Of citations, those of text are read, not those of plans. Usage counts Cohere's `tokens`, which its
-limits are about; the record also keeps `billed_units`, which its bill is about.
+A model's plan before a tool call (`tool_plan`) and its thoughts are both reasoning here. Citations
+of text are read, those of plans are not. Usage has the counts of `tokens`, to which Cohere's limits
+apply; the record also keeps `billed_units`, which Cohere charges for.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Content(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct):
-    """The message of a complete answer, or of an event, which has single items for lists."""
+    """The message of a complete answer, or of an event, which has single items instead of lists."""
 
     content: _Content | list[_Content] | str | None = None
     tool_plan: str | None = None
@@ -169,19 +169,19 @@ class CohereDialect(Dialect):
 
 
 class CohereDecoder(FrameDecoder):
-    """Decodes a streamed answer; done with `message-end`, `[DONE]` or not."""
+    """Decodes a streamed answer, which ends with `message-end` or `[DONE]`."""
 
     def __init__(self) -> None:
         super().__init__(SseFraming())
         self._reader = _CohereReader()
-        self._calls: dict[int, int] = {}  # Cohere's index of a call, and ours
+        self._calls: dict[int, int] = {}  # Cohere's index of a call to its number
         self._calls_count = 0
 
     def _take(self, name: str, payload: bytes) -> None:
         if payload == b"[DONE]":
             self.done = True
             return
-        if name and name not in _EVENTS:  # ends of citations, and future kinds
+        if name and name not in _EVENTS:  # ends of citations, and future types
             return
         event = self._reader.read(_EVENT, payload, "an event of Cohere")
         kind = event.type or name
@@ -202,7 +202,7 @@ class CohereDecoder(FrameDecoder):
             self._end_message(delta)
 
     def _call(self, index: int, call: _ToolCall) -> None:
-        """Take a call or its next piece: with a name it is another one, whatever its index."""
+        """Take a call or its next piece; a name begins another call, whatever the index."""
         at, function = self._calls.get(index), call.function or _Function()
         if at is None or function.name:
             at = self._calls[index] = next_call(self._calls_count)
@@ -220,7 +220,7 @@ class CohereDecoder(FrameDecoder):
 
 
 class _CohereReader(JsonReader):
-    """Repairs tool calls: arguments as an object become text, an empty object no text."""
+    """Repairs tool calls: arguments that are an object become text; an empty object becomes ""."""
 
     __slots__ = ()
 
@@ -244,7 +244,7 @@ def _pieces(message: _Message) -> Iterator[TextDelta | ReasoningDelta]:
 
 
 def _cited(message: _Message) -> list[Cited]:
-    """What the text cites: of each passage, all its sources."""
+    """The citations of the text: for each passage, all its sources."""
     found = [
         _citation(passage, source)
         for passage in listed_records(message.citations)

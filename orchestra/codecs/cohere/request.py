@@ -1,6 +1,6 @@
 """The bodies of Cohere's `/v2/chat` and `/v2/embed`, from our requests.
 
-Cohere has no choice of one certain tool: the other tools are left out for it. The plan for a tool
+Cohere cannot be told to call a certain tool, so all other tools are left out. The plan for a tool
 call (`tool_plan`) is sent separately from the thoughts before an answer.
 """
 
@@ -151,8 +151,8 @@ def _part(part: Part) -> Json:
             return {"type": "image_url", "image_url": {"url": part.data_url}}
         case _:
             raise CapabilityError(
-                f"Cohere takes no {type(part).__name__} here; reasoning and tool calls belong in "
-                "an assistant's turn"
+                f"Cohere does not accept a {type(part).__name__} here; reasoning and tool calls "
+                "belong in an assistant's turn"
             )
 
 
