@@ -248,8 +248,8 @@ def read_error(body: bytes | object) -> ReportedError:
 
 def _error_of(found: Mapping[str, object]) -> object:
     """The error inside a body: in `error`, or where MiniMax or Cloudflare put it; else the body."""
-    if told := found.get("error"):
-        return (told[0] or found) if isinstance(told, list) else told
+    if inner := found.get("error"):
+        return (inner[0] or found) if isinstance(inner, list) else inner
     base, errors = found.get("base_resp"), found.get("errors")
     if isinstance(base, dict) and base.get("status_code"):
         return base
@@ -336,8 +336,8 @@ def _upstream_text(metadata: object) -> str:
 
 def _headers(metadata: object) -> Mapping[str, str]:
     found = metadata.get("headers") if isinstance(metadata, dict) else None
-    told = found.items() if isinstance(found, dict) else ()
-    return {name.lower(): value for name, value in told if isinstance(value, str)}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name.lower(): value for name, value in pairs if isinstance(value, str)}
 
 
 def _codes(found: Mapping[str, object]) -> tuple[str, ...]:
@@ -345,12 +345,12 @@ def _codes(found: Mapping[str, object]) -> tuple[str, ...]:
     nested = inner.get("code") if isinstance(inner, dict) else None
     details = found.get("details")
     reasons = details if isinstance(details, list) else [details]
-    told = [
+    named = [
         each.get("reason") or each.get("error_code") for each in reasons if isinstance(each, dict)
     ]
     codes = (
         nested,
-        *told,
+        *named,
         found.get("code"),
         found.get("status"),
         found.get("type"),

@@ -95,10 +95,10 @@ def _citation(found: Json) -> Citation:
 
 
 def _location(cited: Citation) -> Json:
-    told: Json = {"cited_text": cited.quote}
+    record: Json = {"cited_text": cited.quote}
     if cited.span is None and cited.source.startswith(("https://", "http://")):
         page = {"url": cited.source, "title": cited.title or None, "encrypted_index": ""}
-        return {"type": "web_search_result_location", **told, **page}
+        return {"type": "web_search_result_location", **record, **page}
     span = cited.span or Span("blocks", 0, 1)
     place = {
         name: at
@@ -108,10 +108,10 @@ def _location(cited: Citation) -> Json:
     }
     if span.unit == "blocks" and (cited.source or cited.span is None):
         result = {"source": cited.source, "title": cited.title or None}
-        told |= {**result, "search_result_index": cited.index or 0}
-        return {"type": "search_result_location", **told, **place}
-    told |= {"document_index": cited.index or 0, "document_title": cited.title or None}
-    return {"type": _DOCUMENTS[span.unit], **told, **place}
+        record |= {**result, "search_result_index": cited.index or 0}
+        return {"type": "search_result_location", **record, **place}
+    record |= {"document_index": cited.index or 0, "document_title": cited.title or None}
+    return {"type": _DOCUMENTS[span.unit], **record, **place}
 
 
 _DOCUMENTS: dict[Unit, str] = {

@@ -227,8 +227,8 @@ class MessageEvents:
             case "message_start":
                 return self.begin(event.message or _Message())
             case "message_stop":
-                said = self.stopped or self._early.stop_reason is None
-                events = [] if said else self._end(self._early, None)
+                unneeded = self.stopped or self._early.stop_reason is None
+                events = [] if unneeded else self._end(self._early, None)
                 self.ended = self.stopped
                 return events
         if given(event.error) or kind == "error":
@@ -356,14 +356,14 @@ class _MessageReader(JsonReader):
         return value if kind in ("", *known) else {"type": kind}
 
 
-def _stop_events(told: _Delta | _Message) -> list[ModelEvent]:
-    if told.stop_reason is None:
+def _stop_events(ending: _Delta | _Message) -> list[ModelEvent]:
+    if ending.stop_reason is None:
         return []
-    details = told.stop_details or _NO_DETAILS
-    said = details.explanation
-    refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
-    reason = REASONS.get(told.stop_reason, StopReason.OTHER)
-    return [*refused, Stopped(reason, told.stop_reason, told.stop_sequence, details.category)]
+    details = ending.stop_details or _NO_DETAILS
+    explanation = details.explanation
+    refused: list[ModelEvent] = [RefusalDelta(explanation)] if explanation else []
+    reason = REASONS.get(ending.stop_reason, StopReason.OTHER)
+    return [*refused, Stopped(reason, ending.stop_reason, ending.stop_sequence, details.category)]
 
 
 def _refuse(payload: bytes) -> NoReturn:

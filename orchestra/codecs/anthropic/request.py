@@ -95,13 +95,13 @@ def anthropic_body(
         "tool_choice": _tool_choice(request) if request.tools else None,
         "output_config": _format(request.output) if request.output else None,
     }
-    told = thinking(
+    effort_fields = thinking(
         known_as or model or "",
         request,
         output_tokens=output_tokens,
         output_tokens_max=output_tokens_max,
     )
-    whole = merged(merged(without_nulls(body), told), request.extras.get("anthropic", {}))
+    whole = merged(merged(without_nulls(body), effort_fields), request.extras.get("anthropic", {}))
     return _without_vain_display(whole)
 
 
@@ -141,8 +141,8 @@ def thinking(
     if request.effort_if_able and limit < 2 * BUDGETS["minimal"]:
         return {}
     answer = 1 if exact else min(output_tokens, OUTPUT_TOKENS, limit // 2)
-    told = _budgeted(model, effort, budget, limit, answer)
-    return told if _goes_on_thinking(request) else {}
+    fields = _budgeted(model, effort, budget, limit, answer)
+    return fields if _goes_on_thinking(request) else {}
 
 
 def _goes_on_thinking(request: ChatRequest) -> bool:
@@ -151,8 +151,8 @@ def _goes_on_thinking(request: ChatRequest) -> bool:
     If the assistant's last turn called tools, it has to begin with a thought of Claude; without
     one, as after a turn of another model, a request with a budget is refused.
     """
-    said = (each for each in reversed(request.messages) if each.role == "assistant")
-    last = [block for each in islice(said, 1) for block in _blocks(each.parts)]
+    answers = (each for each in reversed(request.messages) if each.role == "assistant")
+    last = [block for each in islice(answers, 1) for block in _blocks(each.parts)]
     called = any(block["type"] == "tool_use" for block in last)
     return not called or last[0]["type"] in {"thinking", "redacted_thinking"}
 
@@ -253,8 +253,8 @@ def _mark(part: Part | Tool) -> Json:
 
 def _tool(tool: Tool) -> Json:
     schema = enforced(tool.parameters) if tool.strict else tool.parameters
-    told: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
-    return told | ({"strict": True} if tool.strict else {}) | _mark(tool)
+    record: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
+    return record | ({"strict": True} if tool.strict else {}) | _mark(tool)
 
 
 def _tool_choice(request: ChatRequest) -> Json | None:

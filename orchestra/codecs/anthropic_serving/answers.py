@@ -297,11 +297,13 @@ def _ending(stopped: Stopped, refusal: str) -> Json:
     """The fields of the stop reason; an answer with a refusal text has stopped for `refusal`."""
     own = stopped.raw if REASONS.get(stopped.raw or "") is stopped.reason else None
     reason = "refusal" if refusal else own or _WORDS.get(stopped.reason, _NOT_WHOLE)
-    said = {"category": stopped.category, "explanation": refusal or None}
+    refusal_fields = {"category": stopped.category, "explanation": refusal or None}
     return {
         "stop_reason": reason,
         "stop_sequence": stopped.sequence,
-        "stop_details": {"type": "refusal", **said} if any(said.values()) else None,
+        "stop_details": {"type": "refusal", **refusal_fields}
+        if any(refusal_fields.values())
+        else None,
     }
 
 
@@ -313,8 +315,8 @@ def _blocks(answer: Completion) -> Iterator[Json]:
             yield _whole(part)
             continue
         for text, cited in next(cut):
-            told = {"citations": location_records(cited)} if cited else {}
-            yield {"type": "text", "text": text, **told}
+            citations = {"citations": location_records(cited)} if cited else {}
+            yield {"type": "text", "text": text, **citations}
 
 
 def _whole(part: ReasoningPart | ToolCall) -> Json:

@@ -52,10 +52,10 @@ def anthropic_error(error: ServedError, request_id: str = "") -> Json:
     status = anthropic_status(error)
     usual = "api_error" if status >= INTERNAL else "invalid_request_error"
     message = _message(error.worded(_FIELDS))
-    told: Json = {"type": _TYPES.get(status, usual), "message": message}
+    record: Json = {"type": _TYPES.get(status, usual), "message": message}
     if error.code:
-        told["details"] = {"error_code": error.code}
-    return {"type": "error", "error": told, "request_id": request_id or None}
+        record["details"] = {"error_code": error.code}
+    return {"type": "error", "error": record, "request_id": request_id or None}
 
 
 def _message(error: ServedError) -> str:

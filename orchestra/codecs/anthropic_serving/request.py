@@ -240,14 +240,14 @@ def _user(
     blocks: Sequence[MessagesBlock], where: str, names: dict[str, str], allowed: Allowlist
 ) -> Iterator[Message]:
     """The turns for a user's message: the tool results, then their images and the user's parts."""
-    given, said = list[Part](), list[Part]()
+    results, rest = list[Part](), list[Part]()
     for at, block in enumerate(blocks):
         here = f"{where}[{at}]"
         if block.type == "tool_result":
-            given += _result(block, here, names, allowed)
+            results += _result(block, here, names, allowed)
         else:
-            said += _shown(block, here, allowed)
-    yield from result_turns((*given, *said))
+            rest += _shown(block, here, allowed)
+    yield from result_turns((*results, *rest))
 
 
 def _result(
@@ -258,8 +258,8 @@ def _result(
     if not isinstance(content, str):
         for at, each in enumerate(content):
             shown = _shown(each, f"{where}.content[{at}]", allowed)
-            told = each.type == "search_result" and not _to_cite(each)
-            parts += without_files(tuple(shown), "a tool's result") if told else shown
+            as_text = each.type == "search_result" and not _to_cite(each)
+            parts += without_files(tuple(shown), "a tool's result") if as_text else shown
     given = content if isinstance(content, str) else parts
     marked = block.cache_control is not None
     return result_parts(*call, given, is_error=bool(block.is_error), marked=marked)

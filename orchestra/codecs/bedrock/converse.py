@@ -256,8 +256,8 @@ def converse_events(body: bytes) -> list[ModelEvent]:
     calls = 0
     for block in answer.output.message.content or ():
         if (call := block.tool_use) is not None:
-            told = (call.tool_use_id or "", call.name or "", json_text(call.input))
-            events.append(ToolCallDelta(next_call(calls), *told))
+            fields = (call.tool_use_id or "", call.name or "", json_text(call.input))
+            events.append(ToolCallDelta(next_call(calls), *fields))
             calls += 1
         events += _block_events(block)
     return [*events, *usage_report(answer.usage), stopped(answer.stop_reason)]

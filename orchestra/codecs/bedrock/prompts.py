@@ -100,8 +100,8 @@ def _llama(model: str, request: ChatRequest) -> Json:
     refuse(request, model, *_TEXT_ONLY, "top_k", "stop")
     begin, before, after, end = _LLAMA_4 if "llama4" in model else _LLAMA_3
     system = "\n\n".join(map(_plain, system_texts(request)))
-    said = [*([("system", system)] if system else []), *_spoken(model, request)]
-    turns = [f"{before}{role}{after}\n\n{text}{end}" for role, text in said]
+    turns_before = [*([("system", system)] if system else []), *_spoken(model, request)]
+    turns = [f"{before}{role}{after}\n\n{text}{end}" for role, text in turns_before]
     prompt = begin + "".join(turns)
     if _is_begun(request):
         prompt = prompt.removesuffix(end)
@@ -147,8 +147,8 @@ def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
     Raises:
         CapabilityError: a part is not text.
     """
-    said = (each for each in request.messages if each.role != "system")
-    for role, messages in groupby(said, lambda each: each.role):
+    spoken = (each for each in request.messages if each.role != "system")
+    for role, messages in groupby(spoken, lambda each: each.role):
         in_turn = tuple(part for message in messages for part in message.parts)
         parts = without_files(in_turn, model)
         for part in parts:

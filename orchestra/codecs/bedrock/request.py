@@ -159,15 +159,15 @@ def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:
 
 def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
     """The conversation with alternating roles; tool results come first in the user's turn."""
-    told = [
+    blocks = [
         ("assistant" if each.role == "assistant" else "user", block)
         for each in request.messages
         for part in each.parts
         for block in _blocks_with_mark(part, family)
         if each.role != "system"
     ]
-    _name_apart(block["document"] for _, block in told if "document" in block)
-    for role, turn in groupby(told, lambda each: each[0]):
+    _name_apart(block["document"] for _, block in blocks if "document" in block)
+    for role, turn in groupby(blocks, lambda each: each[0]):
         content = sorted((block for _, block in turn), key=lambda block: "toolResult" not in block)
         yield {"role": role, "content": content}
 
@@ -195,11 +195,11 @@ def _blocks(part: Part, family: _Family) -> Iterator[Json]:
             used = {"toolUseId": call_id(id_, family.call_ids), "name": name}
             yield {"toolUse": used | {"input": arguments_object(arguments)}}
         case ToolResult(call_id=id_, content=content, is_error=is_error):
-            said = [{"text": content}] if content.strip() else []
+            texts = [{"text": content}] if content.strip() else []
             # Only some families accept a status, so the usual one is left out.
             status = {"status": "error"} if is_error else {}
             used = {"toolUseId": call_id(id_, family.call_ids)}
-            yield {"toolResult": {**used, "content": said, **status}}
+            yield {"toolResult": {**used, "content": texts, **status}}
 
 
 def _thought(text: str, signature: str, family: _Family) -> Iterator[Json]:
@@ -319,14 +319,14 @@ def _effort(model: str, request: ChatRequest) -> Json:
     if _CLAUDE not in model:
         none = effort == "none"  # they think only on request
         return {} if none else {"outputConfig": {"effort": _EFFORTS.get(effort, effort)}}
-    told = thinking(model, request)
-    if not told:
+    fields = thinking(model, request)
+    if not fields:
         return {}
-    body: Json = {"additionalModelRequestFields": {"thinking": told["thinking"]}}
+    body: Json = {"additionalModelRequestFields": {"thinking": fields["thinking"]}}
     if effort != "none":
-        body["inferenceConfig"] = {"maxTokens": told["max_tokens"]}
-    if "output_config" in told:
-        body["outputConfig"] = told["output_config"]
+        body["inferenceConfig"] = {"maxTokens": fields["max_tokens"]}
+    if "output_config" in fields:
+        body["outputConfig"] = fields["output_config"]
     return body
 
 

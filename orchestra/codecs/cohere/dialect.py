@@ -256,12 +256,12 @@ def _cited(message: _Message) -> list[Cited]:
 
 def _citation(passage: Mapping[str, object], source: Mapping[str, object]) -> Citation:
     start, end = cited_number(passage, "start") or 0, cited_number(passage, "end") or 0
-    told = _inner(source, "document") or _inner(source, "tool_output")
+    found = _inner(source, "document") or _inner(source, "tool_output")
     return Citation(
         *((start, end) if start < end else (0, 0)),
-        quote=cited_text(told, "text", "snippet", "content"),
-        title=cited_text(told, "title"),
-        source=cited_text(told, "url") or cited_text(source, "id"),
+        quote=cited_text(found, "text", "snippet", "content"),
+        title=cited_text(found, "title"),
+        source=cited_text(found, "url") or cited_text(source, "id"),
     )
 
 
@@ -278,8 +278,8 @@ def _reason(raw: str | None, error: object) -> StopReason:
     """
     if error or raw in _FAILURES:
         word = _FAILURES.get(raw or "", "server_error")
-        said = error if isinstance(error, str) else read_error(error or {}).message
-        raise as_error(ReportedError(said or f"Cohere ended the answer with {raw}", (word,)))
+        message = error if isinstance(error, str) else read_error(error or {}).message
+        raise as_error(ReportedError(message or f"Cohere ended the answer with {raw}", (word,)))
     return _REASONS.get(raw or "", StopReason.OTHER)
 
 

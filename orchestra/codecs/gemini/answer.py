@@ -218,9 +218,9 @@ class GeminiAnswer:
             made = "_".join(filter(None, ("call", self._short_id, str(index))))
             whole = not call.will_continue and not call.partial_args
             text = text_of(call.args)
-            told = text if whole else ""
+            arguments = text if whole else ""
             signature = sealed(self._origin, seal)
-            events.append(ToolCallDelta(index, call.id or made, call.name, told, signature))
+            events.append(ToolCallDelta(index, call.id or made, call.name, arguments, signature))
             if not whole:
                 self._growing = Arguments(decoded(_OBJECTS, text.encode(), "a call's arguments"))
         if self._growing is not None:

@@ -244,5 +244,5 @@ def _embedding_usage(found: _Embedded, numbers: list[_Numbers]) -> Usage | None:
     ]
     if not counts and found.usage_metadata:
         counts = [token_count(found.usage_metadata.get("promptTokenCount", 0))]
-    told = [each for each in counts if each is not None]
-    return Usage(sum(told)) if told and told == counts else None
+    known = [each for each in counts if each is not None]
+    return Usage(sum(known)) if known and known == counts else None

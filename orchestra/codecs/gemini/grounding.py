@@ -40,14 +40,14 @@ def _chunks(chunks: object, indices: object) -> list[dict[str, object]]:
 
 def _place(segment: dict[str, object], text: str, data: bytes) -> tuple[int, int]:
     start, end = cited_number(segment, "startIndex") or 0, cited_number(segment, "endIndex") or 0
-    said = cited_text(segment, "text")
+    passage = cited_text(segment, "text")
     begin = len(data[:start].decode("utf-8", "ignore"))
-    if not said or data[start:end] != said.encode("utf-8", "surrogatepass"):
-        begin = text.find(said) if said else -1
-    return (begin, begin + len(said)) if begin >= 0 else (0, 0)
+    if not passage or data[start:end] != passage.encode("utf-8", "surrogatepass"):
+        begin = text.find(passage) if passage else -1
+    return (begin, begin + len(passage)) if begin >= 0 else (0, 0)
 
 
 def _source(chunk: dict[str, object]) -> tuple[str, str, str]:
     """The quote, the title and the address of a source."""
-    told = next((each for name in _SOURCES for each in listed_records(chunk.get(name))), {})
-    return cited_text(told, "text"), cited_text(told, "title"), cited_text(told, "uri")
+    record = next((each for name in _SOURCES for each in listed_records(chunk.get(name))), {})
+    return cited_text(record, "text"), cited_text(record, "title"), cited_text(record, "uri")

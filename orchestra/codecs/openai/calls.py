@@ -57,7 +57,7 @@ class PiecedCalls:
         """
         if len(pieces) > 1:
             _number_by_order(pieces, len(self._calls))
-        return [told for each in pieces for told in self._take(each, answer_id)]
+        return [delta for each in pieces for delta in self._take(each, answer_id)]
 
     def end(self) -> list[ToolCallDelta]:
         """The calls that never got a name."""
@@ -81,8 +81,8 @@ class PiecedCalls:
         seal = "" if calling.seal else google_seal(call.extra_content)
         calling.seal = calling.seal or seal
         if calling.name:
-            told = ToolCallDelta(calling.number, arguments=arguments, signature=seal)
-            return [told] if arguments or seal else []
+            delta = ToolCallDelta(calling.number, arguments=arguments, signature=seal)
+            return [delta] if arguments or seal else []
         calling.held.append(arguments)
         self._held_bytes += PIECE_BYTES + len(arguments)
         if self._held_bytes > FRAME_BYTES_MAX:

@@ -260,10 +260,10 @@ class OpenAiDecoder(FrameDecoder):
     def _parts(self, parts: list[ChunkPart]) -> None:
         for part in parts:
             if part.thinking:
-                said = part.thinking
-                if not isinstance(said, str):
-                    said = "".join(each.text or "" for each in said)
-                self._events.append(ReasoningDelta(said))
+                thought = part.thinking
+                if not isinstance(thought, str):
+                    thought = "".join(each.text or "" for each in thought)
+                self._events.append(ReasoningDelta(thought))
             if part.text:
                 self._events.append(TextDelta(part.text))
                 self._text.append(part.text)
@@ -329,8 +329,8 @@ def _by_place(chunk: Chunk) -> Chunk:
     assert chunk.choices, "it has choices"
     first = chunk.choices[0]
     first.index = 0
-    for said in filter(None, (first.message, first.delta)):
-        for at, call in enumerate(said.tool_calls or ()):
+    for delta in filter(None, (first.message, first.delta)):
+        for at, call in enumerate(delta.tool_calls or ()):
             call.index = at
     chunk.choices = [first]
     return chunk

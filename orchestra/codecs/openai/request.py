@@ -135,11 +135,11 @@ def _is_marked(part: Part) -> bool:
 
 
 def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
-    said = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
+    content = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
     thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
     calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCall)]
     details = _details(parts, quirks) if quirks.reasoning_details else []
-    text = _text("assistant", said, quirks)
+    text = _text("assistant", content, quirks)
     message: Json = {"role": "assistant", "content": text if text or not calls else None}
     if calls:
         message["tool_calls"] = calls

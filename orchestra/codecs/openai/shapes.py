@@ -130,8 +130,8 @@ class Opening(Chunk, gc=False):
 
     def details(self) -> Details:
         """Details of the answering server."""
-        said = {"service_tier": self.service_tier, "system_fingerprint": self.system_fingerprint}
-        return {name: value for name, value in said.items() if value and isinstance(value, str)}
+        fields = {"service_tier": self.service_tier, "system_fingerprint": self.system_fingerprint}
+        return {name: value for name, value in fields.items() if value and isinstance(value, str)}
 
 
 OPENINGS: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Opening)

@@ -154,9 +154,9 @@ class AnswerWriter:
         """Annotations, numbered: OpenAI's SDK fails on a second list whose items have no index."""
         if not annotations:
             return b""
-        told = [{"index": at, **each} for at, each in enumerate(annotations, one.annotations)]
-        one.annotations += len(told)
-        return self._delta({"annotations": told}, one)
+        numbered = [{"index": at, **each} for at, each in enumerate(annotations, one.annotations)]
+        one.annotations += len(numbered)
+        return self._delta({"annotations": numbered}, one)
 
     def _begin(self, one: _Choice) -> bytes:
         """The first chunks of all answers, with their roles; written once, ordered by index.
@@ -191,8 +191,8 @@ _TEXT, _AFTER_TEXT = b'{"content":', b'},"finish_reason":null}]}\n\n'
 def _after(one: _Choice, finish: str | None) -> bytes:
     """The bytes after a delta."""
     likely, one.likely = one.likely, None
-    told = b"" if likely is None else b',"logprobs":' + encode(logprobs_record(likely))
-    return told + b',"finish_reason":%b}]}\n\n' % encode(finish)
+    logprobs = b"" if likely is None else b',"logprobs":' + encode(logprobs_record(likely))
+    return logprobs + b',"finish_reason":%b}]}\n\n' % encode(finish)
 
 
 def answer_record(
@@ -223,9 +223,9 @@ def summed(usages: Iterable[Usage | None]) -> Json | None:
     return usage_record(reduce(add, counted)) if counted else None
 
 
-def _details(told: Details) -> Json:
+def _details(details: Details) -> Json:
     """The details of the answering server that the dialect has fields for."""
-    return {name: told[name] for name in _DETAILS if name in told} if told else {}
+    return {name: details[name] for name in _DETAILS if name in details} if details else {}
 
 
 def _choice(index: int, answer: Completion) -> Json:

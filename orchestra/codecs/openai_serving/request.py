@@ -177,9 +177,9 @@ def _messages(messages: list[ChatMessage], allowed: Allowlist) -> Iterator[Messa
             case "assistant":
                 yield attrs.evolve(_assistant(message, where), name=message.name)
             case "system" | "developer":
-                said = Message("system", _content(message, where), message.name)
-                marks = any(map(has_mark, said.parts))
-                yield said if marks else attrs.evolve(said, content=said.text)
+                system = Message("system", _content(message, where), message.name)
+                marks = any(map(has_mark, system.parts))
+                yield system if marks else attrs.evolve(system, content=system.text)
             case _:
                 yield Message("user", _content(message, where, allowed), message.name)
 

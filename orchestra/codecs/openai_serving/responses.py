@@ -93,12 +93,12 @@ class ResponseWriter:
 
     def failed(self, error: BaseException) -> bytes:
         """The error, as the last events of the stream."""
-        said = openai_error(error_reply(error).worded(OF_RESPONSES))
-        told = {"code": said["code"] or said["type"], "message": said["message"]}
-        record = self._head.record("failed", self._output("incomplete"), error=told)
-        beside = {"param": said["param"], "error": said}
+        whole = openai_error(error_reply(error).worded(OF_RESPONSES))
+        shown = {"code": whole["code"] or whole["type"], "message": whole["message"]}
+        record = self._head.record("failed", self._output("incomplete"), error=shown)
+        beside = {"param": whole["param"], "error": whole}
         frames = [*self._begin(), self._frame("response.failed", response=record)]
-        return b"".join((*frames, self._frame("error", **told, **beside)))
+        return b"".join((*frames, self._frame("error", **shown, **beside)))
 
     def _event(self, event: ModelEvent) -> Iterator[bytes]:
         match event:
@@ -221,8 +221,8 @@ class ResponseWriter:
                 yield self._of("response.reasoning_summary_part.done", item, **at, part=part)
             case "message":
                 name = "response.refusal.done" if item.refuses else "response.output_text.done"
-                told = {key: part[key] for key in part.keys() & {"text", "refusal", "logprobs"}}
-                yield self._of(name, item, content_index=0, **told)
+                content = {key: part[key] for key in part.keys() & {"text", "refusal", "logprobs"}}
+                yield self._of(name, item, content_index=0, **content)
                 yield self._of("response.content_part.done", item, content_index=0, part=part)
         record = item.record(self._head, status)
         yield self._frame("response.output_item.done", output_index=item.index, item=record)

@@ -183,20 +183,20 @@ class Item:
         if self.refuses:
             return {"type": "refusal", "refusal": text}
         likely = logprobs_record(self.likely)["content"] if self.likely and text else []
-        told = list(self.annotations) if text else []
-        return {"type": "output_text", "annotations": told, "logprobs": likely, "text": text}
+        annotations = list(self.annotations) if text else []
+        return {"type": "output_text", "annotations": annotations, "logprobs": likely, "text": text}
 
     def record(self, head: ResponseHead, status: str) -> Json:
         """The item so far."""
         id_, begun = head.item_id(self.kind, self.index), status != "in_progress"
-        told: Json = {"id": id_, "type": self.kind, "status": status}
+        fields: Json = {"id": id_, "type": self.kind, "status": status}
         seal = "".join(self.seals)
         if self.kind == "function_call":
             arguments = self.text if begun else ""
             call = {"call_id": self.call_id, "name": self.name, "arguments": arguments}
             call |= head.namespace(self.name)
-            return {**told, **call, **(google_content(seal) if seal else {})}
+            return {**fields, **call, **(google_content(seal) if seal else {})}
         content = [self.part(self.text)] if begun and self.text else []
         if self.kind == "reasoning":
-            return {**told, "summary": content, **({"encrypted_content": seal} if seal else {})}
-        return {**told, "role": "assistant", "content": content}
+            return {**fields, "summary": content, **({"encrypted_content": seal} if seal else {})}
+        return {**fields, "role": "assistant", "content": content}

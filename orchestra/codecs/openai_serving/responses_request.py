@@ -144,11 +144,11 @@ class AskedResponse:
 
     def echo(self) -> Json:
         """The fields of the request that the response repeats."""
-        told: Json = dict(_ECHOED)
-        told |= {key: said for key in told if (said := self.everything.get(key)) is not None}
-        tools = [{"parameters": None, "strict": None, **each} for each in told["tools"]]
-        text = {"format": {"type": "text"}, **told["text"]}
-        return {**told, "tools": tools, "text": text, "store": self.kept}
+        fields: Json = dict(_ECHOED)
+        fields |= {key: value for key in fields if (value := self.everything.get(key)) is not None}
+        tools = [{"parameters": None, "strict": None, **each} for each in fields["tools"]]
+        text = {"format": {"type": "text"}, **fields["text"]}
+        return {**fields, "tools": tools, "text": text, "store": self.kept}
 
 
 def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
@@ -214,9 +214,9 @@ def _response_of(item: str, where: str) -> str:
 
 def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlist) -> ChatRequest:
     body, wanted = asked.body, asked.body.text
-    said = asked.everything
+    everything = asked.everything
     if wanted is not None and wanted.verbosity is not None:
-        said = {**said, "verbosity": wanted.verbosity}
+        everything = {**everything, "verbosity": wanted.verbosity}
     first = [Message("system", body.instructions)] if body.instructions else []
     likely = body.top_logprobs is not None or _LOGPROBS in (body.include or ())
     return ChatRequest(
@@ -231,7 +231,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlis
         else ForcedTool(body.tool_choice.name),
         parallel_tool_calls=body.parallel_tool_calls,
         output=_output(wanted.format if wanted else None),
-        extras=extras_of(body, said, allowed, meant_for),
+        extras=extras_of(body, everything, allowed, meant_for),
         logprobs=(body.top_logprobs or 0) if likely else None,
     )
 
@@ -272,8 +272,8 @@ def _message(item: ResponsesItem, where: str, allowed: Allowlist) -> Message:
         return Message(role, content)
     shown = allowed if role == "user" else None
     parts = tuple(_part(each, f"{where}.content[{at}]", shown) for at, each in enumerate(content))
-    said = Message(role, parts)
-    return Message(role, said.text) if role == "system" else said
+    message = Message(role, parts)
+    return Message(role, message.text) if role == "system" else message
 
 
 def _part(part: ResponsesPart, where: str, allowed: Allowlist | None) -> Part:
