@@ -59,7 +59,7 @@ log = logging.getLogger("orchestra.server")
 
 
 class Answer(TrioResponse):
-    """A response with JSON as its default media type, as the empty one to OPTIONS has it."""
+    """A response whose default media type is JSON; the empty response to OPTIONS uses it."""
 
     default_mimetype = sse.JSON
 
@@ -93,7 +93,7 @@ class App(QuartTrio):
         self._context = AppContext(self)
         self._matching = self.url_map.bind("localhost")
         self._fixed: dict[tuple[str, str], Rule] = {}
-        """A cache of matched rules, by path and method; only of routes without variables."""
+        """A cache of matched rules by path and method, for routes without variables only."""
         self.answered: Answered | None = None
         """Called after each request, if set."""
         self.closing = trio.Event()
@@ -115,10 +115,7 @@ class App(QuartTrio):
                 route.prepare()
 
     async def handle_request(self, request: Request) -> Any:
-        """Return the response to a request, also after an error; it is `quart.request` until then.
-
-        Only a cancellation, or an exception that is not an `Exception`, is raised.
-        """
+        """Return the response for a request, also if it fails; meanwhile, `quart.request` is set."""
         context = cast("RequestContext", Context(request))
         app_token, request_token = _cv_app.set(self._context), _cv_request.set(context)
         try:
@@ -248,7 +245,7 @@ def create_app(
 
 
 def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Sequence[Layer]:
-    """The layers; with tracing, after one that begins each request's span, which the app ends."""
+    """The layers; with tracing, preceded by one that begins each request's span."""
     if tracing is None:
         return layers
     from orchestra.server.front.tracing import TracedRequests, end_span

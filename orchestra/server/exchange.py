@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestra.server.settings import Settings
 
 LISTENING = "client"
-"""The name of each task that waits for its client to leave; Trio would build a string for each."""
+"""The name of tasks that wait for their client to leave; Trio would build a string for each."""
 
 
 class Exchange(TrioASGIHTTPConnection):
@@ -121,7 +121,7 @@ def _take_arrived(
 ) -> bool:
     """Take the part of the body that has arrived; return True if `_listen` is not needed.
 
-    It is not if the body is complete, and the connection itself reports the client's departure.
+    That is so if the body is complete and the connection itself reports the client's departure.
     """
     mailbox = getattr(receive, "__self__", None)
     if not isinstance(mailbox, Mailbox):

@@ -55,7 +55,7 @@ class Body:
         self._unbroken = 0
 
     async def __call__(self, data: bytes) -> None:
-        """Write a chunk, waiting for a slow client; sometimes also a checkpoint for other tasks."""
+        """Write a chunk, waiting for a slow client; from time to time, let other tasks run."""
         self._unbroken += 1
         if not self.write_nowait(data):
             self._unbroken = 0

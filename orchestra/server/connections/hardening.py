@@ -153,7 +153,7 @@ class Mailbox:
         return message
 
     def retire(self) -> None:
-        """Drop all messages, and return only the disconnect from now on."""
+        """Return only the disconnect from now on, for `on_departure`, which reports it earlier."""
         self._messages = []
         self._last = {"type": "http.disconnect"}
         self._wake()

@@ -64,7 +64,7 @@ class Arrival:
         return is_anthropic(self.path) or self.header(b"anthropic-version") is not None
 
     def tell_id(self) -> None:
-        """Add the request's id to the response's headers; Anthropic's clients have their own."""
+        """Add the request's id to the response's headers, also under the name Anthropic uses."""
         names = (b"x-request-id", *([b"request-id"] if self.of_anthropic else []))
         self.headers += [(name, self.request_id.encode()) for name in names]
 

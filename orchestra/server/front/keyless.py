@@ -51,7 +51,7 @@ class Unlocked:
     keyed: Callable[[], Admission]
     on_lock: Callable[[], object] = lambda: None
     locked: bool = attrs.field(init=False, default=False)
-    _asked_at_s: float = attrs.field(init=False, default=-math.inf)
+    _checked_at_s: float = attrs.field(init=False, default=-math.inf)
     _layers: Sequence[Layer] = attrs.field(init=False, default=())
     _outage: Outage = attrs.field(init=False, factory=outage_of_keys)
 
@@ -79,9 +79,9 @@ class Unlocked:
             StateError: whether there is a key cannot be looked up.
         """
         now_s = trio.current_time()
-        if not self.locked and now_s >= self._asked_at_s + TRUSTED_S:
+        if not self.locked and now_s >= self._checked_at_s + TRUSTED_S:
             made = await self.any_made()
-            self._asked_at_s = now_s
+            self._checked_at_s = now_s
             if made and not self.locked:
                 self.locked = True
                 self.on_lock()
@@ -90,7 +90,7 @@ class Unlocked:
 
 @frozen
 class OwnPages:
-    """A layer that refuses requests without a key if they are for another host, or from its pages.
+    """A layer that refuses requests without a key for other hosts, or from pages of other origins.
 
     `origins` are the origins that are allowed; their hosts count as names of this server.
     """

@@ -1,4 +1,4 @@
-"""The layers that every request passes before its handler.
+"""The layers that every request passes before its handler, in this order.
 
     1. RequestIds        sets an id, for all logs and the response
     2. Cors              answers preflights, and tells browsers which pages may read the response

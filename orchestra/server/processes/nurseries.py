@@ -44,7 +44,7 @@ def _child_finished(self: Any, task: trio.lowlevel.Task, outcome: Outcome[Any]) 
 async def _nested_child_finished(
     self: Any, nested_child_exc: BaseException | None
 ) -> BaseException | None:
-    """Trio's method, with the same exception; in another task, it raises a `RuntimeError`."""
+    """Trio's method, with the same change; also, it raises a `RuntimeError` in another task."""
     if trio.lowlevel.current_task() is not self._parent_task:
         self.cancel_scope.cancel()
         raise RuntimeError(

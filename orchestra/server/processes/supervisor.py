@@ -83,7 +83,7 @@ class Worker:
         return self.ready_at is not None
 
     def lived_s(self) -> float:
-        """Seconds since the worker became ready; 0 if it is not."""
+        """Seconds since the worker became ready; 0 if it never did."""
         return 0 if self.ready_at is None else trio.current_time() - self.ready_at
 
 
@@ -116,7 +116,7 @@ class Supervisor:
     """Whether the last worker that ended before it was ready had a positive exit code, so that the
     next is not expected to be ready soon."""
     _settled: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """Set, and then replaced, when a worker becomes ready or has ended without, and at the stop."""
+    """Set, and then replaced, when a worker becomes ready or ends before that, and at the stop."""
 
     async def run(self) -> int:
         """Keep the workers running until a signal asks to stop, or it gives up; the exit code.
@@ -139,7 +139,7 @@ class Supervisor:
         return self._code or exit_code(self._ends)
 
     async def _start(self, nursery: trio.Nursery) -> None:
-        """Start the first worker, when it is ready the others, and then call `on_ready`."""
+        """Start the first worker; once it is ready, start the others; then call `on_ready`."""
         places = [trio.Event() for _ in range(self.count)]
         for number, settled in enumerate(places, 1):
             nursery.start_soon(self._keep, number, settled)
@@ -251,7 +251,7 @@ class Supervisor:
         return worker
 
     async def _reload(self) -> None:
-        """Pass SIGHUP on; a worker that is starting gets it when it is ready, lest it be killed."""
+        """Pass SIGHUP on; workers that are starting, which it could kill, get it when they are ready."""
         for each in self._alive.values():
             if each.ready_at is None:
                 each.outdated = True
