@@ -115,7 +115,7 @@ class App(QuartTrio):
                 route.prepare()
 
     async def handle_request(self, request: Request) -> Any:
-        """Return the response for a request, also if it fails; meanwhile, `quart.request` is set."""
+        """Return the response for a request, also if it fails; `quart.request` is set meanwhile."""
         context = cast("RequestContext", Context(request))
         app_token, request_token = _cv_app.set(self._context), _cv_request.set(context)
         try:

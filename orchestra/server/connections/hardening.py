@@ -153,7 +153,7 @@ class Mailbox:
         return message
 
     def retire(self) -> None:
-        """Return only the disconnect from now on, for `on_departure`, which reports it earlier."""
+        """Drop all messages; from now on, return only the disconnect, which is reported elsewhere."""
         self._messages = []
         self._last = {"type": "http.disconnect"}
         self._wake()

@@ -316,7 +316,7 @@ class Serving:
         tally.gauges = found.gauges
 
     def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:
-        """Open the registry of a generation's runs; without `state`, generations share one in memory."""
+        """Open the registry of a generation's runs; without a state, all share one in memory."""
         state, settings = loaded.state or self._memory, loaded.settings
         if state is None:
             state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
