@@ -153,7 +153,10 @@ class Mailbox:
         return message
 
     def retire(self) -> None:
-        """Drop all messages; from now on, return only the disconnect, which is reported elsewhere."""
+        """Drop all messages, and return only the disconnect from now on.
+
+        This is called when `on_departure` reports the client's departure instead.
+        """
         self._messages = []
         self._last = {"type": "http.disconnect"}
         self._wake()

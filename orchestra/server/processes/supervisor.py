@@ -251,7 +251,7 @@ class Supervisor:
         return worker
 
     async def _reload(self) -> None:
-        """Pass SIGHUP on; workers that are starting, which it may kill, get it once they are ready."""
+        """Pass SIGHUP on; workers that are starting, which it may kill, get it when ready."""
         for each in self._alive.values():
             if each.ready_at is None:
                 each.outdated = True
