@@ -97,7 +97,7 @@ class Settings:
         if not self.shutdown_delay_s >= 0:
             raise ValueError(
                 f"Settings(shutdown_delay_s={self.shutdown_delay_s!r}): a delay cannot be "
-                "negative; 0 is none"
+                "negative; write 0 for no delay"
             )
 
     @property
