@@ -296,7 +296,7 @@ def test_a_wrong_address_in_the_environment_is_told(provider: str, name: str, va
     """By the model that would be asked there, and which is none of another provider's instead."""
     model = ModelSettings(name="x", provider=provider, model="m")
     environ = {name: value, "OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}
-    with pytest.raises(BindingError, match=f"{name} is not an address of {provider}"):
+    with pytest.raises(BindingError, match=f"{name} is not a valid address of {provider}"):
         endpoint(model, environ)
     assert shown_url(model, environ) == "?"
     assert provider in {each.provider for each in from_environment(environ).models.values()}
