@@ -34,7 +34,7 @@ class Credentials(Protocol):
     """Credentials that authenticate requests."""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with authentication headers added; `now_s` is the time since 1970."""
+        """The request with authentication headers added; `now_s` is in seconds since 1970."""
 
     def redact(self, text: str) -> str:
         """The text with these credentials' secrets removed."""

@@ -111,7 +111,7 @@ class Endpoint:
             return self.dialect.ask(self.model, marked, stream=stream)
         except UnicodeEncodeError as error:
             raise InvalidRequestError(
-                f"the request contains half a character, {error.object[error.start]!r}, which "
+                f"the request contains half of a character, {error.object[error.start]!r}, which "
                 'cannot be sent; repair the text: text.encode(errors="replace").decode()'
             ) from None  # the cause would keep the whole text in memory
 

@@ -26,7 +26,7 @@ from orchestra.providers.connections.reply import OK
 from orchestra.providers.connections.watch import Wait, Watch
 
 T = TypeVar("T")
-Back: TypeAlias = Callable[[Line | None, float | None], None]
+Release: TypeAlias = Callable[[Line | None, float | None], None]
 """Returns a connection to the pool, to be kept idle for at most this many seconds (None if the
 server sets no limit), and frees its slot. If the connection is None, only the slot is freed.
 """
@@ -105,19 +105,19 @@ class Response(HttpReply):
     """A response whose head has arrived and whose body is still arriving."""
 
     __slots__ = (
-        "_back",
         "_bounds",
         "_exchange",
         "_left",
         "_line",
         "_ready",
+        "_release",
         "_token",
         "_wait",
         "head",
     )
 
     def __init__(
-        self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, back: Back
+        self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, release: Release
     ) -> None:
         self.head = exchange.final_head
         self._line: Line = line
@@ -125,7 +125,7 @@ class Response(HttpReply):
         self._exchange = exchange
         self._ready = body
         self._bounds = bounds
-        self._back = back
+        self._release = release
         self._wait: Wait | None = None
         self._token = trio.lowlevel.current_trio_token()
 
@@ -198,10 +198,10 @@ class Response(HttpReply):
             self._wait.leave()
         if self._finished(broken=broken):
             self._line.wake()
-            self._back(self._line, self._exchange.keep_s)
+            self._release(self._line, self._exchange.keep_s)
         else:
             self._line.close()
-            self._back(None, 0.0)
+            self._release(None, 0.0)
 
     def __del__(self) -> None:
         if self._left:

@@ -24,7 +24,7 @@ from orchestra.providers.connections.heads import NAME, Head, Header, body_of, k
 INFORMATIONAL_MAX = 100
 """The most informational responses, such as "102 Processing", before the final one."""
 TOO_LONG = 431
-"""The beginning of h11's error for a head over its limit."""
+"""The status that h11 suggests, in its error for a head over the limit."""
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _NAME = re.compile(NAME)

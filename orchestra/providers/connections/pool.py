@@ -18,7 +18,7 @@ import trio
 from orchestra.errors import ModelConnectionError
 from orchestra.policies.answers.accounting import note_begun
 from orchestra.protocols import Timeouts
-from orchestra.providers.connections.connection import Back, Bounds, Response, ask
+from orchestra.providers.connections.connection import Bounds, Release, Response, ask
 from orchestra.providers.connections.http1 import Exchange, Origin, Outgoing
 from orchestra.providers.connections.line import Line, connect, tls_context
 from orchestra.providers.connections.unreached import unreached
@@ -99,11 +99,11 @@ class Pool:
         place, slot = self._place(request.origin), object()
         if place.slots is not None:
             await bounds.connecting(connect_at, partial(self._enter, place, place.slots, slot))
-        back = partial(self._back, place, slot)
+        release = partial(self._release, place, slot)
         try:
-            return await self._asked(request, place, bounds, connect_at, back)
+            return await self._sent(request, place, bounds, connect_at, release)
         except BaseException:
-            back(None, 0.0)
+            release(None, 0.0)
             raise
 
     def close(self) -> None:
@@ -113,14 +113,14 @@ class Pool:
             while place.idle:
                 place.idle.pop()[0].close()
 
-    async def _asked(
-        self, request: Outgoing, place: _Place, bounds: Bounds, connect_at: float, back: Back
+    async def _sent(
+        self, request: Outgoing, place: _Place, bounds: Bounds, connect_at: float, release: Release
     ) -> Response:
         exchange = self._exchange(request)
         line = self._kept(place)
         if line is not None:
             try:
-                return await _answer(line, exchange, bounds, back)
+                return await _answer(line, exchange, bounds, release)
             except ModelConnectionError:
                 if exchange.began:
                     raise
@@ -128,10 +128,10 @@ class Pool:
         try:
             anew = await bounds.connecting(connect_at, partial(self._connected, request.origin))
         except BaseException as error:
-            if line is not None:  # the server may have processed the request before this broke
+            if line is not None:  # the server may have processed it before `line` broke
                 note_begun(error)
             raise
-        return await _answer(anew, exchange, bounds, back)
+        return await _answer(anew, exchange, bounds, release)
 
     async def _enter(self, place: _Place, slots: trio.CapacityLimiter, slot: object) -> None:
         try:
@@ -180,7 +180,9 @@ class Pool:
             line.close()
         return None
 
-    def _back(self, place: _Place, slot: object, line: Line | None, keep_s: float | None) -> None:
+    def _release(
+        self, place: _Place, slot: object, line: Line | None, keep_s: float | None
+    ) -> None:
         if line is not None:
             self._keep(place, line, self._limits.keep_s if keep_s is None else keep_s)
         if place.slots is not None:
@@ -198,10 +200,10 @@ class Pool:
                     each.idle.popleft()[0].close()
 
 
-async def _answer(line: Line, exchange: Exchange, bounds: Bounds, back: Back) -> Response:
+async def _answer(line: Line, exchange: Exchange, bounds: Bounds, release: Release) -> Response:
     try:
         body = await ask(line, exchange, bounds)
     except BaseException:
         line.close()
         raise
-    return Response(line, exchange, body, bounds, back)
+    return Response(line, exchange, body, bounds, release)

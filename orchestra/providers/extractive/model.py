@@ -22,7 +22,7 @@ from orchestra.providers.extractive.parsed_prompt import ParsedPrompt, read
 from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 
 PROMPT_CHARS_MAX = 400_000
-"""The longest prompt: about 100,000 tokens. Other models have such a limit, too."""
+"""The most characters of a prompt: about 100,000 tokens. Other models have such limits, too."""
 BYTES_PER_TOKEN = 4
 """The rule of thumb for English text in OpenAI's documentation."""
 _SOURCE_CHARS_MAX = 2000  # the part of a source that is embedded for its similarity

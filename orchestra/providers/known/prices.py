@@ -21,7 +21,7 @@ from orchestra.providers.known.settings import ModelSettings
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-THEIRS: Mapping[str, str] = MappingProxyType(
+CATALOG_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "openai": "openai",
         "anthropic": "anthropic",
@@ -85,15 +85,15 @@ def price_of(settings: ModelSettings) -> Price | None:
 
 def listed_price(provider: str, model: str) -> Price | None:
     """The list prices of a model; None if the catalog has none, or is not installed."""
-    theirs = THEIRS.get(provider)
-    if theirs is None:
+    name = CATALOG_NAMES.get(provider)
+    if name is None:
         return None
     try:
         from genai_prices.data_snapshot import get_snapshot
     except ImportError:
         return None
     try:
-        _, found = get_snapshot().find_provider_model(model, None, theirs, None)
+        _, found = get_snapshot().find_provider_model(model, None, name, None)
     except LookupError:
         return None
     return _read(found.get_prices(datetime.now(UTC)))
