@@ -262,7 +262,7 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "return prompt('{q} in {[', q=q)  # HERE",
         "bad-template",
-        "prompt(...): the template is not one: expected '}' before end of string",
+        "prompt(...): the template is invalid: expected '}' before end of string",
         "write `{{` and `}}` for braces that are text",
     ),
     (

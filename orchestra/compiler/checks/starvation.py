@@ -122,7 +122,7 @@ def _gate(region: Region, starts: dict[Node, int], ends: dict[Node, int]) -> int
         return 0
     waits = starts[region.owner]
     if isinstance(region.owner, Choice):
-        for arm in region.owner.behind(region.arm):  # these arms have ended
+        for arm in region.owner.arms_before(region.arm):  # these arms have ended
             waits |= ends[node_of(arm)]
     return waits
 

@@ -1,9 +1,9 @@
 """Silent tests: `is`, `isinstance` and `match`, which Python answers without calling the wire.
 
-A wire is not None, and not an instance of the class that the user means. So the branch of such a
-test is always taken or never. Python has no hook for these tests; so the function's source is
-searched for them after the call. Only names that are certainly wires count: inputs, results of
-steps, and their parts.
+A wire is not None, and not an instance of the class that the user means. So such a test always
+takes the same branch. Python has no hook for these tests, so the function's source is searched for
+them after the call. Only names that are certainly wires count: inputs, results of steps, and their
+parts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MADE_IN = (
     "orchestra.graph.control.agreeing",
     "orchestra.steps.generate",
 )
-"""Modules of callables that are no steps, and give wires."""
+"""Modules whose callables are not steps, but return wires."""
 _OPCODES = {
     number
     for name, number in dis.opmap.items()
@@ -54,7 +54,7 @@ _OPCODES = {
 def refusing_silent_tests(function: FunctionType, nodes: Sequence[Node]) -> Iterator[None]:
     """Refuse silent tests of wires in a pipeline's function; wraps the call of the function.
 
-    Also where the call fails: the cause is often the code after the wrong branch.
+    They are also looked for when the call fails: taking the wrong branch is often the cause.
 
     Raises:
         DefinitionError: the function has such a test; the message is about the first.
@@ -165,7 +165,7 @@ class _Names:
                 made = [each for each in here if not isinstance(each, Constant | Input)]
                 return Wire(made[-1]) if made else None
             case ast.Name() | ast.Attribute() | ast.Subscript() if self._is_wire(value, path):
-                in_loop = any(isinstance(each, _LOOPS) for each in path)  # set again further down?
+                in_loop = any(isinstance(each, _LOOPS) for each in path)  # it may be set again
                 return None if in_loop else self._part(value)
         return None
 
@@ -224,7 +224,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def _stand_in(called: str, returns: object) -> Wire:
-    """A wire of this type; the function itself stands for every local function."""
+    """A wire of this type. The function object itself stands in for every local function."""
     return Wire(Input(Origin(0, (), "", 0), called, returns, MISSING))
 
 

@@ -341,7 +341,7 @@ def misuse(given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "said"),
     [
-        ("step", DefinitionError, "step 'upper' is no pipeline"),
+        ("step", DefinitionError, "step 'upper' is not a pipeline"),
         ("missing", EdgeTypeError, "pipeline 'loud' was not given 'text', str"),
         ("unknown", EdgeTypeError, "pipeline 'loud' has no input 'speed'"),
     ],
@@ -615,7 +615,7 @@ def test_a_world_scripts_the_steps_of_children() -> None:
 def test_the_children_of_a_world_are_pipelines() -> None:
     with pytest.raises(TypeError, match=r"write children=\[some_pipeline\]"):
         World(children=loud)  # type: ignore[arg-type]
-    with pytest.raises(DefinitionError, match="step 'upper' is no pipeline"):
+    with pytest.raises(DefinitionError, match="step 'upper' is not a pipeline"):
         World(children=[upper])  # type: ignore[list-item]
 
 
