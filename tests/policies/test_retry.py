@@ -198,7 +198,7 @@ def test_no_window_has_more_retries_than_the_budget_and_none_is_refused_without_
         ({"delay_s": "a"}, r"Retry\(delay_s='a'\): delay_s must be a number"),
         ({"delay_max_s": None}, r"Retry\(delay_max_s=None\): delay_max_s must be a number"),
         ({"delay_s": 31}, r"Retry\(delay_s=31, delay_max_s=30.0\): .* raise delay_max_s, or lower"),
-        ({"on": KeyError}, r"Retry\(on=<class 'KeyError'>\): on must be a tuple of subclasses"),
+        ({"on": KeyError}, r"Retry\(on=<class 'KeyError'>\): on must be a tuple of classes"),
         ({"on": (KeyboardInterrupt,)}, "none of them a cancellation"),
     ],
 )

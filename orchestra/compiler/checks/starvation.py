@@ -28,7 +28,7 @@ from orchestra.problem import Problem
 
 
 def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """The readers that can start only when the stream that they read has ended."""
+    """The problem of each reader that can start only when the stream it reads has ended."""
     if not any(is_stream(edge.wire) for node in regions.order for edge in node.edges):
         return
     starts, ends = _solve(regions)
@@ -82,11 +82,11 @@ def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:
     starts = dict.fromkeys(regions.order, 0)
     ends = {node: _bit(node) for node in regions.order}
     imports, readers = _imports(regions), _readers(regions)
-    growing, way = True, regions.order
-    while growing:  # at most once round for each node: sets only grow
+    growing, order = True, regions.order
+    while growing:  # few rounds: the sets only grow, and are bounded by the nodes
         growing = False
-        way = way[::-1]  # ends spread from the sources, starts from the output
-        for node in way:
+        order = order[::-1]  # ends spread from the sources, starts from the output
+        for node in order:
             new_starts = _starts(node, regions, imports[node], starts, ends)
             new_ends = ends[node] | new_starts
             for edge in node.edges:

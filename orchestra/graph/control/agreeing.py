@@ -68,7 +68,7 @@ class Quorum(Comparison):
 
     @property
     def why(self) -> str:
-        return f"there when {self.count} of {len(self.arms)} arms agree"
+        return f"available when {self.count} of {len(self.arms)} arms agree"
 
     def arms_before(self, arm: int) -> tuple[Wire, ...]:
         in_turn = self.stagger_s == inf and arm >= self.count
@@ -89,7 +89,7 @@ class Survivors(Comparison):
 
     @property
     def why(self) -> str:
-        return f"there when each of {len(self.arms)} arms has given its value or failed"
+        return f"available when each of {len(self.arms)} arms has given its value or failed"
 
 
 @explain_wrong_calls

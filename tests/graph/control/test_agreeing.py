@@ -130,9 +130,9 @@ def test_they_are_drawn_with_what_is_not_by_default() -> None:
 def test_the_report_says_when_their_value_is_there() -> None:
     head = f"{JUDGES}\n@pipeline\ndef p(n: int):\n    return "
     explained = plan(written(head + "quorum(2, text(n), text(n), text(n))")["p"]).explain()
-    assert explained.startswith("p: one value, str, there when 2 of 3 arms agree\n")
+    assert explained.startswith("p: one value, str, available when 2 of 3 arms agree\n")
     judged = plan(written(head + "best_of(text(n), text(n), judge=longest)")["p"]).explain()
-    assert "one value, list[str], there when each of 2 arms has given its value or fail" in judged
+    assert "one value, list[str], available when each of 2 arms has given its value" in judged
 
 
 @pytest.mark.parametrize("call", ["quorum(1, 1)", "best_of(1, judge=len)"])
