@@ -32,7 +32,7 @@ def test_an_engine_that_is_not_open_says_how_to_open_it() -> None:
             await unopened.run(summed, numbers=[1])
         with pytest.raises(RunError, match="it cannot be awaited: write `async with open_engine"):
             await unopened
-        with pytest.raises(RunError, match="it needs `async with`: write `async with"), unopened:
+        with pytest.raises(RunError, match="`with` cannot open it: write `async with"), unopened:
             raise AssertionError("it was opened")
         with pytest.raises(AttributeError, match="'runn'"):
             unopened.runn  # noqa: B018 - to see what it says
@@ -102,9 +102,7 @@ def looked_up(numbers: dict[str, int]) -> str:
 
 def test_inputs_in_one_dict_are_told_how_to_write_them() -> None:
     inputs: Any = {"name": "name", "numbers": {"name": 2}}
-    with pytest.raises(
-        InputError, match=r"as one, .*; write each by its name, `name=\.\.\., numbers="
-    ):
+    with pytest.raises(InputError, match=r"as one, .*; pass each by name, `name=\.\.\., numbers="):
         simulate(both, World(), inputs)  # type: ignore[call-overload]
     assert simulate(both, World(), **inputs).value == "namename"
     assert simulate(looked_up, World(), {"name": 1}).value == "name"

@@ -129,7 +129,7 @@ def test_what_cannot_run_is_refused_as_an_engine_would() -> None:
 
 def test_inputs_may_stand_behind_the_world() -> None:
     assert simulate(sums, World(), 2).value == simulate(sums, n=2).value == 6
-    with pytest.raises(InputError, match="was given 'n' twice, by place and by name"):
+    with pytest.raises(InputError, match="was given 'n' twice, by position and by name"):
         simulate(sums, World(), 2, n=2)  # type: ignore[arg-type, misc]
 
 

@@ -1,9 +1,9 @@
 """Children: pipelines that a step runs, as parts of its own run.
 
-The theory: a child is one more frame of the run, and it is entered in the task that asks for it. So
-its tasks are below that of the step, and whatever ends the step ends them: a deadline, a lost race,
-a client that has gone. Its steps write into the run's journal, under paths of their own, and each
-has an account of its own. So all that is counted is counted once, where it was used.
+The theory: a child is one more frame of the run, entered in the task that runs it. So its tasks are
+descendants of the step's task, and whatever ends the step ends them: a deadline, a lost race, a
+client that has left. Its steps write into the run's journal, under paths of their own, and each has
+its own usage. So all usage is counted once, where it arose.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Parent:
     async def run(
         self, pipeline: Pipeline[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> object:
-        """Run a pipeline, and return its result. Raises as `protocols.Context.run`."""
+        """Run a pipeline, and return its result; raises what `protocols.Context.run` says."""
         self._refuse_elsewhere()
         child = self._child(pipeline, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -71,7 +71,7 @@ class Parent:
             named = by_name(pipeline, args, kwargs)
             plan = run.shared.plans.of(pipeline)
             inputs = complete(plan, named, run.shared.limits)
-        except InputError as error:  # of the step, not of the client that sent the run's own
+        except InputError as error:  # the step's error, not that of the client who started the run
             raise EdgeTypeError(f"step {self.step!r} runs a pipeline wrongly: {error}") from error
         path = f"{self.step}[{self._number(pipeline)}]/{pipeline.name}/"
         child = Frame(run, plan.block, path, inputs, frame.scope_of(self.operation))
@@ -79,12 +79,12 @@ class Parent:
         return child
 
     def _number(self, pipeline: Pipeline[..., Any]) -> int:
-        """How many children the step has had before this one."""
+        """The number of the step's next child, from 0."""
         frame, limits = self.frame, self.frame.run.shared.limits
         if frame.depth >= limits.pipelines_deep:
             raise LimitExceededError(
-                f"step {self.step!r} runs pipeline {pipeline.name!r}, and {frame.depth} steps have "
-                "run pipelines around it already, one in the other; end the recursion, or raise "
+                f"step {self.step!r} runs pipeline {pipeline.name!r}, but is already nested in "
+                f"{frame.depth} pipelines that steps run; end the recursion, or raise "
                 "Limits(pipelines_deep=...) if that is intended",
                 limit="pipelines_deep",
             )
@@ -115,13 +115,13 @@ class Parent:
             del failure  # as in `tasks`
 
     def _pass_on_cut(self, child: Frame) -> None:
-        """Take over whether the child's result is cut: what the step gives now comes from it."""
+        """Record whether the child's result is cut, as that of the step's last answer."""
         cut, cuts = is_cut(child, child.block.regions[0].source.slot), child.run.cuts
         if cuts:
             cuts[self.step] = cut
 
     def _refuse_elsewhere(self) -> None:
-        """Check that the present task is the step's, or one that it has started."""
+        """Check that the current task is the step's, or a descendant of it."""
         own = self.task()
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         while task is not None and task is not own:
@@ -134,20 +134,20 @@ class Parent:
 
     def _refuse_stopped(self, pipeline: Pipeline[..., Any]) -> None:
         reason = self.frame.scope_of(self.operation).stopped
-        if reason is not None:  # it is shielded: otherwise it was cancelled
+        if reason is not None:  # in a shield: all other code was cancelled before
             raise RunError(
-                f"step {self.step!r} is being stopped ({reason}), and pipeline {pipeline.name!r} "
-                "would not begin; do in the step itself what has to be done at its end"
+                f"step {self.step!r} is being stopped ({reason}), so pipeline {pipeline.name!r} "
+                "cannot start; clean up in the step itself, without running a pipeline"
             )
 
 
 async def _collected(frame: Frame, source: Source) -> object:
-    """The value of a source; the chunks of a stream as one."""
-    got = read(frame, source)
+    """The value of a source; of a stream, its collected chunks."""
+    value = read(frame, source)
     if source.lane is None:
-        return got
+        return value
     output = Output(source.chunk, frame.run.shared.limits)
-    while batch := await cast("Lane[object]", got).receive():
+    while batch := await cast("Lane[object]", value).receive():
         for chunk in batch:
             if type(chunk) is Restart:
                 output.clear()

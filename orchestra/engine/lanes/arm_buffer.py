@@ -74,7 +74,7 @@ class ArmBuffer:
 
     def _too_much(self, limit: str, value: int, unit: str) -> LimitExceededError:
         return LimitExceededError(
-            f"arm {self._arm} said more than {value} {unit} before commit={self._rule} was met; "
+            f"arm {self._arm} gave more than {value} {unit} before commit={self._rule} was met; "
             f"commit earlier, or raise Limits({limit}=...)",
             limit=limit,
         )

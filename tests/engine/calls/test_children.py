@@ -488,7 +488,7 @@ def test_pipelines_run_one_another_only_so_deep() -> None:
     error = simulation.error
     assert isinstance(error, LimitExceededError)
     assert error.limit == "pipelines_deep"
-    assert "runs pipeline 'dive', and 3 steps have run pipelines around it" in str(error)
+    assert "runs pipeline 'dive', but is already nested in 3 pipelines" in str(error)
 
 
 def test_items_of_an_each_are_as_deep_as_it() -> None:

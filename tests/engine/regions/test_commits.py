@@ -168,7 +168,7 @@ def test_an_arm_that_says_more_than_may_be_held_has_failed(limits: Limits, limit
     assert isinstance(failed, ArmFailed)
     assert failed.at_s == 3
     assert failed.message == (
-        f"arm 1:one said more than 2 {limit.removeprefix('held_')} before commit=complete() was "
+        f"arm 1:one gave more than 2 {limit.removeprefix('held_')} before commit=complete() was "
         f"met; commit earlier, or raise Limits({limit}=...)"
     )
 
