@@ -102,7 +102,9 @@ def looked_up(numbers: dict[str, int]) -> str:
 
 def test_inputs_in_one_dict_are_told_how_to_write_them() -> None:
     inputs: Any = {"name": "name", "numbers": {"name": 2}}
-    with pytest.raises(InputError, match=r"as one, .*; pass each by name, `name=\.\.\., numbers="):
+    with pytest.raises(
+        InputError, match=r"as one dict, .*; pass each by name, `name=\.\.\., numbers="
+    ):
         simulate(both, World(), inputs)  # type: ignore[call-overload]
     assert simulate(both, World(), **inputs).value == "namename"
     assert simulate(looked_up, World(), {"name": 1}).value == "name"
@@ -114,7 +116,7 @@ def test_inputs_that_are_no_dict_are_told_how_to_write_them(inputs: Any) -> None
     async def main() -> None:
         async with open_engine(NoBindings()) as engine:
             with pytest.raises(
-                InputError, match=r"is none; write \{\"name\": \.\.\., \"numbers\":"
+                InputError, match=r"must be a dict .*; write \{\"name\": \.\.\., \"numbers\":"
             ):
                 engine.start(both, inputs)
 

@@ -612,7 +612,7 @@ def test_a_shield_does_not_wait_for_what_cannot_start_any_more(child: Pipeline[.
 
     simulation = simulate(contest, World(), "a")
     (failed,) = [e for e in simulation.events if isinstance(e, StepFailed)]
-    assert "and pipeline" in failed.message
+    assert "so pipeline" in failed.message
     assert "was stopped; clean up in the step itself" in failed.message
     assert simulation.value == "a"
     assert ended_s == [END_S]

@@ -207,7 +207,7 @@ def test_what_is_read_once_is_passed_on_as_it_is(shape: Callable[[Any], Any]) ->
 def test_an_iterator_of_a_step_that_is_read_more_than_once_is_refused(
     shape: Callable[[Any], Any],
 ) -> None:
-    with pytest.raises(OrchestraError, match=r"EdgeTypeError: it returned|^it returned") as caught:
+    with pytest.raises(OrchestraError, match="the step returned") as caught:
         run(of_step(shape), NUMBERS)
     assert "and has several readers: " in str(caught.value)
 
