@@ -128,7 +128,7 @@ def options(node: Node) -> dict[str, object]:
 
 
 _READ = ("origin", "arms", "items", "item", "body")
-"""Fields of nodes that are no options."""
+"""Fields of nodes that are not options."""
 
 
 def _changed(options: Node | Policy | Retry | None) -> dict[str, object]:

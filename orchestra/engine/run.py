@@ -241,7 +241,7 @@ class Run(Generic[T_co]):
             self._end()
 
     def begin(self, scope: trio.CancelScope) -> None:
-        """Use the scope of the outermost region for the deadline and for `cancel`, also earlier."""
+        """Apply the deadline, and an earlier cancellation, to the outermost region's scope."""
         self._scope = scope
         if self._deadline_s is not None:
             self._until_s = scope.deadline = self._began_s + self._deadline_s

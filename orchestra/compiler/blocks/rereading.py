@@ -47,7 +47,7 @@ def _can_both_be_taken(one: Ways, other: Ways) -> bool:
 
 
 def _readers(block: Block, slot: int, ways: Ways) -> Iterator[Reader]:
-    """The readers of a slot, also those behind a race, fallback or route that it is an arm of."""
+    """The readers of a slot, and those of a race, fallback or route of which it is an arm."""
     for operation in filter(None, block.operations):
         here = {**_ways(block, operation.region), **ways}
         for source in all_sources(operation.sources, operation.nested):

@@ -31,7 +31,7 @@ def argument_problems(node: Call) -> Iterator[Problem]:
 
 
 def wires_held(value: object) -> Iterator[Wire]:
-    """Every wire in a value, also in places that are never filled: `Message("user", q)`."""
+    """Every wire in a value, even where a run would not fill it: `Message("user", q)`."""
     return (each for each in values_held(value) if isinstance(each, Wire))
 
 

@@ -21,16 +21,16 @@ from orchestra.problem import Problem
 def late_problems(nodes: Sequence[Node]) -> Iterator[tuple[Node, Problem]]:
     """For each function made a step several times in a loop: the variables it reads too late."""
     made: dict[CodeType, tuple[object, FunctionType]] = {}
-    told: set[CodeType] = set()
+    reported: set[CodeType] = set()
     for node in nodes:
         function = inspect.unwrap(node.step.call) if isinstance(node, Call) else None
         if not isinstance(node, Call) or not isinstance(function, FunctionType):
             continue
         code = function.__code__
         step, first = made.setdefault(code, (node.step.call, function))
-        if step is node.step.call or code in told or not _reads_the_same(first, function):
+        if step is node.step.call or code in reported or not _reads_the_same(first, function):
             continue
-        told.add(code)
+        reported.add(code)
         for name in _read_late(code):
             what = f"step {node.step.name!r} is created for each `{name}`, but reads it when it "
             fix = f"make the step once, above the loop, with a parameter {name!r}, and pass it: "

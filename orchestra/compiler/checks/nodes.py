@@ -1,4 +1,4 @@
-"""Checks of one node by itself: its call, its bounds, its policy."""
+"""Checks of single nodes: the call, the bounds, the policy."""
 
 from __future__ import annotations
 

@@ -33,20 +33,20 @@ def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
         return
     starts, ends = _solve(regions)
     feeds = _feeds(regions)
-    told: set[Node] = set()
+    reported: set[Node] = set()
     for node in regions.order:
         for edge in node.edges:
             if not is_stream(edge.wire):
                 continue
-            if node_of(edge.wire) in told:  # its reader waits because of the same fault
-                told.add(node)
+            if node_of(edge.wire) in reported:  # its reader waits because of the same fault
+                reported.add(node)
                 continue
             waits = starts[node]
             if edge.arm is not None:
                 waits |= _gate(regions.owned[node][edge.arm], starts, ends)
             stuck = waits & feeds[node_of(edge.wire)]
             if stuck:
-                told.add(node)
+                reported.add(node)
                 first = next(each for each in regions.order if stuck & _bit(each))
                 yield node, _problem(node, edge, first)
 

@@ -1,4 +1,4 @@
-"""Attempts: a failed call is made again if its policy says so.
+"""Attempts: failed calls of steps are retried as their policy says.
 
 Attempts are inside the step's `timeout_s`, which bounds all of them and the waits between them,
 and outside its `first_chunk_s`, which bounds each of them.

@@ -107,7 +107,7 @@ class Parent:
         try:
             found = await child.enter(0, partial(_collected, child))
             self._pass_on_cut(child)
-            return found  # noqa: TRY300 - only a failure goes on
+            return found  # noqa: TRY300 - only a failure continues below
         except Failure as error:
             self.frame.children[self.operation.slot].failure = failure = error
         finally:

@@ -248,7 +248,7 @@ async def route_value(frame: Frame, operation: Operation[Route]) -> object:
     """The value of the arm that the label selects.
 
     Raises:
-        RouteError: there is none.
+        RouteError: no arm has this key, and there is no default.
         Exception: the first error of a step in the arm.
     """
 
@@ -262,7 +262,7 @@ async def route_stream(frame: Frame, operation: Operation[Route], outflow: Outfl
     """Put the chunks of the arm that the label selects.
 
     Raises:
-        RouteError: there is none.
+        RouteError: no arm has this key, and there is no default.
         Exception: the first error of a step in the arm.
     """
 

@@ -1,6 +1,6 @@
 """Messages for wrong calls of orchestra's functions and classes.
 
-Python's own message names only the function. These say where the call stands, which
+Python's own message names only the function. These say where the call is, which
 parameter was meant, and what the function takes.
 """
 

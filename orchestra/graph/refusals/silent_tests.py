@@ -34,7 +34,7 @@ _Point: TypeAlias = tuple[int, int]
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_ASKING = ("isinstance", "type", "hasattr", "callable")
+_CALLS = ("isinstance", "type", "hasattr", "callable")
 _PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
 _MADE_IN = (
     "orchestra.graph.control.constructs",
@@ -94,8 +94,8 @@ def _first_refusal(
     function: FunctionType, wires: Mapping[str, Wire], nodes: Sequence[Node]
 ) -> str | None:
     code = function.__code__
-    may = not _OPCODES.isdisjoint(code.co_code[::2]) or not set(_ASKING).isdisjoint(code.co_names)
-    if not may:  # true of nearly all functions: their file need not be parsed
+    tests = not _OPCODES.isdisjoint(code.co_code[::2]) or not set(_CALLS).isdisjoint(code.co_names)
+    if not tests:  # true of nearly all functions: their file need not be parsed
         return None
     source = "".join(linecache.getlines(code.co_filename, function.__globals__))
     path = path_to_def(source, code)
@@ -103,11 +103,11 @@ def _first_refusal(
         return None
     known = _Names.of(function, path[-1], wires, nodes)
     for inner in _walk(path[-1]):
-        asked = known.silent_test(inner)
-        if asked is not None:
+        tested = known.silent_test(inner)
+        if tested is not None:
             from orchestra.graph.refusals.refusal import refusal_at  # as in `wires`
 
-            wire, act, at = asked
+            wire, act, at = tested
             return refusal_at(known.site((*path, *inner[1:], *at), source), wire, act)
     return None
 
@@ -165,7 +165,7 @@ class _Names:
                 narrows = isinstance(path[-2], ast.Assert) and isinstance(op, ast.IsNot)
                 if isinstance(other, ast.Constant) and self._is_wire(on, path) and not narrows:
                     return ast.unparse(on), "be tested with `is`", ()
-            case ast.Call(func=ast.Name(id=name), args=[on, *_]) if name in _ASKING:
+            case ast.Call(func=ast.Name(id=name), args=[on, *_]) if name in _CALLS:
                 if self.names.get(name) is getattr(builtins, name) and self._is_wire(on, path):
                     return ast.unparse(on), f"be tested with `{name}`", ()
             case ast.Match(subject=on, cases=cases) if self._is_wire(on, path):

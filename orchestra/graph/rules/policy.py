@@ -27,9 +27,9 @@ def is_count(given: object) -> TypeGuard[int]:
 
 def _positive(instance: object, attribute: Attribute[Any], value: object) -> None:
     if not is_number(value):
-        raise ValueError(f"{_said(instance, attribute, value)} must be a number")
+        raise ValueError(f"{_field(instance, attribute, value)} must be a number")
     if not value > 0:
-        raise ValueError(f"{_said(instance, attribute, value)} must be more than 0, or left out")
+        raise ValueError(f"{_field(instance, attribute, value)} must be more than 0, or left out")
 
 
 def _bound() -> float | None:
@@ -38,7 +38,7 @@ def _bound() -> float | None:
 
 def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
     if not is_count(value):
-        raise ValueError(f"{_said(instance, attribute, value)} must be a whole number, 1 or more")
+        raise ValueError(f"{_field(instance, attribute, value)} must be a whole number, 1 or more")
 
 
 def _count(default: int) -> int:
@@ -48,10 +48,10 @@ def _count(default: int) -> int:
 def _finite(instance: object, attribute: Attribute[Any], value: float) -> None:
     _positive(instance, attribute, value)
     if not isfinite(value):
-        raise ValueError(f"{_said(instance, attribute, value)} is a bound; write a finite number")
+        raise ValueError(f"{_field(instance, attribute, value)} is a bound; write a finite number")
 
 
-def _said(instance: object, attribute: Attribute[Any], value: object) -> str:
+def _field(instance: object, attribute: Attribute[Any], value: object) -> str:
     return f"{type(instance).__name__}({attribute.name}={value!r:.80}): {attribute.name}"
 
 
@@ -187,4 +187,4 @@ class Limits:
     retries_saved: int = _count(100)
     """The largest size of the budget, and its size at the start."""
     deadline_s: float | None = _bound()
-    """How long a run may take if it has no deadline of its own."""
+    """How long a run may take if neither it nor its pipeline has a deadline."""

@@ -1,6 +1,6 @@
 """The base class of steps and pipelines; to tools, each looks like its function.
 
-`wires` imports this module: to refuse `wire | step`, it has to recognize a step.
+`wires` imports this module: to refuse `wire | step`, it has to recognise a step.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def _path(source: str, span: _Span) -> Path:
 def parsed(source: str) -> ast.Module | None:
     """The syntax tree of a file; None if it is not valid Python: it was changed since its import.
 
-    None also where it is nested so deep that it cannot be searched.
+    None also if it is nested too deep to be parsed.
     """
     try:
         return ast.parse(source)
