@@ -1,4 +1,4 @@
-"""The application: pipelines behind routes, and every error as problem JSON."""
+"""The ASGI application: its routes, and the answers to errors as problem JSON."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ log = logging.getLogger("orchestra.server")
 
 
 class Answer(TrioResponse):
-    """A response that is JSON unless it says otherwise, as the one to OPTIONS does not."""
+    """A response whose default content type is JSON; that to OPTIONS has it too."""
 
     default_mimetype = sse.JSON
 
 
 class Asking:
-    """A request while it is answered: what Quart calls its context, of which this much is used."""
+    """The context of a request that is being handled: the part of Quart's that is used."""
 
     __slots__ = ("request",)
 
@@ -74,10 +74,10 @@ class Asking:
 
 
 class App(QuartTrio):
-    """Quart, with our request, answer and exchange.
+    """Quart with our own request, response and connection classes.
 
-    Of what Quart does around each request nothing is done for those who are not here: there are no
-    sessions, no signals, no hooks before and behind, and no route looks at the host.
+    It skips what Quart does around each request but this server does not use: there are no
+    sessions, no signals, no hooks before or after requests, and no routing by host.
     """
 
     response_class = Answer
@@ -85,22 +85,22 @@ class App(QuartTrio):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("orchestra", static_folder=None, template_folder=None)
-        self.url_map.merge_slashes = False  # it would redirect, with a page in HTML
+        self.url_map.merge_slashes = False  # it would answer with a redirect in HTML
         self.settings = settings
         self.templates: dict[str, str] = {}
-        """The paths of routes in OpenAPI's syntax, by name."""
+        """The paths of routes in OpenAPI's syntax, by route name."""
         self._routes: dict[str, Route] = {}
         self._context = AppContext(self)
         self._matching = self.url_map.bind("localhost")
         self._fixed: dict[tuple[str, str], Rule] = {}
-        """What was asked of routes without variables, by path and method."""
+        """A cache of the matched routes without variables, by path and method."""
         self.answered: Answered | None = None
-        """Called with each request that has ended."""
+        """A callback for each request that has ended."""
         self.closing = trio.Event()
-        """Set it to close the WebSockets, each after its last run."""
+        """Set this to close all WebSockets, each after its last run."""
 
     def add_route(self, route: Route) -> None:
-        """Serve a route, to the callers that its access lets in."""
+        """Serve a route, to the callers that its `access` allows."""
         self._routes[route.name] = route
         self.templates[route.name] = route.template
         if route.websocket:
@@ -109,25 +109,25 @@ class App(QuartTrio):
             self.add_url_rule(route.path, route.name, route.handler, methods=list(route.methods))
 
     def prepare(self) -> None:
-        """Import what its routes need now, so that no request has to."""
+        """Import what the routes need now, so that no request has to wait for it."""
         for route in self._routes.values():
             if route.prepare is not None:
                 route.prepare()
 
     async def handle_request(self, request: Request) -> Any:
-        """The answer to a request, whatever becomes of it; while it is made, this is `request`."""
+        """Answer a request, even if its handler raises; meanwhile it is Quart's `request`."""
         asking = cast("RequestContext", Asking(request))
         app, asked = _cv_app.set(self._context), _cv_request.set(asking)
         try:
             return await self.dispatch_request(asking)
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - it is told, and logged
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - logged, and answered
             return await self.make_response(await self.handle_user_exception(error))
         finally:
             _cv_request.reset(asked)
             _cv_app.reset(app)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
-        """The answer of the matched route, or a refusal where this caller may not have it."""
+        """The response of the matched route; a problem if the caller may not use the route."""
         asked = cast("DepartingRequest", cast("RequestContext", request_context).request)
         rule, values = self._matched(asked.path, asked.method)
         asked.url_rule, asked.view_args = cast("Any", rule), cast("Any", values)
@@ -140,7 +140,11 @@ class App(QuartTrio):
         return await self._routes[rule.endpoint].handler(**values)
 
     def _matched(self, path: str, method: str) -> tuple[Rule, Mapping[str, Any]]:
-        """The route of a request, and the variables in its path; it raises where there is none."""
+        """The route of a request, and the variables in its path.
+
+        Raises:
+            HTTPException: no route has this path and method.
+        """
         if (found := self._fixed.get((path, method))) is not None:
             return found, {}
         rule, values = self._matching.match(path, method, return_rule=True)
@@ -149,19 +153,19 @@ class App(QuartTrio):
         return rule, values
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
-        """The URL adapter that matches routes of WebSockets, for any host name."""
+        """The URL adapter that matches WebSocket routes, for any host name."""
         if request is None:
             return None
         return self.url_map.bind("localhost", url_scheme=request.scheme, path_info=request.path)
 
     async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
-        """As `dispatch_request`; a refused handshake is answered like a refused request."""
+        """Like `dispatch_request`; a refused handshake is answered like a refused request."""
         asked = (websocket_context or websocket_ctx).websocket
         refused = self._refusal(asked)
         return answer(refused) if refused else await super().dispatch_websocket(websocket_context)
 
     def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
-        """The problem if the caller may not use the matched route; None otherwise."""
+        """The problem if the caller may not use the matched route; None if they may."""
         rule = asked.url_rule
         if rule is None or asked.routing_exception is not None:
             return None
@@ -171,7 +175,7 @@ class App(QuartTrio):
     def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
-        """Serve one connection; a request without a coroutine of Quart's around it."""
+        """Serve one ASGI connection; requests skip Quart's own wrapper coroutine."""
         if scope["type"] == "http":
             return self.asgi_http_class(self, scope)(receive, send)
         if scope["type"] == "websocket":
@@ -196,13 +200,13 @@ def create_app(
     """The ASGI application that serves `pipelines`, each under its name, on `engine`.
 
     `readiness` tells `/readyz` whether the process is stopping. Without a `registry`, runs are
-    known to this application alone, and only while the engine is open. With `counting`, requests
-    are counted and `/metrics` is served; with `tracing`, each has a span. `by_json` are the
-    pipelines whose inputs JSON can give, if the caller has worked that out already.
+    known only to this application, and only while the engine is open. With `counting`, requests
+    are counted and `/metrics` is served; with `tracing`, each request has a span. `by_json` are the
+    pipelines whose inputs can be given as JSON, if the caller has computed that already.
 
     Raises:
         CheckError: a pipeline has problems.
-        ServeError: a pipeline has an input that JSON cannot give.
+        ServeError: a pipeline has an input that cannot be given as JSON.
     """
     settings = settings or Settings()
     for pipeline in pipelines.values():
@@ -215,7 +219,7 @@ def create_app(
     if by_json is None:
         by_json = reading.by_json(pipelines)
     spoken = pipelines.keys() - by_json.keys()
-    if spoken:  # else no name of a model need be known at a start
+    if spoken:  # else the start need not look up the names of models
         bound = engine.shared.bindings
         spoken -= {*bound.names("model"), *bound.names("embedder")}
     running = admission.running
@@ -241,7 +245,7 @@ def create_app(
 
 
 def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Sequence[Layer]:
-    """The layers, with that which begins the span of a request, where there are any."""
+    """The layers, preceded by the one that begins each request's span if there is tracing."""
     if tracing is None:
         return layers
     from orchestra.server.front.tracing import TracedRequests, end_span
@@ -250,14 +254,14 @@ def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Seque
     return [TracedRequests(tracing.begin), *layers]
 
 
-def _each(told: Answered, also: Answered | None) -> Answered:
-    """Both of them, where there are two."""
-    if also is None:
-        return told
+def _each(first: Answered, second: Answered | None) -> Answered:
+    """A callback that calls both, if there are two."""
+    if second is None:
+        return first
 
     def both(scope: Scope, route: str, status: int, duration_s: float) -> None:
-        told(scope, route, status, duration_s)
-        also(scope, route, status, duration_s)
+        first(scope, route, status, duration_s)
+        second(scope, route, status, duration_s)
 
     return both
 
@@ -268,9 +272,9 @@ def table(
     open_sockets: Callable[[], Sockets],
     readiness: Readiness = READY,
 ) -> list[Route]:
-    """Every route, in the order of the documents; `pipelines` includes those asked as models."""
+    """All routes, in the order of the documents; some `pipelines` are served as models only."""
     openai, sockets = openai_api(runs, pipelines), Later(open_sockets)
-    at, several = "/v1/pipelines/<name>/ws", "Several runs over one WebSocket."
+    at, several = "/v1/pipelines/<name>/ws", "Open a WebSocket for several runs of a pipeline."
     return [
         *pipeline_routes(runs),
         sockets.route("open-socket", at, lambda it: it.open, several, methods=(), access=may_run),
@@ -295,7 +299,7 @@ def _answer_errors(app: App) -> None:
 
 
 def _nothing(arrival: Arrival) -> HttpProblem:
-    """No route has this path; its client is told what there is."""
+    """The problem that no route has this path; it says which paths there are."""
     if arrival.of_anthropic:
         return problems.not_found(arrival.path, problems.OF_ANTHROPIC)
     hint = problems.OF_OPENAI if is_openai(arrival.path) else problems.OF_SERVER
@@ -303,15 +307,15 @@ def _nothing(arrival: Arrival) -> HttpProblem:
 
 
 def _mismatch() -> HttpProblem:
-    """HTTP where there is only a WebSocket, or the other way round."""
+    """The problem of HTTP to a WebSocket's path, or of a WebSocket to an HTTP path."""
     if not has_request_context():
-        return problems.not_found(_asked().path)  # no WebSocket, that is
+        return problems.not_found(_asked().path)  # there is no WebSocket at this path
     detail = "open a WebSocket here; see docs/server.md"
     return problems.by_status(426, "Upgrade Required", detail, (("Upgrade", "websocket"),))
 
 
 def _asked() -> BaseRequestWebsocket:
-    """The request or WebSocket that is being served."""
+    """The request or WebSocket that is being handled."""
     return cast("BaseRequestWebsocket", request if has_request_context() else websocket)
 
 

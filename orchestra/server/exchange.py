@@ -1,4 +1,4 @@
-"""A request and its answer, between the server and the application."""
+"""The ASGI side of a request: its body comes in, and its response goes out."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from orchestra.server.settings import Settings
 
 LISTENING = "client"
-"""The name of the tasks that listen for a departure; without one, Trio makes a string for each."""
+"""The name of tasks that watch for a disconnect; given since Trio would make a string for each."""
 
 
 class Exchange(TrioASGIHTTPConnection):
-    """A request and its answer.
+    """Serves one request over ASGI.
 
-    A stream may be open for hours: it holds neither the request nor the answer's object.
+    A stream may be open for hours: meanwhile neither the request nor the response is kept alive.
     """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -64,7 +64,7 @@ class Exchange(TrioASGIHTTPConnection):
         address = (scope.get("client") or ["<local>"])[0]
         pairs = [(name.decode("latin1"), text.decode("latin1")) for name, text in scope["headers"]]
         headers = Pairs([("remote-addr", address), *pairs])
-        limit_bytes = 0  # nobody reads it: it would be kept as long as a stream is open
+        limit_bytes = 0  # no handler reads it, and it would be kept while a stream is open
         if scope["method"] == "POST":
             limit_bytes = settings.limit_of(headers.get("Content-Type", ""))
         request = DepartingRequest(
@@ -86,7 +86,7 @@ class Exchange(TrioASGIHTTPConnection):
     async def _serve(
         self, asked: list[DepartingRequest], send: ASGISendCallable, departure: Departure
     ) -> None:
-        """Answer the one request in `asked`, taken out of it so that nothing keeps it alive."""
+        """Answer the one request in `asked`, a list so that it can be taken out and freed."""
         response = await self.app.handle_request(asked.pop())
         departure.status = response.status_code
         if isinstance(response, EventStream):
@@ -105,7 +105,7 @@ class Exchange(TrioASGIHTTPConnection):
     async def _send_whole(
         self, response: ResponseTypes, body: bytes, send: ASGISendCallable
     ) -> None:
-        """Send a complete answer, its head and its body in one write."""
+        """Send a complete response, with its head and body in one write."""
         headers, status = _encoded(response.headers), response.status_code
         with head_held(self.scope):
             await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -119,9 +119,9 @@ def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
 def _heard(
     body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
 ) -> bool:
-    """Take in what has arrived of the body; True if no task has to listen for the rest.
+    """Take what has arrived of the body; True if no task has to wait for more messages.
 
-    That is: the body is complete, and the connection itself reports the client's departure.
+    That is the case if the body is complete and the connection itself reports a disconnect.
     """
     mailbox = getattr(receive, "__self__", None)
     if not isinstance(mailbox, Mailbox):
@@ -137,9 +137,9 @@ def _heard(
 async def _listen(
     body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
 ) -> None:
-    """Take in the body as it arrives, and cancel the answer when the client leaves.
+    """Take the body as it arrives, and cancel the response when the client disconnects.
 
-    Returns after the body where the connection itself reports the departure.
+    Returns after the body if the connection itself reports a disconnect.
     """
     while True:
         message = await receive()

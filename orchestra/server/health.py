@@ -1,8 +1,9 @@
-"""How the server is, for those who run it: whether it lives, is ready, and how its models are.
+"""Health checks, for operators: whether the process is live and ready, and how its models are.
 
-Names only: no address, no key, nothing of what was asked. It is the state of this process.
+The answers are about this process only. They have names, but no address, no key, and no content of
+a request.
 
-Rules of the file: no probe waits longer than `CHECK_S`, and a disk that hangs holds one thread.
+Rules of the file: no check takes longer than `CHECK_S`, and a disk that hangs blocks one thread.
 """
 
 from __future__ import annotations
@@ -34,34 +35,34 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.server")
 
 CHECK_S = 0.8
-"""How long a dependency may take: less than the second that Kubernetes gives a probe."""
+"""The timeout of each check, which is less than Kubernetes' default of one second per probe."""
 AGAIN_S = (0.1, 0.3)
-"""Waits before a state is asked again: its first call opens it, and has 50 ms as every other."""
+"""Delays before retries: the first call to a state also connects, within the usual 50 ms."""
 PROBE = "health:probe"
 PROBE_TTL_S = 60.0
-"""What is written to see whether a state can be written to, is kept for so long."""
+"""How long the entry that checks whether a state can be written to is kept."""
 OK, FAILED, SLOW = "ok", "failed", "slow"
 _NO_STORE = {"Cache-Control": "no-store"}
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
 
 
 class Readiness:
-    """Whether the process takes new requests: until it is asked to stop."""
+    """Whether the process accepts new requests; set `stopping` when it is asked to stop."""
 
     def __init__(self, *, stopping: bool = False) -> None:
         self.stopping = stopping
 
 
 READY = Readiness()
-"""For an application that nobody stops."""
+"""For an application that is never told that it is stopping."""
 
 
 def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Route]:
-    """The routes that tell how the server is; a load balancer has no key for the first two."""
+    """The routes of health checks; the first two are public, since load balancers have no key."""
     health = Health(bindings, readiness)
-    lives = "That the process answers."
-    ready = "Whether it should be sent requests: it does not stop, and has what it needs."
-    models = "How the models are that were asked: breakers, and calls under way."
+    lives = "Check that the process responds."
+    ready = "Check that the server is not stopping, and that what it depends on is available."
+    models = "The health of the models that were called: breakers, and running and waiting calls."
     return [
         Route("live", "/healthz", health.live, lives, public),
         Route("ready", "/readyz", health.ready, ready, public),
@@ -72,7 +73,7 @@ def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Rout
 class Health:
     """The handlers of `/healthz`, `/readyz` and `/v1/health/models`.
 
-    Bindings that are not a deployment's have no models to show, and neither state nor keys to ask.
+    Bindings that are not a deployment's have no models to show, and no state and keys to check.
     """
 
     def __init__(self, bindings: Bindings, readiness: Readiness = READY) -> None:
@@ -81,14 +82,14 @@ class Health:
         self._threads = trio.CapacityLimiter(1)
 
     async def live(self) -> Response:
-        """200: the process answers."""
+        """Answer 200: the process responds."""
         return as_json({"status": "live"}, headers=_NO_STORE)
 
     async def ready(self) -> Response:
-        """Whether it should be sent requests: 200, or 503 where something that it needs is gone.
+        """Answer 200 if the server should receive requests, or 503 if a dependency has a problem.
 
-        `checks` says of each thing `ok`, `failed` or `slow`; why is in the log. Of a server that
-        was asked to stop `status` is `stopping`, and nothing is checked.
+        `checks` has `ok`, `failed` or `slow` for each dependency; the log says why. If the server
+        was asked to stop, `status` is `stopping` (503), and nothing is checked.
         """
         if self.readiness.stopping:
             return as_json({"status": "stopping", "checks": {}}, 503, _NO_STORE)
@@ -101,9 +102,9 @@ class Health:
         return as_json(body, 200 if ready else 503, _NO_STORE)
 
     async def models(self) -> Response:
-        """Each guarded model that was asked for: its breaker, and its running and waiting calls.
+        """Each guarded model that was called: its breaker, and its running and waiting calls.
 
-        As in `/v1/models`, of those that the caller may ask.
+        As in `/v1/models`, only models that the caller may use are included.
         """
         may_ask = principal().scopes.may_ask
         states = states_of(self.bindings)
@@ -127,24 +128,26 @@ class Health:
 
 
 async def _write(state: State) -> None:
-    """Write: a state that can only be read lets no limit and no budget be kept."""
+    """Check that the state can be written: limits and budgets need more than reading."""
     await ask_with_retries(partial(state.change, (PROBE,), _probed), AGAIN_S)
 
 
 async def check_state(bindings: DeploymentBindings) -> None:
-    """Check, as `/readyz` does, that their state can be written to.
+    """Check, as `/readyz` does, that the state of the deployment can be written to.
 
     Raises:
-        StateError: it cannot, or not in time.
+        StateError: it cannot be written, or not within `CHECK_S`.
     """
     with trio.move_on_after(CHECK_S) as time:
         await _write(bindings.state)
     if time.cancelled_caught:
-        raise StateError(f"the state did not answer within {CHECK_S:g} s; check it")
+        raise StateError(
+            f"the state did not respond within {CHECK_S:g} s; check that it runs and is reachable"
+        )
 
 
 def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:
-    """The time, so that each probe writes."""
+    """Write the time, which differs in each probe, so that each probe changes something."""
     return Change(None, {PROBE: Entry(str(now_s).encode(), PROBE_TTL_S)})
 
 
@@ -153,7 +156,7 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
     with trio.move_on_after(CHECK_S):
         try:
             await check()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
+        except Exception as error:  # noqa: BLE001 - any error means not ready
             found[name] = FAILED
             log.warning("not ready: %s: %s", name, describe(error))
         else:
@@ -163,12 +166,12 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
 
 
 def states_of(bindings: Bindings) -> Mapping[str, GuardState]:
-    """The breaker and the load of each guarded model that was asked for, by its name."""
+    """The breaker and the load of each guarded model that was called, by its name."""
     return bindings.states() if isinstance(bindings, DeploymentBindings) else {}
 
 
 def shown(states: Mapping[str, GuardState]) -> list[dict[str, object]]:
-    """The states as JSON has them, by name. `next_probe_s` is null unless a breaker is open."""
+    """The states for JSON, sorted by name; `next_probe_s` is null unless the breaker is open."""
     return [{"name": name, **_shown(state)} for name, state in sorted(states.items())]
 
 

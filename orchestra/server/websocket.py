@@ -1,15 +1,15 @@
-"""Runs over a WebSocket: several at once, each under the id that its client gave it.
+"""Runs over a WebSocket: several at once, each under an id that its client chose.
 
-A socket serves one pipeline. Its runs are those of the one who opened it, and every start is asked
-for anew: whether the key is still valid, what the rate allows, and whether there is money.
+A socket serves one pipeline. Its runs belong to the caller who opened it, and each start is checked
+again: whether the key is still valid, and whether rates and budgets allow it.
 
 Rules of the file:
 
-1. Whatever the client sends is taken at once: the task that reads waits for nothing else, so that
-   a departure is always heard. What it has to say goes into a bounded outbox.
-2. Each run has a task, which asks its journal for more when what it was given is sent: one slow
-   socket holds back its own runs.
-3. Who leaves is gone, however they leave: every run of theirs is told so.
+1. Messages of the client are read at once: the reading task waits for nothing else, so that it
+   always notices a disconnect. Its replies go into a bounded outbox.
+2. Each run has a task, which reads more of the journal only when the last batch is sent: a slow
+   socket slows down only its own runs.
+3. However a client leaves, each of its runs is told so.
 """
 
 from __future__ import annotations
@@ -69,18 +69,18 @@ log = logging.getLogger("orchestra.server")
 
 OPENED = 101
 OUTBOX_MAX = 16
-"""Problems that wait to be sent; a client that causes more, and reads none, is left."""
+"""Problems that wait to be sent; if a client causes more without reading, its socket is closed."""
 UNTOLD_FACTOR = 2
-"""Starts of which something is still to be sent, in runs that may go on. One that is refused has
-given its id back already: who reads nothing would have more and more of them waiting."""
+"""How many times `socket_runs_max` starts may have something left to send. A refused start frees
+its id before its problem is sent, so a client that does not read could otherwise pile up starts."""
 FAREWELL_S = 2.0
-"""How long a socket that is left may take to be told so."""
+"""How long sending the close frame may take."""
 
 
 class SocketExchange(TrioASGIWebsocketConnection):
-    """A WebSocket whose messages come as ASGI has them, and as soon as they do.
+    """Serves one WebSocket over ASGI, and passes its messages on as they arrive.
 
-    What is told of it as of a request is its handshake: a socket is open for hours.
+    What is counted and traced as a request is the handshake, since a socket may be open for hours.
     """
 
     def __init__(self, app: Any, scope: WebsocketScope) -> None:
@@ -93,7 +93,7 @@ class SocketExchange(TrioASGIWebsocketConnection):
     async def handle_websocket(  # type: ignore[override]
         self, nursery: trio.Nursery, websocket: Websocket, send: ASGISendCallable
     ) -> None:
-        """Serve it; `send` is that of a refusal."""
+        """Serve the socket; `send` is used only to refuse the handshake."""
         self._asked = websocket
         try:
             await super().handle_websocket(nursery, websocket, partial(self._refuse, send))
@@ -103,7 +103,7 @@ class SocketExchange(TrioASGIWebsocketConnection):
     async def accept_connection(
         self, send: ASGISendCallable, headers: Headers, subprotocol: str | None
     ) -> None:
-        """Open it."""
+        """Accept the handshake."""
         await super().accept_connection(send, headers, subprotocol)
         self._tell(OPENED)
 
@@ -113,7 +113,7 @@ class SocketExchange(TrioASGIWebsocketConnection):
             self._tell(message["status"])
 
     def _tell(self, status: int) -> None:
-        """Tell it, if it has not been told."""
+        """Report the end of the handshake, once."""
         answered, self._answered = self._answered, None
         if answered is not None:
             rule = None if self._asked is None else self._asked.url_rule
@@ -123,7 +123,7 @@ class SocketExchange(TrioASGIWebsocketConnection):
     async def handle_messages(  # type: ignore[override]
         self, nursery: trio.Nursery, receive: ASGIReceiveCallable
     ) -> None:
-        """Pass on what comes, and stop serving when the client has left."""
+        """Pass on messages as they arrive, and stop serving when the client has left."""
         while (event := cast("Any", await receive()))["type"] != "websocket.disconnect":
             if event["type"] == "websocket.receive":
                 await self.send_channel.send(event)
@@ -132,10 +132,10 @@ class SocketExchange(TrioASGIWebsocketConnection):
 
 @attrs.frozen
 class Sockets:
-    """The handler of the route on which WebSockets are opened.
+    """The handler of the WebSocket route.
 
-    `layers` are what each start goes through again. When `closing` is set, no run is started any
-    more, and each socket is closed when its last run has ended.
+    Each start passes through `layers` again. When `closing` is set, no more runs are started, and
+    each socket is closed when its last run has ended.
     """
 
     runs: Runs
@@ -144,7 +144,7 @@ class Sockets:
     closing: trio.Event
 
     async def open(self, name: str) -> Response | None:
-        """Serve one socket until it is closed; or why it is not opened."""
+        """Serve one socket until it is closed; returns a response only if it is not opened."""
         socket = cast("Websocket", websocket._get_current_object())  # type: ignore[attr-defined] # noqa: SLF001
         pipeline = self.runs.pipelines.get(name)
         if pipeline is None:
@@ -159,7 +159,7 @@ class Sockets:
         return None
 
     async def started(self, name: str, start: Start, scope: Mapping[str, Any]) -> Run | HttpProblem:
-        """A run for whoever has opened this socket, or why there is none."""
+        """Start a run for the caller who opened this socket; a problem if that is refused."""
         if self.closing.is_set():
             return problems.too_busy("no more runs are started over this socket; open another")
         arrival = Arrival(scope, request_id=Arrival.of(scope).request_id)
@@ -185,19 +185,19 @@ class Sockets:
 
 @attrs.define(eq=False)
 class Going:
-    """A run of a socket; None while it is asked for. It may be cancelled before it is there."""
+    """A run of a socket. `run` is None until it is started; it may be cancelled before that."""
 
     run: Run | None = None
     cancelled: bool = False
 
     def begin(self, run: Run) -> None:
-        """It is there."""
+        """Note that the run was started; cancels it if `cancel` was called before."""
         self.run = run
         if self.cancelled:
             run.cancel(CANCELLED)
 
     def cancel(self) -> None:
-        """Stop it, now or as soon as it begins."""
+        """Cancel the run, now or as soon as it is started."""
         self.cancelled = True
         if self.run is not None:
             self.run.cancel(CANCELLED)
@@ -205,7 +205,7 @@ class Going:
 
 @attrs.define(eq=False)
 class Conversation:
-    """One socket, open."""
+    """One open socket."""
 
     _sockets: Sockets
     _name: str
@@ -213,14 +213,14 @@ class Conversation:
     _nursery: trio.Nursery = attrs.field(init=False)
     _outbox: trio.MemorySendChannel[str] = attrs.field(init=False)
     _going: dict[str, Going] = attrs.field(init=False, factory=dict)
-    """Runs whose ids are taken."""
+    """The runs whose ids are in use, by id."""
     _untold: int = attrs.field(init=False, default=0)
-    """Runs of which something is still to be sent: among them those whose ids are free again."""
+    """How many runs have something left to send, including runs whose ids are free again."""
     _stirred: trio.Event = attrs.field(init=False, factory=trio.Event)
     _farewell: tuple[int, str] = (GOING_AWAY, "")
 
     async def hold(self) -> None:
-        """Serve it until it is closed, by whoever."""
+        """Serve the socket until either side closes it."""
         self._outbox, waiting = trio.open_memory_channel[str](OUTBOX_MAX)
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._tell, waiting)
@@ -234,18 +234,18 @@ class Conversation:
         self._nursery.cancel_scope.cancel()
 
     async def _listen(self) -> None:
-        """Do what the client says."""
+        """Handle the client's messages."""
         while True:
             event = cast("Any", await self._socket.receive())
-            said = event.get("bytes") if event.get("text") is None else event["text"]
-            if said is None:
+            data = event.get("bytes") if event.get("text") is None else event["text"]
+            if data is None:
                 limit = self._settings.body_limit_bytes
-                self._close(TOO_LARGE, f"a message is larger than {limit}")
+                self._close(TOO_LARGE, f"a message is larger than {limit} bytes")
                 return
             self._stir()
-            self._hear(ws_messages.read(said))
+            self._handle(ws_messages.read(data))
 
-    def _hear(self, message: Start | Cancel | Mistake) -> None:
+    def _handle(self, message: Start | Cancel | Mistake) -> None:
         match message:
             case Start(id):
                 self._start(message)
@@ -270,14 +270,14 @@ class Conversation:
         try:
             self._outbox.send_nowait(problem_frame(run, problem))
         except trio.WouldBlock:
-            self._close(POLICY, "you do not read the problems of your messages")
+            self._close(POLICY, "the client does not read the problems of its messages")
 
     async def _tell(self, waiting: trio.MemoryReceiveChannel[str]) -> None:
         while True:
             await self._socket.send(await waiting.receive())
 
     async def _run(self, start: Start, going: Going) -> None:
-        """One run, from the moment it is asked for until its last event is sent."""
+        """Serve one run, from its start message until its last event is sent."""
         what = f"a run over a WebSocket failed, of pipeline {self._name!r}"
         try:
             if not await contained(partial(self._serve, start, going), log, what):
@@ -305,13 +305,13 @@ class Conversation:
             while batch := await reader.after(seq):
                 for event in batch:
                     if isinstance(event, TERMINAL):
-                        self._forget(name, going)  # who hears of its end may use the id again
+                        self._forget(name, going)  # a client that reads the end may reuse the id
                     fit = fit_for_clients(event, debug=debug)
                     await self._socket.send(event_frame(name, fit, request_id))
                 seq = batch[-1].seq
 
     def _forget(self, name: str, going: Going) -> None:
-        """The id is free again; a second time it may be another's by now."""
+        """Free the id of a run, unless it is in use by a later run already."""
         if self._going.get(name) is going:
             del self._going[name]
 
@@ -320,7 +320,7 @@ class Conversation:
         self._stirred = trio.Event()
 
     async def _watch(self) -> None:
-        """Close it when it is idle, or is to be closed and has nothing going on."""
+        """Close the socket when it is idle, or once `closing` is set and its runs have ended."""
         self._nursery.start_soon(self._stir_when_closing)
         while self._untold or not self._sockets.closing.is_set():
             with trio.move_on_after(self._settings.socket_idle_s) as silence:
