@@ -95,9 +95,9 @@ def made(
 
     If the id is taken, which is very unlikely, `OtherPage` makes the caller retry with a new token.
     """
-    head, ids, there = kept
+    head, ids, existing = kept
     token, count = fresh.token, _count(head)
-    if count // PAGE_KEYS != page or there is not None:
+    if count // PAGE_KEYS != page or existing is not None:
         return Change(OtherPage(count // PAGE_KEYS))
     record = KeyRecord(
         id=token.id,
@@ -154,8 +154,8 @@ def rotated(
     No older secret is ever valid for longer than before, even if the key's expiry moves.
 
     Raises:
-        StoreError: there is no such key, it was revoked or has expired, or too many of its older
-            secrets are still valid.
+        StoreError: there is no such key; it was revoked; it has expired and `lasts_s` is None; or
+            too many of its older secrets are still valid.
         StateError: its record cannot be read.
     """
     token = fresh.token

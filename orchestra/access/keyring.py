@@ -139,8 +139,8 @@ class Keyring:
         `lasts_s` is how long the key is valid from now; with None, its expiry does not change.
 
         Raises:
-            StoreError: there is no such key; it was revoked or has expired; too many of its
-                older secrets are still valid; or a time is out of bounds.
+            StoreError: there is no such key; it was revoked; it has expired and `lasts_s` is None;
+                too many of its older secrets are still valid; or a time is out of bounds.
             StateError: as for `find`; the secret may have been replaced.
         """
         check_lasting("grace_s", grace_s)

@@ -52,7 +52,7 @@ class Principal:
         return self.caller.tenant == starter.tenant
 
     def for_end_user(self, name: str) -> Principal:
-        """This principal on behalf of an end user; the key's other limits still hold."""
+        """This principal on behalf of an end user; limits of key and organisation still hold."""
         whose = self.caller
         caller = Caller(whose.organisation, name, whose.key, whose.allowance, end_user=True)
         return Principal(caller, self.scopes)

@@ -100,7 +100,7 @@ class Archive:
         Raises:
             StateError: the state is unreachable.
         """
-        return await self.ask(keys, lambda there, _: Change(list(there)))
+        return await self.ask(keys, lambda stored, _: Change(list(stored)))
 
     async def send(self, process: str, request: inbox.PeerRequest) -> None:
         """Put a request into the inbox of a process, unless the inbox is full.
@@ -200,26 +200,26 @@ class Archive:
         self,
         run_ids: Sequence[str],
         processes: Sequence[str],
-        there: Sequence[bytes | None],
+        stored: Sequence[bytes | None],
         now_s: float,
     ) -> Change[_Settled]:
-        """Mark runs of dead processes as lost; `there` has live records, then heartbeats."""
-        heartbeats = zip(processes, there[len(run_ids) :], strict=True)
+        """Mark runs of dead processes as lost; `stored` has live records, then heartbeats."""
+        heartbeats = zip(processes, stored[len(run_ids) :], strict=True)
         silent = {process for process, heartbeat in heartbeats if heartbeat is None}
         dead = silent if self.own_heartbeat.may_judge(now_s) else set[str]()
-        return self._lose(run_ids, dead, there, now_s)
+        return self._lose(run_ids, dead, stored, now_s)
 
     def _lose(
         self,
         run_ids: Sequence[str],
         dead: set[str],
-        there: Sequence[bytes | None],
+        stored: Sequence[bytes | None],
         now_s: float,
     ) -> Change[_Settled]:
         """Mark runs in progress in a `dead` process as lost; the result has all live records."""
         found: dict[str, Record] = {}
         entries: dict[str, Entry | None] = {}
-        for run_id, data in zip(run_ids, there, strict=False):
+        for run_id, data in zip(run_ids, stored, strict=False):
             record = record_of(data)
             if record is None:
                 continue
@@ -286,13 +286,13 @@ class _Noted(msgspec.Struct, frozen=True):
 
 
 def _noted(
-    settings: RunsSettings, noted: _Noted, there: Sequence[bytes | None], _: float
+    settings: RunsSettings, noted: _Noted, stored: Sequence[bytes | None], _: float
 ) -> Change[None]:
     """The entries for starts and ends; a run that has ended or is lost stays so."""
     touched = [*(each.id for each in noted.running), *noted.ended]
-    was = dict(zip(touched, there[len(noted.by_head) :], strict=True))
+    was = dict(zip(touched, stored[len(noted.by_head) :], strict=True))
     entries: dict[str, Entry | None] = {}
-    for (head, ids), data in zip(noted.by_head.items(), there, strict=False):
+    for (head, ids), data in zip(noted.by_head.items(), stored, strict=False):
         new = [run_id for run_id in ids if not _was_told(was.get(run_id))]
         entries.update(index.append(head, data, new, settings.kept_s + LIVE_TTL_S))
     if noted.running:

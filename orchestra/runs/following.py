@@ -184,8 +184,8 @@ class Look(msgspec.Struct, frozen=True):
     """Whether the run is in progress, in a process with a heartbeat."""
 
 
-def _seen(there: Sequence[bytes | None], _: float) -> Change[Look]:
-    events, answer, live, heartbeat = there
+def _seen(stored: Sequence[bytes | None], _: float) -> Change[Look]:
+    events, answer, live, heartbeat = stored
     batch, reply, record = inbox.published(events), inbox.published(answer), record_of(live)
     goes_on = record is not None and not record.ended and heartbeat is not None
     return Change(Look(batch.events if batch else (), reply.upto if reply else None, goes_on))

@@ -96,9 +96,9 @@ class Claims:
             claimed = await self._attempt(at, digest, made(), dead)
             if not isinstance(claimed, ExistingClaim):
                 return claimed
-            there = await self._begins(claimed.run_id)
-            dead = claimed.run_id if there is not None and never_began(there) else None
-            known = there is not None and dead is None
+            record = await self._begins(claimed.run_id)
+            dead = claimed.run_id if record is not None and never_began(record) else None
+            known = record is not None and dead is None
             if known or (dead is None and not await self._given_back(at, claimed)):
                 return claimed
         raise StateError(
@@ -137,9 +137,9 @@ class Claims:
         """The record of a run once it has started or ended, or after `BEGIN_WAIT_S`."""
         until_s = trio.current_time() + BEGIN_WAIT_S
         while True:  # noqa: ASYNC913 - each round reads the state, and sleeps
-            there = await self._look(run_id)
-            if there is None or there.begun or there.ended or trio.current_time() >= until_s:
-                return there
+            record = await self._look(run_id)
+            if record is None or record.begun or record.ended or trio.current_time() >= until_s:
+                return record
             await trio.sleep(self._archive.settings.publish_s)
 
     async def _attempt(self, at: str, digest: str, record: Record, dead: str | None) -> Claimed:
@@ -193,17 +193,17 @@ class _Attempt(msgspec.Struct, frozen=True):
     dead: str | None
 
 
-def _claim(attempt: _Attempt, there: Sequence[bytes | None], _: float) -> Change[Claimed]:
+def _claim(attempt: _Attempt, stored: Sequence[bytes | None], _: float) -> Change[Claimed]:
     """Claim a key that stands for no run, or for a dead run that never started."""
     claim, dead = attempt.claim, attempt.dead
-    if there[1] is not None:  # a late write of a claim that was given back already
+    if stored[1] is not None:  # a late write of a claim that was given back already
         return Change(ExistingClaim(attempt.mine.run_id))
-    before = _read(there[0]) if there[0] is not None else None
+    before = _read(stored[0]) if stored[0] is not None else None
     if before is None:
         return Change(attempt.mine, attempt.entries)
     if before.digest != claim.digest:
         return Change(ConflictingClaim(before.run_id))
-    record = record_of(there[2]) if before.run_id == dead else None
+    record = record_of(stored[2]) if before.run_id == dead else None
     if record is not None and never_began(record):
         return Change(attempt.mine, {**attempt.entries, live_key(record.id): None})
     return Change(ExistingClaim(before.run_id))
@@ -214,9 +214,9 @@ def never_began(record: Record) -> bool:
     return record.lost and not record.begun
 
 
-def _undo(mine: NewClaim, there: Sequence[bytes | None], _: float) -> Change[None]:
+def _undo(mine: NewClaim, stored: Sequence[bytes | None], _: float) -> Change[None]:
     entries: dict[str, Entry | None] = {live_key(mine.run_id): TOMBSTONE}
-    claim = readable(_CLAIM.decode, there[0], _WHAT)
+    claim = readable(_CLAIM.decode, stored[0], _WHAT)
     if claim is not None and claim.run_id == mine.run_id:
         entries[mine.key] = None
     return Change(None, entries)

@@ -74,9 +74,9 @@ def published_key(run_id: str, seq: int | str) -> str:
     return f"run:told:{run_id}:{seq}"
 
 
-def put(at: str, request: PeerRequest, there: Sequence[bytes | None], _: float) -> Change[bool]:
+def put(at: str, request: PeerRequest, stored: Sequence[bytes | None], _: float) -> Change[bool]:
     """Add a request to the inbox, unless it is there; the result is whether the inbox has it."""
-    requests = opened(there[0])
+    requests = opened(stored[0])
     if request in requests:
         return Change(True)
     if len(requests) >= REQUESTS_MAX:

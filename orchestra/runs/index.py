@@ -45,10 +45,10 @@ def append(
 ) -> dict[str, Entry | None]:
     """The entries that append these runs to the index, except those on the head page already."""
     page = read(data) or Page()
-    there = set(page.ids)
+    listed = set(page.ids)
     entries: dict[str, Entry | None] = {}
     for run_id in ids:
-        if run_id in there:
+        if run_id in listed:
             continue
         if len(page.ids) >= PAGE:
             entries[page_key(head, page.number)] = _entry(page, ttl_s)

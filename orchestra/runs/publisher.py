@@ -207,9 +207,9 @@ def _take(
     at: str,
     handled: frozenset[inbox.PeerRequest],
     entries: dict[str, Entry | None],
-    there: Sequence[bytes | None],
+    stored: Sequence[bytes | None],
     now_s: float,
 ) -> Change[tuple[tuple[inbox.PeerRequest, ...], float]]:
     """Remove handled requests and write `entries`; returns the other requests, and `now_s`."""
-    requests, taken = inbox.take(at, handled, there[0])
+    requests, taken = inbox.take(at, handled, stored[0])
     return Change((requests, now_s), {**entries, **taken})

@@ -220,7 +220,7 @@ class Registry:
         call `unclaim`.
 
         Raises:
-            StateError: the claim failed, mostly since the state is unreachable; start nothing.
+            StateError: the claim failed, usually because the state is unreachable; start nothing.
         """
         at = claim_key(caller, pipeline, key)
         return await self._claims.claim(

@@ -100,9 +100,9 @@ def _match(wanted: tuple[str, str, float], offer: str) -> tuple[int, float]:
     For each offer, the most exact range decides, even if it has `q=0`.
     """
     kind, subtype, quality = wanted
-    mine = offer.split("/")
-    if [kind, subtype] == mine:
+    offered = offer.split("/")
+    if [kind, subtype] == offered:
         return 3, quality
-    if [kind, "*"] == [mine[0], subtype]:
+    if [kind, "*"] == [offered[0], subtype]:
         return 2, quality
     return (1, quality) if (kind, subtype) == ("*", "*") else (0, 0.0)

@@ -153,45 +153,45 @@ class _Writer:
         found = {}
         for method in route.methods or ("GET",):  # a WebSocket is opened with GET
             operation = OPERATIONS.get((route.name, method), _UNKNOWN)
-            told = self._operation(route, path, operation)
+            described = self._operation(route, path, operation)
             several = len(route.methods) > 1
-            told["operationId"] = f"{route.name}-{method.lower()}" if several else route.name
+            described["operationId"] = f"{route.name}-{method.lower()}" if several else route.name
             if pipeline is not None:
-                self._narrow(told, pipeline, name)
-            found[method.lower()] = told
+                self._narrow(described, pipeline, name)
+            found[method.lower()] = described
         return found
 
     def _operation(self, route: Route, path: str, operation: Operation) -> Json:
         free = route.access == public
         values = [_path_value(each) for each in route.values if f"{{{each}}}" in path]
-        told: Json = {
+        described: Json = {
             "tags": [operation.tag],
             "summary": route.summary,
             "parameters": [*values, *operation.parameters],
             "responses": self._responses(path, operation, free=free),
         }
         if operation.body:
-            told["requestBody"] = {"required": True, "content": dict(operation.body)}
-        told.update(operation.extensions)
+            described["requestBody"] = {"required": True, "content": dict(operation.body)}
+        described.update(operation.extensions)
         if self._keyed:
             keys = (_KEY, _OTHER_KEY) if OF_ANTHROPIC in operation.parameters else (_KEY,)
-            told["parameters"] += [] if free else [OF_END_USER]
-            told["security"] = [{}] if free else [{each: []} for each in keys]
-        return told
+            described["parameters"] += [] if free else [OF_END_USER]
+            described["security"] = [{}] if free else [{each: []} for each in keys]
+        return described
 
-    def _narrow(self, told: Json, pipeline: Pipeline[..., Any], name: str) -> None:
+    def _narrow(self, described: Json, pipeline: Pipeline[..., Any], name: str) -> None:
         """Narrow an operation of all pipelines to one of them: its texts, inputs and result."""
         first, _, more = pipeline.doc.partition("\n")
-        told["tags"] = ["pipelines served here"]
-        told["summary"] = first or f"Run {name}."
+        described["tags"] = ["pipelines served here"]
+        described["summary"] = first or f"Run {name}."
         if more.strip():
-            told["description"] = more.strip()
-        told["operationId"] += f".{name}"
+            described["description"] = more.strip()
+        described["operationId"] += f".{name}"
         if given := results.schema(pipeline.returns):
             result = self._owned(given, f"{name}.result")["properties"]["result"]
-            told["responses"]["200"]["content"] |= json(run_result(result))
+            described["responses"]["200"]["content"] |= json(run_result(result))
         inputs = self._owned(json_schema(pipeline.inputs), name)
-        if "requestBody" in told:
+        if "requestBody" in described:
             body = {
                 "type": "object",
                 "properties": {"inputs": inputs},
@@ -200,9 +200,9 @@ class _Writer:
             }
             form = self._owned(form_schema(pipeline.inputs), f"{name}.form")
             content = {**json(body), FORM: {"schema": form}}
-            told["requestBody"] = {"required": True, "content": content}
+            described["requestBody"] = {"required": True, "content": content}
         else:
-            told["parameters"] += [
+            described["parameters"] += [
                 {"name": each, "in": "query", "required": each in inputs["required"], "schema": one}
                 for each, one in inputs["properties"].items()
                 if self._fits_query(one)
@@ -235,14 +235,14 @@ class _Writer:
         found: dict[str, Json] = {}
         for answer in operation.answers:
             found[str(answer.status)] = _answer(answer)
-        mine: list[Refusal] = [*operation.problems, *self._common]
+        refusals: list[Refusal] = [*operation.problems, *self._common]
         if self._keyed and not free:
-            mine += [caller_problems.key_missing(), caller_problems.not_allowed("", "")]
+            refusals += [caller_problems.key_missing(), caller_problems.not_allowed("", "")]
         by_status: dict[int, list[Any]] = {}
         forms = (path, MESSAGES) if OF_ANTHROPIC in operation.parameters else (path,)
-        for problem, at in product(mine, forms):
-            told = shaped_at(at, problem)
-            by_status.setdefault(told.status, []).append((problem, told))
+        for problem, at in product(refusals, forms):
+            encoded = shaped_at(at, problem)
+            by_status.setdefault(encoded.status, []).append((problem, encoded))
         for status, each in sorted(by_status.items()):
             found[str(status)] = self._shared(status, _refusal(each))
         found.setdefault("400", self._shared(400, {"description": _NOT_HTTP}))
@@ -265,10 +265,10 @@ def _path_value(name: str) -> Json:
 
 def _answer(answer: Answer) -> Json:
     headers = {name: {"schema": TEXT} for name in answer.headers}
-    told: Json = {"description": answer.summary, "headers": {**headers, **_ID}}
+    response: Json = {"description": answer.summary, "headers": {**headers, **_ID}}
     if answer.contents:
-        told["content"] = dict(answer.contents)
-    return told
+        response["content"] = dict(answer.contents)
+    return response
 
 
 def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
@@ -276,11 +276,11 @@ def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
     codes: dict[tuple[str, str], dict[str | None, None]] = {}
     headers = dict[str, Json]()
     titles = dict[str, None]()
-    for refusal, told in refusals:
-        form, code = _form(msgspec.json.decode(told.encode()))
-        codes.setdefault((told.media_type, form), {})[code] = None
-        headers |= {name: {"schema": TEXT} for name, _ in told.headers}
-        titles[getattr(refusal, "title", None) or _phrase(told.status)] = None
+    for refusal, encoded in refusals:
+        form, code = _form(msgspec.json.decode(encoded.encode()))
+        codes.setdefault((encoded.media_type, form), {})[code] = None
+        headers |= {name: {"schema": TEXT} for name, _ in encoded.headers}
+        titles[getattr(refusal, "title", None) or _phrase(encoded.status)] = None
     schemas: dict[str, list[Json]] = {}
     for (media_type, form), found in codes.items():
         schemas.setdefault(media_type, []).append(_of_types(form, list(found)))

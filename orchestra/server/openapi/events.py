@@ -23,13 +23,13 @@ def event_schemas() -> dict[str, Json]:
     """The schemas by name: of each event class, of the classes of its fields, and of `EVENT`."""
     kinds: tuple[Any, ...] = get_args(Event)
     _, found = msgspec.json.schema_components((*kinds, Usage), ref_template=SCHEMAS + "{name}")
-    told = {name: _event_schema(schema) for name, schema in found.items()}
+    described = {name: _event_schema(schema) for name, schema in found.items()}
     for kind in kinds:
-        schema = told[kind.__name__]
+        schema = described[kind.__name__]
         schema["properties"] = {"type": {"const": kind.type}, **_OF_REQUEST, **schema["properties"]}
         schema["required"] = list(schema["properties"])
     names = {kind.type: reference(kind.__name__) for kind in kinds}
-    told[EVENT] = {
+    described[EVENT] = {
         "title": EVENT,
         "description": "An event of a run: the `data` of a server-sent event.",
         "oneOf": list(names.values()),
@@ -38,7 +38,7 @@ def event_schemas() -> dict[str, Json]:
             "mapping": {type_: each["$ref"] for type_, each in names.items()},
         },
     }
-    return told
+    return described
 
 
 def reference(name: str) -> Json:
@@ -48,12 +48,12 @@ def reference(name: str) -> Json:
 
 def _event_schema(schema: Json) -> Json:
     """The schema of an event as it is sent: its public fields, all required, without defaults."""
-    told: Json = {**schema, "description": schema.get("description", "").partition("\n")[0]}
+    described: Json = {**schema, "description": schema.get("description", "").partition("\n")[0]}
     if "properties" in schema:
-        told["properties"] = {
+        described["properties"] = {
             name: {key: value for key, value in each.items() if key != "default"}
             for name, each in schema["properties"].items()
             if not name.startswith("_")
         }
-        told["required"] = list(told["properties"])
-    return told
+        described["required"] = list(described["properties"])
+    return described
