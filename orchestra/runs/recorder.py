@@ -54,15 +54,15 @@ class Recorder:
         self._fit = fit
         self._now_s = now_s
         self._started: dict[str, Record] = {}
-        self._untold: dict[str, Record] = {}
+        self._unpublished: dict[str, Record] = {}
         self._ended: dict[str, tuple[LocalRun, float]] = {}
         self._finals: dict[str, Final] = {}
         self._final_bytes = 0
         self._work = trio.Event()
         self._writing = trio.Lock()
-        self._undone: deque[Callable[[], Awaitable[object]]] = deque(maxlen=LATE_MAX)
+        self._undos: deque[Callable[[], Awaitable[object]]] = deque(maxlen=LATE_MAX)
         self._away = False
-        self._loses = False
+        self._losing = False
 
     def started(self, record: Record) -> None:
         """Record the start of a run with the next batch."""
@@ -74,7 +74,7 @@ class Recorder:
 
     def publish(self, going_on: Iterable[Record]) -> None:
         """Publish these runs in progress with the next batch: the state has become shared."""
-        self._untold = {record.id: record for record in going_on}
+        self._unpublished = {record.id: record for record in going_on}
         self._work.set()
 
     def ended(self, local: LocalRun) -> None:
@@ -84,9 +84,9 @@ class Recorder:
 
     def undo(self, undo: Callable[[], Awaitable[object]]) -> None:
         """Call `undo` with the next batch, and retry it until it succeeds."""
-        if len(self._undone) == self._undone.maxlen:
+        if len(self._undos) == self._undos.maxlen:
             self._lost()
-        self._undone.append(undo)
+        self._undos.append(undo)
         self._work.set()
 
     def final(self, run_id: str) -> Final | None:
@@ -135,12 +135,14 @@ class Recorder:
                 return False
         if self._away:
             log.warning("records of runs are written again")
-        self._away = self._loses = False
+        self._away = self._losing = False
         return True
 
     @property
     def _waits(self) -> bool:
-        return bool(self._started or self._untold or self._ended or self._finals or self._undone)
+        return bool(
+            self._started or self._unpublished or self._ended or self._finals or self._undos
+        )
 
     async def _encode(self) -> None:
         """Encode what is stored of ended runs, so that the runs themselves can be freed."""
@@ -186,22 +188,22 @@ class Recorder:
         ends = [made.record.id for made in finals]
         of_ends = {each: self._started[each] for each in ends if each in self._started}
         starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}
-        untold = self._untold  # `publish` may replace it during this write
+        unpublished = self._unpublished  # `publish` may replace it during this write
         over = set(ends)
-        going_on = [each for each in {**untold, **starts}.values() if each.id not in over]
+        going_on = [each for each in {**unpublished, **starts}.values() if each.id not in over]
         await archive.note([*starts.values()], going_on, ends)
         for run_id in starts:
             self._started.pop(run_id, None)  # it may have been dropped in the meantime
         for run_id in ends:
             self._drop(run_id)
-        if self._untold is untold:
-            self._untold = {}
+        if self._unpublished is unpublished:
+            self._unpublished = {}
 
     async def _undo(self) -> None:
-        for undo in tuple(self._undone):
+        for undo in tuple(self._undos):
             await undo()
-            if self._undone[0] is undo:  # else the full queue has dropped it in the meantime
-                self._undone.popleft()
+            if self._undos[0] is undo:  # else the full queue has dropped it in the meantime
+                self._undos.popleft()
 
     def _drop(self, run_id: str) -> None:
         made = self._finals.pop(run_id, None)
@@ -209,8 +211,8 @@ class Recorder:
             self._final_bytes -= made.size_bytes
 
     def _lost(self) -> None:
-        if not self._loses:
-            self._loses = True
+        if not self._losing:
+            self._losing = True
             log.warning(
                 "records of runs are lost from now on, the oldest first, until the state accepts "
                 "some again: at most %d records, or %d bytes, may wait for it",

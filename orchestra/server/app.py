@@ -64,7 +64,7 @@ class Answer(TrioResponse):
     default_mimetype = sse.JSON
 
 
-class Asking:
+class RequestHolder:
     """The context of a request that is being handled: the part of Quart's that is used."""
 
     __slots__ = ("request",)
@@ -116,10 +116,10 @@ class App(QuartTrio):
 
     async def handle_request(self, request: Request) -> Any:
         """Answer a request, even if its handler raises; meanwhile it is Quart's `request`."""
-        asking = cast("RequestContext", Asking(request))
-        app, asked = _cv_app.set(self._context), _cv_request.set(asking)
+        holder = cast("RequestContext", RequestHolder(request))
+        app, asked = _cv_app.set(self._context), _cv_request.set(holder)
         try:
-            return await self.dispatch_request(asking)
+            return await self.dispatch_request(holder)
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - logged, and answered
             return await self.make_response(await self.handle_user_exception(error))
         finally:

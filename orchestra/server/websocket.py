@@ -70,7 +70,7 @@ log = logging.getLogger("orchestra.server")
 OPENED = 101
 OUTBOX_MAX = 16
 """Problems that wait to be sent; if a client causes more without reading, its socket is closed."""
-UNTOLD_FACTOR = 2
+UNSENT_FACTOR = 2
 """How many times `socket_runs_max` starts may have something left to send. A refused start frees
 its id before its problem is sent, so a client that does not read could otherwise pile up starts."""
 FAREWELL_S = 2.0
@@ -98,21 +98,21 @@ class SocketExchange(TrioASGIWebsocketConnection):
         try:
             await super().handle_websocket(nursery, websocket, partial(self._refuse, send))
         finally:
-            self._tell(LEFT)
+            self._report(LEFT)
 
     async def accept_connection(
         self, send: ASGISendCallable, headers: Headers, subprotocol: str | None
     ) -> None:
         """Accept the handshake."""
         await super().accept_connection(send, headers, subprotocol)
-        self._tell(OPENED)
+        self._report(OPENED)
 
     async def _refuse(self, send: ASGISendCallable, message: Any) -> None:
         await send(message)
         if message["type"] == "websocket.http.response.start":
-            self._tell(message["status"])
+            self._report(message["status"])
 
-    def _tell(self, status: int) -> None:
+    def _report(self, status: int) -> None:
         """Report the end of the handshake, once."""
         answered, self._answered = self._answered, None
         if answered is not None:
@@ -214,16 +214,16 @@ class Conversation:
     _outbox: trio.MemorySendChannel[str] = attrs.field(init=False)
     _going: dict[str, Going] = attrs.field(init=False, factory=dict)
     """The runs whose ids are in use, by id."""
-    _untold: int = attrs.field(init=False, default=0)
+    _unsent: int = attrs.field(init=False, default=0)
     """How many runs have something left to send, including runs whose ids are free again."""
-    _stirred: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _activity: trio.Event = attrs.field(init=False, factory=trio.Event)
     _farewell: tuple[int, str] = (GOING_AWAY, "")
 
     async def hold(self) -> None:
         """Serve the socket until either side closes it."""
         self._outbox, waiting = trio.open_memory_channel[str](OUTBOX_MAX)
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._tell, waiting)
+            self._nursery.start_soon(self._send_outbox, waiting)
             self._nursery.start_soon(self._watch)
             self._nursery.start_soon(self._listen)
         with trio.move_on_after(FAREWELL_S):
@@ -242,7 +242,7 @@ class Conversation:
                 limit = self._settings.body_limit_bytes
                 self._close(TOO_LARGE, f"a message is larger than {limit} bytes")
                 return
-            self._stir()
+            self._note_activity()
             self._handle(ws_messages.read(data))
 
     def _handle(self, message: Start | Cancel | Mistake) -> None:
@@ -259,11 +259,11 @@ class Conversation:
         most = self._settings.socket_runs_max
         if start.id in self._going:
             self._refuse(start.id, id_in_use(start.id))
-        elif len(self._going) >= most or self._untold >= UNTOLD_FACTOR * most:
+        elif len(self._going) >= most or self._unsent >= UNSENT_FACTOR * most:
             self._refuse(start.id, too_many_runs(most))
         else:
             self._going[start.id] = going = Going()
-            self._untold += 1
+            self._unsent += 1
             self._nursery.start_soon(self._run, start, going)
 
     def _refuse(self, run: str | None, problem: HttpProblem) -> None:
@@ -272,7 +272,7 @@ class Conversation:
         except trio.WouldBlock:
             self._close(POLICY, "the client does not read the problems of its messages")
 
-    async def _tell(self, waiting: trio.MemoryReceiveChannel[str]) -> None:
+    async def _send_outbox(self, waiting: trio.MemoryReceiveChannel[str]) -> None:
         while True:
             await self._socket.send(await waiting.receive())
 
@@ -284,8 +284,8 @@ class Conversation:
                 self._close(FAILED, "the server's log says why")
         finally:
             self._forget(start.id, going)
-            self._untold -= 1
-            self._stir()
+            self._unsent -= 1
+            self._note_activity()
             if going.run is not None:
                 self._sockets.runs.left(going.run)
 
@@ -315,24 +315,24 @@ class Conversation:
         if self._going.get(name) is going:
             del self._going[name]
 
-    def _stir(self) -> None:
-        self._stirred.set()
-        self._stirred = trio.Event()
+    def _note_activity(self) -> None:
+        self._activity.set()
+        self._activity = trio.Event()
 
     async def _watch(self) -> None:
         """Close the socket when it is idle, or once `closing` is set and its runs have ended."""
-        self._nursery.start_soon(self._stir_when_closing)
-        while self._untold or not self._sockets.closing.is_set():
+        self._nursery.start_soon(self._wake_when_closing)
+        while self._unsent or not self._sockets.closing.is_set():
             with trio.move_on_after(self._settings.socket_idle_s) as silence:
-                await self._stirred.wait()
-            if silence.cancelled_caught and not self._untold:
+                await self._activity.wait()
+            if silence.cancelled_caught and not self._unsent:
                 self._close(IDLE, f"nothing was going on for {self._settings.socket_idle_s:g} s")
                 return
         self._close(GOING_AWAY, "the server is stopping, or was replaced by a newer one")
 
-    async def _stir_when_closing(self) -> None:
+    async def _wake_when_closing(self) -> None:
         await self._sockets.closing.wait()
-        self._stir()
+        self._note_activity()
 
     @property
     def _settings(self) -> Settings:
