@@ -78,7 +78,7 @@ def test_a_table_has_the_names_of_inputs_in_its_head(halving: Project) -> None:
     words = ("batch", "pipelines.halve", "t.csv", "--id", "key", "--results", "out/x.jsonl")
     code, _, err = halving.orchestra(*words)
     assert code == FAILED
-    assert "out/x.jsonl: results cannot be written there: No such file or directory" in err
+    assert "out/x.jsonl: results cannot be written to this file: No such file or directory" in err
     code, _, err = halving.orchestra(*words[:-1], "x.jsonl")
     assert (code, err) == (0, "")
     assert results(halving, "x.jsonl") == {"a": 1.0, "b": 0.5}
