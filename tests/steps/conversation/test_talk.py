@@ -207,7 +207,7 @@ def test_a_paused_turn_is_sent_back_and_counts_as_a_round() -> None:
     assert model.asked[1].messages[1:] == (Message("assistant", (TextPart("So "),)),)
     error = run(ask, ScriptedTurns.saying(*[paused] * 4)).error
     assert isinstance(error, LimitExceededError)
-    assert "after tool_rounds_max=3 rounds; it asks for its turn back" in str(error)
+    assert "after tool_rounds_max=3 rounds; it asks for another turn" in str(error)
 
 
 def test_a_model_that_has_to_call_a_tool_is_then_free() -> None:

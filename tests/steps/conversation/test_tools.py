@@ -259,7 +259,7 @@ BAD: list[tuple[Any, str]] = [
     (Shop(), "is no name for a tool; give it one"),
     (
         max,
-        r"tool 'max' is <built-in function max>, whose parameters cannot be told .* write a function",
+        r"tool 'max' is <built-in function max>, whose parameters cannot be determined .* write a function",
     ),
     ("search", "'search' in tools is no function; pass typed functions"),
 ]
