@@ -249,8 +249,8 @@ class Gate:
         state = breaker.state(self.clock.now_s())
         wait_s = state.wait_s if isinstance(state, Open) else 0.0
         return BreakerOpenError(
-            "its breaker is open after too many failures, so it was not asked; it is tried again "
-            f"in {wait_s:.3g} s: ask another model until then",
+            "its breaker is open after too many failures, so it was not called; retry in "
+            f"{wait_s:.3g} s, or ask another model until then",
             retry_after_s=wait_s,
             code="breaker",
             model=self.name,
@@ -296,7 +296,7 @@ class GuardedCall(HeldCall):
         """The events, with costs added to their usage."""
         return tuple(map(self._with_cost, events))
 
-    def told(self, usage: Usage | None) -> Usage | None:
+    def reported(self, usage: Usage | None) -> Usage | None:
         """The usage to report to the caller: with its cost, and settled if there is an account."""
         if usage is None:
             return None
@@ -306,7 +306,7 @@ class GuardedCall(HeldCall):
     def _with_cost(self, event: ModelEvent) -> ModelEvent:
         if not isinstance(event, UsageReport):
             return event
-        return UsageReport(self.told(event.usage) or event.usage, event.raw)
+        return UsageReport(self.reported(event.usage) or event.usage, event.raw)
 
     def _priced(self, usage: Usage) -> Usage:
         """The usage with its cost; the last result is cached."""
@@ -360,7 +360,7 @@ class GuardedCall(HeldCall):
         assert self.reservation is not None, "only a call with a reservation has a cap"
         try:
             self.cap_bytes = await self.gate.costs.grow(
-                self.reservation, self.estimate, self.said_bytes
+                self.reservation, self.estimate, self.output_bytes
             )
         except BudgetExceededError as error:
             note_begun(error)
@@ -369,13 +369,13 @@ class GuardedCall(HeldCall):
     def _tokens_taken(self, *, whole: bool) -> int:
         if not self.sent:
             return 0
-        return tokens_taken(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
+        return tokens_taken(self.estimate, self.usage, output_bytes=self.output_bytes, whole=whole)
 
     def _report(self, whole: bool, error: BaseException | None) -> None:
         found = self.usage
         if not whole or found is None or found.certainty is not Certainty.EXACT:
-            said = self.said_bytes
-            found = consumption(self.estimate, found, said_bytes=said, whole=whole, error=error)
+            said = self.output_bytes
+            found = consumption(self.estimate, found, output_bytes=said, whole=whole, error=error)
         if found is not None:
             self.consumed = self._priced(found)
             self.account.used(self.consumed)

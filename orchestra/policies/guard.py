@@ -117,7 +117,7 @@ class GuardedModel(Model):
             call.answered(answer.usage, answer.parts)
             call.answer_id, call.answer_model = answer.id, answer.model
             call.stopped = answer.stopped
-        return answer.with_usage(call.told(answer.usage))
+        return answer.with_usage(call.reported(answer.usage))
 
     async def _folded(self, call: GuardedCall, request: ChatRequest) -> Completion:
         """Stream the answer, and return it as a whole."""
@@ -173,7 +173,7 @@ class GuardedModel(Model):
             call.answered(found.usage)
             call.answer_model = found.model
             call.spoke()
-        return Embeddings(found.vectors, call.told(found.usage), found.model)
+        return Embeddings(found.vectors, call.reported(found.usage), found.model)
 
 
 def _together(usages: Sequence[Usage | None]) -> Usage | None:

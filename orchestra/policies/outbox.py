@@ -144,9 +144,9 @@ class Outbox(Generic[E]):
         except StateError:
             return False
         except Exception:
-            lost = f" and is not reported again: {self._lost}"
-            for_good = lost if again else "; it is reported again"
-            log.exception("the end of a call could not be reported to a state%s", for_good)
+            lost = f", and is lost: {self._lost}"
+            outcome = lost if again else "; it will be reported again"
+            log.exception("the end of a call could not be reported to a state%s", outcome)
             return again
         finally:
             self._in_hand -= 1

@@ -130,6 +130,6 @@ class Retries:
 
 
 _SPENT = (
-    "not tried again: the retries of this engine are used up for now; see `retries_per_call`, "
+    "not retried: the retry budget of this engine is used up for now; see `retries_per_call`, "
     "`retries_per_s` and `retries_saved` in Limits"
 )

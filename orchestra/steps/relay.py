@@ -80,13 +80,13 @@ async def relay(
     asked = _able(context.model(model), model, request)
     usages, going = list[Usage | None]([None] * choices), set(range(choices))
 
-    def noted(said: Said) -> Said:
-        for event in said.events:
+    def noted(chunk: Said) -> Said:
+        for event in chunk.events:
             if type(event) is UsageReport:
-                usages[said.choice] = event.usage
+                usages[chunk.choice] = event.usage
             elif type(event) is Stopped:
-                going.discard(said.choice)
-        return said
+                going.discard(chunk.choice)
+        return chunk
 
     try:
         if choices == 1:
@@ -96,10 +96,10 @@ async def relay(
         else:
             async with _several(asked, request, choices) as received:
                 while batch := await _ready(received, choices):
-                    for said in batch:
-                        if isinstance(said, Exception):
-                            raise said
-                        yield noted(said)  # noqa: ASYNC119 - as above
+                    for chunk in batch:
+                        if isinstance(chunk, Exception):
+                            raise chunk
+                        yield noted(chunk)  # noqa: ASYNC119 - as above
     finally:
         for usage in usages:
             context.used(usage)

@@ -42,18 +42,18 @@ def consumption(
     estimate: Estimate,
     usage: Usage | None,
     *,
-    said_bytes: int,
+    output_bytes: int,
     whole: bool,
     error: BaseException | None = None,
 ) -> Usage | None:
     """The usage of a call; None if the provider refused it or was not reached.
 
-    `said_bytes` is the size of the output received, `usage` the provider's count so far, `whole`
+    `output_bytes` is the size of the output received, `usage` the provider's count so far, `whole`
     says whether the answer is complete, and `error` is the error that ended the call.
     """
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return usage
-    said = tokens_of(said_bytes)
+    said = tokens_of(output_bytes)
     if usage is not None:
         certainty = Certainty.PARTIAL if usage.certainty is Certainty.EXACT else usage.certainty
         return attrs.evolve(

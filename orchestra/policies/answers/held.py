@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.policies.answers.accounting import note_begun
-from orchestra.policies.requests.tokens import answer_bytes, said_bytes
+from orchestra.policies.requests.tokens import answer_bytes, output_bytes
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import (
     Began,
@@ -36,7 +36,7 @@ class HeldCall:
     """One running call, and what is known about its answer so far."""
 
     usage: Usage | None = None
-    said_bytes: int = 0
+    output_bytes: int = 0
     """The bytes of output received."""
     silent: bool = True
     """Whether there has been no output yet."""
@@ -64,7 +64,7 @@ class HeldCall:
         """Note a complete answer; count its bytes only if the provider has not counted tokens."""
         self.usage, self.ended = usage, True
         if usage is None or usage.certainty is not Certainty.EXACT:
-            self.said_bytes = answer_bytes(parts)
+            self.output_bytes = answer_bytes(parts)
 
     def spoke(self) -> None:
         """Note the first output."""
@@ -80,7 +80,7 @@ class HeldCall:
         for event in events:
             if type(event) is TextDelta:  # nearly all of them are
                 text = event.text
-                self.said_bytes += len(text) if text.isascii() else said_bytes(event)
+                self.output_bytes += len(text) if text.isascii() else output_bytes(event)
             elif isinstance(event, UsageReport):
                 self.usage, reports = event.usage, True
             elif isinstance(event, Stopped):
@@ -88,7 +88,7 @@ class HeldCall:
             elif isinstance(event, Began):
                 self.answer_id, self.answer_model = event.id, event.model
             else:
-                self.said_bytes += said_bytes(event)
+                self.output_bytes += output_bytes(event)
         return reports
 
     async def grow(self) -> None:
@@ -177,7 +177,7 @@ class HeldAnswer(Generic[C]):
             call.spoke()
         if call.note(events):
             events = call.with_costs(events)
-        if call.said_bytes > call.cap_bytes and not call.ended:  # a complete answer is paid anyway
+        if call.output_bytes > call.cap_bytes and not call.ended:  # else it is paid in full anyway
             await call.grow()
         return events
 

@@ -13,7 +13,7 @@ import msgspec
 
 from orchestra.citations import Cited, cited_chars
 from orchestra.logprobs import Logprobs, TokenLogprob
-from orchestra.policies.requests.tokens import said_bytes
+from orchestra.policies.requests.tokens import output_bytes
 from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
 
 MODEL_EVENTS = get_args(ModelEvent)
@@ -27,7 +27,7 @@ def held_bytes(event: ModelEvent) -> int:
     """The bytes of an event's contents, without the fixed size of every event."""
     match event:
         case TextDelta():  # nearly all events
-            return said_bytes(event)
+            return output_bytes(event)
         case Logprobs(content=content, refusal=refusal):
             tokens = (*content, *refusal)
             return sum(map(_token_bytes, tokens)) + sum(
@@ -42,8 +42,8 @@ def held_bytes(event: ModelEvent) -> int:
                 size += len(msgspec.json.encode(raw))
             return size
         case ReasoningDelta(signature=signature) | ToolCallDelta(signature=signature):
-            return said_bytes(event) + len(signature)
-    return said_bytes(event)
+            return output_bytes(event) + len(signature)
+    return output_bytes(event)
 
 
 def _token_bytes(token: TokenLogprob) -> int:

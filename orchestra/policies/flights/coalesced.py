@@ -64,7 +64,7 @@ class CoalescedModel(Model):
         self.name = name
         self.rule = rule or CoalesceRule()
         self._chats = FlightBoard[Said](
-            name, self.rule, size_bytes=_said_bytes, embedder=embedder, whole=_Whole
+            name, self.rule, size_bytes=_item_bytes, embedder=embedder, whole=_Whole
         )
         self._embeds = FlightBoard[Embeddings](name, self.rule)
 
@@ -238,7 +238,7 @@ class _SharedAnswer:
                 await flight.say(*flight.bill.of_batch(batch))
 
 
-def _said_bytes(said: Said) -> int:
+def _item_bytes(said: Said) -> int:
     if type(said) is TextDelta and said.text.isascii():  # nearly all of them are
         return EVENT_BYTES + len(said.text)
     assert not isinstance(said, Completion), "complete answers go through `tell_whole`"

@@ -280,7 +280,7 @@ class Flight(JointAccount, Generic[Item]):
         self._close()
         if not self._succeeded and self._error is None:
             self._error = ModelConnectionError(
-                f"{name}: the engine that it was shared in was closed; ask again in another",
+                f"{name}: the engine that made the call was closed; ask again in another engine",
                 code="engine",
             )
         self._settle()
@@ -315,7 +315,7 @@ class Flight(JointAccount, Generic[Item]):
         for waiter in [each for each in self.waiters if each.read == read]:
             error = ModelTimeoutError(
                 "the answer was read too slowly: callers who share it have waited for "
-                f"lag_s={self._rule.lag_s:g} s; read on faster, or ask with extras={{'orchestra': "
+                f"lag_s={self._rule.lag_s:g} s; read faster, or ask with extras={{'orchestra': "
                 "{'coalesce': False}}",
                 code="lag_s",
             )

@@ -152,17 +152,17 @@ class CallerLimits:
         await self._wait(_Waiting(lease, blocked), queued)
         return lease
 
-    async def count(self, caller: Caller, told: CallerLimits | None = None) -> Count:
+    async def count(self, caller: Caller, shown: CallerLimits | None = None) -> Count:
         """Take one request of the caller, without a refund; none if the caller is blocked.
 
         This never waits for limits. The result covers what is left of these limits and of those of
-        `told`, which must use the same state; nothing if the state failed.
+        `shown`, which must use the same state; nothing if the state failed.
 
         Raises:
             LimitUnknownError: the state failed, and a limit then refuses calls.
         """
         owners = self.owners(caller)
-        others = UNLIMITED if told is None else told.owners(caller)
+        others = UNLIMITED if shown is None else shown.owners(caller)
         keys = owners.keys + others.keys
         if not keys:
             return NOT_COUNTED
@@ -211,7 +211,7 @@ class CallerLimits:
         if lines[-1][1] == "model":
             there, whose = self.waiting, ""
         if there >= owners.waiting_max:
-            raise _refused(waiting, f"and {there} calls{whose} wait already", "waiting_max")
+            raise _refused(waiting, f"and {there} calls{whose} are waiting already", "waiting_max")
         if queued is not None:
             queued()
         self.waiting += 1
@@ -311,8 +311,8 @@ def _away(closed: Owner, error: StateError) -> LimitReachedError:
     return _error(
         closed,
         "when_state_fails",
-        f"refused by the limits of {closed}: their state cannot be reached, and they say "
-        f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
+        f"refused by the limits of {closed}: their state cannot be reached, and they have "
+        f'when_state_fails = "closed"; repair the state, or write "open" ({error})',
         kind=LimitUnknownError,
     )
 
@@ -330,14 +330,14 @@ async def _refuse_too_long_wait(waiting: _Waiting) -> None:
     wait_s = _worst(waiting.blocked).wait_s or 0.0
     allowed_s = min(left_s(), waiting.lease.owners.wait_max_s)
     if wait_s > allowed_s:
-        raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
+        raise _refused(waiting, f"and it may wait only {allowed_s:.3g} s")
 
 
 def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReachedError:
     """The error for a refused call; `line` names the bound, if no limit has blocked it yet."""
     if not waiting.blocked:
         owner, limit, wait_s = waiting.lease.owners.all[-1], line, None
-        what = "others wait for it already"
+        what = "other calls are waiting for it already"
     else:
         worst = _worst(waiting.blocked)
         owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s

@@ -237,14 +237,14 @@ class Limiter:
         limits = self.limits
         wait_s, rate = self._rates(waiter, self._queue)
         if len(self._queue) >= limits.waiting_max:
-            why = f"{len(self._queue)} calls wait already"
+            why = f"{len(self._queue)} calls are waiting already"
             raise self._refused("waiting_max", why, wait_s or None)
         allowed_s = math.inf if limits.wait_max_s is None else limits.wait_max_s
         if wait_s > allowed_s:
-            why = f"{getattr(limits, rate)} would let it begin in {wait_s:.3g} s only"
+            why = f"{getattr(limits, rate)} would let it begin only in {wait_s:.3g} s"
             raise self._refused(rate, f"{why}, after wait_max_s = {allowed_s:g}", wait_s)
         if wait_s > (allowed_s := left_s()):
-            why = f"{getattr(limits, rate)} would let it begin in {wait_s:.3g} s only"
+            why = f"{getattr(limits, rate)} would let it begin only in {wait_s:.3g} s"
             raise self._refused(rate, f"{why}, after its deadline in {allowed_s:.3g} s", wait_s)
 
     def _refused(self, limit: str, why: str, wait_s: float | None = None) -> LimitReachedError:

@@ -132,7 +132,9 @@ class LimitedCall(HeldCall):
             return
         call = self.held_call or self
         whole = call.ended and call.error is None and error is None
-        tokens = tokens_taken(self.estimate, call.usage, said_bytes=call.said_bytes, whole=whole)
+        tokens = tokens_taken(
+            self.estimate, call.usage, output_bytes=call.output_bytes, whole=whole
+        )
         await self.limits.leave(self.lease, tokens=tokens)
 
 

@@ -82,7 +82,7 @@ def _reset(
     ((_, ledger),) = ledgers((payer,), [there if type(there) is Ledger else None], now_s)
     before = _of(payer, ledger)
     for budget in payer.budgets:
-        ledger.spent[budget.slot] = ledger.told[budget.slot] = 0
+        ledger.spent[budget.slot] = ledger.reported[budget.slot] = 0
     return Revision(before, {payer.key: ledger.kept(payer, now_s)})
 
 

@@ -56,7 +56,7 @@ class CallCosts:
         for_s = self.hold_s * requests
         return await self.purse.hold(account, most, for_s=for_s, model=self.name)
 
-    async def grow(self, reservation: Reservation, estimate: Estimate, said_bytes: int) -> int:
+    async def grow(self, reservation: Reservation, estimate: Estimate, output_bytes: int) -> int:
         """Hold more for an answer that is longer than expected; return the bytes it now covers.
 
         These are twice the output so far or, if there is no room for that, the output so far.
@@ -65,7 +65,7 @@ class CallCosts:
             BudgetExceededError: there is no room even for the output so far.
             StateError: as for `Purse.hold`.
         """
-        said = tokens_of(said_bytes)
+        said = tokens_of(output_bytes)
         try:
             await reservation.grow(worst(self.price, Estimate(estimate.input, 2 * said)) or 0)
         except BudgetExceededError:
@@ -77,8 +77,8 @@ class CallCosts:
 def unknown_price(model: str) -> UnknownPriceError:
     """The error for a model whose price has to be known, but is not."""
     return UnknownPriceError(
-        'its price is unknown, and [budgets] has unknown_price = "refuse", so it was not asked: '
-        f"add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars for a million "
+        'its price is unknown, and [budgets] has unknown_price = "refuse", so it was not called: '
+        f"add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars per million "
         "tokens, or install orchestra[prices]",
         model=model,
     )

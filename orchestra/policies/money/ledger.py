@@ -47,14 +47,14 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
     """The ledger of one payer: the spending in each of its periods, and the holds.
 
     `day` is the number of the current day since 1970. `spent` has the nano-dollars of this day and
-    of its month, and `told` the highest threshold reported for each. `holds` has the nano-dollars
-    held, by the second in which they expire, and `held` is their sum. No hold expires before
-    `first_s`, and none after `last_s`.
+    of its month, and `reported` the highest threshold reported for each. `holds` has the
+    nano-dollars held, by the second in which they expire, and `held` is their sum. No hold expires
+    before `first_s`, and none after `last_s`.
     """
 
     day: Annotated[int, msgspec.Meta(ge=0, le=10**6)]
     spent: _OfPeriods
-    told: _OfPeriods
+    reported: _OfPeriods
     holds: dict[int, int] = {}
     held: int = 0
     first_s: int = NEVER_S
@@ -69,7 +69,7 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
         """Move to this time: drop the spending of ended periods, and expired holds."""
         day = self.day if self.day == day + 1 else day
         for slot in _over(self.day, day):
-            self.spent[slot] = self.told[slot] = 0
+            self.spent[slot] = self.reported[slot] = 0
         self.day = day
         self.holds = {until_s: each for until_s, each in self.holds.items() if until_s > now_s}
         self.held = sum(self.holds.values())
@@ -308,9 +308,9 @@ def _refusal(
     return None
 
 
-def thresholds(spent: int, limit: int, told: int) -> list[int]:
+def thresholds(spent: int, limit: int, reported: int) -> list[int]:
     """The thresholds, in percent, that this spending reaches, above the highest one reported."""
-    return [each for each in THRESHOLDS if each > told and spent * 100 >= each * limit]
+    return [each for each in THRESHOLDS if each > reported and spent * 100 >= each * limit]
 
 
 def _reached(ledger: Ledger, budget: Budget, cost: int) -> list[Reached]:
@@ -318,9 +318,9 @@ def _reached(ledger: Ledger, budget: Budget, cost: int) -> list[Reached]:
     # Thresholds are reported again after the limit was raised; if it was lowered, those are
     # reported that the spending has thereby passed.
     before = max(thresholds(spent - cost, limit, 0), default=0)
-    told = min(ledger.told[budget.slot], before)
-    new = thresholds(spent, limit, told)
-    ledger.told[budget.slot] = max(new, default=told)
+    reported = min(ledger.reported[budget.slot], before)
+    new = thresholds(spent, limit, reported)
+    ledger.reported[budget.slot] = max(new, default=reported)
     return [Reached(budget, percent, spent) for percent in new]
 
 

@@ -265,8 +265,8 @@ _LEAST = 1
 _RAISE = "Raise the limit in [budgets]"
 _BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
 _HELD = (
-    "those give back what they have not spent when they end. Try again then, make fewer calls at "
-    f"once, or {_BOUND}, so that each holds less"
+    "they release what they have not spent when they end. Retry then, make fewer calls at once, "
+    f"or {_BOUND}, so that each call holds less"
 )
 
 
@@ -277,15 +277,15 @@ def _exceeded(
     budget, resets_at_s = refusal.budget, refusal.resets_at_s
     only_held = not begun and refusal.spent + nanodollars <= budget.limit_nanodollars
     if resets_at_s is None:
-        when = "it is that of this run, and the next has its own"
+        when = "this budget is for one run, and the next run has its own"
     else:
-        when = f"it begins anew at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+        when = f"it resets at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
     if begun:
-        what = f"this answer was stopped, which may cost {in_dollars(nanodollars)} if it goes on"
+        what = f"this answer was stopped, as it may cost {in_dollars(nanodollars)} if it goes on"
     elif not only_held and nanodollars == _LEAST:
         what = "nothing is left"
     else:
-        what = f"this one may cost {in_dollars(nanodollars)}"
+        what = f"this call may cost {in_dollars(nanodollars)}"
     more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
     if refusal.spent < budget.limit_nanodollars:  # else nothing that costs anything would fit
         more = f"{more}, ask a cheaper model, or {_BOUND}"
@@ -307,6 +307,6 @@ def _exceeded(
 def _away(budget: Budget, error: StateError) -> StateError:
     return StateError(
         f"the spending of the budget of {budget} cannot be read, and the budget has "
-        f'when_state_fails = "closed": the model was not asked ({error}). Write "open" to let '
-        "calls pass while the state is away"
+        f'when_state_fails = "closed", so the model was not called ({error}). Write "open" to '
+        "allow calls while the state cannot be reached"
     )

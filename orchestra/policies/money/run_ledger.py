@@ -16,12 +16,12 @@ from orchestra.policies.money.ledger import Refusal, thresholds
 
 @attrs.define(eq=False)
 class RunLedger:
-    """The amounts spent and held, in nano-dollars; `told` is the highest threshold reported."""
+    """The amounts spent and held, in nano-dollars; `reported` is the highest threshold reported."""
 
     budget: Budget
     spent: int = 0
     held: int = 0
-    told: int = 0
+    reported: int = 0
 
     def hold(self, before: int, nanodollars: int) -> Refusal | None:
         """Hold this amount for a call, in place of `before`; or return the refusal."""
@@ -39,6 +39,6 @@ class RunLedger:
         """Spend the cost of a call in place of its hold; return the thresholds newly reached."""
         self.held -= held
         self.spent += cost
-        found = thresholds(self.spent, self.budget.limit_nanodollars, self.told)
-        self.told = max(found, default=self.told)
+        found = thresholds(self.spent, self.budget.limit_nanodollars, self.reported)
+        self.reported = max(found, default=self.reported)
         return found

@@ -92,7 +92,7 @@ def text_tokens(text: str) -> int:
 
 
 def tokens_taken(
-    estimate: Estimate, usage: Usage | None, *, said_bytes: int = 0, whole: bool = True
+    estimate: Estimate, usage: Usage | None, *, output_bytes: int = 0, whole: bool = True
 ) -> int:
     """The tokens of a call: the provider's count, if it is exact and the answer is `whole`.
 
@@ -102,10 +102,10 @@ def tokens_taken(
     counted = 0 if usage is None else usage.input_tokens + usage.output_tokens
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return counted
-    return max(counted, estimate.input + tokens_of(said_bytes))
+    return max(counted, estimate.input + tokens_of(output_bytes))
 
 
-def said_bytes(event: ModelEvent) -> int:
+def output_bytes(event: ModelEvent) -> int:
     """The bytes of output in an event, in UTF-8."""
     match event:
         case TextDelta(text=text) | ReasoningDelta(text=text) | RefusalDelta(text=text):

@@ -101,7 +101,7 @@ class GenerateSettings:
         if self.system is not None:
             changes["messages"] = (Message("system", self.system), *request.messages)
         if self.tools:
-            changes["tools"] = tuple(each.told for each in self.tools)
+            changes["tools"] = tuple(each.declaration for each in self.tools)
         if self.extras:
             changes["extras"] = {**request.extras, **self.extras}
         return attrs.evolve(request, **changes) if changes else request  # takes 10 us

@@ -60,7 +60,7 @@ class Talk:
             CapabilityError: there are tools, and the model is known not to support them.
             InvalidRequestError: the extras have unknown settings for orchestra's policies.
         """
-        tools = {each.told.name: each for each in settings.tools}
+        tools = {each.declaration.name: each for each in settings.tools}
         talk = cls(settings.request(asked), settings, context, tools)
         check_words(talk.request.extras)
         if tools and talk.capabilities.tools is False:

@@ -35,7 +35,7 @@ def _open(tool: FunctionTool[..., object]) -> object:
     call = tool.call
     wired = isinstance(call, partial) and is_wired(call)
     bare = call.func if wired else call  # type: ignore[attr-defined]
-    name = tool.told.name
+    name = tool.declaration.name
     refuse_wires(bare, f"tool {name!r}", _GIVEN.replace("{tool}", name))
     if not wired:
         return tool

@@ -45,11 +45,11 @@ _NO_LAMBDA = (
 class FunctionTool(Generic[P, T_co]):
     """A function as a tool. Calling the tool calls the function.
 
-    `told` is what the model is told about it: name, description and schema.
+    `declaration` is what the model is told about it: name, description and schema.
     """
 
     call: Callable[P, T_co]
-    told: Tool
+    declaration: Tool
     kinds: Mapping[str, object]
     """The annotations of the parameters that the model fills in."""
     required: frozenset[str]
@@ -63,7 +63,7 @@ class FunctionTool(Generic[P, T_co]):
         return self.call(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<tool {self.told.name}>"
+        return f"<tool {self.declaration.name}>"
 
 
 @attrs.frozen(eq=False, slots=False, repr=False)
@@ -143,7 +143,7 @@ def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], 
     """
     _refuse_other_than_list(functions)
     tools = tuple(map(_as_tool, functions))
-    names = [each.told.name for each in tools]
+    names = [each.declaration.name for each in tools]
     for name in names:
         if names.count(name) > 1:
             raise DefinitionError(
@@ -207,20 +207,20 @@ def _made(
     inner = _inner(function)
     _refuse_other_than_function(inner)
     if isinstance(inner, FunctionTool):  # a partial of a tool keeps the tool's settings
-        name, thread = name or inner.told.name, thread or inner.thread
-        description = inner.told.description if description is None else description
+        name, thread = name or inner.declaration.name, thread or inner.thread
+        description = inner.declaration.description if description is None else description
         timeout_s = inner.timeout_s if timeout_s is None else timeout_s
     name = name or str(getattr(inner, "__name__", ""))
     _refuse_shape(function, name, thread=thread, timeout_s=timeout_s)
     kinds, defaults, injected = _parameters(function, name)
     doc = described(inspect.getdoc(inner))
-    told = Tool(
+    declaration = Tool(
         name,
         doc.text if description is None else description,
         parameters_schema(kinds, defaults, doc.members),
     )
     required = frozenset(kinds.keys() - defaults.keys())
-    made = FunctionTool(function, told, kinds, required, injected, thread, timeout_s)
+    made = FunctionTool(function, declaration, kinds, required, injected, thread, timeout_s)
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
     found |= handed_on(inner)  # the annotations: from Python 3.14 on, not among these names
