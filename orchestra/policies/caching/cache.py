@@ -235,7 +235,7 @@ def _read(part: tuple[str, ...]) -> AnswerPart:
         case ("call", id_, name, arguments, signature):
             return ToolCall(id_, name, arguments, signature)
         case _:
-            raise ValueError(f"{part!r:.100} is no part of an answer; treat it as not there")
+            raise ValueError(f"{part!r:.100} is not a part of an answer; treat it as a cache miss")
 
 
 def _digest(key: str, content: bytes) -> bytes:

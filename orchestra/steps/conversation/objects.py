@@ -173,7 +173,7 @@ def _complaint(misfits: tuple[Misfit, ...]) -> str:
     lines = "".join(f"\n- {misfit}" for misfit in misfits)
     return (
         f"That answer does not fit what was asked for:{lines}\n"
-        "Give the whole JSON object again, with this mended, and nothing else."
+        "Give the whole JSON object again, with this corrected, and nothing else."
     )
 
 
@@ -223,7 +223,7 @@ def _object_in(text: str) -> object:
             continue
         if isinstance(found, dict):
             return found
-        complaint = complaint or "this is JSON, but no object"
+        complaint = complaint or "this is JSON, but not an object"
     return Misfit("", complaint or "this is not JSON: it is empty")
 
 

@@ -186,8 +186,8 @@ class Talk:
             self._refuse_length(answer)
         elif reason not in _NORMAL or (reason is StopReason.TOOL_CALLS and not answer.tool_calls):
             raise OutputError(
-                f"model {name!r} stopped for {answer.stopped.raw or reason.value!r}, which is no "
-                "end of an answer; ask again, or another model",
+                f"model {name!r} stopped for {answer.stopped.raw or reason.value!r}, which is not "
+                "the end of an answer; ask again, or another model",
                 raw=answer.text,
                 model=name,
             )
@@ -197,9 +197,9 @@ class Talk:
         most, name = self.request.output_tokens_max, self.settings.model
         if most is None:
             raise ContextLengthError(
-                f"model {name!r} stopped at its own limit of length, and the answer is not "
-                "complete; ask for less, name a model with more room, or give output_tokens_max "
-                "if a cut answer will do",
+                f"model {name!r} stopped at its own output limit, and the answer is not "
+                "complete; ask for less, name a model with a higher limit, or give "
+                "output_tokens_max if a cut answer is acceptable",
                 model=name,
             )
         if answer.tool_calls:
@@ -216,8 +216,8 @@ class Talk:
         calls = _calls_text(answer.tool_calls)
         if answer.tool_calls and not self.tools:
             raise OutputError(
-                f"model {name!r} asks for tools, and was given none to call: {calls}; pass the "
-                "functions, generate(..., tools=[...])",
+                f"model {name!r} calls tools, but was given none: {calls}; pass the functions, "
+                "generate(..., tools=[...])",
                 raw=answer.text,
                 model=name,
             )

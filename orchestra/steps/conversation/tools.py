@@ -232,13 +232,13 @@ def _refuse_other_than_function(function: object) -> None:
     """Refuse objects that cannot be called with a model's arguments."""
     right = "pass typed functions: generate(..., tools=[search])"
     if isinstance(function, Wire):
-        why = f"the wire {spelled(function)} is no function yet, and tools are decided when the "
+        why = f"the wire {spelled(function)} is not a function yet, and tools are decided when the "
         why += "pipeline is written"
     elif isinstance(function, Step):  # otherwise errors would be about the step's `__call__`
-        why = f"@tool stands above @step of {function.name!r}, and a step is a tool already"
+        why = f"@tool is above @step of {function.name!r}, and a step is a tool already"
         right = f"write tools=[{function.name}], or @step above @tool(...) to say more"
     elif not callable(function):
-        why = f"{function!r:.100} in tools is no function"
+        why = f"{function!r:.100} in tools is not a function"
     else:
         return
     raise DefinitionError(f"{called_at()}: {why}; {right}")
@@ -250,12 +250,12 @@ def _refuse_shape(function: Function, name: str, *, thread: bool, timeout_s: flo
         raise DefinitionError(f"{where}: {_NO_LAMBDA}")
     if not _NAME.fullmatch(name):
         raise DefinitionError(
-            f"{where}: {name or function!r:.100} is no name for a tool; give it one of up to 64 "
+            f"{where}: {name or function!r:.100} cannot name a tool; give it a name of up to 64 "
             'letters, digits, `_` and `-`: tool(name="look_up")(function)'
         )
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise DefinitionError(
-            f"{where}: tool {name!r} yields, and a tool gives one value; return a list"
+            f"{where}: tool {name!r} yields, and a tool returns one value; return a list"
         )
     if thread and inspect.iscoroutinefunction(function):
         raise DefinitionError(
@@ -264,8 +264,8 @@ def _refuse_shape(function: Function, name: str, *, thread: bool, timeout_s: flo
         )
     if timeout_s is not None and not inspect.iscoroutinefunction(underlying(function)):
         raise DefinitionError(
-            f"{where}: tool {name!r} has timeout_s, but a plain function cannot be interrupted, in "
-            f"a thread neither; write `async def {name}`, or give its own calls a timeout"
+            f"{where}: tool {name!r} has timeout_s, but a plain function cannot be interrupted, "
+            f"not even in a thread; write `async def {name}`, or give its own calls a timeout"
         )
 
 

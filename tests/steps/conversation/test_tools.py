@@ -252,16 +252,16 @@ BAD: list[tuple[Any, str]] = [
     (any_number, r"`\*x: .*` cannot be passed by name; spell every parameter out"),
     (any_name, r"`\*\*x: .*` cannot be passed by name"),
     (by_position, "cannot be passed by name"),
-    (generator, "yields, and a tool gives one value; return a list"),
-    (async_generator, "yields, and a tool gives one value"),
+    (generator, "yields, and a tool returns one value; return a list"),
+    (async_generator, "yields, and a tool returns one value"),
     (misspelt, "'Plaze', which has no value at run time"),
     (lambda x: x, r"test_tools\.py:\d+: a lambda in tools has no name.*`def look_up\("),
-    (Shop(), "is no name for a tool; give it one"),
+    (Shop(), "cannot name a tool; give it a name"),
     (
         max,
         r"tool 'max' is <built-in function max>, whose parameters cannot be determined .* write a function",
     ),
-    ("search", "'search' in tools is no function; pass typed functions"),
+    ("search", "'search' in tools is not a function; pass typed functions"),
 ]
 
 
@@ -283,7 +283,7 @@ def test_a_decorator_that_cannot_be_kept_is_refused() -> None:
         tool(name="look")(lambda x: x)
     with pytest.raises(
         DefinitionError,
-        match=r"@tool stands above @step of 'blocking', .*; write tools=\[blocking\]",
+        match=r"@tool is above @step of 'blocking', .*; write tools=\[blocking\]",
     ):
         tool(blocking)
     with pytest.raises(DefinitionError, match=r"timeout_s=0\): it is a number of seconds"):
