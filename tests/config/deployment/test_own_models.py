@@ -247,7 +247,9 @@ def test_a_count_that_cannot_be_kept_fails_its_own_run_and_not_those_behind_it(
         with deployed:
             async with open_engine(deployed) as engine:
                 caller = Caller(user="ada")
-                with pytest.raises(ValueError, match=r"Usage\(input_tokens=0\.5\): write a whole"):
+                with pytest.raises(
+                    ValueError, match=r"Usage\(input_tokens=0\.5\): write an integer"
+                ):
                     await engine.start(said, {"text": "half"}, caller=caller).result()
                 run = engine.start(said, {"text": "hi"}, caller=caller)
                 assert await run.result() == "hello"
