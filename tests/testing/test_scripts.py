@@ -222,7 +222,7 @@ def asking(n: int) -> Stream[str]:
 
 
 def test_attempts_without_a_script_are_refused() -> None:
-    with pytest.raises(ValueError, match="give it one script at least"):
+    with pytest.raises(ValueError, match="write at least one script"):
         Attempts(())
 
 

@@ -226,11 +226,11 @@ def test_what_cannot_be_simulated_is_told(
 
 def test_what_is_no_start_is_refused_where_it_is_made() -> None:
     for at_s in (-1, None, float("inf"), 1e6):
-        with pytest.raises(ValueError, match="it is"):
+        with pytest.raises(ValueError, match="it must be"):
             Start(ask, WHY, at_s=at_s)  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match="no pipeline"):
         Start(slow, WHY)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a dict by name"):
+    with pytest.raises(TypeError, match="a dict with names as keys"):
         Start(ask, "Why?")  # type: ignore[arg-type]
 
 
