@@ -71,6 +71,6 @@ class RunsPipelines(Protocol):
             LimitExceededError: the step has run `Limits.each_items` pipelines; or it is nested in
                 `Limits.pipelines_deep` of them; or the result is too large.
             DeadlineError: its `deadline_s` has passed.
-            RunError: the step is ending, or has ended: a task that outlives it called this.
+            RunError: the step is being stopped, or a task that would outlive the step calls this.
             Exception: the error of the step that failed, the step's own, with a note of its path.
         """

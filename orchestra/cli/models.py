@@ -40,12 +40,12 @@ def ping(*names: str, config: Config = None, timeout_s: Seconds = 30, at_once: C
     Parameters
     ----------
     names
-        Which to ask; by default all models and embedders. A model that has several names is
-        asked once; of a route, one model is.
+        Which to call; by default all models and embedders. A model with several names is called
+        once; a route calls one of its models.
     timeout_s
         Seconds that each may take.
     at_once
-        How many are asked at the same time.
+        How many are called at the same time.
     """
     import trio
 

@@ -75,7 +75,7 @@ async def _ping(bindings: LocalBindings, timeout_s: float, target: Target) -> Pi
     began_s = trio.current_time()
     try:
         with trio.fail_after(timeout_s):
-            said = await target.ask(bindings)
+            answer = await target.ask(bindings)
     except trio.TooSlowError:
         return Pinged(target.name, answered=False, told=f"no answer within {timeout_s:g} s")
     except Exception as error:  # noqa: BLE001 - a class of the project may raise anything
@@ -83,7 +83,7 @@ async def _ping(bindings: LocalBindings, timeout_s: float, target: Target) -> Pi
         hint = _UNKNOWN if isinstance(error, ModelNotFoundError) else ""
         return Pinged(target.name, answered=False, told=told + hint)
     took = duration(trio.current_time() - began_s)
-    return Pinged(target.name, answered=True, told=f"{took}  {said}")
+    return Pinged(target.name, answered=True, told=f"{took}  {answer}")
 
 
 def _asks_text(name: str) -> Callable[[LocalBindings], Awaitable[str]]:

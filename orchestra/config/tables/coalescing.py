@@ -12,7 +12,7 @@ from orchestra.providers.known.settings import CoalesceSettings
 
 
 def read_coalesce(said: object, at: Place, complaints: Complaints) -> CoalesceSettings | None:
-    """What it says, which is true, false or a table; None where calls do not share."""
+    """The settings of `coalesce`, which is true, false or a table; None if calls are not shared."""
     if not isinstance(said, Mapping):
         return CoalesceSettings() if said else None
     at = (*at, "coalesce")
@@ -26,9 +26,9 @@ def read_coalesce(said: object, at: Place, complaints: Complaints) -> CoalesceSe
 def check_embedders(
     tables: Mapping[str, Table], embedders: Collection[str], complaints: Complaints
 ) -> None:
-    """Complain of embedders to compare questions with that are not there.
+    """Complain of embedders that `coalesce` names and that do not exist.
 
-    `embedders` are those of the file, right or wrong, and those that there are without it.
+    `embedders` are all embedders of the file, valid or not, and the built-in ones.
     """
     for kind in ("models", "routes"):
         for name, table in tables.get(kind, {}).items():

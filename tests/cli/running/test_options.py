@@ -106,7 +106,7 @@ def test_what_is_wrong_in_the_json_is_told_with_its_place() -> None:
 
 def test_an_input_given_twice_is_refused() -> None:
     told = refused(inputs(a=str), "--a", "x", "--a", "y")
-    assert told == "--a is given 2 times, and is one value"
+    assert told == "--a is given 2 times, but takes one value"
     assert "--a is also in --input-json" in refused(inputs(a=str), "--a", "x", json='{"a": "y"}')
     told = refused(inputs(a=str), json='{"a":' + "[" * 100_000)
     assert told == "--input-json is nested too deeply"

@@ -397,13 +397,13 @@ def test_it_is_listed_with_its_class() -> None:
 @pytest.mark.parametrize(
     ("table", "told_of_it"),
     [
-        ('models.mine]\nclass = "own_locl:Echo"', "model 'mine': own_locl:Echo is not there"),
-        ('models.mine]\nclass = "own_local:Ecko"', "it has no 'Ecko'; did you mean 'Echo'?"),
+        ('models.mine]\nclass = "own_locl:Echo"', "model 'mine': own_locl:Echo does not exist"),
+        ('models.mine]\nclass = "own_local:Ecko"', "there is no 'Ecko'; did you mean 'Echo'?"),
         ('models.mine]\nclass = "own_local:Breaks"', "cannot be made: OSError: no such weights"),
         ('models.mine]\nclass = "own_local:Exits"', "cannot be made: SystemExit: no licence"),
         ('models.mine]\nclass = "own_local:Letters"', "`stream`; inherit from orchestra.protocols"),
         ('models.mine]\nclass = "own_local:Asks"', "ConnectionError: nobody is there"),
-        ('models.mine]\nclass = "own_local:Odd"', "{'tools': True}, which are no `Capabilities`"),
+        ('models.mine]\nclass = "own_local:Odd"', "{'tools': True}, not a `Capabilities`"),
         ('embedders.mine]\nclass = "own_local:Echo"', "which has no `dimensions`; write a class"),
     ],
 )
@@ -424,7 +424,7 @@ def test_what_cannot_be_made_is_told_with_its_line(table: str, told_of_it: str) 
             'class = "a:B"\nprovider = "openai"\nmodel = "m"',
             "a provider or a class of your own, not",
         ),
-        ('class = "a:B"\nmodel = "m"', "models.mine.model: a class of your own has no provider"),
+        ('class = "a:B"\nmodel = "m"', "models.mine.model: it is for providers"),
         ('class = "a:B"\ntimeouts = { idle_s = 3 }', "policy=Policy(timeout_s=30)"),
         ('class = "a:B"\nkey_env = "KEY"', "have the class read it from os.environ"),
         ('class = "a:B"\noption = {}', "did you mean 'options'?"),
