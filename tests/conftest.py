@@ -6,6 +6,7 @@ background. Neither is passed on to processes that the tests start.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator
@@ -53,14 +54,31 @@ settings.register_profile(
 settings.load_profile("orchestra")
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is there once all tests are collected stays there: garbage is looked for elsewhere.
+
+    Millions of objects are: to go through them took a third of the time of collecting the tests,
+    and a second for each `gc.collect()` of theirs.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Reduce the examples of laws with a number of their own as well.
 
     In CI, laws marked `in_full` keep their number, since it is their claim. They take longest, so
-    they run first: at the end, one of two workers would wait for the other.
+    they run first: at the end, one of two workers would wait for the other. A mutant may be noticed
+    by what is quicker.
     """
-    items.sort(key=lambda item: item.get_closest_marker("in_full") is None)
     profile = settings.get_current_profile_name()
+    if profile != "mutants":
+        items.sort(key=lambda item: item.get_closest_marker("in_full") is None)
     less = {"orchestra": IN_CI_LESS, "again": AGAIN_LESS}.get(profile, 1)
     fewest = settings().max_examples
     whole = {item for item in items if profile != "again" and item.get_closest_marker("in_full")}

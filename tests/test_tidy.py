@@ -115,7 +115,8 @@ def test_an_override_is_documented_by_what_it_overrides() -> None:
     base = 'class Base(Root): ...\nclass Root:\n """R."""\n def f(self): "What you get."'
     override = '"""M."""\nclass C(a.Base[int]):\n """C."""\n def f(self): ...\n def g(self): ...'
     classes = {n.name: n for n in Source("", base).nodes if isinstance(n, ast.ClassDef)}
-    found = [what for _, what in tidy.docstrings(Source("orchestra/a.py", override, classes))]
+    source = Source("orchestra/a.py", override, lambda: classes)
+    found = [what for _, what in tidy.docstrings(source)]
     assert found == ["C.g has no docstring"]
 
 

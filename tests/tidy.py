@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -55,7 +55,7 @@ class Source:
 
     path: str
     text: str
-    classes: Mapping[str, ast.ClassDef] = attrs.field(factory=dict)
+    classes: Callable[[], Mapping[str, ast.ClassDef]] = dict
     """Every class of the package by its name, for what an override inherits."""
 
     @cached_property
@@ -138,7 +138,7 @@ def _public(scope: Scope) -> Iterator[Function | ast.ClassDef]:
 
 
 def _inherited(source: Source, scope: Scope, name: str) -> bool:
-    bases = [source.classes.get(last(base)) for base in getattr(scope, "bases", ())]
+    bases = [source.classes().get(last(base)) for base in getattr(scope, "bases", ())]
     return any(
         any(member.name == name and ast.get_docstring(member) for member in _public(base))
         or _inherited(source, base, name)
@@ -294,12 +294,12 @@ def project() -> list[Source]:
     """Every Python file that has a rule, in order."""
     tops = ("orchestra", "pipelines", "tests")
     paths = [path for top in tops for path in sorted((ROOT / top).rglob("*.py"))]
+
+    @cache
+    def classes() -> Mapping[str, ast.ClassDef]:
+        ours = (source for source in found if source.path.startswith("orchestra/"))
+        return {n.name: n for each in ours for n in each.nodes if isinstance(n, ast.ClassDef)}
+
     texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
-    classes = {
-        node.name: node
-        for path, text in texts.items()
-        if path.startswith("orchestra/")
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.ClassDef)
-    }
-    return [Source(path, text, classes) for path, text in texts.items()]
+    found = [Source(path, text, classes) for path, text in texts.items()]
+    return found

@@ -182,11 +182,12 @@ def _define(
         )
     definition = Definition(name, deadline_s=deadline_s)
     inputs = _inputs(function, definition, file_line)
+    wires = {node.name: Wire(node) for node, _ in inputs}
     with defining(definition), _explaining(name, where):
-        with refusing_silent_tests(inner, definition.nodes):
+        with refusing_silent_tests(inner, wires, definition.nodes):
             returned = function(
-                *(Wire(node) for node, positional in inputs if positional),
-                **{node.name: Wire(node) for node, positional in inputs if not positional},
+                *(wires[node.name] for node, positional in inputs if positional),
+                **{node.name: wires[node.name] for node, positional in inputs if not positional},
             )
         definition.line = returned_at(inner.__code__)
         output = _output(returned, name, where, place(*definition.line))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,9 @@ def written(node: ast.AST) -> Iterator[str]:
             yield name
 
 
-TEXTS = [*texts(), *test_problems.codes()]
+@cache
+def all_texts() -> list[str]:
+    return [*texts(), *test_problems.codes()]
 
 
 @pytest.mark.parametrize("text", QUOTED)
@@ -59,4 +62,4 @@ def test_a_text_that_is_quoted_is_one_of_the_code(text: str) -> None:
         return
     parts = [re.escape(part.strip()) for part in text.split("...") if part.strip(" ;,:.")]
     pattern = re.compile(r".*".join(parts), re.DOTALL)
-    assert any(pattern.search(each) for each in TEXTS), text
+    assert any(pattern.search(each) for each in all_texts()), text

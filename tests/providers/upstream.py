@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
+from tests.patience import PATIENCE_S
 
 T = TypeVar("T")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -141,7 +142,7 @@ async def streaming(visit: Visit) -> None:
     await visit.left()
 
 
-def run(main: Callable[[], Coroutine[Any, Any, T]], limit_s: float = 20.0) -> T:
+def run(main: Callable[[], Coroutine[Any, Any, T]], limit_s: float = PATIENCE_S) -> T:
     """Run a test on Trio; it fails where it hangs."""
 
     async def limited() -> T:

@@ -52,10 +52,13 @@ class Parent:
         self._refuse_elsewhere()
         child = self._child(pipeline, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._refuse_stopped(pipeline)
+        if self.frame.scope_of(self.operation).stopped is not None:
+            raise self._stopped(pipeline, "would not begin")
         deadline_s = pipeline.deadline_s
         with trio.move_on_after(inf if deadline_s is None else deadline_s):
-            return await self._entered(child)
+            if found := await self._entered(child):
+                return found[0]
+            raise self._stopped(pipeline, "has not ended")
         raise DeadlineError(
             f"pipeline {pipeline.name!r}, which step {self.step!r} ran, was not done within "
             f"deadline_s={deadline_s:g} s",
@@ -99,12 +102,12 @@ class Parent:
         children.count += 1
         return children.count - 1
 
-    async def _entered(self, child: Frame) -> object:
-        """The child's result, or the error of the step in it that failed."""
+    async def _entered(self, child: Frame) -> tuple[object] | None:
+        """The child's result; None if it was stopped. Raises the error of a step that failed."""
         try:
-            value = await child.enter(0, partial(_collected, child))
+            found = await child.enter(0, partial(_collected, child))
             self._pass_on_cut(child)
-            return value  # noqa: TRY300 - only a failure goes on
+            return found  # noqa: TRY300 - only a failure goes on
         except Failure as error:
             self.frame.children[self.operation.slot].failure = failure = error
         finally:
@@ -132,20 +135,20 @@ class Parent:
                 "call it in the step, or in a nursery that the step has opened"
             )
 
-    def _refuse_stopped(self, pipeline: Pipeline[..., Any]) -> None:
+    def _stopped(self, pipeline: Pipeline[..., Any], outcome: str) -> RunError:
+        """For a step in a shield: any other would have been cancelled."""
         reason = self.frame.scope_of(self.operation).stopped
-        if reason is not None:  # it is shielded: otherwise it was cancelled
-            raise RunError(
-                f"step {self.step!r} is being stopped ({reason}), and pipeline {pipeline.name!r} "
-                "would not begin; do in the step itself what has to be done at its end"
-            )
+        return RunError(
+            f"step {self.step!r} is being stopped ({reason}), and pipeline {pipeline.name!r} "
+            f"{outcome}; do in the step itself what has to be done at its end"
+        )
 
 
-async def _collected(frame: Frame, source: Source) -> object:
-    """The value of a source; the chunks of a stream as one."""
+async def _collected(frame: Frame, source: Source) -> tuple[object]:
+    """The value of a source, in a tuple; the chunks of a stream as one."""
     got = read(frame, source)
     if source.lane is None:
-        return got
+        return (got,)
     output = Output(source.chunk, frame.run.shared.limits)
     while batch := await cast("Lane[object]", got).receive():
         for chunk in batch:
@@ -153,4 +156,4 @@ async def _collected(frame: Frame, source: Source) -> object:
                 output.clear()
             else:
                 output.add(chunk)
-    return output.joined()
+    return (output.joined(),)

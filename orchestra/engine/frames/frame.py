@@ -263,6 +263,7 @@ class Frame:
         scope = self.scopes[index]
         assert scope is not None, "the last thing to wait for is there after the region's start"
         if scope.stopped is not None:
+            self._end_stopped()
             return
         if operation is not None and operation.plain:
             self._run_plain(operation)
@@ -287,3 +288,13 @@ class Frame:
                     self.run.run_plain(self, operation)
         finally:
             self._waiting_plain = None
+
+    def _end_stopped(self) -> None:
+        """End the frame if a region around it was closed: nothing more will start in it.
+
+        Closing that region has cancelled it, unless it is in a shield of the step that runs it.
+        """
+        top = self.scopes[0]
+        assert top is not None, "it is entered before anything can start"
+        if top.closed is None and (reason := top.stopped) is not None:
+            top.close(reason)

@@ -26,6 +26,7 @@ from orchestra.graph.control.arguments import (
 from orchestra.graph.definition import definition_for
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
+from orchestra.graph.refusals.silent_tests import refusing_silent_tests_of_items
 from orchestra.graph.rules.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.rules.hedging import hedge_rule, stagger
 from orchestra.graph.source.frames import called_at
@@ -309,7 +310,8 @@ def each(
     _refuse_body(body)
     wire = wire_of(items)
     item = definition.add(lambda origin: EachItem(origin, wire))
-    result = wire_of(body(item))
+    with refusing_silent_tests_of_items(body, item, definition.nodes):
+        result = wire_of(body(item))
     node = cast("EachItem", node_of(item))
     return definition.add(
         lambda origin: Each(origin, wire, node, result, at_once, failures_max, ordered)

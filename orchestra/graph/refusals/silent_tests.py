@@ -13,8 +13,8 @@ import builtins
 import dis
 import linecache
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from types import CodeType, FunctionType
 from typing import TypeAlias, cast
@@ -51,10 +51,14 @@ _OPCODES = {
 
 
 @contextmanager
-def refusing_silent_tests(function: FunctionType, nodes: Sequence[Node]) -> Iterator[None]:
+def refusing_silent_tests(
+    function: FunctionType, wires: Mapping[str, Wire], nodes: Sequence[Node]
+) -> Iterator[None]:
     """Refuse silent tests of wires in a pipeline's function; wraps the call of the function.
 
-    Also where the call fails: the cause is often the code after the wrong branch.
+    `wires` are the function's wires by name when it is called: its parameters, and those of the
+    function around it. Also where the call fails: the cause is often the code after the wrong
+    branch.
 
     Raises:
         DefinitionError: the function has such a test; the message is about the first.
@@ -64,14 +68,31 @@ def refusing_silent_tests(function: FunctionType, nodes: Sequence[Node]) -> Iter
     except DefinitionError:
         raise
     except Exception as error:
-        if (refused := _first_refusal(function, nodes)) is None:
+        if (refused := _first_refusal(function, wires, nodes)) is None:
             raise
         raise DefinitionError(refused) from error
-    if (refused := _first_refusal(function, nodes)) is not None:
+    if (refused := _first_refusal(function, wires, nodes)) is not None:
         raise DefinitionError(refused)
 
 
-def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
+def refusing_silent_tests_of_items(
+    body: Callable[..., object], item: Wire, nodes: Sequence[Node]
+) -> AbstractContextManager[None]:
+    """As `refusing_silent_tests`, for a function that the pipeline's function passes to `each`.
+
+    A function from elsewhere may be meant for plain values, too.
+    """
+    if not isinstance(body, FunctionType) or "<locals>" not in body.__qualname__:
+        return nullcontext()
+    wires = {name: held for name, held in closed_over(body).items() if isinstance(held, Wire)}
+    first, count = body.__code__.co_varnames[:1], body.__code__.co_argcount
+    wires |= dict.fromkeys(first if count else (), item)  # of `*items`, it is in a tuple
+    return refusing_silent_tests(body, wires, nodes)
+
+
+def _first_refusal(
+    function: FunctionType, wires: Mapping[str, Wire], nodes: Sequence[Node]
+) -> str | None:
     code = function.__code__
     may = not _OPCODES.isdisjoint(code.co_code[::2]) or not set(_ASKING).isdisjoint(code.co_names)
     if not may:  # true of nearly all functions: their file need not be parsed
@@ -80,7 +101,7 @@ def _first_refusal(function: FunctionType, nodes: Sequence[Node]) -> str | None:
     path = path_to_def(source, code)
     if not path:
         return None
-    known = _Names.of(function, path[-1], nodes)
+    known = _Names.of(function, path[-1], wires, nodes)
     for inner in _walk(path[-1]):
         asked = known.silent_test(inner)
         if asked is not None:
@@ -105,9 +126,15 @@ class _Names:
     names: Mapping[str, object]
 
     @classmethod
-    def of(cls, function: FunctionType, body: ast.AST, nodes: Sequence[Node]) -> _Names:
-        """Read from the function's source, and from the nodes that calling it made."""
-        wires = {node.name: Wire(node) for node in nodes if isinstance(node, Input)}
+    def of(
+        cls,
+        function: FunctionType,
+        body: ast.AST,
+        given: Mapping[str, Wire],
+        nodes: Sequence[Node],
+    ) -> _Names:
+        """Read from the function's source, its wires, and the nodes that calling it made."""
+        wires = dict(given)
         around = closed_over(function), function.__globals__, dict(vars(builtins))
         names: Mapping[str, object] = ChainMap(cast("dict[str, object]", wires), *around)
         known = cls(function.__code__, function.__globals__, wires, {}, names)

@@ -173,18 +173,35 @@ def parsed(source: str) -> ast.Module | None:
 
 
 def path_to_def(source: str, code: CodeType) -> Path:
-    """The path to a function's `def`; empty where the source does not have it."""
+    """The path to a function's `def` or `lambda`; empty where the source does not have it."""
     tree = parsed(source)
     todo: list[Path] = [(tree,)] if tree else []
     while todo:
         path = todo.pop()
-        node = path[-1]
-        if isinstance(node, FUNCTIONS) and node.name == code.co_name:
-            first = min(each.lineno for each in (node, *node.decorator_list))
-            if first == code.co_firstlineno:
-                return path
-        todo += [(*path, child) for child in ast.iter_child_nodes(node)]
+        if _defines(path[-1], code):
+            return path
+        todo += [(*path, child) for child in ast.iter_child_nodes(path[-1])]
     return ()
+
+
+def _defines(node: ast.AST, code: CodeType) -> bool:
+    if isinstance(node, ast.Lambda) and code.co_name == "<lambda>":
+        return _span(node.body) == _span_of(code)  # a line may have several
+    if isinstance(node, FUNCTIONS) and node.name == code.co_name:
+        return code.co_firstlineno == min(each.lineno for each in (node, *node.decorator_list))
+    return False
+
+
+def _span(node: ast.expr) -> tuple[_Point, _Point]:
+    return (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
+
+
+def _span_of(code: CodeType) -> tuple[_Point, _Point] | None:
+    """The smallest span that covers all instructions; None if it is not known."""
+    known = [each for each in code.co_positions() if each[3]]  # column 0 to 0: of no code
+    starts = [(line or 0, column or 0) for line, _, column, _ in known]
+    ends = [(line or 0, column or 0) for _, line, _, column in known]
+    return (min(starts), max(ends)) if known else None
 
 
 def _inside(node: ast.AST, start: _Point, end: _Point) -> Path:

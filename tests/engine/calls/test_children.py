@@ -573,6 +573,51 @@ def test_a_step_that_is_being_stopped_begins_no_pipeline() -> None:
     assert "is being stopped (1:rested was committed to), and pipeline 'loud'" in failed.message
 
 
+@pipeline
+def twice(text: str) -> str:
+    return rested(rested(text))
+
+
+@pipeline
+def of_each(text: str) -> list[str]:
+    return each([text, text], lambda item: rested(rested(item)), at_once=2)
+
+
+@pipeline
+def of_a_race(text: str) -> str:
+    return race(rested(rested(rested(text))), rested(rested(text)))
+
+
+@pytest.mark.parametrize("child", [twice, of_each, of_a_race])
+def test_a_shield_does_not_wait_for_what_cannot_start_any_more(child: Pipeline[..., Any]) -> None:
+    ended_s: list[float] = []
+
+    @step
+    async def stubborn(text: str, *, context: Context = injected) -> str:
+        with trio.CancelScope(shield=True):
+            try:
+                await context.run(child, text)
+            finally:
+                ended_s.append(trio.current_time())
+        return text
+
+    @step
+    async def soon(text: str) -> str:
+        await trio.sleep(0.25)
+        return text
+
+    @pipeline
+    def contest(text: str) -> str:
+        return race(soon(text), stubborn(text))
+
+    simulation = simulate(contest, World(), "a")
+    (failed,) = [e for e in simulation.events if isinstance(e, StepFailed)]
+    assert "and pipeline" in failed.message
+    assert "has not ended; do in the step itself" in failed.message
+    assert simulation.value == "a"
+    assert ended_s == [END_S]
+
+
 def test_a_step_in_a_thread_runs_pipelines_in_its_own_task() -> None:
     @step(thread=True)
     def blocking(text: str, *, context: Context = injected) -> str:

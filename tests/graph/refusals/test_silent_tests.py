@@ -47,6 +47,39 @@ def test_following_the_refusal_gives_what_was_meant(body: str) -> None:
     assert result(mended(body)) == meant(body)
 
 
+OF_ITEMS = {
+    'return each(texts, lambda t: shout("a") if t is None else shout(t), at_once=8)': "b! a! c!",
+    "x = each(texts, lambda t: t, at_once=8) if q is None else texts\n"
+    'return each(x, lambda t: shout("none") if t is None else shout(t), at_once=8)': "b! a! c!",
+    'return each(texts, lambda t: pair_up(t, "n" if q is None else "m"), at_once=8)': "bm am cm",
+    "def one(t):\n    if isinstance(t, str):\n        return shout(t)\n    return shout('x')\n"
+    "return each(texts, one, at_once=8)": "b! a! c!",
+    "def one(t):\n    loud = shout(t)\n    return 'x' if loud is None else loud\n"
+    "return each(texts, one, at_once=8)": "b! a! c!",
+}
+
+
+@pytest.mark.parametrize(("body", "gives"), OF_ITEMS.items())
+def test_the_body_of_an_each_is_read_as_well(body: str, gives: str) -> None:
+    assert refusal(body).right
+    assert result(mended(body)) == gives.split()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return each(texts, lambda *t: shout('a') if t is None else shout(t[0]), at_once=8)",
+        "return each(texts, lambda t=None: shout(t), at_once=8)",
+        "x = None\nreturn each(texts, lambda t: shout(t) if x is None else t, at_once=8)",
+        "return each(texts, lambda t: (lambda u: shout(t) if u is None else t)(None), at_once=8)",
+        "return each(texts, any_text, at_once=8)",
+    ],
+)
+def test_a_body_may_test_what_is_no_wire(body: str) -> None:
+    around = "def any_text(t):\n    return 'none' if t is None else shout(t)\n"
+    assert Written(STEPS + around + function(body)).run()["refused"].name == "refused"
+
+
 @pytest.mark.parametrize(
     "body",
     [
