@@ -148,8 +148,8 @@ def progress_bar(*, remaining: bool = False) -> Iterator[MoveBar | None]:
     columns += [TimeRemainingColumn(compact=True)] if remaining else []
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
-        yield lambda done, total, said: bar.update(
-            task, completed=done, total=total, description=visible(said)
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, description=visible(text)
         )
 
 

@@ -101,10 +101,10 @@ def scripted(turn: Said | Sequence[Said], every_s: float) -> ScriptedModel:
 
 
 def _timed(turn: Said | Sequence[Said], every_s: float) -> tuple[tuple[float, ModelEvent], ...]:
-    said = [turn] if isinstance(turn, str) or not isinstance(turn, Sequence) else turn
+    parts = [turn] if isinstance(turn, str) or not isinstance(turn, Sequence) else turn
     events: list[ModelEvent] = []
     calls = 0
-    for each in said:
+    for each in parts:
         if isinstance(each, str):
             events.append(TextDelta(each))
         elif isinstance(each, ToolCall):

@@ -19,26 +19,26 @@ from orchestra.graph.wrapping import refuse_others
 Field: TypeAlias = "attrs.Attribute[Any]"
 
 
-def _said(instance: object, field: Field, value: object) -> str:
+def _shown(instance: object, field: Field, value: object) -> str:
     return f"{type(instance).__name__}({field.name}={value!r:.80})"
 
 
 def wait(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a number of seconds, 0 or more."""
-    said = _said(instance, field, value)
+    shown = _shown(instance, field, value)
     if not is_number(value) or value < 0:
         raise ValueError(
-            f"{said}: it must be a number of seconds, 0 or more; write {field.name}=0.5"
+            f"{shown}: it must be a number of seconds, 0 or more; write {field.name}=0.5"
         )
     if not isfinite(value):
-        raise ValueError(f"{said}: it would never end; for a step that never ends, write Hangs()")
+        raise ValueError(f"{shown}: it would never end; for a step that never ends, write Hangs()")
 
 
 def maybe_moment(instance: object, field: Field, value: object) -> None:
     """Refuse everything but None and a time in a run."""
     if value is not None and not (is_number(value) and value >= 0 and isfinite(value)):
         raise ValueError(
-            f"{_said(instance, field, value)}: it must be a time in seconds from the start "
+            f"{_shown(instance, field, value)}: it must be a time in seconds from the start "
             "of the run, 0 or more; leave it out for never"
         )
 
@@ -46,19 +46,19 @@ def maybe_moment(instance: object, field: Field, value: object) -> None:
 def maybe_share(instance: object, field: Field, value: object) -> None:
     """Refuse everything but None and a number from 0 to 1."""
     if value is not None and not (is_number(value) and 0 <= value <= 1):
-        raise ValueError(f"{_said(instance, field, value)}: it must be a number from 0 to 1")
+        raise ValueError(f"{_shown(instance, field, value)}: it must be a number from 0 to 1")
 
 
 def whole(instance: object, field: Field, value: object) -> None:
     """Refuse everything but an integer."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{_said(instance, field, value)}: it must be an integer")
+        raise TypeError(f"{_shown(instance, field, value)}: it must be an integer")
 
 
-def count(said: str, value: object) -> None:
+def count(call: str, value: object) -> None:
     """Refuse everything but an integer of 0 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{said}({value!r:.80}, ...): it must be an integer, 0 or more")
+        raise ValueError(f"{call}({value!r:.80}, ...): it must be an integer, 0 or more")
 
 
 def error(instance: object, field: Field, value: object) -> None:
@@ -66,13 +66,13 @@ def error(instance: object, field: Field, value: object) -> None:
     if isinstance(value, Exception):
         return
     if isinstance(value, type) and issubclass(value, Exception):
-        said = value.__name__
-        problem = f"it is a class, not an instance; write {field.name}={said}('why')"
+        name = value.__name__
+        problem = f"it is a class, not an instance; write {field.name}={name}('why')"
     elif isinstance(value, BaseException):
         problem = "it is not an Exception, and would end more than the step; use an Exception"
     else:
         problem = f"it is not an exception; write {field.name}=ValueError({value!r:.80})"
-    raise TypeError(f"{_said(instance, field, value)}: {problem}")
+    raise TypeError(f"{_shown(instance, field, value)}: {problem}")
 
 
 def maybe_error(instance: object, field: Field, value: object) -> None:
@@ -83,22 +83,24 @@ def maybe_error(instance: object, field: Field, value: object) -> None:
 
 def timed(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a sequence of pairs: a wait in seconds, and what comes after it."""
-    said = f"{type(instance).__name__}({value!r:.80})"
+    shown = f"{type(instance).__name__}({value!r:.80})"
     if not isinstance(value, tuple | list):
         raise TypeError(
-            f"{said}: `{field.name}` must be pairs, each of a wait in seconds and what comes then; "
+            f"{shown}: `{field.name}` must be pairs, each a wait in seconds and what comes then; "
             f"write {type(instance).__name__}(((0.5, {value!r:.80}),))"
         )
     for each in value:
         if not isinstance(each, tuple | list) or len(each) != 2:  # noqa: PLR2004 - a pair
             right = f"({value!r:.80},)" if _is_pair(value) else f"((0.0, {each!r:.80}), ...)"
             raise TypeError(
-                f"{said}: `{field.name}` must be pairs, each of a wait in seconds and what comes "
+                f"{shown}: `{field.name}` must be pairs, each a wait in seconds and what comes "
                 f"then, not {each!r:.80}; write {type(instance).__name__}({right})"
             )
         after_s = each[0]
         if not is_number(after_s) or not after_s >= 0 or not isfinite(after_s):
-            raise ValueError(f"{said}: {each!r:.80} must begin with a number of seconds, 0 or more")
+            raise ValueError(
+                f"{shown}: {each!r:.80} must begin with a number of seconds, 0 or more"
+            )
 
 
 def _is_pair(value: Any) -> bool:
@@ -109,7 +111,7 @@ def by_name(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a mapping with names as keys."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError(
-            f"{_said(instance, field, value)}: it must be a dict with names as keys; write "
+            f"{_shown(instance, field, value)}: it must be a dict with names as keys; write "
             f"{field.name}={{'name': ...}}"
         )
 
@@ -117,7 +119,7 @@ def by_name(instance: object, field: Field, value: object) -> None:
 def pipelines(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a list or tuple of pipelines."""
     if not isinstance(value, tuple | list):
-        raise TypeError(f"{_said(instance, field, value)}: write {field.name}=[some_pipeline]")
+        raise TypeError(f"{_shown(instance, field, value)}: write {field.name}=[some_pipeline]")
     for each in value:
         refuse_others(each)
 
@@ -127,7 +129,7 @@ def _of_class(kind: type, right: str) -> Any:
 
     def of_class(instance: object, field: Field, value: object) -> None:
         if not isinstance(value, kind):
-            raise TypeError(f"{_said(instance, field, value)}: write {right}")
+            raise TypeError(f"{_shown(instance, field, value)}: write {right}")
 
     return of_class
 

@@ -166,7 +166,9 @@ def test_a_script_is_for_the_steps_of_all_pipelines_and_for_one_at_least() -> No
     first, second = simulate_all(begun, World(steps=steps))
     assert (first.value, first.lasted_s) == (7, 1)
     assert (second.value, second.lasted_s) == (7, 4)
-    with pytest.raises(DefinitionError, match="no step of 'one' or 'other'; their steps are: one/"):
+    with pytest.raises(
+        DefinitionError, match="not a step of 'one' or 'other'; their steps are: one/"
+    ):
         simulate_all(begun, World(steps={"swift": Gives(7)}))
 
 

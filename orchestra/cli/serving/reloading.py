@@ -39,8 +39,8 @@ log = logging.getLogger("orchestra.server")
 class Loader:
     """Pipelines and bindings for a command line.
 
-    `said` are its settings, which override the configuration; `several`
-    is as for `LocalBindings`; with `watches` it keeps track of the files that are loaded.
+    `options` are its settings, which override the configuration; `several` is as for
+    `LocalBindings`; with `watches` it keeps track of the files that are loaded.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Loader:
         data: Path | None,
         config: Path | None,
         host: str,
-        said: Mapping[str, Any],
+        options: Mapping[str, Any],
         *,
         several: bool = False,
         watches: bool = False,
@@ -58,7 +58,7 @@ class Loader:
         self._data = data
         self._config = config
         self._host = host
-        self._said = said
+        self._options = options
         self._several = several
         self._watches = watches
         self._folders: set[Path] = set()
@@ -110,7 +110,7 @@ class Loader:
                         old.check_there()
                 if config is not None:
                     self._warn(pipelines.values(), new)
-                settings = Settings(**{**said(new.rules), **self._said})
+                settings = Settings(**{**said(new.rules), **self._options})
                 _make_own(new, configured=config is not None)
                 self.metrics = settings.metrics
                 loaded = Loaded(
@@ -199,7 +199,7 @@ class Loader:
         places = [] if bindings.rules.keys == "none" else await self._asked(bindings)
         locked = partial(self._remember, bindings)
         admission = await admission_of(
-            bindings, self._host, asked=places, make=self.make_a_key(), on_lock=locked
+            bindings, self._host, required_at=places, make=self.make_a_key(), on_lock=locked
         )
         self._coming = admission
         self.keyless = admission.own_pages is not None

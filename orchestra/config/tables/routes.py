@@ -145,14 +145,14 @@ class _Reader:
         return check(table, at, dict.fromkeys(names, spec.WEIGHT), self._complaints)
 
     def _falls_back_on(self) -> tuple[type[ModelError], ...]:
-        said = self._right.get("fallback", True)
-        if isinstance(said, bool):
-            return FALLBACK if said else ()
-        for index, name in enumerate(said):
+        fallback = self._right.get("fallback", True)
+        if isinstance(fallback, bool):
+            return FALLBACK if fallback else ()
+        for index, name in enumerate(fallback):
             if name not in ERRORS:
                 message = f"there is no error {shown(name)} of a model"
                 self._wrong("unknown-error", ("fallback", index), message, nearest(name, ERRORS))
-        return tuple(ERRORS[name] for name in said if name in ERRORS)
+        return tuple(ERRORS[name] for name in fallback if name in ERRORS)
 
     def _same_kind(self, named: Mapping[str, ModelSettings]) -> None:
         """Complain of models that cannot replace each other."""

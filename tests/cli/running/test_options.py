@@ -290,7 +290,9 @@ def test_a_conversation_is_read_from_json() -> None:
 
 def test_a_whole_request_has_no_form_here_and_it_is_said_who_takes_one() -> None:
     talk = inputs(request=ChatRequest, most=(int, 3), before=(ChatRequest | None, None))
-    message = r"input `request: ChatRequest` cannot be given .*`orchestra serve`.*/v1/chat/completions"
+    message = (
+        r"input `request: ChatRequest` cannot be given .*`orchestra serve`.*/v1/chat/completions"
+    )
     for words, json_ in ([], None), (["--request", "hi"], None), ([], '{"request": []}'):
         with pytest.raises(CommandError, match=message) as caught:
             read_inputs(talk, words, json=json_)
