@@ -347,7 +347,7 @@ def misuse(given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "said"),
     [
-        ("step", DefinitionError, "step 'upper' is no pipeline"),
+        ("step", DefinitionError, "step 'upper' is not a pipeline"),
         ("missing", EdgeTypeError, "pipeline 'loud' was not given 'text', str"),
         ("unknown", EdgeTypeError, "pipeline 'loud' has no input 'speed'"),
     ],
@@ -517,7 +517,7 @@ def test_pipelines_run_one_another_only_so_deep() -> None:
     error = simulation.error
     assert isinstance(error, LimitExceededError)
     assert error.limit == "pipelines_deep"
-    assert "runs pipeline 'dive', and 3 steps have run pipelines around it" in str(error)
+    assert "runs pipeline 'dive', but is already nested in 3 pipelines" in str(error)
 
 
 def test_items_of_an_each_are_as_deep_as_it() -> None:
@@ -621,7 +621,7 @@ def test_a_step_that_is_being_stopped_begins_no_pipeline() -> None:
     simulation = simulate(contest, World(), "a")
     (failed,) = [e for e in simulation.events if isinstance(e, StepFailed)]
     assert failed.error == "RunError"
-    assert "is being stopped (1:rested was committed to), and pipeline 'loud'" in failed.message
+    assert "is being stopped (1:rested was committed to), so pipeline 'loud'" in failed.message
 
 
 @pipeline
@@ -663,8 +663,8 @@ def test_a_shield_does_not_wait_for_what_cannot_start_any_more(child: Pipeline[.
 
     simulation = simulate(contest, World(), "a")
     (failed,) = [e for e in simulation.events if isinstance(e, StepFailed)]
-    assert "and pipeline" in failed.message
-    assert "has not ended; do in the step itself" in failed.message
+    assert "so pipeline" in failed.message
+    assert "was stopped; clean up in the step itself" in failed.message
     assert simulation.value == "a"
     assert ended_s == [END_S]
 
@@ -732,14 +732,14 @@ def test_a_world_scripts_the_steps_of_children() -> None:
     assert outcome(("loud", "a"), ("spelled", "b"), world=world).value == ["scripted", "scripted"]
     failing = attrs.evolve(world, steps={"upper": Fails(RefusalError("scripted"))})
     assert repr(error_of(("loud", "a"), world=failing)) == "RefusalError('scripted')"
-    with pytest.raises(DefinitionError, match="no step of 'top'; its steps are: agent"):
+    with pytest.raises(DefinitionError, match="not a step of 'top'; its steps are: agent"):
         outcome(("loud", "a"), world=World(steps=scripts))
 
 
 def test_the_children_of_a_world_are_pipelines() -> None:
     with pytest.raises(TypeError, match=r"write children=\[some_pipeline\]"):
         World(children=loud)  # type: ignore[arg-type]
-    with pytest.raises(DefinitionError, match="step 'upper' is no pipeline"):
+    with pytest.raises(DefinitionError, match="step 'upper' is not a pipeline"):
         World(children=[upper])  # type: ignore[list-item]
 
 
