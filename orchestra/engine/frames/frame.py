@@ -74,7 +74,7 @@ class Frame:
         self.depth = 0
         """How many pipelines run by steps this frame is nested in."""
         self.lent: trio.CapacityLimiter | None = None
-        """The thread slot of the waiting step that runs this pipeline, for the thread steps in it."""
+        """The thread slot of the waiting step that runs this pipeline, for thread steps in it."""
         self.children: dict[int, Children] = {}
         """By the slot of a running step, the pipelines that it has run."""
         self.values: list[object] = [None] * block.size
