@@ -1,4 +1,4 @@
-"""Unwrap exception groups: who runs a pipeline or opens a context never sees a group."""
+"""Unwrap exception groups: code that runs a pipeline or opens a context never sees one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def split(error: BaseException) -> tuple[Exception | None, BaseException | None]
     """Split a task's exception into `(own, onward)`: its own error, and what must be re-raised.
 
     To be re-raised are `Cancelled`, which belongs to the scope that was cancelled, and what stops
-    the process: `KeyboardInterrupt`, and the outcomes of test frameworks, which are no subclasses
+    the process: `KeyboardInterrupt`, and the outcomes of test frameworks, which are not subclasses
     of `Exception`. Any other exception, of any class, is the task's own: a step that calls
     `sys.exit`, or a panic of a Rust library, ends its own run and no other. Both may be present,
     as a nursery in the task may raise several exceptions at once.
@@ -78,9 +78,9 @@ async def lasting(task: Callable[[], Awaitable[object]], log: Logger, what: str)
 async def groupless_nursery() -> AsyncIterator[trio.Nursery]:
     """A nursery for a context manager; it never raises an exception group.
 
-    Its body has to cancel it before it ends. It raises the first that exists of: an exception that
-    stops the process; the exception of the body, unchanged; the errors of the tasks, as one error;
-    a `Cancelled` for a scope outside.
+    Its body has to cancel it before it ends. It raises the first of these that exists: an exception
+    that stops the process; the exception of the body, unchanged; the errors of the tasks, as one
+    error; a `Cancelled` for a scope outside.
     """
     raised: BaseException | None = None
     try:
