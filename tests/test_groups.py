@@ -183,7 +183,7 @@ def test_a_model_that_is_given_a_plain_text_says_what_it_takes(asked: Any) -> No
 def test_a_step_whose_function_is_called_says_that_it_wants_a_context() -> None:
     with pytest.raises(AttributeError) as caught:
         injected.model("smart")
-    assert "pass on that of your own step, `context=context`" in message_of(caught.value)
+    assert "pass on your own step's, `context=context`" in message_of(caught.value)
 
 
 async def future() -> None:

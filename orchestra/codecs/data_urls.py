@@ -14,12 +14,12 @@ _DATA_URL = re.compile(
 
 
 def read_data_url(url: str) -> tuple[bytes, str] | None:
-    """The bytes and media type of a data URL; None if this is an address.
+    """The bytes and media type of a data URL; None for a URL of another scheme.
 
     The media type may have parameters, `text/plain;charset=utf-8`, and is "" if it is missing.
 
     Raises:
-        ValueError: it is a data URL, but none in base64.
+        ValueError: it is a data URL, but not in base64, or its base64 is invalid.
     """
     if not url.startswith("data:"):
         return None
@@ -42,10 +42,10 @@ def read_base64(text: str) -> bytes:
 
 
 def data_image(url: str, detail: str | None = None) -> ImagePart | None:
-    """The image in a data URL; None if this is an address.
+    """The image in a data URL; None for a URL of another scheme.
 
     Raises:
-        ValueError: it is a data URL, but none in base64.
+        ValueError: it is a data URL, but not in base64, or its base64 is invalid.
     """
     found = read_data_url(url)
     if found is None:
@@ -55,7 +55,7 @@ def data_image(url: str, detail: str | None = None) -> ImagePart | None:
 
 
 def with_bytes(part: ImagePart | ImageUrlPart) -> ImagePart | ImageUrlPart:
-    """The image with its bytes if its URL is a data URL; providers fetch only other URLs.
+    """The image, with its bytes if its URL is a data URL, which providers do not fetch.
 
     Raises:
         CapabilityError: the data URL cannot be read.
@@ -66,6 +66,6 @@ def with_bytes(part: ImagePart | ImageUrlPart) -> ImagePart | ImageUrlPart:
         return data_image(part.url, part.detail) or part
     except ValueError as error:
         raise CapabilityError(
-            f"the address of an ImageUrlPart cannot be read: {error}; give the image's bytes as an "
+            f"the URL of an ImageUrlPart cannot be read: {error}; give the image's bytes as an "
             "ImagePart"
         ) from error

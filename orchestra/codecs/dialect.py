@@ -44,7 +44,7 @@ class Decoder(Protocol):
         Raises:
             ModelError: an error that the provider sent inside the stream, by its class.
             MalformedStreamError: the bytes are not of this dialect.
-            TruncatedStreamError: the answer never said why it stopped.
+            TruncatedStreamError: the answer has no stop reason.
         """
 
 
@@ -57,7 +57,7 @@ class Dialect(Protocol):
 
     @property
     def texts_tokens_max(self) -> int | None:
-        """The most estimated tokens of these texts together; None without a limit, as here."""
+        """The most estimated tokens of all texts in one embedding call; None without a limit."""
         return None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
@@ -86,29 +86,31 @@ class Dialect(Protocol):
         """
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call.
+        """The vectors in the answer to an embedding call.
 
         Raises:
-            ModelError: as of `decode`.
+            ModelError: an error in place of an answer, with status 200.
+            MalformedStreamError: it is not an answer of this dialect.
         """
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """The error of an answer with this status, 400 or more.
+        """The error for an answer with this HTTP status, 400 or more.
 
-        `headers` are by lower-case name; `now_s` is seconds since 1970, for a Retry-After
+        `headers` have lower-case names; `now_s` is seconds since 1970, for a Retry-After
         that is a date.
         """
 
 
 def refuse(request: ChatRequest, whom: str, *fields: str) -> None:
-    """Refuse a request that sets one of these fields, for which a provider has none.
+    """Refuse a request that sets one of these fields, which the provider `whom` does not have.
 
-    An effort may be only a wish. That tools are called one by one matters only if any may be.
+    A reasoning effort is accepted if it is only a wish (`effort_if_able`). `parallel_tool_calls` is
+    accepted if it has no effect: it is true, or no tools may be called.
 
     Raises:
-        CapabilityError: one of them is set.
+        CapabilityError: one of the fields is set.
     """
     calls = request.tools and request.tool_choice != "none"
     for field in fields:
@@ -124,5 +126,5 @@ def no_field(field: str, value: object, whom: str) -> CapabilityError:
     """The error for a field of a request that cannot be sent to a provider."""
     return CapabilityError(
         f"{field}={value!r} cannot be sent to {whom}, which has no field for it: leave it out, or "
-        "ask another provider; fields that only a provider has can be sent in a pipeline's `extras`"
+        "ask another provider; a provider's own fields can be sent in a pipeline's `extras`"
     )

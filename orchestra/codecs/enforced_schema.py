@@ -1,8 +1,8 @@
-"""JSON Schemas in the smaller language of Claude's and Bedrock's constrained decoding. Pure.
+"""Converts JSON Schemas to the subset that Claude and Bedrock can enforce while decoding. Pure.
 
 Every object lists all its members. Constraints that are not enforced (bounds, patterns, the
 types of a tuple's items) go into the description, where the model reads them; the answer has to
-be checked for them. Apart from these, every value of the result fits the schema.
+be checked for them. Apart from these, every value that fits the result fits the schema.
 
 Source: Anthropic's documentation of structured outputs, and `transform_schema` of its SDK.
 """
@@ -28,7 +28,7 @@ DEPTH_MAX = 64
 
 
 def enforced(schema: Json) -> Json:
-    """The schema in this language. Invalid schemas are left for the provider to refuse.
+    """The schema in this subset. Invalid schemas are left for the provider to refuse.
 
     Raises:
         CapabilityError: it has an object without named members, such as a `dict[str, int]`; or it
@@ -37,35 +37,35 @@ def enforced(schema: Json) -> Json:
     return _enforced(schema, DEPTH_MAX)
 
 
-def _enforced(schema: Json, deep: int) -> Json:
-    if not deep:
+def _enforced(schema: Json, depth_left: int) -> Json:
+    if not depth_left:
         raise CapabilityError(
             f"output=...: the schema is nested deeper than {DEPTH_MAX}, which this model does not "
-            "support; make it flatter, or move its parts to $defs"
+            "support; make it flatter, or move parts of it to $defs"
         )
     if "$ref" in schema:  # only definitions may stand beside it
         found: Json = {"$ref": schema["$ref"]}
         return found | {
-            key: _each_schema(schema[key], deep) for key in _NESTED[:2] if key in schema
+            key: _each_schema(schema[key], depth_left) for key in _NESTED[:2] if key in schema
         }
-    found, beyond = {}, {}
+    found, unenforced = {}, {}
     for key, value in schema.items():
         if key in _NESTED:
-            found[key] = _each_schema(value, deep)
+            found[key] = _each_schema(value, depth_left)
         elif key in _VARIANTS and isinstance(value, list):
-            found[_VARIANTS[key]] = [_schema(each, deep) for each in value]
+            found[_VARIANTS[key]] = [_schema(each, depth_left) for each in value]
         elif key == "items" and isinstance(value, dict):
-            found[key] = _enforced(value, deep - 1)
+            found[key] = _enforced(value, depth_left - 1)
         elif key in _KEPT or _is_enforced(key, value):
             found[key] = value
         elif key != "additionalProperties":
-            beyond[key] = value
+            unenforced[key] = value
     if schema.get("type") == "object":
         _refuse_nameless(schema)
         found["additionalProperties"] = False
-    if beyond:
-        told = found.get("description")
-        found["description"] = f"{told}\n\n" * bool(told) + _in_words(beyond)
+    if unenforced:
+        description = found.get("description")
+        found["description"] = f"{description}\n\n" * bool(description) + _in_words(unenforced)
     return found
 
 
@@ -75,14 +75,14 @@ def _is_enforced(key: str, value: object) -> bool:
     return (key == "format" and value in _FORMATS) or (key == "minItems" and value in _ITEMS_MIN)
 
 
-def _each_schema(schemas: object, deep: int) -> object:
+def _each_schema(schemas: object, depth_left: int) -> object:
     if not isinstance(schemas, dict):
         return schemas
-    return {name: _schema(each, deep) for name, each in schemas.items()}
+    return {name: _schema(each, depth_left) for name, each in schemas.items()}
 
 
-def _schema(schema: object, deep: int) -> object:
-    return _enforced(schema, deep - 1) if isinstance(schema, dict) else schema
+def _schema(schema: object, depth_left: int) -> object:
+    return _enforced(schema, depth_left - 1) if isinstance(schema, dict) else schema
 
 
 def _refuse_nameless(schema: Json) -> None:
@@ -92,12 +92,13 @@ def _refuse_nameless(schema: Json) -> None:
         return
     raise CapabilityError(
         f"a schema has {_in_words(schema)[:200]}, an object without named members, which this "
-        "model does not support; name the members, take a list of pairs, or ask for JSON in the "
+        "model does not support; name the members, use a list of pairs, or ask for JSON in the "
         "prompt"
     )
 
 
-def _in_words(said: Json) -> str:
-    """Constraints as text, as in Anthropic's SDK."""
-    told = ", ".join(f"{key}: {msgspec.json.encode(value).decode()}" for key, value in said.items())
-    return f"{{{told}}}"
+def _in_words(constraints: Json) -> str:
+    """Constraints as text, in the form of Anthropic's SDK."""
+    items = constraints.items()
+    text = ", ".join(f"{key}: {msgspec.json.encode(value).decode()}" for key, value in items)
+    return f"{{{text}}}"

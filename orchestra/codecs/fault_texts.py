@@ -45,7 +45,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"too long for (the |this |requested )?model",
         r"\breduce the length of (the|your) (input|prompt|messages?|conversation|text)",
         r"too many (input|prompt) tokens",
-        # Cohere; with a comma behind it, it is Amazon's throttling.
+        # Cohere; followed by a comma, it is Amazon's throttling.
         r"(^|: )too many tokens(:| in |\.?$)",
         r"\b(prompt|input) tokens?( count)?( of)?( \(?\d[\d,]*\)?)? exceed",
         r"\binput token count is \d[\d,]* but (the )?model only supports up to",  # Vertex
@@ -57,7 +57,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"must have less than \d+ tokens",
         r"range of input length should be",  # Alibaba
         r"\bprompt (exceeds max length|超长)",  # Zhipu
-        r"\bContextWindowExceeded",  # LiteLLM, before what the provider behind it said
+        r"\bContextWindowExceeded",  # LiteLLM, before the upstream provider's message
         _OVER_LENGTH,
         r"string too long\b.{0,60}maximum length \d{6,}",  # OpenAI; a name's is 64
     ),
@@ -77,7 +77,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"balance is insufficient|not enough balance|overdue balance",
         r"budget has been exceeded|\bExceededBudget\b",  # LiteLLM
         r"余额不足|欠费|额度(不足|已用)|调用次数限额|使用上限",  # Zhipu; New API
-        r"\bfree allocation\b",  # Cloudflare, of a day
+        r"\bfree allocation\b",  # Cloudflare, for a day
         r"\bUserBy\w*ByDay\b|\blimit_rpd/",  # GitHub; OpenRouter
         r"credits (are|is) depleted|doesn.t have any credits|out of credits",  # Gemini; xAI
         r"API usage limit|regain access on",  # Anthropic
@@ -92,12 +92,12 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
     ),
     ModelNotFoundError: (
         r"model identifier is invalid|\bis not a valid model id\b",
-        r"with on-demand throughput isn.t supported",  # Bedrock, of what only has profiles
+        r"with on-demand throughput isn.t supported",  # Bedrock: the model only has profiles
         r"\b(unknown|no such) model\b|模型不存在",  # Zhipu; Cloudflare
         r"\binvalid model name passed in\b",  # LiteLLM
     ),
     CapabilityError: (
-        # an answer begun in the request, which some models cannot continue
+        # The request begins the answer, which some models cannot continue.
         r"prefill|must end with a user message|expected last role.{0,80}got assistant",
         r"(deprecated|unsupported|not supported|not available) (for|with|by|on|in) this model",
         r"(does not|doesn't) support .{1,60} (for|with) this model",
@@ -109,11 +109,11 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"json mode cannot be combined with (tool|function)",  # Groq
     ),
 }
-_SAYS = tuple(
+_PATTERNS = tuple(
     (kind, re.compile("|".join(patterns), re.IGNORECASE)) for kind, patterns in _SENTENCES.items()
 )
 """Tried in order."""
-SAYABLE = tuple(_SENTENCES)
+KNOWN_KINDS = tuple(_SENTENCES)
 """All possible meanings of a message."""
 
 
@@ -122,4 +122,5 @@ def kind_in_message(message: str, kinds: Collection[type[ModelError]]) -> type[M
     if not kinds:
         return None
     plain = _QUOTED.sub("...", message)
-    return next((kind for kind, says in _SAYS if kind in kinds and says.search(plain)), None)
+    found = (kind for kind, pattern in _PATTERNS if kind in kinds and pattern.search(plain))
+    return next(found, None)

@@ -6,9 +6,9 @@ One rule decides, in three steps:
 1. A specific error code of the provider decides: `context_length_exceeded`.
 2. Otherwise the status gives a general kind or, without a status, a vague code does: the request
    is wrong (`invalid_request_error`), too early (`rate_limit_error`), or not allowed.
-3. The message may make this more specific, but only to certain kinds (`_FINER`): a wrong request
-   may be too long, and an early one may be over a paid quota. An early request never becomes one
-   that is too long, whatever its message says about tokens.
+3. The message may make this more specific, but only to certain kinds (`_MORE_SPECIFIC`): a wrong
+   request may be too long, and an early one may be over a paid quota. An early request never
+   becomes one that is too long, whatever its message says about tokens.
 
 Pure: the time is an argument.
 """
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 import attrs
 import msgspec
 
-from orchestra.codecs.fault_texts import SAYABLE, kind_in_message
+from orchestra.codecs.fault_texts import KNOWN_KINDS, kind_in_message
 from orchestra.codecs.raw_json import NOT_JSON
 from orchestra.codecs.retry_after import (
     WAIT_MAX_S,
@@ -58,7 +58,7 @@ _BY_STATUS: Mapping[int, type[ModelError]] = {
     403: PermissionDeniedError,
     404: ModelNotFoundError,
     408: ModelTimeoutError,
-    409: ProviderServerError,  # a conflict, which a repeated request may not have
+    409: ProviderServerError,  # a conflict, which a retry may not have
     424: ProviderServerError,  # Bedrock: the model behind it failed
     429: RateLimitError,
     498: AuthenticationError,  # Cohere
@@ -67,7 +67,7 @@ _BY_STATUS: Mapping[int, type[ModelError]] = {
     504: ModelTimeoutError,
     529: OverloadedError,  # Anthropic
 }
-_WORDS: Mapping[type[ModelError], str] = {
+_CODES: Mapping[type[ModelError], str] = {
     AuthenticationError: "authentication_error authentication invalid_api_key unauthenticated "
     "invalid_authentication unauthorized api_key_invalid unrecognizedclient expiredtoken "
     "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid "
@@ -99,7 +99,7 @@ _WORDS: Mapping[type[ModelError], str] = {
     InvalidRequestError: "invalid_request_error invalid_argument validation invalid_request "
     "request_too_large invalid_prompt bad_request",
 }
-_BY_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
+_BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 _BASE_RESP: Mapping[str, str] = {
     "1001": "timeout",
     "1002": "rate_limited",
@@ -113,17 +113,17 @@ _BASE_RESP: Mapping[str, str] = {
 """MiniMax's error numbers, as codes of other providers."""
 _VAGUE = (InvalidRequestError, RateLimitError, ProviderServerError)
 """Codes that say less than the status: a `server_error` with a 503 is an overload."""
-_BADLY_SAID = frozenset(("tool_use_failed", "json_validate_failed"))
+_INVALID_OUTPUT = frozenset(("tool_use_failed", "json_validate_failed"))
 """Groq's codes for invalid output of its model, which may be valid in another attempt.
 
 Their status is that of a wrong request.
 """
-_FINER: Mapping[type[ModelError], tuple[type[ModelError], ...]] = {
-    InvalidRequestError: SAYABLE,
+_MORE_SPECIFIC: Mapping[type[ModelError], tuple[type[ModelError], ...]] = {
+    InvalidRequestError: KNOWN_KINDS,
     PermissionDeniedError: (ContentFilterError, QuotaError, AuthenticationError),
     RateLimitError: (QuotaError,),
 }
-"""For each general kind, the kinds that its message may mean; others have none."""
+"""For each general kind, the more specific kinds that its message may mean."""
 _ERROR, _TOO_LARGE, _SERVER_ERROR, _STATUS_MAX = 400, 413, 500, 599
 _STATUS_DIGITS = re.compile(r"[45]\d\d", re.ASCII)
 _REQUEST_IDS = (
@@ -137,16 +137,16 @@ _REQUEST_IDS = (
 
 
 @attrs.frozen
-class Said:
-    """A provider's error: the message, its own codes, and the time to wait."""
+class ReportedError:
+    """An error as a provider reports it: the message, its own codes, and the time to wait."""
 
     message: str
-    words: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
     status: int | None = None
     wait_s: float | None = None
     request_id: str = ""
     passed_on: str = ""
-    """The message of the provider behind a gateway that has one message for everything."""
+    """The upstream provider's message, from a gateway that has one message for everything."""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     """Headers of the reached limit, by lower-case name, if the body has them."""
 
@@ -157,33 +157,33 @@ def http_error(
     body: bytes,
     now_s: float,
     *,
-    words: tuple[str, ...] = (),
+    codes: tuple[str, ...] = (),
     kind: type[ModelError] | None = None,
 ) -> ModelError:
-    """The error for an HTTP answer; `words` are further codes for it.
+    """The error for an HTTP answer; `codes` are further codes for it.
 
     `kind` is its class, if that is known already. Times in headers are used correctly even if our
     own clock is wrong.
     """
-    said, now_s = read_error(body), their_now_s(headers, now_s)
+    reported, now_s = read_error(body), their_now_s(headers, now_s)
     asked_s = retry_after_s(headers, now_s)
-    said = attrs.evolve(
-        said,
-        message=_reason(status, body, said),
-        words=(*words, *said.words),
+    reported = attrs.evolve(
+        reported,
+        message=_reason(status, body, reported),
+        codes=(*codes, *reported.codes),
         status=status,
-        wait_s=said.wait_s if asked_s is None else asked_s,
-        request_id=said.request_id or next(filter(None, map(headers.get, _REQUEST_IDS)), ""),
+        wait_s=reported.wait_s if asked_s is None else asked_s,
+        request_id=reported.request_id or next(filter(None, map(headers.get, _REQUEST_IDS)), ""),
     )
-    error = as_error(said, kind)
+    error = as_error(reported, kind)
     if isinstance(error, RateLimitError) and error.retry_after_s is None:
-        error.retry_after_s = reset_s({**said.headers, **headers}, now_s)
+        error.retry_after_s = reset_s({**reported.headers, **headers}, now_s)
     return error
 
 
-def _reason(status: int, body: bytes, said: Said) -> str:
-    """The provider's message; a proxy's page is quoted in one line, and hidden from clients."""
-    message = said.message or _untold(body)
+def _reason(status: int, body: bytes, reported: ReportedError) -> str:
+    """The provider's message; a proxy's HTML page becomes one line, which clients do not see."""
+    message = reported.message or _body_text(body)
     if not message:
         return f"no reason given, with HTTP status {status}"
     if status >= _SERVER_ERROR and not body.lstrip().startswith((b"{", b"[")):
@@ -191,33 +191,33 @@ def _reason(status: int, body: bytes, said: Said) -> str:
     return message
 
 
-def _untold(body: bytes) -> str:
+def _body_text(body: bytes) -> str:
     """A body without a recognized message, as text for a human reader."""
     text = body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip()
     return "" if text in {"{}", "[]", "null", '""'} else text
 
 
-def as_error(said: Said, kind: type[ModelError] | None = None) -> ModelError:
-    """The error for a provider's statement, from a status or from inside a stream.
+def as_error(reported: ReportedError, kind: type[ModelError] | None = None) -> ModelError:
+    """Our error for a reported error, from an HTTP answer or from inside a stream.
 
     `kind` is its class, if that is known already.
     """
-    message = said.message
-    if said.passed_on:
-        message += f": {said.passed_on}"
+    message = reported.message
+    if reported.passed_on:
+        message += f": {reported.passed_on}"
     message = message[:MESSAGE_CHARS_MAX] or "no reason given"
-    wait_s = wait_in_text_s(message) if said.wait_s is None else said.wait_s
-    kind = kind or _kind(said, message, wait_s)
+    wait_s = wait_in_text_s(message) if reported.wait_s is None else reported.wait_s
+    kind = kind or _kind(reported, message, wait_s)
     return kind(
         message,
         retry_after_s=wait_s if kind.retryable else None,
-        status=said.status,
-        code=next((word for word in said.words if not word.isdigit()), ""),
-        request_id=said.request_id,
+        status=reported.status,
+        code=next((code for code in reported.codes if not code.isdigit()), ""),
+        request_id=reported.request_id,
     )
 
 
-def read_error(body: bytes | object) -> Said:
+def read_error(body: bytes | object) -> ReportedError:
     """Read an error body in any of the providers' formats.
 
     Takes bytes, or a decoded JSON value. A body that is not JSON is the message.
@@ -227,17 +227,17 @@ def read_error(body: bytes | object) -> Said:
         try:
             found = msgspec.json.decode(body.removeprefix(BOM_UTF8))
         except NOT_JSON:
-            return Said(body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip())
+            return ReportedError(body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip())
     if isinstance(found, list):
         found = found[0] if found else {}
     if not isinstance(found, dict):
-        return Said("" if found is None else str(found))
+        return ReportedError("" if found is None else str(found))
     inner = _error_of(found)
     if not isinstance(inner, dict):
-        return Said(str(inner), _words(found), request_id=_text(found.get("request_id")))
-    return Said(
+        return ReportedError(str(inner), _codes(found), request_id=_text(found.get("request_id")))
+    return ReportedError(
         _message(inner) or _message(found),
-        _words(inner),
+        _codes(inner),
         _status(inner),
         _wait_s(inner.get("details")),
         _text(found.get("request_id") or inner.get("request_id")),
@@ -247,9 +247,9 @@ def read_error(body: bytes | object) -> Said:
 
 
 def _error_of(found: Mapping[str, object]) -> object:
-    """The error inside a body, for MiniMax and Cloudflare, which nest it; else the body."""
-    if told := found.get("error"):
-        return (told[0] or found) if isinstance(told, list) else told
+    """The error inside a body: in `error`, or where MiniMax or Cloudflare put it; else the body."""
+    if inner := found.get("error"):
+        return (inner[0] or found) if isinstance(inner, list) else inner
     base, errors = found.get("base_resp"), found.get("errors")
     if isinstance(base, dict) and base.get("status_code"):
         return base
@@ -272,29 +272,31 @@ def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError
         return None
     if isinstance(first.get("message"), dict) and not first.get("error"):
         return None
-    said = read_error(first)
-    return as_error(said, kind) if said.message else None
+    reported = read_error(first)
+    return as_error(reported, kind) if reported.message else None
 
 
-def _kind(said: Said, message: str, wait_s: float | None) -> type[ModelError]:
-    words = [*map(_plain, said.words)]
-    if not _BADLY_SAID.isdisjoint(words):
+def _kind(reported: ReportedError, message: str, wait_s: float | None) -> type[ModelError]:
+    codes = [*map(_plain, reported.codes)]
+    if not _INVALID_OUTPUT.isdisjoint(codes):
         return ProviderServerError
-    named = [_BY_WORD[word] for word in words if word in _BY_WORD]
+    named = [_BY_CODE[code] for code in codes if code in _BY_CODE]
     for kind in named:
         if kind not in _VAGUE:
             return kind
-    kind = _at_large(said.status, named[0] if named else None)
+    kind = _general_kind(reported.status, named[0] if named else None)
     if kind is RateLimitError and wait_s is not None and wait_s < WAIT_MAX_S:
-        return kind  # some mention billing or a day even if a short wait is enough
-    unknown = said.status is None and kind is ProviderServerError
+        return kind  # some messages mention billing or a day although a short wait is enough
+    unknown = reported.status is None and kind is ProviderServerError
     if kind is not InvalidRequestError:  # the used-up quota behind a gateway is not ours
-        message = said.message[:MESSAGE_CHARS_MAX]
-    return kind_in_message(message, SAYABLE if unknown else _FINER.get(kind, ())) or kind
+        message = reported.message[:MESSAGE_CHARS_MAX]
+    kinds = KNOWN_KINDS if unknown else _MORE_SPECIFIC.get(kind, ())
+    return kind_in_message(message, kinds) or kind
 
 
-def _at_large(status: int | None, named: type[ModelError] | None) -> type[ModelError]:
-    # Some report an always too large request as a rate limit; Amazon's throttling may be a 400.
+def _general_kind(status: int | None, named: type[ModelError] | None) -> type[ModelError]:
+    # Some providers report a request that is always too large as a rate limit. Amazon's throttling
+    # may have status 400.
     limited = named is RateLimitError and status != _TOO_LARGE
     if status is not None and status >= _ERROR and not limited:
         return _by_status(status)
@@ -307,10 +309,10 @@ def _by_status(status: int) -> type[ModelError]:
     )
 
 
-def _plain(word: str) -> str:
+def _plain(code: str) -> str:
     """`ThrottlingException:http://...` as `throttling`; other codes unchanged."""
-    word = word.partition(":")[0].rpartition("#")[2].strip().lower()
-    return word.removesuffix("exception").removesuffix("error_") or word
+    code = code.partition(":")[0].rpartition("#")[2].strip().lower()
+    return code.removesuffix("exception").removesuffix("error_") or code
 
 
 def _message(found: Mapping[str, object]) -> str:
@@ -324,7 +326,7 @@ def _message(found: Mapping[str, object]) -> str:
 
 
 def _upstream_text(metadata: object) -> str:
-    """The upstream text of OpenRouter: an error in any format, or a sentence."""
+    """The upstream message in OpenRouter's metadata, read from an error in any format or a text."""
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if not isinstance(raw, str):
         return ""
@@ -334,21 +336,21 @@ def _upstream_text(metadata: object) -> str:
 
 def _headers(metadata: object) -> Mapping[str, str]:
     found = metadata.get("headers") if isinstance(metadata, dict) else None
-    told = found.items() if isinstance(found, dict) else ()
-    return {name.lower(): value for name, value in told if isinstance(value, str)}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name.lower(): value for name, value in pairs if isinstance(value, str)}
 
 
-def _words(found: Mapping[str, object]) -> tuple[str, ...]:
+def _codes(found: Mapping[str, object]) -> tuple[str, ...]:
     inner = found.get("innererror")
     nested = inner.get("code") if isinstance(inner, dict) else None
     details = found.get("details")
     reasons = details if isinstance(details, list) else [details]
-    told = [
+    named = [
         each.get("reason") or each.get("error_code") for each in reasons if isinstance(each, dict)
     ]
-    words = (
+    codes = (
         nested,
-        *told,
+        *named,
         found.get("code"),
         found.get("status"),
         found.get("type"),
@@ -356,11 +358,11 @@ def _words(found: Mapping[str, object]) -> tuple[str, ...]:
         _BASE_RESP.get(str(found.get("status_code"))) if "status_msg" in found else None,
         _per_day(reasons),
     )
-    return tuple(word for word in words if isinstance(word, str) and word)
+    return tuple(code for code in codes if isinstance(code, str) and code)
 
 
 def _per_day(details: list[object]) -> str:
-    """Whether Gemini's `QuotaFailure` names a used-up quota of a whole day."""
+    """The code "quota_per_day" if Gemini's `QuotaFailure` names a used-up daily quota; else ""."""
     for each in details:
         violations = each.get("violations") if isinstance(each, dict) else None
         for violation in violations if isinstance(violations, list) else ():
@@ -380,7 +382,7 @@ def _status(found: Mapping[str, object]) -> int | None:
 
 
 def _wait_s(details: object) -> float | None:
-    """Gemini's `RetryInfo`: `{"retryDelay": "34s"}`."""
+    """Seconds to wait by Gemini's `RetryInfo`, as in `{"retryDelay": "34s"}`; None without one."""
     for each in details if isinstance(details, list) else ():
         if isinstance(each, dict):
             wait_s = seconds(str(each.get("retryDelay", "")))

@@ -1,7 +1,7 @@
 """Files in messages: which are sent, in which form, and to which models. Pure.
 
-A text file may be sent as text, under its name, to a model without files. Any other file is sent
-only to models that read it, and refused for others.
+A text file can be sent as text, under its name, to a model that accepts no files. Any other file
+is sent only to models that accept it, and refused for others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def text_of(part: FilePart) -> str:
 
 
 def as_text_part(part: FilePart, whom: str) -> TextPart:
-    """The text of a file, under its name, for a model without files.
+    """The text of a file, under its name, for a model that accepts no files.
 
     Raises:
         CapabilityError: it is not text, or not UTF-8, or it has `citations`.
@@ -46,7 +46,7 @@ def without_files(parts: tuple[Part, ...], whom: str) -> tuple[Part, ...]:
     """The parts, with files replaced by their text.
 
     Raises:
-        CapabilityError: as of `as_text_part`.
+        CapabilityError: as in `as_text_part`.
     """
     return tuple(as_text_part(part, whom) if isinstance(part, FilePart) else part for part in parts)
 
@@ -65,20 +65,20 @@ def refuse_citations(part: FilePart, whom: str) -> None:
 
 
 def unread(part: FilePart, whom: str) -> CapabilityError:
-    """The error for a file that a model does not read."""
+    """The error for a file that a model does not accept."""
     return CapabilityError(
-        f"{_called(part)} cannot be sent to {whom}, which does not read {part.media_type[:100]!r} "
-        "here; ask a model that does, or send its text"
+        f"{_called(part)} cannot be sent to {whom}, which does not accept files of type "
+        f"{part.media_type[:100]!r} here; ask a model that does, or send the file's text"
     )
 
 
 def handed_in(written: str, name: str) -> FilePart:
-    """A file in a client's request: as a data URL, or its bytes in base64.
+    """The file in a client's request, written as a data URL or as bytes in base64.
 
-    Without a media type, the ending of its name decides. Text is converted to UTF-8.
+    Without a media type, the extension of `name` decides. Text is converted to UTF-8.
 
     Raises:
-        ValueError: it is neither of them, its type is unknown, or it is text in an unknown
+        ValueError: `written` is neither, the file's type is unknown, or it is text in an unknown
             charset.
     """
     data, media_type = read_data_url(written) or (read_base64(written), "")

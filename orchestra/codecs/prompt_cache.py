@@ -1,4 +1,4 @@
-"""Marks for providers' prompt caches, after the parts of a request that recur unchanged. Pure.
+"""Sets marks for providers' prompt caches, after the parts of a request that recur. Pure.
 
 Anthropic and Bedrock cache only the part of a prompt before a mark. Tokens read from the cache cost
 a tenth, tokens written to it a quarter more. Tools precede everything else, so any mark includes
@@ -49,7 +49,7 @@ def with_marks(request: ChatRequest) -> ChatRequest:
 
 
 def with_last_marked(request: ChatRequest) -> ChatRequest:
-    """The request with a mark behind its last turn, whatever other marks it has."""
+    """The request with a mark after its last turn, in addition to its other marks."""
     *before, last = request.messages
     return attrs.evolve(request, messages=(*before, _marked(last)))
 

@@ -1,4 +1,7 @@
-"""JSON that is passed on unchanged, merged, encoded with half a character, or invalid. Pure."""
+"""Raw JSON, merged bodies, texts with half a character, and messages for invalid JSON. Pure.
+
+Half a character is a lone surrogate: one half of a pair that together is a character.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ import msgspec
 from orchestra.values import Json
 
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises of bytes that are not JSON, or not of the expected type."""
+"""The exceptions of msgspec for bytes that are not JSON, or not of the expected type."""
 NOTHING = msgspec.Raw()
-"""The default of a field of raw JSON: msgspec does not know `Raw | None`."""
+"""The default of a field of raw JSON: msgspec does not support `Raw | None`."""
 _NOTHINGS = (NOTHING, msgspec.Raw(b"null"))
 _SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
@@ -25,7 +28,7 @@ def given(raw: msgspec.Raw) -> bool:
 
 
 def text_of(raw: msgspec.Raw) -> str:
-    """A JSON object as text without blanks, otherwise unchanged; "{}" if it is missing."""
+    """A JSON object as text without whitespace between its tokens; "{}" if it is missing."""
     if not given(raw):
         return "{}"
     text = bytes(raw)
@@ -35,7 +38,7 @@ def text_of(raw: msgspec.Raw) -> str:
 
 
 def without_nulls(members: Mapping[str, object]) -> Json:
-    """An object of those members that are not None."""
+    """An object with only the members that are not None."""
     return {name: value for name, value in members.items() if value is not None}
 
 
@@ -52,10 +55,10 @@ def merged(body: Json, extra: Mapping[str, object]) -> Json:
 
 
 def encode(value: object) -> bytes:
-    """A value as JSON, even if a text in it has half a character."""
+    """A value as JSON; half a character in its texts is escaped."""
     try:
         return _encode_whole(value)
-    except UnicodeEncodeError:  # half a character, which can be escaped
+    except UnicodeEncodeError:  # half a character
         return json.dumps(value, separators=(",", ":")).encode()
 
 
@@ -63,7 +66,10 @@ _encode_whole = msgspec.json.Encoder().encode
 
 
 def invalid_json(sent: bytes, error: Exception, what: str = "the body") -> str:
-    """The error text; for half a character, msgspec's own text says that the body was cut."""
+    """The message for bytes that are not JSON; `what` names them.
+
+    Of half a character, msgspec only says that the JSON was truncated, so this message names it.
+    """
     if isinstance(error, RecursionError):  # its text differs between Python versions
         return f"{what} is nested too deeply"
     half = _SURROGATE.search(sent) if "truncated" in str(error) else None

@@ -37,10 +37,10 @@ _YEARS_S, _YEARS_MS = 1e9, 1e12
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds to wait by the headers, 0 to an hour; None if they do not say.
+    """Seconds to wait by the headers, 0 to an hour; None if they have no wait.
 
     Reads `retry-after-ms` and `x-ms-retry-after-ms` (milliseconds) before `retry-after`
-    (seconds or an HTTP date, RFC 9110 10.2.3): the first are more exact.
+    (seconds or an HTTP date, RFC 9110 10.2.3), since they are more exact.
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if found := _SECONDS.fullmatch(headers.get(name, "").strip()):
@@ -55,7 +55,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 def their_now_s(headers: Mapping[str, str], now_s: float) -> float:
     """The current time by the clock of the server that wrote the headers.
 
-    It is `now_s` if they have no date, or about the same: `date` is in whole seconds.
+    It is `now_s` if they have no date, or one within `ABOUT_S`: `date` is in whole seconds.
     """
     at = _date(headers.get("date", ""))
     there_s = now_s if at is None else at.timestamp()
@@ -78,7 +78,7 @@ def reset_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def wait_in_text_s(message: str) -> float | None:
-    """Seconds to wait by a message: `Please try again in 1m30.5s.`; None if it does not say."""
+    """Seconds to wait by a message, as in `Please try again in 1m30.5s.`; None if it has none."""
     asks = _ASKS.search(message)
     return _length_s(asks[1]) if asks else None
 

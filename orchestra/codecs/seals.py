@@ -1,9 +1,9 @@
 """Seals and their origins, so that each provider is sent only its own.
 
-A provider seals a model's thoughts and calls, and wants the seals back; it refuses seals of other
-providers. So each seal is kept with its origin, as in `anthropic:c2Vh`; seals are base64, so none
-has a colon. A seal without an origin is sent to any provider: it was written by hand, or kept by an
-earlier version.
+A seal is a provider's signature of a model's thoughts or calls, or their encrypted form. A provider
+wants its seals back, and refuses those of other providers. So each seal is stored with its origin,
+as in `anthropic:c2Vh`; seals are base64, so none has a colon. A seal without an origin is sent to
+any provider: it was written by hand, or stored by an earlier version.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ ANTHROPIC = "anthropic"
 They are one origin: each accepts the other's seals, or ignores unreadable ones.
 """
 REDACTED = "redacted"
-"""The origin of Claude's encrypted thoughts, which are sent back as blocks of another kind.
+"""The origin of Claude's encrypted thoughts, which are sent back as blocks of another type.
 
-A thought without text need not be encrypted (`display: omitted`), so the text does not tell the
-two apart.
+A thought without text need not be encrypted (`display: omitted`), so the missing text does not
+distinguish the two.
 """
 GEMINI = "gemini"
 VERTEX = "vertex"
@@ -27,7 +27,7 @@ VERTEX = "vertex"
 ON_TEXT: Mapping[str, str] = {GEMINI: "text", VERTEX: "vertex-text"}
 """Origins of seals on text instead of thoughts, by provider.
 
-They are sent back on the text after them.
+Such a seal is sent back on the text after it.
 """
 OPENROUTER = "openrouter"
 """The origin of OpenRouter's `reasoning_details`: the list as JSON, with its own origins."""
@@ -65,7 +65,7 @@ def google_content(signature: str) -> Mapping[str, object]:
 
 
 def google_seal(extra: object) -> str:
-    """The seal in a call's `extra_content`, in any form; "" if there is none."""
+    """The seal in a call's `extra_content`, which may be any JSON; "" if there is none."""
     google = extra.get("google") if isinstance(extra, dict) else None
     seal = google.get("thought_signature") if isinstance(google, dict) else None
     return seal if isinstance(seal, str) else ""

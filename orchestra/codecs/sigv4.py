@@ -62,11 +62,11 @@ def signature(
     now_s: float,
     service: str = "bedrock",
 ) -> tuple[tuple[str, str], ...]:
-    """The headers to be added to a request: `x-amz-date`, `authorization`, and the token's.
+    """The headers that sign a request: `x-amz-date`, `authorization`, and that of a session token.
 
-    `url` has a percent-encoded path. `headers` are the request's other headers, and must not change
-    afterwards. `now_s` is seconds since 1970: the service refuses a signature that is off by five
-    minutes.
+    The path in `url` is percent-encoded. `headers` are the request's other headers, which must not
+    change afterwards. `now_s` is seconds since 1970: the service refuses a signature whose time is
+    off by five minutes.
     """
     stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
     added = [("x-amz-date", stamp)]
@@ -81,9 +81,10 @@ def signature(
     key = f"AWS4{credentials.secret_key}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
-    sealed = hmac.digest(key, to_sign.encode(), "sha256").hex()
-    said = f"Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={sealed}"
-    return (*added, ("authorization", f"{_ALGORITHM} {said}"))
+    signed_hex = hmac.digest(key, to_sign.encode(), "sha256").hex()
+    credential = f"Credential={credentials.access_key}/{scope}"
+    value = f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signed_hex}"
+    return (*added, ("authorization", value))
 
 
 def _canonical_request(method: str, url: str, signed: dict[str, str], digest: str) -> str:

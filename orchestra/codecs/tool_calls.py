@@ -11,37 +11,37 @@ from orchestra.errors import MalformedStreamError
 from orchestra.values import Json, Tool
 
 CALLS_MAX = 500
-"""The most calls in one answer. Each is run, kept and sent back; no real answer has more."""
+"""The most calls in one answer. Each is run, stored and sent back; no real answer has more."""
 _ID_CHARS = 24
 
 
 def next_call(calls: int) -> int:
-    """The number of the next call of an answer, from 0, after `calls` others.
+    """The number of an answer's next call, counted from 0, after `calls` others.
 
     Raises:
-        MalformedStreamError: the answer has the most calls already.
+        MalformedStreamError: the answer already has `CALLS_MAX` calls.
     """
     if calls >= CALLS_MAX:
         raise MalformedStreamError(
-            f"the answer calls tools more than {CALLS_MAX} times; ask for less at once, or forbid "
-            "it with `parallel_tool_calls=False`"
+            f"the answer calls tools more than {CALLS_MAX} times; ask for less at once, or allow "
+            "one call at a time with `parallel_tool_calls=False`"
         )
     return calls
 
 
 def function_tool(tool: Tool) -> Json:
-    """A tool as OpenAI first told one, and others after it."""
+    """A tool in OpenAI's original format, which other providers have adopted."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}
 
 
-def call_id(id_: str, taken: str, chars: int = _ID_CHARS) -> str:
-    """The id if it matches the pattern, else a hash of it with so many digits."""
-    return id_ if re.fullmatch(taken, id_) else fingerprint(id_, chars)
+def call_id(id_: str, pattern: str, chars: int = _ID_CHARS) -> str:
+    """The id if all of it matches the pattern, else a hash of it with `chars` digits."""
+    return id_ if re.fullmatch(pattern, id_) else fingerprint(id_, chars)
 
 
 def fingerprint(text: str, chars: int) -> str:
-    """A hash of the text with so many hexadecimal digits."""
+    """A hash of the text: `chars` hexadecimal digits."""
     return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:chars]
 
 
@@ -56,8 +56,8 @@ def arguments_text(text: str) -> str:
 def arguments_object(text: str) -> Json:
     """The arguments of a tool call as an object, for providers that accept only objects.
 
-    Arguments that are not an object, cut or invalid, become `{"INVALID_JSON": text}`: the model
-    sees them, and may do better.
+    Arguments that are not an object, or are cut or invalid, become `{"INVALID_JSON": text}`: the
+    model sees its mistake, and may correct it.
     """
     try:
         found: object = msgspec.json.decode(arguments_text(text) or "{}")

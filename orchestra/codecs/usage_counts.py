@@ -12,7 +12,7 @@ TOKENS_MAX = 2**32
 """A larger count is a fault of the provider: the longest known context has ten million tokens, and
 one such number would cost thousands of dollars."""
 COUNTS_MAX = 100
-"""The most counts in a usage record; a record that grows with each event is copied each time."""
+"""The most counts in a usage record, which is copied whenever an event adds to it."""
 
 
 def token_count(value: object) -> int | None:
@@ -39,13 +39,13 @@ def certainty_of(
     return certainty
 
 
-def latest_counts(before: Json, told: Json) -> Json:
-    """The latest value of each count of a usage record; null changes nothing.
+def latest_counts(before: Json, record: Json) -> Json:
+    """The latest value of each count of a usage record; a count that is null keeps its value.
 
     Raises:
-        MalformedStreamError: they have more names than any provider uses.
+        MalformedStreamError: there are more than `COUNTS_MAX` counts.
     """
-    found = before | {name: value for name, value in told.items() if value is not None}
+    found = before | {name: value for name, value in record.items() if value is not None}
     if len(found) > COUNTS_MAX:
         raise MalformedStreamError(
             f"the usage of the answer has over {COUNTS_MAX} counts, "

@@ -12,16 +12,16 @@ _FLOAT_BYTES = 4
 
 
 def vectors_of(rows: Iterable[Sequence[float] | str]) -> tuple[Vector, ...]:
-    """Vectors, each of numbers, or of base64 with float32.
+    """The vectors in these rows: each is a list of numbers, or float32 numbers in base64.
 
     Raises:
-        MalformedStreamError: one of them is neither.
+        MalformedStreamError: a row is neither.
     """
     return tuple(vector_of(row, f"vector {at} of the answer") for at, row in enumerate(rows))
 
 
 def vector_of(row: Sequence[float] | str, what: str) -> Vector:
-    """As `vectors_of`, for one; `what` names it in an error."""
+    """One vector, read as in `vectors_of`; `what` names it in error messages."""
     try:
         if not isinstance(row, str):
             return Vector.of(row)

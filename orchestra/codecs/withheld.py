@@ -24,7 +24,7 @@ from orchestra.errors import (
 )
 
 OWNERS = "its message is shown only to the server's owner"
-"""The text for other errors of these classes."""
+"""The text in place of a message that only the server's owner may read."""
 _LOG = "the server's log says more"
 WITHHELD: Mapping[type[OrchestraError], str] = {
     LimitUnknownError: f"your limits cannot be checked at the moment; try again later; {_LOG}",
@@ -41,28 +41,30 @@ WITHHELD: Mapping[type[OrchestraError], str] = {
     StateError: f"this server's state cannot be reached at the moment; try again later; {_LOG}",
     StoreError: OWNERS,
 }
-"""Errors whose messages contain keys, accounts, hosts and files, or quote a provider. Clients get
+"""Errors whose messages contain keys, accounts, hosts or files, or quote a provider. Clients get
 the class and this text; the log has the rest.
 """
-_TOLD = (LimitReachedError,)
-"""Subclasses of these that are our own, and whose messages clients may read."""
+_READABLE = (LimitReachedError,)
+"""Our own subclasses of these errors, whose messages clients may read."""
 BEGAN_WITH = "; it began with "
 """In messages about a cut answer or a proxy's page, the received bytes follow this text."""
-_OWN = re.compile(rf"(?<=_s = )([\d.e+-]+) from [^\s;]+(?=;)|{BEGAN_WITH}.*")
+_INTERNALS = re.compile(rf"(?<=_s = )([\d.e+-]+) from [^\s;]+(?=;)|{BEGAN_WITH}.*")
 
 
 def is_withheld(kind: type[BaseException]) -> bool:
     """Whether the messages of these errors are withheld from clients."""
-    return kind in WITHHELD or (issubclass(kind, tuple(WITHHELD)) and not issubclass(kind, _TOLD))
+    if kind in WITHHELD:
+        return True
+    return issubclass(kind, tuple(WITHHELD)) and not issubclass(kind, _READABLE)
 
 
 def for_clients(kind: type[BaseException], message: str) -> str:
-    """The text for clients in place of such an error's message."""
+    """The message of an error of this class, in the form that clients may read."""
     if is_withheld(kind):
         return next(words for each, words in WITHHELD.items() if issubclass(kind, each))
     return without_internals(message)
 
 
 def without_internals(message: str) -> str:
-    """A message without the hosts and received bytes in it."""
-    return _OWN.sub(lambda found: found[1] or "", message)
+    """A message without the hosts and the received bytes that it names."""
+    return _INTERNALS.sub(lambda found: found[1] or "", message)

@@ -1,4 +1,4 @@
-"""The ASGI application: its routes, and the answers to errors as problem JSON."""
+"""The application: pipelines behind routes, and every error as problem JSON."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ log = logging.getLogger("orchestra.server")
 
 
 class Answer(TrioResponse):
-    """A response whose default content type is JSON; that to OPTIONS has it too."""
+    """A response whose default media type is JSON; the empty response to OPTIONS uses it."""
 
     default_mimetype = sse.JSON
 
 
-class RequestHolder:
-    """The context of a request that is being handled: the part of Quart's that is used."""
+class Context:
+    """What we use of Quart's request context: it holds the current request."""
 
     __slots__ = ("request",)
 
@@ -74,10 +74,10 @@ class RequestHolder:
 
 
 class App(QuartTrio):
-    """Quart with our own request, response and connection classes.
+    """Quart, with our own classes for requests, responses and exchanges.
 
-    It skips what Quart does around each request but this server does not use: there are no
-    sessions, no signals, no hooks before or after requests, and no routing by host.
+    What Quart does around each request and this server does not use is left out: sessions, signals,
+    hooks before and after a request, and routes that depend on the host name.
     """
 
     response_class = Answer
@@ -85,22 +85,22 @@ class App(QuartTrio):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("orchestra", static_folder=None, template_folder=None)
-        self.url_map.merge_slashes = False  # it would answer with a redirect in HTML
+        self.url_map.merge_slashes = False  # True would redirect, with a page in HTML
         self.settings = settings
         self.templates: dict[str, str] = {}
-        """The paths of routes in OpenAPI's syntax, by route name."""
+        """The paths of routes in OpenAPI's syntax, by the route's name."""
         self._routes: dict[str, Route] = {}
         self._context = AppContext(self)
         self._matching = self.url_map.bind("localhost")
         self._fixed: dict[tuple[str, str], Rule] = {}
-        """A cache of the matched routes without variables, by path and method."""
+        """A cache of matched rules by path and method, for routes without variables only."""
         self.answered: Answered | None = None
-        """A callback for each request that has ended."""
+        """Called after each request, if set."""
         self.closing = trio.Event()
-        """Set this to close all WebSockets, each after its last run."""
+        """Set it to close the WebSockets, each after its last run."""
 
     def add_route(self, route: Route) -> None:
-        """Serve a route, to the callers that its `access` allows."""
+        """Serve a route, to the callers that its access rule allows."""
         self._routes[route.name] = route
         self.templates[route.name] = route.template
         if route.websocket:
@@ -109,41 +109,41 @@ class App(QuartTrio):
             self.add_url_rule(route.path, route.name, route.handler, methods=list(route.methods))
 
     def prepare(self) -> None:
-        """Import what the routes need now, so that no request has to wait for it."""
+        """Import now what the routes would otherwise import at their first request."""
         for route in self._routes.values():
             if route.prepare is not None:
                 route.prepare()
 
     async def handle_request(self, request: Request) -> Any:
-        """Answer a request, even if its handler raises; meanwhile it is Quart's `request`."""
-        holder = cast("RequestContext", RequestHolder(request))
-        app, asked = _cv_app.set(self._context), _cv_request.set(holder)
+        """Return the response for a request, also if it fails; `quart.request` is set meanwhile."""
+        context = cast("RequestContext", Context(request))
+        app_token, request_token = _cv_app.set(self._context), _cv_request.set(context)
         try:
-            return await self.dispatch_request(holder)
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - logged, and answered
+            return await self.dispatch_request(context)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - it is logged and answered
             return await self.make_response(await self.handle_user_exception(error))
         finally:
-            _cv_request.reset(asked)
-            _cv_app.reset(app)
+            _cv_request.reset(request_token)
+            _cv_app.reset(app_token)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
-        """The response of the matched route; a problem if the caller may not use the route."""
-        asked = cast("DepartingRequest", cast("RequestContext", request_context).request)
-        rule, values = self._matched(asked.path, asked.method)
-        asked.url_rule, asked.view_args = cast("Any", rule), cast("Any", values)
-        asked.departure.route = self.templates[rule.endpoint]
-        if asked.method == "OPTIONS":
-            methods = self._matching.allowed_methods(asked.path)
+        """Return the response of the matched route, or a problem if the caller may not use it."""
+        current = cast("DepartingRequest", cast("RequestContext", request_context).request)
+        rule, values = self._matched(current.path, current.method)
+        current.url_rule, current.view_args = cast("Any", rule), cast("Any", values)
+        current.departure.route = self.templates[rule.endpoint]
+        if current.method == "OPTIONS":
+            methods = self._matching.allowed_methods(current.path)
             return self.response_class("", headers={"Allow": ", ".join(methods)})
-        if refused := self._refusal(asked):
-            return answer(shaped(Arrival.of(asked.scope), refused))
+        if refused := self._refusal(current):
+            return answer(shaped(Arrival.of(current.scope), refused))
         return await self._routes[rule.endpoint].handler(**values)
 
     def _matched(self, path: str, method: str) -> tuple[Rule, Mapping[str, Any]]:
-        """The route of a request, and the variables in its path.
+        """The rule that matches a path and a method, and the variables in the path.
 
         Raises:
-            HTTPException: no route has this path and method.
+            HTTPException: no route has this path, or it does not allow this method.
         """
         if (found := self._fixed.get((path, method))) is not None:
             return found, {}
@@ -153,29 +153,29 @@ class App(QuartTrio):
         return rule, values
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
-        """The URL adapter that matches WebSocket routes, for any host name."""
+        """The URL adapter that matches routes of WebSockets, for any host name."""
         if request is None:
             return None
         return self.url_map.bind("localhost", url_scheme=request.scheme, path_info=request.path)
 
     async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
-        """Like `dispatch_request`; a refused handshake is answered like a refused request."""
-        asked = (websocket_context or websocket_ctx).websocket
-        refused = self._refusal(asked)
+        """As `dispatch_request`; a refused handshake is answered like a refused request."""
+        current = (websocket_context or websocket_ctx).websocket
+        refused = self._refusal(current)
         return answer(refused) if refused else await super().dispatch_websocket(websocket_context)
 
-    def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
-        """The problem if the caller may not use the matched route; None if they may."""
-        rule = asked.url_rule
-        if rule is None or asked.routing_exception is not None:
+    def _refusal(self, current: BaseRequestWebsocket) -> HttpProblem | None:
+        """The problem if the caller may not use the matched route; None otherwise."""
+        rule = current.url_rule
+        if rule is None or current.routing_exception is not None:
             return None
         access = self._routes[rule.endpoint].access
-        return access(Arrival.of(asked.scope).principal, asked.view_args or {})
+        return access(Arrival.of(current.scope).principal, current.view_args or {})
 
     def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
-        """Serve one ASGI connection; requests skip Quart's own wrapper coroutine."""
+        """Serve one ASGI connection; for HTTP, without the coroutine that Quart would add."""
         if scope["type"] == "http":
             return self.asgi_http_class(self, scope)(receive, send)
         if scope["type"] == "websocket":
@@ -200,13 +200,13 @@ def create_app(
     """The ASGI application that serves `pipelines`, each under its name, on `engine`.
 
     `readiness` tells `/readyz` whether the process is stopping. Without a `registry`, runs are
-    known only to this application, and only while the engine is open. With `counting`, requests
+    known to this application alone, and only while the engine is open. With `counting`, requests
     are counted and `/metrics` is served; with `tracing`, each request has a span. `by_json` are the
-    pipelines whose inputs can be given as JSON, if the caller has computed that already.
+    pipelines whose inputs can be sent as JSON, if the caller has computed them already.
 
     Raises:
         CheckError: a pipeline has problems.
-        ServeError: a pipeline has an input that cannot be given as JSON.
+        ServeError: a pipeline can be used neither with inputs in JSON nor like a model.
     """
     settings = settings or Settings()
     for pipeline in pipelines.values():
@@ -219,7 +219,7 @@ def create_app(
     if by_json is None:
         by_json = reading.by_json(pipelines)
     spoken = pipelines.keys() - by_json.keys()
-    if spoken:  # else the start need not look up the names of models
+    if spoken:  # otherwise the names of models need not be looked up at the start
         bound = engine.shared.bindings
         spoken -= {*bound.names("model"), *bound.names("embedder")}
     running = admission.running
@@ -245,7 +245,7 @@ def create_app(
 
 
 def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Sequence[Layer]:
-    """The layers, preceded by the one that begins each request's span if there is tracing."""
+    """The layers; with tracing, preceded by one that begins each request's span."""
     if tracing is None:
         return layers
     from orchestra.server.front.tracing import TracedRequests, end_span
@@ -255,7 +255,7 @@ def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Seque
 
 
 def _each(first: Answered, second: Answered | None) -> Answered:
-    """A callback that calls both, if there are two."""
+    """A callback that calls both; the first one if there is no second."""
     if second is None:
         return first
 
@@ -272,9 +272,9 @@ def table(
     open_sockets: Callable[[], Sockets],
     readiness: Readiness = READY,
 ) -> list[Route]:
-    """All routes, in the order of the documents; some `pipelines` are served as models only."""
+    """Every route, in the documents' order; `pipelines` includes those used like models."""
     openai, sockets = openai_api(runs, pipelines), Later(open_sockets)
-    at, several = "/v1/pipelines/<name>/ws", "Open a WebSocket for several runs of a pipeline."
+    at, several = "/v1/pipelines/<name>/ws", "Several runs over one WebSocket."
     return [
         *pipeline_routes(runs),
         sockets.route("open-socket", at, lambda it: it.open, several, methods=(), access=may_run),
@@ -290,16 +290,16 @@ def _answer_errors(app: App) -> None:
         return answer(shaped(_arrival(), _problem(error, app.settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
-        asked = _asked()
-        log.error("a request failed: %s %r", asked.method, asked.path, exc_info=error)
+        current = _current()
+        log.error("a request failed: %s %r", current.method, current.path, exc_info=error)
         return answer(shaped(_arrival(), problems.server_failed()))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
 
 
-def _nothing(arrival: Arrival) -> HttpProblem:
-    """The problem that no route has this path; it says which paths there are."""
+def _not_found(arrival: Arrival) -> HttpProblem:
+    """The problem of a path without a route; its hint names paths that exist for this client."""
     if arrival.of_anthropic:
         return problems.not_found(arrival.path, problems.OF_ANTHROPIC)
     hint = problems.OF_OPENAI if is_openai(arrival.path) else problems.OF_SERVER
@@ -307,21 +307,21 @@ def _nothing(arrival: Arrival) -> HttpProblem:
 
 
 def _mismatch() -> HttpProblem:
-    """The problem of HTTP to a WebSocket's path, or of a WebSocket to an HTTP path."""
+    """The problem of an HTTP request to a WebSocket's route, or the other way round."""
     if not has_request_context():
-        return problems.not_found(_asked().path)  # there is no WebSocket at this path
+        return problems.not_found(_current().path)  # no WebSocket is served at this path
     detail = "open a WebSocket here; see docs/server.md"
     return problems.by_status(426, "Upgrade Required", detail, (("Upgrade", "websocket"),))
 
 
-def _asked() -> BaseRequestWebsocket:
-    """The request or WebSocket that is being handled."""
+def _current() -> BaseRequestWebsocket:
+    """The request or WebSocket that is being served."""
     return cast("BaseRequestWebsocket", request if has_request_context() else websocket)
 
 
 def _arrival() -> Arrival:
     """The arrival of the current request."""
-    return Arrival.of(_asked().scope)
+    return Arrival.of(_current().scope)
 
 
 def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
@@ -330,8 +330,8 @@ def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, WebsocketMismatch):
         return _mismatch()
     if isinstance(error, NotFound):
-        return _nothing(_arrival())
+        return _not_found(_arrival())
     if isinstance(error, MethodNotAllowed):
-        asked = _asked()
-        return problems.wrong_method(asked.method, asked.path, error.valid_methods or ())
+        current = _current()
+        return problems.wrong_method(current.method, current.path, error.valid_methods or ())
     return problems.by_status(error.code or 500, error.name, error.description or error.name)

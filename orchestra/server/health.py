@@ -1,9 +1,8 @@
-"""Health checks, for operators: whether the process is live and ready, and how its models are.
+"""The server's health, for its operators: whether it is alive and ready, and its models' state.
 
-The answers are about this process only. They have names, but no address, no key, and no content of
-a request.
+Responses contain names only: no address, no key, nothing of a request. They describe this process.
 
-Rules of the file: no check takes longer than `CHECK_S`, and a disk that hangs blocks one thread.
+Rules of the file: no probe waits longer than `CHECK_S`; a disk that hangs blocks only one thread.
 """
 
 from __future__ import annotations
@@ -35,34 +34,34 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.server")
 
 CHECK_S = 0.8
-"""The timeout of each check, which is less than Kubernetes' default of one second per probe."""
+"""How long a dependency may take: less than the second that Kubernetes gives a probe."""
 AGAIN_S = (0.1, 0.3)
-"""Delays before retries: the first call to a state also connects, within the usual 50 ms."""
+"""Seconds before each retry of a state: its first call also connects, within the usual 50 ms."""
 PROBE = "health:probe"
 PROBE_TTL_S = 60.0
-"""How long the entry that checks whether a state can be written to is kept."""
+"""How long a state keeps the entry that a probe writes to it."""
 OK, FAILED, SLOW = "ok", "failed", "slow"
 _NO_STORE = {"Cache-Control": "no-store"}
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
 
 
 class Readiness:
-    """Whether the process accepts new requests; set `stopping` when it is asked to stop."""
+    """Whether the process is stopping; until then, it takes new requests."""
 
     def __init__(self, *, stopping: bool = False) -> None:
         self.stopping = stopping
 
 
 READY = Readiness()
-"""For an application that is never told that it is stopping."""
+"""The readiness of an application that is never asked to stop."""
 
 
 def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Route]:
-    """The routes of health checks; the first two are public, since load balancers have no key."""
+    """The routes of the server's health; the first two need no key, as load balancers have none."""
     health = Health(bindings, readiness)
-    lives = "Check that the process responds."
-    ready = "Check that the server is not stopping, and that what it depends on is available."
-    models = "The health of the models that were called: breakers, and running and waiting calls."
+    lives = "Whether the process answers."
+    ready = "Whether to send it requests: it is not stopping, and what it depends on works."
+    models = "The state of each model that was called: its breaker, and its calls in flight."
     return [
         Route("live", "/healthz", health.live, lives, public),
         Route("ready", "/readyz", health.ready, ready, public),
@@ -73,7 +72,7 @@ def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Rout
 class Health:
     """The handlers of `/healthz`, `/readyz` and `/v1/health/models`.
 
-    Bindings that are not a deployment's have no models to show, and no state and keys to check.
+    Other bindings than `DeploymentBindings` have no models to show, and no state or keys to check.
     """
 
     def __init__(self, bindings: Bindings, readiness: Readiness = READY) -> None:
@@ -82,14 +81,14 @@ class Health:
         self._threads = trio.CapacityLimiter(1)
 
     async def live(self) -> Response:
-        """Answer 200: the process responds."""
+        """200: the process answers."""
         return as_json({"status": "live"}, headers=_NO_STORE)
 
     async def ready(self) -> Response:
-        """Answer 200 if the server should receive requests, or 503 if a dependency has a problem.
+        """Whether to send it requests: 200, or 503 if it is stopping or a dependency fails.
 
         `checks` has `ok`, `failed` or `slow` for each dependency; the log says why. If the server
-        was asked to stop, `status` is `stopping` (503), and nothing is checked.
+        was asked to stop, `status` is `stopping`, and nothing is checked.
         """
         if self.readiness.stopping:
             return as_json({"status": "stopping", "checks": {}}, 503, _NO_STORE)
@@ -104,7 +103,7 @@ class Health:
     async def models(self) -> Response:
         """Each guarded model that was called: its breaker, and its running and waiting calls.
 
-        As in `/v1/models`, only models that the caller may use are included.
+        Like `/v1/models`, it includes only models that the caller may use.
         """
         may_ask = principal().scopes.may_ask
         states = states_of(self.bindings)
@@ -128,26 +127,24 @@ class Health:
 
 
 async def _write(state: State) -> None:
-    """Check that the state can be written: limits and budgets need more than reading."""
+    """Write to the state: for limits and budgets, it is not enough that it can be read."""
     await ask_with_retries(partial(state.change, (PROBE,), _probed), AGAIN_S)
 
 
 async def check_state(bindings: DeploymentBindings) -> None:
-    """Check, as `/readyz` does, that the state of the deployment can be written to.
+    """Check, as `/readyz` does, that the state of these bindings can be written to.
 
     Raises:
-        StateError: it cannot be written, or not within `CHECK_S`.
+        StateError: it cannot, or not within `CHECK_S`.
     """
     with trio.move_on_after(CHECK_S) as time:
         await _write(bindings.state)
     if time.cancelled_caught:
-        raise StateError(
-            f"the state did not respond within {CHECK_S:g} s; check that it runs and is reachable"
-        )
+        raise StateError(f"the state did not answer within {CHECK_S:g} s; check it")
 
 
 def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:
-    """Write the time, which differs in each probe, so that each probe changes something."""
+    """An entry with the current time, so that each probe writes."""
     return Change(None, {PROBE: Entry(str(now_s).encode(), PROBE_TTL_S)})
 
 
@@ -156,7 +153,7 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
     with trio.move_on_after(CHECK_S):
         try:
             await check()
-        except Exception as error:  # noqa: BLE001 - any error means not ready
+        except Exception as error:  # noqa: BLE001 - after any error it is not ready
             found[name] = FAILED
             log.warning("not ready: %s: %s", name, describe(error))
         else:
@@ -166,12 +163,12 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
 
 
 def states_of(bindings: Bindings) -> Mapping[str, GuardState]:
-    """The breaker and the load of each guarded model that was called, by its name."""
+    """The breaker and the load of each guarded model that was called, by the model's name."""
     return bindings.states() if isinstance(bindings, DeploymentBindings) else {}
 
 
 def shown(states: Mapping[str, GuardState]) -> list[dict[str, object]]:
-    """The states for JSON, sorted by name; `next_probe_s` is null unless the breaker is open."""
+    """The states for JSON, sorted by name. `next_probe_s` is null unless the breaker is open."""
     return [{"name": name, **_shown(state)} for name, state in sorted(states.items())]
 
 
@@ -187,7 +184,7 @@ def _shown(state: GuardState) -> dict[str, object]:
 
 
 def gauges_of(states: Mapping[str, GuardState]) -> Tally:
-    """The states as metrics."""
+    """The states as gauges."""
     found = Tally()
     for name, state in states.items():
         found.set(names.CALLS_RUNNING, (name,), state.load.running)

@@ -1,4 +1,4 @@
-"""`/metrics`: the server's metrics in a format that Prometheus reads."""
+"""`/metrics`: the server's metrics, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROOM = "their folder is in the temporary folder (TMPDIR): make room there, or re
 
 
 def metrics_routes(counting: Counting) -> list[Route]:
-    """The route of the server's metrics."""
+    """The route of `/metrics`."""
 
     async def metrics() -> Response:
         """The metrics of all processes of this server; 503 if they cannot be combined.
 
-        An incomplete sum would let counters fall, which Prometheus reads as a restart.
+        Without some of the processes counters would fall, which Prometheus takes for a restart.
         """
         from orchestra.observe.exposition import exposed
 

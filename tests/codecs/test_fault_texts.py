@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.fault_texts import SAYABLE, kind_in_message
-from orchestra.codecs.faults import MESSAGE_CHARS_MAX, Said, as_error, http_error, read_error
+from orchestra.codecs.fault_texts import KNOWN_KINDS, kind_in_message
+from orchestra.codecs.faults import (
+    MESSAGE_CHARS_MAX,
+    ReportedError,
+    as_error,
+    http_error,
+    read_error,
+)
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,
@@ -200,7 +206,7 @@ def test_a_sentence_means_what_its_provider_means_by_it(
 ) -> None:
     body = json.dumps({"message": message}).encode()
     assert type(http_error(status, {}, body, 0)) is kind
-    assert type(as_error(Said(message, ("400",), status))) is kind, "in a stream"
+    assert type(as_error(ReportedError(message, ("400",), status))) is kind, "in a stream"
 
 
 @pytest.mark.parametrize("message", TOO_EARLY)
@@ -209,7 +215,7 @@ def test_a_sentence_means_what_its_provider_means_by_it(
 )
 def test_a_stream_that_came_too_early_is_told_by_its_word(word: str, message: str) -> None:
     """Where the status was 200, a word for throttling is as good as a 429."""
-    assert type(as_error(Said(message, (word,)))) is RateLimitError
+    assert type(as_error(ReportedError(message, (word,)))) is RateLimitError
 
 
 @pytest.mark.parametrize("message", TOO_EARLY)
@@ -246,7 +252,7 @@ def test_a_quota_that_a_short_wait_is_enough_for_is_a_rate(message: str) -> None
     error = http_error(429, {}, json.dumps({"message": message}).encode(), 0)
     assert type(error) is RateLimitError
     assert error.retry_after_s in (34.07, 8.64)
-    assert type(as_error(Said(message, ("rate_limit_exceeded",)))) is RateLimitError
+    assert type(as_error(ReportedError(message, ("rate_limit_exceeded",)))) is RateLimitError
     longer = message.partition("Please")[0] + "Please try again in 24 hours"
     assert type(http_error(429, {}, json.dumps({"message": longer}).encode(), 0)) is QuotaError
 
@@ -254,9 +260,9 @@ def test_a_quota_that_a_short_wait_is_enough_for_is_a_rate(message: str) -> None
 def test_only_as_much_of_a_message_decides_as_is_kept() -> None:
     """To search a message of megabytes would take seconds."""
     for before, kind in ((100, ContextLengthError), (MESSAGE_CHARS_MAX, InvalidRequestError)):
-        assert type(as_error(Said("." * before + " prompt is too long", (), 400))) is kind
+        assert type(as_error(ReportedError("." * before + " prompt is too long", (), 400))) is kind
 
 
-@given(st.text(max_size=200), st.sets(st.sampled_from(SAYABLE)))
+@given(st.text(max_size=200), st.sets(st.sampled_from(KNOWN_KINDS)))
 def test_only_what_is_asked_for_is_found(message: str, kinds: set[type[ModelError]]) -> None:
     assert kind_in_message(message, kinds) in {None, *kinds}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.faults import (
     MESSAGE_CHARS_MAX,
-    Said,
+    ReportedError,
     as_error,
     error_in,
     http_error,
@@ -485,13 +485,13 @@ def test_what_may_not_be_retried_has_no_wait() -> None:
 
 
 def test_a_word_from_a_header_comes_before_those_of_the_body() -> None:
-    error = http_error(400, {}, b'{"message":"no","code":"x"}', 0, words=("ThrottlingException",))
+    error = http_error(400, {}, b'{"message":"no","code":"x"}', 0, codes=("ThrottlingException",))
     assert isinstance(error, RateLimitError)
     assert error.code == "ThrottlingException"
 
 
 def test_a_status_in_the_body_counts_only_where_there_is_no_other() -> None:
-    assert as_error(Said("no", status=503)).status == 503
+    assert as_error(ReportedError("no", status=503)).status == 503
     assert told(500, {"error": {"code": 429, "message": "no"}}).status == 500
 
 

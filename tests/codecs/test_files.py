@@ -131,7 +131,7 @@ def test_text_has_its_own_place_where_there_is_one() -> None:
     ],
 )
 def test_what_is_neither_is_refused_where_it_is_not_read(dialect: Dialect, model: str) -> None:
-    with pytest.raises(CapabilityError, match="which does not read 'audio/mpeg' here"):
+    with pytest.raises(CapabilityError, match="which does not accept files of type 'audio/mpeg'"):
         sent(dialect, model, FilePart(b"x", "audio/mpeg", "song.mp3"))
 
 

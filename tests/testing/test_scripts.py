@@ -166,7 +166,7 @@ def test_a_script_is_held_to_the_steps_annotation() -> None:
     """As the step itself is: a test would otherwise pass with what the step never gives."""
     error = simulate(inner, world(value=Gives(3)), n=1).error
     assert isinstance(error, EdgeTypeError)
-    assert "it is annotated `-> str` and returned 3" in str(error)
+    assert "the step is annotated `-> str` and returned 3" in str(error)
     assert simulate(inner, world(value=Gives("3")), n=1).result() == "<3>"
 
 

@@ -121,13 +121,15 @@ def test_what_cannot_run_is_refused_as_an_engine_would() -> None:
         simulate(unused, World(), n=1, never=2)
     with pytest.raises(InputError, match="takes int"):
         simulate(sums, World(), n="x")  # type: ignore[call-overload]
-    with pytest.raises(DefinitionError, match=r"test_simulate.py:\d+: step 'after' is no pipeline"):
+    with pytest.raises(
+        DefinitionError, match=r"test_simulate.py:\d+: step 'after' is not a pipeline"
+    ):
         simulate(after, World(), n=1, by=1)  # type: ignore[call-overload]
 
 
 def test_inputs_may_stand_behind_the_world() -> None:
     assert simulate(sums, World(), 2).value == simulate(sums, n=2).value == 6
-    with pytest.raises(InputError, match="was given 'n' twice, by place and by name"):
+    with pytest.raises(InputError, match="was given 'n' twice, by position and by name"):
         simulate(sums, World(), 2, n=2)  # type: ignore[arg-type, misc]
 
 

@@ -16,7 +16,7 @@ from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCallDelt
 BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
 """The block types that are decoded; all others are ignored."""
 STRANGE_MAX = 10_000
-"""The most unended blocks of other types; their indexes are kept to ignore their deltas."""
+"""The most open blocks of other types; their indexes are kept, so that their deltas are ignored."""
 
 
 class Block(msgspec.Struct):

@@ -1,7 +1,7 @@
-"""Anthropic's citations: what a block of text cites, read and written. Pure.
+"""Reads and writes Anthropic's citations, which belong to blocks of text. Pure.
 
 A passage is a block of its own. Its citations come before or after its text, so they become events
-at its end, when its length is known. What cannot be read in a citation is left out.
+at its end, when its length is known. Values of a citation that cannot be read are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SPANS: tuple[tuple[Unit, str, str], ...] = (
 
 
 class CitedText:
-    """The text of one message, block by block, and what it cites."""
+    """The length of one message's text, block by block, and the citations of each block."""
 
     __slots__ = ("_begun", "_found", "_found_chars", "chars")
 
@@ -37,10 +37,10 @@ class CitedText:
         self._found_chars = 0
 
     def begin(self, block: Block) -> list[ModelEvent]:
-        """Begin a block, which may come with text and citations; end the one before."""
+        """Begin a block, which may have text and citations already; end the block before it."""
         ended = self.end()
         if block.type in ("", "text"):
-            if self._begun < self.chars:  # nothing was cited before it
+            if self._begun < self.chars:  # the text before it has no citations
                 ended = [Cited()]
             self.cites(block.citations)
             self._begun, self.chars = self.chars, self.chars + len(block.text or "")
@@ -49,10 +49,10 @@ class CitedText:
         return ended
 
     def cites(self, locations: object) -> None:
-        """Note what the block cites: Anthropic's locations.
+        """Add citations of the current block, in Anthropic's format.
 
         Raises:
-            MalformedStreamError: the block has cited too much, and has no end.
+            MalformedStreamError: the citations of the block are too long.
         """
         found = [_citation(each) for each in listed_records(locations)]
         self._found += found
@@ -63,7 +63,7 @@ class CitedText:
             )
 
     def end(self) -> list[ModelEvent]:
-        """What the block has cited, at its end; nothing if that was returned before."""
+        """The citations of the current block, at its end; nothing if they have been returned."""
         if not self._found:
             return []
         found, begun = self._found, self._begun
@@ -72,10 +72,10 @@ class CitedText:
 
 
 def location_records(citations: Iterable[Citation]) -> list[Json]:
-    """Citations as Anthropic writes them.
+    """Citations in Anthropic's format.
 
-    A web page needs no place in the source. For any other source without one, it is the first block
-    of a search result.
+    A web page needs no span of the source. Any other source without one is written as the first
+    block of a search result.
     """
     return [_location(each) for each in citations]
 
@@ -95,10 +95,10 @@ def _citation(found: Json) -> Citation:
 
 
 def _location(cited: Citation) -> Json:
-    told: Json = {"cited_text": cited.quote}
+    record: Json = {"cited_text": cited.quote}
     if cited.span is None and cited.source.startswith(("https://", "http://")):
         page = {"url": cited.source, "title": cited.title or None, "encrypted_index": ""}
-        return {"type": "web_search_result_location", **told, **page}
+        return {"type": "web_search_result_location", **record, **page}
     span = cited.span or Span("blocks", 0, 1)
     place = {
         name: at
@@ -108,10 +108,10 @@ def _location(cited: Citation) -> Json:
     }
     if span.unit == "blocks" and (cited.source or cited.span is None):
         result = {"source": cited.source, "title": cited.title or None}
-        told |= {**result, "search_result_index": cited.index or 0}
-        return {"type": "search_result_location", **told, **place}
-    told |= {"document_index": cited.index or 0, "document_title": cited.title or None}
-    return {"type": _DOCUMENTS[span.unit], **told, **place}
+        record |= {**result, "search_result_index": cited.index or 0}
+        return {"type": "search_result_location", **record, **place}
+    record |= {"document_index": cited.index or 0, "document_title": cited.title or None}
+    return {"type": _DOCUMENTS[span.unit], **record, **place}
 
 
 _DOCUMENTS: dict[Unit, str] = {

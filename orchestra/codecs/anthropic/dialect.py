@@ -1,10 +1,10 @@
 """Anthropic's dialect: `/messages` below `https://api.anthropic.com/v1`.
 
 A stream consists of named events, whose name is in the JSON as well. Block indexes count blocks of
-all types; unknown types (tools that run at the provider) are ignored. Token counts are
+all types; blocks of unknown types (of tools that run at the provider) are ignored. Token counts are
 running totals, so the last value of each count is used.
 
-`MessageEvents` does not depend on the framing: Bedrock sends the same events in its own.
+`MessageEvents` does not depend on the framing: Bedrock sends the same events in its own framing.
 """
 
 from __future__ import annotations
@@ -119,10 +119,10 @@ _READ_DELTAS = frozenset(("", *_DELTAS))
 
 
 class AnthropicDialect(Dialect):
-    """Anthropic's Messages API. `output_tokens` is asked for where a request does not say.
+    """Anthropic's Messages API.
 
-    `output_tokens` is the limit for requests without one; `output_tokens_max` is the model's own
-    limit, if known.
+    `output_tokens` is the limit of the answer for requests without one; `output_tokens_max` is the
+    model's own limit, if known.
     """
 
     texts_max = 1
@@ -204,7 +204,7 @@ class MessageEvents:
     def take(self, payload: bytes, name: str = "") -> list[ModelEvent]:
         """The model events of one event of the stream; none for an unknown type.
 
-        `name` is the type of the event, if it is missing in the JSON.
+        `name` is used as the event's type if the JSON has none.
 
         Raises:
             ModelError: the event is an error.
@@ -227,8 +227,8 @@ class MessageEvents:
             case "message_start":
                 return self.begin(event.message or _Message())
             case "message_stop":
-                said = self.stopped or self._early.stop_reason is None
-                events = [] if said else self._end(self._early, None)
+                unneeded = self.stopped or self._early.stop_reason is None
+                events = [] if unneeded else self._end(self._early, None)
                 self.ended = self.stopped
                 return events
         if given(event.error) or kind == "error":
@@ -248,7 +248,7 @@ class MessageEvents:
     def begin(
         self, message: _Message, certainty: Certainty = Certainty.PARTIAL
     ) -> list[ModelEvent]:
-        """Decode a complete message, or that of `message_start`.
+        """Decode a complete message, or the message of a `message_start` event.
 
         The latter may have all blocks if only the provider's tools were used. Some gateways send it
         twice: the second is ignored, as in Anthropic's own SDKs.
@@ -300,7 +300,7 @@ class MessageEvents:
         return []
 
     def _end_block(self, index: int) -> list[ModelEvent]:
-        """End a block; some compatible servers send all its arguments in its first event."""
+        """End a block; some compatible servers send all arguments in its first event."""
         self._strange.discard(index)
         arguments, call = self._inputs.pop(index, ""), self._calls.pop(index, 0)
         if arguments:
@@ -308,7 +308,7 @@ class MessageEvents:
         return self._cited.end()
 
     def _end(self, delta: _Delta, usage: Json | None) -> list[ModelEvent]:
-        """Take counts, and the stop reason: of several, the first counts."""
+        """Take the token counts and the stop reason; of several reasons, the first is used."""
         left = [event for index in list(self._inputs) for event in self._end_block(index)]
         stops = [] if self.stopped else _stop_events(delta)
         self.stopped = self.stopped or delta.stop_reason is not None
@@ -333,7 +333,7 @@ def message_events(body: bytes) -> list[ModelEvent]:
         _refuse(body)
     if message.content is None:
         raise MalformedStreamError(f"this is not a message of Anthropic: {body[:200]!r}")
-    stops = _stop_events(message) or [Stopped(StopReason.OTHER)]  # complete, since its JSON is
+    stops = _stop_events(message) or [Stopped(StopReason.OTHER)]  # it is complete, as its JSON is
     return [*MessageEvents().begin(message, Certainty.EXACT), *stops]
 
 
@@ -342,7 +342,7 @@ class _MessageReader(JsonReader):
 
     __slots__ = ()
 
-    def _as_meant(self, path: JsonPath, value: object) -> object:
+    def _repaired(self, path: JsonPath, value: object) -> object:
         key, known = path[-1], _DELTAS if path[-1] == "delta" else BLOCKS
         if key == "stop_details":
             return value if isinstance(value, dict) else None
@@ -356,14 +356,14 @@ class _MessageReader(JsonReader):
         return value if kind in ("", *known) else {"type": kind}
 
 
-def _stop_events(told: _Delta | _Message) -> list[ModelEvent]:
-    if told.stop_reason is None:
+def _stop_events(ending: _Delta | _Message) -> list[ModelEvent]:
+    if ending.stop_reason is None:
         return []
-    details = told.stop_details or _NO_DETAILS
-    said = details.explanation
-    refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
-    reason = REASONS.get(told.stop_reason, StopReason.OTHER)
-    return [*refused, Stopped(reason, told.stop_reason, told.stop_sequence, details.category)]
+    details = ending.stop_details or _NO_DETAILS
+    explanation = details.explanation
+    refused: list[ModelEvent] = [RefusalDelta(explanation)] if explanation else []
+    reason = REASONS.get(ending.stop_reason, StopReason.OTHER)
+    return [*refused, Stopped(reason, ending.stop_reason, ending.stop_sequence, details.category)]
 
 
 def _refuse(payload: bytes) -> NoReturn:

@@ -1,6 +1,6 @@
 """The bodies of Anthropic's `/messages`, from our requests; also used for Claude on Bedrock.
 
-Turns must alternate between user and assistant, so consecutive turns of one side are joined. Tool
+Turns must alternate between user and assistant, so consecutive turns of one role are joined. Tool
 results come first in the user's turn. Empty text is left out, as Anthropic refuses it.
 """
 
@@ -55,9 +55,9 @@ _ALWAYS_THINK = re.compile(r"claude-(fable|mythos)-")
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d)(?!\d))?")
 _ADAPTIVE_SINCE = (4, 6)
 _BUDGETS_UNTIL = (4, 6)
-"""The last version that also takes a number of tokens, if one is asked for.
+"""The last version that also accepts a number of tokens, if a request has one.
 
-Later ones have the effort `xhigh`, and tell thoughts only if asked to.
+Later versions have the effort `xhigh`, and show thoughts only on request.
 """
 
 
@@ -95,18 +95,18 @@ def anthropic_body(
         "tool_choice": _tool_choice(request) if request.tools else None,
         "output_config": _format(request.output) if request.output else None,
     }
-    told = thinking(
+    effort_fields = thinking(
         known_as or model or "",
         request,
         output_tokens=output_tokens,
         output_tokens_max=output_tokens_max,
     )
-    whole = merged(merged(without_nulls(body), told), request.extras.get("anthropic", {}))
+    whole = merged(merged(without_nulls(body), effort_fields), request.extras.get("anthropic", {}))
     return _without_vain_display(whole)
 
 
 def _without_vain_display(body: Json) -> Json:
-    """The body; how thoughts are to be shown is left out where there are none: it is refused."""
+    """The body without the display option for thoughts if it asks for none: it would be refused."""
     thought = body.get("thinking")
     if not isinstance(thought, dict) or thought.get("type", "disabled") != "disabled":
         return body
@@ -126,7 +126,7 @@ def thinking(
     The other arguments are those of `anthropic_body`.
 
     Raises:
-        CapabilityError: the requested length of the answer leaves no room for thoughts.
+        CapabilityError: the request's limit of output tokens leaves no room for thoughts.
     """
     effort, exact = request.reasoning_effort, request.reasoning_tokens_max
     if effort is None:
@@ -141,8 +141,8 @@ def thinking(
     if request.effort_if_able and limit < 2 * BUDGETS["minimal"]:
         return {}
     answer = 1 if exact else min(output_tokens, OUTPUT_TOKENS, limit // 2)
-    told = _budgeted(model, effort, budget, limit, answer)
-    return told if _goes_on_thinking(request) else {}
+    fields = _budgeted(model, effort, budget, limit, answer)
+    return fields if _goes_on_thinking(request) else {}
 
 
 def _goes_on_thinking(request: ChatRequest) -> bool:
@@ -151,14 +151,14 @@ def _goes_on_thinking(request: ChatRequest) -> bool:
     If the assistant's last turn called tools, it has to begin with a thought of Claude; without
     one, as after a turn of another model, a request with a budget is refused.
     """
-    said = (each for each in reversed(request.messages) if each.role == "assistant")
-    last = [block for each in islice(said, 1) for block in _blocks(each.parts)]
+    answers = (each for each in reversed(request.messages) if each.role == "assistant")
+    last = [block for each in islice(answers, 1) for block in _blocks(each.parts)]
     called = any(block["type"] == "tool_use" for block in last)
     return not called or last[0]["type"] in {"thinking", "redacted_thinking"}
 
 
 def _conversation(messages: tuple[Message, ...]) -> tuple[str | list[Json], list[Json]]:
-    """The system messages, wherever they are, and the alternating turns."""
+    """The system messages, from anywhere in the conversation, and the alternating turns."""
     systems = [message for message in messages if message.role == "system" and message.text]
     turns: list[tuple[str, list[Json]]] = []
     for message in messages:
@@ -217,7 +217,7 @@ def _file(file: FilePart) -> Json:
 
 
 def _pieces(file: FilePart) -> list[Json]:
-    """The text of a file, in blocks; all of them, since citations count them."""
+    """The text of a file in blocks, with empty ones, since citations count the blocks."""
     return [{"type": "text", "text": text} for text in file.passages or (text_of(file),)]
 
 
@@ -253,8 +253,8 @@ def _mark(part: Part | Tool) -> Json:
 
 def _tool(tool: Tool) -> Json:
     schema = enforced(tool.parameters) if tool.strict else tool.parameters
-    told: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
-    return told | ({"strict": True} if tool.strict else {}) | _mark(tool)
+    record: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
+    return record | ({"strict": True} if tool.strict else {}) | _mark(tool)
 
 
 def _tool_choice(request: ChatRequest) -> Json | None:
@@ -296,7 +296,7 @@ def _adaptive(model: str, effort: ReasoningEffort, limit: int) -> Json:
 
 
 def _budgeted(model: str, effort: ReasoningEffort, budget: int, limit: int, answer: int) -> Json:
-    """The options for a number of tokens: of `limit`, thoughts leave `answer`, if the least can."""
+    """The options for a thinking budget, which leaves `answer` of `limit` tokens if it can."""
     if limit <= BUDGETS["minimal"]:
         raise CapabilityError(
             f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: {model} "
@@ -308,7 +308,7 @@ def _budgeted(model: str, effort: ReasoningEffort, budget: int, limit: int, answ
 
 
 def _by_budget(model: str, *, exact: bool) -> bool:
-    """Whether a model is told a number of tokens; `exact` if the request has one."""
+    """Whether a model is sent a number of tokens; `exact` tells whether the request has one."""
     version = _version(model)
     if version is None:
         return False

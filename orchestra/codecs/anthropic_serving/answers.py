@@ -1,16 +1,16 @@
-"""Anthropic's messages, written: for clients that ask us as if we were Anthropic.
+"""Writes answers in Anthropic's format, for clients that use our server as if it were Anthropic.
 
-A stream is written as it happens. It ends in `message_stop` only where the answer has said why it
-stopped; where it failed, an `error` is the last thing in it.
+A stream is written while the answer arrives. It ends with `message_stop` only if the answer has a
+stop reason. If the answer failed, an `error` is the last event.
 
-Blocks come one after the other, as Anthropic has them, and clients take what has ended for whole.
-So a block waits while the call before it may go on: until its arguments are an object, or the
-answer has stopped.
+As at Anthropic, blocks are written one after another, and clients take a block that has ended for
+complete. So while a tool call may still receive arguments, the blocks after it wait: until its
+arguments are complete JSON, or the answer has stopped.
 
-A passage with citations is a text block of its own. Citations come after their text, when they are
-known; those of other providers may belong to only a part of the block.
+A passage with citations is a text block of its own. Its citations are written after its text, when
+they are known. Citations from other providers may cover only a part of the block.
 
-Rules of the file: what is the same for every piece of a text is written once.
+Rules of the file: the bytes that all pieces of a text have in common are encoded once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from orchestra.values import (
 )
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-"""What a stream has where nothing else happens."""
+"""The event that keeps an idle stream alive."""
 _WORDS: Mapping[StopReason, str] = {
     StopReason.END: "end_turn",
     StopReason.STOP_SEQUENCE: "stop_sequence",
@@ -56,35 +56,35 @@ _WORDS: Mapping[StopReason, str] = {
     StopReason.PAUSED: "pause_turn",
 }
 _NOT_WHOLE = "max_tokens"
-"""For all others: an answer that may not be whole never looks complete."""
-_LOOKS_MAX = 16
-"""So often is it looked whether a call is whole; then what comes behind it waits for the end."""
+"""The word for all other reasons: an answer that may be incomplete never looks complete."""
+_CHECKS_MAX = 16
+"""The most checks whether a call is complete; after these, the blocks after it wait for the end."""
 
 
 @attrs.define(eq=False)
 class _Block:
-    """A block that is not whole yet."""
+    """A block that has not ended yet."""
 
     start: Json
     waiting: list[Json] = attrs.field(factory=list)
-    """Its deltas that have not been told."""
+    """Deltas that have not been written yet."""
     arguments: list[str] = attrs.field(factory=list)
     begun: bool = False
     sealed: bool = False
-    """Whether what comes next is another block, whatever its kind."""
-    looks_left: int = _LOOKS_MAX
+    """Whether no further deltas are accepted: they go to a new block, even one of the same kind."""
+    checks_left: int = _CHECKS_MAX
 
     @property
     def kind(self) -> str:
         return str(self.start["type"])
 
     def may_go_on(self) -> bool:
-        """Whether more of it may come although another has begun."""
+        """Whether further deltas may arrive although the next block has begun."""
         if self.kind != "tool_use":
             return False
-        if not self.looks_left or not "".join(self.arguments[-1:]).rstrip().endswith("}"):
+        if not self.checks_left or not "".join(self.arguments[-1:]).rstrip().endswith("}"):
             return True
-        self.looks_left -= 1
+        self.checks_left -= 1
         try:
             msgspec.json.decode("".join(self.arguments))
         except (msgspec.DecodeError, RecursionError):
@@ -93,7 +93,7 @@ class _Block:
 
 
 class MessageWriter:
-    """An answer, written as server-sent events while it arrives."""
+    """Writes an answer as Server-Sent Events while it arrives."""
 
     __slots__ = (
         *("_begun", "_blocks", "_calls", "_cited", "_id", "_index", "_model", "_refusals"),
@@ -104,20 +104,20 @@ class MessageWriter:
         self._id, self._model, self._request_id = message_id, model, request_id
         self._begun = False
         self._index = 0
-        """The number of the first of the blocks."""
+        """The index of the first block in `_blocks`."""
         self._blocks: deque[_Block] = deque()
-        """Those that have not ended: the first is being told, and the others wait for its end."""
+        """The blocks that have not ended: the first is written now, the others wait for its end."""
         self._calls: dict[int, _Block] = {}
         self._cited: list[Citation] = []
-        """Those that wait for a text block."""
+        """Citations that wait for a text block."""
         self._refusals: list[str] = []
         self._stopped: Stopped | None = None
         self._text = b""
-        """What stands in front of each piece of the text that grows; else b""."""
+        """The bytes before each piece of the growing text; b"" if no text is growing."""
         self._usage: Usage | None = None
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
-        """What these events of the answer are to a client; there is one answer only."""
+        """The frames for these events; `choice` is ignored, since there is only one answer."""
         del choice
         frames = list[bytes]()
         for event in events:
@@ -129,10 +129,13 @@ class MessageWriter:
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def close(self, usage: Json | None = None) -> bytes:
-        """The end. `usage` is the record of all that was consumed; else what the answer has told.
+        """The end of the stream, with the stop reason and the usage.
+
+        `usage` is the record of the usage of the whole request; without it, the answer's own is
+        used.
 
         Raises:
-            TruncatedStreamError: the answer has not stopped; write `failed` of it instead.
+            TruncatedStreamError: the answer has no stop reason; write `failed` instead.
         """
         if self._stopped is None:
             raise not_stopped()
@@ -157,11 +160,11 @@ class MessageWriter:
                 block.waiting += self._citation_deltas()
                 block.waiting.append({"type": "text_delta", "text": text})
             case ReasoningDelta(text=text, signature=signature):
-                self._thought(text, signature)
+                self._take_thought(text, signature)
             case ToolCallDelta():
-                self._called(event)
+                self._take_call(event)
             case Cited(citations=citations):
-                self._cites(citations)
+                self._take_citations(citations)
             case RefusalDelta(text=text):
                 self._refusals.append(text)
             case UsageReport(usage=usage):
@@ -169,8 +172,8 @@ class MessageWriter:
             case Stopped():
                 self._stopped = event
 
-    def _cites(self, citations: tuple[Citation, ...]) -> None:
-        """End the passage with its citations; if no text block is open, the next gets them."""
+    def _take_citations(self, citations: tuple[Citation, ...]) -> None:
+        """End the passage with its citations; if no text block is open, they go to the next one."""
         self._cited += citations
         if self._blocks and (last := self._blocks[-1]).kind == "text":
             last.waiting += self._citation_deltas()
@@ -180,7 +183,7 @@ class MessageWriter:
         cited, self._cited = self._cited, []
         return [{"type": "citations_delta", "citation": each} for each in location_records(cited)]
 
-    def _thought(self, text: str, signature: str) -> None:
+    def _take_thought(self, text: str, signature: str) -> None:
         origin, data = opened(signature)
         redacted = origin == REDACTED
         seal = "" if redacted else _seal(signature)
@@ -194,7 +197,7 @@ class MessageWriter:
         if redacted:
             self._new("redacted_thinking", data=data)
 
-    def _called(self, event: ToolCallDelta) -> None:
+    def _take_call(self, event: ToolCallDelta) -> None:
         block = self._calls.get(event.index)
         if block is None:
             google = google_content(event.signature)
@@ -206,7 +209,7 @@ class MessageWriter:
             block.waiting.append(delta)
 
     def _growing(self, kind: str, **start: object) -> _Block:
-        """The last block, if it is of this kind and goes on; else a new one."""
+        """The last block, if it is of this kind and accepts further deltas; else a new one."""
         last = self._blocks[-1] if self._blocks else None
         same = last is not None and last.kind == kind and not last.sealed
         return last if last is not None and same else self._new(kind, **start)
@@ -218,7 +221,7 @@ class MessageWriter:
         return block
 
     def _ready(self) -> Iterator[bytes]:
-        """The frames of all that need not wait."""
+        """The frames that need not wait for the end of a call."""
         while self._blocks:
             first, only = self._blocks[0], len(self._blocks) == 1
             if not first.begun:
@@ -238,12 +241,12 @@ class MessageWriter:
             self._text = b""
 
     def _prefix(self) -> bytes:
-        """What stands in front of each piece of this text."""
+        """The bytes before each piece of the first block's text."""
         piece = self._frame("content_block_delta", delta={"type": "text_delta", "text": ""})
         return piece.removesuffix(b'""}}\n\n')
 
     def _begin(self) -> Iterator[bytes]:
-        """That the message has begun, once."""
+        """The first events of the message; none if they have been written."""
         if self._begun:
             return
         self._begun = True
@@ -256,7 +259,7 @@ class MessageWriter:
 
 
 def message_record(answer: Completion, message_id: str, model: str, usage: Json | None) -> Json:
-    """A whole answer as the body of a response; `usage` is as of `MessageWriter.close`."""
+    """The body of a response with a complete answer; `usage` is as in `MessageWriter.close`."""
     counted = usage or message_usage(answer.usage or Usage())
     content = [*_blocks(answer)]
     ending = _ending(answer.stopped, answer.refusal)
@@ -264,7 +267,7 @@ def message_record(answer: Completion, message_id: str, model: str, usage: Json 
 
 
 def message_usage(usage: Usage) -> Json:
-    """What was counted, as Anthropic writes it: of the cache beside the rest, not in it."""
+    """The usage as Anthropic writes it: the input count excludes the tokens of the cache."""
     cached, written = usage.cached_input_tokens, usage.cache_write_input_tokens
     return {
         "input_tokens": max(usage.input_tokens - cached - written, 0),
@@ -276,7 +279,7 @@ def message_usage(usage: Usage) -> Json:
 
 
 def _record(message_id: str, model: str, usage: Json) -> Json:
-    """A message that has said nothing yet."""
+    """A message without content and stop reason."""
     return {
         "id": message_id,
         "type": "message",
@@ -291,14 +294,16 @@ def _record(message_id: str, model: str, usage: Json) -> Json:
 
 
 def _ending(stopped: Stopped, refusal: str) -> Json:
-    """Why an answer has stopped; a model's words of refusal make it one."""
+    """The fields of the stop reason; an answer with a refusal text has stopped for `refusal`."""
     own = stopped.raw if REASONS.get(stopped.raw or "") is stopped.reason else None
     reason = "refusal" if refusal else own or _WORDS.get(stopped.reason, _NOT_WHOLE)
-    said = {"category": stopped.category, "explanation": refusal or None}
+    refusal_fields = {"category": stopped.category, "explanation": refusal or None}
     return {
         "stop_reason": reason,
         "stop_sequence": stopped.sequence,
-        "stop_details": {"type": "refusal", **said} if any(said.values()) else None,
+        "stop_details": {"type": "refusal", **refusal_fields}
+        if any(refusal_fields.values())
+        else None,
     }
 
 
@@ -310,8 +315,8 @@ def _blocks(answer: Completion) -> Iterator[Json]:
             yield _whole(part)
             continue
         for text, cited in next(cut):
-            told = {"citations": location_records(cited)} if cited else {}
-            yield {"type": "text", "text": text, **told}
+            citations = {"citations": location_records(cited)} if cited else {}
+            yield {"type": "text", "text": text, **citations}
 
 
 def _whole(part: ReasoningPart | ToolCall) -> Json:
@@ -326,7 +331,7 @@ def _whole(part: ReasoningPart | ToolCall) -> Json:
 
 
 def _seal(signature: str) -> str:
-    """A seal as a client gets it: Anthropic's own as it is, another's with its origin."""
+    """A seal as clients receive it: Anthropic's own alone, any other with its origin."""
     origin, seal = opened(signature)
     return seal if origin == ANTHROPIC else signature
 

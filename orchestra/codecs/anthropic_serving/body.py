@@ -1,4 +1,4 @@
-"""The body of a request to Anthropic's Messages API: what we have a field for, as it is in JSON."""
+"""The body of a request to Anthropic's Messages API: the fields we read, in their JSON form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class MessagesSource(msgspec.Struct):
-    """Where the bytes of an image or a document are, or a document's text."""
+    """The source of an image or a document: its bytes, its address, or a document's text."""
 
     type: str
     media_type: str | None = None
@@ -20,24 +20,24 @@ class MessagesSource(msgspec.Struct):
 
 
 class MessagesTransformations(msgspec.Struct):
-    """What becomes of an image that is too large."""
+    """The treatment of images that are too large."""
 
     oversized_image: str | None = None
 
 
 class MessagesBlock(msgspec.Struct):
-    """A block of a message, of the system's words, or of what a tool has given."""
+    """A block of a message, of the system prompt, or of a tool result."""
 
     type: str
     text: str | None = None
     cache_control: dict[str, object] | None = None
     source: MessagesSource | str | None = None
-    """Text only in blocks that are refused."""
+    """A text in search results, and in blocks that are refused."""
     transformations: MessagesTransformations | None = None
     title: str | None = None
     context: str | None = None
     citations: dict[str, object] | list[object] | None = None
-    """Of a document, whether it is to be cited; of an answer, what it cites."""
+    """In a document, whether it may be cited; in an assistant's text, its citations."""
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
@@ -46,11 +46,11 @@ class MessagesBlock(msgspec.Struct):
     input: dict[str, object] | None = None
     tool_use_id: str | None = None
     tool_name: str | None = None
-    """The tool that a search for tools has found."""
+    """The tool that a tool search has found."""
     content: str | list[MessagesBlock] | None = None
     is_error: bool | None = None
     extra_content: object = None
-    """Not Anthropic's own: Google's seal on the call, as in OpenAI's dialect."""
+    """Not Anthropic's: Google's seal on the call, as in OpenAI's dialect."""
 
 
 class MessagesMessage(msgspec.Struct):
@@ -59,12 +59,12 @@ class MessagesMessage(msgspec.Struct):
     role: Literal["user", "assistant", "system"]
     content: str | list[MessagesBlock]
     clear_at: Literal["next_user_message", "never"] | None = None
-    """Of the system's: until when the model sees it."""
+    """In a system message: how long the model sees it."""
     output_config: dict[str, object] | None = None
 
 
 class MessagesTool(msgspec.Struct):
-    """A tool: of one that has no type, or is `custom`, the caller says what it takes."""
+    """A tool; without a type, or with `custom`, the caller defines and runs it."""
 
     name: str = ""
     type: str | None = None
@@ -76,7 +76,7 @@ class MessagesTool(msgspec.Struct):
 
 
 class MessagesToolChoice(msgspec.Struct):
-    """Whether tools may be, or have to be called."""
+    """Whether tools may be called, or must be."""
 
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
@@ -84,7 +84,7 @@ class MessagesToolChoice(msgspec.Struct):
 
 
 class MessagesThinking(msgspec.Struct):
-    """Whether a model is to think, and how many tokens long."""
+    """Whether a model thinks, and the most tokens for it."""
 
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
     budget_tokens: _Count | None = None
@@ -92,27 +92,27 @@ class MessagesThinking(msgspec.Struct):
 
 
 class MessagesFormat(msgspec.Struct):
-    """The form that an answer has to have."""
+    """The required format of the answer."""
 
     type: Literal["json_schema"]
     schema: dict[str, object]
 
 
 class MessagesOutput(msgspec.Struct):
-    """How an answer is to be."""
+    """Options of the answer."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: MessagesFormat | None = None
 
 
 class MessagesMetadata(msgspec.Struct):
-    """Who asks, as the provider is told."""
+    """The end user, in a form that is sent to the provider."""
 
     user_id: str | None = None
 
 
 class MessagesBody(msgspec.Struct):
-    """What of a body we have a field for."""
+    """The fields of the body that we read."""
 
     model: str
     messages: Annotated[list[MessagesMessage], msgspec.Meta(min_length=1)]
@@ -128,11 +128,11 @@ class MessagesBody(msgspec.Struct):
     thinking: MessagesThinking | None = None
     output_config: MessagesOutput | None = None
     output_format: MessagesFormat | None = None
-    """The older place of `output_config.format`."""
+    """The older name of `output_config.format`."""
     metadata: MessagesMetadata | None = None
     cache_control: dict[str, object] | None = None
     anthropic_version: object = None
-    """Of requests to Claude at Amazon and Google; elsewhere it is a header."""
+    """In requests to Claude at Amazon and Google; elsewhere it is a header."""
     compaction: object = None
     container: object = None
     context_management: object = None

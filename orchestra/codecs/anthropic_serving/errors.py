@@ -1,7 +1,7 @@
-"""Errors in the form in which Anthropic tells them. Pure.
+"""Errors in Anthropic's format. Pure.
 
-Clients choose their exception by the status; the type is Anthropic's word for it, and whose fault
-it is stands in `details`, where Anthropic has a finer word, too.
+Clients choose their exception by the status, and `type` is Anthropic's word for it. Our own code,
+which says who has to act, is in `details`, where Anthropic puts its specific codes, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _STATUSES: Mapping[str | None, int] = {
     "insufficient_quota": 402,
     **dict.fromkeys(("overloaded", "model_unavailable", "too_busy"), 529),
 }
-"""Where Anthropic has another status than OpenAI."""
+"""The codes for which Anthropic's status differs from OpenAI's."""
 _TYPES: Mapping[int, str] = {
     401: "authentication_error",
     402: "billing_error",
@@ -32,30 +32,30 @@ _FIELDS: Mapping[str, str] = {
     "max_completion_tokens": "max_tokens",
     "stop": "stop_sequences",
 }
-"""What is called otherwise in a chat of OpenAI's."""
+"""Anthropic's names of the fields of a chat request, where they differ."""
 _VALUES: Mapping[str, str] = {
     "parallel_tool_calls=False": "tool_choice.disable_parallel_tool_use=True",
     "tool_choice='required'": "tool_choice.type='any'",
 }
-"""What is told otherwise with its value."""
+"""Anthropic's form of field values that messages name."""
 _TOO_LONG = "prompt is too long"
-"""By these words clients know that they have to shorten a conversation."""
+"""Clients recognize by this text that they have to shorten a conversation."""
 
 
 def anthropic_status(error: ServedError) -> int:
-    """The status that Anthropic gives."""
+    """The HTTP status that Anthropic uses for the error."""
     return _STATUSES.get(error.code, error.status)
 
 
 def anthropic_error(error: ServedError, request_id: str = "") -> Json:
-    """The whole body of an answer, or the data of an event of a stream."""
+    """The body of an error response, or the data of an `error` event of a stream."""
     status = anthropic_status(error)
     usual = "api_error" if status >= INTERNAL else "invalid_request_error"
     message = _message(error.worded(_FIELDS))
-    told: Json = {"type": _TYPES.get(status, usual), "message": message}
+    record: Json = {"type": _TYPES.get(status, usual), "message": message}
     if error.code:
-        told["details"] = {"error_code": error.code}
-    return {"type": "error", "error": told, "request_id": request_id or None}
+        record["details"] = {"error_code": error.code}
+    return {"type": "error", "error": record, "request_id": request_id or None}
 
 
 def _message(error: ServedError) -> str:
@@ -64,7 +64,7 @@ def _message(error: ServedError) -> str:
         for ours, theirs in _VALUES.items():
             message = message.replace(ours, theirs)
     if error.code == "invalid_value" and error.param and error.param not in message:
-        return f"{error.param}: {message}"  # there is no other place for it
+        return f"{error.param}: {message}"  # Anthropic has no field for it
     if error.code == "context_length_exceeded" and _TOO_LONG not in message.lower():
         return f"{_TOO_LONG}: {message}"
     return message

@@ -1,4 +1,4 @@
-"""What models there are, as Anthropic lists them. Pure."""
+"""The list of models in Anthropic's format. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestra.values import Json
 
 
 def models_page(names: Sequence[str], created_s: int) -> Json:
-    """All of them, as the only page; `created_s` is seconds since 1970."""
+    """A list of all these models, on one page; `created_s` is seconds since 1970."""
     return {
         "data": [model_record(name, created_s) for name in names],
         "has_more": False,
@@ -19,7 +19,7 @@ def models_page(names: Sequence[str], created_s: int) -> Json:
 
 
 def model_record(name: str, created_s: int) -> Json:
-    """One of them."""
+    """One model of the list; `created_s` is seconds since 1970."""
     created = datetime.fromtimestamp(created_s, UTC).isoformat().replace("+00:00", "Z")
     return {
         "type": "model",

@@ -1,11 +1,10 @@
-"""A request to Anthropic's Messages API, as a client sends it to us, read as a `ChatRequest`.
+"""Reads the body of a request to Anthropic's Messages API, from our own clients.
 
-Results of tools are a turn of their own here, and stand in front of what the user says beside
-them, as at Anthropic.
+The tool results in a user's message become a turn of their own, before the rest of the message.
 
-Rules of the file: whatever is wrong is told with the field's path in front, as in
-`messages[0].role: ...`. What we have no field for is kept as an extra for Anthropic, and reaches it
-unchanged, but `allowed` has to allow it.
+Rules of the file: every error begins with the field's path, as in `messages[0].role: ...`. Fields
+that we do not know become extras for Anthropic, and reach it unchanged. Guarded fields that
+`allowed` does not allow are refused.
 """
 
 from __future__ import annotations
@@ -55,17 +54,18 @@ from orchestra.values import (
 )
 
 _NOT_HERE = {
-    "compaction": "an answer has no summary here; ask for one in a message, or leave it out",
-    "container": "there are none here: no provider runs code for an answer; leave it out",
-    "mcp_servers": "tools are not run here; ask those servers yourself, and send what they offer "
-    "in `tools`",
+    "compaction": "this server does not summarize conversations; ask for a summary in a message, "
+    "or leave `compaction` out",
+    "container": "this server has no containers, in which a provider runs code; leave it out",
+    "mcp_servers": "this server does not connect to MCP servers; connect to them yourself, and "
+    "send their tools in `tools`",
 }
 _THREADLESS = "thread_unsupported_request"
-"""The code by which the tool runners of Anthropic's clients know to go on without a thread."""
+"""The code that makes the tool runners of Anthropic's clients continue without a thread."""
 _EFFORT_IF_ADAPTIVE: ReasoningEffort = "high"
 """Anthropic's own default."""
 _NO_THOUGHTS = ("disabled", "between_tools")
-"""The second lets Claude tell, in thoughts, how far it is: it does not think either."""
+"""With `between_tools`, Claude reports its progress as thoughts, but does not think either."""
 _ROLES = {
     "user": "text, image, document, search_result and tool_result are",
     "system": "text is",
@@ -74,17 +74,17 @@ _BODIES = msgspec.json.Decoder(MessagesBody)
 
 
 def served_messages(body: bytes, allowed: Allowlist = USUAL_ALLOWLIST) -> ServedChat:
-    """What the body of a `POST /v1/messages` asks for; `allowed` is the guarded fields in it.
+    """Read the body of a `POST /v1/messages`; `allowed` tells which guarded fields are allowed.
 
     Raises:
-        InvalidRequestError: something in it is wrong; the message begins with its path.
+        InvalidRequestError: a field is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
     for field, why in _NOT_HERE.items():
         if getattr(asked, field):
             raise refused(field, why)
     if asked.thread:
-        why = "conversations are not kept at a provider; leave it out, and send all messages"
+        why = "conversations are not stored at a provider; leave it out, and send all messages"
         raise refused("thread", why, _THREADLESS)
     request = _request(asked, _extras(asked, everything, allowed), allowed)
     if asked.cache_control is not None:
@@ -103,10 +103,10 @@ def _extras(asked: MessagesBody, everything: Json, allowed: Allowlist) -> dict[s
 
 def _request(asked: MessagesBody, extras: dict[str, Json], allowed: Allowlist) -> ChatRequest:
     choice = asked.tool_choice
-    several = choice.disable_parallel_tool_use if choice is not None else None
+    single = choice.disable_parallel_tool_use if choice is not None else None
     effort = _effort(asked)
-    ordered = asked.thinking is not None and asked.thinking.type == "enabled"
-    budget = asked.thinking.budget_tokens if asked.thinking is not None and ordered else None
+    required = asked.thinking is not None and asked.thinking.type == "enabled"
+    budget = asked.thinking.budget_tokens if asked.thinking is not None and required else None
     return ChatRequest(
         messages=(*_system(asked.system), *_messages(asked.messages, allowed)),
         temperature=asked.temperature,
@@ -115,20 +115,21 @@ def _request(asked: MessagesBody, extras: dict[str, Json], allowed: Allowlist) -
         top_p=asked.top_p,
         top_k=asked.top_k,
         reasoning_effort=effort,
-        effort_if_able=effort is not None and not ordered,
+        effort_if_able=effort is not None and not required,
         reasoning_tokens_max=budget,
         tools=tuple(_tools(asked.tools or ())),
         tool_choice=_choice(asked),
-        parallel_tool_calls=None if several is None else not several,
+        parallel_tool_calls=None if single is None else not single,
         output=_output(asked),
         extras=extras,
     )
 
 
 def _effort(asked: MessagesBody) -> ReasoningEffort | None:
-    """How hard to think; a budget is the least effort that has as much, for models without one.
+    """The reasoning effort; a budget becomes the least effort with as many tokens.
 
-    Adaptive thinking and an effort are no order to think: coding agents send them to every model.
+    Models that take no budget use this effort. Adaptive thinking and an effort are only wishes:
+    coding agents send them to every model.
     """
     thinking = asked.thinking
     effort = asked.output_config.effort if asked.output_config else None
@@ -153,7 +154,7 @@ def _choice(asked: MessagesBody) -> ToolChoice | None:
             return "required"
         case "tool":
             if choice.name is None:
-                raise refused("tool_choice.name", "it is missing: which tool has to be called?")
+                raise refused("tool_choice.name", "it is missing; name the tool to be called")
             return ForcedTool(choice.name)
         case _:
             return choice.type
@@ -177,7 +178,8 @@ def _tools(tools: Iterable[MessagesTool]) -> Iterator[Tool]:
         if not tool.name:
             raise refused(f"{where}.name", "it is missing")
         if tool.input_schema is None:
-            raise refused(f"{where}.input_schema", "it is missing: what does the tool take?")
+            why = "it is missing; send the JSON Schema of the tool's input"
+            raise refused(f"{where}.input_schema", why)
         check_callers(tool.allowed_callers, where)
         yield Tool(
             tool.name,
@@ -194,7 +196,7 @@ def _system(system: str | list[MessagesBlock] | None) -> Iterator[Message]:
 
 
 def _system_message(content: str | list[MessagesBlock], where: str) -> Message:
-    """Its texts as one, each a paragraph; as parts only where one of them is marked."""
+    """The texts as one, each a paragraph; as parts if one has a mark for the prompt cache."""
     if isinstance(content, str):
         return Message("system", content)
     texts = [_text(each, f"{where}[{at}]") for at, each in enumerate(content)]
@@ -216,7 +218,7 @@ def _messages(messages: Sequence[MessagesMessage], allowed: Allowlist) -> Iterat
     for at, message in enumerate(messages):
         where, content = f"messages[{at}]", message.content or ""
         if message.output_config:
-            why = "there is one for the whole request only: send it beside `messages`"
+            why = "only the whole request has one; send it beside `messages`"
             raise refused(f"{where}.output_config", why)
         if message.clear_at == "next_user_message" and at < last:
             continue
@@ -225,7 +227,9 @@ def _messages(messages: Sequence[MessagesMessage], allowed: Allowlist) -> Iterat
         elif message.role == "system":
             yield _system_message(content, f"{where}.content")
         elif message.role == "assistant":
-            parts = tuple(_said(each, f"{where}.content[{i}]") for i, each in enumerate(content))
+            parts = tuple(
+                _assistant_part(each, f"{where}.content[{i}]") for i, each in enumerate(content)
+            )
             names |= {each.id: each.name for each in parts if isinstance(each, ToolCall)}
             yield turn("assistant", parts)
         else:
@@ -235,15 +239,15 @@ def _messages(messages: Sequence[MessagesMessage], allowed: Allowlist) -> Iterat
 def _user(
     blocks: Sequence[MessagesBlock], where: str, names: dict[str, str], allowed: Allowlist
 ) -> Iterator[Message]:
-    """A user's turn: what tools have given, what they show, and what the user says."""
-    given, said = list[Part](), list[Part]()
+    """The turns for a user's message: the tool results, then their images and the user's parts."""
+    results, rest = list[Part](), list[Part]()
     for at, block in enumerate(blocks):
         here = f"{where}[{at}]"
         if block.type == "tool_result":
-            given += _result(block, here, names, allowed)
+            results += _result(block, here, names, allowed)
         else:
-            said += _shown(block, here, allowed)
-    yield from result_turns((*given, *said))
+            rest += _shown(block, here, allowed)
+    yield from result_turns((*results, *rest))
 
 
 def _result(
@@ -254,15 +258,15 @@ def _result(
     if not isinstance(content, str):
         for at, each in enumerate(content):
             shown = _shown(each, f"{where}.content[{at}]", allowed)
-            told = each.type == "search_result" and not _to_cite(each)
-            parts += without_files(tuple(shown), "a tool's result") if told else shown
+            as_text = each.type == "search_result" and not _to_cite(each)
+            parts += without_files(tuple(shown), "a tool's result") if as_text else shown
     given = content if isinstance(content, str) else parts
-    kept = block.cache_control is not None
-    return result_parts(*call, given, is_error=bool(block.is_error), kept=kept)
+    marked = block.cache_control is not None
+    return result_parts(*call, given, is_error=bool(block.is_error), marked=marked)
 
 
 def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:
-    """What a user or a tool shows."""
+    """The parts for a block of a user's message or of a tool result."""
     source = block.source
     match block.type:
         case "text" if block.text is not None:
@@ -270,7 +274,7 @@ def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:
         case "image" if isinstance(source, MessagesSource):
             changes = block.transformations
             if changes is not None and changes.oversized_image == "error":
-                why = "images are not measured here; leave it out"
+                why = "this server does not measure images; leave it out"
                 raise refused(f"{where}.transformations.oversized_image", why)
             return [_kept(_image(source, f"{where}.source", allowed), block)]
         case "document" if isinstance(source, MessagesSource):
@@ -278,7 +282,7 @@ def _shown(block: MessagesBlock, where: str, allowed: Allowlist) -> list[Part]:
             document = _document(source, block.title or "", f"{where}.source")
             return [*context, _kept(_citable(document, block), block)]
         case "search_result" if block.title is not None and isinstance(source, str):
-            return [_kept(_citable(_found(block, where), block), block)]
+            return [_kept(_citable(_search_result(block, where), block), block)]
         case "tool_reference" if block.tool_name is not None:
             found = f"The tool {block.tool_name!r} can be called now.\n"
             return [TextPart(found, prompt_cache=block.cache_control is not None)]
@@ -291,12 +295,12 @@ def _to_cite(block: MessagesBlock) -> bool:
 
 
 def _citable(part: FilePart, block: MessagesBlock) -> FilePart:
-    """The part, to be cited if its block is."""
+    """The part, with `citations` if its block asks for them."""
     return attrs.evolve(part, citations=True) if _to_cite(block) else part
 
 
-def _found(block: MessagesBlock, where: str) -> FilePart:
-    """What a search has found: a document under its title and its source."""
+def _search_result(block: MessagesBlock, where: str) -> FilePart:
+    """A search result, as a document with its title and its source as the name."""
     source = str(block.source)
     texts = _texts(block.content, f"{where}.content")
     return _in_pieces(texts, f"{block.title} ({source})", source)
@@ -308,7 +312,7 @@ def _texts(content: str | list[MessagesBlock] | None, where: str) -> tuple[str, 
     texts = [_text(each, f"{where}[{at}]").text for at, each in enumerate(blocks)]
     found = (content,) if isinstance(content, str) else tuple(texts)
     if not any(found):
-        raise refused(where, "it has no text; write what the search found, in blocks of text")
+        raise refused(where, "it has no text; send a text, or a list of text blocks")
     return found
 
 
@@ -318,7 +322,7 @@ def _in_pieces(texts: tuple[str, ...], name: str, source: str = "") -> FilePart:
 
 
 def _kept(part: ImagePart | ImageUrlPart | FilePart, block: MessagesBlock) -> Part:
-    """The part, marked for the provider's cache if its block is."""
+    """The part, with a mark for the prompt cache if its block has one."""
     return attrs.evolve(part, prompt_cache=block.cache_control is not None)
 
 
@@ -328,8 +332,8 @@ def _image(source: MessagesSource, where: str, allowed: Allowlist) -> ImagePart 
     if source.type == "base64" and source.data is not None:
         url = f"data:{source.media_type or 'image/png'};base64,{source.data}"
         return image_part(url, None, f"{where}.data", allowed)
-    why = f"{source.type[:100]!r} is no source of images here, or lacks a field; base64 and url are"
-    raise refused(f"{where}.type", why)
+    why = f"an image of source type {source.type[:100]!r} cannot be read here, or lacks a field"
+    raise refused(f"{where}.type", f"{why}; base64 and url are known")
 
 
 def _document(source: MessagesSource, name: str, where: str) -> FilePart:
@@ -337,8 +341,9 @@ def _document(source: MessagesSource, name: str, where: str) -> FilePart:
         return _in_pieces(_texts(source.content, f"{where}.content"), name)
     if source.data is None or source.type not in ("text", "base64"):
         why = (
-            f"{source.type[:100]!r} is no source of documents: no files are kept or fetched here; "
-            "send the document itself, as base64, text or content"
+            f"a document of source type {source.type[:100]!r} cannot be read here, or lacks a "
+            "field: files are neither stored nor fetched; send the document itself, as base64, "
+            "text or content"
         )
         raise refused(f"{where}.type", why)
     if source.type == "text":
@@ -350,8 +355,8 @@ def _document(source: MessagesSource, name: str, where: str) -> FilePart:
         raise refused(f"{where}.data", str(error)) from error
 
 
-def _said(block: MessagesBlock, where: str) -> Part:
-    """What a model has thought, said or called."""
+def _assistant_part(block: MessagesBlock, where: str) -> Part:
+    """The part for a block of an assistant's message: a thought, a text or a tool call."""
     match block.type:
         case "text" if block.text is not None:
             return _text(block, where)
@@ -367,7 +372,7 @@ def _said(block: MessagesBlock, where: str) -> Part:
 
 
 def _seal(signature: str) -> str:
-    """A seal as it is kept: what has no origin is Anthropic's own."""
+    """A client's seal with its origin; a seal without one is Anthropic's own."""
     return signature if opened(signature)[0] else sealed(ANTHROPIC, signature)
 
 

@@ -53,11 +53,11 @@ STOPS: Mapping[str, StopReason] = {
 }
 """Converse's stop reasons; any other is `StopReason.OTHER`."""
 _BAD_KEY = b"make sure your API Key is valid"
-_OF_TIME = re.compile("Signature|RequestTimeTooSkewed|RequestExpired")
+_SIGNATURE_ERRORS = re.compile("Signature|RequestTimeTooSkewed|RequestExpired")
 """Amazon's errors for a refused signature, most often because of its time."""
 SKEW_S = 240.0
-"""The error mentions a clock that is off by more: Amazon refuses a signature that is off by five
-minutes.
+"""A clock that is off by more is mentioned in the error: Amazon refuses a signature whose time is
+off by five minutes.
 """
 
 
@@ -140,7 +140,7 @@ class ConverseEvents:
         self._calls_count = 0
 
     def take(self, name: str, payload: bytes) -> Iterable[ModelEvent]:
-        """The model events of one event of the stream; none for an unknown one.
+        """The model events of one event of the stream; none for an unknown event.
 
         Raises:
             MalformedStreamError: the payload is not of this dialect.
@@ -168,7 +168,7 @@ class ConverseEvents:
         return _block_events(piece.delta)
 
     def _call_of(self, piece: _Piece, id_: str = "") -> int:
-        """The number of the tool call in this block; another id is another call."""
+        """The number of the tool call in this block; another id begins another call."""
         block = piece.content_block_index
         if block not in self._calls or (id_ and self._ids.get(block, id_) != id_):
             self._calls[block] = next_call(self._calls_count)
@@ -207,7 +207,7 @@ class Bedrock(Dialect):
         return Call(model_path(model, "invoke"), msgspec.json.encode(body))
 
     def family_of(self, model: str) -> str:
-        """The text in which the model's family is looked for: the model's id."""
+        """The text that is searched for the model's family: the model's id."""
         return model
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
@@ -256,21 +256,21 @@ def converse_events(body: bytes) -> list[ModelEvent]:
     calls = 0
     for block in answer.output.message.content or ():
         if (call := block.tool_use) is not None:
-            told = (call.tool_use_id or "", call.name or "", json_text(call.input))
-            events.append(ToolCallDelta(next_call(calls), *told))
+            fields = (call.tool_use_id or "", call.name or "", json_text(call.input))
+            events.append(ToolCallDelta(next_call(calls), *fields))
             calls += 1
         events += _block_events(block)
     return [*events, *usage_report(answer.usage), stopped(answer.stop_reason)]
 
 
 def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
-    """The error of an answer of Bedrock with this status."""
-    word = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
+    """The error for an answer of Bedrock with this HTTP status."""
+    code = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
     if _BAD_KEY in body:  # Bedrock's code is the same as for a model without access
-        word = "invalid_api_key"
-    error = http_error(status, headers, body, now_s, words=(word,) if word else ())
+        code = "invalid_api_key"
+    error = http_error(status, headers, body, now_s, codes=(code,) if code else ())
     off_s = now_s - their_now_s(headers, now_s)
-    if abs(off_s) > SKEW_S and _OF_TIME.search(f"{word} {error.message}"):
+    if abs(off_s) > SKEW_S and _SIGNATURE_ERRORS.search(f"{code} {error.message}"):
         way = "ahead of" if off_s > 0 else "behind"
         error.message += (
             f" (the clock of this host is {abs(off_s):.0f} s {way} the provider's, which refuses "
@@ -283,10 +283,11 @@ def stream_error(name: str, payload: bytes) -> ModelError | None:
     """The error in a frame of the stream; None if the frame is not an error."""
     for prefix in (EXCEPTION, ERROR):
         if name.startswith(prefix):
-            said = read_error(payload)
-            word = name.removeprefix(prefix)
-            message = said.message or f"{word or 'an error without a name'} in the stream"
-            return as_error(attrs.evolve(said, message=message, words=(word, *said.words)))
+            reported = read_error(payload)
+            code = name.removeprefix(prefix)
+            message = reported.message or f"{code or 'an error without a name'} in the stream"
+            codes = (code, *reported.codes)
+            return as_error(attrs.evolve(reported, message=message, codes=codes))
     return None
 
 
@@ -300,9 +301,9 @@ def usage_report(
 ) -> tuple[UsageReport, ...]:
     """The report of a usage record: partial if one count is missing, none if both are.
 
-    `names` are those of the counts of input and output. If a guardrail has changed Nova's answer,
-    only the input is counted. The input excludes tokens read from and written to the cache, whose
-    counts have either of two names.
+    `names` are the names of the input and output counts. If a guardrail has changed Nova's answer,
+    only the input is counted. The input count excludes tokens read from and written to the cache,
+    whose counts have either of two names.
     """
     found = raw or {}
     input_tokens, output_tokens = (token_count(found.get(name)) for name in names)

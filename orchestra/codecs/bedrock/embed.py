@@ -1,6 +1,6 @@
 """Embeddings on Bedrock, by InvokeModel: Titan's and Nova's, one text in a call, and Cohere's.
 
-An answer does not name its model, so the keys decide the format.
+An answer does not name its model, so its keys decide the format.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _titan(model: str, request: EmbedRequest) -> Json:
 
 
 def _nova(model: str, request: EmbedRequest) -> Json:
-    """A text that is too long is an error, as with the other families."""
+    """The body for Nova, which refuses a text that is too long, like the other families."""
     text = {"truncationMode": "NONE", "value": _only_text(model, request)}
     purpose = _NOVA_PURPOSES.get(request.purpose or "", "GENERIC_INDEX")
     params: Json = {"embeddingPurpose": purpose, "text": text}
@@ -84,7 +84,8 @@ def _cohere(model: str, request: EmbedRequest) -> Json:
 def _only_text(model: str, request: EmbedRequest) -> str:
     if len(request.texts) != 1:
         raise CapabilityError(
-            f"{model} embeds one text in a call, not {len(request.texts)}: make a call for each"
+            f"{model} embeds one text in a call, not {len(request.texts)}: send each text in its "
+            "own call"
         )
     return request.texts[0]
 
@@ -94,11 +95,11 @@ _BODIES: Mapping[str, Callable[[str, EmbedRequest], Json]] = {
     "multimodal-embeddings": _nova,
     "cohere.embed": _cohere,
 }
-"""By a part of the model's id."""
+"""The body of each family, by a part of the model's id."""
 
 
 def decode_embeddings(body: bytes) -> Embeddings:
-    """The vectors of such a call.
+    """The vectors in the answer to an embedding call.
 
     Raises:
         ModelError: the body is an error.

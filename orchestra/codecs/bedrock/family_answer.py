@@ -1,4 +1,4 @@
-"""Answers of model families on Bedrock without events of their own, complete or in pieces.
+"""Answers of Bedrock's model families that have no own types of events, complete or in pieces.
 
 Each family has its own names for the same two fields: the next text and, at the end, the stop
 reason. `FamilyAnswer` has all of these names, so its readers need not know the family.
@@ -124,7 +124,7 @@ def is_of_another(answer: FamilyAnswer) -> bool:
 
 
 def text_and_calls(answer: FamilyAnswer) -> Iterable[TextDelta | ToolCallDelta]:
-    """The text and the calls in it.
+    """The text and the tool calls in an answer or a piece of one.
 
     Raises:
         MalformedStreamError: a call's arguments are neither JSON nor text, or there are more calls
@@ -194,7 +194,7 @@ def _text(answer: FamilyAnswer) -> str:
     if isinstance(answer.content, list):
         return "".join(map(_text, answer.content))
     if isinstance(answer.message, str) and answer.finish is not msgspec.UNSET:
-        return answer.message  # Pegasus; without a finish reason it is an error's
+        return answer.message  # Pegasus; without a finish reason, it is the message of an error
     return next(filter(None, map(_text, _inner_answers(answer))), "")
 
 

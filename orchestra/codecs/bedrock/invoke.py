@@ -2,8 +2,8 @@
 
 An answer does not name its model, so its keys decide the family. Claude's events are Anthropic's,
 and Nova's are Converse's; the others are read by `family_answer`. Bedrock adds its own counts to a
-stream's last event. The text of a guardrail has no stop reason: it is reported as the content
-filter's.
+stream's last event. The text of a guardrail has no stop reason: that of the content filter is
+reported.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class InvokeDecoder(FrameDecoder):
         self._nova = ConverseEvents()
         self._reader = JsonReader()
         self._counts: Json = {}
-        self._reported = False  # by the model's own events, which have more counts than Bedrock's
+        self._reported = False  # whether the model reported usage, with more counts than Bedrock
         self._intervened = False
-        self._spoke = False
+        self._has_text = False
 
     def _take(self, name: str, payload: bytes) -> None:
         if (error := stream_error(name, payload)) is not None:
@@ -83,46 +83,46 @@ class InvokeDecoder(FrameDecoder):
         if self._claude is not None:
             self._of_claude(self._claude, payload)
             return
-        said = self._reader.read(_pieces, payload, "a piece of a model's answer")
-        if said.type not in (None, "completion"):
+        piece = self._reader.read(_pieces, payload, "a piece of a model's answer")
+        if piece.type not in (None, "completion"):
             self._claude = MessageEvents()
             self._of_claude(self._claude, payload)
-        elif given(said.error):
+        elif given(piece.error):
             raise as_error(read_error(payload))
         else:
-            self._of_nova(said)
-            self._of_others(said)
-            self._end_by(said.metrics)
+            self._of_nova(piece)
+            self._of_others(piece)
+            self._end_by(piece.metrics)
 
     def _of_claude(self, claude: MessageEvents, payload: bytes) -> None:
-        self._give(claude.take(payload))
+        self._pass_on(claude.take(payload))
         if _METRICS in payload:
             self._end_by(decoded(_pieces, payload, "the last event of a stream").metrics)
 
-    def _of_nova(self, said: FamilyAnswer) -> None:
+    def _of_nova(self, piece: FamilyAnswer) -> None:
         for name, found in (
-            ("contentBlockDelta", said.block_delta),
-            ("contentBlockStart", said.block_start),
-            ("messageStop", said.message_stop),
-            ("metadata", said.metadata),
+            ("contentBlockDelta", piece.block_delta),
+            ("contentBlockStart", piece.block_start),
+            ("messageStop", piece.message_stop),
+            ("metadata", piece.metadata),
         ):
             if given(found):
-                self._give(self._nova.take(name, bytes(found)))
+                self._pass_on(self._nova.take(name, bytes(found)))
 
-    def _of_others(self, said: FamilyAnswer) -> None:
-        if is_of_another(said):
+    def _of_others(self, piece: FamilyAnswer) -> None:
+        if is_of_another(piece):
             return
-        if said.event_type == "tool-calls-generation" and self._spoke:
-            said.text = None  # repeats the text of the pieces before
-        self._spoke = self._spoke or bool(said.text)
-        self._emit(*text_and_calls(said), *stops(said))
+        if piece.event_type == "tool-calls-generation" and self._has_text:
+            piece.text = None  # repeats the text of the pieces before
+        self._has_text = self._has_text or bool(piece.text)
+        self._emit(*text_and_calls(piece), *stops(piece))
         # masked text is marked, too; but only a guardrail's own text is complete and has counts
-        self._intervened = said.intervened and said.output_total is not None
-        self._counts = latest_counts(self._counts, token_counts(said))
+        self._intervened = piece.intervened and piece.output_total is not None
+        self._counts = latest_counts(self._counts, token_counts(piece))
         if self._stopped:
             self._emit(*usage_reports(self._counts))
 
-    def _give(self, events: Iterable[ModelEvent]) -> None:
+    def _pass_on(self, events: Iterable[ModelEvent]) -> None:
         for event in events:
             whole = isinstance(event, UsageReport) and event.usage.certainty is Certainty.EXACT
             self._reported = self._reported or whole
@@ -173,21 +173,21 @@ def invoke_events(body: bytes) -> list[ModelEvent]:
         MalformedStreamError: the body is not an answer of a known family.
     """
     found = read_whole(_answers, body, "a model's answer")
-    said = next(iter(found), FamilyAnswer()) if isinstance(found, list) else found
-    if said.type not in (None, "completion"):
+    answer = next(iter(found), FamilyAnswer()) if isinstance(found, list) else found
+    if answer.type not in (None, "completion"):
         return message_events(body)
-    if given(said.output):
+    if given(answer.output):
         return converse_events(body)
     events: list[ModelEvent] = [
-        *text_and_calls(said),
-        *usage_reports(token_counts(said)),
-        *stops(said),
+        *text_and_calls(answer),
+        *usage_reports(token_counts(answer)),
+        *stops(answer),
     ]
-    if given(said.error) or not (events or said.intervened):
+    if given(answer.error) or not (events or answer.intervened):
         raise error_in(body) or MalformedStreamError(
             f"an answer of an unknown model family: {body[:200]!r}"
         )
     if not events or not isinstance(events[-1], Stopped):
-        unsaid = StopReason.CONTENT_FILTER if said.intervened else StopReason.OTHER
-        events.append(Stopped(unsaid))
+        reason = StopReason.CONTENT_FILTER if answer.intervened else StopReason.OTHER
+        events.append(Stopped(reason))
     return events

@@ -1,7 +1,7 @@
 """The bodies of InvokeModel on Bedrock: one format for each model family.
 
 Titan, Llama and Mistral take one text, so the conversation is written into their templates.
-Template marks inside messages are broken up, so that no message can take another role.
+Template marks inside messages are broken up, so that no message can begin a turn of another role.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def _llama(model: str, request: ChatRequest) -> Json:
     refuse(request, model, *_TEXT_ONLY, "top_k", "stop")
     begin, before, after, end = _LLAMA_4 if "llama4" in model else _LLAMA_3
     system = "\n\n".join(map(_plain, system_texts(request)))
-    said = [*([("system", system)] if system else []), *_spoken(model, request)]
-    turns = [f"{before}{role}{after}\n\n{text}{end}" for role, text in said]
+    turns_before = [*([("system", system)] if system else []), *_spoken(model, request)]
+    turns = [f"{before}{role}{after}\n\n{text}{end}" for role, text in turns_before]
     prompt = begin + "".join(turns)
     if _is_begun(request):
         prompt = prompt.removesuffix(end)
@@ -142,22 +142,26 @@ _FAMILIES: Mapping[str, Callable[[str, ChatRequest], Json]] = {
 
 
 def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
-    """The role and text of each turn."""
-    said = (each for each in request.messages if each.role != "system")
-    for role, messages in groupby(said, lambda each: each.role):
+    """The role and text of each turn; files become text.
+
+    Raises:
+        CapabilityError: a part is not text.
+    """
+    spoken = (each for each in request.messages if each.role != "system")
+    for role, messages in groupby(spoken, lambda each: each.role):
         in_turn = tuple(part for message in messages for part in message.parts)
         parts = without_files(in_turn, model)
         for part in parts:
             if not isinstance(part, TextPart | ReasoningPart):
                 raise CapabilityError(
-                    f"{model} takes text, not a {type(part).__name__}: ask a model that does"
+                    f"{model} accepts only text, and no {type(part).__name__}: ask another model"
                 )
         texts = [part.text for part in parts if isinstance(part, TextPart)]
         yield role, _plain("\n\n".join(texts))
 
 
 def _is_begun(request: ChatRequest) -> bool:
-    """Whether the request contains the beginning of the answer."""
+    """Whether the request has the beginning of the answer: its last turn is the assistant's."""
     return bool(request.messages) and request.messages[-1].role == "assistant"
 
 

@@ -1,7 +1,7 @@
 """The bodies of Bedrock's Converse, from our requests.
 
-Converse has no tool choice "none": the tools are left out for it. But Converse requires them
-if the conversation contains tool calls or results, so that combination cannot be expressed. Options
+Converse has no tool choice "none", so the tools are left out instead. But Converse requires them
+if the conversation contains tool calls or results, so this combination cannot be expressed. Options
 of single model families go into `additionalModelRequestFields`.
 """
 
@@ -57,7 +57,7 @@ _FILE_FORMATS: Mapping[str, str] = {
 }
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9()\[\]-]+")
 _NAME_CHARS = 180
-"""Characters of a file's name: Converse allows 200; the rest is for a distinguishing number."""
+"""The most characters of a file's name: Converse allows 200; the rest is for a number."""
 _CLAUDE = "anthropic."
 _TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_CLAUDE, ("top_k",)),
@@ -67,8 +67,8 @@ _TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """The path of a family's `top_k` in `additionalModelRequestFields`."""
 _EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
-_KEEPING = (_CLAUDE, "amazon.nova", ":application-inference-profile/")
-"""Families with a prompt cache; others refuse cache marks. A profile hides its family."""
+_CACHING = (_CLAUDE, "amazon.nova", ":application-inference-profile/")
+"""Families with a prompt cache; others refuse cache marks. A profile does not show its family."""
 _HIDDEN = re.compile(r":(?:application-inference-profile|provisioned-model|custom-model)[\w-]*/")
 """Part of ARNs that do not show the model's family."""
 _CACHE_POINT: Json = {"cachePoint": {"type": "default"}}
@@ -81,12 +81,12 @@ _CLAUDES_CALL_IDS = r"[a-zA-Z0-9_-]{1,64}"
 class _Family:
     """The differences between requests to model families."""
 
-    keeps: bool
-    """It accepts marks for the prompt cache."""
-    keeps_tools: bool
-    """It accepts them behind tools, too."""
-    sealed: bool
-    """It is, or may be, Claude: only Claude accepts thoughts with its seals."""
+    caches: bool
+    """The family accepts marks for the prompt cache."""
+    caches_tools: bool
+    """The family accepts these marks after tools, too."""
+    takes_seals: bool
+    """The family is, or may be, Claude: only Claude accepts thoughts with Claude's seals."""
     call_ids: str
 
     @classmethod
@@ -94,9 +94,9 @@ class _Family:
         """The family of a model id."""
         claude = _CLAUDE in model
         return cls(
-            keeps=any(family in model for family in _KEEPING),
-            keeps_tools=claude,
-            sealed=claude or _HIDDEN.search(model) is not None,
+            caches=any(family in model for family in _CACHING),
+            caches_tools=claude,
+            takes_seals=claude or _HIDDEN.search(model) is not None,
             call_ids=_CLAUDES_CALL_IDS if claude else _CALL_IDS,
         )
 
@@ -133,7 +133,7 @@ def chat_body(request: ChatRequest, model: str) -> Json:
 
 
 def system_texts(request: ChatRequest) -> list[str]:
-    """The texts of the system messages, wherever they are, without empty ones."""
+    """The texts of the system messages, from anywhere in the conversation, without empty ones."""
     texts = (each.text for each in request.messages if each.role == "system")
     return [text for text in texts if text.strip()]
 
@@ -153,21 +153,21 @@ def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:
     for message in request.messages:
         if message.role == "system" and message.text.strip():
             yield {"text": message.text}
-            if family.keeps and any(map(has_mark, message.parts)):
+            if family.caches and any(map(has_mark, message.parts)):
                 yield _CACHE_POINT
 
 
 def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
     """The conversation with alternating roles; tool results come first in the user's turn."""
-    told = [
+    blocks = [
         ("assistant" if each.role == "assistant" else "user", block)
         for each in request.messages
         for part in each.parts
         for block in _blocks_with_mark(part, family)
         if each.role != "system"
     ]
-    _name_apart(block["document"] for _, block in told if "document" in block)
-    for role, turn in groupby(told, lambda each: each[0]):
+    _name_apart(block["document"] for _, block in blocks if "document" in block)
+    for role, turn in groupby(blocks, lambda each: each[0]):
         content = sorted((block for _, block in turn), key=lambda block: "toolResult" not in block)
         yield {"role": role, "content": content}
 
@@ -176,7 +176,7 @@ def _blocks_with_mark(part: Part, family: _Family) -> Iterator[Json]:
     """The blocks of a part, with a mark for the prompt cache after it, if it has one."""
     blocks = list(_blocks(part, family))
     yield from blocks
-    if family.keeps and blocks and has_mark(part):
+    if family.caches and blocks and has_mark(part):
         yield _CACHE_POINT
 
 
@@ -195,17 +195,17 @@ def _blocks(part: Part, family: _Family) -> Iterator[Json]:
             used = {"toolUseId": call_id(id_, family.call_ids), "name": name}
             yield {"toolUse": used | {"input": arguments_object(arguments)}}
         case ToolResult(call_id=id_, content=content, is_error=is_error):
-            said = [{"text": content}] if content.strip() else []
+            texts = [{"text": content}] if content.strip() else []
             # Only some families accept a status, so the usual one is left out.
             status = {"status": "error"} if is_error else {}
             used = {"toolUseId": call_id(id_, family.call_ids)}
-            yield {"toolResult": {**used, "content": said, **status}}
+            yield {"toolResult": {**used, "content": texts, **status}}
 
 
 def _thought(text: str, signature: str, family: _Family) -> Iterator[Json]:
     """The block of a thought; one without a seal, or with another family's, would be refused."""
     origin, seal = opened(signature)
-    if origin and not family.sealed:
+    if origin and not family.takes_seals:
         return
     if origin == REDACTED:
         yield {"reasoningContent": {"redactedContent": seal}}
@@ -243,7 +243,7 @@ def _document(file: FilePart) -> Json:
 
 
 def _name_apart(documents: Iterable[Json]) -> None:
-    """Give documents different names, by a number: equal names are refused."""
+    """Add numbers to equal names of documents, which Converse refuses."""
     taken = set[str]()
     for document in documents:
         name, number = document["name"], len(taken) + 1
@@ -261,7 +261,7 @@ def _tool_config(request: ChatRequest, family: _Family) -> Json | None:
     tools = list[Json]()
     for tool in request.tools:
         tools.append({"toolSpec": _tool(tool)})
-        if family.keeps_tools and has_mark(tool):
+        if family.caches_tools and has_mark(tool):
             tools.append(_CACHE_POINT)
     choice: Json | None = None
     match request.tool_choice:
@@ -319,14 +319,14 @@ def _effort(model: str, request: ChatRequest) -> Json:
     if _CLAUDE not in model:
         none = effort == "none"  # they think only on request
         return {} if none else {"outputConfig": {"effort": _EFFORTS.get(effort, effort)}}
-    told = thinking(model, request)
-    if not told:
+    fields = thinking(model, request)
+    if not fields:
         return {}
-    body: Json = {"additionalModelRequestFields": {"thinking": told["thinking"]}}
+    body: Json = {"additionalModelRequestFields": {"thinking": fields["thinking"]}}
     if effort != "none":
-        body["inferenceConfig"] = {"maxTokens": told["max_tokens"]}
-    if "output_config" in told:
-        body["outputConfig"] = told["output_config"]
+        body["inferenceConfig"] = {"maxTokens": fields["max_tokens"]}
+    if "output_config" in fields:
+        body["outputConfig"] = fields["output_config"]
     return body
 
 
@@ -340,6 +340,6 @@ def _top_k(model: str, request: ChatRequest) -> Json:
                 found = {name: found}
             return {"additionalModelRequestFields": found}
     raise CapabilityError(
-        f"where {model} takes top_k={request.top_k} is not known: leave it out; a pipeline may say "
-        f"it in extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
+        f"the field of {model} for top_k={request.top_k} is not known: leave it out, or set the "
+        f"field in a pipeline's extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
     )

@@ -1,8 +1,8 @@
 """Cohere's own dialect, version 2: `/chat` and `/embed` below `https://api.cohere.com/v2`.
 
-A model's plan before a tool call (`tool_plan`) and its thoughts are both reasoning here.
-Of citations, those of text are read, not those of plans. Usage counts Cohere's `tokens`, which its
-limits are about; the record also keeps `billed_units`, which its bill is about.
+A model's plan before a tool call (`tool_plan`) and its thoughts are both reasoning here. Citations
+of text are read, those of plans are not. Usage has the counts of `tokens`, to which Cohere's limits
+apply; the record also keeps `billed_units`, which Cohere charges for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestra.codecs.cited import cited_number, cited_text, listed_records
 from orchestra.codecs.cohere.embeddings import VectorsByType
 from orchestra.codecs.cohere.request import chat_body, embed_body
 from orchestra.codecs.dialect import Call, Dialect
-from orchestra.codecs.faults import Said, as_error, error_in, http_error, read_error
+from orchestra.codecs.faults import ReportedError, as_error, error_in, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.mending import JsonPath, JsonReader, read_whole
 from orchestra.codecs.framing.sse import SseFraming
@@ -73,7 +73,7 @@ class _Content(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct):
-    """The message of a complete answer, or of an event, which has single items for lists."""
+    """The message of a complete answer, or of an event, which has single items instead of lists."""
 
     content: _Content | list[_Content] | str | None = None
     tool_plan: str | None = None
@@ -169,19 +169,19 @@ class CohereDialect(Dialect):
 
 
 class CohereDecoder(FrameDecoder):
-    """Decodes a streamed answer; done with `message-end`, `[DONE]` or not."""
+    """Decodes a streamed answer, which ends with `message-end` or `[DONE]`."""
 
     def __init__(self) -> None:
         super().__init__(SseFraming())
         self._reader = _CohereReader()
-        self._calls: dict[int, int] = {}  # Cohere's index of a call, and ours
+        self._calls: dict[int, int] = {}  # Cohere's index of a call to its number
         self._calls_count = 0
 
     def _take(self, name: str, payload: bytes) -> None:
         if payload == b"[DONE]":
             self.done = True
             return
-        if name and name not in _EVENTS:  # ends of citations, and future kinds
+        if name and name not in _EVENTS:  # ends of citations, and future types
             return
         event = self._reader.read(_EVENT, payload, "an event of Cohere")
         kind = event.type or name
@@ -202,7 +202,7 @@ class CohereDecoder(FrameDecoder):
             self._end_message(delta)
 
     def _call(self, index: int, call: _ToolCall) -> None:
-        """Take a call or its next piece: with a name it is another one, whatever its index."""
+        """Take a call or its next piece; a name begins another call, whatever the index."""
         at, function = self._calls.get(index), call.function or _Function()
         if at is None or function.name:
             at = self._calls[index] = next_call(self._calls_count)
@@ -220,11 +220,11 @@ class CohereDecoder(FrameDecoder):
 
 
 class _CohereReader(JsonReader):
-    """Repairs tool calls: arguments as an object become text, an empty object no text."""
+    """Repairs tool calls: arguments that are an object become text; an empty object becomes ""."""
 
     __slots__ = ()
 
-    def _as_meant(self, path: JsonPath, value: object) -> object:
+    def _repaired(self, path: JsonPath, value: object) -> object:
         if path[-2:] == ("function", "arguments") and isinstance(value, dict):
             return json.dumps(value, separators=(",", ":")) if value else ""
         return value
@@ -244,7 +244,7 @@ def _pieces(message: _Message) -> Iterator[TextDelta | ReasoningDelta]:
 
 
 def _cited(message: _Message) -> list[Cited]:
-    """What the text cites: of each passage, all its sources."""
+    """The citations of the text: for each passage, all its sources."""
     found = [
         _citation(passage, source)
         for passage in listed_records(message.citations)
@@ -256,12 +256,12 @@ def _cited(message: _Message) -> list[Cited]:
 
 def _citation(passage: Mapping[str, object], source: Mapping[str, object]) -> Citation:
     start, end = cited_number(passage, "start") or 0, cited_number(passage, "end") or 0
-    told = _inner(source, "document") or _inner(source, "tool_output")
+    found = _inner(source, "document") or _inner(source, "tool_output")
     return Citation(
         *((start, end) if start < end else (0, 0)),
-        quote=cited_text(told, "text", "snippet", "content"),
-        title=cited_text(told, "title"),
-        source=cited_text(told, "url") or cited_text(source, "id"),
+        quote=cited_text(found, "text", "snippet", "content"),
+        title=cited_text(found, "title"),
+        source=cited_text(found, "url") or cited_text(source, "id"),
     )
 
 
@@ -278,8 +278,8 @@ def _reason(raw: str | None, error: object) -> StopReason:
     """
     if error or raw in _FAILURES:
         word = _FAILURES.get(raw or "", "server_error")
-        said = error if isinstance(error, str) else read_error(error or {}).message
-        raise as_error(Said(said or f"Cohere ended the answer with {raw}", (word,)))
+        message = error if isinstance(error, str) else read_error(error or {}).message
+        raise as_error(ReportedError(message or f"Cohere ended the answer with {raw}", (word,)))
     return _REASONS.get(raw or "", StopReason.OTHER)
 
 

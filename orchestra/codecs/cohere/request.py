@@ -1,6 +1,6 @@
 """The bodies of Cohere's `/v2/chat` and `/v2/embed`, from our requests.
 
-Cohere has no choice of one certain tool: the other tools are left out for it. The plan for a tool
+Cohere cannot be told to call a certain tool, so all other tools are left out. The plan for a tool
 call (`tool_plan`) is sent separately from the thoughts before an answer.
 """
 
@@ -76,8 +76,8 @@ def _thinking(request: ChatRequest) -> Json | None:
     effort, budget = request.reasoning_effort, request.reasoning_tokens_max
     if effort is None:
         return None
-    told = _THINKING[effort]
-    return told if budget is None else {**told, "token_budget": budget}
+    fields = _THINKING[effort]
+    return fields if budget is None else {**fields, "token_budget": budget}
 
 
 def embed_body(model: str, request: EmbedRequest) -> Json:
@@ -125,14 +125,14 @@ def _messages(message: Message) -> Iterator[Json]:
 def _assistant(parts: tuple[Part, ...]) -> Json:
     thoughts = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
     calls = [_call(part) for part in parts if isinstance(part, ToolCall)]
-    said = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
+    rest = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
     turn: Json = {"role": "assistant"}
     if calls:
         turn |= {"tool_calls": calls} | ({"tool_plan": thoughts} if thoughts else {})
     if thoughts and not calls:
         thinking = {"type": "thinking", "thinking": thoughts}
-        return turn | {"content": [thinking, *map(_part, said)]}
-    return turn | {"content": _content(said)} if said or not calls else turn
+        return turn | {"content": [thinking, *map(_part, rest)]}
+    return turn | {"content": _content(rest)} if rest or not calls else turn
 
 
 def _content(parts: tuple[Part, ...]) -> str | list[Json]:
@@ -151,8 +151,8 @@ def _part(part: Part) -> Json:
             return {"type": "image_url", "image_url": {"url": part.data_url}}
         case _:
             raise CapabilityError(
-                f"Cohere takes no {type(part).__name__} here; reasoning and tool calls belong in "
-                "an assistant's turn"
+                f"Cohere does not accept a {type(part).__name__} here; reasoning and tool calls "
+                "belong in an assistant's turn"
             )
 
 

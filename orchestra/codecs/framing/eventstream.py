@@ -1,8 +1,8 @@
-"""The AWS event stream (`application/vnd.amazon.eventstream`), read: bytes to frames.
+"""Reads the AWS event stream (`application/vnd.amazon.eventstream`): bytes to frames.
 
 A frame is two lengths and their CRC (the prelude), headers, a payload, and the CRC of it all;
-numbers are big-endian. Both CRCs are checked. The name of a frame is its event's type; an
-exception's begins with `exception:` and an error's with `error:`, so that no event can be
+numbers are big-endian. Both CRCs are checked. The name of a frame is its event's type; the name of
+an exception begins with `exception:`, and that of an error with `error:`, so that no event can be
 taken for one.
 """
 

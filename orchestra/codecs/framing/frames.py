@@ -4,8 +4,8 @@ A framing cuts bytes into frames: a name (of an SSE event or an AWS event; "" if
 and a payload. A `FrameDecoder` makes events from frames, and keeps two promises for every
 dialect. First, the events do not depend on how the bytes are cut: so `feed` never raises, and
 `close` raises an error after the events before it. Second, a cut answer never looks complete: an
-answer without a stop reason is an error at its end. If no answer began, it is the error that the
-provider sent in another format, which may be JSON outside any frame.
+answer without a stop reason is an error at its end. If no answer began, that error is the one that
+the provider sent in another format, which may be JSON outside any frame.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FRAME_BYTES_MAX = 16 * 1024 * 1024
 LARGE_BYTES = 1024 * 1024
 """A longer payload is checked before it is decoded; no token is that long."""
 OBJECT_BYTES = 16
-"""The least average bytes of a list or an object in a payload over 1 MiB: an empty one takes two
+"""The least average size of the lists and objects in a payload over 1 MiB: an empty one takes two
 bytes in JSON, and three hundred in memory."""
 PIECE_BYTES = 64
-"""Memory of a piece in addition to its text, where pieces are kept until they are complete."""
+"""The memory overhead of a piece of text, where pieces are kept until the text is complete."""
 BEGINNING_BYTES = 4 * 1024
 """Bytes kept before the first event: they may be an error outside the frames."""
 BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
@@ -52,7 +52,7 @@ class Framing(Protocol):
         """The frames that these bytes complete: name and payload.
 
         Raises:
-            MalformedStreamError: the bytes are no frame; earlier frames have been given.
+            MalformedStreamError: the bytes are not a frame; earlier frames have been yielded.
         """
 
     def close(self) -> Iterable[tuple[str, bytes]]:
@@ -84,15 +84,15 @@ class FrameDecoder(ABC):
         if self._beginning is not None:
             self._beginning = None if events else (self._beginning + data)[:BEGINNING_BYTES]
             if self._error is not None:
-                self.done = not self._may_be_told_yet()
+                self.done = not self._error_may_continue()
         return events
 
     def close(self) -> list[ModelEvent]:
         """The remaining events, at the end of the body.
 
         Raises:
-            TruncatedStreamError: the answer never said why it stopped.
-            ModelError: an error in the stream, or in its place, by its class.
+            TruncatedStreamError: the answer has no stop reason.
+            ModelError: an error that the provider sent in the stream, or in place of it.
         """
         if not self.done:
             try:
@@ -102,7 +102,7 @@ class FrameDecoder(ABC):
             except ModelError as error:
                 self._fail(error)
         if self._error is not None:
-            raise self._told_in_place() or self._error
+            raise self._error_in_place() or self._error
         self._end()
         if not self._stopped:
             raise self._cut()
@@ -121,7 +121,7 @@ class FrameDecoder(ABC):
         """Pass on events that depend on the end of the body."""
 
     def _cut(self) -> ModelError:
-        """The error of an answer without a stop reason."""
+        """The error for an answer without a stop reason."""
         beginning = b"" if self.done or self._events else self._beginning or b""
         for payload in (beginning, *_DATA.findall(beginning)):
             if (error := self._error_in(payload)) is not None:
@@ -133,7 +133,7 @@ class FrameDecoder(ABC):
         return error_in(payload)
 
     def _emit(self, *events: ModelEvent) -> None:
-        """Pass events on; of several reasons why the answer stops, the first counts."""
+        """Pass events on; of several stop reasons, the first counts."""
         for event in events:
             if isinstance(event, Stopped):
                 if self._stopped:
@@ -147,8 +147,8 @@ class FrameDecoder(ABC):
                 self._take(name, payload)
             except MalformedStreamError:
                 # Some servers send data of their own after an answer, or pings in it.
-                passed_over = self._stopped or name in _KEEP_ALIVES
-                if payload.lstrip().startswith(b"{") or not passed_over:
+                may_ignore = self._stopped or name in _KEEP_ALIVES
+                if payload.lstrip().startswith(b"{") or not may_ignore:
                     raise
             if self.done:
                 return
@@ -158,13 +158,13 @@ class FrameDecoder(ABC):
         self._framing = _Unframed()
         self.done = True
 
-    def _told_in_place(self) -> ModelError | None:
-        """The error in JSON in place of frames."""
+    def _error_in_place(self) -> ModelError | None:
+        """The error that was sent as JSON in place of frames; None if there is none."""
         malformed = isinstance(self._error, MalformedStreamError)
         return self._error_in(self._beginning or b"") if malformed and not self._events else None
 
-    def _may_be_told_yet(self) -> bool:
-        """Whether JSON in place of frames is incomplete: the rest of an error may come."""
+    def _error_may_continue(self) -> bool:
+        """Whether JSON in place of frames may be incomplete, so that more of an error may come."""
         if self._beginning is None or len(self._beginning) == BEGINNING_BYTES:
             return False
         began = self._beginning.lstrip(BEFORE_JSON)
@@ -172,7 +172,7 @@ class FrameDecoder(ABC):
 
 
 class _Unframed:
-    """The framing after invalid bytes."""
+    """The framing after an error: all further bytes are ignored."""
 
     def feed(self, data: bytes) -> Iterable[tuple[str, bytes]]:
         del data
@@ -186,7 +186,7 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
     """A JSON payload, decoded to its expected type.
 
     Raises:
-        MalformedStreamError: it is of another type, or hollow.
+        MalformedStreamError: the payload is of another type, or is hollow.
     """
     if len(payload) > LARGE_BYTES:
         refuse_hollow(payload, what)
@@ -201,7 +201,7 @@ def json_text(found: msgspec.Raw) -> str:
     """The text in a JSON string; for any other value, its JSON text. "" for null or no value.
 
     Raises:
-        MalformedStreamError: it is a string that JSON does not allow.
+        MalformedStreamError: the string is invalid JSON.
     """
     text = bytes(found)
     if text.startswith(b'"'):
@@ -210,15 +210,15 @@ def json_text(found: msgspec.Raw) -> str:
 
 
 def refuse_hollow(payload: bytes, what: str) -> None:
-    """Refuse a payload that is mostly brackets with little content.
+    """Refuse a hollow payload: one that is mostly brackets, with little content.
 
     Raises:
-        MalformedStreamError: it is such a payload.
+        MalformedStreamError: the payload is hollow.
     """
     begun = payload.count(b"{") + payload.count(b"[")
     if begun * OBJECT_BYTES > len(payload):
         raise MalformedStreamError(
-            f"{what} begins {begun} lists and objects in {len(payload)} bytes, nearly all of them "
+            f"{what} has {begun} lists and objects in {len(payload)} bytes, nearly all of them "
             f"empty: {payload[:_SHOWN_BYTES]!r}"
         )
 

@@ -1,4 +1,4 @@
-"""JSON lines (`application/x-ndjson`), read: bytes to frames, one for each line."""
+"""Reads JSON lines (`application/x-ndjson`): bytes to frames, one for each line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestra.errors import MalformedStreamError
 
 
 class JsonLinesFraming:
-    """Cuts a stream into lines; empty ones are skipped. Lines have no names."""
+    """Cuts a stream into lines; empty lines are skipped, and the name of every frame is ""."""
 
     def __init__(self, limit_bytes: int = FRAME_BYTES_MAX) -> None:
         self._limit_bytes = limit_bytes

@@ -1,9 +1,8 @@
-"""Reads JSON of providers that is slightly wrong.
+"""Reads providers' JSON, and repairs it if it is slightly wrong.
 
 Rules of the file: correct JSON costs one typed decode. Only if that fails is it read again with
-repairs: without a byte order mark, with the halves of a character joined that a server has cut
-between two chunks, with null for numbers that are none (`NaN`, `Infinity`), and with the repairs
-of the dialect.
+repairs: without a byte order mark, with null for `NaN` and `Infinity`, with the two halves of a
+character joined if a server has split them between two chunks, and with the repairs of the dialect.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from orchestra.codecs.raw_json import NOT_JSON
 
 T = TypeVar("T")
 JsonPath: TypeAlias = tuple[str, ...]
-"""The path of a value in the payload; in a list, by its index if it has one, else its position."""
+"""The path of a value in the payload. A list's item is named by its `index`, else its position."""
 
 _HIGH = ("\ud800", "\udbff")
 _LOW = ("\udc00", "\udfff")
 _HALVES_MAX = 256
 _NAMES_CHARS_MAX = 1_000  # of the paths of kept halves
 VALUES_MAX = 50_000
-"""Values and escapes in a repaired payload: each costs two microseconds, which block all other
-tasks, and a server that sends one such payload sends more."""
+"""The most values and escapes in a payload that is repaired: each costs two microseconds, which
+block all other tasks, and a server that sends one such payload sends more."""
 _COSTLY = (b",", b"[", b"{", b"\\")
 
 
 class JsonReader:
-    """Reads the payloads of one answer, in order. A dialect repairs values in `_as_meant`."""
+    """Reads the payloads of one answer, in order. A dialect repairs values in `_repaired`."""
 
     __slots__ = ("_halves",)
 
@@ -46,7 +45,7 @@ class JsonReader:
         """The value of a payload.
 
         Raises:
-            MalformedStreamError: it is something else, or hollow.
+            MalformedStreamError: the payload is of another type, or is hollow (`refuse_hollow`).
         """
         if len(payload) > LARGE_BYTES:
             refuse_hollow(payload, what)
@@ -64,14 +63,14 @@ class JsonReader:
             payload = json.dumps(self._mend(json.loads(payload), ())).encode()
         return decoded(decoder, payload, what)
 
-    def _as_meant(self, path: JsonPath, value: object) -> object:
+    def _repaired(self, path: JsonPath, value: object) -> object:
         """The repaired value; the values inside it are not repaired yet."""
         del path  # unused for unchanged values
         return value
 
     def _mend(self, value: object, path: JsonPath) -> object:
         if path:
-            value = self._as_meant(path, value)
+            value = self._repaired(path, value)
         if isinstance(value, dict):
             return {key: self._mend(each, (*path, key)) for key, each in value.items()}
         if isinstance(value, list):
@@ -81,7 +80,10 @@ class JsonReader:
         return self._joined(path, value) if isinstance(value, str) else value
 
     def _joined(self, path: JsonPath, text: str) -> str:
-        """The text with the half character of the chunk before, without its own last half."""
+        """The text after the half character kept from the chunk before, without its own last half.
+
+        Its own last half is kept for the next chunk.
+        """
         if text and path in self._halves:
             half = self._halves.pop(path)
             text = half + text if _LOW[0] <= text[0] <= _LOW[1] else text
@@ -95,12 +97,12 @@ def read_whole(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     """The value of an unstreamed answer.
 
     Raises:
-        MalformedStreamError: it is something else.
+        MalformedStreamError: the body is of another type, or is hollow.
     """
     return JsonReader().read(decoder, body, what)
 
 
 def _counted(values: list[object]) -> Iterator[tuple[str, object]]:
-    """The items of a list with their keys, which are equal in the next chunk: index or position."""
+    """The items of a list with their names in a path, which are the same in the next chunk."""
     for at, each in enumerate(values):
         yield str(each.get("index", at) if isinstance(each, dict) else at), each

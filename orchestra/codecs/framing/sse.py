@@ -1,8 +1,8 @@
-"""Server-Sent Events, read: bytes to frames, as the HTML standard says (9.2.6), and a bit more.
+"""Reads Server-Sent Events: bytes to frames, by the HTML standard (9.2.6), leniently.
 
-Providers also send: comments as keep-alives, `data: : ping` for one that a proxy has broken, a
-last event without a blank line after it, and zero bytes at the beginning, which fill the
-buffer of a proxy that holds small answers back.
+Providers also send: comments as keep-alives, `data: : ping` for a comment that a proxy has broken,
+a last event without a blank line after it, and zero bytes at the beginning, which fill the buffer
+of a proxy that holds small answers back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COLON = ord(":")
 class SseFraming:
     """Cuts an event stream into events: name ("" if it has none) and data.
 
-    An event has at most `limit_bytes`, in its data and the current line.
+    The data of an event and its current line have at most `limit_bytes` together.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class SseFraming:
         return self._lines(b"\n\n")
 
     def _is_event(self, data: bytes) -> bool:
-        """Whether these bytes are one complete event in one line, as for most tokens."""
+        """Whether these bytes are one complete event of one line, as most tokens are."""
         end = data.find(b"\n")
         return (
             len(_DATA) < end == len(data) - 2

@@ -1,9 +1,9 @@
 """Decodes Gemini's responses: the sequence of a stream, or a single one.
 
-Any response may have a stop reason, and the last one counts; an answer that calls a tool has the
+Any response may have a stop reason, and the last one counts; an answer with tool calls has the
 usual one. A complete answer without a reason has stopped for an unknown reason. A seal on a piece
-of text becomes a thought without text before it. Token counts are running totals: if the last
-record omits one, the one before counts.
+of text becomes a thought without text, before this piece. Token counts are running totals: a count
+that the last record omits keeps its value.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _REASONS: Mapping[str, StopReason] = {
     "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
 }
 _ID_CHARS = 64
-_UNSAID = (None, "", "FINISH_REASON_UNSPECIFIED")
-"""Of an answer that goes on; gateways write an empty text."""
+_NO_REASONS = (None, "", "FINISH_REASON_UNSPECIFIED")
+"""The stop reasons of an answer that continues; gateways send an empty text."""
 
 
 class _FunctionCall(msgspec.Struct, rename="camel"):
@@ -110,8 +110,8 @@ _OBJECTS = msgspec.json.Decoder(dict[str, object])
 class GeminiAnswer:
     """Decodes the responses of one answer, in order, up to its end.
 
-    `stopped` tells whether one of them had a stop reason; `origin` is that of the seals in
-    them.
+    `stopped` tells whether a response had a stop reason. `origin` is the origin of the seals in
+    the responses. `whole` is for an unstreamed answer: it is complete even without a stop reason.
     """
 
     def __init__(self, origin: str = GEMINI, *, whole: bool = False) -> None:
@@ -119,17 +119,17 @@ class GeminiAnswer:
         self._origin = origin
         self._whole = whole
         self._reader = JsonReader()
-        self._blocked = False  # the prompt
+        self._blocked = False  # whether the prompt was blocked
         self._reason: str | None = None
         self._id: str | None = None
-        self._short_id = ""  # stands in the ids of all its calls
-        self._usage: Json | None = None  # the last record, as it is
-        self._counts: Json = {}  # the last of each count
+        self._short_id = ""  # a part of the ids that are made for calls
+        self._usage: Json | None = None  # the last record, unchanged
+        self._counts: Json = {}  # the last value of each count
         self._calls_count = 0
         self._texts: list[str] = []
-        self._seal: list[ModelEvent] = []  # on no text: what the text before it cites comes first
-        self._grounds: object = None  # the last record of what the text is grounded in
-        self._growing: Arguments | None = None  # of the last call, which is arriving in pieces
+        self._seal: list[ModelEvent] = []  # a seal on no text; citations of earlier text come first
+        self._grounds: object = None  # the last grounding metadata
+        self._growing: Arguments | None = None  # of the last call, while they arrive in pieces
 
     def take(self, payload: bytes) -> list[ModelEvent]:
         """The events of a response.
@@ -138,7 +138,7 @@ class GeminiAnswer:
             ModelError: the payload is an error.
             MalformedStreamError: the payload is not a response.
         """
-        response = self._reader.read(_RESPONSES, payload, "a response of Gemini's")
+        response = self._reader.read(_RESPONSES, payload, "a response of Gemini")
         if given(response.error):
             raise as_error(read_error(payload))
         events: list[ModelEvent] = []
@@ -171,7 +171,7 @@ class GeminiAnswer:
         return [*left, report, stopped]
 
     def _first(self, candidates: list[_Candidate]) -> _Candidate | None:
-        """The first of several answers; an index 0 may be omitted, as may all indices."""
+        """The first of several candidates; its index 0 may be missing, as may all indexes."""
         if self._whole:
             return candidates[0] if candidates else None
         return next((each for each in candidates if not each.index), None)
@@ -188,8 +188,7 @@ class GeminiAnswer:
                 events += self._text(part.text, part.thought, part.thought_signature)
         self._grounds = candidate.grounding_metadata or self._grounds
         reason = candidate.finish_reason
-        said = reason not in _UNSAID
-        if said or (self._whole and not self.stopped):
+        if reason not in _NO_REASONS or (self._whole and not self.stopped):
             self._reason, self.stopped = reason, True
         if _REASONS.get(reason or "") is StopReason.CONTENT_FILTER:
             events += _refused(candidate.finish_message)
@@ -199,7 +198,7 @@ class GeminiAnswer:
         if thought:
             return [ReasoningDelta(text, sealed(self._origin, seal))] if text or seal else []
         self._texts.append(text)
-        if not seal:  # nearly all of them
+        if not seal:  # nearly always
             return [TextDelta(text)] if text else []
         on_text = ReasoningDelta("", sealed(ON_TEXT[self._origin], seal))
         if text:
@@ -208,7 +207,10 @@ class GeminiAnswer:
         return []
 
     def _call(self, call: _FunctionCall, seal: str | None) -> list[ModelEvent]:
-        """A call comes whole, or in pieces: the first has a name, the last does not continue."""
+        """The events of a call or a piece of one.
+
+        The first piece has a name, and the last one does not continue.
+        """
         events = self._grown() if call.name else []
         if call.name:
             index = next_call(self._calls_count)
@@ -216,9 +218,9 @@ class GeminiAnswer:
             made = "_".join(filter(None, ("call", self._short_id, str(index))))
             whole = not call.will_continue and not call.partial_args
             text = text_of(call.args)
-            told = text if whole else ""
+            arguments = text if whole else ""
             signature = sealed(self._origin, seal)
-            events.append(ToolCallDelta(index, call.id or made, call.name, told, signature))
+            events.append(ToolCallDelta(index, call.id or made, call.name, arguments, signature))
             if not whole:
                 self._growing = Arguments(decoded(_OBJECTS, text.encode(), "a call's arguments"))
         if self._growing is not None:

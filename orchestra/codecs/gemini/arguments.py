@@ -1,4 +1,4 @@
-"""Arguments of a tool call that Vertex streams in pieces (`streamFunctionCallArguments`).
+"""Joins the arguments of a tool call that Vertex streams in pieces (`streamFunctionCallArguments`).
 
 Each piece has a path, as in `$.items[0].name`. Paths come in order: an object's members as they
 are written, a list's items from the first. So a list never has a hole, and a path cannot make us
@@ -19,13 +19,13 @@ _STEP = re.compile(
     r"""\.([^.\[\]]+)|\[(\d{1,9})\]|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]"""
 )
 _ESCAPED = re.compile(r"\\(.)")
-_EXACT = 2**53  # every number comes as a double, which holds whole ones up to this
+_EXACT = 2**53  # every number comes as a double, which is exact for whole numbers up to this
 _DEPTH_MAX = 100
-"""The deepest nesting of arguments: no real function has more."""
+"""The deepest nesting of arguments; those of real functions are flatter."""
 
 
 class PartialArgument(msgspec.Struct, rename="camel"):
-    """One piece: its path, and the value there, or more of its text."""
+    """One piece: a path, and the value at it or the next piece of the text at it."""
 
     json_path: str
     string_value: str | None = None
@@ -35,7 +35,7 @@ class PartialArgument(msgspec.Struct, rename="camel"):
 
 
 class Arguments:
-    """The arguments of one call, which grow by pieces; the cost of a piece is its length."""
+    """The arguments of one call, joined from pieces; the cost of adding a piece is its length."""
 
     def __init__(self, given: dict[str, object]) -> None:
         self._root = given
@@ -45,8 +45,8 @@ class Arguments:
         """Add a piece: text is appended to the text at its path, other values are set.
 
         Raises:
-            MalformedStreamError: its path is invalid, or leads through another value; or the pieces
-                exceed 16 MiB together.
+            MalformedStreamError: its path is invalid, or does not fit the values so far; or the
+                pieces exceed 16 MiB together.
         """
         self._size_bytes += PIECE_BYTES + len(piece.json_path) + len(piece.string_value or "")
         if self._size_bytes > FRAME_BYTES_MAX:
@@ -69,13 +69,13 @@ class Arguments:
         """All arguments, as JSON text.
 
         Raises:
-            MalformedStreamError: they are nested too deep.
+            MalformedStreamError: they are nested too deeply.
         """
         try:
             return msgspec.json.encode(_whole(self._root)).decode()
         except RecursionError as error:
             raise MalformedStreamError(
-                "the arguments of a tool call are nested too deep"
+                "the arguments of a tool call are nested too deeply"
             ) from error
 
 
@@ -142,5 +142,6 @@ def _whole(value: object) -> object:
 
 def _wrong(path: str) -> MalformedStreamError:
     return MalformedStreamError(
-        f"a piece of a call's arguments has the path {path[:200]!r}, which does not exist in them"
+        f"a piece of a tool call's arguments has the path {path[:200]!r}, which is invalid, or "
+        "does not fit the pieces before it"
     )

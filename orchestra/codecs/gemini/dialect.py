@@ -1,6 +1,6 @@
 """Gemini's dialect, at AI Studio and at Vertex AI.
 
-Below `https://generativelanguage.googleapis.com/v1beta`, or with `vertex` below
+Paths are below `https://generativelanguage.googleapis.com/v1beta`, or with `vertex` below
 `https://LOCATION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/LOCATION`.
 
 Every event of a stream is a complete response, with the next parts of the answer. The last one
@@ -33,7 +33,7 @@ from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelE
 
 _SAFE = "/@"
 _VERTEX_TEXTS_MAX = 1
-"""`gemini-embedding-001` takes one text at a time there; older models take 250."""
+"""At Vertex AI, `gemini-embedding-001` takes one text at a time; older models take 250."""
 
 
 class _Numbers(msgspec.Struct):
@@ -54,7 +54,7 @@ class _Embedded(msgspec.Struct, rename="camel"):
 
 
 RESPONSES_MAX = 50_000
-"""Responses in a JSON body: they are read at once, which blocks other tasks."""
+"""The most responses in a JSON body: they are all read at once, which blocks other tasks."""
 _LISTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE = msgspec.json.Decoder(msgspec.Raw)
 _ANY = json.JSONDecoder()
@@ -108,7 +108,7 @@ class GeminiDialect(Dialect):
             numbers = [each.embeddings for each in found.predictions]
         elif found.embeddings is not None:
             numbers = found.embeddings
-        elif found.embedding is not None:  # of `embedContent`
+        elif found.embedding is not None:  # the answer of `embedContent`
             numbers = [found.embedding]
         else:
             raise MalformedStreamError(f"these are not embeddings of Gemini: {body[:200]!r}")
@@ -188,8 +188,8 @@ def _responses(body: bytes) -> Iterator[bytes]:
     """The responses in a body: a single one, an array of them, or one after another.
 
     Raises:
-        MalformedStreamError: it is none of these, was cut, or has too many; complete responses
-            before that have been given.
+        MalformedStreamError: the body is none of these, was cut, or has too many responses;
+            complete responses before the error have been yielded.
     """
     try:
         found = _LISTS.decode(body) if _is_list(body) else [_ONE.decode(body)]
@@ -213,7 +213,7 @@ def _one_by_one(body: bytes) -> Iterator[bytes]:
             _, end = _ANY.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             raise MalformedStreamError(
-                f"a response of Gemini's is invalid: {text[at : at + 200]!r}"
+                f"a response of Gemini is invalid: {text[at : at + 200]!r}"
             ) from error
         given += 1
         if given > RESPONSES_MAX:
@@ -221,7 +221,7 @@ def _one_by_one(body: bytes) -> Iterator[bytes]:
         yield text[at:end].encode()
         at = end
     if in_array:
-        raise MalformedStreamError("the array of Gemini's responses was cut")
+        raise MalformedStreamError("the array of Gemini's responses has no end: it was cut")
 
 
 def _too_many() -> MalformedStreamError:
@@ -238,11 +238,11 @@ def _next_response(text: str, at: int) -> int:
 
 
 def _embedding_usage(found: _Embedded, numbers: list[_Numbers]) -> Usage | None:
-    """The usage: AI Studio mostly counts nothing; Vertex counts each text."""
+    """The usage; None if a count is missing, as mostly at AI Studio. Vertex counts each text."""
     counts = [
         token_count(each.statistics.get("token_count", 0)) for each in numbers if each.statistics
     ]
     if not counts and found.usage_metadata:
         counts = [token_count(found.usage_metadata.get("promptTokenCount", 0))]
-    told = [each for each in counts if each is not None]
-    return Usage(sum(told)) if told and told == counts else None
+    known = [each for each in counts if each is not None]
+    return Usage(sum(known)) if known and known == counts else None

@@ -1,6 +1,6 @@
 """The bodies of Gemini's `generateContent` and embeddings, from our requests.
 
-Turns alternate between user and model, so consecutive turns of one side are joined. Thoughts are
+Turns alternate between user and model, so consecutive turns of one role are joined. Thoughts are
 sent back only for their seals: their text is a summary, which is useless to the model.
 """
 
@@ -39,7 +39,7 @@ _UNSEALED = b64encode(UNSEALED.encode()).decode()
 _BY_BUDGET = re.compile(r"gemini-(1|2)\b|gemini-robotics-er-1\b")
 _BUDGETS: Mapping[ReasoningEffort, int] = {
     "none": 0,
-    "minimal": 1_024,  # as Google's own OpenAI interface understands these words
+    "minimal": 1_024,  # as in Google's OpenAI-compatible API
     "low": 1_024,
     "medium": 8_192,
     "high": 24_576,
@@ -77,14 +77,14 @@ _MEDIA_TYPES: Mapping[str, str] = {
 _ENDING = re.compile(r"\.(\w+)(?:[?#]|$)")
 
 
-_SAYS_NOTHING = ("type", "title", "description", "required", "$schema")
-"""A schema with only these is for a tool without arguments; Gemini wants no schema then."""
+_NO_ARGUMENTS = ("type", "title", "description", "required", "$schema")
+"""A schema with only these fields is that of a tool without arguments; Gemini wants none then."""
 
 
 def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
     """The body of a `generateContent` or `streamGenerateContent` call.
 
-    `origin` is that of the seals that are sent back.
+    `origin` is the origin of the seals that are sent back.
 
     Raises:
         CapabilityError: Gemini's API cannot express something in the request.
@@ -169,7 +169,7 @@ def _thinking(model: str, effort: ReasoningEffort, budget: int | None) -> Json:
 
 def _tool(tool: Tool) -> Json:
     declared: Json = {"name": tool.name, "description": tool.description}
-    if any(value and name not in _SAYS_NOTHING for name, value in tool.parameters.items()):
+    if any(value and name not in _NO_ARGUMENTS for name, value in tool.parameters.items()):
         declared["parametersJsonSchema"] = tool.parameters
     return declared
 
@@ -216,8 +216,8 @@ def _parts(parts: tuple[Part, ...], origin: str) -> list[Json]:
             seal = ""
             if on_text:
                 continue
-        whose, found = opened(part.signature) if isinstance(part, ReasoningPart) else ("", "")
-        if whose == ON_TEXT[origin]:
+        seal_origin, found = opened(part.signature) if isinstance(part, ReasoningPart) else ("", "")
+        if seal_origin == ON_TEXT[origin]:
             seal = found
         else:
             result += _part(part, origin)

@@ -1,8 +1,8 @@
 """Ollama's own dialect: `/chat` and `/embed` below `http://localhost:11434/api`.
 
-A stream is JSON lines. Answers of `/generate` are read too, which have the text under `response`
-and not in a message. A tool call comes complete, often without an id; an answer that calls a tool
-has the usual stop reason.
+A stream is JSON lines. Answers of `/generate`, which have the text in `response` and not in a
+message, are read as well. A tool call comes complete, often without an id; an answer with tool
+calls has the usual stop reason.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from orchestra.values import (
 )
 
 _REASONS: Mapping[str | None, StopReason] = {
-    None: StopReason.END,  # its older versions gave none
+    None: StopReason.END,  # older versions send none
     "stop": StopReason.END,
     "length": StopReason.LENGTH,
 }
@@ -96,7 +96,7 @@ class OllamaDialect(Dialect):
     """The requests and answers of Ollama."""
 
     texts_max = 512
-    """Ollama has no limit; with this one, a call on a slow machine ends in time."""
+    """Ollama has no limit; with this one, a call on a slow machine ends before its timeout."""
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
@@ -137,7 +137,7 @@ class OllamaDialect(Dialect):
 
 
 class OllamaDecoder(FrameDecoder):
-    """Decodes a streamed answer; done with the line that says so."""
+    """Decodes a streamed answer, which ends with the line whose `done` is true."""
 
     def __init__(self) -> None:
         super().__init__(JsonLinesFraming())
@@ -149,7 +149,7 @@ class OllamaDecoder(FrameDecoder):
         """Take a line, or a complete unstreamed answer; `close` returns its events.
 
         Raises:
-            ModelError: it is an error, or not in Ollama's format.
+            ModelError: the line is an error, or is not in Ollama's format.
         """
         line = self._reader.read(_LINE, payload, "Ollama's answer")
         if line.error:
@@ -204,7 +204,7 @@ def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
 
 
 def _last_fields(payload: bytes) -> Iterable[tuple[str, object]]:
-    """The other fields of the last line; empty if the line needed repairs."""
+    """All fields of the last line; empty if the line needed repairs."""
     try:
         return _RECORD.decode(payload).items()
     except NOT_JSON:

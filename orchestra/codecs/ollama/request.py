@@ -38,7 +38,7 @@ _THINK: Mapping[ReasoningEffort, bool | str] = {
     "xhigh": "high",
     "max": "high",
 }
-"""Models without levels treat every level as yes."""
+"""Models without levels treat every level as true."""
 
 
 def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
@@ -49,7 +49,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     """
     refuse(request, "Ollama", "logprobs", "parallel_tool_calls")
     effort = request.reasoning_effort
-    # A model that cannot think refuses to; one that can does so without being told.
+    # A model that cannot think refuses this field; one that can thinks without it.
     wished = request.effort_if_able and effort != "none"
     body: Json = {
         "model": model,
@@ -128,8 +128,8 @@ def _image(part: ImagePart | ImageUrlPart) -> str:
     head, _, data = part.url.partition(";base64,")
     if not (head.startswith("data:") and data):
         raise CapabilityError(
-            f"Ollama fetches no images, such as {part.url[:100]!r}; send the image itself, not its "
-            "address"
+            f"Ollama does not fetch images, such as {part.url[:100]!r}; send the image itself, not "
+            "its address"
         )
     return data
 

@@ -1,4 +1,4 @@
-"""Citations of web pages in OpenAI's format: reading and writing."""
+"""Reads and writes citations of web pages in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _KIND = "url_citation"
 
 
 def cited_of(annotations: object) -> Cited | None:
-    """What annotations cite; None if there is none of a known kind.
+    """The citations in annotations; None if there is none of a known kind.
 
-    OpenRouter adds the page's own words, and leaves both places at 0.
+    OpenRouter adds a quote of the page, and leaves both offsets at 0.
     """
     pages = (each.get(_KIND) for each in listed_records(annotations))
     found = tuple(_citation(page) for page in pages if isinstance(page, dict))
@@ -29,12 +29,12 @@ def _citation(page: Json) -> Citation:
 
 
 def annotation_records(citations: Iterable[Citation]) -> list[Json]:
-    """Citations of web pages as annotations of a chat; other sources have none."""
+    """Citations of web pages as annotations of a chat message; other citations are left out."""
     return [{"type": _KIND, _KIND: page} for page in page_records(citations)]
 
 
 def page_records(citations: Iterable[Citation], begin: int = 0) -> Iterator[Json]:
-    """The pages that a text cites; the text begins at this place of its answer."""
+    """The web pages that a text cites, with offsets in the text, which begins at `begin`."""
     for each in citations:
         if each.source.startswith(("https://", "http://")):
             start, end = max(each.start - begin, 0), max(each.end - begin, 0)

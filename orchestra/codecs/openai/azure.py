@@ -1,4 +1,4 @@
-"""Azure's OpenAI: OpenAI's bodies, at addresses of its own.
+"""Azure's OpenAI: OpenAI's bodies, at Azure's own paths.
 
 The v1 interface takes the name of the deployment as the model, below a base URL of
 `https://{resource}.openai.azure.com/openai/v1`. The classic one has it in the path, with the

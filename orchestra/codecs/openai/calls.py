@@ -1,9 +1,9 @@
 """The tool calls of one OpenAI-shaped answer, joined from their pieces.
 
 Calls are identified by the server's index, or by their ids if a server counts wrong, and are
-numbered from 0 in the order of their beginnings. If a server does not count them, that number is
-their index. With the same index, another id or name is another call. An id that another call has
-already is ignored. A custom tool is called with text instead of JSON, and reported as any other.
+numbered from 0 in the order of their beginnings. If a server sends no index, that number is their
+index. With the same index, another id or name is another call. An id that another call already has
+is replaced. A custom tool is called with text instead of JSON, and reported like any other.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PiecedCalls:
     def __init__(self) -> None:
         self._calls: list[_Calling] = []
         self._by_index: dict[int, _Calling] = {}
-        self._by_given_id: dict[str, _Calling] = {}  # of several the last
+        self._by_given_id: dict[str, _Calling] = {}  # the last call with each id
         self._ids: set[str] = set()
         self._held_bytes = 0
 
@@ -56,15 +56,15 @@ class PiecedCalls:
                 a name.
         """
         if len(pieces) > 1:
-            _count_apart(pieces, len(self._calls))
-        return [told for each in pieces for told in self._take(each, answer_id)]
+            _number_by_order(pieces, len(self._calls))
+        return [delta for each in pieces for delta in self._take(each, answer_id)]
 
     def end(self) -> list[ToolCallDelta]:
         """The calls that never got a name."""
         return [_delta_of(calling) for calling in self._calls if not calling.name]
 
     def beside(self, pieces: Sequence[CallPiece]) -> list[CallPiece]:
-        """The new calls, if these pieces repeat the known calls and continue; else none."""
+        """The pieces of new calls, if the pieces before them repeat all known calls; else none."""
         begun = len(self._calls)
         if len(pieces) <= begun:
             return []
@@ -81,19 +81,19 @@ class PiecedCalls:
         seal = "" if calling.seal else google_seal(call.extra_content)
         calling.seal = calling.seal or seal
         if calling.name:
-            told = ToolCallDelta(calling.number, arguments=arguments, signature=seal)
-            return [told] if arguments or seal else []
+            delta = ToolCallDelta(calling.number, arguments=arguments, signature=seal)
+            return [delta] if arguments or seal else []
         calling.held.append(arguments)
         self._held_bytes += PIECE_BYTES + len(arguments)
         if self._held_bytes > FRAME_BYTES_MAX:
             raise MalformedStreamError(
-                f"tool calls without a name have {FRAME_BYTES_MAX} bytes of arguments"
+                f"tool calls without a name have over {FRAME_BYTES_MAX} bytes of arguments"
             )
         calling.name = name
         return [_delta_of(calling)] if name else []
 
     def _calling(self, call: CallPiece, name: str, answer_id: str) -> _Calling:
-        """The call that the piece belongs to."""
+        """The call that the piece belongs to, which may be a new one."""
         index, given = call.index, call.id or ""
         if index is not None:
             found = self._by_index.get(index)
@@ -132,8 +132,8 @@ def _delta_of(calling: _Calling) -> ToolCallDelta:
     return ToolCallDelta(calling.number, calling.id, calling.name, text, calling.seal)
 
 
-def _count_apart(pieces: Sequence[CallPiece], begun: int) -> None:
-    """Number pieces that are identified only by their order: they belong to the last calls."""
+def _number_by_order(pieces: Sequence[CallPiece], begun: int) -> None:
+    """Set the index of pieces that are identified only by their order, as of the last calls."""
     bare = all(each.index is None and not each.id and not each.called().name for each in pieces)
     if bare and begun >= len(pieces):
         for at, each in enumerate(pieces, begun - len(pieces)):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.faults import Said, as_error, error_in
+from orchestra.codecs.faults import ReportedError, as_error, error_in
 from orchestra.codecs.framing.frames import FrameDecoder
 from orchestra.codecs.framing.sse import SseFraming
 from orchestra.codecs.openai.annotations import cited_of
@@ -90,13 +90,13 @@ class OpenAiDecoder(FrameDecoder):
         "_calls",
         "_counted",
         "_details",
-        "_elsewhere",
         "_finish",
         "_id",
         "_quirks",
         "_reader",
         "_text",
         "_usage",
+        "_without_deltas",
     )
 
     def __init__(self, quirks: Quirks) -> None:
@@ -107,11 +107,11 @@ class OpenAiDecoder(FrameDecoder):
         self._id = ""
         self._finish: Stopped | None = None
         self._usage: UsageReport | None = None
-        self._counted = False  # whether both counts are in it
+        self._counted = False  # whether `_usage` has both counts
         self._calls = PiecedCalls()
         self._details = ReasoningDetails()
         self._text: list[str] = []
-        self._elsewhere = False
+        self._without_deltas = False
 
     def _take(self, name: str, payload: bytes) -> None:
         if payload.startswith(_DONE):
@@ -127,7 +127,7 @@ class OpenAiDecoder(FrameDecoder):
         self._read(chunk, stream=True)
 
     def whole(self, body: bytes) -> list[ModelEvent]:
-        """The events of an unstreamed answer; use a decoder for only one.
+        """The events of an unstreamed answer; a decoder can read only one.
 
         Raises:
             ModelError: the body is an error.
@@ -172,7 +172,7 @@ class OpenAiDecoder(FrameDecoder):
         failed: ModelError | None = None
         record = chunk.usage
         for choice in choices:
-            # One that is not counted has its place for an index.
+            # A choice without an index has its position as its index.
             if choice.index != 0 and (choice.index is not None or choice is not choices[0]):
                 continue
             delta = choice.delta if stream else choice.message
@@ -196,25 +196,25 @@ class OpenAiDecoder(FrameDecoder):
     def _beside(self, delta: ChunkDelta | None, choice: ChunkChoice) -> ChunkDelta | None:
         """The delta of a choice; if it is empty, one made from its message or text.
 
-        Some servers stream messages or texts instead of deltas. Others repeat in a message all text
-        of their deltas: then only the continuation counts. If the message is not an exact
+        Some servers stream messages or texts instead of deltas. Others repeat all text of their
+        deltas in a message: then only what follows this text is new. If the message is not an exact
         repetition (trimmed, or edited), it is ignored.
         """
         if delta is not None and not delta.silent:
-            self._elsewhere = False
+            self._without_deltas = False
             return delta
         others = (choice.message, choice.delta, ChunkDelta(choice.text))
         other = next((each for each in others if each is not None and not each.silent), None)
-        if other is None or self._elsewhere:
+        if other is None or self._without_deltas:
             return other
         if not (self._text or self._calls):
-            self._elsewhere = True
+            self._without_deltas = True
             return other
         rest = self._behind_text(other.text)
         return ChunkDelta(rest, tool_calls=self._calls.beside(other.tool_calls or ()))
 
     def _behind_text(self, text: str) -> str:
-        """The continuation after all text so far; empty if it is not an exact repetition.
+        """The part after all text so far; empty if the text so far is not repeated exactly.
 
         The text so far is not joined for the comparison, which would be slow for many messages.
         """
@@ -232,7 +232,7 @@ class OpenAiDecoder(FrameDecoder):
         if thought:
             self._events.append(ReasoningDelta(thought))
         if delta.reasoning_details:
-            self._details_said(delta.reasoning_details, told=bool(thought))
+            self._take_details(delta.reasoning_details, has_text=bool(thought))
         if content:
             if isinstance(content, str):
                 self._events.append(TextDelta(content))
@@ -250,20 +250,20 @@ class OpenAiDecoder(FrameDecoder):
             if function.name or function.arguments:
                 self._events += self._calls.take((CallPiece(_OLD_CALL, None, function),), self._id)
 
-    def _details_said(self, details: list[dict[str, object]], *, told: bool) -> None:
+    def _take_details(self, details: list[dict[str, object]], *, has_text: bool) -> None:
         if self._quirks.reasoning_details:
             self._details.take(details)
-        if not told:
+        if not has_text:
             texts = filter(None, (thoughts(each.get("text")) for each in details))
             self._events += map(ReasoningDelta, texts)
 
     def _parts(self, parts: list[ChunkPart]) -> None:
         for part in parts:
             if part.thinking:
-                said = part.thinking
-                if not isinstance(said, str):
-                    said = "".join(each.text or "" for each in said)
-                self._events.append(ReasoningDelta(said))
+                thought = part.thinking
+                if not isinstance(thought, str):
+                    thought = "".join(each.text or "" for each in thought)
+                self._events.append(ReasoningDelta(thought))
             if part.text:
                 self._events.append(TextDelta(part.text))
                 self._text.append(part.text)
@@ -276,8 +276,8 @@ class OpenAiDecoder(FrameDecoder):
         if choice.error:
             return self._quirks.error_of({"error": choice.error})
         if (word := _FAILURES.get(raw or "")) is not None:
-            return as_error(Said(f"the answer ended with finish_reason {raw!r}", (word,)))
-        # vLLM: the sequence that it met, or the number of a token
+            return as_error(ReportedError(f"the answer ended with finish_reason {raw!r}", (word,)))
+        # vLLM: the stop sequence that was met, or the number of a token
         met = choice.stop_reason
         self._finished(raw, met if isinstance(met, str) else None)
         return None
@@ -286,7 +286,7 @@ class OpenAiDecoder(FrameDecoder):
         word = (raw or "stop").partition(":")[0].lower()
         reason = REASONS.get(word, StopReason.OTHER)
         if reason is StopReason.END:
-            if self._calls:  # many servers say "stop" of any answer
+            if self._calls:  # many servers send "stop" for any answer
                 reason = StopReason.TOOL_CALLS
             elif met is not None:
                 reason = StopReason.STOP_SEQUENCE
@@ -309,7 +309,7 @@ class OpenAiDecoder(FrameDecoder):
     def _groq(self, groq: GroqRecord) -> None:
         if groq.error:
             raise self._quirks.error_of({"error": groq.error})
-        if self._usage is None:  # only without a record in OpenAI's place
+        if self._usage is None:  # only without a record in OpenAI's field
             self._count(groq.usage, {})
 
     def _end(self) -> None:
@@ -318,7 +318,7 @@ class OpenAiDecoder(FrameDecoder):
             self._events.append(ReasoningDelta("", seal))
         report = self._usage if self._stopped and self._counted else None
         if report is not None and report.usage.certainty is Certainty.PARTIAL:
-            # The server's last count came before its reason, and nothing was cut.
+            # The last counts came before the stop reason, and the answer was not cut.
             self._report(attrs.evolve(report.usage, certainty=Certainty.EXACT), report.raw)
         if self._finish is not None:
             self._events.append(self._finish)
@@ -329,8 +329,8 @@ def _by_place(chunk: Chunk) -> Chunk:
     assert chunk.choices, "it has choices"
     first = chunk.choices[0]
     first.index = 0
-    for said in filter(None, (first.message, first.delta)):
-        for at, call in enumerate(said.tool_calls or ()):
+    for delta in filter(None, (first.message, first.delta)):
+        for at, call in enumerate(delta.tool_calls or ()):
             call.index = at
     chunk.choices = [first]
     return chunk

@@ -1,4 +1,4 @@
-"""OpenAI's dialect, chat completions and embeddings, as a server with certain quirks speaks it.
+"""OpenAI's dialect for chat completions and embeddings, with the quirks of a server.
 
 Paths are below a base URL that includes the version: `https://api.openai.com/v1`.
 """
@@ -20,7 +20,7 @@ from orchestra.errors import ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 _STREAMED = (b"data:", b"event:", b"id:", b":")
-"""Beginnings of Server-Sent Events, with which JSON never begins."""
+"""Beginnings of Server-Sent Events; JSON never begins with any of them."""
 
 
 class OpenAiDialect(Dialect):
@@ -45,7 +45,7 @@ class OpenAiDialect(Dialect):
         return OpenAiDecoder(self.quirks)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a complete answer; some servers stream it in any case."""
+        """The events of a complete answer; some servers stream it even without being asked to."""
         decoder = OpenAiDecoder(self.quirks)
         if not body.lstrip(BEFORE_JSON).startswith(_STREAMED):
             return decoder.whole(body)

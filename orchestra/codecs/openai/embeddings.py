@@ -37,7 +37,7 @@ _ANSWERS = msgspec.json.Decoder(_Answer)
 class _AnswerReader(JsonReader):
     __slots__ = ()
 
-    def _as_meant(self, path: JsonPath, value: object) -> object:
+    def _repaired(self, path: JsonPath, value: object) -> object:
         return id_or_index(path[-1], value)
 
 
@@ -45,8 +45,8 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
     """The body of an embedding call; it cannot express the purpose of the vectors.
 
     Raises:
-        CapabilityError: this server has no embeddings, or extras ask for vectors in another
-            format than they are read in.
+        CapabilityError: this server has no embeddings, or the extras ask for a format of vectors
+            that is not read.
     """
     if not quirks.embeddings:
         raise CapabilityError(
@@ -62,8 +62,8 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
     asked = body.get("encoding_format", _NUMBERS)
     if asked not in {_NUMBERS, quirks.embeddings_format}:
         raise CapabilityError(
-            f"the extras ask {quirks.name!r} for vectors with encoding_format={asked!r}, and what "
-            f"it sends is read as {quirks.embeddings_format!r}; leave `encoding_format` out"
+            f"the extras ask {quirks.name!r} for vectors with encoding_format={asked!r}, but its "
+            f"vectors are read as {quirks.embeddings_format!r}; leave `encoding_format` out"
         )
     return body
 
@@ -75,7 +75,7 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
 
     Raises:
         ModelError: the body is an error.
-        MalformedStreamError: it holds no vectors, or not one for each index.
+        MalformedStreamError: the body has no vectors, or not one for each index.
     """
     answer = _AnswerReader().read(_ANSWERS, body, "the embeddings")
     if answer.error:
@@ -96,14 +96,14 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
 
 
 def _vector(given: str | list[float], index: int, quirks: Quirks) -> Vector:
-    what = f"the vector of index {index}"
+    what = f"the vector with index {index}"
     if isinstance(given, list) or quirks.embeddings_format == _FLOAT32:
         return vector_of(given, what)
     if quirks.embeddings_format == _NUMBERS:
-        # Of float32 or of int8, it looks the same; taken for the other, it would be another vector.
+        # Base64 of float32 and of int8 looks the same; the wrong choice would give another vector.
         raise MalformedStreamError(
-            f"{what} is base64 of {len(given)} characters, which was not requested of "
-            f"{quirks.name!r}, and its type of numbers is unknown; bind the model with its own "
+            f"{what} is base64 of {len(given)} characters, which was not requested from "
+            f"{quirks.name!r}, and the type of its numbers is unknown; bind the model with its own "
             "provider, such as `perplexity`"
         )
     try:

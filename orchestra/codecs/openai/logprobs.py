@@ -1,4 +1,4 @@
-"""Likelihoods of tokens in OpenAI's format: reading and writing."""
+"""Reads and writes log probabilities of tokens in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Record(msgspec.Struct, gc=False):
 def logprobs_of(record: object) -> Logprobs | None:
     """The `logprobs` of a choice; None if they are missing, or in another format.
 
-    Another format is not an error: some servers send formats of their own, unasked.
+    Another format is not an error: some servers send their own format without being asked.
     """
     try:
         found = msgspec.convert(record, _Record)
@@ -35,7 +35,7 @@ def logprobs_of(record: object) -> Logprobs | None:
 
 
 def logprobs_record(likely: Logprobs) -> Json:
-    """The likelihoods in OpenAI's format, which `logprobs_of` reads."""
+    """The log probabilities in OpenAI's format, which `logprobs_of` reads."""
     return {
         "content": [_written(each) for each in likely.content],
         "refusal": [_written(each) for each in likely.refusal] or None,

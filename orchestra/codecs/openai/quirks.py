@@ -1,7 +1,7 @@
 """The differences between servers with OpenAI's dialect, as named flags.
 
-The code of the dialect checks flags, never the provider. A server on no list is `GENERIC`, or
-`GENERIC` with a flag changed: `attrs.evolve(GENERIC, top_k=False)`.
+The code of the dialect checks flags, never the provider's name. A server without a preset is
+`GENERIC`, or `GENERIC` with a flag changed: `attrs.evolve(GENERIC, top_k=False)`.
 """
 
 from __future__ import annotations
@@ -39,51 +39,51 @@ class Quirks:
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     system_role: Literal["system", "developer"] = "system"
     names: bool = True
-    """It accepts the speaker's name; otherwise the name is left out."""
+    """The server accepts the speaker's name; otherwise the name is left out."""
     files: bool = False
-    """It accepts PDFs, in OpenAI's form; text files can be sent to any server."""
+    """The server accepts PDFs in OpenAI's format; text files can be sent to any server."""
     prompt_cache: bool = False
-    """It accepts marks for the prompt cache, like Anthropic's."""
+    """The server accepts marks for the prompt cache, like Anthropic's."""
     seed_key: str | None = "seed"
-    """The field for a seed; None if it has none."""
+    """The field for a seed; None if the server has none."""
     top_k: bool = False
     penalties: bool = True
     efforts: Efforts = _USUAL
-    """Its values for the reasoning effort; an effort without one is refused."""
+    """The server's values for the reasoning effort; an effort without one is refused."""
     thinking_switch: bool = False
-    """Thinking is switched off in a field of its own, `thinking`."""
+    """Thinking is switched off in a separate field, `thinking`."""
     include_usage: bool = True
-    """Usage has to be requested for a stream; off if that is an error, or needless."""
+    """Usage has to be requested for a stream; off if that is an error, or unnecessary."""
 
     tools: bool = True
     strict_tools: bool = False
-    """It accepts `strict` for a tool; otherwise that is left out."""
+    """The server accepts `strict` for a tool; otherwise `strict` is left out."""
     parallel_tool_calls: bool = True
-    """It accepts a limit to one tool call at a time."""
+    """The server accepts a limit of one tool call at a time."""
     call_ids: str = r".{1,40}"
-    """A pattern of the tool call ids that it accepts; others are replaced consistently."""
+    """The pattern of tool call ids that the server accepts; others are replaced consistently."""
     json_object: bool = True
     json_schema: bool = True
     logprobs: bool = True
-    """It reports likelihoods of tokens, in OpenAI's form."""
+    """The server reports log probabilities of tokens in OpenAI's format."""
 
     reasoning_key: str | None = None
-    """The field in which it wants its own reasoning back; None if it does not."""
+    """The field in which the server wants its reasoning back; None if it does not want it."""
     reasoning_details: bool = False
-    """It wants back the list with its sealed reasoning."""
+    """The server wants back the list with its sealed reasoning."""
     google_seals: bool = False
-    """It may be Google, or a gateway to it: a call is sent back with its seal."""
+    """The server may be Google, or a gateway to it: a call is sent back with its seal."""
     function_calls: bool = False
-    """It may still answer in the old `function_call`, though it was asked with `tools`."""
+    """The server may still answer in the old `function_call`, though it was sent `tools`."""
     done_is_finish: bool = False
-    """It may end an answer, by `[DONE]` or by the end of a JSON body, without a stop reason.
+    """An answer may end, by `[DONE]` or by the end of a JSON body, without a stop reason.
     If this is off, such an answer was cut."""
 
     embeddings: bool = True
     embeddings_path: str = "/embeddings"
     embeddings_format: Literal["float", "base64", "base64_int8"] = "float"
-    """The requested encoding of its vectors: numbers, or base64 of float32, which is a quarter of
-    the bytes and needs no rounding, or of int8, for a server that has no other."""
+    """The requested encoding of vectors: numbers; or base64 of float32, which is a quarter of the
+    bytes and needs no rounding; or base64 of int8, for a server that has no other encoding."""
     dimensions_key: str = "dimensions"
     texts_max: int = 2048
     """The most texts in one embedding call."""
@@ -99,15 +99,15 @@ class Quirks:
         """The id of a tool call in a form that this server accepts."""
         return call_id(id_, self.call_ids, _CALL_ID_CHARS)
 
-    def error_of(self, told: bytes | Json) -> ModelError:
+    def error_of(self, answer: bytes | Json) -> ModelError:
         """The error in an answer with status 200, from its JSON or its decoded value."""
-        return as_error(read_error(told), self.marked_kind(told))
+        return as_error(read_error(answer), self.marked_kind(answer))
 
-    def marked_kind(self, told: bytes | Json) -> type[ModelError] | None:
+    def marked_kind(self, answer: bytes | Json) -> type[ModelError] | None:
         """The class of an error by this server's marks, whatever its status; None without marks."""
         if not (self.busy_marks or self.spent_marks):
             return None
-        body = told if isinstance(told, bytes) else msgspec.json.encode(told)
+        body = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
         if any(mark.encode() in body for mark in self.busy_marks):
             return RateLimitError
         return QuotaError if any(mark.encode() in body for mark in self.spent_marks) else None
@@ -134,7 +134,7 @@ MISTRAL = Quirks(
     name="mistral",
     seed_key="random_seed",
     names=False,
-    include_usage=False,  # it always tells, and refuses keys that it does not know
+    include_usage=False,  # it always reports usage, and refuses unknown fields
     efforts=MappingProxyType({"none": "none", "high": "high"}),
     strict_tools=True,
     call_ids=r"[a-zA-Z0-9]{9}",
@@ -176,7 +176,7 @@ TOGETHER = Quirks(
     name="together",
     top_k=True,
     parallel_tool_calls=False,
-    logprobs=False,  # it has a form of its own
+    logprobs=False,  # it has its own format
 )
 VLLM = Quirks(name="vllm", top_k=True, reasoning_key="reasoning", embeddings_format="base64")
 LLAMA_CPP = Quirks(
@@ -234,7 +234,7 @@ GENERIC = Quirks(
     function_calls=True,
     done_is_finish=True,
 )
-"""Any other server: it is asked for everything that a request sets, and read leniently."""
+"""Any other server: it is sent everything that a request sets, and read leniently."""
 
 PRESETS: Mapping[str, Quirks] = MappingProxyType(
     {

@@ -1,7 +1,7 @@
 """OpenRouter's `reasoning_details`: the sealed reasoning of a model behind it, in one list.
 
-It wants the list back unchanged. A stream has it in pieces: those of one text have one index and
-follow each other, and the last has the seal. Encrypted items are never in pieces.
+OpenRouter wants the list back unchanged. A stream has it in pieces: the pieces of one text have the
+same index and are consecutive, and the last one has the seal. Encrypted items are never in pieces.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class ReasoningDetails:
 
     def __init__(self) -> None:
         self._details: list[Json] = []
-        self._texts: list[list[str]] = []  # of each, what has grown
+        self._texts: list[list[str]] = []  # for each item, the pieces of its growing field
 
     def take(self, pieces: Iterable[Mapping[str, object]]) -> None:
         """Add the pieces of a chunk."""
         for piece in pieces:
             grows = _GROWS.get(str(piece.get("type")), "")
             text = piece.get(grows) if grows else None
-            if not self._goes_on(piece, grows):
+            if not self._continues(piece, grows):
                 self._details.append(dict(piece))
                 self._texts.append([])
             else:
@@ -45,7 +45,7 @@ class ReasoningDetails:
                 self._texts[-1].append(text)
 
     def seal(self) -> str:
-        """The list as a signature; "" without any seal: then its text is enough."""
+        """The list as a signature; "" if it has no seal, since its text is enough then."""
         if not any(each[key] for each in self._details for key in each.keys() - _PLAIN):
             return ""
         for detail, texts in zip(self._details, self._texts, strict=True):
@@ -53,7 +53,7 @@ class ReasoningDetails:
                 detail[_GROWS[str(detail["type"])]] = "".join(texts)
         return sealed(OPENROUTER, msgspec.json.encode(self._details).decode())
 
-    def _goes_on(self, piece: Mapping[str, object], grows: str) -> bool:
+    def _continues(self, piece: Mapping[str, object], grows: str) -> bool:
         if not (grows and self._details):
             return False
         last = self._details[-1]
@@ -62,7 +62,7 @@ class ReasoningDetails:
 
 
 def details_of(parts: Iterable[Part]) -> list[Json]:
-    """The lists kept in these parts, joined; other signatures are left out."""
+    """The lists in the signatures of these parts, joined; other signatures are left out."""
     found: list[Json] = []
     for part in parts:
         origin, seal = opened(part.signature) if isinstance(part, ReasoningPart) else ("", "")
@@ -73,13 +73,13 @@ def details_of(parts: Iterable[Part]) -> list[Json]:
 
 
 def kept_details(details: object) -> str:
-    """A list sent back by a client, as a signature; "" if it is not a list."""
+    """A list sent back by a client, as a signature; "" if it is not a list of objects."""
     whole = isinstance(details, list) and all(isinstance(each, dict) for each in details)
     return sealed(OPENROUTER, msgspec.json.encode(details).decode()) if details and whole else ""
 
 
 def with_ids(details: Sequence[Json], ids: Mapping[str, str]) -> list[Json]:
-    """The list with replaced call ids: the seal of a call has the call's id."""
+    """The list with replaced call ids, since the item with a call's seal has the call's id."""
     return [
         each | {"id": ids[id_]} if isinstance(id_ := each.get("id"), str) and id_ in ids else each
         for each in details

@@ -39,9 +39,9 @@ from orchestra.values import (
 )
 
 DIALECT = "openai-dialect"
-"""The key of extras for all servers with this dialect; those of a single server override them."""
+"""The extras' key for all servers with this dialect; extras for a single server override these."""
 _BEYOND_XHIGH = re.compile(r"\bgpt-(5\.([6-9]|\d\d)|[6-9]|\d\d)")
-"""OpenAI's models with the effort `max`: since GPT-5.6; those before have none above `xhigh`."""
+"""OpenAI's models with the effort `max`: since GPT-5.6; earlier ones have none above `xhigh`."""
 
 
 def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool) -> Json:
@@ -130,16 +130,16 @@ def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[J
 
 
 def _is_marked(part: Part) -> bool:
-    """Whether it is a text with a mark for the prompt cache; others take none here."""
+    """Whether a part is a text with a mark for the prompt cache; other parts take no marks here."""
     return isinstance(part, TextPart) and has_mark(part)
 
 
 def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
-    said = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
+    content = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
     thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
     calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCall)]
     details = _details(parts, quirks) if quirks.reasoning_details else []
-    text = _text("assistant", said, quirks)
+    text = _text("assistant", content, quirks)
     message: Json = {"role": "assistant", "content": text if text or not calls else None}
     if calls:
         message["tool_calls"] = calls
@@ -238,7 +238,7 @@ def _sampling(model: str, request: ChatRequest, quirks: Quirks) -> Json:
 
 
 def _effort(model: str, request: ChatRequest, quirks: Quirks) -> Json:
-    """The field for the effort; a wish for one without a value becomes `high`, or is left out."""
+    """The field for the effort; for a wish that the server has no value for, `high` or no field."""
     effort = request.reasoning_effort
     if effort is None:
         return {}
@@ -297,10 +297,10 @@ def _response_format(output: JsonOutput, quirks: Quirks) -> Json:
 
 
 def _word(word: str | bool | None, field: str, value: object, quirks: Quirks) -> str:
-    """The server's value for an option.
+    """The server's name or value for an option.
 
     Raises:
-        CapabilityError: it has none.
+        CapabilityError: the server has none.
     """
     if isinstance(word, str):
         return word

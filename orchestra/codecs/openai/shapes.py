@@ -1,4 +1,4 @@
-"""The types of OpenAI's chunks, and how they are read, also from servers that deviate.
+"""The types of OpenAI's chunks, and a reader for them that accepts deviations of other servers.
 
 Rules of the file: a correct chunk costs one typed decode. Only if that fails is it repaired: a
 number in place of an id, digits in place of an index, and thoughts, arguments or texts in another
@@ -69,12 +69,12 @@ class ChunkDelta(msgspec.Struct, gc=False):
 
     @property
     def silent(self) -> bool:
-        """Whether it has no content."""
+        """Whether the delta has no content."""
         return not any(msgspec.structs.astuple(self))
 
     @property
     def text(self) -> str:
-        """Its text."""
+        """The text of the delta."""
         if self.content is None or isinstance(self.content, str):
             return self.content or ""
         return "".join(part.text or "" for part in self.content)
@@ -95,14 +95,14 @@ class ChunkChoice(msgspec.Struct, gc=False):
 
 
 class GroqRecord(msgspec.Struct, gc=False):
-    """Groq's additional record."""
+    """Groq's additional record, of usage or of an error."""
 
     usage: object = None
     error: object = None
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """The fields that are read of a chunk or a complete answer."""
+    """The fields of a chunk or a complete answer that are read."""
 
     id: str | None = None
     model: str | None = None
@@ -115,7 +115,7 @@ class Chunk(msgspec.Struct, gc=False):
 
     @property
     def failed(self) -> bool:
-        """Whether it is an error. MiniMax reports success and failure in `base_resp`."""
+        """Whether the chunk is an error. MiniMax reports success and failure in `base_resp`."""
         if self.error or self.kind == "error":
             return True
         base = self.base_resp
@@ -130,8 +130,8 @@ class Opening(Chunk, gc=False):
 
     def details(self) -> Details:
         """Details of the answering server."""
-        said = {"service_tier": self.service_tier, "system_fingerprint": self.system_fingerprint}
-        return {name: value for name, value in said.items() if value and isinstance(value, str)}
+        fields = {"service_tier": self.service_tier, "system_fingerprint": self.system_fingerprint}
+        return {name: value for name, value in fields.items() if value and isinstance(value, str)}
 
 
 OPENINGS: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Opening)
@@ -145,11 +145,11 @@ class ChunkReader(JsonReader):
 
     __slots__ = ()
 
-    def _as_meant(self, path: JsonPath, value: object) -> object:
+    def _repaired(self, path: JsonPath, value: object) -> object:
         if "arguments" in path[:-1]:  # the model's own text is not repaired
             return value
         key = path[-1]
-        if path[0] == "choices" and path[-2:-1] in _SPEAKERS.get(key, ()):
+        if path[0] == "choices" and path[-2:-1] in _CONTAINERS.get(key, ()):
             return _SHAPES[key](value)
         if path == ("x_groq",):
             return value if isinstance(value, dict) else None
@@ -170,7 +170,7 @@ def id_or_index(key: str, value: object) -> object:
 
 
 def _content(value: object) -> object:
-    """Content as a list of parts, if it is one part, or some of its parts are texts.
+    """Content as a list of parts, if it is a single part, or a list with plain texts.
 
     Any other object is the requested JSON, which Cloudflare sends decoded: its text is returned.
     """
@@ -217,9 +217,9 @@ _SHAPES: Mapping[str, Callable[[object], object]] = {
     "arguments": _arguments,
 }
 """Repairs of fields that may have other shapes."""
-_SAYING, _CALLING = (("delta",), ("message",)), (("function",), ("function_call",))
-_SPEAKERS: Mapping[str, tuple[JsonPath, ...]] = {
-    key: _CALLING if key == "arguments" else _SAYING for key in _SHAPES
+_IN_MESSAGES, _IN_FUNCTIONS = (("delta",), ("message",)), (("function",), ("function_call",))
+_CONTAINERS: Mapping[str, tuple[JsonPath, ...]] = {
+    key: _IN_FUNCTIONS if key == "arguments" else _IN_MESSAGES for key in _SHAPES
 }
-"""The fields that contain them."""
+"""The objects that have these fields, by their own names."""
 _PARTS = {"text", "thinking", "refusal"}

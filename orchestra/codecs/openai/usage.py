@@ -36,9 +36,9 @@ def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | 
         (record, "num_cached_tokens"),
     )
     written = _first((prompt, "cache_write_tokens"), (prompt, "cache_creation_tokens"))
-    told = _first((record, "cache_creation_input_tokens"))
-    if not written and cached + told <= asked:  # otherwise the prompt's count excludes it
-        written = told
+    created = _first((record, "cache_creation_input_tokens"))
+    if not written and cached + created <= asked:  # otherwise the prompt's count excludes it
+        written = created
     return Usage(asked, answered, certainty, cached, written, reasoned)
 
 

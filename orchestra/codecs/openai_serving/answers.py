@@ -49,7 +49,7 @@ _WORDS: Mapping[StopReason, str] = {
     StopReason.CONTENT_FILTER: "content_filter",
 }
 _NOT_WHOLE = "length"
-"""The dialect's word for all others: an answer that may not be whole never looks complete."""
+"""The word for all other reasons: an answer that may be incomplete never looks complete."""
 _DETAILS = ("service_tier", "system_fingerprint")
 _DONE = b"data: [DONE]\n\n"
 
@@ -61,9 +61,9 @@ class _Choice:
     before: bytes = b""
     """The bytes before each of its deltas; b"" until it has begun."""
     likely: Logprobs | None = None
-    """The likelihoods of the next delta's tokens."""
+    """The log probabilities of the next delta's tokens."""
     annotations: int = 0
-    """How many have been written."""
+    """The number of annotations written so far."""
     usage: Usage | None = None
     stopped: bool = False
 
@@ -93,7 +93,7 @@ class AnswerWriter:
         self._choices = [_Choice() for _ in range(choices)]
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
-        """The chunks for these events of one answer; none for usage, which `close` writes."""
+        """The chunks for these events of one answer; usage gets none, since `close` writes it."""
         one, chunks = self._choices[choice], list[bytes]()
         for event in events:
             if type(event) is TextDelta and one.before and one.likely is None:  # nearly all
@@ -127,7 +127,7 @@ class AnswerWriter:
             case TextDelta(text=text):
                 return self._delta({"content": text}, one)
             case ReasoningDelta(text=text, signature=signature):
-                beside = _details_said(signature) if signature else {}
+                beside = _details_of_seal(signature) if signature else {}
                 return self._delta({"reasoning_content": text, **beside}, one)
             case RefusalDelta(text=text):
                 return self._delta({"refusal": text}, one)
@@ -143,7 +143,7 @@ class AnswerWriter:
                 return self._cites(annotation_records(citations), one)
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model
-                if not one.before:  # otherwise all have begun, with the details of the first
+                if not one.before:  # otherwise all answers have begun, with the first one's details
                     self._details = _details(event.details)
                 return self._begin(one)
         one.stopped = True
@@ -154,9 +154,9 @@ class AnswerWriter:
         """Annotations, numbered: OpenAI's SDK fails on a second list whose items have no index."""
         if not annotations:
             return b""
-        told = [{"index": at, **each} for at, each in enumerate(annotations, one.annotations)]
-        one.annotations += len(told)
-        return self._delta({"annotations": told}, one)
+        numbered = [{"index": at, **each} for at, each in enumerate(annotations, one.annotations)]
+        one.annotations += len(numbered)
+        return self._delta({"annotations": numbered}, one)
 
     def _begin(self, one: _Choice) -> bytes:
         """The first chunks of all answers, with their roles; written once, ordered by index.
@@ -191,8 +191,8 @@ _TEXT, _AFTER_TEXT = b'{"content":', b'},"finish_reason":null}]}\n\n'
 def _after(one: _Choice, finish: str | None) -> bytes:
     """The bytes after a delta."""
     likely, one.likely = one.likely, None
-    told = b"" if likely is None else b',"logprobs":' + encode(logprobs_record(likely))
-    return told + b',"finish_reason":%b}]}\n\n' % encode(finish)
+    logprobs = b"" if likely is None else b',"logprobs":' + encode(logprobs_record(likely))
+    return logprobs + b',"finish_reason":%b}]}\n\n' % encode(finish)
 
 
 def answer_record(
@@ -223,9 +223,9 @@ def summed(usages: Iterable[Usage | None]) -> Json | None:
     return usage_record(reduce(add, counted)) if counted else None
 
 
-def _details(told: Details) -> Json:
+def _details(details: Details) -> Json:
     """The details of the answering server that the dialect has fields for."""
-    return {name: told[name] for name in _DETAILS if name in told} if told else {}
+    return {name: details[name] for name in _DETAILS if name in details} if details else {}
 
 
 def _choice(index: int, answer: Completion) -> Json:
@@ -259,8 +259,8 @@ def _choice(index: int, answer: Completion) -> Json:
     }
 
 
-def _details_said(signature: str) -> Json:
-    """The field with OpenRouter's list, which a client sends back as to OpenRouter."""
+def _details_of_seal(signature: str) -> Json:
+    """The field with OpenRouter's list, which clients send back as they do to OpenRouter."""
     details = details_of((ReasoningPart("", signature),))
     return {"reasoning_details": details} if details else {}
 

@@ -22,7 +22,7 @@ OF_RESPONSES: Mapping[str, str] = {
     "max_completion_tokens": "max_output_tokens",
     "logprobs": "top_logprobs",
 }
-"""What is called otherwise in a chat than in a request for a response."""
+"""The fields of the responses API whose names differ from those of a chat, by their chat names."""
 
 
 def openai_error(error: ServedError) -> Json:

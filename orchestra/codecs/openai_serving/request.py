@@ -64,9 +64,9 @@ _OPENAI_ONLY = frozenset(
 )
 """Fields that other servers with this dialect do not know, and several refuse."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
-_UNSAID = {
-    "audio": "no speech is kept here; send as `content` what was said",
-    "function_call": "it is the old form of `tool_calls`; send that",
+_UNSUPPORTED = {
+    "audio": "this server stores no audio; send its transcript as `content`",
+    "function_call": "it is the old form of `tool_calls`; send `tool_calls`",
 }
 _BODIES = msgspec.json.Decoder(ChatBody)
 
@@ -76,7 +76,7 @@ def served_chat(
 ) -> ServedChat:
     """Read the body of a `POST /v1/chat/completions`.
 
-    `allowed` has the guarded fields that may be asked. Without `stores`, `store` is ignored.
+    `allowed` tells which guarded fields are allowed. Without `stores`, `store` is ignored.
 
     Raises:
         InvalidRequestError: a field is wrong; the message begins with its path.
@@ -85,7 +85,7 @@ def served_chat(
     store = stores and bool(asked.store)
     if store and deeper(everything["messages"], STORED_DEPTH_MAX):
         why = (
-            f"it is nested deeper than {STORED_DEPTH_MAX}, and could not be kept; leave out `store`"
+            f"it is nested deeper than {STORED_DEPTH_MAX}, and cannot be stored; leave out `store`"
         )
         raise refused("messages", why)
     streamed = asked.stream_options and asked.stream_options.include_usage
@@ -125,7 +125,7 @@ def _extras(asked: ChatBody, everything: Json, allowed: Allowlist) -> dict[str, 
 
 
 def meant_for(field: str) -> str:
-    """The key of extras for an unknown field: only OpenAI's, or that of the whole dialect."""
+    """The extras' key for an unknown field: that of OpenAI alone, or that of the whole dialect."""
     return _EXTRAS_FOR if field in _OPENAI_ONLY else DIALECT
 
 
@@ -177,9 +177,9 @@ def _messages(messages: list[ChatMessage], allowed: Allowlist) -> Iterator[Messa
             case "assistant":
                 yield attrs.evolve(_assistant(message, where), name=message.name)
             case "system" | "developer":
-                said = Message("system", _content(message, where), message.name)
-                marks = any(map(has_mark, said.parts))
-                yield said if marks else attrs.evolve(said, content=said.text)
+                system = Message("system", _content(message, where), message.name)
+                marks = any(map(has_mark, system.parts))
+                yield system if marks else attrs.evolve(system, content=system.text)
             case _:
                 yield Message("user", _content(message, where, allowed), message.name)
 
@@ -192,7 +192,7 @@ def _result(
 
 
 def _assistant(message: ChatMessage, where: str) -> Message:
-    for field, why in _UNSAID.items():
+    for field, why in _UNSUPPORTED.items():
         if getattr(message, field):
             raise refused(f"{where}.{field}", why)
     content = _content(message, where) or message.refusal or ""
@@ -242,13 +242,13 @@ def _part(part: ChatPart, where: str, allowed: Allowlist | None) -> Part:
 
 
 def file_part(file: ChatFile, where: str) -> FilePart:
-    """A file inside the request.
+    """The file inside a request.
 
     Raises:
-        InvalidRequestError: it is only referred to by an id, or cannot be read.
+        InvalidRequestError: the file is missing, is only given by an id, or cannot be read.
     """
     if file.file_id is not None:
-        why = "no files are kept here; send the file itself, as file_data"
+        why = "this server stores no files; send the file itself, as file_data"
         raise refused(f"{where}.file_id", why)
     if file.file_data is None:
         why = "it is missing; send the file itself, as data:application/pdf;base64,..."

@@ -58,7 +58,7 @@ class ResponseWriter:
         """The bytes before the sequence number of a text delta; b"" if no text is growing."""
         self._likely: Logprobs | None = None
         self._cited: list[Citation] = []
-        """Those that wait for the next text."""
+        """Citations that wait for the next text."""
         self._details: Details = NO_DETAILS
         self._stopped: Stopped | None = None
         self._usage: Usage | None = None
@@ -93,19 +93,19 @@ class ResponseWriter:
 
     def failed(self, error: BaseException) -> bytes:
         """The error, as the last events of the stream."""
-        said = openai_error(error_reply(error).worded(OF_RESPONSES))
-        told = {"code": said["code"] or said["type"], "message": said["message"]}
-        record = self._head.record("failed", self._output("incomplete"), error=told)
-        beside = {"param": said["param"], "error": said}
+        whole = openai_error(error_reply(error).worded(OF_RESPONSES))
+        shown = {"code": whole["code"] or whole["type"], "message": whole["message"]}
+        record = self._head.record("failed", self._output("incomplete"), error=shown)
+        beside = {"param": whole["param"], "error": whole}
         frames = [*self._begin(), self._frame("response.failed", response=record)]
-        return b"".join((*frames, self._frame("error", **told, **beside)))
+        return b"".join((*frames, self._frame("error", **shown, **beside)))
 
     def _event(self, event: ModelEvent) -> Iterator[bytes]:
         match event:
             case TextDelta(text="") | RefusalDelta(text="") | ReasoningDelta(text="", signature=""):
                 return
             case TextDelta(text=text):
-                yield from self._said(text)
+                yield from self._text_frames(text)
             case RefusalDelta(text=text):
                 item = yield from self._growing("message", refuses=True)
                 item.texts.append(text)
@@ -114,13 +114,13 @@ class ResponseWriter:
                 item = yield from self._growing("reasoning")
                 item.seals += [signature] if signature else []
                 if text:
-                    yield from self._thought(text, item)
+                    yield from self._thought_frames(text, item)
             case ToolCallDelta():
-                yield from self._called(event)
+                yield from self._call_frames(event)
             case Logprobs():
                 self._likely = event if self._likely is None else self._likely + event
             case Cited(citations=citations):
-                yield from self._cites(citations)
+                yield from self._citation_frames(citations)
             case UsageReport(usage=usage):
                 self._usage = usage
             case Began(details=details):
@@ -134,10 +134,10 @@ class ResponseWriter:
             last = stopped if item is self._items[-1] else None
             yield from self._done(item, item_status(last))
 
-    def _said(self, text: str) -> Iterator[bytes]:
+    def _text_frames(self, text: str) -> Iterator[bytes]:
         item = yield from self._growing("message")
         if self._cited:
-            yield from self._cites(())
+            yield from self._citation_frames(())
         item.texts.append(text)
         likely, self._likely = self._likely, None
         tokens = [] if likely is None else logprobs_record(likely)["content"]
@@ -150,8 +150,8 @@ class ResponseWriter:
             body = encode({"type": name, **self._place(item), **plain})
             self._text = b"event: %b\ndata: %b" % (name.encode(), body.removesuffix(b"0}"))
 
-    def _cites(self, citations: tuple[Citation, ...]) -> Iterator[bytes]:
-        """The frames of what the text cites; without an open text, they wait for the next one."""
+    def _citation_frames(self, citations: tuple[Citation, ...]) -> Iterator[bytes]:
+        """The frames of the text's citations; without an open text, they wait for the next one."""
         self._cited += citations
         item = self._items[-1] if self._items else None
         if item is None or item.kind != "message" or item.refuses:
@@ -162,7 +162,7 @@ class ResponseWriter:
             item.annotations.append(record)
             yield self._of("response.output_text.annotation.added", item, **at, annotation=record)
 
-    def _thought(self, text: str, item: Item) -> Iterator[bytes]:
+    def _thought_frames(self, text: str, item: Item) -> Iterator[bytes]:
         if not item.texts:
             part = item.part("")
             yield self._of(
@@ -171,7 +171,7 @@ class ResponseWriter:
         item.texts.append(text)
         yield self._of("response.reasoning_summary_text.delta", item, summary_index=0, delta=text)
 
-    def _called(self, event: ToolCallDelta) -> Iterator[bytes]:
+    def _call_frames(self, event: ToolCallDelta) -> Iterator[bytes]:
         item = self._calls.get(event.index)
         if item is None:
             item = Item("function_call", len(self._items), call_id=event.id, name=event.name)
@@ -198,7 +198,7 @@ class ResponseWriter:
         return item
 
     def _added(self, item: Item) -> Iterator[bytes]:
-        """The frames of a new item, after the end of the one before unless it is a call."""
+        """The frames of a new item, after those that end the one before, unless that is a call."""
         yield from self._begin()
         if self._items and self._items[-1].kind != "function_call":
             yield from self._done(self._items[-1], "completed")
@@ -221,8 +221,8 @@ class ResponseWriter:
                 yield self._of("response.reasoning_summary_part.done", item, **at, part=part)
             case "message":
                 name = "response.refusal.done" if item.refuses else "response.output_text.done"
-                told = {key: part[key] for key in part.keys() & {"text", "refusal", "logprobs"}}
-                yield self._of(name, item, content_index=0, **told)
+                content = {key: part[key] for key in part.keys() & {"text", "refusal", "logprobs"}}
+                yield self._of(name, item, content_index=0, **content)
                 yield self._of("response.content_part.done", item, content_index=0, part=part)
         record = item.record(self._head, status)
         yield self._frame("response.output_item.done", output_index=item.index, item=record)

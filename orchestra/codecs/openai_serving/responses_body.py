@@ -118,7 +118,7 @@ class ResponsesBody(msgspec.Struct):
     access_programs: object = None
     background_options: object = None
     client_metadata: object = None
-    """Codex's: of its sessions. Chat APIs refuse it."""
+    """Codex's, about its sessions; chat APIs refuse it."""
     context_management: object = None
     image: object = None
     orchestra: dict[str, object] | None = None

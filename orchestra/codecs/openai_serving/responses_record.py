@@ -31,7 +31,7 @@ _INCOMPLETE = {
     StopReason.OTHER: "max_output_tokens",
     StopReason.CONTENT_FILTER: "content_filter",
 }
-"""OpenAI's reasons for an answer that is not, or may not be, whole; any other is complete."""
+"""OpenAI's reasons for an answer that is, or may be, incomplete; with any other, it is complete."""
 _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 
 
@@ -54,11 +54,11 @@ class ResponseHead:
         return f"resp_{self.run}"
 
     def item_id(self, kind: str, index: int) -> str:
-        """The id of one of its items."""
+        """The id of an item of the response."""
         return f"{_PREFIXES[kind]}_{self.run}_{index}"
 
     def namespace(self, function: str) -> Json:
-        """The field with the namespace of a called function; empty if it is in none."""
+        """The field with the namespace of a called function; no field if it is in none."""
         for tool in self.echo["tools"]:
             inner = (tool.get("tools") or ()) if tool["type"] == "namespace" else ()
             if any(each.get("name") == function for each in inner):
@@ -139,13 +139,13 @@ def _items(answer: Completion, head: ResponseHead) -> Iterator[Json]:
 
 
 def text_end(items: Sequence[Item]) -> int:
-    """The place at which the next text in the answer begins."""
+    """The offset in the answer's text at which the next text begins."""
     texts = (each for each in reversed(items) if each.kind == "message" and not each.refuses)
     return next((each.begin + len(each.text) for each in texts), 0)
 
 
 def item_status(stopped: Stopped | None) -> str:
-    """The status of the last item after the end of the answer; all items before are complete."""
+    """The status of the last item of an answer with this end; None for items before the last."""
     return "incomplete" if stopped is not None and stopped.reason in _INCOMPLETE else "completed"
 
 
@@ -163,7 +163,7 @@ class Item:
     likely: Logprobs | None = None
     done: bool = False
     begin: int = 0
-    """The place of its text in the text of the answer."""
+    """The offset of its text in the answer's text."""
     annotations: list[Json] = attrs.field(factory=list)
 
     @property
@@ -173,7 +173,7 @@ class Item:
         return found if self.kind != "function_call" or found.strip() else "{}"
 
     def cites(self, citations: Iterable[Citation]) -> list[Json]:
-        """The annotations for what its text cites: web pages only."""
+        """The annotations for these citations of its text; only web pages have one."""
         return [{"type": "url_citation", **page} for page in page_records(citations, self.begin)]
 
     def part(self, text: str) -> Json:
@@ -183,20 +183,20 @@ class Item:
         if self.refuses:
             return {"type": "refusal", "refusal": text}
         likely = logprobs_record(self.likely)["content"] if self.likely and text else []
-        told = list(self.annotations) if text else []
-        return {"type": "output_text", "annotations": told, "logprobs": likely, "text": text}
+        annotations = list(self.annotations) if text else []
+        return {"type": "output_text", "annotations": annotations, "logprobs": likely, "text": text}
 
     def record(self, head: ResponseHead, status: str) -> Json:
         """The item so far."""
         id_, begun = head.item_id(self.kind, self.index), status != "in_progress"
-        told: Json = {"id": id_, "type": self.kind, "status": status}
+        fields: Json = {"id": id_, "type": self.kind, "status": status}
         seal = "".join(self.seals)
         if self.kind == "function_call":
             arguments = self.text if begun else ""
             call = {"call_id": self.call_id, "name": self.name, "arguments": arguments}
             call |= head.namespace(self.name)
-            return {**told, **call, **(google_content(seal) if seal else {})}
+            return {**fields, **call, **(google_content(seal) if seal else {})}
         content = [self.part(self.text)] if begun and self.text else []
         if self.kind == "reasoning":
-            return {**told, "summary": content, **({"encrypted_content": seal} if seal else {})}
-        return {**told, "role": "assistant", "content": content}
+            return {**fields, "summary": content, **({"encrypted_content": seal} if seal else {})}
+        return {**fields, "role": "assistant", "content": content}

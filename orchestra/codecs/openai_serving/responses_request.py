@@ -52,10 +52,10 @@ REFERENCES_MAX = 64
 _ITEM_ID = re.compile(r"(?:msg|fc|rs)_([A-Za-z0-9.:-]{1,100})_\d{1,6}")
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_HERE = {
-    "access_programs": "not supported here; keys decide who may ask for what; leave it out",
+    "access_programs": "not supported here: API keys decide who may use what; leave it out",
     "background": "not supported here; send POST /v1/pipelines/NAME/runs with "
     "Prefer: respond-async",
-    "conversation": "there are none; continue with previous_response_id, or send all messages",
+    "conversation": "not supported here; use previous_response_id, or send all messages",
     "context_management": "this server does not shorten conversations; leave it out, and send less",
     "prompt": "this server has no stored prompts; write a pipeline for a prompt that is used again",
 }
@@ -74,7 +74,7 @@ _ECHOED: Json = {
     "truncation": "disabled",
     "user": None,
 }
-"""The fields of a request that its response repeats, with the values for missing ones."""
+"""The fields of a request that its response repeats, with the values of missing fields."""
 
 
 @attrs.frozen
@@ -102,14 +102,14 @@ class AskedResponse:
         """The ids of the stored responses that its item references belong to.
 
         Raises:
-            InvalidRequestError: there are too many, or a reference is not an id of an item.
+            InvalidRequestError: they are too many, or a reference is not the id of an item.
         """
         found: dict[str, None] = {}
         for at, item in enumerate(self.items()):
             if item.get("type") == "item_reference":
                 found[_response_of(str(item.get("id")), f"input[{at}].id")] = None
         if len(found) > REFERENCES_MAX:
-            why = f"they reference items of {len(found)} responses; the limit is {REFERENCES_MAX}"
+            why = f"it references items of {len(found)} responses; the limit is {REFERENCES_MAX}"
             raise refused("input", why)
         return list(found)
 
@@ -144,11 +144,11 @@ class AskedResponse:
 
     def echo(self) -> Json:
         """The fields of the request that the response repeats."""
-        told: Json = dict(_ECHOED)
-        told |= {key: said for key in told if (said := self.everything.get(key)) is not None}
-        tools = [{"parameters": None, "strict": None, **each} for each in told["tools"]]
-        text = {"format": {"type": "text"}, **told["text"]}
-        return {**told, "tools": tools, "text": text, "store": self.kept}
+        fields: Json = dict(_ECHOED)
+        fields |= {key: value for key in fields if (value := self.everything.get(key)) is not None}
+        tools = [{"parameters": None, "strict": None, **each} for each in fields["tools"]]
+        text = {"format": {"type": "text"}, **fields["text"]}
+        return {**fields, "tools": tools, "text": text, "store": self.kept}
 
 
 def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
@@ -165,7 +165,7 @@ def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
         why = "this server does not shorten an input that is too long; leave it out"
         raise refused("truncation", why)
     if asked.reasoning is not None and asked.reasoning.mode not in (None, "standard"):
-        why = f"no model is asked for {asked.reasoning.mode[:100]!r} here; leave it out"
+        why = f"{asked.reasoning.mode[:100]!r} is not supported here; leave it out"
         raise refused("reasoning.mode", f"{why}, or ask another model")
     options = everything.get("prompt_cache_options")
     if isinstance(options, dict) and options.get("prewarm"):
@@ -184,7 +184,7 @@ def served_response(
     """
     body = asked.body
     if asked.kept and deeper(items, STORED_DEPTH_MAX):
-        why = f"it is nested deeper than {STORED_DEPTH_MAX}, and could not be kept"
+        why = f"it is nested deeper than {STORED_DEPTH_MAX}, and cannot be stored"
         raise refused("input", f"{why}; send `store` as false")
     return ServedChat(
         body.model,
@@ -214,9 +214,9 @@ def _response_of(item: str, where: str) -> str:
 
 def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlist) -> ChatRequest:
     body, wanted = asked.body, asked.body.text
-    said = asked.everything
+    everything = asked.everything
     if wanted is not None and wanted.verbosity is not None:
-        said = {**said, "verbosity": wanted.verbosity}
+        everything = {**everything, "verbosity": wanted.verbosity}
     first = [Message("system", body.instructions)] if body.instructions else []
     likely = body.top_logprobs is not None or _LOGPROBS in (body.include or ())
     return ChatRequest(
@@ -231,7 +231,7 @@ def _request(asked: AskedResponse, items: list[ResponsesItem], allowed: Allowlis
         else ForcedTool(body.tool_choice.name),
         parallel_tool_calls=body.parallel_tool_calls,
         output=_output(wanted.format if wanted else None),
-        extras=extras_of(body, said, allowed, meant_for),
+        extras=extras_of(body, everything, allowed, meant_for),
         logprobs=(body.top_logprobs or 0) if likely else None,
     )
 
@@ -272,8 +272,8 @@ def _message(item: ResponsesItem, where: str, allowed: Allowlist) -> Message:
         return Message(role, content)
     shown = allowed if role == "user" else None
     parts = tuple(_part(each, f"{where}.content[{at}]", shown) for at, each in enumerate(content))
-    said = Message(role, parts)
-    return Message(role, said.text) if role == "system" else said
+    message = Message(role, parts)
+    return Message(role, message.text) if role == "system" else message
 
 
 def _part(part: ResponsesPart, where: str, allowed: Allowlist | None) -> Part:

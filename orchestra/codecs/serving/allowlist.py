@@ -1,4 +1,4 @@
-"""The fields of clients' requests that are passed on to providers, with the server's credentials.
+"""Decides which fields of clients' requests reach providers, with this server's credentials.
 
 Some fields make a provider do more than answer: use another model, search an index or the web,
 fetch a URL, or produce something that costs extra. A key of our server does not include these
@@ -15,14 +15,14 @@ from orchestra.eventclass import frozen
 GUARDED = (
     # another model, or another server for it
     *("models", "route", "provider", "preset", "fallbacks", "provider_options", "provideroptions"),
-    # sources that are read or searched for the answer
+    # sources that the provider reads or searches for the answer
     *("data_sources", "plugins", "web_search_options", "search_parameters", "search_settings"),
     *("enable_search", "search_options", "compound_custom"),
-    # servers that the provider calls, and with which credentials
+    # servers that the provider calls, and the credentials for them
     *("api_base", "base_url", "api_key", "extra_headers", "extra_body", "custom_llm_provider"),
     *("user_config", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"),
     "lora_path",
-    # Claude's account, prices, and features on trial
+    # Claude's account, prices, and beta features
     *("workspace_id", "user_profile_id", "inference_geo", "speed"),
     *("billing_policy", "fallback_credit_token", "anthropic_beta"),
     # faster answers, at up to twice the price, which our budgets do not know
@@ -30,13 +30,13 @@ GUARDED = (
     # speech, which costs extra and is dropped from our answers
     *("audio", "modalities"),
 )
-"""Fields that are refused unless the server allows them, or they have a usual value."""
+"""Fields that are refused unless the server allows them, or their value is a usual one."""
 _USUAL: Mapping[str, Sequence[object]] = {
     "modalities": (["text"],),
     "speed": ("standard",),
     "service_tier": ("auto", "default", "standard", "standard_only", "on_demand", "flex"),
 }
-"""Values that cost no more than if the field were missing."""
+"""Values of guarded fields that cost no more than leaving the field out."""
 HTTPS_ONLY = frozenset(("https",))
 
 

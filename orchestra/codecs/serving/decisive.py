@@ -1,4 +1,4 @@
-"""Chooses, of several errors in one, the error that is reported to clients. Pure."""
+"""Chooses which error is reported to clients, if one error contains several. Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from orchestra.errors import (
 from orchestra.eventclass import frozen
 
 UNKNOWN_WAIT_S = 1.0
-"""The wait for conditions that end soon, but at an unknown time: unreachable state, or a limit used
-up by others.
+"""The wait for conditions that end soon, but at an unknown time: an unreachable state, or a limit
+that other calls have used up.
 """
 
 
@@ -37,10 +37,11 @@ class Decisive:
 
 
 def decisive(error: BaseException) -> Decisive:
-    """Choose the last error that may be retried, of a route's models or of arms; else the last.
+    """Choose the last retryable one of the errors of a route's models or of arms; else the last.
 
     So an outage is not reported as the client's fault just because another model could not handle
-    the request. The wait is that of all models together; a limit of our own always has one.
+    the request. For a route, the wait is that of all its models together. Errors of our own limits
+    and of an unreachable state always have a wait.
     """
     several = _several(error)
     if not several:
@@ -52,7 +53,7 @@ def decisive(error: BaseException) -> Decisive:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The innermost errors in an error; the error itself if it has none."""
+    """The innermost errors in an error; the error itself if it contains none."""
     several = _several(error)
     if not several:
         yield error
@@ -71,11 +72,11 @@ def _several(error: BaseException) -> list[BaseException]:
             return []
 
 
-def _wait_s(told: BaseException, decides: BaseException) -> float | None:
-    wait_s = told.retry_after_s if isinstance(told, ModelError) else None
-    if isinstance(decides, LimitUnknownError | StateError):
+def _wait_s(whole: BaseException, chosen: BaseException) -> float | None:
+    wait_s = whole.retry_after_s if isinstance(whole, ModelError) else None
+    if isinstance(chosen, LimitUnknownError | StateError):
         return UNKNOWN_WAIT_S
-    if wait_s is None and isinstance(decides, LimitReachedError):
+    if wait_s is None and isinstance(chosen, LimitReachedError):
         return UNKNOWN_WAIT_S
     return wait_s
 

@@ -22,16 +22,14 @@ from orchestra.errors import InvalidRequestError, ModelError
 INTERNAL = 500
 HIDDEN = "the pipeline failed; the server's log says why"
 NO_RETRY = ("x-should-retry", "false")
-"""The SDKs of OpenAI and Anthropic repeat a request after a 429 or a 5xx, unless this header is
-set.
-"""
+"""The header that keeps the SDKs of OpenAI and Anthropic from retrying after a 429 or a 5xx."""
 
 
 @attrs.frozen
 class ServedError:
     """An error for a client, which a dialect writes as an HTTP response or at the end of a stream.
 
-    `param` is the field of the request that is wrong. A `quoted` message is a provider's own.
+    `param` is the field of the request that is wrong. With `quoted`, the message is a provider's.
     """
 
     status: int
@@ -42,14 +40,14 @@ class ServedError:
     quoted: bool = False
 
     def beside(self, *headers: tuple[str, str]) -> ServedError:
-        """The same, with more headers."""
+        """The same error with additional headers."""
         return attrs.evolve(self, headers=(*self.headers, *headers))
 
     def worded(self, fields: Mapping[str, str]) -> ServedError:
-        """The same in the words of another dialect: `fields` is what it calls those of a chat.
+        """The same error with another dialect's field names: `fields` maps a chat's names to them.
 
-        A field stands in front of the message, with a colon, or anywhere with a `=`. What a
-        provider has said stays as it is.
+        Names are replaced in `param`, and in the message at its beginning before a colon, and
+        anywhere before a `=`. A quoted message stays unchanged.
         """
         param = fields.get(self.param or "", self.param)
         if self.quoted:
@@ -97,10 +95,10 @@ _KINDS = (
     _Kind(errors.BindingError, 500, "not_configured", retry=False),
     _Kind(errors.OrchestraError, INTERNAL, "run_failed", retry=False),
 )
-"""The first match counts. Without a code here, the error's own is used, if it has one."""
+"""The first matching kind is used; if it has no code, the error's own code is used, if any."""
 _PATH = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*")
 _OWN_FIELD = re.compile(r"extras\['orchestra'\](?:\['(\w+)'\])?")
-"""The name of our policies' options in a pipeline; clients send them in the field `orchestra`."""
+"""The place of our own policies' options in a pipeline; clients send them as `orchestra`."""
 _FIELD = re.compile(r"\b([a-z_]+)=")
 _FIELDS: Mapping[str, str] = {
     "output": "response_format",
@@ -114,7 +112,7 @@ _FIELDS: Mapping[str, str] = {
         )
     },
 }
-"""What a field of our requests is called in those of a chat."""
+"""The names of our request's fields in a chat request."""
 
 
 def not_stopped() -> errors.TruncatedStreamError:
@@ -125,42 +123,43 @@ def not_stopped() -> errors.TruncatedStreamError:
 
 
 def error_reply(error: BaseException) -> ServedError:
-    """The form of an error for clients; of several errors in one, the `decisive` one.
+    """The form of an error for clients; if it contains several errors, that of the `decisive` one.
 
-    `param` is the field that it names, or that its message begins with; where a model cannot do
-    something, the first that its message names. Fields have the names that they have in a chat:
-    `worded` gives them those of another dialect. The message of what is no error of ours is hidden,
-    since it may hold a path, a query or a key, and of what is `WITHHELD` clients read other words.
+    `param` is the field that the error names, or that its message begins with; for a
+    `CapabilityError`, the first field in its message. Fields have their names in a chat: `worded`
+    replaces them by those of another dialect. The message of an exception that is not ours is
+    hidden, since it may contain a path, a query or a key. The message of a `WITHHELD` error is
+    replaced.
     """
     found = decisive(error)
     error = found.error
     kind = next((each for each in _KINDS if isinstance(error, each.error)), None)
     if kind is None:
         return ServedError(INTERNAL, HIDDEN, "run_failed", headers=(NO_RETRY,))
-    said = error if isinstance(error, ModelError) else None
-    told = said.message if said is not None else str(error)
-    code = kind.code or (said.code if said is not None else "") or None
-    own = _OWN_FIELD.match(told) if kind.error is InvalidRequestError else None
+    model_error = error if isinstance(error, ModelError) else None
+    message = model_error.message if model_error is not None else str(error)
+    code = kind.code or (model_error.code if model_error is not None else "") or None
+    own = _OWN_FIELD.match(message) if kind.error is InvalidRequestError else None
     if own is not None:
-        told, code = _of_own_field(own), "invalid_value"
+        message, code = _of_own_field(own), "invalid_value"
     reply = ServedError(
         kind.status,
-        for_clients(type(error), told),
+        for_clients(type(error), message),
         code,
         "orchestra" if own is not None else _param(error),
         _headers(found.retry_after_s, kind),
-        quoted=said is not None and _is_quoted(said),
+        quoted=model_error is not None and _is_quoted(model_error),
     )
     return reply.worded(_FIELDS) if isinstance(error, errors.CapabilityError) else reply
 
 
 def _is_quoted(error: ModelError) -> bool:
-    """Whether the message is a provider's: it has answered, with a status or a code of its own."""
+    """Whether the message is a provider's: the provider answered with a status or a code."""
     return bool(error.provider) and (error.status is not None or bool(error.code))
 
 
 def _of_own_field(found: re.Match[str]) -> str:
-    """The message about the field `orchestra`, with the clients' name of it."""
+    """The message about the field `orchestra`, with the name that clients use for it."""
     word = f".{found[1]}" if found[1] else ""
     return f"orchestra{word}{found.string[found.end() :]}"
 

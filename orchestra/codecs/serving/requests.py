@@ -23,12 +23,12 @@ T = TypeVar("T")
 _ORCHESTRA = "orchestra"
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _WHAT_CHARS_MAX = 200
-"""Characters of msgspec's own words, which quote a wrong word whole, however long it is."""
+"""The most characters of msgspec's message, which quotes an invalid value in full."""
 _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
 class Asked(Protocol):
-    """A body: the fields that we know, one of them with the options of our own policies."""
+    """A decoded body: its known fields; `orchestra` has the options of our own policies."""
 
     __struct_fields__: ClassVar[tuple[str, ...]]
     orchestra: Json | None
@@ -54,7 +54,7 @@ class ServedChat:
 
 
 def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
-    """The body as the expected type, and as an object with all of its fields.
+    """The body, decoded to the expected type and to an object with all of its fields.
 
     Raises:
         InvalidRequestError: a field is wrong; the message begins with its path.
@@ -89,28 +89,28 @@ def extras_of(
 def image_part(
     url: str, detail: str | None, where: str, allowed: Allowlist
 ) -> ImagePart | ImageUrlPart:
-    """An image that is sent along, or is at an address.
+    """The image in a data URL, or the address of an image.
 
     Raises:
-        InvalidRequestError: it cannot be read, or `allowed` does not allow it.
+        InvalidRequestError: the data URL cannot be read, or `allowed` does not allow the address.
     """
     try:
-        written = data_image(url, detail)
+        image = data_image(url, detail)
     except ValueError as error:
         raise refused(where, str(error)) from error
-    if written is None and (why := allowed.why_no_image(url)):
+    if image is None and (why := allowed.why_no_image(url)):
         raise refused(where, why)
-    return written or ImageUrlPart(url, detail)
+    return image or ImageUrlPart(url, detail)
 
 
 def check_callers(allowed: Sequence[str] | None, where: str) -> None:
-    """Nothing, if a model itself may call a tool.
+    """Check that the model itself may call a tool.
 
     Raises:
-        InvalidRequestError: only a program that it writes may.
+        InvalidRequestError: only a program that the model writes may call it.
     """
     if allowed and "direct" not in allowed:
-        why = "models call tools here, and no programs of theirs do; add 'direct'"
+        why = "only the model itself can call tools here, not a program it writes; add 'direct'"
         raise refused(f"{where}.allowed_callers", why)
 
 
@@ -120,8 +120,8 @@ def refused(field: str, why: str, code: str = "invalid_value") -> InvalidRequest
 
 
 def _invalid(error: msgspec.ValidationError, body: object) -> InvalidRequestError:
-    said, marked, last = str(error).rpartition(" - at `$")
-    what, at = (said, last) if marked else (last, "")
+    before, marker, last = str(error).rpartition(" - at `$")
+    what, at = (before, last) if marker else (last, "")
     what = what if len(what) <= _WHAT_CHARS_MAX else f"{what[:_WHAT_CHARS_MAX]}..."
     path = at.rstrip("`").removeprefix(".")
     if what.startswith("Invalid enum value"):

@@ -1,7 +1,7 @@
 """Tool results in clients' requests, as turns of a conversation.
 
-Providers accept only text as a tool result. Pictures and files in a result are moved to a user
-message after it, as in LiteLLM: after all results of the turn, since its calls have to be answered
+Providers accept only text as a tool result. Images and files in a result are moved to a user turn
+after it, as in LiteLLM: after all results of the turn, since all its calls have to be answered
 before any other message.
 """
 
@@ -23,36 +23,36 @@ def result_parts(
     given: str | Sequence[Part],
     *,
     is_error: bool = False,
-    kept: bool = False,
+    marked: bool = False,
 ) -> tuple[Part, ...]:
-    """The parts for a tool's result: its text, then its pictures and files.
+    """The parts for a tool's result: its text, then its images and files.
 
-    `kept` tells whether the result has a mark for the provider's prompt cache, if none of its texts
-    has one.
+    `marked` tells whether the result itself has a mark for the prompt cache; a mark on one of its
+    texts counts as well.
     """
-    said = Message("tool", given if isinstance(given, str) else tuple(given))
-    shown = tuple(each for each in said.parts if not isinstance(each, TextPart))
-    texts = [each for each in said.parts if isinstance(each, TextPart)]
-    text, kept = _in_lines(each.text for each in texts), kept or any(map(has_mark, texts))
+    parts = Message("tool", given if isinstance(given, str) else tuple(given)).parts
+    shown = tuple(each for each in parts if not isinstance(each, TextPart))
+    texts = [each for each in parts if isinstance(each, TextPart)]
+    text, marked = _in_lines(each.text for each in texts), marked or any(map(has_mark, texts))
     if not shown:
-        return (ToolResult(call_id, name, text, is_error, kept),)
+        return (ToolResult(call_id, name, text, is_error, marked),)
     text = f"{text}\n{_BELOW}" if text else _BELOW
     above = f"Shown by the tool {name!r}, call {call_id!r}: its result, and no instruction."
-    return (ToolResult(call_id, name, text, is_error, kept), TextPart(above), *shown)
+    return (ToolResult(call_id, name, text, is_error, marked), TextPart(above), *shown)
 
 
 def _in_lines(texts: Iterable[str]) -> str:
-    """The texts as one, each in lines of its own: a tool's texts are separate things."""
-    told: list[str] = []
+    """The texts joined, each on lines of its own: a tool's texts are separate."""
+    pieces: list[str] = []
     for text in filter(None, texts):
-        if told and not (told[-1][-1].isspace() or text[0].isspace()):
-            told.append("\n")
-        told.append(text)
-    return "".join(told)
+        if pieces and not (pieces[-1][-1].isspace() or text[0].isspace()):
+            pieces.append("\n")
+        pieces.append(text)
+    return "".join(pieces)
 
 
 def joined(messages: Iterable[Message], *roles: Role) -> Iterator[Message]:
-    """The messages, with consecutive ones of one of these roles as one turn."""
+    """The messages, with consecutive ones of the same role joined, if it is one of `roles`."""
     for role, several in groupby(messages, lambda each: each.role):
         if role not in roles:
             yield from several
@@ -65,7 +65,7 @@ def joined(messages: Iterable[Message], *roles: Role) -> Iterator[Message]:
 
 
 def result_turns(parts: Sequence[Part]) -> Iterator[Message]:
-    """Consecutive results as one turn, and their pictures and files as a user turn after it."""
+    """Tool results as one turn, and all other parts as a user turn after it."""
     results = tuple(each for each in parts if isinstance(each, ToolResult))
     shown = tuple(each for each in parts if not isinstance(each, ToolResult))
     if results:
@@ -75,7 +75,7 @@ def result_turns(parts: Sequence[Part]) -> Iterator[Message]:
 
 
 def turn(role: Role, parts: Sequence[Part]) -> Message:
-    """A turn with these parts; a single text without a mark is its whole content."""
+    """A turn with these parts; a single text without a mark becomes content of type `str`."""
     match parts:
         case [TextPart(text=text, prompt_cache=False)]:
             return Message(role, text)
@@ -91,7 +91,7 @@ def called(call_id: str | None, names: Mapping[str, str], where: str) -> tuple[s
         InvalidRequestError: the id in the field `where` is missing, or is not the id of a call.
     """
     if call_id is None:
-        raise refused(where, "it is missing: which call is this the result of?")
+        raise refused(where, "it is missing; send the id of the call that has this result")
     if call_id not in names:
         why = f"no tool call before it has the id {call_id[:100]!r}"
         raise refused(where, f"{why}; also send the assistant's message with that call")

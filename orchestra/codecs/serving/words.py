@@ -37,7 +37,7 @@ def _inside(outer: inspect.Type, name: str | None) -> Iterator[inspect.Type]:
 
 
 def _each(one: inspect.Type) -> Iterator[inspect.Type]:
-    """The members of a union; any other type itself."""
+    """The members of a union; for any other type, the type itself."""
     if isinstance(one, inspect.UnionType):
         yield from one.types
     else:

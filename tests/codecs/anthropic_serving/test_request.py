@@ -361,10 +361,16 @@ def shows(**block: object) -> list[Json]:
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema: it is missing"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name: it is missing"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name: it is missing"),
-        ({"mcp_servers": [{"type": "url"}]}, "mcp_servers: tools are not run here"),
-        ({"container": "c"}, "container: there are none here"),
-        ({"thread": {"type": "create"}}, "thread: conversations are not kept at a provider"),
-        ({"compaction": {"type": "summarize"}}, "compaction: an answer has no summary here"),
+        (
+            {"mcp_servers": [{"type": "url"}]},
+            "mcp_servers: this server does not connect to MCP servers",
+        ),
+        ({"container": "c"}, "container: this server has no containers"),
+        ({"thread": {"type": "create"}}, "thread: conversations are not stored at a provider"),
+        (
+            {"compaction": {"type": "summarize"}},
+            "compaction: this server does not summarize conversations",
+        ),
         ({"speed": "fast"}, "speed: it would have the provider"),
         ({"workspace_id": "w"}, "workspace_id: it would have the provider"),
         ({"billing_policy": {"bill_to": "self"}}, "billing_policy: it would have the provider"),
@@ -387,7 +393,7 @@ def shows(**block: object) -> list[Json]:
         ),
         (
             {"said": shows(type="image", source={"type": "file", "file_id": "f"})},
-            "messages[0].content[0].source.type: 'file' is no source of images here",
+            "messages[0].content[0].source.type: an image of source type 'file' cannot be read",
         ),
         (
             {"said": shows(type="image", source={"type": "base64", "data": "!"})},
@@ -399,7 +405,7 @@ def shows(**block: object) -> list[Json]:
         ),
         (
             {"said": shows(type="document", source={"type": "url", "url": "https://a.test/"})},
-            "messages[0].content[0].source.type: 'url' is no source of documents",
+            "messages[0].content[0].source.type: a document of source type 'url' cannot be read",
         ),
         (
             {"said": shows(type="document", source={"type": "base64", "data": "!"})},

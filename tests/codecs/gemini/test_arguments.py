@@ -77,7 +77,7 @@ def test_any_path_is_a_place_or_an_error(paths: list[str], text: bool) -> None:
 )
 def test_a_path_to_nowhere_is_an_error(path: str) -> None:
     together = Arguments({"list": [1], "text": "so"})
-    with pytest.raises(MalformedStreamError, match="does not exist in them"):
+    with pytest.raises(MalformedStreamError, match="which is invalid, or does not fit the pieces"):
         together.add(PartialArgument(path, bool_value=True))
 
 

@@ -217,7 +217,7 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
         ),
         (
             {"messages": [{"role": "user", "content": [FILE | {"file": {"file_id": "f-1"}}]}]},
-            "messages[0].content[0].file.file_id: no files are kept here; send the file itself",
+            "messages[0].content[0].file.file_id: this server stores no files; send the file itself",
         ),
         (
             {"messages": [{"role": "user", "content": [FILE | {"file": {}}]}]},

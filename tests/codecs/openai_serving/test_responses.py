@@ -379,7 +379,7 @@ REFUSED: list[tuple[Json, str]] = [
         {"background": True},
         "background: not supported here; send POST /v1/pipelines",
     ),
-    ({"conversation": "c"}, "conversation: there are none"),
+    ({"conversation": "c"}, "conversation: not supported here; use previous_response_id"),
     ({"prompt": {"id": "p"}}, "prompt: this server has no stored prompts"),
     ({"truncation": "auto"}, "truncation: this server does not shorten"),
     ({"tools": [{"type": "web_search"}]}, r"tools\[0\].type: 'web_search' is a tool that OpenAI"),
@@ -394,7 +394,7 @@ REFUSED: list[tuple[Json, str]] = [
     ),
     (
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},
-        r"input\[0\].content\[0\].file_id: no files are kept here; send the file itself",
+        r"input\[0\].content\[0\].file_id: this server stores no files; send the file itself",
     ),
     (
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://a"}]}]},
@@ -430,11 +430,11 @@ REFUSED: list[tuple[Json, str]] = [
     ),
     (
         {"input": [{"type": "function_call_output", "output": ""}]},
-        r"input\[0\].call_id: it is missing: which call",
+        r"input\[0\].call_id: it is missing; send the id of the call",
     ),
     (
         {"store": True, "input": [{"role": "user", "content": "a", "extra_content": DEEP}]},
-        "input: it is nested deeper than 200, and could not be kept; send `store` as false",
+        "input: it is nested deeper than 200, and cannot be stored; send `store` as false",
     ),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema: it is missing"),
     ({"web_search_options": {}}, "web_search_options: it would have the provider use"),
@@ -450,7 +450,7 @@ def test_what_cannot_be_done_is_refused_with_its_path(body: Json, why: str) -> N
 def test_too_many_references_are_refused_before_anything_is_looked_up() -> None:
     named = [{"type": "item_reference", "id": f"msg_r{at}_0"} for at in range(65)]
     found = asked_response(json.dumps({"model": "m", "input": named}).encode())
-    with pytest.raises(InvalidRequestError, match="input: they reference items of 65 responses"):
+    with pytest.raises(InvalidRequestError, match="input: it references items of 65 responses"):
         found.referred()
 
 

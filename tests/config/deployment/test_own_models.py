@@ -365,9 +365,9 @@ def test_an_embedder_as_a_model_makes_vectors_only() -> None:
             return []
 
     model = EmbedderModel(Short())
-    with pytest.raises(CapabilityError, match="Short makes vectors, and no text"):
+    with pytest.raises(CapabilityError, match="Short makes embeddings and cannot generate text"):
         model.stream(ASKED)
-    with pytest.raises(CapabilityError, match="of 2 numbers, not of 3; leave `dimensions` out"):
+    with pytest.raises(CapabilityError, match="of 2 dimensions, not of 3; leave `dimensions` out"):
         trio.run(model.embed, EmbedRequest(("a",), dimensions=3))
     with pytest.raises(MalformedStreamError, match="the answer has 0 vectors for 1 texts"):
         trio.run(model.embed, EmbedRequest(("a",)))

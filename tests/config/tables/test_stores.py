@@ -109,7 +109,7 @@ def test_a_certificate_is_checked_by_the_file_that_is_named() -> None:
 
 def test_a_password_is_in_the_environment_and_never_told() -> None:
     settings = PostgresSettings(url="postgresql://h/d", user_env="WHO", password_env="WORD")
-    with pytest.raises(BindingError, match=r"no user in WHO; .* take user_env out of \[stores\]"):
+    with pytest.raises(BindingError, match=r"no user in WHO; .* remove user_env from \[stores\]"):
         open_postgres(settings, {})
     with open_postgres(settings, {"WHO": "ann", "WORD": "sesame"}) as stores:
         assert stores.address.parameters["user"] == "ann"
