@@ -232,7 +232,11 @@ def test_an_error_that_cannot_be_printed_still_has_a_message() -> None:
 
     said = "(RuntimeError while it was asked for its message)"
     assert message_of(BrokenError(RuntimeError())) == said
-    assert single(Panic(BrokenError(Panic()))).args[0].startswith("it raised what is no Exception")
+    assert (
+        single(Panic(BrokenError(Panic())))
+        .args[0]
+        .startswith("it raised something that is not an Exception")
+    )
     assert message_of(BrokenError(Panic())) == "(Panic while it was asked for its message)"
     assert "(Panic while" in str(StepFailedError("several:", [BrokenError(Panic())]))
     assert message_of(ValueError("words")) == "words"

@@ -172,7 +172,7 @@ class Sockets:
             return refused
         pipeline = self.runs.pipelines[name]
         reading = partial(from_json, pipeline.inputs, start.inputs)
-        values, faults = await computed(reading, large=start.large, theirs=True)
+        values, faults = await computed(reading, large=start.large, pipeline_code=True)
         if faults:
             return bad_inputs(faults)
         try:

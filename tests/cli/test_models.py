@@ -250,7 +250,7 @@ def test_ten_silent_ones_five_at_a_time_are_two_waits_long() -> None:
         with LocalBindings() as bindings:
             found = await ping_all(asked, bindings, timeout_s=30, at_once=5)
         assert [each.name for each in found] == [each.name for each in asked]
-        assert {each.told for each in found} == {"no answer within 30 s"}
+        assert {each.text for each in found} == {"no answer within 30 s"}
         return trio.current_time()
 
     clock = MockClock(autojump_threshold=0)

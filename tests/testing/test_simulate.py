@@ -140,7 +140,7 @@ def test_what_is_no_world_and_where_trio_runs_is_told_how_to_write_it() -> None:
     async def main() -> None:
         simulate(sums, n=2)
 
-    with pytest.raises(RunError, match="Trio is running here already; call it in a plain `def"):
+    with pytest.raises(RunError, match="Trio is already running here; call it in a plain `def"):
         trio.run(main)
 
 
@@ -243,10 +243,10 @@ def hanging_behind_many(ns: list[int]) -> list[int]:
 def test_of_a_run_that_hangs_its_steps_are_told_that_go_on_however_long_ago_they_began() -> None:
     with pytest.raises(HangError) as caught:
         simulate(hanging_behind_many, ns=[29, *range(28)])
-    goes_on = str(caught.value).split("it said last")[0]
+    goes_on = str(caught.value).split("its last events")[0]
     assert "each#2[0]/hangs_at at " in goes_on
     assert "passes" not in goes_on
-    assert "hangs_at" not in str(caught.value).split("it said last")[1]
+    assert "hangs_at" not in str(caught.value).split("its last events")[1]
 
 
 @step
@@ -296,7 +296,7 @@ def test_of_a_step_that_hangs_its_own_tasks_are_told_with_the_line_of_each() -> 
     """Of a deadlock, who waits and where, and not only the nursery around them."""
     with pytest.raises(HangError) as caught:
         simulate(locked_out, n=1)
-    goes_on = str(caught.value).split("it said last")[0]
+    goes_on = str(caught.value).split("its last events")[0]
     line = inspect.getsourcelines(locks_itself_out.call)[1] + 7
     for name in ("takes one", "takes other"):
         assert re.search(rf"\n    {name} at \S*test_simulate.py:{line}\n", goes_on)

@@ -131,7 +131,7 @@ class Runs:
             return answer(self.unknown(name, arrived()))
         parts = await self._parts()
         reading = partial(read, parts, pipeline)
-        asked = await computed(reading, large=parts.large, theirs=True)
+        asked = await computed(reading, large=parts.large, pipeline_code=True)
         if isinstance(asked, HttpProblem):
             return answer(asked)
         preferences = _preferences() if request.method == "POST" else None

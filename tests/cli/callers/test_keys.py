@@ -263,7 +263,7 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
     ("words", "says"),
     [
         (("--user", "ada"), "name the pipelines that it may run with --pipelines"),
-        ((), "alone, for Prometheus\n  a key needs an owner: --organisation, --user, or"),
+        ((), "only --metrics, for Prometheus\n  a key needs an owner: --organisation, --user, or"),
         (("--user", "ada", "--pipelines", " ,"), "orchestra keys create --organisation acme"),
         (("--models", "*"), "a key needs an owner: --organisation, --user, or both"),
         (

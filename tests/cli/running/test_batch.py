@@ -136,7 +136,7 @@ def test_a_signal_lets_rows_end_that_are_under_way(halving: Project) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == INTERRUPTED
-    assert b"stopped by Ctrl-C; the same command goes on from there" in err
+    assert b"stopped by Ctrl-C; the same command resumes from there" in err
     done = len(results(halving))
     assert f" {done} of 98 rows have a result".encode() in out
     assert 0 < done < 98

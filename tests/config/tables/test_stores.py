@@ -30,7 +30,7 @@ WRONG = [
     ('[stores]\nurl = "postgresql://h/d?sslmode=always"', 2, "is not postgresql://"),
     (f'{URL}password = "sesame"', 3, "password_env = "),
     (f'{URL}password_env = "sesame"', 3, "in capitals"),
-    (f'{URL}password_env = "P"\npassword_file = "p"', 4, "password_env says it already"),
+    (f'{URL}password_env = "P"\npassword_file = "p"', 4, "password_env is given, too"),
     (f"{URL}connections_max = 0", 3, "0 is not a whole number from 1 to 1000"),
     (f'{URL}ca_file = "p"', 3, "add ?sslmode=verify-full to the url, or leave it out"),
     ('[stores]\nuser = "ann"', 2, "it applies only to a database, and there is no url"),

@@ -732,7 +732,7 @@ def test_a_world_scripts_the_steps_of_children() -> None:
     assert outcome(("loud", "a"), ("spelled", "b"), world=world).value == ["scripted", "scripted"]
     failing = attrs.evolve(world, steps={"upper": Fails(RefusalError("scripted"))})
     assert repr(error_of(("loud", "a"), world=failing)) == "RefusalError('scripted')"
-    with pytest.raises(DefinitionError, match="no step of 'top'; its steps are: agent"):
+    with pytest.raises(DefinitionError, match="not a step of 'top'; its steps are: agent"):
         outcome(("loud", "a"), world=World(steps=scripts))
 
 

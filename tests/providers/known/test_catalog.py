@@ -242,7 +242,7 @@ def replace(file: Path, text: str) -> None:
         (b" \n", "is empty"),
         (b"one\ntwo", "does not hold a valid key"),
         ("schlüssel".encode(), "does not hold a valid key"),
-        (b"k" * (SECRET_BYTES_MAX + 1), "it has to hold one key"),
+        (b"k" * (SECRET_BYTES_MAX + 1), "it must hold one key"),
     ],
 )
 def test_a_key_file_that_is_wrong_is_told_and_not_shown(

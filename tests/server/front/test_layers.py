@@ -472,7 +472,7 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
             early = await layer.admit(arrival(principal=principal, method="POST"))
             answers.append(early.status if early else None)
             told = "" if early is None else early.encode().decode()
-            assert not told or "and nothing is left; it begins anew at" in told
+            assert not told or "and nothing is left; it resets at" in told
             assert "cheaper" not in told, "no call of any price would fit"
             if cost:
                 held = await purse.hold(Adas(), cost, for_s=10, model="m")
