@@ -1,7 +1,7 @@
 """orchestra: pipelines for real-time AI, compiled to a graph and run on Trio.
 
-The front door: what a pipeline module and a script need. Everything else is imported
-from where it lives.
+This module exports what a pipeline module and a script need. Import everything else from the
+module that defines it; `docs/api.md` lists all public names.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-if not TYPE_CHECKING:  # or a type checker would take it that there is every name
+if not TYPE_CHECKING:  # with a `__getattr__`, a type checker would accept every name
 
     def __getattr__(name: str) -> object:
-        if name == "prompt":  # the vocabulary, for those who use some of it
+        if name == "prompt":  # lazy: it imports the ready-made steps
             from orchestra.steps.prompt import prompt as found
-        elif name == "open_portal":  # with asyncio, for those who are not on Trio
+        elif name == "open_portal":  # lazy: it imports asyncio, which Trio programs do not need
             from orchestra.portal.portal import open_portal as found
         else:
             from orchestra.homes import missing

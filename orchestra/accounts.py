@@ -1,7 +1,7 @@
-"""Who calls, and what it costs: the values that accounts are kept in.
+"""Accounting values: who makes a call, what it consumed, and what it cost.
 
-Money is whole nano-dollars (10**9 to the dollar): a token of a small model costs 50 of them, and
-sums are exact.
+Money is counted in whole nano-dollars (10**9 to the dollar), so that sums are exact: one token of
+a small model costs about 50 of them.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import attrs
 from orchestra.eventclass import frozen
 
 UNSENT = "nothing of the request had been sent"
-"""The note of a cancellation (`add_note`) before a byte of a call's request was sent: it is free.
+"""The note (`add_note`) of a `Cancelled` that came before any byte of the request was sent.
 
-An error says so by its code; a `Cancelled` has none.
+Such a call costs nothing. Errors say this by their `code`; a `Cancelled` has no such field.
 """
 
 
 @frozen(kw_only=True)
 class KeyAllowance:
-    """The limits of one API key, on top of its user's and organisation's; None is no limit.
+    """The limits of one API key, on top of those of its user and organisation; None means no limit.
 
     Money is in nano-dollars; days and months are in UTC.
     """
@@ -39,10 +39,10 @@ NO_ALLOWANCE = KeyAllowance()
 
 @frozen(cache_hash=True)
 class Caller:
-    """On whose behalf a run is made; names are the deployment's own, "" where there is none.
+    """Who a run is made for, by the names that this deployment uses; "" where there is no name.
 
-    `key` is the public part of the API key that the request came with. A caller without names
-    has no limits and budgets but those of the deployment as a whole.
+    `key` is the public part of the API key that the request was sent with. A caller without names
+    is subject only to the limits and budgets of the deployment as a whole.
     """
 
     organisation: str = ""
@@ -50,39 +50,40 @@ class Caller:
     key: str = ""
     allowance: KeyAllowance = NO_ALLOWANCE
     end_user: bool = False
-    """Whether the user is one that the key named, which may act for those of its organisation."""
+    """Whether `user` was named by the request, with a key that may act for its end users."""
 
     def __repr__(self) -> str:
-        """As it is written: in what a test prints, most have two names."""
-        said = [repr(self.organisation), repr(self.user)]
+        """As code, without the fields that have their default: `Caller('acme', 'ann')`."""
+        written = [repr(self.organisation), repr(self.user)]
         if self.key:
-            said.append(f"key={self.key!r}")
+            written.append(f"key={self.key!r}")
         if self.allowance != NO_ALLOWANCE:
-            said.append(f"allowance={self.allowance!r}")
+            written.append(f"allowance={self.allowance!r}")
         if self.end_user:
-            said.append("end_user=True")
-        return f"Caller({', '.join(said)})"
+            written.append("end_user=True")
+        return f"Caller({', '.join(written)})"
 
     @property
     def tenant(self) -> str:
-        """Who sees the same runs and may share answers: the organisation, else the user.
+        """Callers with the same tenant see the same runs and may share cached answers.
 
-        An end user is alone, also within the organisation.
+        It is the organisation, or the user where there is none. Each end user is a tenant of its
+        own, also within one organisation.
         """
         return f"end-user:{self.full_user}" if self.end_user else self.fairness_key
 
     @property
     def fairness_key(self) -> str:
-        """Among whom room is divided: organisations, with all their end users, else users."""
+        """Capacity is divided by this key: the organisation with its end users, else the user."""
         if self.organisation:
             return f"organisation:{self.organisation}"
         return f"user:{self.user}" if self.user else ""
 
     @property
     def full_user(self) -> str:
-        """The user, distinct from users of the same name in other organisations.
+        """The user's name, unique across organisations: `organisation/user`.
 
-        A `/` in a name, which no key has, is escaped as `%2F`.
+        A `/` in a name is escaped as `%2F`; names in API keys have none.
         """
         organisation, user = map(_without_slash, (self.organisation, self.user))
         return f"{organisation}/{user}" if organisation else user
@@ -93,40 +94,40 @@ def _without_slash(name: str) -> str:
 
 
 def check_count(of: object, field: attrs.Attribute[int], count: object) -> None:
-    """Check a number of tokens, or of nanodollars: a stored budget with another cannot be read.
+    """Check a count of tokens or nano-dollars: a stored budget with any other value is unreadable.
 
     Raises:
-        ValueError: it is not a whole number from 0 on.
+        ValueError: the count is not an integer of 0 or more.
     """
     if type(count) is not int or count < 0:
         what = f"{type(of).__name__}({field.name}={count!r:.40})"
-        raise ValueError(f"{what}: write a whole number from 0 on")
+        raise ValueError(f"{what}: write an integer of 0 or more")
 
 
 check_most = attrs.validators.optional(check_count)
-"""As `check_count`, for a number that may be None."""
+"""Like `check_count`, for a count that may be None."""
 
 
 class Certainty(Enum):
-    """Where a usage record comes from."""
+    """How reliable a usage record is."""
 
     EXACT = "exact"
     """Counted by the provider, for the whole answer."""
     PARTIAL = "partial"
-    """Counted by the provider, but the answer was cut before its last count, or one is missing."""
+    """Counted by the provider, but a count is missing, or the answer was cut before the last."""
     ESTIMATED = "estimated"
     """Estimated here, from the number of bytes."""
 
 
 @frozen
 class Usage:
-    """Tokens that a call consumed, and what they cost.
+    """The tokens that a call consumed, and what they cost.
 
-    `input_tokens` includes those read from and written to the provider's cache, and
-    `output_tokens` those it reasoned with: the parts are never added to the whole.
+    `input_tokens` already includes the tokens read from and written to the provider's cache, and
+    `output_tokens` the reasoning tokens: never add these parts to the totals.
 
     Raises:
-        ValueError: one of them is not a whole number from 0 on.
+        ValueError: a count is not an integer of 0 or more.
     """
 
     input_tokens: int = attrs.field(default=0, validator=check_count)
@@ -136,19 +137,19 @@ class Usage:
     cache_write_input_tokens: int = attrs.field(default=0, validator=check_count)
     reasoning_tokens: int = attrs.field(default=0, validator=check_count)
     cost_nanodollars: int = attrs.field(default=0, validator=check_count)
-    """The cost, of the calls whose price is known."""
+    """The cost of the calls whose price is known."""
     unpriced_calls: int = attrs.field(default=0, validator=check_count)
-    """Calls whose price is not known; they are not in the cost."""
+    """How many calls have an unknown price; `cost_nanodollars` does not include them."""
     _settled: bool = attrs.field(default=False, eq=False, repr=False)
 
     @property
     def settled(self) -> bool:
-        """Whether the account of the calling step has it already."""
+        """Whether it was already added to the account of the calling step."""
         return self._settled
 
     def as_settled(self) -> Usage:
-        """The same, marked as already in the account."""
-        return Usage(  # as `attrs.evolve`, which looks up the fields each time
+        """The same usage, marked as already added to the account."""
+        return Usage(  # faster than `attrs.evolve`, which looks up the fields each time
             self.input_tokens,
             self.output_tokens,
             self.certainty,
@@ -161,7 +162,7 @@ class Usage:
         )
 
     def __add__(self, other: Usage) -> Usage:
-        """Both together, as certain as the less certain of the two."""
+        """The sum of both, with the lower of the two certainties."""
         order = list(Certainty)
         return Usage(
             self.input_tokens + other.input_tokens,
@@ -179,4 +180,4 @@ class Usage:
 USAGE_COUNTS = tuple(
     field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
 )
-"""The numeric fields of a usage."""
+"""The names of the numeric fields of `Usage`."""

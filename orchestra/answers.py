@@ -1,8 +1,8 @@
 """Answers: the events of a model's answer, folded into one value.
 
-Rules of the file: text and reasoning that follow each other are one part, and empty pieces are
-none; a tool call is one part, wherever its pieces come; parts stand in the order in which they
-were begun.
+Rules of the file: consecutive pieces of text are one part, as are consecutive pieces of
+reasoning; empty pieces are ignored; all pieces of a tool call are one part, even if other pieces
+come between them; parts are in the order in which they began.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from orchestra.values import (
 )
 
 ANSWER_CHARS_MAX = 64 * 1024 * 1024
-"""The most characters of one answer, including hidden parts: as many as the limit of bytes."""
-_TOKEN_CHARS = 256  # what a token takes with its likelihood
+"""The most characters in one answer, hidden parts included; equal to the limit in bytes."""
+_TOKEN_CHARS = 256  # what a token with its log probabilities is counted as
 
 AnswerPart: TypeAlias = TextPart | ReasoningPart | ToolCall
 
 
 @frozen
 class Completion:
-    """A whole answer. `usage` is None where the provider counted nothing."""
+    """A whole answer. `usage` is None if the provider reported no token counts."""
 
     parts: tuple[AnswerPart, ...]
     stopped: Stopped
@@ -52,18 +52,19 @@ class Completion:
     id: str = ""
     model: str = ""
     logprobs: Logprobs | None = None
-    """How likely its tokens were, where that was asked for and told."""
+    """The log probabilities of its tokens, if the request asked and the provider sent them."""
     details: Details = NO_DETAILS
     """The provider's details about the answering server: see `Began`."""
     citations: tuple[Citation, ...] = ()
-    """What its text is taken from, as far as the provider has told."""
+    """The sources that its text cites, as far as the provider reported them."""
 
     @classmethod
     def of(cls, events: Iterable[ModelEvent]) -> Completion:
-        """The completion of an answer's events.
+        """Fold the events of one answer into a completion.
 
         Raises:
-            TruncatedStreamError: there is no `Stopped` among them.
+            TruncatedStreamError: the events hold no `Stopped`.
+            MalformedStreamError: the answer is over `ANSWER_CHARS_MAX`.
         """
         answer = Answer()
         for event in events:
@@ -71,8 +72,8 @@ class Completion:
         return answer.completion()
 
     def with_usage(self, usage: Usage | None) -> Completion:
-        """The same answer, with another usage."""
-        return Completion(  # as `attrs.evolve`, which looks up the fields each time
+        """A copy of this answer with another usage."""
+        return Completion(  # faster than `attrs.evolve`, which looks up the fields each time
             *(self.parts, self.stopped, usage, self.refusal),
             *(self.id, self.model, self.logprobs, self.details),
             citations=self.citations,
@@ -80,12 +81,12 @@ class Completion:
 
     @property
     def text(self) -> str:
-        """Its text."""
+        """Its text parts, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
     def reasoning(self) -> str:
-        """The model's thoughts."""
+        """Its reasoning parts, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, ReasoningPart))
 
     @property
@@ -95,7 +96,7 @@ class Completion:
 
     @property
     def message(self) -> Message:
-        """The answer as a turn, to be sent back with the next request."""
+        """The answer as an assistant's turn, to send back with the next request."""
         return Message("assistant", self.parts)
 
 
@@ -133,7 +134,7 @@ def _size(event: ModelEvent) -> int:
 
 
 class Answer:
-    """An answer that is growing, event by event; adding one costs the same however long it is."""
+    """An answer that grows event by event; the cost of adding one does not depend on its length."""
 
     def __init__(self) -> None:
         self._left = ANSWER_CHARS_MAX
@@ -148,12 +149,12 @@ class Answer:
         self._citations: list[Citation] = []
 
     def add(self, event: ModelEvent) -> None:
-        """Take the next event.
+        """Add the next event.
 
         Raises:
-            MalformedStreamError: the answer is over `ANSWER_CHARS_MAX`; nothing is left of it.
+            MalformedStreamError: the answer is over `ANSWER_CHARS_MAX`; its parts are dropped.
         """
-        if type(event) is TextDelta:  # nearly all of them are: the rest may take longer
+        if type(event) is TextDelta:  # the fast path: nearly all events are text
             self._left -= len(event.text)
             if event.text:
                 self._growing(TextPart).texts.append(event.text)
@@ -188,19 +189,19 @@ class Answer:
                 self._citations += citations
 
     def _refuse(self) -> NoReturn:
-        # what is raised may hold it for as long as its run is kept
+        # the error may keep this object alive for as long as its run is kept
         self._pieces, self._calls, self._refusals = [], {}, []
         self._logprobs, self._citations = [], []
         raise MalformedStreamError(
-            f"the answer is over {ANSWER_CHARS_MAX} characters, including thoughts and tool "
-            "arguments; ask for less in one call"
+            f"the answer is over {ANSWER_CHARS_MAX} characters, including reasoning and "
+            "tool arguments; ask for less in one call"
         )
 
     def completion(self) -> Completion:
         """The whole answer.
 
         Raises:
-            TruncatedStreamError: it has not stopped.
+            TruncatedStreamError: no `Stopped` was added.
         """
         if self.stopped is None:
             raise TruncatedStreamError("the answer ended without a stop reason: it was cut")
@@ -211,18 +212,18 @@ class Answer:
             "".join(self._refusals),
             self._id,
             self._model,
-            self._likely(),
+            self._all_logprobs(),
             self._details,
             tuple(self._citations),
         )
 
-    def _likely(self) -> Logprobs | None:
-        """All that was told of its tokens, as one."""
-        told = self._logprobs
-        if not told:
+    def _all_logprobs(self) -> Logprobs | None:
+        """All log probabilities of its tokens, as one value."""
+        pieces = self._logprobs
+        if not pieces:
             return None
-        content = tuple(each for piece in told for each in piece.content)
-        return Logprobs(content, tuple(each for piece in told for each in piece.refusal))
+        content = tuple(each for piece in pieces for each in piece.content)
+        return Logprobs(content, tuple(each for piece in pieces for each in piece.refusal))
 
     def _growing(self, kind: type[AnswerPart]) -> _Piece:
         if self._pieces:

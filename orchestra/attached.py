@@ -1,7 +1,7 @@
-"""What stands in a message beside words, and is sent with it: bytes, and what they are. Pure.
+"""Attachments of a message: bytes with a media type. Pure.
 
-An image and a file are one idea with two names, since models do: some see, and others read, and
-may cite what they have read.
+Images and files are two classes of one idea, because models differ: some can see images, others
+read files and may cite them.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ _TEXTS = ("application/json", "application/xml", "application/yaml")
 
 
 def registered(media_type: str) -> str:
-    """The media type under its registered name: many programs write `image/jpg`."""
+    """The registered name of a media type: `image/jpeg` for `image/jpg`, which many write."""
     return _UNREGISTERED.get(media_type, media_type)
 
 
 @frozen
 class Attached:
-    """Bytes, and what they are: `media_type` is `image/png`, `application/pdf`, ..."""
+    """Bytes with their media type: `image/png`, `application/pdf`, ..."""
 
     data: bytes = attrs.field(repr=False)
     media_type: str = attrs.field(converter=registered)
     prompt_cache: bool = attrs.field(default=False, kw_only=True)
-    """As in `TextPart`."""
+    """The same as in `TextPart`."""
 
     @property
     def is_text(self) -> bool:
-        """Whether its media type is of a text of any kind: `text/markdown`, `application/json`."""
+        """Whether its media type is any kind of text: `text/markdown`, `application/json`."""
         return self.media_type.startswith(("text/", *_TEXTS))
 
     @property
     def base64(self) -> str:
-        """The bytes as they are written in JSON."""
+        """The bytes in base64, as JSON carries them."""
         return b64encode(self.data).decode("ascii")
 
     @property
     def data_url(self) -> str:
-        """An address in which the bytes stand themselves: `data:image/png;base64,...`."""
+        """A URL that holds the bytes: `data:image/png;base64,...`."""
         return f"data:{self.media_type};base64,{self.base64}"
 
 
 @frozen
 class Citable(Attached):
-    """What an answer may cite.
+    """An attachment that an answer may cite.
 
-    With `citations`, the model is asked to cite it: see `orchestra.citations`. Only Anthropic's
-    models can be asked for that; for others, it is refused.
+    With `citations`, the request asks the model to cite it: see `orchestra.citations`. Only
+    Anthropic's models support this; for other models, the request is refused.
     """
 
     citations: bool = attrs.field(default=False, kw_only=True)
     passages: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=False)
-    """The text in pieces, each of which is cited whole; the bytes are all of them."""
+    """The text as pieces that are each cited as a whole; `data` holds all of them."""
     source: str = attrs.field(default="", kw_only=True)
-    """Where a search has found it; "" if it was handed in."""
+    """Where a search found it; "" if it was not found by a search."""

@@ -1,4 +1,4 @@
-"""Citations: passages of an answer's text, and the place in a source that each is taken from."""
+"""Citations: passages of an answer's text, each with the place in a source that it cites."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from orchestra.eventclass import event, frozen
 
 Unit: TypeAlias = Literal["characters", "pages", "blocks"]
-_CITATION_CHARS = 256  # what a citation takes without its texts
+_CITATION_CHARS = 256  # what a citation is counted as, without its texts
 
 
 @frozen
@@ -26,11 +26,12 @@ class Span:
 
 @frozen
 class Citation:
-    """A passage of an answer, and what it is taken from.
+    """A passage of an answer, and the source that it cites.
 
-    The passage is `answer.text[start:end]`; if both are equal, it is the whole answer. `quote` is
-    the text of the source, and `source` its address or id. `index` counts the documents in the
-    request, or its search results, from 0. What the provider did not send is empty or None.
+    The passage is `answer.text[start:end]`; if `start == end`, it is the whole answer. `quote` is
+    the cited text of the source, and `source` its address or id. `index` is the position, from 0,
+    of the source among the documents or search results in the request. A field that the provider
+    did not send is empty or None.
     """
 
     start: int
@@ -44,16 +45,16 @@ class Citation:
 
 @event
 class Cited:
-    """What the text before it cites, if anything. The text after it is another passage.
+    """The citations of the text before this event, if any; the text after it is a new passage.
 
-    A citation comes after its passage. Only one of the whole answer may come earlier.
+    A citation comes after its passage. Only a citation of the whole answer may come earlier.
     """
 
     citations: tuple[Citation, ...] = ()
 
 
 def cited_chars(cited: Cited) -> int:
-    """About the size of what is cited, in characters."""
+    """The approximate size of the citations, in characters."""
     texts = (len(each.quote) + len(each.title) + len(each.source) for each in cited.citations)
     return sum(texts) + _CITATION_CHARS * len(cited.citations)
 
@@ -61,11 +62,11 @@ def cited_chars(cited: Cited) -> int:
 def passages(
     texts: Iterable[str], citations: Sequence[Citation]
 ) -> Iterator[list[tuple[str, tuple[Citation, ...]]]]:
-    """For each of the consecutive texts of an answer, its pieces, and what each of them cites.
+    """Yield, for each of the consecutive texts of an answer, its pieces with their citations.
 
-    Passages that overlap are one piece. A citation belongs to the text in which its passage
-    begins, and one of the whole answer to the first piece. One whose passage begins after the last
-    text is left out.
+    Passages that overlap become one piece. A citation belongs to the text in which its passage
+    begins; a citation of the whole answer belongs to the first piece. A citation whose passage
+    begins after the last text is left out.
     """
     whole = tuple(each for each in citations if each.start >= each.end)
     left = deque(sorted((each for each in citations if each.start < each.end), key=_start))
@@ -88,25 +89,25 @@ def _start(citation: Citation) -> int:
 def _pieces(
     text: str, citations: Iterable[Citation], begin: int
 ) -> Iterator[tuple[str, tuple[Citation, ...]]]:
-    """The pieces of a text for its citations, which are sorted."""
-    told = first = last = 0  # up to where it was told, and the passage that may go on
+    """The pieces of a text, cut by its citations, which are sorted by start."""
+    done = first = last = 0  # the text before `done` is yielded; the passage may still grow
     cited: list[Citation] = []
     for each in citations:
         start = each.start - begin
         if start >= last:
-            yield from _cut(text, told, first, last, cited)
-            told, first, last, cited = last, start, start, []
+            yield from _cut(text, done, first, last, cited)
+            done, first, last, cited = last, start, start, []
         last = min(max(last, each.end - begin), len(text))
         cited.append(each)
-    yield from _cut(text, told, first, last, cited)
+    yield from _cut(text, done, first, last, cited)
     yield from _cut(text, last, len(text), len(text), [])
 
 
 def _cut(
-    text: str, told: int, first: int, last: int, cited: list[Citation]
+    text: str, done: int, first: int, last: int, cited: list[Citation]
 ) -> Iterator[tuple[str, tuple[Citation, ...]]]:
-    """What stands before a passage, and the passage."""
-    if told < first:
-        yield text[told:first], ()
+    """The text before a passage, if any, and the passage itself."""
+    if done < first:
+        yield text[done:first], ()
     if first < last:
         yield text[first:last], tuple(cited)

@@ -1,4 +1,4 @@
-"""What is closed at the end, and what several use until the last of them is closed."""
+"""Resources that are closed at the end, some of them shared until their last user closes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LOCK = Lock()
 
 
 class Closing(ABC):
-    """Leaving a `with` statement closes it; what is raised there goes on."""
+    """A context manager whose exit calls `close`; exceptions of the body propagate."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close what it has opened, without waiting."""
+        """Close everything it opened, without waiting."""
 
     def __enter__(self) -> Self:
         return self
@@ -33,29 +33,30 @@ class Closing(ABC):
 
 
 class Opened(Closing):
-    """What one deployment has opened: things of its own, and things that it shares.
+    """The resources that one deployment has opened: its own, and those it shares with others.
 
-    What deployments that `share` open under one key is one thing, which the last of them closes.
-    All is closed once, whatever raises. Things may be opened in any thread.
+    Deployments that `share` get the same resource for the same key, and the last of them to close
+    closes it. Every resource is closed exactly once, whatever raises. Resources may be opened in
+    any thread.
     """
 
     def __init__(self) -> None:
         self.used: dict[Hashable, object] = {}
-        """What it has open that may be shared."""
+        """The shared resources that this deployment uses, by key."""
         self._users: dict[Hashable, tuple[object, int]] = {}
         self._closing = ExitStack()
 
     def share(self, other: Opened) -> None:
-        """Share what is opened from now on, and what the other has open."""
+        """Share the resources that the other deployment has open, and all opened from now on."""
         self._users = other._users
 
     def own(self, made: T) -> T:
-        """What was made, which is closed with it, if it can be closed."""
+        """Take ownership of `made` and return it; `close` closes it if it has a `close` method."""
         self._closing.callback(close, made)
         return made
 
     def shared(self, key: Hashable, opened: Callable[[], T]) -> T:
-        """What is open under this key; opened, if nothing is."""
+        """Return the shared resource of this key; `opened()` opens it if none is open."""
         with _LOCK:
             if key not in self.used:
                 found, users = self._users.get(key) or (opened(), 0)
@@ -64,7 +65,7 @@ class Opened(Closing):
             return cast("T", self.used[key])
 
     def close(self) -> None:
-        """Close its own things, and those that nobody else uses."""
+        """Close its own resources, and the shared ones that no other deployment uses."""
         self._closing.close()
 
     def _leave(self, key: Hashable) -> None:
@@ -77,6 +78,6 @@ class Opened(Closing):
 
 
 def close(made: object) -> None:
-    """Close what was made, if it can be closed."""
-    if callable(its := getattr(made, "close", None)):
-        its()
+    """Close `made`, if it has a `close` method."""
+    if callable(method := getattr(made, "close", None)):
+        method()

@@ -1,7 +1,7 @@
-"""Documents: files that somebody handed in, as values that travel on wires. Pure.
+"""Documents: files that were handed in, as values that travel on wires. Pure.
 
-What a file is, its media type says; what it says, `text`, for text of any kind. To take a PDF
-apart costs time and memory, and is a step's work: `orchestra.steps.read`.
+`media_type` says what kind of file it is, and `text` gives the content of any kind of text file.
+Reading a PDF costs time and memory, so it is the work of a step: `orchestra.steps.read`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
         "txt": "text/plain",
     }
 )
-"""What a file is by the ending of its name, where nobody says it; the same on every machine."""
+"""The media type by file extension, where none is given; the same on every machine."""
 SOME_BYTES = "application/octet-stream"
 _PDF = "application/pdf"
 _MARK = b"%PDF-"
-_TOLD = 200  # characters of a name
+_SHOWN_CHARS = 200  # how much of a name or type an error message shows
 
 
 @frozen
 class Document:
-    """A file that somebody handed in: its name, its bytes, and what they are.
+    """A file that was handed in: its name, its bytes and its media type.
 
-    `media_type` is as in a Content-Type header, with a charset or without. Where it says nothing,
-    or only that there are bytes, the name's ending tells it: `notes.md` is `text/markdown`.
+    `media_type` has the form of a Content-Type header, with or without a charset. If it is empty
+    or `application/octet-stream`, the extension of the name decides: `notes.md` is
+    `text/markdown`.
     """
 
     name: str
@@ -48,26 +49,26 @@ class Document:
 
     def __attrs_post_init__(self) -> None:
         if self.kind in ("", SOME_BYTES):
-            ending = self.name.rpartition(".")[2].lower()
-            object.__setattr__(self, "media_type", MEDIA_TYPES.get(ending, SOME_BYTES))
+            extension = self.name.rpartition(".")[2].lower()
+            object.__setattr__(self, "media_type", MEDIA_TYPES.get(extension, SOME_BYTES))
 
     @property
     def kind(self) -> str:
-        """Its media type, in small letters and without parameters: `text/markdown`."""
+        """Its media type in lower case and without parameters: `text/markdown`."""
         return self.media_type.partition(";")[0].strip().lower()
 
     @property
     def is_pdf(self) -> bool:
-        """Whether it is a PDF, by its media type or, if that is not of text, by its first bytes."""
-        told = self.kind.startswith("text/")
-        return self.kind == _PDF or (not told and self.data.startswith(_MARK))
+        """Whether it is a PDF: by its media type or, unless that is `text/...`, its first bytes."""
+        is_text = self.kind.startswith("text/")
+        return self.kind == _PDF or (not is_text and self.data.startswith(_MARK))
 
     @property
     def text(self) -> str:
-        """What it says, if it is text of any kind: in its charset, without one in UTF-8.
+        """Its content as text, decoded from its charset, which is UTF-8 if none is given.
 
         Raises:
-            DocumentError: it is a PDF, or no text, or in another charset.
+            DocumentError: it is a PDF, it is not text, or its charset is unknown or wrong.
         """
         if self.is_pdf:
             raise self.error("is a PDF: read it with `text_of` or `pages` of orchestra.steps.read")
@@ -76,16 +77,16 @@ class Document:
             text = self.data.decode(charset)
         except UnicodeDecodeError as error:
             raise self.error(
-                f"({self.media_type[:_TOLD]}) is not {charset} text, at byte {error.start}; if it "
-                "is in another charset, say so: `text/plain; charset=windows-1252`"
+                f"({self.media_type[:_SHOWN_CHARS]}) is not {charset} text, at byte {error.start}; "
+                "if it has another charset, name it: `text/plain; charset=windows-1252`"
             ) from error
         if "\0" in text:
-            raise self.error(f"({self.media_type[:_TOLD]}) is not text: it has NUL characters")
+            raise self.error(f"({self.media_type[:_SHOWN_CHARS]}) is not text: it has NUL bytes")
         return text.removeprefix("\ufeff")
 
     def error(self, message: str) -> DocumentError:
-        """The error that says this of it, by its name."""
-        return DocumentError(f"the document {self.name[:_TOLD]!r} {message}")
+        """A `DocumentError` whose message is its name, followed by `message`."""
+        return DocumentError(f"the document {self.name[:_SHOWN_CHARS]!r} {message}")
 
     def _charset(self) -> str:
         for parameter in self.media_type.split(";")[1:]:
@@ -94,7 +95,8 @@ class Document:
                 charset = value.strip().strip("\"'").lower().replace("_", "-")
                 if charset not in _CHARSETS:
                     known = ", ".join(sorted(_CHARSETS))
-                    raise self.error(f"is in {charset[:_TOLD]!r}; send UTF-8, or one of {known}")
+                    shown = charset[:_SHOWN_CHARS]
+                    raise self.error(f"has the charset {shown!r}; send UTF-8, or one of {known}")
                 return charset
         return "utf-8"
 
@@ -107,5 +109,5 @@ _CHARSETS = frozenset(
         *("gb18030", "gbk", "big5", "shift-jis", "euc-jp", "euc-kr"),
     }
 )
-"""Charsets, as Python names them too. Its own table holds more than charsets: some entries make
-no text of bytes, and some need time that grows with the square of them."""
+"""The charsets that are decoded, by names that Python knows too. Python's own table is not used: it
+also has codecs that do not give text, and some whose time is quadratic in the size."""

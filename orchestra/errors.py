@@ -4,53 +4,53 @@
     ├── DefinitionError          the pipeline's function misuses a wire or a step
     ├── CheckError               `check` or `plan` found problems; carries all of them
     ├── InputError               a run was given the wrong inputs; names the field
-    ├── BindingError             a name that this deployment does not have
+    ├── BindingError             a name is not bound in this deployment
     ├── ConfigError              orchestra.toml is wrong; carries all its problems
-    ├── RunError                 a run could not give its result
-    │   ├── RunCancelledError    somebody stopped it; says why
+    ├── RunError                 a run ended without a result
+    │   ├── RunCancelledError    it was stopped; says why
     │   ├── LimitExceededError   a bound (time, size, number) was reached
     │   │   └── DeadlineError    ... and the bound was a time; also a TimeoutError
-    │   ├── EdgeTypeError        a value is not of the type that is written there
-    │   ├── RouteError           a route was given a label without an arm
-    │   ├── NoContentError       an arm of a race or fallback ended without saying anything
+    │   ├── EdgeTypeError        a value does not have its annotated type
+    │   ├── RouteError           a route has no arm for the label it was given
+    │   ├── NoContentError       an arm of a race or fallback ended without content
     │   ├── RefusedError         an arm's answer was refused by `validate`
     │   ├── ArmsFailedError      every arm of a race or fallback failed; carries all of them
-    │   │   └── NoQuorumError    ... or too many of a quorum failed or said something else
-    │   ├── DisagreedError       an arm of a quorum said something else than the others
-    │   ├── JudgeError           the judge of a `best_of` gave no index of an answer
+    │   │   └── NoQuorumError    ... or too many of a quorum failed or disagreed
+    │   ├── DisagreedError       an arm of a quorum disagreed with the others
+    │   ├── JudgeError           the judge of a `best_of` did not return the index of an answer
     │   ├── StepFailedError      a step failed in several ways at once; carries all of them
-    │   ├── RunLostError         the process that ran it has died, or it is kept no longer
-    │   └── BatchError           many runs were stopped together; a batch can be begun again
+    │   ├── RunLostError         its process died, or its events are no longer kept
+    │   └── BatchError           a batch was stopped before its end; it can be resumed
     ├── ModelError               a model call failed; says whether it may be retried
     │   ├── AuthenticationError      the key is wrong
     │   ├── PermissionDeniedError    the key may not do this
-    │   ├── InvalidRequestError      the request is refused as it is
+    │   ├── InvalidRequestError      the request is refused, and would be again
     │   │   ├── ContextLengthError   ... because it is too long
     │   │   └── CapabilityError      ... because the model cannot do that
     │   ├── ContentFilterError       the provider's filter stopped it
-    │   ├── ModelNotFoundError       there is no such model there
-    │   ├── RateLimitError           too much for now                   (retryable)
-    │   │   └── LimitReachedError    ... by a limit of our own; nothing was asked
-    │   │       └── LimitUnknownError    ... whose state is away, and which says "closed"
-    │   ├── QuotaError               the money is used up
-    │   ├── OverloadedError          no room at the provider            (retryable)
-    │   ├── ProviderServerError      the provider broke                 (retryable)
+    │   ├── ModelNotFoundError       the provider has no such model
+    │   ├── RateLimitError           too many requests or tokens        (retryable)
+    │   │   └── LimitReachedError    ... for a limit of this deployment; nothing was sent
+    │   │       └── LimitUnknownError    ... whose state is unreachable; it fails "closed"
+    │   ├── QuotaError               the money or the day's allowance is used up
+    │   ├── OverloadedError          the provider has no capacity       (retryable)
+    │   ├── ProviderServerError      an error inside the provider       (retryable)
     │   ├── ModelTimeoutError        too slow; also a TimeoutError      (retryable)
-    │   ├── ModelConnectionError     not reached, or the line broke     (retryable)
-    │   ├── TruncatedStreamError     it ended without a finish reason   (retryable)
-    │   ├── MalformedStreamError     it is not in the provider's format (retryable)
-    │   ├── BreakerOpenError         it failed too often; nothing was asked (retryable)
-    │   ├── BudgetExceededError      a budget of our own is used up; see `budget`
-    │   │   └── BudgetHeldError      ... for now: other calls hold the rest (retryable)
-    │   ├── UnknownPriceError        what it costs is not known; nothing was asked
-    │   ├── OutputError              a whole answer, but not what was asked for
-    │   └── ModelsFailedError        several models of a route failed; carries each error
-    ├── DocumentError            a file that was handed in cannot be read as what it is
-    ├── StoreError               a store could not do what it was asked
-    ├── StateError               what policies remember is gone, or out of reach
+    │   ├── ModelConnectionError     no connection, or it broke         (retryable)
+    │   ├── TruncatedStreamError     no finish reason: it was cut       (retryable)
+    │   ├── MalformedStreamError     not in the provider's format       (retryable)
+    │   ├── BreakerOpenError         failed too often; nothing was sent (retryable)
+    │   ├── BudgetExceededError      a budget of this deployment is used up; see `budget`
+    │   │   └── BudgetHeldError      ... for now: other calls hold it   (retryable)
+    │   ├── UnknownPriceError        the model's price is unknown; nothing was sent
+    │   ├── OutputError              the answer is complete, but not what was asked for
+    │   └── ModelsFailedError        all models that a route tried failed; carries all of them
+    ├── DocumentError            a file that was handed in cannot be read as its type
+    ├── StoreError               a store failed, or was given values that do not fit
+    ├── StateError               the state of policies, keys or runs cannot be read or changed
     └── ServeError               the server could not start
 
-A step's own exception is never replaced: `run()` raises it, with a note of step and source line.
+An exception of a step is never replaced: `run()` raises it, with a note of step and source line.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ from orchestra.problem import Problem
 
 
 class OrchestraError(messages.OwnError):
-    """The root of everything that orchestra raises by itself."""
+    """The base class of every exception that orchestra itself raises."""
 
     __reduce__ = reduced
 
 
 class DefinitionError(OrchestraError):
-    """A pipeline or step is written wrongly: it has an `if` on a wire, for instance."""
+    """A pipeline or step is defined wrongly: for example, with an `if` on a wire."""
 
 
 class CheckError(OrchestraError):
@@ -83,7 +83,7 @@ class CheckError(OrchestraError):
 
 
 class InputError(OrchestraError):
-    """A run's inputs do not fit its pipeline; `field` names the first that does not."""
+    """A run's inputs do not fit its pipeline; `field` names the first that does not fit."""
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -91,7 +91,7 @@ class InputError(OrchestraError):
 
 
 class BindingError(OrchestraError):
-    """This deployment has nothing of that name, or lacks what it needs, such as a key."""
+    """A name is not bound in this deployment, or its binding lacks something, such as a key."""
 
 
 class ConfigError(OrchestraError):
@@ -115,7 +115,7 @@ class RunCancelledError(RunError):
 
 
 class LimitExceededError(RunError):
-    """A bound was reached; `limit` is its name, as it is written in the code."""
+    """A bound was reached; `limit` is its name, such as `deadline_s`."""
 
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
@@ -127,12 +127,12 @@ class DeadlineError(LimitExceededError, TimeoutError):
 
     @property
     def retryable(self) -> bool:
-        """Whether it may succeed later: where a first chunk was late, nothing was passed on."""
+        """Whether a retry may help: only if the first chunk was late, as nothing was passed on."""
         return self.limit == "first_chunk_s"
 
 
 class EdgeTypeError(RunError, TypeError):
-    """A value is not of the type that its step is annotated to return, or that its reader takes."""
+    """A value does not have the type that its step has to return, or its reader to take."""
 
 
 class RouteError(RunError):
@@ -144,7 +144,7 @@ class NoContentError(RunError):
 
 
 class RefusedError(RunError):
-    """`validate` of a race or a fallback refused the answer of an arm."""
+    """The `validate` function of a race or a fallback refused the answer of an arm."""
 
 
 class ArmsFailedError(RunError):
@@ -183,21 +183,21 @@ class StepFailedError(RunError):
 
 
 class RunLostError(RunError):
-    """The events of a run are gone: its process has died, or they are kept no longer."""
+    """The events of a run are gone: its process has died, or they are no longer kept."""
 
 
 class BatchError(RunError):
-    """A batch stopped before its end; started again, it does the rows that have no result yet."""
+    """A batch stopped before its end; started again, it runs the rows that have no result yet."""
 
 
 class ModelError(OrchestraError):
-    """A model call failed; each subclass stands for one thing that the caller can do about it.
+    """A model call failed; each subclass stands for one way in which the caller can react.
 
-    `message` is the provider's text, or ours if it never answered. `retryable` says whether the
-    same call may succeed later, and `retry_after_s` how many seconds the provider asks to wait;
-    `begun`, that something of the call was sent, whatever the class says. `name` is the model's
-    name in this deployment; `provider`, `model`, HTTP `status`, `request_id` and `code` (the
-    provider's) are empty, or None, where they are not known. No field has a key.
+    `message` is the provider's text, or our own if the provider sent none. `retryable` says
+    whether the same call may succeed later, and `retry_after_s` how many seconds the provider asks
+    to wait. `begun` is True if a part of the call was sent, whatever the class. `name` is the
+    model's name in this deployment. `provider`, `model`, HTTP `status`, `request_id` and the
+    provider's own `code` are empty or None where unknown. No field ever contains a key.
     """
 
     retryable: bool = False
@@ -226,26 +226,26 @@ class ModelError(OrchestraError):
     def __str__(self) -> str:
         where = " ".join(filter(None, (self.provider, self.model)))
         status = f"HTTP {self.status}" if self.status is not None else ""
-        said = ": ".join(filter(None, (where, status, self.message)))
+        text = ": ".join(filter(None, (where, status, self.message)))
         wait = f"retry after {self.retry_after_s:g} s" if self.retry_after_s is not None else ""
         notes = ", ".join(filter(None, (wait, self.request_id and f"request {self.request_id}")))
-        return f"{said} ({notes})" if notes else said
+        return f"{text} ({notes})" if notes else text
 
 
 class AuthenticationError(ModelError):
-    """The provider does not know the key, or has revoked it: mend the configuration."""
+    """The provider does not know the key, or has revoked it: correct the configuration."""
 
 
 class PermissionDeniedError(ModelError):
-    """The key is known, and may not do this: another model, region or key."""
+    """The key is valid but may not do this: use another model, region or key."""
 
 
 class InvalidRequestError(ModelError):
-    """The provider refuses the request as it is; sent again it is refused again."""
+    """The provider refuses the request; sent again unchanged, it is refused again."""
 
 
 class ContextLengthError(InvalidRequestError):
-    """Prompt and answer do not fit the model: ask for less, or a model with more context."""
+    """Prompt and answer exceed the model's context: send less, or use a model with more context."""
 
 
 class CapabilityError(InvalidRequestError):
@@ -253,7 +253,7 @@ class CapabilityError(InvalidRequestError):
 
 
 class ContentFilterError(ModelError):
-    """The provider's filter stopped the question or the answer."""
+    """The provider's content filter stopped the request or the answer."""
 
 
 class ModelNotFoundError(ModelError):
@@ -261,37 +261,37 @@ class ModelNotFoundError(ModelError):
 
 
 class RateLimitError(ModelError):
-    """Too many requests or tokens for now: wait `retry_after_s`, or ask somebody else."""
+    """Too many requests or tokens at the moment: wait `retry_after_s`, or use another model."""
 
     retryable = True
 
 
 class LimitReachedError(RateLimitError):
-    """A limit of this deployment's own; `code` is its name, and the provider was not asked."""
+    """A limit of this deployment was reached; `code` is its name, and nothing was sent."""
 
 
 class LimitUnknownError(LimitReachedError):
-    """The state that counts for a limit is out of reach, and `when_state_fails` is "closed"."""
+    """The state that counts for a limit is unreachable, and its `when_state_fails` is "closed"."""
 
 
 class QuotaError(ModelError):
-    """The money or the day's allowance is used up: waiting some seconds does not help."""
+    """The money or the day's allowance is used up: waiting a few seconds does not help."""
 
 
 class OverloadedError(ModelError):
-    """The provider has no room at the moment, for anybody."""
+    """The provider has no capacity at the moment, for any client."""
 
     retryable = True
 
 
 class ProviderServerError(ModelError):
-    """Something broke at the provider."""
+    """The provider had an internal error."""
 
     retryable = True
 
 
 class ModelTimeoutError(ModelError, TimeoutError):
-    """The provider was too slow; where a bound of ours was reached, `code` is its name."""
+    """The provider was too slow; if a timeout of ours was reached, `code` is its name."""
 
     retryable = True
 
@@ -309,22 +309,23 @@ class TruncatedStreamError(ModelError):
 
 
 class MalformedStreamError(ModelError):
-    """The provider sent something that its own format does not allow."""
+    """The provider sent something that its format does not allow, or an answer that is too long."""
 
     retryable = True
 
 
 class BreakerOpenError(ModelError):
-    """The model failed too often, so its breaker is open for `retry_after_s`; it was not asked."""
+    """The model failed too often: its breaker is open for `retry_after_s`, and nothing was sent."""
 
     retryable = True
 
 
 class BudgetExceededError(ModelError):
-    """A budget has no room for the call or, if that had `begun`, for the rest of it.
+    """A budget has too little left for the call or, if the call had `begun`, for the rest of it.
 
-    `budget` says whose it is: "organisation acme, a month". The amounts are spent, held by calls
-    under way, and its limit. It begins anew at `resets_at_s`, in seconds since 1970: None, never.
+    `budget` names its owner and period: "organisation acme, a month". The amounts are what is
+    spent, what calls under way hold, and the limit. The budget resets at `resets_at_s`, in seconds
+    since 1970; None means never.
     """
 
     def __init__(
@@ -345,19 +346,19 @@ class BudgetExceededError(ModelError):
 
 
 class BudgetHeldError(BudgetExceededError):
-    """Other calls hold what is left of the budget; they give back what they do not spend."""
+    """Other calls hold what is left of the budget, and will release what they do not spend."""
 
     retryable = True
 
 
 class UnknownPriceError(ModelError):
-    """Nobody knows what the model costs, and the configuration refuses such calls."""
+    """The price of the model is unknown, and the configuration refuses such calls."""
 
 
 class OutputError(ModelError):
-    """A whole answer came, but not what was asked for: it does not fit `returns`, for instance.
+    """The answer is complete, but not what was asked for: for example, it does not fit `returns`.
 
-    `raw` is its text; `problems` lists what is wrong, each with its path (`lines[0].price`).
+    `raw` is its text; each of `problems` begins with the path of the fault (`lines[0].price`).
     """
 
     def __init__(
@@ -369,9 +370,9 @@ class OutputError(ModelError):
 
 
 class ModelsFailedError(ModelError):
-    """Every model that a route asked has failed; `errors` maps each to its error, in order.
+    """Every model that a route tried has failed; `errors` maps each to its error, in order.
 
-    It may be retried if one of them may; `retry_after_s` is the shortest, if each of those has one.
+    Retryable if any of them is; `retry_after_s` is the shortest of these, if all of these have one.
     """
 
     def __init__(self, message: str, errors: Mapping[str, ModelError], *, model: str = "") -> None:
@@ -384,15 +385,15 @@ class ModelsFailedError(ModelError):
 
 
 class DocumentError(OrchestraError):
-    """A file that was handed in cannot be read as the type that it has; the message names it."""
+    """A file that was handed in cannot be read as its type; the message names the file."""
 
 
 class StoreError(OrchestraError):
-    """A store of vectors or keys cannot be read or changed, or was given what does not fit."""
+    """A store of vectors or keys cannot be read or changed, or was given values that do not fit."""
 
 
 class StateError(OrchestraError):
-    """The state of policies, keys or runs is out of reach or too slow to be read or changed."""
+    """The state of policies, keys or runs is unreachable, too slow, or cannot be read."""
 
 
 class ServeError(OrchestraError):

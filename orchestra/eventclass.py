@@ -1,8 +1,8 @@
-"""Classes of values: `frozen`, and `event` for those of which every run makes many.
+"""Decorators for value classes: `frozen`, and `event` for classes with many instances per run.
 
-attrs sets each field of a frozen class by a call of its own, which was 5 % of all that a step
-costs. So events are frozen for type checkers alone: nobody changes one, and mypy holds everybody
-to it. All share one `__repr__`: to compile one for each class took a thirtieth of a start.
+attrs sets each field of a frozen class with a separate call, which was 5 % of the cost of a step.
+So events are frozen only for type checkers: mypy refuses an assignment to a field. All classes
+share one `__repr__`, since compiling one for each took a thirtieth of the start-up time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
 
     def frozen(cls: type | None = None, /, made: Any = attrs.frozen, **options: Any) -> Any:
-        """As `attrs.frozen`."""
+        """Like `attrs.frozen`, with the shared `__repr__`."""
         if cls is None:
             return partial(frozen, made=made, **options)
         if "__repr__" not in vars(cls):
@@ -31,10 +31,10 @@ __all__ = ["event", "frozen"]
 
 
 def _shown(self: attrs.AttrsInstance) -> str:
-    """What attrs would show."""
-    told = (
+    """The same text as the `__repr__` that attrs would generate."""
+    fields = (
         f"{each.name}={(repr if each.repr is True else each.repr)(getattr(self, each.name))}"
         for each in attrs.fields(type(self))
         if each.repr
     )
-    return f"{type(self).__qualname__.rpartition('>.')[2]}({', '.join(told)})"
+    return f"{type(self).__qualname__.rpartition('>.')[2]}({', '.join(fields)})"

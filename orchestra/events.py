@@ -1,9 +1,9 @@
-"""The events of a run: what its journal holds, in order, and nothing else.
+"""The events of a run: the whole content of its journal, in order.
 
-Every view of a run (SSE, logs, metrics, the result, the tests' laws) is a fold
-over these. `seq` counts from 1 without a gap; `at_s` is seconds since the run
-began. `step` is the step's path in the pipeline: `cite`, `inner/cite`,
-`each[3]/cite`, and `agent[0]/inner/cite` of the first pipeline that a step runs.
+Every view of a run (SSE, logs, metrics, the result, the laws in tests) is a fold over these.
+`seq` counts from 1 without gaps; `at_s` is in seconds since the run began. `step` is the path of
+the step in the pipeline: `cite`, `inner/cite`, `each[3]/cite`, or, in the first pipeline that the
+step `agent` runs, `agent[0]/inner/cite`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestra.eventclass import event
 
 @event
 class RunStarted:
-    """The first event: which pipeline runs, under which id, and which request asked for it."""
+    """The first event: the pipeline, the run's id, and the id of the request that started it."""
 
     type: ClassVar[str] = "run.started"
     seq: int
@@ -49,9 +49,9 @@ class Delta:
 
 @event
 class StepFinished:
-    """The step gave its value, or the last chunk of its stream.
+    """The step returned its value, or the last chunk of its stream.
 
-    `chunks` is their number, None for a value. Both times are in seconds from the step's start.
+    `chunks` is the number of chunks, None for a value. Both times are in seconds since its start.
     """
 
     type: ClassVar[str] = "step.finished"
@@ -93,7 +93,7 @@ class StepFailed:
 class StepRetried:
     """An attempt of the step failed before any output; the next begins in `delay_s` seconds.
 
-    `attempt` is the number of the failed one, from 1. The step goes on, and has no other start.
+    `attempt` is the number of the failed attempt, from 1. The next has no `StepStarted`.
     """
 
     type: ClassVar[str] = "step.retried"
@@ -108,9 +108,9 @@ class StepRetried:
 
 @event
 class StepCached:
-    """A model's answer to the step was in the cache: nobody was called, and nothing was paid.
+    """A cache hit: the model's answer came from the cache, without a call and without cost.
 
-    `similarity` says how alike the two questions are: 1.0 if they are the same, else less.
+    `similarity` is that of the two requests: 1.0 if they are equal, else less.
     """
 
     type: ClassVar[str] = "step.cached"
@@ -123,7 +123,7 @@ class StepCached:
 
 @event
 class StepCoalesced:
-    """The step shares a call of a model that was under way already; `similarity` as above."""
+    """The step shares a model call that was already under way; `similarity` as in `StepCached`."""
 
     type: ClassVar[str] = "step.coalesced"
     seq: int
@@ -135,7 +135,7 @@ class StepCoalesced:
 
 @event
 class StepRouted:
-    """A model of the route that the step asked has begun to answer."""
+    """A model of the route that the step called has begun to answer."""
 
     type: ClassVar[str] = "step.routed"
     seq: int
@@ -159,7 +159,7 @@ class StepCut:
 
 @event
 class ToolStarted:
-    """A tool that a model asked for is called; `call` is the id that the model gave the call."""
+    """A tool is called, as a model asked; `call` is the id that the model gave the call."""
 
     type: ClassVar[str] = "tool.started"
     seq: int
@@ -171,7 +171,7 @@ class ToolStarted:
 
 @event
 class ToolFinished:
-    """A tool has returned its result; one that is cancelled has no such event."""
+    """A tool has returned its result; a cancelled tool has no such event."""
 
     type: ClassVar[str] = "tool.finished"
     seq: int
@@ -184,9 +184,9 @@ class ToolFinished:
 
 @event
 class ToolFailed:
-    """A tool that a model asked for raised, or took too long.
+    """A tool raised an exception, or took too long.
 
-    The model is told, and the step goes on with what it makes of that.
+    The error is sent to the model, and the step goes on with the model's next answer.
     """
 
     type: ClassVar[str] = "tool.failed"
@@ -203,7 +203,7 @@ class ToolFailed:
 class BudgetReached:
     """A call of the step has brought a budget to a threshold: `percent` of it is spent.
 
-    `budget` says whose it is and how long it is for: "organisation acme, a month".
+    `budget` names its owner and period: "organisation acme, a month".
     """
 
     type: ClassVar[str] = "budget.reached"
@@ -230,9 +230,9 @@ class StepCancelled:
 
 @event
 class ArmCommitted:
-    """A race, fallback or quorum has chosen: from here on its output is this arm's alone.
+    """A race, fallback or quorum has chosen this arm; from now on its output is this arm's.
 
-    Unless the arm fails, and the fallback may restart: see `ArmRestarted`.
+    The only exception is a fallback that may restart, if the arm fails: see `ArmRestarted`.
     """
 
     type: ClassVar[str] = "arm.committed"
@@ -246,7 +246,7 @@ class ArmCommitted:
 class ArmFailed:
     """An arm failed before the choice was made, or disagreed with a quorum; others may go on.
 
-    In a `fallback(..., restart=True)`, an arm that was committed to may fail as well.
+    In a `fallback(..., restart=True)`, the chosen arm may fail as well.
     """
 
     type: ClassVar[str] = "arm.failed"
@@ -260,7 +260,7 @@ class ArmFailed:
 
 @event
 class ItemFailed:
-    """An item of an `each(..., failures_max=...)` failed; the others go on, up to that bound."""
+    """An item of an `each(..., failures_max=...)` failed; the others go on, up to that limit."""
 
     type: ClassVar[str] = "item.failed"
     seq: int
@@ -273,10 +273,10 @@ class ItemFailed:
 
 @event
 class ArmRestarted:
-    """The output starts again, with this arm's: discard every `delta` before this event.
+    """The output starts again, from this arm: discard every `delta` before this event.
 
-    Only a `fallback(..., restart=True)` does that, when the arm that it had chosen has failed and
-    it has chosen the next. The result of the run holds nothing of the output before.
+    Only a `fallback(..., restart=True)` restarts, when its chosen arm has failed and it has chosen
+    another. The result of the run contains nothing of the discarded output.
     """
 
     type: ClassVar[str] = "arm.restarted"
@@ -288,10 +288,10 @@ class ArmRestarted:
 
 @event
 class Snapshot:
-    """The whole output up to `seq`, for a reader who comes too late for some events.
+    """The whole output up to `seq`, for a reader who missed some events.
 
-    Never stored in a journal: a reader is given it in place of events that were dropped. It has
-    nothing of an output that an `ArmRestarted` has said to discard.
+    It is never stored in a journal: a reader gets it in place of events that were dropped. It
+    contains no output that an `ArmRestarted` discarded.
     """
 
     type: ClassVar[str] = "snapshot"
@@ -299,7 +299,7 @@ class Snapshot:
     at_s: float
     output: Any
     restarts: int = 0
-    """How often the output has started again; if you have seen fewer, discard yours."""
+    """How often the output has restarted; a reader who has seen fewer discards its output."""
 
 
 @event
@@ -307,8 +307,8 @@ class RunFinished:
     """The last event of a run that succeeded.
 
     `timings_s` maps each finished step to its duration; `usage` is the sum over the
-    steps, None where no step reported any. `cut`: an answer that the result was made from
-    had a `StepCut`, so the result may not be complete.
+    steps, None if no step reported any. `cut` is True if an answer that the result was made from
+    had a `StepCut`, so the result may be incomplete.
     """
 
     type: ClassVar[str] = "run.finished"
@@ -322,7 +322,7 @@ class RunFinished:
 
 @event
 class RunFailed:
-    """The last event of a run that failed: the step's own error, and where it is."""
+    """The last event of a run that failed: the error of the step, its path and source line."""
 
     type: ClassVar[str] = "run.failed"
     seq: int
@@ -347,10 +347,10 @@ class RunCancelled:
 
 @event
 class StepTold:
-    """What the step, or one of its tools, has sent with `context.tell`; `data` is plain JSON.
+    """A message that the step, or one of its tools, sent with `context.tell`; `data` is plain JSON.
 
-    It is no part of the output: a reader who does not know `what` may skip it. `tool` and `call`
-    are those of the tool's `tool.started`, and None if the step itself has sent it.
+    It is not part of the output: a reader may skip it if it does not know `what`. `tool` and `call`
+    are those of the tool's `tool.started`; they are None if the step itself sent the message.
     """
 
     type: ClassVar[str] = "step.told"
@@ -366,7 +366,7 @@ class StepTold:
 ToolEvent: TypeAlias = ToolStarted | ToolFinished | ToolFailed
 _OfCall: TypeAlias = StepCached | StepCoalesced | StepRouted | StepCut | BudgetReached
 Note: TypeAlias = _OfCall | ToolEvent | StepTold
-"""Events within a step's life, of which it may have any number."""
+"""Events during a step, of which there may be any number."""
 Failure: TypeAlias = RunFailed | StepFailed | StepRetried | ArmFailed | ItemFailed | ToolFailed
 """Events that quote an exception."""
 Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled

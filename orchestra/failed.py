@@ -1,6 +1,6 @@
-"""Failed: what stands in the place of an item's value, where an `each` goes on without it.
+"""Failed: takes the place of an item's value when an `each` continues after the item failed.
 
-A value and not an exception: it is passed on, stored and written as JSON like any other.
+It is a value and not an exception: it is passed on, stored and written as JSON like any other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ A = TypeVar("A")
 
 @frozen
 class ModelFacts:
-    """What a `ModelError` tells besides its message, as there; no field ever holds a key."""
+    """The fields of a `ModelError` besides its message, unchanged; no field ever holds a key."""
 
     name: str
     provider: str
@@ -27,7 +27,7 @@ class ModelFacts:
 
     @classmethod
     def of(cls, error: ModelError) -> ModelFacts:
-        """Those of this error."""
+        """The facts of this error."""
         return cls(
             error.name,
             error.provider,
@@ -41,12 +41,12 @@ class ModelFacts:
 
 @frozen
 class Failed(Generic[A]):
-    """An item of an `each(..., failures_max=...)` that gave no value: which, and why.
+    """An item of an `each(..., failures_max=...)` that failed: which one, and why.
 
-    `index` is its place among the items, from 0. `error` is the class of what it failed with,
-    `message` what that says, and `step` the path of the step that raised it. `retryable` says
-    whether the item may succeed later; `model` is None where no call of a model failed.
-    In JSON, `kind` tells it from a value.
+    `index` is its position among the items, from 0. `error` is the class name of the exception,
+    `message` its message, and `step` the path of the step that raised it. `retryable` says whether
+    the item may succeed later; `model` is None unless a model call failed. In JSON, `kind`
+    distinguishes it from a value.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""Exception groups, opened: nobody who runs a pipeline or opens a context ever sees one."""
+"""Unwrap exception groups: who runs a pipeline or opens a context never sees a group."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ E = TypeVar("E", bound=BaseException)
 T = TypeVar("T")
 U = TypeVar("U")
 REST_S = 0.5
-"""The pause before a task that has ended is started again."""
+"""The pause, in seconds, before a task that has ended is started again."""
 
 
 def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
-    """A task's exception split into its own error and the rest to be raised: `(own, onward)`.
+    """Split a task's exception into `(own, onward)`: its own error, and what must be re-raised.
 
-    `Cancelled` goes on to whoever cancelled, and so does what stops the process
-    (`KeyboardInterrupt`, and what a test's framework raises past `Exception`); whatever else was
-    raised, of whatever class, is the task's own: a step that calls `sys.exit`, or a panic of a
-    library in Rust, ends its run, and not those of everybody else. A nursery in the task may have
-    raised several at once.
+    To be re-raised are `Cancelled`, which belongs to the scope that was cancelled, and what stops
+    the process: `KeyboardInterrupt`, and the outcomes of test frameworks, which are no subclasses
+    of `Exception`. Any other exception, of any class, is the task's own: a step that calls
+    `sys.exit`, or a panic of a Rust library, ends its own run and no other. Both may be present,
+    as a nursery in the task may raise several exceptions at once.
     """
     if isinstance(error, BaseExceptionGroup):
         own, onward = error.split(_is_own)
@@ -36,10 +36,10 @@ def split(error: BaseException) -> tuple[Exception | None, BaseException | None]
 
 
 def parted(error: BaseException) -> tuple[Exception | None, BaseException | None]:
-    """As `split`, of what the present task has raised, asked outside of the task's own scopes.
+    """Like `split`, for an exception of the present task, caught outside the task's own scopes.
 
-    A `Cancelled` that nobody has asked for is then its own: it would go on to nobody, and take
-    with it what is beside the task.
+    Here, a `Cancelled` counts as the task's own error unless an enclosing scope is cancelled: no
+    scope would catch it, and it would end the tasks beside this one.
     """
     own, onward = split(error)
     if onward is None or stopping(onward) is not None:
@@ -50,13 +50,14 @@ def parted(error: BaseException) -> tuple[Exception | None, BaseException | None
 
 
 async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> bool:
-    """Run a task that calls somebody else's code; its own errors are logged, and end nothing else.
+    """Run a task that calls foreign code; log the task's own error, so that it ends nothing else.
 
-    True if it had none. `what` says in the log what has failed. Raises what `split` calls onward.
+    Returns True if there was no error. `what` names the task in the log. What `split` calls
+    `onward` is raised.
     """
     try:
         await task()
-    except BaseException as error:  # noqa: ASYNC103 - all but its own errors is re-raised
+    except BaseException as error:  # noqa: ASYNC103 - all but the task's own error is re-raised
         own, onward = parted(error)
         if own is not None:
             log.exception("%s: %s", what, message_of(own))
@@ -67,7 +68,7 @@ async def contained(task: Callable[[], Awaitable[object]], log: Logger, what: st
 
 
 async def lasting(task: Callable[[], Awaitable[object]], log: Logger, what: str) -> None:
-    """As `contained`, for a task that others need: it is started again, `REST_S` after its end."""
+    """Like `contained`, for a task that others need: restart it `REST_S` after it has ended."""
     while True:
         await contained(task, log, what)
         await trio.sleep(REST_S)
@@ -75,10 +76,11 @@ async def lasting(task: Callable[[], Awaitable[object]], log: Logger, what: str)
 
 @asynccontextmanager
 async def groupless_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery for a context, whose body has cancelled it when it ends: no group leaves it.
+    """A nursery for a context manager; it never raises an exception group.
 
-    What leaves it is what stops the process, if anything does; else what its body raised, as it
-    is; else what its tasks raised, as one error; else the `Cancelled` that goes on.
+    Its body has to cancel it before it ends. It raises the first that exists of: an exception that
+    stops the process; the exception of the body, unchanged; the errors of the tasks, as one error;
+    a `Cancelled` for a scope outside.
     """
     raised: BaseException | None = None
     try:
@@ -97,12 +99,12 @@ async def groupless_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 async def in_order(act: Callable[[T], Awaitable[U]], items: Sequence[T], at_once: int) -> list[U]:
-    """The results of `act` for all items, in their order; at most `at_once` run at a time.
+    """Call `act` for all items, at most `at_once` at a time; return the results in order.
 
-    They start in order. When one fails, or the caller is cancelled, all are cancelled.
+    The calls start in order. When one fails, or the caller is cancelled, all are cancelled.
 
     Raises:
-        Exception: the error of the first to fail, without a group.
+        Exception: the error of the first call to fail, without a group.
     """
     found, failed, places = dict[int, U](), list[Exception](), iter(range(len(items)))
 
@@ -124,16 +126,17 @@ async def in_order(act: Callable[[T], Awaitable[U]], items: Sequence[T], at_once
 
 
 def single(error: BaseException) -> Exception:
-    """The one error in a group, or one that lists them all; of an error that is none, itself.
+    """The only error in a group, or a `StepFailedError` that lists all of them.
 
-    Not StopIteration, which no coroutine can pass on.
+    An error that is not a group is returned as it is, unless it is a `StopIteration`, which no
+    coroutine can raise, or not an `Exception`: these are listed in a `StepFailedError` too.
     """
     errors = [leaf for leaf in leaves(error) if _is_own(leaf)]
-    several = f"{len(errors)} errors at once:" if len(errors) > 1 else _OF_NO_STEP
+    several = f"{len(errors)} errors at once:" if len(errors) > 1 else _NOT_AN_EXCEPTION
     if len(errors) == 1:
         (own,) = errors
         if isinstance(own, StopIteration):
-            several = _OF_AN_ITERATOR
+            several = _STOP_ITERATION
         elif isinstance(own, Exception):
             return own
     failed = StepFailedError(several, errors)
@@ -142,7 +145,7 @@ def single(error: BaseException) -> Exception:
 
 
 def stopping(error: BaseException | None) -> BaseException | None:
-    """The exception that stops the process (`KeyboardInterrupt`) in a task's, if there is one."""
+    """The part of a task's exception that stops the process (`KeyboardInterrupt`), if any."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(stopping, error.exceptions)), None)
     return None if error is None or isinstance(error, trio.Cancelled) or _is_own(error) else error
@@ -150,14 +153,18 @@ def stopping(error: BaseException | None) -> BaseException | None:
 
 def _stray(error: BaseException) -> Exception:
     return StepFailedError(
-        "it was not cancelled, and raised trio.Cancelled: it caught one in a scope and raised it "
-        "outside; leave `Cancelled` to the scope that it came from",
+        "it raised trio.Cancelled without being cancelled: it caught one in a scope and raised it "
+        "outside; let the scope that was cancelled catch its own `Cancelled`",
         [error],
     )
 
 
-_OF_NO_STEP = "it raised what is no Exception; raise an error that says what is wrong:"
-_OF_AN_ITERATOR = "it took the next of what has no more; write `next(iterator, None)`, or a `for`:"
+_NOT_AN_EXCEPTION = (
+    "it raised something that is not an Exception; raise an error that says what is wrong:"
+)
+_STOP_ITERATION = (
+    "it called `next` on an iterator that has ended; write `next(iterator, None)` or a `for` loop:"
+)
 
 
 def _is_own(error: BaseException) -> bool:
@@ -169,14 +176,14 @@ _FRAMEWORKS = {"_pytest.outcomes", "hypothesis.errors"}
 
 
 def _is_of_a_test(error: BaseException) -> bool:
-    """Whether it is for a test's framework, as of `pytest.skip`; told by where its classes are."""
+    """Whether it belongs to a test framework (such as `pytest.skip`), by its classes' modules."""
     if isinstance(error, Exception):
         return False
     return any(each.__module__ in _FRAMEWORKS for each in type(error).__mro__)
 
 
 def leaves(error: E) -> list[E]:
-    """The errors in a group, however deep; the error itself if it is none."""
+    """The errors in a group, at any depth; the error itself if it is not a group."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     inner = cast("Iterable[E]", error.exceptions)  # an `ExceptionGroup` holds nothing else
@@ -184,5 +191,5 @@ def leaves(error: E) -> list[E]:
 
 
 def taken_by(kinds: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
-    """The classes for `on=kinds`: with `TimeoutError`, also the error of `trio.fail_after`."""
+    """The classes that `on=kinds` catches: `TimeoutError` stands also for `trio.TooSlowError`."""
     return (*kinds, trio.TooSlowError) if TimeoutError in kinds else kinds

@@ -1,6 +1,7 @@
-"""Homes: the module that a public name is imported from, for whoever looks for it in another.
+"""Homes: find the module that defines a public name, for errors when another module was tried.
 
-Names are imported from where they live, which nobody can guess; `docs/api.md` has all of them.
+Each name is imported from the module that defines it, which is hard to guess; `docs/api.md` lists
+all of them.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ PUBLIC = (
     *("orchestra.batch.ledger", "orchestra.steps.ingest", "orchestra.failed", "orchestra.logprobs"),
     "orchestra.citations",
 )
-"""The modules of `docs/api.md`; where a name is in several, the first of them is told."""
+"""The modules of `docs/api.md`; if several have a name, the first of them is suggested."""
 
 
 def home_of(name: str) -> str | None:
-    """The public module that a name is imported from; None for what is not public."""
+    """The public module to import a name from; None if the name is not public."""
     if not name.isidentifier() or name.startswith("_") or len(name) == 1:
         return None
     exported = re.compile(rf'^__all__ = \[[^\]]*"{name}"', re.MULTILINE)
@@ -41,16 +42,16 @@ def home_of(name: str) -> str | None:
 
 
 def missing(module: str, name: str) -> AttributeError | ImportError:
-    """What is raised where a module has no such name: also where it is imported from."""
-    said, asking = f"module {module!r} has no attribute {name!r}", sys._getframe(2)  # noqa: SLF001
-    if asking.f_code.co_filename.startswith("<frozen "):  # looking whether it is a module
-        return AttributeError(said)
+    """The error for a module that has no such name; it says where to import the name from."""
+    text, caller = f"module {module!r} has no attribute {name!r}", sys._getframe(2)  # noqa: SLF001
+    if caller.f_code.co_filename.startswith("<frozen "):  # importlib looks for a submodule first
+        return AttributeError(text)
     home = home_of(name)
     if home is None:
-        return AttributeError(said)
-    told = f"{name!r} is not in {module!r}; write `from {home} import {name}`"
-    # Of an AttributeError, `from orchestra import ...` would say less than it says.
-    return ImportError(told, name=module) if _imports(asking) else AttributeError(told)
+        return AttributeError(text)
+    text = f"{name!r} is not in {module!r}; write `from {home} import {name}`"
+    # `from orchestra import ...` would replace the message of an AttributeError by its own.
+    return ImportError(text, name=module) if _imports(caller) else AttributeError(text)
 
 
 def _imports(frame: FrameType) -> bool:
@@ -58,6 +59,6 @@ def _imports(frame: FrameType) -> bool:
 
 
 def _source(module: str) -> str:
-    place = Path(__file__).parent.joinpath(*module.split(".")[1:])
-    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    path = Path(__file__).parent.joinpath(*module.split(".")[1:])
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return file.read_text("utf-8")

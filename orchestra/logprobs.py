@@ -1,4 +1,4 @@
-"""How likely the tokens of an answer were, and those that could have stood in their place."""
+"""Log probabilities of the tokens of an answer, and of the alternatives to them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from orchestra.eventclass import frozen
 
 @frozen
 class TokenLogprob:
-    """How likely a token was: the natural logarithm of its probability.
+    """A token and its log probability: the natural logarithm of its probability.
 
-    `data` is its bytes as numbers, where they are told: a character may be several tokens. `top`
-    are the likeliest tokens in its place, themselves without any.
+    `data` is its bytes as numbers, if the provider sent them: one character may be several tokens.
+    `top` holds the most likely tokens at its position, each with an empty `top`.
     """
 
     token: str
@@ -21,11 +21,11 @@ class TokenLogprob:
 
 @frozen
 class Logprobs:
-    """How likely the tokens were of the text that comes next, or of the refusal."""
+    """The log probabilities of the tokens of the next text, or of the refusal."""
 
     content: tuple[TokenLogprob, ...] = ()
     refusal: tuple[TokenLogprob, ...] = ()
 
     def __add__(self, other: Logprobs) -> Logprobs:
-        """Those of both, one behind the other."""
+        """The log probabilities of both, `self` first."""
         return Logprobs(self.content + other.content, self.refusal + other.refusal)

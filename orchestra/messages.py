@@ -1,4 +1,4 @@
-"""Messages: what an error says of itself, also where its class cannot be trusted to say it."""
+"""Messages: the text of an error, even if its class fails to produce one."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterable
 from inspect import Parameter, signature
 
 INDENT = "    "
-"""What the further lines of an error in a list begin with; the first begins with two spaces."""
+"""The indent of further lines of an error in a list; the first line is indented two spaces."""
 
 
 def message(error: BaseException) -> str:
-    """The error's message; where its `__str__` fails, how it failed. Raises `KeyboardInterrupt`."""
+    """The error's message; if its `__str__` fails, how it failed. Raises `KeyboardInterrupt`."""
     try:
         return str(error)
     except KeyboardInterrupt:
         raise
-    except BaseException as broken:  # noqa: ASYNC103, BLE001 - a class may raise what it likes
+    except BaseException as broken:  # noqa: ASYNC103, BLE001 - `__str__` may raise anything
         return f"({type(broken).__name__} while it was asked for its message)"  # noqa: ASYNC104
 
 
 def describe(error: BaseException) -> str:
-    """One line that says what an error is: its type and its message."""
+    """The error as text: its class name, and its message if it has one."""
     name, text = class_name(error), message(error).strip()
     return f"{name}: {text}" if text else name
 
 
 def class_name(error: BaseException) -> str:
-    """The name of an error's class; of a foreign one that is called as one of ours, its module too.
+    """The name of an error's class; with its module, if the class is foreign but named like ours.
 
-    By this name it is decided whether clients may read what the error says.
+    This name decides whether clients may read the message of the error.
     """
     kind = type(error)
     if isinstance(error, OwnError) or own_error(kind.__name__) is None:
@@ -37,7 +37,7 @@ def class_name(error: BaseException) -> str:
 
 
 def own_error(name: str) -> type[OwnError] | None:
-    """The exception of this name in orchestra's own tree."""
+    """The class of this name in orchestra's own tree of exceptions; None if there is none."""
     found = OwnError.__subclasses__()
     for cls in found:
         if cls.__name__ == name:
@@ -47,10 +47,10 @@ def own_error(name: str) -> type[OwnError] | None:
 
 
 def listed(errors: Iterable[tuple[str, BaseException]]) -> str:
-    """A line for each: its name, if it has one, and what the error is.
+    """A line for each error: the name given with it, if any, and the error.
 
-    Further lines of an error, such as a list of its own, are `below` it: so whoever reads the list
-    knows which lines begin an error, whatever the errors say.
+    Further lines of an error, such as a list of its own, are indented by `below`, so that a reader
+    knows which lines begin an error, whatever the messages contain.
     """
     return "".join(
         f"\n  {name}{': ' if name else ''}{below(describe(each))}" for name, each in errors
@@ -58,28 +58,28 @@ def listed(errors: Iterable[tuple[str, BaseException]]) -> str:
 
 
 def below(text: str) -> str:
-    """A text that stands in a list, with its further lines farther in than its first."""
+    """The text with every line but the first indented, for use in a list."""
     return text.replace("\n", f"\n{INDENT}")
 
 
 def written(error: Exception) -> str:
-    """An error's `repr`: as it is written, where it is made of a message and named fields.
+    """An error's `repr`, as source code if its class takes a message and keyword-only fields.
 
-    A failing example of a test can then be pasted. A field that is as by default is left out.
+    So a failing example of a test can be pasted. Fields with their default value are left out.
     """
-    _, *taken = signature(type(error).__init__).parameters.values()
-    fields = [each for each in taken if each.kind is Parameter.KEYWORD_ONLY]
-    if [each.name for each in taken if each not in fields] != ["message"]:
+    _, *parameters = signature(type(error).__init__).parameters.values()
+    fields = [each for each in parameters if each.kind is Parameter.KEYWORD_ONLY]
+    if [each.name for each in parameters if each not in fields] != ["message"]:
         return Exception.__repr__(error)
-    told = [repr(getattr(error, "message", message(error)))]
-    for name, usual in ((each.name, each.default) for each in fields):
-        value = getattr(error, name, usual)
-        if value not in (usual, getattr(type(error), name, usual)):
-            told.append(f"{name}={value!r}")
-    return f"{type(error).__name__}({', '.join(told)})"
+    arguments = [repr(getattr(error, "message", message(error)))]
+    for name, default in ((each.name, each.default) for each in fields):
+        value = getattr(error, name, default)
+        if value not in (default, getattr(type(error), name, default)):
+            arguments.append(f"{name}={value!r}")
+    return f"{type(error).__name__}({', '.join(arguments)})"
 
 
 class OwnError(Exception):
-    """What orchestra raises by itself: the root of `OrchestraError`, where that is not known."""
+    """The base class of `OrchestraError`, for modules that cannot import `orchestra.errors`."""
 
     __repr__ = written

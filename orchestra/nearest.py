@@ -1,4 +1,4 @@
-"""Which known name was meant by one that is unknown. Pure."""
+"""Find the known name that an unknown name was probably meant to be. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 LIKENESS_MIN = 0.65
-"""How alike two names have to be for one to be asked for: `retries` is no `prices`."""
+"""The least similarity for a suggestion: `prices` is not suggested for `retries`."""
 NAME_MAX = 100
-"""How much of a name is compared: the time that takes grows with its length."""
+"""How many characters of a name are compared: the time to compare grows with the length."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like this one, whatever the case; "" where none is."""
+    """The known name most similar to this one, ignoring case; "" if none is similar enough."""
     lower = {each.lower(): each for each in known}
     near = get_close_matches(name[:NAME_MAX].lower(), lower, 1, LIKENESS_MIN)
     return lower[near[0]] if near else ""
@@ -26,9 +26,9 @@ def did_you_mean(
     after: str = "",
     written: Callable[[str], str] = repr,
 ) -> str:
-    """The question for the nearest known name, between two texts; "" where no name is near.
+    """The question "did you mean ...?" for the nearest known name; "" if no name is near.
 
-    `written` is how the name is written there.
+    `before` and `after` are put around the question; `written` formats the suggested name.
     """
     near = nearest_name(name, known)
     return f"{before}did you mean {written(near)}?{after}" if near else ""

@@ -1,4 +1,4 @@
-"""Pickling: how errors, and values with mappings in them, pass to another process or are copied."""
+"""Pickling and copying of errors, and of values that contain read-only mappings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ E = TypeVar("E", bound=BaseException)
 
 
 def reduced(error: BaseException) -> tuple[object, ...]:
-    """What `__reduce__` gives for an error whose `__init__` takes other things than its `args`.
+    """The `__reduce__` of an error whose `__init__` takes other arguments than its `args`.
 
-    Python's own calls the class with `args`, which fails in whoever unpickles it: a pool of
-    processes then waits for ever. A copy has notes of its own.
+    Python's own `__reduce__` calls the class with `args`, which fails when the error is unpickled,
+    and a process pool then waits for ever. A copy has its own list of notes.
     """
     attributes = dict(vars(error))
     if "__notes__" in attributes:
@@ -23,7 +23,7 @@ def reduced(error: BaseException) -> tuple[object, ...]:
 
 def _remade(kind: type[E], args: tuple[object, ...]) -> E:
     made = kind.__new__(kind, *args)
-    made.args = args  # `OSError`, which a DeadlineError is too, leaves them to `__init__`
+    made.args = args  # `OSError`, a base of DeadlineError, sets `args` only in `__init__`
     return made
 
 
@@ -32,9 +32,9 @@ def _reduced_mapping(mapping: MappingProxyType[Any, Any]) -> tuple[object, ...]:
 
 
 def _viewed(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
-    return MappingProxyType(mapping)  # whose class is not to be found under its own name
+    return MappingProxyType(mapping)  # a function, as pickle cannot find the class by its name
 
 
-# Of a view that nobody can write through, Python says no way to pickle it, and there is only one.
-# Ours are in values: the labels that runs give, the requests that they are made of.
+# Python cannot pickle a MappingProxyType. Values hold some: a `Label` has its scores in one, and a
+# `ChatRequest` its extras.
 copyreg.pickle(MappingProxyType, _reduced_mapping)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A problem that `check` found. The errors that carry problems are in `errors`."""
+"""A problem that `check` found. The exceptions that carry problems are in `errors`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from orchestra.eventclass import frozen
 
 @frozen
 class Problem:
-    """One thing that is wrong with a pipeline, before it ever ran.
+    """One mistake in a pipeline or a configuration, found before any run.
 
-    `code` is stable, for tools (`type-clash`); `where` is `file:line`, as an editor opens
-    it; `message` names both ends and the offending value; `fix` is what to write instead.
+    `code` is stable, for tools (`type-clash`); `where` is `file:line`, which editors can open;
+    `message` names both ends of an edge and the offending value; `fix` is what to write instead.
     """
 
     code: str

@@ -1,8 +1,8 @@
-"""Every seam of orchestra in one file: what steps know of the world outside.
+"""The protocols between orchestra's parts, in one file: all that steps know of the outside world.
 
-Steps are written against these protocols alone, so that a three-line fake is enough to test
-them. No method is an async generator: what arrives over time is received in batches, so that
-nothing stays suspended when a reader leaves.
+Steps depend only on these protocols, so that a three-line fake is enough to test them. No method
+is an async generator: what arrives over time is received in batches, so that nothing stays
+suspended when a reader leaves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
 from orchestra.records import Encoding, Revision
 from orchestra.streams import RunsPipelines
-from orchestra.streams import Stream as Stream  # noqa: PLC0414 - one of the seams
+from orchestra.streams import Stream as Stream  # noqa: PLC0414 - re-exported
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -38,26 +38,26 @@ T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 
 DIGEST = "digest"
-"""The metadata key under which ingestion keeps the digest of a source's content."""
+"""The metadata key under which ingestion stores the digest of a source's content."""
 
 
 class ModelReply(Protocol):
     """An answer that is arriving."""
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end.
+        """Return the events since the last call, waiting for at least one; empty at the end.
 
         Raises:
-            ModelError: the answer failed, or was cut; never returned as a short answer.
+            ModelError: the answer failed, or was cut; a cut answer never ends normally.
         """
 
 
 class Model(Protocol):
-    """A model. A class that inherits from this has to define `stream` only."""
+    """A model. A subclass has to define only `stream`."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, as far as is known."""
+        """What the model can do, as far as is known."""
         return Capabilities()
 
     @abstractmethod
@@ -65,14 +65,14 @@ class Model(Protocol):
         """Send a request; leaving the context stops the answer, however far it has come.
 
         Raises:
-            ModelError: on entry or on receive.
+            ModelError: the call failed, on entry or in `receive`.
         """
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Send a request and wait for the whole answer. Cancelling it stops the answer.
 
         Raises:
-            ModelError: it failed, or was cut.
+            ModelError: the call failed, or the answer was cut.
         """
         answer = Answer()
         async with self.stream(request) as reply:
@@ -82,46 +82,46 @@ class Model(Protocol):
         return answer.completion()
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order, as the model gives them: not normalised.
+        """Return one vector for each text, in order, as the model gives them: not normalised.
 
         Raises:
-            CapabilityError: it makes no vectors.
-            ModelError: it failed.
+            CapabilityError: the model makes no vectors.
+            ModelError: the call failed.
         """
         raise CapabilityError(
             f"{type(self).__name__} cannot embed {len(request.texts)} texts: it makes no vectors; "
-            "ask a model that does"
+            "use a model that does"
         )
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors. It may have a string `identity`: it changes when they do."""
+    """Turns texts into vectors. If it has a string `identity`, that changes when its vectors do."""
 
     @property
     def dimensions(self) -> int:
-        """How many numbers each of its vectors has."""
+        """The number of dimensions of each vector."""
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
-        """One vector for each text, in order; unit length, so that a dot product is a cosine."""
+        """Return one unit vector per text, in order, so that a dot product is a cosine."""
 
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long a provider may take; None is no limit. The error's `code` names the bound."""
+    """How long a provider may take; None is no limit. The error's `code` names the limit."""
 
     connect_s: float | None = 10.0
-    """Until the connection is open, TLS included."""
+    """To open the connection, TLS included."""
     first_byte_s: float | None = 60.0
-    """From the request to the first byte of the answer's head."""
+    """From the request to the first byte of the response head."""
     idle_s: float | None = 60.0
-    """From one piece of the answer to the next."""
+    """From one part of the response to the next."""
     total_s: float | None = 600.0
-    """From the request to the last byte."""
+    """From the request to the last byte of the response."""
 
 
 @attrs.frozen
 class HttpRequest:
-    """What is sent. Its repr shows neither body nor headers, which may hold a key."""
+    """A request to a provider. Its repr shows neither body nor headers, which may hold a key."""
 
     url: str
     body: bytes = attrs.field(default=b"", repr=False)
@@ -131,7 +131,7 @@ class HttpRequest:
 
 
 class HttpReply(Protocol):
-    """The answer to an `HttpRequest`: its head is here, its body is arriving."""
+    """The response to an `HttpRequest`: its head has arrived, its body is arriving."""
 
     @property
     def status(self) -> int:
@@ -142,16 +142,16 @@ class HttpReply(Protocol):
         """The headers by lower-case name; repeated ones are joined by commas."""
 
     async def receive(self) -> bytes:
-        """The part of the body that has arrived, waiting for some; empty after the last byte.
+        """Return the bytes of the body that have arrived, waiting for some; empty after the last.
 
         Raises:
             ModelTimeoutError: `idle_s` or `total_s` passed.
-            ModelConnectionError: the connection broke before the body's end.
-            MalformedStreamError: it is not HTTP.
+            ModelConnectionError: the connection broke before the end of the body.
+            MalformedStreamError: the response is not valid HTTP.
         """
 
     def forget_headers(self) -> None:
-        """Drop the headers: nobody will ask for them again, and the body may take hours."""
+        """Free the headers, which are no longer needed; the body may take hours."""
         return
 
 
@@ -159,16 +159,16 @@ class Transport(Protocol):
     """How a provider is reached."""
 
     def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
-        """Send a request; the context is entered with the head of the answer, whatever its status.
+        """Send a request; entering the context waits for the response head, whatever its status.
 
         Leaving the context before the end of the body closes the connection at once, so that
-        the provider stops; after the end, the connection is kept for the next request. A
-        cancellation before a byte was sent gets the note `UNSENT` of `orchestra.accounts`.
+        the provider stops; after the end, the connection is kept alive for the next request. A
+        cancellation before any byte was sent gets the note `UNSENT` of `orchestra.accounts`.
 
         Raises:
             ModelTimeoutError: `connect_s`, `first_byte_s` or `total_s` passed.
-            ModelConnectionError: no connection, or it broke before the head.
-            MalformedStreamError: it is not HTTP.
+            ModelConnectionError: there was no connection, or it broke before the head.
+            MalformedStreamError: the response is not valid HTTP.
         """
 
 
@@ -176,33 +176,33 @@ class VectorStore(Protocol):
     """One collection of passages that can be searched by meaning.
 
     `where` selects the passages whose metadata has all of these values; the key `source` is
-    compared with `Passage.source`. Every method raises StoreError where it cannot do its work.
+    compared with `Passage.source`. Every method raises StoreError if it fails.
     """
 
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
-        """The `top` nearest passages, nearest first and equals by id, each with its score."""
+        """Return the `top` nearest passages with their scores, nearest first, ties by id."""
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        """Insert passages, replacing those with the same id; all of them or none."""
+        """Insert passages, replacing those with the same id: all of them, or none on an error."""
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
-        """Remove the matching passages, all if `where` is empty; returns how many there were."""
+        """Delete the matching passages, all if `where` is empty; return how many were deleted."""
 
     async def count(self) -> int:
-        """How many passages the collection holds."""
+        """Return the number of passages in the collection."""
 
     async def digests(self) -> Mapping[str, str]:
-        """Each ingested source with the digest of the content its passages were cut from.
+        """Return each ingested source with the digest of the content its passages were cut from.
 
-        Taken from the metadata key `DIGEST`; "" where the passages of one source disagree
-        (a replacement was cut short). Sources without a digest are left out.
+        Taken from the metadata key `DIGEST`; "" if the passages of one source have different
+        digests (a replacement was cut short). Sources without a digest are left out.
         """
 
 
 class Origin(Protocol):
-    """A step of a run, and on whose behalf it runs."""
+    """A step of a run, and the caller that the run is for."""
 
     @property
     def run_id(self) -> str:
@@ -210,17 +210,17 @@ class Origin(Protocol):
 
     @property
     def step(self) -> str:
-        """The path of the step in its pipeline, as in events."""
+        """The path of the step in its pipeline, as in the events."""
 
     @property
     def caller(self) -> Caller:
-        """Who started the run."""
+        """The caller that the run is for."""
 
 
 class Context(Origin, RunsPipelines, Protocol):
-    """What a step may ask of the run it is part of.
+    """A step's access to the run that it is part of.
 
-    A step that wants it declares a keyword `context: Context = injected`; the
+    A step that needs it declares a keyword `context: Context = injected`; the
     engine fills it in. Names are those of the deployment's bindings.
     """
 
@@ -234,22 +234,24 @@ class Context(Origin, RunsPipelines, Protocol):
         """The store of this name. Raises BindingError."""
 
     def used(self, usage: Usage | None) -> None:
-        """Add what a call consumed, its `Completion.usage`, to the account of the step."""
+        """Add the usage of a call (its `Completion.usage`) to the account of the step."""
 
     async def kept(self, opened: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """A client or pool from `opened()`: opened once, and closed after the engine's last run.
+        """Return the client or pool that `opened()` opens: once, and closed after the last run.
+
+        The function `opened` itself is the key: calls with the same function share one object.
 
         Raises:
-            DefinitionError: `opened()` is no async context manager.
-            LimitExceededError: a thousand others are open; `opened` tells them apart.
-            Exception: whatever it raises while it opens; the next call tries again.
+            DefinitionError: `opened()` is not an async context manager.
+            LimitExceededError: a thousand others are open.
+            Exception: what opening it raises; the next call tries again.
         """
 
     def tell(self, what: str, data: object = None) -> None:
-        """Send an event `step.told` to those who follow the run: the progress of long work, say.
+        """Send an event `step.told` to the readers of the run, such as the progress of long work.
 
-        Never waits, and may be called in a thread. `data` is serialised at once, as a chunk of
-        output would be. It is no part of the result; once the run has ended, nothing is sent.
+        Never waits, and may be called in a thread. `data` is serialised at once, like a chunk of
+        output. It is not part of the result; after the end of the run, nothing is sent.
 
         Raises:
             LimitExceededError: it is longer than 16 KiB as JSON (`limit` is `told_bytes`).
@@ -257,9 +259,10 @@ class Context(Origin, RunsPipelines, Protocol):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A value in a state, kept for `ttl_s` seconds from now; None is for ever.
+    """A value in a state, kept for `ttl_s` seconds from now; None means for ever.
 
-    Of those with one key up to its last colon, a state in memory keeps the `newest` so many.
+    With `newest`, a state in memory keeps at most that many entries, the newest, among those whose
+    keys are equal up to the last colon.
     """
 
     data: bytes
@@ -268,9 +271,9 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, Generic[T_co], frozen=True):
-    """What a change writes under some keys, and the result that it returns.
+    """The entries that a change writes, and the result that it returns.
 
-    A key that is not in `entries` stays as it is; None removes a key.
+    A key that is not in `entries` keeps its value; None removes a key.
     """
 
     result: T_co
@@ -278,32 +281,33 @@ class Change(msgspec.Struct, Generic[T_co], frozen=True):
 
 
 WhenStateFails: TypeAlias = Literal["open", "closed"]
-"""What a policy does when its state is unreachable or too slow: go on ("open"), as a cache may, or
-refuse ("closed"), as a budget has to. Each has a default, which its configuration may override."""
+"""What a policy does if its state is unreachable or too slow: go on ("open"), as a cache may, or
+refuse the call ("closed"), as a budget must. Each policy has a default, which its configuration may
+override."""
 
 
 class State(Protocol):
-    """Where policies keep what they remember: in this process, on a host, or for all hosts.
+    """Storage for the state of policies: of one process, of one host, or of all hosts.
 
     Keys are text without whitespace, and begin with the name of their policy and a colon.
     """
 
     at_once: bool = False
-    """Whether it never waits and never fails, so that no call needs a timeout."""
+    """Whether its methods never wait and never fail, so that no call needs a timeout."""
 
     async def change(
         self,
         keys: Sequence[str],
         decide: Callable[[Sequence[bytes | None], float], Change[T]],
     ) -> T:
-        """Change what is kept under some keys, atomically.
+        """Change the values of some keys atomically, and return the result of `decide`.
 
-        `decide` is given the present values, in the order of the keys, and the state's own time
-        in seconds since 1970. It must be pure: on a conflict it is called again. When this is
+        `decide` gets the present values, in the order of the keys, and the state's own time in
+        seconds since 1970. It must be pure: on a conflict it is called again. If this is
         cancelled, the change may or may not have been made.
 
         Raises:
-            StateError: the store is unreachable or too slow; the change may have been made.
+            StateError: the state is unreachable or too slow; the change may have been made.
         """
 
     async def revise(
@@ -312,11 +316,11 @@ class State(Protocol):
         decide: Callable[[Sequence[D | None], float], Revision[T, D]],
         encoding: Encoding[D],
     ) -> T:
-        """As `change`, for records that `encoding` reads and writes. Raises StateError.
+        """Like `change`, for records that `encoding` reads and writes. Raises StateError.
 
-        `decide` owns the records: it may modify one and return it. Whether a record that it
-        modified and did not return keeps the modification is undefined. A state in memory keeps
-        the records themselves, without encoding them.
+        `decide` may modify a record and return it. If it modifies a record without returning it,
+        it is undefined whether the record keeps the modification. A state in memory keeps the
+        records themselves, without encoding them.
         """
 
         def decided(kept: Sequence[bytes | None], now_s: float) -> Change[T]:
@@ -335,21 +339,25 @@ class State(Protocol):
         see: Callable[[Sequence[D | None], float], T],
         encoding: Encoding[D],
     ) -> T:
-        """What `see` returns for some records, which it must not change. Raises as `revise`."""
+        """Return what `see` makes of some records, which it must not change. Raises StateError."""
         return await self.revise(keys, lambda kept, now_s: Revision(see(kept, now_s)), encoding)
 
     async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key, or None; marks it as used. Raises StateError."""
+        """Return the data of a key, or None, and mark the key as used. Raises StateError."""
 
     async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep data for so long; the least recently used goes first. Raises StateError."""
+        """Keep data for `ttl_s` seconds at most; the least recently used is evicted first.
+
+        Raises:
+            StateError: the state is unreachable or too slow.
+        """
 
 
 class Bindings(Protocol):
-    """What the names in pipelines refer to in this deployment."""
+    """The objects that names in pipelines refer to in this deployment."""
 
     def names(self, seam: str) -> Sequence[str]:
-        """The names bound for `model`, `embedder` or `store`, for checks and messages."""
+        """The names bound for `model`, `embedder` or `store`, for checks and error messages."""
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
@@ -362,7 +370,7 @@ class Bindings(Protocol):
 
 
 class _Injected:
-    """What a step's `context` parameter holds until the engine fills it in."""
+    """The default of a step's `context` parameter, until the engine fills it in."""
 
     def __repr__(self) -> str:
         return "injected"

@@ -1,11 +1,11 @@
-"""Records in a state: what a policy keeps there, as it works with it, and how it is written.
+"""Records: the objects that policies keep in a state, and their encodings.
 
-A state in memory keeps the records themselves, so that nothing is written and read again for
-each call; one that other processes share keeps what `Encoding.write` has made of them.
+A state in memory keeps the records themselves, so that they are not encoded and decoded for each
+call; a state that processes share keeps the bytes that `Encoding.write` returns.
 
-What a shared state gives back may be of another version, written by hand, or cut. `readable` takes
-that for nothing: of what can be done without, or asked for again. `certain` raises StateError: of
-what is a promise to somebody, such as what is spent, or a key.
+Bytes from a shared state may come from another version, be written by hand, or be cut. If they
+cannot be decoded, `readable` treats them as absent: for data that is optional or can be fetched
+again. `certain` raises StateError: for data that must not be lost, such as money spent, or a key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ D = TypeVar("D")
 
 @frozen(eq=False)
 class Encoding(Generic[D]):
-    """How records are written: `read` understands what `write` has made, in whatever process."""
+    """How records are encoded: `read` decodes the bytes of `write`, also from other processes."""
 
     read: Callable[[bytes], D]
     write: Callable[[D], bytes]
@@ -43,7 +43,7 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def readable(decode: Callable[[bytes], T], data: bytes | None, what: str) -> T | None:
-    """The decoded record; None if there is none, or if it cannot be read, which is logged."""
+    """The decoded record; None if there is no data, or if it cannot be decoded, which is logged."""
     try:
         return None if data is None else decode(data)
     except UNREADABLE as error:
@@ -55,7 +55,7 @@ def certain(decode: Callable[[bytes], T], data: bytes, what: str, fix: str) -> T
     """The decoded record.
 
     Raises:
-        StateError: it cannot be read; `what` begins the message, and `fix` ends it.
+        StateError: it cannot be decoded; the message begins with `what` and ends with `fix`.
     """
     try:
         return decode(data)
@@ -64,9 +64,9 @@ def certain(decode: Callable[[bytes], T], data: bytes, what: str, fix: str) -> T
 
 
 class Revision(msgspec.Struct, Generic[T_co, D], frozen=True):
-    """The new records, each with its lifetime in seconds from now, and the result.
+    """The records that a revision writes, each with its lifetime in seconds, and its result.
 
-    One that is not in `records` stays as it is; one that is None is forgotten.
+    A key that is not in `records` keeps its record; None removes a key.
     """
 
     result: T_co

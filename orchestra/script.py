@@ -1,4 +1,4 @@
-"""For scripts: one run, with Trio started and stopped around it."""
+"""`run`, for scripts: start Trio, run a pipeline once, and stop Trio."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def run(pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs) 
 @overload
 def run(pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """The result of one run of a pipeline, with what this directory's deployment binds.
+    """Run a pipeline once, with the deployment of this directory, and return its result.
 
     For scripts and notebooks; in Trio code, or with `Limits`, use `open_engine` and `engine.run`.
 
     Raises:
-        RunError: Trio is running here already, as it is in a step; or an `async def` of asyncio's
-            calls it, whose event loop would stand still for as long.
+        RunError: Trio is already running in this thread, as it is in a step; or the caller is an
+            `async def` under asyncio, whose event loop the run would block.
         ConfigError: `orchestra.toml` is wrong.
         CheckError: the pipeline has problems; all of them are in it.
-        DefinitionError: it is no pipeline.
+        DefinitionError: the first argument is not a pipeline.
         InputError: an input is missing, unknown, or of the wrong type.
         KeyboardInterrupt: Ctrl-C, after every step has been cancelled.
         Exception: the error of the step that failed, the step's own.
@@ -51,17 +51,17 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     refuse_others(pipeline)
     if trio.lowlevel.in_trio_run():
         raise RunError(
-            f"orchestra.run starts Trio, which is running here already: write `await engine.run("
+            f"orchestra.run starts Trio, which is already running here: write `await engine.run("
             f"{pipeline.name}, ...)` in `async with open_engine(bindings) as engine:`, with "
-            "`default_bindings()` of orchestra.config; in a step, write `await context.run("
-            f"{pipeline.name}, ...)`, or call the pipeline in the pipeline's function, as a step "
-            "is called, and pass its result to the step"
+            "`default_bindings()` of orchestra.config. In a step, write `await context.run("
+            f"{pipeline.name}, ...)`; or call this pipeline like a step in the function of the "
+            "outer pipeline, and pass its result to the step"
         )
-    if _in_asyncio(sys._getframe(1)):  # noqa: SLF001 - who asks
+    if _in_asyncio(sys._getframe(1)):  # noqa: SLF001 - the caller
         raise RunError(
-            f"orchestra.run would hold up asyncio's event loop, which is running here: write "
+            f"orchestra.run would block asyncio's event loop, which is running here: write "
             f"`await portal.arun({pipeline.name}, ...)` in `async with orchestra.open_portal() as "
-            "portal:`, which goes around the program's whole life"
+            "portal:`, opened once for the whole life of the program"
         )
 
     async def main() -> Any:
@@ -72,9 +72,9 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return trio.run(main)
 
 
-def _in_asyncio(asking: FrameType) -> bool:
-    """Whether an `async def` of asyncio's asks; a cell of a notebook does not, it may wait."""
-    code = asking.f_code
+def _in_asyncio(caller: FrameType) -> bool:
+    """Whether the caller is an `async def` under asyncio; a notebook cell is not: it may block."""
+    code = caller.f_code
     if not code.co_flags & _ASYNC or code.co_name.startswith("<"):
         return False
     import asyncio

@@ -1,9 +1,10 @@
-"""A text that only its user may see: redacted by its type, and where it is read from.
+"""Secrets: a type that keeps keys and passwords out of texts, and how to read one from a file.
 
-No repr, message or encoder can show it by accident. What others say of an error is searched for
-it too, since some repeat the secret that they were sent. Rules of the file: no message holds a
-secret or a piece of one; it names the variable or the file. And no secret is exempt: a word that
-somebody uses as a key may be one to keep.
+No repr, message or encoder can show a secret by accident. Error texts of providers are searched for
+it too, since some repeat the key that they were sent.
+
+Rules of the file: no message holds a secret or a part of one; it names the variable or the file. No
+secret is exempt: an ordinary word may be somebody's key.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from orchestra.errors import BindingError
 
 REDACTED = "[redacted]"
 SECRET_BYTES_MAX = 64 * 1024
-"""A key is a line, and a token a long one; more in such a file is another file."""
+"""A key is one line, and even a long token is shorter; a larger file is the wrong file."""
 _WORD_CHARS = 8
-"""A shorter secret is a word, such as the `ollama` that a server without keys is given, or a short
-password. By chance, it stands inside of other words too: these would be spoilt, and would tell it
-to whoever sees where. No provider makes keys so short; whoever repeats one sets it apart."""
+"""A shorter secret is treated as a word: `ollama`, which servers without keys are given, or a short
+password. It is redacted only where it stands alone: redacted inside longer words, it would spoil
+them, and their rest would give it away. No provider makes keys so short."""
 
 
 class Secret:
-    """A key, or a password. Only `reveal` gives it; all else gives `Secret([redacted])`."""
+    """A key or a password. Only `reveal` returns it; its repr and str are `Secret([redacted])`."""
 
     __slots__ = ("_value",)
 
@@ -31,19 +32,20 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The text itself, for whoever is to be shown it."""
+        """The secret text itself."""
         return self._value
 
     def __repr__(self) -> str:
         return f"Secret({REDACTED})"
 
     def __reduce__(self) -> str:
-        raise TypeError("a Secret cannot be pickled or copied into a file; keep its name instead")
+        raise TypeError("a Secret cannot be pickled or copied; keep the name of its variable")
 
     def redact(self, text: str) -> str:
-        """The text without the secret in it; one that is only a word, where it stands by itself.
+        """Return the text with the secret replaced by `[redacted]`.
 
-        It does not in a longer word, a path or the name of a host.
+        A secret of less than 8 characters is replaced only where it stands alone: not inside a
+        longer word, a path or a host name.
         """
         if len(self._value) >= _WORD_CHARS:
             return text.replace(self._value, REDACTED)
@@ -54,10 +56,10 @@ class Secret:
 
 
 def read_secret(path: Path, what: str) -> Secret:
-    """The secret in a file, without the white space around it; `what` it is: `key`, `password`.
+    """Read the secret in a file, without surrounding whitespace; `what` is `key` or `password`.
 
     Raises:
-        BindingError: the file cannot be read, or has no such thing in it.
+        BindingError: the file cannot be read, or does not hold one secret.
     """
     source = f"the {what} file {str(path)!r}"
     try:
@@ -66,22 +68,22 @@ def read_secret(path: Path, what: str) -> Secret:
     except OSError as error:
         raise BindingError(f"{source} cannot be read: {error.strerror or error}") from error
     if len(data) > SECRET_BYTES_MAX:
-        raise BindingError(f"{source} is over {SECRET_BYTES_MAX} bytes; it has to hold one {what}")
+        raise BindingError(f"{source} is over {SECRET_BYTES_MAX} bytes; it must hold one {what}")
     return one_line(data.decode("utf-8-sig", "replace"), source, what)
 
 
 def one_line(text: str, source: str, what: str) -> Secret:
-    """What a variable or a file holds, as a secret: one line of what can be printed.
+    """The content of a variable or file as a secret: one line of printable characters.
 
     Raises:
-        BindingError: it is empty, or is something else.
+        BindingError: the text is empty, or is not one printable line.
     """
     found = text.strip()
     if not found:
-        raise BindingError(f"{source} is empty; it has to hold the {what}")
+        raise BindingError(f"{source} is empty; it must hold the {what}")
     if not found.isprintable():
         raise BindingError(
             f"{source} does not hold a valid {what}: it has line breaks or control characters; it "
-            f"has to hold the {what} and nothing else"
+            f"must hold the {what} and nothing else"
         )
     return Secret(found)

@@ -1,4 +1,4 @@
-"""Streams: chunks that are still arriving; and the whole of them, where a step runs a pipeline."""
+"""Streams: the protocols of chunks that are still arriving, and of running a pipeline in a step."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Stream(Protocol[C_co]):
-    """Chunks that are still arriving: what a stream edge gives to the step that reads it.
+    """Chunks that are still arriving: the input of a step from a stream edge.
 
     Annotate a parameter with `Stream[C]` to read chunks while their producer runs; iterate
-    with `async for chunk in chunks`, or take what is ready together with `receive`. A step
-    that leaves early tells its producer to stop.
+    with `async for chunk in chunks`, or get all that are ready with `receive`. If a step stops
+    reading early, its producer is stopped.
     """
 
     def __aiter__(self) -> AsyncIterator[C_co]:
         """The chunks one by one, until the producer's last."""
 
     async def __anext__(self) -> C_co:
-        """The next chunk, waiting for it. Raises StopAsyncIteration after the last."""
+        """Wait for the next chunk. Raises StopAsyncIteration after the last."""
 
     async def receive(self) -> tuple[C_co, ...]:
-        """All chunks that are ready, waiting for one; empty after the last."""
+        """Return all chunks that are ready, waiting for at least one; empty after the last."""
 
 
 class Runnable(Protocol[P, T_co]):
-    """What a step can run: a pipeline."""
+    """A pipeline, as something that a step can run."""
 
     @property
     def deadline_s(self) -> float | None:
-        """How many seconds it may take; None is no bound."""
+        """How many seconds a run of it may take; None is no limit."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """Inline it into the pipeline that is being defined."""
 
 
 class RunsPipelines(Protocol):
-    """What may run pipelines as parts of its own run: the context of a step."""
+    """An object that runs pipelines as parts of its own run: the context of a step."""
 
     @overload
     async def run(  # type: ignore[overload-overlap]
@@ -58,19 +58,19 @@ class RunsPipelines(Protocol):
     @overload
     async def run(self, pipeline: Runnable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     async def run(self, pipeline: Runnable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run a pipeline as a part of this step, and return its result, a stream's collected.
+        """Run a pipeline as a part of this step, and return its result; a stream is collected.
 
-        Nothing of it outlives the step: what cancels the step cancels it at once. Its steps are
-        in the run's events as `agent[0]/inner/cite`: it was the first that the step ran. Its own
-        `deadline_s` bounds it too.
+        Nothing of it outlives the step: cancelling the step cancels it at once. In the run's
+        events its steps have paths such as `agent[0]/inner/cite`, where 0 means the first
+        pipeline that the step ran. Its own `deadline_s` applies too.
 
         Raises:
             CheckError: the pipeline has problems, or names what the deployment does not have.
-            DefinitionError: it is no pipeline.
+            DefinitionError: the first argument is not a pipeline.
             EdgeTypeError: an input is missing, unknown, or of the wrong type.
-            LimitExceededError: the step has run `Limits.each_items` of them, or `pipelines_deep`
-                steps around it have run one inside the other; or the result is too large.
+            LimitExceededError: the step has run `Limits.each_items` pipelines; or it is nested in
+                `Limits.pipelines_deep` of them; or the result is too large.
             DeadlineError: its `deadline_s` has passed.
-            RunError: the step is being stopped, or this is called in a task that outlives it.
+            RunError: the step is being stopped, or a task that would outlive the step calls this.
             Exception: the error of the step that failed, the step's own, with a note of its path.
         """

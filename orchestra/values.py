@@ -1,7 +1,7 @@
-"""The values that travel on wires: what a model is asked, what it says, what a store returns.
+"""The values that travel on wires: requests to models, events of answers, passages of stores.
 
-All frozen, all without I/O. A closed set of cases is a set of classes
-(`ModelEvent` is a union), so that `match` over it is checked for completeness.
+All are frozen and do no I/O. A closed set of cases is a union of classes, such as `ModelEvent`,
+so that type checkers can check a `match` over it for completeness.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NO_DETAILS: Details = MappingProxyType({})
 
 
 def _written(given: Mapping[str, object]) -> str:
-    return repr(dict(given))  # `{}` for the empty one that nobody can change, too
+    return repr(dict(given))  # as a plain dict, also for the read-only default
 
 
 @attrs.frozen(repr=False)
@@ -45,11 +45,11 @@ class Vector:
 
     @classmethod
     def of(cls, numbers: Sequence[float]) -> Vector:
-        """The vector of these numbers, rounded to float32."""
+        """Make a vector of these numbers, rounded to float32."""
         return cls(struct.pack(f"<{len(numbers)}f", *numbers))
 
     def __repr__(self) -> str:
-        """As code, if short."""
+        """As source code, if short."""
         return f"Vector.of({list(self)})" if len(self) <= 16 else f"<Vector of {len(self)}>"  # noqa: PLR2004
 
     def __len__(self) -> int:
@@ -63,8 +63,8 @@ class Vector:
 class Passage:
     """A piece of a document, as a store keeps and finds it.
 
-    `id` is unique in its collection; `source` is where a person would look the text up; `score`
-    is the similarity to what was asked (cosine, -1 to 1), 0.0 where nothing was asked.
+    `id` is unique in its collection; `source` says where a person can look the text up; `score` is
+    its similarity to the query (cosine, -1 to 1), or 0.0 if there was no query.
     """
 
     id: str
@@ -76,10 +76,10 @@ class Passage:
 
 @frozen
 class Label:
-    """The answer of a classifier: the name of the best label and how sure it is.
+    """The answer of a classifier: the name of the best label, and how sure the classifier is.
 
-    `confidence` is the best label's share, 0 to 1; `scores` are those of all, and sum to 1.
-    Formats as its name, so a prompt reads naturally.
+    `confidence` is the score of the best label, 0 to 1; `scores` holds those of all labels, and
+    they sum to 1. `str` gives the name, so that prompts read naturally.
     """
 
     name: str
@@ -95,7 +95,7 @@ class TextPart:
     """A piece of text in a message.
 
     `prompt_cache` asks the provider to cache the prompt up to the end of this text, for requests
-    that begin alike; only Anthropic and Bedrock have to be asked.
+    with the same beginning; only Anthropic and Bedrock need to be asked.
     """
 
     text: str
@@ -121,7 +121,7 @@ class ImageUrlPart:
 
 @frozen
 class FilePart(Citable):
-    """A PDF or, for any model, UTF-8 text to be read, under the `name` that the model is told."""
+    """A file for the model to read: a PDF or, for any model, UTF-8 text. The model sees `name`."""
 
     media_type: str = attrs.field(default="application/pdf", converter=registered)
     name: str = ""
@@ -129,11 +129,11 @@ class FilePart(Citable):
 
 @frozen
 class ReasoningPart:
-    """What a model thought before it answered.
+    """A model's reasoning before its answer. If `text` is empty, the provider withheld it.
 
     `signature` is the provider's seal on it, prefixed with the provider (`anthropic:c2VhbA==`;
-    without a prefix it may go to any). It has to go back with the conversation, or the provider
-    refuses the next turn; others are never sent it. Empty text: the thought was withheld.
+    without a prefix it may go to any). It must be sent back with the conversation, or the provider
+    refuses the next turn; it is never sent to other providers.
     """
 
     text: str
@@ -142,9 +142,9 @@ class ReasoningPart:
 
 @frozen
 class ToolCall:
-    """A function call that a model asks for; `arguments` is its JSON text, "{}" for none.
+    """A function call that a model asks for; `arguments` is JSON text, "{}" if there are none.
 
-    `id` links the result to it; `signature` as in `ReasoningPart`.
+    `id` links a `ToolResult` to this call; `signature` as in `ReasoningPart`.
     """
 
     id: str
@@ -176,8 +176,9 @@ Part: TypeAlias = (
 class Message:
     """One turn of a conversation: text, or parts in order.
 
-    Images and files belong in a user's turn, reasoning and calls in an assistant's, results in a
-    tool's; codecs rearrange them if need be. `name` distinguishes speakers of a role, for OpenAI.
+    Images and files belong in a user's turn, reasoning and tool calls in an assistant's, results in
+    a tool's; codecs rearrange them where needed. `name` tells speakers of one role apart; only
+    OpenAI uses it.
     """
 
     role: Role
@@ -186,7 +187,7 @@ class Message:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The content as parts; empty text is none."""
+        """The content as parts; empty text gives no part."""
         if isinstance(self.content, str):
             return (TextPart(self.content),) if self.content else ()
         return self.content
@@ -215,7 +216,7 @@ class Tool:
 
 @frozen
 class ForcedTool:
-    """The model has to call the tool of this name."""
+    """Require the model to call the tool of this name."""
 
     name: str
 
@@ -228,7 +229,7 @@ NO_EXTRAS: Extras = MappingProxyType({})
 
 @frozen
 class JsonOutput:
-    """The answer has to be a JSON object; with a schema, one that fits it."""
+    """Require a JSON object as the answer; with a schema, one that fits it."""
 
     schema: Json | None = None
     name: str = "answer"
@@ -238,12 +239,13 @@ class JsonOutput:
 
 @frozen
 class ChatRequest:
-    """What a model is asked, in no provider's dialect.
+    """A request to a model, independent of any provider's dialect.
 
-    A field that is None is left to the provider's default. With `effort_if_able`, a model that is
-    known not to reason is asked without the effort. `reasoning_tokens_max` stands beside an effort,
-    for models that take a number instead. `extras` go into the body as they are, each under the
-    name of its provider: `{"openai": {"service_tier": "flex"}}`; others never see them.
+    A field that is None is left to the provider's default. With `effort_if_able`, a
+    model that is known not to reason gets no effort. `reasoning_tokens_max`
+    is given beside an effort, for models that take a number instead. `extras` go into the body
+    unchanged, by the name of the provider: `{"openai": {"service_tier": "flex"}}`; other providers
+    never see them.
     """
 
     messages: tuple[Message, ...]
@@ -264,11 +266,11 @@ class ChatRequest:
     output: JsonOutput | None = None
     extras: Extras = attrs.field(default=NO_EXTRAS, repr=_written)
     logprobs: int | None = None
-    """Ask for the log probability of each token, and of so many alternatives to it."""
+    """Ask for the log probability of each token, and of this many alternatives to each."""
 
 
 class StopReason(Enum):
-    """Why a model stopped speaking."""
+    """Why a model stopped generating."""
 
     END = "end"
     LENGTH = "length"
@@ -282,13 +284,13 @@ class StopReason(Enum):
     """A reason that only this provider has: see `Stopped.raw`."""
 
     def __repr__(self) -> str:
-        """As it is written."""
+        """As source code."""
         return f"{type(self).__name__}.{self.name}"
 
 
 @event
 class Began:
-    """The provider has begun to answer, as `id`, by `model`; `details` are in words of its own."""
+    """The answer has begun: its `id`, the `model`, and `details` in the provider's own words."""
 
     id: str
     model: str
@@ -304,7 +306,7 @@ class TextDelta:
 
 @event
 class ReasoningDelta:
-    """The next piece of what the model thinks; `signature` belongs to all since the last one."""
+    """The next piece of the reasoning; `signature` covers all pieces since the last signature."""
 
     text: str
     signature: str = attrs.field(default="", repr=False)
@@ -312,16 +314,16 @@ class ReasoningDelta:
 
 @event
 class RefusalDelta:
-    """The next piece of the text by which a model refuses to answer; not part of the answer."""
+    """The next piece of the text in which a model refuses to answer; not part of the answer."""
 
     text: str
 
 
 @event
 class ToolCallDelta:
-    """The next piece of a tool call: `index` counts the answer's calls from 0.
+    """The next piece of a tool call: `index` is the call's position in the answer, from 0.
 
-    `id` and `name` come whole, with the first piece of a call, and are "" in the others.
+    The first piece of a call has its whole `id` and `name`; in later pieces they are "".
     """
 
     index: int
@@ -333,7 +335,7 @@ class ToolCallDelta:
 
 @event
 class UsageReport:
-    """What the call has consumed so far, and `raw` as it came; a later report replaces it."""
+    """The usage of the call so far, and the provider's `raw` report; a later one replaces it."""
 
     usage: Usage
     raw: Json = attrs.field(factory=dict)
@@ -341,10 +343,10 @@ class UsageReport:
 
 @event
 class Stopped:
-    """The model has said all it will say. A stream without it was cut.
+    """The answer is complete. A stream without this event was cut.
 
-    `raw` is the provider's own word for the reason; `sequence` which of the stop sequences it met,
-    and `category` what a refusal is about, if it told. Only usage may come after it.
+    `raw` is the provider's own word for the reason, `sequence` the stop sequence that was met, and
+    `category` the subject of a refusal, if the provider sent them. Only a `UsageReport` may follow.
     """
 
     reason: StopReason
@@ -353,16 +355,16 @@ class Stopped:
     category: str | None = None
 
 
-_Said: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
-ModelEvent: TypeAlias = Began | _Said | Logprobs | Cited | UsageReport | Stopped
+_Delta: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
+ModelEvent: TypeAlias = Began | _Delta | Logprobs | Cited | UsageReport | Stopped
 
 Purpose: TypeAlias = Literal["query", "document", "classification", "clustering"]
-"""What vectors are for: some models embed queries and documents differently."""
+"""The use of the vectors: some models embed queries and documents differently."""
 
 
 @frozen
 class EmbedRequest:
-    """Texts to be turned into vectors; of `dimensions` numbers, if given."""
+    """Texts to turn into vectors, each with `dimensions` numbers, if given."""
 
     texts: tuple[str, ...]
     purpose: Purpose | None = None
@@ -381,7 +383,7 @@ class Embeddings:
 
 @frozen(kw_only=True)
 class Capabilities:
-    """What a model can do; None is unknown, and then nothing is refused. `files` means PDFs."""
+    """What a model can do; None means unknown: nothing is refused. `files` means PDFs."""
 
     context_tokens: int | None = None
     output_tokens_max: int | None = attrs.field(default=None, validator=check_most)

@@ -77,11 +77,13 @@ def test_a_caller_is_printed_as_it_is_written(
 def test_what_cannot_be_kept_as_a_count_is_refused(name: str, count: float) -> None:
     """A ledger with half a token in it could not be read again, nor the metrics of a process."""
     given: dict[str, Any] = {name: count}
-    with pytest.raises(ValueError, match=rf"^Usage\({name}=.*\): write a whole number from 0 on"):
+    with pytest.raises(ValueError, match=rf"^Usage\({name}=.*\): write an integer of 0 or more"):
         Usage(**given)
-    with pytest.raises(ValueError, match=r"^ChatRequest\(output_tokens_max=.*\): write a whole"):
+    with pytest.raises(ValueError, match=r"^ChatRequest\(output_tokens_max=.*\): write an integer"):
         ChatRequest((Message("user", "hi"),), output_tokens_max=given[name])
-    with pytest.raises(ValueError, match=r"^Capabilities\(output_tokens_max=.*\): write a whole"):
+    with pytest.raises(
+        ValueError, match=r"^Capabilities\(output_tokens_max=.*\): write an integer"
+    ):
         Capabilities(output_tokens_max=given[name])
-    with pytest.raises(ValueError, match=r"^Price\(reasoning=.*\): write a whole number"):
+    with pytest.raises(ValueError, match=r"^Price\(reasoning=.*\): write an integer"):
         Price(input=0, reasoning=given[name])

@@ -183,7 +183,7 @@ def test_a_model_that_is_given_a_plain_text_says_what_it_takes(asked: Any) -> No
 def test_a_step_whose_function_is_called_says_that_it_wants_a_context() -> None:
     with pytest.raises(AttributeError) as caught:
         injected.model("smart")
-    assert "pass on that of your own step, `context=context`" in message_of(caught.value)
+    assert "pass on your own step's, `context=context`" in message_of(caught.value)
 
 
 async def future() -> None:
@@ -232,7 +232,11 @@ def test_an_error_that_cannot_be_printed_still_has_a_message() -> None:
 
     said = "(RuntimeError while it was asked for its message)"
     assert message_of(BrokenError(RuntimeError())) == said
-    assert single(Panic(BrokenError(Panic()))).args[0].startswith("it raised what is no Exception")
+    assert (
+        single(Panic(BrokenError(Panic())))
+        .args[0]
+        .startswith("it raised something that is not an Exception")
+    )
     assert message_of(BrokenError(Panic())) == "(Panic while it was asked for its message)"
     assert "(Panic while" in str(StepFailedError("several:", [BrokenError(Panic())]))
     assert message_of(ValueError("words")) == "words"

@@ -45,7 +45,7 @@ def test_where_trio_runs_it_says_what_to_write() -> None:
 
 
 def test_in_a_step_it_says_what_to_write() -> None:
-    with pytest.raises(RunError, match="call the pipeline in the pipeline's function"):
+    with pytest.raises(RunError, match="call this pipeline like a step in the function"):
         orchestra.run(quadrupled, 1)
 
 

@@ -1,9 +1,9 @@
-"""The documents in which keys are stored, as they are changed and read. Pure.
+"""Reads and changes of the documents that store keys. Pure.
 
-Each key has a document. An index has the ids in the order in which the keys were made, in pages of
-`PAGE_KEYS`: so with a hundred thousand keys, a new key rewrites a page of two kilobytes, and keys
-are listed page by page. The head has the number of keys. No key is ever deleted, so that it stays
-known what became of it.
+Each key has a document. An index lists the ids in the order of creation, in pages of `PAGE_KEYS`:
+so even with a hundred thousand keys, a new key rewrites only a page of two kilobytes, and keys can
+be listed page by page. The head document has the number of keys. Keys are never deleted, so that
+the history of each can be looked up.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Kept = Sequence[bytes | None]
 
 @attrs.frozen
 class FreshSecret:
-    """A newly minted key, and the random salt for the hash of its secret."""
+    """A newly generated token, and the random salt for the hash of its secret."""
 
     token: Token
     salt: bytes
@@ -44,7 +44,7 @@ class FreshSecret:
 
 @attrs.frozen
 class Made:
-    """A key that was made or given a new secret; its text can never be shown again."""
+    """A key that was created or given a new secret; its text is not stored."""
 
     text: str = attrs.field(repr=False)
     record: KeyRecord
@@ -52,7 +52,7 @@ class Made:
 
 @attrs.frozen
 class Changed:
-    """A key that was changed, and the time of the state."""
+    """A key that was changed; `now_s` is the time by the clock of the state."""
 
     record: KeyRecord
     now_s: float
@@ -60,14 +60,14 @@ class Changed:
 
 @attrs.frozen
 class OtherPage:
-    """Nothing was changed, since the next key belongs on this other page of the index."""
+    """Nothing was changed: the next key belongs on another page of the index, `page`."""
 
     page: int
 
 
 @attrs.frozen
 class Index:
-    """A page of ids, how many pages there are, and the time of the state."""
+    """A page of ids, the number of pages, and the time by the clock of the state."""
 
     ids: tuple[str, ...]
     pages: int
@@ -79,25 +79,25 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def record_key(id: str) -> str:  # noqa: A002 - what it is
-    """The document of a key."""
+    """The key of the document of an API key in the state."""
     return f"keys:key:{id}"
 
 
 def page_key(number: int) -> str:
-    """The document of a page of the index."""
+    """The key of the document of an index page in the state."""
     return f"keys:page:{number}"
 
 
 def made(
     fresh: FreshSecret, wanted: NewKey, page: int, kept: Kept, now_s: float
 ) -> Change[Made | OtherPage]:
-    """Make a key. `kept` are the head, the page of this number, and the document of the token's id.
+    """Create a key. `kept` is the head, the index page `page`, and the document of the token's id.
 
-    If the id is taken, which is all but impossible, `OtherPage` asks for a try with a new token.
+    If the id is taken, which is very unlikely, `OtherPage` makes the caller retry with a new token.
     """
-    head, ids, there = kept
+    head, ids, existing = kept
     token, count = fresh.token, _count(head)
-    if count // PAGE_KEYS != page or there is not None:
+    if count // PAGE_KEYS != page or existing is not None:
         return Change(OtherPage(count // PAGE_KEYS))
     record = KeyRecord(
         id=token.id,
@@ -122,13 +122,13 @@ def made(
 
 
 def index(kept: Kept, now_s: float) -> Index:
-    """A page of the index. `kept` are the head and the page."""
+    """A page of the index. `kept` is the head and the page."""
     head, ids = kept
     return Index(tuple(_ids(ids)), -(-_count(head) // PAGE_KEYS), now_s)
 
 
 def listed(ids: Sequence[str], kept: Kept, now_s: float) -> tuple[KeyRecord, ...]:
-    """The stored keys of these ids, without those that cannot be read."""
+    """The stored keys with these ids, without those that cannot be read."""
     del now_s
     pairs = zip(ids, kept, strict=True)
     read = (readable(DECODE, data, f"the record of key {key}") for key, data in pairs)
@@ -136,7 +136,12 @@ def listed(ids: Sequence[str], kept: Kept, now_s: float) -> tuple[KeyRecord, ...
 
 
 def found(id: str, kept: Kept, now_s: float) -> KeyRecord:  # noqa: A002 - what it is
-    """The stored key, which has to exist."""
+    """The stored key.
+
+    Raises:
+        StoreError: there is no such key.
+        StateError: its record cannot be read.
+    """
     del now_s
     return _there(id, kept)
 
@@ -144,9 +149,14 @@ def found(id: str, kept: Kept, now_s: float) -> KeyRecord:  # noqa: A002 - what 
 def rotated(
     fresh: FreshSecret, grace_s: float, lasts_s: float | None, kept: Kept, now_s: float
 ) -> Change[Made]:
-    """Give a key a new secret; the older ones stay valid for `grace_s` from now.
+    """Give a key a new secret; older secrets stay valid for at most `grace_s` from now.
 
-    No older secret becomes valid for longer than it was, also if the key does.
+    No older secret is ever valid for longer than before, even if the key's expiry moves.
+
+    Raises:
+        StoreError: there is no such key; it was revoked; it has expired and `lasts_s` is None; or
+            too many of its older secrets are still valid.
+        StateError: its record cannot be read.
     """
     token = fresh.token
     record = _there(token.id, kept)
@@ -154,7 +164,7 @@ def rotated(
     if state == "revoked" or (state == "expired" and lasts_s is None):
         raise StoreError(
             f"key {token.id} {'was revoked' if state == 'revoked' else 'has expired'}, and a new "
-            "secret would change nothing: make another key"
+            "secret would not make it valid again: create another key"
         )
     ends_s = min(now_s + grace_s, _or_never(record.expires_s))
     older = [
@@ -164,7 +174,7 @@ def rotated(
     if any(_or_never(each.until_s) > now_s for each in older[REPLACED_MAX:]):
         raise StoreError(
             f"key {token.id} has {len(older)} secrets that are still valid: rotate it without a "
-            "grace period, which ends them, or wait until one has expired"
+            "grace period, which invalidates them, or wait until one has expired"
         )
     after = msgspec.structs.replace(
         record,
@@ -182,13 +192,17 @@ def changed(
     kept: Kept,
     now_s: float,
 ) -> Change[Changed]:
-    """Change a key. What it has spent is stored elsewhere, and stays.
+    """Change a key. What it has spent is stored elsewhere and does not change.
 
-    Its secrets stay, too; those that were replaced do not become valid for longer.
+    Its secrets do not change either; replaced secrets are not valid for longer than before.
+
+    Raises:
+        StoreError: there is no such key, it was revoked, or it would have no rights.
+        StateError: its record cannot be read.
     """
     record = _there(id, kept)
     if record.revoked_s is not None:
-        raise StoreError(f"key {id} was revoked, for ever: make another key")
+        raise StoreError(f"key {id} was revoked, which cannot be undone: create another key")
     after = msgspec.structs.replace(
         record,
         name=record.name if wanted.name is None else wanted.name,
@@ -204,7 +218,12 @@ def changed(
 
 
 def revoked(id: str, kept: Kept, now_s: float) -> Change[KeyRecord]:  # noqa: A002 - what it is
-    """Revoke a key, for ever; again changes nothing."""
+    """Revoke a key permanently; a second call changes nothing.
+
+    Raises:
+        StoreError: there is no such key.
+        StateError: its record cannot be read.
+    """
     record = _there(id, kept)
     if record.revoked_s is not None:
         return Change(record)
@@ -220,12 +239,12 @@ def _there(id: str, kept: Kept) -> KeyRecord:  # noqa: A002 - what it is
 
 
 def _plain(allowance: KeyAllowance) -> KeyAllowance:
-    """The allowance; one without limits is always the object `NO_ALLOWANCE`."""
+    """The allowance; if it has no limits, the shared object `NO_ALLOWANCE`."""
     return NO_ALLOWANCE if allowance == NO_ALLOWANCE else allowance
 
 
 def _end(until_s: float | None, lasts_s: float | None, now_s: float) -> float | None:
-    """When a key expires: `lasts_s` from now, or as before."""
+    """When a key expires: `lasts_s` from now, or as before if that is None."""
     if lasts_s is None:
         return until_s
     return None if lasts_s == inf else now_s + lasts_s

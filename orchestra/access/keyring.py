@@ -1,7 +1,7 @@
-"""The keys of a deployment, kept in a `State`.
+"""The API keys of a deployment, stored in a `State`.
 
 Rules of the file: nothing about keys is cached, so that every process refuses a revoked key at
-once; and without the state, nobody is let in.
+once; while the state is unreachable, no key is accepted.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from orchestra.records import AS_IT_IS
 
 SALT_BYTES = 16
 ATTEMPTS_MAX = 50
-"""How often making a key is tried, if others fill page after page meanwhile."""
+"""How often creating a key is attempted while other processes fill page after page."""
 
 
 @attrs.frozen
 class Page:
-    """Some keys, the older first, and the time of the state that they are in.
+    """One page of keys, oldest first; `now_s` is the time by the clock of the state.
 
-    `next` is the number of the next page, None after the last.
+    `next` is the number of the next page, None on the last page.
     """
 
     keys: tuple[KeyRecord, ...]
@@ -50,8 +50,8 @@ class Page:
 class Keyring:
     """All API keys in a state.
 
-    A key is named by its id, by `ork_ID`, or by its whole text. `random_bytes` returns as many
-    unguessable bytes as it is asked for.
+    Methods take the id of a key as `ID`, as `ork_ID`, or as the whole text of the key.
+    `random_bytes` must return the given number of cryptographically random bytes.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Keyring:
         self._random_bytes = random_bytes
 
     async def authenticate(self, token: str) -> Principal | Refusal:
-        """The principal of a token, which may be any text; or why it is refused.
+        """The principal of a token, or the reason for its refusal; the token may be any text.
 
         Raises:
-            StateError: the state is gone, or too slow; nobody may be let in.
+            StateError: the state is unreachable or too slow; the request must be refused.
         """
         found = parsed(token)
         if found is None:
@@ -73,19 +73,20 @@ class Keyring:
         return await self._state.look((record_key(found.id),), see, AS_IT_IS)
 
     async def any_made(self) -> bool:
-        """Whether any key was ever made, revoked ones included.
+        """Whether any key was ever created, including keys that were revoked since.
 
         Raises:
-            StateError: the state is gone, or too slow.
+            StateError: the state is unreachable or too slow.
         """
         return await self._state.look((HEAD,), _is_there, AS_IT_IS)
 
     async def create(self, wanted: NewKey) -> Made:
-        """A new key. Its text can never be shown again.
+        """Create a key. Its text is not stored, so it cannot be shown again.
 
         Raises:
-            StoreError: its properties are wrong.
-            StateError: as of `any_made`; the key may have been made, but nobody has it.
+            StoreError: the wanted properties are invalid.
+            StateError: as for `any_made`, or other processes created keys all the time. The key
+                may have been created, but nobody has its text.
         """
         check(wanted)
         page = 0
@@ -99,15 +100,17 @@ class Keyring:
                 return found
             page = found.page
         raise StateError(
-            f"other processes changed the keys at the same moment, {ATTEMPTS_MAX} times in a row; "
-            "no key was made: try again"
+            f"other processes created keys at the same time, {ATTEMPTS_MAX} times in a row; no "
+            "key was created: try again"
         )
 
     async def list(self, page: int = 0) -> Page:
-        """The keys of a page, in the order in which they were made; none beyond the last.
+        """The keys of a page, in the order of their creation; empty beyond the last page.
+
+        Keys whose records cannot be read are left out.
 
         Raises:
-            StateError: as of `any_made`.
+            StateError: as for `any_made`.
         """
         index = await self._state.look((HEAD, page_key(page)), changes.index, AS_IT_IS)
         more = page + 1 < index.pages
@@ -115,11 +118,11 @@ class Keyring:
         return Page(records, index.now_s, page + 1 if more else None)
 
     async def find(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
-        """One key.
+        """The record of one key.
 
         Raises:
             StoreError: there is no such key.
-            StateError: as of `any_made`.
+            StateError: as for `any_made`, or the record cannot be read.
         """
         key = _named(id)
         return await self._state.look((record_key(key),), partial(changes.found, key), AS_IT_IS)
@@ -131,14 +134,14 @@ class Keyring:
         grace_s: float = 0.0,
         lasts_s: float | None = None,
     ) -> Made:
-        """A new secret for a key; each older one is good for `grace_s` from now, and no longer.
+        """Give a key a new secret; older secrets stay valid for at most `grace_s` from now.
 
-        `lasts_s` is for how long the key is good from now on; None leaves its end as it is.
+        `lasts_s` is how long the key is valid from now; with None, its expiry does not change.
 
         Raises:
-            StoreError: there is no such key, it is revoked or has expired, or too many of its
-                older secrets are still good.
-            StateError: as of `any_made`; it has happened, or has not.
+            StoreError: there is no such key; it was revoked; it has expired and `lasts_s` is None;
+                too many of its older secrets are still valid; or a time is out of bounds.
+            StateError: as for `find`; the secret may have been replaced.
         """
         check_lasting("grace_s", grace_s)
         check_lasting("lasts_s", lasts_s, least_s=1.0)
@@ -148,24 +151,24 @@ class Keyring:
         return await self._state.change((record_key(key),), decide)
 
     async def change(self, id: str, wanted: KeyChanges) -> Changed:  # noqa: A002 - what it is
-        """Change what is wanted of a key, from the next request on.
+        """Change the properties of a key, from the next request on.
 
-        What it has spent stays spent. What it has begun goes on as it was.
+        What the key has spent is not reset, and requests in progress are not affected.
 
         Raises:
-            StoreError: there is no such key, it was revoked, or it may not be so.
-            StateError: as of `any_made`; it has happened, or has not.
+            StoreError: there is no such key, it was revoked, or the changes are invalid.
+            StateError: as for `find`; the key may have been changed.
         """
         check_changes(wanted)
         key = _named(id)
         return await self._state.change((record_key(key),), partial(changes.changed, key, wanted))
 
     async def revoke(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
-        """Revoke a key, from now on; again changes nothing.
+        """Revoke a key, from the next request on; a second call changes nothing.
 
         Raises:
             StoreError: there is no such key.
-            StateError: as of `any_made`; it has happened, or has not.
+            StateError: as for `find`; the key may have been revoked.
         """
         key = _named(id)
         return await self._state.change((record_key(key),), partial(changes.revoked, key))

@@ -1,12 +1,12 @@
-"""API keys: their stored records, and the check of a token against them. Pure.
+"""The stored records of API keys, and the check of a token against them. Pure.
 
-Of a secret its salted SHA-256 is kept. A slow hash protects passwords, which people choose and
-others guess; 256 random bits are not guessed at any speed, and a slow hash would only let
-whoever sends wrong keys keep our processor busy.
+Only the salted SHA-256 of a secret is stored. A slow hash is for passwords, which can be guessed;
+256 random bits cannot be guessed at any speed, and a slow hash would only let clients that send
+wrong keys use up our CPU.
 
-What a client is told depends on whether it holds the right secret. Who does may know that the key
-has expired or was revoked; to all others each key is as unknown as one that never was, and it
-takes as long to say so: a key that is not there is compared with one that nobody holds.
+What a client is told depends on whether it has the right secret. If it has, it may learn that the
+key expired or was revoked. Otherwise every key is unknown to it, whether or not it exists, and the
+check takes equally long: a token whose key does not exist is compared with `DUMMY_RECORD`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance
 from orchestra.records import certain
 
 REPLACED_MAX = 3
-"""Secrets of a key that were replaced, and are kept: to be good for a while, or to be told."""
+"""How many replaced secrets of a key are kept: to stay valid for a grace period, and to tell their
+holders afterwards that they have expired."""
 
 PRINCIPALS_MAX = 1024
-"""The most principals whose open requests share one object."""
+"""The size of the cache that lets requests with the same key share one principal."""
 
 Reason = Literal["malformed", "unknown", "expired", "revoked"]
 KeyState = Literal["active", "expired", "revoked"]
@@ -39,7 +40,7 @@ class Refusal:
     """The reason why a token is refused.
 
     `reason` is what the client is told: `malformed`, `unknown`, `expired` or `revoked`. `detail` is
-    for the log: it may say more, but never a secret.
+    for the log: it may say more, but never contains a secret.
     """
 
     reason: Reason
@@ -55,18 +56,18 @@ class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, secret: str, salt: bytes) -> SecretHash:
-        """The hash of a secret, with a random salt of its own."""
+        """The hash of a secret with `salt`, which must be random and used only once."""
         return cls(salt, sha256(salt + secret.encode()).digest())
 
     def fits(self, secret: bytes) -> bool:
-        """Whether it is of this secret; how long that takes tells nothing of either."""
+        """Whether this is the hash of `secret`, compared in constant time."""
         return compare_digest(self.digest, sha256(self.salt + secret).digest())
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The stored record of a key. Times are in seconds since 1970, by the clock of its state.
+    """The stored record of a key. Times are in seconds since 1970, by the clock of the state.
 
-    A key that is rotated stays the same key, with its id, what it may do, and what it has spent.
+    Rotating a key replaces its secret only: its id, its rights and what it has spent stay.
     """
 
     id: str
@@ -84,10 +85,10 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revoked_s: float | None = None
     rotated_s: float | None = None
     replaced: tuple[SecretHash, ...] = ()
-    """The last secrets before this one, the newest first."""
+    """The last replaced secrets, newest first."""
 
     def state(self, now_s: float) -> KeyState:
-        """Whether it lets anybody in at this time; a key that was revoked never does again."""
+        """The state of the key at this time; a revoked key stays revoked."""
         if self.revoked_s is not None:
             return "revoked"
         return "expired" if _over(self.expires_s, now_s) else "active"
@@ -106,43 +107,43 @@ def _principal(record: KeyRecord) -> Principal:
 
 
 def malformed(text: str) -> Refusal:
-    """The reason why a text that is not a key is refused."""
+    """The refusal of a text that does not have the form of a key."""
     return Refusal("malformed", why_malformed(text))
 
 
 def admit(record: KeyRecord | None, token: Token, now_s: float) -> Principal | Refusal:
-    """The principal of a token, by the record of the key with its id; or a refusal."""
+    """The principal of a token, or its refusal; `record` is that of the key with the token's id."""
     found = _matching(DUMMY_RECORD if record is None else record, token.secret)
     if record is None:
         return Refusal("unknown", f"there is no key {token.id}")
     state = record.state(now_s)
     if found is None:
-        return Refusal("unknown", f"this is not the secret of key {token.id}, which is {state}")
+        return Refusal("unknown", f"the secret is not that of key {token.id}, which is {state}")
     if state == "revoked":
         return Refusal("revoked", f"key {token.id} was revoked")
     if state == "expired":
         return Refusal("expired", f"key {token.id} has expired")
     if _over(found.until_s, now_s):
-        return Refusal("expired", f"this secret of key {token.id} was replaced by another")
+        return Refusal("expired", f"this secret of key {token.id} was replaced by a newer one")
     return record.principal
 
 
 def encoded(record: KeyRecord) -> bytes:
-    """The bytes that are kept of a key."""
+    """The record of a key as it is stored."""
     return _encoder.encode(record)
 
 
 def decoded(key: str, data: bytes) -> KeyRecord:
-    """The record of a key.
+    """Decode the stored record of a key.
 
     Raises:
-        StateError: it cannot be read, and so lets nobody in.
+        StateError: the record cannot be read, so the key must not be accepted.
     """
-    return certain(DECODE, data, f"the record of key {key}", "restore it, or make another key")
+    return certain(DECODE, data, f"the record of key {key}", "restore it, or create another key")
 
 
 def _matching(record: KeyRecord, secret: str) -> SecretHash | None:
-    """Which of its secrets that is. As many are compared for every key, and all of them."""
+    """The matching hash of a key. The number of comparisons is the same for every key."""
     kept = (record.secret, *record.replaced, *_DUMMY_SECRETS)[: 1 + REPLACED_MAX]
     given = secret.encode()
     fitting = [each for each in kept if each.fits(given)]
@@ -156,6 +157,6 @@ def _over(until_s: float | None, now_s: float) -> bool:
 _encoder = msgspec.json.Encoder()
 DECODE = msgspec.json.Decoder(KeyRecord).decode
 _DUMMY_SECRETS = (SecretHash(bytes(16), bytes(32), 0.0),) * (1 + REPLACED_MAX)
-"""An expired secret hash whose secret cannot be found."""
+"""Expired hashes that no known secret matches."""
 DUMMY_RECORD = KeyRecord(id="", secret=_DUMMY_SECRETS[0], name="", created_s=0.0, revoked_s=0.0)
-"""The record that a token is compared with if its key does not exist."""
+"""The record that a token is compared with if its key does not exist: see the top of the file."""

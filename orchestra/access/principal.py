@@ -1,4 +1,4 @@
-"""Who makes a request, and what they may ask for. Pure.
+"""Who makes a request, and what they may use. Pure.
 
 Deny by default: scopes that name nothing allow nothing.
 """
@@ -9,50 +9,50 @@ from orchestra.accounts import Caller
 from orchestra.eventclass import frozen
 
 EVERYTHING = "*"
-"""In place of names: all of them."""
+"""Allows every name, in place of a list of names."""
 
 
 @frozen
 class Scopes:
-    """What may be asked for, by name. Routes are named among the models.
+    """What a caller may use, by name; routes are listed under `models`.
 
-    A pipeline that may be run may ask any model: its code is the deployment's.
+    A pipeline may itself call any model: its code belongs to the deployment.
     """
 
     pipelines: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
     metrics: bool = False
-    """Whether the server's metrics may be read, which are about all callers."""
+    """Whether the caller may read the server's metrics, which cover all callers."""
     end_users: bool = False
-    """Whether a request may name the end user of the organisation for whom it is."""
+    """Whether a request may name the end user of the organisation that it is made for."""
 
     def may_run(self, pipeline: str) -> bool:
-        """Whether the pipeline of this name may be run, and its runs be seen."""
+        """Whether the caller may run the pipeline of this name and see its runs."""
         return EVERYTHING in self.pipelines or pipeline in self.pipelines
 
     def may_ask(self, model: str) -> bool:
-        """Whether the model or route of this name may be asked, without a pipeline."""
+        """Whether the caller may call the model or route of this name directly."""
         return EVERYTHING in self.models or model in self.models
 
 
 @frozen
 class Principal:
-    """Who makes a request: on whose account it is, and what it may ask for."""
+    """Who makes a request: `caller` is whose account it is on, `scopes` what it may use."""
 
     caller: Caller
     scopes: Scopes
 
     def may_see(self, starter: Caller) -> bool:
-        """Whether a run of `starter` may be seen, followed and cancelled.
+        """Whether the caller may see, follow and cancel a run that `starter` started.
 
-        It may by its starter, and by the starter's organisation; that of an end user by the end
-        user alone. A caller without a name sees runs that were started without one: without keys,
-        all callers are the same.
+        A run is visible to its starter and to the starter's organisation; the run of an end user
+        only to that end user. On a server without keys, all callers are anonymous and the same:
+        each sees all runs that were started anonymously.
         """
         return self.caller.tenant == starter.tenant
 
     def for_end_user(self, name: str) -> Principal:
-        """The same, on behalf of an end user; the limits of the key and organisation stay."""
+        """This principal on behalf of an end user; limits of key and organisation still hold."""
         whose = self.caller
         caller = Caller(whose.organisation, name, whose.key, whose.allowance, end_user=True)
         return Principal(caller, self.scopes)
@@ -61,4 +61,4 @@ class Principal:
 ANYBODY = Principal(
     Caller(), Scopes(frozenset({EVERYTHING}), frozenset({EVERYTHING}), metrics=True)
 )
-"""The principal of all requests to a server without keys; only its own machine can reach it."""
+"""The principal of all requests to a server without keys, which only its own machine can reach."""

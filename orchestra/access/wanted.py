@@ -1,7 +1,7 @@
-"""The wanted properties of a new key, or wanted changes of a key, and their validation. Pure.
+"""The properties of a new key, or the changes to an existing one, and their validation. Pure.
 
-Deny by default: a key that may do nothing is refused, since somebody forgot to say what it is for;
-and so is a key without an owner.
+Deny by default: a key has only the rights that are named. A key without any right is refused, since
+its rights were probably forgotten; and so is a key without an owner.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from orchestra.errors import StoreError
 
 NAME_CHARS = 100
 NAMES_MAX = 100
-"""Pipelines, and models, that one key may name; for more there is `*`."""
+"""How many pipelines, and how many models, one key may name; use `*` for more."""
 AT_ONCE_MAX = 1000
-"""Each of them is a lease, which is kept. The same as in the configuration."""
+"""The most for `concurrency`, since each call in progress has a stored lease. The same bound as in
+the configuration."""
 PER_MINUTE_MAX = RUNS_MAX = 2**53
 MONEY_MAX = 10**15
-"""A million dollars: the same as in the configuration."""
+"""A million dollars, in nanodollars. The same bound as in the configuration."""
 
 _MOST = {
     "requests_per_minute": (1, PER_MINUTE_MAX),
@@ -38,12 +39,12 @@ _MOST = {
 
 @attrs.frozen(kw_only=True)
 class NewKey:
-    """The properties of a new key: its owner, what it may be used for, and for how long.
+    """The properties of a new key: its owner, its rights, its limits, and its lifetime.
 
-    `pipelines` and `models` are names, or `*` for all of them; a route is named as a model.
-    `metrics` is whether it may read what the server counts, and `end_users` whether it may name the
-    end user of its organisation for whom a request is.
-    `lasts_s` is from its creation; None is for ever.
+    `pipelines` and `models` are names, or `*` for all; routes are listed under `models`. `metrics`
+    is whether the key may read the server's metrics. `end_users` is whether its requests may name
+    the end user of the organisation that they are made for. `lasts_s` counts from the creation;
+    None means that the key does not expire.
     """
 
     organisation: str = ""
@@ -59,10 +60,10 @@ class NewKey:
 
 @attrs.frozen(kw_only=True)
 class KeyChanges:
-    """Changes of a key; what is None, or not named, stays as it is.
+    """Changes to a key; a property that is None, or a limit that is not named, does not change.
 
-    `limits` are those of its allowance by name, None for no limit. `lasts_s` counts from now;
-    infinity is for ever.
+    `limits` are limits of its allowance by name; None removes a limit. `lasts_s` counts from now;
+    infinity means that the key does not expire.
     """
 
     name: str | None = None
@@ -78,34 +79,34 @@ def check(wanted: NewKey) -> None:
     """Check the properties of a new key.
 
     Raises:
-        StoreError: with everything that is wrong.
+        StoreError: something is invalid; its message has a line for each problem.
     """
     _refuse(_wrong(wanted))
 
 
 def check_changes(wanted: KeyChanges) -> None:
-    """Check changes by themselves; `check_rights` checks the changed key.
+    """Check the values of changes; use `check_rights` to check the changed key.
 
     Raises:
-        StoreError: with everything that is wrong.
+        StoreError: something is invalid; its message has a line for each problem.
     """
     _refuse(_wrong_in(wanted))
 
 
 def check_lasting(what: str, seconds: float | None, *, least_s: float = 0.0) -> None:
-    """Check how long a key or a secret is to last.
+    """Check how long a key or a secret is to be valid; `what` names the parameter.
 
     Raises:
-        StoreError: the time is out of bounds.
+        StoreError: the time is less than `least_s`, or more than 100 years.
     """
     _refuse(_wrong_time(what, seconds, least_s))
 
 
 def check_rights(key: NewKey | KeyRecord) -> None:
-    """Check that a key may do anything at all, and has an organisation if it names end users.
+    """Check that a key has at least one right, and an organisation if it may name end users.
 
     Raises:
-        StoreError: it may not, or has none.
+        StoreError: a check failed; the message has a line for each problem.
     """
     _refuse(_wrong_rights(key))
 
@@ -120,8 +121,8 @@ def _wrong(wanted: NewKey) -> Iterator[str]:
         yield "a key needs an owner: give organisation, user, or both"
     yield from _wrong_rights(wanted)
     for what in ("organisation", "user", "name"):
-        if said := getattr(wanted, what):
-            yield from wrong_name(what, said)
+        if name := getattr(wanted, what):
+            yield from wrong_name(what, name)
     yield from _wrong_names("pipelines", wanted.pipelines)
     yield from _wrong_names("models", wanted.models)
     yield from _wrong_limits(attrs.asdict(wanted.allowance))
@@ -140,14 +141,14 @@ def _wrong_in(wanted: KeyChanges) -> Iterator[str]:
 
 def _wrong_rights(key: NewKey | KeyRecord) -> Iterator[str]:
     if not key.pipelines and not key.models and not key.metrics:
-        yield "a key needs rights: give pipelines, models, or both ('*' is all)"
+        yield "a key needs rights: give pipelines, models, or both ('*' for all), or metrics"
     if key.end_users and not key.organisation:
-        yield "end_users: they are users of the key's organisation: make a key with organisation"
+        yield "end_users: end users belong to the key's organisation, and it has none: give one"
 
 
 def _wrong_names(what: str, names: tuple[str, ...]) -> Iterator[str]:
     if len(names) > NAMES_MAX:
-        yield f"{what}: {len(names)} names are too many; name up to {NAMES_MAX}, or '*'"
+        yield f"{what}: {len(names)} names are too many; give up to {NAMES_MAX}, or '*' for all"
     for name in names[:NAMES_MAX]:
         yield from wrong_name(what, name)
 
@@ -155,28 +156,28 @@ def _wrong_names(what: str, names: tuple[str, ...]) -> Iterator[str]:
 def _wrong_limits(limits: Mapping[str, int | None]) -> Iterator[str]:
     for what, limit in limits.items():
         if what not in _MOST:
-            yield f"there is no limit {what!r:.40} of a key; it is one of {', '.join(_MOST)}"
+            yield f"a key has no limit {what!r:.40}; its limits are {', '.join(_MOST)}"
             continue
         least, most = _MOST[what]
         if limit is not None and not least <= limit <= most:
-            yield f"{what}: {limit} is out of bounds; it may be {least} to {most}"
+            yield f"{what}: {limit} is out of bounds; give {least} to {most}"
 
 
 def wrong_name(what: str, name: str) -> Iterator[str]:
-    """Why a name is refused. Names are compared letter by letter, and shown in tables and logs."""
+    """Why a name is refused: names are compared exactly, and shown in tables and logs."""
     if not 0 < len(name) <= NAME_CHARS:
         yield f"{what}: a name has 1 to {NAME_CHARS} characters, not {len(name)}"
     elif not name.isprintable() or name != name.strip():
-        yield f"{what}: {name!a} begins or ends with a space, or has a control character in it"
+        yield f"{what}: {name!a} begins or ends with a space, or contains a control character"
     elif not unicodedata.is_normalized("NFC", name):
-        yield f"{what}: {name!a} looks like another name that is spelled otherwise; write it in NFC"
+        yield f"{what}: {name!a} is not in Unicode's normal form NFC; write it in NFC"
     elif what in ("organisation", "user") and "/" in name:
-        yield f"{what}: {name!r} has a / in it, which is between organisation and user"
+        yield f"{what}: {name!r} contains a /, which separates organisation and user; leave it out"
 
 
 def _wrong_time(what: str, seconds: float | None, least_s: float) -> Iterator[str]:
     if seconds is not None and not least_s <= seconds <= LASTS_MAX_S:
-        yield f"{what}: {seconds:g} s is out of bounds; it may be {least_s:g} s to 100 years"
+        yield f"{what}: {seconds:g} s is out of bounds; give {least_s:g} s to 100 years"
 
 
 LASTS_MAX_S = 100 * 365 * 86_400.0

@@ -1,1 +1,1 @@
-"""Annotations: facts about the values they describe, and whether one fits another."""
+"""Annotations: what they say about values, whether one fits another, and their forms in JSON."""

@@ -1,7 +1,7 @@
-"""Whether a value fits an annotation: the check at run time, where `fits` says only MAY.
+"""Whether a value fits an annotation: the check during a run, where `fits` says only MAY.
 
-A request may bring a hundred thousand lists in a list. So what an annotation means is read once in
-a check (`_Known`), and not for each element again.
+A request may contain a list of a hundred thousand lists. So in each check, an annotation is
+analysed once (`_Known`), and not again for each element.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 def accepts(target: object, value: object) -> bool:
-    """Whether this value may be given to a parameter annotated `target`.
+    """Whether this value may be passed to a parameter annotated `target`.
 
-    Checks every element of a container, and no element of an iterator. Accepts a value if it
-    does not understand the annotation. Never raises, whatever the value's own methods do.
+    Every element of a container is checked, but no element of an iterator. If the annotation is
+    not understood, every value is accepted. Never raises, whatever the value's own methods do.
     """
-    if type(value) is target:  # true of nearly every value; the rest costs microseconds
+    if type(value) is target:  # true for nearly every value; the rest costs microseconds
         return True
     return _fits(target, value, {})
 
@@ -44,15 +44,15 @@ def accepts(target: object, value: object) -> bool:
 def _fits(target: object, value: object, known: _Known, *, inside: bool = True) -> bool:
     try:
         return _accepts(target, value, known, inside=inside)
-    except Exception:  # noqa: BLE001 - runs the value's `__iter__`, `__eq__`, `__class__`
+    except Exception:  # noqa: BLE001 - it calls the value's `__iter__`, `__eq__`, `__class__`
         return True
 
 
 def misfit(target: object, value: object) -> tuple[str, object, object]:
-    """The innermost part of a value that does not fit: its place, the annotation, and the part.
+    """The innermost part of a value that does not fit: its place, its annotation, and the part.
 
-    If several parts do not fit, the first. The place is in Python's notation, `[2]['name']`, and
-    empty for the value itself. Never raises, whatever the value's own methods do.
+    If several parts do not fit, it is the first one. The place is in Python's notation,
+    `[2]['name']`, and empty for the value itself. Never raises, whatever the value's methods do.
     """
     known: _Known = {}
     try:
@@ -60,13 +60,13 @@ def misfit(target: object, value: object) -> tuple[str, object, object]:
             if not _fits(wanted, held, known):
                 inner, innermost, part = misfit(wanted, held)
                 return where + inner, innermost, part
-    except Exception:  # noqa: BLE001 - runs the value's `__iter__` and `__repr__`
+    except Exception:  # noqa: BLE001 - it calls the value's `__iter__` and `__repr__`
         return "", target, value
     return "", target, value
 
 
 def is_of(target: object, value: object) -> bool:
-    """As `accepts`, but checks only the value's class, and nothing that the value contains."""
+    """As `accepts`, but only the value's class is checked, and nothing that the value contains."""
     return _fits(target, value, {}, inside=False)
 
 
@@ -77,7 +77,7 @@ def is_anything(annotation: object) -> bool:
 
 
 def is_nothing(annotation: object) -> bool:
-    """Whether the annotation accepts no value: Never, NoReturn."""
+    """Whether the annotation accepts no value: Never or NoReturn."""
     return any(annotation is bottom for bottom in _BOTTOMS)
 
 
@@ -85,17 +85,17 @@ _BOTTOMS: tuple[object, ...] = (typing.Never, typing.NoReturn)
 
 
 def is_among(value: object, values: abc.Iterable[object]) -> bool:
-    """Whether `Literal[values]` has this value, of this type: `True == 1`, but they differ."""
+    """Whether `Literal[values]` includes this value, of this very type: `True` is not `1` here."""
     return any(type(value) is type(each) and value == each for each in values)
 
 
 def bound(variable: TypeVar) -> object:
-    """The upper bound of a type variable; Any without one."""
+    """The upper bound of a type variable; Any if it has none."""
     return Any if variable.__bound__ is None else variable.__bound__
 
 
 def plain_classes(target: object) -> tuple[type, ...]:
-    """Classes whose instances are all `is_of` the annotation; there may be others."""
+    """Classes whose instances certainly all pass `is_of`; other classes may pass, too."""
     if is_anything(target):
         return (object,)
     origins = [parts(member)[0] for member in alternatives(plain(target))]
@@ -108,12 +108,12 @@ _PLAIN = (type, ABCMeta)
 
 
 _Known: TypeAlias = dict[tuple[object, ...], tuple[Any, tuple[object, ...]]]
-"""What functions have given for annotations, by identity, since not all can be hashed. The
-annotations are kept beside it: another one must not get their identity."""
+"""The results of functions for annotations, by the annotations' ids, as not all can be hashed. The
+annotations are kept beside their result, so that no other object can get the same id."""
 
 
 def _once(known: _Known, function: Callable[..., T], *annotations: object) -> T:
-    """What the function gives for annotations, asked once in a check."""
+    """The function's result for these annotations, computed once in a check."""
     key = (function, *map(id, annotations))
     found = known.get(key)
     if found is None:
@@ -122,7 +122,7 @@ def _once(known: _Known, function: Callable[..., T], *annotations: object) -> T:
 
 
 def _meaning(target: object) -> tuple[Any, tuple[object, ...], Any, tuple[object, ...]]:
-    """The annotation as plain, its alternatives, its origin and its arguments."""
+    """The plain annotation, its alternatives, its origin and its arguments."""
     target = plain(target)
     return target, alternatives(target), *parts(target)
 
@@ -182,22 +182,22 @@ def _accepts_inside(target: object, value: object, known: _Known) -> bool:
 
 
 def _elements_to_check(value: abc.Iterable[object]) -> abc.Iterable[object]:
-    """The elements; of a str, bytes or range only the first, as all have one type."""
+    """The elements; of a str, bytes or range only the first, as all have the same type."""
     return value[:1] if isinstance(value, (str, bytes, bytearray, range)) else value
 
 
 def _class_of_alias(value: object) -> type | None:
-    """The class of an alias such as `Box[int]`, which makes values like a class but is none."""
+    """The class of a generic alias such as `Box[int]`, which can be called like a class."""
     cls = get_origin(value)
     return cls if isinstance(cls, type) and cls not in _NO_CLASSES else None
 
 
 _NO_CLASSES: tuple[object, ...] = (typing.Annotated, UnionType)
-"""Origins that Python represents by a class, though their annotations are not of that class."""
+"""Origins that are classes in Python, though an annotation with them does not mean that class."""
 
 
 def _accepts_class(wanted: object, cls: type) -> bool:
-    """Whether the class itself fits a `type[wanted]`."""
+    """Whether a class, as a value, fits `type[wanted]`."""
     wanted = plain(wanted)
     members = alternatives(wanted)
     if len(members) > 1:
@@ -211,7 +211,7 @@ def _accepts_class(wanted: object, cls: type) -> bool:
 
 
 def _accepts_fields(target: object, value: object, known: _Known) -> bool:
-    """Checks the attributes whose annotations depend on the arguments of the generic class."""
+    """Whether the attributes fit whose annotations depend on the generic class's arguments."""
     open_hints = _once(known, fields, _once(known, parts, target)[0])
     for name, hint in _once(known, fields, target).items():
         held = getattr(value, name, MISSING)
@@ -223,7 +223,7 @@ def _accepts_fields(target: object, value: object, known: _Known) -> bool:
 
 
 def _placed_parts(target: object, value: object) -> abc.Iterator[tuple[str, object, object]]:
-    """The parts of a value: place, annotation and part."""
+    """The parts of a value, each as its place, its annotation and the part."""
     members = [member for member in alternatives(plain(target)) if is_of(member, value)]
     if len(members) != 1:  # unknown which member is meant
         return

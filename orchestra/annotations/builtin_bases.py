@@ -1,6 +1,6 @@
-"""The generic bases of built-in classes, which do not declare them: a table, as in typeshed.
+"""A table of the generic bases of built-in classes, as in typeshed, since they do not declare them.
 
-`class Names(list[str])` has its base in `__orig_bases__`; `list` itself does not say that a
+`class Names(list[str])` has its base in `__orig_bases__`, but nothing in `list` says that a
 `list[T]` is a `MutableSequence[T]`.
 """
 
@@ -18,7 +18,7 @@ _V = TypeVar("_V")
 
 
 def generic(cls: type, *given: object) -> object:
-    """`cls[given]`, for arguments that a type checker need not see."""
+    """`cls[given]`, where a type checker does not have to understand the arguments."""
     return GenericAlias(cls, given)
 
 
@@ -55,4 +55,4 @@ BASES: abc.Mapping[object, tuple[tuple[object, ...], tuple[object, ...]]] = {
     abc.AsyncIterator: ((_T,), (generic(abc.AsyncIterable, _T),)),
     abc.Coroutine: ((_T, _S, _V), (generic(abc.Awaitable, _V),)),
 }
-"""Class → its type parameters, and its bases with these parameters."""
+"""Class → its type parameters, and its bases in terms of these parameters."""

@@ -1,8 +1,8 @@
-"""How two classes relate: whether an object can be of both, and what is certain of a class.
+"""Relations between classes: whether an object can be of both, and what is certain about one.
 
-Two unrelated classes are assumed to have no common object. A class could inherit from both, but
-type checkers call it an error too, and it is the mistake worth catching. The exceptions are
-classes that others satisfy by their methods: a `Protocol`, or an ABC such as `Iterable`.
+Two unrelated classes are assumed to have no common instance. A class could inherit from both, but
+type checkers report an error, too, and it is the mistake worth catching. The exceptions are
+classes whose instances are defined by their methods: a `Protocol`, or an ABC such as `Iterable`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from orchestra.annotations.shapes import MISSING
 
 
 def inherits(cls: type, base: type) -> bool:
-    """Whether every `cls` is a `base`: by inheritance, registration, or the numeric promotions.
+    """Whether every `cls` is a `base`: by inheritance, registration or numeric promotion.
 
-    Not by the members of a Protocol: equal names do not mean that the members fit.
+    The members of a Protocol do not count: equal names do not mean that the members fit.
     """
     if any(each in cls.__mro__ for each in (base, *_PROMOTED.get(base, ()))):
         return True
@@ -33,7 +33,7 @@ def inherits(cls: type, base: type) -> bool:
 
 
 def may_meet(one: type, other: type) -> bool:
-    """Whether some object may be of both classes."""
+    """Whether some object may be an instance of both classes."""
     if inherits(one, other) or inherits(other, one):
         return True
     if is_protocol(one) or is_protocol(other):
@@ -44,7 +44,7 @@ def may_meet(one: type, other: type) -> bool:
 
 
 def is_instance(value: object, cls: type) -> bool:
-    """`isinstance`, with the numeric promotions, and for a Protocol by its members' names.
+    """`isinstance`, with numeric promotion, and for a Protocol by the names of its members.
 
     Raises:
         Exception: whatever the class's own `__instancecheck__` raises.
@@ -65,7 +65,7 @@ def is_closed(cls: type) -> bool:
 
 
 def writes_its_repr(cls: type) -> bool:
-    """Whether instances certainly have neither a `__str__` nor a `__format__` of their own."""
+    """Whether instances are certainly formatted by `repr`: no custom `__str__` or `__format__`."""
     if cls in (bytes, bytearray) or is_typeddict(cls):
         return True
     inherited = all(
@@ -80,7 +80,7 @@ def is_loose(cls: type) -> bool:
 
 
 def has_member(cls: type, name: str) -> bool:
-    """Whether the class declares an attribute of this name, with a value or an annotation."""
+    """Whether the class declares an attribute of this name, by a value or an annotation."""
     return _has(cls, name) or any(name in written(b) for b in cls.__mro__)
 
 
@@ -99,16 +99,16 @@ def _members(protocol: type) -> frozenset[str]:
 
 
 def _has(thing: object, name: str) -> bool:
-    """Whether it has the attribute; runs no property."""
+    """Whether an object has the attribute; properties are not called."""
     if hasattr(type(thing), "__getattr__"):
         return True
     found = inspect.getattr_static(thing, name, MISSING)
-    withdrawn = found is None and name.startswith("__")  # as `__hash__ = None` is
-    return found is not MISSING and not withdrawn
+    removed = found is None and name.startswith("__")  # as by `__hash__ = None`
+    return found is not MISSING and not removed
 
 
 def _is_structural(cls: type) -> bool:
-    """Whether an ABC accepts classes by their methods, as `Iterable` and `Hashable` do."""
+    """Whether the class is an ABC that accepts classes by their methods, such as `Iterable`."""
     return "__subclasshook__" in vars(cls) and cls is not object
 
 

@@ -18,10 +18,10 @@ _PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 
 
 def complaint_of(error: Exception) -> tuple[str, str]:
-    """The message of an error, and the path of the place in the value: `.filters[0].year`, or "".
+    """The message of an error, and the path of its place in the value: `.filters[0].year`, or "".
 
-    An attrs validator raises an error with several arguments. Of these, the message is used, and
-    the attribute becomes the path.
+    An attrs validator raises an error with several arguments: its message is used, and the
+    attribute's name is added to the path.
     """
     text = message(error)
     if isinstance(error, msgspec.ValidationError):
@@ -33,16 +33,16 @@ def complaint_of(error: Exception) -> tuple[str, str]:
         path += place["path"]
         text = text[: place.start()]
     raised = error.__cause__ if isinstance(error, msgspec.ValidationError) else error
-    said = () if raised is None or isinstance(raised, UnicodeError) else raised.args
-    if len(said) > 1 and isinstance(said[0], str):
-        text = said[0]
-        members = (each for each in said if isinstance(each, attrs.Attribute))
+    given = () if raised is None or isinstance(raised, UnicodeError) else raised.args
+    if len(given) > 1 and isinstance(given[0], str):
+        text = given[0]
+        members = (each for each in given if isinstance(each, attrs.Attribute))
         path += "".join(f".{each.alias}" for each in members)
     return text, path
 
 
 def _as_a_clause(text: str) -> str:
-    """The sentence with a small first letter, but for a name in capitals: URL, KeyError."""
+    """The sentence with its first letter in lower case, except for names such as URL, KeyError."""
     word = text.partition(" ")[0]
     return text if word[1:] != word[1:].lower() else text[:1].lower() + text[1:]
 
@@ -53,11 +53,11 @@ def refuse_unknown_class(kind: object, *_: object) -> NoReturn:
     Raises:
         NotImplementedError: always.
     """
-    raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
+    raise NotImplementedError(f"JSON has no form for {kind!r}; use a type that JSON can represent")
 
 
 def with_allowed(complaint: str, kind: object) -> str:
-    """A message about a whole value; for a wrong enum or Literal, with the allowed values."""
+    """The complaint about a whole value; for an enum or Literal, with the allowed values added."""
     allowed = [repr(each) for each in _allowed(kind)]
     if not allowed or not complaint.startswith("invalid enum value"):
         return complaint
@@ -66,7 +66,7 @@ def with_allowed(complaint: str, kind: object) -> str:
 
 
 def _allowed(kind: object) -> Iterator[object]:
-    """The allowed values of Literals and enums, as in JSON."""
+    """The allowed values of Literals and enums, as they are written in JSON."""
     for each in alternatives(plain(kind)):
         if get_origin(each) is Literal:
             yield from get_args(each)

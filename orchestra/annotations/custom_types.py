@@ -1,9 +1,9 @@
-"""Custom types for msgspec: classes whose values it cannot make, as it calls no `__init__`.
+"""Custom types for msgspec: for classes whose values it cannot make, as it calls no `__init__`.
 
-msgspec sets the members of an attrs class directly. So it skips converters and all else that
-`__init__` does, uses wrong names for members with an alias, and has no value for a default that
-reads other members. Nor can it read a union of two classes. `for_msgspec` replaces each of
-those, and every class that contains one, by a `CustomType`. msgspec then reads the members as
+msgspec sets the members of an attrs class directly. So it skips converters and everything else
+that `__init__` does, uses wrong names for members with an alias, and has no value for a default
+that reads other members. It also cannot read a union of two classes. `for_msgspec` replaces each
+of these, and every class that contains one, with a `CustomType`. msgspec then reads the members as
 those of a TypedDict, and the class is called with them. Any other annotation stays as it is.
 """
 
@@ -50,25 +50,25 @@ from orchestra.eventclass import frozen
 from orchestra.values import Json
 
 _KINDS_MAX = 1_024
-"""Size of the cache of converted annotations."""
+"""The size of the cache of converted annotations."""
 
 
 class _EveryInstance(type):
-    """Metaclass of custom types: every value counts as an instance of them."""
+    """The metaclass of custom types: every value counts as an instance."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return True
 
 
 class CustomType(metaclass=_EveryInstance):
-    """Stands in an annotation for the class that `recipe` makes, in `custom_dec_hook`."""
+    """Replaces an annotation whose values `custom_dec_hook` makes by a `recipe`."""
 
     recipe: Record | TaggedUnion
 
 
 @frozen(slots=False)
 class Record:
-    """A recipe: a class that is called with its members."""
+    """A recipe for a class, which is called with its members."""
 
     kind: object
 
@@ -81,15 +81,15 @@ class Record:
         """The arguments of the call, by their names in JSON.
 
         Raises:
-            TypeError: the class has its own `__init__`, which does not take them, or needs others.
+            TypeError: the class's own `__init__` does not accept them, or requires others.
         """
         found, cls = members_of(self.kind), self._class
         if not is_typeddict(cls):
             try:
                 signature(cls).bind(**found)
             except TypeError as error:
-                told = f"{spell(cls)}.__init__ cannot be called with its members"
-                raise TypeError(f"{told} ({', '.join(found)}): {error}") from error
+                problem = f"{spell(cls)}.__init__ cannot be called with its members"
+                raise TypeError(f"{problem} ({', '.join(found)}): {error}") from error
         return found
 
     @cached_property
@@ -105,19 +105,19 @@ class Record:
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """The annotations whose schemas its own schema is built from."""
+        """The annotations from whose schemas `schema_from` builds the schema."""
         return (self.read_as,)
 
     def schema_from(self, schemas: Sequence[Json]) -> Json:
-        """Its schema, built from the schemas of its `parts`."""
+        """The schema, built from the schemas of the `parts`."""
         (schema,) = schemas
         return schema
 
     def make(self, value: object, *, strict: bool) -> object:
-        """The value.
+        """Make an instance of the class from a value in JSON.
 
         Raises:
-            ValueError: what is read does not fit; the place of it is told as msgspec does.
+            ValueError: the value does not fit; the message says where, in msgspec's notation.
         """
         found = _converted(value, self.read_as, strict=strict)
         if is_typeddict(self._class):
@@ -131,28 +131,28 @@ class Record:
 
 @frozen(slots=False)
 class TaggedUnion:
-    """A recipe: a union of classes that each have their own `Literal`s for one member, the tag."""
+    """A recipe for a union of classes, each with its own `Literal`s for one member, the tag."""
 
     records: tuple[object, ...]
     others: tuple[object, ...]
-    """The members of the union that are not objects in JSON: None, a text."""
+    """The members of the union that are not objects in JSON, such as None or str."""
 
     @cached_property
     def tag(self) -> str:
-        """The member that tells the classes apart; empty if there is none, or only one class."""
+        """The name of the tag, which distinguishes the classes; empty if there is none."""
         return tag_of(self.records)
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """The annotations whose schemas its own schema is built from."""
+        """The annotations from whose schemas `schema_from` builds the schema."""
         return (*map(for_msgspec, self.records), *self.others)
 
     def schema_from(self, schemas: Sequence[Json]) -> Json:
-        """Its schema, built from the schemas of its `parts`."""
+        """The schema, built from the schemas of the `parts`."""
         return {"anyOf": list(schemas)}
 
     def record_of(self, value: object) -> object | None:
-        """The class of an object in JSON; None where that is not known."""
+        """The class of an object in JSON, by its tag; None if no class has this tag."""
         if not isinstance(value, Mapping):
             return None
         if len(self.records) == 1:
@@ -162,10 +162,10 @@ class TaggedUnion:
         return next((each for each, listed in tags if is_among(tag, listed)), None)
 
     def make(self, value: object, *, strict: bool) -> object:
-        """The value.
+        """Make a member of the union from a value in JSON.
 
         Raises:
-            ValueError: what is read does not fit; the place of it is told as msgspec does.
+            ValueError: the value does not fit; the message says where, in msgspec's notation.
         """
         kind = self.record_of(value)
         if kind is not None:
@@ -175,17 +175,19 @@ class TaggedUnion:
         raise ValueError(self._wrong(value))
 
     def _wrong(self, value: object) -> str:
-        """The message about a value of none of the classes."""
+        """The message about a value that belongs to none of the classes."""
         if not isinstance(value, Mapping):
             return f"Expected `object`, got `{type(value).__name__}`"
         if self.tag not in value:
             return f"Object missing required field `{self.tag}`"
-        said = [repr(tag) for each in self.records for tag in _literals_of(each)[self.tag]]
-        return _with_place(f"{value[self.tag]!r:.100} is none of {', '.join(said)}", f".{self.tag}")
+        tags = [repr(tag) for each in self.records for tag in _literals_of(each)[self.tag]]
+        return _with_place(f"{value[self.tag]!r:.100} is none of {', '.join(tags)}", f".{self.tag}")
 
 
 def for_msgspec(kind: object) -> Any:
     """The annotation as msgspec can read it with `custom_dec_hook`; mostly the same object.
+
+    The result is cached.
 
     Raises:
         TypeError: it contains a recursive alias.
@@ -199,14 +201,17 @@ def for_msgspec(kind: object) -> Any:
 
 
 def forget_annotations() -> None:
-    """Let the classes in annotations go that nobody else has, and the modules that they are of."""
+    """Clear the cache, so that unused classes and their modules can be garbage-collected."""
     _cached.cache_clear()
 
 
 def custom_dec_hook(
     *, strict: bool = True, otherwise: Callable[[type, object], object] = refuse_unknown_class
 ) -> Callable[[type, object], object]:
-    """A `dec_hook` for msgspec: makes each `CustomType`; other classes are left to `otherwise`."""
+    """A `dec_hook` for msgspec that makes the values of `CustomType`s.
+
+    Other classes are left to the hook `otherwise`.
+    """
 
     def make(kind: type, value: object) -> object:
         if issubclass(kind, CustomType):
@@ -217,7 +222,7 @@ def custom_dec_hook(
 
 
 def record_at(kind: object, value: object) -> object | None:
-    """The class that an object in JSON would be read as; None where that is not known."""
+    """The class that an object in JSON would be read as; None if it is unknown."""
     found = for_msgspec(kind)
     recipe = found.recipe if isinstance(found, type) and issubclass(found, CustomType) else None
     if isinstance(recipe, TaggedUnion):
@@ -226,17 +231,17 @@ def record_at(kind: object, value: object) -> object | None:
 
 
 def tag_of(records: tuple[object, ...]) -> str:
-    """The member whose `Literal`s tell the classes apart; empty if there is none."""
+    """The member whose `Literal`s distinguish the classes; empty if there is none."""
     listed = [_literals_of(each) for each in records]
     for name in listed[0] if listed else ():
-        said = [tag for tags in listed for tag in tags.get(name, ())]
-        if all(name in tags for tags in listed) and len(set(said)) == len(said):
+        values = [tag for tags in listed for tag in tags.get(name, ())]
+        if all(name in tags for tags in listed) and len(set(values)) == len(values):
             return name
     return ""
 
 
 def _with_custom_types(kind: object) -> Any:
-    reached = tuple(_kinds_in(kind, set()))  # all of it: this ends, so the recursion below ends too
+    reached = tuple(_kinds_in(kind, set()))  # raises if endless, so the recursion below ends, too
     if not any(map(_needs_help, reached)):
         return kind
     origin, given = get_origin(kind), get_args(kind)
@@ -261,12 +266,12 @@ def _union(members: tuple[object, ...]) -> Any:
     if (len(records) == 1 and others in ((), (NoneType,))) or not records:
         return reduce(operator.or_, map(for_msgspec, members))
     if any(map(_is_object, others)) or (len(records) > 1 and not tag_of(records)):
-        return reduce(operator.or_, members)  # which msgspec refuses
+        return reduce(operator.or_, members)  # msgspec refuses it, with a message
     return _custom_type(TaggedUnion(records, tuple(map(for_msgspec, others))))
 
 
 def _is_object(kind: object) -> bool:
-    """Whether values are objects in JSON, which could not be told from those of a record."""
+    """Whether values are objects in JSON, which could not be distinguished from a record."""
     return has_members(kind) or arguments(kind, abc.Mapping) is not None
 
 
@@ -285,18 +290,18 @@ def _needs_help(kind: object) -> bool:
 def _kinds_in(
     kind: object, seen: set[object], aliases: tuple[object, ...] = ()
 ) -> Iterator[object]:
-    """Every class and union in an annotation, each once.
+    """Every class and union in an annotation; each class once.
 
-    `aliases` are the aliases around it, up to the next class.
+    `aliases` are the aliases that contain `kind`, up to the nearest class.
 
     Raises:
-        TypeError: an alias contains itself, which msgspec cannot read; a class may contain itself.
+        TypeError: an alias contains itself, which msgspec cannot read. A class may contain itself.
     """
     if is_alias(kind):
         if kind in aliases or len(aliases) == ALIASES_MAX:
             raise TypeError(
-                f"`{spell(kind)}` is a recursive alias, of which no values can be read; make it a "
-                "class whose members are of that class, or take `object`"
+                f"`{spell(kind)}` is a recursive alias, whose values cannot be read from JSON; "
+                "make it a class that has members of the class itself, or use `object`"
             )
         aliases = (*aliases, kind)
     bare = plain(kind)
@@ -315,13 +320,13 @@ def _kinds_in(
 
 
 def _literals_of(record: object) -> Mapping[str, tuple[object, ...]]:
-    """The members that are `Literal`s, with their values."""
+    """The members of a record that are `Literal`s, with their values."""
     kinds = {name: plain(each.kind) for name, each in members_of(record).items()}
     return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
 
 
 def _converted(value: object, kind: Any, *, strict: bool) -> object:
-    """Convert as msgspec does, but raise ValueError: `ValidationError` would hide the place."""
+    """Convert as msgspec does, but raise ValueError: a nested `ValidationError` loses its place."""
     try:
         return msgspec.convert(
             value, kind, strict=strict, str_keys=True, dec_hook=custom_dec_hook(strict=strict)

@@ -1,8 +1,8 @@
-"""Annotations as they are written, even if a name in them has no value yet.
+"""Annotations, also those that contain a name without a value yet.
 
-Python 3.14 evaluates annotations when they are asked for, so a class may stand below the function
-that names it. Reading them the usual way raises NameError for such a name. Here a name without a
-value becomes a forward reference, as a string is on older Pythons; `facts.hints` resolves both.
+Python 3.14 evaluates annotations lazily, so a class may be defined below the function that names
+it. Until then, reading the annotations in the usual way raises NameError. Here, a name without a
+value becomes a forward reference, as a string does on older Pythons; `facts.hints` resolves both.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ if sys.version_info >= (3, 14):  # pragma: no cover - coverage is measured on an
     from annotationlib import Format, get_annotations
 
     def written(thing: Any) -> dict[str, Any]:
-        """The own annotations of a function or class, by name."""
+        """The own annotations of a function or class, by name; bases are not included."""
         return get_annotations(thing, format=Format.FORWARDREF)
 
     def signature(function: Callable[..., Any]) -> inspect.Signature:
         """The signature of a function.
 
         Raises:
-            TypeError: it cannot be called.
-            ValueError: a built-in, or a partial with wrong arguments, has none.
+            TypeError: the object cannot be called.
+            ValueError: it has no signature, as some built-ins, or a partial with wrong arguments.
         """
         return inspect.signature(function, annotation_format=Format.FORWARDREF)
 
     def handed_on(function: Callable[..., Any]) -> dict[str, Any]:
-        """The attributes by which what is made of a function has its annotations."""
+        """The attributes to copy to a wrapper so that it has the function's annotations."""
         found = {"__annotations__": written(function)}
-        if hasattr(function, "__annotate__"):  # what `functools.wraps` hands on
+        if hasattr(function, "__annotate__"):  # the attribute that `functools.wraps` copies
             found["__annotate__"] = function.__annotate__
         return found
 
     def annotate(function: Any, annotations: dict[str, Any]) -> None:
-        """Give a function other annotations, in a way that `functools.wraps` hands on."""
+        """Set the annotations of a function, so that `functools.wraps` copies them."""
         function.__annotate__ = lambda _: annotations
 
 else:
@@ -44,11 +44,11 @@ else:
     signature = inspect.signature
 
     def handed_on(function: Callable[..., Any]) -> dict[str, Any]:
-        """The attributes by which what is made of a function has its annotations."""
+        """The attributes to copy to a wrapper so that it has the function's annotations."""
         return {"__annotations__": written(function)}
 
     def annotate(function: Any, annotations: dict[str, Any]) -> None:
-        """Give a function other annotations."""
+        """Set the annotations of a function."""
         function.__annotations__ = annotations
 
 

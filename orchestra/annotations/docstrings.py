@@ -1,6 +1,6 @@
 """Reads the descriptions of a function and its parameters from a docstring, in three styles.
 
-Google's `Args:`, NumPy's underlined `Parameters`, and Sphinx's `:param name:`. The text
+These are Google's `Args:`, NumPy's underlined `Parameters`, and Sphinx's `:param name:`. The text
 before the first section is the description; other sections are left out.
 """
 
@@ -33,14 +33,14 @@ _FIELDS = {"param", "parameter", "arg", "argument", "key", "keyword", "attribute
 
 @frozen
 class Described:
-    """A description, and the descriptions of members (parameters, attributes)."""
+    """A description, and the descriptions of members (parameters or attributes) by name."""
 
     text: str = ""
     members: Mapping[str, str] = attrs.field(factory=dict)
 
 
 def described(docstring: str | None) -> Described:
-    """Parse a docstring. Never raises: text that is not understood stays in the description."""
+    """Parse a docstring. Never raises: text that is not recognized stays in the description."""
     if not docstring:
         return Described()
     before: list[str] = []
@@ -56,7 +56,10 @@ def described(docstring: str | None) -> Described:
 
 
 def _sections(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Heading and lines of sections; "" is the text before the first, `:name` Sphinx's field."""
+    """The heading and lines of each section.
+
+    The heading is "" for the text before the first section, and `:name` for a field of Sphinx.
+    """
     heading, held = "", list[str]()
     for line, after in zip_longest(lines, lines[1:], fillvalue=""):
         found = _heading(line, after)
@@ -83,14 +86,14 @@ def _heading(line: str, after: str) -> tuple[str, str] | None:
 
 
 def _members(lines: list[str]) -> dict[str, str]:
-    """The entries of a section; each begins at the least indent, in NumPy style at column 0."""
-    said = [line for line in lines if line.strip()]
-    underlined = bool(said) and _LINE.fullmatch(said[0]) is not None
+    """The entries of a section, by name; each begins at the section's smallest indent."""
+    filled = [line for line in lines if line.strip()]
+    underlined = bool(filled) and _LINE.fullmatch(filled[0]) is not None
     entry = _NUMPY if underlined else _GOOGLE
     found: dict[str, list[str]] = {}
     text: list[str] = []
-    outer = min((_indent(line) for line in said), default=0)
-    for line in said[underlined:]:
+    outer = min((_indent(line) for line in filled), default=0)
+    for line in filled[underlined:]:
         match = entry.fullmatch(line.strip()) if _indent(line) == outer else None
         if match is not None:
             text = found.setdefault(match["name"], [])

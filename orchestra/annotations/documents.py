@@ -12,14 +12,14 @@ from orchestra.documents import SOME_BYTES, Document
 from orchestra.values import Json
 
 NAME_CHARS_MAX = 255
-"""Characters of a document's name: the limit of common file systems."""
+"""The most characters of a document's name: the limit of common file systems."""
 _MEMBERS = frozenset({"name", "media_type", "text", "data"})
 _CONTENT = {"text": {"type": "string"}, "data": {"type": "string", "contentEncoding": "base64"}}
 _FILE: Json = {"type": "string", "format": "binary", "contentMediaType": SOME_BYTES}
 
 
 class JsonDocument(StandIn):
-    """Stands in an annotation for a `Document`."""
+    """Replaces `Document` in an annotation."""
 
     stands_for = Document
     schema: ClassVar[Json] = {
@@ -34,7 +34,7 @@ class JsonDocument(StandIn):
 
     @staticmethod
     def read(value: object) -> Document:
-        """A document, by its name and its text or its bytes."""
+        """The document with this name, and this text or these bytes."""
         if not isinstance(value, Mapping):
             raise TypeError(f"Expected a document, {_SHAPE}, got `{type(value).__name__}`")
         if unknown := sorted(value.keys() - _MEMBERS):
@@ -43,7 +43,7 @@ class JsonDocument(StandIn):
         if not isinstance(name, str) or not isinstance(media_type, str):
             raise TypeError(f"A document's name and media_type are text: {_SHAPE}")
         if "text" in value:
-            media_type = media_type.partition(";")[0]  # text is decoded already: drop the charset
+            media_type = media_type.partition(";")[0]  # no charset, as the text is decoded already
         return Document(file_name(name), _data(value), media_type)
 
 
@@ -56,18 +56,18 @@ def takes_documents(kind: object) -> bool:
 
 
 def form_schema(kind: type) -> Json:
-    """As `stand_ins.schema`, for a form: a document is a file, in both OpenAPI 3.0 and 3.1."""
+    """As `stand_ins.schema`, for an HTML form: a document is a file, in OpenAPI 3.0 and 3.1."""
     return _FILE if kind is JsonDocument else stand_ins.schema(kind)
 
 
 def file_name(name: str) -> str:
-    """A file name without the folders that some clients send, and without control characters."""
+    """The file name without the folders that some clients send, and without control characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(each for each in last if each.isprintable())[:NAME_CHARS_MAX]
 
 
 def _data(value: Mapping[object, object]) -> bytes:
-    """The content: exactly one of text and data."""
+    """The content, from either `text` or `data`, of which there must be exactly one."""
     text, data = value.get("text"), value.get("data")
     if isinstance(text, str) and "data" not in value:
         return text.encode("utf-8", "replace")

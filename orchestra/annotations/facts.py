@@ -1,14 +1,14 @@
 """What the compiler reads from annotations: their text, parts of values, chunks of streams.
 
-`fits` decides whether one annotation fits another, `acceptance` whether a value fits. Both are
-exported here too, so that callers import one module. `member`, `item` and `element` have three
-answers about a part:
+`fits` decides whether one annotation fits another, and `acceptance` whether a value fits. Their
+functions are exported here, too, so that callers import only one module. `member`, `item` and
+`element` have three possible answers about a part of a value:
 
-* an annotation: if the value has the part, it is of this type;
+* an annotation: if the value has the part, the part is of this type;
 * `Any`: there may be such a part;
-* `MISSING`: there is certainly none.
+* `MISSING`: there is certainly no such part.
 
-Of a union, only the members that have the part count: the value's type is checked at run time.
+For a union, only the members that have the part count: the value's type is checked during the run.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ __all__ = [
 
 
 def spell(annotation: object) -> str:
-    """The annotation as source code without modules: `list[Passage]`, `str | None`.
+    """The annotation as source code, without modules: `list[Passage]`, `str | None`.
 
-    Metadata of `Annotated` is left out. A missing annotation is `Any`.
+    The metadata of `Annotated` is left out. A missing annotation is written as `Any`.
     """
     annotation = _without_notes(annotation)
     origin, given = parts(annotation)
@@ -83,30 +83,31 @@ def spell(annotation: object) -> str:
 def member(annotation: object, name: str) -> object:
     """The annotation of the attribute `name` of values of this type.
 
-    A property has the type that it returns; a method is a Callable that returns it. MISSING if
-    the class declares all its attributes (attrs, dataclass, NamedTuple, `str`, ...) without it.
+    For a property, it is the type that the property returns; for a method, a Callable that returns
+    the method's type. MISSING if the class declares all its attributes (attrs, dataclass,
+    NamedTuple, `str`, ...), and this is not among them.
     """
     return _part(annotation, lambda each: _member(each, name))
 
 
 def item(annotation: object, key: object) -> object:
-    """The annotation of `value[key]`; MISSING also for a key of an impossible type or index.
+    """The annotation of `value[key]`; MISSING if no value can have this key or index.
 
-    A slice of a list has the type of the list; a slice of a tuple of fixed length is a tuple.
+    A slice of a list has the list's type; a slice of a tuple of fixed length is such a tuple.
     """
     return _part(annotation, lambda each: _item(each, key))
 
 
 def element(annotation: object) -> object:
-    """The annotation of the values from iterating over it; of a mapping its keys."""
+    """The annotation of the elements when iterating over a value; for a mapping, of its keys."""
     return _part(annotation, _element)
 
 
 def writes_its_repr(annotation: object) -> bool:
-    """Whether a text certainly shows every value of this type by its `repr`.
+    """Whether formatting a value of this type into a text certainly writes its `repr`.
 
-    True for lists, mappings and records. False for numbers, enums, all that has a `__str__`,
-    `None`, and values that may be of another type.
+    True for lists, mappings and records. False for numbers, enums, classes with a `__str__`,
+    `None`, and annotations whose values may be of other types.
     """
     members = [parts(each)[0] for each in alternatives(plain(annotation))]
     classes_of = [each for each in members if each is not NoneType]
@@ -118,7 +119,7 @@ def writes_its_repr(annotation: object) -> bool:
 def chunk_of(annotation: object) -> object | None:
     """C for `Stream[C]`, Any for a bare `Stream`; None for every other annotation.
 
-    A C that is another name for str or bytes is str or bytes: what is streamed is one text.
+    If C is an alias of str or bytes, the result is str or bytes, as such a stream is one text.
     """
     found = _first_argument(annotation, (Stream,))
     meant = plain(found)
@@ -126,15 +127,15 @@ def chunk_of(annotation: object) -> object | None:
 
 
 def yielded(annotation: object) -> object | None:
-    """C for `AsyncIterator[C]`, `AsyncIterable[C]`, `AsyncGenerator[C, S]`; None for others."""
+    """C for `AsyncIterator[C]`, `AsyncIterable[C]`, `AsyncGenerator[C, S]`; otherwise None."""
     return _first_argument(annotation, (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator))
 
 
 def hints(function: abc.Callable[..., object]) -> dict[str, object]:
-    """The function's annotations by parameter, with `return`; names and strings resolved.
+    """The function's annotations by parameter, and `return`; names and strings are resolved.
 
     Raises:
-        DefinitionError: an annotation cannot be evaluated. The message names its function.
+        DefinitionError: an annotation cannot be evaluated. The message names the function.
     """
     try:
         return dict(typing.get_type_hints(function, include_extras=True))
@@ -157,7 +158,7 @@ def hints(function: abc.Callable[..., object]) -> dict[str, object]:
 
 
 def _part(annotation: object, of: abc.Callable[[object], object]) -> object:
-    """The part, from those members of a union that have it."""
+    """The part that `of` finds; for a union, of all members that have it."""
     annotation = plain(annotation)
     if isinstance(annotation, NewType):
         return _part(annotation.__supertype__, of)
@@ -231,7 +232,7 @@ def _element(annotation: object) -> object:
 
 
 def _by_getitem(annotation: object) -> object:
-    """The result of `__getitem__`; Python looks it up on the class, so a class has it or not."""
+    """The result of `__getitem__`, which Python looks up on the class, not on the instance."""
     cls = parts(annotation)[0]
     if not isinstance(cls, type):
         return Any
@@ -251,12 +252,12 @@ def _first_argument(annotation: object, origins: tuple[object, ...]) -> object |
 
 
 def _without_notes(annotation: object) -> object:
-    """The plain annotation, but an alias stays: its name is clearer than its value."""
+    """The plain annotation; but an alias is kept, as its name is clearer than its value."""
     return annotation if is_alias(annotation) else plain(annotation)
 
 
 def _members(given: abc.Iterable[object]) -> list[object]:
-    """The members of a union, nested unions flattened."""
+    """The members of a union; nested unions are flattened."""
     found: list[object] = []
     for each in map(_without_notes, given):
         found.extend(_members(parts(each)[1]) if is_union(each) else [each])
@@ -275,7 +276,7 @@ def _spell_name(annotation: object) -> str:
 
 
 def _spell_value(value: object) -> str:
-    """The text of a Literal's value; strings in double quotes, enum members by name."""
+    """The value of a Literal as source code; strings in double quotes, enum members by name."""
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
@@ -286,7 +287,7 @@ def _name(function: object) -> str:
 
 
 def _where(function: abc.Callable[..., object]) -> str:
-    """`file:line`, as an editor opens it; the module where there is no source."""
+    """`file:line`, as an editor opens it; the module's name if there is no source."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return str(getattr(function, "__module__", "?"))

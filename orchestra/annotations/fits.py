@@ -1,13 +1,13 @@
-"""Whether a value annotated one way may be given to a parameter annotated another way.
+"""Whether a value with one annotation may be passed to a parameter with another annotation.
 
-`compare` answers before a run, with three answers. Where it says MAY, `acceptance` checks the
-value during the run.
+`compare` decides before a run, with three possible answers. If the answer is MAY, `acceptance`
+checks the value during the run.
 
 Type arguments are compared covariantly: `list[bool]` fits `list[int]`. A type checker must forbid
-this because the reader could append an `int`. A value on a wire is never mutated, so it is safe.
+this, because the reader could append an `int`. A value on a wire is never mutated, so it is safe.
 
-The law: `target` accepts every value of `source` where `compare` says MUST, and none where it
-says CANNOT. Errors of a type checker are CANNOT, even where some value could fit:
+The law: `target` accepts every value of `source` if `compare` says MUST, and no value if it says
+CANNOT. What a type checker calls an error is CANNOT, even if some values would fit:
 
 * an empty container (`[]` is both a `list[int]` and a `list[str]`);
 * two `NewType`s of the same class;
@@ -36,7 +36,7 @@ from orchestra.annotations.shapes import (
     tuple_items,
 )
 
-# Deeper than any annotation that a person writes; comparing a type that grows endlessly stops here.
+# Deeper than any annotation that people write; the comparison of an endlessly growing type ends.
 _DEPTH_MAX = 40
 
 _CALLABLE: object = abc.Callable
@@ -45,12 +45,12 @@ _Pairs: TypeAlias = tuple[tuple[object, object], ...]
 
 
 class Fit(Enum):
-    """May a value of one annotation be given to a parameter of another?"""
+    """Whether a value with one annotation may be passed to a parameter with another."""
 
     MUST = "must"
     """Every value fits."""
     MAY = "may"
-    """It depends on the value: it is checked during the run."""
+    """It depends on the value, which is checked during the run."""
     CANNOT = "cannot"
     """No value fits."""
 
@@ -58,22 +58,23 @@ class Fit(Enum):
 def compare(source: object, target: object) -> Fit:
     """Whether a value annotated `source` fits a parameter annotated `target`.
 
-    A missing annotation is Any: it accepts everything, and its value may be anything. What is not
-    understood (a forward reference, a `ParamSpec`) is MAY. Never raises.
+    A missing annotation is Any: it accepts everything, and its value may be anything. For an
+    annotation that is not understood (a forward reference, a `ParamSpec`), the answer is MAY.
+    Never raises.
     """
     return _compare(source, target, ())
 
 
 def _compare(source: object, target: object, pending: _Pairs) -> Fit:
-    """Compare two annotations; `pending` holds the comparisons that this one is a part of.
+    """Compare two annotations; `pending` has the comparisons that this one is a part of.
 
-    A recursive type leads to one of them again. Nothing was found against it on the way, so
-    the answer is MUST.
+    A recursive type leads to one of these again. Nothing on the way contradicted it, so the answer
+    is MUST.
     """
     source, target = plain(source), plain(target)
     if same(source, target):
         return Fit.MUST
-    if any(same(source, asked) and same(target, of) for asked, of in pending):
+    if any(same(source, one) and same(target, other) for one, other in pending):
         return Fit.MUST
     if len(pending) < _DEPTH_MAX:
         for rule in _RULES:
@@ -95,7 +96,7 @@ def _tops_and_bottoms(source: object, target: object, _: _Pairs) -> Fit | None:
 
 
 def _source_alternatives(source: object, target: object, pending: _Pairs) -> Fit | None:
-    """A value of a union has the type of one member, and it is unknown which."""
+    """A value of a union is of one member's type, and it is unknown of which."""
     members = alternatives(source)
     if any(parts(each)[0] is Literal for each in alternatives(target)):
         members = enumerated(source) or members
@@ -120,7 +121,7 @@ def _type_variables(source: object, target: object, pending: _Pairs) -> Fit | No
 
 
 def _new_types(source: object, target: object, pending: _Pairs) -> Fit | None:
-    """A `NewType` is a subclass for a type checker, but a value does not show it."""
+    """For a type checker, a `NewType` is a subclass; but values do not show it."""
     if isinstance(source, NewType) and isinstance(target, NewType):
         if target in _lineage(source):
             return Fit.MUST
@@ -133,45 +134,47 @@ def _new_types(source: object, target: object, pending: _Pairs) -> Fit | None:
 
 
 def _literals(source: object, target: object, pending: _Pairs) -> Fit | None:
-    """The values of a Literal are known, so they are checked."""
-    (source_origin, mine), (target_origin, theirs) = parts(source), parts(target)
+    """The values of a Literal are known, so they are checked now."""
+    (source_origin, of_source), (target_origin, of_target) = parts(source), parts(target)
     if source_origin is Literal and target_origin is Literal:
-        return Fit.MUST if is_among(mine[0], theirs) else Fit.CANNOT
+        return Fit.MUST if is_among(of_source[0], of_target) else Fit.CANNOT
     if source_origin is Literal:
-        fit = _compare(type(mine[0]), target, pending)
-        return fit if accepts(target, mine[0]) else Fit.CANNOT
+        fit = _compare(type(of_source[0]), target, pending)
+        return fit if accepts(target, of_source[0]) else Fit.CANNOT
     if target_origin is Literal:
-        return Fit.MAY if accepts(source, theirs[0]) else Fit.CANNOT
+        return Fit.MAY if accepts(source, of_target[0]) else Fit.CANNOT
     return None
 
 
 def _typed_dicts(source: object, target: object, pending: _Pairs) -> Fit | None:
-    """A TypedDict is a dict; a dict may be a TypedDict if its keys and values may be."""
-    mine, theirs = parts(source)[0], parts(target)[0]
-    if not typing.is_typeddict(theirs):
-        known = typing.is_typeddict(mine)
+    """A TypedDict is a dict; a dict may be a TypedDict if its keys and values may fit."""
+    of_source, of_target = parts(source)[0], parts(target)[0]
+    if not typing.is_typeddict(of_target):
+        known = typing.is_typeddict(of_source)
         return _compare(dict[str, object], target, pending) if known else None
-    if typing.is_typeddict(mine):
+    if typing.is_typeddict(of_source):
         return _typed_dict_keys(source, target, pending)
     held = arguments(source, abc.Mapping)
     hints = fields(target)
-    values = [_compare(held[1], hints[k], pending) for k in required_keys(theirs)] if held else []
+    values = (
+        [_compare(held[1], hints[k], pending) for k in required_keys(of_target)] if held else []
+    )
     keys = [_compare(held[0], str, pending)] if held else []
     return _weakest(Fit.MAY, _compare(parts(source)[0], dict, pending), *keys, *values)
 
 
 def _classes(source: object, target: object, pending: _Pairs) -> Fit | None:
-    mine, theirs = parts(source)[0], parts(target)[0]
-    if not (isinstance(mine, type) and isinstance(theirs, type)):
+    of_source, of_target = parts(source)[0], parts(target)[0]
+    if not (isinstance(of_source, type) and isinstance(of_target, type)):
         return None
-    if not classes.may_meet(mine, theirs):
+    if not classes.may_meet(of_source, of_target):
         return Fit.CANNOT
-    nominal = Fit.MUST if classes.inherits(mine, theirs) else Fit.MAY
+    nominal = Fit.MUST if classes.inherits(of_source, of_target) else Fit.MAY
     if get_origin(target) is None:
         return nominal
-    if theirs is _CALLABLE:
+    if of_target is _CALLABLE:
         return nominal if parts(target)[1] == (..., Any) else Fit.MAY
-    if theirs is tuple:
+    if of_target is tuple:
         return _weakest(nominal, _tuple_items(source, target, pending))
     return _weakest(nominal, _arguments(source, target, pending))
 
@@ -192,48 +195,51 @@ _RULES = (
 
 
 def _arguments(source: object, target: object, pending: _Pairs) -> Fit:
-    """Compares the type arguments of both for their first common base."""
+    """Compare the type arguments of both, for their first common base."""
     for base in (parts(target)[0], parts(source)[0], abc.Iterable):
-        mine, theirs = arguments(source, base), arguments(target, base)
-        if mine is not None and theirs is not None:
-            mine = (*mine, *(Any,) * (len(theirs) - len(mine)))
-            variables = getattr(base, "__parameters__", ()) or (None,) * len(theirs)
+        of_source, of_target = arguments(source, base), arguments(target, base)
+        if of_source is not None and of_target is not None:
+            of_source = (*of_source, *(Any,) * (len(of_target) - len(of_source)))
+            variables = getattr(base, "__parameters__", ()) or (None,) * len(of_target)
             return _weakest(
                 *(
                     _compare(right, left, pending)
                     if getattr(variable, "__contravariant__", False)
                     else _compare(left, right, pending)
-                    for left, right, variable in zip(mine, theirs, variables, strict=False)
+                    for left, right, variable in zip(of_source, of_target, variables, strict=False)
                 )
             )
     return Fit.MAY
 
 
 def _tuple_items(source: object, target: object, pending: _Pairs) -> Fit:
-    mine, theirs = tuple_items(source), tuple_items(target)
+    of_source, of_target = tuple_items(source), tuple_items(target)
     held = (arguments(source, abc.Iterable) or (Any,))[0]
-    if theirs is None:
+    if of_target is None:
         wanted, *rest = parts(target)[1]
         if rest != [...]:
             return Fit.MAY  # `tuple[int, *tuple[str, ...]]`
-        items = (held,) if mine is None else mine
+        items = (held,) if of_source is None else of_source
         return _weakest(*(_compare(each, wanted, pending) for each in items))
-    if mine is None:
-        return _weakest(Fit.MAY, *(_compare(held, item, pending) for item in theirs))
-    if len(mine) != len(theirs):
+    if of_source is None:
+        return _weakest(Fit.MAY, *(_compare(held, item, pending) for item in of_target))
+    if len(of_source) != len(of_target):
         return Fit.CANNOT
-    return _weakest(*(_compare(*pair, pending) for pair in zip(mine, theirs, strict=True)))
+    return _weakest(*(_compare(*pair, pending) for pair in zip(of_source, of_target, strict=True)))
 
 
 def _typed_dict_keys(source: object, target: object, pending: _Pairs) -> Fit:
-    """Keys that the source does not declare may still exist, so they are MAY."""
-    mine, theirs = fields(source), fields(target)
+    """Compare the keys of two TypedDicts.
+
+    A key that the source does not declare may still exist, so it is MAY.
+    """
+    of_source, of_target = fields(source), fields(target)
     needed, promised = required_keys(parts(target)[0]), required_keys(parts(source)[0])
     fit = Fit.MUST
-    for key, hint in theirs.items():
-        found = _compare(mine[key], hint, pending) if key in mine else Fit.MAY
+    for key, hint in of_target.items():
+        found = _compare(of_source[key], hint, pending) if key in of_source else Fit.MAY
         if found is Fit.CANNOT and not (key in needed or key in promised):
-            found = Fit.MAY  # when it is absent
+            found = Fit.MAY  # the value fits if the key is absent
         missing_allowed = key in promised or key not in needed
         fit = _weakest(fit, found if missing_allowed else _weakest(found, Fit.MAY))
     return fit

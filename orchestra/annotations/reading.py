@@ -1,7 +1,7 @@
 """Reads values from JSON by their annotations, and reports everything that does not fit.
 
-msgspec reads, and stops at the first fault. Only then are the members of the value read one
-by one to find the other faults.
+msgspec reads a value, and stops at the first fault. Only if there is one are the members of the
+value read one by one, to find the other faults.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from orchestra.annotations.shapes import alternatives, arguments, class_of, plai
 from orchestra.nearest import did_you_mean
 
 MISFITS_MAX = 20
-"""The most misfits reported for one value, however many there are."""
+"""The most misfits reported for one value."""
 _DEPTH_MAX = 20
-"""How deep into a value misfits are searched."""
+"""How deep misfits are searched inside a value."""
 _NAME_MAX = 100
 
 
 @attrs.frozen
 class Misfit:
-    """One part that does not fit: its path (`filters[0].year`, "" for the whole), and why."""
+    """A part of a value that does not fit: its path (`filters[0].year`, "" for all), and why."""
 
     path: str
     what: str
@@ -41,7 +41,7 @@ def decoded(text: str) -> object:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON, or nested too deep.
+        ValueError: the text is not JSON, or is nested too deeply.
     """
     try:
         return msgspec.json.decode(text)
@@ -50,7 +50,7 @@ def decoded(text: str) -> object:
 
 
 def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Misfit, ...]]:
-    """The value converted to its annotation, and the misfits; without misfits it is complete.
+    """Convert a value to its annotation; return `(value, ())`, or `(None, misfits)` if it fails.
 
     Strict: `"5"` is not an int. Members that the class does not have are ignored.
     """
@@ -63,7 +63,7 @@ def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Mis
 def read_members(
     kinds: Mapping[str, object], required: abc.Set[str], given: Mapping[str, object]
 ) -> tuple[dict[str, object], tuple[Misfit, ...]]:
-    """The members of an object, each converted to its annotation; unknown ones are misfits."""
+    """The members of an object, converted to their annotations; unknown members are misfits."""
     found: dict[str, object] = {}
     misfits: list[Misfit] = []
     for name, value in given.items():
@@ -85,7 +85,7 @@ _MAKE = custom_dec_hook()
 
 
 def _converted(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
-    """The converted value, or None with the message and its place."""
+    """The converted value; or None, with the message and the place of the fault."""
     try:
         return msgspec.convert(value, for_msgspec(kind), str_keys=True, dec_hook=_MAKE), None
     except Exception as error:  # noqa: BLE001 - validators of a class may raise anything

@@ -1,4 +1,4 @@
-"""JSON Schemas in other forms: shorter for a model, or as strict providers need them."""
+"""Other forms of JSON Schemas: shorter for a model, or as strict providers require them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _TYPES: dict[type, str] = {
 }
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 _UNSPEAKABLE = {"prefixItems", "uniqueItems", "propertyNames", "contentEncoding"}
-"""Keywords that strict providers refuse, and that cannot be dropped without a change of meaning."""
+"""Keywords that strict providers refuse, and that cannot be dropped without changing the meaning.
+"""
 
 
 @frozen
 class StrictSchema:
-    """A schema in which every member is required and no other allowed.
+    """A schema in which every member is required, and no other member is allowed.
 
-    `strict` says whether OpenAI's strict mode accepts it. It does not if a class contains a type
-    that the mode cannot express, such as a `dict[str, int]`.
+    `strict` says whether OpenAI's strict mode accepts it. It does not if the schema contains a type
+    that the mode cannot express, such as `dict[str, int]`.
     """
 
     schema: Json
@@ -45,7 +46,7 @@ def neat(schema: Json) -> Json:
 
 
 def strictly(schema: Json) -> StrictSchema:
-    """The schema as strict providers need it: optional members become required."""
+    """The schema as strict providers require it: optional members become required."""
     found = _closed(schema)
     return StrictSchema(found, all(map(_is_sayable, _schemas(found))))
 
@@ -67,7 +68,7 @@ def _closed(schema: Json) -> Json:
 
 
 def _is_sayable(schema: Json) -> bool:
-    """Whether strict mode can express the schema, its nested schemas aside."""
+    """Whether strict mode can express the schema, regardless of the schemas inside it."""
     if "$ref" in schema or "anyOf" in schema:
         return True
     if not _UNSPEAKABLE.isdisjoint(schema) or schema.get("format", "date") not in _FORMATS:

@@ -1,7 +1,7 @@
-"""JSON Schemas (2020-12) of annotations: of clients' inputs, and of the output asked of a model.
+"""JSON Schemas (2020-12) of annotations, for the inputs of clients and the output of models.
 
-msgspec makes them, so they agree with what `reading` checks. For a model they get
-descriptions, from docstrings and from `Annotated[str, "what it is"]`.
+msgspec makes them, so they agree with what `reading` accepts. For a model, descriptions are added,
+from docstrings and from `Annotated[str, "what it is"]`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def object_schema(
     defaults: Mapping[str, object],
     hook: Callable[[type], Json] = refuse_unknown_class,
 ) -> Json:
-    """The schema of an object with these members and no others; those with a default are optional.
+    """The schema of an object with these members only; those with a default are optional.
 
-    `hook` is msgspec's `schema_hook`: it gives the schemas of classes that msgspec does not know.
+    `hook` is msgspec's `schema_hook`: it returns the schemas of classes that msgspec does not know.
 
     Raises:
         TypeError: an annotation has no form in JSON.
@@ -65,10 +65,10 @@ def parameters_schema(
 
 
 def class_schema(kind: object) -> StrictSchema:
-    """The schema of a class whose values are JSON objects, for a model that has to fill it.
+    """The schema of a class whose values are JSON objects, for a model that has to fill it in.
 
     Raises:
-        TypeError: it has no form in JSON, or is not an object with named members in JSON.
+        TypeError: the class has no form in JSON, or its values are not objects with named members.
     """
     (root,), components = _schemas([kind])
     components = {name: neat(each) for name, each in components.items()}
@@ -76,16 +76,16 @@ def class_schema(kind: object) -> StrictSchema:
     name = str(root.get("$ref", "")).removeprefix(_REFERENCE)
     schema = components.get(name, {})
     if "properties" not in schema:
-        raise TypeError(f"the values of {kind!r} are no JSON objects with named members")
+        raise TypeError(f"the values of {kind!r} are not JSON objects with named members")
     holds_itself = any(refers(each, root["$ref"]) for each in components.values())
     others = {key: each for key, each in components.items() if holds_itself or key != name}
     return strictly(schema | ({"$defs": others} if others else {}))
 
 
 def is_written_as_read(kind: object) -> bool:
-    """Whether values are written as their schema says: no class renames or converts what it takes.
+    """Whether values are written as they are read: no class renames or converts its arguments.
 
-    msgspec writes the members of an object, by their own names.
+    When msgspec writes an object, it writes its members, by their own names.
     """
     seen: dict[type, None] = {}
     _find_classes(kind, seen)
@@ -93,7 +93,7 @@ def is_written_as_read(kind: object) -> bool:
 
 
 def _takes_others(cls: type) -> bool:
-    """Whether a class takes arguments that have other names or types than its members."""
+    """Whether a class takes arguments with other names or types than its members have."""
     own = fields(cls)
     return any(
         name != each.name or each.kind != own.get(each.name, object)
@@ -104,12 +104,12 @@ def _takes_others(cls: type) -> bool:
 def _schemas(
     kinds: Iterable[object], hook: Callable[[type], Json] = refuse_unknown_class
 ) -> tuple[tuple[Json, ...], dict[str, Json]]:
-    """The schemas of the annotations, and of the classes in them by name."""
+    """The schemas of the annotations, and those of the classes in them, by name."""
     given = [for_msgspec(kind) for kind in kinds]
     made: dict[type[CustomType], str] = {}
     marked = _marking(made, hook)
     try:
-        while True:  # until a round finds no other custom type: each may hold others
+        while True:  # until a round finds no new custom type, as each may contain others
             known = len(made)
             held = [part for each in made for part in each.recipe.parts]
             found, components = msgspec.json.schema_components(
@@ -119,22 +119,22 @@ def _schemas(
                 break
     except TypeError as error:  # the message begins with advice on msgspec's extensions
         raise TypeError(_advised(str(error).strip().rpartition("\n")[2])) from error
-    told = iter(found[len(given) :])
+    inner = iter(found[len(given) :])
     meant = {
-        mark: each.recipe.schema_from([next(told) for _ in each.recipe.parts])
+        mark: each.recipe.schema_from([next(inner) for _ in each.recipe.parts])
         for each, mark in made.items()
     }
     for each, mark in made.items():
         if isinstance(each.recipe, Record):
-            _as_written(each.recipe, components[meant[mark]["$ref"].removeprefix(_REFERENCE)])
-    written = {name: _unmarked(each, meant) for name, each in components.items()}
-    return tuple(_unmarked(each, meant) for each in found[: len(given)]), written
+            _in_order(each.recipe, components[meant[mark]["$ref"].removeprefix(_REFERENCE)])
+    unmarked = {name: _unmarked(each, meant) for name, each in components.items()}
+    return tuple(_unmarked(each, meant) for each in found[: len(given)]), unmarked
 
 
 def _marking(
     made: dict[type[CustomType], str], hook: Callable[[type], Json]
 ) -> Callable[[type], Json]:
-    """A `schema_hook` for msgspec: a mark for each custom type, which is added to `made`."""
+    """A `schema_hook` for msgspec that marks each custom type, and adds it to `made`."""
 
     def marked(kind: type) -> Json:
         if issubclass(kind, CustomType):
@@ -154,32 +154,32 @@ def _unmarked(schema: Any, meant: Mapping[str, Json]) -> Any:
     return _unmarked(meant[schema[_MARK]], meant) | rest if _MARK in schema else rest
 
 
-def _as_written(record: Record, schema: Json) -> None:
-    """Put the members of a record's schema into the class's order, with their defaults."""
+def _in_order(record: Record, schema: Json) -> None:
+    """Put the members of a record's schema into the class's order, and add their defaults."""
     for name, each in record.members.items():
-        told = schema["properties"].pop(name)
+        member = schema["properties"].pop(name)
         if each.default is not MISSING:
-            told = told | _default(each.default)
-        schema["properties"][name] = told
+            member = member | _default(each.default)
+        schema["properties"][name] = member
     schema["required"] = [name for name, each in record.members.items() if each.required]
 
 
 def _default(value: object) -> Json:
-    """The `default` of a member; nothing where JSON has no form for it, or asking for it fails."""
+    """The `default` keyword of a member; empty if the default cannot be written in JSON."""
     try:
-        told = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
-        msgspec.json.encode(told)  # half a character has none
+        plain_value = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
+        msgspec.json.encode(plain_value)  # raises for a lone surrogate
     except Exception:  # noqa: BLE001 - `repr` may raise anything
         return {}
-    return {"default": told}
+    return {"default": plain_value}
 
 
 def _advised(complaint: str) -> str:
-    """Msgspec's message; for a union that it cannot read, with the code to write instead."""
+    """Msgspec's message; for a union that it cannot read, our own, with what to write instead."""
     if not _SEVERAL.search(complaint):
         return complaint
     return (
-        "a union of classes is read by a member that tells them apart; give each one of its own, "
+        "a union of classes needs a member that tells the classes apart; give each class its own "
         '`kind: Literal["..."]`, or write one class with members that may be None'
     )
 
@@ -211,10 +211,10 @@ def _describe_classes(components: Mapping[str, Json], kinds: Iterable[object]) -
         cls = by_name.get(name)
         if cls is None or "properties" not in schema:
             continue
-        told = described(cls.__doc__)
-        if told.text and "description" in schema:  # msgspec leaves out generated docstrings
-            schema["description"] = told.text
-        about = {**told.members, **_notes(fields(cls))}
+        doc = described(cls.__doc__)
+        if doc.text and "description" in schema:  # msgspec leaves out generated docstrings
+            schema["description"] = doc.text
+        about = {**doc.members, **_notes(fields(cls))}
         if is_record(cls) and is_made(cls):
             names = {each.name: name for name, each in members_of(cls).items()}
             about = {names.get(name, name): text for name, text in about.items()}
@@ -222,7 +222,7 @@ def _describe_classes(components: Mapping[str, Json], kinds: Iterable[object]) -
 
 
 def _find_classes(kind: object, seen: dict[type, None]) -> None:
-    """Every class in an annotation, each once."""
+    """Add every class in an annotation to `seen`, also those of its members."""
     for member in alternatives(plain(kind)):
         origin, given = parts(plain(member))
         for inner in given:

@@ -1,11 +1,11 @@
-"""The structure of annotations: the plain form, the class, and the arguments for a base class.
+"""The structure of annotations: their plain form, their class, and their arguments for a base.
 
 The rules of the file:
 
 * `plain` comes first. It removes everything that does not change the set of values
-  (`Annotated`, aliases, qualifiers), so that no other function has to handle it.
-* An annotation is an `object`: it may be a class, an alias, a string, or nonsense. What is not
-  understood stays as it is, and readers treat it as unknown. Nothing here raises.
+  (`Annotated`, aliases, qualifiers), so that no other function has to handle these.
+* An annotation is an `object`: it may be a class, an alias, a string, or nonsense. One that is not
+  understood stays as it is, and its readers treat it as unknown. Nothing here raises.
 * A missing type argument is `Any`.
 """
 
@@ -38,7 +38,8 @@ from orchestra.annotations.deferred import written
 from orchestra.eventclass import frozen
 
 ALIASES_MAX = 32
-"""Nested aliases. One may stand for itself, or grow for ever: `type A[T] = list[A[list[T]]]`."""
+"""The most nested aliases, as one may refer to itself, or grow for ever:
+`type A[T] = list[A[list[T]]]`."""
 
 
 @frozen
@@ -50,13 +51,13 @@ class Missing:
 
 
 MISSING: Final = Missing()
-"""There is certainly no such attribute, item or element."""
+"""Says that there is certainly no such attribute, item or element."""
 
 
 def plain(annotation: object) -> object:
-    """An annotation for the same values, without `Annotated`, aliases and qualifiers.
+    """The annotation without `Annotated`, aliases and qualifiers; it means the same values.
 
-    `None` becomes `NoneType`, a missing annotation `Any`, `typing.List` `list`.
+    `None` becomes `NoneType`, a missing annotation becomes `Any`, and `typing.List` becomes `list`.
     """
     for _ in range(ALIASES_MAX):
         inner = unwrapped(annotation)
@@ -67,21 +68,21 @@ def plain(annotation: object) -> object:
 
 
 def parts(annotation: object) -> tuple[object, tuple[object, ...]]:
-    """Origin and arguments of a plain annotation: `list[int]` → `(list, (int,))`."""
+    """The origin and the arguments of a plain annotation: `list[int]` → `(list, (int,))`."""
     origin = get_origin(annotation)
     return (annotation if origin is None else origin), get_args(annotation)
 
 
 def class_of(annotation: object) -> type | None:
-    """The class of an annotation, with or without arguments; None if it is not of one class."""
+    """The class of an annotation, with or without arguments; None if it is not a single class."""
     origin = parts(plain(annotation))[0]
     return origin if isinstance(origin, type) else None
 
 
 def alternatives(annotation: object) -> tuple[object, ...]:
-    """The alternatives of a plain annotation: members of a union, values of a Literal, constraints.
+    """The alternatives of a plain annotation; any other annotation is its own only alternative.
 
-    Any other annotation is its own only alternative.
+    These are the members of a union, the values of a Literal, and a type variable's constraints.
     """
     origin, given = parts(annotation)
     if isinstance(annotation, TypeVar) and annotation.__constraints__:
@@ -97,15 +98,15 @@ def literal(value: object) -> object:
 
 
 def is_union(annotation: object) -> bool:
-    """Whether it is a union, in either spelling."""
+    """Whether the annotation is a union, in either spelling: `Union[A, B]` or `A | B`."""
     return get_origin(annotation) in (Union, UnionType)
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two annotations or values are equal, or the same; False if comparing them raises."""
+    """Whether two annotations or values are identical or equal; False if comparing them raises."""
     try:
         return one is other or bool(one == other)
-    except Exception:  # noqa: BLE001 - an array's == has no truth value, also in metadata
+    except Exception:  # noqa: BLE001 - metadata may be an array, whose == has no truth value
         return False
 
 
@@ -121,10 +122,11 @@ def union(members: abc.Iterable[object]) -> object:
 
 
 def arguments(annotation: object, base: object) -> tuple[object, ...] | None:
-    """The arguments of an annotation for the type parameters of `base`; None if it is not one.
+    """The arguments of an annotation for the type parameters of `base`.
 
-    `arguments(dict[str, int], Iterable)` is `(str,)`; empty if the annotation is `base` itself
-    without arguments. A class that only has an `__iter__` is read by the method's annotations.
+    `arguments(dict[str, int], Iterable)` is `(str,)`. None if the annotation is no subclass of
+    `base`; empty if it is `base` itself without arguments. For a class that is iterable only by its
+    methods, the methods' annotations are read.
     """
     found = _inherited(annotation, base)
     if found is None and base in _METHODS:
@@ -133,7 +135,7 @@ def arguments(annotation: object, base: object) -> tuple[object, ...] | None:
 
 
 def fields(annotation: object) -> dict[str, object]:
-    """The annotations of a class by name, with those of its bases; type variables are replaced.
+    """The annotations of a class and its bases, by name; type variables are replaced.
 
     Empty for anything that is not a class, and if a name in an annotation cannot be resolved.
     """
@@ -165,7 +167,7 @@ def callable_of(result: object) -> object:
 
 
 def tuple_items(annotation: object) -> tuple[object, ...] | None:
-    """The item annotations of a tuple of fixed length; None for a variadic or unknown one."""
+    """The annotations of the items of a tuple of fixed length; None for any other annotation."""
     origin, given = parts(plain(annotation))
     if isinstance(origin, type) and issubclass(origin, tuple) and hasattr(origin, "_fields"):
         hints = fields(annotation)
@@ -180,7 +182,7 @@ def tuple_items(annotation: object) -> tuple[object, ...] | None:
 def required_keys(typed_dict: object) -> frozenset[str]:
     """The required keys of a TypedDict.
 
-    `__required_keys__` alone is wrong if annotations are strings: it does not evaluate them.
+    `__required_keys__` alone is wrong if annotations are strings, which it does not evaluate.
     """
     listed = getattr(typed_dict, "__required_keys__", ())
     marks = {key: get_origin(hint) for key, hint in fields(typed_dict).items()}
@@ -202,7 +204,7 @@ def substitute(annotation: object, table: abc.Mapping[object, object]) -> object
 
 
 def is_alias(annotation: object) -> bool:
-    """Whether it is an alias `type X = ...`, with or without arguments."""
+    """Whether the annotation is an alias `type X = ...`, with or without arguments."""
     return type(parts(annotation)[0]).__name__ == "TypeAliasType"
 
 
@@ -247,7 +249,7 @@ def _inherited(annotation: object, base: object) -> tuple[object, ...] | None:
 
 
 def _structural(annotation: object, base: object) -> tuple[object, ...] | None:
-    """The element of a class that is iterable only by its methods."""
+    """The element's annotation, as `(element,)`, for a class that is iterable by its methods."""
     opening, advance = _METHODS[base]
     iterator = returned(annotation, opening)
     if iterator is MISSING:
@@ -270,7 +272,7 @@ def _parents(annotation: object, origin: object, given: tuple[object, ...]) -> t
         return (_subscript(tuple, items),)
     if items is not None:
         return (generic(abc.Sequence, union(items)),)
-    if origin is tuple:  # all of one type, unless a part is unpacked
+    if origin is tuple:  # variadic: all items have one type, unless a part is unpacked
         return (generic(abc.Sequence, given[0] if given[1:] == (...,) else Any),)
     bases = BASES[origin][1] if origin in BASES else _written_bases(origin)
     table = _table(origin, given)
@@ -282,14 +284,14 @@ def _written_bases(cls: type) -> tuple[object, ...]:
 
 
 def _table(origin: object, given: tuple[object, ...]) -> dict[object, object]:
-    """Type variable → argument; Any for missing arguments."""
+    """The argument of each type variable; Any for missing arguments."""
     parameters = _parameters(origin)
     rest = (Any,) * (len(parameters) - len(given))
     return dict(zip(parameters, (*given, *rest), strict=False))
 
 
 def _parameters(origin: object) -> tuple[object, ...]:
-    """The type variables of a class; read from its bases for `class Bag(abc.Sequence[T])`."""
+    """The type variables of a class; for `class Bag(abc.Sequence[T])`, those of its bases."""
     if origin in BASES:
         return BASES[origin][0]
     written = getattr(origin, "__parameters__", None)
@@ -305,14 +307,14 @@ def _table_for(annotation: object, cls: type) -> dict[object, object]:
 
 
 def _function(found: object) -> object:
-    """The function behind a property, a cached property, a static or class method."""
+    """The function of a property, a cached property, or a static or class method."""
     for attribute in ("fget", "func", "__func__"):
         found = getattr(found, attribute, found)
     return found
 
 
 def _hints(thing: object) -> dict[str, object]:
-    """Its resolved annotations; empty if they cannot be resolved."""
+    """The resolved annotations of a class or function; empty if they cannot be resolved."""
     try:
         return dict(
             typing.get_type_hints(cast("abc.Callable[..., object]", thing), include_extras=True)
@@ -328,7 +330,7 @@ def _is_unpacked(item: object) -> bool:
 def _subscript(cls: object, given: tuple[object, ...]) -> object:
     try:
         return cast("Any", cls)[given]
-    except TypeError:  # ParamSpec and TypeVarTuple want other shapes of argument
+    except TypeError:  # a ParamSpec or TypeVarTuple needs arguments of another shape
         return Any
 
 

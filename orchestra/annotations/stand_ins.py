@@ -1,8 +1,8 @@
-"""Stand-ins: classes of ours whose values clients write in JSON in another form than msgspec's.
+"""Stand-ins for those of our classes whose form in JSON is not the one that msgspec would use.
 
 msgspec would read a `Document` as an object with three members. So `with_stand_ins` replaces it in
-an annotation by `JsonDocument`, which `read` reads and `schema` describes. Inside a user's class it
-has msgspec's form: a name and base64.
+an annotation with `JsonDocument`, which `read` reads and `schema` describes. Inside a user's class,
+it has msgspec's form: a name and base64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from orchestra.values import Json
 
 
 class StandIn(ABC):
-    """Stands in an annotation for a class, which is registered with it: msgspec checks that."""
+    """Replaces the class `stands_for` in an annotation.
+
+    The class has to be registered as its virtual subclass, since msgspec checks `isinstance`.
+    """
 
     stands_for: ClassVar[type]
     schema: ClassVar[Json]
@@ -26,19 +29,19 @@ class StandIn(ABC):
     @staticmethod
     @abstractmethod
     def read(value: object) -> object:
-        """The object of a value in JSON.
+        """The object for a value in JSON.
 
         Raises:
-            TypeError, ValueError: it is none; msgspec adds its place.
+            TypeError, ValueError: the value has another form; msgspec adds its place.
         """
 
 
 def with_stand_ins(
     kind: object, *stand_ins: type[StandIn], within: frozenset[object] = frozenset()
 ) -> Any:
-    """The annotation with these in place of the classes they stand for; unchanged without any.
+    """The annotation with these stand-ins in place of their classes; the same object without any.
 
-    `within` are the aliases around it: one that contains itself is not opened again.
+    `within` are the aliases that contain `kind`: one that contains itself is not opened again.
     """
     for each in stand_ins:
         if kind is each.stands_for:
@@ -58,7 +61,7 @@ def with_stand_ins(
 
 
 def read(kind: type, value: object) -> object:
-    """A `dec_hook` for msgspec: what a stand-in reads. Raises NotImplementedError for others."""
+    """A `dec_hook` for msgspec that reads stand-ins. Raises NotImplementedError for others."""
     if StandIn not in kind.__mro__:
         refuse_unknown_class(kind)
     stand_in = cast("type[StandIn]", kind)
@@ -66,7 +69,7 @@ def read(kind: type, value: object) -> object:
 
 
 def schema(kind: type) -> Json:
-    """A `schema_hook` for msgspec: that of a stand-in. Raises NotImplementedError for others."""
+    """A `schema_hook` for msgspec: a stand-in's schema. Raises NotImplementedError for others."""
     if StandIn not in kind.__mro__:
         refuse_unknown_class(kind)
     return cast("type[StandIn]", kind).schema

@@ -1,7 +1,7 @@
 """Turns of a conversation in JSON: `{"role": "user", "content": "..."}`.
 
-This is the form of OpenAI's clients, for text only. Images, files and tool calls have a form
-only in OpenAI's API, where the provider's abilities are known.
+This is the form of OpenAI's clients, for text only. Images, files and tool calls are supported
+only in the OpenAI-compatible API, where the model's abilities are known.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
 }
 TURN = '{"role": "user", "content": "..."}'
-"""A turn as it is written in JSON."""
+"""An example of a turn in JSON, for errors."""
 
 
 class JsonTurn(StandIn):
-    """Stands in an annotation for a `Message`."""
+    """Replaces `Message` in an annotation."""
 
     stands_for = Message
     schema: ClassVar[Json] = {
@@ -40,7 +40,7 @@ class JsonTurn(StandIn):
 
     @staticmethod
     def read(value: object) -> Message:
-        """A turn of a conversation, by its role and its text."""
+        """The message with this role and this text."""
         if not isinstance(value, Mapping) or not {"role", "content"} <= value.keys():
             raise ValueError(f"Expected a message, {TURN}")
         role, content = value["role"], value["content"]
@@ -52,8 +52,8 @@ class JsonTurn(StandIn):
             )
         if not isinstance(content, str):
             raise TypeError(
-                "A message's content is text here; images, files and calls of tools may be sent to "
-                "POST /v1/chat/completions, with the name of the pipeline as its model"
+                "A message's content is text here; send images, files and tool calls to "
+                "POST /v1/chat/completions, with the name of the pipeline as the model"
             )
         return Message(ROLES[role], content)
 

@@ -1,8 +1,8 @@
-"""A batch: a run for each of many rows, some at a time, and a line for each that has ended.
+"""A batch: one run for each of many rows, a few at a time, and one result line per ended row.
 
-Rules of the file: rows are read as they are needed, so that there may be more than memory holds. A
-row gets its line when it has ended for good. If a batch is stopped, the rows under way have no
-line, and are run when it is started again.
+Rules of the file: rows are read when they are needed, so there may be more of them than fit in
+memory. A row's line is written after its last attempt. If a batch is stopped, rows in progress get
+no line and are run again by the next batch.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _Attempt: TypeAlias = tuple[Run | None, object, Exception | None]
 
 @attrs.frozen(kw_only=True)
 class BatchRules:
-    """The limits of a batch, and its retries."""
+    """The limits and the retries of a batch."""
 
     at_once: int = attrs.field(default=8, validator=attrs.validators.ge(1))
-    """Rows under way at the same time."""
+    """Rows in progress at the same time."""
     failures_max: int = attrs.field(default=100, validator=attrs.validators.ge(0))
-    """Rows that may fail; one more stops the batch."""
+    """How many rows may fail; one more stops the batch."""
     retry: Retry = _RETRY
-    """When the run of a row is tried again, after the retries in its pipeline."""
+    """When the run of a row is retried, in addition to the retries within its pipeline."""
 
 
 @attrs.define
 class Progress:
-    """How far a batch is. `done_before` are rows that had a result when it began."""
+    """The progress of a batch; `done_before` counts rows that had a result when it started."""
 
     done_before: int = 0
     finished: int = 0
@@ -57,19 +57,19 @@ class Progress:
     last_failure: str = ""
     """The row that failed last, and why."""
     usage: Usage = _NOTHING
-    """Of all rows of this batch, those under way left out."""
+    """The usage of all rows that have ended in this batch."""
 
     @property
     def ended(self) -> int:
-        """Rows that have ended, now or before."""
+        """How many rows have ended, in this batch or before it."""
         return self.done_before + self.finished + self.failed
 
 
 class Batch:
-    """Many rows for one pipeline; `run` runs those that have no result in the file yet.
+    """Many rows for one pipeline; `run` runs those without a result in the file.
 
-    `rows` are read as they are needed, each once; their ids are unique. `draw` returns random
-    numbers from 0 to 1, for the waits before retries.
+    `rows` are read when they are needed, each once; their ids must be unique. `draw` returns
+    random numbers from 0 to 1, for the jitter of retries.
     """
 
     def __init__(
@@ -97,23 +97,24 @@ class Batch:
         self._scope = trio.CancelScope()
 
     def stop(self, within_s: float) -> None:
-        """Start no more rows; those under way are cancelled after so many seconds."""
+        """Start no more rows; cancel those still in progress after `within_s`."""
         self._stopping.set()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + within_s)
 
     async def run(self) -> Progress:
-        """Run all rows that have no result yet. After a stop or a cancellation, run it again.
+        """Run all rows that have no result yet.
 
-        A row that failed has a line with its error, and is run again by the next batch; one
-        that was cancelled has no line.
+        To continue after a stop or a cancellation, run another batch with the same file. A row
+        that failed has a line with its error, and the next batch runs it again; a row that was
+        cancelled has no line.
 
         Raises:
-            BatchError: an error that every row would meet, or too many failures, have stopped it;
-                or its file cannot be written.
+            BatchError: an error that would fail every row, or too many failures, stopped the
+                batch; or its file cannot be written.
             CheckError: the pipeline has problems.
-            InputError: it would have more runs at once than the engine's `Limits` allow.
-            LimitExceededError: others have so many runs in the engine that there is no room.
-            RunCancelledError: somebody has cancelled one of its runs.
+            InputError: `at_once` is more than the engine's `Limits` allow.
+            LimitExceededError: other runs of the engine leave no room for those of the batch.
+            RunCancelledError: one of the runs was cancelled by somebody else.
         """
         plan = self._engine.plan(self._pipeline)
         most = self._engine.shared.limits.runs
@@ -132,7 +133,7 @@ class Batch:
         return self.progress
 
     def _todo(self, results: Results) -> Iterator[tuple[Row, str]]:
-        """The rows that have no result, each with its digest."""
+        """The rows that have no result yet, each with its digest."""
         for row in self._rows:
             digest = digest_of(self._pipeline.name, row.inputs)
             if results.ledger.has(row.id, digest):
@@ -150,14 +151,14 @@ class Batch:
             if ended is not None:
                 try:
                     results.append(line_of(row.id, digest, ended))
-                except BatchError as error:  # others' results would have no line either
+                except BatchError as error:  # no other row could be written either
                     self._error = self._error or error
                     self._scope.cancel()
                     return
                 self._count(row, ended)
 
     async def _ended(self, row: Row) -> Ended | None:
-        """How a row has ended, after its retries; None if the batch was stopped before."""
+        """Run a row with its retries; how it ended, or None if the batch was stopped first."""
         began_s, usage, attempt = trio.current_time(), list[Usage](), 0
         while True:
             attempt += 1
@@ -179,17 +180,17 @@ class Batch:
                 return None
 
     async def _stops_within(self, until_s: float = -inf) -> bool:
-        """Wait until then, and while a provider asks to wait; whether the batch has stopped."""
+        """Wait until `until_s`, and as long as a provider asked for; whether the batch stopped."""
         while not self._stopping.is_set():
             until_s = max(until_s, self._rest_until_s)
             with trio.move_on_at(until_s):
                 await self._stopping.wait()
-            if until_s >= self._rest_until_s:  # nobody has asked for more patience meanwhile
+            if until_s >= self._rest_until_s:  # no provider asked for a longer wait meanwhile
                 break
         return self._stopping.is_set()
 
     async def _attempt(self, row: Row, usage: list[Usage]) -> _Attempt:
-        """One run of a row, its result, and its error. A cancellation cancels the run."""
+        """Run a row once: its run, result and error. Cancelling this cancels the run."""
         try:
             run = self._engine.start(self._pipeline, row.inputs, caller=self._caller)
         except InputError as error:
@@ -202,14 +203,14 @@ class Batch:
         except Exception as error:  # noqa: BLE001 - whatever a step raises
             return run, None, error
         finally:
-            run.cancel("its batch was stopped")  # nothing, where it has ended
+            run.cancel("its batch was stopped")  # does nothing if the run has ended
             if run.usage is not None:
                 usage.append(run.usage)
 
     def _delay_s(self, attempt: int, error: Exception) -> float | None:
-        """How long to wait before the next try of a row; None if it has failed for good."""
+        """The delay before the next attempt at a row; None if there is none."""
         delay_s = next_delay_s(self.rules.retry, attempt, error, self._draw(), inf)
-        if delay_s is not None:  # a provider that asks for patience asks it of all
+        if delay_s is not None:  # a Retry-After of the provider holds for all rows
             patience_s = trio.current_time() + retry_after_s(error)
             self._rest_until_s = max(self._rest_until_s, patience_s)
         return delay_s
@@ -231,14 +232,14 @@ class Batch:
             )
 
     def _ends_all(self, row: Row, error: Exception) -> bool:
-        """Whether an error has stopped the batch, since every row would meet it."""
+        """Stop the batch if the error would fail every row; whether it does."""
         if not is_permanent(error, within_run=False):
             return False
-        self._end("every row would fail as this one has:", row, error)
+        self._end("every row would fail with the error of this one:", row, error)
         return True
 
     def _end(self, why: str, row: Row, error: Exception) -> None:
-        """Start no more rows; those under way may end."""
+        """Start no more rows; those in progress may end."""
         self._stopping.set()
         if self._error is None:
             self._error = BatchError(f"{why} {row.id!r}: {describe(error)}")

@@ -1,4 +1,4 @@
-"""The append-only file of a batch's results, which one batch at a time writes."""
+"""The append-only results file of a batch, locked so that only one batch writes it at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestra.errors import BatchError
 
 
 class Results:
-    """An open file of results, with what it said when it was opened."""
+    """An open results file; `ledger` is what it contained when it was opened."""
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self._path = path
@@ -23,42 +23,42 @@ class Results:
         with path.open("rb") as lines:
             self.ledger = Ledger.of(lines)
         if file.seek(0, os.SEEK_END) and not _ends_whole(file):
-            self.append(b"\n")  # behind a line that was cut
+            self.append(b"\n")  # ends a line that was truncated
 
     def append(self, line: bytes) -> None:
-        """Write a line; from then on it survives this process, if not the machine.
+        """Write a line; from then on it survives a crash of this process, but not of the machine.
 
         Raises:
-            BatchError: it cannot be written, as on a full disk.
+            BatchError: the line cannot be written, for example because the disk is full.
         """
         try:
             while line:
-                line = line[self._file.write(line) :]  # a disk may take a part before it is full
+                line = line[self._file.write(line) :]  # a disk that fills up may accept only a part
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
 
 @contextmanager
 def open_results(path: Path) -> Iterator[Results]:
-    """The file, which is made where there is none; left, what was written is on the disk.
+    """Open the results file, creating it if needed; a normal exit syncs it to disk.
 
     Raises:
-        BatchError: it cannot be opened or written, or another batch is writing it.
+        BatchError: the file cannot be opened or written, or another batch is writing it.
     """
     try:
-        # Without a buffer, which would be written once more when the file is closed.
+        # Unbuffered: after a failed write, closing the file would write its buffer again.
         file = path.open("a+b", buffering=0)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
     with file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            why = "it is no file, and what is there is read first, to go on from it"
+            why = "this is not a regular file, and a batch reads its results file to continue it"
             raise _unwritable(path, why)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BatchError(
-                f"{path}: another batch is writing it; wait for that one, or name another file"
+                f"{path}: another batch is writing this file; wait for it, or name another file"
             ) from error
         yield Results(path, file)
         try:
@@ -68,11 +68,11 @@ def open_results(path: Path) -> Iterator[Results]:
 
 
 def _ends_whole(file: FileIO) -> bool:
-    """Whether the last line of what is there has its line feed."""
+    """Whether the file, which is not empty, ends with a line feed."""
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"
 
 
 def _unwritable(path: Path, error: Exception | str) -> BatchError:
     why = getattr(error, "strerror", None) or error
-    return BatchError(f"{path}: results cannot be written there: {why}")
+    return BatchError(f"{path}: results cannot be written to this file: {why}")

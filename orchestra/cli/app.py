@@ -1,4 +1,4 @@
-"""The entry point: runs a command line, and returns an exit code, whatever happens."""
+"""The entry point: runs a command line, and always returns an exit code."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _call([word for word in words if word != TRACEBACK])
         sys.stdout.flush()  # the output of steps: an error of writing can be reported here
-    except BaseException as error:  # noqa: ASYNC103, BLE001 - nothing is above it; `explain` knows all of it
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - outermost; `explain` handles every exception
         if with_traceback:
             traceback.print_exception(_cause(error))
         message, code = explain(error)
@@ -125,13 +125,13 @@ def _misuse(error: CycloptsError, words: Sequence[str]) -> str:
     """The error of a wrong call, with the usage if a word is missing or unexpected."""
     if isinstance(error, UnusedCliTokensError):
         unused = list(error.unused_tokens or ())
-        told = f"{' '.join(unused)!r} is not expected{_instead(unused, words)}"
+        message = f"{' '.join(unused)!r} is not expected{_instead(unused, words)}"
     elif isinstance(error, MissingArgumentError):
-        told = str(error)
+        message = str(error)
     else:
         return str(error)
     usage = _usages().get(" ".join(error.command_chain or ()), "orchestra COMMAND")
-    return f"{told}\nusage: {usage}"
+    return f"{message}\nusage: {usage}"
 
 
 def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
@@ -185,8 +185,8 @@ def _add(app: App, commands: Commands, program: str, called: Sequence[str]) -> N
             f"orchestra.cli.{function}",
             name=name,
             usage=f"Usage: {program} {usage}",
-            help=None if called == [name] else summary,  # otherwise the rest of its help would be
-            # hidden
+            # With a summary, the rest of the called command's own help would be hidden.
+            help=None if called == [name] else summary,
         )
 
 

@@ -49,18 +49,18 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
             *missing_for(bindings.deployment),
             *misread_in(bindings.deployment, os.environ),
         ]
-    chosen_ones = chosen(targets, needed=find_file(config, os.environ) is None)
+    modules = chosen(targets, needed=find_file(config, os.environ) is None)
     with bindings or nullcontext():
-        pipelines, unread = _load(chosen_ones, targets)
+        pipelines, unread = _load(modules, targets)
         problems += unread
         if bindings is not None and not targets and not unread:
             problems += unknown_pipelines(pipelines, bindings.deployment)
         problems += namesakes(pipelines)
-        for told in unservable(pipelines):
-            terminal.note(told, "yellow")
+        for note in unservable(pipelines):
+            terminal.note(note, "yellow")
         if bindings is not None:
-            for told in (*hidden_by_models(pipelines, bindings), *forgotten_budgets(bindings)):
-                terminal.note(told, "yellow")
+            for note in (*hidden_by_models(pipelines, bindings), *forgotten_budgets(bindings)):
+                terminal.note(note, "yellow")
         for pipeline in pipelines:
             problems += _check(pipeline, bindings, explain=explain)
     for problem in problems:
@@ -93,8 +93,8 @@ def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bo
         return [f"{problem}{store_advice([problem])}" for problem in error.problems]
     except StoreError as error:
         return [f"{pipeline.where}: the stores of {pipeline.name} cannot be checked: {error}"]
-    for told in perhaps_missing(made):
-        terminal.note(told, "yellow")
+    for note in perhaps_missing(made):
+        terminal.note(note, "yellow")
     lacks = [] if bindings is None else [*missing_for_pipeline(made, bindings.deployment)]
     if explain and not lacks:
         terminal.say(made.explain())

@@ -138,7 +138,7 @@ def _line(event: Mapping[str, Any], detail: str) -> str:
 def _detail(event: Mapping[str, Any]) -> str:
     """The details of an event: its step, its duration, and its reason."""
     took = event.get("duration_s")
-    told = [
+    details = [
         event.get("pipeline") or event.get("step"),
         event.get("arm"),
         None if took is None else duration(took),
@@ -146,7 +146,7 @@ def _detail(event: Mapping[str, Any]) -> str:
         event.get("reason") or event.get("error"),
         event.get("message"),
     ]
-    return "  ".join(each for each in told if each)
+    return "  ".join(each for each in details if each)
 
 
 def _shortened(text: str) -> str:

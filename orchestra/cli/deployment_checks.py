@@ -38,8 +38,7 @@ def missing_for(found: Deployment) -> Iterator[str]:
     if found.state is not None:
         at = f"{found.where('state', 'url')}: state.url"
         yield from _complaint_of(at, partial(check_installed, found.state))
-    if found.server.bounds.get("metrics"):  # by default they are on only if the package is
-        # installed
+    if found.server.bounds.get("metrics"):  # by default on only if installed
         at = f"{found.where('server', 'metrics')}: server.metrics"
         yield from _complaint_of(at, counting.check_installed)
     for store in found.stores.values():
@@ -71,9 +70,9 @@ def forgotten_budgets(bindings: LocalBindings) -> Iterator[str]:
         return
     if found.state is not None and bindings.state_settings.url == "memory:":
         yield (
-            f"{found.where('state', 'url')}: state.url: what was spent of a day or a month is "
-            "forgotten when the server stops; to keep it in state.sqlite, leave [state] out, or "
-            'write "sqlite:state.sqlite" (limits, caches and keys are then there, too)'
+            f"{found.where('state', 'url')}: state.url: daily and monthly spending is forgotten "
+            "when the server stops; to keep it in state.sqlite, leave [state] out, or write "
+            '"sqlite:state.sqlite" (which then holds limits, caches and keys, too)'
         )
 
 
@@ -120,13 +119,13 @@ def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> It
         if each.name in kinds and shape_of(each) is not None:
             yield (
                 f"{each.where}: pipeline {each.name!r} is not offered as a model: "
-                f"{_ARTICLES[kinds[each.name]]} has that name, and clients that ask for it get "
-                "that; rename one of them"
+                f"{_ARTICLES[kinds[each.name]]} has that name, and clients that name it "
+                "get that; rename one of them"
             )
 
 
 def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
-    """Pipelines that no client can ask, and why; other pipelines can still call them."""
+    """Pipelines that no client can call, and why; other pipelines can still call them."""
     from orchestra.server.inputs.reading import sorted_out
 
     for each in pipelines:

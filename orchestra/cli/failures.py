@@ -45,11 +45,11 @@ def explain(error: BaseException) -> tuple[str, int]:
 
     The text is empty after Ctrl-C, or if the user closed the pipe.
     """
-    told = [_explain(leaf) for leaf in leaves(error)[:LEAVES_MAX]]
-    for text, code in told:
+    explained = [_explain(leaf) for leaf in leaves(error)[:LEAVES_MAX]]
+    for text, code in explained:
         if not text:
             return text, code
-    return "\n".join(dict.fromkeys(text for text, _ in told)), told[0][1]
+    return "\n".join(dict.fromkeys(text for text, _ in explained)), explained[0][1]
 
 
 def store_advice(problems: Iterable[Problem]) -> str:

@@ -47,9 +47,9 @@ def _is_being_imported(module: str, error: BaseException) -> bool:
     )
 
 
-def _import_hint(said: str) -> str:
-    """The module that has a name missing in another of ours, unless the error says it already."""
-    found = _IMPORTED.search(said)
+def _import_hint(text: str) -> str:
+    """The import to write for a name that is in another of our modules; "" if unknown."""
+    found = _IMPORTED.search(text)
     home = None if found is None else home_of(found[1])
     return "" if found is None or home is None else f"; write `from {home} import {found[1]}`"
 

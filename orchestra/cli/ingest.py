@@ -41,7 +41,9 @@ def ingest(
     import trio
 
     if not store.strip():
-        raise CommandError(f"--store {store!r} is no name; write one, such as notes", code=MISUSED)
+        raise CommandError(
+            f"--store {store!r} is not a name; write one, such as notes", code=MISUSED
+        )
     from orchestra.cli.stopping import until_signal
 
     trio.run(until_signal, partial(_ingest, folder, store, embedder, data, config))
@@ -87,25 +89,25 @@ async def ingest_shown(
 
 def notes(report: IngestReport, store: str) -> list[str]:
     """Notes on what else to do after a change of the embedder or of the folder's name."""
-    said = []
+    lines = []
     if report.dimensions_before is not None:
-        said.append(
+        lines.append(
             f"store {store!r} held vectors of {report.dimensions_before} numbers, and this "
             "embedder's have another length: all of them were removed; ingest the other folders "
             "again"
         )
     if report.stale:
-        said.append(
+        lines.append(
             f"store {store!r} has {len(report.stale)} texts of other folders that another embedder "
             f"has embedded, such as {report.stale[0]!r}; ingest their folders again"
         )
     if report.doubled:
-        said.append(
+        lines.append(
             f"store {store!r} has {len(report.doubled)} of these texts twice, such as "
             f"{report.doubled[0]!r}: the folder's path was written differently before; always "
             "write it in the same way, and begin a new store"
         )
-    return said
+    return lines
 
 
 def summary(report: IngestReport) -> str:

@@ -92,7 +92,7 @@ def chosen(named: Iterable[str], *, needed: bool = True, instead: str = "") -> S
 
 
 def source_of(path: Path) -> str:
-    """What is written in a module; "" where it cannot be read, as of a link that leads nowhere."""
+    """The source text of a module; "" if it cannot be read, such as a broken link."""
     try:
         return path.read_text("utf-8", "replace")
     except OSError:
@@ -106,13 +106,13 @@ def by_name(pipelines: Iterable[AnyPipeline]) -> dict[str, AnyPipeline]:
         CommandError: two have the same name.
     """
     found = list(pipelines)
-    for told in namesakes(found):
-        raise CommandError(told, code=MISUSED)
+    for complaint in namesakes(found):
+        raise CommandError(complaint, code=MISUSED)
     return {pipeline.name: pipeline for pipeline in found}
 
 
 def namesakes(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
-    """A complaint for each two pipelines of the same name, which cannot be served together."""
+    """A complaint for each pair of pipelines with the same name: they cannot be served together."""
     named: dict[str, AnyPipeline] = {}
     for pipeline in pipelines:
         other = named.setdefault(pipeline.name, pipeline)
@@ -169,7 +169,7 @@ def _no_file(name: str) -> str:
 
 
 def _modules(folder: Path) -> list[Path]:
-    """The modules in a folder, but for private ones, and those that editors keep hidden."""
+    """The modules in a folder, without private ones and hidden files of editors."""
     return sorted(
         path
         for path in folder.rglob("*.py")
@@ -264,7 +264,7 @@ def _is_missing(error: BaseException, name: str) -> bool:
 
 
 def _known_modules() -> Mapping[str, Path]:
-    """The modules that may be named here; what has a dot in its name is none, or is hidden."""
+    """The modules that may be named here; a file with a dot in its stem cannot be imported."""
     here = Path.cwd()
     paths = (*_modules(here / FOLDER), *here.glob("*.py"))
     return {

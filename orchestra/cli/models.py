@@ -40,12 +40,12 @@ def ping(*names: str, config: Config = None, timeout_s: Seconds = 30, at_once: C
     Parameters
     ----------
     names
-        Which to ask; by default all models and embedders. A model that has several names is
-        asked once; of a route, one model is.
+        Which to call; by default all models and embedders. A model with several names is called
+        once; a route calls one of its models.
     timeout_s
         Seconds that each may take.
     at_once
-        How many are asked at the same time.
+        How many are called at the same time.
     """
     import trio
 
@@ -55,15 +55,15 @@ def ping(*names: str, config: Config = None, timeout_s: Seconds = 30, at_once: C
 
     pinged: list[Pinged] = []
     with default_bindings(config=config) as bindings:
-        asked = targets(bindings.deployment, _known(names, bindings.deployment))
+        chosen = targets(bindings.deployment, _known(names, bindings.deployment))
 
         async def work() -> None:
-            pinged.extend(await ping_all(asked, bindings, timeout_s=timeout_s, at_once=at_once))
+            pinged.extend(await ping_all(chosen, bindings, timeout_s=timeout_s, at_once=at_once))
 
         trio.run(until_signal, work)
     width = max((len(each.name) for each in pinged), default=0)
     for each in pinged:
-        terminal.say(terminal.visible(f"{each.name:<{width}}  {each.told}"))
+        terminal.say(terminal.visible(f"{each.name:<{width}}  {each.text}"))
     return FAILED if any(not each.answered for each in pinged) else 0
 
 

@@ -30,7 +30,7 @@ def _host(kind: object, host: str) -> None:
     except ValueError:
         if not host or any(mark in host for mark in ":/*[ "):
             raise ValueError(
-                f"{host!r} is no host; write an address or a name without brackets, such as "
+                f"{host!r} is not a host; write an address or a name without brackets, such as "
                 "127.0.0.1, ::1 or 0.0.0.0, and the port as --port; UNIX sockets are not served"
             ) from None
 

@@ -39,7 +39,7 @@ class Pinged:
 
     name: str
     answered: bool
-    told: str
+    text: str
 
 
 def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
@@ -47,43 +47,43 @@ def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
 
     Routes are tested only by name: otherwise each of their models is tested anyway.
     """
-    asked: dict[str, Target] = {}
+    chosen: dict[str, Target] = {}
     for name in names or found.models:
         if settings := found.models.get(name):
             vectors = capabilities(settings).embeddings is True
             ask = _asks_vectors(name) if vectors else _asks_text(name)
-            asked.setdefault(f"model {settings.origin} {settings.name}", Target(name, ask))
+            chosen.setdefault(f"model {settings.origin} {settings.name}", Target(name, ask))
     for name in names:
         if route := found.routes.get(name):
             vectors = any(capabilities(each).embeddings for each in route.models.values())
             ask = _asks_vectors(name) if vectors else _asks_text(name)
-            asked.setdefault(f"route {route.name}", Target(f"{name} (route)", ask))
+            chosen.setdefault(f"route {route.name}", Target(f"{name} (route)", ask))
     for name in names or found.embedders:
         if name in found.embedders:
-            asked[f"embedder {name}"] = Target(f"{name} (embedder)", _asks_embedder(name))
-    return list(asked.values())
+            chosen[f"embedder {name}"] = Target(f"{name} (embedder)", _asks_embedder(name))
+    return list(chosen.values())
 
 
 async def ping_all(
-    asked: Sequence[Target], bindings: LocalBindings, *, timeout_s: float, at_once: int
+    chosen: Sequence[Target], bindings: LocalBindings, *, timeout_s: float, at_once: int
 ) -> list[Pinged]:
     """The result of each test, in order."""
-    return await in_order(partial(_ping, bindings, timeout_s), asked, at_once)
+    return await in_order(partial(_ping, bindings, timeout_s), chosen, at_once)
 
 
 async def _ping(bindings: LocalBindings, timeout_s: float, target: Target) -> Pinged:
     began_s = trio.current_time()
     try:
         with trio.fail_after(timeout_s):
-            said = await target.ask(bindings)
+            answer = await target.ask(bindings)
     except trio.TooSlowError:
-        return Pinged(target.name, answered=False, told=f"no answer within {timeout_s:g} s")
+        return Pinged(target.name, answered=False, text=f"no answer within {timeout_s:g} s")
     except Exception as error:  # noqa: BLE001 - a class of the project may raise anything
-        told = " ".join(describe(error).split())[:TOLD_CHARS]
+        text = " ".join(describe(error).split())[:TOLD_CHARS]
         hint = _UNKNOWN if isinstance(error, ModelNotFoundError) else ""
-        return Pinged(target.name, answered=False, told=told + hint)
+        return Pinged(target.name, answered=False, text=text + hint)
     took = duration(trio.current_time() - began_s)
-    return Pinged(target.name, answered=True, told=f"{took}  {said}")
+    return Pinged(target.name, answered=True, text=f"{took}  {answer}")
 
 
 def _asks_text(name: str) -> Callable[[LocalBindings], Awaitable[str]]:

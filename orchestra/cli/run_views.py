@@ -95,8 +95,8 @@ class Words:
         if not self._quiet and (line := progress(event)):
             self._held.append(terminal.visible(line))
         if isinstance(event, TERMINAL) or not self._chunks:
-            told = "".join(self._dim(line) + "\n" for line in self._held)
-            yield ERR, told.encode("utf-8", "replace")
+            lines = "".join(self._dim(line) + "\n" for line in self._held)
+            yield ERR, lines.encode("utf-8", "replace")
             self._held.clear()
 
     def _say(self, chunk: Any) -> bytes:
@@ -207,7 +207,7 @@ def progress(event: Event) -> str | None:
         case ArmCommitted(step=step, arm=arm):
             return f"{at}{step} goes on with {arm}"
         case ArmRestarted(step=step, arm=arm):
-            return f"{at}{step} starts again with {arm}: what was said before is void"
+            return f"{at}{step} starts again with {arm}: the output before this is void"
         case RunFinished(cut=cut):
             return f"{at}done{', from an answer that was cut' if cut else ''}"
     return None
@@ -217,8 +217,8 @@ def _short(data: object) -> str:
     """The data of a `step.told`, shortened to the rest of a line."""
     if data is None:
         return ""
-    said = written(data).decode()
-    return f" {said}" if len(said) <= _TOLD_MAX else f" {said[:_TOLD_MAX]}…"
+    text = written(data).decode()
+    return f" {text}" if len(text) <= _TOLD_MAX else f" {text[:_TOLD_MAX]}…"
 
 
 def duration(seconds: float) -> str:
@@ -240,7 +240,7 @@ def whole(result: Any, visible: Callable[[str], str] = str) -> bytes:
 def _indented(data: bytes) -> bytes:
     try:
         return msgspec.json.format(data, indent=2)
-    except msgspec.DecodeError:  # half a character is right in JSON, and msgspec reads none
+    except msgspec.DecodeError:  # a lone surrogate is valid JSON, but msgspec rejects it
         return json.dumps(json.loads(data), indent=2).encode()
 
 

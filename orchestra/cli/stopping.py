@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks politely, the second kills."""
+"""Ctrl-C and SIGTERM: the first signal stops the work in order, the second kills the process."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ async def on_signal(
 ) -> None:
     """Call `stop` at the first Ctrl-C or SIGTERM; the next one kills the process.
 
-    So a step that cannot be interrupted does not hold its user. Started once signals are
-    caught; cancelled before one came, it leaves them as it found them.
+    So a step that cannot be interrupted does not keep the process alive. `task_status` is started
+    once signals are caught. If this is cancelled before a signal, it restores their handlers.
     """
     with trio.open_signal_receiver(*CODES) as signals:
         task_status.started()
@@ -32,7 +32,7 @@ async def on_signal(
 
 
 async def until_signal(work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work, cancelling it at a signal.
+    """Do the work; cancel it at a signal.
 
     Raises:
         CommandError: a signal came first.

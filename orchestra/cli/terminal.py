@@ -25,7 +25,7 @@ ROOM_S = 0.2
 MoveBar: TypeAlias = Callable[[int, int, str], object]
 """Called with the number of done and of all items, and with a text."""
 
-# What our own drawings and texts have beside ASCII, for a terminal that shows nothing else.
+# The non-ASCII characters of our own output, with replacements for terminals without them.
 _PLAIN = str.maketrans(
     {"─": "-", "│": "|", "├": "|", "└": "`", "═": "=", "…": "...", "µ": "u", "→": "->"}
 )
@@ -71,7 +71,7 @@ def note(text: str, colour: Colour | None = "dim", *, needed: bool = True) -> No
 def complain(message: str) -> None:
     """Write an error to standard error, as one block, without control characters.
 
-    If it cannot be written, the exit code has to tell.
+    Raises nothing if it cannot be written: the exit code still reports the failure.
     """
     first, *rest = visible(message).rstrip().split("\n")
     block = [f"{paint('error:', 'red', sys.stderr)} {first}", *(f"  {line}" for line in rest)]
@@ -148,13 +148,13 @@ def progress_bar(*, remaining: bool = False) -> Iterator[MoveBar | None]:
     columns += [TimeRemainingColumn(compact=True)] if remaining else []
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
-        yield lambda done, total, said: bar.update(
-            task, completed=done, total=total, description=visible(said)
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, description=visible(text)
         )
 
 
 async def write(descriptor: int, data: bytes) -> None:
-    """Write all of it to a file descriptor, waiting in a thread as long as its reader does.
+    """Write all of it to a file descriptor, waiting in a thread for a slow reader.
 
     A cancellation returns at once; the rest may still be written. `sys.stdout` is not used, since
     an abandoned thread would hold its lock when Python ends.
@@ -175,7 +175,7 @@ async def write(descriptor: int, data: bytes) -> None:
 
 
 def forget_unwritable(*, errors_too: bool = False) -> None:
-    """Let Python end without a complaint about output that can no longer be written.
+    """Let Python exit without an error about output that can no longer be written.
 
     With `errors_too`, also about output to standard error.
     """
@@ -209,7 +209,7 @@ def _has_room(stream: TextIO) -> bool:
 
 
 def _fitting(text: str, encoding: str) -> str:
-    """The text reduced to an encoding; our own lines and arrows are then drawn in ASCII."""
+    """The text reduced to an encoding; if needed, our own lines and arrows become ASCII."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

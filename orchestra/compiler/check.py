@@ -8,7 +8,7 @@ from types import NoneType
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.checks.arguments import hidden_in, wires_held
-from orchestra.compiler.checks.edges import chunks_unsaid, edge_problems, missing_part
+from orchestra.compiler.checks.edges import chunks_unannotated, edge_problems, missing_part
 from orchestra.compiler.checks.failed import place_for_failed, refuses_failed
 from orchestra.compiler.checks.loops import late_problems
 from orchestra.compiler.checks.nodes import node_problems
@@ -45,14 +45,14 @@ _UNCLEAR = {
     "unknown-argument",
     "value-into-stream",
 }
-"""Problems after which it is unknown which edges stream."""
+"""Codes of problems that make it unclear which edges stream."""
 
 
 def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     """Every problem of the pipeline, in the order of the source; empty if it can run.
 
-    `plan` checks what depends on a deployment: whether the models and stores that the pipeline
-    names exist.
+    `plan` also checks what depends on a deployment: whether the models, embedders and stores that
+    the pipeline names exist.
 
     Raises:
         DefinitionError: the argument is not a pipeline.
@@ -90,7 +90,7 @@ def _unused(
 ) -> Iterator[tuple[Node, Problem]]:
     """Inputs that nothing reads, and calls that the result does not need: the last of each chain.
 
-    Those `written` into a text are left out: they were meant to be read.
+    Nodes whose wires were `written` into a text are left out: they have a problem already.
     """
     used = set(regions.order) | set(_nodes_read(pipeline.nodes))
     for node in pipeline.nodes:
@@ -107,7 +107,7 @@ def _unused(
             message = f"the result of {node.spelled} is not used, so it would never run"
             fix = "pass it to a step that the returned wire needs, or remove the call"
             if isinstance(node, Call) and node.step.annotated_return in (None, NoneType):
-                fix = f"have it return what it was given, and use that: `x = {node.step.name}(x)`"
+                fix = f"return its argument from it, and use the result: `x = {node.step.name}(x)`"
             yield node, Problem("unused-step", where, message, fix)
 
 
@@ -137,7 +137,7 @@ def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
             if body is not None and regions.home[node].inside(body):
                 continue
             if not any((source, item) in escaped for source in node.needs):
-                message = f"{node.spelled} needs an item of an `each`, but stands outside its body"
+                message = f"{node.spelled} needs an item of an `each`, but is outside its body"
                 fix = "call it in the body: each(items, lambda item: ...)"
                 yield node, Problem("item-escapes", node.origin.where, message, fix)
             escaped.add((node, item))
@@ -168,7 +168,7 @@ def _restart_problems(regions: Regions) -> Iterator[tuple[Node, Problem]]:
                 yield source, _restart_unfit(source, why)
     for node in regions.order:
         if node in restarting and chunk_of(node.returns) is None:
-            yield node, _restart_unfit(node, "it gives one value, and only a stream can begin anew")
+            yield node, _restart_unfit(node, "it gives one value, and only a stream can restart")
 
 
 def _restart_unfit(node: Node, why: str) -> Problem:
@@ -186,7 +186,7 @@ def _output_problems(pipeline: Pipeline[..., object], *, uncalled: bool) -> Iter
         return
     if isinstance(node_of(output), EachItem):
         message = f"the {node_of(output).spelled} has a value only in the body of its `each`"
-        yield Problem("item-escapes", where, message, "return what the `each` gives")
+        yield Problem("item-escapes", where, message, "return the result of the `each`")
     named = tuple(uncalled_result(output, pipeline.name, where))
     yield from named
     kind, promised = type_of(output), pipeline.returns
@@ -197,7 +197,7 @@ def _output_problems(pipeline: Pipeline[..., object], *, uncalled: bool) -> Iter
         if not refuses_failed(kind, promised):
             return
         fix = place_for_failed(kind)
-    fix = chunks_unsaid(output, promised) or fix
+    fix = chunks_unannotated(output, promised) or fix
     if chunk_of(kind) is not None and chunk_of(promised) is None:
         fix += f", or return collect({spelled(output)})"
     yield Problem(

@@ -104,8 +104,8 @@ def _region(drawn: Picture, region: Region) -> Json:
 def as_text(pipeline: Pipeline[..., object]) -> str:
     """The graph as a tree for a terminal, top to bottom in the order of the data.
 
-    Nodes that only one arm needs stand below that arm. `──` is an edge for one value, `══` one
-    for chunks. The type of each node's result stands at the right.
+    Nodes that only one arm needs are below that arm. `──` is an edge for one value, `══` one
+    for chunks. The type of each node's result is on the right.
     """
     drawn = picture(pipeline)
     rows = list(_rows(drawn))
@@ -161,7 +161,7 @@ def _argument_text(drawn: Picture, reading: Reading) -> str:
 
 
 def _arm(drawn: Picture, region: Region) -> str:
-    """The row of an arm, with its source if that stands elsewhere or is a part of a node."""
+    """The row of an arm, with its source if that is elsewhere or is a part of a node's value."""
     source = node_of(region.outlet)
     here = drawn.regions.home[source] is region and not isinstance(source, Constant | EachItem)
     if here and not part_of(region.outlet):

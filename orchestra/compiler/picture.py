@@ -128,7 +128,7 @@ def options(node: Node) -> dict[str, object]:
 
 
 _READ = ("origin", "arms", "items", "item", "body")
-"""Fields of nodes that are no options."""
+"""Fields of nodes that are not options."""
 
 
 def _changed(options: Node | Policy | Retry | None) -> dict[str, object]:
@@ -163,10 +163,10 @@ def type_text(kind: object) -> str:
 
 
 def shortened(value: object) -> str:
-    """The text of a plain value, on one line; Python's own where its class fails to give one."""
+    """The repr of a plain value, on one line and shortened; the default repr if its own fails."""
     try:
-        said = repr(value)
+        whole = repr(value)
     except Exception:  # noqa: BLE001 - a user's class may raise anything
-        said = object.__repr__(value)
-    text = " ".join(said.split())
+        whole = object.__repr__(value)
+    text = " ".join(whole.split())
     return text if len(text) <= _CONSTANT_CHARACTERS else text[: _CONSTANT_CHARACTERS - 1] + "…"

@@ -91,7 +91,7 @@ def plan(
 ) -> Plan:
     """Check a pipeline and lay it out to run; without `bindings`, names stay unresolved.
 
-    `unchecked` are kinds of names that are not looked up: "model", "embedder" or "store".
+    `unchecked` lists kinds of names that are not looked up: "model", "embedder" or "store".
 
     Raises:
         CheckError: the pipeline has problems, or names what the deployment does not have.
@@ -111,7 +111,7 @@ def unknown_names(
     nodes: tuple[Node, ...], bindings: Bindings, unchecked: Collection[str] = ()
 ) -> Iterator[Problem]:
     """Problems of models, embedders and stores that calls name but the deployment does not have."""
-    names = cache(bindings.names)  # of a database, each question takes a connection
+    names = cache(bindings.names)  # with a database, each lookup takes a connection
     for node in nodes:
         for parameter, seam, name in named_by(node):
             if seam in unchecked:
@@ -127,7 +127,7 @@ def unknown_names(
 def named_by(node: Node) -> Iterator[tuple[str, str, str]]:
     """The models, embedders and stores that a call names: parameter, kind and name.
 
-    A name that only a run knows is left out.
+    Names that are known only at run time are left out.
     """
     if not isinstance(node, Call):
         return
@@ -140,7 +140,7 @@ def named_by(node: Node) -> Iterator[tuple[str, str, str]]:
 
 def _reports(drawn: Picture) -> tuple[EdgeReport, ...]:
     reports = [_report(drawn, node, edge) for node in drawn.ids for edge in node.edges]
-    return (*reports, _outward(drawn))
+    return (*reports, _report_of_output(drawn))
 
 
 def _report(drawn: Picture, node: Node, edge: Edge) -> EdgeReport:
@@ -163,7 +163,7 @@ def _report(drawn: Picture, node: Node, edge: Edge) -> EdgeReport:
     return EdgeReport(source, into, streams=True, why=why)
 
 
-def _outward(drawn: Picture) -> EdgeReport:
+def _report_of_output(drawn: Picture) -> EdgeReport:
     output = drawn.pipeline.output
     chunk = chunk_of(type_of(output))
     why = _why_value(output) if chunk is None else f"the output streams, chunks of {spell(chunk)}"
@@ -179,5 +179,5 @@ def _why_value(wire: Wire) -> str:
     if isinstance(node, Comparison):
         return f"one value, {kind}, {node.why}"
     if isinstance(node, Each):
-        return f"a list is there when its last item is: {kind}"
+        return f"a list is complete only with its last item: {kind}"
     return f"one value, {kind}"

@@ -1,4 +1,4 @@
-"""`orchestra.toml` and the environment, as bindings: what the names in pipelines stand for."""
+"""Bindings of the names in pipelines, from `orchestra.toml` and the environment."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""How a model is put together: what is reached over the network, and what stands around it.
+"""Builds the models of a deployment: each provider's model with its policies around it.
 
-From the outside in: cache, coalescing, limits of callers, (a route,) breaker, limits, budgets, the
-provider. A model in a route has its own cache and coalescing there, and none of its callers'
-limits: an answer of a route is one call of its caller. Limits and budgets of callers are always
-there, since a caller may come with a key that has some; who has none passes by.
+The order, from the outside in: cache, coalescing, limits of callers, (a route,) breaker, limits,
+budgets, the provider. A model in a route has its own cache and coalescing, but no limits of
+callers: an answer of a route counts as one call of its caller. Limits and budgets of callers are
+always present, since the key of a caller may have some; they do nothing for other callers.
 
-Rules of the file: each thing is made once and kept, as all who ask for it share what it remembers;
-and it is imported when it is made.
+Rules of the file: each object is made once and kept, as all its users share its state; and its
+module is imported only then.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
     from orchestra.providers.network import HttpTransport
 
 MARGIN_S = 60.0
-"""A call may hold money for so much longer than its timeout."""
+"""How much longer than its timeout a call may hold money."""
 
 
 class Assembly:
     """The models of a deployment, made on demand, with their policies around them.
 
-    `state` and `embedder` are called when something needs them; `budget_state`, where spending is
-    kept, is the same as `state` by default. What it opens is in `opened`, which closes it.
-    `on_call` is called after each call of a remote model.
-    `stand_ins` replace remote models by name, so that no key, address or network is needed; their
-    policies stay. `draw` gives random numbers in [0, 1), for routes and the pauses of breakers.
+    `state` and `embedder` are called when they are first needed; `budget_state` gives the state
+    for spending, by default that of `state`. `opened` owns and closes what this opens. `on_call` is
+    called after each call of a remote model. `stand_ins` replace remote models by name, so that no
+    key, address or network is needed; the policies remain. `draw` gives random numbers in [0, 1),
+    for routes and the pauses of breakers.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Assembly:
         return self._surround(limited, settings)
 
     def embedder(self, settings: EmbedderSettings) -> Embedder:
-        """An embedder that is a model, or of an own class; the built-in one otherwise."""
+        """The embedder of these settings: a remote model, an own class, or the built-in one."""
         from orchestra.providers.known.catalog import PROVIDERS
 
         if PROVIDERS[settings.model.provider].built_in:
@@ -123,7 +123,7 @@ class Assembly:
         )
 
     def states(self) -> Mapping[str, GuardState]:
-        """The breaker and the load of each remote model that has been made, by its name."""
+        """The breaker and the load of each guarded model made so far, by its name."""
         from orchestra.policies.guard import GuardedModel
 
         guarded = (each for each in self._guarded.values() if isinstance(each, GuardedModel))
@@ -131,7 +131,7 @@ class Assembly:
 
     @property
     def purse(self) -> Purse:
-        """What charges the calls of all models; without `[budgets]`, to budgets of keys alone."""
+        """The purse that charges all models' calls; without `[budgets]`, only to keys' budgets."""
         if self._purse is None:
             from orchestra.policies.money.budget import NO_BUDGETS
             from orchestra.policies.money.purse import Purse
@@ -157,16 +157,16 @@ class Assembly:
         return self._limits
 
     async def flush(self, within_s: float) -> None:
-        """Write to the states of budgets and limits how calls ended, where they were away then.
+        """Write the results of calls that ended while their budgets' or limits' state was down.
 
-        As `Outbox.flush`, for all of them at once.
+        Like `Outbox.flush`, for all of them at once.
         """
         async with trio.open_nursery() as nursery:
             for each in self._outboxes:
                 nursery.start_soon(each.flush, within_s)
 
     def _surround(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
-        """The model, behind its cache and sharing its calls."""
+        """The model behind its cache and coalescing, if it has them."""
         if settings.cache is None and settings.coalesce is None:
             return model
         if model not in self._surrounded:
@@ -189,7 +189,7 @@ class Assembly:
         )
 
     def _identity(self, settings: ModelSettings | RouteSettings) -> str:
-        if self._stand_ins is not None:  # which have no address that could be in it
+        if self._stand_ins is not None:  # stand-ins have no address to include
             return settings.name
         from orchestra.providers.known.identities import identity_of
 
@@ -223,7 +223,7 @@ class Assembly:
         return CoalescedModel(model, name=settings.name, rule=rule, embedder=embedder)
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:
-        """The model or route, bounded by the limits of each caller."""
+        """The model or route, behind the limits of each caller."""
         from orchestra.policies.limits.limited import CallerLimitedModel, lease_s
 
         if model not in self._limited:
@@ -256,7 +256,7 @@ class Assembly:
         return self._routed[settings.name]
 
     def _guard(self, settings: ModelSettings) -> Model:
-        """The guarded model; one for all names of the same model."""
+        """The model with its guard; the same object for all names of one model."""
         key = _key(settings)
         if key not in self._guarded:
             self._guarded[key] = self._new_guarded(settings)
@@ -299,14 +299,14 @@ class Assembly:
             made = endpoint(settings, self._environ)
             return RemoteModel(made, self._shared_transport()), batch_size(made.dialect)
         if settings.name not in self._stand_ins:
-            raise BindingError(f"nothing stands in for the model {settings.name!r}")
+            raise BindingError(f"the model {settings.name!r} has no stand-in")
         from orchestra.providers.declared import DeclaredModel
         from orchestra.providers.known.addresses import capabilities
 
         return DeclaredModel(self._stand_ins[settings.name], capabilities(settings)), None
 
     def _own_model(self, settings: ModelSettings, own: OwnClass) -> Model:
-        """A model of a class of the project's own, which says itself what it can do."""
+        """A model of one of the project's own classes, which declares its own capabilities."""
         from orchestra.config.deployment.own_classes import make_own
         from orchestra.providers.declared import DeclaredModel
         from orchestra.providers.embedding import EmbedderModel
@@ -327,7 +327,7 @@ class Assembly:
         return Teller(self._on_call, settings.provider, settings.model, address, port)
 
     def _shared_limits(self, settings: ModelSettings) -> SharedLimits | None:
-        """The limits of a model that it shares with other processes, if it does."""
+        """The limits that a model shares with other processes; None if it shares none."""
         if not settings.limits.shared:
             return None
         from orchestra.policies.limits.limited import lease_s
@@ -348,5 +348,5 @@ class Assembly:
 
 
 def _key(settings: ModelSettings) -> str:
-    """The same for all names of one model."""
+    """A key that is equal for all names of one model."""
     return f"{settings.origin}: {settings.name}"

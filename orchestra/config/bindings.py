@@ -1,9 +1,10 @@
-"""What the names in pipelines stand for in this deployment.
+"""The objects that the names in pipelines refer to in this deployment.
 
-Works without a file, a key and a network: wordllama's wheel, a model that quotes, one SQLite file.
+It works without a configuration, a key and a network: with the embedder in wordllama's wheel, a
+model that quotes its prompt, and one SQLite file.
 
-Rules of the file: what is known of models and providers is imported when a name is first asked
-for. It is a tenth of a start, and there are pipelines that name none.
+Rules of the file: modules about models and providers are imported when a name is first looked up.
+They take a tenth of the start-up time, and some pipelines name no model.
 """
 
 from __future__ import annotations
@@ -40,24 +41,24 @@ if TYPE_CHECKING:
     from orchestra.stores.state.settings import StateSettings
 
 DATA = Path(".orchestra")
-"""Where stores are kept where nobody has said otherwise."""
+"""The default folder of the stores."""
 STORE_FILE = "store.sqlite"
 KEYS_FILE = "keys.sqlite"
 KEYS_TIMEOUT_S = 1.0
-"""Who waits for a disk, or a busy host, is better off than who is refused."""
+"""It is better to wait for a disk or a busy host than to refuse a request."""
 STATE_FILE = "state.sqlite"
-"""Where the state is that several processes share, and budgets, where no other place is named."""
+"""The default file of budgets, and of the state that several processes share."""
 
 
 class LocalBindings(DeploymentBindings, Closing):
     """`Bindings` to the models, embedders and stores of a deployment.
 
-    `stores` has the stores of the deployment's own classes and the collections of its database, or
-    of `store.sqlite` in the data folder, where it makes new ones. `state` is where policies
-    remember things: the one given, else the deployment's; with `several` processes, a state in
-    memory becomes a file that they share. What callers have spent is in `budget_state`, and API
-    keys are in `keys`. Bindings whose `opened` are shared have one state, and one database, if
-    their settings are the same. Close it after its last run.
+    `stores` has the stores of the deployment's own classes, and the collections of its database,
+    or else of `store.sqlite` in the data folder. `state` holds the state of policies: the one
+    given, else the deployment's; with `several` processes, a state in memory becomes a file that
+    they share. `budget_state` holds what callers have spent, and `keys` the API keys. Bindings that
+    share `opened` use the same state and database if their settings are equal. Close them after
+    the last run.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @cached_property
     def deployment(self) -> Deployment:
-        """The deployment that was given, else the one of the keys in `environ`."""
+        """The deployment that was given, else that of the keys in `environ`."""
         if self._deployment is not None:
             return self._deployment
         from orchestra.config.deployment.environment import from_environment
@@ -92,18 +93,18 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @cached_property
     def _only_built_in(self) -> bool:
-        """Whether only the built-in names exist, so that no provider need be imported."""
+        """Whether only the built-in names exist, so that no provider has to be imported."""
         return self._deployment is None and only_built_in(self._environ)
 
     def names(self, seam: str) -> Sequence[str]:
-        """The names bound for a seam: `model`, `embedder` or `store`, which reads their file.
+        """The names bound for `model` (routes included), `embedder` or `store`.
 
-        A route counts as a model. Of stores in a database it blocks for as long as a connection
-        takes, at most the `timeout_s` of `[stores]`.
+        For `store` it reads the file of the stores, or asks the database: this blocks until there
+        is a connection, at most for the `timeout_s` of `[stores]`.
 
         Raises:
-            BindingError: there is no such seam.
-            StoreError: the file of the stores is not one, or their database does not answer.
+            BindingError: `seam` is none of the three.
+            StoreError: the file is not one of stores, or the database does not answer.
         """
         seams: Mapping[str, Callable[[], Sequence[str]]] = {
             "model": lambda: [*self.deployment.models, *self.deployment.routes],
@@ -115,7 +116,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return bound("seam", seam, seams)()
 
     def model(self, name: str) -> Model:
-        """A model or a route, made on first use. Raises BindingError, for a missing key too."""
+        """The model or route, made on first use. Raises BindingError, also for a missing key."""
         found = self._models.get(name)
         if found is None:
             models, routes = self.deployment.models, self.deployment.routes
@@ -127,7 +128,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return found
 
     def embedder(self, name: str) -> Embedder:
-        """Made on first use. Raises BindingError, for a missing key too."""
+        """The embedder, made on first use. Raises BindingError, also for a missing key."""
         if name not in self._embedders:
             settings = bound("embedder", name, self.deployment.embedders)
             self._embedders[name] = self._assembly.embedder(settings)
@@ -137,8 +138,8 @@ class LocalBindings(DeploymentBindings, Closing):
         """The store of this name, looked up on first use.
 
         Raises:
-            BindingError: there is none, or its class cannot be made.
-            StoreError: the file of the stores is not one.
+            BindingError: there is no such store, or its class cannot be instantiated.
+            StoreError: the file of the stores is not one of stores.
         """
         return self.stores.store(name)
 
@@ -165,7 +166,7 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @cached_property
     def state(self) -> State:
-        """Where policies remember things, made on first use.
+        """The state of policies, made on first use.
 
         It needs no nursery: connections are opened when they are needed, and closed by `close`.
 
@@ -176,21 +177,21 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def state_settings(self) -> StateSettings:
-        """Where `state` is: as the deployment says, but in a file where processes share it."""
+        """The settings of `state`: the deployment's, but a shared file for several processes."""
         from orchestra.stores.state.settings import StateSettings
 
-        said = self._configured_state or StateSettings()
-        in_file = self._several and said.url == "memory:"
-        return structs.replace(said, url=f"sqlite:{STATE_FILE}") if in_file else said
+        settings = self._configured_state or StateSettings()
+        in_file = self._several and settings.url == "memory:"
+        return structs.replace(settings, url=f"sqlite:{STATE_FILE}") if in_file else settings
 
     @cached_property
     def budget_state(self) -> State:
-        """Where the spending of callers is kept, so that a restart does not forget it.
+        """The state that holds the spending of callers, so that a restart does not lose it.
 
-        The state; but `state.sqlite` where the state is in memory because nothing is configured.
+        It is `state`; but if that is in memory only because none is configured, `state.sqlite`.
 
         Raises:
-            BindingError: as of `state`.
+            BindingError: as for `state`.
         """
         if self._given_state or self._several or self._configured_state:
             return self.state
@@ -200,12 +201,12 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def shared_state(self) -> State | None:
-        """The state, if other processes can see it too, with the longer timeout of keys.
+        """The state, if other processes can use it too, with the longer timeout of keys.
 
-        A limit rather does without its state than wait for it; the record of a run is waited for.
+        A limit does without its state rather than wait long; for the record of a run we wait.
 
         Raises:
-            BindingError: as of `state`.
+            BindingError: as for `state`.
         """
         if not (self._several or self._shared):
             return None
@@ -221,13 +222,13 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @cached_property
     def keys(self) -> State:
-        """Where API keys are kept: in the state if it outlives this process, else `keys.sqlite`.
+        """The state that holds API keys: `state` if it outlives this process, else `keys.sqlite`.
 
-        That file is in the data folder, created with the first key, and readable by its owner
-        alone. If a state was given, keys are in it, whatever it is.
+        That file is in the data folder, created with the first key, and readable only by its
+        owner. If a state was given, it holds the keys, whatever it is.
 
         Raises:
-            BindingError: as of `state`.
+            BindingError: as for `state`.
         """
         if self._given_state is not None:
             return self._given_state
@@ -239,22 +240,22 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @cached_property
     def _patient(self) -> State:
-        """The state with a longer timeout, for keys and runs: both wait, and log what they miss."""
+        """The state with a longer timeout, for keys and runs, which wait, and log their errors."""
         from orchestra.stores.state.grouped import GroupedState
 
-        said = self.state_settings
-        timeout_s = max(said.timeout_s, KEYS_TIMEOUT_S)
-        opened = self._open(structs.replace(said, timeout_s=timeout_s), patient=True)
+        settings = self.state_settings
+        timeout_s = max(settings.timeout_s, KEYS_TIMEOUT_S)
+        opened = self._open(structs.replace(settings, timeout_s=timeout_s), patient=True)
         if isinstance(opened, GroupedState):
             opened.log_no_outage()
         return opened
 
-    def _open(self, said: StateSettings, *, patient: bool = False) -> State:
-        """The state, which one of another timeout does not keep waiting."""
+    def _open(self, settings: StateSettings, *, patient: bool = False) -> State:
+        """The shared state of these settings; one with another timeout is a separate object."""
         from orchestra.stores.state.settings import open_state
 
-        key = (said, said.certificates(), self._data, patient)
-        return self.opened.shared(key, partial(open_state, said, self._data, self._environ))
+        key = (settings, settings.certificates(), self._data, patient)
+        return self.opened.shared(key, partial(open_state, settings, self._data, self._environ))
 
     def _open_file(self, kind: type[UnmadeState], name: str) -> State:
         path = self._data / name
@@ -268,7 +269,7 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def keys_file(self) -> Path | None:
-        """The file that keys are in; None where they are in no file."""
+        """The file that holds the keys; None if they are not in a file."""
         if self._given_state is None and not self._shared:
             return self._data / KEYS_FILE
         from orchestra.stores.state.sqlite import SqliteState
@@ -285,12 +286,12 @@ class LocalBindings(DeploymentBindings, Closing):
 
     async def keys_made(self) -> bool:
         if self._given_state is None and not self._shared and "keys" not in vars(self):
-            try:  # of most servers this is all that there is to know, and a start is in a hurry
+            try:  # enough for most servers, and it makes the start faster
                 (self._data / KEYS_FILE).stat()  # noqa: ASYNC240 - it does not wait
             except FileNotFoundError:
                 return False
             except OSError:
-                pass  # it may be there: the keyring says why it cannot be read
+                pass  # it may exist: the keyring reports why it cannot be read
         return await self.keyring.any_made()
 
     @property
@@ -305,12 +306,12 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def rules(self) -> ServerRules:
-        """The rules of the server; the defaults without a file."""
+        """The rules of the server; the defaults without a configuration file."""
         return USUAL_RULES if self._deployment is None else self._deployment.server
 
     @property
     def request_limits(self) -> CallerLimits:
-        """The limits on requests over HTTP, of callers and of their keys."""
+        """The limits of callers and their keys on HTTP requests."""
         from orchestra.policies.limits.allowance import CallerRules
         from orchestra.policies.limits.callers import CallerLimits
 
@@ -320,7 +321,7 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def caller_rules(self) -> CallerRules | None:
-        """The limits of callers in the file, if any."""
+        """The limits of callers in the configuration file; None if it has none."""
         return None if self._deployment is None else self._deployment.limits
 
     @property
@@ -329,18 +330,18 @@ class LocalBindings(DeploymentBindings, Closing):
 
     @property
     def model_limits(self) -> CallerLimits:
-        """The limits on requests and tokens of models, of callers and of their keys."""
+        """The limits of callers and their keys on calls and tokens of models."""
         return self._assembly.limits
 
     @property
     def purse(self) -> Purse:
-        """What charges all calls of models to the budgets of their callers."""
+        """The purse that charges all calls of models to the budgets of their callers."""
         return self._assembly.purse
 
     async def flush(self, within_s: float) -> None:
-        """Write to budgets and limits how calls ended, where their state was away then.
+        """Write the results of calls that ended while their budgets' or limits' state was down.
 
-        To be called after the last run. Shielded from cancellation for at most `within_s`;
+        Call it after the last run. Shielded from cancellation for at most `within_s`;
         nearly always there is nothing to do.
         """
         if "_assembly" in vars(self):
@@ -349,7 +350,8 @@ class LocalBindings(DeploymentBindings, Closing):
     def close(self) -> None:
         """Close the files of stores, state and keys, and all kept connections.
 
-        Nothing may be using them; what others share stays open. All are closed, whatever raises.
+        They must not be in use; those that other bindings share stay open. All are closed, even if
+        closing one raises.
         """
         self.opened.close()
 

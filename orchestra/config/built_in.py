@@ -1,8 +1,8 @@
-"""The names that a deployment has without a file and without a key. Pure.
+"""The names that a deployment has without a configuration file and without a key. Pure.
 
-What is known of providers takes a tenth of a start to import, and most starts of those who have
-configured nothing need none of it, so this file imports nothing of it. A test compares the names
-with those that `from_environment` finds.
+This file imports nothing about providers: that takes a tenth of the start-up time, and is rarely
+needed when nothing is configured. A test compares the names with those that `from_environment`
+finds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 MODELS = ("default", "fast", "smart")
-"""The names of models that every deployment has: those that steps and examples ask for."""
+"""The names of models that every deployment has: those that steps and examples use."""
 EMBEDDERS = ("default",)
 PROVIDER_VARIABLES = frozenset(
     (
@@ -20,9 +20,9 @@ PROVIDER_VARIABLES = frozenset(
         *("OLLAMA_HOST", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "TOGETHER_API_KEY", "XAI_API_KEY"),
     )
 )
-"""Variables without one of which no provider's models appear by themselves."""
+"""Environment variables: if none is set, no provider's models are added automatically."""
 
 
 def only_built_in(environ: Mapping[str, str]) -> bool:
-    """Whether only the built-in names exist: nothing in the environment can add a model."""
+    """Whether only the built-in names exist: no variable in the environment can add a model."""
     return PROVIDER_VARIABLES.isdisjoint(environ)

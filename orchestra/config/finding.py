@@ -1,4 +1,4 @@
-"""Where the configuration is looked for, and what it says."""
+"""Finding and reading the configuration."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ VARIABLE = "ORCHESTRA_CONFIG"
 
 
 def find_file(given: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The file of the configuration; None where there is none.
+    """The path of the configuration file; None if there is none.
 
-    The one given, else that of `ORCHESTRA_CONFIG`, else `orchestra.toml` in the working
-    directory, which is the only one that need not exist.
+    That is `given`, else the value of `ORCHESTRA_CONFIG`, else `orchestra.toml` in the working
+    directory. Only the last is checked for existence.
     """
     if given is not None:
         return given
     if named := environ.get(VARIABLE):
         return Path(named)
-    usual = Path(FILE)
-    return usual if usual.exists() or usual.is_symlink() else None  # which may lead nowhere
+    default = Path(FILE)
+    return default if default.exists() or default.is_symlink() else None  # a broken link fails
 
 
 def read_deployment(
     config: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> Deployment:
-    """The deployment: of the file, else of keys in the environment, else the built-in one.
+    """The deployment of the configuration file, else of keys in the environment, else built in.
 
-    The file is `config`, else that of `ORCHESTRA_CONFIG`, else `./orchestra.toml`.
+    The file is `config`, else the value of `ORCHESTRA_CONFIG`, else `./orchestra.toml`.
 
     Raises:
         ConfigError: the file has problems; the error lists all of them.
@@ -44,6 +44,6 @@ def read_deployment(
     found = from_environment(environ)
     if file is None:
         return found
-    from orchestra.config.reading import read_file  # a dozen modules, for those who have a file
+    from orchestra.config.reading import read_file  # lazy: a dozen modules
 
     return read_file(file, found)

@@ -1,4 +1,4 @@
-"""A state that is opened when it is first used."""
+"""A state that is opened on first use."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ D = TypeVar("D")
 
 
 class LazyState(State):
-    """The state that `opened` gives, when it is first needed.
+    """A state that calls `opened` for the real state on each use, and not before.
 
-    For policies that are there in case a caller comes with limits of their own: where none does,
-    no client of Redis is imported, and no variable with its password looked for.
+    For policies that exist only in case the key of a caller has limits: until then, no Redis client
+    is imported, and the variable with its password is not read.
     """
 
     def __init__(self, opened: Callable[[], State]) -> None:
         self._opened = opened
 
     @property
-    def at_once(self) -> bool:  # type: ignore[override] # read only, which is all that is done
+    def at_once(self) -> bool:  # type: ignore[override] # read-only, and nothing writes it
         """Whether it never waits and never fails."""
         return self._opened().at_once
 
     async def change(
         self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
     ) -> T:
-        """Change what is kept under some keys, all at once. Raises BindingError, too."""
+        """Like `State.change`; may also raise BindingError."""
         return await self._opened().change(keys, decide)
 
     async def revise(
@@ -39,7 +39,7 @@ class LazyState(State):
         decide: Callable[[Sequence[D | None], float], Revision[T, D]],
         encoding: Encoding[D],
     ) -> T:
-        """Change records, as the state keeps them. Raises BindingError, too."""
+        """Like `State.revise`; may also raise BindingError."""
         return await self._opened().revise(keys, decide, encoding)
 
     async def look(
@@ -48,13 +48,13 @@ class LazyState(State):
         see: Callable[[Sequence[D | None], float], T],
         encoding: Encoding[D],
     ) -> T:
-        """What is seen in records. Raises BindingError, too."""
+        """Like `State.look`; may also raise BindingError."""
         return await self._opened().look(keys, see, encoding)
 
     async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key. Raises BindingError, too."""
+        """Like `State.recall`; may also raise BindingError."""
         return await self._opened().recall(key)
 
     async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep this for as many seconds, if there is room. Raises BindingError, too."""
+        """Like `State.remember`; may also raise BindingError."""
         await self._opened().remember(key, data, ttl_s=ttl_s)

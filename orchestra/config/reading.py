@@ -1,6 +1,6 @@
-"""`orchestra.toml` as a deployment, or all that is wrong with it at once.
+"""Read `orchestra.toml` into a deployment, or report all of its problems at once.
 
-`tomllib` reads the file, and msgspec checks each value by itself: given the file as a whole, it
+`tomllib` reads the file, and msgspec checks each value by itself: given the whole file, msgspec
 would report only the first mistake.
 """
 
@@ -38,17 +38,17 @@ from orchestra.problem import Problem
 from orchestra.providers.known.settings import ModelSettings
 
 FILE_BYTES_MAX = 1024 * 1024
-"""A configuration is written by hand; what is larger is another file."""
+"""A configuration is written by hand; a larger file is the wrong file."""
 LEVELS_MAX = 100
-"""Tables and lists in each other: reading each takes a call. Only options of classes need many."""
+"""The most levels of nested tables and lists: reading is recursive. Only own classes need many."""
 _AT = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
 def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
-    """The deployment that a file describes, as `read`.
+    """The deployment that a file describes; see `read`.
 
     Raises:
-        ConfigError: also where the file cannot be read.
+        ConfigError: the file cannot be read, or has problems.
     """
     try:
         with file.open("rb") as opened:
@@ -56,7 +56,7 @@ def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     except FileNotFoundError as error:
         fix = "write it, or name another with --config or ORCHESTRA_CONFIG"
         raise _unreadable(file, "there is no such file", fix=fix) from error
-    except (OSError, ValueError) as error:  # or no file can have such a name
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         why = getattr(error, "strerror", None) or error
         raise _unreadable(file, f"it cannot be read: {why}") from error
     if len(data) > FILE_BYTES_MAX:
@@ -71,11 +71,11 @@ def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
 
 
 def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
-    """The deployment that a file describes.
+    """The deployment that the text of a file describes.
 
-    If the file has models, they are all there are; if not, those of `otherwise` are used, and a
+    If the file has models, the deployment has no others; if not, it has those of `otherwise`, and a
     route may take the name of one. The embedder `default` is the embedded one, unless the file
-    has another.
+    defines another.
 
     Raises:
         ConfigError: the file has problems; the error lists all of them, in the order of the file.
@@ -130,13 +130,13 @@ def _parsed(text: str, file: Path) -> tuple[dict[str, Any], Mapping[Place, int]]
         line = int(at[1]) if at else text.count("\n") + 1
         message = f"it is not TOML: {_AT.sub('', str(error))}"
         raise _unreadable(file, message, line, "see https://toml.io", "syntax") from error
-    except ValueError as error:  # Python's own, of an integer
+    except ValueError as error:  # from Python, for a huge integer
         message = "it has a number with too many digits"
-        raise _unreadable(file, message, 1, "no number of it needs more than twenty") from error
+        raise _unreadable(file, message, 1, "no number in it needs more than twenty") from error
     except RecursionError as error:
         raise _too_deep(file, 1) from error
     deepest = max(lines, key=len, default=())
-    if len(deepest) > LEVELS_MAX:  # as by the dots of a key, which need no recursion
+    if len(deepest) > LEVELS_MAX:  # dotted keys nest without recursion
         raise _too_deep(file, line_of(deepest, lines))
     return found, lines
 
@@ -147,7 +147,7 @@ def _too_deep(file: Path, line: int) -> ConfigError:
 
 
 def _is_table(name: str, value: object, complaints: Complaints) -> bool:
-    """Whether it is a known table; if not, complain of it."""
+    """Whether it is a known table; if not, add a complaint."""
     if name not in spec.TABLES:
         unknown(name, (), spec.TABLES, complaints)
     elif not isinstance(value, dict):
@@ -159,10 +159,10 @@ def _unreadable(
     file: Path,
     message: str,
     line: int | None = None,
-    fix: str = "see docs/settings.md for what it has to be",
+    fix: str = "see docs/settings.md for its format",
     code: str = "unreadable",
 ) -> ConfigError:
-    where = str(file) if line is None else f"{file}:{line}"  # what is not read has no lines
+    where = str(file) if line is None else f"{file}:{line}"  # an unread file has no lines
     return ConfigError([Problem(code, where, message, fix)])
 
 

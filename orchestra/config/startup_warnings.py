@@ -1,4 +1,4 @@
-"""Warnings of what is missing: a configuration at all, or what one model needs for itself."""
+"""Warnings at start-up: no model is configured, or a model lacks something, such as its key."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = logging.getLogger("orchestra.config")
 def warn_built_in(
     settings: ModelSettings | RouteSettings, environ: Mapping[str, str] = os.environ
 ) -> None:
-    """Warn, once in a process, that a model is the built-in one.
+    """Warn, once per process, that the built-in model is used.
 
-    Who has given an environment of their own has not forgotten anything, and is told nothing.
+    There is no warning if the caller passed its own `environ`: then this is intended.
     """
     from orchestra.config.deployment.deployment import BUILT_IN
 
@@ -32,14 +32,14 @@ def warn_built_in(
 
 
 def make_all_or_warn(makers: Iterable[Callable[[], object]]) -> None:
-    """Make models and embedders; of those that cannot be made, warn once for each reason."""
-    told = set[str]()
+    """Make models and embedders; if some cannot be made, warn once for each reason."""
+    reasons = set[str]()
     for make in makers:
         try:
             make()
         except BindingError as error:
-            if str(error) not in told:
-                told.add(str(error))
+            if str(error) not in reasons:
+                reasons.add(str(error))
                 log.warning(
                     "%s; until then requests for this model, or for a route with it, are refused",
                     error,
@@ -48,13 +48,13 @@ def make_all_or_warn(makers: Iterable[Callable[[], object]]) -> None:
 
 @cache
 def _warn() -> None:
-    from orchestra.config.deployment.environment import half_told
+    from orchestra.config.deployment.environment import half_configured
 
-    halves = "; ".join(half_told(os.environ))
+    halves = "; ".join(half_configured(os.environ))
     log.warning(
         "no model is configured, so the built-in one answers, which only quotes its prompt: there "
         "is no %s in %s, and %s in the environment. Start where the file is, name it in "
-        "ORCHESTRA_CONFIG, or set %s; `orchestra models` lists what there is",
+        "ORCHESTRA_CONFIG, or set %s; `orchestra models` lists the models",
         FILE,
         Path.cwd(),
         halves or "no key of a provider",

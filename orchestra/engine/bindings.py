@@ -1,7 +1,7 @@
 """Bindings with more than the four methods of `protocols.Bindings`, and bindings with nothing.
 
-A user's bindings need only those four methods. The engine and the server use the other methods
-only of bindings that inherit from a class of this file.
+A user's bindings need only those four methods. The engine and the server call the other methods
+only on bindings that inherit from a class of this file.
 """
 
 from __future__ import annotations
@@ -47,36 +47,36 @@ class DeploymentBindings(Bindings):
     on_call: OnCall | None = None
     """Called for each network call of a model; only for models first used after it is set."""
     has_database: bool = False
-    """Whether stores are in a database, which may be away for a while."""
+    """Whether stores are in a database, which may be unreachable for a while."""
     in_use: InUse | None = None
-    """The run of Trio that uses them, if two may not use them at once."""
+    """The guard against use by two runs of Trio at once; None if the bindings need none."""
 
     @abstractmethod
     def prepare(self) -> bool:
         """Make the clients of network models now, and return whether there are any.
 
-        Otherwise the first run would make them, and block everything else meanwhile. A missing API
+        Otherwise the first run would make them, and block the event loop meanwhile. A missing API
         key is an error only when its model is first used; here it is only logged.
         """
 
     def load(self, named: Iterable[tuple[str, str]]) -> None:
-        """Load what is built in, if one of these names stands for it; each comes with its kind.
+        """Load the built-in embedder if one of these names, each with its kind, needs it.
 
-        Otherwise the first run would load it, and all others would wait. It takes some 0.2 s, and
-        holds the interpreter's lock for most of them, also in a thread.
+        Otherwise the first run would load it, and all others would wait. Loading takes about 0.2 s,
+        and holds the interpreter's lock for most of that time, even in a thread.
         """
 
     @abstractmethod
     def states(self) -> Mapping[str, GuardState]:
-        """The breaker and the load of each remote model used so far, by name.
+        """The state of the breaker and the load of each remote model used so far, by name.
 
-        They belong to this object: all its runs share them, other processes do not.
+        It belongs to this object: all runs on it share the state, other processes do not.
         """
 
     @property
     @abstractmethod
     def state(self) -> State:
-        """The state of policies; made on first use. Raises BindingError."""
+        """The state of policies; created on first use. Raises BindingError."""
 
     @property
     @abstractmethod

@@ -55,11 +55,11 @@ class Engine:
     def plan(self, pipeline: Pipeline[..., object] | Plan, unchecked: Collection[str] = ()) -> Plan:
         """The plan of a pipeline for this deployment; the last 1024 plans are cached.
 
-        `unchecked` are kinds of names that are not looked up: "model", "embedder" or "store".
+        `unchecked` lists kinds of names that are not looked up: "model", "embedder" or "store".
 
         Raises:
-            CheckError: the pipeline has problems; all of them are in it.
-            DefinitionError: it is no pipeline.
+            CheckError: the pipeline has problems; the error lists all of them.
+            DefinitionError: the argument is not a pipeline.
         """
         if isinstance(pipeline, Plan):
             return pipeline
@@ -133,16 +133,16 @@ class Engine:
         """Start a run in a task of its own, on behalf of `caller`.
 
         `deadline_s` is the number of seconds that the run may take, in place of its pipeline's
-        deadline; with 0 or less it fails at once. `request_id` is in its first event; `run_id`
-        is an id made beforehand. A reader that attaches to the journal before the next await
-        misses no event.
+        deadline; with 0 or less the run fails at once. `request_id` is recorded in the run's first
+        event; `run_id` is used as the run's id, instead of a new one. A reader that attaches to the
+        journal before the next await misses no event.
 
         Raises:
             CheckError: the pipeline has problems.
-            DefinitionError: it is no pipeline.
+            DefinitionError: the argument is not a pipeline.
             InputError: an input is missing, unknown, or of the wrong type; or the deadline is not a
                 number.
-            RunError: a run of this id is in flight; or the engine was opened in another run of
+            RunError: a run with this id is in flight; or the engine was opened in another run of
                 Trio, such as another thread's.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
@@ -176,16 +176,17 @@ class Engine:
 
         Raises:
             CheckError: the pipeline has problems.
-            DefinitionError: it is no pipeline.
+            DefinitionError: the argument is not a pipeline.
             InputError: an input is missing, unknown, or of the wrong type.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             RunCancelledError: the run was cancelled through its handle.
+            DeadlineError: the run's deadline has passed.
             RunError: the engine was opened in another run of Trio, such as another thread's.
             trio.ClosedResourceError: the engine is closed.
-            Exception: the error of the step that failed, the step's own.
+            Exception: whatever the step that failed has raised.
         """
-        asked = pipeline.pipeline if isinstance(pipeline, Plan) else pipeline
-        run = self._make(pipeline, by_name(asked, args, kwargs), None)
+        planned = pipeline.pipeline if isinstance(pipeline, Plan) else pipeline
+        run = self._make(pipeline, by_name(planned, args, kwargs), None)
         await self._execute(run)
         return await run.result()
 
@@ -220,14 +221,14 @@ class Engine:
         made = self.plan(pipeline)
         if deadline_s is not None and not is_number(deadline_s):
             raise InputError(
-                f"engine.start({made.pipeline.name}, ..., deadline_s={deadline_s!r:.80}): it is "
-                "how many seconds the run may take, a number, or None; write deadline_s=5"
+                f"engine.start({made.pipeline.name}, ..., deadline_s={deadline_s!r:.80}): it must "
+                "be the number of seconds that the run may take, or None; write deadline_s=5"
             )
         if run_id is not None and run_id in self._runs:
             raise RunError(
-                f"engine.start({made.pipeline.name}, ..., run_id={run_id!r:.80}): a run of this id "
-                "is in flight; wait for it with `await engine.runs[run_id].wait_ended()`, or leave "
-                "`run_id` out for one that nobody else has"
+                f"engine.start({made.pipeline.name}, ..., run_id={run_id!r:.80}): a run with this "
+                "id is in flight; wait for it with `await engine.runs[run_id].wait_ended()`, or "
+                "leave `run_id` out to get a new id"
             )
         if len(self._runs) >= self.shared.limits.runs:
             raise LimitExceededError(
@@ -248,7 +249,7 @@ class Engine:
         return run
 
     def _refuse_other_runs(self) -> None:
-        """Refuse other runs of Trio: their tasks would never be woken."""
+        """Refuse calls from other runs of Trio: their tasks would never be woken."""
         here = trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token()
         if here is not self.shared.token:
             raise RunError(
@@ -277,14 +278,14 @@ def open_engine(
     """A context in which an engine is open; leaving it cancels the runs in flight.
 
     Without bindings, pipelines can use no model, embedder or store. `jitter` returns numbers from
-    0 to 1, which randomize the waits before retries. `observe` is called with the name of a
+    0 to 1, which randomize the waits before retries. `observe` is called with the name of each
     run's pipeline, and returns an observer of the run's events, or None. Exceptions raised in the
     context leave it unchanged and never in a group, as do `KeyboardInterrupt` and exceptions of
     its nursery.
 
     Raises:
-        RunError: Trio is not running; the bindings are invalid, or in use in another run of
-            Trio, or the engine is used without `async with`.
+        RunError: Trio is not running; the bindings or limits have a wrong type; the bindings are in
+            use in another run of Trio; or the engine is used without `async with`.
         DefinitionError: the bindings are a `World` with scripts that only `simulate` plays.
     """
     return Opening(_opened(bindings, limits, jitter, observe))
@@ -300,9 +301,9 @@ async def _opened(
     if not trio.lowlevel.in_trio_run():
         raise RunError(
             "an engine runs on Trio, which is not running here: write trio.run(main) for "
-            "asyncio.run(main); in a test, simulate(pipeline, ...) in a plain `def`; in a program "
-            "of asyncio, such as one of FastAPI, `async with orchestra.open_portal() as portal: "
-            "await portal.arun(pipeline, ...)`, or have `orchestra serve` beside it"
+            "asyncio.run(main); in a test, simulate(pipeline, ...) in a plain `def`; in an asyncio "
+            "program, such as a FastAPI application, `async with orchestra.open_portal() as "
+            "portal: await portal.arun(pipeline, ...)`, or run `orchestra serve` beside it"
         )
     _refuse_others(bindings, limits)
     if isinstance(bindings, ScriptedBindings):
@@ -317,7 +318,7 @@ async def _opened(
                 engine.close()
                 nursery.cancel_scope.cancel()
                 try:
-                    with trio.move_on_after(_CLOSE_S, shield=True):  # for runs in other nurseries
+                    with trio.move_on_after(_CLOSE_S, shield=True):  # for runs in callers' tasks
                         await engine.wait_idle()
                 finally:
                     engine.shared.kept.close()
@@ -341,15 +342,15 @@ def _shared(
 
 
 def _refuse_others(bindings: object, limits: object) -> None:
-    """Raise `RunError` for bindings or limits of a wrong type: else the first run would fail."""
+    """Raise `RunError` for bindings or limits of a wrong type, before the first run would fail."""
     if bindings is not None and (
         isinstance(bindings, type) or not all(hasattr(bindings, each) for each in _SEAMS)
     ):
         raise RunError(
-            f"open_engine({bindings!r:.200}): it says what the names in pipelines stand for, with "
+            f"open_engine({bindings!r:.200}): bindings must resolve the names in pipelines, with "
             "`names`, `model`, `embedder` and `store`, and this does not; write "
             "open_engine(World(models={...})) in a test, or open_engine(bindings) in `with "
-            "default_bindings() as bindings:` of orchestra.config. Pipelines are given to "
+            "default_bindings() as bindings:` of orchestra.config. Pipelines are passed to "
             "`engine.run`"
         )
     if not isinstance(limits, Limits | None):

@@ -1,9 +1,9 @@
-"""In use: which run of Trio uses bindings, while an engine is open on them.
+"""In use: records which run of Trio uses bindings, while an engine is open on them.
 
 A task that waits for a connection, a limit or a shared call is woken by the task that frees it.
-This works within one run of Trio; a task of another thread's run is never woken, and hangs. One
-run after another is fine. A forked process shares connections with its parent, and would read its
-parent's answers.
+This works within one run of Trio; a task of another thread's run would never be woken, and hang.
+Several runs of Trio in turn are fine. A forked process shares connections with its parent, and
+would read its parent's responses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class InUse:
     def _enter(self, token: trio.lowlevel.TrioToken) -> None:
         with self._lock:
             if self._process not in (None, os.getpid()):
-                raise RunError(_FORKED)  # pragma: no cover - a fork is not counted
+                raise RunError(_FORKED)  # pragma: no cover - coverage does not see a fork
             if self._token is not token:
                 if self._token is not None and _goes_on(self._token):
                     raise RunError(_SHARED)
@@ -69,8 +69,8 @@ def _goes_on(token: trio.lowlevel.TrioToken) -> bool:
 
 
 _SHARED = (
-    "open_engine(bindings): another run of Trio uses these bindings, in another thread, and what "
-    "they share (connections, limits, calls) is shared within one run of Trio only; open one "
+    "open_engine(bindings): another run of Trio uses these bindings, in another thread, but their "
+    "connections, limits and shared calls work within one run of Trio only; open one "
     "engine, take `token = trio.lowlevel.current_trio_token()` there, and write "
     "`trio.from_thread.run(engine.run, pipeline, ..., trio_token=token)` in other threads; or call "
     "default_bindings() in each thread, with limits of its own"

@@ -1,4 +1,4 @@
-"""Checks the inputs of a run against its pipeline, before anything of it runs."""
+"""Checks the inputs of a run against its pipeline, before any step runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestra.graph.wrapping import refuse_others
 
 
 class FitInputs(dict[str, object]):
-    """Inputs by name that fit their annotations already: they were read by them, as from JSON."""
+    """Inputs by name that need no check: they were decoded by their annotations, as from JSON."""
 
 
 def by_name(
@@ -27,7 +27,7 @@ def by_name(
 
     Raises:
         InputError: there are too many, or one is given twice.
-        DefinitionError: it is a step or a function, not a pipeline.
+        DefinitionError: `pipeline` is a step, a function or another object, not a pipeline.
     """
     refuse_others(pipeline)
     if len(args) > len(pipeline.inputs):
@@ -40,7 +40,7 @@ def by_name(
     named = dict(zip(pipeline.inputs, args, strict=False))
     for name in named.keys() & kwargs.keys():
         raise InputError(
-            f"pipeline {pipeline.name!r} was given {name!r} twice, by place and by name",
+            f"pipeline {pipeline.name!r} was given {name!r} twice, by position and by name",
             field=name,
         )
     return {**named, **kwargs}
@@ -57,8 +57,8 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
     pipeline = plan.pipeline
     if not isinstance(inputs, Mapping):
         raise InputError(
-            f"the inputs of pipeline {pipeline.name!r} are a dict with their names, and "
-            f"{inputs!r:.200} is none; write {_dict_of(pipeline)}"
+            f"the inputs of pipeline {pipeline.name!r} must be a dict by name, and are "
+            f"{inputs!r:.200}; write {_dict_of(pipeline)}"
         )
     for name in inputs:
         if name not in pipeline.inputs:
@@ -91,8 +91,8 @@ def _refuse_all_in_one(pipeline: Pipeline[..., object], value: object) -> None:
     if not accepts(next(iter(pipeline.inputs.values())).annotation, value):
         names = ", ".join(f"{name}=..." for name in value)
         raise InputError(
-            f"pipeline {pipeline.name!r} was given all of its inputs as one, {value!r:.200}; write "
-            f"each by its name, `{names}`, or `**` in front of the dict"
+            f"pipeline {pipeline.name!r} was given all its inputs as one dict, {value!r:.200}; "
+            f"pass each by name, `{names}`, or write `**` before the dict"
         )
 
 
@@ -115,4 +115,4 @@ def _instead(node: Input) -> str:
     """What to write instead of a stream, which cannot be the input of a run."""
     if chunk_of(node.annotation) is None:
         return ""
-    return "; a run begins with values: call this pipeline in one whose step gives the stream"
+    return "; a run takes only values: call this pipeline in one whose step gives the stream"

@@ -1,4 +1,4 @@
-"""The journal of a run: its events in order, of which the last are kept, and its readers.
+"""The journal of a run: its events in order, the last of which are kept, and its readers.
 
 Rules of the file: appending never waits. Only the output waits, in `room`, and only for
 attached readers that are more than the window behind. So a slow client slows its provider
@@ -24,7 +24,7 @@ log = logging.getLogger("orchestra.engine")
 
 E = TypeVar("E", bound=Event)
 Observer: TypeAlias = Callable[[Event], None]
-"""Called with each event of a run at once, without the chunks of its output; must not wait."""
+"""Called at once with each event of a run, except the chunks of its output; must not block."""
 
 
 class Journal:
@@ -60,14 +60,14 @@ class Journal:
         self._limits = limits
         self._full = 2 * limits.journal_events
         self._began_s = began_s
-        self._clock = trio.lowlevel.current_clock()  # read for each token, so kept at hand
+        self._clock = trio.lowlevel.current_clock()  # kept, since it is read for each token
         self._events: list[Event] = []
         self._dropped = 0
         self._dropped_chunks = 0
         self._dropped_restarts = 0
         self._restarted = 0
         self._dropped_s = 0.0
-        self._first_chunk_s: float | None = None  # once it is dropped
+        self._first_chunk_s: float | None = None  # set when that chunk's event is dropped
         self._posted: list[tuple[Callable[..., Event], tuple[object, ...]]] = []
         self._readers: list[Reader] = []
         self._untold = False  # whether readers have not been woken for the last chunk
@@ -101,7 +101,7 @@ class Journal:
 
     def append(self, event_type: Callable[..., E], *fields: object) -> E:
         """Add an event with its number and time, and wake the readers."""
-        if self._posted:  # by threads, earlier
+        if self._posted:  # earlier, by threads
             self.take_posted()
         return self._append(event_type, fields)
 
@@ -180,7 +180,7 @@ class Journal:
         self.append(ArmRestarted, step, arm)
 
     def attach(self) -> Reader:
-        """A new reader, which holds the run back while it lags; leaving its context detaches it."""
+        """A new reader, which holds the output back while it lags; its context detaches it."""
         reader = Reader(self)
         self._readers.append(reader)
         return reader

@@ -1,4 +1,4 @@
-"""An engine that is not open yet: a context, with errors for code that uses it as the engine."""
+"""An engine that is not open yet: a context, which explains its use as if it were the engine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Opening(AbstractAsyncContextManager["Engine", bool | None]):
             raise _unopened("it cannot be awaited")
 
         def __enter__(self) -> NoReturn:
-            raise _unopened("it needs `async with`")
+            raise _unopened("`with` cannot open it")
 
         def __exit__(self, *told: object) -> None:
             """Never called: `with` calls `__enter__` only if it exists."""

@@ -13,26 +13,26 @@ PLANS_MAX = 1024
 
 
 class Plans:
-    """Makes the plans of pipelines for a deployment, and keeps the last `PLANS_MAX`."""
+    """Makes the plans of pipelines for a deployment, and caches the last `PLANS_MAX`."""
 
     def __init__(self, bindings: Bindings) -> None:
         self._kept: dict[Pipeline[..., object], Plan] = {}
         self.make: Callable[[Pipeline[..., object], Collection[str]], Plan] = _made_for(bindings)
-        """Makes a plan; a simulation puts scripts in place of its steps."""
+        """Makes a plan; a simulation replaces this, to put scripts in place of steps."""
 
     @property
     def kept(self) -> tuple[Plan, ...]:
-        """Those that are kept, in the order in which they were made."""
+        """The cached plans, oldest first."""
         return tuple(self._kept.values())
 
     def of(self, pipeline: Pipeline[..., object], unchecked: Collection[str] = ()) -> Plan:
-        """The plan of a pipeline.
+        """The plan of a pipeline, from the cache or made now.
 
-        `unchecked` are kinds of names that are not looked up: "model", "embedder" or "store".
+        `unchecked` lists kinds of names that are not looked up: "model", "embedder" or "store".
 
         Raises:
-            CheckError: the pipeline has problems; all of them are in it.
-            DefinitionError: it is no pipeline.
+            CheckError: the pipeline has problems; the error lists all of them.
+            DefinitionError: the argument is not a pipeline.
         """
         made = self._kept.get(pipeline)
         if made is None:

@@ -1,4 +1,4 @@
-"""Runs: a run is one execution of a plan: a nursery of step tasks, and the journal they write."""
+"""Runs: one execution of a plan is a nursery of step tasks, and the journal that they write."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Shared:
 
 
 class Run(Generic[T_co]):
-    """One execution of a plan, with a result of type `T_co`. Its `journal` has all that it does."""
+    """One execution of a plan, with a result of type `T_co`; its `journal` records its events."""
 
     __slots__ = (
         "__weakref__",
@@ -122,11 +122,11 @@ class Run(Generic[T_co]):
         self.usages: dict[str, Usage] = {}
         """The usage that running steps have reported; removed when they end."""
         self.cut = False
-        """Whether its result was made from a model's answer that was cut; known with its result."""
+        """Whether the result was made from a model's answer that was cut; set with the result."""
         self.cuts: dict[str, bool] = {}
-        """By step, whether the answer of the model it asked last was cut: see `frames.cuts`."""
+        """By step, whether the last answer that it got from a model was cut: see `frames.cuts`."""
         self.routed: tuple[str, ...] = ()
-        """The models chosen by routes that have begun to answer, each once."""
+        """The models that routes have chosen, and that have begun to answer; each once."""
         self.variables = copy_context()
         """The context variables of the task that started the run, copied for every step."""
         self.variables.run(RUN_ID.set, run_id)
@@ -138,9 +138,9 @@ class Run(Generic[T_co]):
         self._deadline_s = deadline_s
         self._ended: trio.Event | None = None  # made for the first waiting task
         self._scope: trio.CancelScope | None = None
-        """That of its outermost region, which is around all that it does; None before that."""
+        """The scope of the outermost region, which contains all tasks; None before it starts."""
         self._until_s = inf
-        """Its deadline, as a time of Trio's clock."""
+        """The deadline, as a time of Trio's clock."""
         self._reason = "the task that ran it was cancelled"
         self._cancelled = False
         self._finished = False
@@ -183,14 +183,14 @@ class Run(Generic[T_co]):
 
     @property
     def usage(self) -> Usage | None:
-        """The usage and cost of its models so far; final once the run has `ended`.
+        """The usage and cost of the run's model calls so far; final once the run has `ended`.
 
-        Calls are added when they end, also those of losing arms; None if no usage was reported.
+        Calls are added when they end, those of losing arms included; None if none was reported.
         """
         if self.ended:
             return self._usage
-        told = [each for each in (self._usage, *self.usages.values()) if each is not None]
-        return sum(told[1:], told[0]) if told else None
+        known = [each for each in (self._usage, *self.usages.values()) if each is not None]
+        return sum(known[1:], known[0]) if known else None
 
     async def wait_ended(self) -> None:
         """Wait until its last event has been written. Cancelling the wait leaves it running."""
@@ -206,7 +206,8 @@ class Run(Generic[T_co]):
 
         Raises:
             RunCancelledError: it was cancelled.
-            Exception: the error of the step that failed, the step's own.
+            DeadlineError: its deadline has passed.
+            Exception: whatever the step that failed has raised.
         """
         await self.wait_ended()
         if self._error is not None:
@@ -240,7 +241,7 @@ class Run(Generic[T_co]):
             self._end()
 
     def begin(self, scope: trio.CancelScope) -> None:
-        """Take over the scope of its outermost region; it may have been cancelled before."""
+        """Apply the deadline, and an earlier cancellation, to the outermost region's scope."""
         self._scope = scope
         if self._deadline_s is not None:
             self._until_s = scope.deadline = self._began_s + self._deadline_s
@@ -248,9 +249,9 @@ class Run(Generic[T_co]):
             scope.cancel()
 
     def _keep(self, error: BaseException) -> None:
-        """Keep the run's own error as its outcome, and re-raise everything else, out of its group.
+        """Keep the run's own error as its outcome; re-raise everything else, ungrouped.
 
-        All runs share one nursery, so every part that can fail runs where its errors are kept.
+        All runs share one nursery, so a run's errors must not leave its task.
         """
         own, onward = split(error)
         if own is not None and not self._stopped:
@@ -264,14 +265,14 @@ class Run(Generic[T_co]):
 
     async def _emit(self, frame: Frame, source: Source) -> object:
         """The result: a value, or the collected chunks of a stream."""
-        got = read(frame, source)
+        value = read(frame, source)
         if source.lane is None:
-            return got
-        await cast("Outlet", got).receive()  # after it, all chunks are in the journal
+            return value
+        await cast("Outlet", value).receive()  # after it, all chunks are in the journal
         return self.journal.output.joined()
 
     def _end(self) -> None:
-        """Write the last event. Never waits, since the run may be being cancelled."""
+        """Write the last event. Never waits, since the task may be cancelled."""
         journal, error = self.journal, self._error
         for path in tuple(self.usages):  # usage reported after the step's end
             self.settle_usage(path)
@@ -298,7 +299,7 @@ class Run(Generic[T_co]):
 
     @property
     def _stopped(self) -> bool:
-        """Whether it was cancelled, or its deadline has passed; then its steps decide nothing."""
+        """Whether the run was cancelled or is late; how its steps end then does not count."""
         return self._cancelled or self._deadline_passed
 
     @property
@@ -307,25 +308,25 @@ class Run(Generic[T_co]):
 
     @property
     def stopped(self) -> str:
-        """The reason why its steps are being stopped."""
+        """The reason why the run's steps are being stopped."""
         if self._deadline_passed:
             return f"deadline_s={self._deadline_s:g} s passed"
         return self._reason
 
     def keep_time(self, step: str, duration_s: float) -> None:
-        """Keep the duration of a step, if it is one that runs once."""
+        """Keep the duration of a step, unless it is in an item or in a pipeline run by a step."""
         if "]" not in step:
             self._timings_s[step] = duration_s
 
     def settle_usage(self, step: str) -> Usage | None:
-        """Add the usage of an ended step to the run's account, also that of a losing arm."""
+        """Add the usage of an ended step to the run's, even if its arm has lost; return it."""
         usage = self.usages.pop(step, None)
         if usage is not None:
             self._usage = usage if self._usage is None else self._usage + usage
         return usage
 
     def blame(self, error: Exception, step: str, where: str) -> Failure:
-        """A step's error with the place of the step; the innermost step is the one named."""
+        """A step's error with the place of the step; of nested steps, the innermost is named."""
         if isinstance(error, Failure):
             return error
         note = f"in step {step!r} of pipeline {self.pipeline!r}, called at {where}"
@@ -343,7 +344,7 @@ class Run(Generic[T_co]):
     def spawn(self, nursery: trio.Nursery, frame: Frame, operation: Operation[Node]) -> None:
         """Start the task of an operation, with the run's context variables.
 
-        Not those of the calling task, which is that of the last input to arrive.
+        Not with those of the current task, which is whichever task delivered the last input.
         """
         task = tasks.give_value if operation.chunk is None else tasks.give_stream
         start: Callable[..., None] = nursery.start_soon
@@ -355,4 +356,4 @@ class Run(Generic[T_co]):
 
 
 def _has_begun(instead: str) -> RunError:
-    return RunError(f"engine.start(...) gives a run that has begun, {instead}")
+    return RunError(f"engine.start(...) returns a run that has begun, {instead}")

@@ -1,4 +1,4 @@
-"""The run that a task is part of, for logs; a module of its own, as loggers need no engine."""
+"""The id of the current task's run, for logs; a separate module, as loggers need no engine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Tasks: one for every started operation, and the events about it in the journal.
 
 Each operation has one start event, and then one end: finished, failed or cancelled. An error
-goes to the operation's scope, which stops the operations beside it. `Cancelled` is re-raised
-to its source.
+goes to the operation's scope, which stops the other operations in it. `Cancelled` is always
+re-raised.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def give_value(frame: Frame, operation: Operation[Node]) -> None:
 
 
 async def give_stream(frame: Frame, operation: Operation[Node]) -> None:
-    """The task of an operation that gives chunks; it is stopped when nobody reads them."""
+    """The task of an operation that gives chunks; cancelled when the last reader has left."""
     began_s = await _started(frame, operation)
     outflow = Outflow(frame.run.journal.now_s)
     try:
@@ -94,7 +94,7 @@ def run_plain(frame: Frame, operation: Operation[Any]) -> None:
 
 
 async def _started(frame: Frame, operation: Operation[Node]) -> float:
-    """Record that an operation starts, and return when; or that it was cancelled before."""
+    """Record that an operation starts, and return the time; or that it was cancelled before."""
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
     except trio.Cancelled:
@@ -119,7 +119,7 @@ def _finished(
 
 
 def _unfinished(frame: Frame, operation: Operation[Node], error: BaseException) -> None:
-    """Record that an operation did not finish, and re-raise all but its own error."""
+    """Record that an operation did not finish, and re-raise everything but its own error."""
     own, onward = parted(error)
     culprit = stopping(onward)
     if culprit is not None:
@@ -132,7 +132,7 @@ def _unfinished(frame: Frame, operation: Operation[Node], error: BaseException) 
         if onward is not None:
             raise onward from onward.__cause__
     finally:
-        del error, own, onward  # their traceback holds this frame, and so the run, until a gc
+        del error, own, onward  # their tracebacks hold this frame, and so keep the run alive
 
 
 def _cancelled(frame: Frame, operation: Operation[Node], reason: str) -> None:
@@ -145,7 +145,7 @@ def _failed(frame: Frame, operation: Operation[Node], error: Exception) -> None:
     run, path = frame.run, frame.path + operation.name
     children = frame.children.get(operation.slot)
     if children is not None and children.failure is not None and children.failure.error is error:
-        error = children.failure  # it passed through the step; the innermost step is to blame
+        error = children.failure  # the step let it through; the innermost step is blamed
     failure = run.blame(error, path, operation.where)
     name, message = name_and_message(failure.error)
     usage = run.settle_usage(path)

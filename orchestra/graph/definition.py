@@ -1,8 +1,8 @@
 """A definition in progress: the pipeline whose function is being called, and its nodes so far.
 
-This is the only ambient state of a definition. It is not the graph, which is what the
-returned wire reaches. It tells a step whether it is called in a definition, gives the
-line of the call, and lets `check` see nodes that nothing uses.
+This is the only ambient state of a definition. It tells a step whether it is called in a
+definition, and at which line, and lets `check` see nodes that nothing uses. It is not the
+graph: the graph is what the returned wire reaches.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Definition:
     deadline_s: float | None = None
     """The deadline of each run of the pipeline."""
     faults: list[Problem] = attrs.Factory(list)
-    """What is wrong with the function itself; `check` reports it."""
+    """Problems of the function itself, which `check` reports."""
     line: tuple[str, int] | None = None
-    """The line of nodes that no call makes: those made from the returned value."""
+    """File and line of the nodes made from the returned value, which no call makes; else None."""
 
     def add(self, make: Callable[[Origin], N]) -> Wire:
         """Add a node that originates at the caller's line, and return a wire from it."""
@@ -43,12 +43,12 @@ class Definition:
         node = make(Origin(len(self.nodes), self.inside, *file_line))
         for edge in node.edges:
             self.refuse_foreign(edge.wire, node.origin.where)
-        _ = node.returns  # computed now, while its sources' are cached: later it would recurse
+        _ = node.returns  # cached now, when those of its sources are: later it would recurse
         self.nodes.append(node)
         return Wire(node)
 
-    def tell(self, faults: Iterable[Problem]) -> None:
-        """Record faults of the function; of equal faults on one line, only the first."""
+    def report(self, faults: Iterable[Problem]) -> None:
+        """Record problems of the function; of several with one code and line, only the first."""
         for fault in faults:
             if all((fault.code, fault.where) != (each.code, each.where) for each in self.faults):
                 self.faults.append(fault)

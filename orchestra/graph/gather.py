@@ -1,4 +1,4 @@
-"""A wire made from a wire, a plain value, or a list, tuple or dict with wires in it."""
+"""Makes one wire from a wire, a plain value, or a list, tuple or dict with wires in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Gathering(Call):
         """The container as a pipeline writes it, without its contents."""
         return _SPELLED.get(type(self.arguments["value"]), "a container")
 
-    def into(self, name: str) -> str:  # noqa: ARG002 - it has one only
+    def into(self, name: str) -> str:  # noqa: ARG002 - there is only one parameter
         """How messages name an item of the container."""
         return f"an item of {self.spelled}"
 
@@ -49,7 +49,7 @@ def wire_of(value: object) -> Wire:
     """One wire for the value; a container that holds wires becomes a step that fills it.
 
     Raises:
-        DefinitionError: it holds a coroutine, which has no value, or is an iterator.
+        DefinitionError: it is an iterator, or holds a coroutine or a generator.
     """
     definition = current_definition("wire_of", "use it in a pipeline")
     refuse_awaitables(value)

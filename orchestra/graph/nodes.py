@@ -58,7 +58,7 @@ class Edge:
     expects: object
     """The annotation of that argument; `Stream[...]` where it reads chunks."""
     arm: int | None = None
-    """The index of the arm (or body) that the wire is; None for a wire that is always read."""
+    """The index of the arm (or body) that ends in this wire; None for a wire always read."""
 
 
 @frozen(eq=False)
@@ -84,7 +84,7 @@ class Node(ABC):
 
     @property
     def needs(self) -> tuple[Node, ...]:
-        """The nodes whose values it needs: those behind its wires, and the items of an `each`."""
+        """The nodes whose values this one needs: those it reads, and the items of an `each`."""
         return tuple(node_of(edge.wire) for edge in self.edges)
 
     @property
@@ -117,7 +117,7 @@ class Input(Node):
 
 @frozen(eq=False)
 class Constant(Node):
-    """A plain value in the place of a wire."""
+    """A plain value where a wire is expected."""
 
     value: object
 
@@ -143,7 +143,7 @@ class Call(Node):
     """The argument for each parameter: a plain value, a wire, or a container of those."""
     policy: Policy
     faults: tuple[Problem, ...] = ()
-    """What is wrong with the call itself: missing and unknown arguments."""
+    """Problems of the call itself: missing and unknown arguments."""
     stray: tuple[object, ...] = ()
     """Arguments that no parameter takes; `faults` has a problem for them."""
 
@@ -220,8 +220,8 @@ class Choice(Node):
         """Each arm's name in events and messages: its position, from 1, and its node's label."""
         return tuple(f"{n}:{node_of(arm).label}" for n, arm in enumerate(self.arms, 1))
 
-    def behind(self, arm: int) -> tuple[Wire, ...]:
-        """The arms that have to end before this one starts; empty where time may start it."""
+    def arms_before(self, arm: int) -> tuple[Wire, ...]:
+        """The arms that must end before this one starts; empty if time alone may start it."""
         del arm
         return ()
 
@@ -249,8 +249,8 @@ class Race(Choice):
     """Seconds between the starts of two arms; with a `hedge`, until its delay is learned."""
     hedge: Hedge | None = None
 
-    def behind(self, arm: int) -> tuple[Wire, ...]:
-        by_time = self.hedge is None and self.stagger_s < inf  # the share of a hedge may be used up
+    def arms_before(self, arm: int) -> tuple[Wire, ...]:
+        by_time = self.hedge is None and self.stagger_s < inf  # a hedge's share may be used up
         return () if by_time else self.arms[:arm]
 
 
@@ -267,7 +267,7 @@ class Fallback(Choice):
     restart: bool = False
     """Whether the next arm is also tried after a commit; the output so far is then void."""
 
-    def behind(self, arm: int) -> tuple[Wire, ...]:
+    def arms_before(self, arm: int) -> tuple[Wire, ...]:
         return self.arms[:arm]
 
 
@@ -307,7 +307,7 @@ class EachItem(Node):
 
     @property
     def needs(self) -> tuple[Node, ...]:
-        return (node_of(self.items),)  # that its `each` reads: it has no edge of its own
+        return (node_of(self.items),)  # its `each` reads them: it has no edge of its own
 
     @property
     def spelled(self) -> str:

@@ -17,7 +17,7 @@ from orchestra.graph.wires import Wire
 
 
 def wires_in(argument: object, expects: object = object) -> Iterator[tuple[Wire, object]]:
-    """The wires in an argument, each with the annotation of the place it is in."""
+    """The wires in an argument, each with the annotation that it has to fit there."""
     if isinstance(argument, Wire):
         yield argument, expects
     else:
@@ -26,41 +26,41 @@ def wires_in(argument: object, expects: object = object) -> Iterator[tuple[Wire,
 
 
 def is_wired(value: object) -> bool:
-    """Whether something is a wire, or a container with wires in it."""
+    """Whether a value is a wire, or a container with wires in it."""
     return any(True for _ in wires_in(value))
 
 
 def parts_in(container: object, expects: object) -> Iterator[tuple[object, object, object]]:
-    """The parts of a list, tuple, dict or partial: key, part, and the annotation of its place.
+    """The parts of a list, tuple, dict or partial: key, part, and the annotation it has to fit.
 
-    A partial's first part, with the key None, is its function. Every other value has no parts,
-    and instances of subclasses have none: they are passed on unchanged.
+    A partial's first part, with the key None, is its function. All other values have no parts,
+    instances of subclasses included: they are passed on unchanged.
     """
     if type(container) is list:
-        wanted = _asked(element(expects))
-        yield from ((place_, part, wanted) for place_, part in enumerate(container))
+        wanted = _or_object(element(expects))
+        yield from ((index, part, wanted) for index, part in enumerate(container))
     elif type(container) is tuple:
-        for place_, part in enumerate(container):
-            yield place_, part, _asked(item(expects, place_))
+        for index, part in enumerate(container):
+            yield index, part, _or_object(item(expects, index))
     elif type(container) is dict:
         for key, part in container.items():
-            yield key, part, _asked(item(expects, key))
+            yield key, part, _or_object(item(expects, key))
     elif type(container) is partial:
-        yield from _given_to(container)
+        yield from _parts_of_partial(container)
 
 
-def _given_to(bound: partial[object]) -> Iterator[tuple[object, object, object]]:
-    """The arguments that a partial adds to the call of its function."""
+def _parts_of_partial(bound: partial[object]) -> Iterator[tuple[object, object, object]]:
+    """A partial's function, and the arguments that it adds to each call of it."""
     yield None, bound.func, object
-    names, known = _taken_by(bound.func)
-    for place_, part in enumerate(bound.args):
-        name = names[place_] if place_ < len(names) else ""
-        yield place_, part, known.get(name, object)
+    names, known = _parameters_of(bound.func)
+    for index, part in enumerate(bound.args):
+        name = names[index] if index < len(names) else ""
+        yield index, part, known.get(name, object)
     for name, part in bound.keywords.items():
         yield name, part, known.get(name, object)
 
 
-def _taken_by(function: Callable[..., object]) -> tuple[list[str], Mapping[str, object]]:
+def _parameters_of(function: Callable[..., object]) -> tuple[list[str], Mapping[str, object]]:
     """A function's positional parameters and its annotations; empty where they are unknown."""
     try:
         parameters = signature(function).parameters.values()
@@ -70,6 +70,6 @@ def _taken_by(function: Callable[..., object]) -> tuple[list[str], Mapping[str, 
     return [each.name for each in parameters if each.kind in BY_POSITION], known
 
 
-def _asked(kind: object) -> object:
-    """The annotation of a place; `object` for a place that does not exist."""
+def _or_object(kind: object) -> object:
+    """The annotation itself; `object` where the container's annotation has no such part."""
     return object if kind is MISSING else kind

@@ -1,4 +1,4 @@
-"""Pipelines: a function is called once with wires; the returned wire leads to the graph."""
+"""Pipelines: a function is called once, with wires; the graph is what the returned wire reaches."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ class Pipeline(Decorated, Generic[P, T_co]):
     """Every node the function made, in order; `output` may not reach all of them."""
     output: Wire
     faults: tuple[Problem, ...] = ()
-    """What is wrong with the function itself; `check` reports it with all other problems."""
+    """Problems of the function itself, which `check` reports with all others."""
 
     def __attrs_post_init__(self) -> None:
         self._look_like(self.function)
 
-    if not TYPE_CHECKING:  # to type checkers it has no other attributes, and they say so
+    if not TYPE_CHECKING:  # hidden from type checkers, which report unknown attributes
 
         def __getattr__(self, name: str) -> NoReturn:
             own = self.__dict__.get("name", "")
             ways = f"orchestra.run({own}, ...)`, in Trio by `await engine.run({own}, ...)"
             raise AttributeError(
-                f"pipeline {own!r} has no `.{name}`; it is run by `{ways}`", name=name, obj=self
+                f"pipeline {own!r} has no `.{name}`; run it with `{ways}`", name=name, obj=self
             )
 
     @property
@@ -81,7 +81,7 @@ class Pipeline(Decorated, Generic[P, T_co]):
         """The same pipeline with another deadline for its runs.
 
         Raises:
-            DefinitionError: the deadline is no number of seconds over 0, and not None.
+            DefinitionError: the deadline is neither None nor a number of seconds over 0.
         """
         return attrs.evolve(self, deadline_s=_deadline(self.name, deadline_s))
 
@@ -106,23 +106,23 @@ class Pipeline(Decorated, Generic[P, T_co]):
         bound.apply_defaults()
         for name, value in bound.arguments.items():
             bound.arguments[name] = wire_of(value)
-        self._tell_deadline(definition)
+        self._report_deadline(definition)
         outside, definition.inside = definition.inside, (*definition.inside, self.name)
         try:
             return cast("T_co", wire_of(self.function(*bound.args, **bound.kwargs)))
         finally:
             definition.inside = outside
 
-    def _tell_deadline(self, definition: Definition) -> None:
+    def _report_deadline(self, definition: Definition) -> None:
         """Report a deadline that has no effect: an inlined pipeline has no run of its own."""
         inner_s, outer_s = self.deadline_s, definition.deadline_s
         if inner_s is None or (outer_s is not None and outer_s <= inner_s):
             return
-        message = f"pipeline {self.name!r} has deadline_s={inner_s:g}, which bounds runs of its "
-        message += f"own, and not its part in a run of {definition.pipeline!r}"
+        message = f"pipeline {self.name!r} has deadline_s={inner_s:g}, which bounds only its own "
+        message += f"runs, not its part in a run of {definition.pipeline!r}"
         fix = f"write @pipeline(deadline_s={inner_s:g}) on {definition.pipeline!r}, or "
         fix += f"`{self.name}.using(deadline_s=None)(...)` and Policy(timeout_s=...) on its steps"
-        definition.tell([Problem("deadline-unfit", called_at(), message, fix)])
+        definition.report([Problem("deadline-unfit", called_at(), message, fix)])
 
 
 class PipelineDecorator(Protocol):
@@ -143,14 +143,14 @@ def pipeline(
     name: str | None = None,
     deadline_s: float | None = None,
 ) -> Any:
-    """Make a pipeline of a function, by calling it once with wires in place of values.
+    """Turn a function into a pipeline, by calling it once with wires in place of values.
 
     `deadline_s` bounds each run, from its start to its last event.
 
     Raises:
-        DefinitionError: the function uses a wire as if it were a value, the name is no line of
-            text, or the deadline is not a number of seconds over 0. The message shows the line and
-            what to write instead. `check` finds all other problems, all at once.
+        DefinitionError: the function uses a wire as if it were a value, the name is not one line
+            of text, or the deadline is not a number of seconds over 0. The message shows the line
+            and what to write instead. `check` finds all other problems, all at once.
     """
 
     def decorate(function: Callable[..., Any]) -> Pipeline[..., Any]:
@@ -172,13 +172,13 @@ def _define(
         )
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise DefinitionError(
-            f"{where}: pipeline {name!r} is `async`; it only says which step reads what, and "
+            f"{where}: pipeline {name!r} is `async`, but its function only connects steps and "
             f"waits for nothing: write `def {name}`"
         )
     if inspect.isgeneratorfunction(function):
         raise DefinitionError(
-            f"{where}: pipeline {name!r} has a `yield`, and a pipeline is no generator; return "
-            "the stream of its last step: `return generate(...)`"
+            f"{where}: pipeline {name!r} has a `yield`, but a pipeline cannot be a generator; "
+            "return the stream of its last step: `return generate(...)`"
         )
     definition = Definition(name, deadline_s=deadline_s)
     inputs = _inputs(function, definition, file_line)
@@ -209,14 +209,14 @@ def _deadline(name: str, given: object) -> float | None:
     if given is None or (is_number(given) and given > 0):
         return given
     raise DefinitionError(
-        f"{called_at()}: pipeline {name!r} has deadline_s={given!r:.80}: it is how many "
-        "seconds a run may take, a number over 0, or None; write deadline_s=5"
+        f"{called_at()}: pipeline {name!r} has deadline_s={given!r:.80}: it must be the number "
+        "of seconds that a run may take, over 0, or None; write deadline_s=5"
     )
 
 
 @contextmanager
 def _explaining(name: str, where: str) -> Iterator[None]:
-    """Explain Python's own errors if they are about a wire, or a pipeline that calls itself."""
+    """Raise an error that explains one of Python's own, if a misused wire or a cycle caused it."""
     try:
         yield
     except TypeError as error:
@@ -240,7 +240,7 @@ def _explaining(name: str, where: str) -> Iterator[None]:
         if error.name != name:
             raise
         raise DefinitionError(
-            f"{where}: pipeline {name!r} calls itself, and a graph has no cycles; repeat inside "
+            f"{where}: pipeline {name!r} calls itself, but a graph has no cycles; repeat inside "
             "a step, or pass the result on to a second pipeline"
         ) from error
 
@@ -254,15 +254,15 @@ def _inputs(
     for name, parameter in signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
-                f"{where}: parameter `{parameter}` of pipeline {definition.pipeline!r}: a "
-                "pipeline's inputs are named one by one; take a list instead"
+                f"{where}: parameter `{parameter}` of pipeline {definition.pipeline!r}: each "
+                "input of a pipeline needs a name of its own; take a list instead"
             )
         if parameter.default is injected:
             raise DefinitionError(
-                f"{where}: input {name!r} of pipeline {definition.pipeline!r} is "
-                "`injected` by default, and the engine fills in steps, not pipelines; leave it out "
-                f"of `def {definition.pipeline}(...)`, and have `{name}: Context = injected` in "
-                "the step that uses it, which is given it by itself"
+                f"{where}: input {name!r} of pipeline {definition.pipeline!r} has the default "
+                "`injected`, but the engine injects a context only into steps; remove it from "
+                f"`def {definition.pipeline}(...)`, and write `{name}: Context = injected` in the "
+                "step that uses it"
             )
         refuse_awaitables(parameter.default, where=where)
         node = Input(

@@ -82,7 +82,7 @@ class Step(Decorated, Generic[P, T_co]):
         """Add a node to the pipeline that is being defined.
 
         Raises:
-            DefinitionError: called outside a pipeline, or with a coroutine.
+            DefinitionError: called outside a pipeline, or with a coroutine or an iterator.
         """
         awaits = {Kind.ASYNC: "await ", Kind.STREAM: "async for chunk in "}.get(self.kind, "")
         given = "..." if self.injected is None else f"..., {self.injected}={self.injected}"
@@ -92,7 +92,7 @@ class Step(Decorated, Generic[P, T_co]):
             "function decorated with @pipeline and run that with orchestra.run",
         )
         here = sys._getframe(1)  # noqa: SLF001 - as in `user_frame`
-        definition.tell(handlers_around(here, self.name))
+        definition.report(handlers_around(here, self.name))
         refuse_awaitables(args, kwargs)
         bound = bind(self, args, kwargs, called_at())
         policy = self.policy
@@ -109,7 +109,7 @@ class Step(Decorated, Generic[P, T_co]):
         """The same step under another policy; None is a policy without limits.
 
         Raises:
-            DefinitionError: it is no policy.
+            DefinitionError: `policy` is not a Policy.
         """
         return attrs.evolve(self, policy=_policy(self.name, policy))
 
@@ -136,7 +136,7 @@ class Step(Decorated, Generic[P, T_co]):
 
     @cached_property
     def expects(self) -> Mapping[str, object]:
-        """Each parameter's annotation, `object` where there is none; `*args` is a tuple."""
+        """Each parameter's annotation, or `object`; `*args` is a tuple, `**kwargs` a dict."""
         return {
             name: _whole(parameter, self.hints.get(name, object))
             for name, parameter in self.signature.parameters.items()
@@ -144,12 +144,12 @@ class Step(Decorated, Generic[P, T_co]):
 
     @cached_property
     def annotated_return(self) -> object:
-        """What the function is annotated to return; `MISSING` where it is not."""
+        """The function's return annotation; `MISSING` where there is none."""
         return self.hints.get("return", MISSING)
 
     @cached_property
     def returns(self) -> object:
-        """The annotation of its result; `Stream[C]` for an async generator of `C`."""
+        """The annotation of the step's result; `Stream[C]` for an async generator of `C`."""
         annotation = self.annotated_return
         if self.kind is not Kind.STREAM:
             return Any if annotation is MISSING else annotation
@@ -158,13 +158,13 @@ class Step(Decorated, Generic[P, T_co]):
 
     @cached_property
     def exact_return(self) -> object:
-        """The class of results that need no further check; `MISSING` for iterators."""
+        """The class whose direct instances need no further check; `MISSING` for iterators."""
         kind = self.returns
         return MISSING if isinstance(kind, type) and hasattr(kind, "__next__") else kind
 
     @cached_property
     def plain_returns(self) -> tuple[type, ...]:
-        """Classes whose instances it may return; `is_of` may accept others as well."""
+        """Classes whose instances the step may return; `is_of` may accept others as well."""
         return plain_classes(self.returns)
 
     @cached_property
@@ -176,7 +176,7 @@ class Step(Decorated, Generic[P, T_co]):
             if self.signature.parameters[name].default is injected:
                 if kind == Context | None:
                     return name
-                raise _uninjected(self.name, self.where, name, spell(kind))
+                raise _uninjected(self.name, self.where, name, f"is annotated `{spell(kind)}`")
         return None
 
     def positional(self, named: dict[str, object]) -> list[object]:
@@ -227,20 +227,20 @@ def _whole(parameter: inspect.Parameter, annotation: object) -> object:
     return annotation
 
 
-if TYPE_CHECKING:  # to type checkers, what `call` gives depends on the function
+if TYPE_CHECKING:  # for type checkers, `call` has the type of the step's own function
 
     class AsyncStep(Step[P, T]):
-        """A step of an async function."""
+        """A step made from an async function."""
 
         call: Callable[P, Coroutine[Any, Any, T]]
 
     class StreamStep(Step[P, Stream[C]], Generic[P, C]):
-        """A step of an async generator."""
+        """A step made from an async generator."""
 
         call: Callable[P, AsyncGenerator[C, None]]
 
     class PlainStep(Step[P, T]):
-        """A step of a plain function."""
+        """A step made from a plain function."""
 
         call: Callable[P, T]
 
@@ -283,11 +283,11 @@ def step(
     policy: Policy | None = None,
     name: str | None = None,
 ) -> Any:
-    """Make a step of a function.
+    """Turn a function into a step.
 
-    An async function returns a value, an async generator gives a stream of chunks. A plain
-    function has to be cheap and pure and is called directly; with `thread=True` it runs in a
-    worker thread. A thread cannot be interrupted: a cancelled run waits for it to return.
+    An async function gives one value, an async generator a stream of chunks. A plain function
+    must be cheap and pure, since it runs in the event loop; with `thread=True` it runs in a worker
+    thread. A thread cannot be interrupted: a cancelled run waits for the function to return.
 
     The engine fills in a keyword parameter `context: Context = injected`. With a keyword
     parameter `policy: Policy | None = None`, each call may set its own policy.
@@ -295,7 +295,7 @@ def step(
     Raises:
         DefinitionError: `thread=True` on an async function; a generator that is not async; the
             decorated object is not a function, or holds a wire, which would have no value; the
-            name is no line of text; or `policy` is not a policy.
+            name is not one line of text; or `policy` is not a Policy.
     """
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
@@ -328,13 +328,13 @@ def _policy(name: str, given: object) -> Policy:
 def _refuse_bare(function: Callable[..., Any], where: str) -> None:
     for name, parameter in deferred.signature(function).parameters.items():
         if parameter.default is injected and parameter.annotation is parameter.empty:
-            raise _uninjected(function.__name__, where, name, "not annotated")
+            raise _uninjected(function.__name__, where, name, "has no annotation")
 
 
-def _uninjected(step: str, where: str, name: str, kind: str) -> DefinitionError:
+def _uninjected(step: str, where: str, name: str, annotation: str) -> DefinitionError:
     return DefinitionError(
-        f"{where}: parameter {name!r} of step {step!r} is `injected` by default, and is {kind}; "
-        f"the engine knows it by its annotation: write `{name}: Context = injected`"
+        f"{where}: parameter {name!r} of step {step!r} has the default `injected`, but "
+        f"{annotation}; the engine injects by annotation: write `{name}: Context = injected`"
     )
 
 

@@ -3,7 +3,7 @@
 A wire stands for the value that a node will have. It can be passed to steps. Its
 attributes and items (`passage.text`, `pair[0]`) are recorded as a path and read when the
 value exists. Everything that needs a value now (`if`, `==`, `len`, an f-string) is refused
-with the wrong line and the right one.
+with a message that shows the wrong line and the right one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Path_: TypeAlias = tuple[Attribute | Item, ...]
 
 
 class Wire:
-    """Stands for the value that a node will have, or for a part of it; it can only be passed on."""
+    """A placeholder for a node's future value, or a part of it; a wire can only be passed on."""
 
     __slots__ = ("_node", "_path")
     _node: Node
@@ -108,7 +108,7 @@ REFUSED: Mapping[str, str] = {
         "neg pos abs invert"
     ),
 }
-"""Operations that need a value now, and the special methods by which Python asks for them."""
+"""Operations that need a value now, each with the special methods that Python calls for it."""
 
 
 def _refusing(act: str) -> Callable[..., NoReturn]:
@@ -124,7 +124,7 @@ for _act, _operators in REFUSED.items():
 
 
 def _or(self: Wire, other: object, *_: object) -> NoReturn:
-    """Refused like all arithmetic; where a step follows, with the call to write."""
+    """Refuse `wire | other`, as all arithmetic; if a step follows, show the call to write."""
     if isinstance(other, Decorated):
         refuse_pipe(spelled(self), other.name)
     refuse(self, "be calculated with")
@@ -134,7 +134,9 @@ setattr(Wire, "__or__", _or)  # noqa: B010 - like the others
 
 
 def refuse(wire: Wire, act: str) -> NoReturn:
-    """Say that a wire cannot do this, with the wrong line and the right one.
+    """Raise the error for a wire used as a value, with the wrong line and the right one.
+
+    `act` completes the sentence "the wire cannot ...", such as "be tested".
 
     Raises:
         DefinitionError: always.
@@ -153,7 +155,7 @@ def spelled(wire: Wire) -> str:
 
 def node_of(wire: Wire) -> Node:
     """The node whose value, or a part of it, the wire stands for."""
-    return wire._node  # noqa: SLF001 - a wire's own attributes are the user's
+    return wire._node  # noqa: SLF001 - public attributes are parts of the user's value
 
 
 def path_of(wire: Wire) -> Path_:

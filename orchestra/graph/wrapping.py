@@ -1,4 +1,4 @@
-"""Messages where a pipeline is needed, and a step, a function or another object is given."""
+"""Error messages for a step, a function or another object where a pipeline is needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestra.graph.steps import Step
 
 
 def refuse_others(given: object) -> None:
-    """Check that something is a pipeline.
+    """Check that an object is a pipeline.
 
     Raises:
         DefinitionError: it is something else; for a step or function, the message shows the
@@ -28,39 +28,40 @@ def refuse_others(given: object) -> None:
     if (inner := hidden_pipeline(given)) is not None:
         raise DefinitionError(f"{where}: {decorated_in_vain(inner)}")
     if isinstance(given, Step):
-        told = f"step {given.name!r} is no pipeline, and it is pipelines that run; wrap it in one"
+        message = f"step {given.name!r} is not a pipeline, and only pipelines run; wrap it in one"
         right = _wrapped(given.name, given.call, given.hints, given.required, given.returns)
     elif inspect.isfunction(given):
         lambda_, known = given.__name__ == "<lambda>", hints(given)
         name = "some_step" if lambda_ else given.__name__
-        told = (
-            f"{'a lambda' if lambda_ else f'function {name!r}'} is no pipeline; decorate it with "
-            f"@pipeline if it calls steps; if it works on values, decorate it with @step, and wrap "
-            f"it in a pipeline"
+        message = (
+            f"{'a lambda' if lambda_ else f'function {name!r}'} is not a pipeline; decorate it "
+            f"with @pipeline if it calls steps; if it works on values, decorate it with @step, and "
+            f"wrap it in a pipeline"
         )
         parameters = signature(given).parameters.values()
         needed = tuple(each.name for each in parameters if each.default is each.empty)
         right = _wrapped(name, given, known, needed, known.get("return", Any))
     else:
         raise DefinitionError(
-            f"{where}: {given!r:.200} is no pipeline: a pipeline is a function that calls steps, "
-            "decorated with @pipeline"
+            f"{where}: {given!r:.200} is not a pipeline: a pipeline is a function that calls "
+            "steps, decorated with @pipeline"
         )
-    raise DefinitionError(f"{where}: {told}:\n{indent(right, '    ')}")
+    raise DefinitionError(f"{where}: {message}:\n{indent(right, '    ')}")
 
 
 def hidden_pipeline(given: object) -> Pipeline[..., Any] | None:
-    """The pipeline inside a function that a decorator above `@pipeline` made; else None."""
+    """The pipeline inside a function made by a decorator above `@pipeline`; None without one."""
     inner = inspect.unwrap(given) if inspect.isfunction(given) else None
     return inner if isinstance(inner, Pipeline) else None
 
 
 def decorated_in_vain(inner: Pipeline[..., Any]) -> str:
-    """The message where a decorator above `@pipeline` has turned the pipeline into a function."""
+    """The message about a decorator above `@pipeline`, which makes a plain function of it."""
     return (
-        f"a decorator above @pipeline has made a function of pipeline {inner.name!r}, at "
-        f"{inner.where}, which is none any more, and would act once, when it is defined; take it "
-        "away, or put it on what works at run time: below @step, on the function of a step"
+        f"a decorator above @pipeline has made a plain function of pipeline {inner.name!r}, at "
+        f"{inner.where}: it is no longer a pipeline, and the decorator would act only once, when "
+        "the pipeline is defined; remove it, or put it below @step, on a function that runs in "
+        "each run"
     )
 
 

@@ -1,4 +1,4 @@
-"""The counts of a process, alone or added to those of the other processes of its server."""
+"""The counts of this process, alone or added to those of the server's other processes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = logging.getLogger("orchestra.observe")
 FOLDER_ENV = "ORCHESTRA_METRICS_FOLDER"
 """The folder in which the workers of one server share their counts; their supervisor sets it."""
 SUPERVISOR = 0
-"""The number of the supervisor; those of workers begin with one."""
+"""The number of the supervisor; the workers are numbered from 1."""
 WRITE_S = 0.25
-"""How soon a process writes what it has counted; one that is killed loses at most the counts since.
+"""How soon a process writes its counts; one that is killed loses at most those not yet written.
 
-To look for changes takes 0.06 ms, to write them 1 ms: less than 0.5 % of a core.
+Looking for changes takes 0.06 ms, and writing them 1 ms: less than 0.5 % of a core.
 """
 
 
 class Counting:
     """The counts of this process; with `shared`, added to those of the other processes.
 
-    `measure` sets the gauges; it is called whenever the counts are read.
+    `measure` sets the gauges in a tally; it is called whenever the counts are read.
     """
 
     def __init__(self, metrics: Metrics, shared: SharedTallies | None = None) -> None:
@@ -48,7 +48,7 @@ class Counting:
         """A copy of the counts of all processes.
 
         Raises:
-            OSError: the shared folder is gone, or full.
+            OSError: the shared folder does not exist any more, or is full.
         """
         act = decode if self._shared is None else self._shared.total
         async with self._turn:  # one at a time, so that totals never fall
@@ -63,9 +63,9 @@ class Counting:
             await self.write()
 
     async def write(self) -> None:
-        """Write changed counts for the other processes; an error is logged, and not raised.
+        """Write changed counts for the other processes; an error is logged, not raised.
 
-        A folder that is full or gone is logged once, and once more when it can be written again.
+        The first of several failures in a row is logged, and so is the first success after them.
         """
         if self._shared is None:
             return
@@ -78,7 +78,7 @@ class Counting:
             if not self._unwritten:
                 log.warning("the metrics of this process cannot be written: %s", error)
             self._unwritten = True
-        except Exception:  # a process that serves does not end for what it counts
+        except Exception:  # metrics must never stop a server
             if not self._unwritten:
                 log.exception("the metrics of this process cannot be written")
             self._unwritten = True
@@ -95,14 +95,14 @@ class Counting:
 
 
 class WorkerEnds:
-    """How many workers have ended, and how, as their supervisor counts them. It writes a file."""
+    """The supervisor's count of workers that have ended, by how they ended. It writes a file."""
 
     def __init__(self, folder: Path) -> None:
         self._shared = SharedTallies(folder, SUPERVISOR)
         self._tally = Tally()
 
     def ended(self, how: str) -> None:
-        """Count one."""
+        """Count a worker that has ended."""
         self._tally.count(WORKER_ENDS, (how,))
         try:
             self._shared.write(self._tally.encode())
@@ -114,7 +114,7 @@ def check_installed() -> None:
     """Check that metrics can be served.
 
     Raises:
-        BindingError: prometheus-client, which formats them, is not installed.
+        BindingError: prometheus-client is not installed, which formats them.
     """
     if find_spec("prometheus_client") is None:
         raise BindingError(
@@ -124,10 +124,10 @@ def check_installed() -> None:
 
 
 def counting(number: int = 0, environ: Mapping[str, str] = os.environ) -> Counting | None:
-    """The counts of worker `number`; None where prometheus-client is not installed.
+    """The counts of worker `number`; None if prometheus-client is not installed to show them.
 
-    Without it, nobody could read them. A server of one process, which is no worker (0), counts
-    alone: it has inherited a folder only if a worker's step has started it.
+    A server of one process has the number 0, and counts alone. If its environment has a folder,
+    it was started by a step of another server's worker, and the folder is that server's.
     """
     if find_spec("prometheus_client") is None:
         return None

@@ -1,4 +1,4 @@
-"""Metrics in the formats of Prometheus; prometheus-client is imported at the first request."""
+"""Metrics in Prometheus' formats; prometheus-client is imported at the first request."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ V = TypeVar("V")
 _NONE_YET: Mapping[str, Mapping[Labels, int]] = {
     name: {(): 0} for name, each in FAMILIES.items() if each.kind == "counter" and not each.labels
 }
-"""A counter without labels is shown as 0 before its first event: else Prometheus would see no
-increase when it appears."""
+"""A counter without labels is shown as 0 before its first event. Otherwise, Prometheus would not
+see an increase when it appears."""
 
 OPEN_METRICS = "application/openmetrics-text"
 
 
 def exposed(tally: Tally, accept: str = "") -> tuple[bytes, str]:
-    """The metrics, and their content type: OpenMetrics if it is accepted, else plain text.
+    """The metrics and their content type: OpenMetrics if `accept` contains it, else plain text.
 
     Raises:
         ModuleNotFoundError: prometheus-client is not installed.
     """
     from prometheus_client.exposition import choose_encoder
 
-    understood = f"{OPEN_METRICS}; version=1.0.0" if OPEN_METRICS in accept else ""
-    encode, content_type = choose_encoder(understood)
+    accepted = f"{OPEN_METRICS}; version=1.0.0" if OPEN_METRICS in accept else ""
+    encode, content_type = choose_encoder(accepted)
     return encode(_Registry(tally)), content_type
 
 
 class _Registry:
-    """What the encoders of prometheus-client read."""
+    """A tally as a registry, which the encoders of prometheus-client read."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
@@ -72,7 +72,7 @@ class _Registry:
 def _known(
     counted: Mapping[str, Mapping[Labels, V]],
 ) -> Iterator[tuple[Family, Iterable[tuple[Labels, V]]]]:
-    """The metrics that this version knows, in a fixed order."""
+    """The metrics that this version knows, sorted; other processes may write newer ones."""
     for name in sorted(counted.keys() & FAMILIES.keys()):
         yield FAMILIES[name], sorted(counted[name].items(), key=itemgetter(0))
 

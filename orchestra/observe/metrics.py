@@ -1,9 +1,9 @@
-"""Metrics of runs, of calls of models, and of HTTP requests.
+"""Metrics of runs, of model calls, and of HTTP requests.
 
-Runs are counted from the events of their journals, as these are written. A call of a model is
-counted when it ends: it may belong to several runs, to a run that ended before it, or to none.
+Runs are counted from the events of their journals, as these are written. A model call is counted
+when it ends: it may belong to several runs, to a run that ended before it, or to none.
 
-Rules of the file: no work for a token; for a step, an addition.
+Rules of the file: no work per token; per step, only an addition.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PLACE = re.compile(r"\[[^\]]*\]")
 
 
 class Metrics:
-    """Counts what happens in one process, in `tally`. It neither waits nor raises."""
+    """Counts the events of one process, in `tally`. It neither blocks nor raises."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.tally = Tally()
@@ -57,10 +57,10 @@ class Metrics:
         found = self._pipelines.get(pipeline)
         if found is None:
             found = self._pipelines[pipeline] = PipelineMetrics(self.tally, pipeline)
-        return found.saw
+        return found.count_event
 
     def called(self, ended: CallEnded) -> None:
-        """Count a call of a model."""
+        """Count a model call that has ended."""
         key = ended.model, ended.provider, ended.request_model, ended.embeds, ended.error
         found = self._calls.get(key)
         if found is None:
@@ -70,7 +70,7 @@ class Metrics:
     def answered(
         self, asked: Mapping[str, Any], route: str, status: int, duration_s: float
     ) -> None:
-        """Count a request, given its ASGI scope; `route` is the one it matched, "" if none."""
+        """Count a request: `asked` is its ASGI scope, `route` the route it matched, or ""."""
         key = asked.get("method", "GET"), asked["scheme"], route, status
         found = self._answers.get(key)
         if found is None:
@@ -83,7 +83,7 @@ class Metrics:
 
 
 class PipelineMetrics:
-    """The runs of one pipeline."""
+    """Counts the runs of one pipeline."""
 
     def __init__(self, tally: Tally, pipeline: str) -> None:
         self.tally = tally
@@ -91,8 +91,8 @@ class PipelineMetrics:
         self.steps: dict[str, tuple[Histogram, Histogram]] = {}
         self.ends: dict[str, Histogram] = {}
 
-    def saw(self, event: Event) -> None:
-        """Count an event."""
+    def count_event(self, event: Event) -> None:
+        """Count an event of a run."""
         act = _ACTS.get(type(event))
         if act is not None:
             act(self, event)
@@ -108,7 +108,7 @@ def _finished(runs: PipelineMetrics, event: StepFinished) -> None:
         labels = runs.pipeline, step_label(event.step)
         duration = runs.tally.histogram(names.STEP_DURATION, labels)
         found = duration, runs.tally.histogram(names.STEP_FIRST_CHUNK, labels)
-        if "[" not in event.step:  # of those there may be any number
+        if "[" not in event.step:  # an `each` may have any number of items
             runs.steps[event.step] = found
     found[0].observe(event.duration_s)
     if event.first_chunk_s is not None:
@@ -184,7 +184,7 @@ _ACTS: Mapping[type[Event], Callable[[PipelineMetrics, Any], None]] = {
 
 
 class CallMetrics:
-    """The calls of one model that end in one way."""
+    """Counts the calls of one model that end in one way."""
 
     def __init__(self, tally: Tally, known: names.CallNames, ended: CallEnded) -> None:
         self._tally = tally
@@ -197,7 +197,7 @@ class CallMetrics:
         self._first_chunk = partial(tally.histogram, known.first_chunk, timed)
 
     def ended(self, ended: CallEnded) -> None:
-        """Count one."""
+        """Count a call that has ended."""
         self._duration.observe(ended.duration_s)
         if ended.first_chunk_s is not None:
             self._first_chunk().observe(ended.first_chunk_s)
@@ -209,18 +209,18 @@ class CallMetrics:
             self._tally.count(names.MODEL_COST, (model,), usage.cost_nanodollars)
         if usage.unpriced_calls:
             self._tally.count(names.UNPRICED, (model,), usage.unpriced_calls)
-        if usage.certainty is not Certainty.ESTIMATED:  # as the conventions want it
-            self._read(usage.input_tokens, self._names.each_input, "input")
-            self._read(usage.output_tokens, self._names.each_output, "output")
+        if usage.certainty is not Certainty.ESTIMATED:  # as the conventions require
+            self._observe(usage.input_tokens, self._names.each_input, "input")
+            self._observe(usage.output_tokens, self._names.each_output, "output")
             for field, family in self._names.sums.items():
                 if amount := getattr(usage, field):
                     self._tally.count(family, self._labels, amount)
 
-    def _read(self, tokens: int, family: names.Family, kind: str) -> None:
+    def _observe(self, tokens: int, family: names.Family, kind: str) -> None:
         labels = (*self._labels, kind) if self._names.token_type else self._labels
         self._tally.histogram(family, labels).observe(tokens)
 
 
 def step_label(step: str) -> str:
-    """A step's path as a label: without the numbers of items, so that all share one series."""
+    """A step's path as a label: without the indexes of items, so that all share one series."""
     return _PLACE.sub("[*]", step) if "[" in step else step

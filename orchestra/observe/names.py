@@ -1,9 +1,9 @@
-"""What is counted and traced: every metric's and attribute's name, in one table. Pure.
+"""The names of all metrics, and of span attributes that conventions define. Pure.
 
-The names of model calls are those of OpenTelemetry's conventions for generative AI, as Prometheus
-spells them. They are being renamed: by default they are as of v1.41.0, the last that was released;
-`OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` takes the names that are to come. What no
-convention has a name for begins with `orchestra_`.
+The names for model calls are those of OpenTelemetry's conventions for generative AI, as Prometheus
+spells them. The conventions are changing: by default, the names are those of v1.41.0, the last
+release; `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` selects the upcoming names. A
+name that no convention defines begins with `orchestra_`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ SWITCH = "OTEL_SEMCONV_STABILITY_OPT_IN"
 Kind = Literal["counter", "histogram", "gauge"]
 
 OPERATION_S = tuple(0.01 * 2**n for n in range(14))
-"""As the conventions of generative AI advise: 0.01 to 81.92."""
+"""0.01 to 81.92, as the conventions for generative AI advise."""
 RUN_S = (*OPERATION_S, *(0.01 * 2**n for n in range(14, 17)))
-"""Up to 655.36: a run of several calls, or of one of a model that reasons, takes minutes."""
+"""Up to 655.36, as a run may take minutes: with several calls, or with a reasoning model."""
 TOKENS = tuple(float(4**n) for n in range(14))
 HTTP_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 REQUEST_S = (*HTTP_S, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""As the conventions of HTTP advise, and beyond: a stream is open for longer than a page."""
+"""As the conventions for HTTP advise, and beyond, as a stream takes longer than a page."""
 
 
 @frozen(eq=False)
 class Family:
-    """One metric: its name without the `_total` of a counter, what it tells, and its labels.
+    """One metric: its name (without `_total` for a counter), its help text, and its labels.
 
-    What is counted is multiplied by `unit` where it is shown: money is counted in whole
-    nano-dollars.
+    A count is multiplied by `unit` when it is shown: money is counted in whole nano-dollars.
     """
 
     name: str
@@ -67,7 +66,7 @@ RUN_FAILURES = _count(
 RUN_COST = Family(
     "orchestra_run_cost_dollars",
     "counter",
-    "What the model calls of runs cost, losers included, as far as prices are known.",
+    "The cost of the model calls of runs, including losing arms, as far as prices are known.",
     ("pipeline",),
     unit=1e-9,
 )
@@ -92,18 +91,18 @@ STEP_RETRIES = _count(
 )
 TOOL_DURATION = _seconds(
     "orchestra_tool_duration",
-    "How long tools took that a model called, if they finished.",
+    "How long the tools that a model called took, if they finished.",
     *("pipeline", "step", "tool"),
     bounds=RUN_S,
 )
 TOOL_FAILURES = _count(
     "orchestra_tool_failures",
-    "Tools that raised, or took too long, when a model called them.",
+    "Tools that raised, or exceeded their time limit, when a model called them.",
     *("pipeline", "step", "tool", "error"),
 )
 ARM_COMMITS = _count(
     "orchestra_arm_commits",
-    "Arms that a race, fallback or quorum has chosen.",
+    "Arms that a race, fallback or quorum chose.",
     "pipeline",
     "step",
     "arm",
@@ -117,7 +116,7 @@ ARM_RESTARTS = _count(
 CACHE_HITS = _count("orchestra_cache_hits", "Answers that came from the cache.", "model")
 COALESCED = _count("orchestra_coalesced", "Calls that shared another call in flight.", "model")
 ROUTED = _count(
-    "orchestra_routed", "Answers of a route, by the model that gave it.", "route", "model"
+    "orchestra_routed", "Answers of a route, by the model that gave them.", "route", "model"
 )
 BUDGET_THRESHOLDS = _count(
     "orchestra_budget_thresholds", "Thresholds of budgets that were reached.", "percent"
@@ -125,28 +124,30 @@ BUDGET_THRESHOLDS = _count(
 MODEL_COST = Family(
     "orchestra_model_cost_dollars",
     "counter",
-    "What calls of a model cost, as far as its price is known.",
+    "The cost of a model's calls, as far as its price is known.",
     ("model",),
     unit=1e-9,
 )
 UNPRICED = _count("orchestra_unpriced_calls", "Calls whose price is unknown.", "model")
 HTTP_DURATION = _seconds(
     "http_server_request_duration",
-    "How long requests took, a stream to its last byte.",
+    "How long requests took; for a stream, until its last byte.",
     *("http_request_method", "url_scheme", "http_route", "http_response_status_code"),
     bounds=REQUEST_S,
 )
 
 RUNS_LOST = _count("orchestra_runs_lost", "Runs in flight in a worker that was killed.")
 WORKER_ENDS = _count(
-    "orchestra_worker_ends", "Workers that ended while the server went on, by how.", "how"
+    "orchestra_worker_ends",
+    "Workers that ended while the server kept running, by how they ended.",
+    "how",
 )
-SPANS_MADE = _count("orchestra_spans_made", "Spans of traces that were to be sent.")
-SPANS_SENT = _count("orchestra_spans_sent", "Spans of traces that a collector has taken.")
+SPANS_MADE = _count("orchestra_spans_made", "Spans queued to be sent.")
+SPANS_SENT = _count("orchestra_spans_sent", "Spans that the collector has accepted.")
 
-RUNS_RUNNING = Family("orchestra_runs_running", "gauge", "Runs that go on.")
+RUNS_RUNNING = Family("orchestra_runs_running", "gauge", "Runs in progress.")
 CALLS_RUNNING = Family(
-    "orchestra_model_calls_running", "gauge", "Calls of a model in flight.", ("model",)
+    "orchestra_model_calls_running", "gauge", "Calls of a model in progress.", ("model",)
 )
 CALLS_WAITING = Family(
     "orchestra_model_calls_waiting",
@@ -157,7 +158,7 @@ CALLS_WAITING = Family(
 BREAKERS = Family(
     "orchestra_breakers",
     "gauge",
-    "In how many processes a model's breaker is in a state.",
+    "The number of processes in which a model's breaker is in this state.",
     ("model", "state"),
 )
 
@@ -171,7 +172,7 @@ _OF_TOKENS = CALL[:-1]
 
 @frozen(eq=False)
 class CallNames:
-    """The metrics of a model's calls; `each_*` are of single calls, the others their sums."""
+    """The metrics of a model's calls; `each_*` are distributions over calls, `sums` are totals."""
 
     duration: Family
     first_chunk: Family
@@ -180,7 +181,7 @@ class CallNames:
     sums: Mapping[str, Family]
     """By the field of `Usage` that is summed."""
     token_type: bool
-    """Whether input and output are one metric, which a label tells apart."""
+    """Whether input and output are one metric, distinguished by a label."""
 
 
 def _released() -> CallNames:
@@ -195,7 +196,7 @@ def _released() -> CallNames:
         _seconds("gen_ai_client_operation_duration", "How long calls of models took.", *CALL),
         _seconds(
             "gen_ai_client_operation_time_to_first_chunk",
-            "From the request to the first sign of a streamed answer.",
+            "From the request to the first chunk of a streamed answer.",
             *CALL,
         ),
         tokens,
@@ -211,7 +212,7 @@ def _released() -> CallNames:
     )
 
 
-def _coming() -> CallNames:
+def _upcoming() -> CallNames:
     usage = "gen_ai_client_inference_usage"
     each = "gen_ai_client_inference_operation"
     about = "Tokens of single calls of models, "
@@ -219,7 +220,7 @@ def _coming() -> CallNames:
         _seconds("gen_ai_client_inference_duration", "How long calls of models took.", *CALL),
         _seconds(
             "gen_ai_client_inference_time_to_first_chunk",
-            "From the request to the first sign of a streamed answer.",
+            "From the request to the first chunk of a streamed answer.",
             *CALL,
         ),
         Family(f"{each}_input_tokens", "histogram", f"{about}read.", _OF_TOKENS, TOKENS),
@@ -241,11 +242,11 @@ def _tokens(name: str, what: str) -> Family:
     return _count(name, f"Tokens that were {what}.", *_OF_TOKENS)
 
 
-RELEASED, COMING = _released(), _coming()
+RELEASED, COMING = _released(), _upcoming()
 
 
 def names(environ: Mapping[str, str]) -> CallNames:
-    """Those that the environment asks for."""
+    """The names that the environment selects: `RELEASED` or `COMING`."""
     wanted = environ.get(SWITCH, "")
     return COMING if LATEST in [each.strip() for each in wanted.split(",")] else RELEASED
 
@@ -259,7 +260,7 @@ PROVIDERS: Mapping[str, str] = {
     "vertex": "gcp.vertex_ai",
     "xai": "x_ai",
 }
-"""What the conventions call providers that we call otherwise."""
+"""The conventions' names for providers that have other names here."""
 
 
 def _families() -> tuple[Family, ...]:
@@ -276,22 +277,22 @@ def _families() -> tuple[Family, ...]:
 
 
 FAMILIES: Mapping[str, Family] = {each.name: each for each in _families()}
-"""All of them, by name."""
+"""All metrics, by name."""
 
 
-_CALLED_OTHERWISE = {
+_OTHER_NAMES = {
     "output_tokens_max": "gen_ai.request.max_tokens",
     "dimensions": "gen_ai.embeddings.dimension.count",
 }
 SETTINGS: Mapping[str, str] = {
-    name: _CALLED_OTHERWISE.get(name, f"gen_ai.request.{name}") for name in observed.SETTINGS
+    name: _OTHER_NAMES.get(name, f"gen_ai.request.{name}") for name in observed.SETTINGS
 }
-"""What the conventions call the numbers that a request sets."""
+"""The conventions' names for the numeric settings of a request."""
 
 
 @frozen(eq=False)
 class SpanNames:
-    """What spans of runs and of calls call their attributes, where the conventions say it."""
+    """The names of span attributes that are being renamed in the conventions."""
 
     workflow: str
     cache_write_tokens: str
@@ -302,5 +303,5 @@ COMING_SPANS = SpanNames("gen_ai.agent.name", "gen_ai.usage.cache_write.input_to
 
 
 def span_names(environ: Mapping[str, str]) -> SpanNames:
-    """Those that the environment asks for."""
+    """The names that the environment selects: `RELEASED_SPANS` or `COMING_SPANS`."""
     return COMING_SPANS if names(environ) is COMING else RELEASED_SPANS

@@ -1,4 +1,4 @@
-"""Observers: they are told of runs and of calls of models."""
+"""Observers of runs and of model calls."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Something that counts or traces. It is called in the task of the run or the call."""
+    """Counts or traces runs and calls. It is called in the task of the run or the call."""
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
-        """A function to be called with the events of a run, without the chunks of its output."""
+        """A function to be called with each event of a run, except the chunks of its output."""
 
     def called(self, ended: CallEnded) -> None:
-        """A call of a model has ended."""
+        """Note a model call that has ended."""
 
 
 class Observers:
@@ -28,22 +28,22 @@ class Observers:
         self._each = each
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
-        """A function that passes the events of a run to all of them."""
-        all_told = [each.observe(pipeline) for each in self._each]
+        """A function that passes the events of a run to all observers."""
+        receivers = [each.observe(pipeline) for each in self._each]
 
-        def saw(event: Event) -> None:
-            for told in all_told:
-                told(event)
+        def receive(event: Event) -> None:
+            for each in receivers:
+                each(event)
 
-        return saw
+        return receive
 
     def called(self, ended: CallEnded) -> None:
-        """Pass an ended call to all of them."""
+        """Pass an ended call to all observers."""
         for each in self._each:
             each.called(ended)
 
 
 def together(*each: Observer | None) -> Observer | None:
-    """Those that are not None, as one observer; None if all are."""
+    """The observers that are not None, as one observer; None if all are None."""
     found = [one for one in each if one is not None]
     return Observers(*found) if len(found) > 1 else found[0] if found else None

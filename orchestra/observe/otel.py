@@ -1,4 +1,4 @@
-"""Exports requests and the traces of runs by OpenTelemetry, which sends them in its own thread."""
+"""Exports the traces of requests and runs by OpenTelemetry, which sends them in its own thread."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ log = logging.getLogger("orchestra.observe")
 
 VERSION = version("orchestra")
 CLOSE_S = 1.0
-"""How long the end of a process waits for the last spans to be sent."""
+"""How long a process that ends waits for the last spans to be sent."""
 _KINDS: Mapping[Kind, SpanKind] = {"call": SpanKind.CLIENT}
 _INT_BITS = 63
-"""Of OTLP's integers, besides the sign."""
+"""The bits of OTLP's integers, without the sign."""
 
 
 class Tracing:
@@ -49,8 +49,8 @@ class Tracing:
 
     def __init__(self, exporter: SpanExporter, environ: Mapping[str, str] = os.environ) -> None:
         own = {"service.version": VERSION, "service.instance.id": str(uuid.uuid4())}
-        told = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in told:
+        given = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+        if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in given:
             own["service.name"] = "orchestra"
         ids = ChosenIds()
         self._provider = TracerProvider(
@@ -66,20 +66,20 @@ class Tracing:
         return RequestSpan(self._tracer, request)
 
     async def close(self) -> None:
-        """Send the spans that are left, within `CLOSE_S`."""
+        """Send the remaining spans, within `CLOSE_S`; those not accepted by then are lost."""
         with trio.move_on_after(CLOSE_S) as time:
             await trio.to_thread.run_sync(self._provider.shutdown, abandon_on_cancel=True)
         if time.cancelled_caught:
             log.warning(
-                "the collector has not taken the last spans within %g s, and they are lost",
+                "the collector has not accepted the last spans within %g s, and they are lost",
                 CLOSE_S,
             )
 
 
 class CountingProcessor(BatchSpanProcessor):
-    """Sends spans in a thread of its own, and counts in `tally` those made and those sent.
+    """Sends spans in a thread of its own, and counts the spans made and sent in `tally`.
 
-    Made spans are counted in the task that ends them, sent ones in that thread.
+    Made spans are counted in the task that ends them, sent spans in that thread.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -101,7 +101,7 @@ class CountingExporter(SpanExporter):
         self._queue = queue
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send them."""
+        """Send the spans, and count them if they were accepted."""
         found = self._exporter.export(spans)
         if found is SpanExportResult.SUCCESS:
             self._queue.tally.count(SPANS_SENT, (), len(spans))
@@ -113,7 +113,7 @@ class CountingExporter(SpanExporter):
 
 
 class RequestSpan:
-    """The span of a request that is served; `context` is the parent of the spans of its runs."""
+    """The span of an HTTP request; `context` is the parent of the spans of its runs."""
 
     __slots__ = ("_method", "_span", "context")
 
@@ -123,10 +123,10 @@ class RequestSpan:
         self._span: trace.Span = tracer.start_span(
             span_name(request.method), outer, SpanKind.SERVER, _all_sound(request.attributes())
         )
-        self.context = _told(self._span.get_span_context())
+        self.context = _trace_context(self._span.get_span_context())
 
     def end(self, route: str, status: int | None, request_id: str) -> None:
-        """End it: `route` is the pattern it matched, `status` None if there was no answer."""
+        """End the span. `route` is the route matched or ""; `status` is None without a response."""
         span = self._span
         if not span.is_recording():
             return
@@ -139,7 +139,7 @@ class RequestSpan:
 
 
 class ChosenIds(RandomIdGenerator):
-    """Gives a span the id that other spans already link to."""
+    """An id generator that can give a span a chosen id, to which other spans link already."""
 
     wanted = ""
 
@@ -149,17 +149,17 @@ class ChosenIds(RandomIdGenerator):
 
 
 class SpanSender:
-    """A `Sink` that turns a trace into OpenTelemetry's spans."""
+    """A `Sink` that sends a trace as OpenTelemetry's spans."""
 
     def __init__(self, tracer: Tracer, ids: ChosenIds) -> None:
         self._tracer = tracer
         self._ids = ids
 
     def __call__(self, trace: Trace) -> None:
-        """Send it, unless it was sampled out."""
+        """Send the trace, unless it is sampled out."""
         outer = _within(trace.context, remote=False)
         within: list[Context] = []
-        known = dict(trace.known)  # an id is given once
+        known = dict(trace.known)  # each id is used once
         for span in trace.spans:
             context = outer if span.parent is None else within[span.parent]
             self._ids.wanted = known.pop(span.path, "") if span.kind == "step" else ""
@@ -170,7 +170,7 @@ class SpanSender:
         self._ids.wanted = ""
 
     def _send(self, span: Span, outer: Context, began_ns: int) -> Context | None:
-        """Send a span; the context for its children, None if it was sampled out."""
+        """Send a span; return the context for its children, None if the run is sampled out."""
         made = self._tracer.start_span(
             _sound(span.name),
             outer,
@@ -182,8 +182,8 @@ class SpanSender:
         if span.parent is None and not made.is_recording():
             return None
         for event in span.events:
-            told = _all_sound(event.attributes)
-            made.add_event(event.name, told, began_ns + round(event.at_s * 1e9))
+            attributes = _all_sound(event.attributes)
+            made.add_event(event.name, attributes, began_ns + round(event.at_s * 1e9))
         if span.error:
             made.set_attribute("error.type", span.error)
             made.set_status(Status(StatusCode.ERROR, _sound(span.message) or None))
@@ -196,7 +196,7 @@ def _linked(link: Link) -> trace.Link:
     return trace.Link(SpanContext(*ids, is_remote=False, trace_flags=sampled))
 
 
-def _told(span: SpanContext) -> TraceContext:
+def _trace_context(span: SpanContext) -> TraceContext:
     """The trace context of one of our spans."""
     trace_id, flags = f"{span.trace_id:032x}", span.trace_flags
     traceparent = f"00-{trace_id}-{span.span_id:016x}-{flags:02x}"
@@ -204,7 +204,7 @@ def _told(span: SpanContext) -> TraceContext:
 
 
 def _within(context: TraceContext | None, *, remote: bool) -> Context:
-    """The context for children of this span; `remote` if the span is another service's."""
+    """The context for children of this span; `remote` says that it is another service's span."""
     if context is None:
         return Context()
     _, trace_id, span_id, flags = context.traceparent.split("-")
@@ -222,7 +222,7 @@ def _all_sound(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 
 
 def _as_sent(value: Attribute) -> Attribute:
-    """The value; an integer too large for OTLP, as a client's `seed` may be, as a string."""
+    """The value as it is sent; an integer too large for OTLP (as a client's `seed`) as a string."""
     if isinstance(value, int) and value.bit_length() > _INT_BITS:
         return str(value)
     if isinstance(value, tuple):
@@ -231,8 +231,8 @@ def _as_sent(value: Attribute) -> Attribute:
 
 
 def _sound(text: str) -> str:
-    """The text with lone surrogates escaped, as they occur in file names and in models' words.
+    """The text with lone surrogates escaped; they occur in file names and in models' output.
 
-    A batch with one of them could not be sent, and all other spans in it would be lost.
+    A batch with a lone surrogate could not be sent, and all spans in it would be lost.
     """
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -1,6 +1,7 @@
 """HTTP requests as span attributes, by OpenTelemetry's semantic conventions. Pure.
 
-Rules of the file: no content is told. So a path has no query, and `Host` is the only header read.
+Rules of the file: a span contains no content. So a path has no query, and `Host` is the only header
+that is read.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ FAULT = 500
 """Statuses from this one on are failures of the server, not of its client."""
 _HTTP: Mapping[str, str] = {"ws": "http", "wss": "https"}
 PATH_CHARS, METHOD_CHARS = 1024, 64
-"""Longer ones are cut: a client may send anything. A host has 253 at most."""
+"""Longer paths and methods are cut, as a client may send anything. A host has at most 253."""
 
 
 @frozen
 class Request:
-    """A request as it arrives; `host` is its `Host` header, `parent` the trace of its client.
+    """A request as it arrives; `host` is its `Host` header, `parent` its client's trace context.
 
-    The request of a WebSocket is its handshake.
+    For a WebSocket, it is the handshake.
     """
 
     method: str
@@ -39,7 +40,7 @@ class Request:
     parent: TraceContext | None = None
 
     def attributes(self) -> dict[str, str | int]:
-        """The attributes that its span starts with; a sampler sees these only."""
+        """The attributes that the request's span starts with; a sampler sees only these."""
         found: dict[str, str | int] = {
             "http.request.method": known_method(self.method),
             "url.scheme": scheme(self.scheme),
@@ -62,20 +63,20 @@ def known_method(method: str) -> str:
 
 
 def scheme(of_scope: str) -> str:
-    """The URL scheme of a request, from that of its ASGI scope: a WebSocket starts as HTTP."""
+    """The URL scheme of a request, given its ASGI scope's: a WebSocket starts as HTTP."""
     return _HTTP.get(of_scope, of_scope)
 
 
 def span_name(method: str, route: str = "") -> str:
-    """The name of a request's span; it has the route, never the path, which may be anything."""
+    """The name of a request's span, with its route; never with its path, which may be anything."""
     known = method if method in METHODS else "HTTP"
     return f"{known} {route}" if route else known
 
 
 def response_attributes(route: str, status: int | None, request_id: str) -> dict[str, str | int]:
-    """The attributes that a request's span ends with; without those that are unknown.
+    """The attributes that a request's span ends with, without those that are unknown.
 
-    A client that left before the answer has no status, and that is no error.
+    If the client left before the response, there is no status, and that is not an error.
     """
     found: dict[str, str | int] = {}
     if route:
@@ -92,5 +93,5 @@ def response_attributes(route: str, status: int | None, request_id: str) -> dict
 
 
 def is_server_error(status: int | None) -> bool:
-    """Whether the server has failed."""
+    """Whether this status means that the server failed."""
     return status is not None and status >= FAULT

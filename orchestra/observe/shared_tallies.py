@@ -1,7 +1,7 @@
-"""The counts of all processes of one server: each writes a file of its own, and reads all files.
+"""The counts of all processes of one server: each writes its own file, and reads all files.
 
-A process replaces the file of its number, and goes on from what the last process of that number
-wrote. It writes its own counts before it reads the others', so that no total ever falls.
+A process continues with the counts of the last process of the same number, whose file it
+replaces. It writes its own counts before it reads the others', so that no total ever falls.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestra.observe.names import RUNS_LOST, RUNS_RUNNING
 from orchestra.observe.tally import Tally
 
 Written: TypeAlias = tuple[int, Tally]
-"""The process that has counted, and what."""
+"""The id of a process, and its counts."""
 SUFFIX = ".tally"
 
 
@@ -30,13 +30,13 @@ class SharedTallies:
         self._written = b""
 
     def has(self, tally: bytes) -> bool:
-        """Whether these are the counts in the file: others may tidy up in a temporary folder."""
+        """Whether the file has these counts; it may be gone, as systems clean temporary folders."""
         return tally == self._written and self._own.exists()
 
     def inherited(self) -> Tally:
-        """The counts of the last process of this number; none, if there was no such process.
+        """The counts of the last process of this number; empty if there was none.
 
-        Runs that were running when it was killed are counted as lost.
+        Runs that were in progress when that process was killed are counted as lost.
         """
         tally = Tally()
         if self._own.exists():
@@ -47,10 +47,10 @@ class SharedTallies:
         return tally
 
     def write(self, tally: bytes) -> None:
-        """Replace the file of this process by these encoded counts, as a whole or not at all.
+        """Replace the file of this process with these encoded counts, as a whole or not at all.
 
         Raises:
-            OSError: the folder is gone, or full.
+            OSError: the folder does not exist any more, or is full.
         """
         if self.has(tally):
             return
@@ -63,7 +63,7 @@ class SharedTallies:
         """Write these counts, and add up all files; gauges only of processes that still run.
 
         Raises:
-            OSError: as of `write`.
+            OSError: as for `write`.
         """
         self.write(tally)
         found = Tally()
@@ -79,7 +79,7 @@ def _read(file: Path) -> Written:
 
 
 def _lives(pid: int) -> bool:
-    with suppress(ProcessLookupError, PermissionError):  # the number may be somebody else's by now
+    with suppress(ProcessLookupError, PermissionError):  # the id may be another user's by now
         os.kill(pid, 0)
         return True
     return False

@@ -1,6 +1,6 @@
-"""The spans of a run, as a tree, made from its events and its calls of models. Pure.
+"""The spans of a run, as a tree, made from its events and its model calls. Pure.
 
-Rules of the file: there is no span for a chunk, and no prompt or answer is in any span.
+Rules of the file: there is no span per chunk, and no span contains a prompt or an answer.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from orchestra.policies.observed import CANCELLED, CallEnded
 
 Attribute: TypeAlias = str | int | float | bool | tuple[str, ...]
 Kind = Literal["run", "group", "step", "call", "tool"]
-"""A call is one of a model; a tool is one that a model has asked its step to call. A group contains
-steps and is not a step itself: an inner pipeline, or one item of an `each`."""
+"""A `call` is a model call; a `tool` is a tool call that a model asked its step to make. A `group`
+contains steps and is not a step itself: an inner pipeline, or one item of an `each`."""
 
 SPAN_EVENTS = (
     *(StepRetried, StepCached, StepCoalesced, StepRouted, StepCut, BudgetReached),
     *(ArmCommitted, ArmFailed, ArmRestarted, ItemFailed),
 )
 """The events of a run that become events of a step's span."""
-_NOT_TOLD = {"seq", "at_s", "step"}
+_LEFT_OUT = {"seq", "at_s", "step"}
 
 
 @attrs.frozen
 class SpanEvent:
-    """Something that happened within a span, in seconds since the run began."""
+    """Something that happened within a span; `at_s` is in seconds since the run began."""
 
     name: str
     at_s: float
@@ -64,7 +64,7 @@ class SpanEvent:
 
 @attrs.frozen
 class Link:
-    """A link to a span of another trace, by hexadecimal ids: the step whose call was shared."""
+    """A link to a span of another trace, by hexadecimal ids: to the step whose call is shared."""
 
     trace_id: str
     span_id: str
@@ -74,9 +74,9 @@ class Link:
 class Span:
     """Something that took time; times are in seconds since the run began.
 
-    `parent` is the index of its parent among the spans of the run, None for the run itself. `path`
-    is that of the step, or of the step that made the call. `error` is the class of the error, ""
-    if there was none; a cancellation is none.
+    `parent` is the index of the parent among the spans of the run, None for the run itself. `path`
+    is the path of the step, or of the step that made the call. `error` is the class name of the
+    error, "" if there was none; a cancellation is not an error.
     """
 
     kind: Kind
@@ -109,7 +109,7 @@ class _OpenSpan:
 
 @attrs.frozen
 class EndedCall:
-    """An ended call, and when it ended, in seconds since its run began."""
+    """A call that has ended, and when, in seconds since its run began."""
 
     at_s: float
     ended: CallEnded
@@ -122,15 +122,16 @@ def spans(
     left_out: int = 0,
     links: Mapping[int, Link] = MappingProxyType({}),
 ) -> tuple[Span, ...]:
-    """The spans of a run: that of the run first, and each after its parent.
+    """The spans of a run: the run's own first, and each one after its parent.
 
-    `events` are those of its journal, in order. Chunks are ignored, and a span without an end ends
-    with the last event. Without events there are no spans. `left_out` is how many events and calls
-    were not kept, for an attribute of the run's span. `links` are by the `seq` of their event.
+    `events` are the events of its journal, in order. Chunks are ignored, and a span without an end
+    ends with the last event. Without events, there are no spans. `left_out` is the number of events
+    and calls that were not kept; it becomes an attribute of the run's span. `links` has the link
+    for an event, by the event's `seq`.
     """
     builder = _SpanBuilder(names, links)
     for event in events:
-        builder.saw(event)
+        builder.add(event)
     for call in calls:
         builder.called(call)
     return builder.closed(left_out)
@@ -145,7 +146,7 @@ class _SpanBuilder:
         self._tools: dict[tuple[str, str], _OpenSpan] = {}
         self._last_s = 0.0
 
-    def saw(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         self._last_s = event.at_s
         match event:
             case RunStarted():
@@ -168,7 +169,7 @@ class _SpanBuilder:
             case ToolStarted() | ToolFinished() | ToolFailed():
                 self._tool(event)
             case _ if isinstance(event, SPAN_EVENTS):
-                happened = SpanEvent(event.type, event.at_s, dict(_told(event)))
+                happened = SpanEvent(event.type, event.at_s, dict(_fields(event)))
                 self._of(event.step).events.append(happened)
                 if event.seq in self._links:
                     self._of(event.step).links.append(self._links[event.seq])
@@ -176,7 +177,7 @@ class _SpanBuilder:
                 self._over(event)
 
     def called(self, call: EndedCall) -> None:
-        """Put a call under the step that made it."""
+        """Add a call, under the step that made it."""
         if not self._all:
             return
         ended, parent = call.ended, self._at.get(call.ended.step, 0)
@@ -206,10 +207,10 @@ class _SpanBuilder:
         self._all.append(found)
 
     def closed(self, left_out: int) -> tuple[Span, ...]:
-        """All of them; what has not ended ends here."""
+        """All spans; those that have not ended end here."""
         if self._all and left_out:
             self._all[0].attributes["orchestra.left_out"] = left_out
-        for each in reversed(self._all):  # children first: a group is as long as what is in it
+        for each in reversed(self._all):  # children first: a group lasts as long as its children
             if each.ended_s is None:
                 step = self._all[each.parent or 0] if each.kind == "tool" else each
                 each.ended_s = step.ended_s or max(self._last_s, each.began_s)
@@ -266,7 +267,7 @@ class _SpanBuilder:
         return len(self._all) - 1
 
     def _parent(self, path: str, at_s: float) -> int:
-        """The span that this is in; a group is made with the first that is in it."""
+        """The index of a path's parent; a group's span is made with the first span inside it."""
         row = self._at.get(path.rpartition("[")[0]) if path.endswith("]") else None
         above = path.rpartition("/")[0]
         if row is not None or not above:
@@ -276,7 +277,7 @@ class _SpanBuilder:
         return self._at[above]
 
     def _of(self, step: str) -> _OpenSpan:
-        """The span of a step, which its events come for after it was started."""
+        """The span of a step; one whose start was not seen starts here."""
         if step not in self._at:
             self._at[step] = self._open("step", step, self._last_s)
         return self._all[self._at[step]]
@@ -301,7 +302,7 @@ class _SpanBuilder:
         }
         if usage.unpriced_calls:
             found["orchestra.unpriced"] = True
-        if usage.certainty is Certainty.ESTIMATED:  # the conventions want none then
+        if usage.certainty is Certainty.ESTIMATED:  # the conventions allow no estimates
             return found
         tokens = {
             "gen_ai.usage.cache_read.input_tokens": usage.cached_input_tokens,
@@ -320,7 +321,7 @@ def _status(error: str) -> str:
 
 
 def _answered(ended: CallEnded) -> Iterable[tuple[str, Attribute]]:
-    """What the provider said of its answer, and its address; without what is unknown."""
+    """The provider's metadata of the answer, and its address, without those that are unknown."""
     if ended.answer_id:
         yield "gen_ai.response.id", ended.answer_id
     if ended.answer_model:
@@ -332,8 +333,8 @@ def _answered(ended: CallEnded) -> Iterable[tuple[str, Attribute]]:
         yield "server.port", ended.port
 
 
-def _told(event: Any) -> Iterable[tuple[str, Attribute]]:
-    """The fields of an event but its time and place, as attributes."""
+def _fields(event: Any) -> Iterable[tuple[str, Attribute]]:
+    """The fields of an event as attributes, without its time and step."""
     for field in attrs.fields(type(event)):
-        if field.name not in _NOT_TOLD:
+        if field.name not in _LEFT_OUT:
             yield f"orchestra.{field.name}", getattr(event, field.name)

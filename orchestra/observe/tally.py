@@ -1,4 +1,4 @@
-"""Counters, histograms and gauges of one process, and how those of several are added up. Pure.
+"""Counters, histograms and gauges of a process, which can be added to those of others. Pure.
 
 Rules of the file: counting is an addition in a dictionary, since every step is counted. A metric
 has at most `SERIES_MAX` series; further label values are counted under `other`.
@@ -17,7 +17,8 @@ from orchestra.observe.names import Family
 from orchestra.records import UNREADABLE
 
 SERIES_MAX = 2_000
-"""Per metric. Names come from the configuration and from code, and are far fewer."""
+"""The most series per metric. Names come from the configuration and from code, and are far fewer.
+"""
 OTHER = "other"
 
 Labels = tuple[str, ...]
@@ -25,7 +26,7 @@ V = TypeVar("V")
 
 
 class Histogram(msgspec.Struct):
-    """How many values there were up to each bound, the last for all above, and their sum."""
+    """The number of values between each two bounds (the last: above all of them), and their sum."""
 
     bounds: tuple[float, ...]
     counts: list[int]
@@ -33,16 +34,16 @@ class Histogram(msgspec.Struct):
 
     @classmethod
     def of(cls, bounds: tuple[float, ...]) -> Histogram:
-        """An empty one."""
+        """An empty histogram."""
         return cls(bounds, [0] * (len(bounds) + 1))
 
     def observe(self, value: float) -> None:
-        """Count a value; one that is a bound belongs to it."""
+        """Count a value; one that equals a bound is counted below it."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def add(self, other: Histogram) -> None:
-        """Add the counts of another; nothing if its bounds differ."""
+        """Add the counts of another histogram; ignore it if its bounds differ."""
         if other.bounds == self.bounds:
             self.counts[:] = map(add, self.counts, other.counts)
             self.sum += other.sum
@@ -54,7 +55,7 @@ class Tally(msgspec.Struct):
     counters: dict[str, dict[Labels, int]] = {}
     histograms: dict[str, dict[Labels, Histogram]] = {}
     gauges: dict[str, dict[Labels, int]] = {}
-    """Values as they are now."""
+    """Current values, not counts."""
 
     def count(self, family: Family, labels: Labels, amount: int = 1) -> None:
         """Add to a counter."""
@@ -77,7 +78,7 @@ class Tally(msgspec.Struct):
         series[_bounded(series, labels)] = value
 
     def add(self, other: Tally, *, gauges: bool = True) -> None:
-        """Add the counts of another, and its gauges if these still hold."""
+        """Add the counts of another tally, and its gauges too if they are still current."""
         _add(self.counters, other.counters)
         if gauges:
             _add(self.gauges, other.gauges)
@@ -88,7 +89,7 @@ class Tally(msgspec.Struct):
                 mine.setdefault(at, Histogram.of(histogram.bounds)).add(histogram)
 
     def encode(self) -> bytes:
-        """As bytes, for `decode`."""
+        """The tally as bytes, for `decode`."""
         return msgspec.msgpack.encode(self)
 
 

@@ -25,7 +25,7 @@ class TraceContext:
 
     @property
     def sampled(self) -> bool:
-        """Whether it is sent."""
+        """Whether the trace is sampled, that is, sent to the collector."""
         return bool(int(self.traceparent[-2:], 16) & 1)
 
 
@@ -34,7 +34,7 @@ def trace_context(
 ) -> TraceContext | None:
     """The client's trace context, from its headers; None unless there is one valid `traceparent`.
 
-    Of a later version of the standard, the part that we know is read, as the standard requires.
+    Of a header of a later version, the known part is read, as the standard requires.
     """
     found = _TRACEPARENT.fullmatch(traceparents[0].strip(" \t")) if len(traceparents) == 1 else None
     if found is None or (found["version"] == _FIRST and found["more"]):
@@ -43,4 +43,4 @@ def trace_context(
 
 
 TRACE: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
-"""The span of the request that this task serves; None outside of a request, or without tracing."""
+"""The span of the request that this task serves; None outside requests, or without tracing."""

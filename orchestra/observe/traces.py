@@ -1,6 +1,6 @@
-"""Traces: the spans of each run, passed on when it has ended.
+"""Traces: the spans of each run, passed on when the run has ended.
 
-Rules of the file: no work for a token; while a run goes on, its events are only collected.
+Rules of the file: no work per token; while a run is in progress, its events are only collected.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.policies.observed import ASKED_FIRST, CallEnded
 
 EVENTS_MAX = 2_000
-"""Events that are kept of one run, and as many calls; of further events, only the ends of spans."""
+"""The most events kept of a run, and the most calls; of further events, only ends of steps."""
 _ENDS = (StepFinished, StepFailed, StepCancelled)
 
 
 @attrs.frozen
 class Trace:
-    """The spans of a run. `began_ns` is the Unix time at which it began.
+    """The spans of a run. `began_ns` is the Unix time at which the run began.
 
-    `context` is the span of the request that started it, None if no request did. `known` has the
-    ids that spans of steps must have, by path, since other spans link to them.
+    `context` is the span of the request that started the run, None if no request did. `known` has,
+    by path, the ids of those steps' spans to which other spans link already.
     """
 
     began_ns: int
@@ -49,11 +49,11 @@ class Trace:
 
 
 Sink: TypeAlias = Callable[[Trace], None]
-"""Called with the trace of an ended run, in the run's task; it neither waits nor raises."""
+"""Called with the trace of an ended run, in the run's task; it must neither block nor raise."""
 
 
 class Traces:
-    """Makes traces of the runs and calls that it observes. It neither waits nor raises.
+    """Makes traces of the runs and calls that it observes. It neither blocks nor raises.
 
     The parent of a run's span is `TRACE` in the task that starts the run.
     """
@@ -68,11 +68,11 @@ class Traces:
 
     def observe(self, pipeline: str) -> Callable[[Event], None]:
         """A function to be called with the events of a run."""
-        del pipeline  # its first event names it
-        return _Run(self, TRACE.get()).saw
+        del pipeline  # the first event names it
+        return _Run(self, TRACE.get()).add
 
     def called(self, ended: CallEnded) -> None:
-        """Keep a call for the run that made it; a call outside of runs is not traced."""
+        """Keep a call for the run that made it; a call outside runs is not traced."""
         run = self._running.get(ended.run_id)
         if run is not None and len(run.calls) < EVENTS_MAX:
             run.calls.append(EndedCall(trio.current_time() - run.began_s, ended))
@@ -80,7 +80,7 @@ class Traces:
             run.left_out += 1
 
     def began(self, run: _Run, run_id: str) -> None:
-        """The run has begun; its calls are kept from now on."""
+        """Note that a run has begun; its calls are kept from now on."""
         run.began_ns, run.began_s = self._time_ns(), trio.current_time()
         self._running[run_id] = run
 
@@ -91,7 +91,7 @@ class Traces:
         self.sink(Trace(run.began_ns, run.context, found, run.known))
 
     def link(self) -> Link | None:
-        """A link to the step that opened the shared call; None if its trace is not sent."""
+        """A link to the step that started the shared call; None if its trace is not sent."""
         run_id, step = ASKED_FIRST.get()
         run = self._running.get(run_id)
         if run is None or run.context is None or not run.context.sampled:
@@ -120,8 +120,8 @@ class _Run:
         self.links: dict[int, Link] = {}
         self.unended: set[str] | None = None
 
-    def saw(self, event: Event) -> None:
-        """Keep an event; with the last, the trace is made."""
+    def add(self, event: Event) -> None:
+        """Keep an event; after the last one, make the trace."""
         ends = isinstance(event, TERMINAL)
         if ends or len(self.events) < EVENTS_MAX or self._ends_one(event):
             self.events.append(event)
@@ -138,8 +138,8 @@ class _Run:
     def _ends_one(self, event: Event) -> bool:
         """Whether the event ends a step whose start was kept.
 
-        Without its end, the step would seem to last as long as the run. There are fewer of these
-        than events are kept.
+        Without its end, the step would seem to last as long as the run. There are at most as many
+        of these as kept events.
         """
         if self.unended is None:
             began = {each.step for each in self.events if isinstance(each, StepStarted)}

@@ -1,4 +1,4 @@
-"""Whether runs are traced: OpenTelemetry's environment variables decide.
+"""Turns tracing on or off, as OpenTelemetry's environment variables say.
 
 Rules of the file: OpenTelemetry is imported only if tracing is on.
 """
@@ -28,7 +28,8 @@ def tracing(environ: Mapping[str, str] = os.environ) -> Tracing | None:
     """The tracing of this process; None if the environment does not ask for it.
 
     Raises:
-        ServeError: it asks for something that is not installed, or unknown.
+        ServeError: the environment asks for something unknown or not installed, or a value in it
+            is wrong.
     """
     make = _exporter(environ)
     if make is None:
@@ -37,10 +38,10 @@ def tracing(environ: Mapping[str, str] = os.environ) -> Tracing | None:
         from orchestra.observe.otel import Tracing
 
         return Tracing(make(), environ)
-    except ValueError as error:  # of a number that does not fit, such as OTEL_BSP_SCHEDULE_DELAY=0
+    except ValueError as error:  # for a wrong number, such as OTEL_BSP_SCHEDULE_DELAY=0
         raise ServeError(
-            "a variable of the environment whose name begins with OTEL_ is not what OpenTelemetry "
-            f"wants: {error}"
+            "an environment variable whose name begins with OTEL_ has a value that OpenTelemetry "
+            f"refuses: {error}"
         ) from error
     except ImportError as error:
         raise ServeError(
@@ -54,7 +55,7 @@ def _asked(environ: Mapping[str, str]) -> list[str]:
 
 
 def _exporter(environ: Mapping[str, str]) -> Callable[[], SpanExporter] | None:
-    """How to make the exporter that the environment asks for.
+    """A function that makes the exporter that the environment asks for; None if it asks for none.
 
     Raises:
         ServeError: the exporter or its protocol is unknown, or its settings are wrong.
@@ -82,25 +83,25 @@ def _exporter(environ: Mapping[str, str]) -> Callable[[], SpanExporter] | None:
 
 
 def _check_sendable(environ: Mapping[str, str]) -> None:
-    """Check the settings at the start: later, OpenTelemetry would only log each failure.
+    """Check the settings at the start; later, OpenTelemetry would only log each failure.
 
     It would also log the headers, which may be secret.
 
     Raises:
-        ServeError: an endpoint is no URL, or what headers there are is not `name=value`.
+        ServeError: an endpoint is not a URL, or the headers are not a list of `name=value`.
     """
     for name in ENDPOINT_ENVS:
         endpoint = environ.get(name) or "http://"
         if not endpoint.strip().lower().startswith(("http://", "https://")):
             raise ServeError(
-                f"{name}={endpoint!r}: a collector is a URL; write {name}=http://{endpoint}, or "
-                "https://, if it has a certificate"
+                f"{name}={endpoint!r} is not a URL; write {name}=http://{endpoint}, or https:// "
+                "if the collector has a certificate"
             )
     for name in HEADERS_ENVS:
-        told = filter(str.strip, environ.get(name, "").split(","))
-        if any("=" not in each for each in told):
+        headers = filter(str.strip, environ.get(name, "").split(","))
+        if any("=" not in each for each in headers):
             raise ServeError(
-                f"{name} is not `name=value`, or several of them with commas between (it is not "
+                f"{name} is not `name=value`, or several of them separated by commas (it is not "
                 f"shown, since it may be secret); write {name}='authorization=Bearer ...'"
             )
 

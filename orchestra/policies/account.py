@@ -1,7 +1,7 @@
-"""The present account: the caller, run and step for which models are called.
+"""The current account: the caller, run and step on whose behalf models are called.
 
-It is ambient, like a deadline. A task inherits both from the task that started it, so a policy
-deep below a step reads either without passing it through all functions between.
+It is ambient, like a deadline: a task inherits it from the task that started it. So a policy deep
+below a step can read it, without an argument in every function between them.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class NoAccount:
     run_key: object = None
 
     def used(self, usage: Usage) -> None:
-        """Forget it."""
+        """Ignore the usage."""
 
     def record(self, note: type[Note], *fields: object) -> None:
-        """Forget it."""
+        """Ignore the event."""
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Refuse: there is no engine to run the task in.
@@ -73,23 +73,29 @@ class JointAccount:
     @property
     @abstractmethod
     def until_s(self) -> float:
-        """The latest time until which one of them waits."""
+        """The latest deadline of the waiting tasks."""
 
     @abstractmethod
     def queue(self) -> None:
-        """Note that the call waits for its own caller's limits, for which others need not wait."""
+        """Note that the call is queued by the limits of the caller that started it.
+
+        Other callers need not wait for these limits.
+        """
 
     @abstractmethod
     def begin(self) -> None:
-        """Note that its caller's limits have admitted it, or that there are none."""
+        """Note that the limits of the caller that started it admitted the call, or it has none."""
 
     @abstractmethod
     def each_run(self, note: Callable[[object], None]) -> None:
-        """Call `note` once with each run that waits for the call, now or later."""
+        """Call `note` once with the key of each run that waits for the call, now or later."""
 
 
 def left_s() -> float:
-    """Seconds left for the answer to a call: until the deadline of the task, or of all tasks."""
+    """Seconds left for the answer to a call, until the task's deadline.
+
+    For a shared call, it is the earlier of this deadline and the latest of the waiting tasks'.
+    """
     account, until_s = PRESENT.get(), trio.current_effective_deadline()
     if isinstance(account, JointAccount):
         until_s = min(until_s, account.until_s)

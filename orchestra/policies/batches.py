@@ -13,16 +13,17 @@ from orchestra.policies.requests.tokens import text_tokens
 class BatchSize:
     """The limits of one embedding call: a number of texts, and a number of estimated tokens.
 
-    None is no limit.
+    None means no limit on tokens.
     """
 
     texts_max: int
     tokens_max: int | None = None
 
     def batches(self, texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """The texts in order, in as few batches as possible; none is empty.
+        """Split the texts, in order, into as few batches as possible; no batch is empty.
 
-        A text with more tokens than allowed is a batch of its own: its provider says what is wrong.
+        A text with more than `tokens_max` tokens is a batch of its own: the provider's error then
+        says what is wrong.
         """
         if self.tokens_max is None:
             starts = range(0, len(texts), self.texts_max)

@@ -1,7 +1,7 @@
-"""Time for objects that outlive a `trio.run`.
+"""A clock for objects that outlive a `trio.run`.
 
-Each run starts its clock anywhere: Trio's own at a random number, a virtual one at 0. An object
-that lasts from one run to the next would see years pass, or time go back.
+Each `trio.run` starts its own clock: Trio's at a random number, a virtual one at 0. An object
+that is used in several of them would see years pass, or time go back.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import trio
 
 
 class Clock:
-    """Seconds that never go back, from one `trio.run` to the next.
+    """A clock that never goes back, from one `trio.run` to the next.
 
-    Within a run they pass as in the run; between two runs, no time passes for this clock. So
-    a limit is kept rather too long than not at all.
+    Within a `trio.run`, it follows Trio's clock; between two of them, no time passes. So a limit
+    may last too long, but never ends too early.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Clock:
         self._last_s = 0.0
 
     def now_s(self) -> float:
-        """The time now. Raises RuntimeError outside of `trio.run`."""
+        """The current time. Raises RuntimeError outside `trio.run`."""
         of = trio.lowlevel.current_clock()
         at_s = of.current_time()
         if of is not self._of:
@@ -35,5 +35,5 @@ class Clock:
         return at_s
 
     def seen_s(self) -> float:
-        """The time now, or that of the last look outside of `trio.run`."""
+        """The current time; outside `trio.run`, the last time that was read."""
         return self.now_s() if trio.lowlevel.in_trio_run() else self._last_s

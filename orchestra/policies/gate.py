@@ -1,9 +1,8 @@
-"""The gate before a model, and an admitted call: what it holds, and what is known of it.
+"""The gate that admits calls to a model, and an admitted call with everything it holds.
 
-Rules of the file: a call releases what it holds at the moment when it ends. It awaits nothing
-for that, except, shielded and for `GIVE_BACK_S`, the state of its budgets, and that of its
-limits if processes share them. Estimates are made, and the time is read, only if a rule of this
-model needs them.
+Rules of the file: a call releases what it holds at the moment it ends. The release awaits only
+the state of budgets and of shared limits, shielded and for at most `GIVE_BACK_S`. Tokens are
+estimated, and the time is read, only if a rule of this model needs them.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ from orchestra.values import (
 )
 
 _FULL = (RateLimitError, OverloadedError)
-"""Errors for a lack of capacity."""
+"""Errors that mean that the model lacks capacity."""
 
 
 @attrs.frozen
@@ -65,7 +64,7 @@ class GuardState:
 
 
 class Gate:
-    """The breaker, limits and budgets of the model `name`, in this order."""
+    """The breaker, the limits and the budgets of the model `name`, passed in this order."""
 
     def __init__(
         self,
@@ -88,7 +87,7 @@ class Gate:
         self.failure_log = FailureLog(name)
 
     def state(self) -> GuardState:
-        """The state now; outside `trio.run`, that of the last time seen."""
+        """The current state; outside `trio.run`, the state at the last time that was read."""
         seen_s = self.clock.seen_s()
         breaker = self.breaker.state(seen_s) if self.breaker else None
         load = self.limiter.load
@@ -100,18 +99,18 @@ class Gate:
     async def enter(
         self, request: ChatRequest | EmbedRequest, *, most: int = 0, paid: bool = False
     ) -> GuardedCall:
-        """Wait until a call is admitted, and return it. Cancelled or refused, nothing is held.
+        """Wait until a call is admitted, and return it. If cancelled or refused, nothing is held.
 
         With `paid`, its money is held already: see `hold`. If the request does not bound the
-        answer, money is held for `most` tokens; if the budgets have no room for that, for less, and
-        the call has to `grow`.
+        answer, money is held for `most` tokens; if the budgets have no room for that, it is held
+        for fewer, and the call has to `grow`.
 
         Raises:
             BreakerOpenError: the model has failed too often.
-            LimitReachedError: as of `Limiter.enter`.
-            BudgetExceededError: a budget has no room for it.
-            UnknownPriceError: nobody knows what it costs, and that is refused.
-            StateError: as of `Purse.hold`.
+            LimitReachedError: as for `Limiter.enter`.
+            BudgetExceededError: a budget has no room for the call.
+            UnknownPriceError: the price is unknown, and the budgets refuse unknown prices.
+            StateError: as for `Purse.hold`.
         """
         call, costs = GuardedCall(self, request), self.costs
         counts = not paid and costs.counts(call.account)
@@ -130,7 +129,8 @@ class Gate:
                 await self._share(call, self.shared)
             if counts:
                 await self._hold(call, most)
-            # A state ends what it has begun, also for who leaves meanwhile: they ask nobody.
+            # The state completes its change even if the caller was cancelled meanwhile; such a
+            # caller must not call the model.
             await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException as error:
             note_unsent(error)
@@ -139,10 +139,11 @@ class Gate:
         return call
 
     async def hold(self, request: EmbedRequest, requests: int) -> Reservation | None:
-        """Hold money for all calls of one request, which then enter as `paid`.
+        """Hold money for all calls of one request, which then `enter` as `paid`.
 
         Raises:
-            BudgetExceededError: a budget has no room for all of them; and as of `enter`.
+            BudgetExceededError: a budget has no room for all of them.
+            UnknownPriceError, StateError: as for `enter`.
         """
         account = PRESENT.get()
         if not self.costs.counts(account):
@@ -152,13 +153,13 @@ class Gate:
         return await self.costs.hold(account, estimate, requests)
 
     def at_once(self, most: int) -> int:
-        """How many calls may enter together; one while the breaker is not closed."""
+        """How many calls may enter at once: `most`, or 1 while the breaker is not closed."""
         if self.breaker is None:
             return most
         return most if isinstance(self.breaker.state(self.clock.now_s()), Closed) else 1
 
     async def _hold(self, call: GuardedCall, most: int) -> None:
-        """Hold money for the call: for `most` tokens of an unbounded answer, or for some."""
+        """Hold money; if there is no room for `most` tokens, an unbounded answer is capped."""
         hold, estimate = self.costs.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
@@ -170,7 +171,7 @@ class Gate:
             call.cap_bytes = estimate.output * BYTES_PER_TOKEN
 
     async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
-        """Wait for the limits that processes share, as long as the breaker is closed."""
+        """Wait for the limits that processes share, unless the breaker opens meanwhile."""
         tokens = call.estimate.total if shared.counts_tokens else 0
         call.lease = await shared.enter(call.account.caller, tokens=tokens)
         if call.lease is None and self.breaker is not None:
@@ -178,7 +179,7 @@ class Gate:
         call.admitted.began_s = self.clock.now_s()
 
     async def _wait(self, permit: Permit | None, tokens: int) -> Admitted:
-        """Wait for the limits, as long as the breaker is closed."""
+        """Wait for the limits of this process, unless the breaker opens meanwhile."""
         breaker = self.breaker
 
         def check() -> None:
@@ -226,7 +227,7 @@ class Gate:
             self.breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
 
     def record(self, call: GuardedCall, error: BaseException | None) -> None:
-        """Tell the breaker the outcome of a call; if that opens it, refuse all waiting calls."""
+        """Report a call's outcome to the breaker; if that opens it, refuse all waiting calls."""
         breaker, permit = self.breaker, call.permit
         if breaker is None or permit is None:
             return
@@ -248,8 +249,8 @@ class Gate:
         state = breaker.state(self.clock.now_s())
         wait_s = state.wait_s if isinstance(state, Open) else 0.0
         return BreakerOpenError(
-            "its breaker is open after too many failures, so it was not asked; it is tried again "
-            f"in {wait_s:.3g} s: ask another model until then",
+            "its breaker is open after too many failures, so it was not called; retry in "
+            f"{wait_s:.3g} s, or ask another model until then",
             retry_after_s=wait_s,
             code="breaker",
             model=self.name,
@@ -258,7 +259,7 @@ class Gate:
 
 @attrs.define(eq=False)
 class GuardedCall(HeldCall):
-    """One admitted call: what it holds, and what is known of it so far."""
+    """One admitted call: what it holds, and what is known about it so far."""
 
     gate: Gate
     request: ChatRequest | EmbedRequest
@@ -270,22 +271,22 @@ class GuardedCall(HeldCall):
     spoke_s: float | None = None
     streams: bool = False
     consumed: Usage | None = None
-    """Its usage, with its cost, after its end."""
+    """The usage with its cost, once the call has ended."""
     sent: bool = True
-    """Whether it was sent, as far as is known; if not, limits give it back completely."""
+    """Whether the call was sent, as far as is known; if not, limits refund it completely."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
     _found: Usage | None = None
 
     @property
     def estimate(self) -> Estimate:
-        """The estimate of the call; computed on first use."""
+        """The estimated tokens of the call; computed on first use."""
         if self._estimate is None:
             self._estimate = estimated(self.request)
         return self._estimate
 
     def spoke(self) -> None:
-        """Note the first output, and its time if it is needed."""
+        """Note the first output, and its time if somebody needs it."""
         self.silent = False
         gate, breaker = self.gate, self.gate.breaker
         if gate.teller or (breaker is not None and breaker.rule.slow_s is not None):
@@ -295,8 +296,8 @@ class GuardedCall(HeldCall):
         """The events, with costs added to their usage."""
         return tuple(map(self._with_cost, events))
 
-    def told(self, usage: Usage | None) -> Usage | None:
-        """Its usage with its cost, for the caller."""
+    def reported(self, usage: Usage | None) -> Usage | None:
+        """The usage to report to the caller: with its cost, and settled if there is an account."""
         if usage is None:
             return None
         found = self._priced(usage)
@@ -305,17 +306,17 @@ class GuardedCall(HeldCall):
     def _with_cost(self, event: ModelEvent) -> ModelEvent:
         if not isinstance(event, UsageReport):
             return event
-        return UsageReport(self.told(event.usage) or event.usage, event.raw)
+        return UsageReport(self.reported(event.usage) or event.usage, event.raw)
 
     def _priced(self, usage: Usage) -> Usage:
-        """Its usage with its cost; the last result is cached."""
+        """The usage with its cost; the last result is cached."""
         if usage is not self._asked or self._found is None:
             self._asked = usage
             self._found = priced(self.gate.costs.price, usage, settled=False)
         return self._found
 
     def leave(self, error: BaseException | None) -> None:
-        """Release everything but money; `error` is the model's own."""
+        """Release everything but money and shared limits; `error` is the model's own error."""
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
         self.sent = error is None or not was_unsent(error)
@@ -332,7 +333,7 @@ class GuardedCall(HeldCall):
             error.name = error.name or self.gate.name
 
     async def withdraw(self) -> None:
-        """Release everything, before the model was called."""
+        """Release everything that the call holds, if the model was not called."""
         self.gate.limiter.leave(self.admitted, tokens=0, sent=False)
         self.gate.take_back(self.permit)
         if self.gate.shared is not None and self.lease is not None:
@@ -341,7 +342,7 @@ class GuardedCall(HeldCall):
             await self.reservation.settle(0)
 
     async def end(self, error: BaseException | None) -> None:
-        """`leave`, and release money and shared limits; no checkpoint if it holds neither."""
+        """`leave`, and release money and shared limits; no checkpoint if the call holds neither."""
         self.leave(error)
         if self.gate.shared is not None and self.lease is not None:
             tokens = self._tokens_taken(whole=self.ended and error is None)
@@ -354,12 +355,12 @@ class GuardedCall(HeldCall):
         """Hold more money, since the answer is longer than expected.
 
         Raises:
-            BudgetExceededError: as `CallCosts.grow`, and StateError too.
+            BudgetExceededError, StateError: as for `CallCosts.grow`.
         """
-        assert self.reservation is not None, "only then there is a cap"
+        assert self.reservation is not None, "only a call with a reservation has a cap"
         try:
             self.cap_bytes = await self.gate.costs.grow(
-                self.reservation, self.estimate, self.said_bytes
+                self.reservation, self.estimate, self.output_bytes
             )
         except BudgetExceededError as error:
             note_begun(error)
@@ -368,21 +369,22 @@ class GuardedCall(HeldCall):
     def _tokens_taken(self, *, whole: bool) -> int:
         if not self.sent:
             return 0
-        return tokens_taken(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
+        return tokens_taken(self.estimate, self.usage, output_bytes=self.output_bytes, whole=whole)
 
     def _report(self, whole: bool, error: BaseException | None) -> None:
         found = self.usage
         if not whole or found is None or found.certainty is not Certainty.EXACT:
-            said = self.said_bytes
-            found = consumption(self.estimate, found, said_bytes=said, whole=whole, error=error)
+            said = self.output_bytes
+            found = consumption(self.estimate, found, output_bytes=said, whole=whole, error=error)
         if found is not None:
             self.consumed = self._priced(found)
             self.account.used(self.consumed)
 
     def outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
-        """The outcome of the call for the model's health.
+        """The outcome of the call for the breaker.
 
-        A caller that leaves says nothing about it, except for the time that it waited in vain.
+        A caller that leaves says nothing about the model's health, except that it got no output
+        in the time that it waited.
         """
         found = Outcome.NEUTRAL if not self.ended else Outcome.SUCCESS
         if error is not None:

@@ -1,10 +1,12 @@
 """A model behind its breaker and its limits: a `Model` like any other.
 
-The breaker is outside: while it is open, no call waits for a slot, and waiting calls are refused
-when it opens. Rules of the file: a call releases what it holds at the moment when it ends, by
-success, failure, early leave or cancellation. It awaits nothing for that, except, shielded and
-for `GIVE_BACK_S`, the state of its budgets. A call is counted once, in the account that was
-current when it began. Reported usage is `settled`: no other code has to report it.
+The breaker is the outer one: while it is open, no call waits for a slot, and waiting calls are
+refused when it opens.
+
+Rules of the file: a call releases what it holds at the moment it ends, whether it succeeds, fails,
+is left early or is cancelled. The release awaits only the state of budgets and shared limits,
+shielded and for at most `GIVE_BACK_S`. A call's usage is added once, to the account that was
+current when the call began. The usage in its answer is `settled`: no other code has to report it.
 """
 
 from __future__ import annotations
@@ -34,19 +36,22 @@ from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 BATCHES_AT_ONCE = 4
-"""The most concurrent requests of one `embed`: a few, so that others have a turn."""
+"""The most concurrent requests of one `embed`: only a few, so that other calls get a turn."""
 
 
 class GuardedModel(Model):
-    """A model that is called within its limits, and not called while it fails.
+    """A model that is called within its limits, and not called while it is failing.
 
-    `name` is its name in errors. `price` is its price, None if unknown. `batch_size` is the limit
-    of one embedding request: more texts need several requests, of which `BATCHES_AT_ONCE` run at a
-    time, and each is a call for its limits and its breaker. `purse` has the budgets of its calls;
-    held money expires after `hold_s`, which is more than any call takes. `shared` are its limits
-    if other processes share them; `limits` has the same numbers. `teller` is told of each ended
-    call. `draw` returns numbers from 0 to 1, which extend the pauses of the breaker. State lasts as
-    long as the object, from one `trio.run` to the next; it serves one of them at a time.
+    `name` is the model's name in errors, and `price` its price, None if unknown. `batch_size` is
+    the limit of one embedding request: more texts are sent as several requests, of which
+    `BATCHES_AT_ONCE` run at a time, and each of which counts as a call for the limits and the
+    breaker. `purse` pays for the calls; held money expires after `hold_s`, which is more than any
+    call takes. `shared` are the limits that other processes share; `limits` then has the same
+    numbers. `teller` observes each ended call. `draw` returns numbers from 0 to 1, which extend
+    the breaker's pauses.
+
+    The state lasts as long as the object, across several `trio.run`, but it is used in only one of
+    them at a time.
     """
 
     def __init__(
@@ -77,58 +82,59 @@ class GuardedModel(Model):
         return self.model.capabilities
 
     def state(self) -> GuardState:
-        """The state now; outside `trio.run`, that of the last time seen."""
+        """The current state; outside `trio.run`, the state at the last time that was read."""
         return self._gate.state()
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask; entered when the call is admitted and the model has accepted the request.
+        """Ask the model; entered when the call is admitted and the model accepted the request.
 
         Raises:
-            BreakerOpenError: it has failed too often; it was not called.
-            LimitReachedError: it would wait too long; it was not called.
-            BudgetExceededError: a budget has no room for it; it was not called. On receive: the
-                answer exceeds the room of a budget, and has to be left.
-            UnknownPriceError: its price is unknown, and that is refused.
-            StateError: as of `Purse.hold`.
-            ModelError: on entry or on receive.
+            BreakerOpenError: the model has failed too often; it was not called.
+            LimitReachedError: the call would wait too long; the model was not called.
+            BudgetExceededError: a budget has no room for the call; the model was not called. On
+                receive: a budget has no room for the rest of the answer, which has to be left.
+            UnknownPriceError: the price is unknown, and the budgets refuse unknown prices.
+            StateError: as for `Purse.hold`.
+            ModelError: the model's own error, on entry or on receive.
         """
         return _GuardedAnswer(self._gate, self.model, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer; its duration says nothing about the model's health.
+        """Ask the model, and wait for the whole answer.
 
-        If a budget has no room for the longest answer, it is streamed, so that it can be stopped.
+        The duration does not count for the model's health. If a budget has no room for the longest
+        possible answer, the answer is streamed, so that it can be stopped.
 
         Raises:
-            ModelError: as of `stream`.
+            ModelError: as for `stream`.
         """
         most = self.model.capabilities.output_tokens_max or OUTPUT_TOKENS_MOST
         call = await self._gate.enter(request, most=most)
         if call.capped:
             return await self._folded(call, request)
-        async with call:  # also where a project's own class gives what is no answer
+        async with call:  # also releases it if a project's own class returns no valid answer
             answer = await self.model.complete(request)
             call.answered(answer.usage, answer.parts)
             call.answer_id, call.answer_model = answer.id, answer.model
             call.stopped = answer.stopped
-        return answer.with_usage(call.told(answer.usage))
+        return answer.with_usage(call.reported(answer.usage))
 
     async def _folded(self, call: GuardedCall, request: ChatRequest) -> Completion:
-        """The complete answer, from a stream."""
-        said: list[ModelEvent] = []
+        """Stream the answer, and return it as a whole."""
+        events: list[ModelEvent] = []
         async with _GuardedAnswer(self._gate, self.model, request, call) as reply:
             while batch := await reply.receive():
-                said += batch
-        return Completion.of(said)
+                events += batch
+        return Completion.of(events)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order.
 
-        Money for all requests is held before the first. When one fails, or the caller is cancelled,
-        no further requests are made, and those made are paid.
+        Money for all requests is held before the first one is sent. When a request fails, or the
+        caller is cancelled, no further requests are sent, and those already sent are paid for.
 
         Raises:
-            ModelError: as `stream`; of several requests, the first error.
+            ModelError: as for `stream`; if several requests fail, the first error.
         """
         size, texts = self._batch_size, request.texts
         batches = size.batches(texts) if size is not None and len(texts) > 1 else ()
@@ -167,11 +173,11 @@ class GuardedModel(Model):
             call.answered(found.usage)
             call.answer_model = found.model
             call.spoke()
-        return Embeddings(found.vectors, call.told(found.usage), found.model)
+        return Embeddings(found.vectors, call.reported(found.usage), found.model)
 
 
 def _together(usages: Sequence[Usage | None]) -> Usage | None:
-    """The usage of several requests; not exact if that of some is unknown, None if of all."""
+    """The usage of several requests; not exact if that of some is unknown, None if all are."""
     known = [each for each in usages if each is not None]
     if not known:
         return None

@@ -1,15 +1,15 @@
 """Hedging: how long a race waits for its first arm before it starts another.
 
-The theory. For the last races it is known how long the first arm took to its commit; or, if
-another arm won, or it failed, or the race was cancelled, that it took at least that long. Leaving
-these out would make the arm look faster than it is, since they are the slow ones. So the quantile
-is that of Kaplan and Meier (1958), which counts each as long as it was observed. If so few were
-observed to their commit that a high quantile is unknown, the longest time to a commit is used. It
-is too short, but its cost is bounded by a token bucket: each race adds its share, and each extra
-arm takes one token. Only arms started by time take a token: an arm that replaces failed ones is
-not extra.
+The theory. For each recent race, it is known how long the first arm took to commit; or only that
+it would have taken longer than it was observed, because another arm won, the arm failed, or the
+race was cancelled. Leaving out these cut observations would make the arm look faster than it is,
+since they are the slow ones. So the quantile is estimated as by Kaplan and Meier (1958), which
+counts each observation for as long as it lasted. If so few arms were observed to commit that a
+high quantile is unknown, the longest observed time to a commit is used. That is too short, but its
+cost is bounded by a token bucket: each race adds its share of a token, and each extra arm takes
+one. Only an arm started by the delay is extra: one that replaces a failed arm takes no token.
 
-Rules of the file: time is an argument, and never goes back; `Hedging` passes it Trio's.
+Rules of the file: time is an argument, and never goes back; `Hedging` passes Trio's time.
 """
 
 from __future__ import annotations
@@ -23,33 +23,34 @@ from orchestra.eventclass import frozen
 from orchestra.graph.rules.hedging import Hedge
 
 WINDOW = 200
-"""Races kept for each race construct: at p99, two are beyond it."""
+"""Races kept for each race construct: two of them are beyond the 99th percentile."""
 AGE_S = 3600.0
-"""How long they are kept: times from before a night without calls say nothing about now."""
+"""How long a race is kept: times from before a night without calls say nothing about now."""
 COMMITS_MIN = 20
-"""Commits of the first arm before a quantile is used: at p95, one is beyond it."""
+"""First-arm commits before a quantile is used: one of them is beyond the 95th percentile."""
 BURST = 10.0
 """The size of the token bucket, which is full at the start; as in gRPC's example."""
 RACES_MAX = 1024
-"""Race constructs kept by an engine, as many as plans; the least recently run are dropped."""
+"""Race constructs kept per engine, as many as plans; the least recently run are dropped."""
 _ROUNDING = 1e-9
 
 
 @frozen
 class Seen:
-    """One race: how long its first arm took to commit, or took at least."""
+    """One race: how long its first arm took to commit, or a lower bound of that time."""
 
     took_s: float
     cut: bool
-    """Whether no commit was observed: then the time is a lower bound, sorted after equal ones."""
+    """Whether no commit was observed; `took_s` is then a lower bound, sorted after equal times."""
     at_s: float
 
 
 def quantile_s(seen: Iterable[Seen], quantile: float) -> float | None:
-    """The time within which this share of the first arms commits; None if none ever did.
+    """The time within which this share of first arms commits; None if no commit was observed.
 
-    If fewer were observed to commit, the longest time to a commit. If all were observed, it is
-    the smallest of the times that is at least as long as this share of them.
+    If a smaller share was observed to commit, it is the longest observed time to a commit. If all
+    were observed to commit, it is the ordinary quantile: the smallest of the times that is at
+    least as long as this share of them.
     """
     ordered = sorted((one.took_s, one.cut) for one in seen)
     beyond, longest_s = 1.0, None
@@ -79,14 +80,14 @@ class Learned:
         self._tokens = BURST
 
     def saw(self, took_s: float, now_s: float, *, committed: bool) -> None:
-        """Add the time of a first arm to its commit; if not `committed`, a lower bound of it."""
+        """Add a first arm's time to its commit; a lower bound of it if it has not `committed`."""
         if len(self._seen) == WINDOW:
             self._forget()
         self._seen.append(Seen(took_s, not committed, now_s))
         self._commits += committed
 
     def delay_s(self, now_s: float) -> float | None:
-        """Seconds to wait before another arm is started; None while too little is known."""
+        """Seconds to wait before another arm is started; None with too few observations."""
         while self._seen and self._seen[0].at_s <= now_s - AGE_S:
             self._forget()
         if self._commits < COMMITS_MIN:
@@ -97,7 +98,7 @@ class Learned:
         self._commits -= not self._seen.popleft().cut
 
     def began(self) -> None:
-        """Add the share of a race that has begun."""
+        """Add the share of a token for a race that has begun."""
         self._tokens = min(BURST, self._tokens + self.hedge.share)
 
     def take(self) -> bool:
@@ -115,7 +116,7 @@ class Hedges:
         self._learned: dict[Hashable, Learned] = {}
 
     def of(self, race: Hashable, hedge: Hedge) -> Learned:
-        """What this construct has learned; nothing if it is new or was dropped."""
+        """What this race construct has learned; empty if it is new or was dropped."""
         learned = self._learned.pop(race, None)
         if learned is None:
             learned = Learned(hedge)
@@ -131,7 +132,7 @@ class Hedging:
     __slots__ = ("_ended", "_learned", "_since_s", "delay_s")
 
     def __init__(self, learned: Learned, start_s: float) -> None:
-        """`start_s` is the delay until one is learned."""
+        """`start_s` is the delay to use until one has been learned."""
         self._learned = learned
         self._ended = False
         self._since_s = trio.current_time()
@@ -140,11 +141,14 @@ class Hedging:
         self.delay_s = start_s if delay_s is None else delay_s
 
     def take(self) -> bool:
-        """Whether another arm may be started by time; if so, this takes a token."""
+        """Whether an extra arm may be started after the delay; if so, take a token for it."""
         return self._learned.take()
 
     def ended(self, *, committed: bool) -> None:
-        """Note the end of the first arm: its commit, or its failure, loss or cancellation; once."""
+        """Note that the first arm has committed, failed, lost or was cancelled.
+
+        Only the first call counts.
+        """
         if not self._ended:
             self._ended = True
             now_s = trio.current_time()

@@ -1,4 +1,4 @@
-"""The report of an ended call of a model, for observers of calls."""
+"""The report of an ended model call, for observers of calls."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CANCELLED = "cancelled"
 
 
 class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """The report of a call of a model that has ended; refused calls have none.
+    """The report of an ended model call; a call that was refused has none.
 
-    `run_id` and `step` are those of the caller, of a shared call the first caller's; "" outside
-    runs. `model` is the name in this deployment, `request_model` the provider's. Times count from
-    the admission of the call; `first_chunk_s` is None without output, and for an answer that is not
-    streamed. `error` is the class of its error, `cancelled` if it was left before its end, "" for
-    a complete answer. `usage` has its cost; None if nothing was used. `settings` are the numbers
-    that the request set, by field. The rest is what the provider said about its answer, and its
-    address; "" and 0 if unknown.
+    `run_id` and `step` belong to the caller, or to the first caller of a shared call; they are ""
+    outside runs. `model` is the model's name in this deployment, `request_model` the provider's
+    name for it. Times count from the admission of the call; `first_chunk_s` is None without output,
+    and for an answer that is not streamed. `error` is the class name of the error, "cancelled" if
+    the call was left before its end, "" for a complete answer. `usage` includes the cost; None if
+    nothing was used. `settings` are the numeric settings of the request, by field. The other fields
+    are the provider's metadata of the answer, and its address; "" and 0 if unknown.
     """
 
     run_id: str
@@ -47,11 +47,11 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ASKED_FIRST: ContextVar[tuple[str, str]] = ContextVar("asked_first", default=("", ""))
-"""While a `StepCoalesced` is recorded: run id and step of the caller whose call is shared.
-They are not in the event, since its readers must not learn of other callers' runs."""
+"""While a `StepCoalesced` is recorded: the run id and step of the caller that started the call.
+They are not in the event, because its readers must not learn about other callers' runs."""
 
 OnCall: TypeAlias = Callable[[CallEnded], None]
-"""Called at once, in the task of the call; must neither wait nor raise."""
+"""Called synchronously, in the task of the call; must neither block nor raise."""
 
 
 class Teller(msgspec.Struct, frozen=True):
@@ -71,16 +71,16 @@ SETTINGS = (
 
 
 def settings_of(request: ChatRequest | EmbedRequest) -> dict[str, float]:
-    """The numbers that a request sets, under their names there."""
+    """The numeric settings of a request, by field name."""
     return {
         name: value
         for name in SETTINGS
-        if (value := getattr(request, name, None)) is not None  # each kind has some
+        if (value := getattr(request, name, None)) is not None  # each kind has some of them
     }
 
 
 def error_of(error: BaseException | None, *, whole: bool) -> str:
-    """How a call ended, in one word."""
+    """The `CallEnded.error` of a call; `whole` says whether its answer is complete."""
     if error is None:
         return "" if whole else CANCELLED
     return CANCELLED if isinstance(error, trio.Cancelled) else type(error).__name__

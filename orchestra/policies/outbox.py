@@ -1,12 +1,13 @@
-"""An outbox for the ends of calls: what a state has not accepted is sent again until it has.
+"""An outbox for the ends of calls: an end is sent to a state until the state accepts it.
 
-An end is sent when its call ends, within `GIVE_BACK_S`. If it was not accepted, it is sent again:
-by a task beside the runs, with longer and longer pauses; by the next call that has got an answer
-from the state; and, if no further call is expected, by `flush`.
+An end is sent when its call ends, within `GIVE_BACK_S`. If it was not accepted, it is retried:
+by a task beside the runs, with exponential backoff; by the next call that got an answer from the
+state; and by `flush`, if no further call is expected.
 
-Rules of the file: the number of undelivered ends is bounded, and losses are logged. An end itself
-knows how it is sent again, since the state may have accepted it. An end that raises when it is
-sent again is lost: it would always raise, and block the ends behind it.
+Rules of the file: the number of undelivered ends is bounded, and losses are logged. The state may
+have accepted an end that it did not confirm, so each end defines how it is sent `again`. An end
+that raises an unexpected error in a retry is lost: it would always raise, and block the ends
+behind it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from orchestra.policies.account import PRESENT
 from orchestra.protocols import State
 
 UNDELIVERED_MAX = 1_000
-"""Ends kept while the state is out of reach; beyond that the oldest are lost."""
+"""Ends kept while the state cannot be reached; beyond that, the oldest are lost."""
 RESENT_AT_ONCE = 8
-"""How many of those a new call sends."""
+"""How many undelivered ends a new call sends."""
 GIVE_BACK_S = 0.05
 """How long the end of a call waits for the state."""
 REST_S = 0.05
-"""The pause after a state did not answer; it doubles each time."""
+"""The first pause after the state did not answer; it doubles each time."""
 REST_MAX_S = 1.0
 
 log = logging.getLogger("orchestra.policies")
@@ -40,7 +41,7 @@ class End(Protocol):
     """The end of a call, as it is sent to a state."""
 
     def again(self) -> Self:
-        """The end for a state that may have accepted it already."""
+        """The end as it is sent to a state that may have accepted it already."""
 
 
 E = TypeVar("E", bound=End)
@@ -49,7 +50,7 @@ E = TypeVar("E", bound=End)
 class Outbox(Generic[E]):
     """Sends the ends of one process's calls to `state`, each with `take`.
 
-    `lost` is a text about the effect of a lost end. Used in one `trio.run` at a time.
+    `lost` describes the effect of a lost end, for log messages. Used in one `trio.run` at a time.
     """
 
     def __init__(self, state: State, take: Callable[[E], Awaitable[None]], lost: str) -> None:
@@ -59,7 +60,7 @@ class Outbox(Generic[E]):
         self._loses = self._retries = False
         self._in_hand = 0
         self.undelivered: deque[E] = deque()
-        """Ends to send again, the oldest first; without those being sent now."""
+        """Ends to send again, the oldest first; an end that is being sent is not among them."""
 
     async def send(self, end: E) -> None:
         """Send the end of a call, now or later.
@@ -76,9 +77,10 @@ class Outbox(Generic[E]):
                 self._retries = True
 
     async def resend(self) -> bool:
-        """Send some ends again, the oldest first; returns whether any was accepted. As `send`.
+        """Send some ends again, the oldest first; return whether any was accepted.
 
-        Called only after the state has just answered, so as not to wait for one out of reach.
+        Never raises anything but `Cancelled`. Called only after the state has just answered, so as
+        not to wait for a state that cannot be reached.
         """
         sent = False
         for _ in range(RESENT_AT_ONCE):
@@ -93,9 +95,9 @@ class Outbox(Generic[E]):
         return sent
 
     async def flush(self, within_s: float) -> bool:
-        """Send all undelivered ends, if no further call is expected; returns whether none is left.
+        """Send all undelivered ends; return whether none is left.
 
-        Shielded, and bounded by `within_s`.
+        For when no further call is expected. Shielded, and bounded by `within_s`.
         """
         with trio.move_on_after(within_s, shield=True):
             await self._resend_all(0.0)
@@ -114,21 +116,22 @@ class Outbox(Generic[E]):
             self._retries = False
 
     async def _resend_all(self, rest_s: float) -> None:
-        """Send all undelivered ends after this pause; after each failure, the pause doubles."""
+        """Send all undelivered ends, after this pause; the pause doubles after each failure."""
         while self._pending:
             await trio.sleep(rest_s)
             rest_s = 0.0 if await self.resend() else min(max(2 * rest_s, REST_S), REST_MAX_S)
 
     @property
     def _pending(self) -> int:
-        """The number of ends that are undelivered, or being sent."""
+        """The number of ends that are undelivered or being sent."""
         return len(self.undelivered) + self._in_hand
 
     async def _taken(self, end: E, *, again: bool) -> bool:
-        """Whether the end is settled: it is known to be accepted, or it is lost.
+        """Send the end; return whether it is done with: accepted, or lost.
 
-        An error here does not fail the call; an end that was sent `again` is lost with it. A state
-        that answers at once needs no cancel scope, which would take longer than the change.
+        An error here does not fail the call. An unexpected error loses an end that was sent
+        `again`. A state that answers at once needs no cancel scope, which would cost more than the
+        change itself.
         """
         self._in_hand += 1
         try:
@@ -141,9 +144,9 @@ class Outbox(Generic[E]):
         except StateError:
             return False
         except Exception:
-            lost = f" and is not reported again: {self._lost}"
-            for_good = lost if again else "; it is reported again"
-            log.exception("the end of a call could not be reported to a state%s", for_good)
+            lost = f", and is lost: {self._lost}"
+            outcome = lost if again else "; it will be reported again"
+            log.exception("the end of a call could not be reported to a state%s", outcome)
             return again
         finally:
             self._in_hand -= 1

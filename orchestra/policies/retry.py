@@ -1,7 +1,7 @@
-"""Retry: whether and when a failed call is made again, and the budget for it.
+"""Retries: whether and when a failed call is made again, and the budget for retries.
 
-Rules of the file: decisions are functions of their arguments, including time and randomness;
-`Retries` passes them Trio's time and the engine's randomness.
+Rules of the file: decisions are functions of their arguments, which include time and randomness;
+`Retries` passes Trio's time and the engine's randomness.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ def next_delay_s(
 
     `attempt` is the number of the failed attempt, from 1. `jitter` is random, from 0 to 1.
     `remaining_s` is the time to the deadline: infinite without one, minus infinity for a
-    cancelled call. The wait always ends before the deadline. It is never less than the error
-    asks for, and at most `rule.delay_max_s` more.
+    cancelled call. The wait always ends before the deadline. It is at least the wait that the
+    error asks for, and at most `rule.delay_max_s` longer.
     """
     if attempt >= rule.attempts_max or not is_retryable(rule, error):
         return None
-    told_s = retry_after_s(error)
-    delay_s = told_s + jitter * _backoff_s(rule, attempt)
-    if told_s > rule.retry_after_max_s or delay_s >= remaining_s:
+    least_s = retry_after_s(error)
+    delay_s = least_s + jitter * _backoff_s(rule, attempt)
+    if least_s > rule.retry_after_max_s or delay_s >= remaining_s:
         return None
     return delay_s
 
 
 def is_retryable(rule: Retry, error: Exception) -> bool:
-    """Whether the same call may work later; for a group, every error has to be retryable."""
+    """Whether the same call may succeed later; in a group, every error has to be retryable."""
     if isinstance(error, taken_by(rule.on)):
         return True
     if isinstance(error, StepFailedError):
@@ -46,16 +46,16 @@ def is_retryable(rule: Retry, error: Exception) -> bool:
 
 
 def retry_after_s(error: Exception) -> float:
-    """The wait that the error asks for; the longest of a group; 0 if it asks for none."""
+    """Seconds that the error asks to wait; the longest wait in a group; 0 if it asks for none."""
     if isinstance(error, StepFailedError):
-        told = (retry_after_s(each) for each in error.errors if isinstance(each, Exception))
-        return max(told, default=0.0)
-    said = getattr(error, "retry_after_s", None)
-    return max(0.0, said) if isinstance(said, int | float) else 0.0
+        waits = (retry_after_s(each) for each in error.errors if isinstance(each, Exception))
+        return max(waits, default=0.0)
+    wait_s = getattr(error, "retry_after_s", None)
+    return max(0.0, wait_s) if isinstance(wait_s, int | float) else 0.0
 
 
 def _backoff_s(rule: Retry, attempt: int) -> float:
-    """The longest wait after this attempt."""
+    """The longest backoff after this attempt, in seconds."""
     try:
         return min(rule.delay_max_s, rule.delay_s * rule.multiplier ** (attempt - 1))
     except OverflowError:
@@ -63,10 +63,10 @@ def _backoff_s(rule: Retry, attempt: int) -> float:
 
 
 class RetryBudget:
-    """A token bucket: how many retries an engine may still make.
+    """A token bucket that bounds the retries of an engine.
 
-    It is full at the start. Calls and time fill it, up to `Limits.retries_saved`, and each retry
-    one out of it.
+    It is full at the start. Calls and time add tokens, up to `Limits.retries_saved`, and each
+    retry takes one.
     """
 
     __slots__ = ("_limits", "_since_s", "left")
@@ -75,14 +75,14 @@ class RetryBudget:
         self._limits = limits
         self._since_s = now_s
         self.left = float(limits.retries_saved)
-        """The number of tokens after the last call or retry."""
+        """The number of tokens, as of the last call or retry."""
 
     def called(self, now_s: float) -> None:
-        """Add the tokens of a first call."""
+        """Add the tokens for the first attempt of a call."""
         self._fill(now_s, self._limits.retries_per_call)
 
     def take(self, now_s: float) -> bool:
-        """Take a token, if there is one."""
+        """Take a token; return False if there is none."""
         self._fill(now_s, 0.0)
         if self.left < 1:
             return False
@@ -97,25 +97,26 @@ class RetryBudget:
 
 @attrs.define(eq=False)
 class Retries:
-    """All retries of an engine: its budget, and its source of jitter."""
+    """The retries of an engine: their budget, and the source of jitter."""
 
     limits: Limits
     draw: Callable[[], float]
-    """Numbers from 0 to 1."""
+    """Returns random numbers from 0 to 1."""
     budget: RetryBudget = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.budget = RetryBudget(self.limits, trio.current_time())
 
     def called(self) -> None:
-        """Count a first call under a rule."""
+        """Count the first attempt of a call that has a retry rule."""
         self.budget.called(trio.current_time())
 
     def delay_s(self, rule: Retry, attempt: int, error: Exception) -> float | None:
-        """Seconds to wait before the next attempt, which takes a token; None to give up.
+        """Seconds to wait before the next attempt, for which a token is taken; None to give up.
 
-        The deadline is the earliest of all scopes around the call; for a cancelled call it has
-        passed. An error that is not retried only for lack of tokens gets a note that says so.
+        The deadline is the earliest of all cancel scopes around the call; for a cancelled call it
+        has passed. If only the lack of a token prevents a retry, the error gets a note that says
+        so.
         """
         now_s = trio.current_time()
         remaining_s = trio.current_effective_deadline() - now_s
@@ -129,6 +130,6 @@ class Retries:
 
 
 _SPENT = (
-    "not tried again: the retries of this engine are used up for now; see `retries_per_call`, "
+    "not retried: the retry budget of this engine is used up for now; see `retries_per_call`, "
     "`retries_per_s` and `retries_saved` in Limits"
 )

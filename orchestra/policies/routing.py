@@ -1,11 +1,11 @@
-"""Routing: which of several models is called, and which after it. Pure.
+"""Routing: which of several models is called first, and which ones after a failure. Pure.
 
-The theory: a route orders its models for each request. Models that lack something for it are
-left out; the others are ordered by the route's rule, and after a failure the next is called.
-Randomness is an argument: one number per model, from 0 to 1. If a conversation has to stay with
-its model, the numbers are computed from its key and the model's name instead ("rendezvous
-hashing"). Then the same rule gives the same order, and a model that is added takes its own share
-of the conversations and moves no others.
+The theory: a route orders its models for each request. Models that lack something the request
+needs are left out; the others are ordered by the route's rule, and after a failure the next one is
+called. Randomness is an argument: one number per model, from 0 to 1. If a conversation has to
+stay with its model, these numbers are computed from the conversation's key and the model's name
+("rendezvous hashing"). The same rule then gives the same order each time, and a model that is
+added takes its own share of the conversations without moving any others.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from orchestra.values import (
 ANSWER_TOKENS = 500
 """The assumed length of an answer if a request does not bound it."""
 OTHERS = (CACHE, COALESCE, CHOICE)
-"""Words for the policies around a model, which routes ignore."""
+"""Settings for the policies around a model, which routes ignore."""
 FALLBACK: tuple[type[ModelError], ...] = (
     AuthenticationError,
     PermissionDeniedError,
@@ -67,14 +67,15 @@ FALLBACK: tuple[type[ModelError], ...] = (
     TruncatedStreamError,
     MalformedStreamError,
 )
-"""Errors after which another model may work. Not: requests wrong for every model, filters."""
+"""Errors after which another model may succeed. Not among them: requests that are wrong for every
+model, and content filters."""
 
 
 @attrs.frozen(kw_only=True)
 class Candidate:
-    """A model of a route. Prices are dollars for a million tokens; None is unknown, not free.
+    """A model of a route. Prices are in dollars per million tokens; None is unknown, not free.
 
-    Vectors of models with equal `vectors` can be compared with each other.
+    The embeddings of models with equal `vectors` can be compared with each other.
     """
 
     name: str
@@ -85,7 +86,7 @@ class Candidate:
     vectors: str = ""
 
     def price(self, needs: Needs) -> float:
-        """The estimated cost of a request in millionths of a dollar; infinite without a price."""
+        """The estimated cost of a request, in millionths of a dollar; infinite without a price."""
         output = ANSWER_TOKENS if needs.output_tokens is None else needs.output_tokens
         if self.input_price is None or (output and self.output_price is None):
             return inf
@@ -104,14 +105,14 @@ class ByCost:
 
 @attrs.frozen
 class ByWeight:
-    """Each model as often as its weight says; with `sticky`, a conversation keeps its model."""
+    """A random model, in proportion to the weights; `sticky` keeps a conversation's model."""
 
     sticky: bool = False
 
 
 @attrs.frozen
 class ByLatency:
-    """The faster of two random models; with `sticky`, the two depend on the conversation."""
+    """The faster of two random models; with `sticky`, the conversation determines the two."""
 
     sticky: bool = False
 
@@ -123,7 +124,7 @@ BY_CHANCE = (ByWeight, ByLatency)
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """How a model is chosen, and the errors after which the next is called (none for `()`)."""
+    """How a model is chosen, and the errors after which the next one is called."""
 
     name: str
     candidates: tuple[Candidate, ...]
@@ -138,10 +139,11 @@ def choose(
     loads: Mapping[str, float],
     draws: Sequence[float],
 ) -> tuple[Candidate, ...]:
-    """The able candidates, in the order in which they are called; empty if none is able.
+    """The candidates that can serve the request, in call order; empty if none can.
 
-    `loads` has the seconds that each would take (`orchestra.policies.health.latency`), for
-    `ByLatency`, and `draws` a number for each, from 0 and below 1, for the rules `BY_CHANCE`.
+    `loads` has the seconds that each model would take (`orchestra.policies.health.latency`), for
+    `ByLatency`. `draws` has a number for each candidate, from 0 to below 1, for the rules in
+    `BY_CHANCE`.
     """
     able = [each for each in candidates if not lacks(needs, each.capabilities)]
     match by:
@@ -160,10 +162,11 @@ def choose(
 def _shuffled(
     candidates: Sequence[Candidate], able: Sequence[Candidate], draws: Sequence[float]
 ) -> tuple[Candidate, ...]:
-    """A random order in which heavier candidates tend to come first.
+    """The able candidates in random order; those with a higher weight tend to come first.
 
-    Among several exponential waiting times, each is the shortest in proportion to its rate
-    (Efraimidis and Spirakis, 2006); the same holds for the second among the rest.
+    Of several exponential waiting times, the probability of each to be the shortest is
+    proportional to its rate (Efraimidis and Spirakis, 2006); the same holds for the second
+    shortest among the rest, and so on.
     """
     drawn = zip(candidates, draws, strict=True)
     waits = sorted(
@@ -173,18 +176,18 @@ def _shuffled(
 
 
 def conversation_of(request: ChatRequest) -> bytes:
-    """The key of a conversation, equal in each of its turns.
+    """The key of a conversation, equal in all of its turns.
 
-    It is `extras["orchestra"]["conversation"]` if the request has it; else the messages up to the
-    first user message. Conversations that begin with the same words then have the same key,
-    which suits the prompt cache of a model.
+    It is `extras["orchestra"]["conversation"]` if the request has it; otherwise a digest of the
+    messages up to the first user message. Conversations that begin with the same words then have
+    the same key, which suits a model's prompt cache.
 
     Raises:
-        InvalidRequestError: the value is not a text, or there are other words.
+        InvalidRequestError: the value is not a text, or there are unknown settings.
     """
-    said = request.extras.get(EXTRAS)
-    own = {name: value for name, value in (said or {}).items() if name not in OTHERS}
-    if own or said == {}:
+    settings = request.extras.get(EXTRAS)
+    own = {name: value for name, value in (settings or {}).items() if name not in OTHERS}
+    if own or settings == {}:
         return f"key {_key(own)}".encode("utf-8", "replace")
     users = (at for at, each in enumerate(request.messages) if each.role == "user")
     begun = request.messages[: next(users, len(request.messages)) + 1]
@@ -192,9 +195,9 @@ def conversation_of(request: ChatRequest) -> bytes:
 
 
 def sticky_draws(conversation: bytes, names: Sequence[str]) -> list[float]:
-    """A number for each model, from 0 and below 1, that looks random but is always the same.
+    """A pseudo-random number for each model, from 0 to below 1, fixed for the conversation.
 
-    The number of a model does not depend on the other models.
+    A model's number does not depend on the other models.
     """
     key = blake2b(conversation).digest()
     digests = (blake2b(name.encode(), digest_size=8, key=key).digest() for name in names)
@@ -202,29 +205,29 @@ def sticky_draws(conversation: bytes, names: Sequence[str]) -> list[float]:
 
 
 def refusal(route: Route, needs: Needs, candidates: Sequence[Candidate]) -> CapabilityError:
-    """The error if no candidate is able: what each of them lacks."""
-    told = "".join(
+    """The error if no candidate can serve the request: it lists what each of them lacks."""
+    lacking = "".join(
         f"\n  {each.name}: it has {'; '.join(lacks(needs, each.capabilities))}"
         for each in candidates
     )
     return CapabilityError(
         f"no model of route {route.name!r} can do what is asked; ask for less, or add a model that "
-        f"can, or correct its capabilities:{told}",
+        f"can, or correct its capabilities:{lacking}",
         model=route.name,
     )
 
 
 def comparable(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """The candidates that may embed, and whose vectors are comparable with the first one's."""
+    """The candidates that may be able to embed, with vectors comparable to the first one's."""
     able = [each for each in candidates if each.capabilities.embeddings is not False]
     return tuple(each for each in able if each.vectors == able[0].vectors)
 
 
-def _key(said: Mapping[str, object]) -> str:
-    key = said.get(CONVERSATION)
-    if not isinstance(key, str) or not said.keys() <= {CONVERSATION, COALESCE}:
+def _key(settings: Mapping[str, object]) -> str:
+    key = settings.get(CONVERSATION)
+    if not isinstance(key, str) or not settings.keys() <= {CONVERSATION, COALESCE}:
         raise InvalidRequestError(
-            f"extras[{EXTRAS!r}] is {dict(said)!r:.200}: a route reads one text there; write "
+            f"extras[{EXTRAS!r}] is {dict(settings)!r:.200}: a route reads one text there; write "
             f"{{{CONVERSATION!r}: 'the id of the conversation'}}"
         )
     return key

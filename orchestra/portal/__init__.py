@@ -1,1 +1,1 @@
-"""Pipelines for programs that are not on Trio: an engine in a thread of its own."""
+"""Run pipelines from programs that do not use Trio: the engine runs in its own thread."""

@@ -1,7 +1,7 @@
-"""Calls from another thread into a portal's Trio.
+"""Calls from another thread into the Trio thread of a portal.
 
-The caller, a thread or a task of asyncio's, may be interrupted while it waits: by Ctrl-C, or by a
-cancellation. Then the call is cancelled, and the caller waits until it has ended.
+The caller, a thread or an asyncio task, may be interrupted while it waits: by Ctrl-C, or by
+cancellation. The call is then cancelled, and the caller waits until the call has ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class CrossThreadCall(Generic[T]):
-    """A call of `work`, an async function, in a portal's Trio."""
+    """A call of the async function `work` in the Trio thread of a portal."""
 
     def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
         self._work = work
@@ -31,30 +31,30 @@ class CrossThreadCall(Generic[T]):
         self._done: Future[T] = Future()
 
     async def perform(self) -> None:
-        """Call `work` and keep its outcome; in Trio."""
+        """Call `work` and store its outcome; runs in the Trio thread."""
         try:
             with self._scope:
                 self._done.set_result(await self._work())
         except trio.Cancelled:
             self._done.set_exception(closed())
             raise
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting caller
             self._done.set_exception(error)
         else:
             if self._scope.cancelled_caught:
-                self._done.set_exception(RunCancelledError("nobody waits for it any more"))
+                self._done.set_exception(RunCancelledError("its caller stopped waiting for it"))
 
     def refuse(self) -> None:
         """Fail the call, since the portal is closed."""
         self._done.set_exception(closed())
 
     def wait(self, trio_side: TrioSide) -> T:
-        """What `work` returns, for which this thread waits.
+        """Block this thread until the call has ended; return what `work` returned.
 
         Raises:
             RunError: the portal was closed.
-            KeyboardInterrupt: Ctrl-C, once the call has ended; a second Ctrl-C does not wait.
-            BaseException: what `work` raised.
+            KeyboardInterrupt: on Ctrl-C, once the call has ended; a second Ctrl-C does not wait.
+            BaseException: whatever `work` raised.
         """
         try:
             trio_side.begin(self)
@@ -66,11 +66,11 @@ class CrossThreadCall(Generic[T]):
         return self._done.result()
 
     async def wait_async(self, trio_side: TrioSide) -> T:
-        """As `wait`, in a task of asyncio's, without blocking its event loop.
+        """Like `wait`, but for an asyncio task: does not block its event loop.
 
         Raises:
-            asyncio.CancelledError: the task was cancelled, and the call has ended; a second
-                cancellation does not wait.
+            asyncio.CancelledError: the task was cancelled; raised once the call has ended, or
+                at once on a second cancellation.
         """
         trio_side.begin(self)
         try:
@@ -83,7 +83,7 @@ class CrossThreadCall(Generic[T]):
 
 
 def future_in_loop(done: Future[Any]) -> asyncio.Future[None]:
-    """A future of the running loop that is done when `done` is."""
+    """An asyncio future of the running event loop that completes when `done` does."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
 
@@ -92,7 +92,7 @@ def future_in_loop(done: Future[Any]) -> asyncio.Future[None]:
             waiter.set_result(None)
 
     def tell(_: Future[Any]) -> None:
-        with suppress(RuntimeError):  # the loop was closed, and nobody waits
+        with suppress(RuntimeError):  # the event loop was closed: nobody is waiting
             loop.call_soon_threadsafe(arrived)
 
     done.add_done_callback(tell)
@@ -102,6 +102,6 @@ def future_in_loop(done: Future[Any]) -> asyncio.Future[None]:
 def closed() -> RunError:
     """The error of a call to a portal that is closed."""
     return RunError(
-        "the portal is closed: ask it within `with orchestra.open_portal() as portal:`, which goes "
-        "around the program's whole life"
+        "the portal is closed: use it inside `with orchestra.open_portal() as portal:`, and keep "
+        "that block open for as long as the program runs"
     )

@@ -1,4 +1,4 @@
-"""Following a run's chunks or events in another thread, as they come."""
+"""Iterate over the chunks or events of a run from another thread, as they arrive."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ LEFT = "its reader has left"
 
 
 class Following(Generic[T]):
-    """A run that is followed: iterate over it in a `with`, or in an `async with` of asyncio's.
+    """A run to iterate over: in a `with` block or, on asyncio, in an `async with` block.
 
-    It begins with the block. Leaving the block before its end cancels the run, and waits until it
-    has ended. Whoever reads slowly holds the run back, and with it the provider.
+    The run starts when the block is entered. Leaving the block before the run has ended cancels
+    the run and waits for its end. A slow reader slows down the run and its provider
+    (backpressure).
 
-    Raises, where it is iterated:
-        RunError: outside of its block; or the output begins anew, which chunks cannot tell.
-        Exception: the error of the step that failed, the step's own.
+    Raises, while iterating:
+        RunError: this is outside the block; or the output restarts, which chunks cannot express.
+        Exception: the error that the failing step raised.
     """
 
     def __init__(
@@ -47,14 +48,14 @@ class Following(Generic[T]):
 
     @property
     def run_id(self) -> str:
-        """The id of the run, from the beginning of the block."""
+        """The id of the run; empty until the block is entered."""
         return "" if self._run is None else self._run.id
 
     def __enter__(self) -> Self:
         self._refuse_again()
         try:
             self._wait(self._begin)
-        except BaseException:  # it may have begun, and Ctrl-C came before that was heard of
+        except BaseException:  # Ctrl-C: the run may have started all the same
             with suppress(RunError):
                 self._wait(self._end)
             raise
@@ -77,7 +78,7 @@ class Following(Generic[T]):
         self._refuse_again()
         try:
             await self._portal.wait_async(self._begin)
-        except BaseException:  # as above, of a cancellation
+        except BaseException:  # as in `__enter__`, for a cancellation
             with suppress(RunError):
                 await self._portal.wait_async(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
             raise
@@ -98,7 +99,10 @@ class Following(Generic[T]):
 
     def _refuse_again(self) -> None:
         if self._run is not None:
-            raise RunError(f"run {self._run.id} is followed once: ask the portal for another run")
+            raise RunError(
+                f"run {self._run.id} was followed before, and a run can be followed only once: "
+                "ask the portal for another run"
+            )
 
     def _wait(self, work: Callable[[], Awaitable[Any]]) -> Any:
         return self._portal.wait(work, "with portal.stream(...)", "async with portal.stream(...)")
@@ -109,16 +113,18 @@ class Following(Generic[T]):
             self._over, self._seq = False, event.seq
             self._ready += self._pick(event)
 
-    # --- in the portal's Trio --------------------------------------------------------------------
+    # --- in the portal's Trio thread -------------------------------------------------------------
 
     async def _begin(self) -> None:
         self._run = self._start()
         self._reader = self._run.journal.attach()
 
     async def _more(self) -> tuple[Event, ...]:
-        """The next events; none at the end. Raises the error of a run that failed."""
+        """The next events; empty when the run has finished. Raises the error of a failed run."""
         if self._run is None or self._reader is None or not self._reader.attached:
-            raise RunError("a run is followed in its block: `with portal.stream(...) as chunks:`")
+            raise RunError(
+                "a run can be followed only inside its block: `with portal.stream(...) as chunks:`"
+            )
         batch = await self._reader.after(self._seq)
         if not batch:
             await self._run.result()
@@ -136,7 +142,7 @@ def chunk(event: Event) -> Iterable[Any]:
     """The chunk in an event, if there is one.
 
     Raises:
-        RunError: the event makes the chunks before it void.
+        RunError: the event makes the chunks before it invalid.
     """
     if isinstance(event, Delta):
         return (event.chunk,)

@@ -1,7 +1,7 @@
-"""Portals: one engine for a program on asyncio or threads, as long as the program lives.
+"""Portals: an engine for a program that uses asyncio or threads, kept open while it runs.
 
-The engine runs on Trio in a thread of its own. Calls are sent to that thread, and their results
-come back.
+The engine runs on Trio in its own thread. Calls are sent to that thread, and their results are
+sent back.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ log = logging.getLogger("orchestra.portal")
 
 CLOSE_S = 5.0
 """How long closing a portal waits for its runs to end."""
-LEFT_BEHIND = "a step of a portal does not end, and is left behind with its thread"
+LEFT_BEHIND = "a portal was closed, but one of its steps does not end: its thread is left running"
 
 
 class Runner:
-    """Runs pipelines in a portal, on behalf of a caller, and within a deadline."""
+    """Runs pipelines in a portal, on behalf of a caller and within a deadline."""
 
     def __init__(self, portal: Portal, caller: Caller, deadline_s: float | None) -> None:
         self._portal = portal
@@ -63,16 +63,18 @@ class Runner:
     @overload
     def run(self, pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     def run(self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """The result of a run, for which this thread waits. From any thread; not in asyncio.
+        """Run the pipeline, block this thread until it has ended, and return its result.
+
+        May be called from any thread, but not from a running event loop: use `arun` there.
 
         Raises:
             CheckError: the pipeline has problems.
-            DefinitionError: it is no pipeline.
+            DefinitionError: `pipeline` is not a pipeline.
             InputError: an input is missing, unknown, or of the wrong type.
-            RunError: the portal is closed, or this would wait for itself: in a loop of asyncio's,
-                in Trio, in a step.
-            KeyboardInterrupt: Ctrl-C, after every step of it has ended.
-            Exception: the error of the step that failed, the step's own.
+            RunError: the portal is closed; or the call would block an event loop: it was made in
+                asyncio, in Trio, or in a step.
+            KeyboardInterrupt: on Ctrl-C, after all steps of the run have ended.
+            Exception: the error that the failing step raised.
         """
         result = self._result(pipeline, args, kwargs)
         what, instead = f"portal.run({pipeline.name}, ...)", "await portal.arun(...)"
@@ -93,26 +95,26 @@ class Runner:
     @overload
     async def arun(self, pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     async def arun(self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """The result of a run, awaited in a task of asyncio's, in whichever loop.
+        """Like `run`, but awaited in an asyncio task, in any event loop.
 
-        Cancelling the task cancels the run, and the cancellation goes on when the run has ended.
+        Cancelling the task cancels the run; `CancelledError` is raised once the run has ended.
 
         Raises:
             CheckError: the pipeline has problems.
-            DefinitionError: it is no pipeline.
+            DefinitionError: `pipeline` is not a pipeline.
             InputError: an input is missing, unknown, or of the wrong type.
-            RunError: the portal is closed, or this is Trio: open an engine there.
-            Exception: the error of the step that failed, the step's own.
+            RunError: the portal is closed; or this is Trio: open an engine there instead.
+            Exception: the error that the failing step raised.
         """
         return await self._portal.wait_async(self._result(pipeline, args, kwargs))
 
     def stream(
         self, pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Following[T]:
-        """The chunks of a run that streams, as they come: for `with`, and for `async with`.
+        """The output chunks of a streaming run, as they arrive; use `with` or `async with`.
 
         Raises:
-            DefinitionError: it is no pipeline.
+            DefinitionError: `pipeline` is not a pipeline.
             InputError: there are too many inputs, or one is given twice.
         """
         return Following(self._portal, self._starting(pipeline, args, kwargs, streams=True), chunk)
@@ -120,10 +122,10 @@ class Runner:
     def events(
         self, pipeline: Pipeline[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> Following[Event]:
-        """The events of a run, as they come: for `with`, and for `async with`.
+        """The events of a run, as they arrive; use `with` or `async with`.
 
         Raises:
-            DefinitionError: it is no pipeline.
+            DefinitionError: `pipeline` is not a pipeline.
             InputError: there are too many inputs, or one is given twice.
         """
         return Following(self._portal, self._starting(pipeline, args, kwargs), itself)
@@ -139,9 +141,9 @@ class Runner:
                 return await run.result()
             finally:
                 if not run.ended:
-                    run.cancel("nobody waits for it any more")
-                    with trio.CancelScope(shield=True):  # its steps end as they would in its place
-                        await run.wait_ended()  # noqa: ASYNC102 - bounded by their own shields
+                    run.cancel("its caller stopped waiting for it")
+                    with trio.CancelScope(shield=True):  # as if its steps ran in this task
+                        await run.wait_ended()  # noqa: ASYNC102 - bounded by the steps' own shields
 
         return result
 
@@ -159,7 +161,7 @@ class Runner:
             engine = portal.engine
             if streams and not engine.plan(pipeline).streams:
                 raise RunError(
-                    f"pipeline {pipeline.name!r} gives a value, and no stream: write "
+                    f"pipeline {pipeline.name!r} returns a value, not a stream: write "
                     "portal.run(...), or await portal.arun(...)"
                 )
             return engine.start(pipeline, inputs, caller=self._caller, deadline_s=self._deadline_s)
@@ -168,14 +170,14 @@ class Runner:
 
 
 class Portal(Runner):
-    """An engine in a thread of its own, while its `with` lasts; in asyncio, its `async with`.
+    """An engine in its own thread, open inside a `with` or, on asyncio, an `async with` block.
 
-    It can be asked from any thread and any loop of asyncio's, by many at once. Leaving the block
-    cancels the runs in flight, and waits for their end, for five seconds at the most.
+    Any number of threads and asyncio event loops may use it at the same time. Leaving the block
+    cancels the runs in flight and waits up to five seconds for their end.
 
-    Raises, where its block begins:
+    Raises, when the block is entered:
         ConfigError: `orchestra.toml` is wrong.
-        RunError: it was opened before, or this is Trio.
+        RunError: the portal was opened before, or this is Trio.
     """
 
     def __init__(
@@ -195,7 +197,7 @@ class Portal(Runner):
         self._pid = os.getpid()
 
     def using(self, *, caller: Caller | None = None, deadline_s: float | None = None) -> Runner:
-        """The same portal, asked on behalf of `caller`, within so many seconds for each run."""
+        """The same portal, on behalf of `caller`, with a deadline of `deadline_s` for each run."""
         return Runner(self, caller or Caller(), deadline_s)
 
     def __enter__(self) -> Self:
@@ -215,35 +217,36 @@ class Portal(Runner):
         try:
             await asyncio.shield(asyncio.wrap_future(self._opened))
         except asyncio.CancelledError:
-            await self._leave()  # noqa: ASYNC102 - asyncio's, and bounded
+            await self._leave()  # noqa: ASYNC102 - this is asyncio, and it is bounded
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._leave()  # noqa: ASYNC102 - asyncio's, and bounded
+        await self._leave()  # noqa: ASYNC102 - this is asyncio, and it is bounded
 
     @property
     def engine(self) -> Engine:
-        """Its engine, for what runs in its Trio."""
+        """The engine of the portal; to be used only in the portal's Trio thread."""
         return self._is_open().engine
 
     def wait(self, work: Callable[[], Awaitable[T]], what: str, instead: str) -> T:
-        """What `work` returns, called in the portal's Trio, for which this thread waits.
+        """Call `work` in the portal's Trio thread, block this thread, and return its result.
 
         Raises:
-            RunError: the portal is closed or not open, or this is Trio or another process. Or this
-                is a loop of asyncio's, which `what` would block; it should call `instead`.
+            RunError: the portal is closed or not open; or this is Trio, or another process; or
+                this is an asyncio event loop, which the call named `what` would block (the
+                message says to write `instead`).
         """
         trio_side = self._trio_side
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the others raise
-            raise RunError(f"{what} would hold up the event loop of this thread: write {instead}")
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public function raises where there is none
+            raise RunError(f"{what} would block the event loop of this thread: write {instead}")
         return CrossThreadCall(work).wait(trio_side)
 
     async def wait_async(self, work: Callable[[], Awaitable[T]]) -> T:
-        """As `wait`, awaited in a task of asyncio's.
+        """Like `wait`, but awaited in an asyncio task.
 
         Raises:
-            RunError: the portal is closed or not open, or this is Trio, or another process.
+            RunError: the portal is closed or not open; or this is Trio, or another process.
         """
         return await CrossThreadCall(work).wait_async(self._trio_side)
 
@@ -252,14 +255,14 @@ class Portal(Runner):
         trio_side = self._is_open()
         if os.getpid() != self._pid:
             raise RunError(
-                "this portal was opened by another process, of which this one is a fork, and its "
-                "thread is not here: open one after the fork"
+                "this portal was opened before this process was forked, and its thread exists only "
+                "in the parent process: open another portal after the fork"
             )
         if trio.lowlevel.in_trio_run():
             raise RunError(
-                "a portal is for programs that are not on Trio, which is running here; in a step, "
-                "call the pipeline in a pipeline; elsewhere, write `async with "
-                "orchestra.open_engine(bindings) as engine: await engine.run(...)`"
+                "a portal is for programs that do not use Trio, but Trio is running here; instead "
+                "of running a pipeline in a step, call it in the pipeline; elsewhere, write `async "
+                "with orchestra.open_engine(bindings) as engine: await engine.run(...)`"
             )
         return trio_side
 
@@ -270,23 +273,27 @@ class Portal(Runner):
 
     def _open(self) -> None:
         if self._thread is not None:
-            raise RunError("a portal is opened once: write `with orchestra.open_portal() as ...`")
+            raise RunError(
+                "this portal was opened before, and a portal can be opened only once: write "
+                "`with orchestra.open_portal() as portal:`"
+            )
         if trio.lowlevel.in_trio_run():
             raise RunError(
-                "a portal is for programs that are not on Trio, which is running here: write "
+                "a portal is for programs that do not use Trio, but Trio is running here: write "
                 "`async with orchestra.open_engine(bindings) as engine:`"
             )
         self._pid = os.getpid()
-        # A daemon, for a program that ends without closing it; its end closes it first, then.
+        # A daemon thread, so that a program that does not close the portal can exit; `_serve`
+        # registers a finalizer that closes the portal first.
         self._thread = threading.Thread(target=self._live, name="orchestra-portal", daemon=True)
         self._thread.start()
 
     def _live(self) -> None:
         try:
             trio.run(self._serve)
-        except BaseException as error:  # noqa: ASYNC103 - outside of Trio, and told to who opens it
+        except BaseException as error:  # noqa: ASYNC103 - outside Trio; raised by `_open`'s caller
             if self._opened.done():
-                log.exception("a portal has failed, and takes no more runs")
+                log.exception("a portal has failed and accepts no more runs")
             else:
                 self._opened.set_exception(error)
         finally:
@@ -311,15 +318,15 @@ class Portal(Runner):
             _end(self._opened.result(), self._thread)
 
     async def _leave(self) -> None:
-        """As `_close`, in asyncio: in none of its threads, which may all be waiting for runs."""
-        self._opened.add_done_callback(_close_when_open)  # now, also where this is cancelled
+        """Like `_close`, on asyncio: uses no pool thread, since all may be waiting for runs."""
+        self._opened.add_done_callback(_close_when_open)  # even if the wait below is cancelled
         await asyncio.wait([future_in_loop(self._ended)], timeout=2 * CLOSE_S)
         if not self._ended.done():
             log.warning(LEFT_BEHIND)
 
 
 class TrioSide:
-    """The part of a portal in its Trio. `call_soon` and `begin` may be called from any thread."""
+    """The part of a portal in its Trio thread; any thread may call `call_soon` and `begin`."""
 
     def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
         self.engine = engine
@@ -336,7 +343,7 @@ class TrioSide:
         return True
 
     def begin(self, call: CrossThreadCall[Any]) -> None:
-        """Begin a call; it is refused if the portal is closed."""
+        """Start a call, or refuse it if the portal is closed."""
 
         def start() -> None:
             if self._closing.is_set():
@@ -348,7 +355,7 @@ class TrioSide:
             call.refuse()
 
     def close_soon(self) -> bool:
-        """Accept no more calls, and end those under way; False if Trio has ended."""
+        """Accept no more calls, and end those in progress; False if Trio has ended."""
         return self.call_soon(self._closing.set)
 
     async def serve(self) -> None:
@@ -361,7 +368,7 @@ class TrioSide:
 
 
 def _close_when_open(opened: Future[TrioSide]) -> None:
-    """Close a portal whose opening is over, if it succeeded."""
+    """Close the portal once its opening is done, if that succeeded."""
     if opened.exception() is None:
         opened.result().close_soon()
 
@@ -380,9 +387,9 @@ def open_portal(
     limits: Limits | None = None,
     observe: Observe | None = None,
 ) -> Portal:
-    """An engine for a program that is not on Trio, while a `with` lasts.
+    """An engine for a program that does not use Trio, open inside a `with` block.
 
-    Without bindings, it has what this directory's deployment binds, and closes that at its end.
-    `limits` and `observe` are as of `open_engine`.
+    Without `bindings`, it uses those of the deployment in this directory, and closes them at the
+    end. `limits` and `observe` are as for `open_engine`.
     """
     return Portal(bindings, limits=limits, observe=observe)

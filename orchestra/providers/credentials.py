@@ -1,8 +1,8 @@
-"""Credentials for providers: how models' keys are read, and added to requests.
+"""Credentials for providers: reads the keys of models, and adds them to requests.
 
 Keys come only from the environment or from a file. They are removed from providers' error
-messages, since some repeat the received key. Rules of the file: no message contains a key or a part
-of one; it names the variable or the file.
+messages, since some providers repeat the key that they received. Rules of the file: no message
+contains a key or a part of one; it names the variable or the file.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Credentials(Protocol):
     """Credentials that authenticate requests."""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with authentication headers; `now_s` is seconds since 1970."""
+        """The request with authentication headers added; `now_s` is in seconds since 1970."""
 
     def redact(self, text: str) -> str:
-        """The text with these secrets removed."""
+        """The text with these credentials' secrets removed."""
 
 
 @attrs.frozen
 class NoCredentials(Credentials):
-    """For a server without authentication."""
+    """No credentials, for a server without authentication."""
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
         del now_s
@@ -54,7 +54,7 @@ class NoCredentials(Credentials):
 
 @attrs.frozen
 class HeaderKey(Credentials):
-    """A key in a header of its own: `x-api-key`, `api-key`, `x-goog-api-key`."""
+    """A key in the header `name`, such as `x-api-key`, with an optional prefix."""
 
     name: str
     secret: Secret
@@ -82,7 +82,7 @@ def bearer(secret: Secret) -> HeaderKey:
 
 @attrs.frozen(kw_only=True)
 class AwsKeys(Credentials):
-    """AWS access keys, which sign each request (Signature Version 4)."""
+    """AWS access keys, with which each request is signed (Signature Version 4)."""
 
     region: str
     access_key_id: str
@@ -91,7 +91,7 @@ class AwsKeys(Credentials):
     service: str = "bedrock"
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with its signature, which is valid for five minutes."""
+        """The request with a signature added, which is valid for five minutes."""
         token = self.session_token.reveal() if self.session_token else ""
         added = signature(
             request.method,
@@ -111,13 +111,13 @@ class AwsKeys(Credentials):
 
 
 class FileKey:
-    """A key in a file, read again when the file has changed, as for tokens that expire.
+    """A key in a file that is read again when it has changed, as for tokens that expire.
 
-    A file that temporarily cannot be read counts as unchanged.
+    If the changed file cannot be read, or has no valid key, the last key stays in use.
     """
 
     def __init__(self, path: Path, header: str, prefix: str = "") -> None:
-        """Read the key. Raises BindingError if the file has none."""
+        """Read the key. Raises BindingError if the file cannot be read, or has no valid key."""
         self.path = path
         self._header, self._prefix = header, prefix
         self._changed_ns = self._stat_ns()
@@ -127,20 +127,20 @@ class FileKey:
         return f"FileKey({str(self.path)!r})"
 
     def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
-        """The request with the header."""
+        """The request with the header added, after reading the file again if it has changed."""
         changed_ns = self._stat_ns()
         if changed_ns not in (None, self._changed_ns):
             self._renew(changed_ns)
         return HeaderKey(self._header, self._secret, self._prefix).sign(request, now_s)
 
     def redact(self, text: str) -> str:
-        """The text with the key and its predecessor removed."""
+        """The text with the key and the previous key removed."""
         return self._before.redact(self._secret.redact(text))
 
     def _renew(self, changed_ns: int | None) -> None:
         try:
             secret = read_key(self.path)
-        except BindingError:  # the file is being written
+        except BindingError:  # the file is probably being written
             return
         self._before, self._secret = self._secret, secret
         self._changed_ns = changed_ns
@@ -158,7 +158,7 @@ def credentials(
     """The credentials for a model's requests.
 
     Raises:
-        BindingError: the key is missing or invalid; the message says where it was looked for.
+        BindingError: the key is missing or invalid; the message says where it was expected.
     """
     state = key_state(provider, settings, environ)
     if state.missing:
@@ -178,16 +178,16 @@ def credentials(
 
 
 def read_key(path: Path) -> Secret:
-    """The key in a file, without white space around it.
+    """Read the key in a file, without white space around it.
 
     Raises:
-        BindingError: the file cannot be read, or has no key in it.
+        BindingError: the file cannot be read, or has no valid key.
     """
     return _for_header(read_secret(path, "key"), f"the key file {str(path)!r}")
 
 
 def _secret(text: str, source: str) -> Secret:
-    """A key that is valid in a header."""
+    """Check that a text is a key that can be sent in a header, and wrap it as a `Secret`."""
     return _for_header(one_line(text, source, "key"), source)
 
 
@@ -195,17 +195,17 @@ def _for_header(secret: Secret, source: str) -> Secret:
     if not secret.reveal().isascii():
         raise BindingError(
             f"{source} does not hold a valid key: it has characters that are not allowed in a "
-            "header; it has to hold the key and nothing else"
+            "header; it must hold the key and nothing else"
         )
     return secret
 
 
 def _where(settings: ModelSettings, state: KeyState) -> str:
     if settings.key_file is not None:
-        return f"there is no {state.source}; write the key into it"
+        return f"{state.source} does not exist; write the key into it"
     if settings.key_env is not None:
         return f"set {state.source}"
-    return f"set {state.source}; or say where it is, with key_env or key_file"
+    return f"set {state.source}, or name another variable or a file with key_env or key_file"
 
 
 def _aws(settings: ModelSettings, options: Mapping[str, str], environ: Environ) -> Credentials:

@@ -1,4 +1,4 @@
-"""A model whose capabilities are declared in the configuration: a project's class, or a fake."""
+"""A model with capabilities from the configuration: for a project's own class, or a fake."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
 
 
 class DeclaredModel(Model):
-    """`model`, with these `capabilities` in place of its own."""
+    """Wraps a model, and replaces its capabilities by the declared ones.
+
+    Requests are adapted to the declared capabilities before the model gets them.
+    """
 
     def __init__(self, model: Model, capabilities: Capabilities) -> None:
         self.model = model

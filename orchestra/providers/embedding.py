@@ -1,4 +1,4 @@
-"""An `Embedder` that uses a model: its vectors have unit length and the promised dimensions."""
+"""Embedders from models, and models from embedders."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from orchestra.values import (
 )
 
 UNIT_TOLERANCE = 1e-3
-"""A vector this near to unit length is not scaled: float32 as text is not more exact."""
+"""A vector whose length is this near to 1 is not scaled: float32 as text is not more exact."""
 
 
 class RemoteEmbedder(Embedder):
-    """The vectors of a model, each scaled to unit length.
+    """An `Embedder` that uses a model; its vectors are scaled to unit length.
 
-    `dimensions` is requested from a model that offers several, and required of every model.
-    `identity` identifies the model: see `Embedder`.
+    `dimensions` is what each vector must have; None accepts the length of the first vector. If the
+    model can shorten its vectors (`shortens`), this length is requested. `identity` identifies the
+    model: see `Embedder`.
     """
 
     def __init__(
@@ -41,34 +42,39 @@ class RemoteEmbedder(Embedder):
         self._model = model
         self._name = name
         self._dimensions = dimensions
-        self._asked = dimensions if shortens else None
+        self._requested = dimensions if shortens else None
 
     @property
     def dimensions(self) -> int:
-        """How many numbers each of its vectors has. Raises BindingError if nobody has said."""
+        """How many numbers each vector has.
+
+        Raises:
+            BindingError: it is not configured, and no vector has been made yet.
+        """
         if self._dimensions is None:
             raise BindingError(
-                f"the length of the vectors of embedder {self._name!r} is unknown; write "
+                f"the dimensions of embedder {self._name!r} are unknown; write "
                 f"`dimensions = NUMBER` into [embedders.{self._name}]"
             )
         return self._dimensions
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
-        request = EmbedRequest(tuple(texts), purpose, self._asked)
+        request = EmbedRequest(tuple(texts), purpose, self._requested)
         found = (await self._model.embed(request)).vectors
         if self._dimensions is None and found:
             self._dimensions = len(found[0])
         for vector in found:
             if len(vector) != self._dimensions:
                 raise MalformedStreamError(
-                    f"embedder {self._name!r} gave a vector of {len(vector)} numbers, but its "
-                    f"configuration has dimensions = {self._dimensions}"
+                    f"embedder {self._name!r} returned a vector of {len(vector)} numbers, but its "
+                    f"dimensions are {self._dimensions}; correct `dimensions` in "
+                    f"[embedders.{self._name}]"
                 )
         return [unit(vector) for vector in found]
 
 
 class EmbedderModel(Model):
-    """An embedder as a `Model`, which has embeddings but no text."""
+    """A `Model` that uses an embedder: it makes embeddings, and cannot generate text."""
 
     capabilities = Capabilities(embeddings=True)
 
@@ -76,17 +82,24 @@ class EmbedderModel(Model):
         self.embedder = embedder
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """There is no text: always raises CapabilityError."""
+        """Always raises CapabilityError, since there is no text."""
         del request
         name = type(self.embedder).__name__
-        raise CapabilityError(f"{name} makes vectors, and no text; ask a model that answers")
+        raise CapabilityError(
+            f"{name} makes embeddings and cannot generate text; use a model that generates text"
+        )
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order, as the embedder gives them."""
+        """One vector for each text, in order, as the embedder returns them.
+
+        Raises:
+            CapabilityError: the request wants other dimensions than the embedder has.
+            MalformedStreamError: the embedder did not return one vector for each text.
+        """
         if request.dimensions not in (None, self.embedder.dimensions):
             raise CapabilityError(
                 f"{type(self.embedder).__name__} makes vectors of {self.embedder.dimensions} "
-                f"numbers, not of {request.dimensions}; leave `dimensions` out"
+                f"dimensions, not of {request.dimensions}; leave `dimensions` out"
             )
         found = await self.embedder.embed(request.texts, purpose=request.purpose)
         if len(found) != len(request.texts):

@@ -1,4 +1,4 @@
-"""Endpoints, made from a model's settings, its catalog entry and the environment."""
+"""Makes endpoints from a model's settings, its provider's catalog entry and the environment."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
     """The endpoint of a model.
 
     Raises:
-        BindingError: its key, its address or one of its options is missing; the message says
-            which, and where it was looked for.
+        BindingError: the model has no endpoint, or its key, its address or a required option is
+            missing; the message says which, and where it was expected.
     """
     provider = PROVIDERS[settings.provider]
     if provider.dialect is None:
-        raise BindingError(f"model {settings.name!r} runs in this process: it has no endpoint")
+        raise BindingError(f"model {settings.name!r} runs in this process and has no endpoint")
     options = options_of(provider, settings, environ)
     for option in provider.options:
         if option.needed and option.name not in options:
@@ -29,14 +29,14 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
                 f"into the model's table, or set {' or '.join(option.env)}"
             )
     known = capabilities(settings)
-    told = {**options, "model": settings.model}
+    for_dialect = {**options, "model": settings.model}
     if known.output_tokens_max is not None:
-        told["output_tokens_max"] = str(known.output_tokens_max)
+        for_dialect["output_tokens_max"] = str(known.output_tokens_max)
     return Endpoint(
         provider=provider.name,
         model=settings.model,
         base_url=base_url(provider, settings, options, environ),
-        dialect=provider.dialect(told),
+        dialect=provider.dialect(for_dialect),
         credentials=credentials(provider, settings, options, environ),
         timeouts=settings.timeouts,
         headers=tuple(settings.headers.items()),

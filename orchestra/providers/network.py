@@ -1,6 +1,6 @@
-"""The `Transport` to providers, over our own connections, or through a proxy.
+"""The `Transport` to providers, over our own connections or through a proxy.
 
-httpx is imported only if a proxy is configured: the import takes 100 ms.
+httpx is imported only when a proxy is used: the import takes 100 ms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.request import getproxies_environment
 import trio
 
 from orchestra.protocols import HttpReply, HttpRequest, Transport
-from orchestra.providers.connections.connection import Answering
+from orchestra.providers.connections.connection import Response
 from orchestra.providers.connections.http1 import Origin, located, outgoing
 from orchestra.providers.connections.line import tls_context
 from orchestra.providers.connections.pool import HttpLimits, Pool
@@ -33,11 +33,11 @@ class HttpTransport(Transport):
     """Sends requests to providers over HTTP/1.1, and reuses connections.
 
     Redirects are returned and never followed, so that no key is sent elsewhere. Proxies come from
-    the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY), or from `proxies` instead, under
-    "https", "http", "all" and "no"; an empty mapping means no proxy. `tls` sets the accepted
-    certificates, by default those of the system's authorities: see `tls_context`.
+    the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY), or else from `proxies`, under
+    the keys "https", "http", "all" and "no"; an empty mapping means no proxy. `tls` decides which
+    certificates are accepted, by default those of the system's authorities: see `tls_context`.
 
-    Not bound to a task; any number of tasks may use it. Call `aclose` at the end.
+    It belongs to no task; any number of tasks may use it at once. Call `aclose` at the end.
     """
 
     def __init__(
@@ -54,17 +54,18 @@ class HttpTransport(Transport):
         self._proxied: dict[str, ProxyTransport] = {}
 
     def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
-        """Send a request; entered when the answer's head has arrived, with any status.
+        """Send a request; entering the context waits for the response's head, with any status.
 
         Raises:
             ModelTimeoutError: `connect_s`, `first_byte_s`, `idle_s` or `total_s` passed.
-            ModelConnectionError: `code` is `connect` if there is no connection (nothing was
-                sent, unless it has `begun`), and `cut` if that broke before the head.
-            MalformedStreamError: the answer is not HTTP, or exceeds a limit.
-            InvalidRequestError: the URL is invalid, or a header has a line end.
+            ModelConnectionError: `code` is `connect` if no connection could be made (nothing was
+                sent, unless the error is marked as `begun`), `waiting_max` if too many requests
+                wait for a connection, and `cut` if the connection broke before the head.
+            MalformedStreamError: the response is not HTTP, or exceeds a limit.
+            InvalidRequestError: the URL or a header is invalid.
         """
         proxy = proxy_for(request.url, self._proxies)
-        if proxy is None or self._pool.closed:  # then that is the error
+        if proxy is None or self._pool.closed:  # a closed pool raises the error
             return _Sending(self._pool, request, self._limits.body_bytes)
         if proxy not in self._proxied:
             from orchestra.providers.transport import ProxyTransport
@@ -73,14 +74,14 @@ class HttpTransport(Transport):
         return self._proxied[proxy].send(request)
 
     def close(self) -> None:
-        """As `aclose`, for use outside of Trio; connections through a proxy are not closed."""
+        """As `aclose`, for use outside of Trio; connections to a proxy are not closed."""
         self._pool.close()
         self._proxied.clear()
 
     async def aclose(self) -> None:
-        """Close idle connections at once; others are closed when their answers are left.
+        """Close idle connections at once; the others are closed when their responses are left.
 
-        Through a proxy, these are closed at once, too.
+        All connections to a proxy are closed at once.
         """
         self._pool.close()
         for proxied in self._proxied.values():
@@ -92,19 +93,19 @@ class _Sending(AbstractAsyncContextManager[HttpReply]):
         self._pool = pool
         self._request: HttpRequest | None = request
         self._limit_bytes = limit_bytes
-        self._answering: Answering | None = None
+        self._response: Response | None = None
 
     async def __aenter__(self) -> HttpReply:
         assert self._request is not None, "entered once"
         request, timeouts = outgoing(self._request), self._request.timeouts
-        self._request = None  # frees a long conversation while the answer is read
-        answering = await self._pool.ask(request, timeouts)
+        self._request = None  # frees a long conversation while the response is read
+        response = await self._pool.ask(request, timeouts)
         try:
-            reply = readable(answering, str(request.origin), self._limit_bytes)
+            reply = readable(response, str(request.origin), self._limit_bytes)
         except BaseException:
-            answering.leave(broken=True)
+            response.leave(broken=True)
             raise
-        self._answering = answering
+        self._response = response
         return reply
 
     async def __aexit__(
@@ -113,20 +114,20 @@ class _Sending(AbstractAsyncContextManager[HttpReply]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        answering, self._answering = self._answering, None
-        if answering is not None:
-            answering.leave()
+        response, self._response = self._response, None
+        if response is not None:
+            response.leave()
 
 
 def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
-    """The proxy for a URL; None for a direct connection.
+    """The URL of the proxy for a request to `url`; None for a direct connection.
 
-    `proxies` has proxies under "https", "http" and "all", and under "no" the hosts without one,
-    separated by commas: `example.com` includes its subdomains, `example.com:8443` is one port of
-    these, `10.0.0.0/8` a range of addresses, `*` every host.
+    `proxies` has the URLs of proxies under "https", "http" and "all". Under "no" it has the hosts
+    that are reached directly, separated by commas: `example.com` includes its subdomains,
+    `example.com:8443` means only this port, `10.0.0.0/8` is a range of addresses, `*` every host.
 
     Raises:
-        InvalidRequestError: it is not an HTTP URL.
+        InvalidRequestError: `url` is not an HTTP URL.
     """
     if not proxies:
         return None
@@ -156,9 +157,12 @@ async def open_transport(
     ca_file: str | os.PathLike[str] | None = None,
     proxies: Mapping[str, str] | None = None,
 ) -> AsyncIterator[HttpTransport]:
-    """An `HttpTransport`, closed at the end.
+    """Open an `HttpTransport`, and close it at the end of the context.
 
-    `ca_file` has authorities that are trusted in addition to the system's.
+    `ca_file` contains certificate authorities that are trusted in addition to the system's.
+
+    Raises:
+        OSError: `ca_file` does not exist, or contains no certificate.
     """
     tls = None if ca_file is None else tls_context(os.fspath(ca_file))
     transport = HttpTransport(limits=limits, tls=tls, proxies=proxies)

@@ -27,10 +27,10 @@ BATCHES_MAX = 10_000
 
 
 class Opening:
-    """Waits for an answer's first content.
+    """Waits for the first content of an answer.
 
-    Of the events before it, only the last `Began` and `UsageReport` are kept, and all `Logprobs`
-    and `Cited`.
+    Of the events before it, the last `Began`, the last `UsageReport`, and all `Logprobs` and
+    `Cited` are kept.
     """
 
     def __init__(self) -> None:
@@ -40,23 +40,25 @@ class Opening:
 
     @property
     def usage(self) -> Usage | None:
-        """The reported usage before the first content; None without a report."""
+        """The usage that was reported before the first content; None without a report."""
         held = self._held.get(UsageReport)
         return held.usage if isinstance(held, UsageReport) else None
 
     async def wait(self, reply: ModelReply) -> tuple[ModelEvent, ...]:
-        """The kept events, and the batch with the first content or the stop reason.
+        """Wait for the first content or the stop reason.
+
+        Returns the kept events, followed by the events from there to the end of the batch.
 
         Raises:
             TruncatedStreamError: the answer ended without a stop reason.
-            MalformedStreamError: `BATCHES_MAX` batches had no content, or what is kept of them is
-                over `ANSWER_CHARS_MAX`.
+            MalformedStreamError: `BATCHES_MAX` batches had no content, or the kept `Logprobs` and
+                `Cited` are longer than `ANSWER_CHARS_MAX`.
             ModelError: the answer failed.
         """
         for _ in range(BATCHES_MAX):
             batch = await reply.receive()
             if not batch:
-                raise TruncatedStreamError("the answer ended before it began: it was cut")
+                raise TruncatedStreamError("the answer was cut: it ended before its first content")
             for at, event in enumerate(batch):
                 if says(event):
                     return (*self._held.values(), *self._beside, *batch[at:])
@@ -64,20 +66,21 @@ class Opening:
                     self._held[type(event)] = event
                 elif isinstance(event, Logprobs | Cited):
                     self._keep(event)
-        raise MalformedStreamError(f"there was no content in {BATCHES_MAX} batches of the answer")
+        raise MalformedStreamError(f"the first {BATCHES_MAX} batches of the answer had no content")
 
     def _keep(self, event: Logprobs | Cited) -> None:
         self._beside.append(event)
         self._beside_bytes += held_bytes(event)
         if self._beside_bytes > ANSWER_CHARS_MAX:
-            self._beside.clear()  # the raised error keeps this frame alive
+            self._beside.clear()  # the raised error keeps this frame in memory
             raise MalformedStreamError(
-                f"there was no content behind {ANSWER_CHARS_MAX} bytes of citations and logprobs"
+                f"the answer began with {ANSWER_CHARS_MAX} bytes of citations and logprobs, "
+                "without content"
             )
 
 
 def refusal_in(opening: Iterable[ModelEvent]) -> str | None:
-    """The reason of a refusal, if the answer begins with one or with a content filter's stop."""
+    """Why the answer was refused, if it begins with a refusal or a content filter's stop."""
     match next(filter(says, opening), None):
         case RefusalDelta(text=why):
             return why
@@ -88,12 +91,12 @@ def refusal_in(opening: Iterable[ModelEvent]) -> str | None:
 
 
 def stopped_for(raw: str | None) -> str:
-    """The text for a content filter's stop without an explanation, with the provider's reason."""
+    """The reason to show if a content filter stopped an answer; `raw` is the provider's reason."""
     return f"it stopped for {(raw or StopReason.CONTENT_FILTER.value)!r}"
 
 
 def says(event: ModelEvent) -> bool:
-    """Whether an event is content or the stop reason: after it, no other model may be asked."""
+    """Whether an event is content or the stop reason, after which no other model may be asked."""
     if isinstance(event, TextDelta):  # most events
         return event.text != ""
     match event:

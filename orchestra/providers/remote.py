@@ -1,7 +1,7 @@
 """A model behind a provider's API: combines a dialect, credentials and a transport.
 
-Rules of the file: every raised error has the provider, the model and the request's id, and contains
-no key. Leaving an answer early closes its connection at once.
+Rules of the file: every raised error carries the provider, the model and the provider's request id
+if there is one, and contains no key. Leaving an answer early closes its connection at once.
 """
 
 from __future__ import annotations
@@ -48,25 +48,26 @@ from orchestra.values import (
 )
 
 ERROR_BYTES_MAX = 64 * 1024
-"""The most bytes that are read of an error's body; only web pages are longer."""
+"""The most bytes that are read of an error response's body; only web pages are longer."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """The most bytes of an unstreamed answer: 2,048 vectors of 3,072 numbers in base64 are 34 MB."""
 ERROR_BODY_S = 1.0
-"""Seconds to wait for an error's body; without it, the status decides."""
+"""Seconds to wait for an error response's body; without the body, the status decides."""
 BODY_END_S = 0.01
 """Seconds to wait for the end of the body after the answer is complete."""
 _GOES_ON = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _ELSEWHERE = range(300, 400)
 _ORIGIN = re.compile(r"(https?://[\w.-]{1,253}(?::\d{1,5})?)(?:[/?#]|$)", re.ASCII | re.IGNORECASE)
-"""A URL up to its path, as path and query may contain a key; no match if it has a user name."""
+"""The part of a URL before its path, which may contain a key; no match if it has a user name."""
 
 
 @attrs.frozen(kw_only=True)
 class Endpoint:
-    """Where a model is, and how it is asked. `provider` is its name in errors and telemetry.
+    """Where a model is, and how requests to it are made.
 
-    `extras` are put into every request; a request's own count for more. With `prompt_cache` the
-    provider is told to keep what it has read, where a request does not say itself up to where.
+    `provider` is the provider's name in errors and telemetry. `extras` are added to every request;
+    the extras of the request itself take precedence. With `prompt_cache`, marks for the provider's
+    prompt cache are added to each request that has none.
     """
 
     provider: str
@@ -81,10 +82,10 @@ class Endpoint:
     prompt_cache: bool = False
 
     def request(self, call: Call, *, streamed: bool) -> HttpRequest:
-        """The call as a request without credentials.
+        """The call as an HTTP request, without credentials.
 
-        The first byte of an unstreamed answer comes when the answer is complete, so only `total_s`
-        limits it.
+        If the answer is not streamed, `first_byte_s` does not apply: its first byte comes when the
+        answer is complete, so `total_s` limits it.
         """
         timeouts = self.timeouts if streamed else _of_whole(self.timeouts)
         url, own = self.base_url.rstrip("/") + call.path, {name.lower() for name, _ in self.headers}
@@ -92,10 +93,11 @@ class Endpoint:
         return HttpRequest(url, call.body, headers, timeouts=timeouts)
 
     def asked(self, request: ChatRequest | EmbedRequest, *, stream: bool = False) -> Call:
-        """The call for a request.
+        """Encode a request in the provider's dialect.
 
         Raises:
-            InvalidRequestError: the dialect cannot express it, or it has half a character.
+            InvalidRequestError: the dialect cannot express the request, or a text contains half a
+                character (a lone surrogate).
         """
         if self.extras:
             own = request.extras
@@ -109,12 +111,12 @@ class Endpoint:
             return self.dialect.ask(self.model, marked, stream=stream)
         except UnicodeEncodeError as error:
             raise InvalidRequestError(
-                f"the request holds half a character, {error.object[error.start]!r}, which cannot "
-                'be sent; mend the text: text.encode(errors="replace").decode()'
-            ) from None  # the cause would keep the whole text alive
+                f"the request contains half of a character, {error.object[error.start]!r}, which "
+                'cannot be sent; repair the text: text.encode(errors="replace").decode()'
+            ) from None  # the cause would keep the whole text in memory
 
     def located(self, error: ModelError) -> ModelError:
-        """The error with its provider and model, without keys and without frames."""
+        """Add the provider and the model to an error, and remove keys and frames from it."""
         redact = self.credentials.redact
         error.provider = error.provider or self.provider
         error.model = error.model or self.model
@@ -128,10 +130,10 @@ class Endpoint:
 
 
 def _clear_frames(error: BaseException) -> None:
-    """Clear the frames in an error's traceback, which may keep a whole answer alive.
+    """Clear the frames in an error's traceback, which may keep a whole answer in memory.
 
-    An error lives as long as its run is kept, or until the next garbage collection, and some
-    answers have 64 MiB. Frames of coroutines are not cleared, since they may continue; they keep no
+    An error lives as long as its run is kept, or until the next garbage collection, and an answer
+    may have 64 MiB. Frames of coroutines are not cleared, since they may continue; they hold no
     answers.
     """
     for frame, _ in walk_tb(error.__traceback__):
@@ -150,7 +152,7 @@ async def _asked(endpoint: Endpoint, request: ChatRequest | EmbedRequest, **how:
 
 
 class RemoteModel(Model):
-    """A `Model` at an endpoint, reached through a transport. Has no state between calls."""
+    """A `Model` at an endpoint, reached through a transport. It keeps no state between calls."""
 
     def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
         self.endpoint = endpoint
@@ -161,7 +163,11 @@ class RemoteModel(Model):
         return self.endpoint.capabilities
 
     def stream(self, request: ChatRequest) -> RemoteAnswer:
-        """Ask; entered when the provider has accepted, and before it has said anything."""
+        """Send a request; the context is entered when the provider has accepted it.
+
+        Raises:
+            ModelError: on entry, if the request fails or is refused.
+        """
         return RemoteAnswer(self.endpoint, self._transport, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
@@ -173,7 +179,10 @@ class RemoteModel(Model):
             raise self.endpoint.located(error) from error.__cause__
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text; in as many calls as the provider needs, one by one."""
+        """One vector for each text, in order.
+
+        If the provider limits the texts of a call, several calls are made, one after the other.
+        """
         dialect, vectors = self.endpoint.dialect, list[Vector]()
         usages: list[Usage] = []
         model = self.endpoint.model
@@ -198,7 +207,7 @@ class RemoteModel(Model):
 
 
 class RemoteAnswer:
-    """One streamed answer of a provider: a context manager that returns the reply."""
+    """One streamed answer of a provider: a context manager that returns itself as the reply."""
 
     __slots__ = (
         "_decoder",
@@ -273,16 +282,16 @@ class RemoteAnswer:
         return ()
 
     def _decoded(self, data: bytes) -> list[ModelEvent]:
-        """The events in these bytes; without bytes, at the end of the body, the last events."""
+        """The events in these bytes; empty bytes mean the end of the body, and the last events."""
         if data:
             return self._decoder.feed(data)
         self._ended = True
         return self._decoder.close()
 
     async def _body_end(self) -> bytes:
-        """Read to the end of the body, so that the connection can be reused; returns b"".
+        """Read the end of the body, so that the connection can be reused; always returns b"".
 
-        Errors are ignored, since the answer is already complete.
+        Waits at most `BODY_END_S`. Errors are ignored, since the answer is already complete.
         """
         assert self._reply is not None, "entered"
         with suppress(ModelError), trio.move_on_after(BODY_END_S):
@@ -290,19 +299,19 @@ class RemoteAnswer:
         return b""
 
     def _in_one_piece(self, begun: bytes) -> bool:
-        """Whether an answer is unstreamed JSON, although a stream was requested.
+        """Whether the answer is one JSON document, although a stream was requested.
 
-        Blanks do not decide: some servers send them before the answer.
+        `begun` is its beginning. Blanks do not decide: some servers send them before the answer.
         """
         start = begun.lstrip(BEFORE_JSON)
         self._whole = not start
         return start.startswith(b"{")
 
     async def _whole_answer(self, begun: bytes) -> list[ModelEvent]:
-        """The events of an unstreamed answer, after reading all of it.
+        """Read an answer that is not streamed to its end, and return its events.
 
-        Otherwise it may be a stream of JSON lines with a wrong content type: if the first of them
-        is there, it is told at once.
+        It may also be a stream of JSON lines with a wrong content type: if the first line has
+        arrived, its events are returned at once.
         """
         assert self._reply is not None, "entered"
         if events := self._decoder.feed(begun):
@@ -320,16 +329,16 @@ class RemoteAnswer:
             except (MalformedStreamError, TruncatedStreamError):
                 raise error from error.__cause__
         finally:
-            body = b""  # the raised error keeps this frame alive
+            body = b""  # the raised error keeps this frame in memory
 
     def _left_off(self, error: ModelError) -> list[ModelEvent]:
-        """The last events of an answer whose body was cut, or stalls.
+        """The last events of an answer whose body was cut or has stalled.
 
         An answer with a stop reason is complete: some servers never send the end (`[DONE]`),
         whether or not they close the connection.
 
         Raises:
-            ModelError: `error`, if there is no stop reason.
+            ModelError: the given `error`, if the answer has no stop reason.
         """
         self._ended = True
         try:
@@ -346,10 +355,10 @@ def _exchange(
 
 
 async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
-    """Raise the error of an answer, unless its status is a success.
+    """Raise the error in a response, unless its status is a success.
 
     Raises:
-        ModelError: the provider's error, from the part of its body that arrives in a second.
+        ModelError: the provider's error, decoded from what arrives of the body in `ERROR_BODY_S`.
     """
     if reply.status in OK:
         return
@@ -360,7 +369,7 @@ async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
 
 
 async def _error_body(reply: HttpReply) -> bytes:
-    """The part of an error's body that arrives in time: the status counts without it."""
+    """The part of an error response's body that arrives in time; the status is known anyway."""
     body = b""
     with suppress(ModelError), trio.move_on_after(ERROR_BODY_S):
         while len(body) <= ERROR_BYTES_MAX and (data := await reply.receive()):
@@ -369,11 +378,11 @@ async def _error_body(reply: HttpReply) -> bytes:
 
 
 def _redirect_error(reply: HttpReply) -> ModelConnectionError:
-    """The error for a redirect; following it would send the key and the request elsewhere."""
+    """The error for a redirect; following one would send the key and the request elsewhere."""
     found = _ORIGIN.match(reply.headers.get("location", ""))
     where = f" to {found[1]}" if found else ""
     return ModelConnectionError(
-        f"the provider answers with a redirect{where}, which is not followed; correct base_url",
+        f"the provider responded with a redirect{where}, which is not followed; correct base_url",
         retryable=False,
         status=reply.status,
         code="redirect",
@@ -386,5 +395,5 @@ def _may_be_whole(reply: HttpReply) -> bool:
 
 
 def batch_size(dialect: Dialect) -> BatchSize:
-    """The limits of one embedding call of a dialect."""
+    """The limits of one embedding call in a dialect."""
     return BatchSize(dialect.texts_max, dialect.texts_tokens_max)

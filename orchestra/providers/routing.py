@@ -1,8 +1,8 @@
 """A route: a `Model` that stands for several, and asks one of them at a time.
 
-Rules of the file: every answer is from a single model, from first to last event. Another model is
-asked only before any event was returned, and each at most once. All of this happens on entry, so
-that no model's context is entered inside a scope that its reader leaves earlier.
+Rules of the file: every answer comes from one model, from its first to its last event. Another
+model is asked only as long as no event was returned, and each model at most once. All of this
+happens on entry, so that no model's context is entered inside a scope that its reader leaves first.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ _NOT_ITS_FAULT = (InvalidRequestError, ContentFilterError, OutputError)
 
 
 class RoutedModel(Model):
-    """A `Model` that stands for the models of a route; `models` has them by name.
+    """A `Model` that stands for the models of a route; `models` maps names to models.
 
-    Its only state are the latencies of each model and kind of call. `draw` returns random numbers
-    from 0 to 1, without 1.
+    Its only state is the measured latencies of each model and kind of call. `draw` returns random
+    numbers from 0 up to, but not including, 1.
     """
 
     def __init__(
@@ -77,18 +77,19 @@ class RoutedModel(Model):
 
     @property
     def capabilities(self) -> Capabilities:
-        """The known capabilities of at least one of its models."""
+        """The capabilities that at least one of its models is known to have."""
         return together(each.capabilities for each in self.route.candidates)
 
     def stream(self, request: ChatRequest) -> RoutedAnswer:
-        """Ask a model; entered when one of them has begun its answer.
+        """Ask the models in turn; the context is entered when one of them has begun its answer.
 
         The usage of models that failed before is in the account of the step, not in the usage of
-        the answer. Leaving or cancelling closes open connections, and neither counts as a failure.
+        the answer. Leaving the context or cancelling closes open connections; neither counts as a
+        failure.
 
         Raises:
             CapabilityError: on entry: no model can handle the request.
-            InvalidRequestError: on entry: the request's extras for routes are wrong.
+            InvalidRequestError: on entry: the request's extras for routes are invalid.
             ModelsFailedError: on entry: several models were asked, and all failed.
             ModelError: on entry: the only model asked failed; on receive: the answer failed.
         """
@@ -115,8 +116,8 @@ class RoutedModel(Model):
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, all from one model.
 
-        Only models whose vectors can be compared are asked: those of the same kind as the first
-        one with embeddings.
+        Only models whose vectors are comparable are asked: those with the same kind of vectors as
+        the route's first model with embeddings.
 
         Raises:
             ModelError: as in `stream`.
@@ -162,13 +163,13 @@ class RoutedAnswer:
 
     @property
     def held_call(self) -> HeldCall | None:
-        """What is known of the answer, where its model listens to it."""
+        """What is known so far of the answer, if the model's reply tracks it; else None."""
         return None if self._reply is None else held_call_of(self._reply)
 
     def receive(self) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
         """The events since the last call, waiting for some; empty at the end.
 
-        After the opening it returns the model's own coroutine, to avoid a layer for each token.
+        After the opening, this returns the model's own coroutine, to avoid a layer for each token.
 
         Raises:
             ModelError: when awaited: the answer failed, or was cut.
@@ -178,7 +179,7 @@ class RoutedAnswer:
         return self._desk.watched(self._name, self._reply)
 
     async def _opened_with(self) -> tuple[ModelEvent, ...]:
-        await trio.lowlevel.checkpoint_if_cancelled()  # the wait was on entry
+        await trio.lowlevel.checkpoint_if_cancelled()  # no wait: these events came on entry
         opening, self._opening = self._opening, ()
         return opening
 
@@ -188,14 +189,14 @@ class RoutedAnswer:
         try:
             reply = await self._opened(name, opening)
         except (ModelError, BaseExceptionGroup) as error:
-            told = opening.usage  # not recorded elsewhere; a guarded model settles its own
-            if told is not None and _failure(error) is not None:
-                PRESENT.get().used(_partial(told))
+            usage = opening.usage  # not recorded elsewhere: a guarded model settles only its own
+            if usage is not None and _failure(error) is not None:
+                PRESENT.get().used(_partial(usage))
             raise
         return reply
 
     async def _opened(self, name: str, opening: Opening) -> ModelReply:
-        """As `_begin`; after a failure, the model's context is left."""
+        """Enter a model's context and wait for its opening; leave the context after a failure."""
         model = self._desk.began("stream", name)
         try:
             inner = model.stream(self._request)
@@ -216,7 +217,7 @@ class RoutedAnswer:
 class _Desk:
     """Asks the models of a route, one after the other.
 
-    Measures their latencies, if the route chooses by these.
+    It measures their latencies if the route chooses by latency.
     """
 
     def __init__(self, route: Route, models: Mapping[str, Model], draw: Draw) -> None:
@@ -232,14 +233,20 @@ class _Desk:
     async def first(
         self, kind: Kind, request: ChatRequest | EmbedRequest, ask: Callable[[str], Awaitable[T]]
     ) -> T:
-        """The result of the first model that does not fail; each is asked at most once."""
+        """The result of the first model that does not fail; each is asked at most once.
+
+        After an error that is not in the route's `falls_back_on`, no other model is asked.
+        """
         failed: dict[str, ModelError] = {}
         for candidate in self._order(kind, request):
             name = candidate.name
             began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
-            except (trio.Cancelled, StateError) as stopped:  # a state keeps it from this model
+            except (
+                trio.Cancelled,
+                StateError,
+            ) as stopped:  # StateError: a policy cannot ask its state
                 if isinstance(stopped, trio.Cancelled):
                     self._cut(kind, name, began_s)
                 if not all(map(was_unsent, failed.values())):
@@ -264,38 +271,38 @@ class _Desk:
         raise _error_of_all(self._route.name, failed)
 
     def refuse(self, name: str, why: str | None) -> None:
-        """Treat a refusal as a failure, if this route falls back after one; otherwise as an answer.
+        """Treat a refusal as a failure if this route falls back on refusals; else as an answer.
 
         Raises:
-            ContentFilterError: the model refused, and `why` is its reason.
+            ContentFilterError: the model refused, for the reason `why`.
         """
         if why is not None and issubclass(ContentFilterError, self._route.falls_back_on):
             raise ContentFilterError(f"model {name!r} refused to answer: {why}", model=name)
 
     def began(self, kind: Kind, name: str) -> Model:
-        """The model of this name; its call counts as pending until `left`."""
+        """The model of this name; its call counts as pending until `left` is called."""
         if self._latencies:
             self._latencies[kind].began(name)
         return self._models[name]
 
     def left(self, kind: Kind, name: str) -> None:
-        """Note that a call of this model has ended, in any way."""
+        """Note that a call of this model has ended, for whatever reason."""
         if self._latencies:
             self._latencies[kind].left(name)
 
     def blame(self, kind: Kind, name: str, error: ModelError, took_s: float = 0.0) -> None:
-        """Record a failure of a model, unless the request is the cause."""
+        """Record a failure of a model, unless the request caused the error."""
         if self._latencies and not isinstance(error, _NOT_ITS_FAULT):
             self._latencies[kind].failed(name, took_s, trio.current_time())
 
     def _cut(self, kind: Kind, name: str, began_s: float) -> None:
-        """Record the wait of a caller that was cancelled."""
+        """Record how long a caller had waited when it was cancelled."""
         if self._latencies:
             now_s = trio.current_time()
             self._latencies[kind].cut(name, now_s - began_s, now_s)
 
     def watched(self, name: str, reply: ModelReply) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
-        """The next events of this model's answer, recording a failure if latencies are measured."""
+        """The next events of this model's answer; records a failure if latencies are measured."""
         return self._watched(name, reply) if self._latencies else reply.receive()
 
     async def _watched(self, name: str, reply: ModelReply) -> tuple[ModelEvent, ...]:
@@ -306,7 +313,7 @@ class _Desk:
             raise
 
     def _order(self, kind: Kind, request: ChatRequest | EmbedRequest) -> Sequence[Candidate]:
-        """The models for a request, in the order in which they are asked."""
+        """The models for a request, in the order in which to ask them."""
         route, needs = self._route, needs_of(request)
         candidates = route.candidates if kind != "embed" else comparable(route.candidates)
         loads: Mapping[str, float] = {}
@@ -322,21 +329,21 @@ class _Desk:
         self, request: ChatRequest | EmbedRequest, candidates: Sequence[Candidate]
     ) -> Sequence[float]:
         by = self._route.by
-        assert isinstance(by, BY_CHANCE), "else nothing is drawn"
+        assert isinstance(by, BY_CHANCE), "other rules draw nothing"
         if by.sticky and isinstance(request, ChatRequest):
             return sticky_draws(conversation_of(request), [each.name for each in candidates])
         return [self._draw() for _ in candidates]
 
 
 def _refusal_of(found: Completion) -> str | None:
-    """The reason of a refusal, if a complete answer is one, or was stopped by a content filter."""
+    """Why a complete answer is a refusal or was stopped by a content filter; None if neither."""
     if found.stopped.reason is StopReason.CONTENT_FILTER:
         return found.refusal or stopped_for(found.stopped.raw)
     return found.refusal or None
 
 
 async def _left_with(inner: AbstractAsyncContextManager[ModelReply], error: BaseException) -> None:
-    """Leave the context of a failed model, whose nursery may wrap the error in a group."""
+    """Leave the context of a failed model; its nursery may raise the error again in a group."""
     try:
         await inner.__aexit__(type(error), error, error.__traceback__)
     except BaseExceptionGroup as group:
@@ -346,7 +353,7 @@ async def _left_with(inner: AbstractAsyncContextManager[ModelReply], error: Base
 
 
 def _failure(raised: ModelError | BaseExceptionGroup) -> ModelError | None:
-    """The model's error in the raised one: a model with a nursery raises it in a group."""
+    """The model's own error; a model with a nursery raises it in a group. None if there is more."""
     if isinstance(raised, ModelError):
         return raised
     own, onward = split(raised)
@@ -354,7 +361,7 @@ def _failure(raised: ModelError | BaseExceptionGroup) -> ModelError | None:
 
 
 def _error_of_all(route: str, failed: Mapping[str, ModelError]) -> ModelError:
-    """The error of the only model that was asked, or a common error for several."""
+    """The error of the only model that was asked, or one error that stands for several models."""
     *before, last = failed.values()
     if not before:
         return last
@@ -365,7 +372,7 @@ def _error_of_all(route: str, failed: Mapping[str, ModelError]) -> ModelError:
 
 
 def _partial(usage: Usage) -> Usage:
-    """The usage of a failed answer, which is never exact."""
+    """The usage of a failed answer: an exact usage becomes a partial one."""
     if usage.certainty is not Certainty.EXACT:
         return usage
     return attrs.evolve(usage, certainty=Certainty.PARTIAL)

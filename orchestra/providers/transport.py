@@ -1,6 +1,6 @@
-"""Adapters to httpx: our connections for its client, and its proxies for our `Transport`.
+"""Adapters to httpx: our connections for httpx's client, and httpx's proxies for our `Transport`.
 
-The only module that imports httpx, which takes 100 ms; everything without it is in `network`.
+The only module that imports httpx, which takes 100 ms; what does not need httpx is in `network`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from orchestra.errors import (
 from orchestra.hosts import DEFAULT_PORTS
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
 from orchestra.providers.connections.bodies import EndlessBody
-from orchestra.providers.connections.connection import Answering, Bounds, left_error
+from orchestra.providers.connections.connection import Bounds, Response, left_error
 from orchestra.providers.connections.heads import Head, body_of
 from orchestra.providers.connections.http1 import Origin, Outgoing, outgoing
 from orchestra.providers.connections.line import tls_context
@@ -43,15 +43,16 @@ T = TypeVar("T")
 CLOSE_S = 1.0
 _CUT = re.compile("peer closed connection|disconnected")
 _BROKEN = (httpx.TransportError, ssl.SSLError, trio.ClosedResourceError)
-"""Errors of httpx's connections; the last where one is closed in its TLS handshake."""
+"""The errors of httpx's connections; the last if a connection is closed in its TLS handshake."""
 
 
 class TrioTransport(httpx.AsyncBaseTransport):
-    """Our connections for an `httpx.AsyncClient(transport=...)`, or for a vendor's SDK on Trio.
+    """An httpx transport over our connections: for `httpx.AsyncClient(transport=...)` on Trio.
 
-    Uses HTTP/1.1; its cost is linear in the number of streams. httpx's timeouts apply as usual:
-    `connect` for a connection, `read` between two pieces. Its connection limits do not; use
-    `limits`. Errors are `httpx.TransportError`.
+    Use it also for a vendor's SDK that accepts an httpx client. It speaks HTTP/1.1; its cost is
+    linear in the number of streams. httpx's timeouts apply as usual: `connect` to open a
+    connection, `read` to wait for the head and for each further piece of the body. httpx's
+    connection limits do not apply; use `limits`. Errors are `httpx.TransportError`.
     """
 
     def __init__(
@@ -60,7 +61,11 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self._pool = Pool(limits, tls)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The response, once its head has arrived. Raises httpx.TransportError."""
+        """Send a request; returns when the response's head has arrived.
+
+        Raises:
+            httpx.TransportError: the request failed.
+        """
         limits_s = request.extensions.get("timeout", {})
         timeouts = Timeouts(
             connect_s=limits_s.get("connect"),
@@ -70,26 +75,29 @@ class TrioTransport(httpx.AsyncBaseTransport):
         )
         try:
             going = _from_httpx(request, await request.aread())
-            answering = await self._pool.ask(going, timeouts)
+            response = await self._pool.ask(going, timeouts)
         except ModelError as error:
             raise _as_httpx(error, request) from error
         return httpx.Response(
-            answering.head.status,
-            headers=list(answering.head.headers),
-            stream=_Stream(answering, request),
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": answering.head.reason},
+            response.head.status,
+            headers=list(response.head.headers),
+            stream=_Stream(response, request),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": response.head.reason},
         )
 
     async def aclose(self) -> None:
-        """Close idle connections at once."""
+        """Close idle connections at once; the others are closed when their responses are left."""
         self._pool.close()
 
 
 class _Stream(httpx.AsyncByteStream):
-    """A body for httpx; not a generator, which would stay suspended when its reader leaves."""
+    """The body of a response for httpx.
 
-    def __init__(self, answering: Answering, request: httpx.Request) -> None:
-        self._answering = answering
+    It is no generator: a generator would stay suspended when its reader leaves early.
+    """
+
+    def __init__(self, response: Response, request: httpx.Request) -> None:
+        self._response = response
         self._request = request
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -97,7 +105,7 @@ class _Stream(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         try:
-            data = await self._answering.receive()
+            data = await self._response.receive()
         except ModelError as error:
             raise _as_httpx(error, self._request) from error
         if not data:
@@ -105,18 +113,19 @@ class _Stream(httpx.AsyncByteStream):
         return data
 
     async def aclose(self) -> None:
-        self._answering.leave()
+        self._response.leave()
 
 
 class ProxyTransport(Transport):
-    """A `Transport` through a proxy, by httpx's own connections; HTTP/2 is off.
+    """A `Transport` through a proxy, over httpx's own connections; HTTP/2 is off.
 
-    `proxy` is its URL, with user and password if it needs them; `tls` is for its certificate, too.
-    Time limits are those of `Transport`, except that the head has to arrive within `connect_s` and
-    `first_byte_s` together.
+    `proxy` is the proxy's URL, with user and password if it needs them. `tls` applies to the
+    certificates of the proxy and of the providers. The time limits are those of `Transport`, except
+    that the head must arrive within `connect_s` plus `first_byte_s`.
 
     Raises:
-        ModelConnectionError: `proxy` is not the URL of a proxy.
+        ModelConnectionError: `proxy` is not a valid URL of a proxy, or needs a package that is not
+            installed.
     """
 
     def __init__(
@@ -130,7 +139,7 @@ class ProxyTransport(Transport):
             raise ModelConnectionError(
                 f"the proxy cannot be used: {error}", retryable=False, code="connect"
             ) from error
-        except (httpx.InvalidURL, ValueError):  # these quote parts of the URL, maybe the password
+        except (httpx.InvalidURL, ValueError):  # not chained: these may quote the password
             raise ModelConnectionError(
                 "the proxy cannot be used: it needs a URL like http://proxy.example.com:3128",
                 retryable=False,
@@ -141,13 +150,13 @@ class ProxyTransport(Transport):
         return _Proxied(self._stock, request, self._proxy.host, self._limits)
 
     async def aclose(self) -> None:
-        """Close idle connections."""
+        """Close the proxy's connections."""
         await self._stock.aclose()
 
 
 def _stock(url: httpx.URL, limits: HttpLimits, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
-    # Its connection limit is not set: a task cancelled while waiting for a connection would lose a
-    # slot forever (httpcore, issue 1093).
+    # httpx's connection limit is not set: a task that is cancelled while it waits for a connection
+    # would lose the slot forever (httpcore issue 1093).
     kept = httpx.Limits(
         max_connections=None,
         max_keepalive_connections=limits.idle_max,
@@ -158,13 +167,14 @@ def _stock(url: httpx.URL, limits: HttpLimits, tls: ssl.SSLContext) -> httpx.Asy
 
 
 class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
-    """One request through a proxy, and its answer.
+    """One request through a proxy, and its response.
 
-    httpx's generators leak if they are left half-read (trap 7). So the innermost is resumed in a
-    cancelled scope, and each generator closes its resources.
+    httpx's generators leak resources if they are abandoned half-read (trap 7). So the innermost one
+    is resumed in a cancelled scope, and then each generator closes its resources.
 
     A body without a length ends with its connection. Over TLS, httpx does not tell whether the
-    server ended it, or somebody on the way; here, only the server's own end is one.
+    server ended the connection, or something on the way cut it. Here, such a body is complete only
+    if the server announced the end.
     """
 
     def __init__(
@@ -177,19 +187,19 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         self._bytes = 0
         self._whole = False
         self._sent = False
-        """Whether the request has begun to be sent; before it, a proxy has to be reached."""
+        """Whether sending the request has begun; before that, the proxy must be reached."""
         self._stream: httpx.AsyncByteStream | None = None
         self._parts: AsyncIterator[bytes] | None = None
         self._tls: ssl.SSLObject | None = None
-        """Set if the body ends with its connection, and that has TLS."""
+        """The TLS state, if the body ends with its connection and that uses TLS."""
 
     async def __aenter__(self) -> HttpReply:
         going, timeouts = outgoing(self._request), self._request.timeouts
-        where = f"{going.origin} (by the proxy {self._proxy})"
+        where = f"{going.origin} (through the proxy {self._proxy})"
         self._bounds = bounds = Bounds(timeouts, where)
         at = bounds.begin_at() + (math.inf if timeouts.connect_s is None else timeouts.connect_s)
-        ask = partial(self._asked, _to_httpx(going))
-        response = await self._told(partial(bounds.beginning, at, ask))
+        send = partial(self._send, _to_httpx(going))
+        response = await self._with_our_errors(partial(bounds.beginning, at, send))
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self._stream, self._parts = response.stream, aiter(response.stream)
         raw = tuple((name.lower(), value) for name, value in response.headers.raw)
@@ -222,26 +232,30 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
             await self._leave()
 
     async def receive(self) -> bytes:
-        """Cancelled, it ends the answer: httpx cannot go on, and another call is an error."""
+        """As `HttpReply.receive`, but a cancellation or an error ends the response.
+
+        httpx cannot resume then, so a later call raises ModelConnectionError.
+        """
         if self._whole:
             return b""
-        # An exception ends httpx's generator, which would then report a false end of the body. So
-        # the generator is only kept after it has returned normally.
+        # An exception finishes httpx's generator, which would then seem to be at the end of the
+        # body. So the generator is kept only if it has returned normally.
         parts, self._parts = self._parts, None
         if parts is None:
             raise left_error(self._bounds.where)
-        data = await self._told(lambda: self._bounds.going_on(lambda: self._next(parts)))
+        data = await self._with_our_errors(lambda: self._bounds.going_on(lambda: self._next(parts)))
         self._parts, self._whole = parts, not data
         self._bytes += len(data)
         if self._bytes > self._limits.body_bytes:
             raise MalformedStreamError(
-                f"the answer from {self._bounds.where} is over {self._limits.body_bytes} bytes",
+                f"the response from {self._bounds.where} is longer than {self._limits.body_bytes} "
+                "bytes",
                 retryable=False,
             )
         return data
 
-    async def _asked(self, request: httpx.Request) -> httpx.Response:
-        """Ask, with `connect_s` until the request is sent: a proxy may be slow to connect, too."""
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; `connect_s` covers the proxy's own connecting, until sending begins."""
         bounds = self._bounds
         with trio.CancelScope(deadline=bounds.connect_at()) as connecting:
             request.extensions["trace"] = partial(self._traced, connecting)
@@ -260,14 +274,14 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
     async def _traced(
         self, connecting: trio.CancelScope, step: str, about: Mapping[str, Any]
     ) -> None:
-        """End the time limit for connecting before the request is sent: a `trace` of httpx."""
+        """Lift the time limit for connecting when sending begins: a `trace` callback of httpx."""
         if step == "http11.send_request_headers.started" and about["request"].method != b"CONNECT":
             self._sent, connecting.deadline = True, math.inf
 
     async def _next(self, parts: AsyncIterator[bytes]) -> bytes:
         data = await anext(parts, b"")
         if not data and self._tls is not None:
-            self._tls.read(1)  # raises SSLEOFError if the server has not announced the end
+            self._tls.read(1)  # raises SSLEOFError unless the server has announced the end
         return data
 
     async def _leave(self) -> None:
@@ -282,8 +296,8 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         if stream is not None:
             await stream.aclose()
 
-    async def _told(self, job: Callable[[], Awaitable[T]]) -> T:
-        """Run `job`, with httpx's errors converted to ours."""
+    async def _with_our_errors(self, job: Callable[[], Awaitable[T]]) -> T:
+        """Run `job`, and convert httpx's errors to ours."""
         try:
             return await job()
         except _BROKEN as error:
@@ -291,7 +305,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
 
 
 class _Content(httpx.AsyncByteStream):
-    """A request's body; not a generator, which would stay suspended when it is cancelled."""
+    """The body of a request for httpx; no generator, which would stay suspended when cancelled."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -317,7 +331,9 @@ def _to_httpx(going: Outgoing) -> httpx.Request:
             raw_path=going.target.encode(),
         )
     except httpx.InvalidURL as error:
-        raise InvalidRequestError(f"{origin} cannot be reached through a proxy: {error}") from None
+        raise InvalidRequestError(
+            f"the request to {origin} cannot be sent through a proxy: {error}"
+        ) from None
     headers, content = list(going.headers), _Content(going.body)
     return httpx.Request(going.method, url, headers=headers, stream=content)
 
@@ -326,7 +342,7 @@ def _from_httpx(request: httpx.Request, body: bytes) -> Outgoing:
     url = request.url
     if url.scheme not in DEFAULT_PORTS:
         raise httpx.UnsupportedProtocol(
-            f"{url.scheme!r} is not supported: a URL begins with http:// or https://",
+            f"the URL scheme {url.scheme!r} is not supported: use http:// or https://",
             request=request,
         )
     origin = Origin(url.scheme, url.raw_host.decode(), url.port or DEFAULT_PORTS[url.scheme])
@@ -358,5 +374,5 @@ def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError
 def _as_model(error: Exception, bounds: Bounds) -> ModelError:
     where = bounds.where
     if isinstance(error, httpx.RemoteProtocolError) and not _CUT.search(str(error)):
-        return MalformedStreamError(f"{where} sent an invalid answer: {error}")
+        return MalformedStreamError(f"{where} sent an invalid response: {error}")
     return ModelConnectionError(f"the connection to {where} broke: {reason(error)}", code="cut")

@@ -1,14 +1,14 @@
-"""Embeddings without a download: the vectors that ship in wordllama's wheel.
+"""Embeddings without a download: uses the token vectors that ship in wordllama's wheel.
 
-A text's embedding is the mean of its tokens' vectors. We read two files of the installed
-package and compute the mean ourselves, because of wordllama's own code:
+The embedding of a text is the mean of its tokens' vectors, scaled to unit length. We read two files
+of the installed package and compute the mean ourselves, because wordllama's own code has drawbacks:
 
-- importing it calls `logging.basicConfig` and brings pydantic and requests: 0.25 s;
-- it pads each batch to its longest text, so 64 texts with a long one among them take
-  655 MB, and a text's vector depends in its last digits on its neighbours.
+- importing it calls `logging.basicConfig`, and imports pydantic and requests: 0.25 s;
+- it pads each batch to its longest text: 64 texts with a long one among them take 655 MB, and the
+  last digits of a text's vector depend on the other texts.
 
-Rules of the file: a process loads them once, since the tokenizer takes 20 MB that are not given
-back; and the vectors stay in their file, which all processes share.
+Rules of the file: a process loads the tokenizer once, since its 20 MB are never freed. The vectors
+are mapped from their file, so all processes share the memory.
 """
 
 from __future__ import annotations
@@ -37,36 +37,39 @@ DIMENSIONS = 256
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 _TENSOR = "embedding.weight"
-_NOTHING = " "  # what a text without any tokens is embedded as
+_NOTHING = " "  # embedded in place of an empty text, which has no tokens
 _LOADING = threading.Lock()
 
 
 class WordLlamaEmbedder(Embedder):
-    """An `Embedder` that runs here: 256 dimensions, English mostly, no network.
+    """An `Embedder` that runs in this process: 256 dimensions, mostly English, no network.
 
-    About 60 µs for a text of 50 tokens, in a worker thread. The first use in a process takes
-    about 0.2 s, once however many ask at the same time. Equal texts have equal vectors,
-    whatever they are embedded together with.
+    A text of 50 tokens takes about 60 µs, in a worker thread. The first use in a process takes
+    about 0.2 s more, once, however many calls wait for it. Equal texts have equal vectors, whatever
+    other texts are in the same call.
     """
 
     identity = "wordllama l2_supercat"
 
     @property
     def dimensions(self) -> int:
-        """256; known without loading."""
+        """Always 256; known without loading."""
         return DIMENSIONS
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
-        """The empty text is embedded as if it were a space; the purpose makes no difference.
+        """One unit vector for each text, in order, computed in a worker thread.
 
-        A cancelled call returns when its thread is done. Raises BindingError where wordllama is
-        not installed, or is not the version we know.
+        The empty text is embedded like a space; `purpose` makes no difference. A cancelled call
+        returns only when its thread is done.
+
+        Raises:
+            BindingError: wordllama is not installed, or its version is not supported.
         """
         del purpose
         return await trio.to_thread.run_sync(self._embed, list(texts))
 
     def load(self) -> None:
-        """Load the vectors now, unless they are: 0.2 s, in which it blocks. Raises BindingError."""
+        """Load the vectors, unless they are loaded. Blocks for about 0.2 s. Raises BindingError."""
         with _LOADING:
             _ = self._weights
 
@@ -87,15 +90,15 @@ class _Weights:
     tokenizer: Tokenizer
 
     def embed(self, text: str) -> Vector:
-        """The direction of the sum of the tokens' vectors.
+        """The unit vector in the direction of the sum of the tokens' vectors.
 
-        Each distinct token is looked up once, so that even a long text takes no more memory than
+        Each distinct token is looked up once, so that even a long text needs no more memory than
         the vocabulary.
         """
         import numpy as np  # heavy
 
-        sound = text.encode("utf-8", "replace").decode()  # half a surrogate pair becomes "?"
-        ids = self.tokenizer.encode_batch_fast([sound or _NOTHING], add_special_tokens=False)[0].ids
+        valid = text.encode("utf-8", "replace").decode()  # half a surrogate pair becomes "?"
+        ids = self.tokenizer.encode_batch_fast([valid or _NOTHING], add_special_tokens=False)[0].ids
         tokens, counts = np.unique(ids, return_counts=True)
         total = counts.astype(np.float64) @ self.vectors[tokens].astype(np.float64)
         return Vector((total / np.linalg.norm(total)).astype("<f4").tobytes())
@@ -111,7 +114,7 @@ def home() -> Path:
     if spec is None or spec.origin is None:
         raise BindingError(
             "the built-in model and embedder need the package wordllama, which is not installed; "
-            "run `pip install 'orchestra[local]'`, or name others in orchestra.toml"
+            "run `pip install 'orchestra[local]'`, or configure others in orchestra.toml"
         )
     return Path(spec.origin).parent
 
@@ -127,7 +130,7 @@ def _load(home: Path) -> _Weights:
 
 
 class _Tensor(msgspec.Struct, frozen=True):
-    """What a file of safetensors says of one, in its head: JSON, behind its length."""
+    """The description of one tensor in the JSON header of a safetensors file."""
 
     dtype: str
     shape: tuple[int, int]
@@ -135,14 +138,18 @@ class _Tensor(msgspec.Struct, frozen=True):
 
 
 def _vectors(home: Path) -> NDArray[np.float16]:
-    """The vectors, of which the kernel reads what is looked up: safetensors' own would copy all."""
+    """The vectors, memory-mapped, so that the kernel reads only those that are looked up.
+
+    The safetensors library would copy all of them. The file begins with the length of its JSON
+    header, then the header.
+    """
     import numpy as np  # heavy
 
     with (home / _WEIGHTS).open("rb") as file:
         try:
             head = file.read(int.from_bytes(file.read(8), "little"))
-            said = msgspec.json.decode(head, type=dict[str, msgspec.Raw])[_TENSOR]
-            found = msgspec.json.decode(said, type=_Tensor)
+            tensor = msgspec.json.decode(head, type=dict[str, msgspec.Raw])[_TENSOR]
+            found = msgspec.json.decode(tensor, type=_Tensor)
             if found.dtype != "F16":
                 raise _unknown(home, f"vectors of {found.dtype}, not of F16")
             begin = file.tell() + found.data_offsets[0]
@@ -153,5 +160,6 @@ def _vectors(home: Path) -> NDArray[np.float16]:
 
 def _unknown(home: Path, what: str) -> BindingError:
     return BindingError(
-        f"{home}: this version of wordllama has {what}; run `pip install 'wordllama>=0.4,<0.5'`"
+        f"{home}: this version of wordllama is not supported: it has {what}; run "
+        "`pip install 'wordllama>=0.4,<0.5'`"
     )

@@ -1,16 +1,16 @@
-"""Runs as a state keeps them, for every process that shares it.
+"""The runs stored in a state, for all processes that share it.
 
-A run that goes on has its record under `run:live:`, for `LIVE_TTL_S` at the most. When it has
-ended, its events and its record are *remembered*, so that the state's own limit bounds them all,
-and only then the live record goes: whoever looks for it there first and then among the remembered
-finds one of them.
+A run in progress has a live record, under `run:live:`, for at most `LIVE_TTL_S`. When the run has
+ended, its events and its record are stored with `State.remember`, so that the state's own limit
+bounds them all, and only then is the live record removed. So a reader that looks for the live
+record first, and for the remembered one second, finds at least one of them.
 
-A change that was given up may still happen, after later ones. So the end of a run replaces its live
-record by a `TOMBSTONE`, over which no start is written.
+A change whose caller gave up may still be applied, even after later changes. So the end of a run
+replaces its live record by a `TOMBSTONE`, which a late start does not overwrite.
 
-Rules of the file: whether a run is lost is decided in one change, together with the heartbeat of
-its process, so that it is lost once, at one time, for all. A lost run stays lost. A process whose
-own heartbeat has expired declares no run lost: see `heartbeat`.
+Rules of the file: whether a run is lost is decided in one change that also reads the heartbeat of
+its process, so that it becomes lost once, at one time, for all processes. A lost run stays lost. A
+process whose own heartbeat has expired does not declare runs lost: see `heartbeat`.
 """
 
 from __future__ import annotations
@@ -38,42 +38,42 @@ T = TypeVar("T")
 log = logging.getLogger("orchestra.runs")
 
 LIVE_TTL_S = 7 * 24 * 3600.0
-"""How long a run that goes on is known; and how long an index outlives the runs in it."""
+"""How long a live record is kept; also how much longer the index is kept than ended runs."""
 
 TOMBSTONE = Entry(b"", 60.0)
-"""In place of a live record: the run has ended, or will never begin, whatever arrives late. No
-command takes as long as this minute to reach a state."""
+"""Replaces a live record: the run has ended or will never start, so a late start must not be
+written. It lasts a minute; no command takes that long to reach a state."""
 
 
 def live_key(run_id: str) -> str:
-    """The key of the record of a run that goes on or is lost, or of `TOMBSTONE`."""
+    """The key of the live record: of a run in progress, of a lost run, or a `TOMBSTONE`."""
     return f"run:live:{run_id}"
 
 
 def record_key(run_id: str) -> str:
-    """The key of the record of a run that has ended."""
+    """The key of the record of an ended run."""
     return f"run:record:{run_id}"
 
 
 def events_key(run_id: str) -> str:
-    """The key of its events."""
+    """The key of the events of an ended run."""
     return f"run:events:{run_id}"
 
 
 def entry(record: Record, ttl_s: float = LIVE_TTL_S) -> Entry:
-    """A record as it is stored."""
+    """A live record as it is stored."""
     return Entry(_ENCODER.encode(record), ttl_s)
 
 
 def record_of(data: bytes | None) -> Record | None:
-    """The stored record; None if there is none, it is `TOMBSTONE`, or it cannot be read."""
+    """The stored record; None if there is none, it is a `TOMBSTONE`, or it cannot be read."""
     return readable(_RECORD.decode, data or None, "the record of a run")
 
 
 class Archive:
-    """The runs in a state. Everything here raises StateError where the state is away.
+    """The runs stored in a state. Its methods raise StateError if the state is unreachable.
 
-    `shared` is whether other registries use the state: only then runs that go on are in it.
+    `shared` is whether other registries use the state: only then does it have live records.
     """
 
     def __init__(self, state: State, settings: RunsSettings, *, shared: bool) -> None:
@@ -87,35 +87,35 @@ class Archive:
         keys: Sequence[str],
         decide: Callable[[Sequence[bytes | None], float], Change[T]],
     ) -> T:
-        """As `State.change`, tried again where the state is away for a moment.
+        """Like `State.change`, with retries in case the state is unreachable for a moment.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         return await ask_with_retries(partial(self.state.change, keys, decide))
 
     async def read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """What is stored under these keys.
+        """The data stored under these keys.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
-        return await self.ask(keys, lambda there, _: Change(list(there)))
+        return await self.ask(keys, lambda stored, _: Change(list(stored)))
 
     async def send(self, process: str, request: inbox.PeerRequest) -> None:
-        """Put a request into the inbox of a process, unless that is full.
+        """Put a request into the inbox of a process, unless the inbox is full.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         at = inbox.inbox_key(process)
         await self.ask([at], partial(inbox.put, at, request))
 
     async def records(self, run_ids: Sequence[str]) -> dict[str, Record]:
-        """The records of the known ones; runs whose process has died become lost now.
+        """The records of the known runs among these; runs of dead processes become lost now.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         found = await self._read_live(run_ids)
         running = {each.id: each.process for each in found.values() if not each.ended}
@@ -132,23 +132,23 @@ class Archive:
         """The record of one run.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         return (await self.records([run_id])).get(run_id)
 
     async def events(self, run_id: str) -> tuple[EventLine, ...]:
-        """The kept events of a run that has ended; empty if they are kept no longer.
+        """The kept events of an ended run; empty if they are no longer kept.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         return unpacked(await ask_with_retries(partial(self.state.recall, events_key(run_id))))
 
     async def keep(self, final: Final) -> None:
-        """Remember a run that has ended, its record last.
+        """Store an ended run: its events first, then its record.
 
         Raises:
-            StateError: the state is away; it may be done again.
+            StateError: the state is unreachable; the call may be repeated.
         """
         run_id, ttl_s = final.record.id, self.settings.kept_s
         await self.state.remember(events_key(run_id), packed(final.events), ttl_s=ttl_s)
@@ -157,13 +157,13 @@ class Archive:
     async def note(
         self, started: Sequence[Record], running: Sequence[Record], ended: Sequence[str]
     ) -> None:
-        """Index runs that started; in a shared state, publish those that go on, until they end.
+        """Add `started` runs to the index; in a shared state, also write and end live records.
 
-        All that go on belong to one live process. A run that was published before is in the
-        index already.
+        All `running` runs must belong to one live process, whose heartbeat is written with them.
+        Runs that have a live record already are in the index already.
 
         Raises:
-            StateError: the state is away; it may be done again.
+            StateError: the state is unreachable; the call may be repeated.
         """
         if not self.shared:
             running, ended = (), ()
@@ -177,10 +177,10 @@ class Archive:
         await self.state.change([*by_head, *map(live_key, touched)], change)
 
     async def lose(self, run_id: str, process: str) -> Record | None:
-        """Mark a run of this process as lost, unless it has ended meanwhile; its record.
+        """Mark a run of `process` as lost, unless it has ended; its live record, if it has one.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         lose = partial(self._lose, [run_id], {process})
         return (await self.state.change([live_key(run_id)], lose)).found.get(run_id)
@@ -190,7 +190,7 @@ class Archive:
         return {run_id: each for run_id, each in zip(run_ids, records, strict=True) if each}
 
     async def _settled(self, running: Mapping[str, str]) -> Mapping[str, Record]:
-        """The records of running ones, those without a live process now lost."""
+        """The records of running runs, after marking those of dead processes as lost."""
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(inbox.process_key, processes)]
         settle = partial(self._settle, [*running], processes)
@@ -200,26 +200,26 @@ class Archive:
         self,
         run_ids: Sequence[str],
         processes: Sequence[str],
-        there: Sequence[bytes | None],
+        stored: Sequence[bytes | None],
         now_s: float,
     ) -> Change[_Settled]:
-        """Those that are there, those of dead processes lost; `there`: runs, then heartbeats."""
-        heartbeats = zip(processes, there[len(run_ids) :], strict=True)
+        """Mark runs of dead processes as lost; `stored` has live records, then heartbeats."""
+        heartbeats = zip(processes, stored[len(run_ids) :], strict=True)
         silent = {process for process, heartbeat in heartbeats if heartbeat is None}
         dead = silent if self.own_heartbeat.may_judge(now_s) else set[str]()
-        return self._lose(run_ids, dead, there, now_s)
+        return self._lose(run_ids, dead, stored, now_s)
 
     def _lose(
         self,
         run_ids: Sequence[str],
         dead: set[str],
-        there: Sequence[bytes | None],
+        stored: Sequence[bytes | None],
         now_s: float,
     ) -> Change[_Settled]:
-        """Those that are there; those that go on in a dead process are lost now."""
+        """Mark runs in progress in a `dead` process as lost; the result has all live records."""
         found: dict[str, Record] = {}
         entries: dict[str, Entry | None] = {}
-        for run_id, data in zip(run_ids, there, strict=False):
+        for run_id, data in zip(run_ids, stored, strict=False):
             record = record_of(data)
             if record is None:
                 continue
@@ -231,12 +231,12 @@ class Archive:
         return Change(_Settled(found, newly), entries)
 
     async def together(self, calls: Sequence[Callable[[], Awaitable[object]]]) -> None:
-        """Call the state several times, concurrently if it waits, so that it can batch them.
+        """Make several calls to the state, concurrently if they wait, so that it can batch them.
 
         Raises:
-            StateError: that of the first call to fail, not in a group.
+            StateError: the error of the first call that failed, not in an exception group.
         """
-        if len(calls) < 2 or self.state.at_once:  # noqa: PLR2004 - one needs no nursery
+        if len(calls) < 2 or self.state.at_once:  # noqa: PLR2004 - one call needs no nursery
             for call in calls:
                 await call()
             return
@@ -245,7 +245,7 @@ class Archive:
             async with trio.open_nursery() as nursery:
                 for call in calls:
                     nursery.start_soon(call)
-        except* Exception as group:  # noqa: BLE001 - raised below, the first of them
+        except* Exception as group:  # noqa: BLE001 - the first one is raised below
             error = group.exceptions[0]
         if error is not None:
             raise error
@@ -261,7 +261,7 @@ class Archive:
 
 
 class _Settled(msgspec.Struct, frozen=True):
-    """Records by run id, and those of them that just became lost."""
+    """Records by run id, and which of them just became lost."""
 
     found: Mapping[str, Record]
     lost: Sequence[Record]
@@ -271,14 +271,14 @@ def _with_lost_logged(settled: _Settled) -> Mapping[str, Record]:
     """The records, after logging those that just became lost."""
     for each in settled.lost:
         log.warning(
-            "run %s of pipeline %r is lost, since the process that ran it has died (request %s)",
+            "run %s of pipeline %r is lost, since its process has died (request %s)",
             *(each.id, each.pipeline, each.request_id or "without an id"),
         )
     return settled.found
 
 
 class _Noted(msgspec.Struct, frozen=True):
-    """Ids to index, by head key; records of runs that go on; ids of those that ended."""
+    """Ids to index, by head key; records of runs in progress; ids of runs that ended."""
 
     by_head: Mapping[str, Sequence[str]]
     running: Sequence[Record]
@@ -286,13 +286,13 @@ class _Noted(msgspec.Struct, frozen=True):
 
 
 def _noted(
-    settings: RunsSettings, noted: _Noted, there: Sequence[bytes | None], _: float
+    settings: RunsSettings, noted: _Noted, stored: Sequence[bytes | None], _: float
 ) -> Change[None]:
-    """The entries for starts and ends; a run that is over or was marked lost stays so."""
+    """The entries for starts and ends; a run that has ended or is lost stays so."""
     touched = [*(each.id for each in noted.running), *noted.ended]
-    was = dict(zip(touched, there[len(noted.by_head) :], strict=True))
+    was = dict(zip(touched, stored[len(noted.by_head) :], strict=True))
     entries: dict[str, Entry | None] = {}
-    for (head, ids), data in zip(noted.by_head.items(), there, strict=False):
+    for (head, ids), data in zip(noted.by_head.items(), stored, strict=False):
         new = [run_id for run_id in ids if not _was_told(was.get(run_id))]
         entries.update(index.append(head, data, new, settings.kept_s + LIVE_TTL_S))
     if noted.running:
@@ -306,7 +306,7 @@ def _noted(
 
 
 def _was_told(live: bytes | None) -> bool:
-    """Whether the live entry says that the run has begun; that of a mere claim does not."""
+    """Whether a live entry says that the run was started; the entry of a mere claim does not."""
     before = record_of(live)
     return live == TOMBSTONE.data or (before is not None and before.begun)
 

@@ -1,7 +1,7 @@
-"""The rules for a run whose last follower has left. Pure.
+"""The disconnect policies: what happens to a run when its last follower has left. Pure.
 
-The policy of a route is a value. It gives the time at which the run is cancelled; a follower who
-returns before keeps the run alive.
+A policy is a value. It gives the time at which the run is cancelled; a follower that comes back
+before then keeps the run alive.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import msgspec
 
 
 class CancelRun(msgspec.Struct, frozen=True):
-    """The run is cancelled at once: nothing more is billed."""
+    """Cancel the run at once, so that nothing more is billed."""
 
 
 class ContinueRun(msgspec.Struct, frozen=True):
-    """The run goes on to its end, which its deadline bounds."""
+    """Let the run go on to its end, which its deadline bounds."""
 
 
 class LingerRun(msgspec.Struct, frozen=True):
-    """The run goes on for `for_s`, so that a client whose connection broke finds it again."""
+    """Let the run go on for `for_s`, so that a client whose connection broke can come back."""
 
     for_s: float = 30.0
 
     def __post_init__(self) -> None:
         if not 0 < self.for_s < inf:
             raise ValueError(
-                f"LingerRun(for_s={self.for_s!r}): write seconds, greater than 0 and finite; use "
-                "CancelRun() for none, and ContinueRun() for no end"
+                f"LingerRun(for_s={self.for_s!r}): write a finite number of seconds greater than "
+                "0; to cancel at once, use CancelRun(), and to never cancel, ContinueRun()"
             )
 
 
@@ -38,7 +38,7 @@ CANCEL, CONTINUE = CancelRun(), ContinueRun()
 
 
 def ends_at_s(policy: OnLeave, left_at_s: float) -> float:
-    """When a run is cancelled whose last follower left at `left_at_s`; infinity is never."""
+    """When to cancel a run whose last follower left at `left_at_s`; infinity means never."""
     match policy:
         case CancelRun():
             return left_at_s
@@ -49,10 +49,10 @@ def ends_at_s(policy: OnLeave, left_at_s: float) -> float:
 
 
 def on_leave(name: str, linger_s: float) -> OnLeave:
-    """The policy of this name in a configuration.
+    """The policy with this name in the configuration.
 
     Raises:
-        ValueError: there is no such policy, or `linger_s` is not a time.
+        ValueError: there is no such policy, or `linger_s` is not positive and finite.
     """
     match name:
         case "cancel":

@@ -1,8 +1,8 @@
-"""Followers of a run, which may be in this process, in another one, or over.
+"""Followers of a run, whether it runs in this process, in another one, or has ended.
 
 A follower has the contract of a journal's reader: `after(seq)` waits for newer events and returns
-them in batches. A batch is empty once the run has ended, and has a snapshot in place of events that
-are not kept any more. Leaving the context ends the following.
+them in batches. A batch is empty once the run has ended, and starts with a snapshot in place of
+events that are no longer kept. Leaving the context closes the follower.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
 
 RENEW_S = 1.0
-"""How often a follower renews its request, which also says that it is still there."""
+"""How often a remote follower repeats its request, which also shows that it is still there."""
 
 
 class Follower(Closing):
-    """Follows a run, while its context lasts."""
+    """Follows a run until its context is left."""
 
     @abstractmethod
     def close(self) -> None:
@@ -40,22 +40,23 @@ class Follower(Closing):
     async def after(self, seq: int) -> tuple[EventLine, ...]:
         """The events newer than `seq`, waiting for one; empty once the run has ended.
 
-        The first is a `snapshot` if some of them are not kept. A number that no event has yet
-        counts as the newest.
+        The first event is a `snapshot` if some of them are no longer kept. A `seq` greater than the
+        number of the newest event counts as that number.
 
         Raises:
-            RunLostError: they are not kept any more, and there is no snapshot.
-            StateError: the run is another process's, and the state is away.
+            RunLostError: some of the events are no longer kept, and there is no snapshot.
+            StateError: the run is in another process, and the state is unreachable.
         """
 
     async def feed(self, seq: int, hand: Callable[[tuple[EventLine, ...]], bool]) -> bool:
-        """Call `hand` with each batch of events newer than `seq`, as they come.
+        """Call `hand` with each batch of events newer than `seq`, as they arrive.
 
-        Until `hand` says that it is full, or the run has ended: whether it goes on.
+        Returns True as soon as `hand` returns False, which means that its reader is full; returns
+        False when the run has ended.
 
         Raises:
-            RunLostError: as of `after`.
-            StateError: as of `after`.
+            RunLostError: as for `after`.
+            StateError: as for `after`.
         """
         while batch := await self.after(seq):
             seq = batch[-1].seq
@@ -64,11 +65,11 @@ class Follower(Closing):
         return False
 
     async def last(self, seq: int = 0) -> EventLine | None:
-        """The last event, once the run has ended; None if it is not newer than `seq`.
+        """Wait for the end of the run and return its last event; None if it is not after `seq`.
 
         Raises:
-            RunLostError: as of `after`.
-            StateError: as of `after`.
+            RunLostError: as for `after`.
+            StateError: as for `after`.
         """
         last: EventLine | None = None
         while batch := await self.after(seq):
@@ -78,7 +79,7 @@ class Follower(Closing):
 
 
 class LocalFollower(Follower):
-    """Follows a run of this process; one that lags holds the run back."""
+    """Follows a run of this process; a slow follower slows down the run (backpressure)."""
 
     def __init__(self, run: Run, fit: Fit, left: Callable[[], None]) -> None:
         self._reader = run.journal.attach()
@@ -96,14 +97,14 @@ class LocalFollower(Follower):
 
 
 class ArchiveFollower(Follower):
-    """Reads the kept events of a run that has ended."""
+    """Reads the kept events of an ended run."""
 
     def __init__(self, record: Record, kept: Sequence[EventLine]) -> None:
         self._record = record
         self._kept = kept
 
     def close(self) -> None:
-        """Nothing: no one waits for it."""
+        """Do nothing: an ended run has nothing to release."""
 
     async def after(self, seq: int) -> tuple[EventLine, ...]:
         await trio.lowlevel.checkpoint()
@@ -121,7 +122,7 @@ class RemoteFollower(Follower):
         self._asks_at_s = trio.current_time()
 
     def close(self) -> None:
-        """Nothing: the run's process forgets a follower that does not renew its request."""
+        """Do nothing: the run's process forgets a follower that does not repeat its request."""
 
     async def after(self, seq: int) -> tuple[EventLine, ...]:
         seq = max(seq, 0)
@@ -136,19 +137,19 @@ class RemoteFollower(Follower):
                 await trio.sleep(self._archive.settings.publish_s)
             elif (kept := await self._find_kept()) is not None:
                 self._kept = kept
-            else:  # its heartbeat is only late
+            else:  # the run goes on: the heartbeat of its process is only late
                 await trio.sleep(self._archive.settings.publish_s)
         return await self._kept.after(seq)
 
     async def _look(self, seq: int) -> Look:
-        """The published events after this number, and whether the run continues."""
+        """What the state has for this follower, which has the events up to `seq`."""
         run_id, process = self._record.id, self._record.process
         published = (inbox.published_key(run_id, each) for each in (seq, self._asker))
         keys = [*published, live_key(run_id), inbox.process_key(process)]
         return await self._archive.ask(keys, _seen)
 
     async def _ask(self, seq: int) -> None:
-        """Ask the run's process for them, again after `RENEW_S`: a request may be lost."""
+        """Ask the run's process for events, at most every `RENEW_S`: a request may be lost."""
         if trio.current_time() < self._asks_at_s:
             return
         self._asks_at_s = trio.current_time() + RENEW_S
@@ -156,7 +157,7 @@ class RemoteFollower(Follower):
         await self._archive.send(self._record.process, request)
 
     async def _find_kept(self) -> Follower | None:
-        """A follower of what is kept of the run; None if it still goes on."""
+        """A follower of the kept events; None if the run is still in progress."""
         found = await self._archive.record(self._record.id)
         if found is None:
             return ArchiveFollower(self._record, ())
@@ -164,26 +165,27 @@ class RemoteFollower(Follower):
 
 
 async def follow_kept(archive: Archive, record: Record) -> Follower:
-    """A follower of the kept events of a run that has ended.
+    """A follower of the kept events of an ended run.
 
     Raises:
-        StateError: the state is away.
+        StateError: the state is unreachable.
     """
     kept = last_of_lost(record) if record.lost else await archive.events(record.id)
     return ArchiveFollower(record, kept)
 
 
 class Look(msgspec.Struct, frozen=True):
-    """The state's data for a remote follower."""
+    """What the state has for a remote follower."""
 
     events: tuple[EventLine, ...]
     end: int | None
-    """The number to go on from, if the one asked for has no event yet."""
+    """The number to continue from, if the follower was ahead of the journal."""
     goes_on: bool
+    """Whether the run is in progress, in a process with a heartbeat."""
 
 
-def _seen(there: Sequence[bytes | None], _: float) -> Change[Look]:
-    events, answer, live, heartbeat = there
-    found, said, record = inbox.published(events), inbox.published(answer), record_of(live)
+def _seen(stored: Sequence[bytes | None], _: float) -> Change[Look]:
+    events, answer, live, heartbeat = stored
+    batch, reply, record = inbox.published(events), inbox.published(answer), record_of(live)
     goes_on = record is not None and not record.ended and heartbeat is not None
-    return Change(Look(found.events if found else (), said.upto if said else None, goes_on))
+    return Change(Look(batch.events if batch else (), reply.upto if reply else None, goes_on))

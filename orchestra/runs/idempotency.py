@@ -1,10 +1,10 @@
-"""An idempotency key stands for one run, whichever process it is sent to, and however often.
+"""Idempotency keys: each stands for one run, whichever process receives it, and however often.
 
-The claim of the key and the record of its run are written in one change, before the run is started.
-So the same key always gives the same run, and without a claim nothing is started.
+The claim of a key and the record of its run are written in one change, before the run is started.
+So the same key always leads to the same run, and nothing is started without a claim.
 
-Rules of the file: a claim without a start is undone, now or later, and does not come back after
-that. A claim whose process died before the run began is taken over.
+Rules of the file: the claim of a run that is not started is undone, now or later, and a late write
+cannot restore it. A claim whose process died before the run started is taken over.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from orchestra.runs.archive import TOMBSTONE, Archive, entry, live_key, record_o
 from orchestra.runs.record import Record
 
 KEYS_MAX = 50_000
-"""Keys of one organisation that a state in memory knows, of 0.6 kB each; the oldest go first."""
+"""Keys of one organisation that a state in memory keeps, at 0.6 kB each; the oldest go first."""
 
 TRIES_MAX = 8
-"""How often a key is claimed where others give theirs back in the same moment."""
+"""How often to try to claim a key while other requests give it back at the same moment."""
 
 BEGIN_WAIT_S = 10.0
-"""How long a claim waits for the run of another process to begin: it does so in a moment, or its
-process gives the key back, or is found dead."""
+"""How long a claim waits for the run of another process to start. Usually that takes a moment, or
+that process gives the key back, or is found to be dead."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The stored record of a key: the digest of its request, and its run."""
+    """The stored record of a key: the digest of the request, and the id of its run."""
 
     digest: str
     run_id: str
 
 
 class NewClaim(msgspec.Struct, frozen=True):
-    """The key is new, and stands for this run from now on: start it."""
+    """The key is new, and stands for this run from now on: start the run."""
 
     run_id: str
     key: str
-    """Where the claim is, for `undone`."""
+    """The key of the claim in the state, for `undone`."""
 
 
 class ExistingClaim(msgspec.Struct, frozen=True):
-    """The key already stands for this run: follow it."""
+    """The key already stands for this run: follow the run."""
 
     run_id: str
 
@@ -67,7 +67,7 @@ Claimed: TypeAlias = NewClaim | ExistingClaim | ConflictingClaim
 class Claims:
     """The claims of this process, and the claimed runs that are about to start.
 
-    `look` returns the record of a run; `undo` schedules a change of the state.
+    `look` returns the record of a run; `undo` schedules a call that is retried until it succeeds.
     """
 
     def __init__(
@@ -83,34 +83,34 @@ class Claims:
         self._about: dict[str, trio.Event] = {}
 
     async def claim(self, at: str, digest: str, made: Callable[[], Record]) -> Claimed:
-        """Claim the key at `at`, for a run whose record `made` returns.
+        """Claim the key stored at `at`, for a new run whose record `made` returns.
 
-        With `NewClaim`, call `begun` before anything is awaited, or `unclaim`.
+        After a `NewClaim`, call `begun` before awaiting anything, or call `unclaim`.
 
         Raises:
-            StateError: the state is away, or what is kept of the key cannot be read; nothing is
-                to be started.
+            StateError: the state is unreachable, the record of the key cannot be read, or the key
+                was given back again and again; start nothing.
         """
         dead: str | None = None
         for _ in range(TRIES_MAX):
             claimed = await self._attempt(at, digest, made(), dead)
             if not isinstance(claimed, ExistingClaim):
                 return claimed
-            there = await self._begins(claimed.run_id)
-            dead = claimed.run_id if there is not None and never_began(there) else None
-            known = there is not None and dead is None
+            record = await self._begins(claimed.run_id)
+            dead = claimed.run_id if record is not None and never_began(record) else None
+            known = record is not None and dead is None
             if known or (dead is None and not await self._given_back(at, claimed)):
                 return claimed
         raise StateError(
-            f"the idempotency key was claimed and given back {TRIES_MAX} times in a moment; "
-            "send the request again"
+            f"other requests claimed this idempotency key and gave it back {TRIES_MAX} times in a "
+            "row; send the request again"
         )
 
     async def unclaim(self, mine: NewClaim) -> None:
-        """Give the key back: its run was not started. Soon, if the state is away."""
+        """Give the key back, since its run was not started; later, if the state is unreachable."""
         try:
             await undone(self._archive.state, mine)
-        except Exception:  # noqa: BLE001 - the recorder tries it again, and logs it
+        except Exception:  # noqa: BLE001 - the recorder retries it, and logs it
             self._unclaim_soon(mine)
         except BaseException:
             self._unclaim_soon(mine)
@@ -122,28 +122,28 @@ class Claims:
         self._undo(partial(undone, self._archive.state, mine))
 
     def begun(self, run_id: str) -> None:
-        """The run has been started, or will not be."""
+        """Tell those who wait that the run was started, or will not be."""
         about = self._about.pop(run_id, None)
         if about is not None:
             about.set()
 
     async def settled(self, run_id: str) -> None:
-        """Wait until a run that was claimed here has been started, or will not be."""
+        """Wait until a run that was claimed in this process is started, or will not be."""
         about = self._about.get(run_id)
         if about is not None:
             await about.wait()
 
     async def _begins(self, run_id: str) -> Record | None:
-        """The record of a run once it has begun or ended, or after `BEGIN_WAIT_S`."""
+        """The record of a run once it has started or ended, or after `BEGIN_WAIT_S`."""
         until_s = trio.current_time() + BEGIN_WAIT_S
-        while True:  # noqa: ASYNC913 - the state is asked, and a sleep follows
-            there = await self._look(run_id)
-            if there is None or there.begun or there.ended or trio.current_time() >= until_s:
-                return there
+        while True:  # noqa: ASYNC913 - each round reads the state, and sleeps
+            record = await self._look(run_id)
+            if record is None or record.begun or record.ended or trio.current_time() >= until_s:
+                return record
             await trio.sleep(self._archive.settings.publish_s)
 
     async def _attempt(self, at: str, digest: str, record: Record, dead: str | None) -> Claimed:
-        """Make the claim; if it is unknown whether it was made, it is given back."""
+        """Try to write the claim; if it is unknown whether it was written, it is given back."""
         self._about[record.id] = trio.Event()
         mine = NewClaim(record.id, at)
         claim = Claim(digest, record.id)
@@ -169,23 +169,23 @@ class Claims:
             entries.update(inbox.heartbeat(record.process, settings.dead_after_s))
         return entries
 
-    async def _given_back(self, at: str, theirs: ExistingClaim) -> bool:
-        """Whether the key does not stand for that run any more."""
+    async def _given_back(self, at: str, existing: ExistingClaim) -> bool:
+        """Whether the key no longer stands for that run."""
         (data,) = await self._archive.read([at])
-        return data is None or _read(data).run_id != theirs.run_id
+        return data is None or _read(data).run_id != existing.run_id
 
 
 async def undone(state: State, mine: NewClaim) -> None:
-    """Give back a claim whose run is not started.
+    """Give back the claim of a run that is not started.
 
     Raises:
-        StateError: the state is away; it may be done again.
+        StateError: the state is unreachable; the call may be repeated.
     """
     await state.change([mine.key], partial(_undo, mine))
 
 
 class _Attempt(msgspec.Struct, frozen=True):
-    """A claim, what is written with it, and the dead run that it is to take over, if any."""
+    """A claim, the entries to write with it, and the dead run to take over, if any."""
 
     mine: NewClaim
     claim: Claim
@@ -193,17 +193,17 @@ class _Attempt(msgspec.Struct, frozen=True):
     dead: str | None
 
 
-def _claim(attempt: _Attempt, there: Sequence[bytes | None], _: float) -> Change[Claimed]:
-    """Claim a key that stands for nothing, or still for a dead run that never began."""
+def _claim(attempt: _Attempt, stored: Sequence[bytes | None], _: float) -> Change[Claimed]:
+    """Claim a key that stands for no run, or for a dead run that never started."""
     claim, dead = attempt.claim, attempt.dead
-    if there[1] is not None:  # it comes late, and was given back already: nobody waits for it
+    if stored[1] is not None:  # a late write of a claim that was given back already
         return Change(ExistingClaim(attempt.mine.run_id))
-    before = _read(there[0]) if there[0] is not None else None
+    before = _read(stored[0]) if stored[0] is not None else None
     if before is None:
         return Change(attempt.mine, attempt.entries)
     if before.digest != claim.digest:
         return Change(ConflictingClaim(before.run_id))
-    record = record_of(there[2]) if before.run_id == dead else None
+    record = record_of(stored[2]) if before.run_id == dead else None
     if record is not None and never_began(record):
         return Change(attempt.mine, {**attempt.entries, live_key(record.id): None})
     return Change(ExistingClaim(before.run_id))
@@ -214,16 +214,20 @@ def never_began(record: Record) -> bool:
     return record.lost and not record.begun
 
 
-def _undo(mine: NewClaim, there: Sequence[bytes | None], _: float) -> Change[None]:
+def _undo(mine: NewClaim, stored: Sequence[bytes | None], _: float) -> Change[None]:
     entries: dict[str, Entry | None] = {live_key(mine.run_id): TOMBSTONE}
-    claim = readable(_CLAIM.decode, there[0], _WHAT)
+    claim = readable(_CLAIM.decode, stored[0], _WHAT)
     if claim is not None and claim.run_id == mine.run_id:
         entries[mine.key] = None
     return Change(None, entries)
 
 
 def _read(data: bytes) -> Claim:
-    """The claim of a key: which run it stands for decides whether another is started."""
+    """Decode the claim of a key.
+
+    Raises:
+        StateError: it cannot be read, so that nobody knows which run the key stands for.
+    """
     return certain(_CLAIM.decode, data, _WHAT, "send the request with another key")
 
 

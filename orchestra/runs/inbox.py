@@ -1,11 +1,11 @@
 """Requests from one process to another through the shared state, and their answers. Pure.
 
-To follow a run of another process, a process asks that one for the events after a number. They are
-published under this number, together with the number of the last of them, under which the follower
-looks next. So the published batches are a linked list, which several followers share.
+To follow a run of another process, a process asks it for the events after a number. They are
+published under a key with that number, together with the number of the last of them, which is the
+key to look under next. So the published batches form a linked list that several followers share.
 
-A request stays in the inbox until it has been handled, so that none is lost with an answer of the
-state. It may be handled twice.
+A request stays in the inbox until it has been handled, so that no request is lost if a response of
+the state is lost. A request may be handled twice.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from orchestra.records import readable
 from orchestra.runs.record import EventLine
 
 REQUESTS_MAX = 1_000
-"""Requests that wait in an inbox; one more is refused, and its sender tries again."""
+"""How many requests an inbox holds; further ones are refused, and their senders retry."""
 REQUEST_TTL_S = 10.0
 PUBLISHED_TTL_S = 10.0
 
 
 class FollowRequest(msgspec.Struct, frozen=True, tag="follow"):
-    """A follower of the run has its events up to `seq`, and asks for the next.
+    """A follower of the run has the events up to `seq` and asks for the next ones.
 
-    `asker` is the follower's own id: if there is no such event yet, the number to go on from is
-    published under it.
+    `asker` is the follower's own id: if the journal has no event `seq` yet, the number to continue
+    from is published under `asker`.
     """
 
     run_id: str
@@ -48,7 +48,7 @@ PeerRequest: TypeAlias = FollowRequest | CancelRequest
 
 
 class Published(msgspec.Struct, frozen=True):
-    """Some events of a run, and the number after which to ask for more."""
+    """A batch of events of a run; `upto` is the number after which to ask for more."""
 
     events: tuple[EventLine, ...]
     upto: int
@@ -60,7 +60,7 @@ def inbox_key(process: str) -> str:
 
 
 def heartbeat(process: str, ttl_s: float) -> dict[str, Entry]:
-    """The entry by which a process counts as alive for `ttl_s`."""
+    """The entry that makes a process count as alive for `ttl_s`."""
     return {process_key(process): Entry(b"alive", ttl_s)}
 
 
@@ -70,13 +70,13 @@ def process_key(process: str) -> str:
 
 
 def published_key(run_id: str, seq: int | str) -> str:
-    """The key of the events of a run after a number, or of the answer to an asker."""
+    """The key of the events of a run after number `seq`, or of the answer to an `asker`."""
     return f"run:told:{run_id}:{seq}"
 
 
-def put(at: str, request: PeerRequest, there: Sequence[bytes | None], _: float) -> Change[bool]:
-    """Put a request into the inbox, once; the result is whether it is in there."""
-    requests = opened(there[0])
+def put(at: str, request: PeerRequest, stored: Sequence[bytes | None], _: float) -> Change[bool]:
+    """Add a request to the inbox, unless it is there; the result is whether the inbox has it."""
+    requests = opened(stored[0])
     if request in requests:
         return Change(True)
     if len(requests) >= REQUESTS_MAX:
@@ -87,7 +87,7 @@ def put(at: str, request: PeerRequest, there: Sequence[bytes | None], _: float) 
 def take(
     at: str, handled: Collection[PeerRequest], data: bytes | None
 ) -> tuple[tuple[PeerRequest, ...], dict[str, Entry | None]]:
-    """The requests that are not handled yet, and the change that removes those that are."""
+    """The requests that are not handled yet, and the entries that remove the handled ones."""
     requests = opened(data)
     rest = tuple([each for each in requests if each not in handled])
     if len(rest) == len(requests):
@@ -101,7 +101,7 @@ def opened(data: bytes | None) -> tuple[PeerRequest, ...]:
 
 
 def published(data: bytes | None) -> Published | None:
-    """The published batch, if there is one that can be read."""
+    """The published batch; None if there is none, or it cannot be read."""
     return readable(_PUBLISHED.decode, data, "a published batch of a run")
 
 

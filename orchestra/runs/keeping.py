@@ -1,7 +1,7 @@
-"""The stored part of a run that has ended, within its limit.
+"""What is stored of an ended run, within a limit of bytes.
 
-The first of these that fits: all events that the journal still has; the whole output and the last
-event; the last event alone; nothing.
+It is the first of these that fits: all events that the journal still has; the whole output and the
+last event; the last event alone; no event.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from orchestra.engine.journal import Journal
 
 Fit = Callable[[Event], Event]
-"""A function that removes internal details from an event."""
+"""A function that makes an event fit for clients, for example by removing internal details."""
 
 EVENT_BYTES = 16
-"""The bytes of an event in addition to its line: its number, its type, its end."""
+"""The overhead of an event in addition to its line: its number, its type, its end."""
 
 
 class Final(msgspec.Struct, frozen=True):
-    """The stored part of a run that has ended: its record, also encoded, and its events."""
+    """What is stored of an ended run: its record, also in encoded form, and its events."""
 
     record: Record
     record_data: bytes
@@ -37,10 +37,11 @@ class Final(msgspec.Struct, frozen=True):
 
 
 def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s: float) -> Final:
-    """The stored part of a run whose `journal` has ended; its events take at most `limit_bytes`.
+    """What to store of a run whose `journal` has ended; its events take at most `limit_bytes`.
 
     Raises:
-        OverflowError: something in it cannot be written down.
+        Exception: something in it cannot be encoded, such as an integer over 64 bits
+            (OverflowError), or a step's value whose own code raises.
     """
     last = fit(journal.last)
     fitting = partial(lines_within, request_id=record.request_id, limit_bytes=limit_bytes)
@@ -55,7 +56,7 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
 
 
 def unwritable(record: Record, ended_s: float) -> Final:
-    """The stored part of a run that has ended, and of which nothing can be written: it is lost."""
+    """What to store of an ended run whose events cannot be encoded: a record that it is lost."""
     over = lost(record, ended_s, UNWRITABLE)
     return Final(over, msgspec.msgpack.encode(over), (), 0)
 
@@ -63,16 +64,16 @@ def unwritable(record: Record, ended_s: float) -> Final:
 def lines_within(
     events: Iterable[Event], request_id: str, limit_bytes: int
 ) -> tuple[EventLine, ...] | None:
-    """These events as they are told; None where they take more. No more is encoded than fits."""
-    all_told: list[EventLine] = []
+    """The lines of these events; None if they are larger than the limit. Stops encoding there."""
+    lines: list[EventLine] = []
     size_bytes = 0
     for event in events:
         one = event_line_of(event, request_id)
         size_bytes += len(one.data) + EVENT_BYTES
         if size_bytes > limit_bytes:
             return None
-        all_told.append(one)
-    return tuple(all_told)
+        lines.append(one)
+    return tuple(lines)
 
 
 def packed(events: tuple[EventLine, ...]) -> bytes:
@@ -81,8 +82,8 @@ def packed(events: tuple[EventLine, ...]) -> bytes:
 
 
 def unpacked(data: bytes | None) -> tuple[EventLine, ...]:
-    """The events that were stored; none where nothing is that can be read."""
-    return readable(_EVENTS.decode, data, "what a run told") or ()
+    """The stored events; empty if there are none, or they cannot be read."""
+    return readable(_EVENTS.decode, data, "the events of a run") or ()
 
 
 _EVENTS = msgspec.msgpack.Decoder(tuple[EventLine, ...])

@@ -1,7 +1,8 @@
-"""Keys in the state for what belongs to a tenant: its list of runs, and its idempotency keys. Pure.
+"""Keys in the state for the data of a tenant: its index of runs, and its idempotency keys. Pure.
 
 A key contains digests of names, since names may contain any character. The part of a key before
-its last colon depends only on the organisation: a state in memory has a bound for each such part.
+its last colon depends only on the organisation: a state in memory bounds the entries of each such
+part.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from orchestra.accounts import Caller
 
 
 def head_key(caller: Caller) -> str:
-    """The key of the newest page of a tenant's list of runs."""
+    """The key of the head, the newest page, of a tenant's index of runs."""
     return _tenant_key("index", caller)
 
 
@@ -22,7 +23,7 @@ def claim_key(caller: Caller, pipeline: str, key: str) -> str:
 
 
 def digest_of(*parts: bytes) -> str:
-    """A digest that is equal only for equal parts, as of two requests that are compared."""
+    """A digest of `parts`, to compare requests: it is equal only if all parts are equal."""
     return sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""The runs of this process that go on: how many follow each, and when it is cancelled without any.
+"""The runs in progress in this process: their followers, and when they are cancelled without any.
 
 Rules of the file: nothing here waits or fails, except the one task that a lingering run may have.
-Little is held of a run, since ten thousand may go on.
+Little is stored for each run, since ten thousand may be in progress.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEFT = "the client left"
 
 
 class LocalRun:
-    """A run of this process that goes on, with its record."""
+    """A run in progress in this process, with its record."""
 
     __slots__ = ("due_s", "on_leave", "readers", "record", "run")
 
@@ -30,26 +30,26 @@ class LocalRun:
         self.record = record
         self.on_leave = on_leave
         self.readers = readers
-        """How many follow it now."""
+        """How many followers it has now."""
         self.due_s: float | None = None
-        """When it is cancelled unless a follower returns; None while no task waits for that."""
+        """When to cancel it unless a follower comes back; None while no task waits for that."""
 
 
 class LocalRuns:
-    """All runs of this process that go on: `runs`, by id."""
+    """All runs in progress in this process; `runs` has them by id."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.runs: dict[str, LocalRun] = {}
         self._nursery = nursery
 
     def attach(self, run_id: str) -> None:
-        """A follower has come."""
+        """Count a new follower of a run."""
         local = self.runs.get(run_id)
         if local is not None:
             local.readers += 1
 
     def leave(self, run_id: str) -> None:
-        """A follower has left; after the last one, the run's policy decides."""
+        """Count a follower that left; after the last one, apply the run's disconnect policy."""
         local = self.runs.get(run_id)
         if local is None:
             return
@@ -66,11 +66,11 @@ class LocalRuns:
                 self._nursery.start_soon(self._linger, local, name=local.run.pipeline)
 
     async def _linger(self, local: LocalRun) -> None:
-        """Wait for a follower or the end of the run; cancel it when its time is over."""
+        """Cancel the run at `due_s`, unless it ends or has a follower by then."""
         while local.readers <= 0 and local.due_s is not None and not local.run.ended:
             if trio.current_time() >= local.due_s:
                 local.run.cancel(LEFT)
                 break
-            with trio.move_on_at(local.due_s):  # it is not held any longer than it goes on
+            with trio.move_on_at(local.due_s):  # not a sleep, which would keep an ended run alive
                 await local.run.wait_ended()
         local.due_s = None

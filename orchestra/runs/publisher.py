@@ -1,10 +1,10 @@
-"""Publishes a process's runs for the other processes of a shared state.
+"""Publishes the runs of this process for other processes, in the state that they share.
 
-It writes its heartbeat, answers the requests in its inbox, and publishes the events of those of its
-runs that other processes follow.
+The publisher writes the heartbeat of this process, answers the requests in its inbox, and publishes
+the events of the runs that other processes follow.
 
-Rules of the file: a remote follower does not hold the run back. It counts as a follower until
-nothing has been heard of it for `FORGOTTEN_S`.
+Rules of the file: a remote follower does not slow down the run. It counts as a follower until it
+has not renewed its request for `FORGOTTEN_S`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ log = logging.getLogger("orchestra.runs")
 
 FORGOTTEN_S = 3 * RENEW_S
 BATCH_BYTES = 256 * 1024
-"""The most that is published under one key, unless a single event is larger."""
+"""The most bytes published under one key, unless a single event is larger."""
 EVENT_MAX_BYTES = 4 * 1024 * 1024
-"""Larger events are not published; a follower gets them when the run has ended."""
+"""The largest event that is published; followers get larger ones when the run has ended."""
 
 
 class Followed:
@@ -46,13 +46,13 @@ class Followed:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.until_s = 0.0
-        """When it is forgotten, unless a follower asks again."""
+        """When to stop publishing the run, unless a follower renews its request."""
         self.seq = run.journal.seq
-        """The newest event that is published."""
+        """The number of the newest event that is published."""
 
 
 class Publisher:
-    """Writes the heartbeat of a process, answers its requests, and publishes events."""
+    """Writes the heartbeat of this process, answers requests to it, and publishes its events."""
 
     def __init__(self, archive: Archive, process: str, local: LocalRuns, fit: Fit) -> None:
         self._archive = archive
@@ -61,12 +61,12 @@ class Publisher:
         self._fit = fit
         self._followed: dict[str, Followed] = {}
         self._handled: frozenset[inbox.PeerRequest] = frozenset()
-        """The requests that may still be in the inbox, and are not to be handled again."""
+        """Handled requests that may still be in the inbox, and must not be handled again."""
         self._beats_at_s = trio.current_time()
         self._away = False
 
     async def serve(self) -> None:
-        """Do it all, until cancelled."""
+        """Run rounds until cancelled; errors are logged, once per outage."""
         settings = self._archive.settings
         while True:
             try:
@@ -89,7 +89,7 @@ class Publisher:
         """Read the inbox, publish new events, and answer the requests.
 
         Raises:
-            StateError: the state is away; what was published is asked for again.
+            StateError: the state is unreachable; followers ask again for what was not published.
         """
         self._forget()
         entries = self._news()
@@ -114,13 +114,13 @@ class Publisher:
         """Remove the heartbeat and the inbox of this process.
 
         Raises:
-            StateError: the state is away; the heartbeat then expires by itself.
+            StateError: the state is unreachable; the heartbeat then expires by itself.
         """
         gone = {inbox.process_key(self._process): None, inbox.inbox_key(self._process): None}
         await self._archive.state.change([], lambda *_: Change(None, gone))
 
     def _answer(self, request: inbox.PeerRequest) -> dict[str, Entry]:
-        """The answer to this request only."""
+        """Handle one request; the entries that answer it."""
         local = self._local.runs.get(request.run_id)
         if local is None:
             return {}
@@ -136,9 +136,9 @@ class Publisher:
         return self._next(followed, request)
 
     def _next(self, followed: Followed, request: inbox.FollowRequest) -> dict[str, Entry]:
-        """The batches that lead the asker to the end of the published ones.
+        """The batches from the follower's position to the end of what is published.
 
-        An asker that is ahead of the journal is told the number to go on from.
+        A follower that is ahead of the journal is told the number to continue from.
         """
         run, end = followed.run, followed.seq
         if request.seq <= run.journal.seq:
@@ -147,6 +147,7 @@ class Publisher:
         return {key: inbox.entry(inbox.Published((), end))}
 
     def _news(self) -> dict[str, Entry | None]:
+        """The events of followed runs that are not published yet."""
         entries: dict[str, Entry | None] = {}
         for followed in self._followed.values():
             newest = followed.run.journal.seq
@@ -155,7 +156,7 @@ class Publisher:
         return entries
 
     def _forget(self) -> None:
-        """Forget runs without followers, and those whose last event is published."""
+        """Stop publishing runs without followers, and runs whose last event is published."""
         now_s = trio.current_time()
         for run_id, followed in tuple(self._followed.items()):
             journal = followed.run.journal
@@ -165,9 +166,9 @@ class Publisher:
                 self._local.leave(run_id)
 
     def _published(self, run: Run, after: int, upto: int) -> dict[str, Entry]:
-        """The events of a run after one number up to another, in batches linked to each other.
+        """The events of a run with numbers from `after + 1` to `upto`, in batches that are linked.
 
-        It stops before an event that is too large.
+        Stops before an event larger than `EVENT_MAX_BYTES`.
         """
         entries: dict[str, Entry] = {}
         batch: list[EventLine] = []
@@ -183,16 +184,16 @@ class Publisher:
         return {**entries, **_link(run.id, after, batch)}
 
     def _lines(self, run: Run, after: int) -> tuple[EventLine, ...]:
-        """The events of a run after a number; none if they cannot be written.
+        """The lines of a run's events after number `after`; none if they cannot be encoded.
 
-        That is logged at its end. Here it must not stop the events of other runs.
+        The recorder logs that when the run ends; here it must not stop the events of other runs.
         """
         try:
             return event_lines_of(map(self._fit, run.journal.newer(after)), run.request_id)
-        except BaseException as error:  # noqa: ASYNC103 - what a step gives may raise anything
+        except BaseException as error:  # noqa: ASYNC103 - encoding a step's value may raise anything
             if stopping(error) is not None:
                 raise
-            return ()  # noqa: ASYNC104 - nothing is awaited in it
+            return ()  # noqa: ASYNC104 - nothing is awaited in the try block
 
 
 def _link(run_id: str, after: int, batch: Sequence[EventLine]) -> dict[str, Entry]:
@@ -206,9 +207,9 @@ def _take(
     at: str,
     handled: frozenset[inbox.PeerRequest],
     entries: dict[str, Entry | None],
-    there: Sequence[bytes | None],
+    stored: Sequence[bytes | None],
     now_s: float,
 ) -> Change[tuple[tuple[inbox.PeerRequest, ...], float]]:
-    """Take from the inbox and write the entries; the result is the rest, and the state's time."""
-    requests, taken = inbox.take(at, handled, there[0])
+    """Remove handled requests and write `entries`; returns the other requests, and `now_s`."""
+    requests, taken = inbox.take(at, handled, stored[0])
     return Change((requests, now_s), {**entries, **taken})

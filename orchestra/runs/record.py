@@ -1,7 +1,7 @@
-"""The record of a run, and its events as lines, wherever it ran. Pure.
+"""The record of a run, and its events as lines of JSON. Pure.
 
-An event is kept as the line of JSON that clients are sent, with its number and its type. It is
-never decoded again, so that all followers get the same bytes, in any process.
+An event is stored as the line of JSON that clients are sent, with its number and its type. The line
+is never decoded and encoded again, so followers in all processes get the same bytes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from orchestra.event_lines import encode
 from orchestra.events import Event, RunCancelled, RunFailed, RunFinished
 
 LOST_SEQ = 2**53 - 1
-"""The number of the last event of a run whose process has died. Nobody knows how far the run came,
-so it is greater than any number it can have used; JavaScript still holds it exactly."""
+"""The number of the last event of a run whose process died. Nobody knows how many events the run
+had, so this is greater than any number it can have used. JavaScript can represent it exactly."""
 
 
 class Running(msgspec.Struct, frozen=True, tag="running"):
-    """It goes on."""
+    """The run is in progress."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """It gave its result."""
+    """The run finished with a result."""
 
 
 class FailedWith(msgspec.Struct, frozen=True, tag="failed"):
-    """It failed. `lost`: nobody knows how, since its process has died, or cannot write it."""
+    """The run failed. With `lost`, its end is unknown: its process died or could not write it."""
 
     error: str
     message: str
@@ -38,7 +38,7 @@ class FailedWith(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class CancelledBy(msgspec.Struct, frozen=True, tag="cancelled"):
-    """It was stopped."""
+    """The run was cancelled."""
 
     reason: str
 
@@ -53,7 +53,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     pipeline: str
     process: str
-    """The id of the process that runs it."""
+    """The id of the process in which it runs or ran."""
     created_s: float
     request_id: str = ""
     organisation: str = ""
@@ -63,11 +63,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ended_s: float | None = None
     usage: Usage | None = None
     last_seq: int = 0
-    """The number of its last event, once it has ended."""
+    """The number of its last event; 0 while it is in progress."""
     end_user: bool = False
-    """Whether the user is one that the key named."""
+    """Whether `user` is an end user that the request named."""
     begun: bool = True
-    """Whether it is known to have begun; before that, only its idempotency key was claimed."""
+    """Whether the run is known to have started; if not, only its idempotency key is claimed."""
 
     @property
     def status(self) -> str:
@@ -76,22 +76,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """Whether the run has ended."""
         return not isinstance(self.outcome, Running)
 
     @property
     def starter(self) -> Caller:
-        """Who started it, without their allowance."""
+        """The caller who started the run, without the key's allowance."""
         return Caller(self.organisation, self.user, self.key, end_user=self.end_user)
 
     @property
     def lost(self) -> bool:
-        """Whether nobody knows how it has ended."""
+        """Whether the run is lost: its real end is unknown."""
         return isinstance(self.outcome, FailedWith) and self.outcome.lost
 
 
 class EventLine(msgspec.Struct, frozen=True, array_like=True):
-    """An event as it is sent: its number, its type, and the event as one line of JSON."""
+    """An event as it is sent: its number, its type, and itself as one line of JSON."""
 
     seq: int
     type: str
@@ -99,20 +99,20 @@ class EventLine(msgspec.Struct, frozen=True, array_like=True):
 
 
 def event_line_of(event: Event, request_id: str) -> EventLine:
-    """The line of an event of a run that this request started."""
+    """The line of an event; `request_id` is that of the request that started the run."""
     return EventLine(event.seq, event.type, encode(event, request_id))
 
 
 def event_lines_of(events: Iterable[Event], request_id: str) -> tuple[EventLine, ...]:
-    """The lines of these events of a run that this request started."""
+    """The lines of events; `request_id` is that of the request that started the run."""
     return tuple([event_line_of(each, request_id) for each in events])
 
 
 def ended(record: Record, event: Event, ended_s: float) -> Record:
-    """The record of a run whose last event this is; it must be fit for clients already.
+    """The record of a run that ended with this event, which must be fit for clients already.
 
     Raises:
-        ValueError: no run ends with it.
+        ValueError: the event is not one that ends a run.
     """
     outcome: Outcome
     match event:
@@ -123,48 +123,48 @@ def ended(record: Record, event: Event, ended_s: float) -> Record:
         case RunCancelled():
             outcome = CancelledBy(_whole(event.reason))
         case _:
-            raise ValueError(f"no run ends with {event.type!r}: give its last event")
+            raise ValueError(f"{event.type!r} does not end a run: pass the last event of the run")
     return msgspec.structs.replace(
         _over(record, outcome, ended_s), usage=event.usage, last_seq=event.seq, begun=True
     )
 
 
 def _over(record: Record, outcome: Outcome, ended_s: float) -> Record:
-    """A record with its end; no run ends before it began, also where its host's clock was set."""
+    """The record of an ended run; it never ends before it started, even if a clock was set back."""
     ended_s = max(ended_s, record.created_s)
     return msgspec.structs.replace(record, outcome=outcome, ended_s=ended_s)
 
 
 def _whole(text: str) -> str:
-    """A text without half characters, which cannot be stored; each as its escape."""
+    """The text with lone surrogates escaped, since they cannot be stored."""
     return text.encode(errors="backslashreplace").decode()
 
 
-DIED = "the process that ran it has died, and its later events are lost: start it again"
-UNWRITABLE = "what it has given cannot be written, and is lost: the server's log says why"
+DIED = "the process of this run has died, and the run's later events are lost: start it again"
+UNWRITABLE = "the result of this run cannot be encoded, and is lost: the server's log says why"
 
 
 def lost(record: Record, now_s: float, why: str = DIED) -> Record:
-    """The record of a run of which nobody knows the end; `now_s` is the state's, and no host's."""
+    """The record of a lost run; `now_s` must be by the clock of the state, not of a process."""
     outcome = FailedWith(RunLostError.__name__, why, lost=True)
     return msgspec.structs.replace(_over(record, outcome, now_s), last_seq=LOST_SEQ)
 
 
 def last_of_lost(record: Record) -> tuple[EventLine, ...]:
-    """The last event of a run that is lost: the same for all who follow it."""
-    assert isinstance(record.outcome, FailedWith), "it is lost"
+    """The last event of a lost run, which is the same for all followers."""
+    assert isinstance(record.outcome, FailedWith), "a lost run has failed"
     at_s = max((record.ended_s or record.created_s) - record.created_s, 0.0)
     event = RunFailed(LOST_SEQ, at_s, record.outcome.error, record.outcome.message)
     return (event_line_of(event, record.request_id),)
 
 
 def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLine, ...]:
-    """The events of an ended run that are newer than `seq`; empty at the end.
+    """The events of an ended run that are newer than `seq`; empty after the last event.
 
-    As `Journal.newer`: where a snapshot stands for what is not kept, it comes first.
+    Like `Journal.newer`: if a snapshot stands for events that are not kept, it comes first.
 
     Raises:
-        RunLostError: some that were asked for are not kept, and nothing stands for them.
+        RunLostError: some of these events are not kept, and no snapshot stands for them.
     """
     if seq >= (record.last_seq or LOST_SEQ):
         return ()
@@ -172,7 +172,7 @@ def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLin
     if first is None or not (first.type == "snapshot" or record.lost or seq + 1 >= first.seq):
         raise RunLostError(
             f"run {record.id} has ended, and its events after {seq} are no longer kept; follow it "
-            "earlier, or raise the bound of a run's events"
+            "earlier, or raise the limit of a run's kept events, kept_bytes"
         )
     if seq < first.seq:
         return tuple(kept)

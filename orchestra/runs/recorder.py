@@ -1,7 +1,8 @@
-"""Writes the records of runs: one task of the process, for many runs at once.
+"""The recorder: one background task of the process that writes the records of its runs in batches.
 
-A run neither waits for its record nor fails with it. While the state is away, records are late; if
-that lasts too long they are lost, which is logged once an outage.
+A run does not wait for its record, and does not fail if the record cannot be written. While the
+state is unreachable, records wait; if too many wait, the oldest are lost, which is logged once per
+outage.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ log = logging.getLogger("orchestra.runs")
 STARTS_AT_ONCE = 256
 ENDS_AT_ONCE = 64
 ENDS_AT_ONCE_BYTES = 1024 * 1024
-"""Bounds of one batch, which has to be written within the state's own timeout."""
+"""Bounds of one batch, which must be written within the state's own timeout."""
 EVENTS_A_TURN, EVENT_BYTES = 256, 256
-"""Events that are encoded before others run, at most; and the bytes that count as one."""
+"""How many events are encoded before other tasks may run; and how many bytes count as one event."""
 LATE_MAX = 5_000
 LATE_BYTES = 64 * 1024 * 1024
-"""Bounds of what waits for an unreachable state; beyond them, the oldest is lost."""
+"""Bounds of the records that wait for an unreachable state; beyond them, the oldest are lost."""
 REST_S = 0.5
-"""The pause before an unreachable state is tried again."""
+"""The delay before a failed batch is retried."""
 
 
 def unchanged(event: Event) -> Event:
-    """The event as it is."""
+    """The event itself: the default for `fit`."""
     return event
 
 
@@ -53,18 +54,18 @@ class Recorder:
         self._fit = fit
         self._now_s = now_s
         self._started: dict[str, Record] = {}
-        self._untold: dict[str, Record] = {}
+        self._unpublished: dict[str, Record] = {}
         self._ended: dict[str, tuple[LocalRun, float]] = {}
         self._finals: dict[str, Final] = {}
         self._final_bytes = 0
         self._work = trio.Event()
         self._writing = trio.Lock()
-        self._undone: deque[Callable[[], Awaitable[object]]] = deque(maxlen=LATE_MAX)
+        self._undos: deque[Callable[[], Awaitable[object]]] = deque(maxlen=LATE_MAX)
         self._away = False
-        self._loses = False
+        self._losing = False
 
     def started(self, record: Record) -> None:
-        """Record a start soon."""
+        """Record the start of a run with the next batch."""
         self._started[record.id] = record
         while len(self._started) > LATE_MAX:
             del self._started[next(iter(self._started))]
@@ -72,40 +73,40 @@ class Recorder:
         self._work.set()
 
     def publish(self, going_on: Iterable[Record]) -> None:
-        """Publish these running runs soon: the state has become shared."""
-        self._untold = {record.id: record for record in going_on}
+        """Publish these runs in progress with the next batch: the state has become shared."""
+        self._unpublished = {record.id: record for record in going_on}
         self._work.set()
 
     def ended(self, local: LocalRun) -> None:
-        """Record an end soon."""
+        """Record the end of a run with the next batch."""
         self._ended[local.run.id] = (local, self._now_s())
         self._work.set()
 
     def undo(self, undo: Callable[[], Awaitable[object]]) -> None:
-        """Call `undo` soon, and again until it succeeds."""
-        if len(self._undone) == self._undone.maxlen:
+        """Call `undo` with the next batch, and retry it until it succeeds."""
+        if len(self._undos) == self._undos.maxlen:
             self._lost()
-        self._undone.append(undo)
+        self._undos.append(undo)
         self._work.set()
 
     def final(self, run_id: str) -> Final | None:
-        """The stored part of an ended run that is not written yet; None for all others."""
+        """What is to be stored of an ended run that is not written yet; None for other runs."""
         if run_id in self._ended:
             return self._final(*self._ended[run_id])
         return self._finals.get(run_id)
 
     async def write_now(self, record: Record) -> None:
-        """Write a start now, before all that waits.
+        """Write the start of a run now, before all records that wait.
 
         Raises:
-            StateError: the state is away; it is written later, if it can be.
+            StateError: the state is unreachable; the record waits with the others.
         """
         self.started(record)
         await self._archive.note([record], [record], [])
         self._started.pop(record.id, None)
 
     async def serve(self) -> None:
-        """Write in batches, until cancelled."""
+        """Write batches until cancelled."""
         while True:
             await self._work.wait()
             self._work = trio.Event()
@@ -114,39 +115,41 @@ class Recorder:
                 written = await self.write()
             finally:
                 if self._waits:
-                    self._work.set()  # also for who serves again, after this has failed
+                    self._work.set()  # even if this failed: `serve` is then called again
             if not written:
                 await trio.sleep(REST_S)
 
     async def flush(self) -> None:
-        """Write everything that waits, unless the state fails."""
-        while self._waits and await self.write():  # noqa: ASYNC913 - a lock is one
+        """Write everything that waits; stops at the first batch that fails."""
+        while self._waits and await self.write():  # noqa: ASYNC913 - `write` takes a lock
             pass
 
     async def write(self) -> bool:
-        """Write one batch; whether it was written."""
+        """Write one batch; whether that succeeded."""
         async with self._writing:
             await self._encode()
             try:
                 await self._write(self._batch())
-            except Exception as error:  # noqa: BLE001 - it is tried again, and runs go on
+            except Exception as error:  # noqa: BLE001 - it is retried, and runs go on
                 self._failed(error)
                 return False
         if self._away:
-            log.warning("waiting records of runs are written again")
-        self._away = self._loses = False
+            log.warning("records of runs are written again")
+        self._away = self._losing = False
         return True
 
     @property
     def _waits(self) -> bool:
-        return bool(self._started or self._untold or self._ended or self._finals or self._undone)
+        return bool(
+            self._started or self._unpublished or self._ended or self._finals or self._undos
+        )
 
     async def _encode(self) -> None:
-        """Turn ended runs into what is kept of them, so that the runs themselves can be freed."""
+        """Encode what is stored of ended runs, so that the runs themselves can be freed."""
         encoded = 0
         for run_id, (local, ended_s) in tuple(self._ended.items()):
             made = self._final(local, ended_s)
-            self._drop(run_id)  # of a run before it that had this id
+            self._drop(run_id)  # an earlier run with the same id
             self._finals[run_id] = made
             del self._ended[run_id]
             self._final_bytes += made.size_bytes
@@ -162,10 +165,10 @@ class Recorder:
         limit_bytes = self._archive.settings.kept_bytes
         try:
             return final(local.record, local.run.journal, self._fit, limit_bytes, ended_s)
-        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited in it
+        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited in the try block
             if stopping(error) is not None:
                 raise
-            log.exception("run %s cannot be recorded", local.run.id)
+            log.exception("the end of run %s cannot be recorded", local.run.id)
             return unwritable(local.record, ended_s)  # noqa: ASYNC104 - as above
 
     def _batch(self) -> Sequence[Final]:
@@ -185,22 +188,22 @@ class Recorder:
         ends = [made.record.id for made in finals]
         of_ends = {each: self._started[each] for each in ends if each in self._started}
         starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}
-        untold = self._untold  # those of `publish`, which may come while this is written
+        unpublished = self._unpublished  # `publish` may replace it during this write
         over = set(ends)
-        going_on = [each for each in {**untold, **starts}.values() if each.id not in over]
+        going_on = [each for each in {**unpublished, **starts}.values() if each.id not in over]
         await archive.note([*starts.values()], going_on, ends)
         for run_id in starts:
-            self._started.pop(run_id, None)  # it may have been lost meanwhile
+            self._started.pop(run_id, None)  # it may have been dropped in the meantime
         for run_id in ends:
             self._drop(run_id)
-        if self._untold is untold:
-            self._untold = {}
+        if self._unpublished is unpublished:
+            self._unpublished = {}
 
     async def _undo(self) -> None:
-        for undo in tuple(self._undone):
+        for undo in tuple(self._undos):
             await undo()
-            if self._undone[0] is undo:  # or it was dropped meanwhile, for one that came last
-                self._undone.popleft()
+            if self._undos[0] is undo:  # else the full queue has dropped it in the meantime
+                self._undos.popleft()
 
     def _drop(self, run_id: str) -> None:
         made = self._finals.pop(run_id, None)
@@ -208,11 +211,11 @@ class Recorder:
             self._final_bytes -= made.size_bytes
 
     def _lost(self) -> None:
-        if not self._loses:
-            self._loses = True
+        if not self._losing:
+            self._losing = True
             log.warning(
-                "records of runs are lost from now on, the oldest first, until the state takes "
-                "some again: %d of them, or %d bytes, wait for it, and no more are kept",
+                "records of runs are lost from now on, the oldest first, until the state accepts "
+                "some again: at most %d records, or %d bytes, may wait for it",
                 LATE_MAX,
                 LATE_BYTES,
             )
@@ -220,9 +223,13 @@ class Recorder:
     def _failed(self, error: Exception) -> None:
         if not self._away:
             self._away = True
-            log.warning("runs go on, and are recorded later: %s", error, exc_info=unforeseen(error))
+            log.warning(
+                "runs cannot be recorded now; they go on, and are recorded later: %s",
+                error,
+                exc_info=unforeseen(error),
+            )
 
 
 def unforeseen(error: Exception) -> Exception | None:
-    """The error if its traceback is worth logging: None for a StateError."""
+    """The error, if its traceback should be logged: not for a StateError."""
     return None if isinstance(error, StateError) else error

@@ -1,16 +1,17 @@
-"""The registry: every run that this deployment knows of, wherever it runs or ran.
+"""The registry: all runs that this deployment knows of, in whichever process they run or ran.
 
-Where a run is looked up, in this order:
+A run is looked up in this order:
 
-    Claims       its idempotency key was claimed here, and it is about to start: wait for it
-    LocalRuns    it goes on here
-    Recorder     it has ended here, and its end is not written yet
-    Archive      it goes on elsewhere, or its end is kept, or it is lost: nobody knows its end
+    Claims       its idempotency key was claimed in this process, and it is about to start: wait
+    LocalRuns    it is in progress in this process
+    Recorder     it has ended in this process, and its end is not written yet
+    Archive      it is in progress in another process, its end is kept, or it is lost (its real end
+                 is unknown)
 
-A state of this process's own only keeps runs that have ended, and nothing is published for others.
+A state that is not shared has only ended runs, and nothing is published for other processes.
 
-Rules of the file: adopting a run, following one of this process and leaving it never wait. While
-the state is unreachable, runs go on; what needs the state raises StateError.
+Rules of the file: adopting a run, following a run of this process, and leaving a run never wait.
+While the state is unreachable, runs go on; methods that need the state raise StateError.
 """
 
 from __future__ import annotations
@@ -52,20 +53,20 @@ log = logging.getLogger("orchestra.runs")
 CANCEL_WAIT_S = 1.0
 """How long `cancel` waits for the end of a run."""
 WRITTEN_WITHIN_S = 0.05
-"""How long writing a batch of records takes, nearly always."""
+"""How long writing a batch of records takes in nearly all cases."""
 SCANNED_MAX = 1_024
-"""Runs that are looked at for one page, at most."""
+"""The most runs that are looked at for one page."""
 
 
 class RunPage(msgspec.Struct, frozen=True):
-    """Some runs, newest first; `cursor` gives the next page, None on the last."""
+    """A page of runs, newest first; `cursor` is for the next page, None on the last page."""
 
     records: tuple[Record, ...]
     cursor: int | None
 
 
 class Registry:
-    """The runs of a deployment, as one of its processes sees them. Opened by `open_registry`."""
+    """The runs of a deployment, as seen from this process. Use `open_registry` to open one."""
 
     def __init__(
         self,
@@ -88,50 +89,51 @@ class Registry:
         self._recorder = Recorder(self._archive, fit, now_s)
         self._publisher: Publisher | None = None
         self._claims = Claims(self._archive, look=self.get, undo=self._recorder.undo)
-        self._on_end = self._ended  # one for all runs
+        self._on_end = self._ended  # one bound method for all runs
         self._tell_end = tell_end
 
     # ------------------------------------------------------------- runs of this process
 
     def adopt(self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1) -> None:
-        """Register a run; its record is written soon.
+        """Register a run of this process; its record is written in the background.
 
-        `readers` is how many follow it already; each of them calls `leave` once.
+        `readers` is how many followers it has already; each of them must call `leave` once.
         """
         self._recorder.started(self._adopted(run, on_leave, readers))
 
     async def adopt_durably(
         self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1
     ) -> Record:
-        """As `adopt`, but the record has been written when this returns; the record.
+        """Like `adopt`, but write the record before returning it.
 
         Raises:
-            StateError: the state is unreachable; the run is registered all the same.
+            StateError: the state is unreachable; the run is registered, and its record is written
+                later if possible.
         """
         record = self._adopted(run, on_leave, readers)
         await self._recorder.write_now(record)
         return record
 
     def leave(self, run_id: str) -> None:
-        """A follower has left a run of this process; with the last, its policy decides."""
+        """Tell that a follower left a run of this process; after the last, its policy applies."""
         self._local.leave(run_id)
 
     # ------------------------------------------------------------- runs anywhere
 
     async def get(self, run_id: str) -> Record | None:
-        """The record of a run; None if it is unknown.
+        """The record of a run; None if the run is unknown.
 
         Raises:
-            StateError: it is not of this process, and the state is away.
+            StateError: the run is not in this process, and the state is unreachable.
         """
         here = await self._here(run_id)
         return here.record if here is not None else await self._elsewhere(run_id)
 
     async def follow(self, run_id: str) -> Follower | None:
-        """A follower of the run; None if it is unknown.
+        """A follower of the run; None if the run is unknown. Close it when it is not needed.
 
         Raises:
-            StateError: it does not go on in this process, and the state is away.
+            StateError: the run is not in this process, and the state is unreachable.
         """
         from orchestra.runs import following
 
@@ -149,13 +151,13 @@ class Registry:
         return following.RemoteFollower(self._archive, record)
 
     async def cancel(self, run_id: str, reason: str) -> Record | None:
-        """Cancel a run; its record afterwards, None if it is unknown.
+        """Cancel a run and return its record; None if the run is unknown.
 
-        Waits up to `CANCEL_WAIT_S` for the end; if that takes longer, the record is still that
-        of a running one.
+        Waits up to `CANCEL_WAIT_S` for the run to end; if it takes longer, the record is that of a
+        run in progress.
 
         Raises:
-            StateError: it is not of this process, and the state is away.
+            StateError: the run is not in this process, and the state is unreachable.
         """
         here = await self._here(run_id)
         if isinstance(here, LocalRun):
@@ -164,7 +166,7 @@ class Registry:
                 await here.run.wait_ended()
             return await self.get(run_id)
         until_s = trio.current_time() + CANCEL_WAIT_S
-        while True:  # noqa: ASYNC913 - the state is asked, and a sleep follows
+        while True:  # noqa: ASYNC913 - each round reads the state, and sleeps
             record = await self.get(run_id)
             if record is None or record.ended or trio.current_time() >= until_s:
                 return record
@@ -179,19 +181,19 @@ class Registry:
         cursor: int | None = None,
         where: Callable[[Record], bool] = lambda _: True,
     ) -> RunPage:
-        """A page of the caller's runs that `where` selects, newest first, from `cursor` on.
+        """A page of the caller's runs that `where` selects, newest first, starting at `cursor`.
 
-        Runs that start meanwhile do not shift the following pages. A page may hold fewer than
-        `limit` without being the last, since at most `SCANNED_MAX` runs are looked at.
+        Runs that start in the meantime do not shift later pages. A page may have fewer than `limit`
+        runs without being the last, since at most `SCANNED_MAX` runs are looked at for one page.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         head = head_key(caller)
         found: list[Record] = []
         scanned = 0
         (data,) = await self._archive.read([head])
-        while (page := index.read(data)) is not None:  # noqa: ASYNC913 - to the oldest that is kept
+        while (page := index.read(data)) is not None:  # noqa: ASYNC913 - ends at the oldest page
             places = index.before(page, cursor)
             records = await self._records([run_id for _, run_id in places])
             for place, run_id in places:
@@ -212,13 +214,13 @@ class Registry:
     async def claim(
         self, key: str, digest: str, *, pipeline: str, caller: Caller, request_id: str = ""
     ) -> Claimed:
-        """The run that an idempotency key stands for, possibly a new one, to be started now.
+        """Claim an idempotency key; says which run it stands for, and whether to start that run.
 
-        With `NewClaim`, start the run under that id and `adopt` it before anything is awaited, or
+        After a `NewClaim`, start the run under its id and `adopt` it before awaiting anything, or
         call `unclaim`.
 
         Raises:
-            StateError: the state is away; nothing is to be started.
+            StateError: the claim failed, usually because the state is unreachable; start nothing.
         """
         at = claim_key(caller, pipeline, key)
         return await self._claims.claim(
@@ -226,42 +228,42 @@ class Registry:
         )
 
     async def unclaim(self, mine: NewClaim) -> None:
-        """Give the key back, since its run is not started; soon, if the state is away."""
+        """Give the key back, since its run is not started; later, if the state is unreachable."""
         await self._claims.unclaim(mine)
 
     # ------------------------------------------------------------- for `open_registry`
 
     def begin(self) -> None:
-        """Start the background tasks, which also make this process known to others."""
+        """Start the background tasks; with a shared state, they announce this process to others."""
         self._keep_up("the recorder of runs", self._recorder.serve)
         if self._archive.shared:
             self._open_publisher()
 
     def share(self) -> None:
-        """Publish for other processes over this state from now on; may be called again."""
+        """Treat the state as shared with other processes from now on; may be called again."""
         if not self._archive.shared:
             self._archive.shared = True
             self._recorder.publish(local.record for local in self._local.runs.values())
             self._open_publisher()
 
     async def end(self) -> None:
-        """Write everything and sign this process off, within `flush_s`."""
+        """Write all records and remove this process's heartbeat, within `flush_s`."""
         with trio.move_on_after(self._archive.settings.flush_s, shield=True):
             await self._recorder.flush()
             if self._publisher is not None and not self._local.runs:
-                with suppress(StateError):  # its heartbeat ends by itself
+                with suppress(StateError):  # the heartbeat then expires by itself
                     await self._publisher.leave()
 
     # -------------------------------------------------------------
 
     def _open_publisher(self) -> None:
-        from orchestra.runs.publisher import Publisher  # nobody else is there before
+        from orchestra.runs.publisher import Publisher  # only a shared state needs it
 
         self._publisher = Publisher(self._archive, self.process, self._local, self._fit)
         self._keep_up("the publisher of runs", self._publisher.serve)
 
     def _keep_up(self, name: str, task: Callable[[], Awaitable[object]]) -> None:
-        """Start a task that goes on as long as there are runs, whatever their values raise."""
+        """Start a background task, and restart it if it fails: values may raise anything."""
         what = f"{name} failed, and is started again"
         self._nursery.start_soon(lasting, task, log, what, name=name)
 
@@ -282,40 +284,40 @@ class Registry:
             if self._tell_end is not None:
                 try:
                     self._tell_end(run)
-                except Exception:  # else the engine would end, and with it all other runs
+                except Exception:  # it would end the engine, and with it all other runs
                     log.exception("run %s has ended, and a callback for its end failed", run.id)
 
     async def _here(self, run_id: str) -> LocalRun | Final | None:
-        """A run of this process that goes on, or whose end is not written yet."""
+        """A run of this process that is in progress, or whose end is not written yet."""
         await self._claims.settled(run_id)
         return self._local.runs.get(run_id) or self._recorder.final(run_id)
 
     async def _elsewhere(self, run_id: str) -> Record | None:
-        """The record of any other run."""
+        """The record of a run that is not in this process."""
         archive = self._archive
         record = await archive.record(run_id)
-        if record is None and archive.shared:  # one that has just begun elsewhere is being written
+        if record is None and archive.shared:  # a new run of another process may not be written yet
             await trio.sleep(archive.settings.batch_s + WRITTEN_WITHIN_S)
             record = await archive.record(run_id)
         if record is None or record.ended or record.process != self.process:
             return record
-        here = await self._here(run_id)  # it may have begun, or been written, meanwhile
+        here = await self._here(run_id)  # it may have started here in the meantime
         if here is not None:
             return here.record
-        lost = await archive.lose(run_id, self.process)  # where its end could not be written
+        lost = await archive.lose(run_id, self.process)  # this process could not write its end
         return lost or await archive.record(run_id)
 
     async def _records(self, run_ids: Sequence[str]) -> dict[str, Record]:
-        """The records of those that are known: first those that are here.
+        """The records of the known runs among these. Looks in this process first.
 
-        A run of this process that ends meanwhile has left it only when the archive has its end.
+        In that order no run is missed: a run leaves this process only when the archive has its end.
         """
         here = {run_id: await self._here(run_id) for run_id in run_ids}
         kept = await self._archive.records([each for each in run_ids if here[each] is None])
         return {**kept, **{run_id: each.record for run_id, each in here.items() if each}}
 
     def _record(self, run_id: str, pipeline: str, caller: Caller, request_id: str) -> Record:
-        """The record of a run of this process that starts now."""
+        """The record of a run that starts in this process now."""
         return Record(
             id=run_id,
             pipeline=pipeline,
@@ -344,12 +346,12 @@ async def open_registry(
     tell_end: Callable[[Run], None] | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> AsyncIterator[Registry]:
-    """A registry of runs, as long as the context lasts; leave it when the engine is closed.
+    """Open a registry of runs until the context is left; leave it after the engine is closed.
 
-    Without a state, runs are kept in memory, within `kept_total_bytes`. `shared` is whether there
-    are other registries over the state; by default, unless it is in memory. `fit` is what is done
-    to an event before anybody outside may see it. `tell_end` is called with each run of this
-    process that has ended, once; it must not wait, and what it raises is only logged.
+    Without `state`, runs are kept in memory, within `kept_total_bytes`. `shared` is whether other
+    registries use the state; by default, it is assumed for all states that are not in memory. `fit`
+    is applied to each event before clients see it. `tell_end` is called once with each run of this
+    process that has ended; it must not block, and an exception that it raises is only logged.
     """
     settings = settings or RunsSettings()
     if shared is None:
@@ -364,5 +366,5 @@ async def open_registry(
         try:
             yield registry
         finally:
-            await registry.end()  # noqa: ASYNC102 - it is shielded, and bounded
+            await registry.end()  # noqa: ASYNC102 - shielded, and bounded by `flush_s`
             nursery.cancel_scope.cancel()

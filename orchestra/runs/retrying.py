@@ -1,4 +1,4 @@
-"""Asks the state about runs again if it is away for a moment, so that clients do not notice."""
+"""Retries of calls to the state about runs, so that clients do not notice a short outage."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from orchestra.errors import StateError
 T = TypeVar("T")
 
 WAITS_S = (0.02, 0.1, 0.3)
-"""How long to wait before each further try. Limits have to be decided at once, and are bounded by
-the state's own `timeout_s`; who looks up a run rather waits a second than gets a 503."""
+"""The delay before each retry. Only for calls about runs: a client that looks up a run would rather
+wait a second than get a 503. Limits must be decided at once, so they only have the state's own
+`timeout_s`."""
 
 
 async def ask_with_retries(
     ask: Callable[[], Awaitable[T]], waits_s: Sequence[float] = WAITS_S
 ) -> T:
-    """The first answer of the state, after further tries if needed; `ask` may be called twice.
+    """Call `ask` until it succeeds, and return its result; retries only after a StateError.
 
     Raises:
-        StateError: all tries failed: by default four, within 0.42 s and the time they took.
+        StateError: all attempts failed: by default four, with delays of 0.42 s in total.
     """
     for wait_s in waits_s:
         try:

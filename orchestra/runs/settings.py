@@ -1,4 +1,4 @@
-"""How long runs are kept and how much of them, as one frozen value."""
+"""The settings of stored runs and of following runs across processes, as one frozen value."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from orchestra.eventclass import frozen
 
 
 def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ()) -> None:
-    """Check that each number that was given is over 0, except those named in `besides`.
+    """Check that all numbers in `settings` are greater than 0, except the fields in `besides`.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a number is not.
     """
     for field in attrs.fields(type(settings)):
         value = getattr(settings, field.name)
@@ -21,7 +21,7 @@ def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ())
         if is_number and field.name not in besides and not value > 0:
             raise ValueError(
                 f"{type(settings).__name__}({field.name}={value!r}): a bound must be greater than "
-                f"0; leave it out to have {field.default!r}"
+                f"0; leave it out for the default, {field.default!r}"
             )
 
 
@@ -30,27 +30,28 @@ class RunsSettings:
     """Limits of stored runs, and settings of following the runs of other processes."""
 
     kept_s: float = 3600.0
-    """How long a run that has ended is kept."""
+    """How long an ended run is kept."""
     kept_bytes: int = 512 * 1024
-    """The most bytes of one run's events; of more, the whole output and the last event are kept."""
+    """The most bytes of one run's events. If there are more, only the whole output and the last
+    event are kept, or the last event alone."""
     kept_total_bytes: int = 64 * 1024 * 1024
-    """The most bytes of all runs if the state is this process's own. A shared state has its own
-    `limit_bytes`, and what was used least goes first."""
+    """The most bytes of all runs if this process has its own state. A shared state has a limit of
+    its own, `limit_bytes`, beyond which the least used entries go first."""
     idempotency_s: float = 24 * 3600.0
     """How long an idempotency key stands for its run."""
     batch_s: float = 0.05
-    """How long a record may wait for others, to be written with them."""
+    """How long a record may be delayed, to be written in a batch with others."""
     heartbeat_s: float = 1.5
-    """How often a process says that it is alive, where the state is shared."""
+    """The interval between the heartbeats of a process in a shared state."""
     dead_after_s: float = 5.0
-    """Without a heartbeat for so long, a process counts as dead, and its runs have failed."""
+    """A process without a heartbeat for this long counts as dead, and its runs as failed."""
     inbox_s: float = 0.2
-    """How often a process reads its inbox, where others' requests are."""
+    """The interval at which a process reads its inbox of other processes' requests."""
     publish_s: float = 0.1
-    """How often the events of a run are published that somebody follows from elsewhere, and how
-    often such a follower looks for them."""
+    """The interval at which a run that other processes follow is published, and at which those
+    followers look for its events."""
     flush_s: float = 2.0
-    """How long stopping may take to write what is not written yet."""
+    """How long stopping may take to write records that are not written yet."""
 
     def __attrs_post_init__(self) -> None:
         check_bounds(self)

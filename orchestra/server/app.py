@@ -59,13 +59,13 @@ log = logging.getLogger("orchestra.server")
 
 
 class Answer(TrioResponse):
-    """A response that is JSON unless it says otherwise, as the one to OPTIONS does not."""
+    """A response whose default media type is JSON; the empty response to OPTIONS uses it."""
 
     default_mimetype = sse.JSON
 
 
-class Asking:
-    """A request while it is answered: what Quart calls its context, of which this much is used."""
+class Context:
+    """What we use of Quart's request context: it holds the current request."""
 
     __slots__ = ("request",)
 
@@ -74,10 +74,10 @@ class Asking:
 
 
 class App(QuartTrio):
-    """Quart, with our request, answer and exchange.
+    """Quart, with our own classes for requests, responses and exchanges.
 
-    Of what Quart does around each request nothing is done for those who are not here: there are no
-    sessions, no signals, no hooks before and behind, and no route looks at the host.
+    What Quart does around each request and this server does not use is left out: sessions, signals,
+    hooks before and after a request, and routes that depend on the host name.
     """
 
     response_class = Answer
@@ -85,22 +85,22 @@ class App(QuartTrio):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("orchestra", static_folder=None, template_folder=None)
-        self.url_map.merge_slashes = False  # it would redirect, with a page in HTML
+        self.url_map.merge_slashes = False  # True would redirect, with a page in HTML
         self.settings = settings
         self.templates: dict[str, str] = {}
-        """The paths of routes in OpenAPI's syntax, by name."""
+        """The paths of routes in OpenAPI's syntax, by the route's name."""
         self._routes: dict[str, Route] = {}
         self._context = AppContext(self)
         self._matching = self.url_map.bind("localhost")
         self._fixed: dict[tuple[str, str], Rule] = {}
-        """What was asked of routes without variables, by path and method."""
+        """A cache of matched rules by path and method, for routes without variables only."""
         self.answered: Answered | None = None
-        """Called with each request that has ended."""
+        """Called after each request, if set."""
         self.closing = trio.Event()
         """Set it to close the WebSockets, each after its last run."""
 
     def add_route(self, route: Route) -> None:
-        """Serve a route, to the callers that its access lets in."""
+        """Serve a route, to the callers that its access rule allows."""
         self._routes[route.name] = route
         self.templates[route.name] = route.template
         if route.websocket:
@@ -109,38 +109,42 @@ class App(QuartTrio):
             self.add_url_rule(route.path, route.name, route.handler, methods=list(route.methods))
 
     def prepare(self) -> None:
-        """Import what its routes need now, so that no request has to."""
+        """Import now what the routes would otherwise import at their first request."""
         for route in self._routes.values():
             if route.prepare is not None:
                 route.prepare()
 
     async def handle_request(self, request: Request) -> Any:
-        """The answer to a request, whatever becomes of it; while it is made, this is `request`."""
-        asking = cast("RequestContext", Asking(request))
-        app, asked = _cv_app.set(self._context), _cv_request.set(asking)
+        """Return the response for a request, also if it fails; `quart.request` is set meanwhile."""
+        context = cast("RequestContext", Context(request))
+        app_token, request_token = _cv_app.set(self._context), _cv_request.set(context)
         try:
-            return await self.dispatch_request(asking)
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - it is told, and logged
+            return await self.dispatch_request(context)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - it is logged and answered
             return await self.make_response(await self.handle_user_exception(error))
         finally:
-            _cv_request.reset(asked)
-            _cv_app.reset(app)
+            _cv_request.reset(request_token)
+            _cv_app.reset(app_token)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
-        """The answer of the matched route, or a refusal where this caller may not have it."""
-        asked = cast("DepartingRequest", cast("RequestContext", request_context).request)
-        rule, values = self._matched(asked.path, asked.method)
-        asked.url_rule, asked.view_args = cast("Any", rule), cast("Any", values)
-        asked.departure.route = self.templates[rule.endpoint]
-        if asked.method == "OPTIONS":
-            methods = self._matching.allowed_methods(asked.path)
+        """Return the response of the matched route, or a problem if the caller may not use it."""
+        current = cast("DepartingRequest", cast("RequestContext", request_context).request)
+        rule, values = self._matched(current.path, current.method)
+        current.url_rule, current.view_args = cast("Any", rule), cast("Any", values)
+        current.departure.route = self.templates[rule.endpoint]
+        if current.method == "OPTIONS":
+            methods = self._matching.allowed_methods(current.path)
             return self.response_class("", headers={"Allow": ", ".join(methods)})
-        if refused := self._refusal(asked):
-            return answer(shaped(Arrival.of(asked.scope), refused))
+        if refused := self._refusal(current):
+            return answer(shaped(Arrival.of(current.scope), refused))
         return await self._routes[rule.endpoint].handler(**values)
 
     def _matched(self, path: str, method: str) -> tuple[Rule, Mapping[str, Any]]:
-        """The route of a request, and the variables in its path; it raises where there is none."""
+        """The rule that matches a path and a method, and the variables in the path.
+
+        Raises:
+            HTTPException: no route has this path, or it does not allow this method.
+        """
         if (found := self._fixed.get((path, method))) is not None:
             return found, {}
         rule, values = self._matching.match(path, method, return_rule=True)
@@ -156,22 +160,22 @@ class App(QuartTrio):
 
     async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
         """As `dispatch_request`; a refused handshake is answered like a refused request."""
-        asked = (websocket_context or websocket_ctx).websocket
-        refused = self._refusal(asked)
+        current = (websocket_context or websocket_ctx).websocket
+        refused = self._refusal(current)
         return answer(refused) if refused else await super().dispatch_websocket(websocket_context)
 
-    def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
+    def _refusal(self, current: BaseRequestWebsocket) -> HttpProblem | None:
         """The problem if the caller may not use the matched route; None otherwise."""
-        rule = asked.url_rule
-        if rule is None or asked.routing_exception is not None:
+        rule = current.url_rule
+        if rule is None or current.routing_exception is not None:
             return None
         access = self._routes[rule.endpoint].access
-        return access(Arrival.of(asked.scope).principal, asked.view_args or {})
+        return access(Arrival.of(current.scope).principal, current.view_args or {})
 
     def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
-        """Serve one connection; a request without a coroutine of Quart's around it."""
+        """Serve one ASGI connection; for HTTP, without the coroutine that Quart would add."""
         if scope["type"] == "http":
             return self.asgi_http_class(self, scope)(receive, send)
         if scope["type"] == "websocket":
@@ -197,12 +201,12 @@ def create_app(
 
     `readiness` tells `/readyz` whether the process is stopping. Without a `registry`, runs are
     known to this application alone, and only while the engine is open. With `counting`, requests
-    are counted and `/metrics` is served; with `tracing`, each has a span. `by_json` are the
-    pipelines whose inputs JSON can give, if the caller has worked that out already.
+    are counted and `/metrics` is served; with `tracing`, each request has a span. `by_json` are the
+    pipelines whose inputs can be sent as JSON, if the caller has computed them already.
 
     Raises:
         CheckError: a pipeline has problems.
-        ServeError: a pipeline has an input that JSON cannot give.
+        ServeError: a pipeline can be used neither with inputs in JSON nor like a model.
     """
     settings = settings or Settings()
     for pipeline in pipelines.values():
@@ -215,7 +219,7 @@ def create_app(
     if by_json is None:
         by_json = reading.by_json(pipelines)
     spoken = pipelines.keys() - by_json.keys()
-    if spoken:  # else no name of a model need be known at a start
+    if spoken:  # otherwise the names of models need not be looked up at the start
         bound = engine.shared.bindings
         spoken -= {*bound.names("model"), *bound.names("embedder")}
     running = admission.running
@@ -241,7 +245,7 @@ def create_app(
 
 
 def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Sequence[Layer]:
-    """The layers, with that which begins the span of a request, where there are any."""
+    """The layers; with tracing, preceded by one that begins each request's span."""
     if tracing is None:
         return layers
     from orchestra.server.front.tracing import TracedRequests, end_span
@@ -250,14 +254,14 @@ def _traced(app: App, layers: Sequence[Layer], tracing: Tracing | None) -> Seque
     return [TracedRequests(tracing.begin), *layers]
 
 
-def _each(told: Answered, also: Answered | None) -> Answered:
-    """Both of them, where there are two."""
-    if also is None:
-        return told
+def _each(first: Answered, second: Answered | None) -> Answered:
+    """A callback that calls both; the first one if there is no second."""
+    if second is None:
+        return first
 
     def both(scope: Scope, route: str, status: int, duration_s: float) -> None:
-        told(scope, route, status, duration_s)
-        also(scope, route, status, duration_s)
+        first(scope, route, status, duration_s)
+        second(scope, route, status, duration_s)
 
     return both
 
@@ -268,7 +272,7 @@ def table(
     open_sockets: Callable[[], Sockets],
     readiness: Readiness = READY,
 ) -> list[Route]:
-    """Every route, in the order of the documents; `pipelines` includes those asked as models."""
+    """Every route, in the documents' order; `pipelines` includes those used like models."""
     openai, sockets = openai_api(runs, pipelines), Later(open_sockets)
     at, several = "/v1/pipelines/<name>/ws", "Several runs over one WebSocket."
     return [
@@ -286,16 +290,16 @@ def _answer_errors(app: App) -> None:
         return answer(shaped(_arrival(), _problem(error, app.settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
-        asked = _asked()
-        log.error("a request failed: %s %r", asked.method, asked.path, exc_info=error)
+        current = _current()
+        log.error("a request failed: %s %r", current.method, current.path, exc_info=error)
         return answer(shaped(_arrival(), problems.server_failed()))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
 
 
-def _nothing(arrival: Arrival) -> HttpProblem:
-    """No route has this path; its client is told what there is."""
+def _not_found(arrival: Arrival) -> HttpProblem:
+    """The problem of a path without a route; its hint names paths that exist for this client."""
     if arrival.of_anthropic:
         return problems.not_found(arrival.path, problems.OF_ANTHROPIC)
     hint = problems.OF_OPENAI if is_openai(arrival.path) else problems.OF_SERVER
@@ -303,21 +307,21 @@ def _nothing(arrival: Arrival) -> HttpProblem:
 
 
 def _mismatch() -> HttpProblem:
-    """HTTP where there is only a WebSocket, or the other way round."""
+    """The problem of an HTTP request to a WebSocket's route, or the other way round."""
     if not has_request_context():
-        return problems.not_found(_asked().path)  # no WebSocket, that is
+        return problems.not_found(_current().path)  # no WebSocket is served at this path
     detail = "open a WebSocket here; see docs/server.md"
     return problems.by_status(426, "Upgrade Required", detail, (("Upgrade", "websocket"),))
 
 
-def _asked() -> BaseRequestWebsocket:
+def _current() -> BaseRequestWebsocket:
     """The request or WebSocket that is being served."""
     return cast("BaseRequestWebsocket", request if has_request_context() else websocket)
 
 
 def _arrival() -> Arrival:
     """The arrival of the current request."""
-    return Arrival.of(_asked().scope)
+    return Arrival.of(_current().scope)
 
 
 def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
@@ -326,8 +330,8 @@ def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, WebsocketMismatch):
         return _mismatch()
     if isinstance(error, NotFound):
-        return _nothing(_arrival())
+        return _not_found(_arrival())
     if isinstance(error, MethodNotAllowed):
-        asked = _asked()
-        return problems.wrong_method(asked.method, asked.path, error.valid_methods or ())
+        current = _current()
+        return problems.wrong_method(current.method, current.path, error.valid_methods or ())
     return problems.by_status(error.code or 500, error.name, error.description or error.name)

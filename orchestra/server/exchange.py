@@ -1,4 +1,4 @@
-"""A request and its answer, between the server and the application."""
+"""One HTTP request and its response, between the connection and the application."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from orchestra.server.settings import Settings
 
 LISTENING = "client"
-"""The name of the tasks that listen for a departure; without one, Trio makes a string for each."""
+"""The name of tasks that wait for their client to leave; Trio would build a string for each."""
 
 
 class Exchange(TrioASGIHTTPConnection):
-    """A request and its answer.
+    """A request and its response.
 
-    A stream may be open for hours: it holds neither the request nor the answer's object.
+    A stream may be open for hours: meanwhile neither the request nor the response object is kept.
     """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Serve one request."""
-        asked = [self._asked(send)]
-        departure = asked[0].departure
+        """Serve one request; its `departure` is called at the end, whatever ends it."""
+        holder = [self._new_request(send)]
+        departure = holder[0].departure
         answered: Answered | None = cast("Any", self.app).answered
         began_s = 0.0 if answered is None else trio.current_time()
         try:
             with trio.CancelScope() as answering:
-                if _heard(asked[0].body, receive, answering, self.scope):
-                    await self._serve(asked, send, departure)
+                if _take_arrived(holder[0].body, receive, answering, self.scope):
+                    await self._serve(holder, send, departure)
                     return
                 async with trio.open_nursery() as nursery:
-                    listen = (asked[0].body, receive, answering, self.scope)
+                    listen = (holder[0].body, receive, answering, self.scope)
                     nursery.start_soon(_listen, *listen, name=LISTENING)
                     del listen
-                    await self._serve(asked, send, departure)
+                    await self._serve(holder, send, departure)
                     nursery.cancel_scope.cancel()
         finally:
             departure.act()
@@ -58,13 +58,13 @@ class Exchange(TrioASGIHTTPConnection):
                 lasted_s = trio.current_time() - began_s
                 answered(self.scope, departure.route, departure.status, lasted_s)
 
-    def _asked(self, send: ASGISendCallable) -> DepartingRequest:
+    def _new_request(self, send: ASGISendCallable) -> DepartingRequest:
         scope: Any = self.scope
         settings: Settings = cast("Any", self.app).settings
         address = (scope.get("client") or ["<local>"])[0]
         pairs = [(name.decode("latin1"), text.decode("latin1")) for name, text in scope["headers"]]
         headers = Pairs([("remote-addr", address), *pairs])
-        limit_bytes = 0  # nobody reads it: it would be kept as long as a stream is open
+        limit_bytes = 0  # a body that nobody reads would be kept as long as a stream is open
         if scope["method"] == "POST":
             limit_bytes = settings.limit_of(headers.get("Content-Type", ""))
         request = DepartingRequest(
@@ -76,7 +76,7 @@ class Exchange(TrioASGIHTTPConnection):
             scope.get("root_path", ""),
             scope["http_version"],
             max_content_length=limit_bytes,
-            body_timeout=cast("int", settings.body_timeout_s),  # a float will do
+            body_timeout=cast("int", settings.body_timeout_s),  # a float works as well
             send_push_promise=partial(self._send_push_promise, send),
             scope=scope,
         )
@@ -84,10 +84,10 @@ class Exchange(TrioASGIHTTPConnection):
         return request
 
     async def _serve(
-        self, asked: list[DepartingRequest], send: ASGISendCallable, departure: Departure
+        self, holder: list[DepartingRequest], send: ASGISendCallable, departure: Departure
     ) -> None:
-        """Answer the one request in `asked`, taken out of it so that nothing keeps it alive."""
-        response = await self.app.handle_request(asked.pop())
+        """Answer the one request in `holder`, removed from it so that nothing keeps it alive."""
+        response = await self.app.handle_request(holder.pop())
         departure.status = response.status_code
         if isinstance(response, EventStream):
             headers, events = _encoded(response.headers), response.events
@@ -105,7 +105,7 @@ class Exchange(TrioASGIHTTPConnection):
     async def _send_whole(
         self, response: ResponseTypes, body: bytes, send: ASGISendCallable
     ) -> None:
-        """Send a complete answer, its head and its body in one write."""
+        """Send a complete response, its head and its body in one write."""
         headers, status = _encoded(response.headers), response.status_code
         with head_held(self.scope):
             await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -116,12 +116,12 @@ def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), text.encode()) for name, text in headers]
 
 
-def _heard(
+def _take_arrived(
     body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
 ) -> bool:
-    """Take in what has arrived of the body; True if no task has to listen for the rest.
+    """Take the part of the body that has arrived; return True if `_listen` is not needed.
 
-    That is: the body is complete, and the connection itself reports the client's departure.
+    That is so if the body is complete and the connection itself reports the client's departure.
     """
     mailbox = getattr(receive, "__self__", None)
     if not isinstance(mailbox, Mailbox):
@@ -137,9 +137,9 @@ def _heard(
 async def _listen(
     body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
 ) -> None:
-    """Take in the body as it arrives, and cancel the answer when the client leaves.
+    """Take the body as it arrives, and cancel the response when the client leaves.
 
-    Returns after the body where the connection itself reports the departure.
+    Returns after the body if the connection itself reports the departure.
     """
     while True:
         message = await receive()

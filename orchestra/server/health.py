@@ -1,8 +1,8 @@
-"""How the server is, for those who run it: whether it lives, is ready, and how its models are.
+"""The server's health, for its operators: whether it is alive and ready, and its models' state.
 
-Names only: no address, no key, nothing of what was asked. It is the state of this process.
+Responses contain names only: no address, no key, nothing of a request. They describe this process.
 
-Rules of the file: no probe waits longer than `CHECK_S`, and a disk that hangs holds one thread.
+Rules of the file: no probe waits longer than `CHECK_S`; a disk that hangs blocks only one thread.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ log = logging.getLogger("orchestra.server")
 CHECK_S = 0.8
 """How long a dependency may take: less than the second that Kubernetes gives a probe."""
 AGAIN_S = (0.1, 0.3)
-"""Waits before a state is asked again: its first call opens it, and has 50 ms as every other."""
+"""Seconds before each retry of a state: its first call also connects, within the usual 50 ms."""
 PROBE = "health:probe"
 PROBE_TTL_S = 60.0
-"""What is written to see whether a state can be written to, is kept for so long."""
+"""How long a state keeps the entry that a probe writes to it."""
 OK, FAILED, SLOW = "ok", "failed", "slow"
 _NO_STORE = {"Cache-Control": "no-store"}
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
 
 
 class Readiness:
-    """Whether the process takes new requests: until it is asked to stop."""
+    """Whether the process is stopping; until then, it takes new requests."""
 
     def __init__(self, *, stopping: bool = False) -> None:
         self.stopping = stopping
 
 
 READY = Readiness()
-"""For an application that nobody stops."""
+"""The readiness of an application that is never asked to stop."""
 
 
 def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Route]:
-    """The routes that tell how the server is; a load balancer has no key for the first two."""
+    """The routes of the server's health; the first two need no key, as load balancers have none."""
     health = Health(bindings, readiness)
-    lives = "That the process answers."
-    ready = "Whether it should be sent requests: it does not stop, and has what it needs."
-    models = "How the models are that were asked: breakers, and calls under way."
+    lives = "Whether the process answers."
+    ready = "Whether to send it requests: it is not stopping, and what it depends on works."
+    models = "The state of each model that was called: its breaker, and its calls in flight."
     return [
         Route("live", "/healthz", health.live, lives, public),
         Route("ready", "/readyz", health.ready, ready, public),
@@ -72,7 +72,7 @@ def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Rout
 class Health:
     """The handlers of `/healthz`, `/readyz` and `/v1/health/models`.
 
-    Bindings that are not a deployment's have no models to show, and neither state nor keys to ask.
+    Other bindings than `DeploymentBindings` have no models to show, and no state or keys to check.
     """
 
     def __init__(self, bindings: Bindings, readiness: Readiness = READY) -> None:
@@ -85,10 +85,10 @@ class Health:
         return as_json({"status": "live"}, headers=_NO_STORE)
 
     async def ready(self) -> Response:
-        """Whether it should be sent requests: 200, or 503 where something that it needs is gone.
+        """Whether to send it requests: 200, or 503 if it is stopping or a dependency fails.
 
-        `checks` says of each thing `ok`, `failed` or `slow`; why is in the log. Of a server that
-        was asked to stop `status` is `stopping`, and nothing is checked.
+        `checks` has `ok`, `failed` or `slow` for each dependency; the log says why. If the server
+        was asked to stop, `status` is `stopping`, and nothing is checked.
         """
         if self.readiness.stopping:
             return as_json({"status": "stopping", "checks": {}}, 503, _NO_STORE)
@@ -101,9 +101,9 @@ class Health:
         return as_json(body, 200 if ready else 503, _NO_STORE)
 
     async def models(self) -> Response:
-        """Each guarded model that was asked for: its breaker, and its running and waiting calls.
+        """Each guarded model that was called: its breaker, and its running and waiting calls.
 
-        As in `/v1/models`, of those that the caller may ask.
+        Like `/v1/models`, it includes only models that the caller may use.
         """
         may_ask = principal().scopes.may_ask
         states = states_of(self.bindings)
@@ -127,15 +127,15 @@ class Health:
 
 
 async def _write(state: State) -> None:
-    """Write: a state that can only be read lets no limit and no budget be kept."""
+    """Write to the state: for limits and budgets, it is not enough that it can be read."""
     await ask_with_retries(partial(state.change, (PROBE,), _probed), AGAIN_S)
 
 
 async def check_state(bindings: DeploymentBindings) -> None:
-    """Check, as `/readyz` does, that their state can be written to.
+    """Check, as `/readyz` does, that the state of these bindings can be written to.
 
     Raises:
-        StateError: it cannot, or not in time.
+        StateError: it cannot, or not within `CHECK_S`.
     """
     with trio.move_on_after(CHECK_S) as time:
         await _write(bindings.state)
@@ -144,7 +144,7 @@ async def check_state(bindings: DeploymentBindings) -> None:
 
 
 def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:
-    """The time, so that each probe writes."""
+    """An entry with the current time, so that each probe writes."""
     return Change(None, {PROBE: Entry(str(now_s).encode(), PROBE_TTL_S)})
 
 
@@ -153,7 +153,7 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
     with trio.move_on_after(CHECK_S):
         try:
             await check()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
+        except Exception as error:  # noqa: BLE001 - after any error it is not ready
             found[name] = FAILED
             log.warning("not ready: %s: %s", name, describe(error))
         else:
@@ -163,12 +163,12 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
 
 
 def states_of(bindings: Bindings) -> Mapping[str, GuardState]:
-    """The breaker and the load of each guarded model that was asked for, by its name."""
+    """The breaker and the load of each guarded model that was called, by the model's name."""
     return bindings.states() if isinstance(bindings, DeploymentBindings) else {}
 
 
 def shown(states: Mapping[str, GuardState]) -> list[dict[str, object]]:
-    """The states as JSON has them, by name. `next_probe_s` is null unless a breaker is open."""
+    """The states for JSON, sorted by name. `next_probe_s` is null unless the breaker is open."""
     return [{"name": name, **_shown(state)} for name, state in sorted(states.items())]
 
 
@@ -184,7 +184,7 @@ def _shown(state: GuardState) -> dict[str, object]:
 
 
 def gauges_of(states: Mapping[str, GuardState]) -> Tally:
-    """The states as metrics."""
+    """The states as gauges."""
     found = Tally()
     for name, state in states.items():
         found.set(names.CALLS_RUNNING, (name,), state.load.running)

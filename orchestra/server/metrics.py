@@ -1,4 +1,4 @@
-"""`/metrics`: what the server counts, as Prometheus reads it."""
+"""`/metrics`: the server's metrics, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROOM = "their folder is in the temporary folder (TMPDIR): make room there, or re
 
 
 def metrics_routes(counting: Counting) -> list[Route]:
-    """The route that tells what is counted."""
+    """The route of `/metrics`."""
 
     async def metrics() -> Response:
-        """All of it, of all processes of this server; 503 where they cannot put it together.
+        """The metrics of all processes of this server; 503 if they cannot be combined.
 
-        To tell the rest would let counters fall, which is a new start for whoever reads them.
+        Without some of the processes counters would fall, which Prometheus takes for a restart.
         """
         from orchestra.observe.exposition import exposed
 
@@ -36,5 +36,5 @@ def metrics_routes(counting: Counting) -> list[Route]:
         body, content_type = await trio.to_thread.run_sync(exposed, total, accept)
         return Response(body, headers={"Cache-Control": "no-store"}, content_type=content_type)
 
-    summary = "What the server counts, for Prometheus."
+    summary = "The server's metrics, for Prometheus."
     return [Route("metrics", "/metrics", metrics, summary, may_count)]

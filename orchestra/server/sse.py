@@ -1,8 +1,7 @@
-"""A run as Server-Sent Events: which form a client wants, and the bytes of a batch.
+"""A run as Server-Sent Events: the bytes of its events, and the media type that a client accepts.
 
-Pure. A frame's `id` is the event's sequence number, its `event` the event's type and
-its `data` the event as one line of JSON: JSON escapes every line end, so one `data`
-line always holds all of it.
+Pure. A frame's `id` is the event's sequence number, its `event` the event's type, and its `data`
+the event as JSON. JSON escapes all line breaks, so one `data` line is always enough.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ STREAM = "text/event-stream"
 JSON = "application/json"
 HEADERS = {
     "Content-Type": f"{STREAM}; charset=utf-8",
-    "Cache-Control": "no-store, no-transform",  # what compresses on the way holds back events
-    "X-Accel-Buffering": "no",  # nginx, and all who learnt it from nginx
+    "Cache-Control": "no-store, no-transform",  # a proxy that compresses holds back events
+    "X-Accel-Buffering": "no",  # for nginx, and proxies that copied this header from it
 }
 
-# No blank line behind it: several clients take one for the end of an empty event.
+# No blank line after it: several clients take one for the end of an empty event.
 HEARTBEAT = b": ping\n"
 
 _RUN_ID = r"[0-9a-f]{32}"
@@ -31,9 +30,9 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
 def frames(batch: Iterable[Event], request_id: str = "", prefix: bytes = b"") -> bytes:
-    """The events as frames, one behind the other: what is ready together is sent together.
+    """The frames of a batch of events, joined: events that are ready together are sent together.
 
-    `request_id` is in each, and `prefix` stands before each number in its id.
+    `request_id` is in each event, and `prefix` comes before each sequence number in a frame's `id`.
     """
     return b"".join(
         [_frame(each.seq, each.type, encode(each, request_id), prefix) for each in batch]
@@ -41,7 +40,7 @@ def frames(batch: Iterable[Event], request_id: str = "", prefix: bytes = b"") ->
 
 
 def line_frames(batch: Iterable[EventLine], prefix: bytes = b"") -> bytes:
-    """As `frames`, of events as they are kept and published."""
+    """As `frames`, for events that are encoded already, as they are stored and published."""
     return b"".join([_frame(each.seq, each.type, each.data, prefix) for each in batch])
 
 
@@ -50,30 +49,30 @@ def _frame(seq: int, kind: str, data: bytes, prefix: bytes) -> bytes:
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a run may have this id."""
+    """Whether a text has the form of a run's id."""
     return re.fullmatch(_RUN_ID, text, re.ASCII) is not None
 
 
 def resuming_at(run_id: str) -> bytes:
-    """What stands before the numbers of a run's events, so that a client resumes it by them."""
+    """The prefix of frames' ids for clients that resume: their `Last-Event-ID` then has the run."""
     return run_id.encode() + b"."
 
 
 def event_id(given: str) -> tuple[str, int] | None:
-    """Which event `Last-Event-ID` names: the run, "" where it does not say, and the number.
+    """The run ("" if it is not named) and the sequence number in a `Last-Event-ID` header.
 
-    None where it is neither `SEQ` nor `RUN.SEQ`.
+    None if it is neither `SEQ` nor `RUN.SEQ`.
     """
     found = re.fullmatch(_EVENT_ID, given.strip(), re.ASCII)
     return (found["run"] or "", int(found["seq"])) if found else None
 
 
 def choose(accept: str | None, offers: Sequence[str] = (JSON, STREAM)) -> str | None:
-    """The media type to answer with, or None where the client accepts none of `offers`.
+    """The media type for the response, or None if the client accepts none of `offers`.
 
-    The highest `q` wins; then the type that is named the most exactly, so that
-    `text/event-stream, */*` is a stream; then the earlier offer, so that `*/*`, which
-    curl sends, and no header at all are JSON. A range that cannot be read is passed over.
+    The highest `q` wins; then the most exact range, so that `text/event-stream, */*` gives a
+    stream; then the earlier offer, so that `*/*` (which curl sends) and no header at all give JSON.
+    Ranges that cannot be parsed are ignored.
     """
     if accept is None or not accept.strip():
         return offers[0]
@@ -84,7 +83,7 @@ def choose(accept: str | None, offers: Sequence[str] = (JSON, STREAM)) -> str | 
 
 
 def _range(text: str) -> tuple[str, str, float]:
-    """One range of an Accept header: type, subtype and quality."""
+    """One range of an `Accept` header: type, subtype and quality."""
     name, *parameters = text.split(";")
     kind, _, subtype = name.strip().lower().partition("/")
     for parameter in parameters:
@@ -96,9 +95,9 @@ def _range(text: str) -> tuple[str, str, float]:
 
 
 def _match(wanted: tuple[str, str, float], offer: str) -> tuple[int, float]:
-    """How exactly a range names the offer (0 is not at all), and its quality.
+    """How exactly a range matches the offer (0: not at all), and its quality.
 
-    The most exact range decides for an offer, also when it says `q=0`.
+    The most exact range decides about an offer, also if its quality is `q=0`.
     """
     kind, subtype, quality = wanted
     mine = offer.split("/")

@@ -1,15 +1,15 @@
-"""Runs over a WebSocket: several at once, each under the id that its client gave it.
+"""Runs over a WebSocket: several at once, each under an id that the client has chosen.
 
-A socket serves one pipeline. Its runs are those of the one who opened it, and every start is asked
-for anew: whether the key is still valid, what the rate allows, and whether there is money.
+A socket serves one pipeline. Its runs belong to the caller who opened it. Each start is checked
+like a new request: whether the key is still valid, the rate limit, and the budget.
 
 Rules of the file:
 
-1. Whatever the client sends is taken at once: the task that reads waits for nothing else, so that
-   a departure is always heard. What it has to say goes into a bounded outbox.
-2. Each run has a task, which asks its journal for more when what it was given is sent: one slow
-   socket holds back its own runs.
-3. Who leaves is gone, however they leave: every run of theirs is told so.
+1. The task that reads messages waits for nothing else, so that it always notices when the client
+   leaves. Its own replies go into a bounded outbox.
+2. Each run has a task, which reads more of the journal only after it has sent what it has read: a
+   slow socket holds back only its own runs.
+3. When a client leaves, in whatever way, each of its runs is informed.
 """
 
 from __future__ import annotations
@@ -69,18 +69,18 @@ log = logging.getLogger("orchestra.server")
 
 OPENED = 101
 OUTBOX_MAX = 16
-"""Problems that wait to be sent; a client that causes more, and reads none, is left."""
-UNTOLD_FACTOR = 2
-"""Starts of which something is still to be sent, in runs that may go on. One that is refused has
-given its id back already: who reads nothing would have more and more of them waiting."""
+"""The most problems that wait to be sent; if there are more, the socket is closed."""
+UNSENT_FACTOR = 2
+"""The most starts with something left to send, as a multiple of the most runs in flight. A refused
+start frees its id at once: a client that reads nothing could let more and more of them wait."""
 FAREWELL_S = 2.0
-"""How long a socket that is left may take to be told so."""
+"""How long sending the close frame may take."""
 
 
 class SocketExchange(TrioASGIWebsocketConnection):
-    """A WebSocket whose messages come as ASGI has them, and as soon as they do.
+    """A WebSocket that passes on the messages of ASGI unchanged, as soon as they arrive.
 
-    What is told of it as of a request is its handshake: a socket is open for hours.
+    The app's `answered` is called after the handshake, since the socket may be open for hours.
     """
 
     def __init__(self, app: Any, scope: WebsocketScope) -> None:
@@ -88,42 +88,42 @@ class SocketExchange(TrioASGIWebsocketConnection):
         self._templates: Mapping[str, str] = app.templates
         self._answered: Answered | None = app.answered
         self._began_s = trio.current_time()
-        self._asked: Websocket | None = None
+        self._handshake: Websocket | None = None
 
     async def handle_websocket(  # type: ignore[override]
         self, nursery: trio.Nursery, websocket: Websocket, send: ASGISendCallable
     ) -> None:
-        """Serve it; `send` is that of a refusal."""
-        self._asked = websocket
+        """Serve the WebSocket; `send` also sends the response of a refused handshake."""
+        self._handshake = websocket
         try:
-            await super().handle_websocket(nursery, websocket, partial(self._refuse, send))
+            await super().handle_websocket(nursery, websocket, partial(self._send, send))
         finally:
-            self._tell(LEFT)
+            self._report(LEFT)
 
     async def accept_connection(
         self, send: ASGISendCallable, headers: Headers, subprotocol: str | None
     ) -> None:
-        """Open it."""
+        """Accept the handshake."""
         await super().accept_connection(send, headers, subprotocol)
-        self._tell(OPENED)
+        self._report(OPENED)
 
-    async def _refuse(self, send: ASGISendCallable, message: Any) -> None:
+    async def _send(self, send: ASGISendCallable, message: Any) -> None:
         await send(message)
         if message["type"] == "websocket.http.response.start":
-            self._tell(message["status"])
+            self._report(message["status"])
 
-    def _tell(self, status: int) -> None:
-        """Tell it, if it has not been told."""
+    def _report(self, status: int) -> None:
+        """Call `answered` with the handshake's status, unless it was called before."""
         answered, self._answered = self._answered, None
         if answered is not None:
-            rule = None if self._asked is None else self._asked.url_rule
+            rule = None if self._handshake is None else self._handshake.url_rule
             route = "" if rule is None else self._templates[rule.endpoint]
             answered(self.scope, route, status, trio.current_time() - self._began_s)
 
     async def handle_messages(  # type: ignore[override]
         self, nursery: trio.Nursery, receive: ASGIReceiveCallable
     ) -> None:
-        """Pass on what comes, and stop serving when the client has left."""
+        """Pass on messages as they arrive, and stop serving when the client has left."""
         while (event := cast("Any", await receive()))["type"] != "websocket.disconnect":
             if event["type"] == "websocket.receive":
                 await self.send_channel.send(event)
@@ -132,10 +132,10 @@ class SocketExchange(TrioASGIWebsocketConnection):
 
 @attrs.frozen
 class Sockets:
-    """The handler of the route on which WebSockets are opened.
+    """The handler of the route that opens WebSockets.
 
-    `layers` are what each start goes through again. When `closing` is set, no run is started any
-    more, and each socket is closed when its last run has ended.
+    Each start of a run passes `layers` again. Once `closing` is set, no more runs are started, and
+    each socket is closed after its last run has ended.
     """
 
     runs: Runs
@@ -144,7 +144,7 @@ class Sockets:
     closing: trio.Event
 
     async def open(self, name: str) -> Response | None:
-        """Serve one socket until it is closed; or why it is not opened."""
+        """Serve one socket until it is closed, or return the response that refuses it."""
         socket = cast("Websocket", websocket._get_current_object())  # type: ignore[attr-defined] # noqa: SLF001
         pipeline = self.runs.pipelines.get(name)
         if pipeline is None:
@@ -159,7 +159,7 @@ class Sockets:
         return None
 
     async def started(self, name: str, start: Start, scope: Mapping[str, Any]) -> Run | HttpProblem:
-        """A run for whoever has opened this socket, or why there is none."""
+        """Start a run for the caller who opened this socket, or return why it cannot start."""
         if self.closing.is_set():
             return problems.too_busy("no more runs are started over this socket; open another")
         arrival = Arrival(scope, request_id=Arrival.of(scope).request_id)
@@ -172,7 +172,7 @@ class Sockets:
             return refused
         pipeline = self.runs.pipelines[name]
         reading = partial(from_json, pipeline.inputs, start.inputs)
-        values, faults = await computed(reading, large=start.large, theirs=True)
+        values, faults = await computed(reading, large=start.large, pipeline_code=True)
         if faults:
             return bad_inputs(faults)
         try:
@@ -184,20 +184,20 @@ class Sockets:
 
 
 @attrs.define(eq=False)
-class Going:
-    """A run of a socket; None while it is asked for. It may be cancelled before it is there."""
+class SocketRun:
+    """A run of a socket; `run` is None until it has started, but it can be cancelled before."""
 
     run: Run | None = None
     cancelled: bool = False
 
     def begin(self, run: Run) -> None:
-        """It is there."""
+        """Set the started run; it is cancelled at once if `cancel` was called before."""
         self.run = run
         if self.cancelled:
             run.cancel(CANCELLED)
 
     def cancel(self) -> None:
-        """Stop it, now or as soon as it begins."""
+        """Cancel the run, now or as soon as it has started."""
         self.cancelled = True
         if self.run is not None:
             self.run.cancel(CANCELLED)
@@ -205,25 +205,26 @@ class Going:
 
 @attrs.define(eq=False)
 class Conversation:
-    """One socket, open."""
+    """One open socket."""
 
     _sockets: Sockets
     _name: str
     _socket: Websocket
     _nursery: trio.Nursery = attrs.field(init=False)
     _outbox: trio.MemorySendChannel[str] = attrs.field(init=False)
-    _going: dict[str, Going] = attrs.field(init=False, factory=dict)
-    """Runs whose ids are taken."""
-    _untold: int = attrs.field(init=False, default=0)
-    """Runs of which something is still to be sent: among them those whose ids are free again."""
-    _stirred: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _runs: dict[str, SocketRun] = attrs.field(init=False, factory=dict)
+    """The runs in flight, by the ids that are in use."""
+    _unsent: int = attrs.field(init=False, default=0)
+    """The number of starts with something left to send, some of whose ids are free again."""
+    _activity: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Set, and then replaced, at each message and at the end of each run."""
     _farewell: tuple[int, str] = (GOING_AWAY, "")
 
     async def hold(self) -> None:
-        """Serve it until it is closed, by whoever."""
+        """Serve the socket until either side closes it."""
         self._outbox, waiting = trio.open_memory_channel[str](OUTBOX_MAX)
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._tell, waiting)
+            self._nursery.start_soon(self._send_problems, waiting)
             self._nursery.start_soon(self._watch)
             self._nursery.start_soon(self._listen)
         with trio.move_on_after(FAREWELL_S):
@@ -234,105 +235,106 @@ class Conversation:
         self._nursery.cancel_scope.cancel()
 
     async def _listen(self) -> None:
-        """Do what the client says."""
+        """Act on the client's messages."""
         while True:
             event = cast("Any", await self._socket.receive())
-            said = event.get("bytes") if event.get("text") is None else event["text"]
-            if said is None:
+            data = event.get("bytes") if event.get("text") is None else event["text"]
+            if data is None:
                 limit = self._settings.body_limit_bytes
                 self._close(TOO_LARGE, f"a message is larger than {limit}")
                 return
-            self._stir()
-            self._hear(ws_messages.read(said))
+            self._note_activity()
+            self._act_on(ws_messages.read(data))
 
-    def _hear(self, message: Start | Cancel | Mistake) -> None:
+    def _act_on(self, message: Start | Cancel | Mistake) -> None:
         match message:
             case Start(id):
                 self._start(message)
             case Cancel(id):
-                if (going := self._going.get(id)) is not None:
-                    going.cancel()
+                if (running := self._runs.get(id)) is not None:
+                    running.cancel()
             case Mistake(id, problem):
                 self._refuse(id, problem)
 
     def _start(self, start: Start) -> None:
         most = self._settings.socket_runs_max
-        if start.id in self._going:
+        if start.id in self._runs:
             self._refuse(start.id, id_in_use(start.id))
-        elif len(self._going) >= most or self._untold >= UNTOLD_FACTOR * most:
+        elif len(self._runs) >= most or self._unsent >= UNSENT_FACTOR * most:
             self._refuse(start.id, too_many_runs(most))
         else:
-            self._going[start.id] = going = Going()
-            self._untold += 1
-            self._nursery.start_soon(self._run, start, going)
+            self._runs[start.id] = started = SocketRun()
+            self._unsent += 1
+            self._nursery.start_soon(self._run, start, started)
 
     def _refuse(self, run: str | None, problem: HttpProblem) -> None:
         try:
             self._outbox.send_nowait(problem_frame(run, problem))
         except trio.WouldBlock:
-            self._close(POLICY, "you do not read the problems of your messages")
+            self._close(POLICY, "you do not read the problems that your messages cause")
 
-    async def _tell(self, waiting: trio.MemoryReceiveChannel[str]) -> None:
+    async def _send_problems(self, waiting: trio.MemoryReceiveChannel[str]) -> None:
         while True:
             await self._socket.send(await waiting.receive())
 
-    async def _run(self, start: Start, going: Going) -> None:
-        """One run, from the moment it is asked for until its last event is sent."""
+    async def _run(self, start: Start, started: SocketRun) -> None:
+        """Serve one run, from its start message until its last event is sent."""
         what = f"a run over a WebSocket failed, of pipeline {self._name!r}"
         try:
-            if not await contained(partial(self._serve, start, going), log, what):
-                self._close(FAILED, "the server's log says why")
+            if not await contained(partial(self._serve, start, started), log, what):
+                self._close(FAILED, "the server failed; its log says why")
         finally:
-            self._forget(start.id, going)
-            self._untold -= 1
-            self._stir()
-            if going.run is not None:
-                self._sockets.runs.left(going.run)
+            self._forget(start.id, started)
+            self._unsent -= 1
+            self._note_activity()
+            if started.run is not None:
+                self._sockets.runs.left(started.run)
 
-    async def _serve(self, start: Start, going: Going) -> None:
+    async def _serve(self, start: Start, started: SocketRun) -> None:
         run = await self._sockets.started(self._name, start, self._socket.scope)
         if isinstance(run, HttpProblem):
-            self._forget(start.id, going)
+            self._forget(start.id, started)
             await self._socket.send(problem_frame(start.id, run))
         else:
-            going.begin(run)
-            await self._follow(start.id, run, going)
+            started.begin(run)
+            await self._follow(start.id, run, started)
 
-    async def _follow(self, name: str, run: Run, going: Going) -> None:
+    async def _follow(self, name: str, run: Run, started: SocketRun) -> None:
         debug, request_id = self._settings.debug, run.request_id
         with run.journal.attach() as reader:
             seq = 0
             while batch := await reader.after(seq):
                 for event in batch:
                     if isinstance(event, TERMINAL):
-                        self._forget(name, going)  # who hears of its end may use the id again
+                        self._forget(name, started)  # the client may use the id after this event
                     fit = fit_for_clients(event, debug=debug)
                     await self._socket.send(event_frame(name, fit, request_id))
                 seq = batch[-1].seq
 
-    def _forget(self, name: str, going: Going) -> None:
-        """The id is free again; a second time it may be another's by now."""
-        if self._going.get(name) is going:
-            del self._going[name]
+    def _forget(self, name: str, started: SocketRun) -> None:
+        """Free the id, unless another run has it by now: this is called twice for some runs."""
+        if self._runs.get(name) is started:
+            del self._runs[name]
 
-    def _stir(self) -> None:
-        self._stirred.set()
-        self._stirred = trio.Event()
+    def _note_activity(self) -> None:
+        self._activity.set()
+        self._activity = trio.Event()
 
     async def _watch(self) -> None:
-        """Close it when it is idle, or is to be closed and has nothing going on."""
-        self._nursery.start_soon(self._stir_when_closing)
-        while self._untold or not self._sockets.closing.is_set():
+        """Close the socket when it is idle; once `closing` is set, after its last run."""
+        self._nursery.start_soon(self._wake_when_closing)
+        while self._unsent or not self._sockets.closing.is_set():
             with trio.move_on_after(self._settings.socket_idle_s) as silence:
-                await self._stirred.wait()
-            if silence.cancelled_caught and not self._untold:
-                self._close(IDLE, f"nothing was going on for {self._settings.socket_idle_s:g} s")
+                await self._activity.wait()
+            if silence.cancelled_caught and not self._unsent:
+                idle_s = self._settings.socket_idle_s
+                self._close(IDLE, f"there was no run and no message for {idle_s:g} s")
                 return
         self._close(GOING_AWAY, "the server is stopping, or was replaced by a newer one")
 
-    async def _stir_when_closing(self) -> None:
+    async def _wake_when_closing(self) -> None:
         await self._sockets.closing.wait()
-        self._stir()
+        self._note_activity()
 
     @property
     def _settings(self) -> Settings:

@@ -1,6 +1,6 @@
-"""`classify`: the label of a text out of several, with a confidence; without training.
+"""`classify`: chooses one of several labels for a text, with a confidence; without training.
 
-The text and the labels are embedded; the cosines are turned into shares.
+The text and the labels are embedded, and the cosines are turned into shares.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from orchestra.protocols import Context, EmbedderName, injected
 from orchestra.values import Label, Vector
 
 # Measured with the default embedder on the 94 texts and five sets of labels of
-# tests/steps/classified_texts.py: likelihood is best at 0.030 with descriptions and 0.048
-# with bare names. At 0.04 the mean confidence is 0.90 and 0.81, where 0.91 and 0.77 of
-# the answers are right.
+# tests/steps/classified_texts.py: the likelihood is best at 0.030 with descriptions and at 0.048
+# with bare names. At 0.04, the mean confidence is 0.90 and 0.81, while 0.91 and 0.77 of the
+# answers are right.
 TEMPERATURE = 0.04
 
 
@@ -31,28 +31,27 @@ async def classify(
     model: EmbedderName = "default",
     context: Context = injected,
 ) -> Label:
-    """The label nearest in meaning, without training.
+    """The label that is nearest to the text in meaning, without training.
 
-    `labels` are names, or a mapping from name to a description that says what it means;
-    the better the description, the better the answer: of our examples, 91 % are right with
-    descriptions and the default embedder, and 77 % without. The embedder is called once. The
-    confidence is the label's share of a softmax over the similarities: compare it between texts,
-    not with a probability. If the labels are written in the pipeline itself, `check` compares the
-    arms of a `route` with them.
+    `labels` are names, or a mapping from each name to a description of what it means. Better
+    descriptions give better answers: of our examples, 91 % are right with descriptions and the
+    default embedder, and 77 % without. The embedder is called once. The confidence is the label's
+    share of a softmax over the similarities: use it to compare texts, not as a probability. If the
+    labels are written in the pipeline itself, `check` compares the arms of a `route` with them.
 
     A run may raise:
         InputError: there are no labels, or they are one string.
         BindingError: the embedder needs a package that is not installed.
         ModelError: the call of the embedder failed.
     """
-    said = statements(labels)
-    texts = [text, *said.values()]
+    described = statements(labels)
+    texts = [text, *described.values()]
     vector, *others = await context.embedder(model).embed(texts, purpose="classification")
-    return nearest(vector, dict(zip(said, others, strict=True)))
+    return nearest(vector, dict(zip(described, others, strict=True)))
 
 
 def statements(labels: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """The text embedded for each label: its name in words, and its description if it has one.
+    """The text to embed for each label: its name in words, and its description if it has one.
 
     Raises:
         InputError: there are no labels.
@@ -74,10 +73,10 @@ def statements(labels: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
 def nearest(
     vector: Vector, labels: Mapping[str, Vector], *, temperature: float = TEMPERATURE
 ) -> Label:
-    """The label with the largest share: a softmax over cosines, divided by `temperature`.
+    """The label with the largest share of a softmax over the cosines, divided by `temperature`.
 
-    All vectors are of unit length, and there is at least one label. Of equal labels the first
-    is taken. A lower temperature gives higher confidences.
+    All vectors have to be of unit length, and there has to be at least one label. Of equally near
+    labels, the first is taken. A lower temperature gives higher confidences.
     """
     cosines = {name: sum(map(mul, vector, label)) for name, label in labels.items()}
     highest = max(cosines.values())

@@ -1,4 +1,4 @@
-"""`embed`: text to vectors."""
+"""`embed` and `embed_all`: the vectors of texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def embed(
     purpose: Purpose = "query",
     context: Context = injected,
 ) -> Vector:
-    """The vector of one text, of unit length; by default for a question, to search with.
+    """The vector of one text, of unit length; by default as a question to search with.
 
     A run may raise:
         BindingError: the embedder needs a package that is not installed.
@@ -33,7 +33,7 @@ async def embed_all(
     purpose: Purpose = "document",
     context: Context = injected,
 ) -> list[Vector]:
-    """One vector for each text, in order, of unit length; made in one call.
+    """One vector of unit length for each text, in order, from one call of the embedder.
 
     A run may raise the errors of `embed`.
     """

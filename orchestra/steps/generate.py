@@ -1,4 +1,4 @@
-"""`generate`: a model's answer, streamed; or, with `returns`, as a value of a class."""
+"""`generate`: a model's answer as a stream of text or, with `returns`, as a value of a class."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ async def _say(
     context: Context = injected,
     **options: Unpack[Options],
 ) -> AsyncIterator[str]:
-    """The text of every round, in chunks; `returns` is a parameter so that misspellings find it."""
+    """The text of every round, in chunks.
+
+    `returns` is a parameter only so that errors can suggest it for a misspelt keyword.
+    """
     del returns
     talk = Talk.of(asked, _settings(options), context)
     citing = Citing(context) if talk.settings.citations else None
@@ -50,7 +53,7 @@ async def _say(
         try:
             async with talk.model.stream(talk.request) as reply:
                 while batch := await reply.receive():
-                    for event in batch:  # first all: at each `yield`, its reader may leave
+                    for event in batch:  # all of them first: the reader may leave at any `yield`
                         answer.add(event)
                     for event in batch:
                         if isinstance(event, TextDelta):
@@ -58,7 +61,7 @@ async def _say(
                             if before and text:
                                 text, before = apart(before, text), ""
                             if citing is not None:
-                                citing.said(event.text, text)
+                                citing.note(event.text, text)
                             yield text  # noqa: ASYNC119 - the engine closes every generator in its own task
                         elif citing is not None and isinstance(event, Cited):
                             citing.tell(event)
@@ -66,13 +69,13 @@ async def _say(
             talk.account(answer)
         goes_on = await talk.goes_on(answer)
         if goes_on:
-            before = talk.said_before(answer, before)
+            before = talk.text_before(answer, before)
 
 
 async def _fill(
     asked: Asked, *, returns: type[T], context: Context = injected, **options: Unpack[Options]
 ) -> T:
-    """The answer as a value of the class."""
+    """The answer as a value of the class `returns`."""
     return await fill(form_of(returns), Talk.of(asked, _settings(options), context))
 
 
@@ -94,33 +97,33 @@ class Generate:
 
     The keywords are those of `orchestra.steps.conversation.options.Options`.
 
-    With `tools` the model may call typed Python functions. A tool may need values of the run:
-    `tools=[partial(orders, user=user)]`. A pipeline is a tool, too. The model is asked again with
-    their results until it answers, at most `tool_rounds_max` times. The stream has the text of
+    With `tools`, the model may call typed Python functions, also with values of the run:
+    `tools=[partial(orders, user=user)]`. A pipeline can be a tool, too. The model is asked again
+    with the results until it answers, at most `tool_rounds_max` times. The stream has the text of
     every round, as the model wrote it, with an empty line between rounds. At most `tools_at_once`
-    calls run at the same time. Wrong arguments, a failed tool and a tool that exceeds
-    `tool_timeout_s` are results that the model reads. The usage of every round is added to the
+    calls run at the same time. If arguments are wrong, or a tool fails or exceeds
+    `tool_timeout_s`, the model reads that as the result. The usage of every round is added to the
     account.
 
     With `citations`, the run has an event `step.told` for each citation of the answer; the stream
-    has the text only.
+    contains only the text.
 
-    With `returns` the model is given the JSON Schema of an attrs class, a dataclass or a
+    With `returns`, the model is given the JSON Schema of an attrs class, a dataclass or a
     TypedDict. A model without support for schemas (`capabilities.json_schema` is False) is asked
-    for JSON in the prompt. An answer that does not fit is sent back once, with what is wrong.
-    Tools are called first; then the object is asked for, in a call of its own.
+    for JSON in the prompt. An answer that does not fit is sent back once, with a list of what is
+    wrong. Tools are called first; then the object is requested, in a call of its own.
 
-    A cut answer never looks complete. With `output_tokens_max` the cut was requested: the text
-    ends there, and a `StepCut` event says so; a cut object is an `OutputError`. A model that
-    stops at its own limit is a `ContextLengthError`. If the reader stops early, the model's
-    stream is closed at once and the tools are cancelled.
+    A cut answer never looks complete. With `output_tokens_max`, the cut was requested: the text
+    ends there, and a `StepCut` event says so; for a cut object, an `OutputError` is raised. If a
+    model stops at its own limit, a `ContextLengthError` is raised. If the reader stops early, the
+    model's stream is closed at once and the tools are cancelled.
 
     A run may raise:
         TruncatedStreamError: a stream ended without a finish reason.
         ContentFilterError: the model, or its provider, refused to answer.
         ContextLengthError: the answer was cut at a length that was not requested.
-        OutputError: the object does not fit, or the answer ended for an unknown reason.
-        LimitExceededError: more than `tool_rounds_max` rounds.
+        OutputError: the object does not fit; or the answer ended for an unknown reason.
+        LimitExceededError: the model has not answered after `tool_rounds_max` rounds.
         ModelError: a call failed.
     """
 
@@ -137,8 +140,8 @@ class Generate:
         """Add a node to the pipeline that is being defined.
 
         Raises:
-            DefinitionError: called outside a pipeline; a tool or `returns` has no form in JSON;
-                or a bound is not a number.
+            DefinitionError: `generate` is called outside a pipeline; a tool or `returns` has no
+                form in JSON; or a bound is not a number.
         """
         check_bounds(cast("Options", options))
         if "tools" in options:
@@ -146,13 +149,13 @@ class Generate:
         if returns is None:
             return self.say(*args, **options)
         form_of(returns)
-        return _giving(self.fill, returns)(*args, returns=returns, **options)
+        return _returning(self.fill, returns)(*args, returns=returns, **options)
 
     def using(self, policy: Policy | None) -> Generate:
-        """The same step under another policy; None is a policy without limits.
+        """The same step under another policy; None means a policy without limits.
 
         Raises:
-            DefinitionError: it is not a policy.
+            DefinitionError: `policy` is not a policy.
         """
         return Generate(self.say.using(policy), self.fill.using(policy))
 
@@ -175,25 +178,25 @@ class Generate:
         self, asked: Asked, *, returns: None = None, context: Context, **options: Unpack[Options]
     ) -> AsyncIterator[str]: ...
     def call(self, *args: Any, returns: type[Any] | None = None, **options: Any) -> Any:
-        """The function itself, for a loop in a step of yours, whose `context` you pass.
+        """Call the function itself, for a loop in your own step, whose `context` you pass.
 
-        It gives an async iterator of text or, with `returns`, a value to await.
+        Returns an async iterator of text or, with `returns`, a value to await.
 
         Raises:
-            DefinitionError: it is given a `policy`, which nobody would keep.
+            DefinitionError: a `policy` is given, which would have no effect.
         """
         if options.get("policy") is not None:
             raise DefinitionError(
-                "generate.call(policy=...): a policy is kept by the engine, around a step; give it "
-                "to your own step, or write `with trio.fail_after(...):` around this call"
+                "generate.call(policy=...): only the engine applies a policy, around a step; give "
+                "it to your own step, or write `with trio.fail_after(...):` around this call"
             )
         if returns is None:
             return self.say.call(*args, **options)
         return self.fill.call(*args, returns=returns, **options)
 
 
-def _giving(filling: Step[..., Any], kind: type[T]) -> Step[..., T]:
-    """The step, annotated to return this type."""
+def _returning(filling: Step[..., Any], kind: type[T]) -> Step[..., T]:
+    """The step, annotated to return this class."""
 
     async def call(**given: Any) -> Any:
         return await filling.call(**given)

@@ -1,13 +1,13 @@
-"""Ingests a folder of texts into a store; repeating it processes only what has changed.
+"""Ingests a folder of texts into a store; a repeated ingestion processes only changed files.
 
 Rules of the file:
 
-1. A file's passages are written in one upsert, under a digest of its content, of the cutting
-   options and of the embedder: after a kill, each file is either done or not done.
-2. New passages are written before the old are removed, so a reader never misses a file. If it
-   is interrupted in between, the file has two digests, and the next ingestion repeats it.
+1. A file's passages are written in one upsert, under a digest of its content, of the options for
+   cutting and of the embedder: if the process is killed, each file is either done or not done.
+2. New passages are written before the old ones are removed, so a reader never misses a file. If
+   the ingestion is interrupted in between, the file has two digests, and the next one repeats it.
 3. A store cannot hold vectors of two lengths. If the length changes, all ingested passages are
-   removed, but not before the first new ones are embedded. After a kill, some may remain.
+   removed, but only after the first new ones are embedded. After a kill, some may remain.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Outcome(Enum):
 
 @attrs.frozen
 class Progress:
-    """One file is done, number `done` of `total`; removed files come last."""
+    """One more file is done: number `done` of `total`; removed files come last."""
 
     source: str
     outcome: Outcome
@@ -55,7 +55,7 @@ class Progress:
 
 @attrs.frozen
 class IngestReport:
-    """The result of an ingestion: the sources by outcome, each in order."""
+    """The result of an ingestion: the sources by outcome, each group in order."""
 
     folder: str
     added: tuple[str, ...] = ()
@@ -66,11 +66,11 @@ class IngestReport:
     passages: int = 0
     """The number of passages embedded and written."""
     dimensions_before: int | None = None
-    """The old vector length, if everything was removed because the embedder's length differs."""
+    """The old vector length, if all passages were removed because the new length is different."""
     stale: tuple[str, ...] = ()
-    """Sources still from another embedder, as they are not under the folder."""
+    """Sources outside the folder whose vectors are still from another embedder."""
     doubled: tuple[str, ...] = ()
-    """Sources that duplicate texts of the folder, which was ingested under another name before."""
+    """Sources that duplicate texts of the folder, ingested earlier under another folder name."""
 
 
 async def ingest(
@@ -88,21 +88,20 @@ async def ingest(
 ) -> IngestReport:
     """Ingest every Markdown, plain text and reStructuredText file of a folder into a store.
 
-    A passage's source is the file's path below `folder` as `folder` is written, or below `name`.
-    Files already in the store are left alone if the same embedder made their vectors, which is
-    known from its `identity`, if it has one. The old passages of a changed file are removed; with
-    `prune` also those of files under `folder` that are gone. If the store's vectors have another
-    length, all passages ever ingested into it are removed, as soon as the first new ones are
-    embedded.
+    A passage's source is the file's path, beginning with `folder` as it is written, or with
+    `name`. An unchanged file is skipped if its vectors are from the same embedder, as far as the
+    embedder's `identity` tells. The old passages of a changed file are removed; with `prune`, also
+    those of files under `folder` that no longer exist. If the store's vectors have another length,
+    all passages ever ingested into it are removed, once the first new ones are embedded.
 
-    `batch` is the number of passages embedded in one call, across files; memory holds
-    that many, or those of one file. `progress` is called after each file.
-    On a cancellation, each file is either done or unchanged; the next ingestion continues.
+    `batch` is the number of passages embedded in one call, across files; memory holds that many,
+    or those of one file. `progress` is called after each file. If cancelled, each file is either
+    done or unchanged, and the next ingestion continues.
 
     Raises:
         InputError: the folder cannot be listed, or `batch` or `limit_bytes` is less than 1.
-        ValueError: `size_chars` or `overlap_chars` is out of range, as of `split`.
-        StoreError: the store failed; for instance it holds vectors of another length that
+        ValueError: `size_chars` or `overlap_chars` is out of range, as for `split`.
+        StoreError: the store failed; for instance, it holds vectors of another length that
             were not ingested.
     """
     if batch < 1 or limit_bytes < 1:
@@ -118,7 +117,7 @@ async def ingest(
 
 
 def embedded(passage: Passage) -> str:
-    """The text of a passage that is embedded: its headings and its text."""
+    """The text to embed for a passage: its headings and its text."""
     return f"{passage.metadata.get('heading', '')}\n{passage.text}".strip()
 
 
@@ -133,7 +132,7 @@ class CutFile:
 
 @attrs.define(eq=False)
 class _Ingestion:
-    """A running ingestion. Rules: a file is reported once, when nothing is left to do for it."""
+    """A running ingestion. A file is reported once, when nothing is left to do for it."""
 
     _folder: NamedFolder
     _store: VectorStore
@@ -219,7 +218,7 @@ class _Ingestion:
             self._known = dict.fromkeys(self._known, "")  # the outcome of each is still reported
 
     async def _prune(self, *, prune: bool) -> None:
-        """Remove and report files that are gone; after a change of length, all that are not new."""
+        """Remove and report the files that are gone; after a change of length, all old ones."""
         kept = {source for source, outcome in self._noted.items() if outcome is not Outcome.SKIPPED}
         for source in sorted(self._known.keys() - kept):
             if self._dimensions_before or (prune and self._folder.holds(source)):
@@ -262,7 +261,7 @@ class _Ingestion:
 def _document(
     folder: NamedFolder, limit_bytes: int, recipe: Recipe, path: Path
 ) -> CutFile | Skipped:
-    """The passages of a file, with its digest in their metadata; runs in a thread."""
+    """The passages of a file, with its digest in their metadata; runs in a worker thread."""
     text = read(path, limit_bytes)
     if isinstance(text, Skipped):
         return folder.named(text)

@@ -38,14 +38,14 @@ async def judge(
         best_of(a, b, judge=judge)
         best_of(a, b, judge=partial(judge, question=question, model="smart"))
 
-    The model is shown the question, if given, the criteria and every answer (text as it is,
-    everything else as JSON), and is given a schema: a short reason, then the number of an answer.
-    A wrong number is sent back once, with the valid ones. The verdict may take
-    `output_tokens_max` tokens, with reasoning. A single answer is returned without a call. If the
-    step is stopped early, the model's stream is closed at once.
+    The model is given the question (if there is one), the criteria and every answer (text as it
+    is, everything else as JSON), and a schema for its verdict: a short reason, then the number of
+    an answer. A wrong number is sent back once, with the valid ones. The verdict may take
+    `output_tokens_max` tokens, including reasoning. A single answer is chosen without a call. If
+    the step is stopped early, the model's stream is closed at once.
 
     A run may raise:
-        OutputError: the verdict does not fit, or names no answer, twice; or it was cut.
+        OutputError: the verdict did not fit, twice; or it was cut.
         LimitExceededError: there are no answers, or more than 50.
         ModelError: the call failed.
     """
@@ -71,18 +71,18 @@ def _verdict(count: int) -> type[Any]:
 
 def _asked(answers: list[Any], question: str, criteria: str) -> str:
     head = f"The question:\n{question}\n\n" if question else ""
-    told = "\n\n".join(
+    numbered = "\n\n".join(
         f'<answer number="{number}">\n{_text(answer)}\n</answer>'
         for number, answer in enumerate(answers, 1)
     )
     return (
         f"{head}Which of these {len(answers)} answers is the best? What counts: {criteria}.\n\n"
-        f"{told}\n\nGive the reason in one sentence, and the number of the best answer."
+        f"{numbered}\n\nGive the reason in one sentence, and the number of the best answer."
     )
 
 
 def _text(answer: object) -> str:
-    """The text of an answer for the model."""
+    """An answer as text for the model: text as it is, everything else as JSON."""
     if isinstance(answer, str):
         return answer
     return written(answer).decode()

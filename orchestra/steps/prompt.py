@@ -1,4 +1,4 @@
-"""`prompt`: fills in the places of a template, for a model."""
+"""`prompt`: fills in the placeholders of a template for a model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from orchestra.graph.steps import step
 def prompt(template: Template, /, **parts: object) -> str:
     """The template with every `{name}` replaced by the argument of that name.
 
-    `{{` and `}}` are braces. `check` also checks a template that is written in the pipeline.
+    `{{` and `}}` stand for braces. A template that is written in the pipeline is checked by
+    `check`, too.
 
     Raises:
         KeyError: the template names an argument that was not given.
-        ValueError: its braces do not match.
+        ValueError: the template's braces do not match.
     """
     try:
         return template.format_map(parts)
     except (KeyError, ValueError) as error:
-        told = unfillable(places_of(template), parts)
-        if told is None:  # an argument refused its format
+        problem = unfillable(places_of(template), parts)
+        if problem is None:  # an argument does not support its format
             raise
-        raise KeyError(told) from error
+        raise KeyError(problem) from error

@@ -2,8 +2,8 @@
 
     sources = nearest(cut(pages(document)), question, most=5)
 
-A PDF is read in a process of its own (`pdf_process`), which ends with the step: at once if the
-step is cancelled, and by its bounds if the file is hostile.
+A PDF is read in a process of its own (`pdf_process`), which never outlives the step: it is killed
+at once if the step is cancelled, and by its bounds if the file is hostile.
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ CHARS_MAX = 4_000_000
 """About a million tokens: more than the context of most models."""
 TIMEOUT_S = 20.0
 WAIT_S = 300.0
-"""Wait for a free process; after this time the sender has usually given up."""
+"""The longest wait for a free process; after this time, the client has usually given up."""
 MEMORY_LIMIT_BYTES = 512 * 1024**2
-"""Address space; an interpreter with pypdf uses about 60 MiB."""
+"""The address space of a process; an interpreter with pypdf uses about 60 MiB."""
 _PROCESS = Path(__file__).with_name("texts") / "pdf_process.py"
 _ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "LOC", "COVERAGE")
-"""What the process is told of ours, by how it begins: none of it is a key.
+"""Prefixes of the environment variables that the process inherits: none of them is a secret.
 
-Of LOCPATH and LOCALE_ARCHIVE since Python does not start without its locale at a path like ~/Ö.
+"LOC" is for LOCPATH and LOCALE_ARCHIVE: at a path like ~/Ö, Python does not start without its
+locale.
 """
 _KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
 
 
 def _by_processors() -> Shares:
-    """One share per processor, of which one tenant may use half."""
+    """One place per processor, but at least two; one tenant may use half of them."""
     most = max(os.cpu_count() or 1, 2)
     return Shares(most, most // 2)
 
@@ -67,17 +68,18 @@ async def pages(
     wait_s: float = WAIT_S,
     context: Context = injected,
 ) -> list[Passage]:
-    """Each page of a PDF as a passage, with its number as `page` in the metadata; text as one.
+    """The pages of a PDF as passages, with the number as `page` in the metadata; text as one page.
 
-    Empty pages are left out; so a scan without text gives no passages. As many PDFs are read at
-    once as there are processors, but at least two; one organisation may use half of them. The
-    others wait, at most `wait_s`; `timeout_s` begins after the wait.
+    Empty pages are left out, so a scan without text gives no passages. As many PDFs are read at
+    once as there are processors, but at least two; one organisation may use half of that. Further
+    ones wait, at most `wait_s`; `timeout_s` begins after the wait.
 
     Raises:
-        DocumentError: it exceeds a bound, is encrypted, broken or no text; or it waited too long.
-        BindingError: it is a PDF, and pypdf is not installed.
+        DocumentError: the document exceeds a bound, is encrypted, is broken or is not text; or it
+            has waited too long.
+        BindingError: the document is a PDF, and pypdf is not installed.
     """
-    del context  # a parameter, so that the caller is known
+    del context  # only a parameter so that the engine sets the account
     if document.is_pdf:
         bounds = {
             "pages_max": pages_max,
@@ -108,11 +110,11 @@ async def text_of(
     wait_s: float = WAIT_S,
     context: Context = injected,
 ) -> str:
-    """The text of a document, its pages separated by empty lines; as `pages`.
+    """The text of a document, with empty lines between its pages; otherwise as `pages`.
 
     Raises:
-        DocumentError: it exceeds a bound, is encrypted, broken or no text; or it waited too long.
-        BindingError: it is a PDF, and pypdf is not installed.
+        DocumentError: as for `pages`.
+        BindingError: as for `pages`.
     """
     del context
     found = await pages.call(
@@ -133,12 +135,13 @@ def cut(
     size_chars: int = SIZE_CHARS,
     overlap_chars: int = OVERLAP_CHARS,
 ) -> list[Passage]:
-    """The passages cut into smaller ones, along their own structure; each keeps its metadata.
+    """The passages cut into smaller ones, along the structure of their texts.
 
-    To them come `heading` and `position`, as of `orchestra.steps.texts.text.split`.
+    Each keeps the metadata, with `heading` and `position` added as in
+    `orchestra.steps.texts.text.split`.
 
     Raises:
-        ValueError: `size_chars` or `overlap_chars` is out of range, as of `split`.
+        ValueError: `size_chars` or `overlap_chars` is out of range, as for `split`.
     """
     return list(_cut(passages, size_chars, overlap_chars))
 
@@ -157,7 +160,7 @@ def check_installed(why: str) -> None:
     """Check that PDFs can be read.
 
     Raises:
-        BindingError: pypdf is not installed; it tells `why` it has to be.
+        BindingError: pypdf is not installed; the message begins with `why` it is needed.
     """
     if find_spec("pypdf") is None:
         raise BindingError(
@@ -179,19 +182,19 @@ async def _pdf(document: Document, bounds: dict[str, float], wait_s: float) -> l
     if ended.returncode in _KILLED_BY_TIME:
         raise document.error(f"was not read within {bounds['timeout_s']:g} s: see `timeout_s`")
     try:
-        said = json.loads(ended.stdout)
+        result = json.loads(ended.stdout)
     except ValueError as error:
         raise document.error(
             f"cannot be read: its process ended with {ended.returncode}; it may need more memory "
             "than `memory_limit_bytes`"
         ) from error
-    if "error" in said:
-        raise document.error(said["error"])
-    return cast("list[str]", said["pages"])
+    if "error" in result:
+        raise document.error(result["error"])
+    return cast("list[str]", result["pages"])
 
 
 async def _read(document: Document, bounds: dict[str, float]) -> subprocess.CompletedProcess[bytes]:
-    # -P: what lies beside the script must not be imported in place of Python's own modules
+    # -P: modules beside the script must not be imported in place of Python's own
     return await trio.run_process(
         [sys.executable, "-P", "-W", "ignore", str(_PROCESS), json.dumps(bounds)],
         stdin=document.data,

@@ -1,8 +1,10 @@
 """`relay`: passes on a model's events to a client that uses the model without a pipeline.
 
-Events that arrive together are one chunk: one token costs one trip through the run, and so do
-a thousand that came in one packet. Rules of the file: work is done per chunk, not per event, if
-possible; and a cut answer never looks complete.
+Events that arrive together are one chunk: a thousand tokens in one packet pass through the run
+once, as a single token does.
+
+Rules of the file: work is done per chunk rather than per event, where possible; a cut answer never
+looks complete.
 """
 
 from __future__ import annotations
@@ -46,14 +48,14 @@ _FIELDS = {
 
 @attrs.frozen
 class Said:
-    """Events of one answer that arrived together; `choice` is the answer's index, from 0."""
+    """The events of one answer that arrived together; `choice` is the answer's index, from 0."""
 
     choice: int
     events: tuple[ModelEvent, ...]
 
     @property
     def window_bytes(self) -> int:
-        """The size of the chunk in a reader's window."""
+        """The size of the chunk that counts for a reader's window."""
         size = _EVENT_BYTES * len(self.events)
         for event in self.events:
             if type(event) is TextDelta:  # nearly all of them
@@ -71,19 +73,20 @@ async def relay(
 
     A run may raise:
         CapabilityError: the model is known to lack a needed ability.
+        InvalidRequestError: the request's extras have unknown settings for orchestra.
         TruncatedStreamError: an answer ended without a finish reason.
-        ModelError: a call failed; the others are then abandoned.
+        ModelError: a call failed; the others are then cancelled.
     """
     asked = _able(context.model(model), model, request)
     usages, going = list[Usage | None]([None] * choices), set(range(choices))
 
-    def noted(said: Said) -> Said:
-        for event in said.events:
+    def noted(chunk: Said) -> Said:
+        for event in chunk.events:
             if type(event) is UsageReport:
-                usages[said.choice] = event.usage
+                usages[chunk.choice] = event.usage
             elif type(event) is Stopped:
-                going.discard(said.choice)
-        return said
+                going.discard(chunk.choice)
+        return chunk
 
     try:
         if choices == 1:
@@ -91,12 +94,12 @@ async def relay(
                 while events := await reply.receive():
                     yield noted(Said(0, events))  # noqa: ASYNC119 - the engine closes every generator in its own task
         else:
-            async with _several(asked, request, choices) as heard:
-                while batch := await _ready(heard, choices):
-                    for said in batch:
-                        if isinstance(said, Exception):
-                            raise said
-                        yield noted(said)  # noqa: ASYNC119 - as above
+            async with _several(asked, request, choices) as received:
+                while batch := await _ready(received, choices):
+                    for chunk in batch:
+                        if isinstance(chunk, Exception):
+                            raise chunk
+                        yield noted(chunk)  # noqa: ASYNC119 - as above
     finally:
         for usage in usages:
             context.used(usage)
@@ -113,7 +116,7 @@ async def relay_whole(
     """A model's complete answers to a request, each from a call of its own.
 
     A run may raise:
-        CapabilityError: as of `relay`.
+        CapabilityError, InvalidRequestError: as for `relay`.
         ModelError: a call failed; the others are then cancelled.
     """
     asked = _able(context.model(model), model, request)
@@ -130,10 +133,11 @@ async def relay_whole(
 async def relay_vectors(
     request: EmbedRequest, *, model: str, embedder: bool, context: Context = injected
 ) -> Embeddings:
-    """The vectors of texts, from the embedder of this name, or from the model.
+    """The vectors of texts; with `embedder`, `model` is an embedder's name instead of a model's.
 
     A run may raise:
-        CapabilityError: it makes no vectors, or not of this length.
+        CapabilityError: the model makes no vectors, or not of the requested length.
+        InvalidRequestError: as for `relay`.
         ModelError: a call failed.
     """
     check_words(request.extras)
@@ -153,7 +157,7 @@ async def relay_vectors(
 
 @lru_cache(maxsize=256)
 def _certain(can: Capabilities) -> Capabilities:
-    """The capabilities without token counts: they are estimates of a request, and refuse none."""
+    """The capabilities without token limits: a request is not refused for its estimated tokens."""
     return attrs.evolve(can, context_tokens=None, output_tokens_max=None)
 
 
@@ -161,8 +165,8 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
     """The model, checked for the abilities that the request needs.
 
     Raises:
-        CapabilityError: it is known to lack one.
-        InvalidRequestError: as of `check_words`.
+        CapabilityError: the model is known to lack one.
+        InvalidRequestError: as for `check_words`.
     """
     check_words(request.extras)
     can = getattr(asked, "capabilities", None) or Capabilities()
@@ -181,42 +185,43 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
 async def _several(
     model: Model, request: ChatRequest, choices: int
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Said | Exception]]:
-    """A context with what several concurrent answers say; a failed one says its error.
+    """A context with a channel that receives the chunks of several concurrent answers.
 
-    Each call has a task, which waits until its events have been taken.
+    If an answer fails, the channel receives its error. Each call has a task, which waits until its
+    chunk has been received.
     """
-    says, heard = trio.open_memory_channel[Said | Exception](0)
+    sender, receiver = trio.open_memory_channel[Said | Exception](0)
     async with groupless_nursery() as nursery:
         try:
-            with says:
+            with sender:
                 for choice in range(choices):
-                    nursery.start_soon(_listen, model, request, choice, says.clone())
-            yield heard
+                    nursery.start_soon(_send, model, request, choice, sender.clone())
+            yield receiver
         finally:
             nursery.cancel_scope.cancel()
 
 
-async def _listen(
+async def _send(
     model: Model,
     request: ChatRequest,
     choice: int,
-    says: trio.MemorySendChannel[Said | Exception],
+    sender: trio.MemorySendChannel[Said | Exception],
 ) -> None:
-    with says:
+    with sender:
         try:
             async with model.stream(for_choice(request, choice)) as reply:
                 while batch := await reply.receive():
-                    await says.send(Said(choice, batch))
+                    await sender.send(Said(choice, batch))
         except Exception as error:  # noqa: BLE001 - `relay` raises it
-            await says.send(error)
+            await sender.send(error)
 
 
 async def _ready(
-    heard: trio.MemoryReceiveChannel[Said | Exception], choices: int
+    receiver: trio.MemoryReceiveChannel[Said | Exception], choices: int
 ) -> list[Said | Exception]:
-    """Wait for something, and return what is there; empty at the end."""
+    """Wait for a chunk, and return all chunks that are ready; empty at the end."""
     batch: list[Said | Exception] = []
     with suppress(trio.WouldBlock, trio.EndOfChannel):
         while len(batch) < choices:
-            batch.append(heard.receive_nowait() if batch else await heard.receive())
+            batch.append(receiver.receive_nowait() if batch else await receiver.receive())
     return batch

@@ -25,14 +25,14 @@ async def retrieve(
     where: Mapping[str, Scalar] | None = None,
     context: Context = injected,
 ) -> list[Passage]:
-    """The `top` nearest passages, nearest first, each with its score.
+    """The `top` passages nearest to a vector, nearest first, each with its score.
 
-    `where` keeps the passages whose metadata has all given values; `source` is one of the keys.
+    `where` selects the passages whose metadata has all of these values; `source` may be a key, too.
 
     A run may raise:
         InputError: `top` is less than 1.
-        StoreError: the vector has another length than those of the store, or the store is out of
-            reach.
+        StoreError: the vector's length differs from that of the store's vectors, or the store
+            cannot be reached.
     """
     if top < 1:
         raise InputError(f"retrieve(top={top}): it has to be 1 or more", field="top")
@@ -48,9 +48,9 @@ async def nearest(
     model: EmbedderName = "default",
     context: Context = injected,
 ) -> list[Passage]:
-    """The passages of a list that are nearest to a question, nearest first, with their scores.
+    """The `most` passages nearest to a question, nearest first, each with its score.
 
-    For documents that are not in a store: all passages are embedded in each call.
+    For documents that are not in a store: all passages are embedded in every call.
 
     A run may raise:
         BindingError: the embedder needs a package that is not installed.

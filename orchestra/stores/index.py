@@ -1,10 +1,11 @@
 """Exact search over one collection: its vectors as a numpy matrix, its metadata as columns.
 
-An index is what the collection was at one version; when that has passed, it is
-thrown away. Rows stand in the order of the passages' ids, so the earlier row wins a tie.
+An index is a snapshot of one version of a collection; it is thrown away when the collection has
+changed. Rows are in the order of the passages' ids, so the earlier row wins a tie.
 
-The search is exact though the matrix is float32: the fast product only rules out
-what its own rounding error cannot bring back; the rest is compared in float64.
+The search is exact, although the matrix is float32: the fast product in float32 only excludes rows
+that are too far away even if its rounding error was at its largest. The remaining rows are compared
+in float64.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ Described: TypeAlias = Iterable[tuple[str, Metadata]]
 """The source and metadata of every row, in order."""
 
 COLUMNS_MAX = 32
-"""Keys of metadata that an index is filtered by; clients may choose them."""
+"""The most metadata keys for which an index keeps a column; clients may choose the keys."""
 ROWS_AT_ONCE = 1024
-"""How many vectors are joined before they are copied: 1 MB at 256 dimensions."""
+"""How many vectors are joined before they are copied into the matrix: 1 MB at 256 dimensions."""
 
 
 @attrs.define(eq=False)
 class Index:
-    """The vectors of one collection at one version; `keys` are the store's own, by row."""
+    """The vectors of one collection at one version; `keys` has the store's own key of each row."""
 
     version: object
     keys: NDArray[np.int64]
@@ -44,14 +45,14 @@ class Index:
 
     @property
     def size_bytes(self) -> int:
-        """The memory that the vectors take; metadata that was filtered by comes on top."""
+        """The memory that the vectors take, without the columns of metadata."""
         return int(self.matrix.nbytes + self.keys.nbytes)
 
     def rows(self, where: Mapping[str, Scalar], described: Callable[[], Described]) -> Rows | None:
-        """The rows that match, in order, or None for all of them.
+        """The rows that match `where`, in order; None means all rows.
 
-        A key's column is made from `described` when it is first asked for, and kept until
-        `COLUMNS_MAX` others were made after it.
+        The column of a metadata key is built from `described` when it is first needed, and kept
+        until `COLUMNS_MAX` other columns were built after it.
         """
         import numpy as np
 
@@ -64,7 +65,7 @@ class Index:
                     del self._columns[next(iter(self._columns))]
             try:
                 these = column.get(value, np.empty(0, np.intp))
-            except TypeError:  # a list, as a client may send one, which no dict is asked for
+            except TypeError:  # the value is not hashable, such as a list that a client has sent
                 these = np.empty(0, np.intp)
             found = these if found is None else np.intersect1d(found, these, assume_unique=True)
         return found
@@ -95,20 +96,21 @@ class Index:
 
 
 class Cache:
-    """The indexes of the collections that were searched last, within a number of bytes.
+    """An LRU cache for the indexes of collections, of at most `bytes_max` bytes.
 
-    The one searched longest ago is forgotten first; one alone is kept whatever its size.
+    The index that was searched longest ago is dropped first; the last one is kept whatever its
+    size.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._held: OrderedDict[str, Index] = OrderedDict()  # last searched last
+        self._held: OrderedDict[str, Index] = OrderedDict()  # the one searched last is last
 
     def get(self, name: str, version: object, make: Callable[[], Index]) -> Index:
-        """The collection's index, from `make` if none of this version is held."""
+        """The index of a collection at this version, made with `make` if it is not in the cache."""
         index = self._held.pop(name, None)
         if index is None or index.version != version:
-            index = None  # forgotten before the next is made, so that there are never two
+            index = None  # freed before the next one is made, so that memory never holds both
             index = make()
         self._held[name] = index
         while len(self._held) > 1 and self.size_bytes > self._bytes_max:
@@ -117,18 +119,22 @@ class Cache:
 
     @property
     def size_bytes(self) -> int:
-        """The memory that the held vectors take."""
+        """The memory that the vectors in the cache take."""
         return sum(index.size_bytes for index in self._held.values())
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all indexes."""
         self._held.clear()
 
 
 def load(
     version: object, count: int, dimensions: int, stored: Iterable[list[tuple[int, bytes]]]
 ) -> Index:
-    """The index of `count` vectors that arrive in lists of `ROWS_AT_ONCE` keys and bytes."""
+    """Make an index of `count` vectors.
+
+    `stored` has lists of keys and vector bytes, in the order of the rows, of at most `ROWS_AT_ONCE`
+    each.
+    """
     import numpy as np
 
     keys = np.empty(count, np.int64)
@@ -144,9 +150,9 @@ def load(
 
 
 def _column(key: str, described: Described) -> dict[Scalar, Rows]:
-    """Each value of a metadata key, with the rows that have it.
+    """The column of a metadata key: each of its values, with the rows that have it.
 
-    A dict finds keys by `==`, which is what `where` promises.
+    A dict compares keys with `==`, which is what `where` promises.
     """
     import numpy as np
 
@@ -160,5 +166,5 @@ def _column(key: str, described: Described) -> dict[Scalar, Rows]:
 
 
 def _error_max(dimensions: int) -> float:
-    """Twice what two float32 products of unit vectors can be wrong by (Higham, 3.1)."""
+    """Twice the most that two float32 products of unit vectors can be wrong by (Higham, 3.1)."""
     return 2 * (dimensions + 2) * 2.0**-23

@@ -1,4 +1,4 @@
-"""Who we are to a server that is named in the file, as settings: nothing secret stands in them."""
+"""The settings for logging in to a server: where user and password come from, but no secrets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from orchestra.secret import Secret, read_secret
 
 
 class LoginSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """A server's `url`, and who we are to it: as `user`, or the variable `user_env` says.
+    """The `url` of a server, and how to log in to it.
 
-    The password is in the variable `password_env` or in the file `password_file`.
+    The user name is `user`, or the value of the environment variable `user_env`. The password is in
+    the environment variable `password_env` or in the file `password_file`.
     """
 
     url: str
@@ -25,10 +26,10 @@ class LoginSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def user_of(settings: LoginSettings, table: str, environ: Mapping[str, str]) -> str | None:
-    """The name; `table` is where it is said, for messages.
+    """The user name, if one is configured; `table` is the configuration's table, for messages.
 
     Raises:
-        BindingError: the variable that is named is not set.
+        BindingError: the variable `user_env` is not set.
     """
     return settings.user or _variable(settings, "user", table, environ)
 
@@ -36,13 +37,13 @@ def user_of(settings: LoginSettings, table: str, environ: Mapping[str, str]) -> 
 def password_of(
     settings: LoginSettings, table: str, environ: Mapping[str, str]
 ) -> Secret | Path | None:
-    """The password, or the file that it is in, which is to be read for each connection.
+    """The password, or the file that contains it; read the file again for each connection.
 
     Raises:
-        BindingError: the variable that is named is not set, or the file cannot be read.
+        BindingError: the variable `password_env` is not set, or the file cannot be read.
     """
     if settings.password_file is not None:
-        read_secret(settings.password_file, "password")  # who starts a server is told at once
+        read_secret(settings.password_file, "password")  # report a bad file when the server starts
         return settings.password_file
     password = _variable(settings, "password", table, environ)
     return None if password is None else Secret(password)
@@ -55,6 +56,6 @@ def _variable(
     if name is not None and not environ.get(name):
         raise BindingError(
             f"{settings.url}: there is no {what} in {name}; set that variable, "
-            f"or take {what}_env out of {table}"
+            f"or remove {what}_env from {table}"
         )
     return None if name is None else environ[name]

@@ -1,7 +1,7 @@
-"""A collection in memory: for tests, for examples, and as the model of every other store.
+"""A collection in memory: for tests, for examples, and as the reference for every other store.
 
-Rules of the file: no method awaits anything between reading and writing, so each
-happens at once; numbers are added up in float64, so the order is exact.
+Rules of the file: no method awaits anything between reading and writing, so each is atomic; sums
+are computed in float64, so the order of the scores is exact.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from orchestra.values import Passage, Scalar, Vector
 
 
 class MemoryStore(VectorStore):
-    """A `VectorStore` that lives as long as the object, and needs nothing installed.
+    """A `VectorStore` that lives as long as this object, and needs no packages.
 
-    Searching compares with every passage, in Python: about 20 µs each at 256 dimensions.
-    A cancelled call either happened or did not.
+    A search compares the vector with every passage, in Python: about 20 µs each at 256 dimensions.
+    A cancelled call has happened completely, or not at all.
     """
 
     def __init__(self, name: str = "memory") -> None:
@@ -46,7 +46,10 @@ class MemoryStore(VectorStore):
         return sorted(found, key=lambda passage: (-passage.score, passage.id))[:top]
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        """Of two with one id the later stays. The first vectors set the number of dimensions."""
+        """Insert passages, replacing those with the same id; of two with one id, the later wins.
+
+        The first vectors set the number of dimensions, until the collection is empty again.
+        """
         pairs = await rules.checked(self._place, passages, vectors)
         if pairs:
             self._fitting(pairs[0][1])
@@ -76,7 +79,7 @@ class MemoryStore(VectorStore):
         )
 
     def _fitting(self, vector: Vector) -> Vector:
-        """The vector at unit length, if it fits those that are stored."""
+        """The vector scaled to unit length, after checking its dimensions against those stored."""
         for _, stored in self._held.values():
             rules.check_dimensions(self._place, expected=len(stored), given=len(vector))
             break

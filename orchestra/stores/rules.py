@@ -1,7 +1,7 @@
-"""What every store agrees on: what may be stored, what `where` means, how scores compare.
+"""The rules that all stores share: what may be stored, what `where` means, how scores compare.
 
-Pure, but that `checked` lets others go on in between. All stores decide here and only remember
-by themselves, so that a test which passes on the one passes on the other.
+Pure, except that `checked` has checkpoints. All stores use these functions for their decisions, so
+that a test that passes with one store passes with every other.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ import trio
 from orchestra.errors import StoreError
 from orchestra.values import Metadata, Passage, Scalar, Vector
 
-# Two embeddings of one text differ by about 1e-7 (float32), two ways of adding up the
-# same products in float64 by 1e-15: what is equal to nine places is a tie, broken by id.
+# Two embeddings of one text differ by about 1e-7 (float32), and two orders of summing the same
+# products in float64 by 1e-15. So scores that are equal to nine places are a tie, broken by id.
 SCORE_PLACES = 9
 _DIGITS_MAX = 4300
-"""Python writes no more digits of an integer, and reads no more."""
+"""By default, Python converts integers to and from text only up to this many digits."""
 _TOO_LARGE = 10**_DIGITS_MAX
 CHECKED_AT_ONCE = 100
-"""Passages, in about two milliseconds: no stream of another run moves meanwhile."""
+"""Passages that are checked between two checkpoints: about 2 ms, in which all other tasks wait."""
 
 
 def unit(vector: Vector, what: str) -> Vector:
-    """The vector's direction, at length 1; a vector of zeros stays as it is.
+    """The vector scaled to length 1; a vector of zeros is returned unchanged.
 
-    Only directions are stored, since a cosine looks at nothing else.
+    Only directions are stored, since the cosine does not depend on the length.
 
     Raises:
-        StoreError: a number is NaN or infinite, or there are none; `what` begins the message.
+        StoreError: a number is NaN or infinite, or the vector is empty; the message begins with
+            `what`.
     """
     length = math.hypot(*vector)
     if not math.isfinite(length) or not vector.data:
         numbers = "no numbers" if not vector.data else "a number that is NaN or infinite"
-        raise StoreError(f"{what} has {numbers}; mend the embedder that made it")
+        raise StoreError(f"{what} has {numbers}; correct the embedder that made it")
     if length == 0 or abs(length - 1) < 1e-6:  # noqa: PLR2004 - as near as float32 gets
         return vector
     return Vector.of([number / length for number in vector])
@@ -45,9 +46,9 @@ def unit(vector: Vector, what: str) -> Vector:
 async def checked(
     place: str, passages: Sequence[Passage], vectors: Sequence[Vector]
 ) -> list[tuple[Passage, Vector]]:
-    """Each passage with its unit vector, once it is certain that all may be stored.
+    """Check that all passages can be stored, and return each with its vector at unit length.
 
-    Always a checkpoint, and one more after each `CHECKED_AT_ONCE` passages.
+    Has at least one checkpoint, and one more after each `CHECKED_AT_ONCE` passages.
 
     Raises:
         StoreError: the numbers of passages and vectors differ, the vectors differ in
@@ -58,7 +59,7 @@ async def checked(
             f"{place}: {len(passages)} passages came with {len(vectors)} vectors; "
             "give one vector for each passage, in the same order"
         )
-    given = list(zip(passages, vectors, strict=True))  # others may change the lists meanwhile
+    given = list(zip(passages, vectors, strict=True))  # the caller's lists may change meanwhile
     size = len(vectors[0]) if given else 0
     await trio.lowlevel.checkpoint()
     pairs = []
@@ -74,10 +75,10 @@ async def checked(
 
 
 def check_dimensions(place: str, *, expected: int, given: int) -> None:
-    """Check that a vector of `given` numbers fits where there are `expected`.
+    """Check that a vector has the `expected` number of dimensions; `given` is what it has.
 
     Raises:
-        StoreError: it does not.
+        StoreError: the numbers differ.
     """
     if given != expected:
         raise StoreError(
@@ -87,13 +88,13 @@ def check_dimensions(place: str, *, expected: int, given: int) -> None:
 
 
 def check_top(place: str, top: int) -> None:
-    """Check that `top` passages can be asked for.
+    """Check that `top`, the number of passages to find, is valid.
 
     Raises:
         StoreError: `top` is less than 1.
     """
     if top < 1:
-        raise StoreError(f"{place}: search(top={top}) asks for nothing; write top=1 or more")
+        raise StoreError(f"{place}: search(top={top}) finds nothing; write top=1 or more")
 
 
 def matches(source: str, metadata: Metadata, where: Mapping[str, Scalar]) -> bool:
@@ -105,14 +106,15 @@ def matches(source: str, metadata: Metadata, where: Mapping[str, Scalar]) -> boo
 
 
 def score(cosine: float) -> float:
-    """A cosine as a passage's score: within -1 and 1, equal where it ought to be."""
+    """A cosine as the score of a passage: between -1 and 1, and rounded, so that ties are equal."""
     return round(max(-1.0, min(1.0, cosine)), SCORE_PLACES) + 0.0  # + 0.0: never -0.0
 
 
 def digests(pairs: Iterable[tuple[str, Scalar]]) -> dict[str, str]:
-    """Each source's digest, from the sources and digests of its passages.
+    """The digest of each source; `pairs` has the source and the digest of each passage.
 
-    "" where they differ; a source without any digest is left out.
+    The digest is "" if the passages of a source differ in it. A source whose passages have no
+    digest is left out.
     """
     found: dict[str, set[Scalar]] = {}
     for source, digest in pairs:
@@ -125,7 +127,7 @@ def digests(pairs: Iterable[tuple[str, Scalar]]) -> dict[str, str]:
 
 
 def can_be_kept(text: str) -> bool:
-    """Whether a text can be stored in UTF-8: not with half a character (a lone surrogate)."""
+    """Whether a text can be stored in UTF-8: it must not contain a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -134,9 +136,9 @@ def can_be_kept(text: str) -> bool:
 
 
 def _check_texts(what: str, passage: Passage) -> None:
-    said = (text for text in chain(*passage.metadata.items()) if isinstance(text, str))
-    if not all(map(can_be_kept, (passage.id, passage.source, passage.text, *said))):
-        raise StoreError(f"{what} has half of a character (a lone surrogate); leave it out")
+    texts = (text for text in chain(*passage.metadata.items()) if isinstance(text, str))
+    if not all(map(can_be_kept, (passage.id, passage.source, passage.text, *texts))):
+        raise StoreError(f"{what} contains half of a character (a lone surrogate); remove it")
 
 
 def _check_metadata(what: str, metadata: Metadata) -> None:

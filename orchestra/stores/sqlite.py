@@ -1,7 +1,7 @@
-"""Collections in one SQLite file, searched exactly on a matrix that is cached in memory.
+"""Collections in one SQLite file, searched exactly in a matrix that is cached in memory.
 
-A kill at any moment leaves each call done or not done. Several processes may use the
-file at once: each sees what the others have committed. A search reads one snapshot.
+If the process is killed, each call has happened completely or not at all. Several processes may use
+the file at once: each sees what the others have committed. A search reads one snapshot.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ CACHE_BYTES = 1 << 30
 
 
 class SqliteStores(Closing):
-    """The collections of one file. Nothing is opened or imported before it is needed.
+    """The collections in one SQLite file. Nothing is opened or imported before it is needed.
 
-    Belongs to one `trio.run` at a time; close it, or use it in a `with` statement.
-    `CACHE_BYTES` bounds the memory of all searched collections' vectors together: the
-    one searched longest ago is forgotten first; one alone is always kept. 100,000
-    vectors of 256 numbers take 103 MB.
+    Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. The vectors of
+    searched collections are cached in memory, `CACHE_BYTES` in total: the collection that was
+    searched longest ago is dropped first, but the last one is always kept. 100,000 vectors of 256
+    numbers take 103 MB.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -42,16 +42,17 @@ class SqliteStores(Closing):
         self._cache = Cache(CACHE_BYTES)
 
     def collection(self, name: str) -> SqliteCollection:
-        """The collection of this name; it comes to exist with its first upsert, or by `make`."""
+        """The collection of this name; its first `upsert` or `make` creates it in the file."""
         return SqliteCollection(self.path, name, self._reads, self._writes, self._cache)
 
     def names(self) -> list[str]:
-        """The collections that exist, in order; none if there is no file.
+        """The names of the existing collections, in order; none if there is no file.
 
         Blocks, for less than a millisecond.
 
         Raises:
-            StoreError: the file is not one of ours, was open and is gone, or cannot be reached.
+            StoreError: the file is not one of ours, has disappeared since it was opened, or cannot
+                be reached.
         """
         if not self._place.is_there():
             return []
@@ -62,7 +63,7 @@ class SqliteStores(Closing):
             connection.close()
 
     def close(self) -> None:
-        """Close the file and drop the cache; a call that comes later raises StoreError."""
+        """Close the file and drop the cache; later calls raise StoreError."""
         self._reads.close()
         self._writes.close()
         self._cache.clear()
@@ -70,10 +71,10 @@ class SqliteStores(Closing):
 
 @attrs.frozen
 class SqliteCollection(VectorStore):
-    """A `VectorStore`: one collection of a file. Get it from `SqliteStores.collection`.
+    """A `VectorStore`: one collection in a file. Get it from `SqliteStores.collection`.
 
-    Only the direction of a vector is stored. Scores are rounded to nine places; equal
-    ones are in the order of their ids. A cancelled call either happened or did not.
+    Only the direction of a vector is stored. Scores are rounded to nine places; passages with equal
+    scores are ordered by id. A cancelled call has happened completely, or not at all.
     """
 
     path: Path
@@ -85,16 +86,17 @@ class SqliteCollection(VectorStore):
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
-        """Reads all vectors into memory at the first search after a change: about 5 µs each.
+        """The `top` nearest passages that match `where`, nearest first, equal scores by id.
 
-        `where` does the same with the metadata it asks for.
+        The first search after a change reads all vectors into memory: about 5 µs each. The first
+        use of a key in `where` reads all metadata.
         """
         rules.check_top(self._place, top)
         query = rules.unit(vector, f"{self._place}: the vector")
         return await self._reads.run(partial(self._search, query, top, where or {}))
 
     async def make(self) -> None:
-        """Make the collection, empty, where there is none.
+        """Create the collection, empty, unless it exists.
 
         Raises:
             StoreError: the file cannot be written.
@@ -102,9 +104,10 @@ class SqliteCollection(VectorStore):
         await self._writes.run(partial(_make, self.name))
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        """Of two with one id the later stays. Makes the collection if there is none.
+        """Insert passages, replacing those with the same id; of two with one id, the later wins.
 
-        The first vectors set its number of dimensions, until it is empty again.
+        Creates the collection if it does not exist. The first vectors set its number of dimensions,
+        until it is empty again.
         """
         pairs = await rules.checked(self._place, passages, vectors)
         await self._writes.run(partial(self._upsert, pairs))
@@ -168,7 +171,7 @@ class SqliteCollection(VectorStore):
 
 @attrs.frozen
 class _Collection:
-    """A row of the table of collections."""
+    """A row of the table `collection`."""
 
     key: int
     dimensions: int
@@ -187,7 +190,9 @@ ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excl
     metadata = excluded.metadata, vector = excluded.vector
 """
 _CHANGED = "UPDATE collection SET version = random() WHERE name = ?"
-"""Not counted: a file that takes the place of another, or is restored over it, may count alike."""
+"""The version is random, not counted: a file that replaces another, or a restored backup, may have
+the same count.
+"""
 _HELD = "FROM passage JOIN collection ON collection.key = collection WHERE name = ?"
 
 
@@ -218,11 +223,11 @@ def _digests(name: str, db: sqlite3.Connection) -> dict[str, str]:
 def _candidates(
     db: sqlite3.Connection, row: _Collection, source: Scalar
 ) -> Iterator[tuple[int, str, str]]:
-    """Key, source and metadata of what may match: of one source by its index, or all."""
-    asked = "SELECT key, source, metadata FROM passage WHERE collection = ?"
+    """Key, source and metadata of the passages that may match: those of a source, or all."""
+    query = "SELECT key, source, metadata FROM passage WHERE collection = ?"
     if isinstance(source, str):
-        return db.execute(f"{asked} AND source = ?", (row.key, source))
-    return db.execute(asked, (row.key,))
+        return db.execute(f"{query} AND source = ?", (row.key, source))
+    return db.execute(query, (row.key,))
 
 
 def _record(name: str, passage: Passage, vector: Vector) -> tuple[str, str, str, str, str, bytes]:
@@ -231,23 +236,23 @@ def _record(name: str, passage: Passage, vector: Vector) -> tuple[str, str, str,
 
 
 def _load(db: sqlite3.Connection, row: _Collection, version: object) -> Index:
-    of_it = (row.key,)
-    count = db.execute("SELECT count(*) FROM passage WHERE collection = ?", of_it).fetchone()[0]
-    cursor = db.execute("SELECT key, vector FROM passage WHERE collection = ? ORDER BY id", of_it)
+    values = (row.key,)
+    count = db.execute("SELECT count(*) FROM passage WHERE collection = ?", values).fetchone()[0]
+    cursor = db.execute("SELECT key, vector FROM passage WHERE collection = ? ORDER BY id", values)
     lists = iter(partial(cursor.fetchmany, ROWS_AT_ONCE), [])
     return load(version, count, row.dimensions, lists)
 
 
 def _described(db: sqlite3.Connection, row: _Collection) -> Described:
-    asked = "SELECT source, metadata FROM passage WHERE collection = ? ORDER BY id"
-    for source, metadata in db.execute(asked, (row.key,)):
+    query = "SELECT source, metadata FROM passage WHERE collection = ? ORDER BY id"
+    for source, metadata in db.execute(query, (row.key,)):
         yield source, json.loads(metadata)
 
 
 def _passages(db: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Passage]:
-    asked = "SELECT id, text, source, metadata FROM passage WHERE key = ?"
+    query = "SELECT id, text, source, metadata FROM passage WHERE key = ?"
     passages = []
     for key, score in found:
-        name, text, source, metadata = db.execute(asked, (key,)).fetchone()
+        name, text, source, metadata = db.execute(query, (key,)).fetchone()
         passages.append(Passage(name, text, source, score, json.loads(metadata)))
     return passages

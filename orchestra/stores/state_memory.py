@@ -1,7 +1,7 @@
-"""The state of policies in this process only.
+"""The state of policies in the memory of this process.
 
-Rules of the file: nothing is awaited, so that a change is atomic and cannot be cancelled. A record
-is encoded only if its bytes are asked for.
+Rules of the file: nothing is awaited, so a change is atomic and cannot be cancelled. A record is
+encoded only when its bytes are needed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NOTHING: _Kept = (None, -inf, None)
 
 
 class MemoryState(State):
-    """A `State` that lasts as long as this object. Its methods are no checkpoints.
+    """A `State` that lives as long as this object. Its methods are no checkpoints.
 
-    The values of `remember` have `limit_bytes` together with their keys. `now_s` is the time in
-    seconds; in tests, that of the virtual clock.
+    The values of `remember` and their keys may take `limit_bytes` in total. `now_s` returns the
+    time in seconds; in tests, that of the virtual clock.
     """
 
     at_once = True
@@ -47,7 +47,7 @@ class MemoryState(State):
         keys: Sequence[str],
         decide: Callable[[Sequence[bytes | None], float], Change[T]],
     ) -> T:
-        """Change what is kept under some keys; `decide` is asked once."""
+        """Change what is kept under some keys; `decide` is called exactly once."""
         now_s = self._now_s()
         change = decide([self._read(key, now_s) for key in keys], now_s)
         for key, entry in change.entries.items():
@@ -70,7 +70,7 @@ class MemoryState(State):
         decide: Callable[[Sequence[D | None], float], Revision[T, D]],
         encoding: Encoding[D],
     ) -> T:
-        """Change records; they are kept as they are."""
+        """Change records, which are stored as objects, without encoding them."""
         now_s, entries, records = self._now_s(), self._entries, []
         for key in keys:
             found, until_s, written = entries.get(key, _NOTHING)
@@ -111,7 +111,7 @@ class MemoryState(State):
         self._size_bytes += size_bytes
 
     def close(self) -> None:
-        """Nothing is open, and nothing is forgotten."""
+        """Does nothing: nothing is open, and the data is kept."""
 
     def _read(self, key: str, now_s: float) -> bytes | None:
         found, until_s, encoding = self._entries.get(key, _NOTHING)
@@ -123,7 +123,7 @@ class MemoryState(State):
             self._size_bytes -= len(key) + len(kept[0])
 
     def _keep_newest(self, most: int, key: str) -> None:
-        """Drop the oldest of the same kind as this newest one, where there are more than `most`."""
+        """Note that `key` is the newest of its kind; drop the oldest if there are over `most`."""
         newest = self._newest.setdefault(_kind(key), OrderedDict())
         newest[key] = None
         newest.move_to_end(key)
@@ -131,7 +131,7 @@ class MemoryState(State):
             self._entries.pop(newest.popitem(last=False)[0], None)
 
     def _sweep(self, now_s: float) -> None:
-        """Drop what has expired, each time that there is twice as much as was left then."""
+        """Drop expired entries; sweeps again when there are twice as many entries as are left."""
         there = self._entries = {
             key: kept for key, kept in self._entries.items() if kept[1] > now_s
         }

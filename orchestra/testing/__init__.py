@@ -1,4 +1,4 @@
-"""The testing kit. Its names are imported from its modules; `docs/api.md` lists them."""
+"""The testing kit. Import its names from its modules; `docs/api.md` lists them."""
 
 from __future__ import annotations
 

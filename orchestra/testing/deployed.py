@@ -1,4 +1,4 @@
-"""Deployed: the policies of a deployment's models, around scripted models."""
+"""Deployed: scripted models, with the policies of a deployment around them."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class Deployed(StatefulModels):
                 return embedders[name]
             if not PROVIDERS[deployment.embedders[name].model.provider].built_in:
                 raise BindingError(
-                    f"the embedder {name!r} is reached over a network; give one that stands in for "
-                    f"it: deployed(..., embedders={{{name!r}: ...}})"
+                    f"the embedder {name!r} is reached over a network; pass one in its place: "
+                    f"deployed(..., embedders={{{name!r}: ...}})"
                 )
             return local
 
@@ -121,11 +121,11 @@ def deployed(
     """The `models` of a world with a deployment's policies around the scripted `models`.
 
     `embedders` are used by its caches and coalescing. The deployment's `timeouts` have no effect:
-    they are about connections, which a scripted model does not have.
+    they apply to connections, which a scripted model does not have.
 
     Raises:
-        BindingError: one of `models` has no model in the deployment; or an embedder is needed
-            that is reached over a network.
+        BindingError: a name in `models` is not a model of the deployment that needs a stand-in; or
+            a policy needs an embedder that is reached over a network.
     """
     return Deployed(deployment, models, embedders=embedders, schedule=schedule)
 

@@ -1,4 +1,4 @@
-"""The events of a simulated run by step, and its blocks as they ran: the input of the laws."""
+"""The events of a simulated run by step, and the blocks that ran: the input of the laws."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Log:
     def without_value(
         self, activation: Activation, path: str, operation: Operation[Node]
     ) -> set[int]:
-        """Which arms of a choice have no value, or which of the items that an `each` started."""
+        """The arms of a choice, or the started items of an `each`, that have no value."""
         body = operation.body
         if body is None:
             there = {arm: self.there_s(activation, at) for arm, at in enumerate(operation.regions)}

@@ -1,8 +1,8 @@
 """Pace: when the clock of virtual time advances.
 
-It jumps when every task waits. It also has to advance if that never happens: a task that polls
-(`while not done: await trio.sleep(0)`) is always ready, and a deadline that would end it would
-never come.
+The clock jumps when every task waits. It must also advance if that never happens: a task that
+polls (`while not done: await trio.sleep(0)`) is always ready, so a deadline that would end it
+would never come.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ JUMPS = 100_000
 """Clock jumps in one simulated run; more mean that it polls, with a sleep in between."""
 _SPINS_AGAIN = 100  # between two jumps, if nothing has waited since
 _SPINS_LAST = 10_000  # for tasks cancelled in the far future to end
-_JUMPS = 300  # after so many deadlines without effect, the spinning is endless
+_JUMPS = 300  # if so many deadlines had no effect, the task spins for ever
 _LOOK_S = 0.0002
 
 
@@ -39,7 +39,7 @@ class HangError(AssertionError):
 
 
 class Pace(trio.abc.Instrument):
-    """Advances the clock: it replaces the clock's automatic jump, and is an instrument of Trio."""
+    """Advances the clock: replaces its automatic jump, and is an instrument of Trio."""
 
     def __init__(self, clock: trio.testing.MockClock, jumps_most: float = inf) -> None:
         self._clock, self._jumps_left = clock, jumps_most
@@ -71,7 +71,7 @@ class Pace(trio.abc.Instrument):
                 self._clock.jump(FAR_S / 8)
 
     def _waits_for_thread(self) -> bool:
-        """Whether a thread is running, for whose end the clock stands still."""
+        """Whether a thread is running; the clock stands still until it ends."""
         if not trio.testing.active_thread_count():
             self._thread_since_s = None
             return False
@@ -82,7 +82,7 @@ class Pace(trio.abc.Instrument):
     def _spin(self) -> None:
         """Handle a task that was ready in every turn: jump to the next deadline, or give up."""
         now_s, self._spins = trio.current_time(), 0
-        if now_s > FAR_S + 1:  # all shields are open
+        if now_s > FAR_S + 1:  # all shields are removed
             self._give_up()
             return
         self._jumps += 1

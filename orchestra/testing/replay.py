@@ -1,6 +1,6 @@
-"""`python -m orchestra.testing.replay`: decodes answers that a server replays.
+"""`python -m orchestra.testing.replay`: decode answers that a server replays.
 
-Reads lines of JSON from standard input, and answers each with one line, at once and in order:
+It reads lines of JSON from standard input, and answers each with one line, at once and in order:
 
     {"cid", "provider", "surface", "stream", "status", "base_url"}
     -> {"cid", "text", "tools": [{"name", "args"}], "finish", "usage": [in, out] | null}
@@ -15,7 +15,7 @@ and its first 40 characters.
 An error with an HTTP error status is of kind `http`, with that status. An error inside an answer
 with a good status is of kind `stream`, as is a cut answer or a broken connection; its status is
 that of the answer, whatever the error names. An unreadable answer is of kind `parse`, also if the
-fault is ours, or that of a line that asks for none; the following lines are still answered.
+fault is ours; so is an invalid line. The following lines are still answered.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def answer_of(events: Sequence[ModelEvent]) -> Json:
 
 
 def _arguments(text: str) -> object:
-    """Arguments as a JSON object, or as text if they are none."""
+    """The decoded arguments, or their text if they are not JSON."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -197,32 +197,32 @@ class Kept:
         return getattr(self.inner, name)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """As the dialect inside."""
+        """Like `inner`, and keep the result."""
         self.events = self.inner.decode(body)
         return self.events
 
     def decode_embeddings(self, body: bytes) -> object:
-        """As the dialect inside."""
+        """Like `inner`, and keep the body."""
         self.body = body
         return self.inner.decode_embeddings(body)
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
-        """As the dialect inside."""
+        """Like `inner`, and keep the status."""
         self.refused = status
         return self.inner.error(status, headers, body, now_s)
 
 
 async def answered(line: bytes, transport: Transport) -> Json:
-    """The line that answers a line; `cid` and `status` are None if it has none."""
+    """The response to a line of input; `cid` and `status` are None if the line has none."""
     found: Mapping[str, Any] = {}
     try:
         found = _LINES.decode(line)
         case = Case(**{field.name: found[field.name] for field in attrs.fields(Case)})
     except (*NOT_JSON, KeyError):
-        told = {"status": found.get("status"), "kind": "parse"}
-        return {"cid": found.get("cid"), "error": told}
+        error = {"status": found.get("status"), "kind": "parse"}
+        return {"cid": found.get("cid"), "error": error}
     return await replay(case, transport)
 
 
@@ -230,7 +230,7 @@ _LINES = msgspec.json.Decoder(dict[str, Any])
 
 
 async def replay(case: Case, transport: Transport) -> Json:
-    """The line that answers a case."""
+    """Replay a case, and return the response line."""
     kept: Kept | None = None
     try:
         kept = Kept(dialect_of(case.provider, case.surface))

@@ -18,7 +18,7 @@ def without_traceback(error: Exception) -> Exception:
 
 @attrs.frozen
 class Gives:
-    """Gives the value, `after_s` seconds after the call."""
+    """The step returns the value, `after_s` seconds after the call."""
 
     value: object
     after_s: float = attrs.field(default=0.0, validator=valid.wait)
@@ -26,7 +26,7 @@ class Gives:
 
 @attrs.frozen
 class Fails:
-    """Raises the error, `after_s` seconds after the call."""
+    """The step raises the error, `after_s` seconds after the call."""
 
     error: Exception = attrs.field(validator=valid.error)
     after_s: float = attrs.field(default=0.0, validator=valid.wait)
@@ -34,7 +34,7 @@ class Fails:
 
 @attrs.frozen
 class Streams:
-    """Gives the chunks, each so many seconds after the one before; then an error, or the end."""
+    """The step gives the chunks, each so many seconds after the one before; then fails or ends."""
 
     chunks: tuple[tuple[float, object], ...] = attrs.field(validator=valid.timed)
     error: Exception | None = attrs.field(default=None, validator=valid.maybe_error)
@@ -43,7 +43,7 @@ class Streams:
 
 @attrs.frozen
 class Hangs:
-    """Waits until it is cancelled."""
+    """The step waits until it is cancelled."""
 
 
 Plain: TypeAlias = Gives | Fails | Streams | Hangs
@@ -64,7 +64,7 @@ class Answers:
     def _calls(self, _: object, value: object) -> None:
         if not callable(value):
             raise TypeError(
-                f"Answers({value!r:.80}): it is a function of what the step is called with; write "
+                f"Answers({value!r:.80}): it must be a function of the step's arguments; write "
                 "Answers(lambda text: Gives(text.upper()))"
             )
 
@@ -90,8 +90,8 @@ class Attempts:
             raise TypeError(f"Attempts({value!r:.80}): write Attempts(({value!r:.80},))")
         if not isinstance(value, tuple | list) or any(isinstance(v, Attempts) for v in value):
             raise TypeError(
-                f"Attempts({value!r:.80}): it is a tuple of scripts, one for each attempt; write "
+                f"Attempts({value!r:.80}): it must be a tuple of scripts, one per attempt; write "
                 "Attempts((Fails(error), Gives(value)))"
             )
         if not value:
-            raise ValueError("Attempts(()): give it one script at least, for every attempt")
+            raise ValueError("Attempts(()): write at least one script: Attempts((Gives(value),))")

@@ -61,9 +61,9 @@ class Simulation(Generic[T_co]):
     lasted_s: float
     """Virtual seconds from its start to its last event."""
     tasks_left: int
-    """Tasks that still existed after its end. More than none is a bug."""
+    """How many tasks still existed after its end. More than 0 is a bug."""
     left: tuple[str, ...] = attrs.field(repr=False)
-    """The name and line of each of those."""
+    """The name and line of each of these tasks."""
     lane_peak: int
     """The largest number of chunks that waited on one edge."""
     children: tuple[Plan, ...] = attrs.field(default=(), repr=False)
@@ -137,14 +137,14 @@ def _refuse_no_world(
 ) -> None:
     if not isinstance(world, World):
         raise InputError(
-            f"simulate({pipeline.name}, {world!r:.80}, ...): what follows the pipeline is its "
-            f"world; write simulate({pipeline.name}, World(), {world!r:.80}, ...), or give the "
-            "inputs by name"
+            f"simulate({pipeline.name}, {world!r:.80}, ...): the argument after the pipeline "
+            f"must be a World; write simulate({pipeline.name}, World(), {world!r:.80}, ...), or "
+            "pass the inputs by name"
         )
     if isinstance(inputs.get("world"), World) and "world" not in pipeline.inputs:
         raise InputError(
             f"simulate({pipeline.name}, world=...): pipeline {pipeline.name!r} has no input "
-            "'world', and names are for inputs here; pass the world after the pipeline: "
+            "'world', and keywords are for inputs; pass the world after the pipeline: "
             f"simulate({pipeline.name}, World(...), ...)",
             field="world",
         )
@@ -152,7 +152,7 @@ def _refuse_no_world(
 
 @lru_cache(maxsize=256)
 def _planned(pipeline: Pipeline[..., Any], *names: tuple[str, ...]) -> Plan:
-    """Cached: a law simulates one pipeline a hundred times, and planning is half of each run."""
+    """The plan, cached: a test simulates one pipeline often, and planning is half of each run."""
     models, embedders, stores = (dict[str, None].fromkeys(each) for each in names)
     return plan(pipeline, World(models=models, embedders=embedders, stores=stores))
 
@@ -162,7 +162,7 @@ async def played(
     pipelines: Sequence[Pipeline[..., Any]],
     run_all: Callable[[Engine, Plans], Awaitable[list[Ended]]],
 ) -> list[Simulation[Any]]:
-    """The simulations of all runs of `run_all` in an engine of this world. Raises as `simulate`."""
+    """Run `run_all` in an engine of this world; return all simulations. Raises as `simulate`."""
     limits = attrs.evolve(world.limits, journal_events=_EVENTS)
     async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
         names = [tuple(world.names(seam)) for seam in _SEAMS]
@@ -186,7 +186,7 @@ async def played(
 
 
 def run_ids(world: World, count: int) -> list[str]:
-    """Ids for so many runs in this world; equal worlds give equal ids."""
+    """Ids for `count` runs in this world; equal worlds give equal ids."""
     draw = Random(world.schedule)  # noqa: S311 - no secret
     return [f"{draw.getrandbits(128):032x}" for _ in range(count)]
 
@@ -239,7 +239,7 @@ def _hanging(run: Run) -> str:
         (
             f"run of {run.pipeline!r} still waits in the far future; these steps go on:",
             *lines,
-            "it said last:",
+            "its last events:",
             timeline(run.journal.kept[-20:]),
         )
     )

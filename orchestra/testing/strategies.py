@@ -1,4 +1,4 @@
-"""Strategies: Hypothesis draws for simulated runs. Everything is finite and shrinks well."""
+"""Hypothesis strategies for simulated runs. All are finite and shrink well."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def worlds(
         _refuse_values("cancels", cancels)
     if not isinstance(world, World | None):
         raise TypeError(
-            f"worlds(world={world!r:.80}): it is a World, whose other fields are kept; draw what "
-            "differs with `steps`, `limits` and `cancels`"
+            f"worlds(world={world!r:.80}): it must be a World, whose other fields are kept; draw "
+            "the fields that vary with `steps`, `limits` and `cancels`"
         )
     return _worlds(steps or {}, limits, moments() if cancels is True else cancels, world or World())
 
 
-def _refuse_values(said: str, given: object) -> None:
+def _refuse_values(argument: str, given: object) -> None:
     if given is not None and not isinstance(given, st.SearchStrategy):
         raise TypeError(
-            f"worlds({said}): {given!r:.80} is not drawn; write it in worlds(world=World(...)), or "
-            f"st.just(...) around it"
+            f"worlds({argument}): {given!r:.80} is not a strategy; write it in "
+            "worlds(world=World(...)), or wrap it in st.just(...)"
         )
 
 

@@ -14,7 +14,7 @@ from orchestra.annotations.shapes import same
 from orchestra.events import Event
 
 _MOST = 60  # lines of a run; a longer one is cut in the middle
-_PASSED_OVER = {"seq", "at_s", "step", "run_id"}
+_LEFT_OUT = {"seq", "at_s", "step", "run_id"}
 
 
 def timeline(events: Sequence[Event]) -> str:
@@ -33,7 +33,7 @@ def _line(event: Event) -> str:
     rest = []
     for field in attrs.fields(type(event)):
         value = getattr(event, field.name)
-        if field.name not in _PASSED_OVER and not same(value, field.default):
+        if field.name not in _LEFT_OUT and not same(value, field.default):
             shown = _usage(value) if isinstance(value, Usage) else repr(value)
             rest.append(f"{field.name}={shown:.200}")
     words = [event.type.ljust(14), getattr(event, "step", ""), *rest]
@@ -41,21 +41,21 @@ def _line(event: Event) -> str:
 
 
 def _usage(usage: Usage) -> str:
-    """The usage without zero counts: two numbers for most calls."""
-    said = []
+    """The usage as text, without counts of 0: most calls have two numbers."""
+    counts = []
     for field in attrs.fields(Usage):
         value = getattr(usage, field.name)
         if field.repr and value != field.default:
-            said.append(f"{field.name}={value.value if isinstance(value, Enum) else value!r}")
-    return f"Usage({', '.join(said)})"
+            counts.append(f"{field.name}={value.value if isinstance(value, Enum) else value!r}")
+    return f"Usage({', '.join(counts)})"
 
 
-def hypothesis_notes(told: str, lines: Callable[[], str]) -> None:
+def hypothesis_notes(title: str, lines: Callable[[], str]) -> None:
     """Let Hypothesis print runs with a failing example; no effect elsewhere."""
     if in_hypothesis():
         from hypothesis import note  # optional outside Hypothesis
 
-        note(_Lazily(told, lines))
+        note(_Lazily(title, lines))
 
 
 def in_hypothesis() -> bool:
@@ -71,9 +71,9 @@ def in_hypothesis() -> bool:
 class _Lazily:
     """A run whose text is made only when it is printed."""
 
-    told: str
+    title: str
     lines: Callable[[], str]
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         del cycle
-        printer.text(f"{self.told}\n{self.lines()}")
+        printer.text(f"{self.title}\n{self.lines()}")

@@ -1,7 +1,7 @@
 """Laws of time: when steps start, how long they last, and that cancelled steps stop at once.
 
 Virtual time is exact, so a cancelled run ends at the moment of its cancellation. A step that
-shields itself breaks the law: its caller has to wait.
+shields itself from cancellation breaks this law: its caller has to wait.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ def times_add_up(log: Log) -> None:
             timings[path] = done.duration_s
     last = log.events[-1]
     if isinstance(last, RunFinished):
-        assert last.timings_s == timings, f"it told {last.timings_s}, and its steps {timings}"
+        assert last.timings_s == timings, f"the run has {last.timings_s}, its steps {timings}"
     _usage_adds_up(log)
 
 
 def _usage_adds_up(log: Log) -> None:
-    """A run has used what its steps report, and what was reported after their ends."""
-    told = [each for life in log.lives.values() if (each := getattr(life[-1], "usage", None))]
+    """The usage of a run is that of its steps, and what was reported after their ends."""
+    usages = [each for life in log.lives.values() if (each := getattr(life[-1], "usage", None))]
     whole = getattr(log.events[-1], "usage", None) or Usage()
     for name in ("input_tokens", "output_tokens", "cost_nanodollars"):
-        least, most = sum(getattr(each, name) for each in told), getattr(whole, name)
-        assert least <= most, f"its steps told {least} {name}, and it {most}"
+        least, most = sum(getattr(each, name) for each in usages), getattr(whole, name)
+        assert least <= most, f"its steps have {least} {name}, but the run {most}"
 
 
 def a_cancelled_run_ends_at_once(log: Log) -> None:
@@ -82,7 +82,7 @@ def a_cancelled_run_ends_at_once(log: Log) -> None:
 
 
 def a_run_ends_by_its_deadline(log: Log) -> None:
-    """A run does not go on after its deadline, and does not fail of it before."""
+    """A run does not go on after its deadline, and does not fail with a DeadlineError earlier."""
     simulation, last = log.simulation, log.events[-1]
     deadline_s = simulation.plan.pipeline.deadline_s or simulation.world.limits.deadline_s
     error = simulation.error
@@ -97,7 +97,7 @@ def a_run_ends_by_its_deadline(log: Log) -> None:
 
 
 def a_step_ends_by_its_timeout(log: Log) -> None:
-    """A step does not go on after its `timeout_s`, with all its attempts and their waits."""
+    """A step does not go on after its `timeout_s`, which covers all attempts and the waits."""
     for activation in log.activations:
         for path, operation in activation.operations.items():
             begun, node = log.started(path), operation.node
@@ -109,14 +109,14 @@ def a_step_ends_by_its_timeout(log: Log) -> None:
 
 
 def a_step_outlives_its_children(log: Log) -> None:
-    """What a step runs begins after its start, and has ended before its end, however that came."""
+    """A pipeline that a step runs begins after the step starts, and ends before the step ends."""
     for activation in log.activations:
         for path, operation in activation.operations.items():
             if not isinstance(operation.node, Call):
                 continue
             for inner in (event for life in log.items(path).values() for event in life):
                 begun, end = log.lives[path][0], log.lives[path][-1]
-                assert begun.seq < inner.seq < end.seq, f"{inner} is no part of {path}"
+                assert begun.seq < inner.seq < end.seq, f"{inner} is outside the time of {path}"
 
 
 def _late(log: Log, moment_s: float) -> list[str]:

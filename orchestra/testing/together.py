@@ -30,15 +30,15 @@ from orchestra.testing.world import World
 
 __all__ = ["Start", "simulate_all"]
 
-_LATEST_S = FAR_S / 4  # a run that begins here may last as long as one of `simulate`
+_LATEST_S = FAR_S / 4  # a run that starts then may still last as long as in `simulate`
 
 
 def _early(instance: object, field: valid.Field, value: float | None) -> None:
     valid.maybe_moment(instance, field, value)
     if value is None or value > _LATEST_S:
         raise ValueError(
-            f"Start({field.name}={value!r:.80}): it is when the run starts, in seconds from the "
-            f"beginning, 0 to {_LATEST_S:g}; what is later is taken for what never comes"
+            f"Start({field.name}={value!r:.80}): it must be the start time of the run, in seconds "
+            f"from the beginning, 0 to {_LATEST_S:g}; a later one counts as never"
         )
 
 
@@ -61,14 +61,14 @@ class Start:
 
     def __repr__(self) -> str:
         """As source code, without default values."""
-        said = [self.pipeline.name, repr(self.inputs)]
-        said += [repr(self.caller)] if self.caller != Caller() else []
-        said += [f"at_s={self.at_s!r}"] if self.at_s else []
-        said += [f"cancel_at_s={self.cancel_at_s!r}"] if self.cancel_at_s is not None else []
-        return f"Start({', '.join(said)})"
+        written = [self.pipeline.name, repr(self.inputs)]
+        written += [repr(self.caller)] if self.caller != Caller() else []
+        written += [f"at_s={self.at_s!r}"] if self.at_s else []
+        written += [f"cancel_at_s={self.cancel_at_s!r}"] if self.cancel_at_s is not None else []
+        return f"Start({', '.join(written)})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """As `repr`; otherwise Hypothesis prints every field."""
+        """Like `repr`; otherwise Hypothesis would print every field."""
         del cycle
         printer.text(repr(self))
 
@@ -108,14 +108,14 @@ def _refuse_what_is_each_ones(starts: Sequence[object], world: World) -> None:
     for each in starts:
         if not isinstance(each, Start):
             raise DefinitionError(
-                f"simulate_all([{each!r:.80}, ...], ...): it starts each with a `Start`; write "
+                f"simulate_all([{each!r:.80}, ...], ...): each run needs a `Start`; write "
                 "simulate_all([Start(pipeline, {'question': 'Why?'}, caller)], World(...))"
             )
     for name in ("caller", "cancel_at_s"):
         if (value := getattr(world, name)) != getattr(World(), name):
             raise DefinitionError(
-                f"simulate_all(..., World({name}={value!r:.80})): of several runs each has its "
-                f"own; write Start(..., {name}={value!r:.80})"
+                f"simulate_all(..., World({name}={value!r:.80})): each run has its own; "
+                f"write Start(..., {name}={value!r:.80})"
             )
 
 

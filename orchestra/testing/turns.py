@@ -29,10 +29,10 @@ Said: TypeAlias = str | ToolCall | ModelEvent
 
 @attrs.define(eq=False)
 class ScriptedTurns(Model):
-    """A `protocols.Model` that gives its first turn in the first call, the second in the next, ...
+    """A `protocols.Model` that answers its first call with the first turn, and so on.
 
-    `asked` keeps every request, in order. A call after the last turn is an error that says so:
-    a test knows how often its model is called. Every `simulate` begins with the first turn again;
+    `asked` keeps every request, in order. A call after the last turn is an error, since a test
+    knows how often its model is called. Every `simulate` begins with the first turn again;
     in an engine, use one object per run.
     """
 
@@ -50,8 +50,8 @@ class ScriptedTurns(Model):
     ) -> ScriptedTurns:
         """A model with these turns; each is one part, or several in order.
 
-        `every_s` seconds are before each part. A turn without a `Stopped` ends normally: with the
-        reason for tool calls if it has some.
+        Each part comes `every_s` seconds after the one before. A turn without a `Stopped` ends
+        normally, with `StopReason.TOOL_CALLS` if it has tool calls.
         """
         scripts = tuple(scripted(turn, every_s) for turn in turns)
         return cls(scripts, capabilities)
@@ -67,8 +67,8 @@ class ScriptedTurns(Model):
         self.asked.append(request)
         if number >= len(self.turns):
             raise ModelError(
-                f"the scripted model was asked {number + 1} times, and has {len(self.turns)} "
-                "turns; script one more"
+                f"the scripted model was called {number + 1} times, but has {len(self.turns)} "
+                "turns; add one more"
             )
         async with self.turns[number].stream(request) as reply:
             yield reply
@@ -96,15 +96,15 @@ class ScriptedAnswers(Model):
 
 
 def scripted(turn: Said | Sequence[Said], every_s: float) -> ScriptedModel:
-    """A model that gives one turn with its stop reason, with so many seconds before each part."""
+    """A model that gives one turn with its stop reason, and waits `every_s` before each part."""
     return ScriptedModel(_timed(turn, every_s))
 
 
 def _timed(turn: Said | Sequence[Said], every_s: float) -> tuple[tuple[float, ModelEvent], ...]:
-    said = [turn] if isinstance(turn, str) or not isinstance(turn, Sequence) else turn
+    parts = [turn] if isinstance(turn, str) or not isinstance(turn, Sequence) else turn
     events: list[ModelEvent] = []
     calls = 0
-    for each in said:
+    for each in parts:
         if isinstance(each, str):
             events.append(TextDelta(each))
         elif isinstance(each, ToolCall):

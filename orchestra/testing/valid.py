@@ -1,7 +1,7 @@
-"""Validators of scripts and worlds: they are checked when they are made, before any run.
+"""Validators of scripts and worlds, which are checked when they are made, before any run.
 
-If a wrong script were found only when it is played, it would be a step's failure, which a
-fallback catches: the test of the fallback would pass.
+If a wrong script were found only when it is played, that would be a failure of the step, which a
+fallback catches: a test of the fallback would pass.
 """
 
 from __future__ import annotations
@@ -19,44 +19,46 @@ from orchestra.graph.wrapping import refuse_others
 Field: TypeAlias = "attrs.Attribute[Any]"
 
 
-def _said(instance: object, field: Field, value: object) -> str:
+def _shown(instance: object, field: Field, value: object) -> str:
     return f"{type(instance).__name__}({field.name}={value!r:.80})"
 
 
 def wait(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a number of seconds, 0 or more."""
-    said = _said(instance, field, value)
+    shown = _shown(instance, field, value)
     if not is_number(value) or value < 0:
-        raise ValueError(f"{said}: it is a number of seconds, 0 or more; write {field.name}=0.5")
+        raise ValueError(
+            f"{shown}: it must be a number of seconds, 0 or more; write {field.name}=0.5"
+        )
     if not isfinite(value):
-        raise ValueError(f"{said}: it would never be over; script what never ends with Hangs()")
+        raise ValueError(f"{shown}: it would never end; for a step that never ends, write Hangs()")
 
 
 def maybe_moment(instance: object, field: Field, value: object) -> None:
     """Refuse everything but None and a time in a run."""
     if value is not None and not (is_number(value) and value >= 0 and isfinite(value)):
         raise ValueError(
-            f"{_said(instance, field, value)}: it is a moment, in seconds from the start of the "
-            "run, 0 or more; leave it out for never"
+            f"{_shown(instance, field, value)}: it must be a time in seconds from the start "
+            "of the run, 0 or more; leave it out for never"
         )
 
 
 def maybe_share(instance: object, field: Field, value: object) -> None:
     """Refuse everything but None and a number from 0 to 1."""
     if value is not None and not (is_number(value) and 0 <= value <= 1):
-        raise ValueError(f"{_said(instance, field, value)}: it is a number from 0 to 1")
+        raise ValueError(f"{_shown(instance, field, value)}: it must be a number from 0 to 1")
 
 
 def whole(instance: object, field: Field, value: object) -> None:
-    """Refuse everything but a whole number."""
+    """Refuse everything but an integer."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{_said(instance, field, value)}: it is a whole number")
+        raise TypeError(f"{_shown(instance, field, value)}: it must be an integer")
 
 
-def count(said: str, value: object) -> None:
-    """Refuse everything but a number of times."""
+def count(call: str, value: object) -> None:
+    """Refuse everything but an integer of 0 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{said}({value!r:.80}, ...): it is a number of times, 0 or more")
+        raise ValueError(f"{call}({value!r:.80}, ...): it must be an integer, 0 or more")
 
 
 def error(instance: object, field: Field, value: object) -> None:
@@ -64,13 +66,13 @@ def error(instance: object, field: Field, value: object) -> None:
     if isinstance(value, Exception):
         return
     if isinstance(value, type) and issubclass(value, Exception):
-        said = value.__name__
-        right = f"a class, and what is raised is an object; write {field.name}={said}('why')"
+        name = value.__name__
+        problem = f"it is a class, not an instance; write {field.name}={name}('why')"
     elif isinstance(value, BaseException):
-        right = "no Exception, and would end more than the step; use one that is"
+        problem = "it is not an Exception, and would end more than the step; use an Exception"
     else:
-        right = f"no error; write {field.name}=ValueError({value!r:.80})"
-    raise TypeError(f"{_said(instance, field, value)}: it is {right}")
+        problem = f"it is not an exception; write {field.name}=ValueError({value!r:.80})"
+    raise TypeError(f"{_shown(instance, field, value)}: {problem}")
 
 
 def maybe_error(instance: object, field: Field, value: object) -> None:
@@ -80,23 +82,25 @@ def maybe_error(instance: object, field: Field, value: object) -> None:
 
 
 def timed(instance: object, field: Field, value: object) -> None:
-    """Refuse everything but a tuple of pairs: seconds, and the thing after them."""
-    said = f"{type(instance).__name__}({value!r:.80})"
+    """Refuse everything but a sequence of pairs: a wait in seconds, and what comes after it."""
+    shown = f"{type(instance).__name__}({value!r:.80})"
     if not isinstance(value, tuple | list):
         raise TypeError(
-            f"{said}: `{field.name}` are pairs, each the seconds before it and what comes then; "
+            f"{shown}: `{field.name}` must be pairs, each a wait in seconds and what comes then; "
             f"write {type(instance).__name__}(((0.5, {value!r:.80}),))"
         )
     for each in value:
         if not isinstance(each, tuple | list) or len(each) != 2:  # noqa: PLR2004 - a pair
             right = f"({value!r:.80},)" if _is_pair(value) else f"((0.0, {each!r:.80}), ...)"
             raise TypeError(
-                f"{said}: `{field.name}` are pairs, each the seconds before it and what comes "
-                f"then, and {each!r:.80} is none; write {type(instance).__name__}({right})"
+                f"{shown}: `{field.name}` must be pairs, each a wait in seconds and what comes "
+                f"then, not {each!r:.80}; write {type(instance).__name__}({right})"
             )
         after_s = each[0]
         if not is_number(after_s) or not after_s >= 0 or not isfinite(after_s):
-            raise ValueError(f"{said}: in {each!r:.80} the first is a number of seconds, 0 or more")
+            raise ValueError(
+                f"{shown}: {each!r:.80} must begin with a number of seconds, 0 or more"
+            )
 
 
 def _is_pair(value: Any) -> bool:
@@ -107,25 +111,25 @@ def by_name(instance: object, field: Field, value: object) -> None:
     """Refuse everything but a mapping with names as keys."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError(
-            f"{_said(instance, field, value)}: it is a dict by name; write "
+            f"{_shown(instance, field, value)}: it must be a dict with names as keys; write "
             f"{field.name}={{'name': ...}}"
         )
 
 
 def pipelines(instance: object, field: Field, value: object) -> None:
-    """A list or tuple of pipelines."""
+    """Refuse everything but a list or tuple of pipelines."""
     if not isinstance(value, tuple | list):
-        raise TypeError(f"{_said(instance, field, value)}: write {field.name}=[some_pipeline]")
+        raise TypeError(f"{_shown(instance, field, value)}: write {field.name}=[some_pipeline]")
     for each in value:
         refuse_others(each)
 
 
 def _of_class(kind: type, right: str) -> Any:
-    """A validator for values of a class; `right` is one of them, as it is written."""
+    """A validator for instances of a class; `right` is an example, as source code."""
 
     def of_class(instance: object, field: Field, value: object) -> None:
         if not isinstance(value, kind):
-            raise TypeError(f"{_said(instance, field, value)}: write {right}")
+            raise TypeError(f"{_shown(instance, field, value)}: write {right}")
 
     return of_class
 
@@ -135,7 +139,7 @@ caller = _of_class(Caller, "Caller('organisation', 'user')")
 
 
 def keeping(method: str, right: str) -> Any:
-    """A validator for a dict by name, whose values have this method or are None."""
+    """A validator for a dict with names as keys, whose values have this method or are None."""
 
     def bound(instance: object, field: Field, value: object) -> None:
         by_name(instance, field, value)
@@ -144,7 +148,7 @@ def keeping(method: str, right: str) -> Any:
             if each is not None and not has:
                 raise TypeError(
                     f"{type(instance).__name__}({field.name}={{{name!r}: {each!r:.80}}}): it has "
-                    f"no `{method}`, or is a class; write {right}, or None where nobody asks it"
+                    f"no `{method}`, or is a class; write {right}, or None if no step calls it"
                 )
 
     return bound

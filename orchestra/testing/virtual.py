@@ -1,9 +1,9 @@
-"""Virtual time: an async function under Trio, with a clock that jumps and a drawn schedule.
+"""Virtual time: run an async function under Trio, with a clock that jumps and a seeded schedule.
 
-The clock jumps to the next deadline whenever every task waits, so thirty seconds take no
-time. The order of ready tasks is seeded, and so is the module `random`: Hypothesis pins both
-to constants, and would always try one schedule and one set of random numbers. This file uses
-private parts of Trio, as `pace` and `threads` do.
+The clock jumps to the next deadline whenever every task waits, so thirty seconds take no time.
+The order of ready tasks is seeded, and so is the module `random`: Hypothesis seeds both with
+constants, so it would always try one schedule and the same random numbers. This file uses private
+parts of Trio, as do `pace` and `threads`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["FAR_S", "THREAD_S", "HangError", "virtual"]
 T = TypeVar("T")
 
 _TRIO = cast("Any", _run)  # traps.md, 1; tests notice when Trio removes it
-_SCHEDULER = threading.Lock()  # Trio's seed is one for the whole process
+_SCHEDULER = threading.Lock()  # Trio's random generator is one per process
 _WITHIN: ContextVar[bool] = ContextVar("within", default=False)
-"""Whether this is a thread of a simulated run, which stands still meanwhile."""
+"""Whether this is a thread of a simulated run, whose clock stands still meanwhile."""
 
 
 def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
@@ -42,8 +42,8 @@ def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
     several threads call this, they run one at a time.
 
     Raises:
-        HangError: it still waits after `FAR_S`, even if shielded; or it runs for ever without
-            waiting, and swallows its cancellation.
+        HangError: the function still waits after `FAR_S`, even if shielded; or it runs for ever
+            without waiting, and swallows its cancellation.
         RunError: Trio is running already.
         Exception: whatever the function raises.
     """
@@ -51,11 +51,11 @@ def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
 
 
 def in_jumps(main: Callable[[], Awaitable[T]], schedule: int, most: float) -> T:
-    """As `virtual`, but after so many jumps the clock goes to the far future."""
+    """Like `virtual`, but after `most` jumps the clock goes to the far future."""
     if trio.lowlevel.in_trio_run():
         raise RunError(
-            "a simulation runs Trio by itself, in virtual time, and Trio is running here already; "
-            "call it in a plain `def test_...():`, not in `async def` (as of pytest-trio)"
+            "a simulation runs Trio itself, in virtual time, and Trio is already running here; "
+            "call it in a plain `def test_...():`, not an `async def` (as in pytest-trio)"
         )
     waiting: list[str] = []
 
@@ -75,11 +75,11 @@ def in_jumps(main: Callable[[], Awaitable[T]], schedule: int, most: float) -> T:
         except trio.TrioInternalError as error:
             if isinstance(error.__cause__, HangError):
                 raise error.__cause__ from None
-            raise  # pragma: no cover - a fault of Trio's own
+            raise  # pragma: no cover - a bug in Trio
 
 
 async def _end_hangs(main: trio.lowlevel.Task, scope: trio.CancelScope, waiting: list[str]) -> None:
-    """In the far future, cancel waiting tasks; then open every shield: no wait may be real."""
+    """In the far future, cancel waiting tasks; then remove every shield: no wait may be real."""
     await trio.sleep(FAR_S)
     waiting += tasks_with_lines(leaf_tasks(main))
     scope.cancel()

@@ -1,4 +1,4 @@
-"""Worlds: the whole environment of a simulated run, in one value that Hypothesis can draw."""
+"""Worlds: the whole environment of a simulated run, as one value that Hypothesis can draw."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ T = TypeVar("T")
 
 @attrs.frozen(repr=False)
 class ScriptedModel(Model):
-    """A `protocols.Model` that gives these events, each so many seconds after the last.
+    """A `protocols.Model` that gives these events, each so many seconds after the one before.
 
-    With `error` it fails after them; without a `Stopped` among them, its answer is cut.
+    With `error` it fails after them; if no `Stopped` is among them, its answer is cut.
     """
 
     says: tuple[tuple[float, ModelEvent], ...] = attrs.field(validator=valid.timed)
@@ -40,7 +40,7 @@ class ScriptedModel(Model):
         for _, event in value:
             if not isinstance(event, ModelEvent):
                 raise TypeError(
-                    f"ScriptedModel(...): it says {event!r:.80}, which is no event of a model; "
+                    f"ScriptedModel(...): {event!r:.80} is not an event of a model; "
                     "write TextDelta('text'), or ScriptedModel.saying('text')"
                 )
 
@@ -49,19 +49,19 @@ class ScriptedModel(Model):
         """A model that gives these texts and ends normally.
 
         Raises:
-            TypeError: one is not a text.
+            TypeError: an argument is not a string.
         """
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError(
-                    f"ScriptedModel.saying({text!r:.80}): it says texts, one after another; write "
-                    "saying('a', 'b'), or ScriptedTurns.saying(...) for calls of tools"
+                    f"ScriptedModel.saying({text!r:.80}): it takes strings: saying('a', 'b'); "
+                    "for tool calls, write ScriptedTurns.saying(...)"
                 )
-        said = tuple((every_s, TextDelta(text)) for text in texts)
-        return cls((*said, (0.0, Stopped(StopReason.END))))
+        timed = tuple((every_s, TextDelta(text)) for text in texts)
+        return cls((*timed, (0.0, Stopped(StopReason.END))))
 
     def __repr__(self) -> str:
-        """As source code: most models only give some texts."""
+        """As source code, as a call of `saying` where that is enough."""
         texts = [event.text for _, event in self.says if isinstance(event, TextDelta)]
         every_s = self.says[0][0] if texts else 0.0
         if self == type(self).saying(*texts, every_s=every_s):
@@ -129,7 +129,7 @@ class World(ScriptedBindings):
 
     schedule: int = attrs.field(default=0, validator=valid.whole)
     jitter: float | None = attrs.field(default=None, validator=valid.maybe_share)
-    """The random number for every wait before a retry, from 0 to 1; None: by the schedule."""
+    """The random number for every wait before a retry, 0 to 1; None: drawn by `schedule`."""
     cancel_at_s: float | None = attrs.field(default=None, validator=valid.maybe_moment)
     """Cancel the run this long after its start, in virtual seconds."""
     steps: Mapping[str, Script] = attrs.field(factory=dict, validator=valid.by_name)
@@ -146,7 +146,7 @@ class World(ScriptedBindings):
     hedged: Mapping[str, Sequence[float]] = attrs.field(factory=dict, validator=valid.by_name)
     """Times to commit, in seconds, that hedged races have seen before, by the path of the race.
 
-    Without them a race begins with nothing learned, as in a new engine.
+    Without them a race starts without history, as in a new engine.
     """
 
     def draw(self) -> Callable[[], float]:
@@ -161,18 +161,19 @@ class World(ScriptedBindings):
         return World(models=self.models, embedders=self.embedders, stores=self.stores)
 
     def refuse_scripts(self) -> None:
-        """Check that an engine with this world as bindings ignores nothing of it.
+        """Check that this world has only what an engine uses: models, embedders and stores.
 
         Raises:
-            DefinitionError: it has more, which only `simulate` plays.
+            DefinitionError: it has other fields, which only `simulate` uses.
         """
         rest = attrs.evolve(self, models={}, embedders={}, stores={})
         if rest != type(self)():
             raise DefinitionError(
-                "open_engine(world): an engine takes the models, embedders and stores of a world, "
-                f"and would not play the rest of this one, {rest!r:.300}; simulate(pipeline, "
-                "world) does. Where that is meant, write open_engine(world.bound(), ...), which "
-                "takes limits=world.limits and jitter=world.draw(), too"
+                "open_engine(world): an engine uses only the models, embedders and stores of a "
+                f"world, and would ignore the rest of this one, {rest!r:.300}; use "
+                "simulate(pipeline, world). If that is intended, write "
+                "open_engine(world.bound(), ...), which also takes limits=world.limits and "
+                "jitter=world.draw()"
             )
 
     def names(self, seam: str) -> Sequence[str]:
@@ -195,7 +196,7 @@ class World(ScriptedBindings):
         return _changed(self)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """As `repr`; otherwise Hypothesis prints every field of every failing example."""
+        """Like `repr`; otherwise Hypothesis would print every field of every failing example."""
         del cycle
         printer.text(repr(self))
 
@@ -210,19 +211,19 @@ class World(ScriptedBindings):
 
 def _changed(value: World | Limits) -> str:
     """A value as source code, without default values."""
-    told, usual = [], type(value)()
+    fields, default = [], type(value)()
     for field in attrs.fields(type(value)):
         found = getattr(value, field.name)
-        if found != getattr(usual, field.name):
+        if found != getattr(default, field.name):
             shown = _changed(found) if isinstance(found, Limits) else repr(found)
-            told.append(f"{field.name}={shown}")
-    return f"{type(value).__name__}({', '.join(told)})"
+            fields.append(f"{field.name}={shown}")
+    return f"{type(value).__name__}({', '.join(fields)})"
 
 
 def _find(bound: Mapping[str, T | None], seam: str, name: str) -> T:
     found = bound.get(name)
     if found is None:
         raise BindingError(
-            f"this world has no {seam} {name!r}; give it one: World({seam}s={{{name!r}: ...}})"
+            f"this world has no {seam} {name!r}; add one: World({seam}s={{{name!r}: ...}})"
         )
     return found

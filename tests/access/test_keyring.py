@@ -474,7 +474,7 @@ def test_randomness_that_always_repeats_itself_makes_no_key() -> None:
     async def main() -> None:
         ring = Keyring(MemoryState(), random_bytes=bytes)
         await ring.create(ADAS)
-        with pytest.raises(StateError, match="no key was made"):
+        with pytest.raises(StateError, match="no key was created"):
             await ring.create(ADAS)
 
     run(main)
@@ -487,14 +487,14 @@ def test_randomness_that_always_repeats_itself_makes_no_key() -> None:
         (attrs.evolve(ADAS, pipelines=()), "a key needs rights"),
         (attrs.evolve(ADAS, user="a" * 101), "user: a name has 1 to 100 characters, not 101"),
         (attrs.evolve(ADAS, models=("",)), "models: a name has 1 to 100 characters, not 0"),
-        (attrs.evolve(ADAS, name="a\nb"), "has a control character in it"),
+        (attrs.evolve(ADAS, name="a\nb"), "contains a control character"),
         (attrs.evolve(ADAS, name=" a"), "begins or ends with a space"),
         (attrs.evolve(ADAS, user="Zoe\u0308"), "write it in NFC"),
-        (attrs.evolve(ADAS, user="a/b"), "has a / in it"),
+        (attrs.evolve(ADAS, user="a/b"), "contains a /"),
         (attrs.evolve(ADAS, models=("m",) * 101), "101 names are too many"),
         (attrs.evolve(ADAS, lasts_s=0.0), "lasts_s: 0 s is out of bounds"),
         (attrs.evolve(ADAS, lasts_s=float("nan")), "lasts_s: nan s is out of bounds"),
-        (attrs.evolve(ADAS, allowance=KeyAllowance(concurrency=0)), "it may be 1 to 1000"),
+        (attrs.evolve(ADAS, allowance=KeyAllowance(concurrency=0)), "give 1 to 1000"),
         (attrs.evolve(ADAS, allowance=KeyAllowance(day_nanodollars=-1)), "day_nanodollars: -1"),
     ],
 )

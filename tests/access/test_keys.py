@@ -118,6 +118,6 @@ def test_a_log_says_what_a_client_must_not_know() -> None:
     refusal = admit(replaced(revoked_s=2.0), OTHER, 3.0)
     assert isinstance(refusal, Refusal)
     assert refusal.reason == "unknown"
-    assert refusal.detail == f"this is not the secret of key {TOKEN.id}, which is revoked"
+    assert refusal.detail == f"the secret is not that of key {TOKEN.id}, which is revoked"
     assert malformed("sk-secret").detail == "it does not begin with ork_"
     assert malformed("sk-secret").reason == "malformed"

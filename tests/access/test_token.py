@@ -74,7 +74,7 @@ def test_what_is_wrong_with_a_text_is_told() -> None:
     assert why_malformed("sk-proj-1") == "it does not begin with ork_"
     assert why_malformed(text[:-1]) == "it has 64 characters, not 65"
     assert why_malformed(text[:-1] + "!") == "it is not of the form ork_ID_SECRET"
-    wrong = "its checksum is wrong: it was not copied as it is"
+    wrong = "its checksum is wrong: it was copied with a mistake"
     assert why_malformed(other_end(text)) == wrong
 
 

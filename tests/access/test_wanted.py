@@ -13,6 +13,6 @@ def test_a_limit_that_no_key_has_is_told_beside_what_else_is_wrong() -> None:
     with pytest.raises(StoreError) as refused:
         check_changes(wanted)
     unknown, bounds, lasting = str(refused.value).splitlines()
-    assert unknown.startswith("there is no limit 'speed' of a key; it is one of ")
-    assert bounds.startswith("requests_per_minute: -1 is out of bounds; it may be ")
+    assert unknown.startswith("a key has no limit 'speed'; its limits are ")
+    assert bounds.startswith("requests_per_minute: -1 is out of bounds; give ")
     assert "lasts_s" in lasting

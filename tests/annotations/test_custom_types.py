@@ -301,7 +301,7 @@ class Counts(msgspec.Struct):
     "kind", [Card | Team, User | dict[str, int], User | Mapping[str, int] | None, User | Counts]
 )
 def test_a_union_that_nothing_tells_apart_is_refused_with_what_to_write(kind: object) -> None:
-    message = r'a union of classes is read by a member.* `kind: Literal\["\.\.\."\]`, or write one'
+    message = r'a union of classes needs a member.* `kind: Literal\["\.\.\."\]`, or write one'
     with pytest.raises(TypeError, match=message):
         object_schema({"x": kind}, {})
 

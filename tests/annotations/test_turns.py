@@ -35,7 +35,10 @@ def test_what_openais_clients_would_send_is_read(said: list[tuple[str, str]]) ->
         ({"role": "tool", "content": "x"}, "A message's role is one of 'system', .*, not 'tool'"),
         ({"role": ["user"], "content": "x"}, "A message's role is one of "),
         ({"role": "user", "content": [], "name": "x"}, "A message has no member 'name'"),
-        ({"role": "user", "content": [{"type": "text"}]}, "content is text here; images, .*/chat/"),
+        (
+            {"role": "user", "content": [{"type": "text"}]},
+            "content is text here; send images, .*/chat/",
+        ),
         ({"role": "assistant", "content": None}, "content is text here"),
     ],
 )

@@ -245,7 +245,9 @@ def test_too_many_failures_stop_it(tmp_path: Path) -> None:
 
 def test_what_every_row_would_meet_stops_it_and_is_no_rows_failure(tmp_path: Path) -> None:
     BOOK.fails = lambda number: AuthenticationError("wrong key") if number == 1 else None
-    with pytest.raises(BatchError, match="every row would fail as this one has: '1': Auth"):
+    with pytest.raises(
+        BatchError, match="every row would fail with the error of this one: '1': Auth"
+    ):
         begun(rows([2.0, 1.0, 1.0, 1.0]), tmp_path / "r", at_once=2)
     assert set(told(tmp_path / "r")) == {"0"}  # which was under way, and has ended
     assert {number for number, _ in BOOK.began} == {0, 1}
@@ -319,14 +321,14 @@ def test_one_batch_at_a_time_writes_a_file(tmp_path: Path) -> None:
         async with open_engine() as engine, trio.open_nursery() as nursery:
             nursery.start_soon(Batch(engine, work, rows([5.0]), path).run)
             await trio.sleep(1)
-            with pytest.raises(BatchError, match="another batch is writing it"):
+            with pytest.raises(BatchError, match="another batch is writing this file"):
                 await Batch(engine, work, rows([5.0]), path).run()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BatchError, match="cannot be written there: Is a directory"):
+    with pytest.raises(BatchError, match="cannot be written to this file: Is a directory"):
         begun(rows([0.0]), tmp_path)
 
 
@@ -334,7 +336,9 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
     """What is there is read first: of some devices for ever, until there is no memory left."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BatchError, match="cannot be written there: it is no file"):
+    with pytest.raises(
+        BatchError, match="cannot be written to this file: this is not a regular file"
+    ):
         begun(rows([0.0]), tmp_path / name)
 
 
@@ -345,7 +349,7 @@ def test_a_file_that_does_not_come_to_the_disk_is_told(
         raise OSError(ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(BatchError, match="cannot be written there: No space left on device"):
+    with pytest.raises(BatchError, match="cannot be written to this file: No space left on device"):
         begun(rows([0.0]), tmp_path / "r")
 
 
@@ -358,7 +362,9 @@ def test_a_disk_that_is_full_is_told_with_the_file_and_the_next_batch_goes_on(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
     try:
-        with pytest.raises(BatchError, match="/r: results cannot be written there: File too large"):
+        with pytest.raises(
+            BatchError, match="/r: results cannot be written to this file: File too large"
+        ):
             begun(eight, results, at_once=at_once)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

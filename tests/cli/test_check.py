@@ -181,7 +181,7 @@ def test_of_packages_each_step_misses_its_own(
     code, out, _ = project.orchestra("check", "--explain")
     assert code == FAILED
     says = "the built-in model and embedder need the package wordllama, which is not installed"
-    assert f"reads.py:11: embed: {says}; run `pip install 'orchestra[local]'`, or name" in out
+    assert f"reads.py:11: embed: {says}; run `pip install 'orchestra[local]'`, or configure" in out
     assert f"reads.py:18: generate: {says}" in out, "the model that quotes"
     code, out, err = project.orchestra("run", "pipelines.reads:answer", "--text", "What is a run?")
     assert (code, out) == (FAILED, "")

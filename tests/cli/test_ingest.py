@@ -68,7 +68,7 @@ def test_a_folder_without_texts_makes_a_store_that_pipelines_can_name(project: P
 def test_a_store_has_a_name(texts: Project, name: str) -> None:
     code, _, err = texts.orchestra("ingest", "texts", "--store", name, "--data", "d")
     assert code == MISUSED
-    assert f"--store {name!r} is no name" in err
+    assert f"--store {name!r} is not a name" in err
     assert not (texts.folder / "d").exists()
 
 

@@ -129,7 +129,7 @@ def test_a_pipeline_below_another_decorator_is_not_passed_over(
     project: Project, *, needed: bool
 ) -> None:
     project.write("decorated.py", DECORATED)
-    with pytest.raises(CommandError, match="has made a function of pipeline 'shouted', at decorat"):
+    with pytest.raises(CommandError, match="has made a plain function of pipeline 'shouted', at d"):
         load_all("decorated", needed=needed)
     project.write("kept.py", f"{DECORATED}\nkept, made = other, timed(other)\ndel shouted\n")
     assert [each.name for each in load_all("kept")] == ["other"]

@@ -178,7 +178,7 @@ def test_no_key_of_the_environment_is_ever_listed() -> None:
     environ |= {"AWS_REGION": "r", "GOOGLE_CLOUD_PROJECT": "p", "GOOGLE_CLOUD_LOCATION": "l"}
     found = from_environment(environ)
     assert len(found.models) > 10
-    assert "OPENAI_BASE_URL is not an address of openai: it has to be without" in as_text(
+    assert "OPENAI_BASE_URL is not a valid address of openai: it must not contain" in as_text(
         found, environ
     )
     assert SECRET not in as_text(found, environ)
@@ -250,7 +250,7 @@ def test_ten_silent_ones_five_at_a_time_are_two_waits_long() -> None:
         with LocalBindings() as bindings:
             found = await ping_all(asked, bindings, timeout_s=30, at_once=5)
         assert [each.name for each in found] == [each.name for each in asked]
-        assert {each.told for each in found} == {"no answer within 30 s"}
+        assert {each.text for each in found} == {"no answer within 30 s"}
         return trio.current_time()
 
     clock = MockClock(autojump_threshold=0)
@@ -331,7 +331,7 @@ def test_an_address_of_the_environment_that_is_none_is_told(
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_BASE_URL", "foo")
     problem = (
-        "OPENAI_BASE_URL is not an address of openai: it has to begin with http:// or https://"
+        "OPENAI_BASE_URL is not a valid address of openai: it must begin with http:// or https://"
     )
     code, out, _ = say.orchestra("check")
     assert code == FAILED

@@ -312,7 +312,7 @@ def test_a_run_that_failed_has_no_result() -> None:
         ),
         (
             partial(ArmRestarted, step="fallback", arm="2:b"),
-            "fallback starts again with 2:b: what was said before is void",
+            "fallback starts again with 2:b: the output before this is void",
         ),
         (DONE, "done"),
         (partial(StepStarted, step="s"), None),

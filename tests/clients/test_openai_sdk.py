@@ -295,7 +295,7 @@ def test_a_file_that_was_uploaded_elsewhere_is_refused(client: openai.OpenAI) ->
             model="gpt-4o",
             messages=[{"role": "user", "content": [{"type": "file", "file": {"file_id": "f-1"}}]}],
         )
-    with pytest.raises(openai.BadRequestError, match="the last of a user has a file"):
+    with pytest.raises(openai.BadRequestError, match="the last user message has a file"):
         client.chat.completions.create(
             model="shout",
             messages=[{"role": "user", "content": [{"type": "file", "file": {"file_data": PDF}}]}],

@@ -136,13 +136,13 @@ CASES: list[tuple[str, str, str, str]] = [
         "return ask(collect(said(n)))  # HERE",
         "type-clash",
         "collect(...) is list[Any], but ask(asked=...) takes str | Message",
-        "say what said(...) yields: `-> AsyncIterator[str]` is joined, and Any is not",
+        "annotate what said(...) yields: `-> AsyncIterator[str]` is joined, Any is not",
     ),
     (
         "@pipeline\ndef p(n: int) -> bytes: return collect(said(n))  # HERE",
         "type-clash",
         "pipeline 'p' returns collect(...), which is list[Any], but is annotated `-> bytes`",
-        "say what said(...) yields: `-> AsyncIterator[bytes]` is joined, and Any is not",
+        "annotate what said(...) yields: `-> AsyncIterator[bytes]` is joined, Any is not",
     ),
     (
         "return one(collect(said(n)))  # HERE",
@@ -262,7 +262,7 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "return prompt('{q} in {[', q=q)  # HERE",
         "bad-template",
-        "prompt(...): the template is not one: expected '}' before end of string",
+        "prompt(...): the template is invalid: expected '}' before end of string",
         "write `{{` and `}}` for braces that are text",
     ),
     (
@@ -275,24 +275,24 @@ CASES: list[tuple[str, str, str, str]] = [
         "return prompt('{q}: {found} {n!r}', q=q, n=n, found=find(n))  # HERE",
         "repr-in-text",
         "prompt(...): 'found' is Passage, and a model would read its repr",
-        "make a text of it in a step, or write `{found!r}` if the repr is meant",
+        "turn it into text in a step, or write `{found!r}` to keep the repr",
     ),
     (
         "return prompt('{qs}', qs=[q])  # HERE",
         "repr-in-text",
         "prompt(...): 'qs' is list, and a model would read its repr",
-        "make a text of it in a step, or write `{qs!r}` if the repr is meant",
+        "turn it into text in a step, or write `{qs!r}` to keep the repr",
     ),
     (
         "return text_of([f'about {q!r}'])  # HERE",
         "wire-in-text",
-        "text_of(texts=...) is given a text that holds '<wire q>', and not its value",
+        "text_of(texts=...) is given a text that contains '<wire q>', and not its value",
         'prompt("... {name} ...", name=q), with `{name!r}` for its repr',
     ),
     (
         "return race('%r' % (find(n).text,), 'x')  # HERE",
         "wire-in-text",
-        "the pipeline is given a text that holds '<wire find(...).text>', and not its value",
+        "the pipeline is given a text that contains '<wire find(...).text>', and not its value",
         'prompt("... {name} ...", name=find(...).text), with `{name!r}` for its repr',
     ),
     # --- parts
@@ -372,26 +372,26 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "return [max, n]  # HERE",
         "uncalled",
-        "the result of pipeline 'p' is the function 'max' itself, which nobody calls",
+        "the result of pipeline 'p' is the function 'max' itself, which nothing calls",
         "call it: `max(...)`",
     ),
     (
         "return [collect(gen), n]  # HERE",
         "uncalled",
-        "what collect(...) is given is the step 'gen' itself, which nobody calls",
+        "the argument of collect(...) is the step 'gen' itself, which nothing calls",
         "call it: `gen(n)`",
     ),
     (
         "return race(lambda: one(n), n)  # HERE",
         "uncalled",
-        "arm 1 of race(...) is a lambda, which nobody calls",
-        "write what it gives, without `lambda`",
+        "arm 1 of race(...) is a lambda, which nothing calls",
+        "write its expression, without `lambda`",
     ),
     (
         "return prompt('{n.bit_length()} {n.real:>{n}}', n=n)  # HERE",
         "bad-template",
-        "prompt(...): `{n.bit_length()}` in the template calls what a value has",
-        "call it in a step, and pass what that gives: {n}",
+        "prompt(...): `{n.bit_length()}` in the template calls a method",
+        "call it in a step, and pass the result: {n}",
     ),
     (
         "return [gen(n)]  # HERE",
@@ -452,20 +452,20 @@ CASES: list[tuple[str, str, str, str]] = [
         "return fallback(text(n), text(n), restart=True)  # HERE",
         "restart-unfit",
         "fallback(restart=True) is for the stream that is the pipeline's result: it gives one "
-        "value, and only a stream can begin anew",
+        "value, and only a stream can restart",
         "leave out restart=True; commit=complete() waits for the whole answer",
     ),
     (
         "return fallback(gen(n), 'sorry')  # HERE",
         "mixed-arms",
-        "the arms of fallback are not alike: 1:gen is Stream[str]; 2:'sorry' is str",
-        "collect(...) the arms that stream, so that all of them are values; or have a step yield "
-        "what is a text here, and the others stream on",
+        "some arms of fallback stream, and others do not: 1:gen is Stream[str]; 2:'sorry' is str",
+        "collect(...) the arms that stream, so that all of them are values; or yield the plain "
+        "value from a step, so that all of them stream",
     ),
     (
         "return race(gen(n), text(n))  # HERE",
         "mixed-arms",
-        "the arms of race are not alike: 1:gen is Stream[str]; 2:text is str",
+        "some arms of race stream, and others do not: 1:gen is Stream[str]; 2:text is str",
         "collect(...) the arms that stream, so that all of them are values",
     ),
     (
@@ -491,19 +491,19 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "return each(ns, one, at_once=0)  # HERE",
         "bad-bound",
-        "each(at_once=0): it is a number of items, 1 or more",
+        "each(at_once=0): at_once must be a number of items, 1 or more",
         "write it as a number: each(items, body, at_once=8)",
     ),
     (
         "return each(ns, one, at_once=True)  # HERE",
         "bad-bound",
-        "each(at_once=True): it is a number of items, 1 or more",
+        "each(at_once=True): at_once must be a number of items, 1 or more",
         "write it as a number: each(items, body, at_once=8)",
     ),
     (
         "return each(ns, one, at_once=n)  # HERE",
         "bad-bound",
-        "each(at_once=<wire n>): it is a number of items, 1 or more",
+        "each(at_once=<wire n>): at_once must be a number of items, 1 or more",
         "write it as a number: each(items, body, at_once=8)",
     ),
     (
@@ -516,13 +516,13 @@ CASES: list[tuple[str, str, str, str]] = [
         "return each(q, loose, at_once=2)  # HERE",
         "not-iterable",
         "each(items): q is str, and its items would be its characters",
-        "pass a list: that of a step that splits it, such as `text.splitlines()`",
+        "pass a list, made by a step that splits it, as by `text.splitlines()`",
     ),
     (
         "return each(b'ab', loose, at_once=2)  # HERE",
         "not-iterable",
         "each(items): b'ab' is bytes, and its items would be its bytes, as numbers",
-        "pass a list: that of a step that splits it, such as `text.splitlines()`",
+        "pass a list, made by a step that splits it, as by `text.splitlines()`",
     ),
     (
         "return route(color, {'red': n}, default=n)  # HERE",
@@ -541,7 +541,7 @@ CASES: list[tuple[str, str, str, str]] = [
         "made = each(ns, lambda m: kept.append(m) or m, at_once=2)\n"
         "return [made, one(kept[0])]  # HERE",
         "item-escapes",
-        "one(...) needs an item of an `each`, but stands outside its body",
+        "one(...) needs an item of an `each`, but is outside its body",
         "call it in the body: each(items, lambda item: ...)",
     ),
     (  # what is made of that is not told again, an item of it neither
@@ -550,7 +550,7 @@ CASES: list[tuple[str, str, str, str]] = [
         "late = many(kept[0])  # HERE\n"
         "return [made, each(late, one, at_once=2)]",
         "item-escapes",
-        "many(...) needs an item of an `each`, but stands outside its body",
+        "many(...) needs an item of an `each`, but is outside its body",
         "call it in the body: each(items, lambda item: ...)",
     ),
     # --- route
@@ -621,8 +621,9 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "return quick(n, policy=Policy(retry=Retry(attempts_max=2)))  # HERE",
         "policy-unfit",
-        "quick(...) has a retry, but a plain function runs on the spot: it would fail again",
-        "make it `async def`, or @step(thread=True), if a later call may later; "
+        "quick(...) has a retry, but a plain function cannot wait between two attempts: it "
+        "would fail again",
+        "make it `async def`, or @step(thread=True), if a later call may succeed; "
         "else leave retry out",
     ),
     (
@@ -635,64 +636,64 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "return route(n, {1: one(n), 2: one})  # HERE",
         "uncalled",
-        "arm 2 of route(...) is the step 'one' itself, which nobody calls",
+        "arm 2 of route(...) is the step 'one' itself, which nothing calls",
         "call it: `one(x)`",
     ),
     (
         "return route(q, {'a': n}, default=[n, named])  # HERE",
         "uncalled",
-        "arm default of route(...) is the step 'named' itself, which nobody calls",
+        "arm default of route(...) is the step 'named' itself, which nothing calls",
         "call it: `named(n)`",
     ),
     (
         "@pipeline\ndef inner(n: int, q: str): return [n, q]\n"
         "@pipeline\ndef p(n: int) -> int: return fallback(one(n), inner)  # HERE",
         "uncalled",
-        "arm 2 of fallback(...) is the pipeline 'inner' itself, which nobody calls",
+        "arm 2 of fallback(...) is the pipeline 'inner' itself, which nothing calls",
         "call it: `inner(n, q)`",
     ),
     (
         "import functools\ndef plain(a, b): return a\n@pipeline\ndef p(n: int) -> int: "
         "return race(one(n), functools.partial(plain, b=1))  # HERE",
         "uncalled",
-        "arm 2 of race(...) is the function 'plain' itself, which nobody calls",
+        "arm 2 of race(...) is the function 'plain' itself, which nothing calls",
         "call it: `plain(a, b)`",
     ),
     (
         "@pipeline\ndef p() -> str: return one  # HERE",
         "uncalled",
-        "the result of pipeline 'p' is the step 'one' itself, which nobody calls",
+        "the result of pipeline 'p' is the step 'one' itself, which nothing calls",
         "call it: `one(x)`",
     ),
     (
         "return {'a': one(n), 'b': (len, n)}  # HERE",
         "uncalled",
-        "the result of pipeline 'p' is the function 'len' itself, which nobody calls",
+        "the result of pipeline 'p' is the function 'len' itself, which nothing calls",
         "call it: `len(obj)`",
     ),
     (
         "return [one(n), {'b': [dict.fromkeys]}]  # HERE",
         "uncalled",
-        "the result of pipeline 'p' is the function 'fromkeys' itself, which nobody calls",
+        "the result of pipeline 'p' is the function 'fromkeys' itself, which nothing calls",
         "call it: `fromkeys(iterable, value)`",
     ),
     (
         "return route(labelled, {'a': n}, default=n)  # HERE",
         "uncalled",
-        "the label of route(...) is the step 'labelled' itself, which nobody calls",
+        "the label of route(...) is the step 'labelled' itself, which nothing calls",
         "call it: `labelled(n)`",
     ),
     (
         "return [each(find, loose, at_once=2), n]  # HERE",
         "uncalled",
-        "what each(...) goes through is the step 'find' itself, which nobody calls",
+        "the argument of each(...) is the step 'find' itself, which nothing calls",
         "call it: `find(n)`",
     ),
     *(
         (
             f"return prompt('{{a}}', a={given})  # HERE",
             "uncalled",
-            "what prompt(a=...) is given is the step 'one' itself, which nobody calls",
+            "the argument of prompt(a=...) is the step 'one' itself, which nothing calls",
             "call it: `one(x)`",
         )
         for given in ("one", "[one]", "{'x': [1, (one, 2)]}")
@@ -701,7 +702,7 @@ CASES: list[tuple[str, str, str, str]] = [
         "@pipeline\ndef inner(n: int): return n\n@pipeline\n"
         "def p(n: int): return loose([inner, n])  # HERE",
         "uncalled",
-        "what loose(x=...) is given is the pipeline 'inner' itself, which nobody calls",
+        "the argument of loose(x=...) is the pipeline 'inner' itself, which nothing calls",
         "call it: `inner(n)`",
     ),
     (
@@ -728,14 +729,14 @@ CASES: list[tuple[str, str, str, str]] = [
         "@pipeline\ndef p(n: int): \n    save(n)  # HERE\n    return n",
         "unused-step",
         "the result of save(...) is not used, so it would never run",
-        "have it return what it was given, and use that: `x = save(x)`",
+        "return its argument from it, and use the result: `x = save(x)`",
     ),
     (
         "out = []\nfor i in range(2):\n    @step\n    def late(x: int) -> int: return x + i  # HERE\n"
         "    out.append(late(n))\nreturn out",
         "late-value",
-        "step 'late' is made anew for each `i`, and reads it when it runs, after the loop: each of "
-        "them reads its last value",
+        "step 'late' is created for each `i`, but reads it when it runs, after the loop: all of "
+        "them read its last value",
         "make the step once, above the loop, with a parameter 'i', and pass it: `late(..., i=i)`",
     ),
     # --- definitions
@@ -778,7 +779,7 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "@pipeline\ndef p(\n    n: int = 'x',\n): return n",
         "type-clash",
-        "input 'n' is int, by default 'x'",
+        "input 'n' is int, but its default is 'x'",
         "change the default, or widen the annotation",
     ),
     (
@@ -830,7 +831,7 @@ def test_an_item_cannot_be_returned() -> None:
     assert found[1][1:] == (
         module.where("HERE"),
         "the item of ns has a value only in the body of its `each`",
-        "return what the `each` gives",
+        "return the result of the `each`",
     )
 
 

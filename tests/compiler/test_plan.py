@@ -79,8 +79,9 @@ def test_the_report_shows_where_streaming_stops() -> None:
 
 def test_the_report_tells_an_each_over_a_list_from_one_over_a_stream() -> None:
     listed = explained("each(each(ns, one, at_once=2), one, at_once=2)", "ns: list[int]")
-    assert "  value    each -> each#2(items): a list is there when its last item is: list[int]" in (
-        listed
+    assert (
+        "  value    each -> each#2(items): a list is complete only with its last item: list[int]"
+        in (listed)
     )
     streamed = explained("each(gen(n), lambda chunk: (chunk, 1), at_once=3)")
     assert "  streams  gen -> each(items): each str starts its own body, 3 at once" in streamed

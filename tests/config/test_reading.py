@@ -281,9 +281,9 @@ EXAMPLES = [
     (
         '[models.a]\nprovider = "openai"\nmodel = "m"\nkey_env = "K"\nkey_file = "f"',
         5,
-        "in the environment or in a file, not in both",
+        "either in the environment or in a file",
     ),
-    ('[embedders.a]\nmodel = "m"', 2, "there is no model"),
+    ('[embedders.a]\nmodel = "m"', 2, "this file has no valid model"),
     ("[embedders.a]\ndimensions = 3", 1, "it has no model"),
     (
         '[models.m]\nprovider = "openai"\nmodel = "x"\n[embedders.a]\nmodel = "m"\nbase_url = "x"',
@@ -392,7 +392,7 @@ HEADERS = [
     ("transfer-encoding = 'chunked'", "leave it out"),
     ("X-N = 3", "3 is not a text of printable ASCII"),
     ("X-N = 'é'", "is not a text"),
-    ("'X N' = 'a'", "cannot be the name"),
+    ("'X N' = 'a'", "not a valid name"),
     ("X-A.b = 'a'", "a table is not a text"),
 ]
 
@@ -500,7 +500,7 @@ def test_what_is_shared_needs_something_to_share_and_a_state_is_for_what_is_shar
             "it has nothing to share: there is no limit",
             "requests_per_minute = 500",
         ),
-        ('when_state_fails = "closed"', "only limits that are shared", "add shared = true"),
+        ('when_state_fails = "closed"', "only shared limits", "add shared = true"),
     ):
         (problem,) = problems(f"{text}limits = {{ {said} }}")
         assert message in problem.message

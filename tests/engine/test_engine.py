@@ -92,7 +92,12 @@ def test_inputs_are_bound_as_a_call_would_bind_them() -> None:
         ((3,), {}, "question", "input 'question' of pipeline 'ask' takes str, and was given 3"),
         (("q", "x"), {}, "times", "input 'times' of pipeline 'ask' takes int, and was given 'x'"),
         (("q",), {"time": 1}, "time", "has no input 'time'; its inputs are: question, times, "),
-        (("q",), {"question": "r"}, "question", "was given 'question' twice, by place and by name"),
+        (
+            ("q",),
+            {"question": "r"},
+            "question",
+            "was given 'question' twice, by position and by name",
+        ),
         (("q", 1, 2.0, 3), {}, None, "takes 3 inputs, and was given 4"),
     ],
 )
@@ -562,7 +567,7 @@ def test_whatever_one_run_is_started_with_the_others_go_on(
 @pytest.mark.parametrize("deadline_s", ["5", True, float("nan")])
 def test_a_deadline_that_is_no_number_is_refused_before_anything_runs(deadline_s: Any) -> None:
     async def use(engine: Engine) -> None:
-        says = r"engine.start\(ask, ..., deadline_s=.*\): it is how many seconds"
+        says = r"engine.start\(ask, ..., deadline_s=.*\): it must be the number"
         with pytest.raises(InputError, match=says):
             engine.start(ask, {"question": "q"}, deadline_s=deadline_s)
         assert not engine.runs
@@ -574,7 +579,7 @@ def test_an_id_is_that_of_one_run_until_it_has_ended() -> None:
     async def use(engine: Engine) -> None:
         inputs = {"question": "q"}
         first = engine.start(ask, inputs, run_id="mine")
-        says = r"engine.start\(ask, ..., run_id='mine'\): a run of this id is in flight; wait"
+        says = r"engine.start\(ask, ..., run_id='mine'\): a run with this id is in flight; wait"
         with pytest.raises(RunError, match=says):
             engine.start(ask, inputs, run_id="mine")
         assert engine.runs["mine"] is first

@@ -32,7 +32,7 @@ def test_an_engine_that_is_not_open_says_how_to_open_it() -> None:
             await unopened.run(summed, numbers=[1])
         with pytest.raises(RunError, match="it cannot be awaited: write `async with open_engine"):
             await unopened
-        with pytest.raises(RunError, match="it needs `async with`: write `async with"), unopened:
+        with pytest.raises(RunError, match="`with` cannot open it: write `async with"), unopened:
             raise AssertionError("it was opened")
         with pytest.raises(AttributeError, match="'runn'"):
             unopened.runn  # noqa: B018 - to see what it says
@@ -103,7 +103,7 @@ def looked_up(numbers: dict[str, int]) -> str:
 def test_inputs_in_one_dict_are_told_how_to_write_them() -> None:
     inputs: Any = {"name": "name", "numbers": {"name": 2}}
     with pytest.raises(
-        InputError, match=r"as one, .*; write each by its name, `name=\.\.\., numbers="
+        InputError, match=r"as one dict, .*; pass each by name, `name=\.\.\., numbers="
     ):
         simulate(both, World(), inputs)  # type: ignore[call-overload]
     assert simulate(both, World(), **inputs).value == "namename"
@@ -116,7 +116,7 @@ def test_inputs_that_are_no_dict_are_told_how_to_write_them(inputs: Any) -> None
     async def main() -> None:
         async with open_engine(NoBindings()) as engine:
             with pytest.raises(
-                InputError, match=r"is none; write \{\"name\": \.\.\., \"numbers\":"
+                InputError, match=r"must be a dict .*; write \{\"name\": \.\.\., \"numbers\":"
             ):
                 engine.start(both, inputs)
 

@@ -164,7 +164,7 @@ def test_a_panic_is_told_with_the_step_and_its_line() -> None:
     error = simulation.error
     assert isinstance(error, StepFailedError)
     assert str(error) == (
-        "it raised what is no Exception; raise an error that says what is wrong:\n"
+        "it raised something that is not an Exception; raise an error that says what is wrong:\n"
         "  Panic: slice index starts at 3 but ends at 1"
     )
     assert isinstance(error.__cause__, Panic)

@@ -131,7 +131,7 @@ def p(a: int, *, b: int = 2) -> int:  # HERE
 @pytest.mark.parametrize("given", ['"5"', "-5", "0", "True", "float('nan')", "[5]"])
 def test_a_deadline_that_is_no_number_of_seconds_is_refused_at_its_line(given: str) -> None:
     source = f"@pipeline(deadline_s={given})\ndef p(a: int) -> int: return a"
-    says = r"written.*: pipeline 'p' has deadline_s=.*: it is how many seconds a run may take"
+    says = r"written.*: pipeline 'p' has deadline_s=.*: it must be the number of seconds that a run"
     with pytest.raises(DefinitionError, match=says):
         written(source)
     made = written("@pipeline\ndef p(a: int) -> int: return a")["p"]
@@ -250,7 +250,7 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         ),
         (
             "@pipeline\nasync def p(n: int): return n  # HERE",
-            "pipeline 'p' is `async`; it only says which step reads what, and waits for nothing: "
+            "pipeline 'p' is `async`, but its function only connects steps and waits for nothing: "
             "write `def p`",
         ),
         (
@@ -259,7 +259,7 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         ),
         (
             "@pipeline\ndef p(n: int):  # HERE\n    yield n",
-            "pipeline 'p' has a `yield`, and a pipeline is no generator; return the stream",
+            "pipeline 'p' has a `yield`, but a pipeline cannot be a generator; return the stream",
         ),
         (
             "async def foo(n: int): return n\n@pipeline\ndef p(n: int):\n"
@@ -281,7 +281,7 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
             "import asyncio\n@pipeline\ndef p(n: int):\n"
             "    return asyncio.wait_for(add(n), 5)  # HERE",
             "wait_for(...) is a coroutine of asyncio's here, which nobody awaits: a pipeline waits "
-            "for nothing. Steps that are called run at the same time; for a limit of time, write "
+            "for nothing. Steps run concurrently anyway; for a time limit, write "
             "some_step.using(Policy(timeout_s=5))(...)",
         ),
         (
@@ -298,7 +298,7 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         *(
             (
                 f"@pipeline\ndef p(n: int):\n    made = {made}\n    {more}\n    {read}  # HERE",
-                "a list, tuple or dict here holds itself, or others so deep that they cannot be "
+                "a list, tuple or dict here contains itself, or is nested too deep to be "
                 "searched for wires; make it in a step",
             )
             for made, more in (
@@ -327,7 +327,7 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         (
             "made = [1]\nmade.append(made)\n@pipeline\n"
             "def p(n: list[object] = made): return n  # HERE",
-            "a list, tuple or dict here holds itself",
+            "a list, tuple or dict here contains itself",
         ),
         (
             "@pipeline\ndef p(n: object = (x for x in [1])): return n  # HERE",
@@ -336,7 +336,7 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         *(
             (
                 f"@pipeline\ndef p(n: list[str]): return each(n, {body}, at_once=2)  # HERE",
-                f"each(items, {body}): it takes a value, and an item has none while the pipeline is "
+                f"each(items, {body}): it needs a value, but an item has none while the pipeline is "
                 f"being defined\n    right: each(items, {step}, at_once=8)\n    where: @step\n",
             )
             for body, step in (("len", "len_of"), ("str.upper", "upper_of"), ("int", "int_of"))
@@ -344,11 +344,11 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         (
             "@pipeline\ndef p(n: list[int]):\n"
             "    return each(n, lambda a, b: add(a, by=b), at_once=2)  # HERE",
-            "each(items, lambda a, b: ...): the body is called with one item, and takes (a, b)",
+            "each(items, lambda a, b: ...): the body is called with one item, but takes (a, b)",
         ),
         (
             "@pipeline\ndef p(n: int): return race(add(n), commit=collect)  # HERE",
-            "race(commit=collect): when an arm is committed to is one of first_content(), ",
+            "race(commit=collect): commit must be one of first_content(), ",
         ),
         (
             "async def foo(n: int): return n\n@pipeline\ndef p(n: int):\n"
@@ -366,12 +366,12 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
         ),
         (
             "@pipeline\ndef p(*ns: int): return ns  # HERE",
-            "parameter `*ns: int` of pipeline 'p': a pipeline's inputs are named one by one; take "
-            "a list instead",
+            "parameter `*ns: int` of pipeline 'p': each input of a pipeline needs a name of its "
+            "own; take a list instead",
         ),
         (
             "@pipeline\ndef p(n: int): return p(add(n))  # HERE",
-            "pipeline 'p' calls itself, and a graph has no cycles; repeat inside a step, or pass "
+            "pipeline 'p' calls itself, but a graph has no cycles; repeat inside a step, or pass "
             "the result on to a second pipeline",
         ),
         (
@@ -427,7 +427,7 @@ def test_a_pipeline_says_how_it_is_run_to_who_looks_for_that_in_it() -> None:
     p = written("@pipeline\ndef p(n: int): return n")["p"]
     for name in ("invoke", "run", "ainvoke", "stream", "batch"):
         with pytest.raises(
-            AttributeError, match=rf"no `\.{name}`; it is run by `orchestra\.run\(p, "
+            AttributeError, match=rf"no `\.{name}`; run it with `orchestra\.run\(p, "
         ):
             getattr(p, name)
     assert not hasattr(p, "__wrapped__")
@@ -443,6 +443,6 @@ def test_a_decorator_above_hands_on_the_annotations_of_the_function() -> None:
 
     assert above.__annotations__ == {"n": int, "return": int}
     with pytest.raises(
-        DefinitionError, match="a decorator above @pipeline has made a function of "
+        DefinitionError, match="a decorator above @pipeline has made a plain function of "
     ):
         check(above)  # type: ignore[arg-type]

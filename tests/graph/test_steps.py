@@ -151,15 +151,15 @@ def test_a_static_method_can_be_a_step() -> None:
         ),
         (
             "class A:\n    def __call__(self, n: int) -> int: ...\nstep(A())  # HERE",
-            "@step on an object of the class A; decorate what calling it calls: "
+            "@step on an object of the class A; decorate its `__call__`: "
             '`step(name="...")(thing.__call__)`',
         ),
         ("step(3)  # HERE", "@step on '3', which is a int; a step is a function: write one that"),
-        ("step('a')  # HERE", "@step on the text 'a'; its name is given by name: @step(name='a')"),
-        ("pipeline('a')  # HERE", "is given by name: @pipeline(name='a')"),
+        ("step('a')  # HERE", "@step on the text 'a'; pass a name by keyword: @step(name='a')"),
+        ("pipeline('a')  # HERE", "pass a name by keyword: @pipeline(name='a')"),
         (
             "def f(): ...\nstep(name=5)(f)  # HERE",
-            "@step(name=5): a name is one line of text, which events and",
+            "@step(name=5): a name must be one line of text, which events and",
         ),
         (
             "def f(): ...\npipeline(name='a\\nb')(f)  # HERE",
@@ -167,7 +167,7 @@ def test_a_static_method_can_be_a_step() -> None:
         ),
         (
             "def f(): ...\npipeline(name=' ')(f)  # HERE",
-            "@pipeline(name=' '): a name is one line of text",
+            "@pipeline(name=' '): a name must be one line of text",
         ),
         (
             "class A:\n    @step\n    def act(self, n: int) -> int: ...  # HERE",
@@ -517,9 +517,9 @@ def test_a_context_is_filled_in_by_its_annotation(kind: str) -> None:
 @pytest.mark.parametrize(
     ("parameter", "what"),
     [
-        ("ctx=injected", "not annotated"),
-        ("ctx: str = injected", "str"),
-        ("c: 'Any' = injected", "Any"),
+        ("ctx=injected", "has no annotation"),
+        ("ctx: str = injected", "is annotated `str`"),
+        ("c: 'Any' = injected", "is annotated `Any`"),
     ],
 )
 def test_what_is_injected_and_no_context_is_refused(parameter: str, what: str) -> None:
@@ -534,8 +534,8 @@ def test_what_is_injected_and_no_context_is_refused(parameter: str, what: str) -
     with pytest.raises(DefinitionError) as caught:
         module.run()
     assert str(caught.value) == (
-        f"{module.where('HERE')}: parameter {name!r} of step 'told' is `injected` by default, and is "
-        f"{what}; the engine knows it by its annotation: write `{name}: Context = injected`"
+        f"{module.where('HERE')}: parameter {name!r} of step 'told' has the default `injected`, but "
+        f"{what}; the engine injects by annotation: write `{name}: Context = injected`"
     )
 
 
@@ -549,7 +549,7 @@ def test_an_input_of_a_pipeline_is_not_injected() -> None:
     with pytest.raises(DefinitionError) as caught:
         module.run()
     assert str(caught.value) == (
-        f"{module.where('HERE')}: input 'context' of pipeline 'p' is `injected` by default, and the "
-        "engine fills in steps, not pipelines; leave it out of `def p(...)`, and have `context: "
-        "Context = injected` in the step that uses it, which is given it by itself"
+        f"{module.where('HERE')}: input 'context' of pipeline 'p' has the default `injected`, but the "
+        "engine injects a context only into steps; remove it from `def p(...)`, and write `context: "
+        "Context = injected` in the step that uses it"
     )

@@ -323,7 +323,7 @@ def test_a_collector_that_does_not_answer_holds_nobody_up(
         assert made is not None
         made.traces.sink(TRACE)
         trio.run(made.close)
-        assert "the collector has not taken the last spans within 0.05 s" in caplog.text
+        assert "the collector has not accepted the last spans within 0.05 s" in caplog.text
 
 
 class Away(InMemorySpanExporter):

@@ -185,21 +185,21 @@ def test_no_window_has_more_retries_than_the_budget_and_none_is_refused_without_
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"attempts_max": 0}, r"Retry\(attempts_max=0\): it is a number of calls, 1 or more"),
-        ({"attempts_max": True}, r"Retry\(attempts_max=True\): it is a number of calls"),
-        ({"attempts_max": 2.5}, r"Retry\(attempts_max=2.5\): it is a number of calls"),
+        ({"attempts_max": 0}, r"Retry\(attempts_max=0\): attempts_max must be the number of calls"),
+        ({"attempts_max": True}, r"Retry\(attempts_max=True\): attempts_max must be"),
+        ({"attempts_max": 2.5}, r"Retry\(attempts_max=2.5\): attempts_max must be"),
         ({"delay_s": 0}, r"Retry\(delay_s=0\): delay_s must be more than 0"),
         ({"delay_max_s": inf}, r"Retry\(delay_max_s=inf\): delay_max_s is a bound; write a finite"),
         ({"retry_after_max_s": nan}, r"Retry\(retry_after_max_s=nan\): .* must be a number"),
-        ({"on": OSError}, r"write on=\(OSError,\), and never"),
+        ({"on": OSError}, r"write on=\(OSError,\)"),
         ({"multiplier": 0.5}, r"Retry\(multiplier=0.5\): waits do not shrink"),
         ({"multiplier": inf}, r"Retry\(multiplier=inf\)"),
         ({"multiplier": "2"}, r"Retry\(multiplier='2'\)"),
         ({"delay_s": "a"}, r"Retry\(delay_s='a'\): delay_s must be a number"),
         ({"delay_max_s": None}, r"Retry\(delay_max_s=None\): delay_max_s must be a number"),
         ({"delay_s": 31}, r"Retry\(delay_s=31, delay_max_s=30.0\): .* raise delay_max_s, or lower"),
-        ({"on": KeyError}, r"Retry\(on=<class 'KeyError'>\): it is a tuple of classes"),
-        ({"on": (KeyboardInterrupt,)}, "never a cancellation"),
+        ({"on": KeyError}, r"Retry\(on=<class 'KeyError'>\): on must be a tuple of classes"),
+        ({"on": (KeyboardInterrupt,)}, "none of them a cancellation"),
     ],
 )
 def test_a_rule_that_cannot_be_kept_is_refused_by_name(given: dict[str, object], says: str) -> None:

@@ -310,9 +310,9 @@ def test_chunks_that_are_void_are_not_given_on_in_silence(portal: Portal) -> Non
 
 def test_what_would_wait_for_itself_is_refused(portal: Portal) -> None:
     async def in_asyncio() -> None:
-        with pytest.raises(RunError, match=r"hold up the event loop.*await portal\.arun"):
+        with pytest.raises(RunError, match=r"block the event loop.*await portal\.arun"):
             portal.run(doubled, 1)
-        with pytest.raises(RunError, match=r"hold up the event loop.*async with portal\.stream"):
+        with pytest.raises(RunError, match=r"block the event loop.*async with portal\.stream"):
             portal.stream(counted, 1).__enter__()
 
     async def in_trio() -> None:
@@ -322,21 +322,21 @@ def test_what_would_wait_for_itself_is_refused(portal: Portal) -> None:
             open_portal().__enter__,
         ]
         for ask in asked:
-            with pytest.raises(RunError, match="not on Trio, which is running here"):
+            with pytest.raises(RunError, match="do not use Trio, but Trio is running here"):
                 ask()
 
     asyncio.run(in_asyncio())
     trio.run(in_trio)
-    with pytest.raises(RunError, match=r"gives a value, and no stream: write portal\.run"):
+    with pytest.raises(RunError, match=r"returns a value, not a stream: write portal\.run"):
         portal.stream(doubled, 1).__enter__()  # type: ignore[arg-type]
     chunks = portal.stream(counted, 1)
-    with pytest.raises(RunError, match="followed in its block"):
+    with pytest.raises(RunError, match="followed only inside its block"):
         next(chunks)
     with chunks:
         assert list(chunks) == ["0 "]
-    with pytest.raises(RunError, match="followed in its block"):
+    with pytest.raises(RunError, match="followed only inside its block"):
         portal.stream(counted, 1).__next__()
-    with pytest.raises(RunError, match="followed once"), chunks:
+    with pytest.raises(RunError, match="followed only once"), chunks:
         pass
 
 
@@ -347,11 +347,11 @@ def test_a_portal_that_is_not_open_or_of_another_process_says_so(
     with pytest.raises(RunError, match="the portal is closed"):
         unopened.run(doubled, 1)
     with open_portal() as portal:
-        with pytest.raises(RunError, match="opened once"):
+        with pytest.raises(RunError, match="opened only once"):
             portal.__enter__()
         pid = os.getpid()
         monkeypatch.setattr(os, "getpid", lambda: pid + 1)
-        with pytest.raises(RunError, match="opened by another process"):
+        with pytest.raises(RunError, match="before this process was forked"):
             portal.run(doubled, 1)
         monkeypatch.undo()
     with pytest.raises(RunError, match="the portal is closed"):

@@ -62,7 +62,7 @@ def test_a_vector_of_another_length_is_refused() -> None:
     embedder = RemoteEmbedder(Embedding(lambda text: [1.0] * len(text)), "big", 3)
     with pytest.raises(
         MalformedStreamError,
-        match=("gave a vector of 2 numbers, but its configuration has dimensions = 3"),
+        match=r"'big' returned a vector of 2 numbers, but its dimensions are 3; .*embedders\.big",
     ):
         trio.run(embedder.embed, ["abc", "ab"])
 

@@ -152,7 +152,7 @@ def test_the_word_of_an_encoding_may_be_written_in_any_case(coding: bytes) -> No
             "gzip",
             gzip.compress(bytes(5_000), mtime=0),
             MalformedStreamError,
-            "more than 1000 bytes",
+            "longer than 1000 bytes",
         ),
         (
             "gzip",
@@ -160,7 +160,7 @@ def test_the_word_of_an_encoding_may_be_written_in_any_case(coding: bytes) -> No
             ModelConnectionError,
             "in the middle of its",
         ),
-        ("gzip", b"hello", MalformedStreamError, "not compressed as its head says"),
+        ("gzip", b"hello", MalformedStreamError, "is not valid"),
         ("br", b"hello", MalformedStreamError, "encoded as 'br'"),
     ],
 )
@@ -189,7 +189,9 @@ def test_the_limits_of_an_answer_are_kept() -> None:
         async with open_transport(limits=limits) as transport:
             for raw in (long_head, long_body):
                 async with upstream(answering(raw)) as server:
-                    with pytest.raises(MalformedStreamError, match=r"too long|over 1000 bytes"):
+                    with pytest.raises(
+                        MalformedStreamError, match=r"too long|longer than 1000 bytes"
+                    ):
                         await fetch(transport, server.url)
 
     run(main)

@@ -50,15 +50,15 @@ def test_citations_do_not_begin_an_answer_and_are_not_lost() -> None:
 
 def test_an_answer_that_only_cites_has_a_bound() -> None:
     cited = Cited((Citation(0, 0, "x" * 2**20),))
-    with pytest.raises(MalformedStreamError, match="no content behind 67108864 bytes"):
+    with pytest.raises(MalformedStreamError, match="began with 67108864 bytes of citations"):
         opened(*[(cited,)] * 64)
 
 
 def test_an_answer_that_ends_before_it_began_is_cut() -> None:
-    with pytest.raises(TruncatedStreamError, match="ended before it began"):
+    with pytest.raises(TruncatedStreamError, match="ended before its first content"):
         opened(HELD)
 
 
 def test_an_answer_that_says_nothing_is_not_waited_for_without_end() -> None:
-    with pytest.raises(MalformedStreamError, match="there was no content in"):
+    with pytest.raises(MalformedStreamError, match="batches of the answer had no content"):
         opened(*[HELD] * (BATCHES_MAX + 1))

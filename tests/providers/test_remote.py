@@ -494,7 +494,7 @@ def test_a_redirect_is_not_followed_and_says_what_to_correct(
         run(asked.complete, ASKED) if whole else run(heard, asked)
     error = caught.value
     assert error.message == (
-        f"the provider answers with a redirect{where}, which is not followed; correct base_url"
+        f"the provider responded with a redirect{where}, which is not followed; correct base_url"
     )
     assert (error.status, error.retryable) == (status, False)
 
@@ -593,7 +593,7 @@ def test_a_long_page_of_an_error_is_not_read_to_its_end() -> None:
 
 def test_an_answer_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "ANSWER_BYTES_MAX", 10)
-    with pytest.raises(MalformedStreamError, match="over 10 bytes"):
+    with pytest.raises(MalformedStreamError, match="longer than 10 bytes"):
         run(model(canned(WHOLE)).complete, ASKED)
 
 

@@ -153,7 +153,7 @@ def test_a_record_says_how_its_run_ended() -> None:
     assert (cancelled.status, cancelled.outcome) == ("cancelled", CancelledBy("why"))
     assert (RECORD.status, RECORD.ended) == ("running", False)
     assert RECORD.starter.tenant == "organisation:acme"
-    with pytest.raises(ValueError, match="give its last event"):
+    with pytest.raises(ValueError, match="pass the last event of the run"):
         ended(RECORD, StepStarted(1, 0.0, "step"), 5.0)
 
 

@@ -93,7 +93,7 @@ def test_a_policy_has_the_name_that_the_configuration_gives_it() -> None:
     with pytest.raises(ValueError, match='write "cancel", "continue" or "linger"'):
         on_leave("stay", 9.0)
     for wrong in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="write seconds"):
+        with pytest.raises(ValueError, match="write a finite number of seconds"):
             LingerRun(wrong)
 
 
@@ -161,10 +161,10 @@ def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
     virtual(main)
     said = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert [each.partition(":")[0] for each in sorted(said)] == [
-        "runs go on, and are recorded later",
+        "records of runs are written again",
+        "runs cannot be recorded now; they go on, and are recorded later",
         "runs of this process can be followed elsewhere again",
         "runs of this process cannot be followed elsewhere",
-        "waiting records of runs are written again",
     ]
 
 

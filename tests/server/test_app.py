@@ -147,14 +147,14 @@ def test_the_pipeline_is_the_first_thing_that_must_be_right() -> None:
 @pytest.mark.parametrize("path", ["/", "/v2", "/v1/pipelines/", "/static/x.js"])
 def test_an_unknown_path_is_told_what_there_is(path: str) -> None:
     told = problem(asking(f"GET {path} HTTP/1.1"), 404, "not-found")
-    assert "GET /v1/pipelines tells what is served" in told["detail"]
+    assert "GET /v1/pipelines lists what is served" in told["detail"]
 
 
 def test_a_wrong_method_is_told_the_right_ones() -> None:
     reply = asking("DELETE /v1/pipelines/count/runs HTTP/1.1")
     told = problem(reply, 405, "method-not-allowed")
     assert told["detail"] == (
-        "DELETE is not for '/v1/pipelines/count/runs'; send one of: GET, HEAD, OPTIONS, POST"
+        "'/v1/pipelines/count/runs' does not allow DELETE; send one of: GET, HEAD, OPTIONS, POST"
     )
     assert reply.headers["allow"] == "get, head, options, post"
 

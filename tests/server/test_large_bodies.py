@@ -139,8 +139,8 @@ async def others_at_work() -> AsyncIterator[None]:
         over.wait()
 
     async with trio.open_nursery() as nursery:
-        for theirs in (False, True):
-            nursery.start_soon(partial(computed, occupied, large=True, theirs=theirs))
+        for pipeline_code in (False, True):
+            nursery.start_soon(partial(computed, occupied, large=True, pipeline_code=pipeline_code))
         await trio.to_thread.run_sync(busy.wait)
         try:
             with trio.fail_after(PATIENCE_S):

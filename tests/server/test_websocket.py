@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.graph.rules.policy import Limits
 from orchestra.server.settings import Settings
-from orchestra.server.websocket import Conversation, Going
+from orchestra.server.websocket import Conversation, SocketRun
 from tests.server.runs.test_pipelines import held_back
 from tests.server.socketing import (
     Socket,
@@ -132,11 +132,11 @@ def test_an_id_may_be_used_again_by_who_has_heard_the_end() -> None:
 def test_the_end_of_a_run_does_not_free_the_id_of_the_next() -> None:
     """Which may have begun before the first was put away."""
     nothing: Any = None
-    first, second = Going(), Going()
+    first, second = SocketRun(), SocketRun()
     conversation = Conversation(nothing, "count", nothing)
-    conversation._going["a"] = second
+    conversation._runs["a"] = second
     conversation._forget("a", first)
-    assert conversation._going == {"a": second}
+    assert conversation._runs == {"a": second}
 
 
 def test_whoever_leaves_politely_takes_their_runs_along() -> None:

@@ -16,10 +16,10 @@ def test_a_template_is_filled_in() -> None:
 @pytest.mark.parametrize(
     ("template", "error", "told"),
     [
-        ("{q} {ctx}", KeyError, "the template names 'ctx', and is given: q; write `{{` and `}}`"),
+        ("{q} {ctx}", KeyError, "the template names 'ctx', but is given: q; write `{{` and `}}`"),
         ('{"a": 1} {q}', KeyError, '`{"a": 1}` in the template names no part; write `{{`'),
         ("{} {q}", KeyError, "`{}` in the template names no part; write `{{`"),
-        ("{q", ValueError, "the template is not one: expected '}' before end of string; write"),
+        ("{q", ValueError, "the template is invalid: expected '}' before end of string; write"),
         ("{q:d}", ValueError, "Unknown format code 'd' for object of type 'str'"),
     ],
 )

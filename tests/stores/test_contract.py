@@ -307,7 +307,7 @@ def test_what_was_deleted_or_replaced_is_not_found_again(store: VectorStore) -> 
 def test_what_no_text_can_be_is_refused(store: VectorStore, bad: Passage) -> None:
     good = Passage("good", "")
     message = refused(lambda: store.upsert([good, bad], [EAST] * 2))
-    assert f"{bad.id!r} has half of a character (a lone surrogate)" in message
+    assert f"{bad.id!r} contains half of a character (a lone surrogate)" in message
     assert run(store.count) == 0
 
 

@@ -163,7 +163,7 @@ def test_a_file_that_was_put_beside_the_log_of_another_is_refused_and_left_alone
         trio.run(fill, collection)
         there.rename(here)
         for _ in range(2):
-            assert "store.sqlite-wal beside it may be that of the file before" in refused(
+            assert "store.sqlite-wal beside it may belong to the previous file" in refused(
                 collection.count
             )
             assert here.read_bytes() == theirs

@@ -563,6 +563,6 @@ def test_a_broken_law_is_named_and_the_journal_is_shown() -> None:
     with pytest.raises(AssertionError) as caught:
         check_laws(attrs.evolve(WHOLE, tasks_left=2, left=("a at b.py:1", "c at d.py:2")))
     law, broken, one, other, first, *_ = str(caught.value).splitlines()
-    assert law == "nothing_is_left: After a run there is none of its tasks."
+    assert law == "nothing_is_left: When a run has ended, none of its tasks is left."
     assert (broken, one, other) == ("2 tasks left:", "  a at b.py:1", "  c at d.py:2")
     assert first.startswith("    1  0 s  run.started")

@@ -166,7 +166,7 @@ def test_a_script_is_held_to_the_steps_annotation() -> None:
     """As the step itself is: a test would otherwise pass with what the step never gives."""
     error = simulate(inner, world(value=Gives(3)), n=1).error
     assert isinstance(error, EdgeTypeError)
-    assert "it is annotated `-> str` and returned 3" in str(error)
+    assert "the step is annotated `-> str` and returned 3" in str(error)
     assert simulate(inner, world(value=Gives("3")), n=1).result() == "<3>"
 
 
@@ -189,7 +189,7 @@ def test_a_function_may_script_an_attempt() -> None:
 def test_what_a_function_gives_is_a_script() -> None:
     error = simulate(inner, world(value=Answers(cast("Any", str))), n=4).error
     assert isinstance(error, DefinitionError)
-    assert "step 'value' is scripted with '4', and a script says what the step does" in str(error)
+    assert "step 'value' is scripted with '4', which is not a script; write" in str(error)
 
 
 @pipeline
@@ -222,7 +222,7 @@ def asking(n: int) -> Stream[str]:
 
 
 def test_attempts_without_a_script_are_refused() -> None:
-    with pytest.raises(ValueError, match="give it one script at least"):
+    with pytest.raises(ValueError, match="write at least one script"):
         Attempts(())
 
 
@@ -231,17 +231,17 @@ def test_attempts_without_a_script_are_refused() -> None:
     [
         (
             world(nobody=Gives("x")),
-            "'nobody', which is no step of 'whole'; its steps are: chunks, ",
+            "'nobody', which is not a step of 'whole'; its steps are: chunks, ",
         ),
         (world(value=Streams(())), "step 'value' gives one value: script it with Gives, not Stre"),
         (world(value=Attempts((Streams(()),))), "'value' gives one value: script it with Gives"),
         (
             World(steps=cast("Any", {"value": 3})),
-            "step 'value' is scripted with 3, and a script says what the step does: Gives(3), or",
+            "step 'value' is scripted with 3, which is not a script; write Gives(3), or",
         ),
         (
             World(steps=cast("Any", {"chunks": "x"})),
-            "step 'chunks' is scripted with 'x', and a script says what the step does: "
+            "step 'chunks' is scripted with 'x', which is not a script; write "
             "Streams(((0.0, 'x'),)), or",
         ),
         (world(chunks=Gives("x")), "step 'chunks' gives a stream: script it with Streams, not Giv"),

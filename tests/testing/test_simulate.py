@@ -121,13 +121,15 @@ def test_what_cannot_run_is_refused_as_an_engine_would() -> None:
         simulate(unused, World(), n=1, never=2)
     with pytest.raises(InputError, match="takes int"):
         simulate(sums, World(), n="x")  # type: ignore[call-overload]
-    with pytest.raises(DefinitionError, match=r"test_simulate.py:\d+: step 'after' is no pipeline"):
+    with pytest.raises(
+        DefinitionError, match=r"test_simulate.py:\d+: step 'after' is not a pipeline"
+    ):
         simulate(after, World(), n=1, by=1)  # type: ignore[call-overload]
 
 
 def test_inputs_may_stand_behind_the_world() -> None:
     assert simulate(sums, World(), 2).value == simulate(sums, n=2).value == 6
-    with pytest.raises(InputError, match="was given 'n' twice, by place and by name"):
+    with pytest.raises(InputError, match="was given 'n' twice, by position and by name"):
         simulate(sums, World(), 2, n=2)  # type: ignore[arg-type, misc]
 
 
@@ -138,7 +140,7 @@ def test_what_is_no_world_and_where_trio_runs_is_told_how_to_write_it() -> None:
     async def main() -> None:
         simulate(sums, n=2)
 
-    with pytest.raises(RunError, match="Trio is running here already; call it in a plain `def"):
+    with pytest.raises(RunError, match="Trio is already running here; call it in a plain `def"):
         trio.run(main)
 
 
@@ -241,10 +243,10 @@ def hanging_behind_many(ns: list[int]) -> list[int]:
 def test_of_a_run_that_hangs_its_steps_are_told_that_go_on_however_long_ago_they_began() -> None:
     with pytest.raises(HangError) as caught:
         simulate(hanging_behind_many, ns=[29, *range(28)])
-    goes_on = str(caught.value).split("it said last")[0]
+    goes_on = str(caught.value).split("its last events")[0]
     assert "each#2[0]/hangs_at at " in goes_on
     assert "passes" not in goes_on
-    assert "hangs_at" not in str(caught.value).split("it said last")[1]
+    assert "hangs_at" not in str(caught.value).split("its last events")[1]
 
 
 @step
@@ -294,7 +296,7 @@ def test_of_a_step_that_hangs_its_own_tasks_are_told_with_the_line_of_each() -> 
     """Of a deadlock, who waits and where, and not only the nursery around them."""
     with pytest.raises(HangError) as caught:
         simulate(locked_out, n=1)
-    goes_on = str(caught.value).split("it said last")[0]
+    goes_on = str(caught.value).split("its last events")[0]
     line = inspect.getsourcelines(locks_itself_out.call)[1] + 7
     for name in ("takes one", "takes other"):
         assert re.search(rf"\n    {name} at \S*test_simulate.py:{line}\n", goes_on)

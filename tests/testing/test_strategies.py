@@ -39,11 +39,11 @@ def test_a_run_may_be_cancelled_as_late_as_one_says() -> None:
     [
         (
             {"steps": {"a": Gives(1)}},
-            r"worlds\(steps={'a': ...}\): Gives\(value=1, .* is not drawn",
+            r"worlds\(steps={'a': ...}\): Gives\(value=1, .* is not a strategy",
         ),
-        ({"limits": Limits()}, r"worlds\(limits\): Limits\(.* or st.just\(...\) around it"),
-        ({"cancels": 5}, r"worlds\(cancels\): 5 is not drawn"),
-        ({"world": st.just(World())}, r"it is a World, whose other fields are kept"),
+        ({"limits": Limits()}, r"worlds\(limits\): Limits\(.* wrap it in st.just\(...\)"),
+        ({"cancels": 5}, r"worlds\(cancels\): 5 is not a strategy"),
+        ({"world": st.just(World())}, r"it must be a World, whose other fields are kept"),
     ],
 )
 def test_what_is_not_drawn_is_told_where_it_belongs(given_: dict[str, Any], says: str) -> None:

@@ -166,7 +166,9 @@ def test_a_script_is_for_the_steps_of_all_pipelines_and_for_one_at_least() -> No
     first, second = simulate_all(begun, World(steps=steps))
     assert (first.value, first.lasted_s) == (7, 1)
     assert (second.value, second.lasted_s) == (7, 4)
-    with pytest.raises(DefinitionError, match="no step of 'one' or 'other'; their steps are: one/"):
+    with pytest.raises(
+        DefinitionError, match="not a step of 'one' or 'other'; their steps are: one/"
+    ):
         simulate_all(begun, World(steps={"swift": Gives(7)}))
 
 
@@ -226,11 +228,11 @@ def test_what_cannot_be_simulated_is_told(
 
 def test_what_is_no_start_is_refused_where_it_is_made() -> None:
     for at_s in (-1, None, float("inf"), 1e6):
-        with pytest.raises(ValueError, match="it is"):
+        with pytest.raises(ValueError, match="it must be"):
             Start(ask, WHY, at_s=at_s)  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match="no pipeline"):
         Start(slow, WHY)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a dict by name"):
+    with pytest.raises(TypeError, match="a dict with names as keys"):
         Start(ask, "Why?")  # type: ignore[arg-type]
 
 

@@ -108,5 +108,5 @@ def test_a_model_may_answer_by_what_it_is_asked() -> None:
 
 
 def test_a_call_after_the_last_turn_says_so() -> None:
-    with pytest.raises(ModelError, match="was asked 2 times, and has 1 turns; script one more"):
+    with pytest.raises(ModelError, match="was called 2 times, but has 1 turns; add one more"):
         completions(ScriptedTurns.saying("a"), 2)

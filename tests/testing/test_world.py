@@ -119,7 +119,7 @@ def test_a_world_is_a_deployment() -> None:
         (world.embedder, "embedder"),
         (world.store, "store"),
     ):
-        with pytest.raises(BindingError, match=rf"no {seam} 'x'; give it one: World\({seam}s="):
+        with pytest.raises(BindingError, match=rf"no {seam} 'x'; add one: World\({seam}s="):
             find("x")
 
 

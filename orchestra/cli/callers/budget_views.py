@@ -30,7 +30,7 @@ class Owned:
 
 
 def as_object(owned: Owned) -> dict[str, object]:
-    """All of a budget, for JSON. Times are in seconds since 1970."""
+    """The whole budget, for JSON. Times are in seconds since 1970."""
     balance, budget = owned.balance, owned.balance.budget
     return {
         "kind": budget.kind,

@@ -95,9 +95,9 @@ def _with_budgets(
         if state.at_once:
             at = bindings.deployment.where("state", "url")
             raise CommandError(
-                f'{at}: state.url is "memory:": what is spent is known to the process of the '
-                'server alone; leave [state] out, or write url = "sqlite:state.sqlite", and it '
-                "is kept in a file"
+                f'{at}: state.url is "memory:": only the process of the server knows what is '
+                'spent; leave [state] out, or write url = "sqlite:state.sqlite", to keep it '
+                "in a file"
             )
         trio.run(work, bindings, state)
     return 0
@@ -135,9 +135,9 @@ async def _list(
 def _owners(
     records: Collection[KeyRecord], budgets: Budgets | None, organisation: str, user: str
 ) -> dict[str, tuple[Payer, Caller]]:
-    """The owners of keys that have budgets, by the keys of their ledgers, each once.
+    """The owners of keys who have budgets, by the keys of their ledgers, each once.
 
-    Also the end user of this name, if keys of the organisation may name any.
+    Includes the end user of this name, if keys of the organisation may name end users.
     """
     from orchestra.cli.callers.keys import owned_by
     from orchestra.policies.money.budget import NO_BUDGETS
@@ -147,7 +147,9 @@ def _owners(
         Caller(each.organisation, each.user, each.id, each.allowance)
         for each in owned_by(records, organisation, user)
     ]
-    named = (each.organisation for each in records if each.end_users)  # which may name others
+    named = (
+        each.organisation for each in records if each.end_users
+    )  # their keys may name end users
     if organisation and user and organisation in named:
         callers.append(Caller(organisation, user))
     for caller in callers:

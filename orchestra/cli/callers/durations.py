@@ -7,19 +7,19 @@ import re
 from orchestra.cli.failures import MISUSED, CommandError
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_SAID = re.compile(r"([0-9]{1,9})([smhdw])")
+_DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
-def parse_duration_s(option: str, said: str) -> float:
+def parse_duration_s(option: str, text: str) -> float:
     """The seconds of a duration.
 
     Raises:
         CommandError: the text is not a duration.
     """
-    found = _SAID.fullmatch(said)
+    found = _DURATION.fullmatch(text)
     if found is None:
         raise CommandError(
-            f"{option} {said!r:.40} is not a time; write a whole number and one of "
+            f"{option} {text!r:.40} is not a time; write a whole number and one of "
             f"{', '.join(UNITS_S)}, such as 90d or 1h",
             code=MISUSED,
         )

@@ -24,14 +24,14 @@ OptionalText: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 DIGITS_MAX = 18
 _FIELD = re.compile(r"^([a-z_]+)(?=: )", re.MULTILINE)
 _WRITTEN = re.compile(r"""^\s*def (\w+)\(|\bname=["']([^"']+)["']""", re.MULTILINE)
-"""What may be the name of a pipeline in a module, which is not imported for a key."""
+"""Finds possible names of pipelines in the source of a module, which is not imported."""
 EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answer,chat"
 
 
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class LimitOptions:
-    """The most that may be done with a key: options of `create` and `change`.
+    """The limits of a key: options of `create` and `change`.
 
     Parameters
     ----------
@@ -60,10 +60,10 @@ class LimitOptions:
     @property
     def limits(self) -> Mapping[str, int | None]:
         """The given limits. Raises CommandError if one is not a number."""
-        said = {field.name: getattr(self, field.name) for field in attrs.fields(LimitOptions)}
+        given = {field.name: getattr(self, field.name) for field in attrs.fields(LimitOptions)}
         return {
             name.replace("dollars", "nanodollars"): _limit(name, text)
-            for name, text in said.items()
+            for name, text in given.items()
             if text is not None
         }
 
@@ -82,8 +82,8 @@ def check(wanted: NewKey) -> None:
     if not wanted.pipelines and not wanted.models and not wanted.metrics:
         wrong.append(
             "a key needs rights: name the pipelines that it may run with --pipelines, the models "
-            "that it may ask directly with --models, or both ('*' is all); or --metrics alone, for "
-            "Prometheus"
+            "that it may call directly with --models, or both ('*' is all); or only --metrics, "
+            "for Prometheus"
         )
     if not wanted.organisation and not wanted.user:
         wrong.append("a key needs an owner: --organisation, --user, or both")
@@ -109,40 +109,39 @@ def check_changes(wanted: KeyChanges) -> None:
     _as_command_error(partial(check_wanted_changes, wanted))
 
 
-def lifetime_s(said: str | None) -> float | None:
+def lifetime_s(text: str | None) -> float | None:
     """The lifetime of a key from now, in the form of `KeyChanges`.
 
     Raises:
         CommandError: the text is not a duration.
     """
-    if said is None:
+    if text is None:
         return None
-    return inf if said == NEVER else parse_duration_s("--expires", said)
+    return inf if text == NEVER else parse_duration_s("--expires", text)
 
 
-def names(said: Iterable[str] | None) -> tuple[str, ...]:
+def names(given: Iterable[str] | None) -> tuple[str, ...]:
     """Names from options that may come several times, each with commas between them."""
-    words = (word.strip() for text in said or () for word in text.split(","))
+    words = (word.strip() for text in given or () for word in text.split(","))
     return tuple(dict.fromkeys(word for word in words if word))
 
 
-def nanodollars(option: str, said: str) -> int:
+def nanodollars(option: str, text: str) -> int:
     """Whole nano-dollars, exactly as they are written.
 
     Raises:
         CommandError: the text is not a number of dollars.
     """
-    from orchestra.policies.money.prices import NANODOLLARS  # deferred, since other commands do not
-    # need it
+    from orchestra.policies.money.prices import NANODOLLARS  # lazy: few commands need it
 
     try:
-        exact = Decimal(said) * NANODOLLARS
+        exact = Decimal(text) * NANODOLLARS
         found = int(exact) if exact.adjusted() <= 2 * DIGITS_MAX else 0
     except (ArithmeticError, ValueError):
         found, exact = 0, Decimal(1)
     if found != exact:
         raise CommandError(
-            f"{option} {said!r:.40} is not a number of dollars; write 5 or 0.25, with at most nine "
+            f"{option} {text!r:.40} is not a number of dollars; write 5 or 0.25, with at most nine "
             "decimals",
             code=MISUSED,
         )
@@ -166,18 +165,18 @@ def _as_option(found: re.Match[str]) -> str:
     return option if kept == option else f"{kept}-dollars, in nano-dollars"
 
 
-def _limit(name: str, said: str) -> int | None:
+def _limit(name: str, text: str) -> int | None:
     option = f"--{name.replace('_', '-')}"
-    if said == NONE:
+    if text == NONE:
         return None
     if name.endswith("dollars"):
-        return nanodollars(option, said)
-    if not (said.isascii() and said.isdigit()) or len(said) > DIGITS_MAX:
+        return nanodollars(option, text)
+    if not (text.isascii() and text.isdigit()) or len(text) > DIGITS_MAX:
         raise CommandError(
-            f"{option} {said!r:.40} is not a whole number; write 60, or none for no limit",
+            f"{option} {text!r:.40} is not a whole number; write 60, or none for no limit",
             code=MISUSED,
         )
-    return int(said)
+    return int(text)
 
 
 def unknown_models(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
@@ -186,7 +185,7 @@ def unknown_models(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
 
 
 def unknown_pipelines(names: Iterable[str], sources: Iterable[str]) -> Iterable[str]:
-    """As `unknown_models`, of pipelines: without sources of modules, nothing is known of them."""
+    """Like `unknown_models`, for pipelines; no notes if there are no sources to search."""
     known = [name for text in sources for found in _WRITTEN.findall(text) for name in found]
     return _unknown("pipeline", "pipelines/", names, known) if known else ()
 

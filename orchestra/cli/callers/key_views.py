@@ -34,7 +34,7 @@ _SHORT = {
 
 
 def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
-    """All of a key but its secrets, for JSON. Times are in seconds since 1970."""
+    """The whole key without its secrets, for JSON. Times are in seconds since 1970."""
     return {
         "id": record.id,
         "name": record.name,
@@ -96,13 +96,13 @@ def _row(record: KeyRecord, now_s: float) -> tuple[str, ...]:
 
 
 def _limits(record: KeyRecord) -> str:
-    said = []
+    limits = []
     for name, text in _SHORT.items():
         limit: int | None = getattr(record.allowance, name)
         if limit is not None:
             money = name.endswith("nanodollars")
-            said.append(text.format(in_dollars(limit) if money else limit))
-    return ", ".join(said)
+            limits.append(text.format(in_dollars(limit) if money else limit))
+    return ", ".join(limits)
 
 
 def _day(at_s: float) -> str:

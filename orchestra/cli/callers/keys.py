@@ -71,13 +71,13 @@ def create(
     pipelines
         Which pipelines it may run: names separated by commas, or '*' for all.
     models
-        Which models and routes it may ask without a pipeline, written in the same way.
+        Which models and routes it may call without a pipeline, written in the same way.
     routes
-        The same as --models: a route is asked like a model.
+        The same as --models: a route is called like a model.
     metrics
         It may read /metrics, which covers everybody: for Prometheus.
     end_users
-        Its requests may name the end user of the organisation for whom they are: for a backend.
+        Its requests may name the end user that they are for, of the organisation: for a backend.
     expires
         When it expires, from now: 90d, 12h; by default never.
     json
@@ -164,23 +164,23 @@ def change(
         Which pipelines it may run, in place of those before: names separated by commas, '*' for
         all, '' for none.
     models
-        Which models and routes it may ask without a pipeline, written in the same way.
+        Which models and routes it may call without a pipeline, written in the same way.
     routes
-        The same as --models: a route is asked like a model.
+        The same as --models: a route is called like a model.
     metrics
         It may read /metrics, or no longer.
     end_users
-        Its requests may name the end user for whom they are, or no longer.
+        Its requests may name the end user that they are for, or no longer.
     expires
         When it ends, from now: 90d, 12h, or never.
     json
         Print its settings as one JSON object.
     """
-    asked = None if models is None and routes is None else names(models) + names(routes)
+    callable_models = None if models is None and routes is None else names(models) + names(routes)
     wanted = KeyChanges(
         name=name,
         pipelines=None if pipelines is None else names(pipelines),
-        models=asked,
+        models=callable_models,
         metrics=metrics,
         end_users=end_users,
         limits=most.limits,
@@ -284,8 +284,8 @@ def _made_note(record: KeyRecord, bindings: LocalBindings) -> str:
 
     named = f" ({record.name})" if record.name else ""
     return terminal.visible(
-        f"key {record.id}{named} of {owner(record)}, {ends(record)}; keep it now: it is not shown "
-        f"again. What is kept of it is in {bindings.keys_at}"
+        f"key {record.id}{named} of {owner(record)}, {ends(record)}; save it now: it is not shown "
+        f"again. Its record, without the secret, is in {bindings.keys_at}"
     )
 
 
@@ -317,8 +317,8 @@ def _note_unknown(pipelines: Iterable[str], models: Iterable[str], bindings: Loc
     from orchestra.cli.loading import chosen, source_of
 
     sources = [source_of(Path(each)) for each in chosen((), needed=False)]
-    told = unknown_pipelines(pipelines, sources), unknown_models(models, bindings.names("model"))
-    for each in chain(*told):
+    notes = unknown_pipelines(pipelines, sources), unknown_models(models, bindings.names("model"))
+    for each in chain(*notes):
         terminal.note(each, "yellow")
 
 
@@ -332,7 +332,7 @@ def owned_by(records: Iterable[KeyRecord], organisation: str, user: str) -> list
 
 
 async def all_keys(keyring: Keyring) -> tuple[list[KeyRecord], float]:
-    """All keys that were ever made, the older first, and the time of the state."""
+    """All keys that were ever made, oldest first, and the time of the state."""
     found: list[KeyRecord] = []
     number: int | None = 0
     now_s = 0.0

@@ -44,7 +44,7 @@ def batch(
     /,
     *,
     results: Annotated[Path | None, Parameter(show_default=False)] = None,
-    id: Word = "",  # noqa: A002 - what it is called on the command line
+    id: Word = "",  # noqa: A002 - its name on the command line
     at_once: Count = 8,
     failures_max: Failures = 100,
     attempts_max: Count = 5,
@@ -100,18 +100,18 @@ def batch(
 
 
 def _beside(rows: Path) -> Path:
-    """Where results are written if nobody says where."""
+    """The default file of results, beside the rows."""
     if is_piped(rows):
-        told = f"{rows}: rows through a pipe need --results FILE, where their results are written"
-        raise CommandError(told, code=MISUSED)
+        text = f"{rows}: rows through a pipe need --results FILE, where their results are written"
+        raise CommandError(text, code=MISUSED)
     return rows.parent / f"{rows.stem}.results.jsonl"
 
 
 def _apart(results: Path, rows: Path) -> Path:
-    """The file of results, which must not be that of the rows: they would be read as rows."""
+    """The file of results; refuses the file of rows, since results would be read as rows."""
     if results.exists() and rows.exists() and results.samefile(rows):
-        told = f"{results}: results cannot be written into the rows; name another file: --results"
-        raise CommandError(told, code=MISUSED)
+        text = f"{results}: results cannot be written into the rows; name another file: --results"
+        raise CommandError(text, code=MISUSED)
     return results
 
 
@@ -125,7 +125,7 @@ async def _batch(
         def stop(number: signal.Signals) -> None:
             stopped.append(number)
             batch.stop(drain_s)
-            terminal.note(f"rows under way may end within {drain_s:g} s", needed=False)
+            terminal.note(f"running rows have {drain_s:g} s to end", needed=False)
 
         try:
             async with groupless_nursery() as nursery:
@@ -141,7 +141,7 @@ async def _batch(
                 terminal.say(f"{into}: {summary(batch.progress, total)}; {lasted}")
     if stopped:
         raise CommandError(
-            f"stopped by {NAMES[stopped[0]]}; the same command goes on from there",
+            f"stopped by {NAMES[stopped[0]]}; the same command resumes from there",
             code=CODES[stopped[0]],
         )
     if batch.progress.failed:
@@ -176,7 +176,7 @@ async def _shown(progress: Progress, total: int) -> None:
             await trio.sleep(SHOW_S if show else TELL_S)
             if show:
                 failed = f"{progress.failed} failed" if progress.failed else ""
-                said = f"{failed}{cost(progress.usage)}".removeprefix("; ")
-                show(progress.ended, total, said)
+                text = f"{failed}{cost(progress.usage)}".removeprefix("; ")
+                show(progress.ended, total, text)
             else:
                 terminal.note(summary(progress, total), needed=False)

@@ -153,7 +153,7 @@ def _fitted(
 
 
 def _of_json(value: object) -> object:
-    """The object or list that a text is in JSON; else the value itself."""
+    """The object or list, if the value is text with JSON of one; else the value itself."""
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
     try:
@@ -163,15 +163,15 @@ def _of_json(value: object) -> object:
 
 
 def caller_of(organisation: str, user: str) -> Caller:
-    """The caller for whom a command works; none if neither name is given.
+    """The caller that a command runs for; without names if neither is given.
 
     Raises:
-        CommandError: the name is one that no key can have.
+        CommandError: no key can have this name.
     """
     from orchestra.access.wanted import wrong_name
 
-    said = {"organisation": organisation, "user": user}
-    for option, name in said.items():
+    given = {"organisation": organisation, "user": user}
+    for option, name in given.items():
         for why in wrong_name(option, name) if name else ():
             fix = f"write only the {option}, as `orchestra keys list` shows it"
             raise CommandError(f"--{why}; {fix}", code=MISUSED)
@@ -214,15 +214,15 @@ def refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> Non
             whole = ChatRequest in (each.annotation, *get_args(each.annotation))
             instead = _AS_A_MODEL if whole else instead_of(each.annotation)
             raise CommandError(
-                f"input `{name}: {spell(each.annotation)}` has no form on a command line, nor in "
+                f"input `{name}: {spell(each.annotation)}` cannot be given on a command line or in "
                 f"JSON; {instead}; or call orchestra.run(...) in Python",
                 code=MISUSED,
             )
 
 
 _AS_A_MODEL = (
-    "a pipeline that takes a `ChatRequest` is asked as a model: run `orchestra serve`, and name it "
-    "as the model of POST /v1/chat/completions"
+    "a pipeline that takes a `ChatRequest` is called as a model: run `orchestra serve`, and name "
+    "it as the model of POST /v1/chat/completions"
 )
 
 
@@ -263,8 +263,8 @@ def _object(text: str) -> dict[str, object]:
         found = msgspec.json.decode(text)
     except (ValueError, RecursionError) as error:
         sent = text.encode("utf-8", "replace")
-        told = invalid_json(sent, error, "--input-json")
-        raise CommandError(told, code=MISUSED) from error
+        message = invalid_json(sent, error, "--input-json")
+        raise CommandError(message, code=MISUSED) from error
     if not isinstance(found, dict):
         raise CommandError(
             f'--input-json must be an object, {{"input": value, ...}}, not {text[:100]}',
@@ -284,7 +284,7 @@ def _misfit(fault: Fault, pairs: Pairs) -> str:
     complaint = fault.detail.partition(": ")[2]
     given = [word for name, word in pairs if name == fault.field]
     if "got `array`" in complaint and len(given) > 1:
-        return f"--{dashed(fault.field)} is given {len(given)} times, and is one value"
+        return f"--{dashed(fault.field)} is given {len(given)} times, but takes one value"
     instead = "; write it as JSON" if re.search("expected `(object|array)", complaint) else ""
     return f"--{dashed(fault.field)} {given[-1]!r:.200}: {complaint}{instead}"
 

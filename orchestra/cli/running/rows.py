@@ -29,21 +29,23 @@ PROBLEMS_MAX = 20
 """The most wrong rows that are shown."""
 STDIN = Path("-")
 PIPED_LIMIT_BYTES = 16 * 1024**3
-"""What may come through a pipe, and is kept on the disk."""
+"""The most bytes that may come through a pipe; they are copied to a file."""
 _CHUNK_BYTES = 1024 * 1024
 _DEVICES = (Path("/dev"), Path("/dev/fd"))
 
 
 def is_piped(rows: Path) -> bool:
     """Whether rows come through a pipe, or from standard input."""
-    if rows == STDIN or rows.parent in _DEVICES:  # of which some are files, where the shell says so
+    if rows == STDIN or rows.parent in _DEVICES:  # some are files, if the shell redirects one
         return True
     return rows.exists() and not rows.is_file() and not rows.is_dir()
 
 
 @contextmanager
 def readable_twice(rows: Path) -> Iterator[Path]:
-    """The file; of a pipe a copy, which is deleted in the end: rows are checked, and then run.
+    """A context with the file; for a pipe a copy, since rows are read twice: checked, then run.
+
+    The copy is deleted at the end.
 
     Raises:
         CommandError: it cannot be read, or copied.
@@ -57,8 +59,8 @@ def readable_twice(rows: Path) -> Iterator[Path]:
                 while chunk := pipe.read(_CHUNK_BYTES):
                     copy.write(chunk)
                     if copy.tell() > PIPED_LIMIT_BYTES:
-                        told = f"{rows}: more than {PIPED_LIMIT_BYTES:,} bytes came; write a file"
-                        raise CommandError(told, code=MISUSED)
+                        text = f"{rows}: more than {PIPED_LIMIT_BYTES:,} bytes came; write a file"
+                        raise CommandError(text, code=MISUSED)
             copy.flush()
         except OSError as error:
             why = f"{rows}: it cannot be copied to {copy.name}: {error.strerror}"
@@ -70,9 +72,9 @@ def readable_twice(rows: Path) -> Iterator[Path]:
 class RowsFile:
     """The rows of a file, for a pipeline with these inputs.
 
-    `id_field` is the field with a row's id; "" for its number, from 1: that of its line, or in a
-    table that of the row below the header. They are read from `copy`, if there is one: messages
-    name `path`.
+    `id_field` is the field with a row's id; "" takes the row's number, from 1: the line number, or
+    in a table the number of the row below the header. Rows are read from `copy`, if there is one;
+    messages name `path`.
     """
 
     path: Path
@@ -138,8 +140,8 @@ class RowsFile:
             table = csv.DictReader(file, strict=True)
             for name, count in Counter(table.fieldnames or ()).items():
                 if count > 1:  # only the last would be read
-                    told = f"{self.path}: its header names {name!r} twice; leave one column out"
-                    raise CommandError(told, code=MISUSED)
+                    text = f"{self.path}: its header names {name!r} twice; leave one column out"
+                    raise CommandError(text, code=MISUSED)
             yield from table
 
     def _lines(self) -> Iterator[tuple[int, object]]:

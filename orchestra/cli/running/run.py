@@ -181,8 +181,8 @@ async def _outcome(run: Run) -> int:
 
 def failed(error: Exception, last: RunFailed) -> str:
     """A run's failure for a person: the step, its error, and both source lines."""
-    said = f"{last.error}: {last.message.strip()}" if last.message.strip() else last.error
-    lines = [f"step {last.step!r} failed: {said}" if last.step else said]
+    text = f"{last.error}: {last.message.strip()}" if last.message.strip() else last.error
+    lines = [f"step {last.step!r} failed: {text}" if last.step else text]
     if last.where:
         filename, _, line = last.where.rpartition(":")
         lines.append(f"called at {quoted(filename, int(line))}")

@@ -57,22 +57,25 @@ def _bar(span: Span, total_s: float) -> str:
 
 def _facts(span: Span) -> str:
     """The facts about a span, shortest first."""
-    told, found = span.attributes, [f"{duration(span.ended_s - span.began_s):>8}"]
-    first_s = told.get("gen_ai.response.time_to_first_chunk")
+    attributes, found = span.attributes, [f"{duration(span.ended_s - span.began_s):>8}"]
+    first_s = attributes.get("gen_ai.response.time_to_first_chunk")
     if first_s is None:
-        first_s = told.get("orchestra.time_to_first_chunk_s")
+        first_s = attributes.get("orchestra.time_to_first_chunk_s")
     if isinstance(first_s, float):
         found.append(f"first {duration(first_s)}")
-    if span.kind == "call" and "gen_ai.usage.input_tokens" in told:
-        read, written = told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]
+    if span.kind == "call" and "gen_ai.usage.input_tokens" in attributes:
+        read, written = (
+            attributes["gen_ai.usage.input_tokens"],
+            attributes["gen_ai.usage.output_tokens"],
+        )
         found.append(f"{read} -> {written} tokens")
-    cost = told.get("orchestra.cost_dollars")
+    cost = attributes.get("orchestra.cost_dollars")
     if span.kind in _PAID and isinstance(cost, float) and cost:
         found.append(_dollars(cost))
-    if told.get("orchestra.unpriced"):
+    if attributes.get("orchestra.unpriced"):
         found.append("price unknown")
     found += map(_event_text, span.events)
-    status = told.get("orchestra.status", "")
+    status = attributes.get("orchestra.status", "")
     if status not in {"", "finished"}:
         found.append(f"{status}: {span.error}" if span.error else str(status))
     return "  ".join(found)

@@ -23,8 +23,8 @@ def make_one(data: Path | None, config: Path | None) -> str:
     """The command that makes a key for a deployment with these two options."""
     from orchestra.config.finding import FILE
 
-    said = [("--data", data), ("--config", config if config != Path(FILE) else None)]
-    more = [f"{option} {shlex.quote(str(path))}" for option, path in said if path is not None]
+    options = [("--data", data), ("--config", config if config != Path(FILE) else None)]
+    more = [f"{option} {shlex.quote(str(path))}" for option, path in options if path is not None]
     return " ".join((MAKE_ONE, *more))
 
 
@@ -32,15 +32,15 @@ async def admission_of(
     bindings: LocalBindings,
     host: str,
     *,
-    asked: Collection[str] = (),
+    required_at: Collection[str] = (),
     make: str = MAKE_ONE,
     on_lock: Callable[[], object] = lambda: None,
 ) -> Admission:
     """The access settings of this deployment, on this address.
 
-    `asked` has the places of the keys that were required until now: a server that has required
-    keys keeps requiring them, even if there are none any more. `make` is the command that makes
-    a key. `on_lock` is called at the first key of a server without keys.
+    `required_at` has the places of the keys that were required until now: a server that has
+    required keys keeps requiring them, even if there are none any more. `make` is the command that
+    makes a key. `on_lock` is called at the first key of a server without keys.
 
     Raises:
         ServeError: there are no keys, and the server could be reached from other machines, or
@@ -71,7 +71,7 @@ async def admission_of(
 
     if rules.keys == "required" or await _are_keys_made(bindings):
         return keyed()
-    if bindings.keys_at in asked:
+    if bindings.keys_at in required_at:
         log.warning(
             "this server required keys before, and there are none in %s: every request is refused. "
             'Restore the keys there, or make a key: %s; or require none: keys = "none" in [server]',
@@ -80,7 +80,7 @@ async def admission_of(
         )
         return keyed()
     _only_here(host, f"make a key first: {make}")
-    await _still_open(bindings, asked, make)
+    await _still_open(bindings, required_at, make)
     return Admission(
         unlocked=Unlocked(bindings.keys_made, keyed, on_lock),
         own_pages=OwnPages(cors.origins),
@@ -104,7 +104,7 @@ async def _are_keys_made(bindings: LocalBindings) -> bool:
         ) from error
 
 
-async def _still_open(bindings: LocalBindings, asked: Collection[str], make: str) -> None:
+async def _still_open(bindings: LocalBindings, required_at: Collection[str], make: str) -> None:
     """Check that keys were not required before.
 
     Raises:
@@ -112,7 +112,7 @@ async def _still_open(bindings: LocalBindings, asked: Collection[str], make: str
         StateError: the keys cannot be looked up.
     """
     left = await _keys_left_behind(bindings)
-    elsewhere = sorted({*asked, *([str(left)] if left is not None else [])})
+    elsewhere = sorted({*required_at, *([str(left)] if left is not None else [])})
     if not elsewhere:
         return
     raise ServeError(

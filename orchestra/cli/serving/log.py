@@ -50,9 +50,9 @@ class Log:
         logging.basicConfig(level=self.level.upper(), handlers=[handler])
         for each in logging.getLogger().handlers:
             each.addFilter(with_ids)
-        theirs = logging.getLogger("httpx")
-        if self.level != "debug" and theirs.level == logging.NOTSET:
-            theirs.setLevel(logging.WARNING)  # it logs whole URLs with queries
+        httpx_log = logging.getLogger("httpx")
+        if self.level != "debug" and httpx_log.level == logging.NOTSET:
+            httpx_log.setLevel(logging.WARNING)  # it logs whole URLs with queries
 
     def note(self, text: str) -> None:
         """Write a note for people to standard error, without waiting; in JSON it is an entry."""
@@ -64,10 +64,10 @@ class Log:
                 line = terminal.paint(terminal.visible(text), "dim", sys.stderr)
                 each.write(f"{line}\n".encode(errors="backslashreplace"))
                 return
-        terminal.note(text, needed=False)  # the pipelines' code logs in a way of its own
+        terminal.note(text, needed=False)  # the pipelines' code has configured logging itself
 
     def say(self, text: str) -> None:
-        """As `note`, on standard output; in JSON it is an entry, too."""
+        """Like `note`, but on standard output; in JSON it is an entry, too."""
         if self.format == "text":
             terminal.say(text, needed=False)
         else:
@@ -96,7 +96,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """An entry, with its traceback."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        told: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "time": time.replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
@@ -105,14 +105,14 @@ class JsonFormatter(logging.Formatter):
         }
         message = record.getMessage()
         if record.name == USAGE:
-            told["usage"] = json.loads(message)
+            entry["usage"] = json.loads(message)
         else:
-            told["message"] = message
+            entry["message"] = message
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
-            told["stack"] = self.formatStack(record.stack_info)
-        return json.dumps({key: value for key, value in told.items() if value != ""})
+            entry["stack"] = self.formatStack(record.stack_info)
+        return json.dumps({key: value for key, value in entry.items() if value != ""})
 
 
 def with_ids(record: logging.LogRecord) -> bool:

@@ -3,9 +3,9 @@
 Standard error is often a pipe to a program that collects logs. If that hangs, the pipe is full
 after 64 KiB, and a write to it waits for ever: in the event loop, it would stop the server.
 
-Rules of the file: entries are written by a thread, in order; who logs never waits. What the thread
-has not written yet is bounded; entries beyond that are dropped, and their number is logged as soon
-as entries are read again, as in HAProxy. A forked process has no thread, and writes at once.
+Rules of the file: a thread writes the entries, in order; logging never waits. The queue of the
+thread is bounded; further entries are dropped, and their number is logged as soon as entries are
+read again, as in HAProxy. A forked process has no thread, and writes at once.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class LogHandler(logging.Handler):
         """Queue an entry for the thread, or drop it if the queue is full."""
         try:
             line = self._line(record)
-        except Exception:  # noqa: BLE001 - as of every handler: who logs must not fail by it
+        except Exception:  # noqa: BLE001 - as in every handler: logging must not raise
             self.handleError(record)
         else:
             self.write(line)
 
     def write(self, line: bytes) -> None:
-        """Have a line written behind the entries so far, or drop it as one."""
+        """Queue a line behind the entries so far, or drop it if the queue is full."""
         if not self._waits:
             _write_all(self._descriptor, line)
             return
@@ -80,7 +80,7 @@ class LogHandler(logging.Handler):
     def _forked(self) -> None:
         """Write at once from now on: such a process serves nobody, and often ends by `_exit`."""
         self._waits = False
-        self._begin()  # what waits is the other process's
+        self._begin()  # the queued lines belong to the parent process
 
     def _write(self) -> None:
         while True:
@@ -96,15 +96,15 @@ class LogHandler(logging.Handler):
             self._held_bytes -= size_bytes
             dropped, self._dropped = self._dropped, 0
             if dropped:  # not through `handle`: `logging.shutdown` has its lock while it flushes
-                told = log.makeRecord(log.name, logging.ERROR, "", 0, _DROPPED, (dropped,), None)
-                self.filter(told)
-                line = self._line(told)
+                record = log.makeRecord(log.name, logging.ERROR, "", 0, _DROPPED, (dropped,), None)
+                self.filter(record)
+                line = self._line(record)
                 self._hold(line, len(line))
             self._changed.notify_all()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it, waiting as long as it takes; nothing more once its reader has gone."""
+    """Write all of it, waiting as long as it takes; stop once the reader has closed it."""
     rest = memoryview(data)
     try:
         while rest:

@@ -39,8 +39,8 @@ log = logging.getLogger("orchestra.server")
 class Loader:
     """Pipelines and bindings for a command line.
 
-    `said` are its settings, which override the configuration; `several`
-    is as for `LocalBindings`; with `watches` it keeps track of the files that are loaded.
+    `options` are its settings, which override the configuration; `several` is as for
+    `LocalBindings`; with `watches` it keeps track of the files that are loaded.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Loader:
         data: Path | None,
         config: Path | None,
         host: str,
-        said: Mapping[str, Any],
+        options: Mapping[str, Any],
         *,
         several: bool = False,
         watches: bool = False,
@@ -58,23 +58,23 @@ class Loader:
         self._data = data
         self._config = config
         self._host = host
-        self._said = said
+        self._options = options
         self._several = several
         self._watches = watches
         self._folders: set[Path] = set()
         self._stores: set[Path] = set()
-        """The files of stores, while a refused load may have named one that is not there yet."""
+        """The files of stores, after a refused load: it may have named a missing store."""
         self._bindings: LocalBindings | None = None
         self._admission: Admission | None = None
-        """Who may use what is served now."""
+        """The access settings of the served version."""
         self._coming: Admission | None = None
-        """Who may use what was loaded last, and may still be refused."""
+        """The access settings of the version loaded last, which may still be refused."""
         self._moves = False
-        """Whether what was loaded last has another state than what is served."""
+        """Whether the version loaded last has another state than the served one."""
         self.pipelines: dict[str, AnyPipeline] = {}
         """The pipelines that are served now, by name."""
         self.by_json: Mapping[str, AnyPipeline] = {}
-        """Those of them whose inputs JSON can give."""
+        """The served pipelines whose inputs can be sent as JSON."""
         self.keyless = False
         """Whether no key is needed."""
         self.locked = False
@@ -110,7 +110,7 @@ class Loader:
                         old.check_there()
                 if config is not None:
                     self._warn(pipelines.values(), new)
-                settings = Settings(**{**said(new.rules), **self._said})
+                settings = Settings(**{**said(new.rules), **self._options})
                 _make_own(new, configured=config is not None)
                 self.metrics = settings.metrics
                 loaded = Loaded(
@@ -147,10 +147,10 @@ class Loader:
         return str(file) if scheme == "sqlite" else f"{scheme}:{rest}"
 
     def watched(self) -> set[Path]:
-        """The files whose change may change what is loaded, a refused load's included.
+        """The files whose changes may change what is loaded, including those of a refused load.
 
-        The files of stores only after a refused load: it may have named a missing store, while
-        changes in existing ones have no effect.
+        Files of stores are included only after a refused load: it may have named a missing store;
+        changes in existing stores have no effect.
         """
         from orchestra.config.finding import find_file
 
@@ -160,7 +160,7 @@ class Loader:
         return {*found, config} if config is not None else found
 
     def _warn(self, pipelines: Iterable[AnyPipeline], bindings: LocalBindings) -> None:
-        """Log those complaints of `orchestra check` that do not keep a server from starting."""
+        """Log those complaints of `orchestra check` with which a server still starts."""
         found = bindings.deployment
         if found.budgets is None and not found.server.pipelines:
             return
@@ -171,8 +171,8 @@ class Loader:
         )
 
         unknown = () if self._targets else unknown_pipelines(pipelines, found)
-        for told in (*unknown, *unpriced_models(found), *forgotten_budgets(bindings)):
-            log.warning("%s", told)
+        for complaint in (*unknown, *unpriced_models(found), *forgotten_budgets(bindings)):
+            log.warning("%s", complaint)
 
     def _served(
         self, pipelines: dict[str, AnyPipeline]
@@ -199,7 +199,7 @@ class Loader:
         places = [] if bindings.rules.keys == "none" else await self._asked(bindings)
         locked = partial(self._remember, bindings)
         admission = await admission_of(
-            bindings, self._host, asked=places, make=self.make_a_key(), on_lock=locked
+            bindings, self._host, required_at=places, make=self.make_a_key(), on_lock=locked
         )
         self._coming = admission
         self.keyless = admission.own_pages is not None
@@ -229,11 +229,11 @@ class Loader:
             asked_keys.remember(self._memories(None if beside else data), bindings.keys_at)
         except OSError as error:
             if bindings.rules.keys != "required":
-                told = (
+                warning = (
                     'after a restart this server may not require keys; write keys = "required" in '
                     "[server]: %s"
                 )
-                log.warning(told, error)
+                log.warning(warning, error)
 
     def _forget(self, bindings: LocalBindings) -> None:
         try:
@@ -242,7 +242,7 @@ class Loader:
             log.warning("after a restart this server may still require keys: %s", error)
 
     def _memories(self, data: Path | None) -> list[Path]:
-        """The folders of these records."""
+        """The folders that hold the records of required keys."""
         from orchestra.observe.counting import FOLDER_ENV
 
         ours = os.environ.get(FOLDER_ENV) if self._several else None

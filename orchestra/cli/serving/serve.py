@@ -83,16 +83,16 @@ def serve(
         The lowest level that is logged.
     """
     log = Log(log_format, log_level)
-    said = _given_options(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
+    given = _given_options(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
     if workers > 1 and worker is None:
         from orchestra.cli.serving.workers import command, settings_of, supervised
         from orchestra.config.finding import find_file
 
         config = find_file(config, os.environ)  # a replaced worker must find the same file
-        words = command(targets, host, said, data, config, log=log, reload=reload)
-        return supervised(words, settings_of(config, said), host, port, workers, told=log)
+        words = command(targets, host, given, data, config, log=log, reload=reload)
+        return supervised(words, settings_of(config, given), host, port, workers, server_log=log)
     several = worker is not None
-    loader = Loader(targets, data, config, host, said, several=several, watches=reload)
+    loader = Loader(targets, data, config, host, given, several=several, watches=reload)
     _serve(loader, partial(_bind, host, port), worker, log, watches=reload)
     if not several:
         log.note("orchestra has stopped")
@@ -131,7 +131,7 @@ def _serve(
     counts, traces = counting(place.number if place else 0), tracing()
     flush = [counts.write] if counts is not None and place is not None else []
     flush += [traces.close] if traces is not None else []
-    told = partial(_print_served, loader, place, log)
+    on_ready = partial(_print_served, loader, place, log)
     with watchdog() as dog:
         house = House(
             watched=watched,
@@ -142,7 +142,7 @@ def _serve(
             tracing=traces,
             flush=flush,
         )
-        trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
+        trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=on_ready))
 
 
 def _stopping(dog: Watchdog, place: WorkerPlace | None, within_s: float) -> None:
@@ -166,9 +166,9 @@ def _bind(host: str, port: int, settings: Settings) -> socket:
 
 
 def settle() -> None:
-    """Exempt what exists now from garbage collection, after one last run over it.
+    """Collect garbage once, then exempt all present objects from later collections.
 
-    Caches about classes are cleared first: they would keep replaced modules alive.
+    Caches keyed by classes are cleared first: they would keep replaced modules alive.
     """
     from orchestra.annotations.custom_types import forget_annotations
     from orchestra.server.responses.fit_values import forget_classes
@@ -201,9 +201,9 @@ def _print_served(loader: Loader, place: WorkerPlace | None, log: Log, url: str)
         except BindingError as error:
             log.note(f"  {error}")
     if loader.keyless:
-        log.note("  nobody is asked for a key, so that only this machine is served")
+        log.note("  no key is required, so only this machine is served")
     if loader.locked:
-        log.note(f"  everybody is asked for a key, and there is none yet: {loader.make_a_key()}")
+        log.note(f"  a key is required, and there is none yet: {loader.make_a_key()}")
     if place is not None:
         log.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:

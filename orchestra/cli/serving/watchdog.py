@@ -1,8 +1,8 @@
 """A watchdog, which ends a server's process when something in it does not end.
 
-A thread cannot be stopped: a stuck one blocks the end of its run, and the run that of the event
-loop. So the process is ended anyway. If code holds the interpreter itself, nothing can be logged;
-then `faulthandler`, which does not need the interpreter, prints the threads' positions.
+A thread cannot be stopped: a stuck one blocks the end of its run, and the run blocks the end of the
+event loop. So the process is killed. If code holds the interpreter itself, nothing can be logged;
+then `faulthandler`, which does not need the interpreter, prints where the threads are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MARGIN_S = 3.0
 HELD_S = 1.0
 """Seconds to wait for the interpreter after that."""
 
-_ERR = 2  # a number, as it is used without the interpreter
+_ERR = 2  # a descriptor: `faulthandler` cannot use a Python object here
 
 log = logging.getLogger("orchestra.server")
 

@@ -1,4 +1,4 @@
-"""`orchestra serve --workers N`: the supervisor's side, and how it calls its workers."""
+"""`orchestra serve --workers N`: the supervisor, and the command line of its workers."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ log = logging.getLogger("orchestra.server")
 def command(
     targets: Sequence[str],
     host: str,
-    said: Mapping[str, Any],
+    given: Mapping[str, Any],
     data: Path | None,
     config: Path | None,
     *,
     log: Log,
     reload: bool,
 ) -> list[str]:
-    """The command line of a worker without its last numbers; `said` are settings."""
+    """The command line of a worker, without its last numbers; `given` are settings."""
     words = [sys.executable, "-m", "orchestra", "serve", *targets, "--host", host]
-    options = {**said, "data": data, "config": config, "reload": reload}
+    options = {**given, "data": data, "config": config, "reload": reload}
     options |= {"log_format": log.format, "log_level": log.level}
     for name, value in options.items():
         if value is not None and value is not False:
@@ -44,7 +44,7 @@ def command(
     return [*words, WORKER]
 
 
-def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:
+def settings_of(config: Path | None, given: Mapping[str, Any]) -> Settings:
     """The settings of the configuration, overridden by those of the command line.
 
     Raises:
@@ -56,11 +56,11 @@ def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:
     with extra("server"):
         from orchestra.server.settings import Settings
     bounds = read_deployment(config).server.bounds if find_file(config, os.environ) else {}
-    return Settings(**{**bounds, **said})
+    return Settings(**{**bounds, **given})
 
 
 def supervised(
-    words: Sequence[str], settings: Settings, host: str, port: int, count: int, *, told: Log
+    words: Sequence[str], settings: Settings, host: str, port: int, count: int, *, server_log: Log
 ) -> int:
     """Serve with `count` workers until a signal; returns the exit code.
 
@@ -74,7 +74,7 @@ def supervised(
     from orchestra.server.processes.notify import STOPPING, notify
     from orchestra.server.processes.supervisor import Supervisor
 
-    told.begin("supervisor")
+    server_log.begin("supervisor")
     on_end: Callable[[str], object] = _uncounted
     listener = bind(host, port, settings)
     with ExitStack() as at_the_end:
@@ -82,32 +82,31 @@ def supervised(
             folder = at_the_end.enter_context(counts_folder())
         except OSError as error:
             log.warning("/metrics shows each worker separately: %s", error)
-            os.environ.pop(FOLDER_ENV, None)  # it would be that of the server that started us
+            os.environ.pop(FOLDER_ENV, None)  # inherited, if a server started this one
         else:
-            os.environ[FOLDER_ENV] = str(folder)  # the folder in which workers combine their
-            # metrics
+            os.environ[FOLDER_ENV] = str(folder)  # workers combine their metrics there
             on_end = WorkerEnds(folder).ended
         supervisor = Supervisor(
             command=words,
             listener=listener,
             count=count,
             stop_s=settings.stop_s,
-            on_ready=partial(_ready, told, url_of(listener)),
+            on_ready=partial(_ready, server_log, url_of(listener)),
             on_stop=partial(notify, STOPPING),
             on_end=on_end,
         )
         code: int = trio.run(supervisor.run)
-    told.note("orchestra has stopped")
+    server_log.note("orchestra has stopped")
     terminal.forget_unwritable(errors_too=True)
     return code
 
 
 def _uncounted(how: str) -> None:
-    del how  # nobody could read it
+    del how  # without the folder, there is nothing to update
 
 
-def _ready(told: Log, url: str) -> None:
+def _ready(server_log: Log, url: str) -> None:
     from orchestra.server.processes.notify import READY, notify
 
-    told.say(f"orchestra is listening on {url}")
+    server_log.say(f"orchestra is listening on {url}")
     notify(READY)

@@ -1,7 +1,7 @@
 """Lists, dicts and sets in a pipeline's code: each run gets its own copy. Pure.
 
-A definition runs once, so its literals are made once; in a function, each call makes them anew.
-An item that a step of one run adds to a list must not be in the next run's list. A container
+A definition runs once, so its literals are made once; an ordinary function makes them at each call.
+An item that a step adds to a list in one run must not be in the next run's list. A container
 with more than `PARTS_MAX` parts is a table, not a literal, and is passed on uncopied.
 """
 

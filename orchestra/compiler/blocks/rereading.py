@@ -1,7 +1,7 @@
 """Rereading: whether a slot is read more than once in one run. Pure.
 
-A list can be read again; an iterator is empty for its second reader. This is asked only when
-a value is an iterator, so nothing is computed before.
+A list can be read again; an iterator is empty for its second reader. This is computed only when
+a value is an iterator, since few are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import Call, Fallback, Node, Race, Route
 
 Ways: TypeAlias = Mapping[int, int]
-"""Each route around a reader, by slot, with the region of the arm that the reader is in."""
+"""The routes around a reader, by slot, each with the region of the arm that it is in."""
 
 
 @frozen
@@ -47,12 +47,12 @@ def _can_both_be_taken(one: Ways, other: Ways) -> bool:
 
 
 def _readers(block: Block, slot: int, ways: Ways) -> Iterator[Reader]:
-    """The readers of a slot, also those behind a race, fallback or route that it is an arm of."""
+    """The readers of a slot, and those of a race, fallback or route of which it is an arm."""
     for operation in filter(None, block.operations):
         here = {**_ways(block, operation.region), **ways}
         for source in all_sources(operation.sources, operation.nested):
             if source.slot == slot and not source.path:
-                yield Reader(source.into, here, many=_is_made_again(operation))
+                yield Reader(source.into, here, many=_is_retried(operation))
         if operation.body is not None and any(there == slot for there, _ in operation.body.imports):
             yield Reader(f"the body of {operation.name}", here, many=True)
     for index, region in enumerate(block.regions):
@@ -89,7 +89,7 @@ def _looks_at_arms(operation: Operation[Node]) -> bool:
     return validated or isinstance(node, Comparison)
 
 
-def _is_made_again(operation: Operation[Node]) -> bool:
+def _is_retried(operation: Operation[Node]) -> bool:
     node = operation.node
     rule = node.policy.retry if isinstance(node, Call) else None
     return rule is not None and rule.attempts_max > 1

@@ -87,7 +87,7 @@ class RegionPlan:
     inside: int | None
     """The enclosing region; None for the block's root region."""
     alone: bool
-    """Whether it is the run's root region with one operation, so that both end at the same time."""
+    """Whether it is the run's root region with a single task, which gives a value at its end."""
 
 
 @frozen(eq=False)

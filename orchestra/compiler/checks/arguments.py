@@ -21,7 +21,7 @@ from orchestra.graph.wires import Wire, spelled
 from orchestra.problem import Problem
 
 _DEPTH_MAX = 20
-"""How deep a value is searched for wires: deeper than real values; some are made as one looks."""
+"""How deep a value is searched for wires: deeper than real values; some create parts endlessly."""
 
 
 def argument_problems(node: Call) -> Iterator[Problem]:
@@ -31,13 +31,13 @@ def argument_problems(node: Call) -> Iterator[Problem]:
 
 
 def wires_held(value: object) -> Iterator[Wire]:
-    """Every wire in a value, also in places that are never filled: `Message("user", q)`."""
+    """Every wire in a value, even where a run would not fill it: `Message("user", q)`."""
     return (each for each in values_held(value) if isinstance(each, Wire))
 
 
 def values_held(value: object) -> Iterator[object]:
-    """The value, and all values inside it; each object is looked into once, or where less deep."""
-    left, seen = [(value, 0)], dict[int, tuple[object, int]]()  # keeps them: ids are given again
+    """The value and all values inside it; an object is searched again only if found less deep."""
+    left, seen = [(value, 0)], dict[int, tuple[object, int]]()  # kept alive, as ids are reused
     while left:
         value, depth = left.pop()
         yield value
@@ -94,7 +94,7 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
 
 
 def _instead(node: Call, takes: str, argument: object) -> str:
-    """What to pass, also for a message in the form of OpenAI's and LangChain's APIs."""
+    """What to pass instead, also for a message written as a dict, as for OpenAI's API."""
     argument = argument[0] if isinstance(argument, list) and argument else argument
     if isinstance(argument, dict) and "role" in argument and "Message" in takes:
         return (
@@ -105,7 +105,7 @@ def _instead(node: Call, takes: str, argument: object) -> str:
 
 
 def hidden_in(argument: object) -> Iterator[Wire]:
-    """The wires in an argument that would never have a value, including those in functions."""
+    """The wires in an argument that would never be filled, including those held by functions."""
     if isinstance(argument, Decorated):
         return iter(())  # its wires belong to it
     return chain(wires_held(argument), wires_held_by(argument) if callable(argument) else ())

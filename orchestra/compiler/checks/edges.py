@@ -93,14 +93,14 @@ def _clash(edge: Edge, where: str) -> Iterator[Problem]:
     elif compare(kind, edge.expects) is Fit.CANNOT:
         origin = node_of(edge.wire).origin.where
         fix = f"convert it in a step between them; {name} is defined at {origin}"
-        fix = chunks_unsaid(edge.wire, edge.expects) or fix
+        fix = chunks_unannotated(edge.wire, edge.expects) or fix
         yield Problem("type-clash", where, ends, fix)
     elif refuses_failed(kind, edge.expects):
         yield Problem("type-clash", where, f"{ends}, without a `Failed`", place_for_failed(kind))
 
 
-def chunks_unsaid(wire: Wire, expects: object) -> str:
-    """The annotation to add where chunks are needed as text but are not annotated; else empty."""
+def chunks_unannotated(wire: Wire, expects: object) -> str:
+    """The annotation to add if chunks are needed as text but are not annotated; else empty."""
     node = node_of(wire)
     if not isinstance(node, Collect) or chunk_of(type_of(node.source)) is not Any:
         return ""
@@ -109,7 +109,7 @@ def chunks_unsaid(wire: Wire, expects: object) -> str:
         return ""
     stream = spelled(node.source)
     return (
-        f"say what {stream} yields: `-> AsyncIterator[{spell(wanted)}]` is joined, and Any is not"
+        f"annotate what {stream} yields: `-> AsyncIterator[{spell(wanted)}]` is joined, Any is not"
     )
 
 
@@ -122,6 +122,6 @@ def _mixed(node: Choice, where: str) -> Iterator[Problem]:
         arms = "; ".join(f"{name} is {spell(kind)}" for name, kind in pairs)
         fix = "collect(...) the arms that stream, so that all of them are values"
         if any(isinstance(node_of(arm), Constant) for arm in node.arms):
-            fix += "; or have a step yield what is a text here, and the others stream on"
-        message = f"the arms of {node.label} are not alike: {arms}"
+            fix += "; or yield the plain value from a step, so that all of them stream"
+        message = f"some arms of {node.label} stream, and others do not: {arms}"
         yield Problem("mixed-arms", where, message, fix)

@@ -1,7 +1,7 @@
-"""Steps that are made in a loop and read its variable: at run time all read its last value.
+"""Finds steps that are made in a loop and read its variable: at run time all read its last value.
 
-A function reads a variable when it is called. A function that is called inside the loop is
-right; a step is called only when the loop, and the whole pipeline's function, has ended.
+A function reads a variable when it is called. A function that is called inside the loop reads the
+right value; a step runs only when the loop, and the whole pipeline's function, has ended.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from orchestra.problem import Problem
 def late_problems(nodes: Sequence[Node]) -> Iterator[tuple[Node, Problem]]:
     """For each function made a step several times in a loop: the variables it reads too late."""
     made: dict[CodeType, tuple[object, FunctionType]] = {}
-    told: set[CodeType] = set()
+    reported: set[CodeType] = set()
     for node in nodes:
         function = inspect.unwrap(node.step.call) if isinstance(node, Call) else None
         if not isinstance(node, Call) or not isinstance(function, FunctionType):
             continue
         code = function.__code__
         step, first = made.setdefault(code, (node.step.call, function))
-        if step is node.step.call or code in told or not _reads_the_same(first, function):
+        if step is node.step.call or code in reported or not _reads_the_same(first, function):
             continue
-        told.add(code)
+        reported.add(code)
         for name in _read_late(code):
-            what = f"step {node.step.name!r} is made anew for each `{name}`, and reads it when it "
+            what = f"step {node.step.name!r} is created for each `{name}`, but reads it when it "
             fix = f"make the step once, above the loop, with a parameter {name!r}, and pass it: "
             fix += f"`{node.step.name}(..., {name}={name})`"
-            message = f"{what}runs, after the loop: each of them reads its last value"
+            message = f"{what}runs, after the loop: all of them read its last value"
             yield node, Problem("late-value", node.step.where, message, fix)
 
 
 def _reads_the_same(one: FunctionType, other: FunctionType) -> bool:
     """Whether the closures of two functions share their variables, not only equal values."""
     cells = zip(one.__closure__ or (), other.__closure__ or (), strict=True)
-    return all(each is theirs for each, theirs in cells)
+    return all(cell is same for cell, same in cells)
 
 
 def _read_late(code: CodeType) -> list[str]:

@@ -1,4 +1,4 @@
-"""Checks of one node by itself: its call, its bounds, its policy."""
+"""Checks of single nodes: the call, the bounds, the policy."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def node_problems(node: Node) -> Iterator[Problem]:
 
 def _default(node: Input) -> Iterator[Problem]:
     if node.default is not MISSING and not accepts(node.annotation, node.default):
-        message = f"input {node.name!r} is {spell(node.annotation)}, by default {node.default!r}"
+        kind = spell(node.annotation)
+        message = f"input {node.name!r} is {kind}, but its default is {node.default!r}"
         fix = "change the default, or widen the annotation"
         yield Problem("type-clash", node.origin.where, message, fix)
 
@@ -114,10 +115,10 @@ def _retry(node: Call) -> Iterator[Problem]:
         return
     where = node.origin.where
     if node.step.kind is Kind.PLAIN:
-        message = f"{node.spelled} has a retry, but a plain function runs on the spot: it would "
-        message += "fail again"
-        fix = "make it `async def`, or @step(thread=True), if a later call may "
-        fix += "later; else leave retry out"
+        message = f"{node.spelled} has a retry, but a plain function cannot wait between two "
+        message += "attempts: it would fail again"
+        fix = "make it `async def`, or @step(thread=True), if a later call may succeed; else leave "
+        fix += "retry out"
         yield Problem("policy-unfit", where, message, fix)
     for edge in node.edges:
         if is_stream(edge.wire):
@@ -134,13 +135,13 @@ def _each(node: Each) -> Iterator[Problem]:
         fix = "say how many may run at once: each(items, body, at_once=8)"
         yield Problem("missing-bound", where, "each(...) is called without `at_once`", fix)
     elif not is_count(at_once):
-        message = f"each(at_once={at_once!r}): it is a number of items, 1 or more"
+        message = f"each(at_once={at_once!r}): at_once must be a number of items, 1 or more"
         fix = "write it as a number: each(items, body, at_once=8)"
         yield Problem("bad-bound", where, message, fix)
     most: object = node.failures_max
     if most is not None and not is_count(most):
-        message = f"each(failures_max={most!r}): it is how many items may fail, 1 or more"
-        fix = "write it as a number, or leave it out if the first to fail is to fail the whole"
+        message = f"each(failures_max={most!r}): failures_max must be a number of items, 1 or more"
+        fix = "write it as a number, or leave it out: then the first failure fails the `each`"
         yield Problem("bad-bound", where, message, fix)
     items = Any if any(uncalled(node.items)) else type_of(node.items)  # reported by its own check
     if chunk_of(items) is None and items is not MISSING and element(items) is MISSING:
@@ -149,7 +150,7 @@ def _each(node: Each) -> Iterator[Problem]:
     elif items is str or items is bytes:
         message = f"each(items): {spelled(node.items)} is {spell(items)}, and its items would be "
         message += "its characters" if items is str else "its bytes, as numbers"
-        fix = "pass a list: that of a step that splits it, such as `text.splitlines()`"
+        fix = "pass a list, made by a step that splits it, as by `text.splitlines()`"
         yield Problem("not-iterable", where, message, fix)
     if is_stream(node.body):
         message = f"the body of each gives a stream, {spell(type_of(node.body))}"
@@ -158,7 +159,7 @@ def _each(node: Each) -> Iterator[Problem]:
 
 
 def _commit(node: Race | Fallback) -> Iterator[Problem]:
-    """Commit rules that count something that the arms do not give."""
+    """Commit rules that count chunks or characters that the arms do not have."""
     if not isinstance(node.commit, Chunks | Chars):
         return
     for arm, name in zip(node.arms, node.arm_names, strict=True):
@@ -258,11 +259,11 @@ def _comparison(node: Comparison) -> Iterator[Problem]:
 
 def _never_equal(node: Quorum) -> Iterator[Problem]:
     named = [(name, type_of(arm)) for name, arm in zip(node.arm_names, node.arms, strict=True)]
-    for (name, kind), (other, its) in combinations(named, 2):
-        if kind is MISSING or its is MISSING:
+    for (name, kind), (other, second) in combinations(named, 2):
+        if kind is MISSING or second is MISSING:
             continue
-        if compare(kind, its) is compare(its, kind) is Fit.CANNOT:
-            message = f"quorum: arm {name} is {spell(kind)} and arm {other} is {spell(its)}, "
+        if compare(kind, second) is compare(second, kind) is Fit.CANNOT:
+            message = f"quorum: arm {name} is {spell(kind)} and arm {other} is {spell(second)}, "
             message += "which are never equal"
             fix = "convert them to one type in a step, or say when they agree: agree=..."
             yield Problem("type-clash", node.origin.where, message, fix)

@@ -28,25 +28,25 @@ from orchestra.problem import Problem
 
 
 def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """The readers that can start only when the stream that they read has ended."""
+    """The problem of each reader that can start only when the stream it reads has ended."""
     if not any(is_stream(edge.wire) for node in regions.order for edge in node.edges):
         return
     starts, ends = _solve(regions)
     feeds = _feeds(regions)
-    told: set[Node] = set()
+    reported: set[Node] = set()
     for node in regions.order:
         for edge in node.edges:
             if not is_stream(edge.wire):
                 continue
-            if node_of(edge.wire) in told:  # its reader waits because of the same fault
-                told.add(node)
+            if node_of(edge.wire) in reported:  # its reader waits because of the same fault
+                reported.add(node)
                 continue
             waits = starts[node]
             if edge.arm is not None:
                 waits |= _gate(regions.owned[node][edge.arm], starts, ends)
             stuck = waits & feeds[node_of(edge.wire)]
             if stuck:
-                told.add(node)
+                reported.add(node)
                 first = next(each for each in regions.order if stuck & _bit(each))
                 yield node, _problem(node, edge, first)
 
@@ -82,11 +82,11 @@ def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:
     starts = dict.fromkeys(regions.order, 0)
     ends = {node: _bit(node) for node in regions.order}
     imports, readers = _imports(regions), _readers(regions)
-    growing, way = True, regions.order
-    while growing:  # at most once round for each node: sets only grow
+    growing, order = True, regions.order
+    while growing:  # few rounds: the sets only grow, and are bounded by the nodes
         growing = False
-        way = way[::-1]  # ends spread from the sources, starts from the output
-        for node in way:
+        order = order[::-1]  # ends spread from the sources, starts from the output
+        for node in order:
             new_starts = _starts(node, regions, imports[node], starts, ends)
             new_ends = ends[node] | new_starts
             for edge in node.edges:
@@ -122,7 +122,7 @@ def _gate(region: Region, starts: dict[Node, int], ends: dict[Node, int]) -> int
         return 0
     waits = starts[region.owner]
     if isinstance(region.owner, Choice):
-        for arm in region.owner.behind(region.arm):  # these arms have ended
+        for arm in region.owner.arms_before(region.arm):  # these arms have ended
             waits |= ends[node_of(arm)]
     return waits
 

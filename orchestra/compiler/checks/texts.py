@@ -44,13 +44,13 @@ def _template(node: Call, template: str, parts: Mapping[str, object]) -> Iterato
             fix = f"{BRACES}: `{written}`" if place.name else f"name it: `{written}`"
             yield Problem("bad-template", where, message, fix)
         elif place.calls:
-            message = f"{node.spelled}: `{place.written}` in the template calls what a value has"
-            fix = f"call it in a step, and pass what that gives: {{{place.name}}}"
+            message = f"{node.spelled}: `{place.written}` in the template calls a method"
+            fix = f"call it in a step, and pass the result: {{{place.name}}}"
             yield Problem("bad-template", where, message, fix)
     for name in (each for each in wanted if each not in parts):
         meant = did_you_mean(name, surplus, after=" ", written="`{{{}}}`".format)
         near = nearest_name(name, surplus)
-        surplus = [each for each in surplus if each != near]  # one fault, told once
+        surplus = [each for each in surplus if each != near]  # one fault, reported once
         message = f"{node.spelled}: the template names {name!r}, which is not given"
         fix = f"{meant}pass {name}=..., or {BRACES}"
         yield Problem("missing-part", where, message, fix)
@@ -70,12 +70,12 @@ def _reprs(node: Call, places: Iterable[Place], parts: Mapping[str, object]) -> 
             message = (
                 f"{node.spelled}: {place.name!r} is {spell(kind)}, and a model would read its repr"
             )
-            fix = f"make a text of it in a step, or write `{{{place.name}!r}}` if the repr is meant"
+            fix = f"turn it into text in a step, or write `{{{place.name}!r}}` to keep the repr"
             yield Problem("repr-in-text", node.origin.where, message, fix)
 
 
 def written_wires(nodes: Sequence[Node]) -> Iterator[tuple[Node, str, Problem]]:
-    """Texts with the repr of a wire: the reading node, the wire's node, and the problem."""
+    """Texts with the repr of a wire: the reading node, the wire's node as spelled, the problem."""
     texts = [(node, into, text) for node in nodes for into, text in _texts(node) if _REPR in text]
     if not texts:
         return
@@ -83,7 +83,7 @@ def written_wires(nodes: Sequence[Node]) -> Iterator[tuple[Node, str, Problem]]:
     pattern = re.compile(rf"{_REPR}(({'|'.join(spelled)})(?:[.\[][^>]*)?)>")
     for node, into, text in texts:
         for found in pattern.finditer(text):
-            message = f"{into} is given a text that holds {found[0]!r}, and not its value"
+            message = f"{into} is given a text that contains {found[0]!r}, and not its value"
             fix = f'prompt("... {{name}} ...", name={found[1]}), with `{{name!r}}` for its repr'
             yield node, found[2], Problem("wire-in-text", node.origin.where, message, fix)
 

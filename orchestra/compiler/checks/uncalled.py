@@ -1,4 +1,4 @@
-"""Steps, pipelines and functions that were named where their result is needed, not called."""
+"""Finds steps, pipelines and functions that were not called where their result is needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestra.problem import Problem
 
 
 def uncalled_parts(node: Node) -> Iterator[Problem]:
-    """The problems of a node's arms, label, items and arguments that were named, not called."""
+    """The problems of a node's arms, label, items and arguments that were not called."""
     for what, wire in _read_by(node):
         for held in uncalled(wire):
             yield _problem(what, held, node.origin.where)
@@ -26,7 +26,7 @@ def uncalled_parts(node: Node) -> Iterator[Problem]:
         for name, argument, expects in node.places:
             for held in uncalled_in(argument) if expects in (object, Any) else ():
                 if isinstance(held, Decorated):  # a function may be intended
-                    yield _problem(f"what {node.into(name)} is given", held, node.origin.where)
+                    yield _problem(f"the argument of {node.into(name)}", held, node.origin.where)
     if isinstance(node, Choice):
         keys = [repr(key) for key in node.keys] if isinstance(node, Route) else []
         names = [*keys, "default"] if keys else map(str, range(1, len(node.arms) + 1))
@@ -38,15 +38,15 @@ def uncalled_parts(node: Node) -> Iterator[Problem]:
 def _read_by(node: Node) -> Iterator[tuple[str, Wire]]:
     match node:
         case Collect(source=source):
-            yield "what collect(...) is given", source
+            yield "the argument of collect(...)", source
         case Route(on=label):
             yield "the label of route(...)", label
         case Each(items=items):
-            yield "what each(...) goes through", items
+            yield "the argument of each(...)", items
 
 
 def uncalled_result(output: Wire, pipeline: str, where: str) -> Iterator[Problem]:
-    """The problems of parts of a pipeline's result that were named, not called."""
+    """The problems of parts of a pipeline's result that were not called."""
     for held in uncalled(output):
         yield _problem(f"the result of pipeline {pipeline!r}", held, where)
 
@@ -94,7 +94,7 @@ def _problem(what: str, value: object, where: str) -> Problem:
     kind = type(value).__name__.lower() if isinstance(value, Decorated) else "function"
     call = call_of(value) or ""
     if call.startswith("<lambda>"):
-        message = f"{what} is a lambda, which nobody calls"
-        return Problem("uncalled", where, message, "write what it gives, without `lambda`")
-    message = f"{what} is the {kind} {call.partition('(')[0]!r} itself, which nobody calls"
+        message = f"{what} is a lambda, which nothing calls"
+        return Problem("uncalled", where, message, "write its expression, without `lambda`")
+    message = f"{what} is the {kind} {call.partition('(')[0]!r} itself, which nothing calls"
     return Problem("uncalled", where, message, f"call it: `{call}`")

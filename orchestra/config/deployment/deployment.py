@@ -1,4 +1,4 @@
-"""A deployment: its models, embedders and stores as values, wherever they were said. Pure."""
+"""A deployment: its models, embedders and stores as values, wherever they came from. Pure."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ WORDLLAMA = EmbedderSettings(
 
 @attrs.frozen(kw_only=True)
 class Deployment:
-    """What names stand for. One model may have several names: its settings are then the same.
+    """The settings of a deployment by name. Several names may share the settings of one model.
 
-    Where a pipeline names a model, a route will do: no name is that of both. `stores` are those
-    of the project's own classes; all others are in the `database`, if one is named, else in files
-    in the folder `data`, where the file says so;
-    `limits` are those of callers, and `budgets` what they may spend, None where nobody counts;
-    `state` is where policies keep what they remember, None where nothing is said of it; `server`
-    is what is said of the server; `file` is that file, and `lines` are those of its keys.
+    Where a pipeline names a model, it may also name a route: no name is both. `stores` are those
+    of the project's own classes; all others are in the `database`, if there is one, else in a file
+    in the folder `data` (None is the default folder). `limits` are those of callers, and `budgets`
+    what they may spend, None if they are not counted. `state` says where policies keep their state,
+    None if it is not configured. `server` has the rules of the server. `file` is the configuration
+    file, and `lines` are the lines of its keys.
     """
 
     models: Mapping[str, ModelSettings]
@@ -64,7 +64,7 @@ class Deployment:
     lines: Mapping[Place, int] = attrs.field(default=MappingProxyType({}), eq=False, repr=False)
 
     def over_network(self) -> tuple[list[str], list[str]]:
-        """The names of the models and routes that are reached over a network, and of embedders."""
+        """The names of models and routes that are reached over a network, and of embedders."""
         from orchestra.providers.known.catalog import PROVIDERS
 
         models = [name for name, each in self.models.items() if PROVIDERS[each.provider].remote]
@@ -73,9 +73,9 @@ class Deployment:
         return [*models, *self.routes], remote
 
     def uses_built_in(self, named: Iterable[tuple[str, str]]) -> bool:
-        """Whether the built-in vocabulary is behind one of these names, each with its kind.
+        """Whether one of these names, given as `(kind, name)`, needs the built-in embedder.
 
-        It is also where the cache or the shared calls of a model compare questions with it.
+        A model also needs it if its cache or its coalescing compares requests with it.
         """
         from orchestra.providers.known.catalog import PROVIDERS
 
@@ -83,7 +83,7 @@ class Deployment:
         return any(PROVIDERS[each.provider].built_in for each in behind)
 
     def _behind(self, seam: str, name: str) -> Iterator[ModelSettings]:
-        """The models behind a name: its own, those of a route, and those of their embedders."""
+        """The models behind a name: its own, or those of a route; and those of their embedders."""
         if seam == "embedder":
             yield self.embedders[name].model
         if seam != "model":
@@ -91,15 +91,15 @@ class Deployment:
         route = self.routes.get(name)
         models = [self.models[name]] if route is None else [*route.models.values()]
         yield from models
-        asked: list[ModelSettings | RouteSettings] = [*models, *([] if route is None else [route])]
-        for each in asked:
+        settings: list[ModelSettings | RouteSettings] = [*models, *filter(None, [route])]
+        for each in settings:
             if each.cache is not None and each.cache.semantic is not None:
                 yield self.embedders[each.cache.semantic.embedder].model
             if each.coalesce is not None and each.coalesce.similarity is not None:
                 yield self.embedders[each.coalesce.embedder].model
 
     def own_classes(self) -> list[tuple[OwnClass, ModelSettings]]:
-        """The models and embedders of classes of the project's own, each once, with its class."""
+        """The models and embedders of the project's own classes, each once, with its class."""
         found = (*self.models.values(), *(each.model for each in self.embedders.values()))
         own = {(each.origin, each.name): (each.own, each) for each in found if each.own is not None}
         return [*own.values()]
@@ -112,10 +112,10 @@ class Deployment:
 def with_usual(
     models: Mapping[str, ModelSettings], routes: Collection[str] = ()
 ) -> Mapping[str, ModelSettings]:
-    """The models, with those that every deployment has, where no route has their name.
+    """Add the models that every deployment has, unless a route has their name.
 
-    `default` is the first, and `fast` and `smart` are `default`, where they are not named:
-    so that a file with one model is all that it takes. Where `default` is a route, so are they.
+    If they are not named, `default` is the first model, and `fast` and `smart` are `default`: a
+    file with one model is enough. If `default` is a route, `fast` and `smart` are not added.
     """
     if "default" in routes:
         return MappingProxyType(dict(models))
@@ -128,7 +128,7 @@ def with_usual(
 def with_usual_routes(
     routes: Mapping[str, RouteSettings], models: Collection[str]
 ) -> Mapping[str, RouteSettings]:
-    """The routes; `fast` and `smart` are the route `default`, where it is one and they are not."""
+    """Add `fast` and `smart` as names of the route `default`, if any, unless they are taken."""
     usual = {
         name: routes["default"] for name in MODELS if "default" in routes and name not in models
     }
@@ -136,7 +136,7 @@ def with_usual_routes(
 
 
 EMBEDDED = Deployment(models=with_usual({}), embedders=MappingProxyType({"default": WORDLLAMA}))
-"""What there is without a file and without a key: all of it runs in this process.
+"""The deployment without a file and without a key: all of it runs in this process.
 
 The three models are one, so that a race between two of them runs out of the box.
 """

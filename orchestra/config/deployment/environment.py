@@ -1,4 +1,4 @@
-"""Models that appear by themselves, where a provider's key is in the environment. Pure."""
+"""Models that exist without a configuration, if a provider's key is in the environment. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Environ = Mapping[str, str]
 
 
 def from_environment(environ: Environ) -> Deployment:
-    """The deployment of someone who has set keys and written no file.
+    """The deployment that follows from the keys in the environment, without a file.
 
-    `default` and `fast` are the fast model of the first provider whose key is there, `smart`
-    is its smart one; each provider's fast model also has the provider's name. The embedder
-    stays the embedded one: what a store holds can only be searched by what filled it.
+    `default` and `fast` are the fast model of the first provider whose key is set, `smart` is its
+    smart one; each provider's fast model also has the provider's name. The embedder stays the
+    embedded one: a store can only be searched with the embedder that filled it.
     """
     found = [pair for each in PROVIDERS.values() if (pair := _suggested(each, environ))]
     if not found:
@@ -32,8 +32,8 @@ def from_environment(environ: Environ) -> Deployment:
     return attrs.evolve(EMBEDDED, models=with_usual(models))
 
 
-def half_told(environ: Environ) -> Iterator[str]:
-    """Of providers whose key is there, and something else that they need is not: both."""
+def half_configured(environ: Environ) -> Iterator[str]:
+    """For each provider whose key is set but which lacks something else: the names of both."""
     for provider in PROVIDERS.values():
         probe = ModelSettings(name=provider.name, provider=provider.name)
         key = key_state(provider, probe, environ)
@@ -41,7 +41,7 @@ def half_told(environ: Environ) -> Iterator[str]:
             provider.suggested
             and key.needed
             and key.present
-            and not any(_variable_of(provider, environ))
+            and not any(_variables_of(provider, environ))
         ):
             there = options_of(provider, probe, environ)
             needed = [option for option in provider.options if option.needed]
@@ -51,24 +51,24 @@ def half_told(environ: Environ) -> Iterator[str]:
 
 
 def _suggested(provider: Provider, environ: Environ) -> tuple[ModelSettings, ModelSettings] | None:
-    """A provider's fast model and its smart one; None where it has not been set up."""
+    """A provider's fast model and its smart one; None if the provider is not set up."""
     if provider.suggested is None:
         return None
-    told = next(iter(_variable_of(provider, environ)), None)
-    if told is None:
+    variable = next(iter(_variables_of(provider, environ)), None)
+    if variable is None:
         return None
     fast, smart = provider.suggested
     made = ModelSettings(
-        name=provider.name, provider=provider.name, model=fast, origin=f"environment: {told}"
+        name=provider.name, provider=provider.name, model=fast, origin=f"environment: {variable}"
     )
     return made, attrs.evolve(made, model=smart)
 
 
-def _variable_of(provider: Provider, environ: Environ) -> Iterator[str]:
-    """The variable that says that a provider is to be used, if one does.
+def _variables_of(provider: Provider, environ: Environ) -> Iterator[str]:
+    """Yield the variables that set up a provider, if it is set up.
 
-    Its key; or its address, where it asks for no key. Everything else that it needs has to be
-    there, too.
+    They are its key, or its address if it needs no key. Everything else that it needs has to be
+    set, too.
     """
     probe = ModelSettings(name=provider.name, provider=provider.name)
     options = options_of(provider, probe, environ)
@@ -78,7 +78,7 @@ def _variable_of(provider: Provider, environ: Environ) -> Iterator[str]:
         base_url(provider, probe, options, environ)
     except BindingError:
         if not any(is_set(environ, name) for name in provider.base_url_env):
-            return  # else it is to be used, and whoever asks it is told what is wrong there
+            return  # else it is used, and its first call reports what is wrong
     key = key_state(provider, probe, environ)
     if key.needed and key.present:
         yield key.source

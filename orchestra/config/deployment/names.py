@@ -1,4 +1,4 @@
-"""What a name of a deployment stands for. Pure."""
+"""Look up the names of a deployment. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ T = TypeVar("T")
 
 
 def bound(what: str, name: str, known: Mapping[str, T], fix: str = "") -> T:
-    """What is bound to the name; where nothing is, an error with the names that are."""
+    """What is bound to the name.
+
+    Raises:
+        BindingError: nothing is bound to it; the message lists the known names.
+    """
     if name in known:
         return known[name]
     meant = did_you_mean(name, known, before="; ")

@@ -1,6 +1,6 @@
-"""What is made of classes of a project's own: its stores, models and embedders.
+"""Instances of a project's own classes: stores, models and embedders.
 
-Rules of the file: nothing of a project is imported before something of it is asked for.
+Rules of the file: a module of the project is imported only when one of its classes is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class _Kind:
-    """What a class has to have, and how to come by it."""
+    """The members that a class must have, and how to write it."""
 
     needed: Sequence[str]
     fix: str
@@ -44,26 +44,26 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         ),
         "embedder": _Kind(
             ("embed", "dimensions"),
-            "write a class with what orchestra.protocols.Embedder has: embed, dimensions; what is "
-            'a Model stands in [models.NAME], and is named here by model = "NAME"',
+            "write a class with the members of orchestra.protocols.Embedder: embed, dimensions; a "
+            'Model belongs in [models.NAME], and is named here with model = "NAME"',
         ),
     }
 )
 
 
-def make_own(said: OwnClass, name: str, origin: str) -> Any:
-    """What such a class makes, in the project's own modules or in an installed one.
+def make_own(own: OwnClass, name: str, origin: str) -> Any:
+    """An instance of such a class, from a module of the project or an installed one.
 
     Raises:
-        BindingError: there is no such class, it cannot be made so, or is none for this seam.
+        BindingError: there is no such class, it cannot be instantiated, or does not fit its seam.
     """
 
-    def unfit(told: str) -> BindingError:
-        return BindingError(f"{origin}: {said.seam} {name!r}: {said.target} {told}")
+    def unfit(problem: str) -> BindingError:
+        return BindingError(f"{origin}: {own.seam} {name!r}: {own.target} {problem}")
 
     try:
-        made = _found(said.target, unfit)(**said.options)
-        _refuse_unfit(made, said.seam, unfit)
+        made = _found(own.target, unfit)(**own.options)
+        _refuse_unfit(made, own.seam, unfit)
     except BindingError:
         raise
     except (Exception, SystemExit) as error:
@@ -77,11 +77,11 @@ def _refuse_unfit(made: Any, seam: str, unfit: Callable[[str], BindingError]) ->
         if not any(hasattr(each, member) for each in (type(made), made)):
             raise unfit(f"gave a {type(made).__name__}, which has no `{member}`; {kind.fix}")
     if seam == "model" and not isinstance(made.capabilities, Capabilities):
-        raise unfit(f"has the capabilities {made.capabilities!r:.100}, which are no `Capabilities`")
+        raise unfit(f"has the capabilities {made.capabilities!r:.100}, not a `Capabilities`")
 
 
 def _found(target: str, unfit: Callable[[str], BindingError]) -> Any:
-    """What stands at `module:Class`, with the folder of the project on the path, as ever."""
+    """The class at `module:Class`; the working directory is put on the import path."""
     module, _, path = target.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
@@ -90,11 +90,11 @@ def _found(target: str, unfit: Callable[[str], BindingError]) -> Any:
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
             raise
-        told = f"is not there: no module {module!r} is in {here}, nor installed"
-        raise unfit(told) from error
+        problem = f"does not exist: no module {module!r} is in {here}, nor installed"
+        raise unfit(problem) from error
     for part in path.split("."):
         if not hasattr(found, part):
             meant = did_you_mean(part, dir(found), before="; ")
-            raise unfit(f"is not there: it has no {part!r}{meant}")
+            raise unfit(f"does not exist: there is no {part!r}{meant}")
         found = getattr(found, part)
     return found

@@ -1,4 +1,4 @@
-"""The stores of a deployment: of its own classes, and the collections of a file or a database."""
+"""The stores of a deployment: its own classes, and the collections of a file or a database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class OwnStore:
-    """What the file says of such a store, and where."""
+    """The settings of a store of an own class, and their place in the file."""
 
     name: str
     own: OwnClass
@@ -31,9 +31,10 @@ class OwnStore:
 
 
 class Stores:
-    """The stores of a deployment: its own, each made when it is first asked for, and all others.
+    """The stores of a deployment: those of its own classes, made on first use, and all others.
 
-    These are in the `database`, if it has one, or in the file at `path`. `opened` closes them.
+    The others are collections of the `database`, if it has one, else of the file at `path`.
+    `opened` closes them all.
     """
 
     def __init__(
@@ -51,23 +52,23 @@ class Stores:
         self._made: dict[str, VectorStore] = {}
 
     def names(self) -> list[str]:
-        """The names of all that there are; blocks, of a database as long as a connection takes.
+        """The names of all stores; blocks, with a database until there is a connection.
 
         Raises:
-            BindingError: the database cannot be asked: see `open_postgres`.
-            StoreError: the file is not one of ours, or the database does not answer.
+            BindingError: the database cannot be used: see `open_postgres`.
+            StoreError: the file is not one of stores, or the database does not answer.
         """
         return [*self._own, *(name for name in self._others.names() if name not in self._own)]
 
     def store(self, name: str) -> VectorStore:
-        """The store of this name; once found, it is not looked for again.
+        """The store of this name; once found, it is not looked up again.
 
-        In a database it is not looked for at all: there a search tells that it does not exist, and
-        names that a step makes up are not kept.
+        A store in a database is not looked up at all: a search reports if it does not exist, and
+        names that steps make up are not kept.
 
         Raises:
-            BindingError: there is none, or its class cannot be made.
-            StoreError: the file of the stores is not one.
+            BindingError: there is no such store, or its class cannot be instantiated.
+            StoreError: the file is not one of stores.
         """
         if name not in self._made:
             if self._database is not None:
@@ -79,11 +80,11 @@ class Stores:
         return self._made[name]
 
     def collection(self, name: str) -> SqliteCollection | PostgresCollection:
-        """The collection of this name, of those that are not of the deployment's own classes."""
+        """The collection of this name in the file or database, not a store of an own class."""
         return self._others.collection(name)
 
     async def make(self, name: str) -> None:
-        """Make the store, empty, where there is none; and its index, where it is to have one.
+        """Make an empty store if there is none, and its index if it should have one.
 
         Raises:
             StoreError: it cannot be made.
@@ -102,24 +103,24 @@ class Stores:
 
             database = partial(open_postgres, self._database, self._environ)
             return self._opened.shared(self._database, database)
-        from orchestra.stores.sqlite import SqliteStores  # a start opens no file of stores
+        from orchestra.stores.sqlite import SqliteStores  # lazy: a start opens no file of stores
 
         return self._opened.own(SqliteStores(self.path))
 
     def make_own(self) -> None:
-        """Make those of its own now, as a server does that would rather not start without them.
+        """Make all stores of own classes now, so that a server does not start without them.
 
         Raises:
-            BindingError: the class of one cannot be made.
+            BindingError: a class cannot be instantiated.
         """
         for name in self._own:
             self.store(name)
 
     def to_fill(self, name: str) -> VectorStore:
-        """The store of this name, to be written to: where there is none, it will be made.
+        """The store of this name, for writing: it need not exist yet.
 
         Raises:
-            BindingError: its class cannot be made.
+            BindingError: its class cannot be instantiated.
         """
         own = self._own.get(name)
         if own is None:

@@ -1,6 +1,6 @@
-"""What a deployment says of its server: who may ask, from which pages, what becomes of runs.
+"""The server's rules in a deployment: who may call it, from which web pages, and what runs do.
 
-The server stands above the configuration, so what is said of it is a value of its own here.
+The server is a higher layer than the configuration, so its rules are plain values here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Disconnect = Literal["cancel", "continue", "linger"]
 
 
 class DisconnectRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a run when its last reader has left; `linger` waits for `linger_s`."""
+    """What a run does when its last reader has left; `linger` goes on for `linger_s` seconds."""
 
     disconnect: Disconnect = "cancel"
     linger_s: float = 30.0
@@ -27,12 +27,13 @@ CANCELS = DisconnectRule()
 
 
 class ServerRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file says of the server.
+    """The rules of the server, as configured.
 
-    `keys`: "auto" asks for keys as soon as one was ever made, "required" always, "none" never.
-    `pass_fields` and `image_schemes` are what of clients' requests may reach providers, and
-    `store_answers` is whether answers are kept for clients of OpenAI's API that want it.
-    `runs` are what is said of keeping runs, by name, and `bounds` of the server itself.
+    `keys`: "auto" requires an API key once one was ever made, "required" always, "none" never.
+    `pass_fields` and `image_schemes` are the fields of clients' requests and the schemes of image
+    URLs that may reach providers. `store_answers` says whether answers are kept for clients of
+    OpenAI's API that ask for it. `runs` has the settings for keeping runs, and `bounds` those of
+    the server itself, by name.
     """
 
     keys: Literal["auto", "required", "none"] = "auto"

@@ -18,9 +18,9 @@ _NAMED: Mapping[str, str] = {"users": "user", "organisations": "organisation"}
 
 
 def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
-    """The budgets that the table describes, None without one; meaningless after a complaint.
+    """The budgets of the table; None without a table. Meaningless after a complaint.
 
-    What a named user or organisation does not say is as for all others.
+    A named user or organisation has the budgets of all others, except those that it sets.
     """
     if not table:
         return None
@@ -53,17 +53,17 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
 def _allowance(
     own: Table, at: Place, others: SpendingLimits, complaints: Complaints
 ) -> SpendingLimits:
-    """What a table says; what it does not say is as for the others."""
+    """The limits of a table; those that it does not set are the ones of `others`."""
     sums = {key: _money(own[key], (*at, key), complaints) for key in ("day", "month") if key in own}
     return attrs.evolve(others, **{**own, **sums})
 
 
-def _money(said: object, at: Place, complaints: Complaints) -> int | None:
-    """Nano-dollars, exactly as they are written; None is no limit."""
-    if said is None or said == spec.NO_LIMIT:
+def _money(dollars: object, at: Place, complaints: Complaints) -> int | None:
+    """Dollars as written in the file, in nano-dollars, exactly; None is no limit."""
+    if dollars is None or dollars == spec.NO_LIMIT:
         return None
-    exact = Decimal(str(said)) * NANODOLLARS
+    exact = Decimal(str(dollars)) * NANODOLLARS
     if exact != int(exact):
-        message = f"{shown(said)} dollars are not a whole number of nano-dollars"
+        message = f"{shown(dollars)} dollars are not a whole number of nano-dollars"
         complaints.add("wrong-value", ("budgets", *at), message, "write at most nine decimals")
     return int(exact)

@@ -12,7 +12,7 @@ from orchestra.providers.known.settings import ModelSettings, RouteSettings
 
 
 def cache_of(right: Table) -> CacheRule | None:
-    """How answers are kept, of the table of a model or route as it was checked; None: not."""
+    """The cache rule in the checked table of a model or route; None without a cache."""
     table = right.get("cache")
     if table is None:
         return None
@@ -26,10 +26,10 @@ def check_semantics(
     embedders: Iterable[str],
     complaints: Complaints,
 ) -> None:
-    """Complain of semantic caches of what makes vectors, and by what is no embedder.
+    """Complain of semantic caches for embedding models, or with an embedder that does not exist.
 
-    `tables` are models, routes, and embedders that are models of their own, by the name of their
-    table; `embedders` are all that the file names, right or wrong.
+    `tables` are models, routes, and embedders with a model of their own, by the name of their
+    table; `embedders` are all that the file names, valid or not.
     """
     for table, named in tables.items():
         for name, each in named.items():

@@ -11,13 +11,13 @@ from orchestra.config.toml.places import Path as Place
 from orchestra.providers.known.settings import CoalesceSettings
 
 
-def read_coalesce(said: object, at: Place, complaints: Complaints) -> CoalesceSettings | None:
-    """What it says, which is true, false or a table; None where calls do not share."""
-    if not isinstance(said, Mapping):
-        return CoalesceSettings() if said else None
+def read_coalesce(value: object, at: Place, complaints: Complaints) -> CoalesceSettings | None:
+    """The settings of `coalesce`, which is true, false or a table; None if calls are not shared."""
+    if not isinstance(value, Mapping):
+        return CoalesceSettings() if value else None
     at = (*at, "coalesce")
-    right = check(said, at, spec.COALESCE, complaints)
-    if "embedder" in said and "similarity" not in said:
+    right = check(value, at, spec.COALESCE, complaints)
+    if "embedder" in value and "similarity" not in value:
         message = "the embedder has nothing to compare without similarity"
         complaints.add("missing-key", (*at, "embedder"), message, "add similarity = 0.95")
     return CoalesceSettings(**right)
@@ -26,14 +26,14 @@ def read_coalesce(said: object, at: Place, complaints: Complaints) -> CoalesceSe
 def check_embedders(
     tables: Mapping[str, Table], embedders: Collection[str], complaints: Complaints
 ) -> None:
-    """Complain of embedders to compare questions with that are not there.
+    """Complain of embedders that `coalesce` names and that do not exist.
 
-    `embedders` are those of the file, right or wrong, and those that there are without it.
+    `embedders` are all embedders of the file, valid or not, and the built-in ones.
     """
     for kind in ("models", "routes"):
         for name, table in tables.get(kind, {}).items():
-            said = table.get("coalesce") if isinstance(table, dict) else None
-            wanted = said.get("embedder") if isinstance(said, dict) else None
+            value = table.get("coalesce") if isinstance(table, dict) else None
+            wanted = value.get("embedder") if isinstance(value, dict) else None
             if isinstance(wanted, str) and wanted and wanted not in embedders:
                 place = (kind, name, "coalesce", "embedder")
                 message = f"there is no embedder {shown(wanted)}"

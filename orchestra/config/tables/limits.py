@@ -14,9 +14,9 @@ _KINDS = {"user": "users", "organisation": "organisations"}
 
 
 def read_limits(table: Table, complaints: Complaints) -> CallerRules | None:
-    """The limits of callers, None where there are none; what is wrong of them is left out.
+    """The limits of callers, without invalid ones; None if there are none.
 
-    Who is named has the limits of the others, but for what stands in their own table.
+    A named user or organisation has the limits of all others, except those that it sets.
     """
     known = [*_KINDS, *_KINDS.values()]
     for key in table.keys() - set(known):
@@ -37,7 +37,7 @@ def read_limits(table: Table, complaints: Complaints) -> CallerRules | None:
 def _named_owners(
     tables: object, at: Place, others: OwnerLimits, complaints: Complaints
 ) -> dict[str, OwnerLimits]:
-    """The limits of each who is named; the limits of one who is wrong are those of the others."""
+    """The limits of each named owner; an owner with an invalid table has those of the others."""
     if not isinstance(tables, dict):
         complaints.not_a_table(at, tables, _fix((*at, "NAME")))
         return {}

@@ -31,7 +31,7 @@ _ARTICLES: Mapping[Seam, str] = {"model": "a model", "embedder": "an embedder"}
 
 
 def read_models(tables: Table, here: Path, complaints: Complaints) -> dict[str, ModelSettings]:
-    """The models that are right, by name; names of files are seen from the folder `here`."""
+    """The valid models by name; paths are relative to the folder `here`."""
     found = {
         name: _read_model(table, ("models", name), "model", complaints, here)
         for name, table in tables.items()
@@ -42,7 +42,7 @@ def read_models(tables: Table, here: Path, complaints: Complaints) -> dict[str, 
 def read_embedders(
     tables: Table, models: Mapping[str, ModelSettings], here: Path, complaints: Complaints
 ) -> dict[str, EmbedderSettings]:
-    """The embedders that are right, by name; one may name a model of the file."""
+    """The valid embedders by name; an embedder may name a model of the file."""
     found = {}
     for name, table in tables.items():
         at = ("embedders", name)
@@ -76,7 +76,7 @@ def _read_model(
     provider = _provider(table, at, seam, complaints)
     if provider is None:
         known = {**_known(PROVIDERS.values()), **spec.OWN_MODEL, **extra}
-        check(_without_provider(table), at, known, complaints)  # as far as can be told without it
+        check(_without_provider(table), at, known, complaints)  # as far as possible
         return None
     known = {**_known([provider]), **extra}
     right = check(_own(_without_provider(table), provider, at, complaints), at, known, complaints)
@@ -91,7 +91,7 @@ def _read_model(
 def _read_own(
     table: Table, at: Place, extra: spec.Spec, complaints: Complaints
 ) -> ModelSettings | None:
-    """A model, or what makes vectors, of a class of the project's own."""
+    """A model or embedder of one of the project's own classes."""
     before, known = len(complaints.problems), {**spec.OWN_MODEL, **extra}
     right = check(refuse_of_providers(table, at, complaints), at, known, complaints)
     own = read_own_class(table, right, at, complaints)
@@ -106,7 +106,7 @@ def _read_own(
 
 
 def _without_quotes(table: Table, at: Place) -> Iterator[Place]:
-    """The tables in a table that are meant to stand beside it: `[models.gpt-5.4]`."""
+    """The nested tables that were meant as one name with a dot: `[models.gpt-5.4]`."""
     for key, value in table.items():
         if isinstance(value, dict) and key not in {"options", *spec.REMOTE}:
             if value.keys() & {"provider", "class"}:
@@ -116,7 +116,7 @@ def _without_quotes(table: Table, at: Place) -> Iterator[Place]:
 
 def _tell_quotes(paths: Iterable[Place], complaints: Complaints) -> None:
     for kind, *name in paths:
-        message = "a dot in a name begins a table in a table, where it has no quotes"
+        message = "without quotes, a dot in a name begins a nested table"
         right = f'[{kind}."{".".join(map(str, name))}"]'
         complaints.add("wrong-type", (kind, *name), message, f"write {right}")
 
@@ -152,23 +152,23 @@ def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Pr
 
 
 def _provider_meant(name: str, known: Sequence[str]) -> str:
-    """Which provider was meant: those of a company's name, such as Google's, else the nearest."""
+    """The advice for an unknown provider: those of a company of this name, else the nearest."""
     whose = [each for each in known if name.title() in PROVIDERS[each].about.title().split()]
     return f"did you mean {' or '.join(map(repr, whose))}?" if whose else nearest(name, known)
 
 
 def _without_provider(table: Table) -> dict[str, Any]:
-    told = "provider" if "provider" in table else _misspelt(table)
-    return {key: value for key, value in table.items() if key != told}
+    left_out = "provider" if "provider" in table else _misspelt(table)
+    return {key: value for key, value in table.items() if key != left_out}
 
 
 def _misspelt(table: Table) -> str | None:
-    """The key that was meant to be `provider`, as it seems."""
+    """The key that is probably a misspelt `provider`."""
     return nearest_name("provider", table) or None
 
 
 def _known(providers: Any) -> dict[str, Any]:
-    """What may stand in the table of a model of one of these, beside its provider."""
+    """The keys that a model of one of these providers may have, besides `provider`."""
     found: dict[str, Any] = {}
     for provider in providers:
         if provider.remote:
@@ -178,7 +178,7 @@ def _known(providers: Any) -> dict[str, Any]:
 
 
 def _own(table: Table, provider: Provider, at: Place, complaints: Complaints) -> Table:
-    """The table without what only other providers have, of which it is complained."""
+    """The table without keys that only other providers have; a complaint is added for each."""
     own = {option.name for option in provider.options}
     others = {option.name for each in PROVIDERS.values() for option in each.options} - own
     for key in others & table.keys():
@@ -201,13 +201,13 @@ def _own(table: Table, provider: Provider, at: Place, complaints: Complaints) ->
 def _complete(
     right: Table, table: Table, provider: Provider, at: Place, complaints: Complaints
 ) -> None:
-    """Complain of what is missing, of two keys, and of keys in headers."""
+    """Complain of missing keys, of an API key in two places, and of API keys in headers."""
     if provider.remote and "model" not in table:
         missing("model", spec.TEXT, at, complaints)
     if provider.base_url is None and provider.remote and "base_url" not in table:
         missing("base_url", spec.URL, at, complaints)
     if "key_env" in right and "key_file" in right:
-        message = "a key is in the environment or in a file, not in both"
+        message = "an API key is either in the environment or in a file"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
     check_headers(right.get("headers", {}), (*at, "headers"), complaints)
@@ -216,16 +216,16 @@ def _complete(
 
 
 def _check_url(url: str, at: Place, complaints: Complaints) -> None:
-    """Complain of an address whose host or port is none."""
+    """Complain of an address with an invalid host or port."""
     try:
         absolute(url)
     except ValueError as error:
-        message = f"{shown(url)} is no address: {error}"
+        message = f"{shown(url)} is not a valid address: {error}"
         complaints.add("wrong-value", at, message, f"base_url = {spec.URL.example}")
 
 
 def _complete_limits(limits: Table, at: Place, complaints: Complaints) -> None:
-    """Complain of limits that have nothing to work on."""
+    """Complain of options of limits that have no effect without another."""
     if limits.get("adaptive") and "concurrency" not in limits:
         message = "it has nothing to adapt: there is no concurrency"
         complaints.add("missing-key", (*at, "adaptive"), message, "add concurrency = 20")
@@ -233,7 +233,7 @@ def _complete_limits(limits: Table, at: Place, complaints: Complaints) -> None:
         message = "it has nothing to share: there is no limit"
         complaints.add("missing-key", (*at, "shared"), message, "add requests_per_minute = 500")
     if "when_state_fails" in limits and not limits.get("shared"):
-        message = "only limits that are shared are kept in the state"
+        message = "only shared limits are kept in the state"
         complaints.add("missing-key", (*at, "when_state_fails"), message, "add shared = true")
 
 
@@ -272,7 +272,7 @@ def _breaker(table: dict[str, Any]) -> BreakerRule | None:
 def _named_model(
     table: Table, at: Place, models: Mapping[str, ModelSettings], complaints: Complaints
 ) -> ModelSettings | None:
-    """The model of the file that an embedder names."""
+    """The model of the file that an embedder names; None after a complaint."""
     known = {"model": spec.TEXT, "dimensions": spec.DIMENSIONS}
     remote = _known(PROVIDERS.values())
     for key in table.keys() & (remote.keys() - known.keys()):
@@ -288,14 +288,14 @@ def _named_model(
     name, place = right["model"], (*at, "model")
     if name not in models:
         fix = nearest(name, models) if models else "add [models.NAME], or a provider here"
-        message = f"there is no model {shown(name)} in this file that is valid"
+        message = f"this file has no valid model {shown(name)}"
         complaints.add("unknown-model", place, message, fix)
         return None
     return models[name] if _fits(models[name], place, "embedder", complaints) else None
 
 
 def _fits(settings: ModelSettings, at: Place, seam: Seam, complaints: Complaints) -> bool:
-    """Whether a model can be an embedder, where it is to be one."""
+    """Whether a model fits its seam; if not, add a complaint."""
     provider = PROVIDERS[settings.provider]
     can = (seam in provider.seams or settings.own is not None) and capabilities(
         settings

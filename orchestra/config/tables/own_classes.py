@@ -1,4 +1,4 @@
-"""Tables of what is of a class of the project's own: `class`, and the `options` for it. Pure."""
+"""Tables for the project's own classes: `class`, and its `options`. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEAMS: Mapping[object, Literal["store", "model", "embedder"]] = MappingProxyTyp
 def read_own_class(
     table: Table, right: Table, at: Place, complaints: Complaints
 ) -> OwnClass | None:
-    """The class that a table names, of which `right` is what fits its spec."""
+    """The class that a table names; `right` has the values of the table that fit its spec."""
     if "class" not in table:
         missing("class", spec.CLASS, at, complaints)
     options = right.get("options", {})
@@ -33,17 +33,17 @@ def read_own_class(
 
 
 def refuse_of_providers(table: Table, at: Place, complaints: Complaints) -> Table:
-    """The table of a model without what only providers have, of which it is complained."""
-    theirs = {"model", *spec.REMOTE} - {"dimensions", *spec.OWN_MODEL}
+    """The table without keys that only providers have; a complaint is added for each."""
+    of_providers = {"model", *spec.REMOTE} - {"dimensions", *spec.OWN_MODEL}
     for key in table:
-        if key not in theirs:
+        if key not in of_providers:
             continue
-        message = "a class of your own has no provider, which this would be for"
+        message = "it is for providers, and a class of your own has none"
         complaints.add("unknown-key", (*at, key), message, _INSTEAD.get(key, _OPTIONS))
-    return {key: value for key, value in table.items() if key not in theirs}
+    return {key: value for key, value in table.items() if key not in of_providers}
 
 
-_OPTIONS = "leave it out, or put it into `options`, which the class is called with"
+_OPTIONS = "leave it out, or put it into `options`, the arguments of the class"
 _INSTEAD = {
     "timeouts": "leave it out; bound the step: generate(..., policy=Policy(timeout_s=30))",
     **dict.fromkeys(

@@ -20,7 +20,7 @@ from orchestra.providers.known.settings import ModelSettings, RouteSettings
 Models = Mapping[str, ModelSettings]
 
 NOT_CALLS = ("OutputError", "ModelsFailedError")
-"""Errors that no single call of a model raises."""
+"""Errors that a single call of a model never raises."""
 ERRORS: Mapping[str, type[ModelError]] = {
     name: kind
     for name, kind in vars(errors).items()
@@ -32,9 +32,9 @@ ERRORS: Mapping[str, type[ModelError]] = {
 def read_routes(
     tables: Table, of_file: Collection[str], models: Models, complaints: Complaints
 ) -> dict[str, RouteSettings]:
-    """The routes that are right, by name, each over some of these models.
+    """The valid routes by name, each over some of these models.
 
-    `of_file` are the names that the file gives to models, right or wrong: no route may have one.
+    `of_file` are the names of models in the file, valid or not: no route may have one of them.
     """
     found = {}
     for name, table in tables.items():
@@ -44,7 +44,7 @@ def read_routes(
             continue
         before = len(complaints.problems)
         if name in of_file:
-            message = f"there is a model {shown(name)} in this file, too"
+            message = f"this file also has a model {shown(name)}"
             complaints.add("name-taken", at, message, "give one of the two another name")
         reader = _Reader(table, at, complaints)
         named = reader.named(models, of_file, tables)
@@ -55,7 +55,7 @@ def read_routes(
 
 
 class _Reader:
-    """One table of a route, as it is read."""
+    """Reads the table of one route."""
 
     def __init__(self, table: Table, at: Place, complaints: Complaints) -> None:
         self._table = table
@@ -67,7 +67,7 @@ class _Reader:
     def named(
         self, models: Models, of_file: Collection[str], routes: Collection[str]
     ) -> dict[str, ModelSettings]:
-        """The models that it names, each of which has to be there, and to be one."""
+        """The models that the route names; complains of names that are not of a model."""
         if "models" not in self._table:
             missing("models", spec.NAMES, self._at, self._complaints)
         found: dict[str, ModelSettings] = {}
@@ -76,16 +76,14 @@ class _Reader:
             if name == self._at[-1] and name not in models:
                 self._wrong("unknown-model", place, "a route cannot be one of its own models")
             elif name in models and name in found:
-                self._wrong(
-                    "wrong-value", place, f"{shown(name)} stands here twice", "leave it out"
-                )
+                self._wrong("wrong-value", place, f"{shown(name)} is listed twice", "leave it out")
             elif name in models:
                 found[name] = models[name]
             elif name in routes:
-                told = f"{shown(name)} is a route, and a route is over models"
-                self._wrong("unknown-model", place, told, "name the models of that route here")
-            elif name not in of_file:  # of a model that is wrong, its own mistakes are told
-                known = models or set(of_file) - {self._at[-1]}  # all of them may be wrong
+                message = f"{shown(name)} is a route, and a route consists of models"
+                self._wrong("unknown-model", place, message, "name the models of that route here")
+            elif name not in of_file:  # an invalid model has its own complaints
+                known = models or set(of_file) - {self._at[-1]}  # all of them may be invalid
                 fix = nearest(name, known) if known else "add [models.NAME]"
                 self._wrong("unknown-model", place, f"there is no model {shown(name)}", fix)
         return found
@@ -112,7 +110,7 @@ class _Reader:
         if word == "latency":
             return ByLatency(sticky=sticky)
         if sticky:
-            message = f"by {word} every conversation has the same models in any case"
+            message = f"by {word}, every conversation has the same models anyway"
             self._wrong("wrong-value", ("sticky",), message, 'leave it out, or write by = "weight"')
         if word == "order":
             return ByOrder()
@@ -120,7 +118,7 @@ class _Reader:
         return ByCost()
 
     def _priced(self, named: Mapping[str, ModelSettings]) -> None:
-        """Complain of models whose cost is not known: that is not the same as none."""
+        """Complain of models without a price: an unknown price is not the same as no cost."""
         for index, name in enumerate(self._right.get("models", ())):
             if name in named and (unknown := unpriced(named[name])):
                 keys = " and ".join(f"prices.{each}" for each in unknown)
@@ -142,28 +140,28 @@ class _Reader:
             self._wrong(
                 "wrong-value", ("weights",), message, 'write by = "weight", or leave them out'
             )
-        if not names:  # of which it has been complained
+        if not names:  # there is a complaint already
             return {}
         return check(table, at, dict.fromkeys(names, spec.WEIGHT), self._complaints)
 
     def _falls_back_on(self) -> tuple[type[ModelError], ...]:
-        said = self._right.get("fallback", True)
-        if isinstance(said, bool):
-            return FALLBACK if said else ()
-        for index, name in enumerate(said):
+        fallback = self._right.get("fallback", True)
+        if isinstance(fallback, bool):
+            return FALLBACK if fallback else ()
+        for index, name in enumerate(fallback):
             if name not in ERRORS:
                 message = f"there is no error {shown(name)} of a model"
                 self._wrong("unknown-error", ("fallback", index), message, nearest(name, ERRORS))
-        return tuple(ERRORS[name] for name in said if name in ERRORS)
+        return tuple(ERRORS[name] for name in fallback if name in ERRORS)
 
     def _same_kind(self, named: Mapping[str, ModelSettings]) -> None:
-        """Complain of models that cannot stand for each other."""
+        """Complain of models that cannot replace each other."""
         can = {name: capabilities(each).embeddings for name, each in named.items()}
         vectors = [name for name, able in can.items() if able]
         others = [name for name, able in can.items() if able is False]
         place = ("models",)
         if vectors and others:
-            message = f"{shown(vectors[0])} makes vectors, and {shown(others[0])} makes none"
+            message = f"{shown(vectors[0])} makes vectors, but {shown(others[0])} does not"
             self._wrong("wrong-value", place, message, "make two routes of them")
         elif len({named[name].model for name in vectors}) > 1:
             message = "vectors of different models cannot be compared with each other"
@@ -174,7 +172,7 @@ class _Reader:
 
 
 def unpriced(settings: ModelSettings) -> Sequence[str]:
-    """Which prices have to be there to tell what a call costs, and are not."""
+    """The prices that are needed to compute what a call costs, and are missing."""
     if PROVIDERS[settings.provider].built_in:
         return ()
     vectors = capabilities(settings).embeddings is True

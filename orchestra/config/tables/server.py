@@ -16,11 +16,11 @@ from orchestra.config.toml.complaints import Complaints, shown
 from orchestra.hosts import DEFAULT_PORTS
 
 ON_THE_COMMAND_LINE = ("host", "port", "workers", "reload", "debug")
-"""What others' servers are told in a file, and ours as options of `orchestra serve`."""
+"""Options of `orchestra serve` that other servers have in their configuration file."""
 
 
 def read_server(table: Table, complaints: Complaints) -> ServerRules:
-    """What the table says; meaningless after a complaint."""
+    """The rules of the table; meaningless after a complaint."""
     known = {**spec.SERVER, "pipelines": named(table.get("pipelines"), spec.DISCONNECT)}
     for key in table.keys() & set(ON_THE_COMMAND_LINE):
         message, fix = "it is an option of the command line", f"orchestra serve --{key} ..."
@@ -49,7 +49,7 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
 
 
 def _check_origins(origins: Iterable[str], complaints: Complaints) -> None:
-    """Complain of origins that no browser sends so: they are compared letter by letter."""
+    """Complain of origins that browsers send in another form: they are compared exactly."""
     for index, origin in enumerate(origins):
         port = DEFAULT_PORTS.get(origin.lower().partition(":")[0])
         sent = origin.lower().removesuffix(f":{port}")
@@ -59,8 +59,8 @@ def _check_origins(origins: Iterable[str], complaints: Complaints) -> None:
             complaints.add("wrong-value", at, message, f"write {shown(sent)}")
 
 
-def _disconnect(said: Table, others: DisconnectRule) -> DisconnectRule:
+def _disconnect(table: Table, others: DisconnectRule) -> DisconnectRule:
     return DisconnectRule(
-        disconnect=said.get("disconnect", others.disconnect),
-        linger_s=said.get("linger_s", others.linger_s),
+        disconnect=table.get("disconnect", others.disconnect),
+        linger_s=table.get("linger_s", others.linger_s),
     )

@@ -17,9 +17,9 @@ TLS = ("ca_file", "certificate_file", "certificate_key_file")
 
 
 def read_state(table: Table | None, here: Path, complaints: Complaints) -> StateSettings | None:
-    """The settings, with files as seen from the folder `here`; meaningless after a complaint.
+    """The settings, with paths relative to the folder `here`; None without a table.
 
-    None where there is no table.
+    Meaningless after a complaint.
     """
     if table is None:
         return None
@@ -36,7 +36,7 @@ def read_state(table: Table | None, here: Path, complaints: Complaints) -> State
 
 
 def _obeyed(settings: StateSettings, table: Table, complaints: Complaints) -> None:
-    """Complain of what this kind of state does not look at."""
+    """Complain of keys that this kind of state does not use."""
     kind = settings.url.partition(":")[0]
     idle = {"memory": ("timeout_s", *LOGIN, *TLS), "sqlite": (*LOGIN, *TLS)}
     for key in idle.get(kind, () if kind == "rediss" else TLS):
@@ -50,9 +50,9 @@ def _obeyed(settings: StateSettings, table: Table, complaints: Complaints) -> No
 
 
 def _paired(table: Table, complaints: Complaints) -> None:
-    """Complain of two places for one thing, and of a key to no certificate."""
+    """Complain of a login in two places, and of a certificate's key without the certificate."""
     check_login(table, AT, complaints)
     if "certificate_key_file" in table and "certificate_file" not in table:
-        message = "there is no certificate that this key belongs to"
+        message = "there is no certificate for this key"
         fix = 'add certificate_file = "PATH"'
         complaints.add("missing-key", (*AT, "certificate_key_file"), message, fix)

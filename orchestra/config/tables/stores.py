@@ -1,4 +1,4 @@
-"""The table `[stores]`: where they are, and those of the project's own classes. Pure."""
+"""The table `[stores]`: where stores are kept, and those of the project's own classes. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT: Place = ("stores",)
 
 @attrs.frozen
 class StoresTable:
-    """What it says: of stores of own classes, of the folder of files, and of a database."""
+    """The stores of own classes, the folder for files, and the database."""
 
     own: Mapping[str, OwnStore]
     data: str | None = None
@@ -29,7 +29,7 @@ class StoresTable:
 
 
 def read_stores(tables: Table, here: Path, complaints: Complaints) -> StoresTable:
-    """What is right of it, with files as seen from the folder `here`."""
+    """The valid part of the table, with paths relative to the folder `here`."""
     own = {
         name: table
         for name, table in tables.items()

@@ -1,4 +1,4 @@
-"""A table of the file, held against its spec: what is right of it, and complaints of the rest."""
+"""Check a table of the file against its spec: keep its valid values, complain of the rest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEY_ELSEWHERE = (
 
 
 def check(table: Table, path: Path, spec: Spec, complaints: Complaints) -> dict[str, Any]:
-    """The values of a table that are right, each as its kind gives it; tables as dicts."""
+    """The valid values of a table, converted to the types of their kinds; tables as dicts."""
     right: dict[str, Any] = {}
     for key, value in table.items():
         at, known = (*path, key), spec.get(key)
@@ -48,26 +48,26 @@ def check(table: Table, path: Path, spec: Spec, complaints: Complaints) -> dict[
     return right
 
 
-def named(said: object, each: Spec) -> Spec:
-    """The spec of a table whose keys are names that the user has chosen, with the spec of each."""
-    return dict.fromkeys(said if isinstance(said, dict) else (), each)
+def named(table: object, each: Spec) -> Spec:
+    """The spec of a table whose keys are names that the user chose; `each` is the spec of one."""
+    return dict.fromkeys(table if isinstance(table, dict) else (), each)
 
 
 def without_none(right: Table) -> dict[str, Any]:
-    """A table of bounds as settings have them: "none" as None."""
+    """A table of bounds with None in place of "none"."""
     return {key: None if value == NO_LIMIT else value for key, value in right.items()}
 
 
 def missing(key: str, kind: Kind, path: Path, complaints: Complaints) -> None:
-    """Complain of a key that has to be there."""
+    """Complain that a required key is missing."""
     fix = f"add {key} = {kind.example}"
     complaints.add("missing-key", path, f"it has no {key}", fix)
 
 
 def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) -> None:
-    """Complain of a key that nobody reads; of a secret, that it stands there."""
+    """Complain of an unknown key; of a secret, that it is in this file."""
     at, names = (*path, key), list(known)
-    secretive = [name for name in names if names_a_secret(name)]  # of them, `key` is a misspelling
+    secretive = [name for name in names if names_a_secret(name)]  # perhaps meant by `key`
     place = _right_place(key, path) or of_other_tools(key, names)
     if not place and names_a_secret(key) and not nearest_name(key, secretive):
         complaints.add("secret-in-file", at, NO_SECRETS, KEY_ELSEWHERE)
@@ -77,7 +77,7 @@ def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) 
 
 
 def _as_table(path: Path, known: Spec) -> str:
-    """What a table at this path has, with an example of it."""
+    """The keys that a table at this path may have, with an example."""
     if not known:
         return f": [{dotted((*path, 'NAME'))}]"
     kinds = ((key, kind) for key, kind in known.items() if isinstance(kind, Kind))
@@ -87,7 +87,7 @@ def _as_table(path: Path, known: Spec) -> str:
 
 
 def _right_place(key: str, path: Path) -> str:
-    """What to write where something is said in another place; empty where it is in none."""
+    """The advice for a key that belongs in another place; "" if it belongs in none."""
     if path and key in ("retry", "retries", "max_retries", "attempts_max"):
         return "retries belong to a step: @step(policy=Policy(retry=Retry(attempts_max=3)))"
     if not path and key in REMOTE:
@@ -102,19 +102,19 @@ def _check_value(
     try:
         right[key] = msgspec.convert(value, kind.type)
     except msgspec.ValidationError:
-        told = shown(value, "" if get_origin(kind.type) is Literal else key)
-        listed = _fits([value], kind) and HIDDEN not in told
-        fix = f"{dotted(path[-1:])} = {f'[{told}]' if listed else kind.example}"
+        text = shown(value, "" if get_origin(kind.type) is Literal else key)
+        listed = _fits([value], kind) and HIDDEN not in text
+        fix = f"{dotted(path[-1:])} = {f'[{text}]' if listed else kind.example}"
         for index, item in _misfits(value, kind):
             message = f"{shown(item, key)} does not belong in {kind.words}"
             complaints.add("wrong-value", (*path, index), message, fix)
             break
         else:
-            complaints.add("wrong-value", path, f"{told} is not {kind.words}", fix)
+            complaints.add("wrong-value", path, f"{text} is not {kind.words}", fix)
 
 
 def _misfits(value: object, kind: Kind) -> Iterator[tuple[int, object]]:
-    """The items of a list that no list of this kind has; none if only their number is wrong."""
+    """The items that a list of this kind cannot have; none if only their number is wrong."""
     if isinstance(value, list) and kind.words.startswith("a list"):
         yield from ((n, item) for n, item in enumerate(value) if not _fits([item], kind))
 
@@ -128,9 +128,9 @@ def _fits(value: object, kind: Kind) -> bool:
 
 
 def check_owner_names(names: Iterable[str], at: Path, complaints: Complaints) -> None:
-    """Complain of users and organisations that no key can have: their table would bind nobody."""
+    """Complain of users and organisations that no key can name: their table has no effect."""
     one = str(at[-1]).removesuffix("s")
     for name in names:
         for why in wrong_name(one, name):
             fix = f"write it as `orchestra keys list` does, the {one} alone"
-            complaints.add("wrong-value", (*at, name), f"no key has this name: {why}", fix)
+            complaints.add("wrong-value", (*at, name), f"no key can have this name: {why}", fix)

@@ -1,6 +1,6 @@
-"""Problems of a configuration: each with its line, its key, what stands there, and the fix.
+"""Problems of a configuration: each with its line, its key, the value, and the fix.
 
-Rules of the file: a value that may be a secret is never shown, whatever key it stands at.
+Rules of the file: a value that may be a secret is never shown, whatever its key.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _WITH_QUERY = re.compile(r"\w+://[^?#]*[?#]")
 _LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_\-+/=.]{16,}")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _BITS_MAX = 256
-"""TOML's integers have 64; Python refuses to write one of many thousands in decimals."""
+"""TOML's integers have 64 bits; Python refuses to print one of many thousands in decimal."""
 
 
 class Complaints:
-    """The problems of one file, as they are found."""
+    """Collects the problems of one file."""
 
     def __init__(self, file: str, places: Mapping[Path, int]) -> None:
         self.problems: list[Problem] = []
@@ -36,11 +36,11 @@ class Complaints:
         self._places = places
 
     def add(self, code: str, path: Path, message: str, fix: str) -> None:
-        """One more, at the key of this path, or where the nearest table above it stands."""
+        """Add a problem, at the line of this key, or of the nearest table that contains it."""
         self.problems.append(Problem(code, self.where(path), f"{dotted(path)}: {message}", fix))
 
     def not_a_table(self, path: Path, value: object, fix: str) -> None:
-        """One more: `value` stands where a table has to."""
+        """Add a problem: `value` is not a table, and must be one."""
         self.add("wrong-type", path, f"{shown(value, str(path[-1]))} is not a table", fix)
 
     def where(self, path: Path) -> str:
@@ -49,13 +49,13 @@ class Complaints:
 
 
 def dotted(path: Path) -> str:
-    """A path as it is written in the file: `models."my model".timeouts.idle_s`."""
+    """A path as written in the file: `models."my model".timeouts.idle_s`."""
     keys = (str(key) if _BARE.fullmatch(str(key)) else _quoted(str(key)) for key in path)
     return ".".join(keys)
 
 
 def shown(value: object, key: str = "") -> str:
-    """A value as it stands in the file, in short; not at all where it may be a secret."""
+    """A value as written in the file, shortened; not shown if it may be a secret."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
@@ -78,16 +78,16 @@ def shown(value: object, key: str = "") -> str:
 
 
 def _quoted(text: str) -> str:
-    """The text as a string of TOML on one line; its escapes are those of JSON."""
+    """The text as a one-line TOML string, whose escapes are those of JSON."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def names_a_secret(key: str) -> bool:
-    """Whether something of this name would be a key, a token or a password."""
+    """Whether a value of this name would be a key, a token or a password."""
     return bool(_SECRET_NAME.search(key)) and key not in ("key_env", "key_file", "key_header")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What to write instead of a wrong name: the nearest right one, or else all there are."""
+    """The advice for a wrong name: the nearest known name, or a list of all of them."""
     names = list(known)
     return did_you_mean(name, names) or f"one of: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""What keys of this file are called in the files of other tools, such as LiteLLM's."""
+"""The names of our keys in the configuration files of other tools, such as LiteLLM."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _THERE: Mapping[str, str] = {
     "organisation": "team",
     "organisations": "teams",
 }
-"""A key as it is written here, and its names in other tools."""
+"""Our key, and its names in other tools."""
 
 
 def of_other_tools(key: str, known: Collection[str]) -> str:
-    """What to write instead of another tool's key, if that is one of the known keys, or in one."""
+    """The advice for a key of another tool, if ours is a known key, or is in a known table."""
     for here, there in _THERE.items():
         if key in there.split() and here.partition(",")[0].partition(".")[0] in known:
             return f"write {here}"

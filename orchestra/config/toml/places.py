@@ -1,8 +1,8 @@
-"""Where each key of a TOML file stands: `tomllib` reads the values, and forgets the lines.
+"""The line of each key of a TOML file, since `tomllib` gives only the values.
 
-Not a second parser: what is scanned here, `tomllib` has found to be right. So a scanner only
-has to tell keys from values and brackets from the text in strings. A path is the keys from the
-root, with a number for an element of an array: `("models", "default", "provider")`.
+This is not a second parser: `tomllib` has already accepted the text. So a scanner only has to
+tell keys from values, and brackets from the text in strings. A path is the keys from the root,
+with an index for an element of an array: `("models", "default", "provider")`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _TOKENS = re.compile(
 
 
 def places(text: str) -> Mapping[Path, int]:
-    """The line, counted from 1, of every key and table in a TOML text that is right.
+    """The line, counted from 1, of every key and table in a valid TOML text.
 
-    Of a table that several keys make, such as `a` of `a.b = 1` and `a.c = 2`, the first line;
-    of one with a header of its own, the header's.
+    For a table that several keys make, such as `a` of `a.b = 1` and `a.c = 2`, the first line;
+    for one with its own header, the line of the header.
     """
     return _Scanner(text).scan()
 
 
 def line_of(path: Path, found: Mapping[Path, int]) -> int:
-    """The line of a key, or of the nearest table above it; 1 where there is none."""
+    """The line of a key, or of the nearest table that contains it; 1 if there is none."""
     while path and path not in found:
         path = path[:-1]
     return found.get(path, 1)
@@ -51,7 +51,7 @@ class _Token:
 
     @property
     def key(self) -> str:
-        """What it says as a key: a string is read as TOML reads it."""
+        """The token as a key: a string is unquoted as in TOML."""
         if self.kind != "text":
             return self.text
         return str(tomllib.loads(f"key = {self.text}")["key"])
@@ -95,7 +95,7 @@ class _Scanner:
         return token
 
     def _header(self) -> Path:
-        """`[a.b]` or `[[a.b]]`: the path of what comes below it."""
+        """Scan `[a.b]` or `[[a.b]]`; returns the path of the table that it begins."""
         line = self._next().line
         several = self._now.text == "["
         if several:
@@ -115,13 +115,13 @@ class _Scanner:
         return path
 
     def _element(self, path: Path, line: int | None = None) -> Path:
-        """The path itself, or of an array of tables that of its last element."""
+        """The path itself; for an array of tables, that of its last element."""
         if line is not None:
             self._found.setdefault(path, line)
         return (*path, self._counts[path]) if path in self._counts else path
 
     def _pair(self, table: Path) -> None:
-        """`a.b = value`."""
+        """Scan `a.b = value`."""
         line = self._now.line
         for key in self._keys():
             table = (*table, key)

@@ -1,6 +1,6 @@
-"""What may stand in `orchestra.toml`: names of keys, and of each the kind of its value.
+"""The keys that `orchestra.toml` may have, and the kind of value of each.
 
-A spec is a table: of each key its kind, or the spec of the table below it.
+A spec describes a table: it maps each key to its kind, or to the spec of a nested table.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from orchestra.stores.state import settings as state_settings
 from orchestra.values import Capabilities
 
 ROUTE_MODELS_MAX = 32
-"""Each of them may be asked for one request."""
+"""A single request may call each of them."""
 
 
 @attrs.frozen
 class Kind:
-    """A kind of value: its type, as msgspec checks it, that in words, and an example in TOML."""
+    """A kind of value: the type that msgspec checks, its name in words, and an example in TOML."""
 
     type: Any
     words: str
@@ -35,14 +35,14 @@ class Kind:
 
 Spec: TypeAlias = Mapping[str, "Kind | Spec"]
 NO_LIMIT = "none"
-"""What is written for a bound that is none."""
+"""The value that switches a bound off."""
 
 
 def _one_of(*words: str, example: str) -> Kind:
-    """One of a few words."""
+    """A kind with a few words as its values."""
     listed = [f'"{word}"' for word in words]
-    told = " or ".join(listed) if len(words) == 2 else f"one of {', '.join(listed)}"  # noqa: PLR2004
-    return Kind(Literal[words], told, f'"{example}"')
+    text = " or ".join(listed) if len(words) == 2 else f"one of {', '.join(listed)}"  # noqa: PLR2004
+    return Kind(Literal[words], text, f'"{example}"')
 
 
 _Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -52,12 +52,12 @@ URL = Kind(
     "an address that begins with http:// or https://, without name, password and query",
     '"https://host.example/v1"',
 )
-WORD = Kind(  # goes into a URL, where anything else would be somewhere else
+WORD = Kind(  # part of a URL, where other characters would change the address
     Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*\Z", max_length=200)],
     "a word of letters, digits and . _ : -",
     '"..."',
 )
-VARIABLE = Kind(  # in capitals only, since most keys have both kinds of letters
+VARIABLE = Kind(  # only capitals: most API keys have both cases, so a key is refused here
     Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]*\Z", max_length=100)],
     "the name of an environment variable, in capitals",
     '"OPENAI_API_KEY"',
@@ -137,7 +137,7 @@ _PER_MINUTE = Kind(
     Annotated[int, Meta(gt=0, lt=2**53)] | Literal["none"], 'a whole number over 0, or "none"', "60"
 )
 _AT_ONCE = Kind(
-    Annotated[int, Meta(gt=0, le=1000)] | Literal["none"],  # each is a lease, which is kept
+    Annotated[int, Meta(gt=0, le=1000)] | Literal["none"],  # each call is a lease in the state
     'a whole number over 0 and up to 1000, or "none"',
     "8",
 )
@@ -179,7 +179,7 @@ POLICIES: Spec = {
     "coalesce": SHARING,
     "cache": CACHE,
 }
-"""What stands around a model, wherever it is."""
+"""The policies of a model, also of an own class."""
 REMOTE: Spec = {
     "base_url": URL,
     "key_env": VARIABLE,
@@ -190,7 +190,7 @@ REMOTE: Spec = {
     "prompt_cache": FLAG,
     **POLICIES,
 }
-"""What every model has that is reached over HTTP."""
+"""The keys of every model that is reached over HTTP."""
 CLASS = Kind(
     Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z", max_length=300)],
     "a module, a colon and a class in it",
@@ -202,7 +202,7 @@ OWN_MODEL: Spec = {
     "options": Kind(dict[str, Any], "a table", '{ weights = "llama.gguf" }'),
     **POLICIES,
 }
-"""A model, or an embedder, of the project's own: `class` is in place of a provider."""
+"""The keys of a model or embedder of an own class, with `class` in place of a provider."""
 OWNER: Spec = {
     "requests_per_minute": _PER_MINUTE,
     "tokens_per_minute": _PER_MINUTE,
@@ -212,14 +212,14 @@ OWNER: Spec = {
     "waiting_max": COUNT,
     "when_state_fails": WHEN_STATE_FAILS,
 }
-"""The limits of a user, or of an organisation."""
+"""The limits of a user or an organisation."""
 LOGIN: Spec = {
     "user": TEXT,
     "user_env": VARIABLE,
     "password_env": VARIABLE,
     "password_file": FILE,
 }
-"""Who we are to a server that is not asked over HTTP."""
+"""The login for a state or database server."""
 STORES: Spec = {
     "data": FOLDER,
     "url": POSTGRES_URL,
@@ -233,9 +233,9 @@ OWN_STORE: Spec = {
     "class": CLASS,
     "options": Kind(dict[str, Any], "a table", '{ url = "http://127.0.0.1:6333" }'),
 }
-"""A store of the project's own: `[stores.NAME]`."""
+"""The keys of a store of an own class: `[stores.NAME]`."""
 COALESCE: Spec = {"normalize": FLAG, "similarity": SHARE, "paraphrases": FLAG, "embedder": TEXT}
-"""How calls of a model or a route share one."""
+"""How equal calls of a model or route are shared."""
 ROUTE: Spec = {
     "models": NAMES,
     "by": BY,
@@ -244,7 +244,7 @@ ROUTE: Spec = {
     "coalesce": SHARING,
     "cache": CACHE,
 }
-"""What every route has; and `weights`, whose keys are its models."""
+"""The keys of every route; also `weights`, whose keys are the names of its models."""
 STATE: Spec = {
     "url": STATE_URL,
     "timeout_s": TIME,
@@ -262,7 +262,7 @@ BUDGETS: Spec = {
     "user": ALLOWANCE,
     "organisation": ALLOWANCE,
 }
-"""And `users` and `organisations`, whose keys are names."""
+"""Also `users` and `organisations`, whose keys are names."""
 ORIGINS = Kind(
     Annotated[
         list[Annotated[str, Meta(pattern=r"^(\*|https?://[^\s/?#@]+)\Z", max_length=300)]],
@@ -276,7 +276,7 @@ PASS_FIELDS = Kind(
         list[Annotated[str, Meta(pattern=rf"^({'|'.join(GUARDED)})\Z")]],
         Meta(max_length=len(GUARDED)),
     ],
-    f"a list of fields that are else refused: {', '.join(GUARDED)}",
+    f"a list of fields that are otherwise refused: {', '.join(GUARDED)}",
     '["web_search_options"]',
 )
 IMAGE_SCHEMES = Kind(
@@ -291,7 +291,7 @@ DISCONNECT: Spec = {
     "disconnect": _one_of("cancel", "continue", "linger", example="linger"),
     "linger_s": TIME,
 }
-"""What becomes of runs when their clients leave: of all, or of one pipeline."""
+"""What runs do when their clients leave: those of all pipelines, or of one."""
 SERVER_BOUNDS: Spec = {
     "metrics": FLAG,
     "usage_log": FLAG,
@@ -317,7 +317,7 @@ SERVER_BOUNDS: Spec = {
     "shutdown_delay_s": DELAY,
     "retire_s": TIME,
 }
-"""Those of the server's settings that may stand in the file, by their own names."""
+"""The server's settings that the file may have, by their own names."""
 SERVER: Spec = {
     **SERVER_BOUNDS,
     **DISCONNECT,
@@ -328,7 +328,7 @@ SERVER: Spec = {
     "cors": {"origins": ORIGINS, "max_age_s": COUNT},
     "runs": {"kept_s": TTL, "kept_bytes": BYTES, "kept_total_bytes": BYTES, "idempotency_s": TTL},
 }
-"""And `pipelines`, whose keys are names of pipelines."""
+"""Also `pipelines`, whose keys are names of pipelines."""
 TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",
     "embedders": "[embedders.NAME]",
@@ -339,4 +339,4 @@ TABLES: Mapping[str, str] = {
     "budgets": "[budgets]",
     "server": "[server]",
 }
-"""The tables of the file, and how each is written."""
+"""The tables of the file, and the header of each."""

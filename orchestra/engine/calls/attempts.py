@@ -1,4 +1,4 @@
-"""Attempts: a failed call is made again if its policy says so.
+"""Attempts: failed calls of steps are retried as their policy says.
 
 Attempts are inside the step's `timeout_s`, which bounds all of them and the waits between them,
 and outside its `first_chunk_s`, which bounds each of them.
@@ -34,15 +34,15 @@ async def retried(
     """The value of the first attempt that does not fail.
 
     There is no further attempt after one that has `passed_on` output, or after a cancellation.
-    Output counts as passed on when it has left the step, also into the arm of a race that has
-    not committed yet: its reader has seen it.
+    Output counts as passed on when it has left the step, even into the arm of a race that has
+    not committed yet, since its reader has seen it.
 
     Raises:
-        Exception: what the last attempt raised.
+        Exception: whatever the last attempt has raised.
     """
     frame.run.shared.retries.called()
     number = 1
-    while True:  # to `attempts_max`: then there is no delay
+    while True:  # at most `attempts_max` times: after the last, `delay_s` is None
         try:
             return await attempt()
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Calls of steps: their function, their arguments, their attempts, their deadlines.
+"""Calls of steps: the function, its arguments, the attempts and their deadlines.
 
 Each deadline is a cancel scope around exactly what it limits. `first_chunk_s` and `idle_s` cover
 the wait for the producer's next chunk, not the wait for a reader to take it.
@@ -34,7 +34,7 @@ from orchestra.policies.account import PRESENT
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
-_THROWN_MAX = 8  # nested scopes of the generator that may end at one `yield`; more would be endless
+_THROWN_MAX = 8  # scopes of the generator that may be cancelled at one `yield`; bounds a loop
 
 
 def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
@@ -51,11 +51,22 @@ def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
 async def _call(frame: Frame, operation: Operation[Call]) -> object:
     function, step = _bound(frame, operation), operation.node.step
     if step.kind is Kind.THREAD:
-        async with frame.run.shared.threads.share(frame.run.caller.fairness_key) as threads:
-            value = await trio.to_thread.run_sync(function, limiter=threads)
+        value = await _in_thread(frame, function)
     else:
         value = await function()
     return value if type(value) is step.exact_return else checked_return(frame, operation, value)
+
+
+async def _in_thread(frame: Frame, function: Callable[[], object]) -> object:
+    """Call a function in a thread, within the caller's share of them.
+
+    Inside a pipeline that a step runs from its thread, it is the place of that step: were all
+    threads held by such steps, none of their pipelines would get another.
+    """
+    if frame.lent is not None:
+        return await trio.to_thread.run_sync(function, limiter=frame.lent)
+    async with frame.run.shared.threads.share(frame.run.caller.fairness_key) as threads:
+        return await trio.to_thread.run_sync(function, limiter=threads)
 
 
 def plain(frame: Frame, operation: Operation[Call]) -> object:
@@ -107,8 +118,8 @@ def _within_policy(
 ) -> Awaitable[object]:
     """All attempts that the step's policy allows, within its `timeout_s`.
 
-    Without retry and timeout, this is the attempt itself: a wrapping coroutine would take 300
-    bytes for as long as the stream.
+    Without retry and timeout, this is the attempt itself: a wrapping coroutine would hold 300
+    bytes for as long as the stream lasts.
     """
     policy = operation.node.policy
     if policy.retry is not None:
@@ -138,11 +149,11 @@ def _flow(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitab
 
 
 class _Flow:
-    """The chunks of one call of a generator: `pull` gives the next, and `put` passes it on.
+    """The chunks of one call of a generator: `pull` waits for the next, and `put` passes it on.
 
-    While a chunk is put, the generator waits at its `yield` for its readers. So a cancellation
-    during `put` is raised there, by the next `pull`: as `Cancelled`, which nurseries and scopes
-    around the `yield` understand.
+    While a chunk is put, the generator is suspended at its `yield`. So a cancellation during `put`
+    is raised there, by the next `pull`: as `Cancelled`, which nurseries and cancel scopes around
+    the `yield` expect.
     """
 
     __slots__ = ("_argument", "_resume", "_thrown", "generator", "outflow")
@@ -159,10 +170,10 @@ class _Flow:
         return self._resume(self._argument)
 
     async def put(self, chunk: object) -> None:
-        """Pass a chunk on. If it is cancelled while it waits, `pull` has to follow."""
+        """Pass a chunk on. If cancelled while it waits, this returns, for `pull` to raise it."""
         try:
             await self.outflow.put_soon(chunk)
-        except trio.Cancelled as cancelled:  # noqa: ASYNC103 - the generator raises it
+        except trio.Cancelled as cancelled:  # noqa: ASYNC103 - `pull` throws it into the generator
             if self._thrown == _THROWN_MAX:
                 raise
             self._resume, self._argument = self.generator.athrow, cancelled
@@ -181,9 +192,9 @@ async def _pump(flow: _Flow) -> None:
 
 
 async def _hurried(frame: Frame, operation: Operation[Call], flow: _Flow, policy: Policy) -> None:
-    """As `_pump`, with each chunk within its time limit.
+    """As `_pump`, with a time limit for each chunk.
 
-    A cancel scope costs more than a chunk, so one scope is used for all chunks until it expires.
+    A cancel scope costs more than a chunk, so one scope serves all chunks until it expires.
     """
     outflow = flow.outflow
     async with aclosing(flow.generator):

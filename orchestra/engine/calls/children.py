@@ -1,9 +1,9 @@
 """Children: pipelines that a step runs, as parts of its own run.
 
-The theory: a child is one more frame of the run, and it is entered in the task that asks for it. So
-its tasks are below that of the step, and whatever ends the step ends them: a deadline, a lost race,
-a client that has gone. Its steps write into the run's journal, under paths of their own, and each
-has an account of its own. So all that is counted is counted once, where it was used.
+The theory: a child is one more frame of the run, entered in the task that runs it. So its tasks are
+descendants of the step's task, and whatever ends the step ends them: a deadline, a lost race, a
+client that has left. Its steps write into the run's journal, under paths of their own, and each has
+its own usage. So all usage is counted once, where it arose.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Restart
 from orchestra.engine.lanes.output import Output
 from orchestra.errors import DeadlineError, EdgeTypeError, InputError, LimitExceededError, RunError
-from orchestra.graph.nodes import Node
+from orchestra.graph.nodes import Call
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.steps import Kind
 
 
 @attrs.define(eq=False, weakref_slot=False)  # one for each call of a step that takes a context
@@ -36,7 +37,7 @@ class Parent:
     """A step that may run pipelines, and the task in which it runs."""
 
     frame: Frame
-    operation: Operation[Node]
+    operation: Operation[Call]
     task: ReferenceType[trio.lowlevel.Task]
     """Weak: the task's context variables hold the step's context, which holds this."""
 
@@ -48,17 +49,17 @@ class Parent:
     async def run(
         self, pipeline: Pipeline[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> object:
-        """Run a pipeline, and return its result. Raises as `protocols.Context.run`."""
+        """Run a pipeline, and return its result; raises what `protocols.Context.run` says."""
         self._refuse_elsewhere()
         child = self._child(pipeline, args, kwargs)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.frame.scope_of(self.operation).stopped is not None:
-            raise self._stopped(pipeline, "would not begin")
+            raise self._stopped(pipeline, "cannot start")
         deadline_s = pipeline.deadline_s
         with trio.move_on_after(inf if deadline_s is None else deadline_s):
             if found := await self._entered(child):
                 return found[0]
-            raise self._stopped(pipeline, "has not ended")
+            raise self._stopped(pipeline, "was stopped")
         raise DeadlineError(
             f"pipeline {pipeline.name!r}, which step {self.step!r} ran, was not done within "
             f"deadline_s={deadline_s:g} s",
@@ -74,20 +75,22 @@ class Parent:
             named = by_name(pipeline, args, kwargs)
             plan = run.shared.plans.of(pipeline)
             inputs = complete(plan, named, run.shared.limits)
-        except InputError as error:  # of the step, not of the client that sent the run's own
+        except InputError as error:  # the step's error, not that of the client who started the run
             raise EdgeTypeError(f"step {self.step!r} runs a pipeline wrongly: {error}") from error
         path = f"{self.step}[{self._number(pipeline)}]/{pipeline.name}/"
         child = Frame(run, plan.block, path, inputs, frame.scope_of(self.operation))
         child.depth = frame.depth + 1
+        in_thread = self.operation.node.step.kind is Kind.THREAD
+        child.lent = trio.CapacityLimiter(1) if in_thread else frame.lent
         return child
 
     def _number(self, pipeline: Pipeline[..., Any]) -> int:
-        """How many children the step has had before this one."""
+        """The number of the step's next child, from 0."""
         frame, limits = self.frame, self.frame.run.shared.limits
         if frame.depth >= limits.pipelines_deep:
             raise LimitExceededError(
-                f"step {self.step!r} runs pipeline {pipeline.name!r}, and {frame.depth} steps have "
-                "run pipelines around it already, one in the other; end the recursion, or raise "
+                f"step {self.step!r} runs pipeline {pipeline.name!r}, but is already nested in "
+                f"{frame.depth} pipelines that steps run; end the recursion, or raise "
                 "Limits(pipelines_deep=...) if that is intended",
                 limit="pipelines_deep",
             )
@@ -103,11 +106,11 @@ class Parent:
         return children.count - 1
 
     async def _entered(self, child: Frame) -> tuple[object] | None:
-        """The child's result; None if it was stopped. Raises the error of a step that failed."""
+        """The child's result, in a tuple; None if it was stopped. Raises the error of its step."""
         try:
             found = await child.enter(0, partial(_collected, child))
             self._pass_on_cut(child)
-            return found  # noqa: TRY300 - only a failure goes on
+            return found  # noqa: TRY300 - only a failure continues below
         except Failure as error:
             self.frame.children[self.operation.slot].failure = failure = error
         finally:
@@ -118,14 +121,14 @@ class Parent:
             del failure  # as in `tasks`
 
     def _pass_on_cut(self, child: Frame) -> None:
-        """Take over whether the child's result is cut: what the step gives now comes from it."""
+        """Record whether the child's result is cut, as that of the step's last answer."""
         cut, cuts = is_cut(child, child.block.regions[0].source.slot), child.run.cuts
-        if cuts:
+        if cut or any(step.startswith(child.path) for step in cuts):  # a model answered in it
             cuts[self.step] = cut
 
     def _refuse_elsewhere(self) -> None:
-        """Check that the present task is the step's, or one that it has started."""
-        own = self.task()
+        """Check that the current task is the step's, or a descendant of it."""
+        own = None if self.operation.plain else self.task()  # a plain step has no task of its own
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         while task is not None and task is not own:
             task = None if task.parent_nursery is None else task.parent_nursery.parent_task
@@ -136,21 +139,21 @@ class Parent:
             )
 
     def _stopped(self, pipeline: Pipeline[..., Any], outcome: str) -> RunError:
-        """For a step in a shield: any other would have been cancelled."""
+        """The error for a step that runs on in a shield; any other code would be cancelled."""
         reason = self.frame.scope_of(self.operation).stopped
         return RunError(
-            f"step {self.step!r} is being stopped ({reason}), and pipeline {pipeline.name!r} "
-            f"{outcome}; do in the step itself what has to be done at its end"
+            f"step {self.step!r} is being stopped ({reason}), so pipeline {pipeline.name!r} "
+            f"{outcome}; clean up in the step itself, without running a pipeline"
         )
 
 
 async def _collected(frame: Frame, source: Source) -> tuple[object]:
-    """The value of a source, in a tuple; the chunks of a stream as one."""
-    got = read(frame, source)
+    """The value of a source, in a tuple; of a stream, its collected chunks."""
+    value = read(frame, source)
     if source.lane is None:
-        return (got,)
+        return (value,)
     output = Output(source.chunk, frame.run.shared.limits)
-    while batch := await cast("Lane[object]", got).receive():
+    while batch := await cast("Lane[object]", value).receive():
         for chunk in batch:
             if type(chunk) is Restart:
                 output.clear()

@@ -49,7 +49,7 @@ class StepContext:
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
-        if self.run_key.cuts:  # what the step gives now comes from this model's answer
+        if self.run_key.cuts:  # from now on, this model's answer counts, and it is not cut yet
             self.run_key.cuts[self.step] = False
         return self.run_key.shared.bindings.model(name)
 
@@ -83,11 +83,11 @@ class StepContext:
         return StepContext(self._parent, (tool, call))
 
     async def run(self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """The result of a pipeline, run as a part of this step; Raises as `protocols.Context`."""
+        """Run a pipeline as a part of this step; raises what `protocols.Context` says."""
         return await self._parent.run(pipeline, args, kwargs)
 
     async def kept(self, opened: Opened[T]) -> T:
-        """The object that `opened()` opens, once per engine; Raises as `protocols.Context`."""
+        """The object that `opened()` opens, once per engine; raises as `protocols.Context` says."""
         return await self.run_key.shared.kept.get(opened)
 
     def tell(self, what: str, data: object = None) -> None:

@@ -17,7 +17,7 @@ from orchestra.graph.rules.policy import Limits
 
 
 def is_iterator(value: object) -> TypeGuard[Iterator[object]]:
-    """Whether the value can be iterated over only once; a file is none, as it can be read again."""
+    """Whether the value can be iterated only once; not so a file, which can be read again."""
     if not hasattr(type(value), "__next__"):  # decides for nearly every value
         return False
     return isinstance(value, Iterator) and not isinstance(value, IOBase)
@@ -34,21 +34,21 @@ def readable_again(plan: Plan, node: Input, value: Iterator[object], limits: Lim
     readers = reread(block, slot)
     if not readers:
         return value
-    told = (
+    message = (
         f"input {name!r} of pipeline {plan.pipeline.name!r} was given {value!r:.200}, which can be "
         f"iterated only once, and has several readers: {', '.join(readers)}"
     )
     if not is_of(node.annotation, []):
         raise InputError(
-            f"{told}; annotate it as a Sequence or list, for {spell(node.annotation)}, and pass a "
-            "list",
+            f"{message}; annotate it as a Sequence or list, not {spell(node.annotation)}, and pass "
+            "a list",
             field=name,
         )
     items = list(islice(value, limits.each_items + 1))  # it may be endless
     if len(items) > limits.each_items:
         raise InputError(
-            f"{told}; it gives more than the {limits.each_items} items of Limits(each_items=...): "
-            "pass a list",
+            f"{message}; it gives more than the {limits.each_items} items of "
+            "Limits(each_items=...): pass a list",
             field=name,
         )
     return items

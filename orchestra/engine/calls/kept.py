@@ -44,7 +44,7 @@ class Kept:
         """The value of the context manager `opened()`, which is opened on first use.
 
         Later callers wait until it is open. If opening fails, all of them get the same error.
-        The next caller after a failure, or after it has ended by itself, opens it again.
+        The next caller after a failure, at opening or later, opens it again.
 
         Raises:
             DefinitionError: `opened()` does not return an async context manager.
@@ -60,7 +60,7 @@ class Kept:
                     "module, and not a new one in each call",
                     limit="kept_max",
                 )
-            name, found = repr(opened), _Holding()  # what raises has to come before what is kept
+            name, found = repr(opened), _Holding()  # `repr` may raise, so it comes first
             self._open[opened] = found
             hold = partial(self._hold, opened, found)
             self._variables.run(partial(self._nursery.start_soon, hold, name=name))
@@ -79,7 +79,7 @@ class Kept:
             await next(iter(self._open.values())).gone.wait()
 
     async def _hold(self, opened: Opened[Any], holding: _Holding) -> None:
-        name = f"what {opened!r:.200} keeps open"
+        name = f"the object kept open by {opened!r:.200}"
         try:
             with trio.CancelScope() as scope:
                 async with _manager(opened) as holding.value:
@@ -89,29 +89,31 @@ class Kept:
                     scope.deadline = trio.current_time() + CLOSE_S
         except BaseException as error:  # noqa: ASYNC103 - `onward` is re-raised
             holding.error, onward = parted(error)
-            if holding.error is not None and holding.ready.is_set():  # no caller waits for it
+            if holding.error is not None and holding.ready.is_set():  # no caller gets the error
                 log.exception("%s failed: %s", name, message_of(holding.error))
             if onward is not None:
                 raise onward from onward.__cause__  # noqa: ASYNC104 - as above
         finally:
             del self._open[opened]
             if not holding.ready.is_set() and holding.error is None:
-                holding.error = trio.ClosedResourceError(f"{name} was not open yet at the end")
+                holding.error = trio.ClosedResourceError(
+                    f"{name} was not open when the engine closed"
+                )
             holding.ready.set()
             holding.gone.set()
 
 
 def _manager(opened: Opened[T]) -> AbstractAsyncContextManager[T]:
-    """The context manager that `opened()` returns. Raises DefinitionError if it is none."""
+    """The context manager that `opened()` returns. Raises DefinitionError for anything else."""
     found: object = opened()
     if hasattr(type(found), "__aenter__"):
         return cast("AbstractAsyncContextManager[T]", found)
     if isinstance(found, Coroutine):
         found.close()
     raise DefinitionError(
-        f"context.kept({opened!r:.200}): it gives {found!r:.200}, which `async with` cannot open; "
-        "write a function with one `yield` under @asynccontextmanager of contextlib, or a class "
-        "such as httpx.AsyncClient"
+        f"context.kept({opened!r:.200}): it returned {found!r:.200}, which `async with` cannot "
+        "open; write a function with one `yield` under @asynccontextmanager of contextlib, or a "
+        "class such as httpx.AsyncClient"
     )
 
 

@@ -21,39 +21,40 @@ if TYPE_CHECKING:
 def checked_return(frame: Frame, operation: Operation[Call], value: object) -> object:
     """The value, checked to be of the class that the step is annotated to return.
 
-    The reader checks the contents. A coroutine is never a value: it would never be awaited.
+    Its contents are checked by each reader. A coroutine is refused: nothing would await it.
 
     Raises:
-        EdgeTypeError: it is of another class; or it is an iterator that is read more than once.
+        EdgeTypeError: it is of another class, a coroutine, or a stream that the step was given; or
+            it is an iterator that is read more than once.
     """
     step = operation.node.step
     if iscoroutine(value):
-        value.close()  # otherwise Python warns of it, without a place
+        value.close()  # otherwise Python warns about it, without its line
         raise EdgeTypeError(
-            f"it returned {value!r:.200}, which nobody awaits; write `return await "
+            f"the step returned {value!r:.200}, which nobody awaits; write `return await "
             f"{value.__name__}(...)`"
         )
     if isinstance(value, Lane):
         raise EdgeTypeError(
-            "it returned a stream that it was given, which ends with it; yield its chunks (`async "
-            "for chunk in stream: yield chunk`), or return what they make"
+            "the step returned a stream that it was given, which ends with the step; yield its "
+            "chunks (`async for chunk in stream: yield chunk`), or return a value made from them"
         )
     if isinstance(value, step.plain_returns) or is_of(step.returns, value):
         if is_iterator(value) and (readers := reread(frame.block, operation.slot)):
             raise EdgeTypeError(
-                f"it returned {value!r:.200}, which can be iterated only once, and has several "
-                f"readers: {', '.join(readers)}; return a list, such as `list(...)` of it"
+                f"the step returned {value!r:.200}, which can be iterated only once, and has "
+                f"several readers: {', '.join(readers)}; return a list, such as `list(...)` of it"
             )
         return value
     raise EdgeTypeError(
-        f"it is annotated `-> {spell(step.returns)}` and returned {value!r:.200}, "
+        f"the step is annotated `-> {spell(step.returns)}` and returned {value!r:.200}, "
         f"an instance of {type(value).__name__}; {_fix(value)}"
     )
 
 
 def _fix(value: object) -> str:
     if value is None:
-        return "return a value on every path, or annotate that it may be None"
+        return "return a value on every path, or annotate that the result may be None"
     if isasyncgen(value):
-        return "yield in the step itself, or collect it there"
-    return "return what it says, or annotate it as what it is"
+        return "yield the chunks in the step itself, or collect them there"
+    return "return a value of the annotated type, or correct the annotation"

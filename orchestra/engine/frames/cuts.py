@@ -1,11 +1,11 @@
 """Cuts: whether a result was made from a model's answer that was cut at its `output_tokens_max`.
 
-The theory: a step that asks models, or runs pipelines, is cut if the answer of the one it asked or
-ran last was, or a stream that it reads, which it may pass on. A choice is cut if the arm that it
-took is, an `each` if its list or one of its items is, and every other step if one of its inputs is:
-half of a text gives half of a result. So a cut answer in the prompt of a later model, a label by
-which a route chose, or the answer of a losing arm makes nothing cut. Nothing is looked up before
-the first cut of a run; a model that answered before it had no cut input.
+The theory: a step that calls models, or runs pipelines, is cut if the last answer that it got from
+one of them was cut, or if a stream that it reads was, since it may pass that on. A choice is cut if
+the arm that it took is, an `each` if its list or one of its items is, and every other step if one
+of its inputs is: half of a text gives half of a result. So a cut answer in the prompt of a later
+model, a label by which a route chose, or the answer of a losing arm makes nothing cut. Nothing is
+recorded before the first cut of a run: answers before it cannot have had cut input.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def is_cut(frame: Frame, slot: int) -> bool:
-    """Whether what a slot of the frame holds was made from a cut answer."""
+    """Whether the value in a slot of the frame was made from a cut answer."""
     cuts = frame.run.cuts
     left, seen = [slot] if cuts else [], set[int]()
     while left:
@@ -43,13 +43,13 @@ def is_cut(frame: Frame, slot: int) -> bool:
 
 
 def _is_cut_outside(frame: Frame, slot: int) -> bool:
-    """Whether what an item's body has from outside is cut; an input of the run is whole."""
+    """Whether a value imported from the enclosing frame is cut; inputs of the run never are."""
     found = [there for there, here in frame.block.imports if here == slot]
     return frame.above is not None and any(is_cut(frame.above, there) for there in found)
 
 
 def forget_cuts(frame: Frame) -> None:
-    """Forget the steps of an item that has ended: an `each` may have any number of items."""
+    """Forget the steps of a frame that has ended, since an `each` may have very many items."""
     cuts = frame.run.cuts
     for step in [step for step in cuts if step.startswith(frame.path)]:
         del cuts[step]

@@ -1,12 +1,12 @@
-"""Elastic lanes: where streams part and meet again, a lane grows instead of blocking its reader.
+"""Elastic lanes: where streams fork and join again, a lane grows instead of causing a deadlock.
 
 The theory: a step may read one stream to its end, and then a second one from the same producer.
 With unbounded lanes this works. With bounds, it deadlocks: the step waits for a chunk of the
 first stream, and its producer waits for room in the second. Growing the shortest full lane of the
-circle lets them continue with as little memory as possible (T. M. Parks, "Bounded Scheduling of
-Process Networks", Berkeley 1995). Rules of the file: a circle is searched only where a step reads
-several streams, by the task that is about to wait. An operation counts as waiting only when it
-can do nothing else, so that a reader that still reads holds the writer back as usual.
+cycle lets them continue with as little memory as possible (T. M. Parks, "Bounded Scheduling of
+Process Networks", Berkeley 1995). Rules of the file: a cycle of waits is looked for only in blocks
+where a step reads several streams, by the task that is about to wait. An operation counts as
+waiting only when it can do nothing else; otherwise backpressure works as usual.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Coming: TypeAlias = "tuple[ElasticLane, int]"
 
 
 class ElasticLane(Lane[object]):
-    """A lane between two operations of a frame that may wait for each other in a circle.
+    """A lane between two operations of a frame that may wait for each other in a cycle.
 
     `writer` and `reader` are their slots. The reader of an arm is the operation that has the arm.
     """
@@ -44,7 +44,7 @@ class ElasticLane(Lane[object]):
         self, frame: Frame, writer: int, reader: int, bound: int, on_leave: Callable[[], None]
     ) -> None:
         super().__init__(bound, on_leave)
-        self._chunks = deque()  # it may grow so long that removing the first from a list is slow
+        self._chunks = deque()  # removing the first from a list is slow if it has grown long
         self._turn = bound
         """Chunks that pass at either end before other tasks run, however far the lane has grown."""
         self._put = self._taken = 0
@@ -58,7 +58,7 @@ class ElasticLane(Lane[object]):
         return super().full or (self._put >= self._turn and not self._left)
 
     async def put(self, chunk: object) -> None:
-        """As in `Lane`; other tasks run once in every so many chunks, also in a grown lane."""
+        """As in `Lane`; other tasks run once per initial bound of chunks, even in a grown lane."""
         if self.full:
             await self.room()
         self._put += 1
@@ -92,7 +92,7 @@ class ElasticLane(Lane[object]):
         """Before an operation waits here, grow a lane if the wait would be part of a deadlock.
 
         Raises:
-            LimitExceededError: the chunks in a lane of the circle exceed `output_chunks` or
+            LimitExceededError: the chunks in a lane of the cycle exceed `output_chunks` or
                 `output_bytes`.
         """
         full: list[ElasticLane] = []
@@ -136,9 +136,9 @@ class ElasticLane(Lane[object]):
         read = (*reader.streams, *arms)
         source = next(each for each in read if self._frame.lane_of(each) is self)
         return LimitExceededError(
-            f"{source.into} has taken nothing of {source.spelled} for over {most} {unit}: its step "
-            "first reads another stream of the same producer to its end; read both at the same "
-            f"time, or raise Limits({limit}=...) if that is intended",
+            f"{source.into} has read nothing from {source.spelled} for over {most} {unit}: its "
+            "step first reads another stream of the same producer to its end; read both at the "
+            f"same time, or raise Limits({limit}=...) if that is intended",
             limit=limit,
         )
 
@@ -176,9 +176,9 @@ def _elastic(lanes: Iterable[Lane[object] | None]) -> Iterator[ElasticLane]:
 
 
 def _is_held(frame: Frame, operation: Operation[Node], task: trio.lowlevel.Task | None) -> bool:
-    """Whether an operation is blocked by a waiting task: its only one, that of an arm or an item.
+    """Whether an operation is blocked while a task of it waits: its only one, an arm's, an item's.
 
-    An item's task passes on the values of all, so an `each` gets no further without it.
+    An item's task passes on the values of all items, so an `each` cannot continue without it.
     """
     if task is None or operation.regions:
         return task is not None

@@ -1,9 +1,9 @@
 """Frames: one activation of a block.
 
-A frame has a slot for each node's value. It counts, for each operation, how many things the
-operation still waits for; at zero the operation starts. So there is no polling and there are
-no common rounds. A value edge is a channel that is used once. A region that is not entered
-leaves its slots empty, which is how the steps in it know that the branch was not taken.
+A frame has a slot for each node's value. It counts, for each operation, how many events the
+operation still waits for; at zero the operation starts. So there is no polling, and there are
+no supersteps. A value edge is a channel that is used once. A region that is not entered leaves
+its slots empty: the steps in it never start, and are recorded as skipped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Children:
     def __init__(self) -> None:
         self.count = 0
         self.failure: Failure | None = None
-        """That of the last which failed: the step may raise its error."""
+        """The failure of the last one that failed; the step may let its error through."""
 
 
 class Frame:
@@ -53,6 +53,7 @@ class Frame:
         "children",
         "depth",
         "lanes",
+        "lent",
         "outer",
         "path",
         "run",
@@ -69,16 +70,18 @@ class Frame:
         self.path = path
         self.outer = outer
         self.above: Frame | None = None
-        """The frame of the `each`, for the body of an item."""
+        """The frame of the `each`, if this is the frame of an item's body."""
         self.depth = 0
-        """How many steps of the run, one inside the other, have run the pipeline of this block."""
+        """How many pipelines run by steps this frame is nested in."""
+        self.lent: trio.CapacityLimiter | None = None
+        """The thread slot of the waiting step that runs this pipeline, for thread steps in it."""
         self.children: dict[int, Children] = {}
         """By the slot of a running step, the pipelines that it has run."""
         self.values: list[object] = [None] * block.size
         self.lanes: dict[int, list[Lane[object]]] = {}
         self.scopes: list[Scope | None] = [None] * len(block.regions)
         self.taken: dict[int, list[int]] = {}
-        """By the slot of a choice, the regions whose output it gives, or compares."""
+        """By the slot of a choice, the regions that its result is made from."""
         self._waits = list(block.waits)
         self._settled = bytearray(block.size)
         """1 for slots whose operation has started, or never will."""
@@ -104,12 +107,12 @@ class Frame:
             async with trio.open_nursery() as scope.nursery:
                 if outer is None:
                     self.run.begin(scope.nursery.cancel_scope)
-                await trio.lowlevel.checkpoint_if_cancelled()  # plain steps would not notice it
+                await trio.lowlevel.checkpoint_if_cancelled()  # plain steps have no checkpoint
                 if region.alone:
                     self._begin(region)
                 else:
                     result = await self._within(scope, region, take)
-            if region.alone and scope.ready.is_set():  # no other task had to be woken
+            if region.alone and scope.ready.is_set():  # its task did not have to wake this one
                 result = await take(region.source)
         finally:
             self.settle(index, scope.stopped or self.run.stopped)
@@ -161,7 +164,7 @@ class Frame:
         while left:  # a loop, not a recursion: arms may be nested hundreds deep
             region, slot = left.pop()
             operation = self.block.operations[slot]
-            if operation is None:  # also if `take` was stopped in the middle
+            if operation is None:  # the outlet: its `take` may have stopped before the last chunk
                 self._leave(region.source, "the run")
             elif not self._settled[slot]:
                 self._skip(operation, reason)
@@ -174,7 +177,7 @@ class Frame:
         return [(region, slot) for region in regions for slot in reversed(region.members)]
 
     def skip(self, operation: Operation[Node], reason: str) -> None:
-        """Record an operation that never runs, and those that only it would have read."""
+        """Record an operation that never runs, and those of its arms, as skipped."""
         self._skip(operation, reason)
         for inner in operation.regions:
             self.settle(inner, reason)
@@ -198,7 +201,7 @@ class Frame:
     def open_lanes(
         self, operation: Operation[Node], on_leave: Callable[[], None]
     ) -> list[Lane[object]]:
-        """Open a lane for each reader of an operation's chunks, and start the readers.
+        """Open a lane for each reader of an operation's chunks, and start waiting readers.
 
         `on_leave` is called when the last reader has left before the end.
         """
@@ -261,7 +264,7 @@ class Frame:
         operation = self.block.operations[slot]
         index = self.block.outlets[slot] if operation is None else operation.region
         scope = self.scopes[index]
-        assert scope is not None, "the last thing to wait for is there after the region's start"
+        assert scope is not None, "an operation waits for the start of its region, too"
         if scope.stopped is not None:
             self._end_stopped()
             return
@@ -292,7 +295,7 @@ class Frame:
     def _end_stopped(self) -> None:
         """End the frame if a region around it was closed: nothing more will start in it.
 
-        Closing that region has cancelled it, unless it is in a shield of the step that runs it.
+        Closing that region has cancelled the frame, unless the step that runs it shields it.
         """
         top = self.scopes[0]
         assert top is not None, "it is entered before anything can start"

@@ -3,7 +3,7 @@
 It holds no chunks: a chunk that is put is at once an event of the journal, so a token passes
 without waking another task. The journal's window holds the step back. Rules of the file: an
 output that cannot be kept is an error of the run, not of the step, so the reader raises it. A
-writer that never waits lets other tasks run once in every `bound` chunks, as in any lane.
+writer that never waits lets other tasks run once every `bound` chunks, as in any lane.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Outlet(Lane[object]):
             await self._refused()
 
     async def _refused(self) -> None:
-        """Wait until the reader has stopped; a shielded step writes into nothing."""
+        """Wait until the reader has stopped; what a shielded step still writes is dropped."""
         while not self._stopped:  # noqa: ASYNC110 - one or two turns, and only after an error
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()

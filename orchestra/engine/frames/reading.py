@@ -23,7 +23,7 @@ def arguments(frame: Frame, operation: Operation[Node]) -> dict[str, object]:
     """The arguments of an operation, by parameter.
 
     Raises:
-        EdgeTypeError: a value does not have the part, or the type, that is asked for.
+        EdgeTypeError: a value lacks the part that is read, or is not of the expected type.
     """
     named = dict(operation.constants)
     for name, value in operation.mutable:
@@ -39,7 +39,7 @@ def read(frame: Frame, source: Source) -> object:
     """The value of a source: a value, a part of one, or the lane of a stream.
 
     Raises:
-        EdgeTypeError: the value does not have the part, or the type, that is asked for.
+        EdgeTypeError: the value lacks the part that is read, or is not of the expected type.
     """
     if source.lane is not None:
         return frame.lanes[source.slot][source.lane]
@@ -49,8 +49,8 @@ def read(frame: Frame, source: Source) -> object:
     if source.expects is not None and not accepts(source.expects, value):
         raise EdgeTypeError(
             f"{source.spelled} is {value!r:.200}, an instance of {type(value).__name__}, but "
-            f"{source.into} takes {spell(source.expects)}; annotate it as what it is, or convert "
-            "it in a step"
+            f"{source.into} takes {spell(source.expects)}; correct the annotation, or convert "
+            "the value in a step"
         )
     return value
 

@@ -10,7 +10,7 @@ import trio
 
 
 class Failure(Exception):  # noqa: N818 - it carries an error, and users never see it
-    """A step's error on its way out through the regions, with the place of the step.
+    """A step's error on its way out through the regions, with the step's path and line.
 
     It names the innermost step: outer regions pass a failure on unchanged.
     """
@@ -40,7 +40,7 @@ class Scope:
         """Set when the region's result exists."""
         self.error: Exception | None = None
         self.closed: str | None = None
-        """The reason why nothing starts in it any more; None while it is open."""
+        """The reason why nothing may start in it any more; None while it is open."""
 
     def fail(self, error: Exception) -> None:
         """Keep the first error, and stop everything in the region."""
@@ -55,7 +55,7 @@ class Scope:
         self.nursery.cancel_scope.cancel()
 
     def end(self, reason: str) -> None:
-        """Close it from the task that opened it, and stop tasks that still run in it."""
+        """Close the region from the task that opened it, and stop tasks that still run in it."""
         if self.nursery.child_tasks:
             self.close(reason)
         elif self.closed is None:

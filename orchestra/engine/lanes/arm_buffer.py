@@ -16,13 +16,13 @@ from orchestra.graph.rules.policy import Limits
 class ArmBuffer:
     """The chunks of one arm, from its first content until its commit rule is met."""
 
-    __slots__ = ("_arm", "_characters", "_limits", "_rule", "_said", "_size_bytes", "chunks")
+    __slots__ = ("_arm", "_characters", "_contents", "_limits", "_rule", "_size_bytes", "chunks")
 
     def __init__(self, arm: str, rule: Commit, limits: Limits) -> None:
         self._arm = arm
         self._rule = rule
         self._limits = limits
-        self._said = 0
+        self._contents = 0
         self._characters = 0
         self._size_bytes = 0
         self.chunks: list[object] = []
@@ -38,11 +38,11 @@ class ArmBuffer:
         if not content and not self.chunks:
             return False
         self.chunks.append(chunk)
-        self._said += content
+        self._contents += content
         self._size_bytes += size_bytes(chunk)
         if isinstance(self._rule, Chars):
             self._characters += self._length(chunk)
-        if self._rule.reached(self._said, self._characters):
+        if self._rule.reached(self._contents, self._characters):
             return True
         limits = self._limits
         if len(self.chunks) > limits.held_chunks:
@@ -74,7 +74,7 @@ class ArmBuffer:
 
     def _too_much(self, limit: str, value: int, unit: str) -> LimitExceededError:
         return LimitExceededError(
-            f"arm {self._arm} said more than {value} {unit} before commit={self._rule} was met; "
+            f"arm {self._arm} gave more than {value} {unit} before commit={self._rule} was met; "
             f"commit earlier, or raise Limits({limit}=...)",
             limit=limit,
         )

@@ -1,9 +1,9 @@
 """Lanes: the bounded channel on a stream edge, with one writer and one reader.
 
-A trio memory channel costs two task switches a chunk. A lane only parks its tasks: a writer
-runs until the lane is full, a reader until it is empty, so chunks that are ready together
-move together. Both reach a checkpoint at least once in every `bound` chunks, because neither
-can be more than `bound` ahead of the other.
+A Trio memory channel costs two task switches per chunk. A lane parks its tasks only when it must:
+a writer runs until the lane is full, a reader until it is empty, so chunks that are ready together
+move together. Both reach a checkpoint at least once every `bound` chunks, because neither can be
+more than `bound` ahead of the other.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Lane(Generic[C]):
 
         Raises:
             trio.BusyResourceError: another task waits here already.
-            trio.ClosedResourceError: its reader has left; this is another task.
+            trio.ClosedResourceError: the step that it was passed to has ended.
         """
         while not self._chunks:
             if self._left:
@@ -138,8 +138,8 @@ class Lane(Generic[C]):
 
     def _gone(self) -> trio.ClosedResourceError:
         return trio.ClosedResourceError(
-            f"this stream was passed to {self._left!r}, which has ended, and all that it has not "
-            "read is gone; read it there, or pass it in the pipeline to the step that reads it"
+            f"this stream was passed to {self._left!r}, which has ended, and all chunks not read "
+            "by then are gone; read it there, or pass it in the pipeline to the step that reads it"
         )
 
     async def _wait_chunk(self) -> None:
@@ -179,7 +179,7 @@ _AT_ONCE = (
     "await enter exit aenter aexit"
 )
 """Operations that take a stream for its complete value. Python would answer some of them itself:
-from the chunks that are here now, or with the repr of this object, which a model would be sent."""
+from the chunks in the lane now, or with the repr of this object, which a model would be sent."""
 
 
 def _refused(*_: object) -> NoReturn:

@@ -60,7 +60,7 @@ class Outflow:
         for lane in self._lanes:
             await lane.put_soon(chunk)
             left = left or lane.left
-        if left:  # a writer that never waits has to see its cancellation
+        if left:  # a writer that never waits has to notice its cancellation
             await trio.lowlevel.checkpoint_if_cancelled()
 
     def push(self) -> None:
@@ -69,7 +69,7 @@ class Outflow:
             lane.push()
 
     def before_wait(self) -> None:
-        """As `push`; called by a task that is about to wait, so that others run anyway."""
+        """As `push`; called by a task that is about to wait, so that other tasks run anyway."""
         for lane in self._lanes:
             lane.before_wait()
 

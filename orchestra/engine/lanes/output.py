@@ -33,7 +33,7 @@ class Output:
         if not isinstance(chunk, self._kind):
             raise EdgeTypeError(
                 f"a stream of {self._kind.__name__} gave {chunk!r:.200}, an instance of "
-                f"{type(chunk).__name__}; annotate the step's chunks as what they are"
+                f"{type(chunk).__name__}; correct the annotation of the step's chunks"
             )
         size = size_bytes(chunk)
         self.chunks.append(chunk)

@@ -1,4 +1,4 @@
-"""Parking: calling a function just before a task waits, whenever it does.
+"""Parking: calls a function just before the task waits, each time.
 
 The theory: a coroutine that waits yields through all its callers to the run loop of Trio. A
 caller in between sees each yield before the run loop does, and can act at that moment: chunks
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 @coroutine
 def parking(awaited: Awaitable[T], before: Callable[[], None]) -> Generator[Any, Any, T]:
-    """Await something, and call `before` each time it is about to wait; not if it never waits.
+    """Await something, and call `before` each time the task is about to wait.
 
-    Otherwise it is like awaiting directly. `before` must not raise, nor wait, nor wake this task,
+    Otherwise this is like awaiting directly. `before` must not raise, wait, or wake this task,
     which does not wait yet.
     """
     inner: Any = awaited.__await__()

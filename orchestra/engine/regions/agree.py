@@ -1,7 +1,7 @@
 """Polls: the arms of a quorum or a `best_of`, and the outcome of their complete values.
 
-An arm may fail without failing the poll. As soon as the outcome is certain, either way, running
-arms are closed, and the others never start.
+An arm may fail without failing the poll. As soon as the outcome is certain, success or failure,
+running arms are closed, and the others never start.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Poll(ABC):
         """Handle the failure of an arm, which is in `errors`."""
 
     async def due(self, arm: int) -> bool:
-        """Wait until an arm has to start; False if it does not have to."""
+        """Wait until an arm has to start; False if it is no longer needed."""
         del arm
         return True
 

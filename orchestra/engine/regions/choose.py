@@ -3,7 +3,7 @@
 Output of an arm before its commit is held (in an `ArmBuffer`), and dropped if the arm fails.
 A fallback is a race whose next arm starts only when all before it have failed. In both, an
 arm may fail without failing the choice until one is committed to. Then the others are closed
-at once, and the rest of the winner, its errors included, is that of the choice: answers are
+at once, and the rest of the winner's output, or its error, is that of the choice: answers are
 never spliced.
 """
 
@@ -39,6 +39,7 @@ async def race_values(frame: Frame, operation: Operation[Race | Fallback]) -> ob
 
     Raises:
         ArmsFailedError: no arm had one.
+        Exception: an arm's error after which no other arm is tried.
     """
     contest = Contest(frame, operation, None)
     await contest.run()
@@ -52,7 +53,7 @@ async def race_streams(
 
     Raises:
         ArmsFailedError: no arm had any.
-        Exception: the winner's error, after it had won.
+        Exception: the winner's error, after it had won; or one after which no other arm is tried.
     """
     await Contest(frame, operation, outflow).run()
 
@@ -96,7 +97,7 @@ class Contest:
 
         Raises:
             ArmsFailedError: no arm was committed to.
-            Exception: the error of that arm; or one for which no other arm is tried.
+            Exception: the winner's error; or one after which no other arm is tried.
         """
         regions = self._operation.regions
         try:
@@ -121,7 +122,7 @@ class Contest:
         return f"{self._names[cast('int', self._winner)]} was committed to"
 
     async def _due(self, arm: int) -> bool:
-        """Wait until an arm has to start; False if it need not."""
+        """Wait until an arm has to start; False if it is no longer needed."""
         if self._stagger_s:
             with trio.move_on_after(self._stagger_s):
                 await self._needed(arm)
@@ -138,7 +139,7 @@ class Contest:
         return self._decided or len(self._errors) >= arm
 
     def _first_ended(self, *, committed: bool) -> None:
-        """Tell the hedge, if any, the duration of the first arm, or its duration so far."""
+        """Report the duration of the first arm, so far or to its commit, to the hedge if any."""
         if self._hedging is not None:
             self._hedging.ended(committed=committed)
 
@@ -247,7 +248,7 @@ async def route_value(frame: Frame, operation: Operation[Route]) -> object:
     """The value of the arm that the label selects.
 
     Raises:
-        RouteError: there is none.
+        RouteError: no arm has this key, and there is no default.
         Exception: the first error of a step in the arm.
     """
 
@@ -261,7 +262,7 @@ async def route_stream(frame: Frame, operation: Operation[Route], outflow: Outfl
     """Put the chunks of the arm that the label selects.
 
     Raises:
-        RouteError: there is none.
+        RouteError: no arm has this key, and there is no default.
         Exception: the first error of a step in the arm.
     """
 
@@ -295,6 +296,6 @@ def _arm_for(node: Route, label: object, path: str) -> int:
         return len(node.keys)
     known = ", ".join(map(repr, node.keys))
     raise RouteError(
-        f"{path!r} was given {key!r}, and has arms for {known}; add an arm for it, or "
-        "route(..., default=...)"
+        f"{path!r} was given {key!r}, but has arms only for {known}; add an arm for it, or "
+        "write route(..., default=...)"
     )

@@ -91,7 +91,7 @@ class _Bodies:
         self._done = 0
         self._next = 0
         self._early: dict[int, object] = {}
-        """Values whose turn has not come; their items are in progress, so there are few."""
+        """Values whose turn has not come; their items are in progress: at most `at_once`."""
         self._error: Exception | None = None
         self._failures_max = node.failures_max
         self._failures = 0
@@ -140,7 +140,7 @@ class _Bodies:
         if self._failures > failures_max:
             raise LimitExceededError(
                 f"more than {failures_max} of the items of {path!r} have failed, the last one item "
-                f"{index} with {name}; raise each(..., failures_max=...) if so many may",
+                f"{index} with {name}; raise each(..., failures_max=...) if more may fail",
                 limit="failures_max",
             ) from own
         return Failed(
@@ -158,7 +158,7 @@ class _Bodies:
         block = cast("Block", operation.body)
         path = f"{outer.path}{operation.name}[{index}]/"
         frame = Frame(outer.run, block, path, {}, outer.scope_of(operation))
-        frame.above, frame.depth = outer, outer.depth
+        frame.above, frame.depth, frame.lent = outer, outer.depth, outer.lent
         for there, here in block.imports:
             frame.values[here] = outer.values[there]
         frame.values[cast("int", block.item)] = item

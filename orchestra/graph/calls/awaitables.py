@@ -1,6 +1,6 @@
-"""Refuses in a pipeline what only one run could use: coroutines and iterators.
+"""Refuses coroutines and iterators in a pipeline, since only one run could use them.
 
-A coroutine is what a call of an `async def` that is not a step returns.
+Calling an `async def` that is not a step returns a coroutine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestra.graph.source.decorated import Decorated
 from orchestra.graph.source.frames import called_at, user_frame
 
 _DEPTH_MAX = 100
-"""How deep containers may be nested: what fills them at run time needs some frames for each."""
+"""How deep containers may be nested: filling them at run time takes stack frames for each level."""
 _Awaitable: TypeAlias = "CoroutineType[object, object, object] | AsyncGeneratorType[object, Never]"
 _Once: TypeAlias = (
     "GeneratorType[object, object, object] | map[object] | filter[object] | zip[object] | "
@@ -29,20 +29,20 @@ _ASYNCIO = str(Path(os.__file__).parent / "asyncio") + os.sep
 
 
 def refuse_awaitables(*values: object, where: str | None = None) -> None:
-    """Check that values hold no coroutine, no async generator and no generator.
+    """Check that values contain no coroutine, async generator or other iterator of `_ONCE`.
 
-    Those found are closed, so that Python does not warn about them too. `where` is the place
-    that the message names; by default the caller's line.
+    Coroutines that are found are closed, so that Python does not warn about them too. `where` is
+    the place that the message names; by default the caller's line.
 
     Raises:
-        DefinitionError: it holds one, or holds itself.
+        DefinitionError: one contains such an object, or contains itself, or is nested too deep.
     """
     try:
         found = list(_awaitables_in(values))
     except RecursionError as error:
         raise DefinitionError(
-            f"{where or called_at()}: a list, tuple or dict here holds itself, or others so deep "
-            "that they cannot be searched for wires; make it in a step"
+            f"{where or called_at()}: a list, tuple or dict here contains itself, or is nested too "
+            "deep to be searched for wires; make it in a step"
         ) from error
     for each in found:
         if iscoroutine(each):
@@ -77,7 +77,7 @@ def _unawaited(found: _Awaitable) -> str:
     if _code_of(found).co_filename.startswith(_ASYNCIO):
         return (
             f"{name}(...) is a coroutine of asyncio's here, which nobody awaits: a pipeline waits "
-            "for nothing. Steps that are called run at the same time; for a limit of time, write "
+            "for nothing. Steps run concurrently anyway; for a time limit, write "
             "some_step.using(Policy(timeout_s=5))(...)"
         )
     return (
@@ -87,7 +87,7 @@ def _unawaited(found: _Awaitable) -> str:
 
 
 def _step_of(found: _Awaitable) -> str | None:
-    """The caller's name for the step whose `.call` was called; None for every other function."""
+    """The caller's name for the step whose `.call` was called; None if it was not a step's."""
     code = _code_of(found)
     frame = user_frame()
     for name, value in {**frame.f_globals, **frame.f_locals}.items():
@@ -102,7 +102,7 @@ def _code_of(found: _Awaitable) -> CodeType:
 
 
 def _awaitables_in(value: object, depth: int = 0) -> Iterator[_Awaitable | _Once]:
-    """What is refused in a value, in its containers, and in the arguments of coroutines."""
+    """The refused objects in a value, in its containers, and in the arguments of coroutines."""
     if depth > _DEPTH_MAX:
         raise RecursionError(f"containers are nested more than {_DEPTH_MAX} deep")
     if iscoroutine(value) or isasyncgen(value):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestra.graph.steps import Step
 
 SIGNATURE_CHARS_MAX = 200
-"""Longer signatures are too long to read: messages list only the parameters' names."""
+"""Longer signatures are hard to read: messages list only the parameters' names instead."""
 
 
 @frozen

@@ -1,6 +1,6 @@
 """Messages for wrong calls of orchestra's functions and classes.
 
-Python's own message names only the function. These say where the call stands, which
+Python's own message names only the function. These say where the call is, which
 parameter was meant, and what the function takes.
 """
 
@@ -41,7 +41,7 @@ _IN_OTHER_LIBRARIES = {
     "tools": "functions",
 }
 """Names of parameters in orchestra, and their names in other libraries."""
-_NEEDLESS = {"stream": "leave it out: what can stream does, and `collect(...)` makes it one value"}
+_NEEDLESS = {"stream": "leave it out: models stream anyway, and `collect(...)` gives one value"}
 
 
 def explain_wrong_calls(function: F) -> F:
@@ -66,7 +66,7 @@ def explain_wrong_fields(cls: C) -> C:
 def _explained(
     function: Callable[..., Any], name: str, refused: Callable[[str], Exception]
 ) -> Callable[..., Any]:
-    """The function, which raises what `refused` makes of the message about a wrong call."""
+    """Wrap a function so that a wrong call raises `refused(message)`."""
 
     @wraps(function)
     def call(*args: object, **kwargs: object) -> object:
@@ -82,16 +82,16 @@ def _explained(
 
 
 def parameter_meant(name: str, takes: Collection[str]) -> str:
-    """The parameter that an unknown name probably means; empty where that is not known."""
+    """The parameter that an unknown name probably means; empty if none is likely."""
     if name in _NEEDLESS:
         return ""
-    known = (ours for ours, theirs in _IN_OTHER_LIBRARIES.items() if name in theirs.split())
+    known = (own for own, aliases in _IN_OTHER_LIBRARIES.items() if name in aliases.split())
     named = next((each for each in known if each in takes), "")
     return named or nearest_name(name, takes)
 
 
 def right_place_for(name: str, takes: Collection[str], step: str) -> str:
-    """The code to write for an argument that has no place here; empty where that is not known."""
+    """The code to write for an argument that does not belong here; empty if there is none."""
     if name in _NEEDLESS:
         return _NEEDLESS[name]
     if name == "policy":
@@ -107,7 +107,7 @@ def right_place_for(name: str, takes: Collection[str], step: str) -> str:
 def _wrong(
     function: Callable[..., Any], name: str, args: tuple[object, ...], kwargs: Iterable[str]
 ) -> str | None:
-    """What is wrong with a call; None if the arguments fit the function."""
+    """The message about a wrong call; None if the arguments fit the function."""
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **dict.fromkeys(kwargs))

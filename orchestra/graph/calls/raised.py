@@ -1,4 +1,4 @@
-"""Texts for errors that a user's function raised, also where the error's own text fails."""
+"""Messages for errors that a user's function raised, even if the error's own `__str__` fails."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from orchestra.values import ChatRequest, Message
 
 _OF_ASYNCIO = (
     "a step runs on Trio, and this is asyncio's: write trio.sleep for asyncio.sleep, a nursery for "
-    "gather and TaskGroup, and call what knows asyncio only with asyncio.run in a "
+    "gather and TaskGroup, and call code that works only on asyncio with asyncio.run in a "
     "@step(thread=True) or @tool(thread=True)"
 )
 _KINDS = (RuntimeError, TypeError, AttributeError)
-_LOOP = "asyncio.base_events"  # its loop runs, as with asyncio.run in a thread: no fault
+_LOOP = "asyncio.base_events"  # asyncio's own loop is running, as in a thread: not this mistake
 _UNKNOWN = "trio.run received unrecognized yield"
-_NO_LOOP = "There is no current event loop in thread"  # after an asyncio.run in it
+_NO_LOOP = "There is no current event loop in thread"  # if an asyncio.run has ended in the thread
 _TOO_SLOW = (
-    "the time of a trio.fail_after is over, and that is no TimeoutError: write `except "
-    "trio.TooSlowError`; `on=TimeoutError` of fallback and Retry takes both"
+    "the deadline of a trio.fail_after has passed, which is not a TimeoutError: write `except "
+    "trio.TooSlowError`; `on=TimeoutError` of fallback and Retry matches both"
 )
 _OF_RUNS = (
     "a step is in a run already: write `await context.run(pipeline, ...)`, with a parameter "
@@ -36,8 +36,8 @@ _OF_MODELS = (
 )
 
 _OF_CONTEXTS = (
-    "a step whose function is called, as by `generate.call(...)`, gets no context: pass on that of "
-    "your own step, `context=context`"
+    "a step's function that you call yourself, as by `generate.call(...)`, is given no context: "
+    "pass on your own step's, `context=context`"
 )
 
 
@@ -49,17 +49,17 @@ class RunNote(str):
 
 def message_of(error: Exception) -> str:
     """An error's message, even if its `__str__` fails, with advice where there is some."""
-    said, advice = message(error), advice_on(error)
-    return "; ".join(filter(None, (said, advice)))
+    text, advice = message(error), advice_on(error)
+    return "; ".join(filter(None, (text, advice)))
 
 
 def name_and_message(error: Exception) -> tuple[str, str]:
-    """The `class_name` of an error, and its `message_of`: what events tell of it."""
+    """The `class_name` of an error, and its `message_of`, as events report them."""
     return class_name(error), message_of(error)
 
 
 def advice_on(error: Exception) -> str | None:
-    """What to write instead, for known errors of other packages; None for all others."""
+    """What to write instead, for errors with a well-known cause; None for all others."""
     if f"{type(error).__module__}.{type(error).__name__}" == "trio.TooSlowError":
         return _TOO_SLOW
     if not isinstance(error, _KINDS):
@@ -74,7 +74,7 @@ def advice_on(error: Exception) -> str | None:
 
 
 def _is_of_request(error: AttributeError) -> bool:
-    """Whether our own code looked for a part of a request in a text, a message or a list."""
+    """Whether orchestra read a ChatRequest's attribute from a text, a message or a container."""
     plain = isinstance(error.obj, str | list | tuple | dict | Message)
     return (
         plain
@@ -84,7 +84,7 @@ def _is_of_request(error: AttributeError) -> bool:
 
 
 def _modules(error: Exception) -> list[str]:
-    """The modules that an error has passed, from the outermost to the one that raised it."""
+    """The modules in an error's traceback, from the outermost to the one that raised it."""
     return [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
 
 
@@ -96,8 +96,8 @@ def is_of_asyncio(error: Exception) -> bool:
     """
     if not isinstance(error, _KINDS):
         return False
-    said = message(error)
-    if said == "no running event loop" or said.startswith((_NO_LOOP, _UNKNOWN)):
+    text = message(error)
+    if text == "no running event loop" or text.startswith((_NO_LOOP, _UNKNOWN)):
         return True
     modules = _modules(error)
     return modules[-1:] != [] and modules[-1].startswith("asyncio.") and _LOOP not in modules

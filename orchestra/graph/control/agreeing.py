@@ -40,7 +40,7 @@ class Comparison(Choice):
 
     @cached_property
     def kind(self) -> object:
-        """The annotation of an arm's value; Any where an arm is wrong, which is reported there."""
+        """The annotation of an arm's value; Any if an arm has a problem, which `check` reports."""
         kinds = [type_of(arm) for arm in self.arms]
         wrong = any(kind is MISSING or chunk_of(kind) is not None for kind in kinds)
         return Any if wrong else union(kinds)
@@ -48,7 +48,7 @@ class Comparison(Choice):
     @property
     @abstractmethod
     def why(self) -> str:
-        """When its value exists, for the streaming report."""
+        """When the node's value exists, as the streaming report says it."""
 
 
 @frozen(eq=False)
@@ -68,9 +68,9 @@ class Quorum(Comparison):
 
     @property
     def why(self) -> str:
-        return f"there when {self.count} of {len(self.arms)} arms agree"
+        return f"available when {self.count} of {len(self.arms)} arms agree"
 
-    def behind(self, arm: int) -> tuple[Wire, ...]:
+    def arms_before(self, arm: int) -> tuple[Wire, ...]:
         in_turn = self.stagger_s == inf and arm >= self.count
         return self.arms[:arm] if in_turn else ()
 
@@ -89,7 +89,7 @@ class Survivors(Comparison):
 
     @property
     def why(self) -> str:
-        return f"there when each of {len(self.arms)} arms has given its value or failed"
+        return f"available when each of {len(self.arms)} arms has given its value or failed"
 
 
 @explain_wrong_calls
@@ -117,7 +117,7 @@ def quorum(
     wires = arms_of("quorum", arms) if arms else ()  # none if `count` is an arm
     _refuse_count(count, wires)
     if agree is not None:
-        does = "is given two answers and tells if they agree"
+        does = "takes two answers and returns whether they agree"
         plain_function("quorum", "agree", agree, does, instead=_COMPARABLE)
     same, wait_s = cast("Agree | None", agree), stagger("quorum", stagger_s)
     return cast("T", definition.add(lambda origin: Quorum(origin, wires, count, same, wait_s)))
@@ -158,29 +158,29 @@ def _refuse_count(count: object, wires: tuple[Wire, ...]) -> None:
     given = ", ".join([f"{count!r:.80}", *map(spelled, wires)])
     right = ", ".join([str(len(arms) // 2 + 1), *(arms or ["one", "two", "three"])])
     raise DefinitionError(
-        f"{called_at()}: quorum({count!r:.80}, ...) of {len(wires)} arms: how many of "
-        "them have to agree is a whole number, from 1 to that of the arms, and part of the "
-        f"pipeline itself\n    wrong: quorum({given})\n    right: quorum({right})"
+        f"{called_at()}: quorum({count!r:.80}, ...) of {len(wires)} arms: the number of arms that "
+        "have to agree must be a whole number, from 1 to the number of arms, known when the "
+        f"pipeline is defined\n    wrong: quorum({given})\n    right: quorum({right})"
     )
 
 
 def _refuse_least(least: object, wires: tuple[Wire, ...]) -> None:
     if not is_count(least) or least > len(wires):
         raise DefinitionError(
-            f"{called_at()}: best_of(least={least!r:.80}) of {len(wires)} arms: how many "
-            "must not fail is a whole number, from 1 to that of the arms, and part of the "
-            "pipeline itself: least=1"
+            f"{called_at()}: best_of(least={least!r:.80}) of {len(wires)} arms: the number of arms "
+            "that must not fail must be a whole number, from 1 to the number of arms, known when "
+            "the pipeline is defined: least=1"
         )
 
 
 def _judge(judge: object) -> Callable[[Wire], object]:
-    """The callable that makes the judge's node: a step or pipeline itself, or a step made of it."""
+    """The callable that adds the judge's node: a step or pipeline, or a step made of a function."""
     inner = judge
     while isinstance(inner, partial):
         inner = inner.func
     if isinstance(inner, Decorated):
         return cast("Callable[[Wire], object]", judge)
-    does = "is given the answers and says which is best"
+    does = "takes the answers and returns the index of the best"
     plain = plain_function("best_of", "judge", inner, does, instead=_GIVEN)
     name = getattr(plain, "__name__", "judge")
     stepped = step(name="judge" if name == "<lambda>" else name)(plain)
@@ -190,11 +190,11 @@ def _judge(judge: object) -> Callable[[Wire], object]:
 
 
 _COMPARABLE = (
-    "let a step make of each arm's answer what is compared: comparable(answer, {wire}), with "
+    "convert each arm's answer into a comparable value in a step: comparable(answer, {wire}), with "
     "`@step def comparable(answer: str, {name}: str) -> str: ...`"
 )
 _GIVEN = (
-    "let it take the value, and give it with functools.partial: "
+    "make the value a parameter, and pass it with functools.partial: "
     "judge=partial(best, {name}={wire}), with "
     "`def best(answers: list[str], {name}: str) -> int: ...`"
 )
@@ -207,8 +207,8 @@ def _picking(kind: object) -> Step[..., object]:
         last = len(candidates) - 1
         if isinstance(index, bool) or not 0 <= index <= last:
             raise JudgeError(
-                f"the judge of {last + 1} answers gave {index!r}; it says the place of the best "
-                f"among those it is given, a whole number from 0 to {last}"
+                f"the judge of {last + 1} answers returned {index!r}; it must return the index of "
+                f"the best one, a whole number from 0 to {last}"
             )
         return candidates[index]
 

@@ -1,4 +1,4 @@
-"""Checks of the arguments of constructs with arms; wrong ones are refused at their line."""
+"""Checks of the arguments of constructs with arms; errors name the line of the call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestra.graph.wires import Wire
 
 
 def arms_of(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
-    """As `wires_of`, for arms that are given one by one.
+    """A wire for each arm, for constructs that take their arms as separate arguments.
 
     Raises:
         DefinitionError: the only arm is a container of wires, or a generator; or as `wires_of`.
@@ -52,8 +52,8 @@ def commit_rule(name: str, commit: object) -> Commit:
         return commit
     given = getattr(commit, "__name__", f"{commit!r:.80}")
     raise DefinitionError(
-        f"{called_at()}: {name}(commit={given}): when an arm is committed to "
-        "is one of first_content(), chunks(n), chars(n) and complete()"
+        f"{called_at()}: {name}(commit={given}): commit must be "
+        "one of first_content(), chunks(n), chars(n) and complete()"
     )
 
 
@@ -62,7 +62,8 @@ def plain_function(
 ) -> Validate:
     """The function, checked to be a plain one that can be called directly.
 
-    `instead` says how to pass it a value of the pipeline, `{wire}`.
+    For messages, `does` says what the function has to do, and `instead` how to pass it a value of
+    the pipeline, `{wire}`.
 
     Raises:
         DefinitionError: it is a step, a wire, an `async def`, or not a function; or it holds
@@ -73,8 +74,8 @@ def plain_function(
         refuse_wires(function, f"{name}({argument}=...)", instead)
         return function
     raise DefinitionError(
-        f"{called_at()}: {name}({argument}={function!r:.80}): it is a plain function "
-        f"that {does}, is called on the spot, and is not called here: {argument}=some_function"
+        f"{called_at()}: {name}({argument}={function!r:.80}): {argument} must be a plain function, "
+        f"not an async one or a step, that {does}; pass it uncalled: {argument}=some_function"
     )
 
 
@@ -88,6 +89,6 @@ def error_types(on: object) -> tuple[type[Exception], ...]:
     if kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         return kinds
     raise DefinitionError(
-        f"{called_at()}: fallback(on={on!r:.80}): the errors that the next arm is for are "
-        "exception classes, as behind `except`: on=(ModelError, DeadlineError)"
+        f"{called_at()}: fallback(on={on!r:.80}): on must be one or more exception classes, as "
+        "after `except`: on=(ModelError, DeadlineError)"
     )

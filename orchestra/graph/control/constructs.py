@@ -196,11 +196,11 @@ def fallback(
         DefinitionError: called outside a pipeline, or without arms; `commit` is not a commit rule,
             `validate` not a plain function, `on` not exception classes, or `restart` not a bool.
     """
-    given: object = restart  # a wire, for all that is known at run time
+    given: object = restart  # an untyped caller may pass anything, such as a wire
     if not isinstance(given, bool):
         raise DefinitionError(
-            f"{called_at()}: fallback(restart={restart!r:.80}): whether an answer may be "
-            "taken back is part of the pipeline itself: write True or False"
+            f"{called_at()}: fallback(restart={restart!r:.80}): restart must be True or False, "
+            "known when the pipeline is defined"
         )
     definition = definition_for("fallback")
     wires = arms_of("fallback", arms)
@@ -212,12 +212,12 @@ def fallback(
 def _validate(name: str, validate: object) -> Validate | None:
     if validate is None:
         return None
-    does = "is given what an arm said and accepts it"
+    does = "takes an arm's output and returns whether to accept it"
     return plain_function(name, "validate", validate, does, instead=_CHECKED)
 
 
 _CHECKED = (
-    "let a step of the arm check it, and raise where the answer is no good: "
+    "check it in a step of the arm, which raises if the answer is refused: "
     "checked(answer, {wire}), with `@step def checked(answer: str, {name}: str) -> str: ...`"
 )
 
@@ -234,8 +234,8 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
     """
     if not isinstance(arms, Mapping):
         raise DefinitionError(
-            f"{called_at()}: route(..., {arms!r:.80}): the arms are a dict from what the "
-            'label may be to what is then the result: route(label, {"a": ..., "b": ...})'
+            f"{called_at()}: route(..., {arms!r:.80}): the arms must be a dict from each "
+            'possible label to the result for it: route(label, {"a": ..., "b": ...})'
         )
     definition = definition_for("route")
     on = wire_of(label)
@@ -292,15 +292,16 @@ def each(
 ) -> Any:
     """The body's value for every item: of a list as a list, of a stream as a stream.
 
-    The body is a step, a pipeline, or a function of one item that calls some. What it needs
-    that does not depend on the item runs once, outside. At most `at_once` items are in
+    The body is a step, a pipeline, or a function of one item that calls some. Steps in it that do
+    not depend on the item run once, outside the body. At most `at_once` items are in
     progress: started, and not yet passed on. With `ordered=False` results are passed on in the
     order in which they finish. The first item to fail fails the whole `each`.
 
     With `failures_max`, up to that many items may fail. In the place of its value, each of them
     has a `Failed` that says which item it was and why. The next failure ends the `each` at once
     with a `LimitExceededError`, whose cause is that item's error. A cancelled item has not
-    failed. A `BudgetExceededError` ends the `each` at once, since every other item would fail too.
+    failed. An error that all other items would meet too, such as a `BudgetExceededError` or a wrong
+    API key, ends the `each` at once.
 
     Raises:
         DefinitionError: called outside a pipeline, or with a body that cannot be called: a wire,
@@ -321,14 +322,14 @@ def each(
 def _refuse_body(body: object) -> None:
     if isinstance(body, Wire) or not callable(body):
         raise DefinitionError(
-            f"{called_at()}: each(items, {body!r:.80}): the body is a step, a pipeline, "
-            "or a function of one item, and is not called here: each(items, some_step, at_once=8)"
+            f"{called_at()}: each(items, {body!r:.80}): the body must be a step, a pipeline, or a "
+            "function of one item; pass it uncalled: each(items, some_step, at_once=8)"
         )
-    if _is_pythons(body):
+    if _is_builtin(body):
         written = body.__qualname__
         step = f"{body.__name__}_of"
         raise DefinitionError(
-            f"{called_at()}: each(items, {written}): it takes a value, and an item has "
+            f"{called_at()}: each(items, {written}): it needs a value, but an item has "
             f"none while the pipeline is being defined\n"
             f"    right: each(items, {step}, at_once=8)\n"
             f"    where: @step\n           def {step}(item):\n"
@@ -342,15 +343,15 @@ def _refuse_body(body: object) -> None:
         name = f"lambda {takes[1:-1]}: ..." if name == "<lambda>" else name
         raise DefinitionError(
             f"{called_at()}: each(items, {name}): the body is called with one "
-            f"item, and takes {takes}; give it what else it needs where it is written: each(items, "
+            f"item, but takes {takes}; pass the other arguments in a lambda: each(items, "
             "lambda item: some_step(item, other), at_once=8)"
         ) from error
     except ValueError:  # some functions written in C have no signature
         return
 
 
-def _is_pythons(body: Callable[..., object]) -> TypeGuard[type]:
-    """Whether it is a built-in function, method or class, such as `len` and `str.upper`."""
+def _is_builtin(body: Callable[..., object]) -> TypeGuard[type]:
+    """Whether a body is a built-in function, method or class, such as `len` and `str.upper`."""
     if isinstance(body, BuiltinFunctionType):
         return isinstance(body.__self__, ModuleType)
     is_builtin = isinstance(body, type) and body.__module__ == "builtins"

@@ -182,7 +182,7 @@ def _of_classes(site: Site, node: ast.Match) -> tuple[list[list[str]], str]:
 
 
 def _of_values(site: Site, node: ast.Match) -> list[list[str]]:
-    """The keys of each case, none for a last `case _`; empty if a case is no plain value."""
+    """The keys of each case, none for a last `case _`; empty if a case is not a plain value."""
     found: list[list[str]] = []
     for case in node.cases:
         keys = _keys(site, case.pattern)

@@ -179,7 +179,7 @@ class _Lifter(ast.NodeTransformer):
         self.parameters: dict[str, Parameter] = {}
         self.replaces = False
         self.impossible = False
-        """Whether it cannot be lifted: a call that makes a node reads a name that it binds."""
+        """Whether the expression cannot be lifted, as when a call in it reads a name it binds."""
         self._bound = set(_bound_in(site, expression))
 
     def visit_Name(self, node: ast.Name) -> ast.Name:

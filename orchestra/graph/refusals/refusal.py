@@ -46,7 +46,7 @@ from orchestra.graph.wires import Wire, spelled
 
 
 def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> str:
-    """The message when an instruction of the user's frame needs `wire` to `act`.
+    """The message when an instruction in the user's frame needs a wire to `act` ("be tested").
 
     With None for the wire, the message names the first wire in the instruction's expression.
     """
@@ -75,9 +75,9 @@ def refusal_at(site: Site, name: str, act: str) -> str:
 
 
 def refusal_of_type_error(error: TypeError) -> str | None:
-    """The message when Python itself raised for a wire, as in `", ".join(wires)`.
+    """The message when Python itself raised because of a wire, as in `", ".join(wires)`.
 
-    None where the error is about something else.
+    None if the error is about something else.
     """
     found = None
     trace = error.__traceback__
@@ -85,13 +85,13 @@ def refusal_of_type_error(error: TypeError) -> str | None:
         if is_users(trace.tb_frame.f_code.co_filename):
             found = trace
         trace = trace.tb_next
-    if found is None or not ("Wire" in str(error) or _asks_the_library(found)):
+    if found is None or not ("Wire" in str(error) or _calls_library(found)):
         return None
     return refusal(found.tb_frame, found.tb_lasti, None, "be used as a plain value")
 
 
-def _asks_the_library(trace: TracebackType) -> bool:
-    """Whether the user's line calls a function of Python's library with a wire."""
+def _calls_library(trace: TracebackType) -> bool:
+    """Whether the user's line calls a function of the standard library with a wire."""
     site = site_of(trace.tb_frame, trace.tb_lasti)
     match site.path[-1:]:
         case [ast.Call(func=function) as call] if is_library(site.meaning(function)):

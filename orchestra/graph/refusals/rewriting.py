@@ -114,7 +114,7 @@ def loop_in_a_step(site: Site, node: ast.While) -> Advice | None:
 
 
 def left_in_a_step(site: Site, node: ast.If) -> Advice | None:
-    """The same for an `if` that leaves its loop; None if it looks for one of the loop's items."""
+    """The same for an `if` that leaves its loop; None if its test reads the loop's variable."""
     loops = [each for each in site.path if isinstance(each, ast.While | ast.For)]
     if not loops or not isinstance(node.body[-1], ast.Break | ast.Return):
         return None

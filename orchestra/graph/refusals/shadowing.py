@@ -42,6 +42,6 @@ def _shadowing_text(frame: FrameType, name: str, line: int, what: str) -> str | 
     kind = type(meant).__name__.lower()
     return (
         f"{place(frame.f_code.co_filename, line)}: `{name}` is {what} in this function, which "
-        f"hides the {kind} {name!r} of the module in all of it; give the variable or the input "
+        f"hides the {kind} {name!r} of the module throughout; give the variable or the input "
         f"another name, such as `{name}_`, and call {name}(...)"
     )

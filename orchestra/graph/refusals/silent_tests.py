@@ -1,9 +1,9 @@
 """Silent tests: `is`, `isinstance` and `match`, which Python answers without calling the wire.
 
-A wire is not None, and not an instance of the class that the user means. So the branch of such a
-test is always taken or never. Python has no hook for these tests; so the function's source is
-searched for them after the call. Only names that are certainly wires count: inputs, results of
-steps, and their parts.
+A wire is not None, and not an instance of the class that the user means. So such a test always
+takes the same branch. Python has no hook for these tests, so the function's source is searched for
+them after the call. Only names that are certainly wires count: inputs, results of steps, and their
+parts.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _Point: TypeAlias = tuple[int, int]
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_ASKING = ("isinstance", "type", "hasattr", "callable")
+_CALLS = ("isinstance", "type", "hasattr", "callable")
 _PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
 _MADE_IN = (
     "orchestra.graph.control.constructs",
     "orchestra.graph.control.agreeing",
     "orchestra.steps.generate",
 )
-"""Modules of callables that are no steps, and give wires."""
+"""Modules whose callables are not steps, but return wires."""
 _OPCODES = {
     number
     for name, number in dis.opmap.items()
@@ -57,8 +57,8 @@ def refusing_silent_tests(
     """Refuse silent tests of wires in a pipeline's function; wraps the call of the function.
 
     `wires` are the function's wires by name when it is called: its parameters, and those of the
-    function around it. Also where the call fails: the cause is often the code after the wrong
-    branch.
+    enclosing function. Such tests are also looked for when the call fails: taking the wrong branch
+    is often the cause.
 
     Raises:
         DefinitionError: the function has such a test; the message is about the first.
@@ -86,7 +86,7 @@ def refusing_silent_tests_of_items(
         return nullcontext()
     wires = {name: held for name, held in closed_over(body).items() if isinstance(held, Wire)}
     first, count = body.__code__.co_varnames[:1], body.__code__.co_argcount
-    wires |= dict.fromkeys(first if count else (), item)  # of `*items`, it is in a tuple
+    wires |= dict.fromkeys(first if count else (), item)  # for `*items`, it is in a tuple
     return refusing_silent_tests(body, wires, nodes)
 
 
@@ -94,8 +94,8 @@ def _first_refusal(
     function: FunctionType, wires: Mapping[str, Wire], nodes: Sequence[Node]
 ) -> str | None:
     code = function.__code__
-    may = not _OPCODES.isdisjoint(code.co_code[::2]) or not set(_ASKING).isdisjoint(code.co_names)
-    if not may:  # true of nearly all functions: their file need not be parsed
+    tests = not _OPCODES.isdisjoint(code.co_code[::2]) or not set(_CALLS).isdisjoint(code.co_names)
+    if not tests:  # true of nearly all functions: their file need not be parsed
         return None
     source = "".join(linecache.getlines(code.co_filename, function.__globals__))
     path = path_to_def(source, code)
@@ -103,11 +103,11 @@ def _first_refusal(
         return None
     known = _Names.of(function, path[-1], wires, nodes)
     for inner in _walk(path[-1]):
-        asked = known.silent_test(inner)
-        if asked is not None:
+        tested = known.silent_test(inner)
+        if tested is not None:
             from orchestra.graph.refusals.refusal import refusal_at  # as in `wires`
 
-            wire, act, at = asked
+            wire, act, at = tested
             return refusal_at(known.site((*path, *inner[1:], *at), source), wire, act)
     return None
 
@@ -165,7 +165,7 @@ class _Names:
                 narrows = isinstance(path[-2], ast.Assert) and isinstance(op, ast.IsNot)
                 if isinstance(other, ast.Constant) and self._is_wire(on, path) and not narrows:
                     return ast.unparse(on), "be tested with `is`", ()
-            case ast.Call(func=ast.Name(id=name), args=[on, *_]) if name in _ASKING:
+            case ast.Call(func=ast.Name(id=name), args=[on, *_]) if name in _CALLS:
                 if self.names.get(name) is getattr(builtins, name) and self._is_wire(on, path):
                     return ast.unparse(on), f"be tested with `{name}`", ()
             case ast.Match(subject=on, cases=cases) if self._is_wire(on, path):
@@ -192,7 +192,7 @@ class _Names:
                 made = [each for each in here if not isinstance(each, Constant | Input)]
                 return Wire(made[-1]) if made else None
             case ast.Name() | ast.Attribute() | ast.Subscript() if self._is_wire(value, path):
-                in_loop = any(isinstance(each, _LOOPS) for each in path)  # set again further down?
+                in_loop = any(isinstance(each, _LOOPS) for each in path)  # it may be set again
                 return None if in_loop else self._part(value)
         return None
 
@@ -251,7 +251,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def _stand_in(called: str, returns: object) -> Wire:
-    """A wire of this type; the function itself stands for every local function."""
+    """A wire of this type. The function object itself stands in for every local function."""
     return Wire(Input(Origin(0, (), "", 0), called, returns, MISSING))
 
 

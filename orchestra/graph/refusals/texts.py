@@ -22,7 +22,7 @@ from orchestra.graph.steps import Step
 
 
 def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
-    """The statement around a text, with a `prompt` in its place; None if it is no such text."""
+    """The statement around a text, with a `prompt` in its place; None for other expressions."""
     around = _prompt_around(site, node)
     prompt = _Prompt(site, around)
     match node:
@@ -45,7 +45,7 @@ def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
 
 
 def _prompt_around(site: Site, node: ast.expr) -> ast.Call | None:
-    """The call whose template is this text, such as that of a `prompt`."""
+    """The call whose template is this text, such as a call of `prompt`."""
     for each in site.path:
         if isinstance(each, ast.Call) and each.args == [node]:
             step = site.meaning(each.func)
@@ -137,7 +137,7 @@ class _Prompt:
         return ""
 
     def _literally(self, text: str) -> str:
-        """The template that gives exactly this text, unless that is a template already."""
+        """The text with its braces escaped for a template, unless it already is one."""
         return text if self.around else text.replace("{", "{{").replace("}", "}}")
 
     def add(self, name: str, expression: ast.expr) -> str:
@@ -150,7 +150,7 @@ class _Prompt:
             )
         argument = wire[0] if wire else self.site.text(expression)
         calls = (each for each in ast.walk(expression) if isinstance(each, ast.Call))
-        anew = any(makes_graph(self.site, call) for call in calls)  # two calls may give two results
+        anew = any(makes_graph(self.site, call) for call in calls)  # their results may differ
         while name in self.parts and (anew or self.parts[name] != argument):
             name += "_"
         self.parts[name] = argument

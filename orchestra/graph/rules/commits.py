@@ -82,10 +82,10 @@ def first_content() -> FirstContent:
 def chunks(count: int) -> Chunks:
     """Commit to a streaming arm at its chunk number `count`; empty chunks are not counted.
 
-    An arm that ends well before that is committed to at its end.
+    An arm that ends before that without an error is committed to at its end.
 
     Raises:
-        DefinitionError: `count` is no whole number, or less than 1.
+        DefinitionError: `count` is not a whole number, or is less than 1.
     """
     return Chunks(_counted("chunks", count))
 
@@ -93,10 +93,10 @@ def chunks(count: int) -> Chunks:
 def chars(count: int) -> Chars:
     """Commit to a streaming arm after `count` characters of text, or `count` bytes.
 
-    An arm that ends well before that is committed to at its end.
+    An arm that ends before that without an error is committed to at its end.
 
     Raises:
-        DefinitionError: `count` is no whole number, or less than 1.
+        DefinitionError: `count` is not a whole number, or is less than 1.
     """
     return Chars(_counted("chars", count))
 
@@ -109,7 +109,7 @@ def complete() -> Complete:
 def _counted(name: str, count: object) -> int:
     if not is_count(count):
         raise DefinitionError(
-            f"{called_at()}: {name}({count!r:.80}): how many {name} commit to an arm is "
-            f"a whole number, 1 or more, and part of the pipeline itself: {name}(8)"
+            f"{called_at()}: {name}({count!r:.80}): the number of {name} that commit to an arm "
+            f"must be a whole number, 1 or more, known when the pipeline is defined: {name}(8)"
         )
     return count

@@ -42,23 +42,23 @@ def hedge_rule(hedge_at: object, hedge_share: object) -> Hedge | None:
     if hedge_at is None:
         if hedge_share is not None:
             raise DefinitionError(
-                f"{called_at()}: race(hedge_share={hedge_share!r:.80}): it bounds what "
-                'hedge_at starts, and there is none: race(a, b, hedge_at="p95", hedge_share=0.1)'
+                f"{called_at()}: race(hedge_share={hedge_share!r:.80}): it limits hedge_at, which "
+                'is not given: race(a, b, hedge_at="p95", hedge_share=0.1)'
             )
         return None
     quantile = _quantile(hedge_at)
     if quantile is None:
         raise DefinitionError(
-            f"{called_at()}: race(hedge_at={hedge_at!r:.80}): it is a quantile of the "
-            "times that the first arm took before, and part of the pipeline itself; write "
-            'hedge_at="p95", or 0.95: over 0 and under 1. Seconds are stagger_s'
+            f"{called_at()}: race(hedge_at={hedge_at!r:.80}): hedge_at must be a quantile of the "
+            "first arm's earlier times to commit, known when the pipeline is defined; write "
+            'hedge_at="p95", or 0.95: over 0 and under 1. A delay in seconds is stagger_s'
         )
     share = SHARE if hedge_share is None else hedge_share
     if not is_number(share) or not 0 < share <= 1:
         raise DefinitionError(
-            f"{called_at()}: race(hedge_share={hedge_share!r:.80}): it is the share of "
-            "the races that may start another arm, over 0 and up to 1, and part of the pipeline "
-            "itself; write hedge_share=0.1 for one in ten"
+            f"{called_at()}: race(hedge_share={hedge_share!r:.80}): hedge_share must be the share "
+            "of races that may start another arm, over 0 and up to 1, known when the pipeline is "
+            "defined; write hedge_share=0.1 for one in ten"
         )
     return Hedge(quantile, float(share))
 
@@ -71,9 +71,9 @@ def stagger(name: str, given: object) -> float:
     """
     if not is_number(given) or given < 0:
         raise DefinitionError(
-            f"{called_at()}: {name}(stagger_s={given!r}): stagger_s is the number "
-            "of seconds between the starts of two arms, 0 or more, and part of the pipeline "
-            "itself: write it as a number"
+            f"{called_at()}: {name}(stagger_s={given!r}): stagger_s must be the "
+            "number of seconds between the starts of two arms, 0 or more, known when the pipeline "
+            "is defined: write it as a number"
         )
     return float(given)
 

@@ -16,20 +16,20 @@ from orchestra.graph.calls.mistakes import explain_wrong_fields
 
 
 def is_number(given: object) -> TypeGuard[float]:
-    """Whether it is an int or float: not a bool, not NaN."""
+    """Whether a value is an int or float: not a bool, not NaN."""
     return isinstance(given, int | float) and not isinstance(given, bool) and given == given  # noqa: PLR0124 - NaN is not
 
 
 def is_count(given: object) -> TypeGuard[int]:
-    """Whether it is an int, 1 or more: not a bool."""
+    """Whether a value is an int, 1 or more: not a bool."""
     return isinstance(given, int) and not isinstance(given, bool) and given > 0
 
 
 def _positive(instance: object, attribute: Attribute[Any], value: object) -> None:
     if not is_number(value):
-        raise ValueError(f"{_said(instance, attribute, value)} must be a number")
+        raise ValueError(f"{_field(instance, attribute, value)} must be a number")
     if not value > 0:
-        raise ValueError(f"{_said(instance, attribute, value)} must be more than 0, or left out")
+        raise ValueError(f"{_field(instance, attribute, value)} must be more than 0, or left out")
 
 
 def _bound() -> float | None:
@@ -38,7 +38,7 @@ def _bound() -> float | None:
 
 def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
     if not is_count(value):
-        raise ValueError(f"{_said(instance, attribute, value)} must be a whole number, 1 or more")
+        raise ValueError(f"{_field(instance, attribute, value)} must be a whole number, 1 or more")
 
 
 def _count(default: int) -> int:
@@ -48,10 +48,10 @@ def _count(default: int) -> int:
 def _finite(instance: object, attribute: Attribute[Any], value: float) -> None:
     _positive(instance, attribute, value)
     if not isfinite(value):
-        raise ValueError(f"{_said(instance, attribute, value)} is a bound; write a finite number")
+        raise ValueError(f"{_field(instance, attribute, value)} is a bound; write a finite number")
 
 
-def _said(instance: object, attribute: Attribute[Any], value: object) -> str:
+def _field(instance: object, attribute: Attribute[Any], value: object) -> str:
     return f"{type(instance).__name__}({attribute.name}={value!r:.80}): {attribute.name}"
 
 
@@ -91,8 +91,8 @@ class Retry:
     def _counts(self, _: Attribute[int], value: object) -> None:
         if not is_count(value):
             raise ValueError(
-                f"Retry(attempts_max={value!r}): it is a number of calls, 1 or more, and the "
-                "first is one of them"
+                f"Retry(attempts_max={value!r}): attempts_max must be the number of calls, 1 or "
+                "more, including the first"
             )
 
     @multiplier.validator
@@ -114,8 +114,8 @@ class Retry:
         if not isinstance(value, tuple) or not all(map(_is_error, kinds)):
             meant = value.__name__ if isinstance(value, type) and _is_error(value) else "ValueError"
             raise ValueError(
-                f"Retry(on={value!r}): it is a tuple of classes of exceptions; write "
-                f"on=({meant},), and never a cancellation"
+                f"Retry(on={value!r}): on must be a tuple of classes of Exception, none of them a "
+                f"cancellation; write on=({meant},)"
             )
 
 
@@ -175,9 +175,9 @@ class Limits:
     output_bytes: int = _count(64 * 1024 * 1024)
     """The same limit in bytes."""
     each_items: int = _count(100_000)
-    """Items of an `each` over a list, whose results are all kept; pipelines that a step runs."""
+    """Items of an `each` over a list, whose results are all kept; also pipelines run by a step."""
     pipelines_deep: int = _count(16)
-    """How deep steps of pipelines that steps run may run pipelines in their turn."""
+    """How deep pipelines that steps run may be nested."""
     runs: int = _count(10_000)
     """Runs at the same time in one engine; one more is refused."""
     retries_per_call: float = attrs.field(default=0.2, validator=_finite)
@@ -187,4 +187,4 @@ class Limits:
     retries_saved: int = _count(100)
     """The largest size of the budget, and its size at the start."""
     deadline_s: float | None = _bound()
-    """How long a run may take if it has no deadline of its own."""
+    """How long a run may take if neither it nor its pipeline has a deadline."""

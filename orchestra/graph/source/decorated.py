@@ -1,6 +1,6 @@
-"""What `@step` and `@pipeline` make of a function. To tools it looks like the function.
+"""The base class of steps and pipelines; to tools, each looks like its function.
 
-The class stands below wires: what refuses a wire also has to know where a step was meant.
+`wires` imports this module: to refuse `wire | step`, it has to recognise a step.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Decorated:
         return f"<{type(self).__name__.lower()} {self.name!r} at {self.where}>"
 
     def __reduce__(self) -> str:
-        """Pickled by its name, like a function; so a copy is the object itself."""
+        """Pickle by name, like a function; so a copy is the object itself."""
         return self.__qualname__
 
-    if not TYPE_CHECKING:  # to type checkers there is no `|`, and they say so
+    if not TYPE_CHECKING:  # hidden from type checkers, which report uses of `|`
 
         def __or__(self, other: object) -> NoReturn:
             refuse_pipe(f"{self.name}(...)", _name_of(other))
@@ -57,8 +57,8 @@ def refuse_pipe(given: str, then: str) -> NoReturn:
         DefinitionError: always.
     """
     raise DefinitionError(
-        f"{called_at()}: steps are not joined by `|`; call one with what the other gives, in a "
-        f"function with @pipeline: `{then}({given})`"
+        f"{called_at()}: steps are not joined by `|`; call one with the result of the other, in a "
+        f"function decorated with @pipeline: `{then}({given})`"
     )
 
 

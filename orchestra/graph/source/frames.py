@@ -1,4 +1,4 @@
-"""The user's frame, file and line: the nearest caller outside orchestra. Pure but for the stack."""
+"""Finds the user's frame, file and line on the stack: the nearest caller outside orchestra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 
 _PACKAGE = str(Path(__file__).parent.parent.parent) + os.sep
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
-_TRIO = f"{os.sep}site-packages{os.sep}trio{os.sep}"  # it calls the functions it is given
+_TRIO = f"{os.sep}site-packages{os.sep}trio{os.sep}"  # Trio calls functions that users pass to it
 _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _INSTALLED = tuple(_LIBRARY.removesuffix(os.sep) + each for each in _PACKAGES)
 
@@ -34,18 +34,18 @@ def called_at() -> str:
 
 
 def is_users(filename: str) -> bool:
-    """Whether a file is the user's: it belongs neither to orchestra nor to Python nor to Trio."""
+    """Whether a file is the user's: not orchestra's, Trio's or the standard library's."""
     if filename.startswith((_PACKAGE, "<frozen ")) or _TRIO in filename:
         return False
     return not filename.startswith(_LIBRARY) or filename.startswith(_INSTALLED)
 
 
 def is_installed(filename: str) -> bool:
-    """Whether a file is of an installed package."""
+    """Whether a file belongs to an installed package."""
     return any(each in filename for each in _PACKAGES)
 
 
 def place(filename: str, line: int) -> str:
     """`file:line`; the file is relative to the working directory if it lies in it."""
-    here = os.getcwd() + os.sep  # noqa: PTH109 - a plain string is what is compared
+    here = os.getcwd() + os.sep  # noqa: PTH109 - compared as a plain string
     return f"{filename.removeprefix(here)}:{line}"

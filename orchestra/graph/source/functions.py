@@ -1,4 +1,4 @@
-"""Which functions may be decorated, and where a function stands in its file."""
+"""Checks whether a function may be decorated, and finds where it is defined."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def name_of(given: object, function: Callable[..., object], noun: str) -> str:
     """The name of a step or pipeline: the given one, else that of its function.
 
     Raises:
-        DefinitionError: it is no text that can be read, in one line.
+        DefinitionError: the given name is not one line of printable text.
     """
     if given is None:
         return function.__name__
     if isinstance(given, str) and given.strip() and given.isprintable():
         return given
     raise DefinitionError(
-        f"{called_at()}: @{noun}(name={given!r:.80}): a name is one line of text, which events and "
-        f"requests call it by; write @{noun}(name={function.__name__!r}), or leave it out"
+        f"{called_at()}: @{noun}(name={given!r:.80}): a name must be one line of text, which "
+        f"events and requests use; write @{noun}(name={function.__name__!r}), or leave it out"
     )
 
 
@@ -62,7 +62,7 @@ def _no_function(decorated: object, noun: str) -> str:
     kind = "a class" if isinstance(decorated, type) else f"a {type(decorated).__name__}"
     name = getattr(decorated, "__name__", None)
     if isinstance(decorated, str):
-        return f"the text {decorated!r}; its name is given by name: @{noun}(name={decorated!r})"
+        return f"the text {decorated!r}; pass a name by keyword: @{noun}(name={decorated!r})"
     if isinstance(decorated, partial):
         inner = _name(underlying(decorated))
         return (
@@ -71,7 +71,7 @@ def _no_function(decorated: object, noun: str) -> str:
         )
     if name is None and callable(decorated):
         return (
-            f"an object of the class {type(decorated).__name__}; decorate what calling it calls: "
+            f"an object of the class {type(decorated).__name__}; decorate its `__call__`: "
             f'`{noun}(name="...")(thing.__call__)`'
         )
     called = name or f"{decorated!r:.80}"

@@ -1,9 +1,9 @@
 """Handlers: `try` and `with` around calls of steps, which have no effect there.
 
 A step that is called in a pipeline's function runs later, when that function has returned. So
-a handler around the call sees none of the step's errors, and no time passes in it. The source is
-searched only where Python itself has recorded a handler. `check` reports all of them: an
-error raised here would be caught by the very handler that is wrong.
+a handler around the call sees neither the step's errors nor its time. The source is searched only
+if Python has recorded a handler in the bytecode. `check` reports all of them, since an error raised
+here could be caught by the very handler that is wrong.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def handler_that_failed(trace: TracebackType | None) -> Problem | None:
                 if isinstance(node, ast.With) and _kind(site, node) is not None:
                     calls = (each for each in ast.walk(node.body[0]) if isinstance(each, ast.Call))
                     call = next(calls, None)
-                    called = "what is in it" if call is None else f"{site.text(call.func)}(...)"
+                    called = "its body" if call is None else f"{site.text(call.func)}(...)"
                     return _of_with(site, code.co_filename, node, call, called)
         trace = trace.tb_next
     return None
@@ -72,8 +72,8 @@ def _of_try(
     return Problem(
         "handler-unfit",
         place(filename, node.lineno),
-        f"`except {errors}` catches nothing of {called}: that runs later, when the pipeline does",
-        f"write `fallback({arm}, {instead}, on={errors})`, and keep the `try` for what is no step",
+        f"`except {errors}` catches no error of {called}, which runs later, when the pipeline runs",
+        f"write `fallback({arm}, {instead}, on={errors})`, and keep the `try` around other code",
     )
 
 
@@ -113,7 +113,7 @@ def _of_with(
     if name == "suppress":
         errors = given if len(scope.args) == 1 else f"({given})"
         arm = _arm(site, node.body[0], call, called)
-        what, fix = "suppresses nothing", f"write `fallback({arm}, None, on={errors})`"
+        what, fix = "suppresses no error", f"write `fallback({arm}, None, on={errors})`"
     else:
         seconds = given if name in ("fail_after", "move_on_after") else "..."
         arm = called
@@ -123,7 +123,7 @@ def _of_with(
             arm = f"{function}.using(Policy(timeout_s={seconds})){arguments}"
         if name == "move_on_after":
             arm = f"fallback({arm}, None, on=DeadlineError)"
-        what = "bounds nothing"
+        what = "does not bound the time"
         fix = f"write `{arm}`, or @pipeline(deadline_s={seconds}) for all of it"
-    message = f"`with {site.text(scope)}` {what} of {called}: that runs later, when the pipeline"
-    return Problem("handler-unfit", place(filename, node.lineno), f"{message} does", fix)
+    message = f"`with {site.text(scope)}` {what} of {called}, which runs later, when the pipeline"
+    return Problem("handler-unfit", place(filename, node.lineno), f"{message} runs", fix)

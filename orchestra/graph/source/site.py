@@ -1,8 +1,8 @@
 """A site: the expression that a frame of the user's code is evaluating, found in the source.
 
 Python keeps, for each instruction, the span of source it was made from. The innermost
-syntax that covers the span is the expression. Without source (an `exec`, a file changed
-since) the site has an empty path, and messages do without it.
+syntax node that covers the span is the expression. Without source (an `exec`, a file changed
+since) the site has an empty path, and messages show no rewritten code.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Site:
         plain = ast.unparse(node)
         segment = ast.get_source_segment(self.source, node) if hasattr(node, "lineno") else None
         # Inside an f-string, Python 3.11 gives wrong columns.
-        return segment if segment is not None and _says(segment, plain) else plain
+        return segment if segment is not None and _parses_to(segment, plain) else plain
 
     def meaning(self, node: ast.AST) -> object:
         """The value of a name, or of an attribute of a module; `UNKNOWN` for other expressions."""
@@ -65,7 +65,7 @@ class Site:
     def replaced(self, old: ast.expr, new: str) -> str:
         """The source of the statement around an expression, with `new` in the expression's place.
 
-        Of a statement that contains others, only its head.
+        For a statement that contains others, only its head.
         """
         statement = self.statement
         lines = _lines(self.source)
@@ -86,9 +86,9 @@ class Site:
 
     @property
     def wrong(self) -> str:
-        """The code to call wrong: the whole statement if it is a simple one, else its line.
+        """The code to show as wrong: the whole statement if it is a simple one, else its line.
 
-        Of a `match`, also its head: what is right stands in place of both.
+        For a `match`, also its head, since the right code replaces both.
         """
         if not self.path:
             return self.line
@@ -164,7 +164,7 @@ def _path(source: str, span: _Span) -> Path:
 def parsed(source: str) -> ast.Module | None:
     """The syntax tree of a file; None if it is not valid Python: it was changed since its import.
 
-    None also where it is nested so deep that it cannot be searched.
+    None also if it is nested too deep to be parsed.
     """
     try:
         return ast.parse(source)
@@ -198,7 +198,7 @@ def _span(node: ast.expr) -> tuple[_Point, _Point]:
 
 def _span_of(code: CodeType) -> tuple[_Point, _Point] | None:
     """The smallest span that covers all instructions; None if it is not known."""
-    known = [each for each in code.co_positions() if each[3]]  # column 0 to 0: of no code
+    known = [each for each in code.co_positions() if each[3]]  # columns 0 to 0 are of no code
     starts = [(line or 0, column or 0) for line, _, column, _ in known]
     ends = [(line or 0, column or 0) for _, line, _, column in known]
     return (min(starts), max(ends)) if known else None
@@ -226,7 +226,7 @@ def _covers(node: _Spanned, start: _Point, end: _Point) -> bool:
 
 def _lines(source: str) -> list[str]:
     """The lines as Python counts them: `splitlines` also splits at a form feed and the like."""
-    return source.split("\n")  # `linecache` has made one of each kind of line's end
+    return source.split("\n")  # `linecache` has turned every line ending into this one
 
 
 def _columns(line: str, start: int | None, end: int | None) -> str:
@@ -234,7 +234,7 @@ def _columns(line: str, start: int | None, end: int | None) -> str:
     return line.encode()[start:end].decode()
 
 
-def _says(segment: str, plain: str) -> bool:
+def _parses_to(segment: str, plain: str) -> bool:
     """Whether a piece of source parses to the same syntax as `plain`."""
     try:
         return ast.unparse(ast.parse(segment, mode="eval")) == plain

@@ -51,7 +51,7 @@ def places_of(template: str) -> tuple[Place, ...]:
     try:
         return tuple(_places(template))
     except ValueError as error:
-        raise ValueError(f"the template is not one: {error}; {BRACES}") from error
+        raise ValueError(f"the template is invalid: {error}; {BRACES}") from error
 
 
 def unfillable(places: Iterable[Place], given: Iterable[str]) -> str | None:
@@ -62,7 +62,7 @@ def unfillable(places: Iterable[Place], given: Iterable[str]) -> str | None:
             return f"`{place.written}` in the template names no part; {BRACES}"
         if place.name not in names:
             listed = ", ".join(names) or "none"
-            return f"the template names {place.name!r}, and is given: {listed}; {BRACES}"
+            return f"the template names {place.name!r}, but is given: {listed}; {BRACES}"
     return None
 
 

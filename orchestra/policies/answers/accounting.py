@@ -1,7 +1,8 @@
-"""The usage of a call, however it ended, and whether it was sent. Pure.
+"""The usage of a call, however it ended, and whether the call was sent. Pure.
 
-Usage is exact if the provider has counted the whole answer. For a cut answer it is the provider's
-count, and at least the output received. It is an estimate if the provider has counted nothing.
+Usage is exact if the provider has counted the whole answer. For a cut answer, it is the provider's
+count so far, but at least the output received. If the provider has counted nothing, it is an
+estimate.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from orchestra.errors import (
 from orchestra.policies.requests.tokens import Estimate, tokens_of
 
 NOT_SENT = ("connect", "connect_s", "waiting_max", "redirect")
-"""Codes of errors before a request is sent, or with an answer from the wrong server."""
+"""Codes of errors that occur before a request is sent, or for an answer from the wrong server."""
 _NOT_REACHED = (ModelConnectionError, ModelTimeoutError)
-"""Errors whose code is ours, and not what a provider says."""
+"""Errors whose code is set by orchestra, not by the provider."""
 _REFUSED = (BreakerOpenError, BudgetExceededError, LimitReachedError, UnknownPriceError)
 _UNCLEAR = (
     MalformedStreamError,
@@ -34,25 +35,25 @@ _UNCLEAR = (
     ModelTimeoutError,
     TruncatedStreamError,
 )
-"""Errors after which the provider may still have answered, and counted it."""
+"""Errors after which the provider may still have answered, and charged for it."""
 
 
 def consumption(
     estimate: Estimate,
     usage: Usage | None,
     *,
-    said_bytes: int,
+    output_bytes: int,
     whole: bool,
     error: BaseException | None = None,
 ) -> Usage | None:
-    """The usage of a call; None if its provider refused it or was not reached.
+    """The usage of a call; None if the provider refused it or was not reached.
 
-    `said_bytes` is the size of the output received, `usage` the provider's count so far, and
-    `error` the error that ended the call.
+    `output_bytes` is the size of the output received, `usage` the provider's count so far, `whole`
+    says whether the answer is complete, and `error` is the error that ended the call.
     """
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return usage
-    said = tokens_of(said_bytes)
+    said = tokens_of(output_bytes)
     if usage is not None:
         certainty = Certainty.PARTIAL if usage.certainty is Certainty.EXACT else usage.certainty
         return attrs.evolve(
@@ -67,7 +68,7 @@ def consumption(
 
 
 def was_unsent(error: BaseException) -> bool:
-    """Whether a call that ended with this error was not sent: limits give it back completely."""
+    """Whether a call that ended with this error was not sent; limits then refund it completely."""
     if not isinstance(error, ModelError):
         return UNSENT in getattr(error, "__notes__", ())
     if error.begun:
@@ -80,13 +81,13 @@ def was_unsent(error: BaseException) -> bool:
 
 
 def note_unsent(error: BaseException) -> None:
-    """Have it say that nothing was sent: a cancellation, or a state that is away, for instance."""
+    """Mark an error of another kind (a cancellation, a state's error) as of a call not sent."""
     if not isinstance(error, ModelError) and not was_unsent(error):
         error.add_note(UNSENT)
 
 
 def note_begun(error: BaseException) -> None:
-    """Have it not count as unsent: of the same call, something was sent before."""
+    """Mark an error as that of a call of which something was sent before."""
     if isinstance(error, ModelError):
         error.begun = True
     elif was_unsent(error):
@@ -94,7 +95,7 @@ def note_begun(error: BaseException) -> None:
 
 
 def _is_nothing(error: BaseException | None) -> bool:
-    """Whether a call without output that ended with this error used nothing."""
+    """Whether a call that got no output and ended with this error used no tokens."""
     if isinstance(error, Exception) and not isinstance(error, _UNCLEAR):
         return True
     return error is not None and was_unsent(error)

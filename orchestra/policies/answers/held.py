@@ -1,8 +1,8 @@
-"""The common part of policies that hold something as long as a call lasts.
+"""The common part of policies that hold something for as long as a call lasts.
 
-Rules of the file: a call releases what it holds once, however it ends; work is done per batch,
-not per token, if possible; and if two policies hold something for one answer, the inner one
-observes it for both.
+Rules of the file: a call releases what it holds exactly once, however it ends; work is done per
+batch rather than per token where possible; if two policies hold something for one answer, the
+inner one observes the answer for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.policies.answers.accounting import note_begun
-from orchestra.policies.requests.tokens import answer_bytes, said_bytes
+from orchestra.policies.requests.tokens import answer_bytes, output_bytes
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import (
     Began,
@@ -33,53 +33,54 @@ WITHOUT_END = 2**63
 
 @attrs.define(eq=False, kw_only=True)
 class HeldCall:
-    """One running call, and what is known of its answer so far."""
+    """One running call, and what is known about its answer so far."""
 
     usage: Usage | None = None
-    said_bytes: int = 0
+    output_bytes: int = 0
+    """The bytes of output received."""
     silent: bool = True
-    """Whether there was no output yet."""
+    """Whether there has been no output yet."""
     ended: bool = False
-    """Whether its answer is complete."""
+    """Whether the answer is complete."""
     answer_id: str = ""
     answer_model: str = ""
     stopped: Stopped | None = None
     cap_bytes: int = WITHOUT_END
-    """The bytes of its answer from which on it has to `grow`."""
+    """The bytes of output beyond which the call has to `grow`."""
     error: Exception | None = None
-    """The error of its answer."""
+    """The error that `receive` raised, if any."""
 
     @property
     def capped(self) -> bool:
-        """Whether it holds something for only a part of its answer."""
+        """Whether the call holds money for only a part of the answer."""
         return self.cap_bytes < WITHOUT_END
 
     @property
     def finish_reason(self) -> str:
-        """Why the model stopped, in the provider's word if there is one; "" before that."""
+        """Why the model stopped, in the provider's word if known; "" before it stopped."""
         return "" if self.stopped is None else self.stopped.raw or self.stopped.reason.value
 
     def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
-        """Note a complete answer; its bytes only if its tokens have not been counted."""
+        """Note a complete answer; count its bytes only if the provider has not counted tokens."""
         self.usage, self.ended = usage, True
         if usage is None or usage.certainty is not Certainty.EXACT:
-            self.said_bytes = answer_bytes(parts)
+            self.output_bytes = answer_bytes(parts)
 
     def spoke(self) -> None:
         """Note the first output."""
         self.silent = False
 
     def with_costs(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
-        """The events to pass on, for a batch that contains a usage."""
+        """The events to pass on in place of a batch that contains a usage."""
         return events
 
     def note(self, events: tuple[ModelEvent, ...]) -> bool:
-        """Note events of the answer; returns whether they contain a usage."""
+        """Note events of the answer; return whether they contain a usage."""
         reports = False
         for event in events:
             if type(event) is TextDelta:  # nearly all of them are
                 text = event.text
-                self.said_bytes += len(text) if text.isascii() else said_bytes(event)
+                self.output_bytes += len(text) if text.isascii() else output_bytes(event)
             elif isinstance(event, UsageReport):
                 self.usage, reports = event.usage, True
             elif isinstance(event, Stopped):
@@ -87,17 +88,17 @@ class HeldCall:
             elif isinstance(event, Began):
                 self.answer_id, self.answer_model = event.id, event.model
             else:
-                self.said_bytes += said_bytes(event)
+                self.output_bytes += output_bytes(event)
         return reports
 
     async def grow(self) -> None:
-        """Hold more, since its answer is longer than expected; nothing without a cap."""
+        """Hold more, since the answer is longer than expected; does nothing without a cap."""
 
     @abstractmethod
     async def end(self, error: BaseException | None) -> None:
-        """Release everything that it holds, whatever happens; `error` is the model's own.
+        """Release everything that the call holds; `error` is the model's own error, or None.
 
-        Its awaits are shielded, and bounded.
+        Its awaits are shielded, and bounded in time.
         """
 
     async def __aenter__(self) -> Self:
@@ -109,7 +110,7 @@ class HeldCall:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """It ends with its block, which asks for a whole answer."""
+        """End the call: the block asks for a whole answer."""
         await self.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
 
 
@@ -117,11 +118,11 @@ C = TypeVar("C", bound=HeldCall)
 
 
 class HeldAnswer(Generic[C]):
-    """A streamed answer whose call holds something: a context, and the reply in it."""
+    """A streamed answer whose call holds something: a context manager that is its own reply."""
 
     __slots__ = ("_call", "_inner", "_model", "_reply", "_request")
 
-    _call: C  # this and the next two from its entry on
+    _call: C  # this and the next two are set on entry
     _inner: AbstractAsyncContextManager[ModelReply]
     _reply: ModelReply
 
@@ -131,11 +132,11 @@ class HeldAnswer(Generic[C]):
 
     @abstractmethod
     async def _begin(self) -> C:
-        """Acquire what the call has to hold. Cancelled or refused, nothing is held."""
+        """Acquire what the call has to hold. If cancelled or refused, nothing is held."""
 
     @property
     def held_call(self) -> HeldCall:
-        """The call, which knows the answer so far."""
+        """The call that observes the answer."""
         return self._call
 
     async def __aenter__(self) -> ModelReply:
@@ -176,12 +177,12 @@ class HeldAnswer(Generic[C]):
             call.spoke()
         if call.note(events):
             events = call.with_costs(events)
-        if call.said_bytes > call.cap_bytes and not call.ended:  # then all of it is to be paid
+        if call.output_bytes > call.cap_bytes and not call.ended:  # else it is paid in full anyway
             await call.grow()
         return events
 
 
 def held_call_of(reply: ModelReply) -> HeldCall | None:
-    """The inner call that observes an answer; None if there is none."""
+    """The inner policy's call, which observes the answer already; None if there is none."""
     found: HeldCall | None = getattr(reply, "held_call", None)
     return found

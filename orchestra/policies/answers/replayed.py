@@ -1,4 +1,4 @@
-"""Replays an answer: the events for a complete answer. Pure."""
+"""Replay of a complete answer as a stream of events. Pure."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from orchestra.values import (
 )
 
 PIECE_CHARS = 4096
-"""The size of the pieces of replayed text."""
+"""The size of a replayed piece of text, in characters."""
 
 
 def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iterator[ModelEvent]:
-    """The events of a replayed answer; `once` is its original usage."""
+    """The events of a replayed answer; `once` is the usage of the original call."""
     if answer.id or answer.model or answer.details:
         yield Began(answer.id, answer.model, answer.details)
     if answer.logprobs is not None:
         yield answer.logprobs
-    calls, told = 0, set[Citation]()
+    calls, sent = 0, set[Citation]()
     texts = (part.text for part in answer.parts if isinstance(part, TextPart))
     cut = passages(texts, answer.citations)
     for part in answer.parts:
@@ -40,7 +40,7 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
                     yield from map(TextDelta, _pieces(passage))
                     if answer.citations:
                         yield Cited(cited)
-                        told.update(cited)
+                        sent.update(cited)
             case ReasoningPart(text=text, signature=signature):
                 *before, last = _pieces(text) or [""]
                 yield from (ReasoningDelta(piece) for piece in before)
@@ -48,7 +48,7 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
             case ToolCall():
                 yield ToolCallDelta(calls, part.id, part.name, part.arguments, part.signature)
                 calls += 1
-    if rest := tuple(each for each in answer.citations if each not in told):
+    if rest := tuple(each for each in answer.citations if each not in sent):
         yield Cited(rest)
     if answer.refusal:
         yield RefusalDelta(answer.refusal)

@@ -1,10 +1,11 @@
-"""Questions that ask the same in other words: which do, and which only seem to. Pure.
+"""Whether two questions ask the same in different words, or only seem to. Pure.
 
-The theory: everything in a request except the user's last message has to be equal; this is its
-scope. Two questions of a scope are alike when their vectors are near *and* they have the same
-numbers, names, signs, negations and word order, and differ only in words of manner. The second
-condition is needed: vectors hardly change with a negation, a year, the roles of subject and
-object, or "on" and "off". The words that matter cannot be listed; those that do not, can.
+The theory: everything in a request except the user's last message has to be equal; that is the
+question's scope. Two questions of one scope are alike if their vectors are near *and* they have
+the same numbers, names, signs, negations and word order, and differ only in words of manner
+("please", "can"). The second condition is needed because a vector hardly changes with a negation,
+a year, the roles of subject and object, or "on" and "off". The words that matter cannot be
+listed; those that do not matter can.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from orchestra.policies.caching.cache import key_of, opened, sealed
 from orchestra.values import ChatRequest, TextPart, Vector
 
 QUESTION_CHARS_MAX = 200
-"""In a longer question, a single word changes the vector too little."""
+"""A longer question is not compared: a single word changes its vector too little."""
 TRIES = 3
-"""How many of the nearest questions are tried: their answers may have expired."""
+"""How many of the nearest questions are tried, as their answers may have expired."""
 INDEX_BYTES_MAX = 8 * 1024 * 1024
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
@@ -50,7 +51,7 @@ _MANNER = frozenset(
 
 @attrs.frozen
 class Known:
-    """An answered question: the key of its answer, its words, and their vector."""
+    """An answered question: the key of its answer, its text, and the text's vector."""
 
     key: str
     question: str
@@ -58,16 +59,16 @@ class Known:
 
 
 def question_of(request: ChatRequest) -> str | None:
-    """The user's last message, if it may be compared by meaning; else None.
+    """The user's last message, if it may be compared by meaning; otherwise None.
 
-    It has to be the last message of all, have only text, and be short.
+    It has to be the last message of the request, contain only text, and be short.
     """
-    said = last_text(request)
-    return said if said.strip() and len(said) <= QUESTION_CHARS_MAX else None
+    text = last_text(request)
+    return text if text.strip() and len(text) <= QUESTION_CHARS_MAX else None
 
 
 def last_text(request: ChatRequest) -> str:
-    """The text of the last message, if it is a user's and has only text; else empty."""
+    """The text of the last message, if it is a user's and contains only text; otherwise ""."""
     last = request.messages[-1] if request.messages else None
     if last is None or last.role != "user":
         return ""
@@ -75,9 +76,10 @@ def last_text(request: ChatRequest) -> str:
 
 
 def scope_of(tenant: str, identity: str, embedder: str, request: ChatRequest) -> str | None:
-    """The key of all questions that may be alike to the request's; None if there is none.
+    """The key of the scope: of all questions that may be compared with the request's.
 
-    `embedder` identifies the source of the vectors: vectors of different ones cannot be compared.
+    None if the request has no key. `embedder` identifies the source of the vectors: vectors of
+    different embedders cannot be compared.
     """
     *before, last = request.messages
     asked = attrs.evolve(request, messages=(*before, attrs.evolve(last, content="")))
@@ -92,14 +94,17 @@ def nearest(
     *,
     paraphrases: bool = False,
 ) -> list[tuple[float, Known]]:
-    """The questions that ask the same with a cosine of at least `threshold`, the nearest first."""
+    """The known questions that ask the same, with their cosines; the nearest first.
+
+    Each cosine is at least `threshold`. There are at most `TRIES`.
+    """
     import numpy as np  # heavy
 
     able = [each for each in known if len(each.vector) == len(vector)]
     if not able or not len(vector):
         return []
     matrix = np.frombuffer(b"".join(each.vector.data for each in able), "<f4")
-    with np.errstate(all="ignore"):  # NaN is near to nothing
+    with np.errstate(all="ignore"):  # a NaN is below any threshold
         cosines = matrix.reshape(len(able), -1) @ np.frombuffer(vector.data, "<f4")
     found = [(round(float(c), 6), each) for c, each in zip(cosines, able, strict=True)]
     near = [
@@ -112,9 +117,9 @@ def nearest(
 
 
 def may_ask_the_same(one: str, other: str, *, paraphrases: bool = False) -> bool:
-    """Whether two texts agree in everything that vectors do not show.
+    """Whether two texts agree in everything that their vectors do not show.
 
-    With `paraphrases`, plain words may be missing in one text, or replaced by others.
+    With `paraphrases`, ordinary words may be missing in one text, or replaced by others.
     """
     if _marks(one) != _marks(other):
         return False
@@ -126,25 +131,25 @@ def may_ask_the_same(one: str, other: str, *, paraphrases: bool = False) -> bool
 
 
 def _words(text: str) -> list[str]:
-    """The words without contracted endings, whose meaning `_marks` handles."""
+    """The words in lower case, without contracted endings, whose meaning `_marks` handles."""
     found = (word.lower().replace("’", "'") for word in _WORD.findall(text))
     return [word.removesuffix("n't").partition("'")[0] for word in found]
 
 
 def with_known(known: Sequence[Known], newest: Known, entries_max: int) -> tuple[Known, ...]:
-    """The entries with this one as the last used; the least recently used are dropped."""
+    """The entries, with `newest` as the last used; the least recently used are dropped."""
     rest = [each for each in known if each.key != newest.key]
     return (*rest, newest)[-entries_max:]
 
 
 def encode_index(scope: str, known: Sequence[Known]) -> bytes | None:
-    """The entries of a scope as bytes; None if they are too large."""
+    """The entries of a scope as bytes; None if there are more than `INDEX_BYTES_MAX`."""
     entries = [(each.key, each.question, each.vector.data) for each in known]
     return sealed(scope, entries, INDEX_BYTES_MAX)
 
 
 def decode_index(scope: str, data: bytes | None) -> tuple[Known, ...]:
-    """The entries in the bytes; empty if the bytes are not of this scope."""
+    """The entries in the bytes; empty if the bytes are damaged or of another scope."""
     content = None if data is None else opened(scope, data)
     try:
         found = [] if content is None else _INDEX.decode(content)

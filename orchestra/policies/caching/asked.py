@@ -1,7 +1,7 @@
-"""What runs have asked a cache: a run that asks twice wants two answers.
+"""The requests that each run has made: a run that repeats a request wants a second answer.
 
-A quorum, a judge and a retry repeat a request to get a new answer. A cached answer would agree
-with itself, or fail in the same way.
+A quorum, a judge or a retry repeats a request to get a new answer. A cached answer would only
+agree with itself, or fail in the same way.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from weakref import WeakKeyDictionary
 from orchestra.policies.account import Account, JointAccount
 
 KEYS_MAX = 10_000
-"""Keys per run; the oldest are dropped. They take about 2 MB."""
+"""Keys kept per run; the oldest are dropped. They take about 2 MB."""
 
 
 class Asked:
-    """The keys that running runs have asked for."""
+    """The cache keys that each current run has asked for."""
 
     def __init__(self) -> None:
         self._of_runs: WeakKeyDictionary[object, dict[str, None]] = WeakKeyDictionary()
 
     def first(self, account: Account, key: str) -> bool:
-        """Note the request, and return whether it is the first for this key in its run.
+        """Note the key, and return whether its run asks for it for the first time.
 
-        For a call that several runs share: the first in all of them. True outside runs.
+        For a call that several runs share, it has to be the first time in each of them. Outside
+        runs, always True.
         """
         before = False
 

@@ -1,9 +1,9 @@
-"""The cache of answers: the keys, which answers are cached, and their encoding. Pure.
+"""The cache of answers: their keys, which answers are cached, and their encoding. Pure.
 
-The theory: the key is a hash over the tenant, the whole configuration of the model, and the
-whole request; so an entry under it answers the same question. A complete, folded answer is
-cached; a stream is made from it again. Each entry begins with a hash over its own key and
-content: bytes that are damaged, of another version or of another key are not an entry.
+The theory: the key is a hash of the tenant, the whole configuration of the model, and the whole
+request, so an entry under it answers the same request. What is cached is the complete, folded
+answer, from which a stream can be replayed. Each entry contains a hash of its key and content:
+bytes that are damaged, or that belong to another version or key, count as a miss.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from orchestra.values import (
 VERSION = b"\x02"
 DIGEST_BYTES = 16
 _EVENT_BYTES = 16
-"""What an event counts for besides its content, when an answer is recorded."""
+"""The size of a recorded event besides its content."""
 WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
 """The stop reasons of complete answers."""
 
 
 @attrs.frozen(kw_only=True)
 class SemanticRule:
-    """When a question gets the cached answer of a similar one: from this cosine on.
+    """When a question gets the cached answer of a similar one: from a cosine of `threshold` on.
 
-    `embedder` is the name of the embedder. With `paraphrases`, plain words may be replaced by
-    others; without, questions may differ only in words of manner ("can", "please"). The
-    `entries_max` questions used last are kept per scope. For the choice of 0.95, see
+    `embedder` is the name of the embedder. With `paraphrases`, ordinary words may be replaced by
+    others; without it, questions may differ only in words of manner ("can", "please"). The
+    `entries_max` most recently used questions are kept per scope. For the choice of 0.95, see
     `tests/policies/caching/test_alike.py`.
     """
 
@@ -60,7 +60,7 @@ class SemanticRule:
 
 @attrs.frozen(kw_only=True)
 class CacheRule:
-    """How a model's answers are cached: for `ttl_s` seconds, up to `answer_bytes_max` each.
+    """How a model's answers are cached: for `ttl_s` seconds, if at most `answer_bytes_max` long.
 
     With `semantic`, a question that asks the same in other words gets the same answer.
     """
@@ -75,9 +75,9 @@ def key_of(
 ) -> str | None:
     """The cache key of a request; None if it has none.
 
-    `identity` describes the model's whole configuration; the request is one without its word for
-    the cache. The order of keys in schemas counts, as it does for models. A request has no key if
-    its extras or schemas are not JSON, or its texts not Unicode.
+    `identity` describes the model's whole configuration; the request has no cache setting any
+    more. The order of keys in schemas matters, as it does to models. A request has no key if its
+    extras or schemas are not JSON, or its texts are not valid Unicode.
     """
     try:
         written = written_of((kind, tenant, identity), request)
@@ -87,7 +87,7 @@ def key_of(
 
 
 def keys_of_texts(tenant: str, identity: str, request: EmbedRequest) -> dict[str, str] | None:
-    """The cache key of each distinct text of a request, in order; None if they have none."""
+    """The cache key of each distinct text of a request, in order; None if one has no key."""
     found = {}
     for text in request.texts:
         if text not in found:
@@ -101,7 +101,7 @@ def keys_of_texts(tenant: str, identity: str, request: EmbedRequest) -> dict[str
 def storable(answer: Completion) -> bool:
     """Whether an answer may be cached: complete, not empty, not refused, not filtered.
 
-    An answer with the likelihoods of its tokens is not cached: it is many times as large.
+    An answer with log probabilities is not cached: it is many times as large.
     """
     whole = answer.stopped.reason in WHOLE and not answer.refusal
     return whole and bool(answer.parts) and answer.logprobs is None
@@ -122,7 +122,7 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
 
 
 def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
-    """The cached answer, without cost, and its original usage; None if the bytes are no entry."""
+    """The cached answer, at no cost, and its original usage; None if the bytes are no entry."""
     content = opened(key, data)
     if content is None:
         return None
@@ -154,7 +154,7 @@ def decode_vector(key: str, data: bytes) -> tuple[Vector, str] | None:
 
 
 def sealed(key: str, content: object, bytes_max: int) -> bytes | None:
-    """Content as bytes that can be read only with this key; None if they are too many."""
+    """Content as bytes that `opened` accepts only with this key; None if too long."""
     try:
         written = _CONTENT.encode(content)
     except UnicodeEncodeError:  # a lone surrogate, from a cut character
@@ -171,14 +171,14 @@ def opened(key: str, data: bytes) -> bytes | None:
 
 
 class Recording:
-    """Records an answer that is passed on, as long as it is not too large."""
+    """Records a streamed answer while it is passed on, unless it is larger than `bytes_max`."""
 
     def __init__(self, bytes_max: int) -> None:
         self._left_bytes = bytes_max
         self._answer: Answer | None = Answer()
 
-    def hear(self, batch: tuple[ModelEvent, ...]) -> None:
-        """Add arrived events; an answer that is too large is dropped."""
+    def add(self, batch: tuple[ModelEvent, ...]) -> None:
+        """Add received events; an answer that becomes too large is dropped."""
         answer = self._answer
         if answer is None:
             return
@@ -190,7 +190,7 @@ class Recording:
             self.spoil()
 
     def spoil(self) -> None:
-        """Mark the answer as incomplete for good."""
+        """Stop recording: the answer is never going to be complete."""
         self._answer = None
 
     def whole(self) -> Completion | None:
@@ -200,7 +200,7 @@ class Recording:
 
 
 class _Kept(msgspec.Struct, array_like=True):
-    """An answer; one without citations is as those who know of none keep it."""
+    """A cached answer; `citations` are left out if empty, as in versions without the field."""
 
     id: str
     model: str
@@ -211,7 +211,7 @@ class _Kept(msgspec.Struct, array_like=True):
 
 
 def _counted(certainty: str, counts: Sequence[int]) -> dict[str, Any]:
-    """The counts of a usage, and their certainty."""
+    """The counts of a usage that are not 0, by name, and their certainty."""
     both = zip(USAGE_COUNTS, counts, strict=True)
     return {**{name: count for name, count in both if count}, "certainty": certainty}
 
@@ -235,7 +235,7 @@ def _read(part: tuple[str, ...]) -> AnswerPart:
         case ("call", id_, name, arguments, signature):
             return ToolCall(id_, name, arguments, signature)
         case _:
-            raise ValueError(f"{part!r:.100} is no part of an answer; treat it as not there")
+            raise ValueError(f"{part!r:.100} is not a part of an answer; treat it as a cache miss")
 
 
 def _digest(key: str, content: bytes) -> bytes:

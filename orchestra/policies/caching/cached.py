@@ -1,8 +1,9 @@
 """A model behind a cache: a `Model` whose complete answers are cached.
 
-Rules of the file: every call of the state is bounded in time, and a state out of reach is a
-miss; an answer is cached after its last event was passed on, completely or not at all; answers
-are never shared between tenants; and a run that repeats a request gets one cached answer.
+Rules of the file: every call to the state is bounded in time, and a state that cannot be reached
+is a cache miss; an answer is cached as a whole or not at all, after its last event was passed on;
+answers are never shared between tenants; a run that repeats a request gets at most one cached
+answer.
 """
 
 from __future__ import annotations
@@ -51,13 +52,14 @@ from orchestra.values import (
 class CachedModel(Model):
     """A model whose answers are cached, so that it is not asked the same again.
 
-    `name` is its name in the journal, and `identity` describes its whole configuration: models
-    with equal identities share their answers, within a tenant. A hit costs nothing, and is
-    recorded as `StepCached`. Of equal calls of one run, only the first may be a hit. A request
-    changes this with `extras={"orchestra": {"cache": "use"}}`, with which each may be one,
-    "refresh", which replaces the cached answer, or "off", which neither reads nor caches.
+    `name` is the model's name in the journal, and `identity` describes its whole configuration:
+    models with equal identities share their answers, within a tenant. A hit costs nothing, and is
+    recorded as `StepCached`.
 
-    With `similar`, the answer to a question that asks the same in other words is a hit, too.
+    Of equal calls in one run, only the first may be a hit. A request can change this with
+    `extras={"orchestra": {"cache": ...}}`: with "use", each of them may be a hit; "refresh"
+    replaces the cached answer; "off" neither reads nor writes the cache. With `similar`, the
+    answer to a question that asks the same in other words is a hit, too.
     """
 
     def __init__(
@@ -80,22 +82,23 @@ class CachedModel(Model):
         return self.model.capabilities
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask; entered when a cached answer is found, or when the model has accepted the request.
+        """Ask; entered when a cached answer is found, or when the model accepted the request.
 
-        An answer is cached when its reader has received its end; that waits for the state up to
-        `STATE_WAIT_S`, a few times with `similar`. An answer that is left early or fails is not.
+        An answer is cached when its reader receives the end, which waits for the state for up to
+        `STATE_WAIT_S`, or a few times as long with `similar`. An answer that is left early, or
+        fails, is not cached.
 
         Raises:
-            InvalidRequestError: its extras for the cache are wrong.
+            InvalidRequestError: the request's cache setting in the extras is wrong.
             ModelError: on entry or on receive.
         """
         return _CachedAnswer(self._answers, self.model, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer. If this is cancelled, nothing is cached.
+        """Ask, and wait for the whole answer. If cancelled meanwhile, nothing is cached.
 
         Raises:
-            ModelError: as of `stream`.
+            ModelError: as for `stream`.
         """
         question, found = await self._answers.look(request)
         if found is not None:
@@ -106,10 +109,10 @@ class CachedModel(Model):
         return answer
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order; the model is asked only for uncached ones.
+        """One vector for each text, in order; the model is asked only for those not cached.
 
         Raises:
-            ModelError: as of `stream`.
+            ModelError: as for `stream`.
         """
         mode, tenant = cache_mode_in(request.extras), PRESENT.get().caller.tenant
         request = without(request, CACHE)
@@ -137,7 +140,7 @@ class CachedModel(Model):
 
 
 class _Question(msgspec.Struct, frozen=True):
-    """A request without its word for the cache, and the key of its answer, if it has one."""
+    """A request without its cache setting, and the cache key of its answer, if it has one."""
 
     request: ChatRequest
     key: str | None
@@ -146,7 +149,7 @@ class _Question(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class _Found:
-    """A cached answer, its original usage, and the similarity of the two questions."""
+    """A cached answer, its original usage, and the similarity of its question to the request's."""
 
     answer: Completion
     once: Mapping[str, Any]
@@ -154,7 +157,7 @@ class _Found:
 
 
 class _Answers:
-    """The cached answers of one model: keys, a store that may be out of reach, meanings."""
+    """The cached answers of one model, found by key or by meaning."""
 
     def __init__(
         self, store: CacheStore, rule: CacheRule, identity: str, similar: Similar | None
@@ -166,7 +169,7 @@ class _Answers:
         self._asked = Asked()
 
     async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
-        """The question of a request, and the cached answer, if there is one and it is wanted."""
+        """The question of a request, and the cached answer, if one exists and may be used."""
         mode, account = cache_mode_in(request.extras), PRESENT.get()
         tenant = account.caller.tenant
         request = without(request, CACHE)
@@ -204,7 +207,7 @@ class _Answers:
     async def _near(
         self, similar: Similar, meaning: Meaning, once: Account | None
     ) -> _Found | None:
-        """The answer to a question that asks the same, and that the run of `once` has not had."""
+        """The answer to a similar question; with `once`, one that its run has not had before."""
         for similarity, known in await similar.near(self._store, meaning):
             if once is not None and not self._asked.first(once, known.key):
                 continue
@@ -215,7 +218,7 @@ class _Answers:
         return None
 
     async def vectors(self, keys: Mapping[str, str]) -> dict[str, tuple[Vector, str]]:
-        """The vector and model of each text, as far as they are found in time."""
+        """The cached vector and model of each text, without those missing or not read in time."""
         kept = await self._store.recall_all(list(keys.values()))
         found: dict[str, tuple[Vector, str]] = {}
         for text, key in keys.items():
@@ -225,7 +228,7 @@ class _Answers:
         return found
 
     async def keep_vectors(self, vectors: Mapping[str, Vector], model: str) -> None:
-        """Cache as many vectors as there is time for."""
+        """Cache the vectors, as many as the state accepts in time."""
         written = {key: encode_vector(key, vector, model) for key, vector in vectors.items()}
         await self._store.remember_all(
             {key: data for key, data in written.items() if data is not None}
@@ -233,7 +236,7 @@ class _Answers:
 
 
 class _CachedAnswer:
-    """A streamed answer, cached or new: a context, and the reply in it."""
+    """A streamed answer, cached or new: a context manager that is its own reply."""
 
     def __init__(self, answers: _Answers, model: Model, request: ChatRequest) -> None:
         self._answers = answers
@@ -278,7 +281,7 @@ class _CachedAnswer:
             self._recording.spoil()
             raise
         if batch:
-            self._recording.hear(batch)
+            self._recording.add(batch)
         elif (answer := self._recording.whole()) is not None:
             await self._answers.keep(self._question, answer)
         return batch

@@ -1,7 +1,8 @@
-"""The semantic part of a cache: answered questions by their meaning.
+"""The semantic part of a cache: it finds answered questions by their meaning.
 
-Rules of the file: nothing here fails a call. Two concurrent writers of one scope may lose one of
-the two entries, never more: that question is then asked once more.
+Rules of the file: no failure of a state or an embedder fails a call. If two tasks write to one
+scope at the same time, one of their two entries may be lost, never more; the model is then asked
+that question once more.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from orchestra.protocols import Embedder
 from orchestra.values import ChatRequest, Vector
 
 EMBED_WAIT_S = 1.0
-"""The longest wait for the vector of a question; after it only equal words count."""
+"""The longest wait for the vector of a question; after it, only an equal request is a hit."""
 
 
 @attrs.frozen
 class Meaning:
-    """The meaning of a request: its scope, its words, and their vector."""
+    """The meaning of a request: its scope, its question, and the question's vector."""
 
     scope: str
     question: str
@@ -38,9 +39,10 @@ class Meaning:
 
 
 class Similar:
-    """The questions of one model, by scope, in the store of its cache.
+    """The answered questions of one model, by scope, in the store of its cache.
 
-    `embedder` is called on first use; `embedder_identity` identifies it.
+    `embedder` is called for each question; it returns the embedder that `embedder_identity`
+    identifies.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Similar:
     async def meaning(
         self, store: CacheStore, tenant: str, identity: str, request: ChatRequest
     ) -> Meaning | None:
-        """The meaning of a request; None if only its words count, or the vector is late.
+        """The meaning of a request; None if it cannot be compared, or its vector is late.
 
         Raises:
             BindingError: there is no such embedder, or its package is missing.
@@ -71,7 +73,7 @@ class Similar:
         return Meaning(scope, question, vectors[0]) if scope and vectors else None
 
     async def near(self, store: CacheStore, meaning: Meaning) -> list[tuple[float, Known]]:
-        """The answered questions that ask the same, the nearest first, each with its cosine."""
+        """The answered questions that ask the same, with their cosines; the nearest first."""
         known = decode_index(meaning.scope, await store.recall(meaning.scope))
         rule, question = self._rule, meaning.question
         return nearest(
@@ -79,11 +81,11 @@ class Similar:
         )
 
     async def keep(self, store: CacheStore, meaning: Meaning, key: str) -> None:
-        """Store the key of the answer to a question."""
+        """Store the key under which the answer to a question is cached."""
         await self.used(store, meaning.scope, Known(key, meaning.question, meaning.vector))
 
     async def used(self, store: CacheStore, scope: str, entry: Known) -> None:
-        """Mark this entry as the last used of its scope."""
+        """Mark an entry as the last used one of its scope."""
         known = decode_index(scope, await store.recall(scope))
         if entry in known[len(known) // 2 :]:  # it will not be dropped soon
             return

@@ -1,4 +1,4 @@
-"""A state as a cache uses it: bounded in time, and empty when it is out of reach."""
+"""A state as the store of a cache: bounded in time, and empty while it cannot be reached."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from orchestra.protocols import State
 
 T = TypeVar("T")
 STATE_WAIT_S = 0.05
-"""The longest wait for the state, each time; then the call continues without it."""
+"""The longest wait for the state, each time; after it, the call continues without the cache."""
 
 AT_ONCE = 32
-"""How many entries are read or written together, in the time limit of one."""
+"""How many entries are read or written concurrently, within the time limit of one."""
 MISSED_MAX = 2
-"""After so many late or failed groups of them in a row, the remaining ones are skipped."""
+"""After this many late or failed groups in a row, the remaining entries are skipped."""
 
 AGAIN_S = 60.0
-"""The shortest time between two warnings of one kind: a state may often be just late."""
+"""The shortest time between two warnings of one kind, as a state may often be slightly late."""
 
 log = logging.getLogger("orchestra.cache")
 
@@ -43,19 +43,19 @@ class CacheStore:
         self._clock = Clock()
 
     async def recall(self, key: str) -> bytes | None:
-        """The entry of a key; None also if the state does not answer."""
+        """The entry of a key; None if there is none, or the state does not answer."""
         if self.state.at_once:
             return await self.state.recall(key)
         return await self.bounded(lambda: self.state.recall(key), None)
 
     async def remember(self, key: str, data: bytes) -> None:
-        """Store an entry, if the state answers. Cancelled, all of it is stored or nothing."""
+        """Store an entry, if the state answers. If cancelled, it is stored as a whole or not."""
         if self.state.at_once:
             return await self.state.remember(key, data, ttl_s=self.ttl_s)
         return await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s), None)
 
     async def recall_all(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """The entries of these keys, as far as the state answers."""
+        """The entries of these keys, without those for which the state does not answer."""
         found: dict[str, bytes] = {}
 
         async def recall(key: str) -> None:
@@ -67,12 +67,12 @@ class CacheStore:
         return found
 
     async def remember_all(self, entries: Mapping[str, bytes]) -> None:
-        """Store as many of these as the state accepts."""
+        """Store as many of these entries as the state accepts in time."""
         remember = partial(self.state.remember, ttl_s=self.ttl_s)
         await self._each([partial(remember, key, data) for key, data in entries.items()])
 
     async def _each(self, acts: Sequence[Callable[[], Awaitable[None]]]) -> None:
-        """Run all of these, some together; stop when the state is out of reach."""
+        """Run all of these, `AT_ONCE` together; stop when the state cannot be reached."""
         if self.state.at_once:
             for act in acts:
                 await act()
@@ -92,9 +92,10 @@ class CacheStore:
         limit_s: float = STATE_WAIT_S,
         what: str = "state",
     ) -> T:
-        """The result of `act`, within the limit; otherwise `otherwise`, which is logged.
+        """The result of `act`, or `otherwise` if it fails or takes longer than `limit_s`.
 
-        The first of several failures in a row is, and at most one of each kind (`what`) a minute.
+        Of several failures in a row, the first is logged, and at most one per minute of each kind
+        (`what`).
         """
         reason = f"it did not answer within {limit_s:g} s"
         with trio.move_on_after(limit_s):

@@ -1,6 +1,6 @@
-"""The flights of one model that can be joined, and which waiters join them.
+"""The flights (shared calls) of one model that can be joined, and which waiters join them.
 
-Rule of the file: between finding a flight and joining it, nothing is awaited.
+Rules of the file: nothing is awaited between finding a flight and joining it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from orchestra.values import ChatRequest, EmbedRequest, Vector
 Item = TypeVar("Item")
 
 COMPARE_S = 1.0
-"""The longest wait for a comparison of questions."""
+"""The longest wait for the vectors of the questions to compare."""
 
 
 class FlightBoard(Generic[Item]):
@@ -57,7 +57,9 @@ class FlightBoard(Generic[Item]):
         self._title = f"a shared call of {name!r}"
         self._flights: dict[bytes, list[Flight[Item]]] = {}
         self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
-        """Flights that can be compared, by scope; the youngest last. There may be thousands."""
+        """The flights whose questions can be compared, by scope, the youngest last.
+        There may be thousands.
+        """
 
     async def waiter(
         self,
@@ -68,11 +70,12 @@ class FlightBoard(Generic[Item]):
         in_one_piece: bool = False,
         again: Waiter[Item] | None = None,
     ) -> Waiter[Item] | None:
-        """A waiter for this request's answer; None if it has to be a call of its own.
+        """A waiter for this request's answer; None if the request has to be a call of its own.
 
-        That is a call that may not or cannot be shared. If this is cancelled, nothing waits.
-        `in_one_piece` says how a call begun here gives its answer. It waits until the current
-        task's deadline. `again` is a waiter that has left another flight, and waits here instead.
+        That is one that may not, or cannot, be shared. If cancelled, no waiter is left behind.
+        The waiter waits until the current task's deadline. If a call is started here,
+        `in_one_piece` says whether it gives a complete answer instead of a stream. `again` is a
+        waiter that has left another flight, and is to wait here instead.
         """
         account = PRESENT.get()
         if sharing is Sharing.ALONE or account is NOBODY:
@@ -98,7 +101,7 @@ class FlightBoard(Generic[Item]):
     def alone(
         self, left: Waiter[Item], call: Callable[[Flight[Item]], Awaitable[None]]
     ) -> Waiter[Item]:
-        """Start a flight for a waiter that has `left` another; nobody else can join it."""
+        """Start a flight for a waiter that has `left` another one; nobody else can join it."""
         flight = Flight(left.flight.question, self._rule, self._size_bytes, lambda _: None)
         return self._started(flight, left, call)
 
@@ -153,7 +156,7 @@ class FlightBoard(Generic[Item]):
         return waiter
 
     def _overtaken(self, flight: Flight[Item]) -> None:
-        """Move waiters of equal flights that have not begun to this flight."""
+        """Move the waiters of equal flights that have not begun to this flight."""
         for other in self._flights.get(flight.question.key, ())[:]:
             for waiter in [] if other.begun else other.waiters[:]:
                 if _serves(flight, waiter, together=False):
@@ -177,7 +180,7 @@ class FlightBoard(Generic[Item]):
     def _near(
         self, question: Question, waiter: Waiter[Item], *, together: bool
     ) -> Sequence[Flight[Item]]:
-        """Flights that may ask the same in other words, of the youngest ones."""
+        """Those of the `compared_max` youngest flights that may ask the same in other words."""
         if question.near is None or self._embedder is None:
             return ()
         paraphrases = self._rule.paraphrases
@@ -198,28 +201,31 @@ class FlightBoard(Generic[Item]):
     ) -> tuple[Flight[Item], float] | None:
         """The flight with the most similar question, and its similarity.
 
-        None also if no comparison is possible, or it is too slow: sharing only saves money, and
-        must not fail a call.
+        None if no question is similar enough, or the embedder fails or is too slow: sharing only
+        saves money, and must not fail a call.
         """
-        assert self._embedder is not None, "there are flights to be compared"
+        assert self._embedder is not None, "flights are compared only with an embedder"
         unknown = [flight for flight in flights if flight.vector is None]
         texts = [question.text, *(flight.question.text for flight in unknown)]
-        mine: Vector | None = None
+        asked: Vector | None = None
         with trio.move_on_after(COMPARE_S), suppress(ModelError, BindingError):
-            mine, *theirs = await self._embedder.embed(texts, purpose="query")
-            for flight, vector in zip(unknown, theirs, strict=True):
+            asked, *others = await self._embedder.embed(texts, purpose="query")
+            for flight, vector in zip(unknown, others, strict=True):
                 flight.vector = vector
-        if mine is None:
+        if asked is None:
             return None
         known = [(each, each.vector) for each in flights if each.open and each.vector is not None]
         vectors = [vector for _, vector in known]
-        assert self._rule.similarity is not None, "else no question is near another"
-        found = nearest(mine, vectors, self._rule.similarity)
+        assert self._rule.similarity is not None, "without it, no questions are compared"
+        found = nearest(asked, vectors, self._rule.similarity)
         return None if found is None else (known[found[0]][0], found[1])
 
 
 def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bool:
-    """Whether a waiter may join a flight, without waiting for another caller's limits."""
+    """Whether a waiter may join a flight: never one that waits for another caller's limits.
+
+    Without `together`, it must not be a flight that has served the waiter's own run before.
+    """
     account = waiter.account
     if not flight.open or (not together and flight.has_served(account.run_id)):
         return False

@@ -1,8 +1,8 @@
 """Coalescing: which calls are equal, and how the cost of a shared call is divided. Pure.
 
-Two calls are equal when their keys are: the caller's tenant, the model's name, and everything in
-the request. Nothing is left out as irrelevant, so a shared answer is one that each caller could
-have got alone.
+Two calls are equal if their keys are equal. A key consists of the caller's tenant, the model's
+name, and everything in the request. Nothing is left out as irrelevant, so a shared answer is one
+that each caller could have got alone.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ Found = TypeVar("Found", Embeddings, Completion)
 class CoalesceRule:
     """Which calls of a model are shared, and the bounds of sharing.
 
-    With `normalize`, users' texts are compared without case, runs of whitespace and Unicode forms.
-    With `similarity`, questions with at least this cosine share a call; without `paraphrases`, they
-    may differ only in words of manner. `held_bytes` of an answer are kept for late joiners and slow
-    readers. A waiter that has read everything waits `lag_s` in total for slower ones, which
-    are then dropped from the call.
+    With `normalize`, differences of case, whitespace and Unicode form in users' texts are ignored.
+    With `similarity`, questions whose cosine is at least this share a call; without `paraphrases`,
+    they may differ only in words of manner. Up to `held_bytes` of an answer are kept for late
+    joiners and slow readers. Waiters that have read everything wait `lag_s` in total for slower
+    ones, which are then dropped from the call.
     """
 
     normalize: bool = False
@@ -54,29 +54,29 @@ class CoalesceRule:
     held_bytes: int = 256 * 1024
     lag_s: float = 30.0
     waiters_max: int = 1_000
-    """Waiters that may ever join one call; after that another call is made."""
+    """The most waiters that may ever join one call; the next one starts another call."""
     flights_max: int = 10_000
-    """Calls that can be shared at the same time; further calls are not shared."""
+    """The most shareable calls at the same time; further calls are not shared."""
     compared_max: int = 32
     """How many of the youngest calls a question is compared with."""
 
 
 class Sharing(Enum):
-    """With which calls a call may be shared."""
+    """With which other calls a call may be shared."""
 
     ALONE = "alone"
-    """With none."""
+    """With no other call."""
     OTHERS = "others"
-    """With calls of other runs: a run that asks twice wants two answers."""
+    """With calls of other runs only: a run that asks twice wants two answers."""
     ANY = "any"
-    """With calls of its own run, too."""
+    """With any call, including those of its own run."""
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A question: equal questions have equal keys.
+    """A request's question: equal requests have equal `key`s.
 
-    `near` is equal for all questions that differ only in `text`, the last message; None if
-    that is not a text of a user.
+    `near` is equal for all requests that differ only in `text`, the last message. It is None if
+    questions are not compared, or the last message is not a user's text.
     """
 
     key: bytes
@@ -90,10 +90,10 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
     Raises:
         InvalidRequestError: the value is neither true nor false.
     """
-    said = sharing_in(request.extras)
-    if said is None:
+    shared = sharing_in(request.extras)
+    if shared is None:
         return Sharing.OTHERS
-    return Sharing.ANY if said else Sharing.ALONE
+    return Sharing.ANY if shared else Sharing.ALONE
 
 
 def question_of(
@@ -120,13 +120,16 @@ def question_of(
 
 
 def normal(text: str) -> str:
-    """A text without case, runs of whitespace, and Unicode forms that look alike."""
+    """A text in a normal form: case-folded, in Unicode's NFKC, with single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def nearest(mine: Vector, theirs: Sequence[Vector], at_least: float) -> tuple[int, float] | None:
-    """The index of the most similar vector, and its cosine; None if none is similar enough."""
-    found = [(sum(map(mul, mine, each)), -at) for at, each in enumerate(theirs)]
+def nearest(vector: Vector, others: Sequence[Vector], at_least: float) -> tuple[int, float] | None:
+    """The index of the most similar other vector, and its cosine; None if none is similar enough.
+
+    Of equally similar vectors, the first is taken.
+    """
+    found = [(sum(map(mul, vector, each)), -at) for at, each in enumerate(others)]
     if not found:
         return None
     cosine, at = max(found)
@@ -137,9 +140,9 @@ def nearest(mine: Vector, theirs: Sequence[Vector], at_least: float) -> tuple[in
 
 
 def share(usage: Usage, among: int, at: int) -> Usage:
-    """The share of number `at` (from 0) among several; the shares add up exactly.
+    """The share of usage of payer number `at` (from 0) of `among`; the shares add up exactly.
 
-    Remainders go to the first ones, one unit each.
+    A remainder is divided among the first payers, one unit each.
     """
     if among == 1:
         return usage
@@ -148,7 +151,7 @@ def share(usage: Usage, among: int, at: int) -> Usage:
 
 
 class Bill:
-    """The usage of a shared call, and how much of it has been paid."""
+    """The usage of a shared call, and how much of it is paid."""
 
     def __init__(self) -> None:
         self._added: Usage | None = None
@@ -156,33 +159,33 @@ class Bill:
         self._paid: Usage | None = None
 
     def add(self, usage: Usage) -> None:
-        """Add the usage of a part of the call, unless it is settled."""
+        """Add the usage of a part of the call, unless it is settled already."""
         if not usage.settled:
             self._added = usage if self._added is None else self._added + usage
 
-    def heard(self, event: ModelEvent) -> ModelEvent:
-        """The event for all waiters: its usage is added here, and marked as settled."""
+    def of_event(self, event: ModelEvent) -> ModelEvent:
+        """Take over the usage of an event; return the event for all waiters, marked as settled."""
         if not isinstance(event, UsageReport) or event.usage.settled:
             return event
         self._reported = event.usage
         return attrs.evolve(event, usage=attrs.evolve(event.usage, settled=True))
 
-    def all_heard(self, batch: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
-        """As `heard`, for a batch of events."""
+    def of_batch(self, batch: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """As `of_event`, for a batch of events."""
         for event in batch:
             if isinstance(event, UsageReport):
-                return tuple(map(self.heard, batch))
+                return tuple(map(self.of_event, batch))
         return batch
 
-    def found(self, found: Found) -> Found:
-        """As `heard`, for vectors or a complete answer."""
+    def of_result(self, found: Found) -> Found:
+        """As `of_event`, for vectors or a complete answer."""
         if found.usage is None or found.usage.settled:
             return found
         self._reported = found.usage
         return attrs.evolve(found, usage=attrs.evolve(found.usage, settled=True))
 
     def pay(self, among: int, at: int) -> Usage | None:
-        """The payment of one waiter that leaves before the end; None if no usage is known."""
+        """The payment of waiter number `at`, which leaves early; None if no usage is known."""
         due = self._due()
         if due is None:
             return None
@@ -191,7 +194,7 @@ class Bill:
         return paid + Usage(certainty=Certainty.PARTIAL)
 
     def settle(self, among: int) -> list[Usage]:
-        """The payments of the waiters that stayed; empty if no usage is known, or none stayed."""
+        """The payments of the waiters that stayed to the end; empty if no usage is known."""
         due = self._due()
         if due is None:
             return []
@@ -205,7 +208,7 @@ class Bill:
         paid = self._paid
         if whole is None or paid is None:
             return whole
-        # not below 0, even if a leaver has paid for a count that was corrected downwards
+        # not below 0, even if a waiter that left paid for a count that was later corrected down
         left = {name: max(0, getattr(whole, name) - getattr(paid, name)) for name in USAGE_COUNTS}
         return attrs.evolve(whole, **left)
 
@@ -224,7 +227,7 @@ def _normal(message: Message) -> Message:
 
 
 def _one_form(request: ChatRequest) -> ChatRequest:
-    """The request with plain text in place of each single text part."""
+    """The request, with each message that is a single text part written as plain text."""
     for each in request.messages:
         if not isinstance(each.content, str):
             return attrs.evolve(request, messages=tuple(map(_as_text, request.messages)))
@@ -246,7 +249,7 @@ _NEAR = "all but the last message"
 def _key(scope: tuple[str, ...], request: ChatRequest | EmbedRequest) -> bytes | None:
     """The key of a request; None if something in it cannot be encoded.
 
-    A short request is its own key; a long one has a hash, which takes longer.
+    A short request is its own key; a long one is hashed, which takes longer.
     """
     try:
         written = written_of(scope, request, any_order=True)

@@ -1,7 +1,8 @@
-"""A coalesced model: equal questions at the same time are one call.
+"""A coalesced model: equal requests at the same time share one call.
 
-Rules of the file: a call that cannot be shared goes to the model unchanged. If the first caller
-is refused for a budget or a limit, no other is: each waiter asks again, on its own account.
+Rules of the file: a call that cannot be shared goes to the model unchanged. If the caller that
+started a call is refused by a budget or a limit, the other waiters are not: each asks again, on
+its own account.
 """
 
 from __future__ import annotations
@@ -38,18 +39,17 @@ Said: TypeAlias = ModelEvent | Completion
 """An item of a flight: an event of an answer, or the complete answer."""
 
 EVENT_BYTES = 100
-"""The size of an event without its text: about its memory."""
+"""The size of an event without its content: about the memory that it takes."""
 TRIES = 3
-"""How often a waiter waits for another caller's call; after that it makes its own."""
+"""How often a waiter waits for another caller's call; after that, it makes its own."""
 
 
 class CoalescedModel(Model):
-    """A model whose equal calls are one call, streams included, within a tenant and an engine.
+    """A model whose equal calls share one call, within a tenant and an engine.
 
-    Calls of one run are not shared with each other, unless they say so; outside a run, no call
-    is shared. `name` is the model's name in journals, and part of what makes calls equal.
-
-    With an embedder and `rule.similarity`, questions that are alike share a call, too.
+    Streams share too. Calls of one run are not shared with each other, unless they ask for it;
+    outside a run, no call is shared. `name` is the model's name in journals, and a part of each
+    call's key. With an embedder and `rule.similarity`, similar questions share a call, too.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class CoalescedModel(Model):
         self.name = name
         self.rule = rule or CoalesceRule()
         self._chats = FlightBoard[Said](
-            name, self.rule, size_bytes=_said_bytes, embedder=embedder, whole=_Whole
+            name, self.rule, size_bytes=_item_bytes, embedder=embedder, whole=_Whole
         )
         self._embeds = FlightBoard[Embeddings](name, self.rule)
 
@@ -79,15 +79,15 @@ class CoalescedModel(Model):
         return self._chats.open + self._embeds.open
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-        """Ask, or join an equal call; the answer so far then comes at once.
+        """Ask, or join an equal call; a joiner receives the answer so far at once.
 
-        Entered before any output: errors come on receive. Reported usage is that of the whole call,
-        settled; this caller's share is in its account. When the last waiter leaves or is cancelled,
-        the call is stopped.
+        The context is entered before any output, so errors come on receive. The usage in the answer
+        is that of the whole call, settled; this caller's share is added to its account. When the
+        last waiter leaves or is cancelled, the call is stopped.
 
         Raises:
-            InvalidRequestError: its extras for this are wrong.
-            ModelError: on entry, of a call of its own; else on receive.
+            InvalidRequestError: the request's "coalesce" setting in the extras is wrong.
+            ModelError: on receive; for a call that is not shared, also on entry.
         """
         sharing = sharing_of(request)
         if sharing is Sharing.ALONE or PRESENT.get() is NOBODY:
@@ -95,34 +95,34 @@ class CoalescedModel(Model):
         return _SharedAnswer(self._chats, self.model, request, sharing)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask, and wait for the whole answer; it may share a call with streams.
+        """Ask, and wait for the whole answer; the call may be shared with streams.
 
-        A call that begins here asks for a whole answer: streams that join it get everything at
-        its end.
+        A call that starts here asks the model for a complete answer: streams that join it receive
+        everything at its end.
 
         Raises:
-            ModelError: as of `stream`.
+            ModelError: as for `stream`.
         """
 
         async def call(flight: Flight[Said]) -> None:
-            flight.tell_whole(flight.bill.found(await self.model.complete(request)))
+            flight.tell_whole(flight.bill.of_result(await self.model.complete(request)))
 
-        said = await _shared(self._chats, request, call)
-        if said is None:
+        items = await _shared(self._chats, request, call)
+        if items is None:
             return await self.model.complete(request)
-        if said and isinstance(said[0], Completion):  # a complete answer
-            return said[0]
-        return Completion.of(cast("Sequence[ModelEvent]", said))
+        if items and isinstance(items[0], Completion):  # a complete answer
+            return items[0]
+        return Completion.of(cast("Sequence[ModelEvent]", items))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order; only calls with equal texts are shared.
+        """One vector for each text, in order; only equal requests share a call.
 
         Raises:
-            ModelError: it failed.
+            ModelError: the call failed.
         """
 
         async def call(flight: Flight[Embeddings]) -> None:
-            flight.tell_whole(flight.bill.found(await self.model.embed(request)))
+            flight.tell_whole(flight.bill.of_result(await self.model.embed(request)))
 
         found = await _shared(self._embeds, request, call)
         return found[0] if found else await self.model.embed(request)
@@ -133,7 +133,7 @@ async def _shared(
     request: ChatRequest | EmbedRequest,
     call: Callable[[Flight[Item]], Awaitable[None]],
 ) -> list[Item] | None:
-    """All items of a shared call; None if it has to be a call of its own."""
+    """All items of a shared call; None if the request has to be a call of its own."""
     waiter: Waiter[Item] | None = None
     for _ in range(TRIES):
         waiter = await board.waiter(
@@ -141,22 +141,22 @@ async def _shared(
         )
         if waiter is None:
             break
-        said = await _all_said(waiter)
-        if said is not None:
-            return said
+        items = await _all_items(waiter)
+        if items is not None:
+            return items
     return None
 
 
-async def _all_said(waiter: Waiter[Item]) -> list[Item] | None:
-    """All items of a flight; None if it was refused to its opener, and not to this waiter.
+async def _all_items(waiter: Waiter[Item]) -> list[Item] | None:
+    """All items of a flight; None if its opener was refused, but not this waiter.
 
     Raises:
         ModelError: the call failed.
     """
-    said: list[Item] = []
+    items: list[Item] = []
     try:
         while batch := await waiter.receive():
-            said += batch
+            items += batch
             if waiter.ended:
                 break
     except Exception as error:
@@ -165,14 +165,14 @@ async def _all_said(waiter: Waiter[Item]) -> list[Item] | None:
         return None
     finally:
         await waiter.leave()  # noqa: ASYNC102 - it is shielded, and bounded
-    return said
+    return items
 
 
 class _Whole(Flight[Said]):
-    """A flight with a complete answer as its only item; streams get it as events."""
+    """A flight with a complete answer as its only item; streams receive it as events."""
 
-    def heard(self, waiter: Waiter[Said]) -> tuple[Said, ...] | None:
-        found = super().heard(waiter)
+    def unread(self, waiter: Waiter[Said]) -> tuple[Said, ...] | None:
+        found = super().unread(waiter)
         if not found or waiter.in_one_piece:
             return found
         answers = cast("tuple[Completion, ...]", found)
@@ -180,7 +180,7 @@ class _Whole(Flight[Said]):
 
 
 class _SharedAnswer:
-    """A streamed answer of a flight, or of a call of its own: a context."""
+    """A context manager for a streamed answer, from a flight or from a call of its own."""
 
     __slots__ = ("_board", "_model", "_own", "_request", "_sharing", "_tries", "_waiter")
 
@@ -207,10 +207,10 @@ class _SharedAnswer:
         return cast("Waiter[ModelEvent]", waiter)
 
     async def _ask_anew(self, waiter: Waiter[Said]) -> None:
-        """Move the waiter to another flight, or to one that nobody else can join.
+        """Move the waiter to another flight, or to a new one that nobody else can join.
 
-        The model's context is not entered here: this runs inside scopes of the reader, which end
-        before the model's context would.
+        The model's context is not entered here: this runs inside cancel scopes of the reader,
+        which end before the model's context would.
         """
         self._tries -= 1
         found = None
@@ -235,11 +235,11 @@ class _SharedAnswer:
     async def _call(self, flight: Flight[Said]) -> None:
         async with self._model.stream(self._request) as reply:
             while batch := await reply.receive():
-                await flight.say(*flight.bill.all_heard(batch))
+                await flight.say(*flight.bill.of_batch(batch))
 
 
-def _said_bytes(said: Said) -> int:
+def _item_bytes(said: Said) -> int:
     if type(said) is TextDelta and said.text.isascii():  # nearly all of them are
         return EVENT_BYTES + len(said.text)
-    assert not isinstance(said, Completion), "it is told whole"
+    assert not isinstance(said, Completion), "complete answers go through `tell_whole`"
     return EVENT_BYTES + held_bytes(said)

@@ -1,22 +1,24 @@
-"""Flights: one running call, and its waiters.
+"""Flights: one shared call, and its waiters.
 
 The theory: a flight is a task beside the runs, a list of items, and for each waiter the number
-of items that it has read. The items are kept from the beginning, so that a late joiner gets all
-of them at once, until they exceed `held_bytes`. From then on nobody can join, and items that all
-have read are dropped; items that some have not read hold the flight back. Rules of the file:
-joining, leaving and ending await nothing, so nobody joins a flight that is about to be cancelled.
-The last to leave cancels it at once. However it ends, every waiter is told. Nearly all flights
-have one waiter, which reads without delay: objects for further waiters are made when needed.
+of items that it has read. All items are kept from the beginning, so that a late joiner gets them
+at once, until they exceed `held_bytes`. From then on, nobody can join, and items that all waiters
+have read are dropped; unread items hold the call back (backpressure).
 
-If a flight has to queue for its opener's own limits, other callers need not wait for that. They
-are turned away and ask again: each queues for its own limits, and the first flight that is
-admitted takes over the waiters of the others.
+If a flight has to queue for the limits of its opener (the caller that started it), other callers
+need not wait for that. They are turned away and ask again: each queues for its own limits, and
+the first flight that is admitted takes over the waiters of the others.
 
-Only the task exists from the start. It and its scope are two thirds of the cost of a flight, and
-a quarter of the cost of all policies. But a call can be cancelled only through a scope that a
-task has entered. A call begun in the task of the first caller could not be moved out of it when
-that caller leaves: its scopes and nurseries belong to that task, and its waits could only be
-ended by a cancellation.
+Rules of the file: joining, leaving and ending a flight await nothing, so nobody joins a flight
+that is about to be cancelled. The last waiter to leave cancels it at once. However it ends, every
+waiter is woken. Nearly all flights have one waiter, which reads without delay: objects for further
+waiters are made when they are needed.
+
+The task does exist from the start, although it and its cancel scope are two thirds of the cost of
+a flight, and a quarter of the cost of all policies. A call can be cancelled only through a scope
+that its task has entered. If the call began in the first caller's task, it could not continue
+when that caller leaves: its scopes and nurseries would belong to that task, and its waits could
+only be ended by a cancellation.
 """
 
 from __future__ import annotations
@@ -55,17 +57,17 @@ class Flight(JointAccount, Generic[Item]):
 
     # Class attributes are defaults that nearly all flights keep, so that instances stay small.
     caller = NOBODY.caller
-    """The opener's caller; `run_id`, `step` and `run` are the opener's too."""
+    """The opener's caller; `run_id`, `step` and `run_key` are the opener's, too."""
     run_id = step = ""
     run_key: object = None
     vector: Vector | None = None
-    """The vector of the question, after a first comparison."""
+    """The vector of the question; None before the first comparison."""
     queued = False
-    """Whether it waits for its opener's own limits."""
+    """Whether the call waits for the limits of its opener."""
     begun = False
-    """Whether these limits have admitted it."""
+    """Whether the limits of its opener have admitted the call."""
     overtakes: Callable[[Flight[Item]], None] | None = None
-    """Called when they have, if there are other flights with the same question."""
+    """Called when the call has `begun`, if there are other flights with the same question."""
     held_bytes = 0
     _joined = 0
     _dropped = 0
@@ -97,7 +99,7 @@ class Flight(JointAccount, Generic[Item]):
 
     @property
     def open(self) -> bool:
-        """Whether it can be joined: all items are kept, and more may come."""
+        """Whether the flight can be joined: all items are kept, and more may come."""
         return self._closed is not None and self._joined < self._rule.waiters_max
 
     def opened_by(self, account: Account) -> bool:
@@ -109,8 +111,8 @@ class Flight(JointAccount, Generic[Item]):
         return bool(run_id) and run_id in self._runs
 
     def join(self, waiter: Waiter[Item]) -> Waiter[Item]:
-        """Let a waiter wait for this flight, and read it from the beginning."""
-        assert self.open, "asked before"
+        """Add a waiter, which reads the items from the beginning."""
+        assert self.open, "the caller checks it"
         account = waiter.account
         waiter.flight, waiter.read, waiter.error = self, 0, None
         self.waiters.append(waiter)
@@ -122,7 +124,7 @@ class Flight(JointAccount, Generic[Item]):
         return waiter
 
     def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
-        """Begin the call, in a task beside the runs of the opener's engine."""
+        """Start the call, in a task beside the runs of the opener's engine."""
         self._opener = opener
         self.caller, self.run_id = opener.caller, opener.run_id
         self.step, self.run_key = opener.step, opener.run_key
@@ -131,24 +133,24 @@ class Flight(JointAccount, Generic[Item]):
             PRESENT.set(self)
             try:
                 with self._scope:
-                    if self.waiters:  # otherwise all have left before it began
+                    if self.waiters:  # otherwise all of them left before the task began
                         await call()
                         self._succeeded = True
             except BaseException as error:  # noqa: ASYNC103, BLE001 - raised in all waiters
                 self._error, onward = parted(error)
                 try:
                     if onward is not None:
-                        raise onward from onward.__cause__  # noqa: ASYNC104 - what is not its own
+                        raise onward from onward.__cause__  # noqa: ASYNC104 - not the call's own
                 finally:
-                    del onward  # noqa: ASYNC104 - its traceback holds this frame
+                    del onward  # noqa: ASYNC104 - its traceback references this frame
             finally:
                 self._end(name)
 
         opener.spawn(fly, name)
 
     def queue(self) -> None:
-        """As `JointAccount.queue`: turns other callers away, which need not wait for it."""
-        if self.begun or self._said:
+        """As `JointAccount.queue`; turns the waiters of other callers away."""
+        if self.begun or self._count:
             return
         self.queued, opener = True, self.caller
         for waiter in [each for each in self.waiters if each.account.caller != opener]:
@@ -162,35 +164,35 @@ class Flight(JointAccount, Generic[Item]):
             )
 
     def begin(self) -> None:
-        """As `JointAccount.begin`: waiters of flights that were not admitted may join."""
+        """As `JointAccount.begin`; takes over the waiters of equal flights not admitted yet."""
         self.begun, self.queued = True, False
         if self.overtakes is not None:
             self.overtakes(self)
 
     @property
     def until_s(self) -> float:
-        """The latest deadline of its waiters.
+        """The latest deadline of the waiters; infinite if there are none.
 
-        It is not a deadline of the call, since theirs may change: a limit for the first chunk does
-        not apply to later ones.
+        The call itself gets no deadline from it, since the waiters' deadlines may change: a limit
+        for the first chunk does not apply to later ones.
         """
         return max((waiter.until_s for waiter in self.waiters), default=inf)
 
     def each_run(self, note: Callable[[object], None]) -> None:
-        """Call `note` once with each run that waits, now or later."""
+        """As `JointAccount.each_run`."""
         self._notes = (*self._notes, note)
         keys = [each.account.run_key for each in self.waiters]
         for key in {id(key): key for key in keys}.values():
             note(key)
 
     def used(self, usage: Usage) -> None:
-        """Add the usage of a part of the call to the shared bill, unless it is settled."""
+        """Add the usage of a part of the call to the shared bill, unless it is settled already."""
         self.bill.add(usage)
         if self._over:
             self._settle()
 
     def record(self, note: type[Note], *fields: object) -> None:
-        """Write an event into the journal of each waiter; about a budget, only into its owner's."""
+        """Write an event into each waiter's journal; one about a budget only into the opener's."""
         if note is BudgetReached:
             self._opener.record(note, *fields)
             return
@@ -202,8 +204,8 @@ class Flight(JointAccount, Generic[Item]):
         self._opener.spawn(task, name)
 
     async def say(self, *items: Item) -> None:
-        """Give all waiters the next items; waits while one of them has too many unread."""
-        assert self._size_bytes is not None, "what has no size is told whole"
+        """Give all waiters the next items; wait while too many bytes are unread by one of them."""
+        assert self._size_bytes is not None, "items without a size go through `tell_whole`"
         self._kept += items
         for item in items:
             self.held_bytes += self._size_bytes(item)
@@ -211,7 +213,7 @@ class Flight(JointAccount, Generic[Item]):
             waiter.wake()
         while self.held_bytes > self._rule.held_bytes and self._crowded():
             slow = min(waiter.read for waiter in self.waiters)
-            starved = any(waiter.read == self._said for waiter in self.waiters)
+            starved = any(waiter.read == self._count for waiter in self.waiters)
             began_s = trio.current_time()
             with trio.move_on_after(self._patience_s if starved else inf) as patience:
                 if self._progress is None:
@@ -223,18 +225,18 @@ class Flight(JointAccount, Generic[Item]):
                 self._leave_behind(slow)
 
     def tell_whole(self, answer: Item) -> None:
-        """Give all waiters the complete answer; the end of the call has to follow at once.
+        """Give all waiters the complete answer; the call has to end right after this.
 
-        So no waiter waits for a slow one.
+        So no waiter has to wait for a slow one.
         """
         self._kept.append(answer)
 
     def ended(self, waiter: Waiter[Item]) -> bool:
         """As `Waiter.ended`."""
-        return self._over and self._error is waiter.error is None and waiter.read == self._said
+        return self._over and self._error is waiter.error is None and waiter.read == self._count
 
-    def heard(self, waiter: Waiter[Item]) -> tuple[Item, ...] | None:
-        """As `Waiter.receive`; None if it has to wait."""
+    def unread(self, waiter: Waiter[Item]) -> tuple[Item, ...] | None:
+        """The waiter's next items, as for `Waiter.receive`; None if it has to wait."""
         if waiter.error is not None:
             raise waiter.error
         begun, kept = waiter.read - self._dropped, self._kept
@@ -250,7 +252,7 @@ class Flight(JointAccount, Generic[Item]):
         return ()
 
     def left(self, waiter: Waiter[Item]) -> bool:
-        """Remove a waiter; returns whether it was the last, which cancels the call."""
+        """Remove a waiter; return whether it was the last one of a running call, now cancelled."""
         if waiter not in self.waiters:
             return False
         if not self._over:
@@ -278,7 +280,7 @@ class Flight(JointAccount, Generic[Item]):
         self._close()
         if not self._succeeded and self._error is None:
             self._error = ModelConnectionError(
-                f"{name}: the engine that it was shared in was closed; ask again in another",
+                f"{name}: the engine that made the call was closed; ask again in another engine",
                 code="engine",
             )
         self._settle()
@@ -289,17 +291,18 @@ class Flight(JointAccount, Generic[Item]):
             self._landed.set()
 
     def _settle(self) -> None:
-        """Charge the waiters that stayed; the last to leave for usage reported after it."""
+        """Charge the waiters that stayed; if all have left, the last one, for later usage."""
         payers = [waiter.account for waiter in self.waiters] or [self._last]
         for payer, usage in zip(payers, self.bill.settle(len(payers)), strict=False):
             payer.used(usage)
 
     @property
-    def _said(self) -> int:
+    def _count(self) -> int:
+        """The number of items so far."""
         return self._dropped + len(self._kept)
 
     def _crowded(self) -> bool:
-        """Whether the items exceed the bound even after dropping those that all have read."""
+        """Close the flight and drop what all have read; return whether the rest is too much."""
         self._close()
         if self.waiters and self._size_bytes is not None:
             read = min(waiter.read for waiter in self.waiters) - self._dropped
@@ -312,7 +315,7 @@ class Flight(JointAccount, Generic[Item]):
         for waiter in [each for each in self.waiters if each.read == read]:
             error = ModelTimeoutError(
                 "the answer was read too slowly: callers who share it have waited for "
-                f"lag_s={self._rule.lag_s:g} s; read on faster, or ask with extras={{'orchestra': "
+                f"lag_s={self._rule.lag_s:g} s; read faster, or ask with extras={{'orchestra': "
                 "{'coalesce': False}}",
                 code="lag_s",
             )
@@ -331,9 +334,9 @@ class Flight(JointAccount, Generic[Item]):
 
 
 def _own(error: E) -> E:
-    """A copy of an error for one waiter, so that notes and tracebacks are not shared.
+    """A copy of an error for one waiter, so that waiters do not share notes and tracebacks.
 
-    Only a model's errors can be copied; others are raised as they are.
+    Only a `ModelError` can be copied; other errors are raised as they are.
     """
     raised = error
     if isinstance(error, ModelError):

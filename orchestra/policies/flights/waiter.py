@@ -1,7 +1,7 @@
-"""A waiter for a flight, which is a running call.
+"""A waiter for a flight, which is a shared call.
 
-It lives as long as its reader reads. As long as it has received nothing, it may be moved from one
-flight to another, even if it opened a flight that was overtaken.
+A waiter lives as long as its reader reads. Until it has received something, it may be moved from
+one flight to another, even if it opened the flight that was overtaken.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 CLOSE_S = 5.0
-"""How long the last to leave waits for the call to be closed."""
+"""How long the last waiter to leave waits for the call to be closed."""
 REFUSED = (BudgetExceededError, LimitReachedError, UnknownPriceError, StateError)
-"""Errors that are only for the caller of the call, and for no other waiter."""
+"""Errors that concern only the caller that started the call, and no other waiter."""
 _CUT = (
     "the shared call was stopped by the limits or budget of the caller who started it, and the "
     "answer is not complete; ask again"
@@ -37,7 +37,7 @@ _CUT = (
 
 
 class Waiter(Generic[Item]):
-    """A waiter for a flight; for none before it has joined one."""
+    """A waiter for a flight; `flight` is not set before it joins one."""
 
     __slots__ = (
         "_parked",
@@ -56,31 +56,31 @@ class Waiter(Generic[Item]):
     def __init__(self, account: Account, until_s: float, *, in_one_piece: bool = False) -> None:
         self.account = account
         self.until_s = until_s
-        """Its deadline at the time when it came."""
+        """The deadline of the waiting task, as of when the waiter was made."""
         self.in_one_piece = in_one_piece
-        """Whether it takes a complete answer as one item."""
+        """Whether the waiter takes a complete answer as one item."""
         self.read = 0
-        """The number of items that it has read."""
+        """The number of items that the waiter has read."""
         self.error: Exception | None = None
-        """The error if it was dropped for being too slow."""
+        """The error with which the flight dropped the waiter, if it did."""
         self.turned_away = False
-        """Whether it was turned away, since the flight queues for its opener's limits."""
+        """Whether a flight turned the waiter away, because it queued for its opener's limits."""
         self.asks_anew: Callable[[Waiter[Item]], Awaitable[None]] | None = None
-        """Joins another flight, in place of one that was refused to its opener."""
+        """Moves the waiter to another flight, in place of one whose opener was refused."""
         self._parked: trio.lowlevel.Task | None = None
 
     async def receive(self) -> tuple[Item, ...]:
         """Wait for items and return those since the last call; empty at the end.
 
-        One task at a time.
+        Called by one task at a time.
 
         Raises:
-            ModelError: the call failed; or this waiter was too slow; or the call was stopped for
-                another caller's budget after a part of the answer (`TruncatedStreamError`).
+            ModelError: the call failed, or this waiter was too slow; or, after a part of the
+                answer, the call was stopped by another caller's budget (`TruncatedStreamError`).
         """
         while True:
             try:
-                while (found := self.flight.heard(self)) is None:
+                while (found := self.flight.unread(self)) is None:
                     self._parked = trio.lowlevel.current_task()
                     await trio.lowlevel.wait_task_rescheduled(self._left)
             except Exception as error:
@@ -94,16 +94,16 @@ class Waiter(Generic[Item]):
             await self.asks_anew(self)
 
     def refused(self, error: Exception) -> bool:
-        """Whether it may ask again: the error was for another caller, the flight's opener."""
+        """Whether the waiter may ask again: another caller was refused, the flight's opener."""
         return not self.flight.opened_by(self.account) and _refused(error)
 
     @property
     def ended(self) -> bool:
-        """Whether it has read everything, so that `receive` has no more items."""
+        """Whether the call succeeded, and the waiter has read everything."""
         return self.flight.ended(self)
 
     def wake(self) -> None:
-        """Wake it, if it waits."""
+        """Wake the waiting task, if there is one."""
         parked = self._parked
         if parked is not None:
             self._parked = None
@@ -114,16 +114,19 @@ class Waiter(Generic[Item]):
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def leave(self) -> None:
-        """Stop waiting. The last to leave cancels the call, and waits until it is closed."""
+        """Stop waiting. The last waiter to leave cancels the call, and waits until it is closed.
+
+        Shielded, and bounded by `CLOSE_S`.
+        """
         if self.flight.left(self):
             with trio.move_on_after(CLOSE_S, shield=True):
                 await self.flight.wait_over()
 
 
 def _refused(error: Exception) -> bool:
-    """Whether a call failed for a reason of its caller's; for a route, if any of its models did.
+    """Whether a call failed because its caller was refused; for a route, in any of its models.
 
-    A model with another failure may have been asked in place of a refused one.
+    The models that failed in another way may have been asked only because one was refused.
     """
     if isinstance(error, ModelsFailedError):
         return any(map(_refused, error.errors.values()))

@@ -1,19 +1,19 @@
-"""Breakers: a model that fails gets no calls for a while, and then a few probes. Pure.
+"""Circuit breakers: a failing model gets no calls for a while, and then a few probes. Pure.
 
-The theory. When *closed*, every call is admitted, and its outcome counted in a window of the
-last `window_s` seconds. When enough calls have ended in it, and too many of them failed, the
-breaker *opens*: no call is admitted for `open_s`. Then it is *half-open*: it admits a round of
-`probes` calls. If all succeed, it closes; one failure opens it again, for twice as long. A round
-without results in its time (its probes hang, or were cancelled) is followed by another, also
-after twice as long. So a hanging probe never keeps the breaker open, and an outage costs few
-calls of any kind. If it opens again within a window after closing, the pauses continue from
-where they were: a flapping model does not start over each time.
+The theory. While the breaker is *closed*, every call is admitted, and its outcome is counted in a
+window of the last `window_s` seconds. When enough calls have ended in the window, and too many of
+them failed, the breaker *opens*: no call is admitted for `open_s`. Then it is *half-open*: it
+admits a round of `probes` calls. If all of them succeed, it closes; one failure opens it again,
+for twice as long. If a round brings no result in its time (its probes hang, or were cancelled),
+another round follows, also after twice as long. So a hanging probe never keeps the breaker open,
+and an outage costs only a few calls. If the breaker opens again within a window after it closed,
+the pauses continue from where they were: a flapping model does not start over each time.
 
-Each pause is up to a fifth longer, at random, but never over `open_max_s`: all processes of a
-deployment saw the outage begin together, and should not all probe together.
+Each pause is extended at random by up to a fifth, but never beyond `open_max_s`: all processes of
+a deployment saw the outage begin at the same time, and should not all probe at the same time.
 
-Rules of the file: time is an argument and never goes back, and randomness is a function. The end
-of a call admitted before the last change of state is not counted, since it says nothing about
+Rules of the file: time is an argument and never goes back; randomness is a function. A call
+admitted before the last change of state is not counted when it ends, since it says nothing about
 the new state.
 """
 
@@ -42,9 +42,9 @@ from orchestra.errors import (
 )
 
 JITTER = 0.2
-"""The largest random extension of a pause, as a share of it."""
+"""The largest random extension of a pause, as a share of the pause."""
 SLICES = 10
-"""The window slides by a tenth of itself, so that memory does not grow with the calls."""
+"""The window slides by a tenth of its length, so that memory does not grow with the calls."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,31 +52,37 @@ class BreakerRule:
     """When a breaker opens, and for how long. Defaults are from well-known libraries."""
 
     failure_rate: float = 0.5
-    """Share of failed calls, over 0 and up to 1. Half, as in resilience4j and Hystrix."""
+    """The share of failed calls that opens the breaker, above 0 and up to 1.
+    Half, as in resilience4j and Hystrix.
+    """
     slow_rate: float = 1.0
-    """Share of failed and slow calls. All, as in resilience4j: slow is better than none."""
+    """The share of failed and slow calls that opens the breaker.
+    All, as in resilience4j: a slow answer is better than none.
+    """
     slow_s: float | None = 60.0
-    """A call without any output by this time is slow; None: none is. As in resilience4j."""
+    """A call without any output by this time is slow; with None, no call is. As in resilience4j."""
     calls_min: int = 10
-    """Fewer calls in the window prove nothing; half of Hystrix' 20, as models get fewer calls."""
+    """Fewer calls in the window prove nothing. Half of Hystrix' 20, as models get fewer calls."""
     window_s: float = 30.0
-    """As in Polly."""
+    """The length of the window. As in Polly."""
     open_s: float = 5.0
-    """Time to the first probes; it doubles for each further round. As in Polly and Hystrix."""
+    """The pause before the first probes; it doubles for each further round.
+    As in Polly and Hystrix.
+    """
     open_max_s: float = 60.0
     """The longest pause, even if a provider asks for a longer one."""
     probes: int = 2
-    """Calls in a round of probes, and successes that close the breaker."""
+    """The calls in a round of probes, and the successes that close the breaker."""
 
 
 class Outcome(Enum):
-    """How a call ended, regarding the health of its model."""
+    """What the end of a call says about the health of its model."""
 
     SUCCESS = "success"
     SLOW = "slow"
     FAILURE = "failure"
     NEUTRAL = "neutral"
-    """It says nothing: the call was cancelled or left early, or was itself wrong."""
+    """Nothing: the call was cancelled or left early, or the request itself was wrong."""
 
 
 NEUTRAL_ERRORS: tuple[type[ModelError], ...] = (
@@ -84,16 +90,17 @@ NEUTRAL_ERRORS: tuple[type[ModelError], ...] = (
     PermissionDeniedError,
     ModelNotFoundError,
     QuotaError,  # waiting does not bring money
-    InvalidRequestError,  # the caller's fault, as is the next: other callers are served
+    InvalidRequestError,  # this and the next are the caller's fault: other callers are served
     ContentFilterError,
     OutputError,
-    BreakerOpenError,  # ours: the model was not called
+    BreakerOpenError,  # this and the next three are our own: the model was not called
     LimitReachedError,
     BudgetExceededError,
     UnknownPriceError,
-    ModelsFailedError,  # a route's: each of its models has counted it
+    ModelsFailedError,  # from a route: each of its models has counted the call
 )
-"""Errors that say nothing about a model's health. All others do: slow, full, broken or cut."""
+"""Errors that say nothing about a model's health. All other errors do: the model is slow, full or
+broken, or its answer was cut."""
 
 
 def outcome(error: BaseException) -> Outcome:
@@ -108,7 +115,7 @@ def outcome(error: BaseException) -> Outcome:
 
 @attrs.frozen
 class Closed:
-    """All calls are admitted, and those of the window counted."""
+    """All calls are admitted; the numbers are those of the window."""
 
     calls: int
     failures: int
@@ -117,14 +124,14 @@ class Closed:
 
 @attrs.frozen
 class Open:
-    """No call is admitted; `wait_s` is the time to the next round of probes."""
+    """No call is admitted; `wait_s` is the time until the next round of probes."""
 
     wait_s: float
 
 
 @attrs.frozen
 class HalfOpen:
-    """`probes_left` more calls are admitted; `successes` earlier probes have succeeded."""
+    """`probes_left` more calls are admitted; `successes` probes have succeeded so far."""
 
     probes_left: int
     successes: int
@@ -135,7 +142,7 @@ BreakerState: TypeAlias = Closed | Open | HalfOpen
 
 @attrs.frozen
 class Permit:
-    """Permission to call, from a state and a round of probes. Return it with `record`."""
+    """Permission to call, given in one state and one round of probes; `record` takes it back."""
 
     epoch: int
     round: int
@@ -143,7 +150,7 @@ class Permit:
 
 @attrs.define
 class _Slice:
-    """Calls that ended in one tenth of a window; `number` counts the tenths since time 0."""
+    """The calls that ended in one slice of a window; slices are numbered from time 0."""
 
     number: int
     calls: int = 0
@@ -152,9 +159,9 @@ class _Slice:
 
 
 class Breaker:
-    """The state machine of one model. Every method takes the time, in seconds.
+    """The breaker of one model: a state machine. Every method takes the time, in seconds.
 
-    `draw` returns numbers from 0 to 1 that extend each pause; by default none is extended.
+    `draw` returns numbers from 0 to 1, which extend the pauses; by default, none is extended.
     """
 
     def __init__(self, rule: BreakerRule, draw: Callable[[], float] = lambda: 0.0) -> None:
@@ -164,7 +171,7 @@ class Breaker:
         self._epoch = 0
         self._round = 0
         self._refuted = 0
-        """Probes of rounds before this one are ignored, since a later one failed."""
+        """The first round whose successes count: a probe failed after the earlier rounds began."""
         self._tripped = False
         self._next_s = 0.0
         self._probes_left = 0
@@ -172,15 +179,15 @@ class Breaker:
         self._backoffs = 0
         self._closed_s: float | None = None
         self._permit = Permit(0, 0)
-        """The current permit: the same for all calls between two changes."""
+        """The current permit, shared by all calls until the state or the round changes."""
 
     @property
     def tripped(self) -> bool:
-        """Whether it has opened, and not closed since."""
+        """Whether the breaker is open or half-open."""
         return self._tripped
 
     def state(self, now_s: float) -> BreakerState:
-        """The state now."""
+        """The current state."""
         if not self._tripped:
             calls, failures, slow = self._counts(now_s)
             return Closed(calls, failures, slow)
@@ -191,7 +198,7 @@ class Breaker:
         return Open(self._next_s - now_s)
 
     def admit(self, now_s: float) -> Permit | None:
-        """A permit for a call; None if the breaker is open, for as long as `state` says."""
+        """A permit for a call; None while the breaker is open, or all probes are under way."""
         if self._tripped:
             if now_s >= self._next_s:
                 self._begin_round(now_s)
@@ -203,13 +210,13 @@ class Breaker:
         return self._permit
 
     def outdated(self, permit: Permit) -> bool:
-        """Whether it has opened since this permit: then the call should not begin."""
+        """Whether the breaker has opened since it gave this permit; the call should not begin."""
         return self._tripped and permit.epoch != self._epoch
 
     def record(
         self, permit: Permit, ended: Outcome, now_s: float, *, retry_after_s: float | None = None
     ) -> bool:
-        """Take back a permit with the outcome of its call; returns whether this opened the breaker.
+        """Take back a permit with its call's outcome; return whether this opened the breaker.
 
         `retry_after_s` is the pause that the provider asked for.
         """
@@ -242,7 +249,7 @@ class Breaker:
         return False
 
     def _counted(self, ended: Outcome, now_s: float) -> bool:
-        """Count the end of a call; returns whether the breaker has to open."""
+        """Count the end of a call; return whether the breaker has to open."""
         number = self._slice_number(now_s)
         if not self._slices or self._slices[-1].number != number:
             self._slices = [each for each in self._slices if each.number > number - SLICES]

@@ -1,4 +1,4 @@
-"""Errors that do not depend on the request: every further request would get them too."""
+"""Errors that every further request would get, too, as they do not depend on the request."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ _PERMANENT = (
 
 
 def is_permanent(error: BaseException, *, within_run: bool) -> bool:
-    """Whether every further request would get this error, and waiting does not help.
+    """Whether every further request would get this error, and waiting would not help.
 
-    These are errors of a key, a name or a budget that all need. With `within_run`, the further
-    requests are in the same run and share its budget; otherwise the next run has its own.
+    These are errors about a key, a name or a budget that all requests need. With `within_run`,
+    the further requests are in the same run and share its budget; without it, they are in another
+    run, with a budget of its own.
     """
     if isinstance(error, ArmsFailedError | ModelsFailedError):
         errors = error.errors.values()

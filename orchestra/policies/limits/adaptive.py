@@ -1,8 +1,8 @@
-"""Concurrency that finds its own bound: additive increase, multiplicative decrease. Pure.
+"""Adaptive concurrency: additive increase, multiplicative decrease. Pure.
 
-The theory is TCP's. A provider's capacity changes, and shows only in refusals. A refusal halves
-the bound; as many successful calls as the bound raise it by one. Further refusals of calls that
-were running when it was halved are ignored: they were sent under the old bound.
+The theory is TCP's. A provider's capacity changes, and is visible only through refusals. A refusal
+halves the bound; as many successful calls as the bound raise it by one. Refusals of calls that
+were already running when it was halved are ignored: they were sent under the old bound.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 
 
 class Adaptive:
-    """A bound between 1 and `most`, at which it begins. Time comes in as an argument."""
+    """A bound on concurrency, between 1 and `most`; it starts at `most`. Time is an argument."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -28,7 +28,7 @@ class Adaptive:
         self._bound = min(self._most, self._bound + 1 / self._bound)
 
     def refused(self, began_s: float, now_s: float) -> None:
-        """Note a call from `began_s` that was refused now for a lack of capacity."""
+        """Note a call, begun at `began_s`, that was refused for lack of capacity."""
         if began_s >= self._halved_s:
             self._bound = max(1.0, self._bound / 2)
             self._halved_s = now_s

@@ -1,9 +1,9 @@
 """The limits of keys, users, organisations and models, and the state of each. Pure.
 
-For each owner of limits, one value is kept in a `State`: a meter of requests, one of tokens, and
-the leases of running calls. A call takes from all its owners, or from none, in one change. A
-lease is as long as the longest call, and is not renewed: no task has to run beside the calls to
-keep it. What a dead process held is free again when its leases expire.
+For each owner of limits, one value is kept in a `State`: a meter of requests, a meter of tokens,
+and the leases of running calls. A call takes from all of its owners or from none, in one change. A
+lease lasts as long as the longest call, and is not renewed, so no task has to run beside the calls
+for that. What a dead process held is free again when its leases expire.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from orchestra.protocols import WhenStateFails
 from orchestra.records import Encoding, Revision, readable
 
 LEASE_S = 3600.0
-"""The longest lease: a longer call no longer counts as concurrent."""
+"""The longest lease; a call that takes longer no longer counts as concurrent."""
 _NAME_CHARS = 200
 _LONGER_S = 1.0
-"""How much longer a value is kept than it matters: clocks differ a little."""
+"""How much longer than needed a value is kept, because clocks differ a little."""
 
 Kind = Literal["key", "user", "organisation", "model"]
 
@@ -36,22 +36,23 @@ Kind = Literal["key", "user", "organisation", "model"]
 class OwnerLimits:
     """The limits of one key, user or organisation, shared by all processes; None is no limit.
 
-    No 60 seconds see more requests or tokens than the limit, and a tenth of it may come at once.
+    No window of 60 seconds sees more requests or tokens than the limit; a tenth of the limit may
+    come at once.
     """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Input and output tokens: estimated before a call, and corrected after it."""
     concurrency: int | None = None
-    """Calls at once; a streamed answer is one until it is left."""
+    """Concurrent calls; a streamed answer counts until it is left."""
     runs: int | None = None
-    """Concurrent runs in one process of a server; one more is refused."""
+    """Concurrent runs in one server process; further ones are refused."""
     wait_max_s: float = 30.0
-    """How long a call may wait, if its deadline is not before; 0 is not at all."""
+    """How long a call may wait, unless its deadline is earlier; 0 means that it never waits."""
     waiting_max: int = 100
-    """Waiting calls of one caller in one process; one more is refused at once."""
+    """Waiting calls of one caller in one process; further ones are refused at once."""
     when_state_fails: WhenStateFails = "open"
-    """Whether calls go on unlimited, or are refused, while the state cannot be reached."""
+    """Whether calls are unlimited ("open") or refused ("closed") while the state is unreachable."""
 
     @property
     def limited(self) -> bool:
@@ -62,7 +63,7 @@ class OwnerLimits:
 
 @attrs.frozen
 class Owner:
-    """An owner of limits that a call has to keep. `key` is its key in the state."""
+    """An owner of limits that apply to a call. `key` is its key in the state."""
 
     kind: Kind
     name: str
@@ -70,13 +71,13 @@ class Owner:
     key: str
     requests: Rate | None
     tokens: Rate | None
-    """The limits per minute, as rates for meters."""
+    """`requests` and `tokens` are the limits per minute, as rates for meters."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r}"
 
     def held(self, tokens: int) -> int:
-        """The tokens to take for an estimate of so many."""
+        """The tokens to take for an estimate of `tokens`."""
         return tokens if self.tokens is None else self.tokens.held(tokens)
 
 
@@ -85,14 +86,14 @@ NOBODY: Mapping[str, OwnerLimits] = MappingProxyType({})
 
 
 class Rules(Protocol):
-    """The owners of limits of each call."""
+    """Determines the owners of limits for each call."""
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
         """The owners for a call of this caller, the narrowest first; () if there are none."""
 
     @property
     def of_keys_only(self) -> bool:
-        """Whether nobody has limits but those that their key came with."""
+        """Whether the only limits are those that come with a caller's key."""
 
 
 @attrs.frozen(kw_only=True)
@@ -100,7 +101,7 @@ class CallerRules(Rules):
     """The limits of all callers: of users and organisations in general, and of some by name.
 
     Users with the same name in two organisations are two owners with the same limits. The limits
-    of a key come with its caller.
+    of a key come with the caller.
     """
 
     user: OwnerLimits = NO_LIMITS
@@ -108,21 +109,21 @@ class CallerRules(Rules):
     users: Mapping[str, OwnerLimits] = NOBODY
     organisations: Mapping[str, OwnerLimits] = NOBODY
     requests_only: bool = False
-    """Whether only request limits count, and calls never wait for them."""
+    """Whether only the request limits count, and calls never wait for them."""
 
     @property
     def of_keys_only(self) -> bool:
-        """Whether nobody has limits but those that their key came with."""
+        """Whether the only limits are those that come with a caller's key."""
         named = (*self.users.values(), *self.organisations.values())
         everybodys = (self.user, self.organisation, *named)
         return not any(self._counted(each).limited for each in everybodys)
 
     def of_requests(self) -> CallerRules:
-        """The rules for HTTP requests: only their number counts, and none waits."""
+        """The same rules for HTTP requests: only their number counts, and none of them waits."""
         return attrs.evolve(self, requests_only=True)
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
-        """The owners for a call of this caller, the narrowest first; none for ""."""
+        """The owners for a call of this caller, the narrowest first; () if it has no limits."""
         found: list[Owner] = []
         if caller.key:
             limits = self._counted(_of_key(caller.allowance))
@@ -137,7 +138,7 @@ class CallerRules(Rules):
         return tuple(owner for owner in found if owner.limits.limited)
 
     def _counted(self, limits: OwnerLimits) -> OwnerLimits:
-        """The part of some limits that counts here."""
+        """The part of these limits that counts here."""
         if not self.requests_only:
             return limits
         return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
@@ -152,7 +153,7 @@ def _of_key(allowed: KeyAllowance) -> OwnerLimits:
 
 
 def owner_of(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
-    """An owner of limits; `scope` separates the things that are limited."""
+    """An owner of limits; `scope` separates the kinds of things that are limited."""
     key = quote(name, safe="", errors="surrogatepass")
     if len(key) > _NAME_CHARS:
         key = f"={sha256(key.encode()).hexdigest()}"  # a quoted name has no =
@@ -165,7 +166,7 @@ def _rate(per_minute: int | None) -> Rate | None:
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a call wants to take besides its one request, under a unique id."""
+    """The tokens and the lease that a call takes besides its one request, under a unique id."""
 
     id: str
     tokens: int
@@ -174,7 +175,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class Blocked:
-    """A limit that blocks a call, and for how long; None if that depends on other calls."""
+    """A limit that blocks a call; `wait_s` is None if the wait depends on other calls."""
 
     owner: Owner
     limit: str
@@ -183,10 +184,10 @@ class Blocked:
 
 @attrs.frozen
 class Remaining:
-    """The rest of a limit, as `RateLimit-*` headers tell it.
+    """What is left of a limit, as in the `RateLimit-*` headers.
 
-    `remaining` may be taken now, which is a tenth of the limit while calls are steady; the whole
-    limit may be taken in `reset_s`.
+    `remaining` may be taken now: at most about a tenth of the limit while calls come steadily. In
+    `reset_s` seconds, the whole limit may be taken.
     """
 
     owner: Owner
@@ -198,7 +199,7 @@ class Remaining:
 
 @attrs.frozen
 class Count:
-    """What blocks a request, and the rest of the limits after it was counted, if it was.
+    """What blocks a request (it is counted if nothing does), and what is left afterwards.
 
     `nearest` is the limit per minute with the smallest share left.
     """
@@ -213,14 +214,14 @@ class _Lease(msgspec.Struct, array_like=True):
 
 
 class OwnerState(msgspec.Struct, array_like=True):
-    """The state of one owner; None for limits that do not exist."""
+    """The state of one owner's limits; None for a limit that does not exist."""
 
     requests: MeterState | None = None
     tokens: MeterState | None = None
     leases: list[_Lease] = []
 
     def advance(self, owner: Owner, now_s: float) -> bool:
-        """Let it be now, with what the owner's limits are now; whether the clock was put back."""
+        """Move to this time, and to the owner's present limits; return whether time went back."""
         now_ns, back = int(now_s * SECOND_NS), False
         if owner.requests is None:
             self.requests = None
@@ -256,7 +257,7 @@ class OwnerState(msgspec.Struct, array_like=True):
         return None
 
     def take(self, owner: Owner, ask: Ask, now_s: float) -> None:
-        """Take what the call asks for."""
+        """Take what the call asks for, from all limits."""
         until_s = now_s + ask.lease_s
         until_ns = int(until_s * SECOND_NS)
         if self.requests is not None:
@@ -272,7 +273,7 @@ class OwnerState(msgspec.Struct, array_like=True):
             self.requests.spend(1)
 
     def settle(self, owner: Owner, ask: Ask, tokens: int, *, sent: bool) -> None:
-        """End the call, which has really taken these tokens and, if it was `sent`, its request."""
+        """End the call: it really took these tokens and, if it was `sent`, its request."""
         if self.requests is not None:
             self.requests.settle_id(ask.id, 1, int(sent))
         if self.tokens is not None:
@@ -281,7 +282,7 @@ class OwnerState(msgspec.Struct, array_like=True):
             self.leases = [lease for lease in self.leases if lease.id != ask.id]
 
     def kept(self, owner: Owner, now_s: float) -> tuple[OwnerState, float]:
-        """The state to keep, and for how long it matters."""
+        """The state to keep, and for how many seconds it matters."""
         ends_s = 0.0
         if self.requests is not None and owner.requests is not None:
             ends_s = self.requests.closed(owner.requests)
@@ -293,7 +294,7 @@ class OwnerState(msgspec.Struct, array_like=True):
         return self, ends_s + _LONGER_S
 
     def used(self, owner: Owner) -> list[tuple[str, Rate, MeterState]]:
-        """What is used of the limits per minute, by their names."""
+        """The limits per minute: the name, rate and meter of each."""
         found = []
         if owner.requests is not None and self.requests is not None:
             found.append(("requests_per_minute", owner.requests, self.requests))
@@ -303,7 +304,7 @@ class OwnerState(msgspec.Struct, array_like=True):
 
 
 def _read(data: bytes) -> OwnerState:
-    """Decode a state; a new one if it is of another version."""
+    """Decode a state; return a new one if it cannot be read, as of another version."""
     return readable(_DECODER.decode, data, "what is taken of limits") or OwnerState()
 
 
@@ -316,11 +317,11 @@ OwnerStates = Sequence[tuple[Owner, OwnerState]]
 def admit(
     owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float
 ) -> Revision[Sequence[Blocked], OwnerState]:
-    """Let a call begin: take from all owners, or from none, and return what blocks it."""
+    """Let a call begin: take from all owners, or take from none and return what blocks it."""
     states, back = _states(owners, kept, now_s)
     blocked = [found for owner, state in states if (found := state.blocked(owner, ask))]
     if blocked:
-        # a state from a later time has to be rewritten
+        # after the clock went back, the states have to be rewritten
         return Revision(blocked, _written(states, now_s) if back else {})
     for owner, state in states:
         state.take(owner, ask, now_s)
@@ -330,26 +331,27 @@ def admit(
 def count(
     owners: Sequence[Owner], ask: Ask, others: Sequence[Owner], kept: Kept, now_s: float
 ) -> Revision[Count, OwnerState]:
-    """As `admit`, for requests without a refund, and nothing else.
+    """As `admit`, but take only a request, without a refund.
 
-    For `others`, whose states follow, only the rest is returned, and nothing is taken.
+    From `others`, whose states follow in `kept`, nothing is taken; only `Count.nearest` includes
+    them.
     """
-    asked, back = _states(owners, kept[: len(owners)], now_s)
-    told, _ = _states(others, kept[len(owners) :], now_s)
-    blocked = [found for owner, state in asked if (found := state.blocked(owner, ask))]
+    counted, back = _states(owners, kept[: len(owners)], now_s)
+    shown, _ = _states(others, kept[len(owners) :], now_s)
+    blocked = [found for owner, state in counted if (found := state.blocked(owner, ask))]
     if not blocked:
-        for _, state in asked:
+        for _, state in counted:
             state.spend()
-    records = _written(asked, now_s) if back or not blocked else {}
-    return Revision(Count(blocked, _nearest([*asked, *told])), records)
+    records = _written(counted, now_s) if back or not blocked else {}
+    return Revision(Count(blocked, _nearest([*counted, *shown])), records)
 
 
 def settle(
     owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float, *, tokens: int, sent: bool
 ) -> Revision[None, OwnerState]:
-    """End a call, which has really taken so many tokens and, if it was `sent`, its request.
+    """End a call: it really took these tokens and, if it was `sent`, its request.
 
-    No effect for a call that never began, or ended already.
+    For a call that never began, or has ended already, only tokens over its estimate are counted.
     """
     states, _ = _states(owners, kept, now_s)
     for owner, state in states:
@@ -358,13 +360,13 @@ def settle(
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
-    """The rest of each owner's requests and tokens."""
+    """What is left of each owner's requests and tokens."""
     both, _ = _states(owners, kept, now_s)
     return tuple(_left(owner, *used) for owner, state in both for used in state.used(owner))
 
 
 def _nearest(states: OwnerStates) -> Remaining | None:
-    """The rest of the limit with the smallest share left; the first of equals."""
+    """The limit with the smallest share left; the first of equals, None if there is none."""
     least, found = inf, None
     for owner, state in states:
         for name, rate, meter in state.used(owner):

@@ -1,13 +1,13 @@
 """Limits of callers, shared by all processes with the same state, and the queues for them.
 
-Each caller has a line in this process, first come, first served. A call at the head of its line
-stands in the organisation's line only while nothing but the organisation blocks it. So each
-caller of an organisation has a turn, however many calls another has sent. A key with limits has
-a line before its user's line, in the same way. A line is a lock, which Trio gives to the task that
-has waited longest; it is removed when it is empty.
+Each caller has a line (a queue) in this process: first come, first served. A call at the head of
+its line stands in the organisation's line only while nothing but the organisation's limits block
+it. So each caller of an organisation gets a turn, however many calls another one has sent. In the
+same way, a key with limits has a line in front of its user's line. A line is a lock, which Trio
+gives to the task that has waited longest; it is dropped when it is empty.
 
-Rules of the file: what a call may have taken is given back if it does not begin, even if it is
-unknown whether it was taken: see `outbox`.
+Rules of the file: if a call does not begin, what it may have taken is given back, even if it is
+unknown whether the state took it: see `outbox`.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from orchestra.policies.outbox import Outbox
 from orchestra.protocols import State
 
 POLL_S = 0.25
-"""The time after which releases by other processes are noticed."""
+"""The interval at which releases by other processes are noticed."""
 _CALLERS_KEPT = 4096
 _LOST = "what they may have taken stays taken, and they count as under way until their leases end"
 
 
 class Lease(msgspec.Struct, frozen=True, eq=False):
-    """What a running call holds of limits. Release it with `leave`, once."""
+    """What a running call holds of its limits. Release it with `leave`, once."""
 
     owners: Owners
     ask: Ask
@@ -63,31 +63,32 @@ _ONE = Ask("", 0, 0.0)
 
 
 class _End(msgspec.Struct, frozen=True, eq=False):
-    """The end of a call, with the tokens that it has really taken, and whether it was sent."""
+    """The end of a call: the tokens that it really took, and whether it was sent."""
 
     lease: Lease
     tokens: int
     sent: bool
 
     def again(self) -> _End:
-        """Sending it twice is harmless, except for usage over the estimate."""
+        """The end without tokens over the estimate: only these would count twice if sent twice."""
         return _End(self.lease, min(self.tokens, self.lease.ask.tokens), self.sent)
 
 
 class _Waiting(msgspec.Struct, eq=False):
-    """A call that wants to begin, and what blocked it last."""
+    """A call that wants to begin, and what blocked its last attempt."""
 
     lease: Lease
     blocked: Sequence[Blocked] = ()
     bells: Sequence[trio.Event] = ()
-    """For each owner's key, an event set by a release there since the last attempt."""
+    """For each owner's key, an event that the next release of that owner's limits sets."""
 
 
 class CallerLimits:
     """The limits of callers. Used in one `trio.run` at a time.
 
-    `scope` separates the limited things: limits with the same scope and state are the same.
-    `process` begins the ids of this object's calls; no other object may have the same.
+    `scope` separates the kinds of things that are limited: objects with the same scope and state
+    share the limits. `process` is the prefix of the ids of this object's calls, and has to be
+    unique; by default, it is random.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class CallerLimits:
             partial(Owners.of, rules, scope)
         )
         self.waiting = 0
-        """The number of waiting calls, in this process."""
+        """The number of waiting calls in this process."""
         self._lines: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._bells: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
 
@@ -125,15 +126,15 @@ class CallerLimits:
         lease_s: float = LEASE_S,
         queued: Callable[[], None] | None = None,
     ) -> Lease:
-        """Wait until a call that takes so many tokens may begin; on return it has begun.
+        """Wait until a call with so many tokens may begin; on return, it has begun.
 
-        All limits of the key, the user and the organisation are taken, or none. After `lease_s`
-        the call no longer counts as concurrent, and gets no refund.
-        Cancelled or refused, nothing is held. `queued` is called if it has to wait.
+        It takes from all limits of its key, user and organisation, or from none. After `lease_s`,
+        the call no longer counts as concurrent, and gets no refund. `queued` is called if the call
+        has to wait. If cancelled or refused, nothing is held.
 
         Raises:
-            LimitReachedError: a limit is reached, and the call may not wait, or not long enough;
-                or the state has failed, and the limit then refuses calls.
+            LimitReachedError: a limit is reached, and the call may not wait, or not long enough.
+            LimitUnknownError: the state failed, and a limit then refuses calls.
         """
         owners = self._owners(caller)
         if owners is UNLIMITED:
@@ -151,17 +152,17 @@ class CallerLimits:
         await self._wait(_Waiting(lease, blocked), queued)
         return lease
 
-    async def count(self, caller: Caller, told: CallerLimits | None = None) -> Count:
+    async def count(self, caller: Caller, shown: CallerLimits | None = None) -> Count:
         """Take one request of the caller, without a refund; none if the caller is blocked.
 
-        This never waits for limits. The rest is returned for these limits, and for those of `told`
-        in the same state; after a failure of the state, for none.
+        This never waits for limits. The result covers what is left of these limits and of those of
+        `shown`, which must use the same state; nothing if the state failed.
 
         Raises:
-            LimitReachedError: the state has failed, and a limit then refuses calls.
+            LimitUnknownError: the state failed, and a limit then refuses calls.
         """
         owners = self.owners(caller)
-        others = UNLIMITED if told is None else told.owners(caller)
+        others = UNLIMITED if shown is None else shown.owners(caller)
         keys = owners.keys + others.keys
         if not keys:
             return NOT_COUNTED
@@ -180,17 +181,17 @@ class CallerLimits:
         return _refused(_Waiting(NOTHING, count.blocked), "and a request over HTTP does not wait")
 
     async def leave(self, lease: Lease, *, tokens: int, sent: bool = True) -> None:
-        """End a call, with the tokens that it really took; its request, only if it was `sent`.
+        """End a call: it really took these tokens and, if it was `sent`, its request.
 
-        Never raises and takes at most `GIVE_BACK_S`, even if the caller is cancelled. If the state
-        does not answer, the end is sent later: see `Outbox`.
+        Never raises, and takes at most `GIVE_BACK_S`, even if the caller is cancelled. If the
+        state does not answer, the end is sent later: see `Outbox`.
         """
         if lease.owners is UNLIMITED:
             return
         await self.outbox.send(_End(lease, tokens, sent))
 
     async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
-        """The rest of the caller's requests and tokens, the narrowest owner's first.
+        """What is left of the caller's requests and tokens, the narrowest owner first.
 
         Raises:
             StateError: the state does not answer.
@@ -210,7 +211,7 @@ class CallerLimits:
         if lines[-1][1] == "model":
             there, whose = self.waiting, ""
         if there >= owners.waiting_max:
-            raise _refused(waiting, f"and {there} calls{whose} wait already", "waiting_max")
+            raise _refused(waiting, f"and {there} calls{whose} are waiting already", "waiting_max")
         if queued is not None:
             queued()
         self.waiting += 1
@@ -225,10 +226,10 @@ class CallerLimits:
     async def _began_in_turn(
         self, waiting: _Waiting, lines: Sequence[tuple[trio.Lock, Kind]], before: tuple[Kind, ...]
     ) -> bool:
-        """Whether the call has begun, after standing in these lines, each inside the one before.
+        """Stand in these lines, each inside the one before; return whether the call has begun.
 
-        A line is left again while the owner of one of the lines `before` it blocks the call. So a
-        call in a line waits only for that line's owner.
+        The call leaves a line while the owner of one of the lines `before` it blocks the call. So
+        in each line, a call waits only for that line's owner.
         """
         if not lines:
             # Set before asking, so that a release during the answer is noticed.
@@ -245,7 +246,7 @@ class CallerLimits:
         return True
 
     async def _blocked(self, lease: Lease) -> Sequence[Blocked]:
-        """What blocks the call; if nothing does, it has begun. Cancelled, it has not begun."""
+        """What blocks the call; if nothing does, it has begun. If cancelled, it has not begun."""
         admitted, keys = partial(admit, lease.owners.all, lease.ask), lease.owners.keys
         try:
             blocked = await self._state.revise(keys, admitted, ENCODING)
@@ -259,7 +260,7 @@ class CallerLimits:
         return blocked
 
     async def _without(self, lease: Lease, error: StateError) -> Sequence[Blocked]:
-        """As `_blocked`, while the state is out of reach."""
+        """As `_blocked`, while the state cannot be reached."""
         closed = _closed(lease.owners)
         if closed is None:
             return ()
@@ -302,7 +303,7 @@ class CallerLimits:
 
 
 def _closed(owners: Owners) -> Owner | None:
-    """An owner whose limits refuse calls while the state is out of reach."""
+    """An owner whose limits refuse calls while the state cannot be reached; None without one."""
     return next((each for each in owners.all if each.limits.when_state_fails == "closed"), None)
 
 
@@ -310,33 +311,33 @@ def _away(closed: Owner, error: StateError) -> LimitReachedError:
     return _error(
         closed,
         "when_state_fails",
-        f"refused by the limits of {closed}: their state cannot be reached, and they say "
-        f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
+        f"refused by the limits of {closed}: their state cannot be reached, and they have "
+        f'when_state_fails = "closed"; repair the state, or write "open" ({error})',
         kind=LimitUnknownError,
     )
 
 
 def _worst(blocked: Sequence[Blocked]) -> Blocked:
-    """The limit with the longest wait, as far as it is known."""
+    """The limit with the longest known wait."""
     return max(blocked, key=lambda each: each.wait_s or 0.0)
 
 
 async def _refuse_too_long_wait(waiting: _Waiting) -> None:
-    """Refuse a call that would certainly wait longer than it may."""
+    """Refuse a call that would certainly have to wait longer than it may."""
     if not waiting.blocked or waiting.lease.owners.wait_max_s <= 0:
         return
     await trio.lowlevel.checkpoint_if_cancelled()
     wait_s = _worst(waiting.blocked).wait_s or 0.0
     allowed_s = min(left_s(), waiting.lease.owners.wait_max_s)
     if wait_s > allowed_s:
-        raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
+        raise _refused(waiting, f"and it may wait only {allowed_s:.3g} s")
 
 
 def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReachedError:
-    """The error; for a call that only stood behind others, `line` is the bound that refuses it."""
+    """The error for a refused call; `line` names the bound, if no limit has blocked it yet."""
     if not waiting.blocked:
         owner, limit, wait_s = waiting.lease.owners.all[-1], line, None
-        what = "others wait for it already"
+        what = "other calls are waiting for it already"
     else:
         worst = _worst(waiting.blocked)
         owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s
@@ -361,7 +362,7 @@ def _error(
     wait_s: float | None = None,
     kind: type[LimitReachedError] = LimitReachedError,
 ) -> LimitReachedError:
-    """The error; for a model's limits, it is like that of limits in this process."""
+    """The error of a limit; for a model's limit, it has the form of `Limiter`'s errors."""
     if owner.kind == "model":
         return kind(message, code=limit, retry_after_s=wait_s, model=owner.name)
     return kind(message, code=f"{owner.kind}.{limit}", retry_after_s=wait_s)

@@ -1,21 +1,21 @@
 """Rate limits per minute, by the generic cell rate algorithm, with exact refunds. Pure.
 
-The theory. One number is kept: the time until which everything taken is paid for, at a steady
-rate. Units may be taken when that time is no more than a burst ahead of now. A burst is a tenth of
-the limit and the steady rate is the rest, so that *any* 60 seconds see no more than the limit;
-with a burst as large as the limit, they could see twice as much. A take larger than a burst
+The theory. One number is kept: the time at which everything taken so far is paid for, at a steady
+rate. Units may be taken if that time is at most one burst ahead of now. A burst is a tenth of the
+limit, and the steady rate is the rest, so that *any* window of 60 seconds sees no more than the
+limit; with a burst as large as the limit, it could see twice as much. A take larger than a burst
 waits until its excess has been saved up.
 
-A refund undoes a take as if it had never been. That differs from paying it back: a take of a
-minute ago may have no effect any more, and paying it back now would let two bursts through
-together. So for each open take the meter keeps how much of a refund still has an effect: if
-units are taken while the time is ahead by `slack`, a refund of an earlier take can move the
-time by no more than that.
+A refund undoes a take as if it had never happened. That differs from adding the units back now: a
+take of a minute ago may have no effect any more, and adding its units would let two bursts through
+together. So for each open take, the meter keeps how much of a refund would still have an effect:
+if units are taken while the time is ahead of now by `slack`, a refund of an earlier take can move
+the time by no more than `slack`.
 
 A meter may be kept in a state, as a `MeterState`: other processes then continue with the same
 limit, and a take is found by its id.
 
-Rules of the file: numbers are integers (a nanosecond and a unit have a common measure), so that
+Rules of the file: all numbers are integers (nanoseconds and units have a common measure), so that
 nothing is lost to rounding. Time is an argument, and never goes back.
 """
 
@@ -27,18 +27,18 @@ SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 BURST_SHARE = 10
 WAIT_MIN_S = 1e-6
-"""A shorter wait might be lost in a clock's rounding, and repeat for ever."""
+"""A shorter wait might be lost to the clock's rounding, and be repeated for ever."""
 OPEN_MAX = 256
-"""Open takes in a kept meter; beyond that the oldest get no refund."""
+"""The most open takes in a kept meter; beyond that, the oldest get no refund."""
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """A rate per minute, and what it allows. A `debt` is that of a `MeterState`."""
+    """A rate per minute, and what it allows. Each `debt` argument is `MeterState.debt`."""
 
     per_minute: int
     burst: int
     steady: int
-    """Units a minute: one more than the limit without the burst, as a minute excludes its end."""
+    """Units per minute: the limit less the burst, plus one, as a minute excludes its end."""
 
     @classmethod
     def of(cls, per_minute: int) -> Rate:
@@ -51,16 +51,16 @@ class Rate(msgspec.Struct, frozen=True):
         return MeterState(now_ns, -self.per_minute * MINUTE_NS)
 
     def held(self, units: int) -> int:
-        """The units to take for an estimate: no more than a minute has.
+        """The units to take for an estimate: at most those of a minute.
 
-        A caller may send any estimate, and a process that dies never gives it back.
+        A caller can cause any estimate, and a process that dies never gives it back.
         """
         return min(units, self.per_minute)
 
     def wait_s(self, debt: int, units: int, ahead: int = 0) -> float:
-        """Seconds until the units may be taken, after `ahead` other units; 0.0 for now.
+        """Seconds until the units may be taken, after `ahead` other units; 0.0 means now.
 
-        More units than the limit wait as long as the limit itself.
+        More units than the limit wait only as long as the limit itself.
         """
         wait = debt + (self.held(units) + ahead - self.burst) * MINUTE_NS
         if wait <= 0:
@@ -73,10 +73,11 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, array_like=True, eq=False):
-    """An open take: units that may be refunded until it is settled.
+    """An open take: units that may be refunded until the take is settled.
 
-    `felt` is how much of a refund still has an effect after the takes from this one to the next
-    open one. `id` and `until_ns` are for kept meters: the id to find it, and the end of its refund.
+    `felt` is how much of a refund would still have an effect, after all takes up to the next open
+    one. `id` and `until_ns` are for kept meters: the id by which the take is found, and the time
+    until which it may be refunded.
     """
 
     units: int
@@ -88,8 +89,8 @@ class Taken(msgspec.Struct, array_like=True, eq=False):
 class MeterState(msgspec.Struct, array_like=True):
     """The meter of one limit, as of `at_ns`. JSON represents it exactly.
 
-    `debt` is what is not paid yet; below zero, what is saved up. It is in nanoseconds times the
-    steady rate: in this measure, a unit takes `MINUTE_NS`.
+    `debt` is what is not paid yet; below zero, it is what is saved up. It is in nanoseconds times
+    the steady rate: in this measure, a unit is `MINUTE_NS`.
     """
 
     at_ns: int
@@ -97,7 +98,7 @@ class MeterState(msgspec.Struct, array_like=True):
     open: list[Taken] = []
 
     def advance(self, rate: Rate, now_ns: int) -> bool:
-        """Move to this time, at this rate; returns whether the clock went back (no time passes)."""
+        """Move to this time, at this rate; if the clock went back, return True: no time passes."""
         passed_ns = now_ns - self.at_ns
         if passed_ns > 0:
             self.debt -= passed_ns * rate.steady
@@ -112,9 +113,9 @@ class MeterState(msgspec.Struct, array_like=True):
         self.debt = slack + units * MINUTE_NS
 
     def take(self, units: int, *, id: str = "", until_ns: int = 0) -> Taken:  # noqa: A002 - the field's own name
-        """Take estimated units; `settle` them once, whatever happens.
+        """Take estimated units; they must be settled once, whatever happens.
 
-        In a kept meter they are settled by their id, before `until_ns`.
+        In a kept meter, they are settled by their id, before `until_ns`.
         """
         slack = max(0, self.debt)
         if self.open and self.open[-1].felt > slack:
@@ -125,11 +126,11 @@ class MeterState(msgspec.Struct, array_like=True):
         return taken
 
     def settle(self, taken: Taken, units: int) -> None:
-        """Correct a take to the real number: fewer were never taken, more are taken now.
+        """Correct a take to the real number: if lower, the rest was never taken; else, take more.
 
-        The current time matters only if it was more.
+        The meter has to be at the current time only if the real number is higher.
         """
-        if taken is self.open[-1] and units <= taken.units:  # nearly always: in short
+        if taken is self.open[-1] and units <= taken.units:  # nearly always: a shorter way
             back = (taken.units - units) * MINUTE_NS
             back = min(back, taken.felt)
             self.debt -= back
@@ -154,7 +155,7 @@ class MeterState(msgspec.Struct, array_like=True):
             self.spend(units - taken.units)
 
     def settle_id(self, id: str, estimate: int, units: int) -> None:  # noqa: A002 - the field's own name
-        """As `settle`, by the id of a take; one without a refund stays taken."""
+        """As `settle`, by the take's id; a take that is no longer open gets no refund."""
         taken = self.open[-1] if self.open else None
         if taken is None or taken.id != id:
             taken = self.find(id)
@@ -171,17 +172,17 @@ class MeterState(msgspec.Struct, array_like=True):
         return None
 
     def closed(self, rate: Rate) -> float:
-        """Drop closed takes, and return the seconds for which the meter still matters."""
+        """Drop open takes as `close` does; return the seconds for which the meter still matters."""
         if self.open:
             self.close()
         ahead = self.debt + rate.per_minute * MINUTE_NS
         return ahead / rate.steady / SECOND_NS if ahead > 0 else 0.0
 
     def close(self) -> None:
-        """Drop open takes without a refund, so that the size is bounded; they stay taken.
+        """Drop open takes that get no refund any more; their units stay taken.
 
-        These are takes that are too old, or too many. And no refund has an effect for takes before
-        one without effect.
+        These are the takes that are too old or too many, so that the size is bounded, and those
+        whose refund would have no effect, with all takes before them.
         """
         felt_from, over = 0, False
         for at, taken in enumerate(self.open, 1):
@@ -204,7 +205,7 @@ class MeterState(msgspec.Struct, array_like=True):
 class Meter:
     """The meter of one limit in this process. Every method takes the time, in seconds.
 
-    To skip passing the time, when it was just passed or does not matter, use `state`.
+    Where the time was just passed, or does not matter, use `state` directly.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -212,11 +213,11 @@ class Meter:
         self.state = self.rate.unused(0)
 
     def advance(self, now_s: float) -> None:
-        """Let it be now."""
+        """Move to this time."""
         self.state.advance(self.rate, int(now_s * SECOND_NS))
 
     def wait_s(self, now_s: float, units: int, ahead: int = 0) -> float:
-        """Seconds until the units may be taken, as of `Rate.wait_s`."""
+        """Seconds until the units may be taken, as for `Rate.wait_s`."""
         self.state.advance(self.rate, int(now_s * SECOND_NS))
         return self.rate.wait_s(self.state.debt, units, ahead)
 
@@ -226,11 +227,11 @@ class Meter:
         self.state.spend(units)
 
     def take(self, now_s: float, units: int) -> Taken:
-        """Take estimated units; `settle` them once, whatever happens."""
+        """Take estimated units; they must be settled once, whatever happens."""
         self.state.advance(self.rate, int(now_s * SECOND_NS))
         return self.state.take(units)
 
     def settle(self, taken: Taken, now_s: float, units: int) -> None:
-        """Correct a take to the real number: fewer were never taken, more are taken now."""
+        """Correct a take to the real number, as `MeterState.settle`."""
         self.state.advance(self.rate, int(now_s * SECOND_NS))
         self.state.settle(taken, units)

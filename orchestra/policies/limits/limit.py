@@ -1,11 +1,12 @@
-"""Limits of calls: concurrency, requests and tokens a minute, and the queue for them.
+"""Limits of calls: concurrency, requests and tokens per minute, and the queue for them.
 
 There is one queue for all limits, first come, first served: the call at its head waits for
 whatever is missing, and no call overtakes it. So a large request is not starved by small ones.
 
-Rules of the file: no task of its own. The head of the queue sleeps until its time, and a call that
-leaves (admitted, refused or cancelled) wakes the next. Nothing is awaited between the decision to
-admit and its effect, so a cancelled call is either waiting or admitted.
+Rules of the file: there is no background task. The head of the queue sleeps until its time, and a
+call that leaves the queue (admitted, refused or cancelled) wakes the next one. Nothing is awaited
+between the decision to admit a call and its effect, so a call is always either waiting or admitted,
+also when it is cancelled.
 """
 
 from __future__ import annotations
@@ -29,24 +30,26 @@ from orchestra.protocols import WhenStateFails
 class CallLimits:
     """The limits of a provider, or our own; None is no limit.
 
-    No 60 seconds see more requests or tokens than the limit, and a tenth of it may come at once.
+    No window of 60 seconds sees more requests or tokens than the limit; a tenth of the limit may
+    come at once.
     """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Input and output tokens: estimated before a call, and corrected after it."""
     concurrency: int | None = None
-    """Calls at once; a streamed answer is one until it is left."""
+    """Concurrent calls; a streamed answer counts until it is left."""
     adaptive: bool = False
     """Whether `concurrency` is a maximum: a refusal for lack of capacity halves it for a while."""
     wait_max_s: float | None = 30.0
-    """How long a call may wait, if its deadline is not before; None is until its deadline."""
+    """How long a call may wait, unless its deadline is earlier; None means until its deadline."""
     waiting_max: int = 1_000
-    """Waiting calls; one more is refused at once. As many as the transport allows."""
+    """Waiting calls; further ones are refused at once. As many as the transport allows."""
     shared: bool = False
     """Whether all processes with the same state share the limits."""
     when_state_fails: WhenStateFails = "open"
-    """Whether calls are unlimited, or refused, while the state of shared limits is out of reach."""
+    """Whether calls are unlimited ("open") or refused ("closed") while the state of shared limits
+    cannot be reached."""
 
     @property
     def limited(self) -> bool:
@@ -55,7 +58,7 @@ class CallLimits:
         return any(each is not None for each in limits)
 
     def of_process(self) -> CallLimits:
-        """The limits kept in this process: of shared ones, only the adaptive part."""
+        """The limits that this process keeps: of shared limits, only an adaptive concurrency."""
         if not self.shared:
             return self
         concurrency = self.concurrency if self.adaptive else None
@@ -66,7 +69,7 @@ class CallLimits:
 
 @attrs.frozen
 class Load:
-    """Running and waiting calls; `at_once` is the current bound of an adaptive concurrency."""
+    """The running and waiting calls; `at_once` is the current bound of adaptive concurrency."""
 
     running: int
     waiting: int
@@ -78,10 +81,10 @@ class Admitted:
     """A running call. End it with `leave`, once."""
 
     taken: Taken | None
-    """Tokens."""
+    """The tokens taken."""
     began_s: float
     asked: Taken | None = None
-    """Requests."""
+    """The request taken."""
 
 
 @attrs.define(eq=False)
@@ -104,7 +107,7 @@ class Limiter:
         self._requests = _meter(limits.requests_per_minute)
         self._tokens = _meter(limits.tokens_per_minute)
         self.counts_tokens = self._tokens is not None
-        """Whether it needs the number of tokens of a call."""
+        """Whether there is a limit on tokens."""
 
     @property
     def load(self) -> Load:
@@ -119,19 +122,19 @@ class Limiter:
         return self._begun(now_s, tokens)
 
     async def enter(self, *, tokens: int = 0, check: Callable[[], None] = lambda: None) -> Admitted:
-        """Wait until a call that takes so many tokens may begin; on return it has begun.
+        """Wait until a call with so many tokens may begin; on return, it has begun.
 
-        `check` may raise to refuse the call while it waits: before it begins, and whenever
-        `wake_all` is called. Cancelled or refused, nothing has been taken.
+        While the call waits, `check` may raise to refuse it: it is called before the call begins,
+        and whenever `wake_all` is called. If cancelled or refused, nothing is taken.
 
         Raises:
-            LimitReachedError: too many calls wait already, it has waited for `wait_max_s`, or it
-                would certainly wait longer than that, or past the caller's deadline.
+            LimitReachedError: too many calls wait already; the call has waited for `wait_max_s`; or
+                it would certainly wait longer than that, or past the caller's deadline.
         """
         at_once = self.begin(self._clock.now_s(), tokens)
         if at_once is not None:
             return at_once
-        # A cancelled caller has no time left, and would be refused for that.
+        # Otherwise a cancelled caller would be refused, as it has no time left.
         await trio.lowlevel.checkpoint_if_cancelled()
         waiter = _Waiter(tokens)
         self._refuse_too_long_wait(waiter)
@@ -141,10 +144,10 @@ class Limiter:
     def leave(
         self, admitted: Admitted, *, tokens: int, sent: bool = True, room: bool | None = None
     ) -> None:
-        """End a call, with the tokens that it really took; its request, only if it was `sent`.
+        """End a call: it really took these tokens and, if it was `sent`, its request.
 
-        One that took neither is as if it had never been. `room` is whether the provider had
-        capacity for it; None if that is unknown.
+        A call that took neither leaves no trace. `room` says whether the provider had capacity for
+        the call; None if that is unknown.
         """
         self._running -= 1
         taken, asked = admitted.taken, admitted.asked
@@ -163,7 +166,7 @@ class Limiter:
             self._wake_head()
 
     def wake_all(self) -> None:
-        """Let every waiting call run its `check` again."""
+        """Make every waiting call run its `check` again."""
         for waiter in self._queue:
             waiter.woken.set()
 
@@ -217,7 +220,7 @@ class Limiter:
         return missing_s
 
     def _rates(self, waiter: _Waiter, before: Collection[_Waiter]) -> tuple[float, str]:
-        """Seconds until the rates allow a call after others, and the rate with the longest wait."""
+        """Seconds until the rates allow a call after those `before` it, and the slowest rate."""
         now_s = self._clock.now_s()
         found = (0.0, "")
         if self._requests is not None:
@@ -230,18 +233,18 @@ class Limiter:
         return found
 
     def _refuse_too_long_wait(self, waiter: _Waiter) -> None:
-        """Refuse a call that would certainly wait in vain."""
+        """Refuse a call that would certainly have to wait longer than it may."""
         limits = self.limits
         wait_s, rate = self._rates(waiter, self._queue)
         if len(self._queue) >= limits.waiting_max:
-            why = f"{len(self._queue)} calls wait already"
+            why = f"{len(self._queue)} calls are waiting already"
             raise self._refused("waiting_max", why, wait_s or None)
         allowed_s = math.inf if limits.wait_max_s is None else limits.wait_max_s
         if wait_s > allowed_s:
-            why = f"{getattr(limits, rate)} would let it begin in {wait_s:.3g} s only"
+            why = f"{getattr(limits, rate)} would let it begin only in {wait_s:.3g} s"
             raise self._refused(rate, f"{why}, after wait_max_s = {allowed_s:g}", wait_s)
         if wait_s > (allowed_s := left_s()):
-            why = f"{getattr(limits, rate)} would let it begin in {wait_s:.3g} s only"
+            why = f"{getattr(limits, rate)} would let it begin only in {wait_s:.3g} s"
             raise self._refused(rate, f"{why}, after its deadline in {allowed_s:.3g} s", wait_s)
 
     def _refused(self, limit: str, why: str, wait_s: float | None = None) -> LimitReachedError:

@@ -1,8 +1,8 @@
 """A model whose callers have limits: a `Model` around a model, or around a route.
 
-It is outside of breakers and of the model's own limits, so that a caller over its limits
-takes no place in a queue that others wait in. A call that ends without having been sent is
-refunded completely. A caller without limits gets the model itself.
+It is outside the breakers and the model's own limits, so that a caller over its limits takes no
+place in a queue in which other callers wait. A call that ends without having been sent is
+refunded completely. A caller without limits uses the model directly.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ from orchestra.values import (
 
 
 def lease_s(bounds: Iterable[tuple[float | None, float | None]]) -> float:
-    """The longest duration of a call: the sum of wait and call over its models; None is endless.
+    """The longest duration of a call: the sum of the bounds on wait and call of all its models.
 
-    At most the longest lease.
+    A bound of None is endless. The result is at most `LEASE_S`.
     """
     each_s = [math.inf if None in pair else sum(filter(None, pair)) for pair in bounds]
     return min(sum(each_s), LEASE_S)
 
 
 class CallerLimitedModel(Model):
-    """A model that each caller can call only within its limits.
+    """A model that each caller can call only within the caller's limits.
 
-    `lease_s` is the longest duration of a call; a longer call no longer counts as concurrent.
-    One call is one request, however many a route or an embedder makes of it.
+    `lease_s` is the longest duration of a call; a call that takes longer no longer counts as
+    concurrent. A call counts as one request, however many requests a route or an embedder makes
+    of it.
     """
 
     def __init__(self, model: Model, limits: CallerLimits, *, lease_s: float = LEASE_S) -> None:
@@ -64,7 +65,7 @@ class CallerLimitedModel(Model):
         """Ask; entered when the caller's limits and the model have accepted the request.
 
         Raises:
-            LimitReachedError: a limit of the caller is used up; the model was not called.
+            LimitReachedError: a limit of the caller is reached; the model was not called.
             ModelError: on entry or on receive.
         """
         account = PRESENT.get()
@@ -76,7 +77,7 @@ class CallerLimitedModel(Model):
         """Ask, and wait for the whole answer.
 
         Raises:
-            ModelError: as of `stream`.
+            ModelError: as for `stream`.
         """
         account = PRESENT.get()
         if not self._limits.limited(account.caller):
@@ -87,10 +88,10 @@ class CallerLimitedModel(Model):
         return answer
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order, as the model gives them.
+        """One vector for each text, in order.
 
         Raises:
-            ModelError: as of `stream`.
+            ModelError: as for `stream`.
         """
         account = PRESENT.get()
         if not self._limits.limited(account.caller):
@@ -101,7 +102,7 @@ class CallerLimitedModel(Model):
         return found
 
     async def enter(self, account: Account, estimate: Estimate) -> LimitedCall:
-        """Wait until the caller's limits admit a call; end it with its `end`, once."""
+        """Wait until the caller's limits admit a call; it must be ended with `end`, once."""
         joint = account if isinstance(account, JointAccount) else None
         lease = await self._limits.enter(
             account.caller,
@@ -116,22 +117,24 @@ class CallerLimitedModel(Model):
 
 @attrs.define(eq=False)
 class LimitedCall(HeldCall):
-    """One running call: what it holds, and what is known of it so far."""
+    """One running call: what it holds, and what is known about it so far."""
 
     limits: CallerLimits
     lease: Lease
     estimate: Estimate
     held_call: HeldCall | None = None
-    """The inner call that observes the answer in its place."""
+    """The inner policy's call, which observes the answer in place of this one."""
 
     async def end(self, error: BaseException | None) -> None:
-        """Release everything that it holds, whatever happens; `error` is the model's own."""
+        """Release everything that the call holds; `error` is the model's own error, or None."""
         if error is not None and was_unsent(error):
             await self.limits.leave(self.lease, tokens=0, sent=False)
             return
         call = self.held_call or self
         whole = call.ended and call.error is None and error is None
-        tokens = tokens_taken(self.estimate, call.usage, said_bytes=call.said_bytes, whole=whole)
+        tokens = tokens_taken(
+            self.estimate, call.usage, output_bytes=call.output_bytes, whole=whole
+        )
         await self.limits.leave(self.lease, tokens=tokens)
 
 

@@ -1,4 +1,4 @@
-"""The owners of limits for one caller's calls, and the lines in which they wait. Pure."""
+"""The owners of limits for one caller's calls, and the lines (queues) the calls wait in. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from orchestra.policies.limits.allowance import Kind, Owner, Rules
 
 @attrs.frozen(eq=False)
 class Owners:
-    """The owners of limits for a caller's calls, their keys, and the lines to wait in."""
+    """The owners of limits for a caller's calls, their state keys, and the lines to wait in."""
 
     all: tuple[Owner, ...]
     keys: tuple[str, ...]
     lines: tuple[tuple[str, Kind], ...]
-    """The names and owners of the lines: key, user, organisation, as far as needed."""
+    """The name of each line and the kind of its owner; the narrowest (a key's) first."""
     wait_max_s: float
     waiting_max: int
 
     @classmethod
     def of(cls, rules: Rules, scope: str, caller: Caller) -> Owners:
-        """The owners for a caller; none if it has no limits."""
+        """The owners for a caller; `UNLIMITED` if it has no limits."""
         owners = rules.owners(caller, scope)
         if not owners:
             return UNLIMITED
@@ -37,9 +37,10 @@ class Owners:
 
 
 def _lines(owners: tuple[Owner, ...], caller: Caller) -> Iterator[tuple[str, Kind]]:
-    """The lines of a caller. A user of a limited organisation has a line, even without limits.
+    """The lines of a caller, the narrowest first.
 
-    For a model's limits every caller has a line, so that callers take turns.
+    In a limited organisation, every user has a line, even without limits of its own; so has every
+    caller of a limited model. So they take turns.
     """
     last = owners[-1]
     for owner in owners:

@@ -1,9 +1,10 @@
 """The limits of one model, shared by all processes with the same state.
 
-They work like the limits of callers, with the model as their owner. In each process every caller
-has a line, and the heads of the lines take turns; there is no order between processes. Rules of
-the file: what a call has taken is given back if it does not begin; and waiting calls are refused
-when the breaker before the model opens.
+They work like the limits of callers, with the model as their owner. In each process, every caller
+has a line, and the heads of the lines take turns; there is no order between processes.
+
+Rules of the file: what a call has taken is given back if the call does not begin; waiting calls
+are refused when the model's breaker opens.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from orchestra.protocols import State
 
 
 class SharedLimits:
-    """The limits of the model `name`, in a state. Used in one `trio.run` at a time.
+    """The limits of the model `name`, kept in `state`. Used in one `trio.run` at a time.
 
-    Models with the same name and state have the same limits. A call counts as concurrent until
-    it ends, or for `lease_s` if its process has died.
+    Models with the same name and state share the limits. A call counts as concurrent until it
+    ends, or for `lease_s` if its process dies.
     """
 
     def __init__(
@@ -46,9 +47,9 @@ class SharedLimits:
         return self._limits.waiting
 
     async def enter(self, caller: Caller, *, tokens: int) -> Lease | None:
-        """Wait until a call that takes so many tokens may begin; on return it has begun.
+        """Wait until a call with so many tokens may begin; on return, it has begun.
 
-        None if `refuse_waiting` came first. Cancelled or refused, nothing is held.
+        None if `refuse_waiting` was called first. If cancelled or refused, nothing is held.
 
         Raises:
             LimitReachedError: a limit is reached, and the call may not wait, or not long enough;
@@ -69,12 +70,12 @@ class SharedLimits:
             scope.cancel()
 
     async def leave(self, lease: Lease, *, tokens: int, sent: bool = True) -> None:
-        """End a call, as `CallerLimits.leave`: never raises, and is bounded in time."""
+        """End a call, as `CallerLimits.leave`: never raises, and bounded in time."""
         await self._limits.leave(lease, tokens=tokens, sent=sent)
 
 
 class _Rules:
-    """Rules with the model's limits for every caller."""
+    """Rules that give every caller the model's limits."""
 
     def __init__(self, name: str, limits: CallLimits) -> None:
         self._name = name

@@ -1,10 +1,10 @@
-"""Shares: places that are used for long, of which one tenant never has all.
+"""Shares of places (threads, processes) that are held for long: no tenant can take all of them.
 
-Threads and processes cannot be interrupted, so a first tenant could keep all others waiting.
-Here a tenant that has its share waits in its own line, so no more of its tasks than its share
-wait for the places themselves.
+Threads and processes cannot be interrupted, so one tenant could keep all others waiting. Here, a
+tenant that has its share waits in its own line, so the tasks of a tenant that hold a place, or
+wait for one, are never more than its share.
 
-Rules of the file: a tenant has a line as long as one of its tasks is in it.
+Rules of the file: a tenant's line exists as long as one of its tasks uses it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import trio
 
 @attrs.define(eq=False)
 class _Share:
-    """The share of one tenant, and the number of its tasks that have it or wait for it."""
+    """The share of one tenant, and the number of its tasks that hold a part or wait for one."""
 
     places: trio.CapacityLimiter
     tasks: int = 0
 
 
 class Shares:
-    """`most` places, of which each tenant may take `each`."""
+    """`most` places, of which each tenant may take at most `each`."""
 
     def __init__(self, most: int, each: int) -> None:
         self.places = trio.CapacityLimiter(most)
@@ -34,18 +34,18 @@ class Shares:
 
     @classmethod
     def of_threads(cls) -> Shares:
-        """As many places as Trio has threads; one tenant with stuck threads leaves others some."""
+        """As many places as Trio has worker threads; a tenant with stuck threads leaves some."""
         return cls(40, 30)
 
     def __len__(self) -> int:
-        """The number of tenants."""
+        """The number of tenants that hold places, or wait for them."""
         return len(self._shares)
 
     @asynccontextmanager
     async def share(self, tenant: str) -> AsyncIterator[trio.CapacityLimiter]:
-        """Wait for the tenant's share; inside the context, wait for the place itself.
+        """Wait for the tenant's share; inside the context, acquire a place from the limiter.
 
-        Tasks are served in order. Cancelled, nothing is taken.
+        The tasks of a tenant are served in order. If cancelled while waiting, nothing is taken.
         """
         share = self._shares.get(tenant)
         if share is None:
@@ -61,14 +61,14 @@ class Shares:
 
 
 class OwnShares:
-    """Shares of their own for each run of Trio, made on first use."""
+    """`Shares` for each `trio.run`, made on first use."""
 
     def __init__(self, name: str, make: Callable[[], Shares]) -> None:
         self._made: trio.lowlevel.RunVar[Shares] = trio.lowlevel.RunVar(name)
         self._make = make
 
     def get(self) -> Shares:
-        """The shares of this run of Trio."""
+        """The shares of this `trio.run`."""
         try:
             return self._made.get()
         except LookupError:

@@ -1,8 +1,8 @@
-"""The balances of budgets, for operators: to be shown, and to be reset.
+"""The balances of budgets, for operators: to show them, and to reset them.
 
-Rules of the file: it reads only the ledgers of the payers that it is given, a limited number at a
-time, and never scans a state for payers. A reset removes what is spent and keeps what is held, so
-a running call is settled as usual, and counts from then on.
+Rules of the file: only the ledgers of the given payers are read, a limited number at a time; the
+state is never scanned for payers. A reset sets the spending to 0 and keeps the holds, so the cost
+of a call that is running then still counts when the call ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAYERS_AT_ONCE = 100
 
 @attrs.frozen
 class Balance:
-    """The balance of one budget, in nano-dollars: the spending in this period, and the holds."""
+    """The balance of one budget, in nano-dollars: the spending in its period, and the holds."""
 
     budget: Budget
     spent: int
@@ -35,17 +35,17 @@ class Balance:
 
     @property
     def left(self) -> int:
-        """What calls may still hold of it; not below 0, even if the limit was lowered."""
+        """What further calls may hold; not below 0, even if the limit was lowered."""
         return max(self.budget.limit_nanodollars - self.spent - self.held, 0)
 
 
 async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
-    """The balance of each budget of these payers, in their order. Nothing is changed.
+    """The balances of all budgets of these payers, in order. Nothing is changed.
 
-    A payer with an unreadable ledger is left out, and logged.
+    A payer with an unreadable ledger is left out, which is logged.
 
     Raises:
-        StateError: the state is out of reach, or too slow.
+        StateError: the state cannot be reached, or is too slow.
     """
     found: list[Balance] = []
     for first in range(0, len(payers), PAYERS_AT_ONCE):
@@ -56,12 +56,12 @@ async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
 
 
 async def reset(payer: Payer, periods: Collection[Period], state: State) -> list[Balance]:
-    """Set the spending of these periods of the payer's budgets to 0; returns the old balances.
+    """Set the spending of the payer's budgets of these periods to 0; return the old balances.
 
-    Held money stays held. Thresholds are reported again. An unreadable ledger is replaced.
+    Held money stays held. Thresholds will be reported again. An unreadable ledger is replaced.
 
     Raises:
-        StateError: the state is out of reach, or too slow; it may have happened or not.
+        StateError: the state cannot be reached, or is too slow; the reset may have happened or not.
     """
     budgets = tuple(each for each in payer.budgets if each.period in periods)
     chosen = attrs.evolve(payer, budgets=budgets)
@@ -82,7 +82,7 @@ def _reset(
     ((_, ledger),) = ledgers((payer,), [there if type(there) is Ledger else None], now_s)
     before = _of(payer, ledger)
     for budget in payer.budgets:
-        ledger.spent[budget.slot] = ledger.told[budget.slot] = 0
+        ledger.spent[budget.slot] = ledger.reported[budget.slot] = 0
     return Revision(before, {payer.key: ledger.kept(payer, now_s)})
 
 

@@ -1,8 +1,8 @@
 """Budgets: who may spend how much, in which period. Pure.
 
-A call has to fit into all budgets of its caller: those of its key, user, organisation and run, each
-for a day, a month, or the run. `orchestra.policies.money.ledger` keeps them, and
-`orchestra.policies.money.run_ledger` those of runs.
+A call has to fit into all budgets of its caller: those of its key, user and organisation, each for
+a day or a month, and that of its run. `orchestra.policies.money.ledger` keeps the former, and
+`orchestra.policies.money.run_ledger` the budgets of runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestra.protocols import WhenStateFails
 
 
 class Period(Enum):
-    """The period of a budget. Days and months are those of UTC."""
+    """The period of a budget. Days and months begin at midnight UTC."""
 
     RUN = "run"
     DAY = "day"
@@ -30,7 +30,7 @@ class Period(Enum):
 KEPT_S = (2 * 86_400.0, 32 * 86_400.0)
 """How long the spending of a day, and of a month, is kept after the last call."""
 _SLOTS = {Period.DAY: 0, Period.MONTH: 1, Period.RUN: -1}
-"""The index of a period in a ledger; spending of runs is in none."""
+"""The index of a period in a ledger; the spending of runs is not in these ledgers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,11 +47,11 @@ NO_LIMIT = SpendingLimits()
 
 @attrs.frozen(kw_only=True)
 class Budgets:
-    """The budgets of a deployment's callers: per request, user and organisation.
+    """The budgets of a deployment's callers: per request (a run), user and organisation.
 
-    The limits of a key come with its caller. `users` and `organisations` are those with other
-    limits than the rest, by name. A model without a known price is not counted, or, with
-    `refuse`, not called.
+    The limits of a key come with its caller. `users` and `organisations` have the limits of some
+    by name, in place of the general ones. With `unknown_price="flag"`, the calls of a model
+    without a known price are not counted; with "refuse", such a model is not called.
     """
 
     request: int | None = None
@@ -75,7 +75,7 @@ class Budgets:
         return Budget("request", run_id, Period.RUN, self.request)
 
     def of_caller(self, caller: Caller) -> tuple[Payer, ...]:
-        """The payers for all runs of a caller, its key first; budgets of runs are not included."""
+        """The payers of a caller's calls, its key first; the runs' own budgets are left out."""
         found: list[Budget] = []
         if caller.key:
             own = caller.allowance
@@ -95,7 +95,7 @@ NO_BUDGETS = Budgets()
 
 @attrs.frozen
 class Budget:
-    """One limit: its owner, its period, and what happens while the state is out of reach."""
+    """One limit: its owner, its period, and what happens while the state cannot be reached."""
 
     kind: str
     name: str
@@ -112,7 +112,7 @@ class Budget:
 
     @property
     def key(self) -> str:
-        """The key of its payer's ledger in the state; the ledger of a run is in none."""
+        """The key of the payer's ledger in the state; the ledger of a run is not in a state."""
         return f"budget:{self.kind}:{quote(self.name, safe='', errors='surrogatepass')}"
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ class Budget:
 
 @attrs.frozen
 class Payer:
-    """A payer of calls: its budgets, which share one ledger, under `key`."""
+    """A payer of calls, with its budgets, which share one ledger under `key`."""
 
     key: str
     budgets: tuple[Budget, ...]
@@ -130,7 +130,7 @@ class Payer:
 
     @property
     def kind(self) -> str:
-        """Its kind: a key, a user, an organisation."""
+        """The kind of payer: "key", "user" or "organisation"."""
         return self.budgets[0].kind
 
     @classmethod

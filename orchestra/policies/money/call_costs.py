@@ -11,14 +11,14 @@ from orchestra.policies.money.purse import Purse, Reservation
 from orchestra.policies.requests.tokens import BYTES_PER_TOKEN, Estimate, tokens_of
 
 HOLD_S = 3_600.0
-"""How long a call may hold money, even if its process dies."""
+"""How long a call may hold money, also if its process has died."""
 
 
 @attrs.frozen
 class CallCosts:
     """The price of the model `name`, None if unknown, and the purse that pays, if there is one.
 
-    Held money expires after `hold_s` for each request of the call.
+    Held money expires after `hold_s` times the number of requests that it is held for.
     """
 
     name: str
@@ -27,14 +27,14 @@ class CallCosts:
     hold_s: float = HOLD_S
 
     def counts(self, account: Account) -> bool:
-        """Whether a call on this account has to be checked, and perhaps to hold money."""
+        """Whether a call on this account has to be checked, and may have to hold money."""
         return self.purse is not None and self.purse.may_hold(account.caller)
 
     def check(self, estimate: Estimate) -> None:
-        """Check that the price of a call is known, if it has to be.
+        """Check that the price of a call is known, if the budgets require that.
 
         Raises:
-            UnknownPriceError: it is unknown.
+            UnknownPriceError: the price is unknown.
         """
         if self.purse is None or self.purse.budgets.unknown_price == "flag":
             return
@@ -48,7 +48,7 @@ class CallCosts:
 
         Raises:
             BudgetExceededError: a budget has no room for it.
-            StateError: as of `Purse.hold`.
+            StateError: as for `Purse.hold`.
         """
         most = worst(self.price, estimate)
         if self.purse is None or not most:
@@ -56,16 +56,16 @@ class CallCosts:
         for_s = self.hold_s * requests
         return await self.purse.hold(account, most, for_s=for_s, model=self.name)
 
-    async def grow(self, reservation: Reservation, estimate: Estimate, said_bytes: int) -> int:
-        """Hold more, for an answer that is longer than expected; returns the bytes that it covers.
+    async def grow(self, reservation: Reservation, estimate: Estimate, output_bytes: int) -> int:
+        """Hold more for an answer that is longer than expected; return the bytes it now covers.
 
-        This is twice the output so far, or, without room for that, only the output so far.
+        These are twice the output so far or, if there is no room for that, the output so far.
 
         Raises:
-            BudgetExceededError: there is no room for the output so far.
-            StateError: as of `Purse.hold`.
+            BudgetExceededError: there is no room even for the output so far.
+            StateError: as for `Purse.hold`.
         """
-        said = tokens_of(said_bytes)
+        said = tokens_of(output_bytes)
         try:
             await reservation.grow(worst(self.price, Estimate(estimate.input, 2 * said)) or 0)
         except BudgetExceededError:
@@ -75,10 +75,10 @@ class CallCosts:
 
 
 def unknown_price(model: str) -> UnknownPriceError:
-    """The error for a model whose price has to be known, and is not."""
+    """The error for a model whose price has to be known, but is not."""
     return UnknownPriceError(
-        'its price is unknown, and [budgets] has unknown_price = "refuse", so it was not asked: '
-        f"add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars for a million "
+        'its price is unknown, and [budgets] has unknown_price = "refuse", so it was not called: '
+        f"add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars per million "
         "tokens, or install orchestra[prices]",
         model=model,
     )

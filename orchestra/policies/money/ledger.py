@@ -1,19 +1,20 @@
-"""Ledgers: what is spent and held of budgets. Pure: a ledger is kept in a `State`.
+"""Ledgers: the spending and the holds of budgets, kept in a `State`. Pure.
 
 The theory: a call may begin if the spending, the holds of other calls, and its own highest
-possible cost fit into each budget of its owners. It then holds that cost. When it has ended, its
-real cost is spent and its hold is removed. So spending and holds together never exceed a limit,
-as long as no call costs more than it holds.
+possible cost fit together into each budget of its payers. It then holds that cost. When the call
+has ended, its real cost is spent and its hold is removed. So spending and holds together never
+exceed a limit, as long as no call costs more than it holds.
 
-A hold expires by itself, since its process may have crashed. At the end of a day or a month its
-spending is dropped, and holds stay: a call is paid in the period in which it ends. If the
-clock is set back over midnight, no period begins a second time: the one that had begun goes on. If
-it is set back by more than a day, it was wrong before, and the period that it began is dropped.
+A hold expires by itself, since its process may have crashed. At the end of a day or a month, the
+spending of that period is dropped, and the holds stay: a call is paid for in the period in which
+it ends. If the clock is set back over midnight, no period begins twice: the one that had begun
+goes on. If it is set back by more than a day, it was wrong before, and the period begun by mistake
+is dropped.
 
 Each payer has one ledger for all of its periods: the spending in each, and the sums of holds by
 the second of their expiry. So a change takes as long with a thousand running calls as with one.
-A hold has its own key, which tells whether it was ever taken, and whether it was given back. If
-the state answers at once and never fails, the call itself knows this.
+A hold has its own key, which shows whether it was ever taken, and whether it was given back. If
+the state answers at once and never fails, the call itself knows this, and the hold has no key.
 """
 
 from __future__ import annotations
@@ -45,14 +46,15 @@ _OfPeriods = Annotated[list[int], msgspec.Meta(min_length=2, max_length=2)]
 class Ledger(msgspec.Struct, array_like=True, tag=True):
     """The ledger of one payer: the spending in each of its periods, and the holds.
 
-    `spent` are nano-dollars of this `day` since 1970, and of its month; `told` are the highest
-    thresholds reported for them. `holds` are nano-dollars by the second in which they expire;
-    `held` is their sum; none expires before `first_s`, and all have at `last_s`.
+    `day` is the number of the current day since 1970. `spent` has the nano-dollars of this day and
+    of its month, and `reported` the highest threshold reported for each. `holds` has the
+    nano-dollars held, by the second in which they expire, and `held` is their sum. No hold expires
+    before `first_s`, and none after `last_s`.
     """
 
     day: Annotated[int, msgspec.Meta(ge=0, le=10**6)]
     spent: _OfPeriods
-    told: _OfPeriods
+    reported: _OfPeriods
     holds: dict[int, int] = {}
     held: int = 0
     first_s: int = NEVER_S
@@ -67,14 +69,14 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
         """Move to this time: drop the spending of ended periods, and expired holds."""
         day = self.day if self.day == day + 1 else day
         for slot in _over(self.day, day):
-            self.spent[slot] = self.told[slot] = 0
+            self.spent[slot] = self.reported[slot] = 0
         self.day = day
         self.holds = {until_s: each for until_s, each in self.holds.items() if until_s > now_s}
         self.held = sum(self.holds.values())
         self.first_s = min(self.holds, default=NEVER_S)
 
     def ends_s(self, budget: Budget) -> float:
-        """When the current period of a budget ends."""
+        """When the current period of a budget ends, in seconds since 1970."""
         return _ends_s(self.day)[budget.slot]
 
     def hold(self, nanodollars: int, until_s: int) -> None:
@@ -87,7 +89,7 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
             self.last_s = max(self.last_s, until_s)
 
     def give_back(self, nanodollars: int, until_s: int) -> None:
-        """Reduce a hold, not below 0."""
+        """Reduce the holds that expire in this second, but not below 0."""
         holds = self.holds
         before = holds.get(until_s, 0)
         if before > nanodollars:
@@ -98,13 +100,13 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
             self.held -= before
 
     def kept(self, payer: Payer, now_s: float) -> tuple[Ledger, float]:
-        """The ledger to keep, and for how long: at least until all holds expire."""
+        """The ledger to keep, and for how many seconds: at least until all holds expire."""
         held_s = self.last_s - now_s
         return self, max(payer.kept_s, held_s)
 
 
 class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
-    """The hold of one call: the same in each of its ledgers, until it expires."""
+    """The hold of one call: the same in each of its payers' ledgers, until it expires."""
 
     nanodollars: int
     until_s: int
@@ -116,7 +118,7 @@ _DECODER = msgspec.json.Decoder(Kept)
 
 
 def _read(data: bytes) -> Kept:
-    """Decode a value; an unreadable one becomes an expired hold, which no ledger ever is."""
+    """Decode a value; an unreadable one becomes an expired `Hold`, which is never in its place."""
     return readable(_DECODER.decode, data, "the record of a budget") or Hold(0, 0)
 
 
@@ -124,9 +126,9 @@ ENCODING: Encoding[Kept] = Encoding(_read, msgspec.json.Encoder().encode)
 
 
 class Wanted(msgspec.Struct, frozen=True, eq=False):
-    """A request to hold an amount for this time, up to the next second, in place of its old hold.
+    """A request to hold an amount for `for_s`, rounded up to a second, in place of the old hold.
 
-    `name` is the key of its hold; "" if it has none, and then `there` is its old hold.
+    `name` is the key of the hold; "" if it has none, and then `there` is the old hold.
     """
 
     name: str
@@ -137,11 +139,11 @@ class Wanted(msgspec.Struct, frozen=True, eq=False):
 
 
 class Settlement(msgspec.Struct, frozen=True, eq=False):
-    """The end of a hold, with the real cost of its call. `name` and `there` as in `Wanted`.
+    """The end of a hold, with the real cost of its call. `name` and `there` are as in `Wanted`.
 
-    `again` says that it was sent before, and may have happened. Then a missing hold counts as
-    settled, unless it would have expired by now. If that is unknown, the cost is counted:
-    rather twice than never.
+    `again` says that the settlement was sent before, and may have happened. Then a missing hold
+    counts as settled, unless it would have expired by now. If that is unknown, the cost is counted:
+    twice is better than never.
     """
 
     name: str
@@ -153,7 +155,7 @@ class Settlement(msgspec.Struct, frozen=True, eq=False):
 
 @attrs.frozen
 class Refusal:
-    """The budget without room, and its balance; `resets_at_s` is None if it never resets."""
+    """A budget without room, and its balance; `resets_at_s` is None if it never resets."""
 
     budget: Budget
     spent: int
@@ -163,7 +165,7 @@ class Refusal:
 
 @attrs.frozen
 class Reached:
-    """A threshold of a budget, reached by a settlement."""
+    """A threshold of a budget that a settlement has reached."""
 
     budget: Budget
     percent: int
@@ -173,9 +175,9 @@ class Reached:
 def hold(
     wanted: Wanted, kept: Sequence[Kept | None], now_s: float
 ) -> Revision[Hold | Refusal, Kept]:
-    """Hold what is wanted in all budgets, or in none; then return the refusal.
+    """Hold the amount in all budgets, or in none of them and return the refusal.
 
-    `kept` are the ledgers of the payers, and after them the hold, if it has a name.
+    `kept` are the ledgers of the payers, followed by the hold, if it has a name.
 
     Raises:
         StateError: a ledger cannot be read.
@@ -201,7 +203,10 @@ def hold(
 def settle(
     settlement: Settlement, kept: Sequence[Kept | None], now_s: float
 ) -> Revision[Sequence[Reached], Kept]:
-    """Spend a call's real cost in place of its hold; returns reached thresholds. As `hold`."""
+    """Spend a call's real cost in place of its hold; return the thresholds newly reached.
+
+    `kept` is as for `hold`; unreadable ledgers are left out.
+    """
     name, cost = settlement.name, settlement.cost
     there = _there(name, settlement.there, kept, now_s)
     if there is None and settlement.again and _before_end(settlement, now_s):
@@ -225,7 +230,9 @@ def settle(
 
 
 def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> Refusal | None:
-    """The first budget that is used up, whatever is held; `kept` are the payers' ledgers.
+    """The first budget that is used up, without regard to holds; None if there is none.
+
+    `kept` are the payers' ledgers.
 
     Raises:
         StateError: a ledger cannot be read.
@@ -240,16 +247,16 @@ def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) 
 def ledgers(
     payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
 ) -> list[tuple[Payer, Ledger]]:
-    """The current ledger of each payer, which may be changed; `kept` are the stored ones.
+    """The current ledger of each payer; `kept` are the stored ones. The caller may change them.
 
-    They are of the current periods, without expired holds. Unreadable ones are left out.
+    They are moved to the current periods, without expired holds. Unreadable ones are left out.
     """
     day, found = int(now_s // DAY_S), []
     for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
         if isinstance(ledger, Hold):
             continue
         if ledger is None:
-            ledger = Ledger.empty(day)  # noqa: PLW2901 - that of somebody new
+            ledger = Ledger.empty(day)  # noqa: PLW2901 - that of a new payer
         elif ledger.first_s <= now_s or ledger.day != day:
             ledger.advance(day, now_s)
         found.append((payer, ledger))
@@ -278,20 +285,20 @@ def illegible(payers: Sequence[Payer], kept: Sequence[Kept | None]) -> Iterator[
 
 
 def _there(name: str, known: Hold | None, kept: Sequence[Kept | None], now_s: float) -> Hold | None:
-    """The unexpired hold: the last of `kept` if it has a name, else the known one."""
+    """The hold, if it has not expired: the last of `kept` if it has a name, else `known`."""
     found = kept[-1] if name else known
     return found if type(found) is Hold and found.until_s > now_s else None
 
 
 def _before_end(settlement: Settlement, now_s: float) -> bool:
-    """Whether its hold would still exist if it had not been settled."""
+    """Whether the hold would still exist if it had not been settled."""
     return settlement.there is not None and now_s < settlement.there.until_s
 
 
 def _refusal(
     ledgers: Sequence[tuple[Payer, Ledger]], more: int, nanodollars: int
 ) -> Refusal | None:
-    """The first budget without room for this much more, for a hold of so many nano-dollars."""
+    """The first budget without room for `more` held money, of a hold of `nanodollars` in all."""
     for payer, ledger in ledgers:
         spent, held = ledger.spent, ledger.held + more
         for budget in payer.budgets:
@@ -301,24 +308,25 @@ def _refusal(
     return None
 
 
-def thresholds(spent: int, limit: int, told: int) -> list[int]:
-    """The thresholds, in percent, reached by this spending above the highest reported one."""
-    return [each for each in THRESHOLDS if each > told and spent * 100 >= each * limit]
+def thresholds(spent: int, limit: int, reported: int) -> list[int]:
+    """The thresholds, in percent, that this spending reaches, above the highest one reported."""
+    return [each for each in THRESHOLDS if each > reported and spent * 100 >= each * limit]
 
 
 def _reached(ledger: Ledger, budget: Budget, cost: int) -> list[Reached]:
     spent, limit = ledger.spent[budget.slot], budget.limit_nanodollars
-    # after a raised limit thresholds are reported again; after a lowered one, those passed by it
+    # Thresholds are reported again after the limit was raised; if it was lowered, those are
+    # reported that the spending has thereby passed.
     before = max(thresholds(spent - cost, limit, 0), default=0)
-    told = min(ledger.told[budget.slot], before)
-    new = thresholds(spent, limit, told)
-    ledger.told[budget.slot] = max(new, default=told)
+    reported = min(ledger.reported[budget.slot], before)
+    new = thresholds(spent, limit, reported)
+    ledger.reported[budget.slot] = max(new, default=reported)
     return [Reached(budget, percent, spent) for percent in new]
 
 
 @lru_cache(maxsize=4)
 def _ends_s(day: int) -> tuple[float, float]:
-    """The seconds in which the periods that contain this day end."""
+    """When this day and its month end, in seconds since 1970."""
     today = datetime.fromtimestamp(day * DAY_S, UTC)
     following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
     return float((day + 1) * DAY_S), following.timestamp()

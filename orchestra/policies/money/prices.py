@@ -1,7 +1,7 @@
-"""The costs of calls: prices, and usage with them. Pure.
+"""Prices, and the costs of calls. Pure.
 
 Rules of the file: amounts are whole nano-dollars, rounded up, so that nothing with a price costs
-0; and an unknown cost is None, never 0.
+0; an unknown cost is None, never 0.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from orchestra.policies.requests.tokens import Estimate
 NANODOLLARS = 1_000_000_000
 """Nano-dollars in a dollar."""
 _TOKENS = 1_000_000
-"""The number of tokens that a price is for."""
+"""The number of tokens that a price refers to."""
 
 
 @attrs.frozen(kw_only=True)
 class Price:
-    """Nano-dollars for a million tokens: 1,000,000,000 is a dollar.
+    """The price of a model's tokens, in nano-dollars per million; 1,000,000,000 is a dollar.
 
-    `output` is None if it is unknown. Cached input (read or written) costs as other input, and
-    reasoning as other output, unless they have prices of their own. `tiers` are prices for
-    the whole of a call with longer input, the longest last.
+    `output` is None if it is unknown. Cached input (read or written) costs as much as other input,
+    and reasoning as much as other output, unless they have prices of their own. `tiers` are the
+    prices of calls with longer input, which apply to all tokens of such a call; the longest last.
 
     Raises:
-        ValueError: a price is not a whole number from 0 on.
+        ValueError: a price is not a whole number of 0 or more.
     """
 
     input: int = attrs.field(validator=check_count)
@@ -39,7 +39,7 @@ class Price:
     reasoning: int | None = attrs.field(default=None, validator=check_most)
     tiers: tuple[Tier, ...] = ()
     dearest: tuple[int, int] = attrs.field(init=False, eq=False, repr=False)
-    """The highest price of an input token, and of an output token."""
+    """The highest price of any input, and of any output."""
 
     @dearest.default
     def _dearest(self) -> tuple[int, int]:
@@ -49,7 +49,7 @@ class Price:
 
 @attrs.frozen
 class Tier:
-    """The price of a call with more input tokens than this, including cached ones."""
+    """The price of a call with more input tokens than `above_tokens`, including cached ones."""
 
     above_tokens: int
     price: Price
@@ -61,7 +61,8 @@ FREE = Price(input=0, output=0)
 def cost(price: Price | None, usage: Usage) -> int | None:
     """The cost of a call in nano-dollars; None if a part of its usage has no known price.
 
-    The parts of the input are subtracted from it, not added to it; so are those of the output.
+    Cached input is a part of the input tokens, and reasoning a part of the output tokens: neither
+    is added to them.
     """
     if price is None:
         return None
@@ -84,9 +85,10 @@ def cost(price: Price | None, usage: Usage) -> int | None:
 
 
 def worst(price: Price | None, estimate: Estimate) -> int | None:
-    """The highest possible cost of a call of this size; None without a known price.
+    """The highest possible cost of a call of this size, in nano-dollars; None if unknown.
 
-    All of its input may be written to the cache, and all of its output be reasoning.
+    For instance, all of its input might be written to the cache, and all of its output might be
+    reasoning.
     """
     if price is None or (estimate.output and price.output is None):
         return None
@@ -97,9 +99,9 @@ def worst(price: Price | None, estimate: Estimate) -> int | None:
 
 
 def priced(price: Price | None, usage: Usage, *, settled: bool) -> Usage:
-    """The usage of one call with its cost; flagged if that is unknown.
+    """The usage of one call with its cost; flagged if the cost is unknown.
 
-    `settled` is whether it is already in the account of the calling step.
+    `settled` says whether the usage is already in the account of the calling step.
     """
     nanodollars = cost(price, usage)
     return Usage(  # `attrs.evolve` takes five times as long
@@ -116,13 +118,16 @@ def priced(price: Price | None, usage: Usage, *, settled: bool) -> Usage:
 
 
 def in_dollars(nanodollars: int) -> str:
-    """An amount in dollars, exact: `$0.25`."""
+    """An amount as an exact text in dollars: `$0.25`."""
     whole, rest = divmod(nanodollars, NANODOLLARS)
     return f"${whole}.{rest:09d}".rstrip("0").rstrip(".")
 
 
 def for_million(dollars: float | Decimal) -> int:
-    """Dollars for a million tokens in nano-dollars, exact to the written number, rounded up."""
+    """A price in dollars per million tokens, in nano-dollars, rounded up.
+
+    A float is read as it is written: 0.1 is exactly a tenth.
+    """
     exact = dollars if isinstance(dollars, Decimal) else Decimal(repr(dollars))
     return ceil(exact * NANODOLLARS)
 

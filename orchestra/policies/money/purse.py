@@ -1,7 +1,7 @@
-"""Money around calls: held when a call begins, settled when it ends, whatever happens.
+"""Money for calls: held when a call begins, and settled when it ends, whatever happens.
 
-Rules of the file: a hold is released when its call ends, or later: see `outbox`. If this
-process dies, the hold expires by itself.
+Rules of the file: a hold is released when its call ends, or later if the state does not answer:
+see `outbox`. If this process dies, the hold expires by itself.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from orchestra.policies.outbox import Outbox
 from orchestra.protocols import State
 
 CALLERS_MAX = 1_000
-"""Callers whose payers are cached."""
+"""The number of callers whose payers are cached."""
 HELD_WAIT_S = 1.0
-"""Seconds after which a call may be repeated, if only the holds of others blocked it."""
+"""Seconds after which a call may be retried, if only the holds of other calls blocked it."""
 _LOST = "their cost is in no budget, and what they held is free when it expires"
 
 log = logging.getLogger("orchestra.policies")
 
 
 class Purse:
-    """Pays for the calls of a deployment. The spending is in `state`, and shared through it.
+    """Pays for the calls of a deployment. The spending is kept in `state`, and shared through it.
 
-    The purse itself keeps ends that could not be settled yet, in `ends`, and the spending of
-    each run's own budget as long as the run lasts.
+    The purse itself keeps the ends of calls that the state has not accepted yet, in `outbox`, and
+    the ledger of each run's own budget, as long as the run lasts.
     """
 
     def __init__(self, budgets: Budgets, state: State) -> None:
@@ -65,20 +65,20 @@ class Purse:
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
 
     def may_hold(self, caller: Caller) -> bool:
-        """Whether a caller's calls may have a budget; if not, they hold nothing."""
+        """Whether a caller's calls may have a budget; if not, they never hold money."""
         return not self._keys_only or caller.allowance is not NO_ALLOWANCE
 
     async def hold(
         self, account: Account, nanodollars: int, *, for_s: float, model: str
     ) -> Reservation | None:
-        """Hold money for a call; None if it costs nothing, or no budget applies.
+        """Hold money for a call; None if the call costs nothing, or no budget applies to it.
 
-        The hold expires by itself after `for_s` seconds. Cancelled or refused, nothing is held.
+        The hold expires by itself after `for_s` seconds. If cancelled or refused, nothing is held.
 
         Raises:
-            BudgetHeldError: a budget would have room for it without the holds of other calls.
-            BudgetExceededError: a budget has no room for it.
-            StateError: the state is out of reach, and a budget then refuses calls.
+            BudgetHeldError: a budget would have room for the call without the holds of others.
+            BudgetExceededError: a budget has no room for the call.
+            StateError: the state cannot be reached, and a budget then refuses calls.
         """
         if not nanodollars:
             return None
@@ -95,11 +95,11 @@ class Purse:
         return reservation
 
     async def check(self, caller: Caller) -> None:
-        """Check that no budget of the caller is used up, whatever is held.
+        """Check that no budget of the caller is used up, without regard to holds.
 
         Raises:
-            BudgetExceededError: one is used up.
-            StateError: the state is away.
+            BudgetExceededError: a budget is used up.
+            StateError: the state cannot be reached.
         """
         payers, keys = self._of_caller(caller)
         if not payers:
@@ -109,10 +109,13 @@ class Purse:
             raise _exceeded(refusal, _LEAST, "", begun=False)
 
     async def held(self, wanted: Wanted, keys: Sequence[str]) -> Hold | Refusal:
-        """Hold this for all payers, or return the refusal; undelivered ends first.
+        """Hold money for all payers, or return the refusal.
+
+        Undelivered ends are sent after the state has answered; if that releases money, a refused
+        request is tried once more.
 
         Raises:
-            StateError: the state is away; it has happened, or has not.
+            StateError: the state cannot be reached; the money may be held or not.
         """
         held = partial(hold, wanted)
         found = await self._state.revise(keys, held, ENCODING)
@@ -126,7 +129,7 @@ class Purse:
             _tell(end.account, reached)
 
     def _of_run(self, account: Account) -> RunLedger | None:
-        """The ledger of the calling run, if runs have a budget."""
+        """The ledger of the calling run; None outside runs, or if runs have no budget."""
         if self.budgets.request is None or not account.run_id:
             return None
         found = self._of_runs.get(account.run_key)
@@ -149,9 +152,9 @@ class _End(msgspec.Struct, frozen=True, eq=False):
 
 @attrs.define(eq=False)
 class Reservation:
-    """The money held by one call in all of its budgets; `name` is its key, if it has one.
+    """The money held by one call in all of its budgets; `name` is the hold's key, or "".
 
-    `of_run` is the ledger of its run, if that has a budget.
+    `of_run` is the ledger of its run, if runs have a budget.
     """
 
     purse: Purse
@@ -159,7 +162,7 @@ class Reservation:
     name: str
     payers: tuple[Payer, ...]
     keys: tuple[str, ...]
-    """The keys of the payers' ledgers and of this hold."""
+    """The keys of the payers' ledgers and, if it has one, of this hold."""
     for_s: float
     model: str
     of_run: RunLedger | None = None
@@ -168,14 +171,14 @@ class Reservation:
     there_of_run: int = 0
     """The amount held in the run's own budget."""
     begun: bool = False
-    """Whether its call has begun: it may have cost money, and must not be repeated."""
+    """Whether the call has begun: it may have cost money, and must not be repeated."""
 
     async def grow(self, nanodollars: int) -> None:
-        """Hold this amount. Refused or cancelled, the old hold stays, or nothing is held.
+        """Hold this amount in place of the old one. If cancelled or refused, the old hold stays.
 
         Raises:
             BudgetExceededError: a budget has no room for it.
-            StateError: as of `Purse.hold`.
+            StateError: as for `Purse.hold`.
         """
         before = self.there_of_run
         if self.of_run is not None:
@@ -193,9 +196,9 @@ class Reservation:
             raise
 
     async def settle(self, cost: int) -> None:
-        """Spend the cost of the call, and release its hold; now or later.
+        """Spend the cost of the call, and release its hold; later if the state does not answer.
 
-        Shielded from cancellation: it takes up to 50 ms.
+        Shielded, and bounded by `outbox.GIVE_BACK_S`.
         """
         of_run, held = self.of_run, self.there_of_run
         if of_run is not None:
@@ -206,7 +209,7 @@ class Reservation:
             await self._settle_shared(cost)
 
     async def _settle_shared(self, cost: int) -> None:
-        """As `settle`, except for the budget of the run."""
+        """As `settle`, without the budget of the run."""
         settlement = Settlement(self.name, self.payers, cost, self.there)
         await self.purse.outbox.send(_End(self.account, self.keys, settlement))
 
@@ -224,7 +227,7 @@ class Reservation:
                 raise _away(closed[0], error) from error
             return
         except BaseException:
-            if there is None:  # it may have happened
+            if there is None:  # the state may have taken the hold
                 await self._settle_shared(0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
         if isinstance(found, Refusal):
@@ -233,22 +236,22 @@ class Reservation:
 
 
 def _paying(budgets: Budgets, caller: Caller) -> tuple[tuple[Payer, ...], tuple[str, ...]]:
-    """The payers for the calls of a caller, and the keys of their ledgers."""
+    """The payers of a caller's calls, and the keys of their ledgers."""
     payers = budgets.of_caller(caller)
     return payers, tuple(payer.key for payer in payers)
 
 
 def _tell(account: Account, reached: Sequence[Reached]) -> None:
-    """Record the thresholds that a call has reached in its account.
+    """Record the thresholds that a call has reached, in its account and in the log.
 
-    They are logged too, since the run of a call that is settled late may have ended. A used-up
-    budget is a warning, since its owner is refused from now on.
+    The log is for calls that are settled late: their run may have ended. A used-up budget is a
+    warning, since its owner is refused from now on.
     """
     for each in reached:
         spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
         level = logging.WARNING if each.percent >= _ALL_PERCENT else logging.INFO
-        told = "%d %% of the budget of %s: %s of %s"
-        log.log(level, told, each.percent, each.budget, spent, limit)
+        line = "%d %% of the budget of %s: %s of %s"
+        log.log(level, line, each.percent, each.budget, spent, limit)
         _record(account, each.budget, each.percent, each.spent)
 
 
@@ -258,31 +261,31 @@ def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
 
 _ALL_PERCENT = 100
 _LEAST = 1
-"""Nano-dollars: a budget without room for this has nothing left."""
+"""The least amount, in nano-dollars: a budget without room for it has nothing left."""
 _RAISE = "Raise the limit in [budgets]"
 _BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
 _HELD = (
-    "those give back what they have not spent when they end. Try again then, make fewer calls at "
-    f"once, or {_BOUND}, so that each holds less"
+    "they release what they have not spent when they end. Retry then, make fewer calls at once, "
+    f"or {_BOUND}, so that each call holds less"
 )
 
 
 def _exceeded(
     refusal: Refusal, nanodollars: int, model: str, *, begun: bool
 ) -> BudgetExceededError:
-    """The error for a call, or with `begun` for a running one, without room for this amount."""
+    """The error if a budget has no room for this amount; with `begun`, for a running call."""
     budget, resets_at_s = refusal.budget, refusal.resets_at_s
     only_held = not begun and refusal.spent + nanodollars <= budget.limit_nanodollars
     if resets_at_s is None:
-        when = "it is that of this run, and the next has its own"
+        when = "this budget is for one run, and the next run has its own"
     else:
-        when = f"it begins anew at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+        when = f"it resets at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
     if begun:
-        what = f"this answer was stopped, which may cost {in_dollars(nanodollars)} if it goes on"
+        what = f"this answer was stopped, as it may cost {in_dollars(nanodollars)} if it goes on"
     elif not only_held and nanodollars == _LEAST:
         what = "nothing is left"
     else:
-        what = f"this one may cost {in_dollars(nanodollars)}"
+        what = f"this call may cost {in_dollars(nanodollars)}"
     more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
     if refusal.spent < budget.limit_nanodollars:  # else nothing that costs anything would fit
         more = f"{more}, ask a cheaper model, or {_BOUND}"
@@ -304,6 +307,6 @@ def _exceeded(
 def _away(budget: Budget, error: StateError) -> StateError:
     return StateError(
         f"the spending of the budget of {budget} cannot be read, and the budget has "
-        f'when_state_fails = "closed": the model was not asked ({error}). Write "open" to let '
-        "calls pass while the state is away"
+        f'when_state_fails = "closed", so the model was not called ({error}). Write "open" to '
+        "allow calls while the state cannot be reached"
     )

@@ -1,7 +1,7 @@
 """Requests as bytes: equal bytes mean equal requests. Pure.
 
-Rules of the file: every field of a request is included, also later ones; and a request without
-extras, as nearly all are, costs no more than its fields.
+Rules of the file: every field of a request is included, also one that is added later; a request
+without extras, as nearly all are, costs no more than its fields.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ def written_of(
     """The bytes of a request within a scope; with `any_order`, the order of keys does not matter.
 
     Raises:
-        TypeError: its extras or schemas are not JSON; ValueError, OverflowError or RecursionError
-            if a text is not Unicode, a number too large, or a structure too deep.
+        TypeError: the request's extras or schemas are not JSON.
+        ValueError: a text is not valid Unicode.
+        OverflowError: a number is too large.
+        RecursionError: a structure is too deep.
     """
     writer = _SORTED if any_order else _AS_IT_IS
     values = _of_chat if isinstance(request, ChatRequest) else _of_texts

@@ -1,6 +1,6 @@
 """A request's settings for the policies around its model: `extras["orchestra"]`. Pure.
 
-They are not sent to providers. Each policy reads its own word, and ignores the others.
+They are not sent to providers. Each policy reads its own setting, and ignores the others.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ CACHE = "cache"
 COALESCE = "coalesce"
 CONVERSATION = "conversation"
 CHOICE = "choice"
-"""The number of the requested answer among several different ones, from 1."""
+"""The index of the requested answer among several different ones; it is left out for the first."""
 WORDS = (CACHE, COALESCE, CONVERSATION)
-"""Words that callers may set; `CHOICE` is set by orchestra."""
+"""The settings of callers; `CHOICE` is set by orchestra."""
 CacheMode: TypeAlias = Literal["once", "use", "refresh", "off"]
-"""How a call uses the cache: a cached answer that no other call of its run got or made; any
-cached answer; a new answer that replaces the cached one; or not at all."""
+"""How a call uses the cache. "once": a cached answer that no other call of its run got or made;
+"use": any cached answer; "refresh": a new answer, which replaces the cached one; "off": not at all.
+"""
 CACHE_MODES = get_args(CacheMode)
 
 
 def check_words(extras: Extras) -> None:
-    """Check that each word is read by some policy, whether or not the policy is active.
+    """Check that each setting is known to a policy, whether or not the policy is active.
+
+    Otherwise it would silently have no effect.
 
     Raises:
-        InvalidRequestError: a word is unknown, or its value has no meaning: it would silently
-            have no effect.
+        InvalidRequestError: a setting is unknown, or its value has no meaning.
     """
     for word in extras.get(EXTRAS, ()):
         if word not in WORDS:
@@ -49,55 +51,57 @@ def cache_mode_in(extras: Extras) -> CacheMode:
     """The setting for the cache; "once" if it is missing.
 
     Raises:
-        InvalidRequestError: the value is not one of these words.
+        InvalidRequestError: the value is not one of `CACHE_MODES`.
     """
-    said = extras.get(EXTRAS, {}).get(CACHE, "once")
-    if said not in CACHE_MODES:
+    mode = extras.get(EXTRAS, {}).get(CACHE, "once")
+    if mode not in CACHE_MODES:
         raise InvalidRequestError(
-            f"extras[{EXTRAS!r}][{CACHE!r}] is {said!r:.200}: write 'off' to neither read nor keep "
-            "an answer, 'refresh' to replace what is kept, 'use' to be given it however often a "
-            "run asks, or leave it out"
+            f"extras[{EXTRAS!r}][{CACHE!r}] is {mode!r:.200}: write 'off' to neither read nor "
+            "write the cache, 'refresh' to replace the cached answer, 'use' to accept it however "
+            "often the run asks, or leave it out"
         )
-    return cast("CacheMode", said)
+    return cast("CacheMode", mode)
 
 
 def sharing_in(extras: Extras) -> bool | None:
-    """Whether the call may be shared within its run, too; None if it is missing.
+    """The setting for coalescing: False for a call that is not shared; None if it is missing.
+
+    With True, the call may be shared within its run, too.
 
     Raises:
         InvalidRequestError: the value is neither true nor false.
     """
-    said = extras.get(EXTRAS, {}).get(COALESCE)
-    if said is None or isinstance(said, bool):
-        return said
+    shared = extras.get(EXTRAS, {}).get(COALESCE)
+    if shared is None or isinstance(shared, bool):
+        return shared
     raise InvalidRequestError(
-        f"extras[{EXTRAS!r}][{COALESCE!r}] is {said!r:.200}: write False for a call of its "
+        f"extras[{EXTRAS!r}][{COALESCE!r}] is {shared!r:.200}: write False for a call of its "
         "own, or True for one that may be shared within its run, too"
     )
 
 
 def for_choice(request: ChatRequest, choice: int) -> ChatRequest:
-    """The request for one of several answers, from 0; the first is unchanged.
+    """The request for answer number `choice`, from 0, of several; the first is unchanged.
 
-    So a cached or running answer for one choice is not used for another, but is used for the
-    same choice of an equal request.
+    So a cached or running answer for one choice is not used for another one, but for the same
+    choice of an equal request.
     """
     if not choice:
         return request
-    said = {**request.extras.get(EXTRAS, {}), CHOICE: choice}
-    return attrs.evolve(request, extras={**request.extras, EXTRAS: said})
+    settings = {**request.extras.get(EXTRAS, {}), CHOICE: choice}
+    return attrs.evolve(request, extras={**request.extras, EXTRAS: settings})
 
 
 def refreshed(extras: Extras) -> Extras:
     """The extras of a call that must not use a cached answer, but may replace it."""
-    said = extras.get(EXTRAS, {})
-    if said.get(CACHE) in ("refresh", "off"):
+    settings = extras.get(EXTRAS, {})
+    if settings.get(CACHE) in ("refresh", "off"):
         return extras
-    return {**extras, EXTRAS: {**said, CACHE: "refresh"}}
+    return {**extras, EXTRAS: {**settings, CACHE: "refresh"}}
 
 
 def without(request: Asked, word: str) -> Asked:
-    """The request without a word, which changes no answer; unchanged if it does not have it."""
+    """The request without one of these settings; the same object if it does not have it."""
     extras = request.extras
     if word not in extras.get(EXTRAS, {}):
         return request

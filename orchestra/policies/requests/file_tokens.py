@@ -1,9 +1,10 @@
-"""The tokens of files that models read, estimated from their bytes. Pure.
+"""The tokens of files in requests, estimated from their bytes. Pure.
 
-Pages are counted. Anthropic counts 1,500 to 3,000 tokens for the text of a page, plus its image;
-OpenAI reads text and image too, Gemini an image of 258 tokens (see their guides to PDFs, November
-2026). If no pages can be found, a file counts as a text of its size: an encrypted PDF, an office
-document. That is too much for pictures, and may be half of the truth for compressed text.
+Pages are counted. For each page, Anthropic counts 1,500 to 3,000 tokens of text, plus an image;
+OpenAI reads text and image, too; Gemini reads an image of 258 tokens (see their guides to PDFs,
+November 2026). A file in which no pages are found (an encrypted PDF, an office document) counts as
+a text of its size. That is too much for pictures, and may be only half of the real number for
+compressed text.
 """
 
 from __future__ import annotations
@@ -16,28 +17,28 @@ from itertools import islice
 from orchestra.values import FilePart
 
 UNPACKED_BYTES_MAX = 2 * 1024 * 1024
-"""Unpacked bytes of a PDF's page descriptions: a thousand pages need about half of this."""
+"""The most bytes of object streams to decompress; a thousand pages need about half of this."""
 PAGES_MAX = 10_000
 """Further pages are not counted: no model reads them, and no budget allows them."""
-_PACK_BYTES = 1024  # that each pack counts for at least, so that there are no more than 2,000
-_PIECE_BYTES = 4096  # that are unpacked at once: what is left of the last piece is copied
-_HEAD_BYTES = 300  # in which a pack says what else it is, before its data
+_PACK_BYTES = 1024  # each object stream counts as at least this, so at most 2,000 are read
+_PIECE_BYTES = 4096  # decompressed at once: the unread rest of a piece is copied each time
+_HEAD_BYTES = 300  # the dictionary of an object stream, before its data
 _PAGE = re.compile(rb"/Type\s*/Page(?!\w)")
 _PACK = re.compile(rb"/ObjStm")
 _DATA = re.compile(rb"stream\r?\n")
 
 
 def file_tokens(part: FilePart, *, page_tokens: int, bytes_per_token: int) -> int:
-    """About how many tokens a file is: by its pages, or else by its bytes."""
+    """The estimated tokens of a file: by its pages or, if none are found, by its bytes."""
     pages = 0 if part.is_text else pages_of(part.data)
     return pages * page_tokens if pages else -(-len(part.data) // bytes_per_token)
 
 
 def pages_of(pdf: bytes) -> int:
-    """The number of pages that a PDF shows; 0 if it shows none, or has too much other data.
+    """The number of pages found in a PDF; 0 if none are found, or there is too much other data.
 
-    The file is not parsed: a wrong number is corrected when the provider has counted. This takes
-    milliseconds for any file, since it blocks all other tasks.
+    The file is not really parsed: a wrong number is corrected when the provider has counted. The
+    work is bounded to milliseconds for any file, since it blocks the event loop.
     """
     seen, left = _pages(pdf), UNPACKED_BYTES_MAX
     for found in _PACK.finditer(pdf):

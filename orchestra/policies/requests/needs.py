@@ -1,7 +1,7 @@
-"""The needs of a request, and what a model lacks for them. Pure.
+"""The abilities and the room that a request needs, and what a model lacks for it. Pure.
 
-Rules of the file: an unknown ability of a model never counts as missing; tokens are estimated
-here, before any provider has counted them.
+Rules of the file: an ability that is not known to be missing never counts as missing; tokens are
+estimated, since no provider has counted them yet.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from orchestra.values import (
 BYTES_PER_TOKEN = 4
 """OpenAI's rule of thumb for English; other languages have fewer bytes per token."""
 IMAGE_TOKENS = 1_000
-"""About what providers count for an image of a million pixels, whatever its bytes."""
+"""About what providers count for an image of a million pixels, whatever its size in bytes."""
 PAGE_TOKENS = 1_500 + IMAGE_TOKENS
-"""About what Anthropic counts for a page of a file, its text and its image."""
+"""About what Anthropic counts for a page of a file: its text and its image."""
 LARGE_PARTS = 2_000
-"""Writing as many turns, parts and tools takes up to 8 ms."""
+"""Serializing as many messages, parts and tools takes up to 8 ms."""
 ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings")
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
-    """The needs of a request: abilities by their names in `Capabilities`, and room in tokens.
+    """The needs of a request: abilities, named as in `Capabilities`, and room in tokens.
 
-    `context_tokens` have to fit into the model at once: a prompt and the longest answer requested,
-    or the longest text to embed. `input_tokens` are all tokens sent. `output_tokens` is the longest
-    answer, None if the request does not bound it.
+    `context_tokens` have to fit into the model at once: the prompt with the longest answer
+    requested, or the longest text to embed. `input_tokens` are all tokens sent. `output_tokens` is
+    the longest answer requested, None if the request does not bound it.
     """
 
     vision: bool = False
@@ -64,7 +64,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
-    """The needs of a request, with tokens estimated at four bytes each."""
+    """The needs of a request; tokens are estimated at four bytes each."""
     if isinstance(request, EmbedRequest):
         sizes = [_tokens(text_bytes(text)) for text in request.texts]
         longest = max(sizes, default=0)
@@ -93,15 +93,15 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
 
 
 def is_large(request: ChatRequest | EmbedRequest) -> bool:
-    """Whether it has so many turns, parts and tools that writing it would delay other runs."""
-    if isinstance(request, EmbedRequest):  # its texts are written as one list
+    """Whether the request has so many parts that serializing it would delay other runs."""
+    if isinstance(request, EmbedRequest):  # its texts are serialized as one list
         return False
     several = (each.content for each in request.messages if not isinstance(each.content, str))
     return len(request.messages) + len(request.tools) + sum(map(len, several)) > LARGE_PARTS
 
 
 def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:
-    """What a model is known to lack for these needs, in words; empty if nothing."""
+    """What a model is known to lack for these needs, in words for errors; empty if nothing."""
     found = []
     if needs.any_ability:
         found = [
@@ -118,7 +118,7 @@ def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:
 
 
 def fitting(request: ChatRequest, can: Capabilities) -> ChatRequest:
-    """The request as a model that can do this is asked it: without an effort that it need not make.
+    """The request for a model with these capabilities: without an optional effort it cannot make.
 
     See `ChatRequest.effort_if_able`.
     """
@@ -128,7 +128,7 @@ def fitting(request: ChatRequest, can: Capabilities) -> ChatRequest:
 
 
 def together(several: Iterable[Capabilities]) -> Capabilities:
-    """What at least one of several models can do; unknown if none surely can, but one might."""
+    """What at least one of several models can do; unknown if none is known to, but one might."""
     models = list(several)
     found: dict[str, int | bool | None] = {}
     for field in attrs.fields(Capabilities):
@@ -160,7 +160,7 @@ def _read(file: FilePart) -> int:
 
 
 def _text(part: Part) -> str:
-    """The text that is sent for a part."""
+    """The text of a part that is sent to the model."""
     match part:
         case ImagePart() | ImageUrlPart() | FilePart():
             return ""

@@ -1,6 +1,7 @@
-"""Tokens estimated from bytes, for limits that apply before any provider has counted. Pure.
+"""Tokens estimated from bytes, for limits that apply before the provider has counted. Pure.
 
-Estimates tend to be too large: the excess is given back when the real number is known.
+Estimates are rather too large than too small: the excess is given back when the real number is
+known.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from orchestra.values import (
 )
 
 BYTES_PER_TOKEN = 3
-"""English has about 4 bytes a token, Chinese 3 a character, which is often one token."""
+"""English has about 4 bytes per token; Chinese 3 per character, which is often one token."""
 IMAGE_TOKENS = 1_600
 """The most that Anthropic counts for an image; OpenAI counts about 1,100 in high detail."""
 PAGE_TOKENS = 3_000 + IMAGE_TOKENS
 """The most that Anthropic counts for a page of a file, text and image; others count less."""
 MESSAGE_TOKENS = 4
-"""Tokens of a turn in addition to its text, as OpenAI counts."""
+"""The tokens of a message in addition to its text, as OpenAI counts."""
 OUTPUT_TOKENS = 1_000
-"""The assumed length of an unbounded answer: about a page and a half."""
+"""The assumed length of an answer that the request does not bound: about a page and a half."""
 
 OUTPUT_TOKENS_MOST = 128_000
-"""The longest answer of any model, for models with an unknown limit."""
+"""The longest answer of any model, for models whose limit is unknown."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """The estimated tokens of a call: its input, and the most output."""
+    """The estimated tokens of a call: its input, and its output."""
 
     input: int
     output: int = 0
@@ -63,7 +64,7 @@ def of_chat(request: ChatRequest) -> Estimate:
     """The estimate for a chat request."""
     size = images = files = 0
     for message in request.messages:
-        if isinstance(message.content, str):  # true of nearly all: makes no parts
+        if isinstance(message.content, str):  # nearly always: then there are no parts to make
             size += text_bytes(message.content)
         else:
             size += sum(map(_size, message.content))
@@ -91,21 +92,21 @@ def text_tokens(text: str) -> int:
 
 
 def tokens_taken(
-    estimate: Estimate, usage: Usage | None, *, said_bytes: int = 0, whole: bool = True
+    estimate: Estimate, usage: Usage | None, *, output_bytes: int = 0, whole: bool = True
 ) -> int:
-    """The tokens of a call: the provider's count, if it has counted everything.
+    """The tokens of a call: the provider's count, if it is exact and the answer is `whole`.
 
-    Otherwise, as for a failed or cut answer, at least its input and the output received. The
-    estimate of its output is not used.
+    Otherwise, as for a failed or cut answer, at least the estimated input and the output received.
+    The estimate of the output is not used.
     """
     counted = 0 if usage is None else usage.input_tokens + usage.output_tokens
     if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return counted
-    return max(counted, estimate.input + tokens_of(said_bytes))
+    return max(counted, estimate.input + tokens_of(output_bytes))
 
 
-def said_bytes(event: ModelEvent) -> int:
-    """The bytes of output in an event."""
+def output_bytes(event: ModelEvent) -> int:
+    """The bytes of output in an event, in UTF-8."""
     match event:
         case TextDelta(text=text) | ReasoningDelta(text=text) | RefusalDelta(text=text):
             return text_bytes(text)
@@ -116,7 +117,7 @@ def said_bytes(event: ModelEvent) -> int:
 
 
 def answer_bytes(parts: tuple[Part, ...]) -> int:
-    """The bytes of output in a complete answer."""
+    """The bytes of output in a complete answer, in UTF-8."""
     return sum(map(_size, parts))
 
 

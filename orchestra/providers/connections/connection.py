@@ -1,9 +1,9 @@
-"""One HTTP/1.1 exchange over a connection, with the bounds on how long it may take.
+"""One HTTP/1.1 exchange over a connection, and its time limits.
 
-Rules of the file: anything that stops reading an answer before its end closes the connection at
-once and frees its slot, without waiting. So this also works where waiting is impossible: after a
-cancellation, or when a coroutine is garbage-collected. A connection is kept only if the answer has
-been read to its end.
+Rules of the file: when a reader stops before the end of a response, the connection is closed at
+once and its slot is freed, without waiting. So this also works where waiting is impossible: after a
+cancellation, or when a coroutine is garbage-collected. A connection is kept for reuse only if its
+response has been read to the end.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from orchestra.providers.connections.reply import OK
 from orchestra.providers.connections.watch import Wait, Watch
 
 T = TypeVar("T")
-Back: TypeAlias = Callable[[Line | None, float | None], None]
-"""Returns a connection to the pool, to be kept for so many seconds (None: without a limit from the
-server); without a connection, it only frees the slot.
+Release: TypeAlias = Callable[[Line | None, float | None], None]
+"""Returns a connection to the pool, to be kept idle for at most this many seconds (None if the
+server sets no limit), and frees its slot. If the connection is None, only the slot is freed.
 """
 _WHAT = {
     "connect_s": "there was no connection",
-    "first_byte_s": "the answer did not begin",
-    "idle_s": "nothing more of the answer came",
-    "total_s": "the answer was not complete",
+    "first_byte_s": "the response did not begin",
+    "idle_s": "no more of the response arrived",
+    "total_s": "the response was not complete",
 }
 
 
 class Bounds:
-    """The time limits of a request, starting now."""
+    """The time limits of one request, which start when this is created."""
 
     __slots__ = ("timeouts", "total_at", "where")
 
@@ -49,7 +49,13 @@ class Bounds:
         self.total_at = _after(timeouts.total_s)
 
     async def connecting(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
-        """Run `job` until the time limit for connecting. Raises ModelTimeoutError."""
+        """Run `job`, at most until time `at`, the deadline for connecting.
+
+        A cancellation is marked as `UNSENT`: the request was not sent.
+
+        Raises:
+            ModelTimeoutError: `connect_s` or `total_s` passed.
+        """
         try:
             return await self._within("connect_s", at, job)
         except trio.Cancelled as cancelled:
@@ -57,19 +63,23 @@ class Bounds:
             raise
 
     async def beginning(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
-        """Run `job` until the time limit for the answer's first byte. Raises ModelTimeoutError."""
+        """Run `job`, at most until time `at`, the deadline for the response's first byte.
+
+        Raises:
+            ModelTimeoutError: `first_byte_s` or `total_s` passed.
+        """
         return await self._within("first_byte_s", at, job)
 
     async def going_on(self, job: Callable[[], Awaitable[T]]) -> T:
-        """Run `job` for at most `idle_s`. Raises ModelTimeoutError."""
+        """Run `job` for at most `idle_s`. Raises ModelTimeoutError if that or `total_s` passes."""
         return await self._within("idle_s", _after(self.timeouts.idle_s), job)
 
     def connect_at(self) -> float:
-        """The time limit for connecting, if it begins now."""
+        """The deadline for connecting, if connecting begins now."""
         return _after(self.timeouts.connect_s)
 
     def begin_at(self) -> float:
-        """The time limit for an answer's first byte, if the request is sent now."""
+        """The deadline for the first byte of the response, if the request is sent now."""
         return _after(self.timeouts.first_byte_s)
 
     async def _within(self, name: str, at: float, job: Callable[[], Awaitable[T]]) -> T:
@@ -82,7 +92,7 @@ class Bounds:
         raise self.late(name)
 
     def late(self, name: str) -> ModelTimeoutError:
-        """The error for a time limit of this name that has passed."""
+        """The error to raise when the time limit of this name (a key of `Timeouts`) has passed."""
         limit_s = getattr(self.timeouts, name)
         return ModelTimeoutError(
             f"{_WHAT[name]} within {name} = {limit_s:g} from {self.where}; "
@@ -91,31 +101,31 @@ class Bounds:
         )
 
 
-class Answering(HttpReply):
-    """The answer to a request, of which the head has arrived, and the body is arriving."""
+class Response(HttpReply):
+    """A response whose head has arrived and whose body is still arriving."""
 
     __slots__ = (
-        "_back",
         "_bounds",
         "_exchange",
         "_left",
         "_line",
         "_ready",
+        "_release",
         "_token",
         "_wait",
         "head",
     )
 
     def __init__(
-        self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, back: Back
+        self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, release: Release
     ) -> None:
-        self.head = exchange.answer
+        self.head = exchange.final_head
         self._line: Line = line
         self._left = False
         self._exchange = exchange
         self._ready = body
         self._bounds = bounds
-        self._back = back
+        self._release = release
         self._wait: Wait | None = None
         self._token = trio.lowlevel.current_trio_token()
 
@@ -126,15 +136,15 @@ class Answering(HttpReply):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By lower-case name; values of a repeated header are joined by commas."""
-        return self.head.named()  # made on demand, since the answer is kept much longer
+        """The headers by lower-case name; values of a repeated header are joined by commas."""
+        return self.head.named()  # built on demand, since the response object lives much longer
 
     def forget_headers(self) -> None:
-        """Free the headers."""
+        """Free the memory of the headers; `headers` is empty from now on."""
         self.head = self._exchange.head = Head(self.head.status, ())
 
     async def receive(self) -> bytes:
-        """All of the body that has arrived, waiting for some; empty after the last byte.
+        """The part of the body that has arrived, waiting for some; empty after the last byte.
 
         Raises:
             ModelTimeoutError: `idle_s` or `total_s` passed.
@@ -157,7 +167,7 @@ class Answering(HttpReply):
                     finally:
                         wait.since_s = math.inf
                 data = exchange.feed(got) if got else exchange.end()
-            except ModelError:  # before OSError, since our timeouts are OSErrors, too
+            except ModelError:  # caught before OSError, since our timeouts are OSErrors, too
                 self.leave(broken=True)
                 raise
             except (OSError, trio.ClosedResourceError) as error:
@@ -168,18 +178,18 @@ class Answering(HttpReply):
         return data
 
     def _watched(self) -> Wait | None:
-        """Have its reads watched, if they have a time limit."""
+        """Start to watch the reads of this response, if they have a time limit."""
         idle_s = self._bounds.timeouts.idle_s
         if idle_s is not None:
             self._wait = Watch.over(self._line, idle_s)
         return self._wait
 
     def leave(self, *, broken: bool = False) -> None:
-        """Return the connection to the pool if the answer is at its end, or close it at once.
+        """Return the connection to the pool if the response is complete, else close it at once.
 
-        A reader that stops after the content leaves the last bytes of the framing unread: if they
-        have already arrived, the connection is kept. With `broken`, it is always closed. A second
-        call does nothing.
+        A reader that stops after the content leaves the last bytes of the framing unread: if these
+        bytes have already arrived, the response counts as complete. With `broken`, the connection
+        is always closed. A second call does nothing.
         """
         if self._left:
             return
@@ -188,10 +198,10 @@ class Answering(HttpReply):
             self._wait.leave()
         if self._finished(broken=broken):
             self._line.wake()
-            self._back(self._line, self._exchange.keep_s)
+            self._release(self._line, self._exchange.keep_s)
         else:
             self._line.close()
-            self._back(None, 0.0)
+            self._release(None, 0.0)
 
     def __del__(self) -> None:
         if self._left:
@@ -199,7 +209,7 @@ class Answering(HttpReply):
         if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
             self.leave(broken=True)
             return
-        # The garbage collector runs in whichever thread, and only Trio's can wake its tasks.
+        # The garbage collector runs in any thread, but only Trio's thread can wake Trio's tasks.
         try:
             self._token.run_sync_soon(partial(self.leave, broken=True))
         except trio.RunFinishedError:
@@ -210,13 +220,13 @@ class Answering(HttpReply):
         try:
             if not (broken or exchange.done) and (data := self._line.receive_nowait()):
                 exchange.feed(data)
-        except (OSError, ModelError):  # this answer is not needed any more
+        except (OSError, ModelError):  # nobody reads this response any more
             return False
         return exchange.reusable
 
 
 async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
-    """Send the request, wait for the answer's head, and return the part of the body after it.
+    """Send the request, wait for the response's head, and return the bytes of the body after it.
 
     Raises:
         ModelTimeoutError: `first_byte_s`, `idle_s` or `total_s` passed.
@@ -242,8 +252,8 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
     return body
 
 
-# A server that refuses a long request may stop reading it, or close; its answer has the reason, and
-# reading shows whether there is one.
+# A server that refuses a long request may stop reading it, or close the connection. Its response
+# gives the reason, so errors of sending are ignored, and reading shows whether there is a response.
 
 
 def _begun(line: Line, request: bytes) -> memoryview:
@@ -256,10 +266,10 @@ def _begun(line: Line, request: bytes) -> memoryview:
 async def _ended(
     line: Line, rest: memoryview, exchange: Exchange, read: Callable[[], Awaitable[bytes]]
 ) -> bytes:
-    """Send the rest of a request, and return the part of an answer's body received meanwhile.
+    """Send the rest of a request, and return what was received of the response's body meanwhile.
 
-    An error answer or a complete answer stops the sending; then the connection cannot be used
-    again.
+    An error response or a complete response stops the sending. After that, the connection cannot be
+    reused.
     """
     body, broken = b"", None
     async with trio.open_nursery() as nursery:
@@ -267,7 +277,7 @@ async def _ended(
         try:
             while _matters(exchange) and len(body) < READ_BYTES:
                 body += _fed(exchange, await read())
-        except ModelError as error:  # raised here, it would be in a group
+        except ModelError as error:  # raised here, it would arrive in an ExceptionGroup
             broken = error
         if broken is not None or not _matters(exchange):
             exchange.keep_s = 0.0
@@ -278,7 +288,7 @@ async def _ended(
 
 
 def _matters(exchange: Exchange) -> bool:
-    """Whether the rest of the request may still change the answer."""
+    """Whether sending the rest of the request can still change the response."""
     return exchange.head is None or (exchange.head.status in OK and not exchange.done)
 
 
@@ -289,7 +299,7 @@ async def _flushed(line: Line, rest: memoryview, reading: trio.CancelScope) -> N
 
 
 def _fed(exchange: Exchange, data: bytes) -> bytes:
-    """The part of the body in these bytes; no bytes are the connection's end."""
+    """The part of the body in these bytes; empty bytes mean the end of the connection."""
     return exchange.feed(data) if data else exchange.end()
 
 
@@ -307,9 +317,9 @@ def _broken(where: str, error: Exception) -> ModelConnectionError:
 
 
 def left_error(where: str) -> ModelConnectionError:
-    """The error of reading an answer after `leave`, or after a failure."""
+    """The error for reading from a response after `leave`, or after a failure."""
     return ModelConnectionError(
-        f"the answer from {where} has been left or has failed: there is no more of it",
+        f"the response from {where} cannot be read any further: it was abandoned, or it failed",
         retryable=False,
         code="cut",
     )

@@ -1,7 +1,7 @@
-"""The heads of HTTP/1.1 responses: their headers, and the framing of the body after them.
+"""Parses the heads of HTTP/1.1 responses: the headers, and the framing of the body after them.
 
-h11 reads every head correctly, but takes as long for one as we take for the rest of an answer. So a
-complete and plain head is read here, with the same result; any other is left to h11.
+h11 parses every head correctly, but takes as long for one as we take for the rest of a response. So
+a complete and simple head is parsed here, with the same result; any other is left to h11.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Header = tuple[bytes, bytes]
 NAME = r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+"
 """A method, or the name of a header (RFC 9110, 5.6.2), as a regular expression."""
 LINES = rb"(?:%b:[\t\x20-\x7e]*\r\n)*" % NAME.encode()
-"""Headers with nothing odd in them, as a regular expression."""
+"""A regular expression for simple header lines: printable ASCII, and no folded lines."""
 _PLAIN = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9]{2}) ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?\r\n(%b)\r\n" % LINES
 )
@@ -46,8 +46,8 @@ class Head:
 def plain_head(data: bytes) -> tuple[Head, bytes] | None:
     """The head at the beginning of these bytes, and the bytes after it; None if it needs h11.
 
-    It needs h11 if it is incomplete, informational (1xx), old or unusual, or has several headers
-    about the length of its body.
+    A head needs h11 if it is incomplete, informational (1xx), not HTTP/1.1, or unusual, or if it
+    has several headers about the length of its body.
     """
     found = _PLAIN.match(data)
     if found is None:
@@ -64,13 +64,13 @@ def plain_head(data: bytes) -> tuple[Head, bytes] | None:
 
 
 def headers_of(lines: bytes) -> list[Header]:
-    """The headers in `LINES`, with their names in lower case."""
+    """The headers in these header lines (see `LINES`), with their names in lower case."""
     fields = _FIELD.findall(lines)
     return [(name.lower(), value.rstrip(b"\t ")) for name, value in fields]
 
 
 def body_of(method: str, head: Head) -> Body:
-    """The framing of a response's body (RFC 9112, 6.3), by headers that h11 has checked."""
+    """The framing of a response's body (RFC 9112, 6.3); the headers were checked before."""
     if method == "HEAD" or head.status in (204, 304):
         return SizedBody(0)
     headers = dict(head.headers)
@@ -81,7 +81,7 @@ def body_of(method: str, head: Head) -> Body:
 
 
 def kept_s(headers: Iterable[Header]) -> float | None:
-    """The seconds for which a server keeps a connection: 0 if it does not, None if unknown."""
+    """How many seconds a server keeps an idle connection: 0 if it closes it, None if unknown."""
     limit_s = None
     for name, value in headers:
         if name == b"connection" and b"close" in value.lower():

@@ -1,9 +1,9 @@
 """The client side of HTTP/1.1: encodes requests and decodes responses. Sans-I/O.
 
-A plain head is read by `heads`, any other by h11, and the body by `bodies`. Requests are written
-without h11, which would take as long as all the rest. Rules of the file: no error text contains a
-header's value or a query, since these may contain keys; an answer is complete only if its framing
-says so.
+A simple head is decoded by `heads`, any other by h11, and the body by `bodies`. Requests are
+encoded without h11, which would take as long as everything else together. Rules of the file: no
+error text contains a header's value or a query, since these may contain keys; a response is
+complete only if its framing says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestra.providers.connections.heads import NAME, Head, Header, body_of, k
 INFORMATIONAL_MAX = 100
 """The most informational responses, such as "102 Processing", before the final one."""
 TOO_LONG = 431
-"""The beginning of h11's error for a head over its limit."""
+"""The status that h11 suggests, in its error for a head over the limit."""
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _NAME = re.compile(NAME)
@@ -52,7 +52,7 @@ class Origin:
 
 @attrs.frozen
 class Outgoing:
-    """A request, ready to be sent. Its target and headers may contain a key."""
+    """A request that is ready to be sent. Its target and headers may contain a key."""
 
     origin: Origin
     method: str
@@ -62,10 +62,10 @@ class Outgoing:
 
 
 def outgoing(request: HttpRequest) -> Outgoing:
-    """A request ready to be sent, with the headers that HTTP requires.
+    """Add the headers that HTTP requires to a request, and encode its headers.
 
     Raises:
-        InvalidRequestError: its URL is not an HTTP URL, or a header cannot be sent.
+        InvalidRequestError: its URL is not an HTTP URL, or a header is invalid.
     """
     origin, target = located(request.url)
     named = {name.lower() for name, _ in request.headers}
@@ -76,10 +76,10 @@ def outgoing(request: HttpRequest) -> Outgoing:
 
 @lru_cache(maxsize=256)
 def located(url: str) -> tuple[Origin, str]:
-    """The origin of a URL, and its path and query.
+    """Split a URL into its origin, and its path with the query.
 
     Raises:
-        InvalidRequestError: it is not an HTTP URL.
+        InvalidRequestError: it is not an HTTP URL, or it contains a user or password.
     """
     try:
         parts = urlsplit(url)
@@ -96,24 +96,25 @@ def located(url: str) -> tuple[Origin, str]:
         )
     if "@" in parts.netloc:
         raise InvalidRequestError(
-            f"the URL of {host} has a user or password in it: give the key by its own setting"
+            f"the URL of {host} contains a user or password: remove it, and set the key separately "
+            "(key_env or key_file)"
         )
     return Origin(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme]), target
 
 
 def _in_ascii(host: str) -> str:
-    """A host's name as DNS has it.
+    """A host name in the ASCII form that DNS uses.
 
     Raises:
-        ValueError: it is another name in another version of IDNA, as `faß.de` is `fass.de`
-            by Python's; both may exist, and only one of them is to get the key.
+        ValueError: the versions of IDNA disagree about the name. Python's version turns `faß.de`
+            into `fass.de`, which may belong to somebody else, who must not get the key.
     """
     if host.isascii():
         return host
     found = host.encode("idna")
     if found.decode("idna") != host:
         raise ValueError(
-            f"the host {host!r} is another name in another version of IDNA; "
+            f"the host {host!r} is ambiguous: the versions of IDNA convert it to different names; "
             "write it in ASCII: xn--..."
         )
     return found.decode()
@@ -121,25 +122,28 @@ def _in_ascii(host: str) -> str:
 
 @lru_cache(maxsize=256)
 def _header(header: tuple[str, str]) -> Header:
-    """A header as bytes; cached, since most headers are equal in all requests to a provider."""
+    """Encode a header; cached, since most headers are equal in all requests to a provider."""
     name, value = header
     if not _NAME.fullmatch(name):
-        raise InvalidRequestError(f"{name[:80]!r} cannot be the name of a header")
+        raise InvalidRequestError(
+            f"{name[:80]!r} is not a valid name for an HTTP header; use letters, digits and hyphens"
+        )
     value = value.strip()
     if not _VALUE.fullmatch(value):
         raise InvalidRequestError(
-            f"the header {name!r} has a character that HTTP does not allow: was the key copied "
-            "together with other text?"
+            f"the value of header {name!r} contains a character that HTTP does not allow: was the "
+            "key copied together with other text?"
         )
     return name.encode(), value.encode()
 
 
 class Exchange:
-    """One request and its answer. Send `request`, then feed the received bytes.
+    """One request and its response. Send `request`, then call `feed` with the received bytes.
 
-    `began` is set after a byte of the answer, `ahead` after a byte of the final head; `head` is
-    that head, and `done` is set after the body's last byte. `keep_s` is how long the connection may
-    be kept then: 0 if it may not, None if the server sets no limit.
+    `began` is True after the first byte of any response, `ahead` after the first byte of the final
+    head (the first that is not 1xx). `head` is that head, and `done` is True after the last byte
+    of the body. `keep_s` is how long the connection may then stay idle: 0 if it must be closed,
+    None if the server sets no limit.
     """
 
     __slots__ = (
@@ -173,14 +177,14 @@ class Exchange:
         self.request = written(request)
 
     @property
-    def answer(self) -> Head:
-        """The final head, after it has arrived."""
+    def final_head(self) -> Head:
+        """The final head; may only be used after the head has arrived."""
         assert self.head is not None
         return self.head
 
     @property
     def done(self) -> bool:
-        """Whether all of the answer has arrived."""
+        """Whether all of the response has arrived."""
         return self._body is not None and self._body.done
 
     @property
@@ -190,7 +194,7 @@ class Exchange:
         return body is not None and body.done and not body.rest and self.keep_s != 0.0
 
     def feed(self, data: bytes) -> bytes:
-        """The part of the body in these bytes.
+        """Decode received bytes, and return the part of the body in them.
 
         Raises:
             MalformedStreamError: the bytes are not HTTP, or exceed a limit.
@@ -206,28 +210,29 @@ class Exchange:
             raise self._malformed(str(error)) from error
         self._body_bytes += len(found)
         if self._body_bytes > self._body_bytes_max:
-            raise self._malformed(f"the answer is over {self._body_bytes_max} bytes", again=False)
+            too_long = f"the body is longer than {self._body_bytes_max} bytes"
+            raise self._malformed(too_long, again=False)
         return found
 
     def end(self) -> bytes:
         """Note that the server has closed the connection.
 
         Raises:
-            ModelConnectionError: the answer is incomplete.
+            ModelConnectionError: the response is incomplete.
         """
         if self._body is None:
-            how = "in the middle of the answer's head" if self.ahead else "without an answer"
+            how = "in the middle of the response's head" if self.ahead else "without a response"
             raise ModelConnectionError(f"{self._where} closed the connection {how}", code="cut")
         if not self._body.done and not self._body.end():
             raise ModelConnectionError(
-                f"{self._where} closed the connection in the middle of the answer, "
-                f"after {self._body_bytes} bytes of it",
+                f"{self._where} closed the connection in the middle of the response, "
+                f"after {self._body_bytes} bytes of the body",
                 code="cut",
             )
         return b""
 
     def _heads(self, data: bytes) -> bytes:
-        """Read heads up to the final one, and return the bytes after it."""
+        """Decode heads up to the final one, and return the bytes after it."""
         if (connection := self._h11) is None:
             if (plain := plain_head(data)) is not None:
                 self._take(plain[0], b"1.1")
@@ -252,8 +257,8 @@ class Exchange:
                 self._informational += 1
                 if self._informational > INFORMATIONAL_MAX:
                     raise self._malformed(
-                        f"over {INFORMATIONAL_MAX} informational answers (1xx) came before the "
-                        "final one"
+                        f"more than {INFORMATIONAL_MAX} informational responses (1xx) came before "
+                        "the final one"
                     )
             else:
                 break
@@ -272,26 +277,26 @@ class Exchange:
             self.keep_s = kept_s(head.headers)
 
     def _head_too_long(self) -> MalformedStreamError:
-        what = f"the head of the answer is over {self._head_bytes_max} bytes"
+        what = f"the head of the response is longer than {self._head_bytes_max} bytes"
         return self._malformed(what, again=False)
 
     def _malformed(self, what: str, *, again: bool | None = None) -> MalformedStreamError:
         return MalformedStreamError(
-            f"{self._where} sent an invalid answer: {what}", retryable=again
+            f"{self._where} sent an invalid response: {what}", retryable=again
         )
 
 
 def written(request: Outgoing) -> bytes:
-    """The bytes of a request.
+    """Encode a request.
 
     Raises:
-        InvalidRequestError: the bytes would not be exactly this one request.
+        InvalidRequestError: a server could read the bytes as something else than this one request.
     """
     start, lines = _start(request.method, request.target), [*map(_line, request.headers)]
-    # A line end in a value would begin another header, and a body of another length another
+    # A line end in a value would begin another header, and a wrong body length would begin another
     # request.
     if not (start and all(lines) and _is_framed(request)):
-        # the wrong value is not quoted, since it may be a key
+        # the invalid value is not quoted, since it may be a key
         raise InvalidRequestError(
             f"the request to {request.origin} cannot be sent as HTTP: its method, a header or the "
             "length of its body is invalid"
@@ -301,20 +306,20 @@ def written(request: Outgoing) -> bytes:
 
 @lru_cache(maxsize=256)
 def _start(method: str, target: str) -> bytes:
-    """The first line of a request; empty if it would be invalid."""
+    """The request line; empty if it would be invalid."""
     line = f"{method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass")
     return line if _START.fullmatch(line) else b""
 
 
 @lru_cache(maxsize=256)
 def _line(header: Header) -> bytes:
-    """The line of a header, cached, since most are equal in all requests; empty if invalid."""
+    """A header line; cached, since most are equal in all requests; empty if it would be invalid."""
     line = b"%b: %b\r\n" % header
     return line if _LINE.fullmatch(line) else b""
 
 
 def _is_framed(request: Outgoing) -> bool:
-    """Whether its headers have exactly one host, and the body's length as the only framing."""
+    """Whether a request has exactly one `Host`, and a correct `Content-Length` if it has a body."""
     names = [name.lower() for name, _ in request.headers]
     if names.count(b"host") != 1 or b"transfer-encoding" in names:
         return False
@@ -326,5 +331,5 @@ def _is_framed(request: Outgoing) -> bool:
 
 @lru_cache(maxsize=16)
 def _asking(method: str) -> h11.Request:
-    """The parts of a request that h11 needs to read its answer."""
+    """The parts of a request that h11 needs for decoding the response."""
     return h11.Request(method=method, target="/", headers=[("host", "-")])

@@ -1,6 +1,7 @@
 """Decompresses bodies that a server has compressed, although it was asked not to. Sans-I/O.
 
-A few bytes can expand to gigabytes, so the output has a limit, and never exceeds it in memory.
+A few bytes can expand to gigabytes, so the output is limited, and memory never holds more than the
+limit.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ _ZLIB_METHOD = 8  # the low half of the first byte of a zlib header
 
 
 CODINGS = ("gzip", "x-gzip", "deflate")
-"""The content-encodings that are decompressed."""
+"""The values of `Content-Encoding` that are supported."""
 
 
 class Inflater:
-    """Decompresses a body in pieces of any size; one that is encoded otherwise is an error."""
+    """Decompresses a body, which may be fed in pieces of any size, up to `limit_bytes`."""
 
     def __init__(self, coding: str, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -27,33 +28,33 @@ class Inflater:
         self._stream: zlib._Decompress | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """The decompressed bytes.
+        """Decompress these bytes.
 
         Raises:
-            ValueError: the encoding is unknown, the bytes are invalid, or their content exceeds the
-                limit.
+            ValueError: the encoding is not supported, the bytes are invalid, or the decompressed
+                body exceeds the limit.
         """
         parts: list[bytes] = []
         while data:
             stream = self._stream or self._begun(data)
             left_bytes = self._limit_bytes - self._made_bytes + 1
             try:
-                # past the limit nothing is decompressed: 0 would mean no limit
+                # at the limit, zlib is not called: to zlib, 0 means unlimited
                 parts.append(stream.decompress(data, left_bytes) if left_bytes > 0 else b"")
             except zlib.error as error:
-                raise ValueError(f"the body is not compressed as its head says: {error}") from error
+                raise ValueError(
+                    f"the body is not valid {self._coding}, which its head announces: {error}"
+                ) from error
             self._made_bytes += len(parts[-1])
             if self._made_bytes > self._limit_bytes:
-                raise ValueError(
-                    f"the body has more than {self._limit_bytes} bytes when decompressed"
-                )
-            # gzip may have several members in a row
+                raise ValueError(f"the decompressed body is longer than {self._limit_bytes} bytes")
+            # a gzip body may consist of several members in a row
             data = stream.unused_data if self._gzip else b""
             self._stream = None if data else stream
         return b"".join(parts)
 
     def end(self) -> bool:
-        """Whether it is complete, called when the body has ended."""
+        """Note that the body has ended; returns whether the compressed data is complete."""
         return self._stream is None or self._stream.eof
 
     def _begun(self, data: bytes) -> zlib._Decompress:
@@ -66,8 +67,8 @@ class Inflater:
 
 
 def unknown(coding: str) -> ValueError:
-    """The error for an encoding that is not one of `CODINGS`."""
+    """The error for a content encoding that is not one of `CODINGS`."""
     return ValueError(
-        f"the body is encoded as {coding!r}, though only `identity` was accepted; only gzip and "
-        "deflate are supported"
+        f"the body is encoded as {coding!r}, although the request accepts only `identity`; only "
+        "gzip and deflate are supported"
     )

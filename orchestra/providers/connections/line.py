@@ -1,9 +1,9 @@
 """A TCP connection, plain or with TLS: sends and receives bytes, and closes at once.
 
-Rules of the file: `close` never waits, so that leaving an answer early, also by a cancellation,
-stops the server at once. A cancelled read loses no bytes. A read returns all available bytes, up to
-64 KiB: many chunks in one wake-up cost little more than one. TLS is Python's, over memory buffers,
-instead of `trio.SSLStream`, which returns one record at a time.
+Rules of the file: `close` never waits, so that abandoning a response, also by a cancellation, stops
+the server at once. A cancelled read loses no bytes. A read returns all available bytes, up to
+64 KiB, since reading many chunks in one wake-up costs little more than reading one. TLS uses
+Python's `ssl` with memory buffers, not `trio.SSLStream`, which returns one TLS record at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ READ_BYTES = 64 * 1024
 
 
 class Line:
-    """A plain TCP connection, for one task at a time. Raises OSError if it is broken."""
+    """A plain TCP connection, used by one task at a time. Methods raise OSError if it is broken."""
 
     __slots__ = ("_full", "_reads", "_socket")
 
@@ -49,10 +49,10 @@ class Line:
         return rest
 
     async def receive(self) -> bytes:
-        """All bytes that have arrived, waiting for some; empty at the end."""
+        """All bytes that have arrived, waiting for some; empty at the end of the connection."""
         self._reads = True
         try:
-            if self._full:  # more is probably available, and other tasks have to run
+            if self._full:  # more bytes have probably arrived, but other tasks need a turn
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.wait_readable(self._socket)
@@ -63,7 +63,7 @@ class Line:
         return data
 
     def receive_nowait(self) -> bytes | None:
-        """All bytes that have arrived; empty at the end, None if there are none yet."""
+        """All bytes that have arrived; None if there are none yet, empty at the end."""
         try:
             data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
@@ -73,7 +73,7 @@ class Line:
 
     @property
     def quiet(self) -> bool:
-        """Whether it is open and nothing has arrived, as required of an idle connection."""
+        """Whether it is open and has no unread bytes, as an idle connection must be."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except OSError as error:
@@ -82,11 +82,11 @@ class Line:
 
     def wake(self) -> None:
         """Make a pending read raise trio.ClosedResourceError."""
-        if self._reads:  # otherwise Trio would call the kernel, now and at the next read
+        if self._reads:  # without a pending read, this would cost two system calls for nothing
             self._end_waits()
 
     def close(self) -> None:
-        """Close it, without waiting for anything."""
+        """Close the connection at once, without waiting. A second call does nothing."""
         if self._socket.fileno() >= 0:
             self._end_waits()
             self._socket.close()
@@ -97,7 +97,7 @@ class Line:
 
 
 class TlsLine(Line):
-    """A TCP connection with TLS. Closing sends no close_notify: HTTP marks the end itself."""
+    """A TCP connection with TLS. It sends no close_notify: HTTP itself marks where data ends."""
 
     __slots__ = ("_ended", "_failure", "_incoming", "_outgoing", "_tls")
 
@@ -131,13 +131,17 @@ class TlsLine(Line):
         return super().send_nowait(self._outgoing.read())
 
     async def receive(self) -> bytes:
-        """All bytes that have arrived, waiting for some; empty at the end, if TLS announced it."""
+        """All bytes that have arrived, waiting for some; empty at the end.
+
+        Raises:
+            ssl.SSLError: the connection ended without the server's close_notify.
+        """
         if self._ended:
             return self._end()
         return await super().receive()
 
     def receive_nowait(self) -> bytes | None:
-        """All bytes that have arrived; empty at the end, None if there are none yet."""
+        """All bytes that have arrived; None if there are none yet, empty at the end."""
         if self._ended:
             return self._end()
         data = super().receive_nowait()
@@ -176,21 +180,23 @@ class TlsLine(Line):
             self._incoming.write_eof()
 
     def _alert(self) -> None:
-        """Send the TLS alert about a refused certificate, if possible without waiting."""
+        """Send the alert of a failed handshake, if that is possible without waiting."""
         with suppress(OSError):
             self._socket.send(self._outgoing.read())
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
-    """The TLS settings: certificates are checked by the system's authorities and those in a file.
+    """The TLS settings: the system's certificate authorities are trusted, and those in `ca_file`.
 
-    `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's, as usual. HTTP/2 is not offered.
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's authorities, as usual. HTTP/2 is not
+    offered.
 
     Raises:
-        OSError: there is no such file, or no certificate in it.
+        OSError: `ca_file` does not exist, or contains no certificate.
     """
     context = ssl.create_default_context()
-    # Python 3.11.2 (Debian 12) tells OpenSSL to treat a cut connection as one that ended.
+    # Python 3.11.2 (Debian 12) tells OpenSSL to treat a cut connection like one that was closed
+    # properly.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if ca_file is not None:
         context.load_verify_locations(ca_file)
@@ -199,9 +205,9 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 
 async def connect(origin: Origin, context: ssl.SSLContext | None) -> Line:
-    """A connection to an origin, at the first of its addresses that answers.
+    """Connect to an origin, at the first of its addresses that accepts the connection.
 
-    `context` has the settings for https. Raises OSError, which includes ssl.SSLError.
+    `context` has the TLS settings for https. Raises OSError, which includes ssl.SSLError.
     """
     stream = await _connected(origin.host, origin.port)  # it has set TCP_NODELAY
     connection = socket.socket(fileno=stream.socket.detach())
@@ -220,7 +226,7 @@ async def _connected(host: str, port: int) -> trio.SocketStream:
     if not _is_address(host):
         limit_lookups()
         return await trio.open_tcp_stream(host, port)
-    # For a single address, Trio's happy eyeballs would take three tasks and twice the time.
+    # For a single address, Trio's Happy Eyeballs would take three tasks and twice the time.
     connection = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         await connection.connect((host, port))

@@ -1,11 +1,12 @@
-"""DNS look-ups, with a limit per name, so that an unanswered one does not block anything else.
+"""DNS look-ups, limited for each host name, so that a slow one does not block anything else.
 
-A look-up blocks a thread, even after its caller has gone. Trio has forty threads for all blocking
-calls of a process. If one provider's name server was silent, its look-ups used all of them, and
-every other thread (for a vector store, a tool, another provider's name) had to wait.
+A look-up blocks a worker thread, even after its caller was cancelled. Trio has forty worker threads
+for all blocking calls of a process. If one provider's name server did not answer, its look-ups used
+all of them, and every other call in a thread (a vector store, a tool, the name of another provider)
+had to wait.
 
-Rules of the file: each name has a few threads of its own. A program's own resolver is left
-unchanged.
+Rules of the file: each host name has a few threads of its own. A resolver that the program has set
+itself is left in place.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from weakref import WeakValueDictionary
 import trio
 
 AT_ONCE = 8
-"""The most concurrent look-ups of one name, including abandoned ones."""
+"""The most concurrent look-ups of one name, including those whose caller was cancelled."""
 
 
 class Lookups(trio.abc.HostnameResolver):
@@ -25,7 +26,7 @@ class Lookups(trio.abc.HostnameResolver):
 
     def __init__(self) -> None:
         self._threads: WeakValueDictionary[object, trio.CapacityLimiter] = WeakValueDictionary()
-        """By the name; whoever looks it up holds them."""
+        """The limiter of each name, which lives as long as a look-up of the name uses it."""
 
     async def getaddrinfo(  # noqa: PLR0917 - Trio's signature
         self,
@@ -36,14 +37,14 @@ class Lookups(trio.abc.HostnameResolver):
         proto: int = 0,
         flags: int = 0,
     ) -> Any:
-        """The addresses of a name. Raises OSError if there are none."""
-        asked = host, port, family, type, proto, flags
+        """The addresses of a host name. Raises OSError if there are none."""
+        query = host, port, family, type, proto, flags
         return await trio.to_thread.run_sync(
-            socket.getaddrinfo, *asked, abandon_on_cancel=True, limiter=self._of(host)
+            socket.getaddrinfo, *query, abandon_on_cancel=True, limiter=self._of(host)
         )
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        """The name of an address. Raises OSError if there is none."""
+        """The host name of an address. Raises OSError if there is none."""
         return await trio.to_thread.run_sync(
             socket.getnameinfo, sockaddr, flags, abandon_on_cancel=True, limiter=self._of(sockaddr)
         )
@@ -56,7 +57,7 @@ class Lookups(trio.abc.HostnameResolver):
 
 
 def limit_lookups() -> None:
-    """Use these look-ups in this run of Trio, unless it has another resolver."""
+    """Install this resolver in the current `trio.run`, unless it has a custom one already."""
     before = trio.socket.set_custom_hostname_resolver(Lookups())
     if before is not None:
         trio.socket.set_custom_hostname_resolver(before)

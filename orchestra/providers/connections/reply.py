@@ -1,4 +1,4 @@
-"""Answers with their bodies decompressed, for their readers."""
+"""Reads the bodies of responses: decompressed, and whole if wanted."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from orchestra.protocols import HttpReply
 from orchestra.providers.connections.inflate import CODINGS, Inflater, unknown
 
 OK = range(200, 300)
-"""The statuses of success."""
+"""The HTTP statuses of success."""
 
 
 def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
-    """The reply with its body decompressed, to at most `limit_bytes`.
+    """The reply, with its body decompressed as it is read, to at most `limit_bytes`.
 
     Raises:
-        MalformedStreamError: the body has an unknown encoding. For an answer with an error status,
-            it is raised by `receive` instead, since the status is enough to decide.
+        MalformedStreamError: the body has an unsupported content encoding. For a response with an
+            error status, `receive` raises this instead, since the caller can do with the status.
     """
     coding = reply.headers.get("content-encoding", "").strip().lower()
     if coding in ("", "identity"):
@@ -28,11 +28,11 @@ def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
 
 
 class InflatedReply(HttpReply):
-    """A reply with a compressed body."""
+    """A reply whose compressed body is decompressed as it is read."""
 
-    def __init__(self, reply: HttpReply, undone: Inflater, where: str) -> None:
+    def __init__(self, reply: HttpReply, inflater: Inflater, where: str) -> None:
         self._reply = reply
-        self._inflater = undone
+        self._inflater = inflater
         self._where = where
 
     @property
@@ -42,15 +42,20 @@ class InflatedReply(HttpReply):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By lower-case name; values of a repeated header are joined by commas."""
+        """The headers by lower-case name; values of a repeated header are joined by commas."""
         return self._reply.headers
 
     def forget_headers(self) -> None:
-        """Free the headers."""
+        """Free the memory of the headers."""
         self._reply.forget_headers()
 
     async def receive(self) -> bytes:
-        """All of the body that has arrived, waiting for some; empty after the last byte."""
+        """The decompressed part of the body that has arrived; empty after the last byte.
+
+        Raises:
+            MalformedStreamError: the body is not what its content encoding says, or is too long.
+            ModelConnectionError: the compressed data was cut.
+        """
         while data := await self._reply.receive():
             try:
                 found = self._inflater.feed(data)
@@ -67,11 +72,11 @@ class InflatedReply(HttpReply):
 
 
 def _malformed(where: str, error: ValueError) -> MalformedStreamError:
-    return MalformedStreamError(f"{where} sent an invalid answer: {error}", retryable=False)
+    return MalformedStreamError(f"{where} sent an invalid response: {error}", retryable=False)
 
 
 async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
-    """The complete body, whose beginning is `begun`.
+    """Read the rest of a body, and return all of it; `begun` is what was read before.
 
     Raises:
         MalformedStreamError: the body exceeds the limit.
@@ -83,5 +88,7 @@ async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
         size += len(data)
     if size > limit_bytes:
         pieces.clear()  # the raised error keeps this frame alive
-        raise MalformedStreamError(f"the answer is over {limit_bytes} bytes; ask for less at once")
+        raise MalformedStreamError(
+            f"the response is longer than {limit_bytes} bytes; ask for less at once"
+        )
     return b"".join(pieces)

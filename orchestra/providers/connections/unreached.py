@@ -1,4 +1,4 @@
-"""Error texts for failed connections: the reason, and what to do. Pure."""
+"""Error messages for failed connections: the reason, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unreached(where: str, error: Exception, advice: str = _IS_THERE) -> ModelCon
 
 
 def reason(error: BaseException) -> str:
-    """The root cause of a connection's error as text; if there are several, all of them."""
+    """The root cause of a connection error as text; if there are several causes, all of them."""
     return ", ".join(dict.fromkeys(map(_in_words, _causes(error))))
 
 
@@ -45,9 +45,10 @@ def _causes(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The root cause; Trio has a group if several addresses failed.
+    """The root cause of an error; an ExceptionGroup of Trio's if several addresses failed.
 
-    httpcore does not mention it in its own error, and hides it: `raise error from None`.
+    The text of httpcore's own error does not include the cause, and httpcore hides the cause with
+    `raise error from None`; it is still in `__context__`.
     """
     while cause := error.__cause__ or (error.__context__ if error.__suppress_context__ else None):
         error = cause
@@ -58,15 +59,15 @@ def _mended(code: int) -> str:
     if code in _OF_NAME:
         return "is the base URL right?"
     if code in _OF_TIME:
-        return "is the clock right here?"
+        return "is the clock of this machine right?"
     return (
-        "if an authority of your own has signed it, name its file in SSL_CERT_FILE, or as "
-        "`ca_file` of `open_transport`"
+        "if it was signed by an authority of your own, put the path of that authority's file into "
+        "SSL_CERT_FILE, or pass it to `open_transport` as `ca_file`"
     )
 
 
 def _in_words(error: BaseException) -> str:
-    """The system's text, without Trio's prefix: the message has the address already."""
+    """The system's text for an error, without Trio's prefix, which repeats the address."""
     if type(error) is OSError or isinstance(error, ConnectionError | TimeoutError):
         return os.strerror(error.errno) if error.errno else str(error)
     return str(error) or type(error).__name__

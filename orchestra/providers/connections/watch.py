@@ -1,11 +1,12 @@
-"""Time limits for many reads with the same limit.
+"""Enforces a time limit on many reads that all have the same limit.
 
-A cancel scope around each read costs more than the read. Instead, each read's start is noted, and
-the reads are in a queue; one task checks its first entries once per time limit.
+A cancel scope around each read would cost more than the read. Instead, the start of each read is
+noted, and the readers are kept in a queue, ordered by these times. One task checks the front of the
+queue, once in each time limit or sooner if a read is due.
 
 Rules of the file: the task is a system task of Trio, since a transport has no nursery. It ends when
 the queue is empty, and the functions that it calls neither wait nor raise. A reader may leave at
-any moment, also in the middle of a check: the garbage collector runs whenever it wants to.
+any moment, even during a check, since the garbage collector may run at any moment.
 """
 
 from __future__ import annotations
@@ -22,19 +23,22 @@ from orchestra.providers.connections.line import Line
 
 @attrs.define(eq=False)
 class Wait:
-    """A reader of a connection; call `begin` before each read, and `leave` at the end.
+    """A watched reader of a connection; call `begin` before each read, and `leave` at the end.
 
-    `since_s` is the start of the pending read: set it to inf after the read.
+    `since_s` is when the pending read began. The reader has to set it to inf after each read.
     """
 
     line: Line
     _watch: Watch
     since_s: float = math.inf
     late: bool = False
-    """Whether a read was ended by the time limit: it raised trio.ClosedResourceError."""
+    """Whether the time limit has ended a read, which then raised trio.ClosedResourceError."""
 
     def begin(self, last_s: float) -> bool:
-        """Whether the read that begins now is watched; False if `last_s` comes before its limit."""
+        """Watch the read that begins now; returns whether it is watched.
+
+        A read is not watched if the time `last_s` comes before its time limit would pass.
+        """
         watch = self._watch
         now_s = watch.clock.current_time()
         if now_s + watch.limit_s > last_s:
@@ -44,25 +48,25 @@ class Wait:
         return True
 
     def leave(self) -> None:
-        """Stop watching; the last reader ends the task. A second call does nothing."""
+        """Stop watching; the task ends after the last reader. A second call does nothing."""
         self._watch.forget(self)
 
 
 class Watch:
-    """Ends reads that have waited for `limit_s`."""
+    """Ends reads that have waited for `limit_s`. There is one for each limit in a `trio.run`."""
 
     def __init__(self, limit_s: float, all_of_run: dict[float, Watch]) -> None:
         self.limit_s = limit_s
         self._all_of_run = all_of_run
         self.waits: OrderedDict[Wait, None] = OrderedDict()
-        """Of those that wait, the first has done so for longest."""
+        """The readers; among those with a pending read, the one that waits longest comes first."""
         self.clock = trio.lowlevel.current_clock()
         self._resting = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._watch, name="orchestra.watch")
 
     @classmethod
     def over(cls, line: Line, limit_s: float) -> Wait:
-        """Watch the reads of a connection, by the one watch for this limit in a run of Trio."""
+        """Watch the reads of a connection; a `trio.run` has one `Watch` for each limit."""
         watches = _WATCHES.get()
         if watches is None:
             _WATCHES.set(watches := {})
@@ -73,13 +77,13 @@ class Watch:
         return wait
 
     def forget(self, wait: Wait) -> None:
-        """Stop watching this reader; also works outside of Trio, as in `__del__`."""
+        """Stop watching this reader. May be called outside of Trio, as by `__del__`."""
         if self.waits.pop(wait, self) is None and not self.waits:
             self._resting.cancel()
             del self._all_of_run[self.limit_s]
 
     def look(self, now_s: float) -> float:
-        """End late reads, and return the time of the next check."""
+        """End the reads whose time limit has passed, and return the time of the next check."""
         for _ in range(len(self.waits)):
             first = next(iter(self.waits))
             reads = first.since_s != math.inf
@@ -97,7 +101,8 @@ class Watch:
             with trio.CancelScope(deadline=next_s) as self._resting:
                 await trio.sleep_forever()
             now_s = next_s = self.clock.current_time()
-            with suppress(KeyError, StopIteration, RuntimeError):  # one was collected meanwhile
+            # The garbage collector may remove a reader during the check.
+            with suppress(KeyError, StopIteration, RuntimeError):
                 next_s = self.look(now_s)
 
 

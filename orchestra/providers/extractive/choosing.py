@@ -1,8 +1,9 @@
 """Chooses the sentences that answer a question, and formats the answer. Pure.
 
-A sentence's score depends on its similarity to the question, on the question's rarer words in it,
-and on its source's similarity. Under a heading that has the question's words, the first sentences
-score higher. A sentence that repeats a chosen one scores lower.
+A sentence scores higher the more similar it and its source are to the question, the more of the
+question's rare words it contains, if the sentence next to it scores high, and if it defines what
+the question asks about. The first sentences under a heading with the question's words score higher,
+too. A sentence that is similar to one already chosen scores lower.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 CANDIDATES_MAX = 400
-"""The most sentences that are compared: more than reasonable prompts have."""
+"""The most sentences that are compared; reasonable prompts have fewer."""
 CHOSEN_MAX = 4
 CHOSEN_CHARS_MAX = 900
 
@@ -71,13 +72,13 @@ class Candidate:
     source: int
     text: str
     heading: str = ""
-    """The heading above it; empty if the source has none."""
+    """The heading in the source's label; empty if the label has none."""
 
 
-def candidates(asked: ParsedPrompt) -> list[Candidate]:
-    """The sentences of all sources, in order, each once; at most `CANDIDATES_MAX`."""
+def candidates(prompt: ParsedPrompt) -> list[Candidate]:
+    """The sentences of all sources, in order, without repetitions; at most `CANDIDATES_MAX`."""
     found: dict[str, Candidate] = {}
-    for place, source in enumerate(asked.sources):
+    for place, source in enumerate(prompt.sources):
         heading = re.split(r"\s[-–—>|]\s", source.label)[-1] if " " in source.label else ""
         for text in sentences(source.text):
             if len(found) < CANDIDATES_MAX:
@@ -93,10 +94,10 @@ def choose(
     sentences: Sequence[Vector],
     sources: Sequence[Vector],
 ) -> list[Candidate]:
-    """The candidates to quote, grouped by source, the best source first.
+    """The candidates to quote, grouped by source: first the source of the best candidate.
 
-    Empty if none is good enough. The vectors of the question, the candidates and the sources have
-    unit length.
+    Empty if none is good enough. `asked`, `sentences` and `sources` are the vectors of the
+    question, of the candidates and of the sources, of unit length.
     """
     import numpy as np  # heavy
 
@@ -118,26 +119,26 @@ def choose(
 
 
 def say(chosen: Sequence[Candidate], sources: Sequence[Source]) -> str:
-    """The answer: the sentences, each group of one source with its mark, and the sources."""
+    """Format the answer: the sentences with the marks of their sources, a note, and the sources."""
     if not sources:
         return NO_SOURCES
     if not chosen:
         return f"{NO_ANSWER}\n\n{NOTE}"
-    said: list[str] = []
+    parts: list[str] = []
     for one, after in zip(chosen, [*chosen[1:], None], strict=True):
         text = one.text.rstrip(",;")
-        said.append(text if text[-1:] in '.!?"”' else f"{text}.")
+        parts.append(text if text[-1:] in '.!?"”' else f"{text}.")
         number = sources[one.source].number
         if number and (after is None or after.source != one.source):
-            said.append(f"[{number}]")
+            parts.append(f"[{number}]")
     cited = dict.fromkeys(sources[one.source] for one in chosen)
     lines = [f"[{source.number}] {source.label}" for source in cited if source.label]
     listed = "\n".join(["Sources:", *lines]) if lines else ""
-    return "\n\n".join(filter(None, (" ".join(said), NOTE, listed)))
+    return "\n\n".join(filter(None, (" ".join(parts), NOTE, listed)))
 
 
 def _with_neighbours(scores: Numbers, found: Sequence[Candidate]) -> Numbers:
-    """Scores raised next to good sentences, since the next sentence often continues the thought."""
+    """The scores, raised for neighbours of good sentences, which often continue the thought."""
     beside = 0 * scores
     for place, (one, after) in enumerate(pairwise(found)):
         if one.source == after.source:
@@ -148,7 +149,10 @@ def _with_neighbours(scores: Numbers, found: Sequence[Candidate]) -> Numbers:
 
 
 def _differing(scores: Numbers, matrix: Numbers, lengths: Sequence[int]) -> list[int]:
-    """The best candidate, then the best different ones while their scores are high enough."""
+    """The best candidate, then further good ones that differ from those chosen before.
+
+    At most `CHOSEN_MAX`, with `CHOSEN_CHARS_MAX` characters in total unless it is only one.
+    """
     bar = max(_GOOD_ENOUGH, _OF_THE_BEST * float(scores.max()))
     good = scores >= bar
     alike = 0 * scores
@@ -167,7 +171,7 @@ def _differing(scores: Numbers, matrix: Numbers, lengths: Sequence[int]) -> list
 
 
 def _words(question: str, texts: Sequence[str]) -> list[float]:
-    """The share of the question's words in each text, 0 to 1; rare words count more."""
+    """For each text, the share of the question's words in it, 0 to 1; rare words count more."""
     has = [set(_terms(text)) for text in texts]
     among = Counter(term for terms in has for term in terms)
     weights = {term: math.log(1 + len(texts) / (0.5 + among[term])) for term in _terms(question)}
@@ -176,7 +180,10 @@ def _words(question: str, texts: Sequence[str]) -> list[float]:
 
 
 def _headed(question: str, found: Sequence[Candidate]) -> list[float]:
-    """The share of the question's words in the heading, 0 to 1, less for each later sentence."""
+    """For each candidate, the share of the question's words in its heading, 0 to 1.
+
+    The share gets smaller for each further sentence of a source.
+    """
     asks = set(_terms(question))
     before: Counter[int] = Counter()
     headed = []
@@ -189,7 +196,7 @@ def _headed(question: str, found: Sequence[Candidate]) -> list[float]:
 
 
 def _terms(text: str) -> list[str]:
-    """The significant words, without their endings."""
+    """The significant words of a text, in lower case and without their endings."""
     words = (word.casefold() for word in _TERM.findall(text))
     return [_stem(word) for word in words if word not in _STOPWORDS]
 
@@ -202,8 +209,8 @@ def _stem(word: str) -> str:
 
 
 def _defines(question: str, text: str) -> float:
-    """1 if the question asks what something is, and the text says that it "is ..."."""
-    subject = _ASKS_WHAT.search(" ".join(question.split()))  # blanks would break the pattern
+    """1 if the question is "what is X?" and the text contains "X is ..."; otherwise 0."""
+    subject = _ASKS_WHAT.search(" ".join(question.split()))  # the pattern expects single blanks
     if subject is None:
         return 0.0
     says = rf"\b{re.escape(subject[1])}[`\"”*]*\s+(?:is|are|means)\b"

@@ -1,7 +1,7 @@
-"""A model without key and network: it answers with the best sentences of the prompt's sources.
+"""A model that needs no key and no network: it quotes the best sentences of the prompt's sources.
 
-It reads the prompt, chooses sentences, and streams them word by word with the marks of their
-sources. The answer has only text from the prompt, and a note that says so.
+It parses the prompt, chooses sentences, and streams them word by word with the marks of their
+sources. The answer contains only text from the prompt, and a note that says so.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from orchestra.providers.extractive.parsed_prompt import ParsedPrompt, read
 from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 
 PROMPT_CHARS_MAX = 400_000
-"""About 100,000 tokens; other models have such a limit as well."""
+"""The most characters of a prompt: about 100,000 tokens. Other models have such limits, too."""
 BYTES_PER_TOKEN = 4
-"""The rule of thumb for English in OpenAI's documentation."""
+"""The rule of thumb for English text in OpenAI's documentation."""
 _SOURCE_CHARS_MAX = 2000  # the part of a source that is embedded for its similarity
 _WORDS_AT_ONCE = 8
 
 
 class ExtractiveModel(Model):
-    """A `Model` that quotes up to four sentences of the prompt's own sources.
+    """A `Model` that quotes up to four sentences from the sources in its prompt.
 
-    Sources are lines that begin with `[1]`, as described in `parsed_prompt`; without them, the
-    prompt's paragraphs. An answer ends with a note that it is a quotation, and
-    with the names of the cited sources. If no source is related to the question, the answer says
-    so.
+    Sources begin with `[1]`, `[2]` and so on, as described in `parsed_prompt`; without these marks,
+    each paragraph of the prompt is a source. The answer ends with a note that it is a quotation,
+    and with the names of the cited sources. If no source is related to the question, the answer
+    says so.
 
-    The same request always has the same answer: `temperature` and `seed` are ignored.
-    `output_tokens_max` and the usage count four bytes as a token (an estimate, and reported as
-    one); `stop` is obeyed.
+    The same request always gets the same answer: `temperature` and `seed` are ignored.
+    `output_tokens_max` and the usage count four bytes as one token; the usage is reported as an
+    estimate. `stop` is obeyed.
     """
 
     about: ClassVar[str] = (
@@ -51,17 +51,18 @@ class ExtractiveModel(Model):
         self._embedder = embedder
 
     def stream(self, request: ChatRequest) -> ExtractiveAnswer:
-        """Ask; the sentences are chosen on entry, in a worker thread, in a few milliseconds.
+        """Answer a request; the sentences are chosen on entry, in a few milliseconds.
 
         Raises:
-            ModelError: on entry, if the prompt has more than 400,000 characters.
+            ModelError: on entry, if the prompt is longer than `PROMPT_CHARS_MAX` characters, or
+                logprobs are requested.
             BindingError: on entry, if the embedder needs a package that is not installed.
         """
         return ExtractiveAnswer(self._embedder, request)
 
 
 class ExtractiveAnswer:
-    """An answer of the extractive model: a context manager that returns the reply."""
+    """An answer of the extractive model: a context manager that returns itself as the reply."""
 
     def __init__(self, embedder: Embedder, request: ChatRequest) -> None:
         self._embedder = embedder
@@ -82,7 +83,10 @@ class ExtractiveAnswer:
         self._events = []
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """The next words, at most eight; at the end the usage and the stop reason; then nothing."""
+        """The next events, at most eight: words, then the usage and the stop reason; then empty.
+
+        Never waits, but is a checkpoint.
+        """
         await trio.lowlevel.checkpoint()
         batch = tuple(self._events[:_WORDS_AT_ONCE])
         del self._events[:_WORDS_AT_ONCE]
@@ -90,7 +94,7 @@ class ExtractiveAnswer:
 
 
 def events(request: ChatRequest, answer: str) -> list[ModelEvent]:
-    """The model events of the answer: words, usage, and the stop reason."""
+    """The model events of an answer: its words, the usage, and the stop reason."""
     text, reason = ended(answer, request.stop, request.output_tokens_max)
     words: list[ModelEvent] = [TextDelta(word) for word in re.findall(r"\s*\S+|\s+", text)]
     usage = Usage(
@@ -102,7 +106,7 @@ def events(request: ChatRequest, answer: str) -> list[ModelEvent]:
 
 
 def ended(answer: str, stop: Sequence[str], tokens_max: int | None) -> tuple[str, StopReason]:
-    """The answer up to the first limit or stop sequence, and its stop reason."""
+    """The answer, cut at the first stop sequence and at the token limit; and the stop reason."""
     ends = [at for mark in stop if mark and (at := answer.find(mark)) >= 0]
     text = answer[: min(ends)] if ends else answer
     if tokens_max is not None and tokens(text) > tokens_max:
@@ -112,7 +116,7 @@ def ended(answer: str, stop: Sequence[str], tokens_max: int | None) -> tuple[str
 
 
 def tokens(text: str) -> int:
-    """The estimated tokens of a text: a quarter of its bytes, rounded up."""
+    """The estimated number of tokens in a text: a quarter of its bytes, rounded up."""
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
@@ -121,27 +125,27 @@ async def _answer(embedder: Embedder, request: ChatRequest) -> str:
     chars = sum(len(message.text) for message in request.messages)
     if chars > PROMPT_CHARS_MAX:
         raise ModelError(
-            f"the prompt has {chars} characters, the extractive model reads at most "
+            f"the prompt has {chars} characters, but the extractive model reads at most "
             f"{PROMPT_CHARS_MAX}; give it fewer or shorter sources"
         )
-    asked, found = await trio.to_thread.run_sync(_read, request)
-    return say(await _chosen(embedder, asked, found), asked.sources)
+    prompt, found = await trio.to_thread.run_sync(_read, request)
+    return say(await _chosen(embedder, prompt, found), prompt.sources)
 
 
 def _read(request: ChatRequest) -> tuple[ParsedPrompt, list[Candidate]]:
-    asked = read(request.messages)
-    return asked, candidates(asked)
+    prompt = read(request.messages)
+    return prompt, candidates(prompt)
 
 
 async def _chosen(
-    embedder: Embedder, asked: ParsedPrompt, found: Sequence[Candidate]
+    embedder: Embedder, prompt: ParsedPrompt, found: Sequence[Candidate]
 ) -> list[Candidate]:
-    """The quoted sentences. The embedder is called even if there is nothing to quote.
+    """The sentences to quote. The embedder is called even if there is nothing to quote.
 
     Otherwise, a missing package would be reported only by the first prompt with sources.
     """
-    about = [source.text[:_SOURCE_CHARS_MAX] for source in asked.sources]
-    question = asked.question or " ".join(about)  # without a question: the most central sentences
+    about = [source.text[:_SOURCE_CHARS_MAX] for source in prompt.sources]
+    question = prompt.question or " ".join(about)  # without a question: the most central sentences
     vectors = await embedder.embed([question, *about, *(one.text for one in found)])
     sources, sentences = vectors[1 : 1 + len(about)], vectors[1 + len(about) :]
-    return choose(asked.question, found, asked=vectors[0], sentences=sentences, sources=sources)
+    return choose(prompt.question, found, asked=vectors[0], sentences=sentences, sources=sources)

@@ -1,8 +1,9 @@
-"""Reads a prompt for the extractive model: its question and its sources.
+"""Parses a prompt for the extractive model: finds its question and its sources.
 
-A source begins with a line `[1] text`, `[1] path/to/file.md: text` or `[1] path/to/file.md —
-Heading: text`, and ends before the next such line, before a line `Question: ...`, or at the end of
-its message. The question is in the text outside of the sources.
+A source begins with a line such as `[1] text`, `[1] path/to/file.md: text` or
+`[1] path/to/file.md — Heading: text`. It ends before the next such line, before a line
+`Question: ...`, or at the end of its message. The question is in the text outside of the sources,
+or at the end of the last one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from orchestra.values import Message
 
 _MARK = re.compile(r"^\[(\d{1,4})\][ \t]*", re.MULTILINE)
 _LABEL = re.compile(
-    r"(?P<label>(?:\w{1,20}://\S{1,500}?|[^\s:]{1,500}\.\w{1,8})"  # an address or a file name,
-    r"(?:[ \t]+[-–—|][ \t]+\S[^\n]{0,200}?)?)"  # and a heading
+    r"(?P<label>(?:\w{1,20}://\S{1,500}?|[^\s:]{1,500}\.\w{1,8})"  # a URL or a file name,
+    r"(?:[ \t]+[-–—|][ \t]+\S[^\n]{0,200}?)?)"  # and perhaps a heading
     r"(?::[ \t]+|:?[ \t]*\n)"
 )
 _QUESTION = re.compile(
@@ -46,10 +47,11 @@ class ParsedPrompt:
 
 
 def read(messages: Sequence[Message]) -> ParsedPrompt:
-    """The sources in all messages, and the last question outside of them.
+    """Parse messages: the sources in all of them, and the last question.
 
-    The question is the text of a line `Question: ...`, else a sentence with a question mark, else
-    the last paragraph. Without any `[1]`, each paragraph except the question is a source.
+    The question is the text of a line `Question: ...`, else a sentence with a question mark outside
+    of the sources, else one in the last paragraph of the last source, else the last paragraph
+    outside. Without any `[1]`, each paragraph except the question is a source.
     """
     outside: list[str] = []
     sources: list[Source] = []
@@ -57,7 +59,7 @@ def read(messages: Sequence[Message]) -> ParsedPrompt:
         rest, found = _split_sources(message.text)
         outside.append(rest)
         sources += found
-    question = _said_question(outside) or _asking_sentence(outside)
+    question = _labelled_question(outside) or _asking_sentence(outside)
     if sources and not question:
         question, sources[-1] = _asked_at_the_end(sources[-1])
     paragraphs = [p.strip() for text in outside for p in _PARAGRAPHS.split(text) if p.strip()]
@@ -69,10 +71,10 @@ def read(messages: Sequence[Message]) -> ParsedPrompt:
 
 
 def _split_sources(content: str) -> tuple[str, list[Source]]:
-    """The text of a message outside of its sources, and the sources."""
+    """Split the text of a message into the text outside of its sources, and the sources."""
     marks: list[re.Match[str]] = []
     for mark in _MARK.finditer(content):
-        if not marks or int(mark[1]) == int(marks[-1][1]) + 1:  # else it is a footnote
+        if not marks or int(mark[1]) == int(marks[-1][1]) + 1:  # otherwise it is a footnote
             marks.append(mark)
     if not marks:
         return content, []
@@ -93,20 +95,23 @@ def _source(number: int, text: str) -> Source:
     return Source(number, label["label"].strip(), text[label.end() :].strip())
 
 
-def _said_question(outside: Sequence[str]) -> str:
-    """The text of the last line `Question: ...`."""
-    said = [found["asked"].strip() for text in outside for found in _QUESTION.finditer(text)]
-    return said[-1] if said else ""
+def _labelled_question(outside: Sequence[str]) -> str:
+    """The text of the last line `Question: ...`; empty without such a line."""
+    found = [each["asked"].strip() for text in outside for each in _QUESTION.finditer(text)]
+    return found[-1] if found else ""
 
 
 def _asking_sentence(outside: Sequence[str]) -> str:
-    """The last sentence with a question mark."""
+    """The last sentence with a question mark; empty without one."""
     asking = [part.strip() for text in outside for part in _SENTENCES.split(text) if "?" in part]
     return asking[-1] if asking else ""
 
 
 def _asked_at_the_end(source: Source) -> tuple[str, Source]:
-    """The question in the last paragraph of the last source, which is not a part of that source."""
+    """Split off the last paragraph of a source if it asks a question.
+
+    Returns the question, and the source without that paragraph; "" and the whole source otherwise.
+    """
     *before, last = _PARAGRAPHS.split(source.text)
     question = _asking_sentence([last])
     if not before or not question:

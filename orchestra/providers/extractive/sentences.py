@@ -1,7 +1,7 @@
-"""The sentences of a text that can be quoted: plain, complete, and in words.
+"""Finds the sentences of a text that can be quoted: complete sentences of plain words.
 
-Markdown's marks are removed. Code, tables, headings and rules are left out, since a line of them
-means nothing by itself.
+Markdown markup is removed. Code, tables, headings and rules are left out, since a single line of
+them has no meaning by itself.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from orchestra.steps.texts.markdown import Kind, blocks
 
 _LEFT_OUT = re.compile(
     r"""(?:
-        [-=~*_+|:\s]{3,}                # a rule, or what underlines a heading
+        [-=~*_+|:\s]{3,}                # a rule, or the underline of a heading
       | \s*\|.*                         # a row of a table
       | \s*<[^>]*>.*                    # HTML
-      | \s*\[[^\]]+\]:\s.*              # where a link leads
+      | \s*\[[^\]]+\]:\s.*              # the target of a link
       | \s*:[\w-]+:.*                   # a field of reStructuredText
-      | \s*\.\.\s.*                     # a directive of it
+      | \s*\.\.\s.*                     # a directive of reStructuredText
     )$""",
     re.VERBOSE,
 )
@@ -26,7 +26,7 @@ _CODE_INDENT = re.compile(r"(?: {4}|\t)(?!\s*(?:[-*+]|\d+[.)])\s)")
 _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,3}[.)])\s+(?:\[[ xX]\]\s+)?")
 _QUOTED = re.compile(r"^\s*>\s?")
 
-# Bounded, so that the time is proportional to the text's length.
+# The patterns are bounded, so that matching takes time proportional to the length of the text.
 _CODE_SPAN = re.compile(r"(`{1,3})(?!`)[^\n]{1,300}?(?<!`)\1(?!`)")
 _IMAGE = re.compile(r"!\[[^\[\]]{0,300}\](?:\([^()]{0,500}\)|\[[^\[\]]{0,100}\])")
 _LINK = re.compile(r"\[([^\[\]]{0,300})\](?:\([^()]{0,500}\)|\[[^\[\]]{0,100}\])")
@@ -49,15 +49,15 @@ _ABBREVIATED = re.compile(
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 WORDS_MIN = 5
-"""A shorter sentence ("One nursery.") is joined to the next one."""
+"""A sentence with fewer words ("One nursery.") is joined to the next one."""
 UNIT_CHARS_MAX = 10_000
-"""A longer unit is split, since matching patterns in it would block other tasks."""
+"""A longer unit is split, since matching the patterns in it would take too long."""
 CHARS_MAX = 500
-"""The longest sentence; a longer text is seldom a sentence."""
+"""The longest sentence that is quoted; longer texts are seldom sentences."""
 
 
 def sentences(text: str) -> list[str]:
-    """The text's sentences in order, each on one line and without Markdown's marks."""
+    """The quotable sentences of a text, in order, each on one line and without Markdown markup."""
     found = []
     for block in blocks(text):
         if block.kind is Kind.PROSE:
@@ -68,7 +68,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _units(prose: str) -> Iterator[str]:
-    """Each paragraph or list item of a block, with its lines joined."""
+    """The units of a block: its paragraphs and list items, each with its lines joined."""
     lines = [_QUOTED.sub("", line) for line in prose.splitlines()]
     if _CODE_INDENT.match(lines[0]):
         return
@@ -84,7 +84,7 @@ def _units(prose: str) -> Iterator[str]:
 
 
 def _plain(unit: str) -> str:
-    """The text without marks of images, links, tags and emphasis; code spans are unchanged."""
+    """A unit without the markup of images, links, tags and emphasis; code spans are unchanged."""
     spans: list[str] = []
 
     def put_aside(found: re.Match[str]) -> str:
@@ -100,7 +100,7 @@ def _plain(unit: str) -> str:
 
 
 def _cut(unit: str) -> list[str]:
-    """The unit's sentences, with short ones joined to the next."""
+    """Split a unit into sentences, and join short ones to the next."""
     ends = [found.end() for found in _END.finditer(unit)]
     starts = [0, *(end for end in ends if not _ABBREVIATED.search(unit[max(0, end - 12) : end]))]
     parts = [unit[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
@@ -121,7 +121,7 @@ def _cut(unit: str) -> list[str]:
 
 
 def _is_quotable(sentence: str) -> bool:
-    """Whether a sentence has enough words to be quoted alone."""
+    """Whether a sentence can be quoted alone: mostly words, not too long, and no question."""
     prose = _CODE_SPAN.sub("", sentence)
     words = _WORD.findall(prose)
     enough = len(words) >= WORDS_MIN - 1 and sum(map(len, words)) * 2 > len(prose)

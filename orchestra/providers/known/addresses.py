@@ -1,4 +1,4 @@
-"""Addresses and capabilities of models, from settings, catalog and environment. Pure."""
+"""The addresses and capabilities of models, from settings, catalog and environment. Pure."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def options_of(provider: Provider, settings: ModelSettings, environ: Environ) ->
     """The options of a model, each from its table, else from the environment, else the default."""
     found: dict[str, str] = {}
     for option in provider.options:
-        told = (settings.options.get(option.name), *map(environ.get, option.env), option.default)
-        if value := next(filter(None, told), None):
+        values = (settings.options.get(option.name), *map(environ.get, option.env), option.default)
+        if value := next(filter(None, values), None):
             found[option.name] = value
     return found
 
@@ -37,25 +37,25 @@ def options_of(provider: Provider, settings: ModelSettings, environ: Environ) ->
 def base_url(
     provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
 ) -> str:
-    """The base URL: from the model's table, else from the environment, else the provider's.
+    """The base URL of a model: from its table, else from the environment, else the provider's.
 
     Raises:
-        BindingError: it is set nowhere, or the environment's is not a URL.
+        BindingError: none of them has one, or the value in the environment is not a valid URL.
     """
     if settings.base_url is not None:
         return settings.base_url
-    if name := _told_by(provider, settings, environ):
+    if name := _variable(provider, settings, environ):
         return _read(provider, name, environ[name], options)
     try:
         if provider.base_url is not None:
             return provider.base_url(options)
     except KeyError as error:
-        raise BindingError(_nowhere(provider, settings, str(error.args[0]))) from error
-    raise BindingError(_nowhere(provider, settings, "base_url"))
+        raise BindingError(_missing(provider, settings, str(error.args[0]))) from error
+    raise BindingError(_missing(provider, settings, "base_url"))
 
 
 def shown_url(settings: ModelSettings, environ: Environ) -> str:
-    """A model's address for people; "" if it runs in this process, `?` if unknown."""
+    """A model's address to show to people; "" if it runs in this process, `?` if unknown."""
     provider = PROVIDERS[settings.provider]
     if not provider.remote:
         return ""
@@ -67,7 +67,7 @@ def shown_url(settings: ModelSettings, environ: Environ) -> str:
 
 
 def place_of(settings: ModelSettings, environ: Environ) -> tuple[str, int]:
-    """The host and port of a model; "" and 0 if it runs in this process."""
+    """The host and port of a model; "" and 0 if it runs in this process, or they are unknown."""
     parts = urlsplit(shown_url(settings, environ))
     if parts.hostname is None:
         return "", 0
@@ -75,10 +75,10 @@ def place_of(settings: ModelSettings, environ: Environ) -> tuple[str, int]:
 
 
 def misread(settings: ModelSettings, environ: Environ) -> str:
-    """The error in a model's address from the environment; "" without an error."""
+    """What is wrong with a model's address in the environment; "" if nothing is."""
     provider = PROVIDERS[settings.provider]
     try:
-        if name := _told_by(provider, settings, environ):
+        if name := _variable(provider, settings, environ):
             _read(provider, name, environ[name], options_of(provider, settings, environ))
     except BindingError as error:
         return str(error)
@@ -86,9 +86,9 @@ def misread(settings: ModelSettings, environ: Environ) -> str:
 
 
 def capabilities(settings: ModelSettings) -> Capabilities:
-    """A model's capabilities: the configured ones, else the known ones of its name.
+    """A model's capabilities: the configured ones, else those known for its name.
 
-    Whether a PDF can be sent depends on the provider as well.
+    Whether files (PDFs) can be sent also depends on the provider.
     """
     if settings.provider == "extractive":
         return QUOTES
@@ -100,13 +100,13 @@ def capabilities(settings: ModelSettings) -> Capabilities:
     return corrected(ours, settings.capabilities)
 
 
-def corrected(known: Capabilities, said: Capabilities) -> Capabilities:
-    """What is known of a model, with what the deployment says, which counts for more."""
-    return attrs.evolve(known, **without_nulls(attrs.asdict(said)))
+def corrected(known: Capabilities, configured: Capabilities) -> Capabilities:
+    """The known capabilities of a model, overridden by the configured ones."""
+    return attrs.evolve(known, **without_nulls(attrs.asdict(configured)))
 
 
 def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candidate:
-    """A model's data for the choice of a route; a model in this process costs nothing."""
+    """A model as a candidate of a route; a built-in model costs nothing."""
     free = 0.0 if PROVIDERS[settings.provider].built_in else None
     prices = settings.prices
     return Candidate(
@@ -119,8 +119,8 @@ def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candid
     )
 
 
-def _told_by(provider: Provider, settings: ModelSettings, environ: Environ) -> str:
-    """The environment variable with a model's address; "" if unset, or if its table has one."""
+def _variable(provider: Provider, settings: ModelSettings, environ: Environ) -> str:
+    """The environment variable that sets a model's address; "" if its table sets it, or none is."""
     if settings.base_url is not None or "resource" in settings.options:
         return ""
     return next((name for name in provider.base_url_env if is_set(environ, name)), "")
@@ -130,10 +130,10 @@ def _read(provider: Provider, name: str, value: str, options: Mapping[str, str])
     try:
         return urls.absolute(provider.read_base_url(value, options))
     except ValueError as error:
-        raise BindingError(f"{name} is not an address of {provider.name}: {error}") from error
+        raise BindingError(f"{name} is not a valid address of {provider.name}: {error}") from error
 
 
-def _nowhere(provider: Provider, settings: ModelSettings, needed: str) -> str:
+def _missing(provider: Provider, settings: ModelSettings, needed: str) -> str:
     others = "".join(f", or set {name}" for name in provider.base_url_env)
     return (
         f"model {settings.name!r} ({settings.origin}) has no address: write {needed} into the "

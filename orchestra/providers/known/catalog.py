@@ -1,7 +1,7 @@
 """The catalog of providers: their addresses, dialects and keys.
 
-A dialect is imported when its model is first used. `orchestra.providers.endpoints` makes endpoints
-from these entries.
+A dialect is imported when a model that needs it is first used. `orchestra.providers.endpoints`
+makes endpoints from these entries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Seam: TypeAlias = Literal["model", "embedder"]
 class Option:
     """A key of `[models.NAME]` that only some providers have; its value is one word.
 
-    If it is missing, it is looked for in the environment; otherwise `default` is used.
+    If it is missing there, the environment variables `env` are used, and then `default`.
     """
 
     name: str
@@ -44,20 +44,21 @@ class HeaderScheme:
 
 @attrs.frozen
 class AwsScheme:
-    """A Bedrock API key if there is one, else access keys, which sign requests."""
+    """A Bedrock API key if one is set, else access keys, with which requests are signed."""
 
 
 Scheme: TypeAlias = HeaderScheme | AwsScheme | None
-"""The authentication of a provider; None for models in this process."""
+"""How requests to a provider are authenticated; None for models in this process."""
 
 
 @attrs.frozen(kw_only=True)
 class Provider:
     """One provider.
 
-    `base_url` is made from the options; if None, it has to be configured. `base_url_env` has
-    environment variables for it, each read by `read_base_url`. `suggested` has a fast and a smart
-    model, for `orchestra init`. `extras` is the provider's key in a request's extras.
+    `base_url` makes the base URL from the options; if it is None, the URL must be configured.
+    `base_url_env` names environment variables for the URL, whose values `read_base_url` converts.
+    `suggested` names a fast and a smart model, for `orchestra init`. `extras` is the provider's key
+    in a request's extras.
     """
 
     name: str
@@ -74,18 +75,18 @@ class Provider:
 
     @property
     def remote(self) -> bool:
-        """Whether it is reached over HTTP, and not in this process."""
+        """Whether it is reached over HTTP, and does not run in this process."""
         return self.dialect is not None
 
     @property
     def built_in(self) -> bool:
-        """Whether it is built in, runs in this process, and has neither policies nor costs."""
+        """Whether it is built in: it runs in this process, and has neither policies nor costs."""
         return not self.remote and bool(self.seams)
 
 
 _KEY_HEADER = Option(
     name="key_header",
-    about="the header that the key stands in; with `authorization` as a Bearer token",
+    about="the header for the key; in `authorization`, the key is sent as a Bearer token",
     needed=False,
 )
 ONLY_MODELS: tuple[Seam, ...] = ("model",)
@@ -108,7 +109,7 @@ def _openai_like(
     base_url_env: tuple[str, ...] = (),
     options: tuple[Option, ...] = (),
 ) -> Provider:
-    """A provider that speaks OpenAI's dialect."""
+    """The entry of a provider that speaks OpenAI's dialect."""
     known = quirks or name
     return Provider(
         name=name,
@@ -153,7 +154,11 @@ _ROWS = (
         base_url=urls.gemini,
         scheme=HeaderScheme(env=("GEMINI_API_KEY", "GOOGLE_API_KEY"), header="x-goog-api-key"),
         options=(
-            Option(name="api_version", about="of the API, `v1beta` by default", default="v1beta"),
+            Option(
+                name="api_version",
+                about="the version of the API, `v1beta` by default",
+                default="v1beta",
+            ),
         ),
         suggested=("gemini-flash-latest", "gemini-pro-latest"),
         extras="gemini",
@@ -169,13 +174,14 @@ _ROWS = (
         options=(
             Option(
                 name="resource",
-                about="the first word of the host, where no `base_url` is given",
+                about="the first part of the host name, needed unless `base_url` is set",
                 needed=False,
             ),
-            Option(name="deployment", about="by default the `model`", needed=False),
+            Option(name="deployment", about="the deployment, by default `model`", needed=False),
             Option(
                 name="api_version",
-                about="for the classic API, such as `2024-10-21`; without it the `v1` API is used",
+                about="the version of the classic API, such as `2024-10-21`; by default, the `v1` "
+                "API is used",
                 needed=False,
             ),
             _KEY_HEADER,
@@ -257,7 +263,8 @@ _ROWS = (
             _REGION,
             Option(
                 name="family",
-                about="whose format an id that does not tell it has, such as `meta.llama3`",
+                about="the family whose format to use, such as `meta.llama3`, if the model's id "
+                "does not tell",
                 needed=False,
             ),
         ),
@@ -345,8 +352,8 @@ _ROWS = (
 FILES = frozenset(
     ("openai", "anthropic", "gemini", "openrouter", "bedrock", "bedrock-invoke", "vertex")
 ) | {"openai-compatible"}
-"""Providers that accept PDFs; at others no model reads them, whatever its known capabilities."""
+"""Providers that accept PDFs. At other providers, no model counts as reading them."""
 OWN = Provider(name="class", about="a class of the project's own", seams=())
-"""The entry of models with `class` in their tables, which have no provider."""
+"""The entry for models with `class` in their tables, which have no provider."""
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in (*_ROWS, OWN)})
-"""Every provider by name, in the order in which their keys are looked for in the environment."""
+"""All providers by name, in the order in which the environment is searched for their keys."""

@@ -1,4 +1,4 @@
-"""Constructors of the providers' dialects, which import them on demand."""
+"""Constructors for the providers' dialects, which import each dialect on demand."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from orchestra.codecs.dialect import Dialect
 
 Options = Mapping[str, str]
-"""The options of a model; `model` is the provider's name for it, `output_tokens_max` its limit, if
-known.
+"""The options of a model. `model` is its name at the provider, and `output_tokens_max` is the most
+tokens of an answer, if known.
 """
 
 _OUTPUT_TOKENS_MAX = 32_000
-"""Claude's default limit for an answer: about a hundred pages; it does not count towards rate
+"""The default limit for an answer of Claude: about a hundred pages. It does not count towards rate
 limits.
 """
 
 
 def openai(name: str) -> Callable[[Options], Dialect]:
-    """OpenAI's chat completions, with the quirks of this provider's servers."""
+    """OpenAI's chat completions, with the quirks of the provider of this name."""
 
     def make(options: Options) -> Dialect:
         from orchestra.codecs.openai.dialect import OpenAiDialect
@@ -31,14 +31,17 @@ def openai(name: str) -> Callable[[Options], Dialect]:
 
 
 def azure(options: Options) -> Dialect:
-    """OpenAI's with Azure's paths, which are the classic ones if there is an `api_version`."""
+    """OpenAI's dialect with Azure's paths: the classic paths if `api_version` is set, else `v1`."""
     from orchestra.codecs.openai.azure import AzureDialect
 
     return AzureDialect(options.get("deployment"), options.get("api_version"))
 
 
 def anthropic(options: Options) -> Dialect:
-    """Anthropic's messages; these require a limit of tokens, by default the model's maximum."""
+    """Anthropic's Messages, which require a token limit.
+
+    The default is the model's maximum if it is known, but at most 32,000 tokens.
+    """
     from orchestra.codecs.anthropic.dialect import AnthropicDialect
 
     known = options.get("output_tokens_max")
@@ -49,7 +52,7 @@ def anthropic(options: Options) -> Dialect:
 
 
 def gemini(options: Options) -> Dialect:
-    """Gemini's, at AI Studio."""
+    """Gemini's dialect, at AI Studio."""
     from orchestra.codecs.gemini.dialect import GeminiDialect
 
     del options
@@ -57,7 +60,7 @@ def gemini(options: Options) -> Dialect:
 
 
 def vertex(options: Options) -> Dialect:
-    """Gemini's, at Vertex."""
+    """Gemini's dialect, at Vertex AI."""
     from orchestra.codecs.gemini.dialect import GeminiDialect
 
     del options
@@ -65,14 +68,14 @@ def vertex(options: Options) -> Dialect:
 
 
 def bedrock(options: Options) -> Dialect:
-    """Bedrock's Converse."""
+    """Bedrock's Converse API."""
     from orchestra.codecs.bedrock.converse import BedrockDialect
 
     return BedrockDialect(texts_max=_bedrock_texts_max(options))
 
 
 def bedrock_invoke(options: Options) -> Dialect:
-    """Bedrock's InvokeModel, with each model family's own format."""
+    """Bedrock's InvokeModel API, with each model family's own format."""
     from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 
     family = options.get("family", "")
@@ -80,7 +83,7 @@ def bedrock_invoke(options: Options) -> Dialect:
 
 
 def cohere(options: Options) -> Dialect:
-    """Cohere's, version 2."""
+    """Cohere's dialect, version 2."""
     from orchestra.codecs.cohere.dialect import CohereDialect
 
     del options
@@ -88,7 +91,7 @@ def cohere(options: Options) -> Dialect:
 
 
 def ollama(options: Options) -> Dialect:
-    """Ollama's own."""
+    """Ollama's own dialect."""
     from orchestra.codecs.ollama.dialect import OllamaDialect
 
     del options
@@ -96,5 +99,5 @@ def ollama(options: Options) -> Dialect:
 
 
 def _bedrock_texts_max(options: Options) -> int:
-    """On Bedrock, Cohere's embedding models accept several texts in a call, the others one."""
+    """The most texts of an embedding call: on Bedrock, only Cohere's models accept several."""
     return 96 if "cohere" in f"{options['model']} {options.get('family', '')}" else 1

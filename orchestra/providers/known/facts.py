@@ -1,9 +1,9 @@
 """Known facts about common models, by name: data for routing and for people.
 
 Collected in November 2026 from the providers' publications. A row matches at the start of a model's
-name, or after a `/` or a `.` in it, as in names of gateways and of Bedrock. The first matching row
-counts, so longer names come first. Unknown facts are None. `[models.NAME.capabilities]` in the
-configuration overrides them.
+name, or after a `/` or a `.` in it, as in the names that gateways and Bedrock use. The first
+matching row is used, so longer names come first. Unknown facts are None.
+`[models.NAME.capabilities]` in the configuration overrides the capabilities.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning")
 class Facts:
     """The known facts about one model.
 
-    `dimensions` is the default length of its vectors; `shortens` tells whether a request may ask
-    for fewer dimensions.
+    `dimensions` is the default length of its vectors; `shortens` is whether a request may ask for
+    fewer dimensions.
     """
 
     capabilities: Capabilities = Capabilities()
@@ -37,25 +37,25 @@ UNKNOWN = Facts()
 
 @lru_cache(maxsize=1024)
 def known(model: str) -> Facts:
-    """The known facts about the model with this name at its provider."""
+    """The known facts about the model that has this name at its provider."""
     name = model.lower()
     return next((facts for pattern, facts in _TABLE if pattern.search(name)), UNKNOWN)
 
 
 def _chat(names: str, context: int | None, output: int | None, can: str, cannot: str = "") -> _Row:
-    """Models that answer; an ability in neither list is unknown."""
-    said = {ability: ability in can.split() for ability in (*can.split(), *cannot.split())}
+    """A row for models that generate text; an ability in neither list is unknown."""
+    listed = {ability: ability in can.split() for ability in (*can.split(), *cannot.split())}
     capabilities = Capabilities(
         context_tokens=context,
         output_tokens_max=output,
         embeddings=False,
-        **{ability: said.get(ability) for ability in _ABILITIES},
+        **{ability: listed.get(ability) for ability in _ABILITIES},
     )
     return _pattern(names), Facts(capabilities=capabilities)
 
 
 def _embeds(names: str, context: int | None, dimensions: int, *, shortens: bool = False) -> _Row:
-    """Models for embeddings only."""
+    """A row for models that make only embeddings."""
     capabilities = Capabilities(
         context_tokens=context, embeddings=True, **dict.fromkeys(_ABILITIES, False)
     )
@@ -73,8 +73,8 @@ _ALL = "tools vision json_schema reasoning"
 _NO_REASONING = "tools vision json_schema"
 _BLIND = "tools json_schema reasoning"
 _READS, _READS_NO_REASONING = f"files {_ALL}", f"files {_NO_REASONING}"
-"""Abilities of models that read PDFs, by their providers' documentation; for others this is
-unknown.
+"""The abilities of models that read PDFs according to their providers' documentation. For other
+models it is unknown.
 """
 
 _TABLE: tuple[_Row, ...] = (

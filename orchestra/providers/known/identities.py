@@ -1,7 +1,7 @@
-"""The identity of a configured model or route, as one text, equal for equal ones. Pure.
+"""The identity of a configured model, route or embedder: a text that is equal for equal ones. Pure.
 
 It contains the settings that affect answers: provider, model, address, options, headers and extras.
-It excludes keys, limits, times and prices.
+It does not contain keys, limits, timeouts and prices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, 
 
 
 def identity_of(settings: ModelSettings | RouteSettings, environ: Environ) -> str:
-    """The identity of a model or route; to be hashed and not shown, since it contains headers.
+    """The identity of a model or route. Hash it, and never show it, since it contains headers.
 
     Raises:
         BindingError: a model has no address.
@@ -31,7 +31,7 @@ def identity_of(settings: ModelSettings | RouteSettings, environ: Environ) -> st
 
 
 def identity_of_embedder(settings: EmbedderSettings, environ: Environ) -> str:
-    """The identity of an embedder; vectors of embedders with different ones cannot be compared.
+    """The identity of an embedder. Vectors are comparable only if their identities are equal.
 
     Raises:
         BindingError: its model has no address.
@@ -40,9 +40,10 @@ def identity_of_embedder(settings: EmbedderSettings, environ: Environ) -> str:
 
 
 def identity_of_vectors(settings: EmbedderSettings) -> str:
-    """The identity of an embedder's vectors, which excludes the address of its model.
+    """The identity of an embedder's vectors, without the address of its model.
 
-    So a store's documents are not embedded again if a server has moved.
+    So the documents in a store are not embedded again when a server moves. The address counts only
+    if the model has no name.
     """
     model = settings.model
     if model.own is not None:

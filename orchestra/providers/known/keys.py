@@ -1,4 +1,7 @@
-"""The places of models' keys, and whether the keys are there. Pure; no key is shown."""
+"""Where the keys of models come from, and whether they are set. No key is shown.
+
+Pure, but for a look whether a key file exists.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ Environ = Mapping[str, str]
 
 @attrs.frozen
 class KeyState:
-    """Whether a model's key is there, and its source: a variable's name, or `file PATH`.
+    """Whether a model's key is set, and its source: the name of a variable, or `file PATH`.
 
-    If it is missing, `source` has the places where it was looked for.
+    If the key is not set, `source` names the places where it was expected.
     """
 
     source: str = ""
@@ -33,7 +36,7 @@ class KeyState:
 
     @property
     def missing(self) -> bool:
-        """Whether a required key is missing."""
+        """Whether the key is required, but not set."""
         return self.needed and not self.present
 
 
@@ -55,12 +58,12 @@ def key_state(provider: Provider, settings: ModelSettings, environ: Environ) -> 
 
 
 def aws_source(environ: Environ) -> str:
-    """The variable that shows that there are AWS credentials; "" without any."""
+    """The name of the variable from which AWS credentials come; "" if there are none."""
     if is_set(environ, AWS_BEARER):
         return AWS_BEARER
     return AWS_ID if is_set(environ, AWS_ID) and is_set(environ, AWS_SECRET) else ""
 
 
 def is_set(environ: Environ, name: str) -> bool:
-    """Whether a variable holds more than blanks."""
+    """Whether a variable is set to more than blanks."""
     return bool(environ.get(name, "").strip())

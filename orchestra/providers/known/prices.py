@@ -1,7 +1,7 @@
-"""The prices of configured models, from their settings, else from a catalog of list prices.
+"""The prices of configured models: from their settings, else from a catalog of list prices.
 
-The catalog is `genai-prices`, of the extra `[prices]`: data in its wheel, read without a network
-when the first model needs it.
+The catalog is the package `genai-prices`, of the extra `[prices]`. Its wheel contains the data,
+which is read without a network when the first model needs it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestra.providers.known.settings import ModelSettings
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-THEIRS: Mapping[str, str] = MappingProxyType(
+CATALOG_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "openai": "openai",
         "anthropic": "anthropic",
@@ -42,11 +42,11 @@ THEIRS: Mapping[str, str] = MappingProxyType(
         "moonshot": "moonshotai",
     }
 )
-"""The catalog's names of our providers. Other providers have no list prices: your own servers, and
-gateways to others.
+"""The names that the catalog has for our providers. Other providers have no list prices: they are
+your own servers, or gateways to several providers.
 """
 FREE_PROVIDERS = ("ollama",)
-"""Local servers: free, unless their settings have prices."""
+"""Local servers, which are free unless their settings have prices."""
 _KEYS: Mapping[str, str] = MappingProxyType(
     {
         "input": "input_mtok",
@@ -59,18 +59,19 @@ _KEYS: Mapping[str, str] = MappingProxyType(
 
 
 def price_of(settings: ModelSettings) -> Price | None:
-    """The prices of a model, for the present time; None if unknown.
+    """The current prices of a model; None if unknown.
 
-    If the settings have a price for input but none for cached input, both cost the same: prices
-    from settings and catalog are not mixed. The same applies to output.
+    If the settings have a price for input but none for cached input, cached input costs the same as
+    input: the catalog's price for cached input is not used. The same applies to output and
+    reasoning.
     """
-    said = settings.prices
+    configured = settings.prices
     if PROVIDERS[settings.provider].built_in:
         return FREE
     own: dict[str, Any] = {
         field.name: for_million(value)
-        for field in attrs.fields(type(said))
-        if (value := getattr(said, field.name)) is not None
+        for field in attrs.fields(type(configured))
+        if (value := getattr(configured, field.name)) is not None
     }
     if settings.provider in FREE_PROVIDERS:
         return Price(**{"input": 0, "output": 0, **own})
@@ -83,23 +84,23 @@ def price_of(settings: ModelSettings) -> Price | None:
 
 
 def listed_price(provider: str, model: str) -> Price | None:
-    """The catalog's prices of a model; None if it has none, or is not installed."""
-    theirs = THEIRS.get(provider)
-    if theirs is None:
+    """The list prices of a model; None if the catalog has none, or is not installed."""
+    name = CATALOG_NAMES.get(provider)
+    if name is None:
         return None
     try:
         from genai_prices.data_snapshot import get_snapshot
     except ImportError:
         return None
     try:
-        _, found = get_snapshot().find_provider_model(model, None, theirs, None)
+        _, found = get_snapshot().find_provider_model(model, None, name, None)
     except LookupError:
         return None
     return _read(found.get_prices(datetime.now(UTC)))
 
 
 def _overridden(own: Mapping[str, Any], listed: Price) -> Price:
-    """The list price with the settings' prices in their place, in all of its tiers."""
+    """The list price, overridden by the prices `own` of the settings, in all of its tiers."""
     hidden: dict[str, Any] = (
         {"cached_input": None, "cache_write_input": None} if "input" in own else {}
     )

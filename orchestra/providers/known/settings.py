@@ -1,7 +1,7 @@
-"""Settings of models, embedders and routes: plain values, checked before these are made.
+"""Settings of models, embedders and routes: plain values, which the configuration has checked.
 
 They come from the configuration, and `orchestra.providers.endpoints` makes endpoints from them.
-They contain no keys, only the places of keys.
+They contain no keys; they only say where the keys are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @attrs.frozen(kw_only=True)
 class Prices:
-    """Dollars for a million tokens; None is unknown, which does not mean free."""
+    """Dollars for a million tokens; None means unknown, not free."""
 
     input: float | None = None
     output: float | None = None
@@ -42,7 +42,7 @@ class Prices:
 class CoalesceSettings:
     """Settings of coalescing: equal concurrent calls share one (`policies.flights.coalesce`).
 
-    `embedder` is the name of the embedder for similar questions, if these share as well.
+    `embedder` is the name of the embedder that compares questions, if similar ones share, too.
     """
 
     normalize: bool = False
@@ -53,7 +53,10 @@ class CoalesceSettings:
 
 @attrs.frozen(kw_only=True)
 class OwnClass:
-    """A class of the project, for one of our protocols: `module:Class`, called with `options`."""
+    """A class of the project that implements one of our protocols.
+
+    `target` is `module:Class`; it is called with `options`. `seam` tells the protocol.
+    """
 
     seam: Literal["store", "model", "embedder"]
     target: str
@@ -61,7 +64,7 @@ class OwnClass:
 
     @property
     def identity(self) -> str:
-        """A text that is equal for classes and options with the same results."""
+        """A text that is equal for equal classes with equal options."""
         return json.dumps([self.target, self.options], default=repr, sort_keys=True)
 
 
@@ -69,14 +72,14 @@ class OwnClass:
 class ModelSettings:
     """One model of a deployment.
 
-    `name` is its name in pipelines, `model` its name at the provider. `options` are those that only
-    this provider has (`region`, `deployment`). `capabilities` override what we know. `extras` are
-    added to the body of each request; with `prompt_cache`, each request has marks for the
-    provider's prompt cache. `breaker`, `cache` and `coalesce` are the settings of these policies;
-    None is off. `origin` is the place of these settings, for people.
+    `name` is its name in pipelines, `model` its name at the provider. `options` are keys that only
+    this provider has (`region`, `deployment`). `capabilities` override the known ones. `extras` are
+    added to the body of each request; with `prompt_cache`, marks for the provider's prompt cache
+    are added to each request. `breaker`, `cache` and `coalesce` are the settings of these policies;
+    None turns one off. `origin` tells people where these settings are.
 
-    With `own`, it is a class of the project: `provider` is then the catalog's entry for classes,
-    and `model` is the class.
+    With `own`, the model is a class of the project: `provider` is then the catalog's entry for
+    classes, and `model` is the class.
     """
 
     name: str
@@ -102,7 +105,7 @@ class ModelSettings:
 
 @attrs.frozen(kw_only=True)
 class EmbedderSettings:
-    """One embedder of a deployment: a model for embeddings, and their dimensions.
+    """One embedder of a deployment: a model, and the dimensions of its vectors.
 
     `dimensions` is None for the model's default.
     """
@@ -115,10 +118,11 @@ class EmbedderSettings:
 
 @attrs.frozen(kw_only=True)
 class RouteSettings:
-    """One route of a deployment: the names of its models, and how it chooses one.
+    """One route of a deployment: its models by name, and how it chooses among them.
 
-    Models without a weight in `weights` have 1. After an error in `falls_back_on` the next model is
-    asked; if it is empty, only the first is asked. `cache` is as in `ModelSettings`.
+    Models that are not in `weights` have the weight 1. After an error of a class in
+    `falls_back_on`, the next model is asked; if that is empty, only the first model is asked.
+    `coalesce` and `cache` are as in `ModelSettings`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Base URLs of providers, from options, and from the variables of the providers' SDKs. Pure."""
+"""Base URLs of providers, from options or from the variables of the providers' SDKs. Pure."""
 
 from __future__ import annotations
 
@@ -13,62 +13,63 @@ OLLAMA_PORT = 11434
 
 
 def fixed(url: str) -> Callable[[Options], str]:
-    """A base URL that does not depend on options."""
+    """A function that returns this base URL for any options."""
     return lambda _options: url
 
 
 def as_is(value: str, options: Options) -> str:
-    """A variable that contains the base URL itself."""
+    """The base URL from a variable that contains it unchanged."""
     del options
     return value
 
 
 def gemini(options: Options) -> str:
-    """AI Studio, in the configured version."""
+    """The base URL of AI Studio, in the configured version of the API."""
     return f"https://generativelanguage.googleapis.com/{options['api_version']}"
 
 
 def vertex(options: Options) -> str:
-    """Vertex, in the project's location; the location `global` has a host without a prefix."""
+    """The base URL of Vertex AI for a project in a location; `global` has a host without prefix."""
     location, project = options["location"], options["project"]
     host = "" if location == "global" else f"{location}-"
     return f"https://{host}aiplatform.googleapis.com/v1/projects/{project}/locations/{location}"
 
 
 def bedrock(options: Options) -> str:
-    """Bedrock's runtime in a region."""
+    """The base URL of Bedrock's runtime in a region."""
     return f"https://bedrock-runtime.{options['region']}.amazonaws.com"
 
 
 def azure(options: Options) -> str:
-    """A resource of Azure OpenAI, in the configured version of the API."""
+    """The base URL of an Azure OpenAI resource, in the configured version of the API."""
     return azure_endpoint(f"https://{options['resource']}.openai.azure.com", options)
 
 
 def absolute(url: str) -> str:
-    """The URL, if it is a valid base URL.
+    """Check that a URL is a valid base URL, and return it unchanged.
 
     Raises:
-        ValueError: its scheme, host or port is missing or invalid, or it has more than a path.
+        ValueError: its scheme, host or port is missing or invalid, or it has a user name, a
+            password, a query or a fragment.
     """
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        raise ValueError("it has to begin with http:// or https://, and a host")
+        raise ValueError("it must begin with http:// or https://, and a host")
     if parts.port == 0:
-        raise ValueError("there is no port 0")
+        raise ValueError("port 0 is not valid")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("it has to be without a name, a password and a query")
+        raise ValueError("it must not contain a user name, a password, a query or a fragment")
     return url
 
 
 def azure_endpoint(value: str, options: Options) -> str:
-    """The base URL of the API, from `https://RESOURCE.openai.azure.com/`, as Azure shows it."""
+    """The base URL of the API, from `https://RESOURCE.openai.azure.com/`, which Azure displays."""
     root = value.rstrip("/").removesuffix("/v1").removesuffix("/openai")
     return f"{root}/openai" if "api_version" in options else f"{root}/openai/v1"
 
 
 def anthropic(value: str, options: Options) -> str:
-    """The base URL of the API, from `ANTHROPIC_BASE_URL`, which has no version."""
+    """The base URL of the API, from `ANTHROPIC_BASE_URL`, which usually has no version."""
     del options
     return value.rstrip("/").removesuffix("/v1") + "/v1"
 
@@ -76,10 +77,10 @@ def anthropic(value: str, options: Options) -> str:
 def ollama_host(value: str, options: Options) -> str:
     """The base URL from `OLLAMA_HOST`, as Ollama reads it: `host`, `host:port`, `:port`, or a URL.
 
-    For a server that listens on every address (0.0.0.0), this machine's own is used.
+    For an address on which a server listens to every host (0.0.0.0), the loopback address is used.
 
     Raises:
-        ValueError: the port is not a number.
+        ValueError: the port is not a valid number.
     """
     del options
     url = urlsplit(value if "://" in value else f"http://{value}")
@@ -91,6 +92,6 @@ def ollama_host(value: str, options: Options) -> str:
 
 
 def shown(url: str) -> str:
-    """The URL for people: without name, password and query."""
+    """The URL to show to people: without user name, password and query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, for clients that know nothing else."""
+"""Anthropic's Messages API: answers of models and pipelines, and token counts."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class MessagesApi:
-    """The handlers of these routes."""
+    """The handlers of the routes under `/v1/messages`."""
 
     runs: Runs
     catalog: Catalog
 
     @refusing
     async def create(self) -> Response:
-        """What a model says, whole or as it says it."""
+        """Answer a chat, whole or streamed."""
         served = await self._asked()
         offer = answering(self.catalog, served.model)
         return await respond(self.runs, offer, served, partial(_format, served))
 
     @refusing
     async def count(self) -> Response:
-        """How many tokens a question has, as they are estimated for limits: rather too many."""
+        """Count a request's input tokens, with the estimate used for limits: rather too high."""
         served = await self._asked()
         answering(self.catalog, served.model)
         return as_json({"input_tokens": of_chat(served.request).input})
@@ -62,13 +62,13 @@ class MessagesApi:
 def _format(served: ServedChat, run: Run) -> AnswerFormat:
     message_id = f"msg_{run.id}"
 
-    def record(said: Answers, usage: Json) -> Json:
-        (one,) = said()
+    def record(answers: Answers, usage: Json) -> Json:
+        (one,) = answers()
         return message_record(one, message_id, served.model, usage)
 
     return AnswerFormat(
         writer=MessageWriter(message_id, served.model, run.request_id),
         record=record,
         usage=message_usage,
-        heartbeat=PING,  # an event, as Anthropic's own
+        heartbeat=PING,  # an event, like Anthropic's own
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def anthropic_routes(runs: Runs, catalog: Callable[[], Catalog]) -> list[Route]:
-    """All of them, but for `/v1/models`, which OpenAI's clients ask as well."""
+    """All routes of Anthropic's API except `/v1/models`, which it shares with OpenAI's."""
 
     def open_api() -> MessagesApi:
         from orchestra.server.anthropic.messages import MessagesApi
@@ -23,8 +23,8 @@ def anthropic_routes(runs: Runs, catalog: Callable[[], Catalog]) -> list[Route]:
         return MessagesApi(runs, catalog())
 
     api = Later(open_api)
-    create = "Anthropic's: an answer of a model or a chat-shaped pipeline, whole or streamed."
-    count = "Anthropic's: how many tokens a question has, as an estimate."
+    create = "Anthropic's API: an answer from a model or a chat-shaped pipeline, whole or streamed."
+    count = "Anthropic's API: estimate the number of input tokens of a request."
     at = f"{MESSAGES}/count_tokens"
     return [
         api.route("messages", MESSAGES, lambda it: it.create, create, methods=("POST",)),

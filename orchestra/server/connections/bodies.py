@@ -1,7 +1,7 @@
 """A fast path for the chunks of a streamed response.
 
-Through ASGI, a chunk passes a dictionary, six coroutines, two state machines and h11, which only
-add its length. In a stream of HTTP/1.1 nothing of this changes between chunks. So a chunk is
+Through ASGI, a chunk passes through a dictionary, six coroutines, two state machines and h11, which
+only add its length. In a stream of HTTP/1.1, none of this changes between chunks. So a chunk is
 written directly to the socket in its final form, as long as Hypercorn is in the state of sending a
 chunked body; otherwise it is passed through ASGI.
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 CONNECTION = "orchestra.connection"
 """The key of a request's connection in its ASGI state."""
 UNBROKEN_MAX = 16
-"""The most chunks that a task writes without waiting before other tasks run."""
+"""The most chunks that a task writes without waiting before it lets other tasks run."""
 
 
 class Body:
     """Writes the chunks of a streamed body, for one task.
 
-    `send` is the ASGI function, which always works; `chunked` is the connection, if this body has
-    it to itself and is sent in chunks.
+    `send` passes a chunk through ASGI, which always works; `chunked` is the connection, if it sends
+    only this body at present, in chunks.
     """
 
     __slots__ = ("_chunked", "_rest", "_send", "_unbroken")
@@ -55,7 +55,7 @@ class Body:
         self._unbroken = 0
 
     async def __call__(self, data: bytes) -> None:
-        """Write a chunk, waiting for a slow client; from time to time, other tasks run."""
+        """Write a chunk, waiting for a slow client; from time to time, let other tasks run."""
         self._unbroken += 1
         if not self.write_nowait(data):
             self._unbroken = 0
@@ -121,7 +121,8 @@ def body_of(scope: Mapping[str, Any], send: ASGISendCallable) -> Body:
 def on_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
     """Call `act` when the client of a request has left, or its response has ended.
 
-    The request's body has to be complete. Returns False if this is impossible, or was set already.
+    The request's body must be complete, since the application gets no more messages. Returns False
+    if the connection is not known, or is closed.
     """
     _, stream, _ = _found(scope)
     if stream is None or stream.closed:
@@ -160,10 +161,10 @@ def forget_heads(scope: Mapping[str, Any]) -> None:
 def _found(
     scope: Mapping[str, Any],
 ) -> tuple[Connection | None, HTTPStream | None, h11.Connection | None]:
-    """A request's connection, stream and h11 state, if it uses HTTP/1.1.
+    """A request's connection, stream and h11 state; each None if the request is not HTTP/1.1.
 
-    None if another request has begun on the connection, which a client may send before it has the
-    response.
+    Also None if another request has begun on the connection: a client may send it before it has the
+    response to this one.
     """
     wire: Connection | None = scope.get("state", {}).get(CONNECTION)
     if wire is None or not isinstance(wire.protocol.protocol, H11Protocol):

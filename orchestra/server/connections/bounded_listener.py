@@ -1,8 +1,8 @@
 """Limits the number of connections, in total and per address.
 
-A deliberately slow connection occupies a slot for as long as its request may take to arrive, or as
-long as it reads a little from time to time. So one address may not occupy all slots: its
-connections above its share are closed at once.
+A deliberately slow client occupies a slot for as long as its request may take to arrive, or as long
+as it reads a little from time to time. So one address may not occupy all slots: connections above
+its share are closed at once.
 
 Rules of the file: every slot is freed, however its connection ends; a connection from an address at
 its limit does not wait.
@@ -30,11 +30,11 @@ AGAIN_S = 0.1
 QUIET_S = 60.0
 """Seconds after a failure for which further ones are not logged."""
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors for a process or machine without resources for another connection."""
+"""Errors that mean that the process or the machine has no resources for another connection."""
 _SHARE = 0.9
 """The default share of the slots for one address, which may be that of a proxy."""
 _NETWORK_BITS = 64
-"""The bits of an IPv6 address that identify a customer, who has the whole network below."""
+"""The bits of an IPv6 address that identify a customer, who owns all addresses with them."""
 
 
 class BoundedListener(trio.abc.Listener[trio.SocketStream]):
@@ -42,7 +42,7 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
 
     def __init__(self, listener: socket.socket, settings: Settings) -> None:
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-        self._places = trio.Semaphore(settings.connections_max)
+        self._slots = trio.Semaphore(settings.connections_max)
         self._most = settings.connections_per_address_max
         self._usual = max(int(settings.connections_max * _SHARE), 1)
         self._addresses: dict[trio.SocketStream, str] = {}
@@ -57,21 +57,21 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
     async def accept(self) -> trio.SocketStream:
         """The next connection, once a slot is free."""
         while True:
-            await self._places.acquire()
+            await self._slots.acquire()
             try:
                 stream = await self._accepted()
             except BaseException:
-                self._places.release()
+                self._slots.release()
                 raise
             if self._enters(stream):
                 return stream
             stream.socket.close()
-            self._places.release()
+            self._slots.release()
 
     async def _accepted(self) -> trio.SocketStream:
-        """The next connection, waiting for a file descriptor if there is none.
+        """The next connection; waits for a file descriptor if there is none.
 
-        Trio's own loop would log a traceback ten times a second in the meantime.
+        Meanwhile, Trio's own loop would log a traceback ten times a second.
         """
         while True:
             try:
@@ -94,14 +94,14 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
         self._held[address] -= 1
         if not self._held[address]:
             del self._held[address]
-        self._places.release()
+        self._slots.release()
 
     async def aclose(self) -> None:
         """Close the listening socket."""
         await self._listener.aclose()
 
     def _enters(self, stream: trio.SocketStream) -> bool:
-        """Take a slot for a connection, if its address may have one more."""
+        """Count a connection for its address, and return whether the address may have it."""
         try:
             address, near = whose(stream.socket.getpeername()[0])
         except OSError:  # the client has left already
@@ -116,7 +116,7 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
 
 
 def whose(host: str) -> tuple[str, bool]:
-    """The address or network that a limit counts, and whether it is this machine, as of a proxy."""
+    """The address or network to count, and whether it is this machine (as for a local proxy)."""
     address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is None:

@@ -1,9 +1,9 @@
 """Workarounds for faults of Hypercorn and Quart-Trio with streams; each describes its fault.
 
-Written for the versions in `MENDED_AGAINST`. `tests/server/connections/test_hardening.py` shows
-every fault without its workaround, so that a release with a fix is noticed; the same is done for
-`listen.py`. `bodies.py`, `plain_requests.py` and `plain_responses.py` use private names of
-h11 as well.
+They are written for the versions in `MENDED_AGAINST`. `tests/server/connections/test_hardening.py`
+shows each fault without its workaround, so that we notice a release that fixes it; there are such
+tests for `listen.py`, too. `bodies.py`, `plain_requests.py` and `plain_responses.py` also use
+private names of h11.
 
 Rules of this file: a workaround is one function or method, and changes nothing else.
 """
@@ -72,10 +72,10 @@ def mend_hypercorn() -> None:
 
 
 async def _pop(self: StreamBuffer, max_length: int) -> bytes:
-    """Hypercorn's method, except that the writer continues by the bytes left, not by those taken.
+    """Hypercorn's method, except that the writer continues if few bytes are left in the buffer.
 
-    Otherwise, a client that opens no window takes no bytes, which counts as a drained buffer: it
-    made the server hold a gigabyte after a second.
+    Hypercorn lets it continue if few bytes were taken. If a client opens no window, none are taken,
+    so the buffer seems to be drained: after a second, the server held a gigabyte for the client.
     """
     data = bytes(self.buffer[:max_length])
     del self.buffer[:max_length]
@@ -89,9 +89,9 @@ async def _pop(self: StreamBuffer, max_length: int) -> bytes:
 async def _stay_with_http1(self: H11Protocol, event: h11.Request) -> None:
     """Use HTTP/1.1 even for clients that offer HTTP/2 without TLS.
 
-    Hypercorn switches to HTTP/2 on request, by upgrade or by preface, and has no setting against
-    it. With HTTP/2, an early response or a non-ASCII byte in a path raises in the connection's
-    task, and a connection without requests is never closed.
+    Hypercorn switches to HTTP/2 on request, by upgrade or by preface, and no setting prevents it.
+    With HTTP/2, an early response or a non-ASCII byte in a path raises in the connection's task,
+    and a connection without requests is never closed.
     """
 
 
@@ -112,35 +112,36 @@ class Mailbox:
 
     If an application no longer receives (as when it refuses a request at once), a client that keeps
     sending fills Hypercorn's channel. Then both sides wait forever: the application to report its
-    end, the connection to deliver a message. Also, each message in Hypercorn's takes a turn of the
-    scheduler, while a complete request is delivered at once here. For one sender and one receiver.
+    end, the connection to deliver a message. Also, Hypercorn's channel needs a turn of the
+    scheduler for each message, while here a complete request is delivered at once. For one sender
+    and one receiver.
     """
 
-    __slots__ = ("_last", "_messages", "_messages_max", "_moved")
+    __slots__ = ("_changed", "_last", "_messages", "_messages_max")
 
     def __init__(self, messages_max: int) -> None:
-        self._messages: list[Any] = []  # at most ten
+        self._messages: list[Any] = []  # at most `messages_max`
         self._messages_max = messages_max
         self._last: Any = None
-        self._moved: trio.Event | None = None
+        self._changed: trio.Event | None = None
 
     async def put(self, message: Any) -> None:
         """Deliver a message; after the client has left, drop it without waiting."""
         if message["type"].endswith(".disconnect"):
             self._last = message
         while self._last is None and len(self._messages) >= self._messages_max:
-            await self._move()
+            await self._wait_changed()
         if self._last is None:
             self._messages.append(message)
-        self._tell()
+        self._wake()
 
     async def receive(self) -> Any:
-        """The next message; at the end, the disconnect, repeatedly."""
+        """The next message; after the last one the disconnect, at every further call."""
         while (message := self.receive_nowait()) is None:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
                 return self._last
-            await self._move()
+            await self._wait_changed()
         return message
 
     def receive_nowait(self) -> Any:
@@ -148,31 +149,34 @@ class Mailbox:
         if not self._messages:
             return None
         message = self._messages.pop(0)
-        self._tell()
+        self._wake()
         return message
 
     def retire(self) -> None:
-        """Stop keeping messages: only the disconnect is left, which is reported otherwise."""
+        """Drop all messages, and return only the disconnect from now on.
+
+        This is called when `on_departure` reports the client's departure instead.
+        """
         self._messages = []
         self._last = {"type": "http.disconnect"}
-        self._tell()
+        self._wake()
 
-    async def _move(self) -> None:
+    async def _wait_changed(self) -> None:
         """Wait until a message has been added or taken."""
-        if self._moved is None:
-            self._moved = trio.Event()
-        await self._moved.wait()
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
 
-    def _tell(self) -> None:
-        if self._moved is not None:
-            self._moved.set()
-            self._moved = None
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 def _extend(self: WebsocketBuffer, event: Message[Any]) -> None:
     """Hypercorn's method, except that a message that is too large is dropped.
 
-    Hypercorn closes such a WebSocket, but keeps reading and storing as long as the peer sends. Here
+    Hypercorn closes such a WebSocket, but continues to read and store what the client sends. Here
     the application receives a message without text and bytes, and closes the WebSocket.
     """
     self.length += len(event.data)
@@ -193,9 +197,10 @@ def _no_extensions(*_: object) -> bytes | None:
 
 
 async def _send_pings(self: WSStream) -> None:
-    """Hypercorn's method, which would outlive its connection by an interval and occupy its slot.
+    """Hypercorn's method, but it ends with its connection: `_handle` cancels it.
 
-    Also, it began if the client had left while its handshake was answered, and then never ended.
+    Hypercorn's would outlive its connection by an interval, and occupy its slot. Also, it would
+    start if the client had left during its handshake, and then never end.
     """
     interval_s = self.config.websocket_ping_interval
     with trio.CancelScope() as pinging:
@@ -209,12 +214,12 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
     """Hypercorn's method; the end of a connection ends its pings, and refused ones are closed.
 
     Hypercorn answers an invalid or unexpected handshake with `connection: close`, and then keeps
-    the connection as long as the client likes, without a timer. If frames have come before the
-    handshake was answered, it never tells the application, which waited for its client for minutes.
+    the connection as long as the client likes, without a timer. If frames arrive before the
+    handshake is answered, it never tells the application, which waited for its client for minutes.
 
     Also, received bytes are read in small parts: one packet may have ten thousand empty frames,
-    which blocked all other tasks for a tenth of a second each time. And a handshake whose lists
-    are not of ASCII is refused as one without headers, instead of an exception in its connection.
+    which blocked all other tasks for a tenth of a second each time. And a handshake with lists that
+    are not ASCII is refused like one without headers; Hypercorn raises in its connection.
     """
     was_closed = self.closed
     if isinstance(event, Request) and not _is_readable(event):
@@ -241,7 +246,7 @@ async def _handle_events(self: WSStream) -> None:
     """Hypercorn's method, except that a client that violates the protocol gets the reason.
 
     Hypercorn closes its connection without a close frame, as if the network had failed: the client
-    reads 1006 instead of 1002 or 1007, and the reason.
+    sees 1006 instead of 1002 or 1007 with the reason.
     """
     assert self.app_put is not None, "it has been accepted"
     for event in self.connection.events():
@@ -264,8 +269,8 @@ def _is_readable(handshake: Request) -> bool:
 class Hardened:
     """An ASGI application whose sends to a WebSocket are checkpoints.
 
-    A send to a peer that has left returns without a checkpoint, so a loop of sends would block the
-    thread forever. So a checkpoint follows each send.
+    A send to a client that has left returns without a checkpoint, so a loop of sends would block
+    the event loop forever. Here, a checkpoint follows each send.
     """
 
     def __init__(self, app: ASGIFramework) -> None:
@@ -275,13 +280,14 @@ class Hardened:
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Awaitable[None]:
         """Serve one connection with the inner application."""
-        sends = _giving_way(send) if scope["type"] == "websocket" else send
-        return self._app(scope, receive, sends)
+        if scope["type"] == "websocket":
+            send = _with_checkpoint(send)
+        return self._app(scope, receive, send)
 
 
-def _giving_way(send: ASGISendCallable) -> ASGISendCallable:
-    async def giving_way(message: ASGISendEvent) -> None:
+def _with_checkpoint(send: ASGISendCallable) -> ASGISendCallable:
+    async def send_and_checkpoint(message: ASGISendEvent) -> None:
         await send(message)
         await trio.lowlevel.checkpoint()
 
-    return giving_way
+    return send_and_checkpoint

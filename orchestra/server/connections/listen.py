@@ -1,4 +1,4 @@
-"""Accepts connections, and uses Hypercorn's HTTP on them.
+"""Accepts connections, and serves them with Hypercorn's implementation of HTTP.
 
 Hypercorn's `serve` is not used, because with it (a) an exception in one connection ends the whole
 server, (b) a send to a client that stopped reading is shielded and never ends, so a shutdown does
@@ -8,8 +8,8 @@ Hypercorn's own server.
 Rules of this file: an exception in a connection ends only that connection. No send waits longer
 than `stall_s` without progress, or continues after its task is cancelled. After an incomplete send
 the connection is closed, since the next byte would be in the wrong place. The code at the end of a
-response (which makes its connection idle, or closes it) has no checkpoint: the end of the response
-may cancel the sending task at that moment.
+response (which makes its connection idle, or closes it) has no checkpoint, since the sending task
+may be cancelled at that moment.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ log = logging.getLogger("orchestra.server")
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
-"""The time and the bytes for which a client may continue to send a refused body, which is read and
-dropped. Otherwise the kernel answers further bytes to the closed socket with a reset, and the
-client loses the unread response.
+"""How long, and how many bytes, a client may continue to send of a refused body, which is read and
+dropped. Otherwise the kernel would answer further bytes to the closed socket with a reset, and the
+client would lose the unread response.
 """
 REQUESTS_MAX = 1_000
 """The requests after which a connection is closed, as in nginx. Its client opens another one, so
-that a replaced worker or an added host gets its share of clients that stay connected.
+that a replaced worker or an added host gets its share of the clients that stay connected.
 """
 BURST_MAX = 16
 """The writes without waiting after which a connection lets other tasks run."""
@@ -131,7 +131,7 @@ class HttpServer:
 class IdleTimer(TrioSingleTask):
     """The time limit of an idle connection, as a deadline of the reading task.
 
-    Hypercorn has a task for this, which each request ends and each response starts again.
+    Hypercorn uses a task instead, which each request ends, and each response starts again.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -139,7 +139,7 @@ class IdleTimer(TrioSingleTask):
         self.scope = trio.CancelScope()
 
     async def restart(self, *_: object) -> None:
-        """Start the time limit: the connection is idle. Not a checkpoint, like `stop`."""
+        """Start the time limit: the connection is idle. Like `stop`, it is not a checkpoint."""
         self.scope.deadline = trio.current_time() + self._patience_s
 
     async def stop(self) -> None:
@@ -147,35 +147,35 @@ class IdleTimer(TrioSingleTask):
         self.scope.deadline = inf
 
     def linger(self) -> None:
-        """Start the time limit of a client that still sends after its last response."""
+        """Start the time limit for a client that still sends after its last response."""
         self.scope.deadline = trio.current_time() + LINGER_S
 
     def end(self) -> None:
-        """Close the connection now, if it is idle or has its last response."""
+        """Close the connection now if a time limit runs: it is idle, or has its last response."""
         if self.scope.deadline < inf:
             self.scope.deadline = -inf
 
 
 class Turn(EventWrapper):
-    """Hypercorn's event for which a request waits that was sent before the response to another.
+    """Hypercorn's event for which a pipelined request waits: the end of the response before it.
 
-    Nothing is read meanwhile, so `hear` looks whether the client leaves.
+    Nothing is read meanwhile, so `watch` watches for the client's departure.
     """
 
-    def __init__(self, hear: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, watch: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
-        self._hear = hear
+        self._watch = watch
 
     async def wait(self) -> None:
         """Wait for the end of the response."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hear)
+            nursery.start_soon(self._watch)
             await super().wait()
             nursery.cancel_scope.cancel()
 
 
 class Connection(TCPServer):
-    """Hypercorn's connection, with sends that are cheap, time-limited and can be cancelled."""
+    """Hypercorn's connection, with sends that are cheap, limited in time, and can be cancelled."""
 
     def __init__(self, *connection: Any, stall_s: float) -> None:
         super().__init__(*connection)
@@ -184,9 +184,9 @@ class Connection(TCPServer):
         self._burst = 0
         self._held = b""
         self._linger_bytes = 0
-        """How much of an unfinished body is still read, once its answer was the last."""
+        """How many bytes of an unfinished body are still read after the last response; 0 before."""
         self.holds = False
-        """Whether what is written waits for what is written next: as a head for its body."""
+        """Whether written bytes are held back until the next write: a head waits for its body."""
 
     async def protocol_send(self, event: Event) -> None:
         """Write an event's bytes; after an error the connection is closed."""
@@ -201,7 +201,7 @@ class Connection(TCPServer):
         return await super().protocol_send(event)
 
     def _is_sent_to(self) -> bool:
-        """Whether its client is still sending a body; False if the server is stopping."""
+        """Whether the client is still sending a body; False if the server is stopping."""
         protocol = self.protocol.protocol
         return (
             isinstance(protocol, H11Protocol)
@@ -218,7 +218,7 @@ class Connection(TCPServer):
         await self.protocol.handle(Closed())
 
     async def _written(self, data: bytes) -> None:
-        """Write bytes after those held back; after an error the connection is closed."""
+        """Write bytes after those held back; after an error, the connection is closed."""
         if self._held:
             data, self._held = self._held + data, b""
         if self.holds:
@@ -239,18 +239,18 @@ class Connection(TCPServer):
     def _abandon(self) -> None:
         """Close the socket, and end the reading task.
 
-        If the client has sent another request, that task does not read, but waits for the end of a
-        response that is not written any more.
+        If the client has sent another request, the reading task does not read, but waits for the
+        end of a response that will not be written any more.
         """
         self.stream.socket.close()
         self.patience.scope.cancel()
 
     async def _read_data(self) -> None:
-        """Hypercorn's method, without its unused timeout, with the limit of idle connections.
+        """Hypercorn's method, without its unused timeout, but with the limit of idle connections.
 
-        The application is told of the end at once.
+        At the end, the application is told at once that the client has left.
         """
-        cast("H11Protocol", self.protocol.protocol).can_read = Turn(self._hear)
+        cast("H11Protocol", self.protocol.protocol).can_read = Turn(self._watch_departure)
         with self.patience.scope:
             while True:
                 try:
@@ -265,11 +265,11 @@ class Connection(TCPServer):
                 await self.protocol.handle(RawData(data))
                 if not data:
                     break
-                del data  # frees it while a stream is open, maybe for hours
+                del data  # free it now: a stream may be open for hours
         await self.protocol.handle(Closed())
 
-    async def _hear(self) -> None:
-        """Close the connection when the client leaves, also behind bytes that are still unread."""
+    async def _watch_departure(self) -> None:
+        """Close the connection when the client leaves, even if there are unread bytes before."""
         with suppress(trio.ClosedResourceError, OSError):
             if await self.stream.socket.recv(1, socket.MSG_PEEK):
                 await wait_left(self.stream.socket.fileno())
@@ -282,7 +282,7 @@ class Connection(TCPServer):
         self._abandon()
 
     async def _read(self) -> bytes:
-        """The received bytes. Trio's own method would keep four more coroutines while waiting."""
+        """The received bytes; while waiting, Trio's own method would keep four more coroutines."""
         while (descriptor := self.stream.socket.fileno()) >= 0:
             await trio.lowlevel.wait_readable(descriptor)
             if self.stream.socket.fileno() != descriptor:
@@ -304,12 +304,12 @@ class Connection(TCPServer):
             return 0
 
     async def _write(self, data: bytes) -> None:
-        """Write all of it, after the writes of others.
+        """Write all bytes, after the writes of other tasks.
 
-        Mostly the kernel takes it at once. Trio's own method, with a lock, a cancel scope and two
-        checkpoints, costs more than all the rest of a small event. So it is used only for writes
-        that would block, and for some others, so that an application that only sends lets other
-        tasks run.
+        Mostly the kernel takes them at once. Trio's own method, with a lock, a cancel scope and two
+        checkpoints, costs more than everything else for a small event. So it is used only for
+        writes that would block, and after `BURST_MAX` others, so that an application that only
+        sends lets other tasks run.
         """
         sent = self.write_nowait(data)
         self._burst += 1
@@ -346,7 +346,7 @@ def head_held(scope: Scope) -> Iterator[None]:
 def obey(scope: Scope, settings: Settings) -> None:
     """Apply these settings to a WebSocket that is being opened, whose connection may be older.
 
-    Does nothing if another server than ours serves it, or its client has left.
+    Does nothing if another server than `HttpServer` serves it, or the client has left.
     """
     connection: Connection | None = scope.get("state", {}).get(CONNECTION)
     protocol = None if connection is None else connection.protocol.protocol
@@ -357,7 +357,7 @@ def obey(scope: Scope, settings: Settings) -> None:
 
 
 def _as_hypercorn_calls(app: ASGIFramework) -> AppWrapper:
-    """The application with Hypercorn's signature, without Hypercorn's additional coroutine."""
+    """The application with the signature that Hypercorn calls, without an additional coroutine."""
 
     def call(scope: Scope, receive: Any, send: Any, *_threads: object) -> Awaitable[None]:
         return app(scope, receive, send)

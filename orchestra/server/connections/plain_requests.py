@@ -1,11 +1,11 @@
 """A fast path for plain requests that have arrived completely.
 
-h11 looks at each header eight times, and makes events of the head, the body and the end, each of
-which passes two state machines. For a plain request, none of this changes the result. This module
-defines which requests are plain; all others, and incomplete ones, are left to h11.
+h11 looks at each header eight times, and makes events for the head, the body and the end, each of
+which passes through two state machines. For a plain request, none of this changes the result. This
+module defines which requests are plain; h11 parses all others, and incomplete ones.
 
-Rules of the file: the application receives what Hypercorn and h11 would have passed to it, and both
-are left in the state in which they would have been.
+Rules of the file: the application receives exactly what Hypercorn and h11 would have passed to it,
+and both are left in the state in which they would be.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from orchestra.providers.connections.heads import LINES, Header, headers_of
 _STOCK_HANDLE = H11Protocol.handle
 _PLAIN = re.compile(rb"([A-Z]+) ([\x21-\x7e]+) HTTP/1\.1\r\n(%b)\r\n" % LINES)
 _NOT_PLAIN = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
-"""Headers that need more than a response, or that frame the body by other means than its length."""
+"""Headers that need more than a response, or that frame the body in another way than by length."""
 _IDLE = {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}
-_ASKED = {h11.CLIENT: h11.DONE, h11.SERVER: h11.SEND_RESPONSE}
+_RECEIVED = {h11.CLIENT: h11.DONE, h11.SERVER: h11.SEND_RESPONSE}
 _READER = READERS[h11.CLIENT, h11.DONE]
 
 Plain: TypeAlias = tuple[bytes, bytes, list[Header], bytes]
@@ -36,15 +36,15 @@ Plain: TypeAlias = tuple[bytes, bytes, list[Header], bytes]
 
 async def handle(self: H11Protocol, event: Event) -> None:
     """Hypercorn's method, with the fast path for a complete, plain request."""
-    if type(event) is not RawData or (asked := _taken(self, event.data)) is None:
+    if type(event) is not RawData or (request := _taken(self, event.data)) is None:
         await _STOCK_HANDLE(self, event)
         return
-    method, target, headers, body = asked
+    method, target, headers, body = request
     await self.send(Updated(idle=False))
     sides = (self.ssl, self.client, self.server, self.stream_send, STREAM_ID)
     self.stream = stream = HTTPStream(self.app, self.config, self.context, self.task_group, *sides)
-    said = (method.decode("ascii"), target, self.connection_state)
-    await stream.handle(Request(STREAM_ID, headers, "1.1", *said))
+    rest = (method.decode("ascii"), target, self.connection_state)
+    await stream.handle(Request(STREAM_ID, headers, "1.1", *rest))
     self.keep_alive_requests += 1
     await self.context.mark_request()
     if not stream.closed:
@@ -59,17 +59,17 @@ def _taken(protocol: H11Protocol, data: bytes) -> Plain | None:
     states = connection._cstate  # noqa: SLF001 - as above
     if states.states != _IDLE or connection.trailing_data != (b"", False):
         return None
-    asked = plain_request(data)
-    if asked is not None:
-        states.states.update(_ASKED)
-        connection._request_method = asked[0]  # noqa: SLF001 - as above
+    request = plain_request(data)
+    if request is not None:
+        states.states.update(_RECEIVED)
+        connection._request_method = request[0]  # noqa: SLF001 - as above
         connection._reader = _READER  # noqa: SLF001 - as above
         connection.their_http_version = b"1.1"
-    return asked
+    return request
 
 
 def plain_request(data: bytes) -> Plain | None:
-    """The request, if these bytes are exactly one plain request; None if h11 has to read it."""
+    """The request, if these bytes are exactly one plain request; None if h11 has to parse them."""
     found = _PLAIN.match(data)
     if found is None:
         return None

@@ -1,11 +1,11 @@
 """A fast path for plain responses that are complete, and for the heads of plain streams.
 
-Through ASGI, the head and the body pass four layers each, and h11 looks at each header eight times.
-For a plain response none of this changes a byte, so the final bytes are written directly. This
-module defines which responses are plain; all others are passed through ASGI.
+Through ASGI, the head and the body pass through four layers each, and h11 looks at each header
+eight times. For a plain response, none of this changes a byte, so the final bytes are written
+directly. This module defines which responses are plain; all others are passed through ASGI.
 
 Rules of the file: the bytes are exactly those that Hypercorn and h11 would have written, and both
-are left in the state in which they would have been.
+are left in the state in which they would be.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NO_BODY = frozenset({204, 304})
 
 
 async def app_send(self: HTTPStream, message: Any) -> None:
-    """Hypercorn's method; a head is written together with its body, directly if plain."""
+    """Hypercorn's method, but a held head waits for its body, and plain bytes bypass h11."""
     head = self.__dict__.pop("waiting_head", None)
     if head is None:
         if message is not None and message["type"] == _START and _waits(self):
@@ -60,7 +60,7 @@ async def app_send(self: HTTPStream, message: Any) -> None:
 
 
 def _waits(stream: HTTPStream) -> bool:
-    """Whether a head that is sent now waits for the bytes after it."""
+    """Whether a head that is sent now is held back until its body is sent."""
     wire = stream.scope["state"].get(CONNECTION)
     return wire is not None and wire.holds and stream.state is ASGIHTTPState.REQUEST
 
@@ -82,7 +82,7 @@ def _plain(stream: HTTPStream, head: Any, message: Any) -> bytes | None:
 
 
 def _plain_head(stream: HTTPStream, head: Any) -> bytes | None:
-    """As `_plain`, of the head of a body that is sent in chunks."""
+    """As `_plain`, for the head of a response whose body is sent in chunks."""
     if head is None or head["type"] != _START or stream.state is not ASGIHTTPState.REQUEST:
         return None
     found = _lines(stream, head)
@@ -95,7 +95,7 @@ def _plain_head(stream: HTTPStream, head: Any) -> bytes | None:
 
 
 def _lines(stream: HTTPStream, head: Any) -> tuple[h11.Connection, bytes] | None:
-    """The connection of a response, and its headers as they are written, if they are plain."""
+    """The connection of a response and its encoded headers, if the response may be plain."""
     protocol, status = getattr(stream.send, "__self__", None), int(head["status"])
     if not isinstance(protocol, H11Protocol) or not isinstance(protocol.connection, h11.Connection):
         return None
@@ -111,8 +111,8 @@ def _lines(stream: HTTPStream, head: Any) -> tuple[h11.Connection, bytes] | None
 def _may(protocol: H11Protocol, stream: HTTPStream, status: int) -> bool:
     """Whether the state of the connection allows a plain response."""
     connection = protocol.connection
-    assert isinstance(connection, h11.Connection), "as was asked before"
-    states = connection._cstate  # noqa: SLF001 - h11 has no public way to ask and set its state
+    assert isinstance(connection, h11.Connection), "the caller has checked it"
+    states = connection._cstate  # noqa: SLF001 - h11 has no public way to get and set its state
     return (
         status >= 200  # noqa: PLR2004 - below it the response has not ended
         and status not in _NO_BODY

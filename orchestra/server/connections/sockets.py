@@ -1,4 +1,4 @@
-"""Sockets and their URLs; without HTTP, since the supervisor binds sockets as well."""
+"""Listening sockets and their URLs; without HTTP, since the supervisor also binds sockets."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from orchestra.server.settings import Settings
 
 LOOK_S = 0.5
-"""How often `wait_left` looks."""
-_LEFT = getattr(select, "POLLRDHUP", select.POLLHUP)  # Linux alone has the first
+"""Seconds between two polls of `wait_left`."""
+_LEFT = getattr(select, "POLLRDHUP", select.POLLHUP)  # only Linux has the first
 
 
 async def wait_left(descriptor: int) -> None:
-    """Wait until the other side of a connection has left, or reset it.
+    """Wait until the peer of a connection has closed or reset it.
 
-    To be used where bytes are left unread: they hide the end behind them from all but `poll`.
+    Use this while received bytes are left unread: only `poll` notices the end after them.
     """
     poll = select.poll()
     poll.register(descriptor, _LEFT)
-    while not poll.poll(0):  # noqa: ASYNC110 - Trio has no event for it
+    while not poll.poll(0):  # noqa: ASYNC110 - Trio cannot wait for this
         await trio.sleep(LOOK_S)
 
 
 def bind(host: str, port: int, settings: Settings) -> socket.socket:
-    """A socket that listens on the host's first address; port 0 takes a free one.
+    """A socket that listens on the host's first address; port 0 takes a free port.
 
-    On Linux the kernel drops a connection whose peer acknowledges nothing, or opens no window,
-    for `stall_s`: accepted sockets inherit this. So a client that has vanished is noticed, which
-    on other systems takes the kernel's default of a quarter of an hour.
+    On Linux, the kernel drops a connection if its peer acknowledges nothing, or opens no window,
+    for `stall_s`: accepted sockets inherit this. So it is noticed when a client has vanished; on
+    other systems, this takes the kernel's default of a quarter of an hour.
 
     Raises:
-        ServeError: the address is not this machine's, or is in use.
+        ServeError: the socket cannot be bound: for example, the address is in use.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(
@@ -75,9 +75,9 @@ def hindrance(error: OSError | UnicodeError) -> str:
         case errno.EADDRINUSE:
             fix = "; is another server running there? port 0 takes a free one"
         case errno.EADDRNOTAVAIL:
-            return "this machine has no such address; write 0.0.0.0 for every one that it has"
+            return "this machine has no such address; write 0.0.0.0 for all of its addresses"
         case errno.EACCES:
-            fix = "; ports below 1024 need a privilege; take another (--port 8000, say)"
+            fix = "; ports below 1024 need a privilege; use another one, such as --port 8000"
         case _:
             fix = ""
     return f"{error.strerror or error}{fix}"

@@ -1,6 +1,6 @@
-"""Access rules of routes: applied after a route is matched, and denying by default. Pure.
+"""Access rules of routes, applied after a route is matched. Pure.
 
-Every route has one of these rules.
+Every route has one of these rules; `known` is the default.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from orchestra.server.responses import caller_problems as problems
 from orchestra.server.responses.problems import HttpProblem
 
 Access = Callable[[Principal | None, Mapping[str, object]], HttpProblem | None]
-"""A rule: why a principal may not, None where they may; the mapping is the values in the path."""
+"""A rule: the problem if the principal may not use the route, else None; the mapping has the values
+in the path."""
 
 
 def public(principal: Principal | None, values: Mapping[str, object]) -> HttpProblem | None:
-    """Let everybody in, with a key or without."""
+    """Allow every caller, with or without a key."""
     del principal, values
     return None
 
 
 def known(principal: Principal | None, values: Mapping[str, object]) -> HttpProblem | None:
-    """Let in whoever has a valid key; the handler looks at what they may see."""
+    """Allow every caller with a valid key; the handler decides what the caller may see."""
     del values
     return problems.key_missing() if principal is None else None
 
 
 def may_run(principal: Principal | None, values: Mapping[str, object]) -> HttpProblem | None:
-    """Let in whoever may run the pipeline that stands in the path as `name`."""
+    """Allow callers who may run the pipeline whose name is the path's value `name`."""
     if principal is None:
         return problems.key_missing()
     name = str(values["name"])
@@ -36,7 +37,7 @@ def may_run(principal: Principal | None, values: Mapping[str, object]) -> HttpPr
 
 
 def may_count(principal: Principal | None, values: Mapping[str, object]) -> HttpProblem | None:
-    """Let in whoever may read what the server counts."""
+    """Allow callers who may read the server's metrics."""
     del values
     if principal is None:
         return problems.key_missing()

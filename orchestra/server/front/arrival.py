@@ -1,4 +1,4 @@
-"""A request, with the facts that the layers in front of the handlers find out about it."""
+"""A request, with the facts about it that the layers before the handlers have found out."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Arrival:
         self.request_id = request_id
         self.principal = principal
         self.headers: Headers = []
-        """What the head of its answer has beside its own."""
+        """Headers to add to those that the response has itself."""
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Arrival:
-        """The arrival of a scope; a new one if no layer has made it."""
+        """The arrival in an ASGI scope; a new one if no layer has stored one."""
         found = scope.get(KEY)
         return cls(scope) if found is None else cast("Arrival", found)
 
     @property
     def path(self) -> str:
-        """Its path, as used for matching routes: see `routed`."""
+        """The request's path, as used for matching routes: see `routed`."""
         return routed(str(self.scope["path"]))
 
     def header(self, name: bytes) -> str | None:
@@ -60,14 +60,11 @@ class Arrival:
 
     @property
     def of_anthropic(self) -> bool:
-        """Whether it is a request to Anthropic's API, by its version header.
-
-        At paths of Anthropic's own, this holds for every client.
-        """
+        """Whether it is a request to Anthropic's API: by its path, or by its version header."""
         return is_anthropic(self.path) or self.header(b"anthropic-version") is not None
 
     def tell_id(self) -> None:
-        """Put its id into the response's head; Anthropic's clients read it from another header."""
+        """Add the request's id to the response's headers, also under the name Anthropic uses."""
         names = (b"x-request-id", *([b"request-id"] if self.of_anthropic else []))
         self.headers += [(name, self.request_id.encode()) for name in names]
 
@@ -79,8 +76,8 @@ class Arrival:
         """
         if self.principal is None:
             raise PermissionError(
-                f"nobody is known to have asked for {self.path}; give its route an access other "
-                "than public, or do not ask who it is"
+                f"the request for {self.path} has no principal, since its route is `public`; give "
+                "the route another access rule, or do not ask for the principal"
             )
         return self.principal
 

@@ -23,7 +23,7 @@ def bearer(arrival: Arrival) -> str | None:
 
 
 def _beside(arrival: Arrival) -> str | None:
-    """The key of a client without `Authorization`, as those of Anthropic and browsers.
+    """The key of clients that do not send `Authorization`: those of Anthropic, and browsers.
 
     `x-api-key` of other clients is not read: it may be for a proxy in front of this server.
     """

@@ -1,6 +1,6 @@
-"""CORS: the web pages of other origins that may use this server, as browsers enforce it. Pure.
+"""CORS: the web pages of other origins that may use this server; browsers enforce it. Pure.
 
-Without configuration there are none: browsers then keep their scripts from reading a response.
+Without configuration there are none: browsers then prevent their scripts from reading responses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from orchestra.server.front.arrival import Arrival
 from orchestra.server.responses.problems import Encoded
 
 METHODS = "GET, POST, DELETE, OPTIONS"
-ASKED = "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
+HEADERS = (
+    "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
+)
 """Headers that every allowed page may send. `*` would not include Authorization."""
 _NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 _NAMES_CHARS = 2048
@@ -46,8 +48,8 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
             return None
         allowed = ANY if ANY in self.origins else origin
         arrival.headers.append((b"access-control-allow-origin", allowed.encode("latin1")))
-        asked = arrival.header(b"access-control-request-method")
-        if arrival.scope.get("method") != "OPTIONS" or asked is None:
+        method = arrival.header(b"access-control-request-method")
+        if arrival.scope.get("method") != "OPTIONS" or method is None:
             arrival.headers.append((b"access-control-expose-headers", EXPOSED.encode()))
             return None
         allow = (
@@ -69,10 +71,10 @@ def _allowed(arrival: Arrival) -> str:
     """
     wanted = arrival.header(b"access-control-request-headers") or ""
     if len(wanted) > _NAMES_CHARS or not _NAMES.fullmatch(wanted):
-        return ASKED
-    known = {each.lower() for each in ASKED.split(", ")}
+        return HEADERS
+    known = {each.lower() for each in HEADERS.split(", ")}
     names = dict.fromkeys(each.strip().lower() for each in wanted.split(","))
-    return ", ".join((ASKED, *(each for each in names if each not in known)))
+    return ", ".join((HEADERS, *(each for each in names if each not in known)))
 
 
 NO_CORS = Cors()

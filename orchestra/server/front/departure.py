@@ -1,4 +1,4 @@
-"""The current request: who makes it, its body, and the callbacks for its end."""
+"""The current request: its caller, its body, and the callbacks for its end."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class ArrivingBody(TrioBody):
     """A request's body, available without waiting if it has arrived completely."""
 
     def here(self) -> bytes | None:
-        """All of it; None if it is incomplete or too large."""
+        """The whole body; None if it is incomplete or too large."""
         if self._complete.is_set() and self._must_raise is None:
             return bytes(self._data)
         return None
 
     def discard(self) -> None:
-        """Drop it, including the part that is still to come."""
+        """Drop the body, including the part that is still to arrive."""
         self.clear()
         self._must_raise = self._must_raise or RuntimeError("this body was discarded")
 
@@ -82,10 +82,10 @@ def arrived() -> Arrival:
 
 
 def principal() -> Principal:
-    """Who makes the current request, for routes that require a key.
+    """The caller of the current request, for routes that require a key.
 
     Raises:
-        PermissionError: as of `Arrival.known`.
+        PermissionError: there is no principal, as in `Arrival.known`.
     """
     return arrived().known()
 
@@ -100,8 +100,8 @@ async def whole_body() -> bytes:
     """The body of the current request, without a timer or a wait if it has all arrived.
 
     Raises:
-        RequestEntityTooLarge: it is larger than is read.
-        RequestTimeout: it does not come in time.
+        RequestEntityTooLarge: the body is larger than its limit.
+        RequestTimeout: the body does not arrive in time.
     """
     here = present().body.here()
     return here if here is not None else cast("bytes", await present().get_data())

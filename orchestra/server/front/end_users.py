@@ -1,7 +1,7 @@
-"""The end user for whom a request with a trusted key is: found here, and nowhere else. Pure.
+"""Finds the end user for whom a trusted key makes a request; no other module does. Pure.
 
-A backend has one key for all of its users, and names one in a header. The header is never ignored:
-else what one user does would be booked on another.
+A backend has one key for all of its users, and names one of them in a header. The header is never
+ignored: otherwise the usage of one user would be charged to another.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 END_USER = "X-Orchestra-End-User"
 NAME = "[!-+.0-~-]{1,100}"
-"""Visible ASCII, as long as names in keys, without the `/` between organisation and user; and
-without a comma, by which a proxy joins two headers."""
+"""Visible ASCII, at most as long as names in keys. Not with `/`, which separates organisation and
+user, and not with a comma, with which a proxy joins two headers."""
 _HEADER = END_USER.lower().encode()
 _NAME = re.compile(NAME)
 
 
 def identify(arrival: Arrival, principal: Principal | None) -> HttpProblem | None:
-    """Note who makes the request: the holder of the key, or the end user whom the request names.
+    """Set the request's principal: the holder of the key, or the end user that the request names.
 
-    The result is the problem if the key may not name one, or the name cannot be one. Without a
-    key there is nobody to trust: the route decides.
+    Returns the problem if the key may not name end users, or the name is invalid. Without a key,
+    the header has no effect: the route decides whether it needs a key.
     """
     names = arrival.all_of(_HEADER)
     if names and principal is not None:
@@ -50,9 +50,9 @@ def no_end_users() -> HttpProblem:
 
 
 def bad_end_user(given: str) -> HttpProblem:
-    """The name is none that an end user can have, or there are several."""
+    """The name of the end user is invalid, or there are several."""
     detail = (
-        f"`{END_USER}: {given[:100]}` is not one name of 1 to 100 visible characters of ASCII "
+        f"`{END_USER}: {given[:100]}` is not one name of 1 to 100 visible ASCII characters "
         "without / and comma; send an id, or a hash of the name"
     )
-    return HttpProblem(400, "bad-end-user", "The end user cannot be told from others.", detail)
+    return HttpProblem(400, "bad-end-user", "The end user's name is not valid.", detail)

@@ -41,22 +41,22 @@ _OWN = frozenset({"same-origin", "none"})
 
 @attrs.define(eq=False)
 class Unlocked:
-    """The layer of callers that lets every request pass until the first key is made.
+    """The layer that lets every caller's request pass until the first key is made.
 
-    Then `on_lock` is called, and it stays locked: from now on it applies the layers of `keyed`,
-    which are made on demand, since most local servers never need them.
+    Then `on_lock` is called, and the layer stays locked: from then on it applies the layers of
+    `keyed`, which are made on demand, since most local servers never need them.
     """
 
     any_made: Callable[[], Awaitable[bool]]
     keyed: Callable[[], Admission]
     on_lock: Callable[[], object] = lambda: None
     locked: bool = attrs.field(init=False, default=False)
-    _asked_at_s: float = attrs.field(init=False, default=-math.inf)
+    _checked_at_s: float = attrs.field(init=False, default=-math.inf)
     _layers: Sequence[Layer] = attrs.field(init=False, default=())
     _outage: Outage = attrs.field(init=False, factory=outage_of_keys)
 
     async def admit(self, arrival: Arrival) -> Told | None:
-        """The problem of a layer for keys, if there are keys."""
+        """None while there is no key; then the response of the layers for keys, if any."""
         try:
             unlocked = await self.still()
         except StateError as error:
@@ -73,15 +73,15 @@ class Unlocked:
         return None
 
     async def still(self) -> bool:
-        """Whether requests need no key.
+        """Whether requests still need no key.
 
         Raises:
-            StateError: this cannot be looked up.
+            StateError: whether there is a key cannot be looked up.
         """
         now_s = trio.current_time()
-        if not self.locked and now_s >= self._asked_at_s + TRUSTED_S:
+        if not self.locked and now_s >= self._checked_at_s + TRUSTED_S:
             made = await self.any_made()
-            self._asked_at_s = now_s
+            self._checked_at_s = now_s
             if made and not self.locked:
                 self.locked = True
                 self.on_lock()
@@ -90,9 +90,9 @@ class Unlocked:
 
 @frozen
 class OwnPages:
-    """A layer that refuses requests without a key, for other host names or from other origins.
+    """A layer that refuses requests without a key for other hosts, or from pages of other origins.
 
-    `origins` are pages that are allowed, and whose hosts are names of this server.
+    `origins` are the origins that are allowed; their hosts count as names of this server.
     """
 
     origins: frozenset[str] = frozenset()

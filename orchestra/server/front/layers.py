@@ -1,4 +1,4 @@
-"""The layers that every request passes before its handler, in the order in which it does.
+"""The layers that every request passes before its handler, in this order.
 
     1. RequestIds        sets an id, for all logs and the response
     2. Cors              answers preflights, and tells browsers which pages may read the response
@@ -67,13 +67,13 @@ class Layer(Protocol):
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of access and limits; by default there are neither.
+    """The settings of access and limits; by default every caller may do everything.
 
     `keyring` is None for a server without keys: then every caller is ANYBODY, so the server must
     not be reachable from other machines. With `unlocked`, this holds until the first key is made.
-    `own_pages` refuses pages of other origins. `rates` limits requests; of `tokens`, which models
-    count in the same state, the response reports the rest; `purse` has the budgets, and `running`
-    counts the runs in flight.
+    `own_pages` refuses pages of other origins. `rates` limits requests. `tokens` limits the tokens
+    of calls to models, which are counted there: here, responses only report how many are left.
+    `purse` has the budgets, and `running` counts the runs in flight.
     """
 
     keyring: Keyring | None = None
@@ -86,11 +86,11 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     cors: Cors = NO_CORS
 
     def of_requests(self, settings: Settings) -> list[Layer]:
-        """The first layers, whoever asks; those with nothing to decide are left out."""
+        """The first layers, which do not depend on the caller; CORS only if it allows origins."""
         return [RequestIds(), *([self.cors] if self.cors.origins else []), Bounds(settings)]
 
     def of_callers(self) -> list[Layer]:
-        """The layers behind them, which also each start over an open WebSocket passes."""
+        """The layers after them; each start of a run over an open WebSocket passes them, too."""
         found: list[Layer] = [self.unlocked or Authentication(self.keyring)]
         found += [self.own_pages] if self.own_pages is not None else []
         found += [Rates(self.rates, self.tokens)] if self.rates is not None else []
@@ -108,9 +108,9 @@ and the seconds it took; also after a WebSocket's handshake.
 
 
 class Front:
-    """An ASGI application behind its layers. `encode` formats problems for the client.
+    """An ASGI application after its layers. `encode` formats problems for the client.
 
-    `answered` is called for requests that a layer has answered.
+    `answered` is called only for requests that a layer has answered, or in which one has failed.
     """
 
     def __init__(
@@ -169,10 +169,10 @@ class Front:
 
 
 class RequestIds:
-    """Sets the request's id, the client's own if it is well-formed; the response's head has it."""
+    """Sets the request's id (the client's own if it is valid), and adds it to the response."""
 
     async def admit(self, arrival: Arrival) -> Told | None:
-        """None."""
+        """Set the id; None: every request passes."""
         given = arrival.header(b"x-request-id") or ""
         arrival.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         arrival.tell_id()
@@ -242,9 +242,9 @@ class Authentication:
 
 
 class Rates:
-    """Counts a request against its caller's rate limit; the response reports the rest.
+    """Counts requests against their caller's rate limit; the response reports how many are left.
 
-    A caller at the limit may still cancel runs.
+    A caller who has reached the limit may still cancel runs.
     """
 
     def __init__(self, limits: CallerLimits, tokens: CallerLimits | None = None) -> None:
@@ -252,7 +252,7 @@ class Rates:
         self.tokens = tokens
 
     async def admit(self, arrival: Arrival) -> Told | None:
-        """A problem if the caller has reached the limit."""
+        """A problem if the caller has reached a limit."""
         principal = arrival.principal
         if principal is None:
             return None
@@ -288,9 +288,9 @@ class Spending:
 
 
 def _may_begin(arrival: Arrival) -> bool:
-    """Whether a request may start something with costs: a POST, a WebSocket, or a GET of a run.
+    """Whether a request may start something with costs: a POST, a WebSocket, or a run by GET.
 
-    A request for the rest of a run starts nothing.
+    A GET with `Last-Event-ID` resumes a run, and starts nothing.
     """
     if _RUN_GOT.fullmatch(arrival.path) and arrival.header(b"last-event-id"):
         return False
@@ -303,7 +303,7 @@ def _may_begin(arrival: Arrival) -> bool:
 
 
 def rate_headers(nearest: Remaining | None) -> Headers:
-    """Headers with the rest of the nearest limit, in the most common form.
+    """Headers that report the limit with the smallest share left, in the most common form.
 
     The three fields of draft-ietf-httpapi-ratelimit-headers-06, with the seconds until the limit is
     fully available again.
@@ -318,7 +318,7 @@ def rate_headers(nearest: Remaining | None) -> Headers:
 
 
 async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
-    """Send a message; to the response's head these headers are added."""
+    """Send a message; if it is the head of a response, add these headers to it."""
     kind = message["type"]
     if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
         own = {key for key, _ in message.get("headers", ())}
@@ -329,7 +329,7 @@ async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
 
 
 async def _answer(scope: Any, send: Any, early: Told, headers: Headers) -> None:
-    """Send the response; the handshake of a WebSocket is refused with the same one."""
+    """Send the response of a layer; a WebSocket's handshake is refused with the same response."""
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     body = early.encode()
     own = [(key.lower().encode(), value.encode("latin1")) for key, value in early.headers]

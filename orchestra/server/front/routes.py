@@ -36,17 +36,17 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def websocket(self) -> bool:
-        """Whether it is the route of a WebSocket."""
+        """Whether this is the route of a WebSocket."""
         return not self.methods
 
     @property
     def values(self) -> list[str]:
-        """The names of the variables in its path."""
+        """The names of the variables in the path."""
         return _VALUE.findall(self.path)
 
     @property
     def template(self) -> str:
-        """Its path in OpenAPI's syntax: `/v1/runs/{id}`."""
+        """The path in OpenAPI's syntax: `/v1/runs/{id}`."""
         return _VALUE.sub(r"{\1}", self.path)
 
 

@@ -1,4 +1,4 @@
-"""Limits of each caller's runs in flight.
+"""Limits on each caller's runs in flight.
 
 Rules of the file: runs are counted per process, so that a start never waits; a run's slot is freed
 at its end, however it ends.
@@ -30,17 +30,19 @@ class _Holder:
 
 
 class Running:
-    """The runs in flight of keys, users and organisations with such a limit."""
+    """Counts the runs in flight of each key, user and organisation that has a limit for them."""
 
     def __init__(self, rules: CallerRules | None = None) -> None:
         self._rules = rules
         self._counts: Counter[_Holder] = Counter()
 
     def take(self, caller: Caller) -> Callable[[], None] | None:
-        """Count one more run of a caller; call the returned function at its end. None: no limit.
+        """Count a run of this caller; the returned function is to be called when the run ends.
+
+        Returns None if the caller has no limit.
 
         Raises:
-            LimitReachedError: a limit is reached; then the run is not counted.
+            LimitReachedError: a limit is reached; the run is not counted.
         """
         limits = _limits(self._rules, caller)
         for holder, most in limits.items():

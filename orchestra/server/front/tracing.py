@@ -1,7 +1,7 @@
 """The span of each request, from its arrival to the end of its response.
 
-Rules of the file: without tracing, this layer does not exist. A span is kept in the request's
-scope, which lives as long, and is removed from it by the code that ends the span.
+Rules of the file: without tracing, this layer does not exist. A span is stored in the request's
+scope, which lives as long as the request; the code that ends the span removes it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 SPAN = "orchestra.span"
 """The key of the span in the ASGI scope."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Paths without spans, which monitoring requests every few seconds."""
+"""Paths that get no spans, since monitoring requests them every few seconds."""
 
 
 class TracedRequests:
     """The first layer: begins the span of a request, as a child of its client's span, if any.
 
-    It is then the current `TRACE`, so that it is the parent of runs' spans, and logs have its
-    trace.
+    The span is then the current `TRACE`, so that the spans of runs are its children, and log lines
+    contain its trace.
     """
 
     def __init__(self, begin: Begin) -> None:

@@ -1,10 +1,10 @@
 """The messages of the WebSocket: reads those of clients, and writes the server's. Pure.
 
-{"type": "start", "id": "a", "inputs": {...}}       a run, under an id that the client chooses
-{"type": "cancel", "id": "a"}                       stop it
+{"type": "start", "id": "a", "inputs": {...}}       start a run, under an id that the client chooses
+{"type": "cancel", "id": "a"}                       cancel the run
 
-{"id": "a", "event": {...}}                         an event of it, as in its stream of events
-{"id": "a", "problem": {...}}                       it does not begin, as RFC 9457 says why
+{"id": "a", "event": {...}}                         an event of the run, as in a stream of events
+{"id": "a", "problem": {...}}                       why the run does not start (RFC 9457)
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ CODES = 4000
 """The base of the close codes for refused pages; the HTTP status is added to it."""
 CLOSES: Mapping[int, str] = MappingProxyType(
     {
-        GOING_AWAY: "the server stops, or this version of it was replaced; behind the last run",
+        GOING_AWAY: "the server stops, or was reloaded; sent after the last run of the socket",
         1002: "a frame violates the protocol of WebSockets; the reason says how",
         1007: "a message is not UTF-8",
-        POLICY: "the client does not read what is wrong with its messages",
+        POLICY: "the client does not read the problems that its messages cause",
         TOO_LARGE: "a message was too large",
-        FAILED: "a fault of the server's; its log says which",
+        FAILED: "the server failed; its log says why",
         CODES + 401: "to a page: its key is missing, or not valid; the one frame says why",
-        CODES + 402: "to a page: its budget has nothing left",
+        CODES + 402: "to a page: its budget is used up",
         CODES + 403: "to a page: its key may not run this pipeline",
         CODES + 404: "to a page: there is no such pipeline",
-        IDLE: "nothing went on for a while",
-        CODES + 429: "to a page: its rate has nothing left",
+        IDLE: "there was no run and no message for a while",
+        CODES + 429: "to a page: it has reached a rate limit",
         CODES + 503: "to a page: keys cannot be looked up at the moment",
     }
 )
@@ -54,7 +54,7 @@ _SHAPE = 'send {"type": "start", "id": "a", "inputs": {...}} or {"type": "cancel
 
 @attrs.frozen
 class Start:
-    """Start a run of the socket's pipeline; `large` says whether its message is large."""
+    """Start a run of the socket's pipeline; `large` says whether the message is large."""
 
     id: str
     inputs: Mapping[str, object]
@@ -70,7 +70,7 @@ class Cancel:
 
 @attrs.frozen
 class Mistake:
-    """An invalid message; `id` is None if it has none."""
+    """An invalid message; `id` is None if no valid id could be read."""
 
     id: str | None
     problem: HttpProblem
@@ -131,14 +131,14 @@ def foreign(origin: str | None, host: str, origins: Collection[str]) -> HttpProb
 
 def id_in_use(run: str) -> HttpProblem:
     """A start with the id of a run in flight, which is not affected."""
-    detail = f"the run {run!r} goes on; wait for its last event, or take another id"
+    detail = f"the run {run!r} is in flight; wait for its last event, or use another id"
     return HttpProblem(409, "id-in-use", "There is a run with this id.", detail)
 
 
 def too_many_runs(most: int) -> HttpProblem:
     """A start above the limit of one socket's runs in flight."""
-    detail = f"{most} runs go on over this socket; wait for one of them to end"
-    return HttpProblem(429, "too-many-runs", "The socket is full.", detail)
+    detail = f"this socket may have {most} runs at once; wait for one of them to end"
+    return HttpProblem(429, "too-many-runs", "The socket has too many runs.", detail)
 
 
 def _quoted(run: str | None) -> str:
@@ -146,5 +146,5 @@ def _quoted(run: str | None) -> str:
 
 
 def _mistake(run: str | None, detail: str) -> Mistake:
-    problem = HttpProblem(400, "bad-message", "The message means nothing.", f"{detail}; {_SHAPE}")
+    problem = HttpProblem(400, "bad-message", "The message is not valid.", f"{detail}; {_SHAPE}")
     return Mistake(run, problem)

@@ -21,14 +21,14 @@ _OF_BODIES = (b"content-type", b"content-length")
 
 
 class Problem(msgspec.Struct):
-    """The fields of a problem that are read."""
+    """The fields of a problem that this module reads."""
 
     type: str
     title: str
 
 
 def telling(scope: Mapping[str, Any], send: Any) -> Any:
-    """A send that reports a refused handshake to a page; for other clients, `send` itself."""
+    """A `send` that reports a refused handshake to a page; for other clients, `send` itself."""
     headers = scope["headers"]
     if PROTOCOL not in scope["subprotocols"] or all(name != b"origin" for name, _ in headers):
         return send
@@ -36,7 +36,7 @@ def telling(scope: Mapping[str, Any], send: Any) -> Any:
 
 
 class Telling:
-    """A send to a page's socket: responses to the handshake become frames; others are unchanged."""
+    """Sends to a page's socket: the response to a handshake as a frame, and the rest unchanged."""
 
     def __init__(self, send: Any) -> None:
         self._send = send
@@ -63,10 +63,10 @@ class Telling:
             await self._send({"type": "websocket.http.response.body", "body": self._body})
             return
         headers = [each for each in headers if each[0] not in _OF_BODIES]
-        told = f'{{"id":null,"problem":{self._body.decode()}}}'
+        frame = f'{{"id":null,"problem":{self._body.decode()}}}'
         accept = {"type": "websocket.accept", "subprotocol": PROTOCOL, "headers": headers}
         await self._send(accept)
-        await self._send({"type": "websocket.send", "text": told})
+        await self._send({"type": "websocket.send", "text": frame})
         code = CODES + status
         await self._send({"type": "websocket.close", "code": code, "reason": problem.title})
 

@@ -1,8 +1,9 @@
-"""Which pipelines can be spoken with as if they were models, and what they are given. Pure.
+"""Which pipelines can be called like models; converts their inputs and outputs. Pure.
 
-That is one whose only required input is a text, a conversation or a request, and which gives text,
-a completion, or the events of a model. What it gives is told as the events of a model's answer, or
-as whole answers. How to answer is heard by optional inputs with the names of `generate`'s keywords.
+Such a pipeline has exactly one required input, for a text, a conversation or a request, and returns
+text, a completion, or the events of a model. Its output is converted to the events of a model's
+answer, or to whole answers. Options of the request are passed to optional inputs that are named
+like keywords of `generate`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
 
 _END, _CUT = Stopped(StopReason.END), Stopped(StopReason.LENGTH)
-_HOW: Mapping[str, tuple[object, ...]] = {
+_OPTIONS: Mapping[str, tuple[object, ...]] = {
     "temperature": (float,),
     "top_p": (float,),
     "output_tokens_max": (int,),
@@ -45,40 +46,40 @@ _HOW: Mapping[str, tuple[object, ...]] = {
     "seed": (int,),
     "reasoning_effort": (ReasoningEffort,),
 }
-"""Keywords of `generate`, each with the types in which a pipeline may take it as an input."""
+"""Keywords of `generate`, each with the types that an input for it may have."""
 
 
 class Gives(Protocol):
-    """How the output of a run is told as answers of a model."""
+    """Converts the output of a run to answers of a model."""
 
     def said(self, chunk: Any) -> tuple[int, Iterable[ModelEvent]]:
-        """Which answer a chunk of it belongs to, and its events."""
+        """The index of the answer to which a chunk belongs, and the chunk's events."""
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
         """The remaining events of the first answer, when the run has finished."""
 
     def whole(self, end: RunFinished) -> list[Completion]:
-        """The answers that the result of the run is.
+        """The result of the run, as whole answers.
 
         Raises:
-            TruncatedStreamError: one of them does not say why it stopped.
+            TruncatedStreamError: an answer does not say why it stopped.
         """
 
 
 class GivesRelayed:
-    """A pipeline that returns `relay`'s stream."""
+    """The output of `relay` or `relay_whole`."""
 
     def said(self, chunk: Said) -> tuple[int, Iterable[ModelEvent]]:
-        """As it came."""
+        """The answer's index and the events, both as they are in the chunk."""
         return chunk.choice, chunk.events
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """Nothing: they have stopped."""
+        """Nothing: the chunks included the last events."""
         del end
         return ()
 
     def whole(self, end: RunFinished) -> list[Completion]:
-        """The result of `relay_whole`, or of the chunks of `relay`."""
+        """The answers from `relay_whole`, or those that the chunks of `relay` make up."""
         result: Sequence[Completion | Said] = end.result
         growing: dict[int, Answer] = {}
         whole: list[Completion] = []
@@ -99,16 +100,16 @@ class GivesText:
         self._streams = streams
 
     def said(self, chunk: str) -> tuple[int, Iterable[ModelEvent]]:
-        """A piece of the one answer."""
+        """A piece of the only answer."""
         return 0, (TextDelta(chunk),)
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """The end, after the text if that has not been written."""
+        """The reason why it stopped; before that, the text if it was not streamed."""
         stopped = _CUT if end.cut else _END
         return (stopped,) if self._streams else (TextDelta(end.result), stopped)
 
     def whole(self, end: RunFinished) -> list[Completion]:
-        """The text as an answer."""
+        """The text as one answer."""
         parts = (TextPart(end.result),) if end.result else ()
         return [Completion(parts, _CUT if end.cut else _END)]
 
@@ -117,16 +118,16 @@ class GivesCompletion:
     """A whole answer of a model."""
 
     def said(self, chunk: object) -> tuple[int, Iterable[ModelEvent]]:
-        """Nothing: there are no chunks."""
+        """Nothing: a whole answer has no chunks."""
         del chunk
         return 0, ()
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """All of it."""
+        """All events of the answer."""
         return events_of(end.result)
 
     def whole(self, end: RunFinished) -> list[Completion]:
-        """It."""
+        """The answer itself."""
         return [end.result]
 
 
@@ -134,24 +135,25 @@ class GivesEvents:
     """The events of a model's answer."""
 
     def said(self, chunk: ModelEvent) -> tuple[int, Iterable[ModelEvent]]:
-        """One event of the one answer."""
+        """An event of the only answer."""
         return 0, (chunk,)
 
     def ending(self, end: RunFinished) -> Iterable[ModelEvent]:
-        """Nothing: it has stopped, or was cut."""
+        """Nothing: the chunks included the last event, or the answer was cut."""
         del end
         return ()
 
     def whole(self, end: RunFinished) -> list[Completion]:
-        """The completion of the events."""
+        """The answer that the events make up."""
         return [Completion.of(end.result)]
 
 
 @attrs.frozen
 class ChatShape:
-    """A pipeline that can be spoken with: what it is given, and how what it gives is told.
+    """A pipeline that can be called like a model, and how its inputs and output are converted.
 
-    `how` maps the inputs that are told how to answer to their annotations.
+    `input` is its required input, whose value is `take(request)`. `how` are its inputs for options
+    of the request, each with its annotation.
     """
 
     pipeline: Pipeline[..., Any]
@@ -161,10 +163,10 @@ class ChatShape:
     how: Mapping[str, object]
 
     def inputs(self, request: ChatRequest) -> Mapping[str, object]:
-        """The inputs of its run.
+        """The inputs of a run that answers this request.
 
         Raises:
-            InvalidRequestError: it is asked for what only a model can give.
+            InvalidRequestError: the request needs a model, or more than the pipeline's input takes.
         """
         given: dict[str, object] = {self.input: self.take(request)}
         for name, annotation in self.how.items():
@@ -175,21 +177,21 @@ class ChatShape:
 
 
 def shape_of(pipeline: Pipeline[..., Any]) -> ChatShape | None:
-    """How a pipeline is spoken with; None where it is of another shape."""
+    """How a pipeline is called like a model; None if it cannot be."""
     required = [each for each in pipeline.inputs.values() if each.default is MISSING]
     gives = _gives(pipeline.returns)
     if len(required) != 1 or gives is None:
         return None
-    (asked,) = required
-    take = _take(asked.annotation)
-    optional = (each for each in pipeline.inputs.values() if each is not asked)
-    how = {each.name: each.annotation for each in optional if _is_told(each)}
-    return None if take is None else ChatShape(pipeline, asked.name, take, gives, how)
+    (main,) = required
+    take = _take(main.annotation)
+    optional = (each for each in pipeline.inputs.values() if each is not main)
+    how = {each.name: each.annotation for each in optional if _is_option(each)}
+    return None if take is None else ChatShape(pipeline, main.name, take, gives, how)
 
 
-def _is_told(each: Input) -> bool:
-    """Whether an input is told how to answer: by its name and its type."""
-    return any(_fits(kind, each.annotation) for kind in _HOW.get(each.name, ()))
+def _is_option(each: Input) -> bool:
+    """Whether an input is for an option of the request, judged by its name and its type."""
+    return any(_fits(kind, each.annotation) for kind in _OPTIONS.get(each.name, ()))
 
 
 def _gives(returns: object) -> Gives | None:
@@ -204,9 +206,9 @@ def _gives(returns: object) -> Gives | None:
 
 
 def _take(annotation: object) -> Callable[[ChatRequest], object] | None:
-    """The part of the request that an input with this annotation can take."""
+    """The function that takes the value of an input with this annotation from a request, if any."""
     if annotation is object or annotation is Any or annotation is MISSING:
-        return None  # it may be anything, and nobody has said that it is a conversation
+        return None  # it accepts anything, so nothing says that it is for a conversation
     if _fits(ChatRequest, annotation):
         return _everything
     if _fits(list[Message], annotation):
@@ -225,24 +227,26 @@ def _everything(request: ChatRequest) -> object:
 
 
 def _question(request: ChatRequest) -> object:
-    """The text of the last message of a user."""
+    """The text of the last user message."""
     users = [each for each in _plainly(request).messages if each.role == "user"]
     if not users:
-        raise refused("messages", "none is a user's; the pipeline answers what a user has said")
+        raise refused("messages", "there is no user message; the pipeline answers the last one")
     for part in users[-1].parts:
         if not isinstance(part, TextPart):
             what = "a file" if isinstance(part, FilePart) else "an image"
-            raise refused("messages", f"the last of a user has {what}, {_TEXT_ONLY}")
+            raise refused("messages", f"the last user message has {what}, {_TEXT_ONLY}")
     if not users[-1].text:
-        raise refused("messages", f"the last of a user has no text, {_TEXT_ONLY}")
+        raise refused("messages", f"the last user message has no text, {_TEXT_ONLY}")
     return users[-1].text
 
 
 def _plainly(request: ChatRequest) -> ChatRequest:
-    """The request, if its answer is to be plain text: the pipeline gets nothing of the rest.
+    """The request, if it does not need tools, a response format or logprobs.
 
-    How its models sample is the pipeline's own business: options for which it has no input are
-    ignored.
+    Options for which the pipeline has no input, such as those for sampling, are ignored.
+
+    Raises:
+        InvalidRequestError: the request needs what a pipeline that gets only messages cannot do.
     """
     for field, value in (
         ("tools", request.tools and request.tool_choice != "none"),
@@ -257,13 +261,13 @@ def _plainly(request: ChatRequest) -> ChatRequest:
 def _only_models(field: str) -> InvalidRequestError:
     return refused(
         field,
-        "this model is a pipeline that is given the conversation only; leave it out, or let the "
-        "pipeline take a `ChatRequest`",
+        "this model is a pipeline that gets only the conversation; leave this field out, or let "
+        "the pipeline take a `ChatRequest`",
     )
 
 
 _TEXT_ONLY = (
-    "and this model is a pipeline that is given the text of that message only; let it take "
-    "`list[Message]` for all that is said"
+    "and this model is a pipeline that gets only the text of that message; let it take "
+    "`list[Message]` for the whole conversation"
 )
 RELAYED: Gives = cast("Gives", GivesRelayed())

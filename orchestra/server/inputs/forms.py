@@ -24,17 +24,17 @@ _AT = "part:"
 
 
 def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[FitInputs, list[Fault]]:
-    """The run's inputs, and what is wrong with them; without faults the inputs are complete.
+    """The run's inputs, and their faults; without faults the inputs are complete.
 
-    A file is a document, and so is any part of an input that takes documents. JSON is what it
-    says, and text is read as in a query: `5`, `true` and `null` are what the input's type asks
-    for. Several parts of one name are a list.
+    A file becomes a document, and so does every part for an input that takes documents. JSON is
+    decoded. Other text is converted to the input's type, as in a query: `5`, `true` and `null` can
+    be a number, a boolean and None. Several parts of one name are a list.
     """
     pairs: list[tuple[str, object]] = []
     faults: list[Fault] = []
     for part in parts:
         if part.filename == "" and not part.data:
-            continue  # what browsers send of a file that nobody has chosen
+            continue  # browsers send this for a file field in which no file was chosen
         each = inputs.get(part.name)
         try:
             takes = each is not None and takes_documents(each.annotation)
@@ -51,12 +51,12 @@ def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[FitIn
 
 
 def value(part: Part, *, takes_documents: bool) -> object:
-    """The value of a part.
+    """The value of a part: a document, decoded JSON, or text.
 
     Raises:
-        DocumentError: it is no text in its charset.
-        ValueError: it is not JSON.
-        RecursionError: it is JSON that is nested too deeply.
+        DocumentError: the part cannot be decoded as text in its charset.
+        ValueError: the part is not valid JSON.
+        RecursionError: the part's JSON is nested too deeply.
     """
     is_file = part.filename is not None
     if part.kind == JSON and not (is_file and takes_documents):

@@ -7,8 +7,8 @@ A form is parts between delimiters; a delimiter is a line that begins with `--` 
 The decoder has three states; a line break added before the first byte makes the first delimiter
 like the others:
 
-    CONTENT     up to the next delimiter; before the first one it is nobody's, and dropped
-    DELIMITER   behind it: `--` ends the form, a line break begins a part
+    CONTENT     up to the next delimiter; content before the first delimiter is dropped
+    DELIMITER   after a delimiter: `--` ends the form, a line break begins a part
     HEADERS     up to an empty line
 
 Rules of the file:
@@ -32,7 +32,7 @@ from orchestra.server.settings import Settings, media_type
 
 HEADERS_LIMIT_BYTES = 8 * 1024
 """The most bytes of one part's headers together."""
-_TOLD = 100  # characters of a name
+_SHOWN = 100  # characters of a name or a line in a problem
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _PADDING = re.compile(rb"[ \t]{0,64}(?:\r(?:\n)?)?")
 
@@ -53,11 +53,14 @@ class Part:
 
 
 def boundary_of(content_type: str) -> str | HttpProblem:
-    """The boundary that a Content-Type header names."""
+    """The boundary in a `Content-Type` header, or the problem if it has no valid one."""
     boundary = parse_options_header(content_type)[1].get("boundary", "")
     if _BOUNDARY.fullmatch(boundary):
         return boundary
-    detail = f"`{content_type[:_TOLD]}` names no boundary; let your HTTP client write the header"
+    detail = (
+        f"`Content-Type: {content_type[:_SHOWN]}` names no boundary; let your HTTP client write "
+        "the header"
+    )
     return problems.bad_body(detail)
 
 
@@ -86,7 +89,7 @@ class Form:
         self._problem: HttpProblem | None = None
 
     def feed(self, data: bytes) -> HttpProblem | None:
-        """Take a piece; returns the problem, once there is one."""
+        """Take a piece; returns the first problem, from the call on in which it was found."""
         if self._state in (_State.END, _State.FAILED):
             return self._problem  # bytes after the end are ignored
         self._buffer += data
@@ -147,14 +150,14 @@ class Form:
             self._buffer.clear()
             return True
         padding = _PADDING.match(self._buffer)
-        assert padding is not None, "it matches nothing at all, too"
+        assert padding is not None, "the pattern also matches an empty string"
         if padding.group().endswith(b"\n"):
             del self._buffer[: padding.end() - 2]  # the line break also begins the headers
             self._state = _State.HEADERS
             return True
         if padding.end() == len(self._buffer) or self._buffer == b"-":
-            return False  # more of it may arrive
-        self._fail("a line begins with the form's boundary and goes on; take another boundary")
+            return False  # the rest may still arrive
+        self._fail("a line begins with the form's boundary and goes on; use another boundary")
         return False
 
     def _read_headers(self) -> bool:
@@ -180,13 +183,13 @@ class Form:
         try:
             headers = read_headers(lines)
         except ValueError as error:
-            self._fail(f"{self._next} has a header that is wrong: {error}")
+            self._fail(f"{self._next} has an invalid header: {error}")
             return None
         disposition, options = parse_options_header(headers.get("content-disposition", ""))
         name = options.get("name")
         if disposition.lower() != "form-data" or not name:
-            told = 'write `Content-Disposition: form-data; name="..."`'
-            self._fail(f"{self._next} has no name; {told}")
+            fix = 'write `Content-Disposition: form-data; name="..."`'
+            self._fail(f"{self._next} has no name; {fix}")
             return None
         return Part(name, b"", headers.get("content-type", ""), options.get("filename"))
 
@@ -196,7 +199,7 @@ class Form:
 
     @property
     def _named(self) -> str:
-        return f"part {self._head.name[:_TOLD]!r}" if self._head else self._next
+        return f"part {self._head.name[:_SHOWN]!r}" if self._head else self._next
 
     def _fail(self, detail: str) -> None:
         self._set(problems.bad_body(detail))
@@ -211,7 +214,7 @@ class Form:
 
 
 def read_headers(lines: bytes) -> dict[str, str]:
-    """A part's headers by name in lower case; the first with a name counts.
+    """A part's headers, by name in lower case; of headers with the same name, the first counts.
 
     Raises:
         ValueError: a line is not a header, or not UTF-8.
@@ -220,6 +223,6 @@ def read_headers(lines: bytes) -> dict[str, str]:
     for line in filter(None, lines.split(b"\r\n")):
         name, colon, value = line.decode().partition(":")
         if not colon or name != name.strip():
-            raise ValueError(f"{line[:_TOLD]!r} is not `Name: value`")
+            raise ValueError(f"{line[:_SHOWN]!r} is not `Name: value`")
         headers.setdefault(name.lower(), value.strip(" \t"))
     return headers

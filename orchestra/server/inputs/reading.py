@@ -1,7 +1,7 @@
 """A run's inputs, from JSON or from a query, checked against the pipeline's annotations.
 
-Pure. Everything that is wrong is told at once, each with the field's name and a
-pointer to the place; what JSON Schema says of an input is what is checked.
+Pure. All faults are reported at once, each with the field's name and a pointer to its place. The
+checks are the same as in the inputs' JSON Schema.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from orchestra.graph.nodes import Input
     from orchestra.graph.pipelines import Pipeline
 
-_MAKE = custom_dec_hook(otherwise=stand_ins.read)
-_MAKE_OF_TEXT = custom_dec_hook(strict=False, otherwise=stand_ins.read)
+_DEC_HOOK = custom_dec_hook(otherwise=stand_ins.read)
+_TEXT_DEC_HOOK = custom_dec_hook(strict=False, otherwise=stand_ins.read)
 
 FAULTS_MAX = 20
-"""Faults that are told of one request: a body of a hundred thousand wrong names gets no more."""
+"""The most faults that are reported for one request: its body may have 100,000 wrong names."""
 NAME_MAX = 100
-"""Characters of a wrong name that are told back."""
+"""The most characters of a wrong name that are quoted."""
 
 _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
@@ -46,9 +46,9 @@ _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 def from_json(
     inputs: Mapping[str, Input], given: Mapping[str, object]
 ) -> tuple[FitInputs, list[Fault]]:
-    """The run's inputs, and what is wrong with them; without faults the inputs are complete.
+    """The run's inputs, and their faults; without faults the inputs are complete.
 
-    Strict: `"5"` is no int, as the schema says.
+    Strict: `"5"` is not an int, as in the schema.
     """
     return _read(inputs, {name: [value] for name, value in given.items()}, "#/inputs/", strict=True)
 
@@ -58,8 +58,9 @@ def from_query(
 ) -> tuple[FitInputs, list[Fault]]:
     """As `from_json`, from the pairs of a query string.
 
-    A query holds text only, so `5`, `true` and `null` are read as what the input's type
-    asks for, and a name given several times, or once for a list, is a list.
+    A query contains only text, so it is converted to the input's type: `5`, `true` and `null` can
+    be a number, a boolean and None. A name that is given several times is a list, and so is a name
+    that is given once if its input takes a list.
     """
     return from_pairs(inputs, given, "?")
 
@@ -67,9 +68,9 @@ def from_query(
 def from_pairs(
     inputs: Mapping[str, Input], given: Iterable[tuple[str, object]], at: str
 ) -> tuple[FitInputs, list[Fault]]:
-    """As `from_query`; a value may also be a document, or one out of JSON.
+    """As `from_query`; a value may also be a document, or a value that was decoded from JSON.
 
-    `at` stands before a name in the pointers of faults.
+    `at` is the prefix of names in the pointers of faults.
     """
     values: dict[str, list[object]] = {}
     for name, value in given:
@@ -78,21 +79,21 @@ def from_pairs(
 
 
 def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
-    """The inputs as a JSON Schema (2020-12) of the object that `inputs` must be.
+    """A JSON Schema (2020-12) of the object `inputs` in a request.
 
     Raises:
-        TypeError: an annotation has no form in JSON.
+        TypeError: an annotation cannot be represented in JSON.
     """
     return _schema(inputs, stand_ins.schema)
 
 
 def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
-    """The inputs as a JSON Schema of a form (`multipart/form-data`), as OpenAPI tells forms.
+    """A JSON Schema of a form (`multipart/form-data`) with these inputs, as OpenAPI has forms.
 
-    A document is a file; what is an array may come as one part, or as a part for each item.
+    A document is a file. An array may be sent as one part, or with a part for each item.
 
     Raises:
-        TypeError: an annotation has no form in JSON.
+        TypeError: an annotation cannot be represented in JSON.
     """
     return _schema(inputs, documents.form_schema)
 
@@ -106,14 +107,14 @@ def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[s
 
 
 def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
-    """Check that requests can name the pipeline in a path, and that JSON can give every input.
+    """Check that a path can contain the pipeline's name, and that JSON can represent every input.
 
     Raises:
-        ServeError: it names the pipeline, the input and its annotation.
+        ServeError: one of them cannot; the error names the pipeline, the input and its annotation.
     """
     if "/" in pipeline:
         raise ServeError(
-            f"pipeline {pipeline!r} cannot be served: requests name it in a path, of which each / "
+            f"pipeline {pipeline!r} cannot be served: its name is one part of a path, in which / "
             f"begins another part; write @pipeline(name={pipeline.replace('/', '-')!r})"
         )
     for name, each in inputs.items():
@@ -128,10 +129,10 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
 
 
 def instead_of(annotation: object) -> str:
-    """What an input may take, where its annotation has no form in JSON."""
+    """The annotations to use instead of one that cannot be represented in JSON."""
     instead = (
-        "take a str, a number, a bool, a list, a dict, a Document or a dataclass or attrs class of "
-        "those"
+        "take a str, a number, a bool, a list, a dict, a Document, or a dataclass or attrs class "
+        "of those"
     )
     kinds = (annotation, *get_args(annotation))
     pydantic = next((each for each in kinds if hasattr(each, "model_validate")), None)
@@ -144,7 +145,7 @@ def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[.
     """The pipelines whose inputs can be sent as JSON; others are used like models.
 
     Raises:
-        ServeError: one can be asked neither way.
+        ServeError: a pipeline can be used in neither way.
     """
     found, refused = sorted_out(pipelines)
     for error in refused.values():
@@ -155,7 +156,7 @@ def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[.
 def sorted_out(
     pipelines: Mapping[str, Pipeline[..., Any]],
 ) -> tuple[dict[str, Pipeline[..., Any]], dict[str, ServeError]]:
-    """The pipelines whose inputs can be sent as JSON, and the errors of unusable ones."""
+    """The pipelines whose inputs can be sent as JSON, and the errors of those usable in no way."""
     found: dict[str, Pipeline[..., Any]] = {}
     refused: dict[str, ServeError] = {}
     for name, pipeline in pipelines.items():
@@ -198,9 +199,9 @@ def _read(
 
 
 def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
-    """The one value, or the list, as the type; a lone value may be a list of one in a query."""
+    """The values of one name as the input's type; in a query, one value may also be a list."""
     if strict:
-        return msgspec.convert(values[0], type_, str_keys=True, dec_hook=_MAKE)
+        return msgspec.convert(values[0], type_, str_keys=True, dec_hook=_DEC_HOOK)
     convert = partial(_convert_text, type_)
     if len(values) > 1:
         return convert(values)
@@ -210,14 +211,14 @@ def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
         try:
             return convert(values)
         except msgspec.ValidationError:
-            pass  # the complaint about the value itself says more
+            pass  # the error about the value itself is more helpful
         raise
 
 
 def _convert_text(type_: Any, value: object) -> object:
-    """A value in which numbers may be spelled, or be what JSON has no numbers for."""
+    """Convert a value in which numbers may be text; refuse numbers that JSON does not have."""
     read: object = msgspec.convert(
-        value, type_, strict=False, str_keys=True, dec_hook=_MAKE_OF_TEXT
+        value, type_, strict=False, str_keys=True, dec_hook=_TEXT_DEC_HOOK
     )
     for each in read if isinstance(read, list | tuple | set | frozenset) else (read,):
         if isinstance(each, float) and not math.isfinite(each):
@@ -226,7 +227,7 @@ def _convert_text(type_: Any, value: object) -> object:
 
 
 def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
-    hint = did_you_mean(name, inputs) or f"there is {', '.join(inputs) or 'none'}"
+    hint = did_you_mean(name, inputs) or f"the inputs are: {', '.join(inputs) or 'none'}"
     return Fault(name, pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
@@ -240,7 +241,7 @@ def _wrong(given: Input, error: Exception, at: str) -> Fault:
 
 
 def _parts(path: str) -> list[str | int]:
-    """The members and indices in msgspec's path, up to the first key: it writes those `[...]`."""
+    """The members and indices in msgspec's path, up to the first key of a dict: it hides keys."""
     parts: list[str | int] = []
     end = 0
     while part := _PART.match(path, end):
@@ -255,5 +256,5 @@ def pointer(at: str, *parts: str) -> str:
 
 
 def _type(each: Input) -> Any:
-    """The annotation as msgspec reads it: an input without one may be anything."""
+    """The input's annotation in the form that msgspec reads; without one, it may be anything."""
     return for_msgspec(stand_ins.with_stand_ins(each.annotation, JsonDocument, JsonTurn))

@@ -1,7 +1,7 @@
-"""Reads a request for a run: the pipeline, its inputs, and the format of the response.
+"""Reads a request for a run: the inputs, and the format of the response.
 
-Pure: from the parts of a request to an `Asked`, or to the first problem, in the order
-in which a client can mend them.
+Pure: turns the parts of a request into an `Asked`, or into the first problem, in the order in
+which a client can fix them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The parts of a request that decide; `body` is None for a GET, which has `query`.
+    """The parts of a request that matter here; a GET has `query` instead of `body`.
 
-    A form comes read, as `form`, or as the reason why it cannot be.
+    `form` has the parts of a form that was read already, or the problem that it has.
     """
 
     accept: str | None = None
@@ -39,13 +39,13 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def large(self) -> bool:
-        """Whether reading it takes so long that other runs would notice."""
+        """Whether the request is so large that decoding it would delay other runs."""
         form = self.form if isinstance(self.form, tuple) else ()
         return len(self.body or b"") + sum(len(part.data) for part in form) > LARGE_BYTES
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A run to start, and whether its answer is a stream of events."""
+    """A run to start, and whether the response is a stream of events."""
 
     pipeline: Pipeline[..., Any]
     inputs: Mapping[str, object]
@@ -53,7 +53,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def read(request: Request, pipeline: Pipeline[..., Any]) -> Asked | HttpProblem:
-    """The run of the pipeline that is asked for, or why there is none."""
+    """The requested run of the pipeline, or the problem of the request."""
     form = sse.choose(request.accept)
     if form is None:
         return problems.not_acceptable(request.accept or "", (sse.JSON, sse.STREAM))
@@ -64,9 +64,9 @@ def read(request: Request, pipeline: Pipeline[..., Any]) -> Asked | HttpProblem:
 
 
 def sent(request: Request) -> list[bytes]:
-    """The inputs as they are sent, by which two requests that could be read are compared.
+    """The inputs as bytes, to compare two valid requests.
 
-    Of JSON, neither spaces nor the order of members matter, nor whether 5 is written as `5.0`.
+    In JSON, spaces and the order of members make no difference; nor does `5.0` instead of `5`.
     """
     if isinstance(request.form, tuple):
         heads = [repr((part.name, part.content_type, part.filename)) for part in request.form]
@@ -75,12 +75,12 @@ def sent(request: Request) -> list[bytes]:
     try:
         inputs = _NUMBERS.decode(body).get("inputs", {})
         return [msgspec.json.encode(inputs, order="deterministic")]
-    except RecursionError:  # the body could just be read, and is compared as it was sent
+    except RecursionError:  # nested almost too deeply to be read: compared as it was sent
         return [body]
 
 
 def _number(text: str) -> float:
-    """The number; as an `int` if it is whole and small enough to be exact."""
+    """The number in a text; an `int` if it is whole and small enough to be exact."""
     number = float(text)
     return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
@@ -93,7 +93,7 @@ def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> FitInputs | HttpP
     if request.form is not None:
         if isinstance(request.form, HttpProblem):
             return request.form
-        from orchestra.server.inputs.forms import from_form  # which few requests are
+        from orchestra.server.inputs.forms import from_form  # few requests are forms
 
         values, faults = from_form(pipeline.inputs, request.form)
     elif request.body is None:
@@ -107,7 +107,7 @@ def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> FitInputs | HttpP
 
 
 def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
-    """The member `inputs` of the body, which is an object with nothing else."""
+    """The member `inputs` of the body, which must be an object without other members."""
     if media_type(content_type) != sse.JSON:
         return problems.bad_media_type(content_type)
     try:
@@ -131,7 +131,7 @@ def _stray(name: str) -> problems.Fault:
 
 
 def _kind(value: object) -> str:
-    """A JSON value's type, as JSON calls it."""
+    """A JSON value's type, by its name in JSON."""
     kinds = {str: "a string", list: "an array", bool: "a boolean", type(None): "null"}
     return kinds.get(type(value), "a number")
 

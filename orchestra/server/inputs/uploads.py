@@ -1,4 +1,4 @@
-"""Forms as they arrive: read part by part, within a time, and within a memory for all of them."""
+"""Reads forms as they arrive, within a time limit, and within a memory limit for all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestra.server.responses.problems import HttpProblem
 from orchestra.server.settings import Settings
 
 SHARE = 2
-"""A tenant has at most one in so many of the bytes that all forms may have together."""
+"""A tenant's forms may have at most this fraction (1 / `SHARE`) of the bytes for all forms."""
 
 
 @attrs.define(eq=False)
@@ -27,12 +27,12 @@ class Upload:
     size_bytes: int = 0
 
     def add(self, count: int) -> None:
-        """Count so many bytes more."""
+        """Count more bytes of this form."""
         self.size_bytes += count
         self._counts[self.tenant] += count
 
     def give_back(self) -> None:
-        """Count it no longer. A second call does nothing."""
+        """Stop counting the bytes of this form. A second call does nothing."""
         self._counts[self.tenant] -= self.size_bytes
         self.size_bytes = 0
         if not self._counts[self.tenant]:
@@ -41,9 +41,9 @@ class Upload:
 
 @attrs.define(eq=False)
 class Uploads:
-    """The forms that are arriving, and those whose runs go on.
+    """Counts the bytes of all forms that are arriving, or whose runs are in flight.
 
-    Rule: bytes are counted when they arrive, not when they are announced. What was counted is given
+    Rule: bytes are counted when they arrive, not when they are announced. Counted bytes are given
     back, however the upload ends.
     """
 
@@ -54,9 +54,10 @@ class Uploads:
     async def read(
         self, body: AsyncIterable[bytes], content_type: str, length: int | None, tenant: str
     ) -> Upload | HttpProblem:
-        """Read a form of this length (None: unknown); it is held until it is given back.
+        """Read a form of this length (None: unknown); its bytes count until `give_back` is called.
 
-        Nothing is written to disk. Reading stops at the first error.
+        Nothing is written to disk. Reading stops at the first problem, which is returned. After a
+        problem or a cancellation, the bytes no longer count.
         """
         boundary = boundary_of(content_type)
         if isinstance(boundary, HttpProblem):
@@ -99,13 +100,13 @@ class Uploads:
         return None
 
     def _full(self, tenant: str) -> HttpProblem | None:
-        """The problem if this tenant's files, or all files, exceed their limit."""
+        """The problem if this tenant's forms, or all forms, exceed their limit."""
         most = self._settings.uploads_limit_bytes
         if tenant and self._held_bytes[tenant] > most // SHARE:
             return problems.too_busy(
-                f"your files that arrive, or whose runs go on, have more than {most // SHARE} "
-                "bytes together; try again when one of those runs has ended"
+                f"your forms that are arriving, or whose runs are in flight, have more than "
+                f"{most // SHARE} bytes together; try again when one of those runs has ended"
             )
         if self._held_bytes.total() > most:
-            return problems.too_busy("too many files are held at the moment; try again")
+            return problems.too_busy("all forms in memory have too many bytes; try again")
         return None

@@ -1,4 +1,4 @@
-"""The common part of all APIs of models: requests become runs, and their ends responses."""
+"""What the APIs of models share: turning a request into a run, and the run into a response."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Answers: TypeAlias = Callable[[], "list[Completion]"]
-"""What was said by a run that has finished. Raises `TruncatedStreamError` as `Gives.whole`."""
+"""Returns the answers of a finished run. Raises `TruncatedStreamError` like `Gives.whole`."""
 
 
 class RefusedError(Exception):
-    """Raised to answer the current request with `error`; caught by `refusing`."""
+    """Raised to answer the current request with `error`; handled by `refusing`."""
 
     def __init__(self, error: ServedError) -> None:
         super().__init__(error.message)
@@ -54,10 +54,10 @@ class RefusedError(Exception):
 
 @attrs.frozen(kw_only=True)
 class AnswerFormat:
-    """How the answer of one run is written in a provider's format: as it comes, or whole.
+    """The format of one run's response: a stream of chunks from `writer`, or a whole `record`.
 
-    `record` makes the whole answer from what was said, which it may ask for, and the record of its
-    usage, which `usage` makes. `keep` stores it, if its client wants that.
+    `record` makes the whole response from a function that returns the answers, and from a usage
+    record made by `usage`. `keep` stores the response, if the client asked for that.
     """
 
     writer: Writer
@@ -68,38 +68,38 @@ class AnswerFormat:
 
 
 def offered(catalog: Catalog, name: str) -> Offer:
-    """The model, embedder or pipeline of a name, for the current caller.
+    """The model, embedder or pipeline with this name.
 
     Raises:
-        RefusedError: there is none, or the caller may not use it.
+        RefusedError: there is none, or the current caller may not use it.
     """
     scopes = principal().scopes
     found = catalog.find(name, scopes)
     if found is not None:
         return found
-    said = (
+    message = (
         f"The model {name[:100]!r} does not exist, or you may not use it; GET /v1/models lists "
         "those that you may use."
     )
     if (other := catalog.unlike_a_chat(name, scopes)) is not None:
         given = ", ".join(other.inputs) or "nothing"
-        said = (
+        message = (
             f"The pipeline {name!r} is not a model: it takes {given}, and does not answer a chat; "
             f"run it with POST /v1/pipelines/{name}/runs."
         )
-    raise RefusedError(ServedError(404, said, "model_not_found", "model"))
+    raise RefusedError(ServedError(404, message, "model_not_found", "model"))
 
 
 def answering(catalog: Catalog, name: str) -> Offer:
-    """What a name stands for, if it gives answers.
+    """The model or pipeline with this name, which can answer a chat.
 
     Raises:
-        InvalidRequestError: it makes vectors only.
-        RefusedError: as of `offered`.
+        InvalidRequestError: the name is that of an embedder only.
+        RefusedError: as for `offered`.
     """
     found = offered(catalog, name)
     if isinstance(found, Bare) and not found.speaks:
-        raise refused("model", f"{name!r} makes vectors only; ask POST /v1/embeddings")
+        raise refused("model", f"{name!r} is only an embedder; use POST /v1/embeddings")
     return found
 
 
@@ -116,11 +116,11 @@ async def json_body() -> bytes:
 
 
 async def body_as(read: Callable[[bytes], T]) -> T:
-    """What `read` makes of the body of the current request.
+    """Decode the body of the current request with `read`, in a worker thread if it is large.
 
     Raises:
-        InvalidRequestError: as `read` does.
-        RefusedError: as `json_body`.
+        InvalidRequestError: raised by `read`.
+        RefusedError: as for `json_body`.
     """
     body = await json_body()
     return await computed(partial(read, body), large=len(body) > LARGE_BYTES)
@@ -129,7 +129,7 @@ async def body_as(read: Callable[[bytes], T]) -> T:
 async def respond(
     runs: Runs, offer: Offer, served: ServedChat, format_of: Callable[[Run], AnswerFormat]
 ) -> Response:
-    """The response to a chat: a new run, streamed or whole, in the format of its client.
+    """Answer a chat request with a new run, streamed or whole, in the format of the client.
 
     Raises:
         InvalidRequestError: the offered model or pipeline cannot handle the request.
@@ -155,7 +155,7 @@ async def respond(
 async def _streamed(
     run: Run, gives: Gives, served: ServedChat, how: AnswerFormat, settings: Settings
 ) -> Response:
-    """A run as a streamed response; as a problem, if it fails before the first content."""
+    """The streamed response of a run; a problem if the run fails before its first content."""
     facts = Facts(run.id, served.model, how.usage)
     kept = None
     if (keep := how.keep) is not None:
@@ -176,14 +176,14 @@ async def _streamed(
 def _asked_of(
     offer: Offer, served: ServedChat
 ) -> tuple[Pipeline[..., Any], Mapping[str, object], Gives]:
-    """The pipeline that answers a request, its inputs, and how its output is told.
+    """The pipeline that answers a request, its inputs, and how to read its output.
 
     Raises:
         InvalidRequestError: the offered model or pipeline cannot handle the request.
     """
     if isinstance(offer, Spoken):
         if served.choices > 1:
-            raise refused("n", "this model is a pipeline, which answers once; send 1")
+            raise refused("n", "this model is a pipeline, which gives a single answer; send 1")
         shape = offer.shape
         return shape.pipeline, shape.inputs(served.request), shape.gives
     inputs = {"request": served.request, "model": served.model, "choices": served.choices}
@@ -191,7 +191,7 @@ def _asked_of(
 
 
 async def finished(run: Run) -> RunFinished:
-    """The last event of a run, waiting for it.
+    """Wait for the end of a run and return its last event.
 
     Raises:
         RefusedError: the run has no result.
@@ -204,7 +204,7 @@ async def finished(run: Run) -> RunFinished:
 
 
 def facts_of(run: Run, model: str, record: Callable[[Usage], Json] = usage_record) -> Facts:
-    """The facts about a run that has ended; `record` is as in `Facts`."""
+    """The facts about an ended run; `record` is as in `Facts`."""
     facts = Facts(run.id, model, record)
     for event in run.journal.kept:
         if isinstance(event, StepRouted):
@@ -217,7 +217,7 @@ def facts_of(run: Run, model: str, record: Callable[[Usage], Json] = usage_recor
 
 
 def refusing(handler: Handler) -> Handler:
-    """The handler, whose errors about the request or a state are sent to the client."""
+    """A decorator of handlers: answer the client with errors of the request or of a state."""
 
     @wraps(handler)
     async def answered(*args: Any, **values: Any) -> Any:
@@ -235,10 +235,10 @@ def refusing(handler: Handler) -> Handler:
 
 def failure(run: Run, error: BaseException | None) -> ServedError:
     """The error of a run without a result."""
-    said = error_reply(error if error is not None else RuntimeError("no result"))
-    return said.beside((RUN_ID, run.id))
+    reply = error_reply(error if error is not None else RuntimeError("no result"))
+    return reply.beside((RUN_ID, run.id))
 
 
 def refuse(error: ServedError) -> Response:
-    """The response to the current request with an error."""
+    """The response that answers the current request with an error."""
     return answer(shaped(arrived(), error))

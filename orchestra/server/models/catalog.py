@@ -23,7 +23,7 @@ log = logging.getLogger("orchestra.server")
 
 @attrs.frozen
 class Bare:
-    """A name of a model or route, of an embedder, or of both."""
+    """The name of a model or route, of an embedder, or of both."""
 
     name: str
     speaks: bool
@@ -49,7 +49,7 @@ Offer: TypeAlias = Bare | Spoken
 
 
 class Catalog:
-    """The offered names, and their visibility."""
+    """The offered names, and which callers may use them."""
 
     def __init__(self, bindings: Bindings, pipelines: Mapping[str, Pipeline[..., Any]]) -> None:
         speaking, embedding = bindings.names("model"), bindings.names("embedder")
@@ -65,8 +65,8 @@ class Catalog:
                 continue
             if name in self._offers:
                 log.warning(
-                    "pipeline %r is not offered as a model: a %s has that name, and clients that "
-                    "ask for it get that; rename one of them",
+                    "pipeline %r is not offered as a model: a %s has that name, and requests for "
+                    "it are sent there; rename one of them",
                     name,
                     self._offers[name].kind,
                 )

@@ -1,4 +1,4 @@
-"""The paths of providers' APIs, whose clients read problems in the provider's format.
+"""The paths of providers' APIs, whose clients expect problems in the provider's format.
 
 The formats are imported with the first problem, to keep the server's start fast.
 """
@@ -21,19 +21,19 @@ ELSEWHERE = (
     *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
     *("/v1/realtime", "/v1/videos", "/v1/uploads", "/v1/evals", "/v1/containers", "/v1/skills"),
     *("/v1/assistants", "/v1/threads", "/v1/chatkit", "/v1/organization", "/v1/engines"),
-    # of a base URL without /v1
+    # for clients whose base URL has no /v1
     *("/models", "/chat/completions", "/completions", "/embeddings", "/responses"),
 )
-"""Paths that are missing here, and whose clients read only their own format of problems."""
+"""Paths of OpenAI's API that are not served here; their clients still need its error format."""
 
 
 def is_openai(path: str) -> bool:
-    """Whether a path is one of those that OpenAI's clients ask."""
+    """Whether a path belongs to OpenAI's API."""
     return any(_under(path, each) for each in (*PATHS, *ELSEWHERE))
 
 
 def shaped(arrival: Arrival, early: Told | ServedError) -> Told:
-    """A problem in the format of the request's client."""
+    """The problem in the format that the request's client expects."""
     request_id = arrival.request_id
     return shaped_at(arrival.path, early, anthropic=arrival.of_anthropic, request_id=request_id)
 
@@ -41,7 +41,7 @@ def shaped(arrival: Arrival, early: Told | ServedError) -> Told:
 def shaped_at(
     path: str, early: Told | ServedError, *, anthropic: bool = False, request_id: str = ""
 ) -> Told:
-    """A problem in the format for this path, or in Anthropic's if its client has asked for that."""
+    """The problem in the format of this path, or in Anthropic's if the client asks for that."""
     if isinstance(early, Encoded):
         return early
     anthropic = anthropic or is_anthropic(path)

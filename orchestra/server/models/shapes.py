@@ -1,7 +1,7 @@
 """Problems in the formats of providers' APIs.
 
-Problems with the caller's key, rate and budget have OpenAI's codes, so that its clients raise their
-usual exceptions; all others have the code of the problem, with `_` for `-`.
+Problems with the caller's key, rate or budget have OpenAI's codes, so that its clients raise their
+usual exceptions. All other problems keep their own code, with `_` instead of `-`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OWN: Mapping[str, tuple[int, str]] = {
         for what in ("missing", "unknown", "expired", "revoked", "malformed")
     },
 }
-"""Status and code of problems with the caller's key, rate or budget."""
+"""The status and code of problems with the caller's key, rate or budget."""
 
 
 def as_openai(error: ServedError) -> Encoded:
@@ -33,7 +33,7 @@ def as_openai(error: ServedError) -> Encoded:
 
 
 def as_response(error: ServedError) -> Encoded:
-    """An error as OpenAI tells it of a response, whose fields have names of their own."""
+    """An error in the format of OpenAI's responses API, whose fields have other names."""
     return as_openai(error.worded(OF_RESPONSES))
 
 
@@ -44,7 +44,7 @@ def as_anthropic(error: ServedError, request_id: str = "") -> Encoded:
 
 
 def as_served(problem: HttpProblem | ServedError) -> ServedError:
-    """Any problem as the error of a model's answer."""
+    """Any problem as an error of a provider's API."""
     if isinstance(problem, ServedError):
         return problem
     status, code = _OWN.get(problem.code, (problem.status, problem.code.replace("-", "_")))

@@ -1,8 +1,8 @@
 """A run as a stream of events in a provider's format.
 
-The head waits for the first content, so that an earlier failure is an HTTP error, for which a
-client raises its own exception and may retry. Without content for the time of a heartbeat, the
-stream begins anyway.
+The response's head is sent with the first content, so that an earlier failure can be an HTTP error,
+for which clients raise their usual exception and may retry. If there is no content within the
+interval of a heartbeat, the stream starts anyway.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ COST, FIRST = "x-orchestra-cost-nanodollars", "x-orchestra-time-to-first-token-m
 
 
 class Facts:
-    """Facts about a run other than its answer; `model` is the requested name.
+    """Facts about a run besides its answer: its id, its model, and when its first content came.
 
-    `record` converts usage into a dialect's record.
+    `model` is the requested name, until the run is routed to a model. `record` converts usage into
+    the format of a dialect.
     """
 
     __slots__ = ("_record", "first_s", "model", "run_id")
@@ -54,10 +55,10 @@ class Facts:
         self.run_id = run_id
         self.model = model
         self.first_s: float | None = None
-        """When the first content came, in seconds since the run began."""
+        """When the first content came, in seconds since the start of the run."""
 
     def headers(self, cost_nanodollars: int | None = None) -> dict[str, str]:
-        """The known facts as headers."""
+        """The facts that are known, as headers."""
         found = {RUN_ID: self.run_id, MODEL: self.model}
         if cost_nanodollars is not None:
             found[COST] = str(cost_nanodollars)
@@ -66,7 +67,7 @@ class Facts:
         return found
 
     def usage(self, usage: Usage | None) -> dict[str, Any]:
-        """The usage record of an answer, with additional fields of our own."""
+        """The usage record of an answer, with the facts in an additional field, `orchestra`."""
         counted = usage or Usage()
         return {
             **self._record(counted),
@@ -83,17 +84,21 @@ class Writer(Protocol):
     """A writer of a model's events in a dialect, such as `AnswerWriter`."""
 
     def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
-        """The bytes for these events of one answer."""
+        """The bytes for these events of the answer number `choice`."""
 
     def close(self, usage: Json | None = None) -> bytes:
-        """The end. Raises `TruncatedStreamError` if there is no stop reason."""
+        """The bytes of the end.
+
+        Raises:
+            TruncatedStreamError: no stop reason was written.
+        """
 
     def failed(self, error: BaseException) -> bytes:
-        """The error, in place of the end."""
+        """The bytes of an error, in place of the end."""
 
 
 class Chunks:
-    """Converts the events of a run into a dialect, batch by batch."""
+    """Converts the events of a run into the chunks of a dialect, batch by batch."""
 
     __slots__ = (
         "_gives",
@@ -110,11 +115,11 @@ class Chunks:
     def __init__(self, run: Run, gives: Gives, writer: Writer, facts: Facts) -> None:
         self.facts = facts
         self.ended = False
-        """Whether the last chunk has been told, or the error in its place."""
+        """Whether the last chunk, or an error in its place, was written."""
         self.failure: BaseException | None = None
         self._run = run
         self.result: RunFinished | None = None
-        """What the run has finished with, once it was told."""
+        """The last event of the run, if the run has finished and its end was written."""
         self._gives = gives
         self._writer = writer
         self._told = self._restarts = 0
@@ -125,7 +130,7 @@ class Chunks:
         return self.facts.first_s is not None
 
     def of(self, batch: tuple[Event, ...]) -> bytes:
-        """The bytes for these events; b"" if they are not for the client."""
+        """The bytes for these events; b"" if there is nothing for the client in them."""
         pieces = []
         for event in batch:
             if self.ended:
@@ -165,16 +170,16 @@ class Chunks:
         self._told = 0
         if not self.begun:
             return b""
-        self._run.cancel("what was sent to its client cannot be taken back")
+        self._run.cancel("its output restarted, but part of it was sent to the client already")
         return self._failed(
             RunError(
-                "the answer has restarted, and a stream cannot take back what it has sent; ask "
-                "without `stream`"
+                "the answer has restarted, and a stream cannot take back what it has sent; send "
+                "the request without `stream`"
             )
         )
 
     def _caught_up(self, output: Any) -> bytes:
-        """The part of an output, text or a list of chunks, that has not been written."""
+        """The bytes for the part of an output (text, or a list of chunks) that is not written."""
         rest = output[self._told :]
         chunks = [rest] if isinstance(rest, str) else rest
         return b"".join(self._said(chunk, self._run.journal.now_s()) for chunk in chunks)
@@ -196,9 +201,10 @@ class Chunks:
 
 
 class ChunkEvents(Events):
-    """A run's chunks for one client: call `open` first, then `write`.
+    """Writes a run's chunks to one client: call `open` first, then `write`.
 
-    An answer to be stored is stored before its end is written, so that the client can refer to it.
+    `keep` stores the answer. It is called before the end is written, so that the client can refer
+    to the stored answer as soon as it has read the end.
     """
 
     __slots__ = ("_chunks", "_ending", "_keep", "_opening", "heartbeat")
@@ -218,7 +224,7 @@ class ChunkEvents(Events):
         self._opening = self._ending = b""
 
     async def open(self) -> BaseException | None:
-        """Wait for the first content, at most for a heartbeat; returns a failed run's error."""
+        """Wait up to `heartbeat_s` for the first content; returns an error that came before it."""
         chunks, pieces = self._chunks, list[bytes]()
         with trio.move_on_after(self._heartbeat_s):
             while not chunks.begun and not chunks.ended:
@@ -231,7 +237,7 @@ class ChunkEvents(Events):
         return None
 
     async def write(self, body: Body) -> None:
-        """Send all chunks as they arrive, with heartbeats in between."""
+        """Send the chunks as they arrive, with heartbeats in between."""
         opening, self._opening = self._opening, b""
         await body(opening)
         del opening

@@ -1,6 +1,7 @@
-"""OpenAI's API: models, chat completions, embeddings, for clients that know nothing else.
+"""OpenAI's API: models, chat completions and embeddings.
 
-Each answer is that of a run: of a chat-shaped pipeline, or of the one step that relays a model.
+Each answer is the result of a run: of a chat-shaped pipeline, or of the single step that relays a
+model.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _OWNER = "orchestra"
 
 
 def open_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> OpenAi:
-    """The handlers, over what is served; of the pipelines, those that are shaped like a chat."""
+    """The handlers, for the models of the engine and the chat-shaped ones of `pipelines`."""
     bindings = runs.engine.shared.bindings
     stored = StoredCompletions(partial(_state_of, bindings, MemoryState()))
     return OpenAi(runs, Catalog(bindings, pipelines), stored)
@@ -57,7 +58,7 @@ def open_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> OpenAi:
 
 @attrs.frozen
 class OpenAi:
-    """The handlers of the routes that OpenAI's clients ask."""
+    """The handlers of models, chat completions and embeddings."""
 
     runs: Runs
     catalog: Catalog
@@ -65,7 +66,7 @@ class OpenAi:
     created_s: int = attrs.field(factory=lambda: int(time.time()))
 
     async def models(self) -> Response:
-        """All that may be asked by whoever asks."""
+        """List all names that the caller may use."""
         arrival = arrived()
         seen = self.catalog.seen_by(arrival.known().scopes)
         if arrival.of_anthropic:
@@ -76,7 +77,7 @@ class OpenAi:
 
     @refusing
     async def model(self, model: str) -> Response:
-        """One of them."""
+        """Show one name."""
         found = offered(self.catalog, model)
         if arrived().of_anthropic:
             return as_json(model_record(found.name, self.created_s))
@@ -84,13 +85,13 @@ class OpenAi:
 
     @refusing
     async def keep_model(self, model: str) -> Response:
-        """That one of them was not deleted: only the configuration can do without it."""
+        """Answer that the model was not deleted: models are defined in the configuration."""
         offered(self.catalog, model)
         return as_json({"id": model, "object": "model", "deleted": False})
 
     @refusing
     async def chat(self) -> Response:
-        """What a model says, whole or as it says it."""
+        """Answer a chat, whole or streamed."""
         settings = self.runs.settings
         reading = partial(served_chat, allowed=settings.allowed, stores=settings.store_answers)
         served = await body_as(reading)
@@ -99,7 +100,7 @@ class OpenAi:
 
     @refusing
     async def embeddings(self) -> Response:
-        """The vectors of texts."""
+        """Answer with the vectors of texts."""
         served = await body_as(partial(served_embeddings, allowed=self.runs.settings.allowed))
         embedder = _embeds(offered(self.catalog, served.model))
         inputs = {"request": served.request, "model": served.model, "embedder": embedder}
@@ -122,9 +123,9 @@ class OpenAi:
             choices=served.choices,
         )
 
-        def record(said: Answers, usage: Json) -> Json:
+        def record(answers: Answers, usage: Json) -> Json:
             return answer_record(
-                said(), created_s, answer_id=answer_id, model=served.model, usage=usage
+                answers(), created_s, answer_id=answer_id, model=served.model, usage=usage
             )
 
         keep = partial(self._keep, run, served) if served.store else None
@@ -145,16 +146,16 @@ class OpenAi:
 
 
 def _state_of(bindings: Bindings, otherwise: State) -> State:
-    """What the deployment remembers things in, where it has such a thing."""
+    """The state of the deployment, if the bindings are a deployment's."""
     return bindings.state if isinstance(bindings, DeploymentBindings) else otherwise
 
 
 def _embeds(offer: Offer) -> bool:
-    """Whether it is an embedder; else it is a model, which may make vectors.
+    """Whether the offer is an embedder; if not, it is a model, which may have embeddings as well.
 
     Raises:
-        InvalidRequestError: it is a pipeline.
+        InvalidRequestError: the offer is a pipeline.
     """
     if isinstance(offer, Bare):
         return offer.embeds
-    raise refused("model", f"{offer.name!r} is a pipeline, and makes no vectors; name an embedder")
+    raise refused("model", f"{offer.name!r} is a pipeline, not an embedder; name an embedder")

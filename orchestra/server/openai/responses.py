@@ -1,7 +1,8 @@
-"""OpenAI's responses API: an answer as a list of items, and conversations that go on from one.
+"""OpenAI's responses API: answers as lists of items, and conversations that continue from one.
 
-What is kept of a response are its items and those of all that was said before it, in the same
-place and for as long as completions. Rules of the file: what somebody else has kept does not exist.
+A response is stored with its items and all items of the conversation before it, in the same way and
+for as long as completions. Rules of the file: a response that the caller may not see is answered
+like one that does not exist.
 """
 
 from __future__ import annotations
@@ -48,21 +49,21 @@ if TYPE_CHECKING:
     from orchestra.values import Json
 
 LOOK_S = 5.0
-"""How long a question waits for what it goes on from."""
+"""How long a request waits for the stored responses that it refers to."""
 
 
 @attrs.frozen
 class ResponsesApi:
-    """The handlers of these routes."""
+    """The handlers of the routes under `/v1/responses`."""
 
     runs: Runs
     catalog: Catalog
     stored: StoredCompletions
-    """The responses that are kept."""
+    """The stored responses."""
 
     @refusing
     async def create(self) -> Response:
-        """What a model says, whole or as it says it."""
+        """Answer a request, whole or streamed."""
         settings = self.runs.settings
         body = await json_body()
         large = len(body) > LARGE_BYTES
@@ -76,20 +77,20 @@ class ResponsesApi:
 
     @refusing
     async def read(self, response: str) -> Response:
-        """One that was kept."""
+        """Show a stored response."""
         found = await self._kept(response)
         return refuse(_unknown(response)) if found is None else as_json(found.completion)
 
     @refusing
     async def delete(self, response: str) -> Response:
-        """That it is forgotten."""
+        """Delete a stored response."""
         if not await self.stored.delete(response, principal()):
             return refuse(_unknown(response))
         return as_json({"id": response, "object": "response", "deleted": True})
 
     @refusing
     async def items(self, response: str) -> Response:
-        """What one of them answers, with all that was said before it."""
+        """List the items that a stored response answers: its input, and all before it."""
         found = await self._kept(response)
         if found is None:
             return refuse(_unknown(response))
@@ -106,10 +107,10 @@ class ResponsesApi:
         )
         writer = ResponseWriter(head)
 
-        def record(said: Answers, usage: Json) -> Json:
+        def record(answers: Answers, usage: Json) -> Json:
             if writer.record is not None:  # it was streamed
                 return writer.record
-            (one,) = said()
+            (one,) = answers()
             return response_record(one, head, usage)
 
         keep = partial(self._keep, run, served) if served.store else None
@@ -119,11 +120,11 @@ class ResponsesApi:
         await keep(self.stored, run, served, record, list(served.messages))
 
     async def _items(self, asked: AskedResponse) -> list[Json]:
-        """The whole conversation: what was kept of it, and what is new.
+        """The items of the whole conversation: the stored ones, and those of the request.
 
         Raises:
-            InvalidRequestError: something of it is not kept.
-            StateError: the state is away.
+            InvalidRequestError: something that the request refers to is not stored.
+            StateError: the state is unreachable.
         """
         who, before = principal(), asked.body.previous_response_id
         found, wanted = dict[str, Kept](), [*asked.referred(), *([before] if before else [])]
@@ -133,13 +134,16 @@ class ResponsesApi:
                     if (kept := await self.stored.get(id_, who)) is not None:
                         found[id_] = kept
         except trio.TooSlowError as error:
-            raise StateError(f"what {wanted[0]!r} holds did not come in {LOOK_S:g} s") from error
+            raise StateError(
+                f"reading the stored response {wanted[0][:100]!r}, and others that the request "
+                f"refers to, took longer than {LOOK_S:g} s"
+            ) from error
         items = asked.resolved({id_: kept.completion["output"] for id_, kept in found.items()})
         if not before:
             return items
         if before not in found:
             raise InvalidRequestError(
-                f"previous_response_id: no response {before[:100]!r} is kept; send the whole "
+                f"previous_response_id: no response {before[:100]!r} is stored; send the whole "
                 "conversation as `input`",
                 code="previous_response_not_found",
                 status=400,
@@ -152,5 +156,5 @@ class ResponsesApi:
 
 
 def _unknown(response: str) -> ServedError:
-    said = f"There is no response {response[:100]!r} that was kept."
-    return ServedError(404, said, "not_found", "response_id")
+    message = f"There is no stored response {response[:100]!r}."
+    return ServedError(404, message, "not_found", "response_id")

@@ -1,6 +1,6 @@
 """The routes of OpenAI's API.
 
-The dialect is imported with the first request: it is a tenth of a start.
+The dialect is imported with the first request: it would take a tenth of the server's start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RESPONSES = "/v1/responses"
 
 
 def openai_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> Later[OpenAi]:
-    """Its handlers; of the pipelines, those that are shaped like a chat are offered as models."""
+    """The handlers, opened when first used; chat-shaped `pipelines` are offered as models."""
 
     def open_api() -> OpenAi:
         from orchestra.server.openai.chat import open_api
@@ -32,12 +32,12 @@ def openai_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> Later
     api = Later(open_api)
     bindings = runs.engine.shared.bindings
     if not {*bindings.names("model"), *bindings.names("embedder")}.isdisjoint(pipelines):
-        api.get()  # it warns of those that are not offered, while somebody looks at the log
+        api.get()  # warns at the start about pipelines that are not offered as models
     return api
 
 
 def openai_routes(runs: Runs, api: Later[OpenAi]) -> list[Route]:
-    """All of them."""
+    """All routes of OpenAI's API."""
 
     def open_stored() -> StoredApi:
         from orchestra.server.openai.stored_chats import StoredApi
@@ -58,38 +58,40 @@ def openai_routes(runs: Runs, api: Later[OpenAi]) -> list[Route]:
             "chat-completions",
             _CHATS,
             lambda it: it.chat,
-            "OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
+            "OpenAI's API: an answer from a model or a chat-shaped pipeline, whole or streamed.",
             methods=("POST",),
         ),
         api.route(
             "embeddings",
             "/v1/embeddings",
             lambda it: it.embeddings,
-            "OpenAI's: the vectors of texts.",
+            "OpenAI's API: the embeddings of texts.",
             methods=("POST",),
         ),
     ]
 
 
 def _model_routes(api: Later[OpenAi]) -> list[Route]:
-    every = "OpenAI's: every model, route, embedder and chat-shaped pipeline."
-    stays = "OpenAI's: a model stays, since it is the configuration that has it."
+    every = "OpenAI's API: list all models, routes, embedders and chat-shaped pipelines."
+    stays = "OpenAI's API: deletes nothing, since models are defined in the configuration."
     one = "/v1/models/<path:model>"
     return [
         api.route("list-models", "/v1/models", lambda it: it.models, every),
-        api.route("describe-model", one, lambda it: it.model, "OpenAI's: one model."),
+        api.route("describe-model", one, lambda it: it.model, "OpenAI's API: show one model."),
         api.route("keep-model", one, lambda it: it.keep_model, stays, methods=("DELETE",)),
     ]
 
 
 def _stored_routes(api: Later[StoredApi]) -> list[Route]:
-    every = "OpenAI's: the completions that you asked to be kept."
-    rename, forget = "OpenAI's: give it other metadata.", "OpenAI's: forget it."
-    asked = "OpenAI's: what was asked for it."
+    every = "OpenAI's API: list the stored completions."
+    read = "OpenAI's API: show a stored completion."
+    rename = "OpenAI's API: change the metadata of a stored completion."
+    forget = "OpenAI's API: delete a stored completion."
+    asked = "OpenAI's API: list the messages that a stored completion answers."
     one = f"{_CHATS}/<completion>"
     return [
         api.route("list-completions", _CHATS, lambda it: it.list, every),
-        api.route("read-completion", one, lambda it: it.read, "OpenAI's: one of them."),
+        api.route("read-completion", one, lambda it: it.read, read),
         api.route("rename-completion", one, lambda it: it.rename, rename, methods=("POST",)),
         api.route("delete-completion", one, lambda it: it.delete, forget, methods=("DELETE",)),
         api.route("completion-messages", f"{one}/messages", lambda it: it.messages, asked),
@@ -97,9 +99,9 @@ def _stored_routes(api: Later[StoredApi]) -> list[Route]:
 
 
 def _response_routes(api: Later[ResponsesApi]) -> list[Route]:
-    create = "OpenAI's: an answer as items, whole or streamed; it may go on from another."
-    read, forget = "OpenAI's: a response that was kept.", "OpenAI's: forget it."
-    asked = "OpenAI's: what was asked for it."
+    create = "OpenAI's API: an answer as items, whole or streamed; may continue an earlier one."
+    read, forget = "OpenAI's API: show a stored response.", "OpenAI's API: delete it."
+    asked = "OpenAI's API: list the items that a stored response answers."
     one = f"{_RESPONSES}/<response>"
     return [
         api.route("responses", _RESPONSES, lambda it: it.create, create, methods=("POST",)),

@@ -1,8 +1,10 @@
-"""Completions that clients asked to be kept (`store`), in the state of the deployment.
+"""Completions that clients asked to store (`store`), in the state of the deployment.
 
-Each is kept for thirty days, and of a tenant's the last thousand, or the last 16 MiB. Rules of the
-file: a completion and its place in the list are written together; what somebody else has kept does
-not exist.
+Each is kept for thirty days. Of an organisation (or of a user without one), the last thousand are
+kept, or the last 16 MiB.
+
+Rules of the file: a completion and its place in the list are written in one change. A completion
+that the caller may not see is answered like one that does not exist.
 """
 
 from __future__ import annotations
@@ -33,15 +35,16 @@ log = logging.getLogger("orchestra.server")
 T = TypeVar("T")
 
 KEEP_S = 2.0
-"""How long an answer waits for being kept."""
+"""How long an answer may be delayed to store it."""
 KEPT_S = 30 * 24 * 3600.0
-"""As long as OpenAI keeps them."""
+"""How long a completion is kept: as long as OpenAI keeps it."""
 COUNT_MAX = 1_000
-"""Of one tenant's, the last so many are listed."""
+"""The most completions of one organisation; the oldest are deleted."""
 BYTES_MAX = 256 * 1024
-"""One that is larger is not kept: the state is no place for it."""
+"""The largest completion that is stored: a state is not made for larger values."""
 TOGETHER_BYTES_MAX = 16 * 1024 * 1024
-"""Of one tenant's, the last that are so large together: they stand outside of `limit_bytes`."""
+"""The most bytes of one organisation's completions, which the state's `limit_bytes` does not bound;
+the oldest are deleted."""
 PAGE_MAX = 100
 _AT_ONCE = 32  # completions are read together
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -51,7 +54,7 @@ _Changed: TypeAlias = "tuple[Kept, Mapping[str, Entry | None]]"
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """One completion: as OpenAI would tell it, what was asked, and what its client calls it."""
+    """A stored completion: in OpenAI's format, with the messages it answers and its metadata."""
 
     organisation: str
     user: str
@@ -63,7 +66,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> Caller:
-        """Whose it is."""
+        """The caller whose request created the completion."""
         return Caller(self.organisation, self.user, end_user=self.end_user)
 
     def record(self) -> Json:
@@ -73,7 +76,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """Which completions a client wants to see, and from where on."""
+    """Which completions a client wants to list, and after which id (`after`)."""
 
     after: str | None = None
     limit: int = 20
@@ -82,7 +85,7 @@ class Wanted:
     metadata: Mapping[str, str] = attrs.field(factory=dict)
 
     def has(self, kept: Kept) -> bool:
-        """Whether it is one of those."""
+        """Whether a completion has the wanted model and metadata."""
         if self.model is not None and kept.model != self.model:
             return False
         return all(kept.metadata.get(name) == value for name, value in self.metadata.items())
@@ -90,16 +93,16 @@ class Wanted:
 
 @attrs.frozen
 class StoredPage:
-    """Some completions; `more` is whether there are others behind them."""
+    """A page of completions; `more` is whether others come after them."""
 
     kept: tuple[Kept, ...]
     more: bool
 
 
 class StoredCompletions:
-    """The completions that are kept. `state` is asked for when one is.
+    """The stored completions; `state` is called when the state is needed.
 
-    `kind` tells them apart from others that are kept in it: `completion`, `response`.
+    `kind`, which is `completion` or `response`, keeps different ones in the same state apart.
     """
 
     def __init__(self, state: Callable[[], State], kind: str = "completion") -> None:
@@ -107,14 +110,14 @@ class StoredCompletions:
         self._kind = kind
 
     def beside(self, kind: str) -> StoredCompletions:
-        """Others that are kept in the same state."""
+        """The stored ones of another kind, in the same state."""
         return StoredCompletions(self._state, kind)
 
     async def keep(self, id_: str, kept: Kept) -> bool:
-        """Keep a completion, if it is not too large.
+        """Store a completion; False if it is too large. May delete the organisation's oldest.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         data = _encode(kept)
         if len(data) > BYTES_MAX:
@@ -130,24 +133,27 @@ class StoredCompletions:
             return Change(over, {key: Entry(data, KEPT_S), place: Entry(_encode(sizes), KEPT_S)})
 
         gone = await self._state().change([place], placed)
-        if gone:  # they have no place any more
+        if gone:  # they are not in the list any more
             await self._state().change(
                 [], lambda _, __: Change(None, {self._key(each): None for each in gone})
             )
         return True
 
     async def get(self, id_: str, who: Principal) -> Kept | None:
-        """A completion that `who` may see; None where there is none.
+        """A completion; None if there is none, or `who` may not see it.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         return await self._changed(id_, who, lambda kept, _: (kept, {}))
 
     async def rename(self, id_: str, who: Principal, metadata: dict[str, str]) -> Kept | None:
-        """A completion with other metadata; None where there is none. Raises as `get`.
+        """Replace the metadata of a completion; returns the completion, or None as in `get`.
 
-        One that would be too large with it stays as it was.
+        A completion that would become too large is returned unchanged.
+
+        Raises:
+            StateError: the state is unreachable.
         """
 
         def renamed(kept: Kept, sizes: dict[str, int]) -> _Changed:
@@ -163,7 +169,11 @@ class StoredCompletions:
         return await self._changed(id_, who, renamed)
 
     async def delete(self, id_: str, who: Principal) -> bool:
-        """Forget a completion, and tell whether there was one. Raises as `get`."""
+        """Delete a completion; whether there was one that `who` may see.
+
+        Raises:
+            StateError: the state is unreachable.
+        """
         place = self._place(who.caller)
 
         def without(kept: Kept, sizes: dict[str, int]) -> _Changed:
@@ -173,9 +183,12 @@ class StoredCompletions:
         return await self._changed(id_, who, without) is not None
 
     async def page(self, who: Principal, wanted: Wanted) -> StoredPage:
-        """Completions of this tenant that are wanted, in order. Raises as `get`.
+        """A page of the wanted completions that `who` may see, in order of their creation.
 
-        A page of none has no more behind it: who goes on by its last id would go on for ever.
+        An empty page never has `more`: a client would ask for the same page again, forever.
+
+        Raises:
+            StateError: the state is unreachable.
         """
         place = self._place(who.caller)
         ids = await self._state().change([place], lambda found, _: Change([*_sizes(found[0])]))
@@ -198,7 +211,7 @@ class StoredCompletions:
         return f"{self._kind}:{id_}"
 
     def _place(self, caller: Caller) -> str:
-        """Where the list is: an organisation has one, with what its users keep and end users."""
+        """The key of the list: one for each organisation, including its users and end users."""
         tenant = blake2b(caller.fairness_key.encode(), digest_size=16).hexdigest()
         return f"{self._kind}-sizes:{tenant}"
 
@@ -228,22 +241,22 @@ class StoredCompletions:
 
 
 def messages_of(id_: str, messages: Sequence[Json]) -> list[Json]:
-    """What was asked, each message with an id, and its text apart from parts that are none."""
-    told = list[Json]()
+    """The messages as OpenAI lists them: each with an id, and a list of parts apart from text."""
+    listed = list[Json]()
     for at, message in enumerate(messages):
         content = message.get("content")
         text, parts = (None, content) if isinstance(content, list) else (content, None)
         beside = {"refusal": message.get("refusal"), "content": text, "content_parts": parts}
-        told.append({**message, "id": f"{id_}-{at}", **beside})
-    return told
+        listed.append({**message, "id": f"{id_}-{at}", **beside})
+    return listed
 
 
 async def keep(
     stored: StoredCompletions, run: Run, served: ServedChat, record: Json, asked: list[Json]
 ) -> None:
-    """Keep an answer that is whole; where the state is away, it was answered all the same.
+    """Store a complete answer within `KEEP_S`; a failure is only logged.
 
-    `asked` is what it answers, as it is told to whoever reads that later.
+    `asked` are the messages or items that it answers, in the format in which they are listed.
     """
     id_ = record["id"]
     kept = Kept(
@@ -258,29 +271,29 @@ async def keep(
     try:
         with trio.fail_after(KEEP_S):
             if not await stored.keep(id_, kept):
-                log.warning("%s is too large to be kept", id_)
+                log.warning("%s is not stored: it is larger than %d bytes", id_, BYTES_MAX)
     except (StateError, trio.TooSlowError) as error:
-        log.warning("%s is not kept: %r", id_, error)
+        log.warning("%s is not stored: %r", id_, error)
 
 
 def _visible(kept: Kept, who: Principal) -> bool:
-    """As of runs: it is theirs or their organisation's, and of what they may ask."""
+    """Whether `who` may see a completion: as for runs, and only of a model that they may use."""
     may_ask = who.scopes.may_ask(kept.model) or who.scopes.may_run(kept.model)
     return may_ask and who.may_see(kept.owner)
 
 
 def _read(data: bytes | None) -> Kept | None:
-    """A completion; None where there is none, or none that can be read."""
-    return readable(_KEPT.decode, data, "a completion that was kept")
+    """The stored completion; None if there is none, or it cannot be read."""
+    return readable(_KEPT.decode, data, "a stored completion")
 
 
 def _sizes(data: bytes | None) -> dict[str, int]:
-    """The bytes of each that a tenant has kept, the oldest first."""
+    """The sizes in bytes of an organisation's completions by id, oldest first."""
     return readable(_SIZES.decode, data, "a list of completions") or {}
 
 
 def _over(sizes: dict[str, int]) -> list[str]:
-    """Those that are too many, the oldest first; they are taken out."""
+    """Remove the oldest completions beyond the limits from `sizes`; returns their ids."""
     total, over = sum(sizes.values()), []
     while len(sizes) > COUNT_MAX or total > TOGETHER_BYTES_MAX:
         id_ = next(iter(sizes))

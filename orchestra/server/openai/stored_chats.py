@@ -1,4 +1,4 @@
-"""Stored completions (`store: true`), as clients list, read, rename and delete them."""
+"""The routes of stored completions (`store: true`): list, show, change and delete them."""
 
 from __future__ import annotations
 
@@ -38,39 +38,39 @@ _CHANGES = msgspec.json.Decoder(_Change)
 
 @attrs.frozen
 class StoredApi:
-    """The handlers of the routes under `/v1/chat/completions`, but for the one that asks."""
+    """The handlers of the routes under `/v1/chat/completions` for stored completions."""
 
     stored: StoredCompletions
 
     @refusing
     async def list(self) -> Response:
-        """A page of what the caller has kept."""
+        """List a page of the stored completions that the caller may see."""
         page = await self.stored.page(principal(), wanted_of(request.args.items(multi=True)))
         return page_of([each.record() for each in page.kept], more=page.more)
 
     @refusing
     async def read(self, completion: str) -> Response:
-        """One completion."""
+        """Show one completion."""
         found = await self.stored.get(completion, principal())
         return refuse(_unknown(completion)) if found is None else as_json(found.record())
 
     @refusing
     async def rename(self, completion: str) -> Response:
-        """One completion, with other metadata."""
+        """Replace the metadata of one completion."""
         asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
         found = await self.stored.rename(completion, principal(), asked.metadata or {})
         return refuse(_unknown(completion)) if found is None else as_json(found.record())
 
     @refusing
     async def delete(self, completion: str) -> Response:
-        """That it is forgotten."""
+        """Delete one completion."""
         if not await self.stored.delete(completion, principal()):
             return refuse(_unknown(completion))
         return as_json({"id": completion, "object": "chat.completion.deleted", "deleted": True})
 
     @refusing
     async def messages(self, completion: str) -> Response:
-        """The messages that one completion answers."""
+        """List the messages that one completion answers."""
         wanted = wanted_of(request.args.items(multi=True))
         found = await self.stored.get(completion, principal())
         if found is None:
@@ -92,17 +92,18 @@ def wanted_of(query: Iterable[tuple[str, str]]) -> Wanted:
     """The page that a query asks for.
 
     Raises:
-        InvalidRequestError: a limit is no number, or an order is none.
+        InvalidRequestError: the limit is not a number, is negative, or the order is unknown.
     """
     pairs = dict(query)
     try:
         asked = msgspec.convert(pairs, _Query, strict=False)
     except msgspec.ValidationError as error:
-        raise refused("limit", f"{pairs.get('limit')!r:.100} is no number") from error
+        limit = pairs.get("limit")
+        raise refused("limit", f"{limit!r:.100} is not a number; send 1 or more") from error
     if asked.limit < 0:
-        raise refused("limit", f"{asked.limit} is too few; send 1 or more")
+        raise refused("limit", f"{asked.limit} is negative; send 1 or more")
     if asked.order not in ("asc", "desc"):
-        raise refused("order", f"{asked.order!r:.100} is none; send asc or desc")
+        raise refused("order", f"{asked.order!r:.100} is not an order; send asc or desc")
     metadata = {m[1]: value for name, value in pairs.items() if (m := _METADATA.fullmatch(name))}
     return Wanted(
         after=asked.after,
@@ -114,12 +115,12 @@ def wanted_of(query: Iterable[tuple[str, str]]) -> Wanted:
 
 
 def _unknown(completion: str) -> ServedError:
-    said = f"There is no completion {completion[:100]!r} that you asked to be kept."
-    return ServedError(404, said, "not_found", "completion_id")
+    message = f"There is no stored completion {completion[:100]!r}."
+    return ServedError(404, message, "not_found", "completion_id")
 
 
 def page_of(data: Sequence[Json], *, more: bool) -> Response:
-    """A page of a list, as OpenAI writes one."""
+    """A page of a list in OpenAI's format."""
     ids = [each["id"] for each in data] or [None]
     return as_json(
         {"object": "list", "data": data, "first_id": ids[0], "last_id": ids[-1], "has_more": more}

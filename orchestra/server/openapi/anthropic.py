@@ -1,4 +1,4 @@
-"""Anthropic's API as OpenAPI tells it. Pure."""
+"""The OpenAPI description of Anthropic's API. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SCHEMAS: Mapping[str, Json] = {
             type=TEXT,
             message=TEXT,
             details=opened(
-                "error_code", error_code={**TEXT, "description": "Stable, for programs."}
+                "error_code", error_code={**TEXT, "description": "Stable: programs can rely on it."}
             ),
         ),
         request_id=or_null(TEXT),
@@ -70,7 +70,7 @@ SCHEMAS: Mapping[str, Json] = {
         usage=reference(USAGE),
     ),
     EVENT: opened("type", type=TEXT)
-    | {"description": "A piece of an answer, or of its end, under Anthropic's names of events."},
+    | {"description": "A part of an answer, or its end, as one of Anthropic's events."},
     TOKENS: opened("input_tokens", input_tokens=COUNT),
     ANTHROPIC_MODEL: opened(
         "type id display_name created_at lifecycle",
@@ -94,7 +94,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             Answer(
-                summary="The answer, whole; or, with `stream`, as it is said.",
+                summary="The answer, whole; or, with `stream`, as it is generated.",
                 contents={**json(reference(MESSAGE)), sse.STREAM: events(EVENT, "event")},
                 headers=(RUN_ID, MODEL, COST, FIRST),
             ),
@@ -105,7 +105,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("count-tokens", "POST"): Operation(
         tag=TAG,
-        answers=(Answer(summary="An estimate.", contents=json(reference(TOKENS))),),
+        answers=(
+            Answer(
+                summary="The estimated number of input tokens.", contents=json(reference(TOKENS))
+            ),
+        ),
         problems=(NO_MODEL, INVALID, *UNREADABLE),
         parameters=(OF_ANTHROPIC,),
         body=json(reference("MessagesBody")),

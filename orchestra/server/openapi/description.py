@@ -1,7 +1,7 @@
-"""What is served, as OpenAPI 3.1: made from the routes and the pipelines. Pure.
+"""The OpenAPI 3.1 document of a server, made from its routes and pipelines. Pure.
 
-A pipeline has a path of its own in it, with its inputs; the path with `{name}` stands for all.
-Every status and content type that can be answered is told; of a problem also its types.
+Each pipeline has its own path in the document, with its inputs; the path with `{name}` describes
+them all. Every possible status and content type is described, and the `type` of every problem.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ if TYPE_CHECKING:
     from orchestra.server.front.routes import Route
 
 STARTS = "start-run"
-"""The route that is described once more for each pipeline."""
+"""The route that is described again for each pipeline."""
 PROBLEM = "Problem"
 _KEY, _OTHER_KEY = "key", "anthropicKey"
 _ALONE = {"string", "integer", "number", "boolean", "null"}
 _IN_QUERY = {*_ALONE, "array"}
-_NOT_HTTP = "What was sent is no HTTP request: told without a body."
+_NOT_HTTP = "What was sent is not a valid HTTP request; the response has no body."
 _PROBLEM: Json = {
     "title": PROBLEM,
-    "description": "Why it was not answered as asked (RFC 9457). `type` is stable, for programs.",
+    "description": "Why the request failed (RFC 9457). `type` is stable: programs can rely on it.",
     "type": "object",
     "properties": {
         "type": TEXT,
         "title": TEXT,
         "status": {"type": "integer"},
         "detail": TEXT,
-        "field": {**TEXT, "description": "The first field that is wrong."},
+        "field": {**TEXT, "description": "The first wrong field."},
         "errors": {
             "type": "array",
             "items": {
@@ -87,7 +87,7 @@ def document(
     settings: Settings,
     admission: Admission = OPEN,
 ) -> Json:
-    """The OpenAPI document of `routes`, for a caller who may run these pipelines."""
+    """The OpenAPI document of `routes`, for a caller who may run `pipelines`."""
     writer = _Writer(settings, admission)
     paths: dict[str, Json] = {}
     for route in routes:
@@ -107,11 +107,11 @@ def document(
     }
 
 
-_ABOUT = "Pipelines, run on request: as one answer, or as server-sent events."
+_ABOUT = "Runs pipelines on request, and responds with the result or with server-sent events."
 
 
 class _Writer:
-    """What the operations of one document share."""
+    """Writes the operations of one document, and collects the components that they share."""
 
     def __init__(self, settings: Settings, admission: Admission) -> None:
         self._keyed = admission.keyring is not None and admission.unlocked is None
@@ -121,7 +121,7 @@ class _Writer:
         self._schemas: dict[str, Json] = {**event_schemas(), **SCHEMAS, PROBLEM: _PROBLEM}
 
     def components(self) -> Json:
-        """The schemas, responses and headers that operations refer to."""
+        """The schemas, responses, headers and security schemes that operations refer to."""
         found: Json = {
             "schemas": self._schemas,
             "responses": self._refusals,
@@ -133,8 +133,8 @@ class _Writer:
             },
         }
         if self._keyed:
-            about = "A key as `orchestra keys create` makes them."
-            beside = f"{about} Read here only if no `Authorization` is sent."
+            about = "An API key that was created with `orchestra keys create`."
+            beside = f"{about} This header is read only if there is no `Authorization`."
             found["securitySchemes"] = {
                 _KEY: {"type": "http", "scheme": "bearer", "description": about},
                 _OTHER_KEY: {
@@ -149,49 +149,49 @@ class _Writer:
     def methods(
         self, route: Route, path: str, pipeline: Pipeline[..., Any] | None = None, name: str = ""
     ) -> Json:
-        """The operations of one route, of one pipeline where it is given."""
+        """The operations of a route by method; if `pipeline` is given, those of this pipeline."""
         found = {}
-        for method in route.methods or ("GET",):  # which is how a WebSocket is opened
+        for method in route.methods or ("GET",):  # a WebSocket is opened with GET
             operation = OPERATIONS.get((route.name, method), _UNKNOWN)
-            told = self._operation(route, path, operation)
+            described = self._operation(route, path, operation)
             several = len(route.methods) > 1
-            told["operationId"] = f"{route.name}-{method.lower()}" if several else route.name
+            described["operationId"] = f"{route.name}-{method.lower()}" if several else route.name
             if pipeline is not None:
-                self._narrow(told, pipeline, name)
-            found[method.lower()] = told
+                self._narrow(described, pipeline, name)
+            found[method.lower()] = described
         return found
 
     def _operation(self, route: Route, path: str, operation: Operation) -> Json:
         free = route.access == public
         values = [_path_value(each) for each in route.values if f"{{{each}}}" in path]
-        told: Json = {
+        described: Json = {
             "tags": [operation.tag],
             "summary": route.summary,
             "parameters": [*values, *operation.parameters],
             "responses": self._responses(path, operation, free=free),
         }
         if operation.body:
-            told["requestBody"] = {"required": True, "content": dict(operation.body)}
-        told.update(operation.extensions)
+            described["requestBody"] = {"required": True, "content": dict(operation.body)}
+        described.update(operation.extensions)
         if self._keyed:
             keys = (_KEY, _OTHER_KEY) if OF_ANTHROPIC in operation.parameters else (_KEY,)
-            told["parameters"] += [] if free else [OF_END_USER]
-            told["security"] = [{}] if free else [{each: []} for each in keys]
-        return told
+            described["parameters"] += [] if free else [OF_END_USER]
+            described["security"] = [{}] if free else [{each: []} for each in keys]
+        return described
 
-    def _narrow(self, told: Json, pipeline: Pipeline[..., Any], name: str) -> None:
-        """Change an operation of all pipelines into that of one: its texts, inputs and result."""
+    def _narrow(self, described: Json, pipeline: Pipeline[..., Any], name: str) -> None:
+        """Narrow an operation of all pipelines to one of them: its texts, inputs and result."""
         first, _, more = pipeline.doc.partition("\n")
-        told["tags"] = ["pipelines served here"]
-        told["summary"] = first or f"Run {name}."
+        described["tags"] = ["pipelines served here"]
+        described["summary"] = first or f"Run {name}."
         if more.strip():
-            told["description"] = more.strip()
-        told["operationId"] += f".{name}"
+            described["description"] = more.strip()
+        described["operationId"] += f".{name}"
         if given := results.schema(pipeline.returns):
             result = self._owned(given, f"{name}.result")["properties"]["result"]
-            told["responses"]["200"]["content"] |= json(run_result(result))
+            described["responses"]["200"]["content"] |= json(run_result(result))
         inputs = self._owned(json_schema(pipeline.inputs), name)
-        if "requestBody" in told:
+        if "requestBody" in described:
             body = {
                 "type": "object",
                 "properties": {"inputs": inputs},
@@ -200,19 +200,19 @@ class _Writer:
             }
             form = self._owned(form_schema(pipeline.inputs), f"{name}.form")
             content = {**json(body), FORM: {"schema": form}}
-            told["requestBody"] = {"required": True, "content": content}
+            described["requestBody"] = {"required": True, "content": content}
         else:
-            told["parameters"] += [
+            described["parameters"] += [
                 {"name": each, "in": "query", "required": each in inputs["required"], "schema": one}
                 for each, one in inputs["properties"].items()
                 if self._fits_query(one)
             ]
 
     def _owned(self, schema: Json, name: str) -> Json:
-        """The schema of a pipeline's inputs or result; the classes in it go to the others."""
+        """The schema of a pipeline's inputs or result; moves its definitions to the components."""
         schema.pop("$schema", None)
         prefix = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-        while self._owners.setdefault(prefix, name) != name:  # of names in other letters
+        while self._owners.setdefault(prefix, name) != name:  # another name with this prefix
             prefix += "_"
         schema = cast("Json", _moved(schema, f"{AT}{prefix}."))
         for own, each in schema.pop("$defs", {}).items():
@@ -220,7 +220,7 @@ class _Writer:
         return schema
 
     def _fits_query(self, schema: Json, kinds: Container[str] = _IN_QUERY) -> bool:
-        """Whether a query can say it: a text, a number, one of some, or a list of those."""
+        """Whether a value fits a query parameter: a text, a number, an enum, or a list of those."""
         if "$ref" in schema:
             schema = self._schemas[schema["$ref"].removeprefix(AT)]
         if "anyOf" in schema:
@@ -235,21 +235,21 @@ class _Writer:
         found: dict[str, Json] = {}
         for answer in operation.answers:
             found[str(answer.status)] = _answer(answer)
-        mine: list[Refusal] = [*operation.problems, *self._common]
+        refusals: list[Refusal] = [*operation.problems, *self._common]
         if self._keyed and not free:
-            mine += [caller_problems.key_missing(), caller_problems.not_allowed("", "")]
+            refusals += [caller_problems.key_missing(), caller_problems.not_allowed("", "")]
         by_status: dict[int, list[Any]] = {}
         forms = (path, MESSAGES) if OF_ANTHROPIC in operation.parameters else (path,)
-        for problem, at in product(mine, forms):
-            told = shaped_at(at, problem)
-            by_status.setdefault(told.status, []).append((problem, told))
+        for problem, at in product(refusals, forms):
+            encoded = shaped_at(at, problem)
+            by_status.setdefault(encoded.status, []).append((problem, encoded))
         for status, each in sorted(by_status.items()):
             found[str(status)] = self._shared(status, _refusal(each))
         found.setdefault("400", self._shared(400, {"description": _NOT_HTTP}))
         return found
 
     def _shared(self, status: int, refusal: Json) -> Json:
-        """A reference to this answer, which others give as well."""
+        """A reference to this response among the components, where equal ones are shared."""
         number = 1
         while self._refusals.setdefault(name := f"{status}.{number}", refusal) != refusal:
             number += 1
@@ -265,22 +265,22 @@ def _path_value(name: str) -> Json:
 
 def _answer(answer: Answer) -> Json:
     headers = {name: {"schema": TEXT} for name in answer.headers}
-    told: Json = {"description": answer.summary, "headers": {**headers, **_ID}}
+    response: Json = {"description": answer.summary, "headers": {**headers, **_ID}}
     if answer.contents:
-        told["content"] = dict(answer.contents)
-    return told
+        response["content"] = dict(answer.contents)
+    return response
 
 
 def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
-    """All that are told with one status."""
+    """The description of all refusals with the same status, as one response."""
     codes: dict[tuple[str, str], dict[str | None, None]] = {}
     headers = dict[str, Json]()
     titles = dict[str, None]()
-    for refusal, told in refusals:
-        form, code = _form(msgspec.json.decode(told.encode()))
-        codes.setdefault((told.media_type, form), {})[code] = None
-        headers |= {name: {"schema": TEXT} for name, _ in told.headers}
-        titles[getattr(refusal, "title", None) or _phrase(told.status)] = None
+    for refusal, encoded in refusals:
+        form, code = _form(msgspec.json.decode(encoded.encode()))
+        codes.setdefault((encoded.media_type, form), {})[code] = None
+        headers |= {name: {"schema": TEXT} for name, _ in encoded.headers}
+        titles[getattr(refusal, "title", None) or _phrase(encoded.status)] = None
     schemas: dict[str, list[Json]] = {}
     for (media_type, form), found in codes.items():
         schemas.setdefault(media_type, []).append(_of_types(form, list(found)))
@@ -296,21 +296,21 @@ def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
 
 def _phrase(status: int) -> str:
     known = {each.value: each.phrase for each in HTTPStatus}
-    return known.get(status, "Overloaded")  # Anthropic's 529, which HTTP does not know
+    return known.get(status, "Overloaded")  # Anthropic's 529 is not a standard status
 
 
-def _form(said: Json) -> tuple[str, str | None]:
-    """The schema of a problem, and its type or code."""
-    if "status" in said:
-        return PROBLEM, said["type"]
-    error = said["error"]
-    if "type" in said:
+def _form(body: Json) -> tuple[str, str | None]:
+    """The schema of a problem's body, and its type or code."""
+    if "status" in body:
+        return PROBLEM, body["type"]
+    error = body["error"]
+    if "type" in body:
         return ANTHROPIC_ERROR, error.get("details", {}).get("error_code")
     return ERROR, error["code"]
 
 
 def _of_types(form: str, codes: Sequence[str | None]) -> Json:
-    """A problem of one of these types; beside codes, a provider may have words of its own."""
+    """The schema of problems with these types; codes are not an enum: providers add their own."""
     if form == PROBLEM:
         return {"allOf": [reference(PROBLEM), {"properties": {"type": {"enum": codes}}}]}
     return {**reference(form), "x-codes": [code for code in codes if code]}
@@ -320,11 +320,11 @@ _ID: Json = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
 
 
 def _moved(schema: Any, at: str) -> Any:
-    """A schema whose references to its own definitions point there."""
+    """A copy of a schema whose references to its own definitions point to `at` instead."""
     if isinstance(schema, dict):
         return {
             key: each.replace("#/$defs/", at)
-            if key == "$ref" and isinstance(each, str)  # it may be the name of a member
+            if key == "$ref" and isinstance(each, str)  # a property may be named `$ref`
             else _moved(each, at)
             for key, each in schema.items()
         }

@@ -1,6 +1,6 @@
-"""The events of a run as JSON Schemas, made from their classes. Pure.
+"""The JSON Schemas of a run's events, made from their classes. Pure.
 
-What a class says of itself is what is told: its fields, and the first line of its docstring.
+The schema of a class has its fields, and the first line of its docstring as the description.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from orchestra.events import Event
 from orchestra.values import Json
 
 EVENT, USAGE = "Event", "Usage"
-"""The names of the schemas of any event, and of a usage record."""
+"""The names of the schemas of an event of any class, and of a usage record."""
 SCHEMAS = "#/components/schemas/"
 _OF_REQUEST: Json = {"request_id": {"type": "string"}}
 
 
 def event_schemas() -> dict[str, Json]:
-    """The schema of each class of events by its name, of all that is in them, and of any event."""
+    """The schemas by name: of each event class, of the classes of its fields, and of `EVENT`."""
     kinds: tuple[Any, ...] = get_args(Event)
     _, found = msgspec.json.schema_components((*kinds, Usage), ref_template=SCHEMAS + "{name}")
-    told = {name: _event_schema(schema) for name, schema in found.items()}
+    described = {name: _event_schema(schema) for name, schema in found.items()}
     for kind in kinds:
-        schema = told[kind.__name__]
+        schema = described[kind.__name__]
         schema["properties"] = {"type": {"const": kind.type}, **_OF_REQUEST, **schema["properties"]}
         schema["required"] = list(schema["properties"])
     names = {kind.type: reference(kind.__name__) for kind in kinds}
-    told[EVENT] = {
+    described[EVENT] = {
         "title": EVENT,
-        "description": "What happened in a run, told as the `data` of a server-sent event.",
+        "description": "An event of a run: the `data` of a server-sent event.",
         "oneOf": list(names.values()),
         "discriminator": {
             "propertyName": "type",
             "mapping": {type_: each["$ref"] for type_, each in names.items()},
         },
     }
-    return told
+    return described
 
 
 def reference(name: str) -> Json:
@@ -47,13 +47,13 @@ def reference(name: str) -> Json:
 
 
 def _event_schema(schema: Json) -> Json:
-    """The schema of an event as it is sent: all public fields are required, and have no default."""
-    told: Json = {**schema, "description": schema.get("description", "").partition("\n")[0]}
+    """The schema of an event as it is sent: its public fields, all required, without defaults."""
+    described: Json = {**schema, "description": schema.get("description", "").partition("\n")[0]}
     if "properties" in schema:
-        told["properties"] = {
+        described["properties"] = {
             name: {key: value for key, value in each.items() if key != "default"}
             for name, each in schema["properties"].items()
             if not name.startswith("_")
         }
-        told["required"] = list(told["properties"])
-    return told
+        described["required"] = list(described["properties"])
+    return described

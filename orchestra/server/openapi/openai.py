@@ -1,7 +1,7 @@
-"""OpenAI's API as OpenAPI tells it. Pure.
+"""The OpenAPI description of OpenAI's API. Pure.
 
-What is asked is told as it is read, so far as we have fields for it: what we have none for reaches
-the provider, and may be sent as well.
+Request bodies are described by the fields that the server reads. Clients may send further fields,
+which are passed on to the provider.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ MODELS, ANTHROPIC_MODEL, ANTHROPIC_MODELS = "OpenAiModels", "AnthropicModel", "A
 
 
 def opened(needed: str, **members: Json) -> Json:
-    """An object with these members, and perhaps more; those that are named are there."""
+    """An object with these members and possibly others; `needed` names the required ones."""
     return {"type": "object", "properties": members, "required": needed.split()}
 
 
 def asked_as(kind: type[Any], prefix: str) -> dict[str, Json]:
-    """The schema of a body, and of all that is in it, under names that others do not have.
+    """The schemas of a request body and of all classes in it, under unique names with a prefix.
 
-    Who makes a client of the document has these names in their program.
+    Generated clients use these names for their classes.
     """
     _, found = msgspec.json.schema_components(
         (kind,), schema_hook=_anything, ref_template=f"{AT}{prefix}.{{name}}"
@@ -62,13 +62,13 @@ def asked_as(kind: type[Any], prefix: str) -> dict[str, Json]:
 
 
 def _anything(kind: type) -> Json:
-    """Of `object`, which is all that it is asked for."""
+    """The schema of a field whose type is `object`."""
     del kind
     return {"description": "Any JSON."}
 
 
 def either_form(ours: str, anthropics: str) -> Json:
-    """OpenAI's form of an answer, or Anthropic's for who sends `anthropic-version`."""
+    """OpenAI's format of a response, or Anthropic's if the client sends `anthropic-version`."""
     return {"anyOf": [reference(ours), reference(anthropics)]}
 
 
@@ -96,7 +96,7 @@ SCHEMAS: Mapping[str, Json] = {
             message=TEXT,
             type=TEXT,
             param=or_null(TEXT),
-            code=or_null({**TEXT, "description": "Stable, for programs."}),
+            code=or_null({**TEXT, "description": "Stable: programs can rely on it."}),
         ),
     ),
     USAGE: opened(
@@ -153,7 +153,7 @@ SCHEMAS: Mapping[str, Json] = {
         ),
         usage=_USAGE,
     )
-    | {"description": "A piece of answers. The last `data` of a stream is `[DONE]`, not JSON."},
+    | {"description": "A chunk of the answers. The last `data` of a stream is `[DONE]`, not JSON."},
     EMBEDDINGS: opened(
         "object data model usage",
         object={"const": "list"},
@@ -175,7 +175,7 @@ SCHEMAS: Mapping[str, Json] = {
 
 NO_MODEL = ServedError(404, "", "model_not_found", "model")
 _FAILURES = tuple(each.beside((RUN_ID, "")) for each in every_reply())
-"""Whatever can become of the run behind an answer."""
+"""All errors with which the run behind an answer can fail."""
 RUN_PROBLEMS: tuple[Refusal, ...] = (NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
 INVALID = ServedError(400, "", "invalid_value")
 AWAY = error_reply(StateError(""))
@@ -183,15 +183,15 @@ TAG = "OpenAI's API"
 PAGING = tuple(
     {"name": name, "in": "query", "description": about, "schema": schema}
     for name, about, schema in (
-        ("after", "Only what stands behind this id.", TEXT),
-        ("limit", "How many at most.", COUNT),
-        ("order", "By when they were kept.", {"enum": ["asc", "desc"]}),
+        ("after", "Only entries after the one with this id.", TEXT),
+        ("limit", "The most entries on the page.", COUNT),
+        ("order", "The order by time.", {"enum": ["asc", "desc"]}),
     )
 )
 
 
 def not_kept(field: str) -> Refusal:
-    """That there is no such thing; `field` is what names it."""
+    """The error that nothing is stored under an id; `field` is the parameter with the id."""
     return ServedError(404, "", "not_found", field)
 
 
@@ -199,7 +199,7 @@ _NOT_KEPT = not_kept("completion_id")
 
 
 def paged(schema: Json) -> Json:
-    """A page of these."""
+    """The schema of a page whose entries have this schema."""
     return opened(
         "object data first_id last_id has_more",
         object={"const": "list"},
@@ -212,12 +212,12 @@ def paged(schema: Json) -> Json:
 
 _KEPT: Json = {
     "allOf": [reference(CHAT), opened("metadata", metadata={"type": "object"})],
-    "description": "With what its client calls it.",
+    "description": "A stored completion, with its metadata.",
 }
 
 
 def deletion(summary: str, kind: str, *, deleted: bool) -> Answer:
-    """What is told of something that was to be deleted."""
+    """The response to a deletion; `deleted` is whether something was deleted."""
     const: dict[str, Json] = {"object": {"const": kind}, "deleted": {"const": deleted}}
     return Answer(summary=summary, contents=json(opened("id object deleted", id=TEXT, **const)))
 
@@ -227,7 +227,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             Answer(
-                summary="Those that you may ask; with `anthropic-version`, in Anthropic's form.",
+                summary="The names you may use; with `anthropic-version`, in Anthropic's format.",
                 contents=json(either_form(MODELS, ANTHROPIC_MODELS)),
             ),
         ),
@@ -237,7 +237,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             Answer(
-                summary="The model; with `anthropic-version`, in Anthropic's form.",
+                summary="The model; with `anthropic-version`, in Anthropic's format.",
                 contents=json(either_form(MODEL_RECORD, ANTHROPIC_MODEL)),
             ),
         ),
@@ -248,7 +248,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             deletion(
-                "It was not deleted: a model is taken out of the configuration.",
+                "The model was not deleted: to remove it, change the configuration.",
                 "model",
                 deleted=False,
             ),
@@ -259,7 +259,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             Answer(
-                summary="The answers, whole; or, with `stream`, as they are said.",
+                summary="The answers, whole; or, with `stream`, as they are generated.",
                 contents={**json(reference(CHAT)), sse.STREAM: events(CHUNK)},
                 headers=(RUN_ID, MODEL, COST, FIRST),
             ),
@@ -281,7 +281,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("list-completions", "GET"): Operation(
         tag=TAG,
-        answers=(Answer(summary="A page of them.", contents=json(paged(_KEPT))),),
+        answers=(Answer(summary="A page of the stored completions.", contents=json(paged(_KEPT))),),
         problems=(INVALID, AWAY),
         parameters=(*PAGING, {"name": "model", "in": "query", "schema": TEXT}),
     ),
@@ -292,7 +292,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("rename-completion", "POST"): Operation(
         tag=TAG,
-        answers=(Answer(summary="The completion, as it is now.", contents=json(_KEPT)),),
+        answers=(Answer(summary="The completion, with its new metadata.", contents=json(_KEPT)),),
         problems=(_NOT_KEPT, INVALID, AWAY, *UNREADABLE),
         body=json(
             opened(
@@ -302,7 +302,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("delete-completion", "DELETE"): Operation(
         tag=TAG,
-        answers=(deletion("It is forgotten.", "chat.completion.deleted", deleted=True),),
+        answers=(deletion("The completion was deleted.", "chat.completion.deleted", deleted=True),),
         problems=(_NOT_KEPT, AWAY),
     ),
     ("completion-messages", "GET"): Operation(

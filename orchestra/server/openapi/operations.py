@@ -1,8 +1,8 @@
-"""What can be asked of each route, and what it answers: statuses, content types, schemas. Pure.
+"""The descriptions of all operations: parameters, statuses, content types, schemas. Pure.
 
-By the name of the route and the method, since a route is told where it is served and described
-here; a test finds what has no description. Problems are told by the functions that make them, so
-that what is documented is what is answered.
+They are looked up by the name of the route and the method, since routes are defined where they are
+served; a test finds routes without a description. Problems are described by calling the functions
+that make them, so that the document agrees with the responses.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ SCHEMAS: Mapping[str, Json] = {
     **responses.SCHEMAS,
     **anthropic.SCHEMAS,
 }
-"""The schemas of what several routes answer, by name."""
+"""The schemas that operations refer to, by name."""
 
 
 def problems_of_all(settings: Settings) -> tuple[HttpProblem, ...]:
-    """The problems that any request can be answered with."""
+    """The problems that can occur in any request."""
     return (
         problems.too_large(settings.body_limit_bytes),
         problems.target_too_long(settings.target_limit_bytes),
@@ -48,7 +48,7 @@ def problems_of_all(settings: Settings) -> tuple[HttpProblem, ...]:
 
 
 def problems_of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
-    """The problems that a caller can be answered with before any route is reached."""
+    """The problems of callers before a request reaches its route: of keys, rates, budgets."""
     found: list[HttpProblem] = []
     if admission.keyring is not None:
         found += [caller_problems.key_refused(each) for each in caller_problems.REASONS]

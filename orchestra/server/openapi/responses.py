@@ -1,4 +1,4 @@
-"""OpenAI's responses API as OpenAPI tells it. Pure."""
+"""The OpenAPI description of OpenAI's responses API. Pure."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ SCHEMAS: Mapping[str, Json] = {
         metadata={"type": "object", "additionalProperties": {"type": "string"}},
     ),
     EVENT: opened("type sequence_number", type=TEXT, sequence_number=COUNT)
-    | {"description": "A piece of an answer, or of its end, under OpenAI's names of events."},
+    | {"description": "A part of an answer, or its end, as one of OpenAI's events."},
 }
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
@@ -78,7 +78,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag=TAG,
         answers=(
             Answer(
-                summary="The answer, whole; or, with `stream`, as it is said.",
+                summary="The answer, whole; or, with `stream`, as it is generated.",
                 contents={**json(reference(RESPONSE)), sse.STREAM: events(EVENT, "event")},
                 headers=(RUN_ID, MODEL, COST, FIRST),
             ),
@@ -93,12 +93,17 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("delete-response", "DELETE"): Operation(
         tag=TAG,
-        answers=(deletion("It is forgotten.", "response", deleted=True),),
+        answers=(deletion("The response was deleted.", "response", deleted=True),),
         problems=(_NOT_KEPT, AWAY),
     ),
     ("response-items", "GET"): Operation(
         tag=TAG,
-        answers=(Answer(summary="The items.", contents=json(paged(reference(ITEM)))),),
+        answers=(
+            Answer(
+                summary="The items that the response answers.",
+                contents=json(paged(reference(ITEM))),
+            ),
+        ),
         problems=(_NOT_KEPT, INVALID, AWAY),
         parameters=PAGING,
     ),

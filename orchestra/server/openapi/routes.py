@@ -1,7 +1,7 @@
-"""`/openapi.json`, and `/docs`, a page to read it.
+"""The routes `/openapi.json`, the OpenAPI document, and `/docs`, a page that shows it.
 
-The document tells the pipelines that the caller may run, and no others. The page tells nothing by
-itself, so everybody may have it: it asks for the document, with a key if one is needed.
+The document has only the pipelines that the caller may run. The page is public, since it contains
+no information: it loads the document, with a key if one is needed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from orchestra.server.settings import Settings
 
 LARGE_SEEN = 10
-"""A document of more pipelines is written in a thread: each takes up to 1.5 ms."""
+"""A document with more pipelines is written in a worker thread: each takes up to 1.5 ms."""
 KEPT_MAX = 4
-"""Documents that are kept: most servers have callers of one or two kinds."""
+"""The most cached documents: on most servers, callers have one or two different sets of rights."""
 HTML = "text/html; charset=utf-8"
 PAGE = Path(__file__).with_name("docs.html")
 _INLINE = r"<(style|script)>(.*?)</\1>"
@@ -43,12 +43,13 @@ def with_documents(
     settings: Settings,
     admission: Admission,
 ) -> list[Route]:
-    """The routes, and `/openapi.json` and `/docs`; `pipelines` are those that take JSON."""
+    """The routes with `/openapi.json` and `/docs`; `pipelines` are those that take JSON."""
     documents = Documents(pipelines, settings, admission)
-    told, page = "What is served to you, as OpenAPI 3.1.", "A page to read that."
+    about = "The OpenAPI 3.1 document of what you may use."
+    page = "A page that shows the OpenAPI document."
     found = [
         *routes,
-        Route("openapi", "/openapi.json", documents.openapi, told),
+        Route("openapi", "/openapi.json", documents.openapi, about),
         Route("docs", "/docs", documents.page, page, public),
     ]
     documents.routes = found
@@ -66,10 +67,10 @@ class Documents:
         self.admission = admission
         self.routes: Sequence[Route] = ()
         self._kept: dict[tuple[str, ...], bytes] = {}
-        """The documents that were written last, by the pipelines in them."""
+        """The cached documents, by the names of the pipelines in them."""
 
     async def openapi(self) -> Response:
-        """The document, with the pipelines that the caller may run."""
+        """Answer with the document of the pipelines that the caller may run."""
         scopes = principal().scopes
         seen = tuple(filter(scopes.may_run, self.pipelines))
         body = self._kept.get(seen)
@@ -81,7 +82,7 @@ class Documents:
         return Response(body, content_type=sse.JSON, headers={"Cache-Control": "no-store"})
 
     def _written(self, names: tuple[str, ...]) -> bytes:
-        # which is more than a server needs to start
+        # imported here to keep the server's start fast
         from orchestra.server.openapi.description import document
 
         seen = {name: self.pipelines[name] for name in names}
@@ -89,7 +90,7 @@ class Documents:
         return msgspec.json.encode(found)
 
     async def page(self) -> Response:
-        """The page; it loads nothing from elsewhere, and its policy forbids that."""
+        """Answer with the page; its policy forbids it to load anything from other hosts."""
         text, policy = page()
         headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
         return Response(text, content_type=HTML, headers=headers)
@@ -97,7 +98,7 @@ class Documents:
 
 @cache
 def page() -> tuple[str, str]:
-    """The page, and the policy under which a browser runs its script and style and no others."""
+    """The page, and the security policy that allows only its own script and style."""
     text = PAGE.read_text("utf-8")
     hashes = {
         kind: b64encode(sha256(code.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""The routes of runs, as OpenAPI tells them. Pure."""
+"""The OpenAPI description of the routes of runs. Pure."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _VIEW = closed(
     usage=or_null(reference(USAGE)),
     links=closed(self=TEXT, events=TEXT),
 )
-_GIVEN = "What the pipeline gives; of a stream, its chunks joined."
+_GIVEN = "The pipeline's result; that of a stream is its chunks, joined."
 
 
 def run_result(result: Json) -> Json:
-    """The schema of what a run gave whose pipeline's result has this one."""
-    return {"title": RUN_RESULT, "description": "What a run gave, whole."} | closed(
+    """The schema of a run's response, if the result of its pipeline has the schema `result`."""
+    return {"title": RUN_RESULT, "description": "The whole result of a run."} | closed(
         run_id=TEXT,
         result={"description": _GIVEN} | result,
         timings_s={"type": "object", "additionalProperties": NUMBER},
         usage=or_null(reference(USAGE)),
-        cut={"type": "boolean", "description": "Whether an answer it was made from was cut."},
+        cut={"type": "boolean", "description": "Whether a model's answer behind it was truncated."},
     )
 
 
@@ -62,20 +62,20 @@ SCHEMAS: Mapping[str, Json] = {
     RUN: {
         **_VIEW,
         "title": RUN,
-        "description": "A run, wherever it runs. Times are seconds since 1970.",
+        "description": "A run, in whichever process it runs. Times are seconds since 1970.",
         "properties": {
             **_VIEW["properties"],
-            "result": {"description": "What it gave, if it has finished, where one run is asked."},
+            "result": {"description": "The result of a finished run; not in lists of runs."},
             "error": closed(type=TEXT, message=TEXT),
             "reason": {**TEXT, "description": "Why it was cancelled."},
         },
     },
 }
-"""The schemas of what these routes answer, by name."""
+"""The schemas that these operations refer to, by name."""
 
 
 def _waits(kind: Kind) -> tuple[tuple[str, str], ...]:
-    """The header of those that may tell when to try again."""
+    """The `Retry-After` header of kinds of errors that may have one."""
     return (("Retry-After", "1"),) if issubclass(kind.error, ModelError | StateError) else ()
 
 
@@ -90,7 +90,7 @@ FAILURES = (
     ),
     failed_run("", RunCancelled(1, 0.0, "")),
 )
-"""Whatever can become of a run whose client waits for its result."""
+"""All problems of a run without a result, for a client that waits for the result."""
 _STARTING = (
     *UNKNOWN,
     problems.not_acceptable("", ()),
@@ -101,12 +101,12 @@ _STARTING = (
     *FAILURES,
 )
 _ANSWER = Answer(
-    summary="The result of the run; or its events as they happen, the last of which tells the end.",
+    summary="The result of the run; or its events as they happen, the last of which ends the run.",
     contents={**json(reference(RUN_RESULT)), sse.STREAM: EVENTS},
     headers=(REPLAYED,),
 )
-_ENDED = Answer(status=204, summary="The client has all of its events.")
-_LAST = header("Last-Event-ID", "What a client sends that comes back: the last `id` it has.")
+_ENDED = Answer(status=204, summary="The client has all events of the run.")
+_LAST = header("Last-Event-ID", "To resume a stream of events: the last `id` that was received.")
 _ONE = json(reference(RUN))
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
@@ -116,7 +116,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             _ANSWER,
             Answer(
                 status=202,
-                summary="It runs; `Location` is where.",
+                summary="The run was started; `Location` is its path.",
                 contents=_ONE,
                 headers=("Location", "Preference-Applied", REPLAYED),
             ),
@@ -131,8 +131,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ),
         parameters=(
             _LAST,
-            header("Idempotency-Key", "The same key, sent again, is answered with the same run."),
-            header("Prefer", f"`{preferences.BACKGROUND}` does not wait for the run."),
+            header("Idempotency-Key", "Requests with the same key are answered with the same run."),
+            header("Prefer", f"With `{preferences.BACKGROUND}`, do not wait for the run."),
         ),
         body=json(
             {
@@ -152,7 +152,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag="runs",
         answers=(
             Answer(
-                summary="A page of them, the newest first.",
+                summary="A page of runs, newest first.",
                 contents=json(closed(runs=listed(reference(RUN)), next_cursor=or_null(TEXT))),
             ),
         ),
@@ -160,10 +160,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         parameters=tuple(
             {"name": name, "in": "query", "description": about, "schema": schema}
             for name, about, schema in (
-                ("limit", "How many.", {**COUNT, "minimum": 1, "maximum": run_views.LIMIT_MAX}),
-                ("cursor", "The `next_cursor` of the page before.", TEXT),
-                ("pipeline", "Only of this pipeline.", TEXT),
-                ("status", "Only those that are so.", {"enum": list(STATUSES)}),
+                (
+                    "limit",
+                    "The most runs on the page.",
+                    {**COUNT, "minimum": 1, "maximum": run_views.LIMIT_MAX},
+                ),
+                ("cursor", "The `next_cursor` of the previous page.", TEXT),
+                ("pipeline", "Only runs of this pipeline.", TEXT),
+                ("status", "Only runs with this status.", {"enum": list(STATUSES)}),
             )
         ),
     ),
@@ -175,14 +179,19 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("cancel-run", "DELETE"): Operation(
         tag="runs",
         answers=(
-            Answer(summary="It has ended.", contents=_ONE),
-            Answer(status=202, summary="It is being cancelled.", contents=_ONE),
+            Answer(summary="The run has ended.", contents=_ONE),
+            Answer(status=202, summary="The run is being cancelled.", contents=_ONE),
         ),
         problems=(_NOT_FOUND, _AWAY),
     ),
     ("follow-run", "GET"): Operation(
         tag="runs",
-        answers=(Answer(summary="Its events, to the last.", contents={sse.STREAM: EVENTS}), _ENDED),
+        answers=(
+            Answer(
+                summary="The events of the run, until its last one.", contents={sse.STREAM: EVENTS}
+            ),
+            _ENDED,
+        ),
         problems=(
             problems.not_acceptable("", ()),
             run_views.bad_event_id(""),
@@ -192,7 +201,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ),
         parameters=(
             _LAST,
-            {"name": "after", "in": "query", "description": "As that header.", "schema": TEXT},
+            {
+                "name": "after",
+                "in": "query",
+                "description": "Like `Last-Event-ID`.",
+                "schema": TEXT,
+            },
         ),
     ),
 }

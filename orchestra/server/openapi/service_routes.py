@@ -1,4 +1,4 @@
-"""The routes of pipelines, health and documents, as OpenAPI tells them. Pure."""
+"""The OpenAPI description of the routes of pipelines, health checks and documents. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag="pipelines",
         answers=(
             Answer(
-                summary="Those that you may run.",
+                summary="The pipelines that you may run.",
                 contents=json(closed(pipelines=listed(closed(name=TEXT, summary=TEXT)))),
             ),
         ),
@@ -48,20 +48,28 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("live", "GET"): Operation(
         tag="health",
-        answers=(Answer(summary="It does.", contents=json(closed(status={"const": "live"}))),),
+        answers=(
+            Answer(
+                summary="The process responds.", contents=json(closed(status={"const": "live"}))
+            ),
+        ),
     ),
     ("ready", "GET"): Operation(
         tag="health",
         answers=(
-            Answer(summary="It should.", contents=json(_READINESS)),
-            Answer(status=503, summary="It should not.", contents=json(_READINESS)),
+            Answer(summary="The server is ready for requests.", contents=json(_READINESS)),
+            Answer(
+                status=503,
+                summary="The server should not receive requests.",
+                contents=json(_READINESS),
+            ),
         ),
     ),
     ("models-health", "GET"): Operation(
         tag="health",
         answers=(
             Answer(
-                summary="Each model that was asked since the server began.",
+                summary="The models that were called since the server started.",
                 contents=json(
                     closed(
                         models=listed(
@@ -92,12 +100,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag="documents",
         answers=(
             Answer(
-                summary="What is served to you, as OpenAPI 3.1.", contents=json({"type": "object"})
+                summary="The OpenAPI 3.1 document of what you may use.",
+                contents=json({"type": "object"}),
             ),
         ),
     ),
     ("docs", "GET"): Operation(
         tag="documents",
-        answers=(Answer(summary="A page to read it.", contents={HTML: {"schema": TEXT}}),),
+        answers=(
+            Answer(summary="A page that shows the document.", contents={HTML: {"schema": TEXT}}),
+        ),
     ),
 }

@@ -1,7 +1,7 @@
-"""The WebSocket of a pipeline, as OpenAPI tells it.
+"""The OpenAPI description of a pipeline's WebSocket. Pure.
 
-It has the handshake, and no word for more: so the messages are schemas, and `x-websocket` at the
-operation says who sends which. Pure.
+OpenAPI can describe only the handshake. So the messages are schemas, and the extension
+`x-websocket` of the operation says which side sends which.
 """
 
 from __future__ import annotations
@@ -17,39 +17,42 @@ from orchestra.server.responses import problems
 from orchestra.values import Json
 
 MESSAGE, FRAME = "SocketMessage", "SocketFrame"
-"""The names of the schemas of what a client says, and of what the server says."""
+"""The names of the schemas of a client's messages and of the server's messages."""
 
 _ID: Json = {
     **TEXT,
     "minLength": 1,
     "maxLength": ID_CHARS_MAX,
-    "description": "The client's own name of a run, free again behind its last event.",
+    "description": "The client's own id for a run; may be used again after the run's last event.",
 }
 _START = closed(type={"const": "start"}, id=_ID, inputs={"type": "object"})
 SCHEMAS: Mapping[str, Json] = {
     MESSAGE: {
         "title": MESSAGE,
-        "description": "What a client says: one JSON object, in a text message.",
+        "description": "A message from the client: one JSON object, in a text message.",
         "oneOf": [
             {
                 **_START,
-                "description": "Start a run; `inputs` as in the body of one over HTTP.",
+                "description": "Start a run; `inputs` are as in the body of an HTTP request.",
                 "required": ["type", "id"],
             },
             {
                 **closed(type={"const": "cancel"}, id=_ID),
-                "description": "Stop a run; one that has ended is left as it is.",
+                "description": "Cancel a run; does nothing if it has ended.",
             },
         ],
     },
     FRAME: {
         "title": FRAME,
-        "description": "What the server says: of each run its events, or why it does not begin.",
+        "description": "A message from the server: an event of a run, or a problem.",
         "oneOf": [
-            {**closed(id=_ID, event=reference(EVENT)), "description": "The last one ends the run."},
+            {
+                **closed(id=_ID, event=reference(EVENT)),
+                "description": "An event of a run, until its last one.",
+            },
             {
                 **closed(id=or_null(_ID), problem=reference("Problem")),
-                "description": "`id` is null where the message has none that can be read.",
+                "description": "Why a message was refused; `id` is null if it had no valid id.",
             },
         ],
     },
@@ -61,8 +64,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             Answer(
                 status=101,
                 summary=(
-                    f"The WebSocket: a client sends `{MESSAGE}`, the server `{FRAME}`. A browser "
-                    f"sends its key as a subprotocol, `{BEARER_PROTOCOL}KEY`, beside `{PROTOCOL}`."
+                    f"The WebSocket: the client sends `{MESSAGE}`, and the server `{FRAME}`. A "
+                    f"browser sends its key as a subprotocol, `{BEARER_PROTOCOL}KEY`, in addition "
+                    f"to `{PROTOCOL}`."
                 ),
             ),
         ),

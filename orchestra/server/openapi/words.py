@@ -1,4 +1,4 @@
-"""What an operation is in an OpenAPI document, and the schemas that it is written with. Pure."""
+"""The description of an operation, and the schemas it is written with. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HTML = "text/html"
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """An answer that is not a problem: its contents by media type, and its headers' names."""
+    """A response that is not a problem: its contents by media type, and its headers' names."""
 
     summary: str
     status: int = 200
@@ -35,16 +35,16 @@ class Answer:
 
 @attrs.frozen(kw_only=True)
 class Operation:
-    """One method of one route, as far as the route itself decides."""
+    """The description of one method of a route, without what all routes share."""
 
     tag: str
     answers: tuple[Answer, ...]
     problems: tuple[Refusal, ...] = ()
     parameters: tuple[Json, ...] = ()
     body: Mapping[str, Json] = attrs.field(factory=dict)
-    """By media type what is sent."""
+    """The schema of the request's body, by media type."""
     extensions: Mapping[str, Json] = attrs.field(factory=dict)
-    """What OpenAPI has no word for: names begin with `x-`."""
+    """OpenAPI extensions; their names begin with `x-`."""
 
 
 def json(schema: Json) -> dict[str, Json]:
@@ -79,25 +79,25 @@ def header(name: str, summary: str) -> Json:
 
 OF_ANTHROPIC = header(
     "anthropic-version",
-    "Sent by Anthropic's clients, whose key may stand in `x-api-key`; any value will do.",
+    "Sent by Anthropic's clients, which may send their key in `x-api-key`; any value is accepted.",
 )
-"""Who sends it is answered in Anthropic's form."""
+"""A request with this header is answered in Anthropic's format."""
 
 
 OF_END_USER = {
     **header(
         END_USER,
-        "For whom the request is, if its key was made with `--end-users`: limits, budgets and runs "
-        "are then those of this user of the key's organisation.",
+        "The end user of the key's organisation that the request is made for; allowed for keys "
+        "created with `--end-users`. Limits, budgets and runs are then those of this end user.",
     ),
     "schema": {**TEXT, "pattern": f"^{NAME}$"},
 }
 
 
 def events(name: str, *named: str) -> Json:
-    """A stream of server-sent events, described as one event: OpenAPI before 3.2 has no other way.
+    """A stream of server-sent events, described as one event (OpenAPI 3.1 has no other way).
 
-    `named` are its fields beside `data`.
+    `name` is the schema of its `data`, and `named` are its other fields.
     """
     data = {**TEXT, "contentMediaType": sse.JSON, "contentSchema": reference(name)}
     return {
@@ -116,4 +116,4 @@ UNREADABLE = (
     problems.bad_coding(""),
     problems.by_status(408, "Request Timeout", "the body took too long"),
 )
-"""What is wrong with a body of any kind."""
+"""The problems of request bodies of any kind."""

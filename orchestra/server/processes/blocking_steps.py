@@ -1,9 +1,10 @@
-"""Finding steps and tools that block a server's event loop, and at which line.
+"""Finds steps and tools that block a server's event loop, and the line at which they do.
 
 An `async def` step or tool that calls `time.sleep`, or a client library that waits without
 `await`, stops all streams of the process, and no task can notice it meanwhile. A thread can: if the
-event loop has not run for a while, it looks at the stack of the main thread. It warns only if it
-finds the same call of a step twice in a row, since the loop of a busy server is late, too.
+event loop has not run for a while, the thread looks at the stack of the main thread. It warns only
+if it finds the same call of a step twice in a row, since the event loop of a busy server is
+sometimes late, too.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from orchestra.engine.calls import calls
 from orchestra.graph.source.frames import is_installed, is_users, place
 
 BEAT_S = 0.2
+"""Seconds between the times at which the event loop reports that it runs."""
 LOOK_S = 0.25
+"""Seconds between the times at which the thread checks the last report."""
 LIMIT_S = 0.5
-"""How long a step may keep everything else waiting before there is a warning."""
+"""How long a step may block the event loop before there is a warning."""
 AGAIN_S = 60.0
-"""How long the same line is not warned of again."""
+"""How long there is no further warning about the same line."""
 PLACES_MAX = 100
+"""After warnings about more lines than this, there are no further ones."""
 OF_STEPS = (
     "step %r blocks: all other runs wait for it, at %s; make it a plain function with "
     "@step(thread=True), or await what it waits for"
@@ -35,7 +39,7 @@ OF_OTHERS = (
     "%r blocks: all other runs wait for it, at %s; make it a plain function with "
     "@tool(thread=True), or call what blocks in `await trio.to_thread.run_sync(...)`"
 )
-_TRIO = trio.run.__code__.co_filename  # every task is called from there
+_TRIO = trio.run.__code__.co_filename  # the module that calls every task
 
 log = logging.getLogger("orchestra.server")
 
@@ -48,10 +52,11 @@ class BlockingStepDetector:
     look_s: float = LOOK_S
     _beat_s: float = 0.0
     _over: threading.Event = attrs.field(factory=threading.Event)
-    _told_s: dict[str, float] = attrs.field(factory=dict)
+    _warned_s: dict[str, float] = attrs.field(factory=dict)
+    """When there was the last warning about a line."""
 
     async def watch(self) -> None:
-        """Watch until cancelled; to be called in the thread that runs the steps."""
+        """Watch until cancelled; call this in the thread that runs the steps."""
         self._beat_s = time.monotonic()
         look = threading.Thread(
             target=self._look, args=(threading.get_ident(),), name="blocking-steps", daemon=True
@@ -74,19 +79,19 @@ class BlockingStepDetector:
                 found, advice = task_in(stack), OF_OTHERS
             if found is not None and found is before:
                 where = place(found.f_code.co_filename, found.f_lineno)
-                self._tell(advice, found.f_code.co_name, where)
+                self._warn(advice, found.f_code.co_name, where)
             before = found
 
-    def _tell(self, advice: str, name: str, where: str) -> None:
-        now_s = time.monotonic()
-        if now_s - self._told_s.get(where, -AGAIN_S) < AGAIN_S or len(self._told_s) > PLACES_MAX:
+    def _warn(self, advice: str, name: str, where: str) -> None:
+        now_s, warned_s = time.monotonic(), self._warned_s
+        if now_s - warned_s.get(where, -AGAIN_S) < AGAIN_S or len(warned_s) > PLACES_MAX:
             return
-        self._told_s[where] = now_s
+        warned_s[where] = now_s
         log.warning(advice, name, where)
 
 
 def step_in(frame: FrameType | None) -> FrameType | None:
-    """The frame of the step that a stack is in, from its innermost frame; None if it is in none."""
+    """The frame of the step in a stack, given its innermost frame; None if no step is running."""
     inner: FrameType | None = None
     while frame is not None:
         if frame.f_code.co_filename == calls.__file__:
@@ -96,13 +101,13 @@ def step_in(frame: FrameType | None) -> FrameType | None:
 
 
 def task_in(frame: FrameType | None) -> FrameType | None:
-    """The outermost frame of the user's in a task: a tool, or what a step starts in a nursery."""
+    """The outermost frame of user code in a task: a tool, or a task that a step has started."""
     users: FrameType | None = None
     while frame is not None:
         file = frame.f_code.co_filename
         if file == _TRIO:
             return users
-        if is_users(file) and not is_installed(file):  # the server's are busy, and seldom left
+        if is_users(file) and not is_installed(file):  # the server's libraries stay on the stack
             users = frame
         frame = frame.f_back
     return None

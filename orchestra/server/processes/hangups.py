@@ -1,9 +1,10 @@
-"""SIGHUP (reload) while the process still starts: remembered, where it would have ended it.
+"""Remembers a SIGHUP (reload) that arrives while the process starts, and would otherwise end it.
 
-A service manager that is asked to reload right after a start sends it while modules are imported.
+A service manager that is asked to reload right after a start sends SIGHUP while modules are
+imported.
 
-Rules of the file: it imports nothing that takes time. A terminal that closes ends the process, as
-it ends any other.
+Rules of the file: it imports nothing that takes time. When the terminal closes, the process ends,
+as any other does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 
 
 class EarlyHangup:
-    """A handler of SIGHUP: `came` says whether one has come; set `over` to ignore all others."""
+    """A handler of SIGHUP: `came` says whether one has arrived; set `over` to ignore later ones."""
 
     def __init__(self) -> None:
         self.came = False
@@ -21,7 +22,7 @@ class EarlyHangup:
         self._had_terminal = terminal_is_there()
 
     def __call__(self, number: int, frame: object) -> None:
-        """Remember the signal; if it came because the terminal has gone, end the process."""
+        """Remember the signal; if it arrived because the terminal was closed, end the process."""
         del frame
         if self.over:
             return
@@ -32,10 +33,10 @@ class EarlyHangup:
 
 
 def remember() -> EarlyHangup | None:
-    """Handle SIGHUP from now on: the handler, new or already there; None if SIGHUP is not ours.
+    """Install a handler of SIGHUP, and return it; None if SIGHUP is not ours to handle.
 
-    It is not ours where the parent, such as nohup, ignores it, or other code in this process
-    handles it.
+    An installed handler is reused, unless it is `over`. SIGHUP is not ours if the parent process
+    (such as nohup) ignores it, or if other code in this process handles it.
     """
     there = signal.getsignal(signal.SIGHUP)
     if isinstance(there, EarlyHangup) and not there.over:
@@ -48,7 +49,7 @@ def remember() -> EarlyHangup | None:
 
 
 def terminal_is_there() -> bool:
-    """Whether this process has a terminal that was not closed."""
+    """Whether this process has a terminal that is still open."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:

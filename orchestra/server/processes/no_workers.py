@@ -1,9 +1,10 @@
-"""Answering 503 while no worker lives: at once, so that a proxy asks another host.
+"""Answers clients with 503 while no worker is ready: at once, so that a proxy tries another host.
 
-Otherwise clients would wait at an open port that nobody serves.
+Otherwise clients would wait at an open port that no process serves.
 
-Rules of the file: it is the supervisor's, so it knows nothing of what is served. A client costs at
-most `ANSWER_S` and `READ_BYTES`; `AT_ONCE` are answered at a time.
+Rules of the file: the supervisor uses it, so it knows nothing about the application. Each client
+takes at most `ANSWER_S`, and is read for at most about `READ_BYTES` before and after the response;
+at most `AT_ONCE` clients are answered at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ANSWER_S = 1.0
 READ_BYTES = 64 * 1024
 RETRY_AFTER_S = 5
 FULL_S = 0.1
-"""A pause where this process has no room for another connection."""
+"""Seconds to wait after an error, such as no file descriptor for another connection."""
 
 _BODY = (
     b'{"type": "urn:problem-type:orchestra:no-worker", '
@@ -34,22 +35,22 @@ ANSWER = (
     b"Connection: close\r\n\r\n%s" % (len(_BODY), RETRY_AFTER_S, _BODY)
 )
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN)
-"""Errors of accepting a client that has already left."""
+"""Errors of `accept` if the client has already left."""
 
 
 async def answer_unavailable(listener: socket.socket) -> None:
-    """Answer each client with a 503, until cancelled; answers that have begun are finished."""
+    """Answer each client with a 503, until cancelled; responses that have begun are finished."""
     with listener.dup() as ours:
-        shared, turn = trio.socket.from_stdlib_socket(ours), trio.Lock()
+        shared, lock = trio.socket.from_stdlib_socket(ours), trio.Lock()
         async with trio.open_nursery() as nursery:
             for _ in range(AT_ONCE):
-                nursery.start_soon(_answer_all, shared, turn)
+                nursery.start_soon(_answer_all, shared, lock)
 
 
-async def _answer_all(listener: trio.socket.SocketType, turn: trio.Lock) -> None:
+async def _answer_all(listener: trio.socket.SocketType, lock: trio.Lock) -> None:
     """Answer one client after the other."""
     while True:
-        async with turn:  # Trio lets one task wait for a socket
+        async with lock:  # in Trio, only one task may wait for a socket
             client = await _accepted(listener)
         if client is None:
             continue
@@ -68,13 +69,13 @@ async def _accepted(listener: trio.socket.SocketType) -> trio.socket.SocketType 
 
 
 async def _answer(client: trio.socket.SocketType) -> None:
-    """Read the request, answer, and wait for the client to close: a reset would undo the answer."""
-    heard = b""
-    while b"\r\n\r\n" not in heard:
+    """Read the request, answer, and wait for the client to close: a reset could lose the answer."""
+    head = b""
+    while b"\r\n\r\n" not in head:
         more = await client.recv(READ_BYTES)
-        if not more or len(heard) > READ_BYTES:
+        if not more or len(head) > READ_BYTES:
             return
-        heard += more
+        head += more
     await client.send(ANSWER)
     client.shutdown(socket.SHUT_WR)
     left = READ_BYTES

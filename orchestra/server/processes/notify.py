@@ -1,6 +1,7 @@
-"""Notifying systemd of this process's state, for services of `Type=notify`.
+"""Notifies systemd of this process's state, for services of `Type=notify`.
 
-A datagram to the socket that `NOTIFY_SOCKET` names, as `sd_notify(3)` has it; without one, nothing.
+The state is sent as a datagram to the socket that `NOTIFY_SOCKET` names, as in `sd_notify(3)`;
+without that variable, nothing is sent.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def notify(state: bytes, environ: Mapping[str, str] = os.environ) -> None:
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    if address.startswith("@"):  # how an abstract one is spelled
+    if address.startswith("@"):  # an abstract socket
         address = f"\0{address[1:]}"
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-        line.setblocking(False)
-        line.sendto(state, address)
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.sendto(state, address)

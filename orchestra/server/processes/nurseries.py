@@ -1,12 +1,12 @@
-"""Workarounds for faults of Trio's nurseries, by which one step would end the whole server.
+"""Workarounds for faults of Trio's nurseries, with which one step could end the whole server.
 
-A nursery writes down why it was cancelled, with the `repr` of the error of its task. If that raises
-(as that of an object which is half made, or of a group within hundreds of others), Trio ends with
-`TrioInternalError`, and with it every run. The same happens when a nursery in an async generator is
-left by another task than the one that opened it: `async for ... break` leaves such a generator to
-the garbage collector, so Trio closes it in a task of its own, and wakes the wrong one.
+A nursery records why it was cancelled, with the `repr` of its task's error. If that `repr` raises
+(for example, of an object that is not fully initialized, or of a deeply nested group), Trio ends
+with `TrioInternalError`, and so does every run. The same happens if a nursery in an async generator
+is exited by another task than the one that opened it: `async for ... break` leaves the generator to
+the garbage collector, so Trio closes it in a task of its own, and wakes the wrong task.
 
-Rules of this file: as of `connections/hardening.py`; `tests/server/processes/test_nurseries.py`
+Rules of this file: as in `connections/hardening.py`. `tests/server/processes/test_nurseries.py`
 shows both faults.
 """
 
@@ -32,7 +32,7 @@ def mend_trio() -> None:
 
 
 def _child_finished(self: Any, task: trio.lowlevel.Task, outcome: Outcome[Any]) -> None:
-    """Trio's method; of an error without a `repr`, its class is written down."""
+    """Trio's method, except that for an error whose `repr` raises its class is recorded."""
     if isinstance(outcome, Error) and not _has_repr(outcome.error):
         self._children.remove(task)
         self._add_exc(outcome.error, _reason(task, outcome.error))
@@ -44,13 +44,13 @@ def _child_finished(self: Any, task: trio.lowlevel.Task, outcome: Outcome[Any]) 
 async def _nested_child_finished(
     self: Any, nested_child_exc: BaseException | None
 ) -> BaseException | None:
-    """Trio's method; refused in another task, and the same of an error without a `repr`."""
+    """Trio's method, with the same change; also, it raises a `RuntimeError` in another task."""
     if trio.lowlevel.current_task() is not self._parent_task:
         self.cancel_scope.cancel()
         raise RuntimeError(
             f"a nursery of {self._parent_task!r} was left in another task: its `async with` stands "
             "around a `yield` of an async generator, which was not read to its end; read it within "
-            "`async with contextlib.aclosing(...)`, or open the nursery outside of the generator"
+            "`async with contextlib.aclosing(...)`, or open the nursery outside the generator"
         ) from nested_child_exc
     if nested_child_exc is not None and not _has_repr(nested_child_exc):
         self._add_exc(nested_child_exc, _reason(self._parent_task, nested_child_exc))
@@ -61,7 +61,7 @@ async def _nested_child_finished(
 def _has_repr(error: BaseException) -> bool:
     try:
         repr(error)
-    except BaseException:  # noqa: ASYNC103, BLE001 - nothing waits; a panic in it ends nothing
+    except BaseException:  # noqa: ASYNC103, BLE001 - it has no checkpoint
         return False  # noqa: ASYNC104
     return True
 

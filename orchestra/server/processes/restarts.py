@@ -1,9 +1,9 @@
-"""The decisions of a supervisor: when a dead worker is replaced, and the exit code. Pure.
+"""The decisions of a supervisor: when to replace a worker that died, and the exit code. Pure.
 
-The theory: a worker that was ready for `healthy_s` can live, and its death says nothing about the
-next one. One that dies sooner may do so at every start: each death in a row doubles the wait. After
-`deaths_max` of them, its place is given up, unless other workers serve: then it is tried again
-after the longest wait, since fewer workers are better than none.
+The theory: if a worker was ready for `healthy_s`, its death says nothing about the next one. A
+worker that dies sooner may do so at every start, so each death in a row doubles the wait. After
+more than `deaths_max` deaths in a row, the supervisor gives up, unless other workers serve: then it
+tries again after the longest wait, since fewer workers are better than none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import attrs
 
 FAILED = 1
 _EXPONENT_MAX = 30
-"""The largest exponent of two: larger than any wait, without an overflow."""
+"""The largest exponent of two: its wait is longer than any maximum, and does not overflow."""
 
 
 @attrs.frozen(kw_only=True)
@@ -23,18 +23,19 @@ class RestartRule:
     """When and how often a worker that died is replaced. Times are in seconds."""
 
     delay_s: float = 0.1
-    """The wait before the first attempt; doubled with every death in a row."""
+    """The wait after the first death; each further death in a row doubles it."""
     delay_max_s: float = 30.0
     """The longest wait, before jitter."""
     healthy_s: float = 30.0
     """How long a worker must have been ready for its death not to count."""
     deaths_max: int = 10
-    """Deaths in a row after which a place is given up; by then about two minutes have passed."""
+    """The most deaths in a row after which a worker is started again; with the default waits, they
+    take about two minutes."""
 
 
 @attrs.frozen
 class Replace:
-    """Start another worker in `delay_s` seconds; in its place `deaths` have died in a row."""
+    """Start another worker in `delay_s` seconds; `deaths` have died in a row in its place."""
 
     delay_s: float
     deaths: int
@@ -42,7 +43,7 @@ class Replace:
 
 @attrs.frozen
 class GiveUp:
-    """Stop the server: `deaths` workers of this place died in a row, and no other one serves."""
+    """Stop the server: `deaths` workers died in a row in this place, and no other worker serves."""
 
     deaths: int
 
@@ -50,10 +51,11 @@ class GiveUp:
 def after_death(
     rule: RestartRule, deaths: int, lived_s: float, jitter: float, *, others_serve: bool
 ) -> Replace | GiveUp:
-    """The decision about a worker that has died after being ready for `lived_s` seconds.
+    """Decide what to do after the death of a worker that was ready for `lived_s` seconds.
 
-    `deaths` are those in a row before it in its place; `jitter` is from 0 to 1, so that workers
-    which died together do not start together; `others_serve` is whether another one is ready.
+    `deaths` is the number of earlier deaths in a row in its place. `jitter` is from 0 to 1, so that
+    workers that died together do not start together. `others_serve` says whether another worker is
+    ready.
     """
     deaths = 1 if lived_s >= rule.healthy_s else deaths + 1
     if deaths > rule.deaths_max and not others_serve:
@@ -64,9 +66,9 @@ def after_death(
 
 @attrs.frozen
 class Ended:
-    """How a worker ended that was asked to: its exit code, and whether it had ever been ready.
+    """How a worker ended that was asked to stop: its exit code, and whether it was ever ready.
 
-    The code is that of `subprocess`: of one that a signal has killed, the negated number.
+    The code is as in `subprocess`: the negated signal number if a signal has killed the worker.
     """
 
     number: int
@@ -75,26 +77,26 @@ class Ended:
 
     @property
     def in_order(self) -> bool:
-        """Whether it has left as it was asked to; one that was still starting may be cut."""
+        """Whether it ended as asked: with 0, or killed by SIGTERM if it was still starting."""
         return self.code == 0 or (not self.ready and self.code == -signal.SIGTERM)
 
 
 def exit_code(ends: Iterable[Ended]) -> int:
-    """The supervisor's own, when all have ended that were asked to: 0 if all were in order."""
+    """The supervisor's exit code after all workers were asked to stop: 0 if all ended in order."""
     return 0 if all(each.in_order for each in ends) else FAILED
 
 
 def code_of_first(code: int) -> int:
-    """The supervisor's own, where a worker ended with this before it was ever ready.
+    """The supervisor's exit code if the first worker ended with `code` before it was ever ready.
 
-    Its own, which says whether the command was called wrongly, unless there is none that says
-    that something is wrong.
+    It is the worker's code, which says whether the command line was wrong; but if that is 0, or a
+    signal's, it is 1.
     """
     return code if code > 0 else FAILED
 
 
 def spelled(code: int) -> str:
-    """How a process ended, in words: `exit code 3`, `SIGKILL`."""
+    """How a process ended, as text: `exit code 3`, or `SIGKILL`."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,9 +1,9 @@
-"""Serving pipelines until a signal: start, reload, drain, stop.
+"""Serves pipelines until a signal: start, reload, drain, stop.
 
-A first SIGTERM or SIGINT makes `/readyz` say 503, for `shutdown_delay_s`. Then no connection is
-accepted any more, and runs have `drain_s` to end. Then, or when hurried, the rest is cancelled, and
-clients have `farewell_s` to be told so; last, what is to be written down is, within `flush_s`. The
-whole takes no longer than all four together, whatever clients do.
+After the first SIGTERM or SIGINT, `/readyz` answers 503 for `shutdown_delay_s`. Then no more
+connections are accepted, and runs have `drain_s` to end. After that, or at a second signal, all
+other runs are cancelled, and within `farewell_s` their clients are told. Finally, records are
+written within `flush_s`. Stopping takes at most the sum of these four, whatever clients do.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ log = logging.getLogger("orchestra.server")
 STOPPED = "the server was stopped"
 
 
-async def serve(  # noqa: ASYNC128 - what it calls at last tells it
+async def serve(  # noqa: ASYNC128 - `_serve` calls `task_status.started`
     pipelines: Mapping[str, Pipeline[..., Any]],
     bindings: Bindings | None = None,
     *,
@@ -56,15 +56,15 @@ async def serve(  # noqa: ASYNC128 - what it calls at last tells it
 ) -> None:
     """Serve pipelines, each under its name, until SIGTERM or SIGINT; then drain and return.
 
-    Only this machine can reach it unless `host` says otherwise; port 0 takes a free one. `admit`
-    says who is let in, and how much of what; without it everybody is.
-    `on_ready` is called with the server's URL once it accepts, and so is
-    `task_status.started`. To be called in the main thread, where signals arrive.
-    Cancelling it cuts every connection and cancels every run at once.
+    With the default `host`, only this machine can reach the server; port 0 takes a free port.
+    `admit` returns the settings of access and limits; without it, every caller may do everything.
+    When the server accepts connections, `on_ready` and `task_status.started` are called with its
+    URL. Call this in the main thread, where signals arrive. A cancellation cuts every connection
+    and cancels every run at once.
 
     Raises:
-        ServeError: the address cannot be listened on, a pipeline not be served, or runs not be
-            traced as the environment asks for it.
+        ServeError: the server cannot listen on the address, a pipeline cannot be served, or the
+            environment asks for tracing that is unknown or not installed.
         CheckError: a pipeline has problems.
     """
     loaded, traces = Loaded(pipelines, bindings, settings or Settings(), admit), tracing()
@@ -91,12 +91,13 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
     on_ready: Callable[[str], None] | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """As `serve`, of what is loaded; SIGHUP loads anew.
+    """As `serve`, for a version that `load` loads; SIGHUP loads another one if `house.reloads`.
 
-    `listen` gives the listening socket, unless the house's place does; it is closed at the end.
+    The listening socket is that of `house.place` if there is one, else it is made by `listen`. It
+    is closed at the end.
 
     Raises:
-        OrchestraError: what is loaded first cannot be served, or the address not listened on.
+        OrchestraError: the first version cannot be served, or the server cannot listen.
     """
     mend_hypercorn()
     mend_trio()
@@ -107,7 +108,7 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
             await serving.begin()
             listener = house.place.listener if house.place else listen(serving.settings)
         except OrchestraError as error:
-            refused = error  # raised below, with no group around it
+            refused = error  # raised below, so that it is not wrapped in an exception group
         else:
             with listener:
                 await _serve(serving, listener, house, on_ready, task_status)
@@ -123,16 +124,16 @@ async def _serve(
     on_ready: Callable[[str], None] | None,
     task_status: trio.TaskStatus[str],
 ) -> None:
-    """Let clients in until it is asked to stop, and then out."""
+    """Serve clients until a signal asks to stop; then drain, flush and return."""
     server = HttpServer(serving, serving.settings)
     shutdown = Shutdown(patient=house.place is not None)
     acts: Acts = {HANGUP: serving.reload} if house.reloads else {}
     with receiving(*acts, ignore_after=shutdown.patient) as signals:
-        async with trio.open_nursery() as besides:
+        async with trio.open_nursery() as background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.serve, listener)
-                besides.start_soon(shutdown.hear, signals, acts)
-                _start_others(besides, serving, house, shutdown)
+                background.start_soon(shutdown.hear, signals, acts)
+                _start_others(background, serving, house, shutdown)
                 url = url_of(listener)
                 task_status.started(url)
                 if on_ready is not None:
@@ -141,18 +142,18 @@ async def _serve(
                 house.on_stop(serving.settings.stop_s)
                 await _drain(serving, server, shutdown, serving.settings)
             await _flush(serving, house)
-            besides.cancel_scope.cancel()
+            background.cancel_scope.cancel()
 
 
 def _start_others(
     nursery: trio.Nursery, serving: Serving, house: House, shutdown: Shutdown
 ) -> None:
-    """Start the other tasks: the detector of blocking steps, and those of some servers only."""
+    """Start the background tasks: the detector of blocking steps, and those that `house` needs."""
     nursery.start_soon(BlockingStepDetector().watch)
     if house.watched is not None:
         from orchestra.server.processes.watching import stamps, watch
 
-        known = stamps(house.watched())  # now, and not when somebody may have edited them already
+        known = stamps(house.watched())  # now: the files may be edited before the task runs
         nursery.start_soon(watch, house.watched, serving.reload, known)
     if house.counting is not None:
         nursery.start_soon(house.counting.serve)
@@ -162,7 +163,7 @@ def _start_others(
 
 
 async def _follow(place: WorkerPlace, shutdown: Shutdown) -> None:
-    """A worker whose supervisor has died stops, too: nobody else would stop it."""
+    """Stop this worker when its supervisor has died, since nothing else would stop it then."""
     await place.wait_alone()
     if not shutdown.stop.is_set():
         log.warning("the supervisor has gone, and this worker stops")
@@ -172,7 +173,7 @@ async def _follow(place: WorkerPlace, shutdown: Shutdown) -> None:
 async def _drain(
     serving: Serving, server: HttpServer, shutdown: Shutdown, settings: Settings
 ) -> None:
-    """Let runs end for a while, then end them."""
+    """Wait for runs to end, within their time; then cancel the others, and start the farewell."""
     serving.readiness.stopping = True
     if runs := serving.running:
         patience_s = settings.shutdown_delay_s + settings.drain_s
@@ -194,17 +195,17 @@ async def _drain(
 
 
 async def _hurry(shutdown: Shutdown, waiting: trio.CancelScope) -> None:
-    """End a wait that somebody has no patience for."""
+    """Cancel the wait for runs when a second signal asks to hurry."""
     await shutdown.hurry.wait()
     waiting.cancel()
 
 
 async def _flush(serving: Serving, house: House) -> None:
-    """Write down what is still to be written; what fails or takes too long is in the log."""
+    """Write the last records, within `flush_s`; what fails or takes too long is logged."""
     if not house.flush:
         return
     time_s = serving.settings.flush_s
-    with trio.move_on_after(time_s / 2):  # runs that were cancelled have an end to be written, too
+    with trio.move_on_after(time_s / 2):  # the ends of cancelled runs are to be written, too
         await serving.wait_idle()
     with trio.move_on_after(time_s / 2) as time:
         async with trio.open_nursery() as nursery:

@@ -1,12 +1,12 @@
 """The served version of an application, and its replacement without a pause.
 
-A *generation* is an engine with its bindings and its application. One of them is the present;
-those before it go on until they are empty.
+A *generation* is an engine with its bindings and its application. The current generation gets all
+new requests; older generations finish their requests and runs.
 
-Rules of the file: a request stays in the generation that it came to, with its run. What is
-loaded is checked before it becomes the present, and what fails leaves everything as it was. A
-generation that was replaced ends when it is empty, after `retire_s`, or when `KEPT_MAX` are
-older than the present; whatever ends it, `close` of what was loaded is called behind its last run.
+Rules of the file: a request and its run stay in one generation. A new version is checked before it
+becomes the current generation; if a check fails, nothing changes. A replaced generation ends when
+it is empty, or after `retire_s`, or at once if `KEPT_MAX` newer ones were also replaced. However it
+ends, `Loaded.close` is called after its last run.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ log = logging.getLogger("orchestra.server")
 
 REPLACED = "its version of the server was replaced, and its time is over"
 KEPT_MAX = 4
-"""Generations that may go on beside the present; the oldest is then ended at once."""
+"""The most replaced generations that may finish their runs; older ones are ended at once."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A version to be served: pipelines by name, and their bindings.
+    """A version to serve: pipelines by name, and their bindings.
 
-    `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
-    was started with it is under way any more. `state` is what processes share: runs are known to
-    all of them. `flush` is called before `close`, with how many seconds it may take. `by_json` are
-    the pipelines that JSON can ask, where they have been looked at.
+    `admit` returns the settings of access; without it, every caller is allowed. `state` is shared
+    with other processes, all of which then know the runs. At the end, when nothing uses this
+    version any more, `flush` is called with the seconds that it may take, and then `close`, once.
+    `by_json` are the pipelines whose inputs can be sent as JSON, if they are computed already.
     """
 
     pipelines: Mapping[str, Pipeline[..., Any]]
@@ -82,17 +82,18 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 Load: TypeAlias = Callable[[], AbstractContextManager[Loaded]]
-"""Loads anew what is served. Left without an exception, it has become the present; left with one,
-it was refused, and what it has changed, such as imported modules, is put back."""
+"""Loads a version to serve, as a context manager. If its block ends without an exception, the
+version is served; after an exception it is not, and changes such as imports are undone."""
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):
-    """The tasks and settings of a server around the loaded version.
+    """The tasks and settings of a server that stay the same when it loads another version.
 
-    `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
-    for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
-    the very end, all at once. `place` is that of a worker under a supervisor. `counting` is what
-    counts, for `/metrics`, and `tracing` what traces runs.
+    `reloads` says whether SIGHUP reloads. `watched` returns files whose changes reload, too; it is
+    called again and again. `on_retired` is called when a replaced version is gone, and `on_stop`
+    with the seconds that stopping may take. The functions in `flush` are called at the very end,
+    concurrently. `place` is set in a worker under a supervisor. `counting` counts for `/metrics`,
+    and `tracing` traces runs.
     """
 
     limits: Limits | None = None
@@ -107,9 +108,9 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generation:
-    """One engine and its application, and how many requests are in it.
+    """One engine and its application, and the number of their requests.
 
-    Its WebSockets are closed, each behind its last run, when `closing` is set.
+    When `closing` is set, each WebSocket is closed after its last run.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Generation:
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        """Serve one request, and count it for as long."""
+        """Serve one request, which is counted until its end."""
         self._requests += 1
         try:
             await self.app(scope, receive, send)
@@ -144,9 +145,10 @@ class Generation:
                 self._left = trio.Event()
 
     def retire(self, deadline: float) -> None:
-        """Let it end when it is empty, or at the deadline; again may only shorten its time.
+        """Let the generation end when it is empty, or at the deadline at the latest.
 
-        Its runs are known to those behind it from now on.
+        A further call may only bring the deadline forward. From now on, newer generations know the
+        runs of this one.
         """
         self.registry.share()
         self.closing.set()
@@ -154,7 +156,7 @@ class Generation:
         self._patience.deadline = min(self._patience.deadline, deadline)
 
     async def wait_empty(self) -> None:
-        """Wait until no request and no run is in it."""
+        """Wait until the generation has no request and no run."""
         while self._requests or self.engine.runs:
             if self._requests:
                 await self._left.wait()
@@ -162,7 +164,7 @@ class Generation:
                 await self.engine.wait_idle()
 
     async def wait_over(self) -> None:
-        """Wait until it was retired, and is empty or its time is over; then its runs are ended."""
+        """Wait for `retire`, then until it is empty or its time is over; then cancel its runs."""
         await self._retired.wait()
         with self._patience:
             await self.wait_empty()
@@ -174,7 +176,7 @@ class Generation:
 class Serving:
     """An ASGI application whose inner application can be replaced.
 
-    Generations live in `nursery`; `begin` makes the first.
+    Generations live in `nursery`; `begin` starts the first.
     """
 
     def __init__(self, load: Load, nursery: trio.Nursery, house: House) -> None:
@@ -193,14 +195,14 @@ class Serving:
     def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Awaitable[None]:
-        """Serve one request with what is the present when it comes."""
+        """Serve one request in the generation that is the current one when it arrives."""
         return self._generations[-1](scope, receive, send)
 
     async def begin(self) -> None:
-        """Load, check, and make it the present; what was the present before is retired.
+        """Load and check a version, and make it the current generation; retire the one before.
 
         Raises:
-            OrchestraError: what was loaded cannot be served; the present goes on.
+            OrchestraError: the version cannot be served; the current generation stays.
         """
         with self.load() as loaded:
             generation: Generation = await self.nursery.start(self._live, loaded)
@@ -211,16 +213,16 @@ class Serving:
 
     @property
     def settings(self) -> Settings:
-        """The current settings."""
+        """The settings of the current generation."""
         return self._generations[-1].settings
 
     @property
     def running(self) -> int:
-        """How many runs are in flight, of all generations."""
+        """The number of runs in flight, in all generations."""
         return sum(len(each.engine.runs) for each in self._generations)
 
     async def reload(self) -> None:
-        """`begin` again, unless the server stops; where it cannot, the log says why."""
+        """Load another version with `begin`, unless the server is stopping; errors are logged."""
         await contained(self._reload, log, "not reloaded; what was served before stays")
 
     async def _reload(self) -> None:
@@ -234,26 +236,26 @@ class Serving:
                 log.error("not reloaded; what was served before stays:\n%s", error)  # noqa: TRY400
                 return
         stays = before.kept_until_restart(self.settings)
-        told = f"until a restart these stay as they were: {', '.join(stays)}"
-        log.info("reloaded; %s", told if stays else "new requests use the new version")
+        kept = f"until a restart these stay as they were: {', '.join(stays)}"
+        log.info("reloaded; %s", kept if stays else "new requests use the new version")
 
     async def wait_idle(self) -> None:
-        """Wait until no run is in flight, of any generation."""
+        """Wait until no generation has a run in flight."""
         while busy := [each for each in self._generations if each.engine.runs]:
             await busy[0].engine.wait_idle()
 
     def close_sockets(self) -> None:
-        """Start no more runs over WebSockets, and close each behind its last run."""
+        """Start no more runs over WebSockets, and close each WebSocket after its last run."""
         for each in self._generations:
             each.closing.set()
 
     def cancel_all(self, reason: str) -> None:
-        """Cancel every run in flight, of every generation."""
+        """Cancel every run in flight, in all generations."""
         for each in self._generations:
             each.engine.cancel_all(reason)
 
     async def _live(self, loaded: Loaded, *, task_status: trio.TaskStatus[Generation]) -> None:
-        """One generation, from its first moment to its last."""
+        """Run one generation until its end, and close it; it has started when it can be served."""
         deployed = loaded.bindings if isinstance(loaded.bindings, DeploymentBindings) else None
         house = self._house
         counting = house.counting if loaded.settings.metrics else None
@@ -300,12 +302,12 @@ class Serving:
                 self._generations.remove(generation)
         finally:
             await _end(loaded)  # noqa: ASYNC102 - shielded, and bounded
-        # it may be the last
+        # these may be the last references, and `on_retired` collects garbage
         del engine, admission, app, generation, loaded, registry, pipelines, deployed
         house.on_retired()
 
     def _measure(self, tally: Tally) -> None:
-        """Say how it is now, of all generations; of breakers, in the present."""
+        """Set the gauges of all generations; those of breakers, of the current one only."""
         found = Tally()
         found.set(names.RUNS_RUNNING, (), self.running)
         for each in self._generations:
@@ -314,7 +316,7 @@ class Serving:
         tally.gauges = found.gauges
 
     def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:
-        """The runs of a generation; without a state, all generations share their memory of them."""
+        """Open the registry of a generation's runs; without a state, all share one in memory."""
         state, settings = loaded.state or self._memory, loaded.settings
         if state is None:
             state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
@@ -323,7 +325,7 @@ class Serving:
 
 
 async def _end(loaded: Loaded) -> None:
-    """Write what is late, then close, whatever happens; errors end no other version."""
+    """Flush and close a version, also after an error or a cancellation; errors are only logged."""
 
     async def end() -> None:
         try:
@@ -338,10 +340,11 @@ async def _end(loaded: Loaded) -> None:
 def _plan_all(
     engine: Engine, pipelines: Iterable[Pipeline[..., Any]], *, tolerant: bool
 ) -> list[Plan]:
-    """Check all, in a thread: the names of stores may be asked of a database, which blocks.
+    """Check and plan all pipelines; in a worker thread, since listing stores may query a database.
 
-    If it is `tolerant`, a database that is away keeps no server from starting, as no Redis does: it
-    is asked once, and the names of stores are then not checked. Runs fail that need it.
+    If `tolerant`, the server starts even if that database cannot be reached, as it does without
+    Redis. It is then queried only once: the names of stores are not checked, and runs that need
+    them fail.
     """
     unchecked: tuple[str, ...] = ()
     plans = []
@@ -358,6 +361,6 @@ def _plan_all(
 
 
 def _named(plans: Iterable[Plan]) -> set[tuple[str, str]]:
-    """The names in all plans, each with its kind."""
+    """The names in all plans, as pairs of seam and name, such as `("model", "fast")`."""
     nodes = (node for plan in plans for node in plan.regions.order)
     return {(seam, name) for node in nodes for _, seam, name in named_by(node)}

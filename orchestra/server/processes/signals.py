@@ -1,8 +1,9 @@
 """The signals of a process: to stop, to hurry, to reload.
 
 Rules of the file: SIGTERM and SIGINT ask to stop. A second one asks to hurry; in a worker
-(`patient`) only SIGINT does, because it may get SIGTERM twice, from its supervisor and from whoever
-stops both. SIGHUP asks to reload, unless the terminal has closed: then it asks to stop.
+(`patient`) only SIGINT does, because a worker may get SIGTERM twice: from its supervisor, and from
+a service manager that stops both. SIGHUP asks to reload, unless the terminal has closed: then it
+asks to stop.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ HANGUP = signal.SIGHUP
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 Acts: TypeAlias = Mapping[signal.Signals, Callable[[], Awaitable[object]]]
-"""The functions for signals other than those to stop."""
+"""The functions to call for other signals than those that stop the process."""
 
 
 class Shutdown:
@@ -32,27 +33,27 @@ class Shutdown:
         self.hurry = trio.Event()
 
     async def hear(self, signals: AsyncIterator[int], acts: Acts) -> None:
-        """Heed signals as they come, until cancelled; those in `acts` by calling that.
+        """Handle signals as they arrive, until cancelled: call their function in `acts`, or `heed`.
 
-        Meanwhile others are heeded, so that a reload that hangs can be stopped. Signals that come
-        while their act is under way count as one.
+        Each function runs in its own task, so that a reload that hangs does not delay a stop. All
+        signals that arrive while their function runs cause one more call.
         """
         had_terminal = terminal_is_there()
         async with trio.open_nursery() as nursery:
-            asked: dict[int, trio.MemorySendChannel[None]] = {}
+            channels: dict[int, trio.MemorySendChannel[None]] = {}
             for each, act in acts.items():
-                asked[each], calls = trio.open_memory_channel[None](1)
+                channels[each], calls = trio.open_memory_channel[None](1)
                 nursery.start_soon(_perform, act, calls)
             async for number in signals:
                 hung_up = number == HANGUP and had_terminal and not terminal_is_there()
-                if hung_up or number not in asked:
+                if hung_up or number not in channels:
                     self.heed(number)
                 else:
                     with suppress(trio.WouldBlock):
-                        asked[number].send_nowait(None)
+                        channels[number].send_nowait(None)
 
     def heed(self, number: int) -> None:
-        """Stop, or hurry where that was asked before."""
+        """Ask to stop; if that was asked before, to hurry."""
         if not self.stop.is_set():
             self.stop.set()
         elif number == signal.SIGINT or not self.patient:
@@ -68,15 +69,15 @@ async def _perform(
 
 @contextmanager
 def receiving(*more: signal.Signals, ignore_after: bool = False) -> Iterator[AsyncIterator[int]]:
-    """The signals that ask to stop, and these, as they come.
+    """Receive the signals that ask to stop, and those in `more`, as they arrive.
 
-    With `ignore_after`, signals behind the end are ignored: the process is ending anyway, and must
-    not be killed in its last lines. If SIGHUP is one of these, it is ignored then in any case; one
-    that came before is received now.
+    With `ignore_after`, signals to stop are ignored after the block: the process is ending anyway,
+    and must not be killed in its last lines. If `more` has SIGHUP, it is ignored after the block in
+    any case, and one that arrived before the block is received in it.
     """
     came: list[int] = []
     early = remember() if HANGUP in more else None
-    if ignore_after:  # this is the handler again behind the receiver
+    if ignore_after:  # Trio's receiver restores this handler at its end
         for number in STOPPING:
             signal.signal(number, lambda number, _: came.append(number))
     try:
@@ -88,6 +89,6 @@ def receiving(*more: signal.Signals, ignore_after: bool = False) -> Iterator[Asy
                 signal.raise_signal(each)
             yield signals
     finally:
-        if ignore_after:  # Python ends by those that it handles itself, at its very end
+        if ignore_after:  # at its very end, Python resets signals that have a Python handler
             for number in STOPPING:
                 signal.signal(number, signal.SIG_IGN)

@@ -1,12 +1,14 @@
-"""A supervisor: some workers that share a listening socket, each a process of its own.
+"""A supervisor of workers: processes that share a listening socket.
 
-It serves nothing itself, but while no worker lives, `no_workers` tells clients so. The first worker
-is started alone, so that an error in the pipelines is told once, and ends the command. Workers that
-have died are replaced as `restarts` decides, also those of the others that were never ready.
+It serves nothing itself, except that `no_workers` answers clients while no worker is ready. The
+first worker is started alone, so that an error in the pipelines is reported once, and ends the
+command. Later, workers that have died are replaced as `restarts` decides, even if they were never
+ready.
 
-Rules of the file: nothing else starts children in this process, so it may reap any child. As the
-first process of a container it inherits those of others, and reaps them, too. A worker is in a
-process group of its own: Ctrl-C in a terminal reaches the supervisor, which passes it on.
+Rules of the file: nothing else starts child processes in this process, so it may reap any child. As
+the first process of a container, it also inherits children of other processes, and reaps them. Each
+worker is in its own process group: Ctrl-C in a terminal reaches only the supervisor, which passes
+it on.
 """
 
 from __future__ import annotations
@@ -41,16 +43,16 @@ from orchestra.server.processes.worker_place import READY
 log = logging.getLogger("orchestra.server")
 
 START_S = 120.0
-"""How long a worker may take to be ready; one that hangs in an import would never be."""
+"""How long a worker may take to be ready; one that hangs in an import would never be ready."""
 ALONE_S = 2.0
-"""How long clients wait for a worker where none is ready, before they are told that nobody is."""
+"""How long clients wait while no worker is ready, before they get 503."""
 MARGIN_S = 5.0
-"""Seconds of a busy machine in addition to the limit of stopping a worker."""
+"""How much longer than planned a worker may take to end, since the machine may be busy."""
 
 
 @attrs.define(eq=False)
 class Worker:
-    """A child: alive until `code` is set."""
+    """A worker process, which is alive until `code` is set."""
 
     number: int
     process: subprocess.Popen[bytes]
@@ -61,18 +63,18 @@ class Worker:
     exited: trio.Event = attrs.field(factory=trio.Event)
 
     def send(self, number: int) -> None:
-        """Send it a signal, if it is alive."""
+        """Send the worker a signal, if it is alive."""
         if self.code is None:
             os.kill(self.process.pid, number)  # `send_signal` might reap it
 
     def kill(self) -> None:
-        """Kill it, and what it has started in its process group."""
+        """Kill the worker, and all other processes in its process group."""
         if self.code is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     async def wait_ready(self) -> bool:
-        """Whether it has become ready; otherwise it has closed the line, or takes too long."""
+        """Wait until the worker is ready; False if it ends first, or is not ready in `START_S`."""
         with trio.move_on_after(START_S) as time, suppress(OSError):
             if await self.line.recv(1) == READY:
                 self.ready_at = trio.current_time()
@@ -81,19 +83,19 @@ class Worker:
         return self.ready_at is not None
 
     def lived_s(self) -> float:
-        """How long it has been ready."""
+        """Seconds since the worker became ready; 0 if it never did."""
         return 0 if self.ready_at is None else trio.current_time() - self.ready_at
 
 
 @attrs.define(eq=False, kw_only=True)
 class Supervisor:
-    """`count` workers that share the listening socket.
+    """Starts, replaces and stops `count` workers that share the listening socket.
 
-    To `command` are added a worker's number, the descriptors of the socket and of its line, and
-    whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
-    is ready, and each of the others is ready or has ended once; `on_stop` when all are to end;
-    `on_end`, with its exit code or signal, when one has ended and is replaced. They may take
-    `stop_s` to stop.
+    `command` starts a worker, after these arguments were added: its number, the descriptors of the
+    socket and of its line, and whether it replaces another worker, as 1 or 0 (`WorkerPlace.take`).
+    `on_ready` is called when the first worker is ready, and each other one is ready or has ended
+    once. `on_stop` is called when all workers are to stop, for which they have `stop_s`. `on_end`
+    is called with its exit code or signal when a worker has ended and will be replaced.
     """
 
     command: Sequence[str]
@@ -111,17 +113,19 @@ class Supervisor:
     _code: int = attrs.field(init=False, default=0)
     _died: trio.Event = attrs.field(init=False, factory=trio.Event)
     _none_expected: bool = attrs.field(init=False, default=False)
-    """Whether the last one that ended before it was ready has said that something is wrong."""
+    """Whether the last worker that ended before it was ready had a positive exit code, so that the
+    next is not expected to be ready soon."""
     _settled: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """Set, and then replaced, when a worker is ready, has ended, or was given up."""
+    """Set, and then replaced, when a worker becomes ready or ends before that, and at the stop."""
 
     async def run(self) -> int:
-        """Keep the workers until it is asked to stop, or gives up; the exit code.
+        """Keep the workers running until a signal asks to stop, or it gives up; the exit code.
 
-        SIGTERM and SIGINT stop them; SIGHUP is passed on. To be called in the main thread.
+        SIGTERM and SIGINT stop the workers; SIGHUP is passed on to them. Call this in the main
+        thread.
 
-        The code is 0 where all left in order after they were asked to; that of the first worker
-        that ends without ever having been ready, at the start; else 1.
+        The exit code is 0 if all workers ended in order after they were asked to stop. If the first
+        worker ends before it is ready, see `code_of_first`. Otherwise it is 1.
         """
         acts: Acts = {HANGUP: self._reload, signal.SIGCHLD: self._reap}
         with self.listener, receiving(*acts, ignore_after=True) as signals:
@@ -135,7 +139,7 @@ class Supervisor:
         return self._code or exit_code(self._ends)
 
     async def _start(self, nursery: trio.Nursery) -> None:
-        """The first worker; when it is ready, the others; when they are settled, `on_ready`."""
+        """Start the first worker; once it is ready, start the others; then call `on_ready`."""
         places = [trio.Event() for _ in range(self.count)]
         for number, settled in enumerate(places, 1):
             nursery.start_soon(self._keep, number, settled)
@@ -147,9 +151,9 @@ class Supervisor:
         self.on_ready()
 
     async def _keep(self, number: int, settled: trio.Event) -> None:
-        """One place, filled until it is given up.
+        """Keep a worker running in one place, until the server stops.
 
-        `settled` is set when its first worker is ready, or has ended without.
+        `settled` is set when the place's first worker is ready, or has ended before it was.
         """
         deaths = 0
         while not self._shutdown.stop.is_set():
@@ -163,7 +167,8 @@ class Supervisor:
             settled.set()
             decided = self._decide(deaths, lived_s)
             if isinstance(decided, GiveUp):
-                log.error("worker %d: %d deaths in a row, nobody serves", number, decided.deaths)
+                deaths = decided.deaths
+                log.error("worker %d: %d deaths in a row; no worker serves", number, deaths)
                 self._fail(FAILED)
                 break
             deaths, delay_s = decided.deaths, decided.delay_s
@@ -179,7 +184,7 @@ class Supervisor:
         return after_death(self.rule, deaths, lived_s, self.jitter(), others_serve=serve)
 
     def _serve(self) -> bool:
-        """Whether one is ready."""
+        """Whether a worker is ready."""
         return any(each.ready_at is not None for each in self._alive.values())
 
     def _tell(self, *, none_expected: bool) -> None:
@@ -188,8 +193,8 @@ class Supervisor:
         self._settled = trio.Event()
 
     async def _answer_unavailable(self) -> None:
-        """Answer clients for as long as nobody does, and nobody is to be expected soon."""
-        while True:  # noqa: ASYNC913 - each way round waits for a worker to come, or to go
+        """Answer clients with 503 while no worker is ready, and none is expected to be soon."""
+        while True:  # noqa: ASYNC913 - each iteration waits for a worker to be ready, or to end
             while self._serve():
                 await self._died.wait()
             with trio.move_on_after(ALONE_S):
@@ -201,7 +206,7 @@ class Supervisor:
                 await self._answer_unavailable_until_ready()
 
     async def _answer_unavailable_until_ready(self) -> None:
-        log.warning("no worker serves: clients are told so, with 503")
+        log.warning("no worker serves: until one is ready, clients get 503")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer_unavailable, self.listener)
             while not (self._serve() or self._shutdown.stop.is_set()):
@@ -209,7 +214,7 @@ class Supervisor:
             nursery.cancel_scope.cancel()
 
     async def _fill(self, number: int, settled: trio.Event) -> tuple[float, int]:
-        """One worker from its start to its end: how long it was ready, and its exit code."""
+        """Run one worker from its start to its end: how long it was ready, and its exit code."""
         try:
             worker = self._spawn(number, replaces=settled.is_set())
         except OSError as error:
@@ -232,9 +237,9 @@ class Supervisor:
         return worker.lived_s(), worker.code or 0
 
     def _spawn(self, number: int, *, replaces: bool) -> Worker:
-        ours, its = socket.socketpair()
-        with its:
-            passed = self.listener.fileno(), its.fileno()
+        ours, workers = socket.socketpair()
+        with workers:
+            passed = self.listener.fileno(), workers.fileno()
             process = subprocess.Popen(  # noqa: S603 - it is our own command
                 [*self.command, str(number), *map(str, passed), str(int(replaces))],
                 pass_fds=passed,
@@ -246,7 +251,7 @@ class Supervisor:
         return worker
 
     async def _reload(self) -> None:
-        """Pass it on; who is only starting is told when it is ready, and not killed by it."""
+        """Pass SIGHUP on; workers that are starting, which it may kill, get it when ready."""
         for each in self._alive.values():
             if each.ready_at is None:
                 each.outdated = True
@@ -257,7 +262,7 @@ class Supervisor:
         for pid, code in reaped():
             worker = self._alive.pop(pid, None)
             if worker is None:
-                continue  # a child of one that has died, given to us
+                continue  # inherited from a process that has died
             worker.process.returncode = worker.code = code
             worker.exited.set()
             self._died.set()
@@ -266,12 +271,15 @@ class Supervisor:
                 self._ends.append(Ended(worker.number, code, worker.ready_at is not None))
 
     def _fail(self, code: int) -> None:
-        """Stop all, and end with this code."""
+        """Stop all workers, and end with this exit code."""
         self._code = code
         self._shutdown.stop.set()
 
     async def _stop(self) -> None:
-        """Let no more clients in, and the workers out: first asked, then told, then killed."""
+        """Close the listening socket, ask the workers to stop, and kill those that do not in time.
+
+        A second signal in the meantime asks them to hurry.
+        """
         self._tell(none_expected=False)
         self.listener.close()
         for each in self._alive.values():
@@ -298,7 +306,7 @@ class Supervisor:
 
 
 def reaped() -> Iterator[tuple[int, int]]:
-    """Children that have ended, each with its exit code; there is then no trace of them."""
+    """Reap the child processes that have ended: the id and the exit code of each."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

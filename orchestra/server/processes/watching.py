@@ -1,4 +1,4 @@
-"""Watching files for changes by polling: for development, on every system."""
+"""Watches files for changes by polling; for development, on every operating system."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TypeAlias
 import trio
 
 EVERY_S = 0.3
-"""Seconds between two looks: nobody notices the wait, and a thousand files cost a few ms."""
+"""Seconds between two polls: too short to be noticed, and a thousand files cost a few ms."""
 
 Stamps: TypeAlias = Mapping[Path, tuple[int, int]]
-"""For each file that exists: when it was written, in nanoseconds, and its size in bytes."""
+"""For each file that exists: its modification time in nanoseconds, and its size in bytes."""
 
 
 async def watch(
@@ -21,25 +21,25 @@ async def watch(
     changed: Callable[[], Awaitable[object]],
     known: Stamps | None = None,
 ) -> None:
-    """Await `changed` whenever the files have, until cancelled; `known` is how they were before.
+    """Await `changed` after each change of the files, until cancelled; `known` are earlier stamps.
 
-    Only once they have stayed the same from one look to the next: an editor may write a file in
-    several steps. `files` is asked at every look, so that new ones are seen.
+    It is called only when the files are the same in two polls: an editor may write a file in
+    several steps. `files` is called at every poll, so that new files are noticed.
     """
     known = seen = stamps(files()) if known is None else known
     while True:
         await trio.sleep(EVERY_S)
-        with suppress(OSError):  # a folder has gone while it was read: the next look sees that
+        with suppress(OSError):  # a folder was deleted while it was read: the next poll notices it
             before, seen = seen, stamps(files())
             if seen == before and seen != known:
                 await changed()
-                watched = set(files())  # that there are more of them, or less, is not a change
+                watched = set(files())  # a file that is watched only since then has not changed
                 kept = (file for file in seen if file in watched or not stamps([file]))
                 seen = known = {**stamps(watched), **{file: seen[file] for file in kept}}
 
 
 def stamps(files: Collection[Path]) -> Stamps:
-    """The stamps of those files that exist."""
+    """The stamps of the files that exist."""
     found = {}
     for file in files:
         try:

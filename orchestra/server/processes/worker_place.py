@@ -1,7 +1,7 @@
-"""A worker's place under its supervisor: the socket that all share, and a line between the two.
+"""A worker's place under its supervisor: the shared listening socket, and a line between the two.
 
-Over the line a worker sends one byte when it is ready; the supervisor sends nothing. Each notices
-the other's death when the line closes, on every system.
+The line is a socket, over which the worker sends one byte when it is ready; the supervisor sends
+nothing. When the line closes, each knows that the other has died; this works on every system.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ READY = b"+"
 
 @attrs.frozen
 class WorkerPlace:
-    """The data that a worker gets at its start. `number` counts from 1.
+    """What a worker gets from its supervisor at the start. `number` counts from 1.
 
-    `replaces` is whether another had this number before.
+    `replaces` says whether another worker had this number before.
     """
 
     number: int
@@ -30,24 +30,24 @@ class WorkerPlace:
 
     @classmethod
     def take(cls, number: int, listener: int, line: int, replaces: int) -> Self:
-        """The place of the numbers that a supervisor has put on the command line.
+        """The place that the arguments on a worker's command line describe.
 
         Raises:
-            OSError: they are not sockets of this process.
+            OSError: a descriptor is not an open socket of this process.
         """
         sockets = socket.socket(fileno=listener), socket.socket(fileno=line)
         made = cls(number, *sockets, replaces=bool(replaces))
         for each in (made.listener, made.line):
-            each.set_inheritable(False)  # not for what steps start
+            each.set_inheritable(False)  # processes that steps start must not get them
         return made
 
     def tell_ready(self) -> None:
-        """Tell the supervisor that this worker serves clients. If it has gone, nothing happens."""
+        """Tell the supervisor that this worker is ready; does nothing if it has died."""
         with suppress(OSError):
             self.line.send(READY)
 
     async def wait_alone(self) -> None:
-        """Wait until the supervisor has gone."""
+        """Wait until the supervisor has died."""
         line = trio.socket.from_stdlib_socket(self.line)
         with suppress(OSError):
-            await line.recv(1)  # which says nothing, and closes
+            await line.recv(1)  # the supervisor sends nothing: this returns when the line closes

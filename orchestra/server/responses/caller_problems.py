@@ -1,6 +1,6 @@
 """Problems with a caller's key, rate, budget or inputs, which callers can solve themselves. Pure.
 
-Problems with the provider's key, quota or load are in `server/runs/problems`; all types differ.
+Problems with the provider's key, quota or load are in `server/runs/problems`, with other types.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 CHALLENGE = (("WWW-Authenticate", 'Bearer realm="orchestra"'),)
 """The header of every 401 (RFC 9110 section 11.6.1)."""
 REASONS: Mapping[Reason, str] = {
-    "unknown": "is not known here",
+    "unknown": "is not known to this server",
     "expired": "has expired, or was replaced by another; ask for a new one",
     "revoked": "was revoked; ask for a new one",
-    "malformed": "is not one of this server's; send `Authorization: Bearer ork_...`, all of it",
+    "malformed": "does not have the form of this server's keys; send the whole key, as in "
+    "`Authorization: Bearer ork_...`",
 }
-"""The texts for the reasons why a key is refused, for its holder."""
+"""The texts for the reasons why a key is refused, as its holder reads them."""
 
 
 def key_missing() -> HttpProblem:
-    """The request needs a key, and has none."""
+    """The request has no key, but needs one."""
     detail = "send `Authorization: Bearer KEY`; `orchestra keys create` makes a key"
     return HttpProblem(401, "key-missing", "A key is needed.", detail, headers=CHALLENGE)
 
@@ -61,14 +62,14 @@ def keys_unreachable() -> HttpProblem:
 
 
 def not_allowed(kind: str, name: str) -> HttpProblem:
-    """The key is valid, but its scopes do not include this."""
-    detail = f"your key may not use the {kind} {name[:100]!r}; ask for a key whose scopes have it"
+    """The key is valid, but its scopes do not include this pipeline or model."""
+    detail = f"your key may not use {kind} {name[:100]!r}; ask for a key whose scopes include it"
     return HttpProblem(403, "not-allowed", "Your key may not do this.", detail)
 
 
 def no_metrics() -> HttpProblem:
     """The key is valid, but was not made for metrics."""
-    detail = "your key may not read the metrics; `orchestra keys create --metrics` makes one for it"
+    detail = "your key may not read metrics; `orchestra keys create --metrics` makes a key that may"
     return HttpProblem(403, "not-allowed", "Your key may not do this.", detail)
 
 
@@ -97,7 +98,7 @@ def your_budget(error: BudgetExceededError) -> HttpProblem:
 
 
 NOT_STARTED = (InputError, LimitExceededError, LimitReachedError)
-"""Errors for which a run is not started."""
+"""Errors that prevent the start of a run."""
 
 
 def not_started(error: InputError | LimitExceededError | LimitReachedError) -> HttpProblem:

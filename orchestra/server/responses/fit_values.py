@@ -1,13 +1,13 @@
 """Makes results fit for clients: removes the owner's details from each `Failed` in them. Pure.
 
-A `Failed` quotes an exception, as events do. It is looked for in the result itself, and in all
-that is written as what it contains: sequences, sets, mappings, attrs classes, dataclasses and
-msgspec structs, nested at most `DEPTH_MAX` deep. Values without one are returned unchanged; a
-user's sequence, set or mapping with one becomes a plain one, which is written in the same way.
+A `Failed` quotes an exception, as events do. The result itself is searched, and everything whose
+members are written to JSON: sequences, sets, mappings, attrs classes, dataclasses and msgspec
+structs, nested at most `DEPTH_MAX` deep. Values without a `Failed` are returned unchanged; a user's
+sequence, set or mapping with one becomes a plain one, which is written in the same way.
 
-Rules of the file: values of our own classes are not searched, and of a list whose item types cannot
-contain a `Failed` only these types are checked: a vector has thousands of numbers, and an answer as
-many tokens.
+Rules of the file: values of our own classes are not searched. If the types of a list's items cannot
+contain a `Failed`, the items are not searched either: a vector has thousands of numbers, and an
+answer as many tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEPTH_MAX = 32
 """The deepest nesting: each nested `each` adds one list; a list may also contain itself."""
 
 _KINDS_MAX = 1_024
-"""Classes that are remembered: a step may make new ones in each run."""
+"""The size of the caches of classes, which need one: a step may make new classes in each run."""
 
 _SERIES = (list, tuple, set, frozenset, deque)
 
@@ -62,9 +62,9 @@ def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int 
 
 
 def _looks_further(value: object) -> bool:
-    """Whether there may be a `Failed` in a value: not in plain lists and dicts of plain leaves.
+    """Whether a value may contain a `Failed`: not if it is plain lists and dicts of plain leaves.
 
-    It looks at all that is equally deep at once, which takes a tenth of the time.
+    All values of one depth are checked at once, which takes a tenth of the time.
     """
     level = [value]
     for _ in range(DEPTH_MAX + 1):
@@ -73,7 +73,7 @@ def _looks_further(value: object) -> bool:
             return True
         if list not in kinds and dict not in kinds:
             return False
-        lists = {id(each): each for each in level if type(each) is list}  # each of them once
+        lists = {id(each): each for each in level if type(each) is list}  # each only once
         dicts = {id(each): each.values() for each in level if type(each) is dict}
         level = [*chain(*lists.values(), *dicts.values())]
     return False
@@ -94,14 +94,14 @@ def _may_hold(kind: Any) -> bool:
 def _fit_mapping(value: Mapping[Any, object], fit: Callable[[object], object]) -> object:
     try:
         pairs = dict(value)
-    except Exception:  # noqa: BLE001 - whoever has made it has written how it is read
-        return value  # it cannot be written either
+    except Exception:  # noqa: BLE001 - a user's mapping may raise anything
+        return value  # it cannot be written to JSON either
     found = {key: fit(part) for key, part in pairs.items()}
     return found if any(found[key] is not part for key, part in pairs.items()) else value
 
 
 def _fit_members(value: object, fit: Callable[[object], object]) -> object:
-    """An object, copied if one of its members contains a `Failed`."""
+    """The object, or a copy of it if one of its members contains a `Failed`."""
     new: Any = value
     kind: Any = type(value)
     for name in _members(kind):
@@ -110,7 +110,7 @@ def _fit_members(value: object, fit: Callable[[object], object]) -> object:
         if fitted is not part:
             new = copy(value) if new is value else new
             put = structs.force_setattr if isinstance(value, Struct) else object.__setattr__
-            put(new, name, fitted)  # works for frozen classes, too
+            put(new, name, fitted)  # this also works for frozen classes
     return new
 
 

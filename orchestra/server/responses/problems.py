@@ -1,8 +1,8 @@
 """Problems for clients: RFC 9457 JSON with a status, a description, and the place of the error.
 
-Pure. `type` is stable, for programs; `title` and `detail` are for people. The message of a foreign
-exception is only in the server's log, except in debug mode: it may contain a path, a query or a
-key.
+Pure. `type` is stable, for programs; `title` and `detail` are for people. Clients get the message
+of a foreign exception (one that is not `orchestra`'s) only in debug mode, since it may contain a
+path, a query or a key; otherwise it is only in the server's log.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from orchestra.server.responses.fit_values import fit_value
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
 RETRY_SOON = (("Retry-After", "1"),)
-"""The header of what may succeed in a second."""
-OF_SERVER = "GET /v1/pipelines tells what is served, and /docs shows all of it"
+"""The header of problems after which the same request may succeed in a second."""
+OF_SERVER = "GET /v1/pipelines lists what is served, and /docs has the whole API"
 OF_OPENAI = (
     "of OpenAI's API there are POST /v1/chat/completions, POST /v1/responses, POST /v1/embeddings "
     "and GET /v1/models; a client's base URL ends in /v1"
@@ -35,7 +35,7 @@ OF_ANTHROPIC = (
     "of Anthropic's API there are POST /v1/messages, POST /v1/messages/count_tokens and GET "
     "/v1/models; a client's base URL ends before /v1"
 )
-"""What there is, for a client that asks for a path that is missing, or has `/v1` twice or never."""
+"""The paths that exist, for clients whose path does not, or has `/v1` twice or not at all."""
 _ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: said ")
 _LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
     ArmsFailedError: _ARMS,
@@ -46,7 +46,7 @@ _LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One field that is wrong: its name, where it is (a JSON pointer), and why."""
+    """A wrong field: its name, its place (a JSON pointer), and what is wrong with it."""
 
     field: str
     pointer: str
@@ -92,12 +92,12 @@ class Encoded(msgspec.Struct, frozen=True):
     media_type: str = "application/json"
 
     def encode(self) -> bytes:
-        """Its body."""
+        """The body."""
         return self.body
 
 
 Told: TypeAlias = HttpProblem | Encoded
-"""A problem in any format."""
+"""A problem in any format, or another response of a layer."""
 
 
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
@@ -111,10 +111,10 @@ def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
 def spoken_pipeline(name: str) -> HttpProblem:
     """The pipeline takes a `ChatRequest`, so it is used like a model."""
     detail = (
-        f"pipeline {name[:100]!r} takes a `ChatRequest`: ask it at POST /v1/chat/completions, with "
-        '"model": and its name'
+        f"pipeline {name[:100]!r} takes a `ChatRequest`: send its name as `model` to "
+        "POST /v1/chat/completions"
     )
-    return HttpProblem(404, "asked-as-model", "The pipeline is asked as a model is.", detail)
+    return HttpProblem(404, "asked-as-model", "The pipeline is used like a model.", detail)
 
 
 def bad_body(detail: str) -> HttpProblem:
@@ -123,8 +123,8 @@ def bad_body(detail: str) -> HttpProblem:
 
 
 def two_lengths() -> HttpProblem:
-    """The body is framed in two ways: a proxy may have read another request than we did."""
-    detail = "it has `Content-Length` and `Transfer-Encoding`, of which only one can be right"
+    """The body's length is given in two ways: a proxy may have read another request than we did."""
+    detail = "it has both `Content-Length` and `Transfer-Encoding`; send only one of them"
     closed = (("Connection", "close"),)  # the bytes after it are not a request (RFC 9112, 6.1)
     return HttpProblem(
         400, "bad-body", "The request's body cannot be read.", detail, headers=closed
@@ -132,7 +132,7 @@ def two_lengths() -> HttpProblem:
 
 
 def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
-    """Some inputs are missing, unknown or of the wrong type; names each of them."""
+    """Some inputs are missing, unknown or of the wrong type; the detail names each of them."""
     detail = "; ".join(fault.detail for fault in faults)
     return HttpProblem(
         422, "bad-inputs", "An input is missing, unknown or wrong.", detail, tuple(faults)
@@ -140,16 +140,16 @@ def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
 
 
 def bad_media_type(given: str, *, forms: bool = True) -> HttpProblem:
-    """The body's media type is not supported; `forms` tells whether forms are."""
-    given = given[:100] or "of no type"
+    """The body's media type is not supported; `forms` says whether forms are."""
+    given = f"is {given[:100]}" if given else "has no media type"
     wanted = "application/json or multipart/form-data" if forms else "application/json"
-    detail = f"the body is {given}; send {wanted}"
+    detail = f"the body {given}; send {wanted}"
     title = "The body must be JSON or a form." if forms else "The body must be JSON."
     return HttpProblem(415, "bad-media-type", title, detail)
 
 
 def bad_coding(given: str) -> HttpProblem:
-    """The body is compressed, which is not supported: a kilobyte may become a gigabyte."""
+    """The body is compressed. This is not supported, since a kilobyte may become a gigabyte."""
     detail = f"the body has `Content-Encoding: {given[:100]}`; send it uncompressed"
     headers = (("Accept-Encoding", "identity"),)
     title = "The body may not be compressed."
@@ -159,7 +159,7 @@ def bad_coding(given: str) -> HttpProblem:
 def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
     """The client accepts none of the available formats."""
     detail = f"`Accept: {accept[:200]}` allows none of {', '.join(offers)}"
-    return HttpProblem(406, "not-acceptable", "The answer has no acceptable form.", detail)
+    return HttpProblem(406, "not-acceptable", "The response has no acceptable format.", detail)
 
 
 def too_large(limit: int, what: str = "the body", unit: str = "bytes") -> HttpProblem:
@@ -181,26 +181,26 @@ def too_many_headers(limit: int) -> HttpProblem:
 
 
 def too_busy(detail: str) -> HttpProblem:
-    """A bound of the server is reached; the same request may succeed a little later."""
+    """A limit of the server is reached; the same request may succeed a little later."""
     return HttpProblem(503, "too-busy", "The server is full.", detail, headers=RETRY_SOON)
 
 
 def state_unreachable(
     detail: str = "runs cannot be looked up at the moment; try again",
 ) -> HttpProblem:
-    """The state, of which runs and limits are asked, does not answer at the moment."""
+    """The state (which has the runs and the limits' counts) does not answer at the moment."""
     return HttpProblem(
         503, "state-unreachable", "The state cannot be reached.", detail, headers=RETRY_SOON
     )
 
 
 def server_failed() -> HttpProblem:
-    """A fault of the server's own."""
+    """The server failed."""
     return by_status(500, "Internal Server Error", "the server failed; its log says why")
 
 
 def not_found(path: str, hint: str = OF_SERVER) -> HttpProblem:
-    """No route has this path; `hint` is what its client can ask for."""
+    """No route has this path; `hint` names paths that the client can request."""
     detail = f"there is nothing at {path[:200]!r}; {hint}"
     return HttpProblem(404, "not-found", "There is nothing here.", detail)
 
@@ -208,22 +208,22 @@ def not_found(path: str, hint: str = OF_SERVER) -> HttpProblem:
 def wrong_method(method: str, path: str, allowed: Iterable[str]) -> HttpProblem:
     """The path exists, but does not allow this method."""
     names = ", ".join(sorted(allowed))
-    detail = f"{method[:20]} is not for {path[:200]!r}; send one of: {names}"
+    detail = f"{path[:200]!r} does not allow {method[:20]}; send one of: {names}"
     return by_status(405, "Method Not Allowed", detail, (("Allow", names),))
 
 
 def by_status(
     status: int, title: str, detail: str, headers: tuple[tuple[str, str], ...] = ()
 ) -> HttpProblem:
-    """An error at the level of HTTP: a wrong method, a body that is too slow."""
+    """An error at the level of HTTP, such as a wrong method; its type is made of the title."""
     return HttpProblem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
 
 
 def fit_for_clients(event: Event, *, debug: bool) -> Event:
     """The event without details that are only for the deployment's owner.
 
-    Outside debug mode, the messages of foreign exceptions are withheld, and so are source lines;
-    also in each `Failed` of the output.
+    Outside debug mode, source lines and the messages of foreign exceptions are removed, also from
+    each `Failed` in the output.
     """
     if debug:
         return event
@@ -251,7 +251,7 @@ _OUTPUTS: Mapping[type[Event], str] = {Delta: "chunk", Snapshot: "output", RunFi
 
 
 def _fit_message(name: str, message: str) -> str:
-    """The part of an error's message that clients may read, including the errors that it lists."""
+    """The part of an error's message that clients may read; also of the errors that it lists."""
     own = own_error(name)
     if own is None or is_withheld(own):
         return OWNERS if own is None else for_clients(own, message)
@@ -265,7 +265,7 @@ def _fit_message(name: str, message: str) -> str:
 
 
 def _items(lines: Iterable[str]) -> list[list[str]]:
-    """The lines of each error in a list."""
+    """The lines of each error in a list of errors."""
     items: list[list[str]] = []
     for line in lines:
         if items and line.startswith(INDENT):
@@ -276,12 +276,12 @@ def _items(lines: Iterable[str]) -> list[list[str]]:
 
 
 def _fit_item(pattern: re.Pattern[str], first: str, *further: str) -> str:
-    """An error in a list, or an arm's answer, fit for clients."""
+    """An item of a list (an error, or an arm's answer), fit for clients."""
     found = pattern.match(first)
     if found is None:
         return f"  {OWNERS}"
     if found[1] is None:
         return without_internals(first)
     message = "\n".join([first[found.end() :], *further])
-    begun = first[: found.end()].removesuffix(": ")
-    return below(f"{begun}: {_fit_message(found[1], message)}") if message else begun
+    start = first[: found.end()].removesuffix(": ")
+    return below(f"{start}: {_fit_message(found[1], message)}") if message else start

@@ -31,10 +31,10 @@ def whole(body: bytes, status: int, media_type: str, headers: Mapping[str, str])
 
 
 def answer(problem: Told) -> Response:
-    """The response that tells a problem."""
+    """The response for a problem."""
     return whole(problem.encode(), problem.status, problem.media_type, dict(problem.headers))
 
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON response; a value that is JSON already is given as `msgspec.Raw`."""
+    """A JSON response; wrap a value that is encoded already in `msgspec.Raw`."""
     return whole(written(value), status, sse.JSON, headers or {})

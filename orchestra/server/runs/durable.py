@@ -1,11 +1,11 @@
-"""A run that is started as its client prefers: once for its idempotency key, or in the background.
+"""Start a run with its client's preferences: once per idempotency key, or in the background.
 
 Rules of the file: nothing is awaited between a new claim and the adoption of its run. If the state
-is away, nothing is started. The start of a run is recorded before its client is answered, if that
-is possible: then its key starts no other run, even if this process dies.
+is unreachable, nothing is started. If possible, the start of a run is recorded before its client is
+answered: then its key never starts another run, even if this process dies.
 
-A run with a key goes on also if its start cannot be recorded: its claim names it, and whoever sends
-the key again finds it.
+A run with a key goes on even if its start cannot be recorded: its claim names the run, so a client
+that sends the key again finds it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.server")
 
 REPLAYED = "Idempotent-Replayed"
-"""The header of the answers of a run that its key has started before."""
+"""The header of responses for a run that an earlier request with the same key started."""
 
 
 @attrs.frozen
@@ -57,11 +57,11 @@ class DurableStart:
     preferences: Preferences
 
     async def start(self) -> Response:
-        """The answer: that of a new run, or of the one that the key stands for."""
+        """The response of a new run, or of the run that the key stands for."""
         try:
             return await self._start()
         except StateError as error:
-            log.warning("a run was not started, since its start cannot be recorded: %s", error)
+            log.warning("a run was refused, since its start cannot be recorded: %s", error)
             return answer(problems.state_unreachable())
 
     async def _start(self) -> Response:
@@ -73,7 +73,7 @@ class DurableStart:
                 response = await self._known(run_id)
                 response.headers[REPLAYED] = "true"
                 return response
-            case NewClaim() if given := self.preferences.last_event_id:  # it resumes
+            case NewClaim() if given := self.preferences.last_event_id:  # there is none to resume
                 await self.runs.registry.unclaim(claimed)
                 return answer(run_views.nothing_to_resume(given))
             case _:
@@ -91,13 +91,13 @@ class DurableStart:
         )
 
     async def _new(self, mine: NewClaim | None) -> Response:
-        """The answer of a new run; if none can be started, its key is given back."""
+        """Start a run and return its response; if it cannot be started, its key is given back."""
         run_id = None if mine is None else mine.run_id
         try:
             run = self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
         except Exception as error:
             if mine is not None:
-                await self.runs.registry.unclaim(mine)  # noqa: ASYNC120 - nobody hears of it then
+                await self.runs.registry.unclaim(mine)  # noqa: ASYNC120 - if cancelled, nobody reads the error
             if isinstance(error, NOT_STARTED):
                 return answer(not_started(error))
             raise
@@ -106,15 +106,16 @@ class DurableStart:
             return await self._known(run.id) if record is None else _accepted(record)
         when_over(partial(self.runs.left, run))
         stream = None
-        if self.asked.streams:  # it reads from the beginning, whatever is awaited first
+        if self.asked.streams:  # attached now, so that it misses no event during the next await
             stream = EventStream(Events(run, self.runs.settings))
         await self._recorded(run, self.runs.settings.leaving(run.pipeline), readers=1)
         return stream or await self.runs.result(run)
 
     async def _recorded(self, run: Run, on_leave: OnLeave, readers: int) -> Record | None:
-        """The record of a new run, once it is written; None if it is written later.
+        """Register a new run and write its record; None if the record will be written later.
 
-        Without a key, a run whose record is not written is cancelled, since nobody could find it.
+        Without a key, a run whose record cannot be written is cancelled, since no client could find
+        it.
         """
         known = self.preferences.key is not None
         registry = self.runs.registry
@@ -128,11 +129,11 @@ class DurableStart:
             return None
         finally:
             if not known:
-                run.cancel("nobody can be told of it")
+                run.cancel("its start cannot be recorded, so no client could find it")
         return record
 
     async def _known(self, run_id: str) -> Response:
-        """The answer of a run that goes on or has ended, wherever; its events from behind one."""
+        """The response of an existing run; if streamed, after the last event that was received."""
         given = self.preferences.last_event_id or "0"
         found = sse.event_id(given)
         if found is None or found[0] not in ("", run_id):
@@ -158,7 +159,7 @@ class DurableStart:
 
 
 def _accepted(record: Record) -> Response:
-    """That it goes on in the background, and where."""
+    """The response that a run goes on in the background; `Location` is its URL."""
     response = as_json(run_views.shown(record), 202)
     response.headers["Location"] = run_views.address(record.id)
     response.headers["Preference-Applied"] = BACKGROUND
@@ -166,7 +167,7 @@ def _accepted(record: Record) -> Response:
 
 
 def _answer_of(run_id: str, last: EventLine) -> Response:
-    """The answer of a run, as if its client had waited for it from the start."""
+    """The response of an ended run, the same as if the client had waited for it."""
     if last.type != RunFinished.type:
         return answer(failed_run(run_id, run_views.failure_of(last)))
     found = run_views.result_of(last)
@@ -175,5 +176,5 @@ def _answer_of(run_id: str, last: EventLine) -> Response:
 
 def _gone(run_id: str) -> HttpProblem:
     return run_views.not_kept(
-        run_id, "the run of this `Idempotency-Key` is kept no longer; send a new key"
+        run_id, "the run of this `Idempotency-Key` is no longer kept; send a new key to start one"
     )

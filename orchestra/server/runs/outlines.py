@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:
-    """The graph as in its drawing; outside debug mode, without its prompts and source lines."""
+    """The graph as it is drawn; unless `debug`, without prompts, constants and source lines."""
     from orchestra.compiler import draw
 
     graph = draw.as_json(pipeline)

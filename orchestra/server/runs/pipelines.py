@@ -1,7 +1,7 @@
-"""The routes of runs: what is served, and a run as a stream of events or as one answer.
+"""The routes of pipelines: list and describe them, and run one, streamed or as one response.
 
 Rules of the file: a run lives in the engine, never in the task that writes to its client. When the
-request ends, for whatever reason, its pipeline's policy decides whether the run goes on.
+request ends, for whatever reason, the pipeline's disconnect policy decides whether the run goes on.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ CANCELLED = "the client cancelled it"
 
 
 def pipeline_routes(runs: Runs) -> list[Route]:
-    """The routes of pipelines, and of the runs that are started of them."""
+    """The routes of pipelines, and of starting their runs."""
     at = "/v1/pipelines"
     one = f"{at}/<name>"
-    every = "What is served: the name and the summary of each pipeline."
-    describe = "One pipeline: its docstring, its inputs as JSON Schema, its graph."
-    start = "A run: its events as they happen, or its result."
+    every = "List the pipelines that you may run: the name and the summary of each."
+    describe = "Describe a pipeline: its docstring, its inputs as JSON Schema, its graph."
+    start = "Run a pipeline; answers with the events as they happen, or with the result."
     return [
         Route("list-pipelines", at, runs.list, every),
         Route("describe-pipeline", one, runs.describe, describe, may_run),
@@ -85,17 +85,17 @@ class Runs:
         self.registry = registry
         self.running = running
         self.spoken = spoken
-        """The names of further pipelines, which are served as models only."""
+        """The names of other pipelines, which are served only as models."""
         self._context = copy_context()
 
     @cached_property
     def _uploads(self) -> Uploads:
-        from orchestra.server.inputs.uploads import Uploads  # no form has come before
+        from orchestra.server.inputs.uploads import Uploads  # only forms need it
 
         return Uploads(self.settings)
 
     async def list(self) -> Response:
-        """The pipelines that the caller may run: name and summary of each."""
+        """List the pipelines that the caller may run, with their summaries."""
         scopes = principal().scopes
         served = [
             {"name": name, "summary": pipeline.doc.partition("\n")[0]}
@@ -105,7 +105,7 @@ class Runs:
         return as_json({"pipelines": served})
 
     async def describe(self, name: str) -> Response:
-        """One pipeline: its docstring, its inputs as JSON Schema, and its graph."""
+        """Describe a pipeline: its docstring, its inputs as JSON Schema, and its graph."""
         pipeline = self.pipelines.get(name)
         if pipeline is None:
             return answer(self.unknown(name, arrived()))
@@ -119,8 +119,8 @@ class Runs:
         )
 
     async def start(self, name: str) -> Response:
-        """Start a run; answer with its events or its result, as the client accepts."""
-        if request.method == "HEAD":  # which Quart takes for a GET; nobody would read the run
+        """Start a run; answer with its events or its result, whichever the client accepts."""
+        if request.method == "HEAD":  # Quart treats it as a GET, but nobody would read the run
             raise MethodNotAllowed(["GET", "POST"])
         if given := request.headers.get("Last-Event-ID"):
             rest = await self._rest(name, given)
@@ -131,7 +131,7 @@ class Runs:
             return answer(self.unknown(name, arrived()))
         parts = await self._parts()
         reading = partial(read, parts, pipeline)
-        asked = await computed(reading, large=parts.large, theirs=True)
+        asked = await computed(reading, large=parts.large, pipeline_code=True)
         if isinstance(asked, HttpProblem):
             return answer(asked)
         preferences = _preferences() if request.method == "POST" else None
@@ -150,9 +150,10 @@ class Runs:
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
-        """The problem of a name that is no pipeline of these routes, for a caller who may run it.
+        """The problem that these routes have no pipeline with this name.
 
-        It says so if the name is served as a model; otherwise it suggests similar names.
+        If the name is served as a model, the problem says so; otherwise it suggests similar names
+        among those that the caller may run.
         """
         if name in self.spoken:
             return problems.spoken_pipeline(name)
@@ -180,12 +181,14 @@ class Runs:
         return structs.replace(parts, body=await whole_body())
 
     def begin(self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object]) -> Run:
-        """A run for the current request; when its client leaves, the pipeline's policy decides.
+        """Start a run for the current request, and register it.
+
+        When the request ends, the pipeline's disconnect policy decides what happens to the run.
 
         Raises:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
-            LimitReachedError: the caller has as many as they may.
+            LimitReachedError: the caller has the most runs that they may have.
         """
         run = self.launch(pipeline, inputs)
         self.adopt(run)
@@ -199,14 +202,15 @@ class Runs:
         run_id: str | None = None,
         arrival: Arrival | None = None,
     ) -> Run:
-        """A run that the registry does not know yet, for the current request or for `arrival`.
+        """Start a run for the current request or `arrival`, without registering it: see `adopt`.
 
-        It runs in the server's context: in the request's, its steps would keep the request alive.
+        It runs in a copy of the server's context, not the request's, since its steps would keep the
+        request alive.
 
         Raises:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
-            LimitReachedError: the caller has as many as they may.
+            LimitReachedError: the caller has the most runs that they may have.
         """
         departure = None if arrival is not None else present().departure
         arrival = arrival or arrived()
@@ -228,17 +232,17 @@ class Runs:
         return run
 
     def adopt(self, run: Run) -> None:
-        """Register a run, with one reader; call `left` when that has gone."""
+        """Register a run that has one reader; call `left` when the reader has gone."""
         self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
 
     def left(self, run: Run) -> None:
-        """A reader has gone; when the last one has, the pipeline's policy decides."""
+        """Tell that a reader has gone; after the last, the pipeline's disconnect policy applies."""
         self.registry.leave(run.id)
 
     async def _rest(self, name: str, given: str) -> Response | None:
-        """The rest of a run, for a client that reconnects at the address where it started it.
+        """The rest of a run, for a client that reconnects to the URL where it started the run.
 
-        None if the request has an idempotency key, which names the run.
+        None if the request has an idempotency key, since then the key names the run.
         """
         posted = request.method == "POST"
         if posted and "Idempotency-Key" in request.headers:
@@ -247,17 +251,17 @@ class Runs:
         if found is not None and found[0]:
             from orchestra.server.runs.resources import RunResources
 
-            present().body.discard()  # it was read when the run began
+            present().body.discard()  # the inputs were read when the run started
             resources = RunResources(self.registry, self.settings)
             return cast("Response", await resources.resume(name, *found))
         if posted:
             from orchestra.server.runs.views import nothing_to_resume
 
             return answer(nothing_to_resume(given))
-        return Response(status=204)  # else an `EventSource` would ask again for ever
+        return Response(status=204)  # otherwise an `EventSource` would reconnect forever
 
     async def result(self, run: Run) -> Response:
-        """The result of a run, or why it has none, once it has ended."""
+        """Wait for the end of a run; the response with its result, or a problem if it has none."""
         await run.wait_ended()
         event = fit_for_clients(run.journal.last, debug=self.settings.debug)
         if not isinstance(event, RunFinished):
@@ -268,7 +272,7 @@ class Runs:
 
 
 def _context_of_run(server: Context, request_id: str) -> Context:
-    """A copy of the server's context with the request's id and trace, for the logs of its steps."""
+    """A copy of the server's context with the request's id and trace, for the logs of steps."""
     context = server.copy()
     context.run(REQUEST_ID.set, request_id)
     if (trace := TRACE.get()) is not None:
@@ -277,7 +281,7 @@ def _context_of_run(server: Context, request_id: str) -> Context:
 
 
 def _give_back(held: tuple[Callable[[], None] | None, ...], run: Run) -> None:
-    """Give back what a run held that has ended: for its `on_end`."""
+    """Release what an ended run held; a callback for its `on_end`."""
     del run
     for each in held:
         if each is not None:
@@ -285,9 +289,9 @@ def _give_back(held: tuple[Callable[[], None] | None, ...], run: Run) -> None:
 
 
 def finished(run_id: str, result: msgspec.Raw, end: RunFinished | ResultLine) -> Response:
-    """The answer of a run that has finished, with its result as JSON."""
-    told = {"result": result, "timings_s": end.timings_s, "usage": end.usage, "cut": end.cut}
-    return as_json({"run_id": run_id, **told})
+    """The response of a run that has finished, with its result as JSON."""
+    body = {"result": result, "timings_s": end.timings_s, "usage": end.usage, "cut": end.cut}
+    return as_json({"run_id": run_id, **body})
 
 
 class EventStream(Response):
@@ -309,7 +313,7 @@ class Events:
     def __init__(self, run: Run, settings: Settings) -> None:
         self._run = run
         self._prefix = sse.resuming_at(run.id)
-        """What stands before an event's number in its id."""
+        """What precedes an event's number in its frame's id."""
         self._reader = run.journal.attach()
         self._heartbeat_s = settings.heartbeat_s
         self._debug = settings.debug
@@ -317,9 +321,9 @@ class Events:
         self._wrote_s = 0.0
 
     async def write(self, body: Body) -> None:
-        """Send the events as they come, and a heartbeat after a while of silence.
+        """Send the events as they arrive, and a heartbeat after `heartbeat_s` without one.
 
-        Cancelling it leaves nothing suspended behind: the reader is detached.
+        Cancellation detaches the reader and leaves nothing suspended.
         """
         hand = partial(self._hand, body, trio.lowlevel.current_clock())
         self._wrote_s = trio.current_time()
@@ -328,7 +332,7 @@ class Events:
             while goes_on:
                 with trio.CancelScope(deadline=self._wrote_s + self._heartbeat_s):
                     goes_on = await reader.feed(self._seq, hand)
-                # A send waits outside of the scope: a heartbeat must not cut it.
+                # Flush outside the cancel scope: a due heartbeat must not cut off a send.
                 if body.waits:
                     await body.flush()
                 elif goes_on and trio.current_time() >= self._wrote_s + self._heartbeat_s:
@@ -338,11 +342,11 @@ class Events:
                 self._wrote_s = trio.current_time()
 
     def leave(self) -> None:
-        """Stop holding the run back, even if nothing was written. May be called again."""
+        """Detach the reader, so that it no longer slows down the run. May be called again."""
         self._reader.__exit__(None, None, None)
 
     def _hand(self, body: Body, clock: trio.abc.Clock, batch: tuple[Any, ...]) -> bool:
-        """Write a batch, in the task in which it became ready; whether all of it was sent."""
+        """Write a batch, in the task that made it ready; whether all of it was sent."""
         frames = self._frames(batch)
         self._wrote_s = clock.current_time()
         return body.write_nowait(frames)
@@ -354,17 +358,17 @@ class Events:
 
 
 def accepted() -> str | None:
-    """The `Accept` headers of the current request as one; None without any."""
+    """The `Accept` headers of the current request, joined; None if there are none."""
     return ",".join(request.headers.getlist("Accept")) or None
 
 
 def _preferences() -> Preferences | HttpProblem | None:
-    """The idempotency key and preferences of the current request; mostly None."""
+    """The idempotency key and the preferences of the current request; None if it has none."""
     keys, prefer = request.headers.getlist("Idempotency-Key"), request.headers.getlist("Prefer")
     if not keys and not prefer:
         return None
     from orchestra.server.runs.preferences import NO_PREFERENCES, preferences_of
 
-    key = ", ".join(keys) if keys else None  # of two, that is none
+    key = ", ".join(keys) if keys else None  # two keys joined are an invalid key
     preferences = preferences_of(key, ",".join(prefer), request.headers.get("Last-Event-ID"))
     return None if preferences == NO_PREFERENCES else preferences

@@ -1,4 +1,4 @@
-"""A client's preferences for a run: not to wait for it, or not to start it twice. Pure."""
+"""A client's preferences for a run: an idempotency key, and running in the background. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import msgspec
 from orchestra.server.responses.problems import HttpProblem
 
 BACKGROUND = "respond-async"
-"""The preference of RFC 7240 for an answer before the run has ended."""
+"""RFC 7240's preference for a response before the run has ended."""
 KEY_LENGTH_MAX = 255
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]+)"?')
 
 
 class Preferences(msgspec.Struct, frozen=True, kw_only=True):
-    """`key` is the idempotency key; `background` is whether nobody waits for the run.
+    """`key` is the idempotency key; `background` is whether the client does not wait for the run.
 
-    `last_event_id` is the id of the last event that the client has of the key's run.
+    `last_event_id` is the id of the last event of the key's run that the client has received.
     """
 
     key: str | None = None
@@ -32,7 +32,10 @@ NO_PREFERENCES = Preferences()
 def preferences_of(
     key: str | None, prefer: str, last_event_id: str | None = None
 ) -> Preferences | HttpProblem:
-    """The preferences in the headers `Idempotency-Key`, `Prefer` and `Last-Event-ID`."""
+    """The preferences in these headers, or the problem of an invalid key.
+
+    `last_event_id` counts only with a key.
+    """
     background = BACKGROUND in preference_names(prefer)
     if key is None:
         return Preferences(background=background)
@@ -43,14 +46,14 @@ def preferences_of(
 
 
 def bad_key() -> HttpProblem:
-    """No run can be known by what came as an idempotency key."""
+    """The problem that the idempotency key is not valid."""
     detail = (
-        f"`Idempotency-Key` is 1 to {KEY_LENGTH_MAX} visible characters of ASCII; "
-        "send a UUID, for instance"
+        f"`Idempotency-Key` must be one key of 1 to {KEY_LENGTH_MAX} visible ASCII characters "
+        "without quotation marks; send a UUID, for example"
     )
     return HttpProblem(400, "bad-idempotency-key", "The key cannot be used.", detail)
 
 
 def preference_names(prefer: str) -> set[str]:
-    """The names of the preferences in a header `Prefer`."""
+    """The names of the preferences in a `Prefer` header."""
     return {part.partition(";")[0].partition("=")[0].strip().lower() for part in prefer.split(",")}

@@ -1,6 +1,7 @@
-"""The problem of a run without a result: its cause, and who can fix it. Pure.
+"""The problem of a run without a result. Pure.
 
-`type` says what the caller can do about it. The first class in `KINDS` that fits decides.
+The `type` tells the client what it can do about the problem, and whose fault it is. It is that of
+the first entry of `KINDS` whose class the error has.
 """
 
 from __future__ import annotations
@@ -39,37 +40,39 @@ KINDS: Sequence[Kind] = (
     Kind(errors.LimitReachedError, 429, "rate-limited", "You have reached a limit."),
     Kind(errors.InputError, 422, "bad-inputs", "An input is missing, unknown or wrong."),
     Kind(errors.DocumentError, 422, "unreadable-document", "The document cannot be read."),
-    Kind(errors.ContextLengthError, 422, "context-too-long", "It does not fit the model."),
+    Kind(errors.ContextLengthError, 422, "context-too-long", "The request does not fit the model."),
     Kind(errors.CapabilityError, 422, "not-capable", "The model cannot do this."),
     Kind(errors.InvalidRequestError, 422, "model-refused", "The model refuses the request."),
     Kind(errors.ContentFilterError, 422, "content-filtered", "A content filter stopped it."),
     Kind(errors.AuthenticationError, 502, "provider-key", "The provider refuses our key."),
-    Kind(errors.PermissionDeniedError, 502, "provider-permission", "The provider denies us this."),
+    Kind(
+        errors.PermissionDeniedError, 502, "provider-permission", "The provider denies us access."
+    ),
     Kind(errors.ModelNotFoundError, 502, "provider-model", "The provider has no such model."),
     Kind(errors.RateLimitError, 503, "provider-rate", "The provider limits our rate."),
     Kind(errors.QuotaError, 503, "provider-quota", "The provider's quota is used up."),
     Kind(errors.OverloadedError, 503, "provider-overloaded", "The provider is overloaded."),
     Kind(errors.BreakerOpenError, 503, "model-unavailable", "The model is unavailable for now."),
     Kind(errors.ModelTimeoutError, 504, "provider-timeout", "The provider was too slow."),
-    Kind(errors.UnknownPriceError, 500, "unknown-price", "What it costs is not known."),
+    Kind(errors.UnknownPriceError, 500, "unknown-price", "The price of the call is unknown."),
     Kind(errors.ModelError, 502, "provider-failed", "The provider failed."),
     Kind(errors.DeadlineError, 504, "deadline-exceeded", "Time ran out."),
     Kind(errors.StateError, 503, "state-unreachable", "The state cannot be reached."),
     Kind(errors.BindingError, 500, "not-configured", "The server is not set up for this."),
 )
-"""The first that fits; everything else is a fault of the pipeline, `run-failed`."""
+"""The first class that fits decides; other errors are faults of the pipeline, `run-failed`."""
 _TOO_MANY = 429
-"""A 429 may be retried, so it always has a wait."""
+"""Clients retry a 429, so it always has a `Retry-After`."""
 FAILED = Kind(errors.OrchestraError, 500, "run-failed", "The run failed.")
 
 
 def failed_run(
     run_id: str, event: RunFailed | RunCancelled, error: BaseException | None = None
 ) -> HttpProblem:
-    """The run gave no result; `event` must be fit for clients already.
+    """The problem of a run that ended with `event`, which must be fit for clients already.
 
-    `error` is the raised exception, if it is known: it says how long to wait. If it lists the
-    errors of several arms or models, one of them is `decisive`.
+    `error` is the exception, if it is known: it says how long to wait before a retry. If it
+    contains the errors of several arms or models, the `decisive` one of them counts.
     """
     run = ("run_id", run_id)
     if isinstance(event, RunCancelled):
@@ -85,7 +88,7 @@ def failed_run(
         case Decisive(error=errors.BudgetExceededError() as refusal):
             extras += caller_problems.your_budget(refusal).extras
     detail = f"{event.error}: {event.message}"
-    if own_error(event.error) and event.message:  # it says what it is; a `KeyError` needs its name
+    if own_error(event.error) and event.message:  # our messages need no class name before them
         detail = event.message
     faults: tuple[Fault, ...] = ()
     if isinstance(error, errors.InputError) and error.field is not None:
@@ -96,7 +99,7 @@ def failed_run(
 
 
 def kind_of(error: BaseException) -> Kind:
-    """How an error is reported; of several errors in one, the decisive one."""
+    """How an error is reported; of an error that contains several, the decisive one counts."""
     return _kind(decisive(error).error)
 
 
@@ -112,6 +115,6 @@ def _by_name(name: str) -> Kind:
 def _waits(found: Decisive | None, kind: Kind) -> tuple[tuple[str, str], ...]:
     if found is not None:
         wait_s = found.retry_after_s
-    else:  # a run of another process: only what it was called is known
+    else:  # a run of another process: only the name of its error is known
         wait_s = UNKNOWN_WAIT_S if kind.status == _TOO_MANY else None
     return () if wait_s is None else (("Retry-After", whole_seconds(wait_s)),)

@@ -1,6 +1,7 @@
-"""The pipelines behind a model that is asked by its own name: each is one step.
+"""The pipelines that serve models under their own names; each has a single step.
 
-So a call of a model is a run like any other, with its account, journal, limits and cancellation.
+So a direct call of a model is a run like any other, with a caller, a journal, limits and
+cancellation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from orchestra.values import ChatRequest, Embeddings, EmbedRequest
 
 @pipeline
 def relay(request: ChatRequest, model: str, choices: int) -> Stream[Said]:
-    """A model's answer, streamed."""
+    """A model's answer as a stream."""
     return steps.relay(request, model=model, choices=choices)
 
 
@@ -32,4 +33,4 @@ def relay_vectors(request: EmbedRequest, model: str, embedder: bool) -> Embeddin
 
 
 RELAYS = (relay, relay_whole, relay_vectors)
-"""All of them; their input `model` is the name that was asked for."""
+"""All these pipelines; their input `model` is the requested name."""

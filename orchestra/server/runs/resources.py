@@ -1,6 +1,6 @@
-"""Runs as resources: show one, follow its events, cancel it, and list all.
+"""Runs as resources: list them, show one, follow its events, and cancel it.
 
-For all but whoever started it and their organisation, a run does not exist.
+A run that the caller may not see is answered like one that does not exist.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger("orchestra.server")
 
 
 def reachable(handler: Handler) -> Handler:
-    """The handler; where the state is unreachable, it answers 503."""
+    """A decorator of handlers: answer 503 if the state is unreachable."""
 
     async def reached(*args: Any, **values: Any) -> Any:
         try:
@@ -57,7 +57,7 @@ class RunResources:
 
     @reachable
     async def list(self) -> Response:
-        """A page of the caller's runs."""
+        """List a page of the caller's runs."""
         asked = run_views.listing_of(request.args.to_dict())
         if isinstance(asked, problems.HttpProblem):
             return answer(asked)
@@ -78,7 +78,7 @@ class RunResources:
 
     @reachable
     async def show(self, run_id: str) -> Response:
-        """One run."""
+        """Show one run."""
         record = await self._seen(run_id)
         if record is None:
             return answer(run_views.unknown_run(run_id))
@@ -86,7 +86,7 @@ class RunResources:
 
     @reachable
     async def cancel(self, run_id: str) -> Response:
-        """Cancel one run: 200 once it has ended, 202 if it has not yet."""
+        """Cancel one run: answers 200 if it has ended, 202 if it has not ended yet."""
         record = await self._seen(run_id)
         if record is not None and not record.ended:
             record = await self.registry.cancel(run_id, CANCELLED)
@@ -96,8 +96,8 @@ class RunResources:
 
     @reachable
     async def follow(self, run_id: str) -> Response:
-        """The events of one run that the client does not have yet."""
-        if request.method == "HEAD":  # which Quart takes for a GET
+        """Answer with the events of one run that the client does not have yet."""
+        if request.method == "HEAD":  # Quart treats it as a GET
             raise MethodNotAllowed(["GET"])
         accept = accepted()
         if sse.choose(accept, (sse.STREAM,)) is None:
@@ -113,23 +113,23 @@ class RunResources:
 
     @reachable
     async def resume(self, pipeline: str, run_id: str, seq: int) -> Response:
-        """The rest of a run, for a client that followed it from the pipeline's own route."""
+        """The rest of a run, for a client that started it and reconnects to the same URL."""
         record = await self._seen(run_id)
         if record is None or record.pipeline != pipeline:
             return answer(run_views.unknown_run(run_id))
         return await self.stream(record, seq, sse.resuming_at(run_id))
 
     async def stream(self, record: Record, seq: int, prefix: bytes = b"") -> Response:
-        """The events of a run after the number `seq`.
+        """The events of a run after number `seq`, as a stream.
 
-        After the last event, a GET is answered with 204, so that an `EventSource` stops, and a
-        POST with an empty stream, since clients of `fetch` retry after a 204.
+        If the client has them all, a GET is answered with 204, so that an `EventSource` stops, and
+        a POST with an empty stream, since clients based on `fetch` retry after a 204.
 
         Raises:
-            StateError: the state is away.
+            StateError: the state is unreachable.
         """
         following: Follower | None
-        if seq >= LOST_SEQ:  # it was told that the run is lost, and hears nothing else of it here
+        if seq >= LOST_SEQ:  # the client knows that the run is lost: no event comes after that
             following = ArchiveFollower(record, ())
         else:
             following = await self.registry.follow(record.id)
@@ -145,14 +145,14 @@ class RunResources:
         return EventStream(FollowedEvents(following, self.settings, seq, prefix))
 
     async def _seen(self, run_id: str) -> Record | None:
-        """The record of a run that the caller may see."""
+        """The record of a run, if there is one and the caller may see it."""
         if not sse.is_run_id(run_id):
             return None
         record = await self.registry.get(run_id)
         return record if record is not None and sees(principal(), record) else None
 
     async def _last(self, record: Record) -> EventLine | None:
-        """The last event of a run that has ended, if it is kept."""
+        """The last event of an ended run, if it is kept."""
         if not record.ended:
             return None
         following = await self.registry.follow(record.id)
@@ -168,8 +168,8 @@ class RunResources:
 def sees(principal: Principal, record: Record) -> bool:
     """Whether the caller may see, follow, cancel and list a run.
 
-    They must see the runs of its starter, and either may run its pipeline or have the key that
-    started it: models are asked without a pipeline.
+    The caller must be allowed to see the runs of its starter, and must either be allowed to run its
+    pipeline or have the key that started it (a run of a model has no pipeline to be allowed).
     """
     if not principal.may_see(record.starter):
         return False
@@ -177,24 +177,24 @@ def sees(principal: Principal, record: Record) -> bool:
 
 
 class FollowedEvents(Events):
-    """A run's events after a number, for one client, wherever the run is or was."""
+    """A run's events after a number, written to one client, in whichever process the run is."""
 
     __slots__ = ()
 
     def __init__(
         self, following: Follower, settings: Settings, seq: int, prefix: bytes = b""
     ) -> None:
-        self._reader = cast("Reader", following)  # which has the same contract
+        self._reader = cast("Reader", following)  # a `Follower` has the same contract
         self._heartbeat_s = settings.heartbeat_s
         self._prefix = prefix
         self._seq = seq
 
     async def write(self, body: Body) -> None:
-        """As in `Events`; if the events become unreachable, it ends without a last event."""
+        """Like `Events.write`; if events become unreachable, the stream ends without a last one."""
         try:
             await super().write(body)
         except (StateError, RunLostError) as error:
-            log.warning("a run cannot be followed any further: %s", error)
+            log.warning("a stream of events was cut off, since its run cannot be read: %s", error)
 
     def _frames(self, batch: tuple[Any, ...]) -> bytes:
         self._seq = batch[-1].seq

@@ -1,4 +1,4 @@
-"""The JSON Schema of a run's result, by its pipeline's annotation. Pure."""
+"""The JSON Schema of a run's result, from the annotation of its pipeline. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from orchestra.failed import Failed
 from orchestra.values import Json
 
 JOINED = (str, bytes)
-"""Chunks of these are one value at the end; those of all else a list."""
+"""The types of chunks whose stream results in one joined value; other chunks result in a list."""
 
 
 def schema(returns: object) -> Json:
-    """The schema of an object whose `result` is what the pipeline gives; `{}` if it is unknown.
+    """The schema of an object whose `result` is that of the pipeline; `{}` if it is unknown.
 
-    It is of a class that takes other names or types than those of its members, which are written.
+    It is unknown without an annotation, for a type that has no form in JSON, and for a class that
+    is not written as it is read (one that takes other names or types than its fields have).
 
-    The result of a stream is its chunks joined.
+    The result of a stream is its chunks, joined.
     """
     kind: Any = returns
     chunk: Any = chunk_of(returns)
@@ -29,14 +30,15 @@ def schema(returns: object) -> Json:
         return {}
     try:
         return object_schema({"result": kind}, {})
-    except TypeError:  # it has no form in JSON, but values of it may
+    except TypeError:  # the type has no schema, but its values may still have a form in JSON
         return _beside_failed(kind)
 
 
 def _beside_failed(kind: object) -> Json:
-    """As `schema`, of a class or a `Failed`, or lists of them; `{}` for all else.
+    """Like `schema`, for a union with `Failed`, or lists of such; `{}` for all other types.
 
-    msgspec cannot decode such a union. It is not decoded here, and clients have its `kind`.
+    msgspec rejects such a union, since it cannot decode it. Nothing is decoded here, and clients
+    can tell the members apart by `kind`.
     """
     depth = 0
     while parts(kind)[0] is list:
@@ -50,8 +52,8 @@ def _beside_failed(kind: object) -> Json:
         found = object_schema({"result": values, "failed": union(failed)}, {})
     except TypeError:
         return {}
-    told = found["properties"]
-    result: Json = {"anyOf": [told["result"], told["failed"]]}
+    properties = found["properties"]
+    result: Json = {"anyOf": [properties["result"], properties["failed"]]}
     for _ in range(depth):
         result = {"type": "array", "items": result}
     return found | {"properties": {"result": result}, "required": ["result"]}

@@ -1,4 +1,4 @@
-"""The routes of runs that were started; what answers is imported when somebody asks."""
+"""The routes of started runs; the handlers are imported with the first request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run_routes(registry: Registry, settings: Settings) -> list[Route]:
-    """The routes of runs that were started."""
+    """The routes that list, show, follow and cancel runs."""
 
     def open_resources() -> RunResources:
         from orchestra.server.runs.resources import RunResources
@@ -21,10 +21,10 @@ def run_routes(registry: Registry, settings: Settings) -> list[Route]:
         return RunResources(registry, settings)
 
     runs = Later(open_resources)
-    all_of_yours = "The runs that you and your organisation have started, newest first."
-    show = "One run: whether it goes on, how it ended, and its result."
-    follow = "The events of a run, from wherever you have them."
-    cancel = "Cancel a run; one that has ended stays as it is."
+    all_of_yours = "List the runs that you or your organisation started, newest first."
+    show = "Show a run: its status, how it ended, and its result."
+    follow = "Follow the events of a run, from any of them on."
+    cancel = "Cancel a run; does nothing if it has ended."
     one = "/v1/runs/<run_id>"
     return [
         runs.route("list-runs", "/v1/runs", lambda it: it.list, all_of_yours),

@@ -1,7 +1,7 @@
-"""A line of the log for each run that has ended: who has asked what, and what it has consumed.
+"""The usage log: one log line for each ended run, with its caller and what it consumed.
 
-Names and numbers only: nothing of what was asked and answered. The message of the line is one JSON
-object, so that a handler of `orchestra.usage` can pass it on as it is.
+It has names and numbers only, and no content of requests or answers. The message of each line is
+one JSON object, so that a handler of the logger `orchestra.usage` can pass it on unchanged.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _NOTHING = Usage()
 
 
 class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """The entry about a run.
+    """The entry of a run.
 
-    `model` is the name that was asked without a pipeline, and `pipeline` is None then. `routed` are
-    the models of routes that have begun to answer, each once. `error` is the class of what it
-    failed with. `first_chunk_s` is when the first chunk of its output came, and `duration_s` when
-    it ended, from its beginning; `ended_s` is since 1970. Tokens are as in `Usage`; what has no
-    known price is counted in `unpriced_calls`, and not in the cost.
+    `model` is the requested name if a model was called directly; `pipeline` is None then. `routed`
+    are the models of routes that started to answer, each once. `error` is the class of the error
+    with which the run failed. `first_chunk_s` is when the first chunk of output came, and
+    `duration_s` when the run ended, both since its start; `ended_s` is since 1970. Tokens are as in
+    `Usage`; calls without a known price are counted in `unpriced_calls`, and not in the cost.
     """
 
     ended_s: float
@@ -60,13 +60,13 @@ class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tell_usage(run: Run, now_s: Callable[[], float] = time.time) -> None:
-    """Log what a run that has ended has consumed."""
+    """Log what an ended run consumed."""
     if log.isEnabledFor(logging.INFO):
         log.info("%s", msgspec.json.encode(usage_of(run, now_s())).decode())
 
 
 def usage_of(run: Run, ended_s: float) -> RunUsage:
-    """The entry about a run that has ended."""
+    """The entry of an ended run."""
     last = cast("Terminal", run.journal.last)
     usage, model, first_s = last.usage or _NOTHING, model_of(run), run.journal.first_chunk_s
     return RunUsage(

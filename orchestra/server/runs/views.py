@@ -1,4 +1,4 @@
-"""Runs as clients read them: a record, a page of a list, and what is wrong with asking. Pure."""
+"""Runs as clients see them: a record, a query for a list, and problems of these routes. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMIT_MAX = 100
 
 
 def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
-    """A run; with its result, where its last event is given and has one that can be read."""
+    """A run as JSON; with its result, if the last event is given and has a readable result."""
     at = address(record.id)
     view: dict[str, object] = {
         "id": record.id,
@@ -51,12 +51,12 @@ def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
 
 
 def address(run_id: str) -> str:
-    """Where a run is."""
+    """The path of a run."""
     return f"/v1/runs/{run_id}"
 
 
 class ResultLine(msgspec.Struct):
-    """The result of a run, with the same bytes as in its last event."""
+    """The result of a run; values keep the bytes that they have in its last event."""
 
     result: msgspec.Raw
     timings_s: msgspec.Raw
@@ -65,10 +65,10 @@ class ResultLine(msgspec.Struct):
 
 
 def result_of(last: EventLine) -> ResultLine:
-    """The result in the last event of a run that has finished.
+    """The result of a finished run, from its last event.
 
     Raises:
-        RunLostError: what is kept of it cannot be read.
+        RunLostError: the stored event cannot be read.
     """
     try:
         return msgspec.json.decode(last.data, type=ResultLine)
@@ -80,12 +80,12 @@ def result_of(last: EventLine) -> ResultLine:
 
 
 def _with_halves(last: EventLine, type_: type[T]) -> T:
-    """An event in which half a character is escaped, which msgspec reads nowhere."""
+    """Decode an event that has escaped lone surrogates, which msgspec does not accept."""
     try:
         return msgspec.convert(json.loads(last.data), type_)
     except UNREADABLE as error:
         raise RunLostError(
-            f"the record of its end cannot be read: {error}; start it again"
+            f"the stored end of the run cannot be read: {error}; start the run again"
         ) from error
 
 
@@ -97,10 +97,10 @@ class _ResultWithHalves(msgspec.Struct):
 
 
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:
-    """The problem of a run without a result, from its last event.
+    """The last event of a run without a result.
 
     Raises:
-        RunLostError: as of `result_of`.
+        RunLostError: as for `result_of`.
     """
     kind: type[RunFailed | RunCancelled]
     kind = RunCancelled if last.type == RunCancelled.type else RunFailed
@@ -112,7 +112,7 @@ def failure_of(last: EventLine) -> RunFailed | RunCancelled:
 
 @attrs.frozen(kw_only=True)
 class Listing:
-    """Which runs are asked for."""
+    """Which runs a client wants to list."""
 
     limit: int = LIMIT
     cursor: int | None = None
@@ -121,20 +121,20 @@ class Listing:
 
 
 def listing_of(query: Mapping[str, str]) -> Listing | HttpProblem:
-    """Which runs a query asks for, or all that is wrong with it."""
+    """The listing that a query asks for, or the problem with everything that is wrong in it."""
     faults = []
     limit = whole(query.get("limit", str(LIMIT)))
     if limit is None or not 1 <= limit <= LIMIT_MAX:
-        faults.append(Fault("limit", "?limit", f"limit is a number from 1 to {LIMIT_MAX}"))
+        faults.append(Fault("limit", "?limit", f"limit must be a number from 1 to {LIMIT_MAX}"))
     cursor = whole(query["cursor"]) if "cursor" in query else None
     if "cursor" in query and cursor is None:
-        faults.append(Fault("cursor", "?cursor", "cursor is what `next_cursor` was"))
+        faults.append(Fault("cursor", "?cursor", "cursor must be a `next_cursor` of a list"))
     status = query.get("status")
     if status is not None and status not in STATUSES:
-        faults.append(Fault("status", "?status", f"status is one of {', '.join(STATUSES)}"))
+        faults.append(Fault("status", "?status", f"status must be one of {', '.join(STATUSES)}"))
     known = {"limit", "cursor", "pipeline", "status"}
     faults += [
-        Fault(name, f"?{name}", f"there is no {name[:100]!r} to ask for")
+        Fault(name, f"?{name}", f"there is no query parameter {name[:100]!r}")
         for name in sorted(set(query) - known)[:FAULTS_MAX]
     ]
     if faults:
@@ -145,29 +145,29 @@ def listing_of(query: Mapping[str, str]) -> Listing | HttpProblem:
 
 
 def whole(text: str) -> int | None:
-    """A number that is not negative, and that JavaScript holds exactly; else None."""
+    """The non-negative number in a text; None if it has none that JavaScript holds exactly."""
     readable = text.isascii() and text.isdigit() and len(text) <= len(str(LOST_SEQ))
     return int(text) if readable else None
 
 
 def unknown_run(run_id: str) -> HttpProblem:
-    """There is no such run, or the caller may not know of it."""
+    """The problem that there is no such run, or that the caller may not see it."""
     detail = (
         f"no run {run_id[:100]!r} is known to you: it was never started, or is no longer kept; GET "
-        "/v1/runs lists those that are"
+        "/v1/runs lists the runs that you may see"
     )
     return HttpProblem(404, "unknown-run", "There is no such run.", detail)
 
 
 def not_kept(run_id: str, detail: str) -> HttpProblem:
-    """The run is known, but its events are not kept."""
-    run = (("run_id", run_id),)
-    return HttpProblem(410, "run-not-kept", "Its events are no longer kept.", detail, extras=run)
+    """The problem that a run is known, but its events are no longer kept."""
+    run, title = (("run_id", run_id),), "The run's events are no longer kept."
+    return HttpProblem(410, "run-not-kept", title, detail, extras=run)
 
 
 def other_request(run_id: str) -> HttpProblem:
-    """The idempotency key came with another request before."""
-    detail = "this `Idempotency-Key` came with another request; send a new one"
+    """The problem that the idempotency key was used for a different request before."""
+    detail = "this `Idempotency-Key` was sent with a different request before; send a new key"
     run = (("run_id", run_id),)
     return HttpProblem(
         422, "idempotency-key-reused", "The key stands for another run.", detail, extras=run
@@ -175,16 +175,16 @@ def other_request(run_id: str) -> HttpProblem:
 
 
 def bad_event_id(given: str) -> HttpProblem:
-    """It does not say which events the client has."""
+    """The problem that a value is not the id of an event of the run."""
     detail = f"{given[:100]!r} is not the number of an event; send back the `id` that came last"
     return HttpProblem(400, "bad-event-id", "There is no such event.", detail)
 
 
 def nothing_to_resume(given: str) -> HttpProblem:
-    """A client resumes a run that it does not name, or that is not the run of its key."""
+    """The problem that a client resumes a run without naming it, or not the run of its key."""
     detail = (
-        f"`Last-Event-ID: {given[:100]}` is not of the run of this request, and a client that "
-        "comes back starts none; send back the whole `id` that came last (`RUN.SEQ`), or the "
-        "`Idempotency-Key` of the start, or leave the header out to start a run"
+        f"`Last-Event-ID: {given[:100]}` does not name an event of this request's run, and a "
+        "request with this header starts no run; send back the whole last `id` (`RUN.SEQ`), or "
+        "send the `Idempotency-Key` of the start; to start a run, leave the header out"
     )
     return HttpProblem(400, "bad-event-id", "There is no such event.", detail)

@@ -1,4 +1,4 @@
-"""How a run is called in the log: what was asked, and by whom. Names only. Pure."""
+"""How log lines describe a run: what was requested, and by whom. Names only. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def model_of(run: Run) -> str | None:
-    """The name of the model, route or embedder that was asked without a pipeline, if one was."""
+    """The model, route or embedder that the run calls directly; None if it runs a pipeline."""
     return str(run.inputs["model"]) if run.plan.pipeline in RELAYS else None
 
 
 def asked(run: Run) -> str:
-    """`pipeline 'answer'`, or `model 'smart'`; and for whom, as far as that is known."""
+    """What was requested, such as `pipeline 'answer'` or `model 'smart'`, and for whom if known."""
     model = model_of(run)
     what = f"pipeline {run.pipeline!r}" if model is None else f"model {model!r}"
     caller = whose(run.caller)
@@ -27,14 +27,14 @@ def asked(run: Run) -> str:
 
 
 def whose(caller: Caller) -> str:
-    """`acme/ada (key ID)`; "" where nobody knows."""
+    """The caller, such as `acme/ada (key ID)`; "" if anonymous."""
     owner = "/".join(filter(None, (caller.organisation, caller.user)))
     key = f"(key {caller.key})" if caller.key else ""
     return " ".join(filter(None, (owner, key)))
 
 
 def failed_at(error: BaseException) -> str:
-    """` at model 'fast'`: the configured names of the models whose errors are in it, if any are."""
+    """The models whose errors are in `error`, such as ` at model 'fast'`; "" if there are none."""
     errors = (each for each in leaves(error) if isinstance(each, ModelError))
     names = dict.fromkeys(repr(each.name) for each in errors if each.name)
     return f" at model {', '.join(names)}" if names else ""

@@ -1,9 +1,9 @@
-"""Calling: runs the tools that a model calls, and makes the results.
+"""Runs the tools that a model calls, and makes the results for the model.
 
-A failed call is a result too: the model reads it, and may do better the next time. The
-exception of a function is also reported to the run and its log, since the model may not mention
-it. Only cancellations are raised, and errors that no model can correct: a tool that uses a wire,
-or awaits something of asyncio.
+A failed call gives a result, too: the model reads it, and may do better the next time. The
+exception of a function is also reported to the run and the log, since the model may not mention
+it. Only cancellations are raised, and errors that no model can correct: a tool uses a wire as a
+value, or awaits something that belongs to asyncio.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import ToolCall, ToolResult
 
 _ERRORS_MAX = 8
-"""The most errors of one exception group that are reported."""
+"""The most errors reported of one exception group."""
 _NAME_MAX = 100
 _ITEMS_MAX = 10_000
-"""The most items of an iterable result: a generator may be endless."""
+"""The most items of an iterable result, as a generator may be endless."""
 _THREADS = OwnShares("threads of tools", Shares.of_threads)
-"""Trio's own threads stay free for work that all tenants need, such as name lookups."""
+"""Separate from Trio's own worker threads, which all tenants need, for name lookups for instance.
+"""
 
 log = logging.getLogger("orchestra.steps")
 
@@ -50,7 +51,7 @@ async def answer_all(
     at_once: int,
     timeout_s: float | None,
 ) -> tuple[ToolResult, ...]:
-    """One result for each call, in order; at most `at_once` of them run at the same time."""
+    """One result for each call, in order; at most `at_once` calls run at the same time."""
 
     async def result(call: ToolCall) -> ToolResult:
         await trio.lowlevel.checkpoint()  # a plain function has no checkpoint
@@ -68,14 +69,14 @@ async def answer(
     context: Context,
     timeout_s: float | None = None,
 ) -> ToolResult:
-    """The result of a call; with `is_error` if its arguments are wrong or the function fails.
+    """The result of a call; with `is_error` if the arguments are wrong or the function fails.
 
-    A function in a thread cannot be interrupted: its result counts, however late.
+    A function in a worker thread cannot be interrupted: its result counts, however late it is.
 
     Raises:
         DefinitionError: the function calls a step, or uses a wire as a value.
-        CheckError: it runs a pipeline that has problems.
-        RuntimeError: the function awaits something of asyncio; or a TypeError that says so.
+        CheckError: the function runs a pipeline that has problems.
+        RuntimeError: the function awaits something of asyncio (in some cases, a TypeError).
     """
     wrong = partial(ToolResult, call.id, call.name, is_error=True)
     try:
@@ -103,22 +104,22 @@ async def answer(
     except Exception as error:
         if any(map(_is_lasting, leaves(error))):
             raise
-        told = _sound("; ".join(map(_described, leaves(error)[:_ERRORS_MAX])))
+        message = _sound("; ".join(map(_described, leaves(error)[:_ERRORS_MAX])))
         _report(call, *name_and_message(error), error)
-        return wrong(told)
+        return wrong(message)
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
     _report(call, DeadlineError.__name__, late)
     return wrong(late)
 
 
 def _of_tool(context: Context, call: ToolCall) -> Context:
-    """The context for a tool call in a step; a fake context is passed on unchanged."""
+    """The context for a tool call in a step; a test's fake context is passed on unchanged."""
     of_tool: Callable[[str, str], Context] | None = getattr(context, "of_tool", None)
     return context if of_tool is None else of_tool(call.name, call.id[:_NAME_MAX])
 
 
 def _is_lasting(error: Exception) -> bool:
-    """Whether the error happens in every call, whatever the arguments."""
+    """Whether every call would raise this error, whatever its arguments."""
     return isinstance(error, DefinitionError | CheckError) or is_of_asyncio(error)
 
 
@@ -144,14 +145,15 @@ def _unknown(call: ToolCall, tools: Mapping[str, object]) -> ToolResult:
 
 
 def _text(value: object) -> str:
-    """The text of a value for a model: text as it is, everything else as JSON.
+    """A value as text for a model: text as it is, everything else as JSON.
 
     Raises:
-        EdgeTypeError: it, or a value inside it, has no form in JSON.
+        EdgeTypeError: the value, or a value inside it, has no form in JSON.
     """
     if isinstance(value, str):
         return value
-    plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)  # once: a generator ends
+    # Only once, as a generator cannot be read twice.
+    plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)
     try:
         return msgspec.json.encode(plain).decode()
     except UnicodeEncodeError:  # a lone surrogate, which JSON can escape
@@ -164,7 +166,7 @@ def _sound(text: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """An `enc_hook` for msgspec: a dict or list made from another mapping or iterable."""
+    """The `enc_hook` for msgspec: makes a dict or list of any other mapping or iterable."""
     if isinstance(value, Mapping):
         return dict(value)
     if not isinstance(value, Iterable):
@@ -182,6 +184,6 @@ def _plain(value: object) -> object:
 
 
 def _described(error: Exception) -> str:
-    """The type and message of an error; never a traceback."""
-    said = message_of(error).strip()
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    """The type and message of an error, for the model; never a traceback."""
+    message = message_of(error).strip()
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

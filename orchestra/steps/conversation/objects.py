@@ -1,8 +1,8 @@
-"""Objects: a model's answer as a checked value of a class.
+"""A model's answer as a checked value of a class.
 
-A model that supports schemas is given one; any other is asked for JSON in the prompt. The
-answer is read in the same way. If it does not fit, it is sent back once, with everything that
-is wrong.
+A model that supports schemas is given one; any other is asked for JSON in the prompt. In both
+cases, the answer is read in the same way. If it does not fit, it is sent back once, with a list of
+everything that is wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 _FENCE = "```"
 _THOUGHT = "</think>"
-"""The end of a model's reasoning, if its server does not separate it from the answer."""
+"""The end of a model's reasoning, if its server does not separate that from the answer."""
 _OPENS = re.compile(rf"{_FENCE}[a-zA-Z]{{0,20}}[^\S\n]{{0,20}}\n")  # bounded: a model wrote it
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 
@@ -51,7 +51,7 @@ class Form(Generic[T]):
     output: JsonOutput
 
     def read(self, text: str) -> tuple[T | None, tuple[Misfit, ...]]:
-        """The value read from a text; or None, with everything that does not fit."""
+        """The value read from a text; or None, and everything that does not fit."""
         found = _object_in(text)
         if isinstance(found, Misfit):
             return None, (found,)
@@ -72,12 +72,12 @@ def form_of(kind: type[T]) -> Form[T]:
     """The form of a class.
 
     Raises:
-        DefinitionError: its values are not JSON objects with named members.
+        DefinitionError: the values of the class are not JSON objects with named members.
     """
     try:
-        told = class_schema(kind)
+        described = class_schema(kind)
     except Exception as error:
-        instead = "an attrs class, a dataclass or a TypedDict of what has a form in JSON"
+        instead = "an attrs class, a dataclass or a TypedDict whose fields have a form in JSON"
         if hasattr(kind, "model_validate"):
             instead = "an attrs class or a dataclass with the fields of this Pydantic model"
         raise DefinitionError(
@@ -85,7 +85,7 @@ def form_of(kind: type[T]) -> Form[T]:
             f"({error}); pass {instead}"
         ) from error
     name = _NAME.sub("_", spell(kind))[:64]
-    return Form(kind, JsonOutput(told.schema, name=name, strict=told.strict))
+    return Form(kind, JsonOutput(described.schema, name=name, strict=described.strict))
 
 
 async def fill(form: Form[T], talk: Talk) -> T:
@@ -94,24 +94,24 @@ async def fill(form: Form[T], talk: Talk) -> T:
     Raises:
         OutputError: the answer still does not fit.
         ModelError: a call failed.
-        LimitExceededError: it needs more than `tool_rounds_max` rounds.
+        LimitExceededError: the model has not answered after `tool_rounds_max` rounds.
     """
     if talk.tools:
         talk.add((await _whole(form, talk)).message)
         _tell_without_tools(talk)
-    heard = await _first(form, talk)
-    value, misfits = form.read(heard.text)
+    answer = await _first(form, talk)
+    value, misfits = form.read(answer.text)
     if misfits:
-        talk.add(heard.message, Message("user", _complaint(misfits)))
-        _ask_anew(talk)
-        heard = await _whole(form, talk)
-        value, misfits = form.read(heard.text)
+        talk.add(answer.message, Message("user", _complaint(misfits)))
+        _bypass_cache(talk)
+        answer = await _whole(form, talk)
+        value, misfits = form.read(answer.text)
     if misfits:
         raise OutputError(
             f"model {talk.settings.model!r} was asked for {spell(form.kind)} twice, and its answer "
             "does not fit the class; say more in the prompt, make the class simpler, or name "
             "another model:",
-            raw=heard.text,
+            raw=answer.text,
             problems=tuple(map(str, misfits)),
             model=talk.settings.model,
         )
@@ -119,7 +119,7 @@ async def fill(form: Form[T], talk: Talk) -> T:
 
 
 async def _first(form: Form[T], talk: Talk) -> Completion:
-    """The first answer: by the schema, or, if that is impossible, by an instruction in words.
+    """The first answer: to the schema or, if the model refuses that, to an instruction in words.
 
     A model that supports schemas may not support everything in this one.
     """
@@ -134,55 +134,60 @@ async def _first(form: Form[T], talk: Talk) -> Completion:
 
 
 async def _whole(form: Form[T], talk: Talk) -> Completion:
-    heard = await talk.answered()
-    if heard.stopped.reason is StopReason.LENGTH:
+    """The model's answer, complete.
+
+    Raises:
+        OutputError: the answer was cut.
+    """
+    answer = await talk.answered()
+    if answer.stopped.reason is StopReason.LENGTH:
         raise OutputError(
             f"the {spell(form.kind)} of model {talk.settings.model!r} was cut after "
             f"output_tokens_max={talk.request.output_tokens_max} tokens; give it more",
-            raw=heard.text,
+            raw=answer.text,
             model=talk.settings.model,
         )
-    return heard
+    return answer
 
 
-def _ask_anew(talk: Talk) -> None:
+def _bypass_cache(talk: Talk) -> None:
     """Bypass the cache for the repair: a cached answer may not fit either."""
     request = talk.request
     talk.request = attrs.evolve(request, extras=refreshed(request.extras))
 
 
 def _instruct(form: Form[T], talk: Talk) -> None:
-    """Add the instruction to the last turn if it is the user's: some models refuse two in a row."""
+    """Add the instruction; to a user's last message, as some models refuse two in a row."""
     *before, last = talk.request.messages or (Message("user", ()),)
     if last.role != "user":
         before, last = [*before, last], Message("user", ())
-    said = (
+    content = (
         f"{last.content}\n\n{form.instruction}"
         if isinstance(last.content, str)
         else (*last.content, TextPart(form.instruction))
     )
-    talk.request = attrs.evolve(talk.request, messages=(*before, Message("user", said)))
+    talk.request = attrs.evolve(talk.request, messages=(*before, Message("user", content)))
 
 
 def _complaint(misfits: tuple[Misfit, ...]) -> str:
     lines = "".join(f"\n- {misfit}" for misfit in misfits)
     return (
         f"That answer does not fit what was asked for:{lines}\n"
-        "Give the whole JSON object again, with this mended, and nothing else."
+        "Give the whole JSON object again, with this corrected, and nothing else."
     )
 
 
 def _tell_without_tools(talk: Talk) -> None:
     """Turn the conversation into text only: many providers refuse a schema together with tools.
 
-    Tool calls and their results stay in it as text.
+    Tool calls and their results are kept in it as text.
     """
-    talk.tools = {}  # one that is called all the same is not run
-    said = map(_in_words, talk.request.messages)
+    talk.tools = {}  # if the model calls one nevertheless, it is not run
+    messages = map(_in_words, talk.request.messages)
     talk.request = attrs.evolve(
         talk.request, messages=(), tools=(), tool_choice=None, parallel_tool_calls=None
     )
-    talk.add(*said, Message("user", "Now give this answer as one JSON object."))
+    talk.add(*messages, Message("user", "Now give this answer as one JSON object."))
 
 
 def _in_words(message: Message) -> Message:
@@ -205,7 +210,7 @@ def _words(part: Part) -> Iterator[Part]:
 
 
 def _object_in(text: str) -> object:
-    """The JSON object in a text: the whole, in a code fence, or from the first brace to the last.
+    """The JSON object in a text: all of it, in a code fence, or from the first brace to the last.
 
     A `Misfit` if there is none.
     """
@@ -218,7 +223,7 @@ def _object_in(text: str) -> object:
             continue
         if isinstance(found, dict):
             return found
-        complaint = complaint or "this is JSON, but no object"
+        complaint = complaint or "this is JSON, but not an object"
     return Misfit("", complaint or "this is not JSON: it is empty")
 
 
@@ -227,8 +232,8 @@ def _candidates(text: str) -> Iterator[str]:
     if text:
         yield text
     if _THOUGHT in text:
-        said = text.split(_THOUGHT)
-        text = next((part for part in reversed(said) if "{" in part), said[-1]).strip()
+        parts = text.split(_THOUGHT)
+        text = next((part for part in reversed(parts) if "{" in part), parts[-1]).strip()
         yield text
     yield from _fenced(text)
     first, last = text.find("{"), text.rfind("}")
@@ -237,7 +242,7 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _fenced(text: str) -> Iterator[str]:
-    """The contents of its code fences."""
+    """The contents of a text's code fences."""
     end = 0
     while (opens := _OPENS.search(text, end)) is not None:
         closes = text.find(_FENCE, opens.end())

@@ -1,7 +1,7 @@
 """The options of a model call: the keywords of `generate`, in one place.
 
-`Options` is for type checkers; `GenerateSettings` has the same names with their defaults.
-`spelled_out` writes them into a step's signature, where the compiler reads them.
+`Options` is for type checkers; `GenerateSettings` has the same names, with their defaults.
+`spelled_out` writes them into a step's signature, from which the compiler reads them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Options(TypedDict, total=False):
-    """The keywords of `generate`. The provider decides about those left out."""
+    """The keywords of `generate`. For a setting that is left out, the provider's default holds."""
 
     model: ModelName
     """The name of a model of the deployment; `default` if left out."""
@@ -44,9 +44,9 @@ class Options(TypedDict, total=False):
     temperature: float | None
     top_p: float | None
     output_tokens_max: int | None
-    """The answer may be cut after so many tokens, and then counts as complete."""
+    """After this many tokens, the answer may be cut, and then counts as complete."""
     stop: str | Sequence[str]
-    """The answer ends before any of these texts."""
+    """The answer ends before the first of these texts."""
     seed: int | None
     reasoning_effort: ReasoningEffort | None
     extras: Extras
@@ -54,13 +54,13 @@ class Options(TypedDict, total=False):
     tools: Sequence[Callable[..., object]]
     """Typed functions that the model may call; see `orchestra.steps.conversation.tools`."""
     tool_choice: ToolChoice | None
-    """Whether it has to call a tool; it has to only in its first round."""
+    """Whether the model has to call a tool, or which one; this holds only for its first calls."""
     parallel_tool_calls: bool | None
     """With False, the model makes one call per round."""
     tool_rounds_max: int
     """How many rounds may call tools, or pause; 8 if left out."""
     tools_at_once: int
-    """How many tool calls run at the same time; 4 if left out."""
+    """How many tool calls may run at the same time; 4 if left out."""
     tool_timeout_s: float | None
     """Seconds for each tool call, after which the model reads an error; no limit if left out."""
     citations: bool
@@ -90,10 +90,10 @@ class GenerateSettings:
     citations: bool = False
 
     def request(self, asked: Asked) -> ChatRequest:
-        """The request for what was asked; these settings override those of a given request."""
+        """The request to send; if `asked` is a request already, these settings override its own."""
         request = asked if isinstance(asked, ChatRequest) else ChatRequest(_messages(asked))
-        said = {name: getattr(self, name) for name in _SAID}
-        changes = {name: value for name, value in said.items() if value not in (None, ())}
+        settings = {name: getattr(self, name) for name in _SHARED}
+        changes = {name: value for name, value in settings.items() if value not in (None, ())}
         if self.reasoning_effort is not None:
             changes["reasoning_tokens_max"] = None
         if self.stop:
@@ -101,17 +101,17 @@ class GenerateSettings:
         if self.system is not None:
             changes["messages"] = (Message("system", self.system), *request.messages)
         if self.tools:
-            changes["tools"] = tuple(each.told for each in self.tools)
+            changes["tools"] = tuple(each.declaration for each in self.tools)
         if self.extras:
             changes["extras"] = {**request.extras, **self.extras}
         return attrs.evolve(request, **changes) if changes else request  # takes 10 us
 
 
-_SAID = (
+_SHARED = (
     *("temperature", "top_p", "output_tokens_max", "seed", "reasoning_effort"),
     *("tool_choice", "parallel_tool_calls"),
 )
-"""Fields with the same name in a request."""
+"""Settings that have the same name in a request."""
 
 
 def _messages(asked: str | Message | list[Message]) -> tuple[Message, ...]:
@@ -124,7 +124,7 @@ def check_bounds(options: Options) -> None:
     """Check that the bounds are valid numbers.
 
     Raises:
-        DefinitionError: one is not a number, too small, or a wire.
+        DefinitionError: a bound is not a number, is too small, or is a wire.
     """
     for name, (kinds, what) in _BOUNDS.items():
         given: object = options.get(name, 1)
@@ -146,7 +146,7 @@ _BOUNDS = {
 
 
 def spelled_out(function: F, returns: object) -> F:
-    """The function with all `Options` in its signature, and with this return annotation."""
+    """The function, with all `Options` in its signature, and with this return annotation."""
     hints = get_type_hints(Options, include_extras=True)
     given = inspect.signature(function).parameters.values()
     words = [

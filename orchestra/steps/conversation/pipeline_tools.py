@@ -1,4 +1,4 @@
-"""Tools that are pipelines: when a model calls one, the step runs it as a part of its own run."""
+"""Tools that are pipelines: if a model calls one, the step runs it as a part of its own run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestra.protocols import Context, injected
 
 
 def with_functions(function: Callable[..., object]) -> Callable[..., object]:
-    """The same, with a function in place of a pipeline, also of one in a partial."""
+    """The function itself; for a pipeline, or a partial of one, a function that runs it."""
     if isinstance(function, Pipeline):
         return _function_of(function)
     if isinstance(function, partial) and isinstance(function.func, Pipeline):
@@ -23,12 +23,12 @@ def with_functions(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def pipeline_of(function: object) -> Pipeline[..., Any] | None:
-    """The pipeline that such a function runs; None if it is another."""
+    """The pipeline that a function of `with_functions` runs; None for other functions."""
     return getattr(function, "pipeline", None)
 
 
 def _function_of(pipeline: Pipeline[..., Any]) -> Callable[..., Awaitable[object]]:
-    """A function that runs a pipeline, with the parameters of that, and one for the context."""
+    """A function that runs a pipeline, with the pipeline's parameters and one for the context."""
     named = "context"
     while named in pipeline.inputs:
         named += "_"

@@ -1,9 +1,9 @@
-"""Talk: a conversation with a model that continues until it has answered.
+"""A conversation with a model, which continues until the model has answered.
 
 The theory: each round sends the whole conversation. An answer with tool calls is sent back with
-their results; an answer that the provider paused is sent back unchanged. Both count as a round,
-and the rounds are bounded. Every other end is the answer, or an error: a cut, refused or
-filtered answer never looks complete.
+the results of the calls; an answer that the provider paused is sent back unchanged. Each of these
+counts as a round, and the rounds are bounded. Every other end is the answer, or an error: a cut,
+refused or filtered answer never looks complete.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from orchestra.steps.conversation.options import Asked, GenerateSettings
 from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import Capabilities, ChatRequest, ForcedTool, Message, StopReason, ToolCall
 
-_CALLS_TOLD_MAX = 3
+_CALLS_SHOWN_MAX = 3
 _CALL_CHARS_MAX = 200
-_OURS = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS, StopReason.PAUSED)
+_NORMAL = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS, StopReason.PAUSED)
 """Stop reasons of a complete answer, and of one after which the model is asked again."""
 
 
 def apart(before: str, text: str) -> str:
-    """A text after another round's text: with an empty line before it, unless there is a space."""
+    """A text to follow another round's: after an empty line, unless white space separates them."""
     joined = before[-1].isspace() or text[0].isspace()
     return text if joined else f"\n\n{text}"
 
 
 @attrs.define(eq=False)
 class Talk:
-    """One conversation; `request` is sent in its next round."""
+    """One conversation; `request` is what the next round sends."""
 
     request: ChatRequest
     settings: GenerateSettings
@@ -57,10 +57,10 @@ class Talk:
         """A conversation that begins with this question.
 
         Raises:
-            CapabilityError: it has tools, and the model cannot call tools.
-            InvalidRequestError: its extras have fields for our policies that no policy reads.
+            CapabilityError: there are tools, and the model is known not to support them.
+            InvalidRequestError: the extras have unknown settings for orchestra's policies.
         """
-        tools = {each.told.name: each for each in settings.tools}
+        tools = {each.declaration.name: each for each in settings.tools}
         talk = cls(settings.request(asked), settings, context, tools)
         check_words(talk.request.extras)
         if tools and talk.capabilities.tools is False:
@@ -78,22 +78,22 @@ class Talk:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The capabilities of the model; the defaults for a fake that has none."""
+        """The capabilities of the model; for a test's fake without any, the defaults."""
         return getattr(self.model, "capabilities", None) or Capabilities()
 
     async def answered(self) -> Completion:
         """The answer, after as many rounds as needed.
 
         Raises:
-            ModelError: a call failed, or as of `goes_on`.
-            LimitExceededError: as of `goes_on`.
+            ModelError: a call failed; or as for `goes_on`.
+            LimitExceededError: as for `goes_on`.
         """
         while True:  # noqa: ASYNC913 - the rounds are bounded
-            heard = await self._heard()
-            if not await self.goes_on(heard):
-                return heard.completion()
+            answer = await self._received()
+            if not await self.goes_on(answer):
+                return answer.completion()
 
-    async def _heard(self) -> Answer:
+    async def _received(self) -> Answer:
         answer = Answer()
         try:
             async with self.model.stream(self.request) as reply:
@@ -106,33 +106,33 @@ class Talk:
 
     def account(self, answer: Answer) -> None:
         """Report the usage of a round, however it ended."""
-        if answer.usage is not None:  # so a fake context needs no `used` if its model has no usage
+        if answer.usage is not None:  # a test's fake context may have no `used`
             self.context.used(answer.usage)
 
     async def goes_on(self, answer: Answer) -> bool:
-        """Whether another round is needed, with the new `request`.
+        """Run the tools that the answer calls; return whether another round is needed.
 
-        Calls the tools that the model asks for. False when it has answered.
+        `request` is then that of the next round. False if the answer is final.
 
         Raises:
             TruncatedStreamError: the round ended without a finish reason.
-            ContentFilterError: the model, or its provider, refused.
-            ContextLengthError: it was cut at a length that was not requested.
-            OutputError: it ended in another way, or calls tools that it was not given.
-            LimitExceededError: it needs more than `tool_rounds_max` rounds.
+            ContentFilterError: the model, or its provider, refused to answer.
+            ContextLengthError: the answer was cut at a length that was not requested.
+            OutputError: the answer ended in another way, or calls tools though there are none.
+            LimitExceededError: the model has not answered after `tool_rounds_max` rounds.
         """
-        heard = self._whole(answer)
-        calls = heard.tool_calls
-        self._refuse_end(heard)
-        reason = heard.stopped.reason
+        ended = self._whole(answer)
+        calls = ended.tool_calls
+        self._refuse_end(ended)
+        reason = ended.stopped.reason
         if not calls and reason is not StopReason.PAUSED:
             if reason is StopReason.LENGTH:
                 most = self.request.output_tokens_max
                 PRESENT.get().record(StepCut, self.settings.model, most)
             return False
-        self._refuse_round(heard)
+        self._refuse_round(ended)
         self.rounds += 1
-        self.add(heard.message)
+        self.add(ended.message)
         if calls:
             one_by_one = self.request.parallel_tool_calls is False
             results = await answer_all(
@@ -146,23 +146,24 @@ class Talk:
             self._set_free()
         return True
 
-    def said_before(self, answer: Answer, before: str) -> str:
-        """The text before the next round's text, from which an empty line separates it.
+    def text_before(self, answer: Answer, before: str) -> str:
+        """The text that an empty line has to separate from the next round's text.
 
-        Empty after a paused round, which the next round continues.
+        Empty after a paused round, whose text the next round continues. `before` is the same for
+        the last round.
         """
-        heard = answer.completion()
-        if heard.stopped.reason is StopReason.PAUSED and heard.text:
+        ended = answer.completion()
+        if ended.stopped.reason is StopReason.PAUSED and ended.text:
             return ""
-        return heard.text or before
+        return ended.text or before
 
     def add(self, *messages: Message) -> None:
-        """Add messages to the next round; turns without parts are left out."""
-        said = tuple(each for each in messages if each.parts)
-        self.request = attrs.evolve(self.request, messages=(*self.request.messages, *said))
+        """Add messages to the next round's request; messages without parts are left out."""
+        added = tuple(each for each in messages if each.parts)
+        self.request = attrs.evolve(self.request, messages=(*self.request.messages, *added))
 
     def _set_free(self) -> None:
-        """Drop a required tool choice after the first call: else the model would never answer."""
+        """Drop a required tool choice after the first calls, or the model would never answer."""
         choice = self.request.tool_choice
         if choice == "required" or isinstance(choice, ForcedTool):
             self.request = attrs.evolve(self.request, tool_choice=None)
@@ -175,61 +176,61 @@ class Talk:
             )
         return answer.completion()
 
-    def _refuse_end(self, heard: Completion) -> None:
-        """Refuse every end that is neither an answer nor a tool call nor a pause."""
-        reason, name = heard.stopped.reason, self.settings.model
-        if reason is StopReason.CONTENT_FILTER or heard.refusal:
-            why = heard.refusal or f"it stopped for {heard.stopped.raw or reason.value!r}"
+    def _refuse_end(self, answer: Completion) -> None:
+        """Refuse every end that is neither a final answer nor a tool call nor a pause."""
+        reason, name = answer.stopped.reason, self.settings.model
+        if reason is StopReason.CONTENT_FILTER or answer.refusal:
+            why = answer.refusal or f"it stopped for {answer.stopped.raw or reason.value!r}"
             raise ContentFilterError(f"model {name!r} refused to answer: {why}", model=name)
         if reason is StopReason.LENGTH:
-            self._refuse_length(heard)
-        elif reason not in _OURS or (reason is StopReason.TOOL_CALLS and not heard.tool_calls):
+            self._refuse_length(answer)
+        elif reason not in _NORMAL or (reason is StopReason.TOOL_CALLS and not answer.tool_calls):
             raise OutputError(
-                f"model {name!r} stopped for {heard.stopped.raw or reason.value!r}, which is no "
-                "end of an answer; ask again, or another model",
-                raw=heard.text,
+                f"model {name!r} stopped for {answer.stopped.raw or reason.value!r}, which is not "
+                "the end of an answer; ask again, or another model",
+                raw=answer.text,
                 model=name,
             )
 
-    def _refuse_length(self, heard: Completion) -> None:
-        """Refuse a cut answer, unless the request set the length."""
+    def _refuse_length(self, answer: Completion) -> None:
+        """Refuse a cut answer, unless the request bounded the length."""
         most, name = self.request.output_tokens_max, self.settings.model
         if most is None:
             raise ContextLengthError(
-                f"model {name!r} stopped at its own limit of length, and the answer is not "
-                "complete; ask for less, name a model with more room, or give output_tokens_max "
-                "if a cut answer will do",
+                f"model {name!r} stopped at its own output limit, and the answer is not "
+                "complete; ask for less, name a model with a higher limit, or give "
+                "output_tokens_max if a cut answer is acceptable",
                 model=name,
             )
-        if heard.tool_calls:
+        if answer.tool_calls:
             raise OutputError(
                 f"model {name!r} was cut in a tool call, after output_tokens_max={most} tokens; "
                 "give it more",
-                raw=heard.text,
+                raw=answer.text,
                 model=name,
             )
 
-    def _refuse_round(self, heard: Completion) -> None:
-        """Refuse a round over the bound, or with calls of unknown tools."""
+    def _refuse_round(self, answer: Completion) -> None:
+        """Refuse another round if it exceeds the bound, or has tool calls but no tools."""
         most, name = self.settings.tool_rounds_max, self.settings.model
-        told = _calls_text(heard.tool_calls)
-        if heard.tool_calls and not self.tools:
+        calls = _calls_text(answer.tool_calls)
+        if answer.tool_calls and not self.tools:
             raise OutputError(
-                f"model {name!r} asks for tools, and was given none to call: {told}; pass the "
-                "functions, generate(..., tools=[...])",
-                raw=heard.text,
+                f"model {name!r} calls tools, but was given none: {calls}; pass the functions, "
+                "generate(..., tools=[...])",
+                raw=answer.text,
                 model=name,
             )
         if self.rounds == most:
             raise LimitExceededError(
                 f"model {name!r} has not answered after tool_rounds_max={most} rounds; it asks "
-                f"for {told or 'its turn back'}; allow more rounds, or say in the prompt when to "
+                f"for {calls or 'another turn'}; allow more rounds, or say in the prompt when to "
                 "stop",
                 limit="tool_rounds_max",
             )
 
 
 def _calls_text(calls: tuple[ToolCall, ...]) -> str:
-    told = [f"{call.name}({call.arguments:.{_CALL_CHARS_MAX}})" for call in calls]
-    more = [f"{len(calls) - _CALLS_TOLD_MAX} more"] if len(calls) > _CALLS_TOLD_MAX else []
-    return ", ".join([*told[:_CALLS_TOLD_MAX], *more])
+    shown = [f"{call.name}({call.arguments:.{_CALL_CHARS_MAX}})" for call in calls]
+    more = [f"{len(calls) - _CALLS_SHOWN_MAX} more"] if len(calls) > _CALLS_SHOWN_MAX else []
+    return ", ".join([*shown[:_CALLS_SHOWN_MAX], *more])

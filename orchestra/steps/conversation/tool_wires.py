@@ -1,8 +1,8 @@
-"""Tools in a pipeline: values of the run that tools are given, as edges of the step.
+"""Values of the run that tools need: wires in tools become edges of the step.
 
-`partial(orders, user=user)` holds a wire. The tool is made once, without that parameter. For each
-run, only the value is added: the step's argument is a partial of an `Unfilled` tool, which the
-engine fills like a list. A wire anywhere else in a function would reach it as a wire.
+`partial(orders, user=user)` holds a wire. The tool is made once, without that parameter, and for
+each run only the value is added: the step's argument is a partial of an `Unfilled` tool, which the
+engine fills in as it does a list. A wire anywhere else in a function would never get a value.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _GIVEN = (
 
 
 def tools_with_wires(functions: Sequence[Callable[..., object]]) -> tuple[object, ...]:
-    """Each function as a tool, or as a partial that makes a tool when its wires have values.
+    """Each function as a tool, or as a partial that makes a tool once its wires have values.
 
     Raises:
-        DefinitionError: as of `as_tools`; or a function holds a wire that would have no value.
+        DefinitionError: as for `as_tools`; or a function holds a wire that would have no value.
     """
     return tuple(map(_open, as_tools(functions)))
 
@@ -35,7 +35,7 @@ def _open(tool: FunctionTool[..., object]) -> object:
     call = tool.call
     wired = isinstance(call, partial) and is_wired(call)
     bare = call.func if wired else call  # type: ignore[attr-defined]
-    name = tool.told.name
+    name = tool.declaration.name
     refuse_wires(bare, f"tool {name!r}", _GIVEN.replace("{tool}", name))
     if not wired:
         return tool

@@ -1,7 +1,7 @@
 """Tools: typed Python functions that a model may call.
 
-A function's signature becomes the JSON Schema of its arguments, its docstring the description.
-`calling` calls them.
+A function's signature becomes the JSON Schema of its arguments, and its docstring becomes the
+description. The module `calling` runs the tools.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ _NO_LAMBDA = (
 
 @attrs.frozen(eq=False, slots=False, repr=False)
 class FunctionTool(Generic[P, T_co]):
-    """A function as a tool. Calling it calls the function.
+    """A function as a tool. Calling the tool calls the function.
 
-    `told` is the description for a model.
+    `declaration` is what the model is told about it: name, description and schema.
     """
 
     call: Callable[P, T_co]
-    told: Tool
+    declaration: Tool
     kinds: Mapping[str, object]
     """The annotations of the parameters that the model fills in."""
     required: frozenset[str]
     injected: str | None = None
-    """The parameter for the step's context."""
+    """The name of the parameter for the step's context, if there is one."""
     thread: bool = False
     timeout_s: float | None = None
 
@@ -63,17 +63,17 @@ class FunctionTool(Generic[P, T_co]):
         return self.call(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<tool {self.told.name}>"
+        return f"<tool {self.declaration.name}>"
 
 
 @attrs.frozen(eq=False, slots=False, repr=False)
 class Unfilled:
-    """A tool without some arguments, which each run gives: calling it with them makes the tool."""
+    """A tool that lacks some arguments until a run: calling it with them makes the tool."""
 
     tool: FunctionTool[..., object]
 
     def __call__(self, *args: object, **kwargs: object) -> FunctionTool[..., object]:
-        """The tool with these arguments given."""
+        """The tool with these arguments filled in."""
         return attrs.evolve(self.tool, call=partial(self.tool.call, *args, **kwargs))
 
     @property
@@ -104,19 +104,19 @@ def tool(
     thread: bool = False,
     timeout_s: float | None = None,
 ) -> Any:
-    """Make a tool of a function or pipeline, to set more than it says itself.
+    """Make a tool of a function or pipeline, with settings that the function itself cannot have.
 
     A plain function in `tools=[...]` is a tool already. The model is given its name, the
     annotations of its parameters, and its docstring: the text before the first section, the
     `Args:` of each parameter, and `Annotated[int, "in metres"]`. A parameter
     `context: Context = injected` is filled in, and hidden from the model.
 
-    Arguments given by a `functools.partial` are hidden too, and the model cannot change them:
+    Arguments given by a `functools.partial` are hidden, too, and the model cannot change them:
     `partial(orders, user=user)` is the tool `orders`, and `user` may be a value of the pipeline.
 
     An async function is awaited; a plain one is called directly and has to be quick. With
-    `thread=True` it is called in a worker thread. `timeout_s` bounds each call of an async
-    function, in place of the step's `tool_timeout_s`; the others cannot be interrupted.
+    `thread=True`, a plain one is called in a worker thread. `timeout_s` bounds each call of an
+    async function, in place of the step's `tool_timeout_s`; plain functions cannot be interrupted.
 
     Raises:
         DefinitionError: a parameter has no annotation, or one without a form in JSON; the
@@ -136,14 +136,14 @@ def tool(
 
 
 def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], ...]:
-    """Each function as a tool; of a step, its function; of a pipeline, one that runs it.
+    """Each function as a tool; a step becomes a tool of its function, a pipeline one that runs it.
 
     Raises:
-        DefinitionError: as of `tool`, or two have the same name.
+        DefinitionError: as for `tool`; or two tools have the same name.
     """
-    _refuse_no_list(functions)
+    _refuse_other_than_list(functions)
     tools = tuple(map(_as_tool, functions))
-    names = [each.told.name for each in tools]
+    names = [each.declaration.name for each in tools]
     for name in names:
         if names.count(name) > 1:
             raise DefinitionError(
@@ -153,8 +153,8 @@ def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], 
     return tools
 
 
-def _refuse_no_list(functions: object) -> None:
-    """Refuse everything that is not a list of functions."""
+def _refuse_other_than_list(functions: object) -> None:
+    """Refuse a wire or a single function in place of a list of functions."""
     where = called_at()
     if isinstance(functions, Wire):
         raise DefinitionError(
@@ -192,7 +192,7 @@ def _as_tool(function: Function) -> FunctionTool[..., object]:
 
 
 def _inner(function: Function) -> Function:
-    """The function of a partial; every other function itself."""
+    """The function inside a partial; any other function itself."""
     return function.func if isinstance(function, partial) else function
 
 
@@ -205,40 +205,40 @@ def _made(
     timeout_s: float | None,
 ) -> FunctionTool[..., object]:
     inner = _inner(function)
-    _refuse_no_function(inner)
-    if isinstance(inner, FunctionTool):  # its settings hold for a partial of it too
-        name, thread = name or inner.told.name, thread or inner.thread
-        description = inner.told.description if description is None else description
+    _refuse_other_than_function(inner)
+    if isinstance(inner, FunctionTool):  # a partial of a tool keeps the tool's settings
+        name, thread = name or inner.declaration.name, thread or inner.thread
+        description = inner.declaration.description if description is None else description
         timeout_s = inner.timeout_s if timeout_s is None else timeout_s
     name = name or str(getattr(inner, "__name__", ""))
     _refuse_shape(function, name, thread=thread, timeout_s=timeout_s)
     kinds, defaults, injected = _parameters(function, name)
-    said = described(inspect.getdoc(inner))
-    told = Tool(
+    doc = described(inspect.getdoc(inner))
+    declaration = Tool(
         name,
-        said.text if description is None else description,
-        parameters_schema(kinds, defaults, said.members),
+        doc.text if description is None else description,
+        parameters_schema(kinds, defaults, doc.members),
     )
     required = frozenset(kinds.keys() - defaults.keys())
-    made = FunctionTool(function, told, kinds, required, injected, thread, timeout_s)
+    made = FunctionTool(function, declaration, kinds, required, injected, thread, timeout_s)
     names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
     found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
-    found |= handed_on(inner)  # from Python 3.14 on, no longer among the names
+    found |= handed_on(inner)  # the annotations: from Python 3.14 on, not among these names
     vars(made).update(found, __wrapped__=function)  # as `wraps` does; attrs forbids assignment
     return made
 
 
-def _refuse_no_function(function: object) -> None:
+def _refuse_other_than_function(function: object) -> None:
     """Refuse objects that cannot be called with a model's arguments."""
     right = "pass typed functions: generate(..., tools=[search])"
     if isinstance(function, Wire):
-        why = f"the wire {spelled(function)} is no function yet, and tools are decided when the "
+        why = f"the wire {spelled(function)} is not a function yet, and tools are decided when the "
         why += "pipeline is written"
-    elif isinstance(function, Step):  # otherwise messages would be about the step's call
-        why = f"@tool stands above @step of {function.name!r}, and a step is a tool already"
+    elif isinstance(function, Step):  # otherwise errors would be about the step's `__call__`
+        why = f"@tool is above @step of {function.name!r}, and a step is a tool already"
         right = f"write tools=[{function.name}], or @step above @tool(...) to say more"
     elif not callable(function):
-        why = f"{function!r:.100} in tools is no function"
+        why = f"{function!r:.100} in tools is not a function"
     else:
         return
     raise DefinitionError(f"{called_at()}: {why}; {right}")
@@ -250,12 +250,12 @@ def _refuse_shape(function: Function, name: str, *, thread: bool, timeout_s: flo
         raise DefinitionError(f"{where}: {_NO_LAMBDA}")
     if not _NAME.fullmatch(name):
         raise DefinitionError(
-            f"{where}: {name or function!r:.100} is no name for a tool; give it one of up to 64 "
+            f"{where}: {name or function!r:.100} cannot name a tool; give it a name of up to 64 "
             'letters, digits, `_` and `-`: tool(name="look_up")(function)'
         )
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise DefinitionError(
-            f"{where}: tool {name!r} yields, and a tool gives one value; return a list"
+            f"{where}: tool {name!r} yields, and a tool returns one value; return a list"
         )
     if thread and inspect.iscoroutinefunction(function):
         raise DefinitionError(
@@ -264,15 +264,15 @@ def _refuse_shape(function: Function, name: str, *, thread: bool, timeout_s: flo
         )
     if timeout_s is not None and not inspect.iscoroutinefunction(underlying(function)):
         raise DefinitionError(
-            f"{where}: tool {name!r} has timeout_s, but a plain function cannot be interrupted, in "
-            f"a thread neither; write `async def {name}`, or give its own calls a timeout"
+            f"{where}: tool {name!r} has timeout_s, but a plain function cannot be interrupted, "
+            f"not even in a thread; write `async def {name}`, or give its own calls a timeout"
         )
 
 
 def _parameters(
     function: Function, name: str
 ) -> tuple[dict[str, object], dict[str, object], str | None]:
-    """Annotations and defaults of the model's parameters, and the name of the context's."""
+    """Annotations and defaults of the parameters for the model, and the name of the context's."""
     found = hints(underlying(function))
     kinds: dict[str, object] = {}
     defaults: dict[str, object] = {}
@@ -290,13 +290,14 @@ def _parameters(
 
 
 def _open_parameters(function: Function, name: str) -> list[inspect.Parameter]:
-    """The parameters still open: a model may not change those that a partial has given."""
+    """The parameters that are still open: a partial's arguments are not the model's to change."""
     try:
         parameters = signature(function).parameters.values()
-    except ValueError as error:  # a partial with wrong arguments; some built-ins
+    except ValueError as error:  # a partial with wrong arguments, or one of some built-ins
         raise DefinitionError(
             f"{called_at()}: tool {name!r} is {function!r:.200}, whose parameters cannot "
-            f"be told ({error}); give a partial what its function takes, or write a function"
+            f"be determined ({error}); give a partial only arguments that its function takes, or "
+            "write a function"
         ) from error
     given = function.keywords if isinstance(function, partial) else {}
     return [each for each in parameters if each.name not in given]

@@ -1,7 +1,7 @@
-"""Digests of ingested texts: the embedder of the vectors, and the content. Pure.
+"""Digests of ingested texts: they identify the embedder of the vectors, and the content. Pure.
 
-Rules of the file: a digest is `DIMENSIONS-EMBEDDER-CONTENT`, the last two as hashes. A text of
-another form was not written here, and says nothing.
+Rules of the file: a digest is `DIMENSIONS-EMBEDDER-CONTENT`, of which the last two are hashes. A
+string of another form was not written by this module, and tells nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 
 from orchestra.protocols import Embedder
 
-_RECIPE = "2"  # incremented when texts are cut or embedded in another way
+_RECIPE = "2"  # incremented when the way in which texts are cut or embedded changes
 _EMBEDDER_CHARS, _CONTENT_CHARS = 8, 32
 _DIGEST = re.compile(
     rf"(?P<embedder>(?P<dimensions>[0-9]+)-[0-9a-f]{{{_EMBEDDER_CHARS}}})"
@@ -32,8 +32,8 @@ class Recipe:
 
     def digest(self, text: str) -> str:
         """The digest of a text ingested with these options."""
-        said = f"{_RECIPE}\0{self.size_chars}\0{self.overlap_chars}\0{text}"
-        return f"{self.embedder}-{_hash(said, _CONTENT_CHARS)}"
+        content = f"{_RECIPE}\0{self.size_chars}\0{self.overlap_chars}\0{text}"
+        return f"{self.embedder}-{_hash(content, _CONTENT_CHARS)}"
 
 
 def embedder_of(embedder: Embedder) -> str:
@@ -43,16 +43,16 @@ def embedder_of(embedder: Embedder) -> str:
 
 
 def is_of_another(digest: str, embedder: str) -> bool:
-    """Whether the digest is from another embedder than this result of `embedder_of`."""
+    """Whether the digest is from another embedder than `embedder`, a result of `embedder_of`."""
     found = _DIGEST.fullmatch(digest)
     return found is not None and found["embedder"] != embedder
 
 
 def dimensions_of(digest: str) -> int | None:
-    """The length of the vectors, if the digest has it."""
+    """The length of the vectors; None if the digest is of another form."""
     found = _DIGEST.fullmatch(digest)
     return int(found["dimensions"]) if found else None
 
 
-def _hash(said: str, chars: int) -> str:
-    return hashlib.sha256(said.encode()).hexdigest()[:chars]
+def _hash(content: str, chars: int) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:chars]

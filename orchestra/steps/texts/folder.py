@@ -11,7 +11,7 @@ import attrs
 
 SUFFIXES = (".md", ".markdown", ".txt", ".rst")
 LIMIT_BYTES = 4 * 1024 * 1024
-"""Longer than any documentation page, and short enough to be processed at once."""
+"""More than any documentation page has, and little enough to be processed in one piece."""
 
 
 @attrs.frozen
@@ -24,7 +24,7 @@ class Skipped:
 
 @attrs.frozen
 class Found:
-    """The contents of a folder: files by suffix, and what could not be read."""
+    """The contents of a folder: its files, and what could not be read."""
 
     files: list[Path]
     skipped: list[Skipped]
@@ -33,7 +33,7 @@ class Found:
 def find(folder: Path) -> Found:
     """All files under a folder, in the order of their paths.
 
-    Names that begin with a dot are ignored. Links are followed. A folder or text that is
+    Names that begin with a dot are ignored. Links are followed. A folder or text file that is
     reached twice is read once, under its real name if that is in the folder.
 
     Raises:
@@ -42,8 +42,8 @@ def find(folder: Path) -> Found:
     found = Found([], [])
     seen: set[tuple[int, int]] = set()
     os.scandir(folder).close()  # raises if it cannot be listed
-    left = deque([folder])  # folders at the front, links to folders at the back
-    links: list[Path] = []  # to files
+    left = deque([folder])  # real folders at the front, links to folders at the back
+    links: list[Path] = []  # links to files
     while left:
         here = left.popleft()
         try:
@@ -59,7 +59,7 @@ def find(folder: Path) -> Found:
 
 
 def read(path: Path, limit_bytes: int) -> str | Skipped:
-    """The text of a file, or why it is left out. Reads no more than the limit."""
+    """The text of a file, or why it is left out. At most one byte more than the limit is read."""
     try:
         return _text(path, limit_bytes)
     except _LeftOutError as error:
@@ -94,10 +94,10 @@ def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or leads to one; a link that cannot be followed is read as a file."""
+    """Whether it is a folder or a link to one; a link that cannot be followed counts as a file."""
     try:
         return entry.is_dir()
-    except OSError:  # it leads to itself, or into a folder that is closed to us
+    except OSError:  # the link leads to itself, or into a folder without permission
         return False
 
 
@@ -111,7 +111,7 @@ def is_utf8(name: str) -> bool:
 
 
 def _follow_links(links: list[Path], found: Found) -> None:
-    """Add the targets of links, except texts found already; broken links are reported later."""
+    """Add the links to files, except to texts found already; broken links are reported later."""
     read = {_identity(path) for path in found.files if _is_text(path)} if links else set()
     for path in sorted(links, key=Path.as_posix):
         identity = _identity(path) if _is_text(path) else None
@@ -123,7 +123,7 @@ def _follow_links(links: list[Path], found: Found) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """The identity of a file, whatever its name; None if it cannot be read."""
+    """The identity of a file, independent of its name; None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:

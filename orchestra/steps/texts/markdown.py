@@ -1,11 +1,11 @@
 """Markdown as blocks: headings, fenced code, and everything else, each with its position.
 
-Also reads plain text (all paragraphs) and the headings of reStructuredText. A block is a
-span of the text, so joining all blocks gives the whole text.
+This also reads plain text (all of it paragraphs) and the headings of reStructuredText. A block is
+a span of the text, and all blocks joined are the whole text.
 
-The text is untrusted. So headings are parsed by string methods, which read a line once. A
-regular expression that can match from many positions would read it again from each, and block
-the interpreter meanwhile.
+The text is untrusted, so headings are parsed with string methods, which read a line once. A
+regular expression that can match from many positions would read the line again from each of them,
+and block the interpreter meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLANKS = " \t"
 _INDENT_MAX = 3
 _LEVEL_MAX = 6
 _MARKED_CHARS_MAX = 1000
-"""A longer line is prose, whatever its marks: each passage below a heading repeats the heading."""
+"""A longer line is never a heading or fence: each passage below a heading repeats the heading."""
 _LANGUAGE_CHARS_MAX = 20
 
 
@@ -34,16 +34,16 @@ class Kind(Enum):
     HEADING = "heading"
     FENCE = "fence"
     PROSE = "prose"
-    """A paragraph, a list, a table, a quotation: lines without a blank line."""
+    """A paragraph, list, table or quotation: lines without a blank line between them."""
 
 
 @attrs.frozen
 class Block:
     """The text from `start` to `end`, with the blank lines after it.
 
-    `headings` are the titles above it, the outermost first; a heading includes itself. `opens`
-    and `closes` are the marks of a fence, used again for parts that are cut out of it. Of the
-    words after the opening mark only the language is kept.
+    `headings` are the titles above the block, the outermost first; for a heading, its own is
+    included. `opens` and `closes` are the marks of a fence, to be used for the parts that it is cut
+    into. Of the words after the opening mark, only the language is kept.
     """
 
     start: int
@@ -55,12 +55,12 @@ class Block:
 
 
 def blocks(text: str, *, rst: bool = False) -> list[Block]:
-    """All blocks of a text, in order and without gaps; lines must end in a line feed only."""
+    """All blocks of a text, in order and without gaps; lines have to end with a line feed only."""
     return list(_Reader(text, rst=rst).blocks())
 
 
 class _Reader:
-    """Reads the lines once. Rules: a block begins where the last one ended."""
+    """Reads each line once; a block begins where the last one ended."""
 
     def __init__(self, text: str, *, rst: bool) -> None:
         self._lines = re.findall(r"[^\n]*\n|[^\n]+", text)
@@ -82,7 +82,7 @@ class _Reader:
             start = end
 
     def _next(self) -> tuple[Kind, str, str]:
-        """Move past one block, without the blank lines after it; returns its kind and marks."""
+        """Move past one block, but not the blank lines after it; return its kind and its marks."""
         line = self._lines[self._line].rstrip("\n")
         if fence := self._fence(line):
             self._pass_fence(fence["mark"])
@@ -97,7 +97,7 @@ class _Reader:
         return Kind.PROSE, "", ""
 
     def _pass_fence(self, mark: str) -> None:
-        """Move past the closing line, or to the end of the text, as in CommonMark."""
+        """Move past the closing line or, without one, to the end of the text, as in CommonMark."""
         closing = re.compile(rf"\s*{re.escape(mark)}{re.escape(mark[0])}*[ \t]*$")
         self._line += 1
         while self._line < len(self._lines):
@@ -106,7 +106,7 @@ class _Reader:
                 break
 
     def _pass_paragraph(self, line: str) -> bool:
-        """Move past the last line; True if its second or third line underlines a heading."""
+        """Move past a paragraph; return True if its second or third line underlines a heading."""
         first, above, count = line, line, 1
         while self._line < len(self._lines):
             line = self._lines[self._line].rstrip("\n")
@@ -125,7 +125,7 @@ class _Reader:
         return is_title and self._is_rule(line)
 
     def _fence(self, line: str) -> re.Match[str] | None:
-        """The match of a line that opens a fence, which only Markdown has."""
+        """The match of a line that opens a fence, in Markdown only; None for other lines."""
         return None if self._rst or len(line) > _MARKED_CHARS_MAX else _FENCE.match(line)
 
     def _heading(self, line: str) -> tuple[int, str] | None:
@@ -138,7 +138,10 @@ class _Reader:
         return enough and rule[0] in self._underlines and set(rule) == {rule[0]}
 
     def _level(self, underline: str) -> int:
-        """In Markdown `=` is 1 and `-` is 2; in reStructuredText levels follow first use."""
+        """The level of a heading by its underline.
+
+        In Markdown, `=` is 1 and `-` is 2; in reStructuredText, the order of first use counts.
+        """
         if underline not in self._levels:
             self._levels += underline
         return self._levels.index(underline) + 1
@@ -150,7 +153,7 @@ class _Reader:
 
 
 def _heading(line: str) -> tuple[int, str] | None:
-    """The number of marks and the title of `## title ##`, if the marks stand alone."""
+    """The level and the title of a line `## title ##`; None if it is no such heading."""
     marked = line.lstrip(" ")
     rest = marked.lstrip("#")
     level = len(marked) - len(rest)
@@ -164,9 +167,9 @@ def _heading(line: str) -> tuple[int, str] | None:
 
 
 def without_links(title: str) -> str:
-    """A title with each link and image replaced by its words: `[words](where)`."""
-    said: list[str] = []
-    told = start = 0  # end of the output so far, and start of the next link's words
+    """A title in which each link and image, `[words](where)`, is replaced by its words."""
+    kept: list[str] = []
+    done = start = 0  # the end of what is in `kept`, and where to look for the next link
     while (closing := title.find("](", start)) >= 0:
         opening = title.find("[", title.rfind("]", start, closing) + 1 or start, closing)
         if opening < 0:
@@ -175,7 +178,7 @@ def without_links(title: str) -> str:
         end = title.find(")", closing)
         if end < 0:
             break
-        is_image = title.startswith("!", opening - 1) and opening > told
-        said += title[told : opening - is_image], title[opening + 1 : closing]
-        told = start = end + 1
-    return "".join([*said, title[told:]])
+        is_image = title.startswith("!", opening - 1) and opening > done
+        kept += title[done : opening - is_image], title[opening + 1 : closing]
+        done = start = end + 1
+    return "".join([*kept, title[done:]])

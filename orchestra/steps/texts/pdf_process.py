@@ -1,11 +1,11 @@
 """The text of a PDF, page by page, in a process of its own.
 
 `python pdf_process.py '{"pages_max": 10, ...}' < report.pdf` writes JSON: `{"pages": [...]}`, or
-`{"error": "why"}`. A hostile file can make its reader loop, or allocate gigabytes, and a
-thread that does so cannot be stopped; a process is stopped by the kernel. The process also keeps
-the work out of the server's interpreter, so that no stream stutters while a file is read.
+`{"error": "why"}`. A hostile file can make its reader loop or allocate gigabytes. A thread that
+does so cannot be stopped, but the kernel can stop a process. A process also keeps the work out of
+the server's interpreter, so that no stream stalls while a file is read.
 
-It imports nothing of orchestra, so that it starts in a tenth of a second.
+Rules of the file: nothing of orchestra is imported, so that it starts in a tenth of a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pypdf import PdfReader
 
 FILES_MAX = 64
-"""Files open at once: enough for Python's imports."""
+"""The most open files: enough for Python's imports."""
 
 
 class RefusedPdfError(Exception):
@@ -31,7 +31,7 @@ class RefusedPdfError(Exception):
 
 
 def confine(memory_limit_bytes: int, timeout_s: float) -> None:
-    """Let the kernel end this process if it exceeds a limit, or a lower one that it has already."""
+    """Have the kernel end this process if it exceeds one of these limits; lower ones are kept."""
     for what, limit in (
         (resource.RLIMIT_AS, memory_limit_bytes),
         (resource.RLIMIT_CPU, int(timeout_s) + 1),
@@ -46,25 +46,25 @@ def confine(memory_limit_bytes: int, timeout_s: float) -> None:
 
 def main(source: BinaryIO, target: TextIO, pages_max: int, chars_max: int) -> None:
     """Write the text of a PDF, or why it cannot be read."""
-    said: dict[str, object]
+    result: dict[str, object]
     try:
-        said = {"pages": list(pages(source.read(), pages_max, chars_max))}
+        result = {"pages": list(pages(source.read(), pages_max, chars_max))}
     except RefusedPdfError as refusal:
-        said = {"error": str(refusal)}
+        result = {"error": str(refusal)}
     except MemoryError:
-        said = {"error": "needs more memory than a PDF may have: see `memory_limit_bytes`"}
+        result = {"error": "needs more memory than a PDF may have: see `memory_limit_bytes`"}
     except RecursionError:
-        said = {"error": "is not a readable PDF: it is nested too deeply"}
+        result = {"error": "is not a readable PDF: it is nested too deeply"}
     except Exception as error:  # noqa: BLE001 - a broken file may raise anything
-        said = {"error": f"is not a readable PDF: {type(error).__name__}: {error!s:.200}"}
-    json.dump(said, target)
+        result = {"error": f"is not a readable PDF: {type(error).__name__}: {error!s:.200}"}
+    json.dump(result, target)
 
 
 def pages(data: bytes, pages_max: int, chars_max: int) -> Iterator[str]:
     """The text of each page.
 
     Raises:
-        RefusedPdfError: it exceeds a bound, or is encrypted.
+        RefusedPdfError: the PDF exceeds a bound, or is encrypted.
         Exception: whatever pypdf raises for a broken file.
     """
     reader = _opened(data)

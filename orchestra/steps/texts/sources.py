@@ -1,6 +1,6 @@
-"""The names of ingested texts, and which names mean the same file. Pure but for `cwd`.
+"""The names (sources) of ingested texts, and which of them mean the same file. Pure but for `cwd`.
 
-A source is a path as it is written, so it is the same on every machine. If the folder is
+A source is a path as the user wrote it, so it is the same on every machine. If the folder is
 written in another way, its texts get other names.
 """
 
@@ -24,7 +24,10 @@ class NamedFolder:
 
     @classmethod
     def of(cls, folder: Path | str, name: str | None = None) -> NamedFolder:
-        """A folder without `.` and `..` inside its path, so that each file has one name."""
+        """The folder, with `.` and `..` inside its path resolved, so that each file has one name.
+
+        `name` is its name in sources; by default, it is `folder` as it is written.
+        """
         called = folder if name is None else name
         return cls(Path(os.path.normpath(folder)), Path(os.path.normpath(called)))
 
@@ -33,17 +36,17 @@ class NamedFolder:
         return (self.name / Path(path).relative_to(self.path)).as_posix()
 
     def named(self, skipped: Skipped) -> Skipped:
-        """The skipped file, under its source."""
+        """The skipped file, with its path replaced by its source."""
         return attrs.evolve(skipped, source=self.source(skipped.source))
 
     def holds(self, source: str) -> bool:
-        """Whether a source is a file under the folder."""
+        """Whether a source is the name of a file under the folder."""
         return is_under(source, self.name)
 
     def doubles(self, read: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
-        """Other sources that are among the read files, in order.
+        """Those of the `others` that mean the same files as the sources just `read`, in order.
 
-        They are resolved from the working directory and from the parent of the folder.
+        They are resolved from the working directory and from the folder's parent.
         """
         left = sorted(source for source in others if "://" not in source)
         if not left:
@@ -57,9 +60,9 @@ class NamedFolder:
 
 
 def name_of(folder: Path) -> str | None:
-    """The name of a folder that is written as `.`, or with `..` in front; None for others.
+    """The name of a folder that is written as `.` or begins with `..`; None for other folders.
 
-    It is the last part of the folder's path: two folders called `.` would replace each other.
+    It is the last part of the folder's real path: two folders named `.` would replace each other.
     """
     written = Path(os.path.normpath(folder))
     if written.parts[:1] not in ((), ("..",)):
@@ -68,7 +71,7 @@ def name_of(folder: Path) -> str | None:
 
 
 def is_under(source: str, folder: Path) -> bool:
-    """Whether a source is the name of a file under the folder; an address never is."""
+    """Whether a source is the name of a file under the folder; a URL never is."""
     path = PurePosixPath(source)
     if "://" in source or not path.is_relative_to(folder.as_posix()):
         return False
@@ -76,5 +79,5 @@ def is_under(source: str, folder: Path) -> bool:
 
 
 def _join(folder: Path, path: str) -> str:
-    """The path joined to a folder; without pathlib, since a store may have many paths."""
+    """The path joined to a folder; without pathlib, which is slow for a store's many paths."""
     return os.path.normpath(path if path.startswith("/") else f"{folder}/{path}")

@@ -1,8 +1,8 @@
-"""Cuts texts into passages of a bounded size, along the text's own structure.
+"""Cuts texts into passages of a bounded size, along the structure of the text.
 
-A passage never spans two sections, so one heading path says where it is from. It ends
-with a block, an item or a sentence if possible. Fenced code is cut only if it alone is longer
-than a passage may be; then it is cut between lines, and each part is fenced again.
+A passage never spans two sections, so one path of headings says where it is from. It ends with a
+block, a list item or a sentence if possible. Fenced code is cut only if it alone is longer than a
+passage may be; then it is cut between lines, and each part is fenced again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ OVERLAP_CHARS = 100
 _SIZE_CHARS_MIN = 100  # a fence's marks take up to 37 of them
 
 _ITEM = re.compile(r"\n(?=[ \t]*(?:[-*+|]|\d+[.)])[ \t|])")
-# Possessive: white space is read once, from its start; from each of its characters is quadratic.
+# Possessive: white space is read once, from its start. From each of its characters, the time would
+# be quadratic.
 _SENTENCE = re.compile(r"[.!?][\"'”)\]*_`]*+\s++(?=\S)|(?<!\s)[^\S\n]*+\n\s++(?<=\n)(?=\S)")
 _SPACE = re.compile(r"(?<!\s)\s++(?=\S)")
 
@@ -36,16 +37,16 @@ def split(
     size_chars: int = SIZE_CHARS,
     overlap_chars: int = OVERLAP_CHARS,
 ) -> list[Passage]:
-    """The text as passages of at most `size_chars` + `overlap_chars`, in order.
+    """The text as passages of at most `size_chars` + `overlap_chars` each, in order.
 
-    The text is reStructuredText if `source` ends in `.rst`, else Markdown or plain text. A
-    passage that continues a section begins with the last sentences of the one before, as far as
-    they fit into `overlap_chars`. Apart from these, only white space is lost or doubled. The
-    metadata are `heading` (the titles above it, joined by " > ") and `position` (0, 1, …).
-    Ids depend only on source, heading and text.
+    The text is read as reStructuredText if `source` ends in `.rst`, otherwise as Markdown or plain
+    text. A passage that continues a section begins with the last sentences of the one before, as
+    far as they fit into `overlap_chars`. Apart from these, only white space is lost or repeated.
+    The metadata are `heading` (the titles above the passage, joined by " > ") and `position`
+    (0, 1, …). Ids depend only on source, heading and text.
 
     Raises:
-        ValueError: `size_chars` is less than 100, or `overlap_chars` not within 0 and
+        ValueError: `size_chars` is less than 100, or `overlap_chars` is not between 0 and
             `size_chars`.
     """
     if size_chars < _SIZE_CHARS_MIN or not 0 <= overlap_chars <= size_chars:
@@ -68,10 +69,10 @@ def split(
 
 @attrs.frozen
 class Piece:
-    """The text from `start` to `end`, with what it needs to be read by itself.
+    """The text from `start` to `end`, with what is needed to read it by itself.
 
-    `repeats` is where the repeated sentences begin, `start` if there are none; `opens`
-    and `closes` are the fence's marks where it begins or ends inside fenced code.
+    `repeats` is where the repeated sentences begin; it is `start` if there are none. `opens` and
+    `closes` are the marks of a fence, if the piece begins or ends inside fenced code.
     """
 
     start: int
@@ -81,25 +82,25 @@ class Piece:
     opens: str = ""
     closes: str = ""
 
-    def said(self, text: str) -> str:
-        """The text of the passage."""
+    def passage_text(self, text: str) -> str:
+        """The text of the passage; `text` is the whole text."""
         inside = text[self.repeats : self.end]
         inside = inside.strip("\n") if self.opens else inside.strip()
         return "\n".join(filter(None, (self.opens, inside.rstrip(), self.closes)))
 
 
 def _passage(piece: Piece, text: str, source: str, position: int) -> Passage:
-    said = piece.said(text)
+    own = piece.passage_text(text)
     heading = " > ".join(filter(None, piece.headings))
-    digest = hashlib.sha256(f"{source}\0{heading}\0{said}".encode("utf-8", "replace"))
+    digest = hashlib.sha256(f"{source}\0{heading}\0{own}".encode("utf-8", "replace"))
     metadata: dict[str, Scalar] = {"heading": heading, "position": position}
-    return Passage(digest.hexdigest()[:20], said, source, metadata=metadata)
+    return Passage(digest.hexdigest()[:20], own, source, metadata=metadata)
 
 
 def pieces(text: str, *, source: str, size_chars: int, overlap_chars: int) -> Iterator[Piece]:
     """The text in pieces, each of at most `size_chars` from `start` to `end`.
 
-    They follow one another without gaps; pieces of white space are left out.
+    They follow one another without gaps; pieces of only white space are left out.
     """
     rst = PurePosixPath(source).suffix.lower() == ".rst"
     for section in _sections(blocks(text, rst=rst)):
@@ -121,7 +122,7 @@ def _sections(found: list[Block]) -> Iterator[list[Block]]:
 
 
 class _Cutter:
-    """Cuts one section. Rules: `_at` is the start of the next piece, and only grows."""
+    """Cuts one section. `_at` is the start of the next piece, and only increases."""
 
     def __init__(self, text: str, section: list[Block], size: int, overlap: int) -> None:
         self._text = text
@@ -144,16 +145,16 @@ class _Cutter:
 
     @property
     def _end_max(self) -> int:
-        """The latest end of the next piece, with room for the mark that opens it again."""
+        """The last possible end of the next piece, which leaves room for a fence's opening mark."""
         return self._at + self._size - (len(self._opens) + 1 if self._opens else 0)
 
     def _is_cut_before(self, block: Block, previous: Block) -> bool:
-        """Whether to cut before the block: not after a mere heading if the block is cut anyway."""
+        """Whether to cut before the block; not after a mere heading if the block is cut anyway."""
         fits = block.kind is Kind.FENCE and block.end - block.start <= self._size
         return block.start > self._at and (fits or previous.kind is not Kind.HEADING)
 
     def _cut_between(self, previous: Block, block: Block) -> Piece:
-        """Cut before the block, or before the line that introduces it."""
+        """Cut before the block, or before the line with a colon that introduces it."""
         announced = self._text[previous.start : previous.end].rstrip().endswith(":")
         fits = block.end - previous.start <= self._size
         cut_anyway = block.end - block.start > self._size
@@ -165,7 +166,7 @@ class _Cutter:
         if block.kind is not Kind.FENCE:
             window = self._text[self._at : self._end_max]
             return self._cut(self._at + _last_break(window), repeat=block)
-        code = self._text.find("\n", block.start) + 1 or block.end  # nothing follows its mark
+        code = self._text.find("\n", block.start) + 1 or block.end  # or there is only the mark
         end = self._end_max - len(block.closes) - 1
         if code >= end and block.start > self._at:
             return self._cut(block.start)  # after a heading that leaves no room for code
@@ -173,7 +174,7 @@ class _Cutter:
         return self._cut(line or end, inside=block)
 
     def _cut(self, end: int, *, repeat: Block | None = None, inside: Block | None = None) -> Piece:
-        """The piece up to `end`. The next repeats the end of a block, or continues inside one."""
+        """The piece up to `end`; the next repeats the end of a block or continues inside one."""
         closes = inside.closes if inside else ""
         piece = Piece(self._at, end, self._section[-1].headings, self._repeats, self._opens, closes)
         self._opens = inside.opens if inside else ""
@@ -182,7 +183,7 @@ class _Cutter:
         return piece
 
     def _repeated_from(self, end: int, block: Block) -> int:
-        """The start of the block's last sentences, as many as fit; code is not repeated."""
+        """Where the block's last sentences begin, as many as fit; code is not repeated."""
         if block.kind is not Kind.PROSE or not self._overlap:
             return end
         begin = max(block.start, self._at)
@@ -194,7 +195,7 @@ class _Cutter:
 
 
 def _last_break(window: str) -> int:
-    """The place to cut: after the last item, sentence or word in the window, or at its end."""
+    """Where to cut: after the last item, sentence or word in the window, or at its end."""
     for pattern in (_ITEM, _SENTENCE, _SPACE):
         ends = [found.end() for found in pattern.finditer(window) if found.end() < len(window)]
         if ends and ends[-1] >= len(window) // 3:

@@ -1,7 +1,7 @@
-"""A collection in Postgres: what it is asked, as statements.
+"""A collection in Postgres: its methods as SQL statements.
 
-Rules of the file: what is read is read by one statement, or in one snapshot; what is changed is
-changed in one transaction, which holds the collection.
+Rules of the file: each call reads with one statement, or in one snapshot; each change is one
+transaction, which locks the collection.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from orchestra.values import Passage, Scalar, Vector
 T = TypeVar("T")
 
 ROWS_AT_ONCE = 100
-"""In one statement: what it takes to write them down, about 2 ms, nobody else can do anything."""
+"""The most rows in one statement: encoding them takes about 2 ms, in which all other tasks wait."""
 DIMENSIONS_MAX = 16_000
-"""Of pgvector's `vector`."""
+"""The most dimensions of pgvector's type `vector`."""
 INDEX_S = 86_400.0
-"""How long an index may take to be made."""
+"""The most seconds that building an index may take."""
 
 log = logging.getLogger("orchestra.stores")
 
@@ -44,29 +44,30 @@ log = logging.getLogger("orchestra.stores")
 class PostgresCollection:
     """A `VectorStore`: one collection of a database. Get it from `PostgresStores.collection`.
 
-    Only the direction of a vector is stored. Scores are rounded to nine places; equal
-    ones are in the order of their ids. A cancelled call either happened or did not, and the
-    database has been told to stop.
+    Only the direction of a vector is stored. Scores are rounded to nine places; passages with equal
+    scores are ordered by id. A cancelled call has happened completely, or not at all, and its
+    statement is cancelled in the database.
     """
 
     place: str
     name: str
     _pool: Pool
     _indexed: bool = False
-    _told: set[str] = attrs.field(factory=set, eq=False, repr=False)
-    """The collections of which it was told that they lack an index."""
+    _warned: set[str] = attrs.field(factory=set, eq=False, repr=False)
+    """The names of the collections for which a missing index was logged."""
 
     async def search(
         self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
     ) -> list[Passage]:
-        """The `top` nearest passages, nearest first, equals by id.
+        """The `top` nearest passages that match `where`, nearest first, equal scores by id.
 
-        Without an index, the database looks at each vector that matches: about 1 µs each at 256
-        numbers. With one, it may miss some of the nearest; what it finds has its exact score.
+        Without an index, the database compares each matching vector: about 1 µs each at 256
+        dimensions. With an index, the search may miss some of the nearest passages; those that it
+        finds have their exact scores.
 
         Raises:
-            StoreError: there is no such collection, its vectors have another number of
-                dimensions, `top` is less than 1, or the database does not answer.
+            StoreError: the collection does not exist, its vectors have another number of
+                dimensions, `top` is less than 1, or the database does not respond or refuses.
         """
         rules.check_top(self._where, top)
         unit = rules.unit(vector, f"{self._where}: the vector")
@@ -77,36 +78,38 @@ class PostgresCollection:
         return found
 
     async def make(self) -> None:
-        """Make the collection, empty, where there is none.
+        """Create the collection, empty, unless it exists.
 
         Raises:
-            StoreError: the database does not answer, or refuses.
+            StoreError: the database does not respond, or refuses.
         """
         await self._write(self._locked)
 
     async def index(self) -> None:
-        """Make the index of a large collection if these stores have one, else remove it.
+        """Build the index of the collection if it should have one, else remove the index.
 
-        It may take minutes; others read and write meanwhile. With 10,000 passages or more, of 4,000
-        numbers at most, a collection is large enough. If it was made already, or another process is
-        about to, nothing is done. What is cancelled is made anew the next time.
+        A collection should have an index if these stores were opened with one, and if it has at
+        least 10,000 passages, of at most 4,000 dimensions. Building may take minutes; others can
+        read and write meanwhile. Nothing is done if the index exists, or while another process
+        builds it; builds for other collections are waited for. If the call is cancelled, the next
+        call builds the index from the start.
 
         Raises:
             StoreError: pgvector is older than 0.8, the user is not the owner of the table or has
-                too short a `statement_timeout`, or the database does not answer, or refuses.
+                too short a `statement_timeout`, or the database does not respond, or refuses.
         """
         work = partial(_read, self._index, None, self.place)
         await self._pool.run(work, timeout_s=INDEX_S)
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        """Insert, or replace those with the same id; all of them or none.
+        """Insert passages, replacing those with the same id; all of them or none.
 
-        Of two with one id the later stays. Makes the collection if there is none; the
+        Of two with the same id, the later wins. Creates the collection if it does not exist. The
         first vectors set its number of dimensions, until it is empty again.
 
         Raises:
-            StoreError: a vector or a metadata value cannot be stored, or the database does not
-                answer, or refuses.
+            StoreError: a vector, a text or a metadata value cannot be stored, or the database does
+                not respond, or refuses.
         """
         pairs = await rules.checked(self._where, passages, vectors)
         if pairs:
@@ -115,10 +118,10 @@ class PostgresCollection:
             await self._write(partial(self._upsert, list(last.values())))
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
-        """Remove the passages that match (all, if `where` is empty), and tell how many.
+        """Remove the passages that match (all, if `where` is empty); returns how many there were.
 
         Raises:
-            StoreError: the database does not answer, or refuses.
+            StoreError: the database does not respond, or refuses.
         """
         if not await self._read(self._find, None):
             return 0
@@ -128,15 +131,15 @@ class PostgresCollection:
         """How many passages the collection holds; 0 if it does not exist.
 
         Raises:
-            StoreError: the database does not answer, or refuses.
+            StoreError: the database does not respond, or refuses.
         """
         return await self._read(self._count, 0)
 
     async def digests(self) -> dict[str, str]:
-        """Each ingested source and the digest in its passages' metadata; "" where they differ.
+        """Each ingested source with the digest in its passages' metadata; "" where they differ.
 
         Raises:
-            StoreError: the database does not answer, or refuses.
+            StoreError: the database does not respond, or refuses.
         """
         return await self._read(self._digests, {})
 
@@ -151,8 +154,8 @@ class PostgresCollection:
     def _check_size(self, dimensions: int) -> None:
         if dimensions > DIMENSIONS_MAX:
             raise StoreError(
-                f"{self._where}: the vectors have {dimensions} numbers, and pgvector takes "
-                f"{DIMENSIONS_MAX} at most; use an embedder with fewer"
+                f"{self._where}: the vectors have {dimensions} dimensions, but pgvector accepts at "
+                f"most {DIMENSIONS_MAX}; use an embedder with fewer"
             )
 
     def _missing(self, names: Iterable[str]) -> StoreError:
@@ -169,7 +172,7 @@ class PostgresCollection:
         return await self._pool.run(partial(_write, work, self.place, self._limit_ms))
 
     async def _find(self, connection: TrioConnection) -> tuple[int, int] | None:
-        """The key and the number of dimensions; None where there is no such collection."""
+        """The key and the number of dimensions; None if the collection does not exist."""
         found = await rows(
             connection,
             "SELECT key, dimensions FROM orchestra.collection WHERE name = %s",
@@ -186,18 +189,18 @@ class PostgresCollection:
         size, passages = len(question.vector), list[Passage]()
         if target.dimensions == size:
             found = await searching.nearest(connection, target, question)
-            self._tell(target, found.compared)
+            self._warn(target, found.compared)
             passages = found.passages
         elif await self._count(connection):
             rules.check_dimensions(self._where, expected=target.dimensions, given=size)
         await connection.execute("COMMIT")
         return passages
 
-    def _tell(self, target: searching.Target, compared: int) -> None:
-        """Tell once that there is no index where there could be one."""
+    def _warn(self, target: searching.Target, compared: int) -> None:
+        """Log, once for each collection, that it should have an index but has none."""
         could_be = compared >= hnsw.INDEXED_FROM and target.dimensions <= hnsw.DIMENSIONS_MAX
-        if self._indexed and could_be and not target.has_index and self.name not in self._told:
-            self._told.add(self.name)
+        if self._indexed and could_be and not target.has_index and self.name not in self._warned:
+            self._warned.add(self.name)
             log.warning(
                 "%s has no index, and %d passages: searches are exact, and slower, until "
                 "`orchestra ingest FOLDER --store %s` has made it",
@@ -216,7 +219,7 @@ class PostgresCollection:
         await hnsw.settle(connection, self._where, key, dimensions, wanted=wanted)
 
     async def _locked(self, connection: TrioConnection) -> tuple[int, int]:
-        """The key and the dimensions of the collection, which others cannot change meanwhile."""
+        """Lock the collection, creating it if needed; returns its key and dimensions."""
         ((key, dimensions),) = await rows(connection, _LOCK, [kept(self.name)])
         return key, dimensions
 
@@ -233,8 +236,8 @@ class PostgresCollection:
         for start in range(0, len(pairs), ROWS_AT_ONCE):
             some = [_record(*pair) for pair in pairs[start : start + ROWS_AT_ONCE]]
             values = [value for record in some for value in (key, *record)]
-            asked = f"{_INSERT} {', '.join([row] * len(some))} {_REPLACE}"
-            await connection.execute(asked, values)
+            statement = f"{_INSERT} {', '.join([row] * len(some))} {_REPLACE}"
+            await connection.execute(statement, values)
 
     async def _delete(self, where: Mapping[str, Scalar], connection: TrioConnection) -> int:
         key, _ = await self._locked(connection)
@@ -247,8 +250,8 @@ class PostgresCollection:
         return int(count)
 
     async def _digests(self, connection: TrioConnection) -> dict[str, str]:
-        asked = f"SELECT DISTINCT source, metadata -> '{DIGEST}' {_HELD}"
-        found = await rows(connection, asked, [kept(self.name)])
+        query = f"SELECT DISTINCT source, metadata -> '{DIGEST}' {_HELD}"
+        found = await rows(connection, query, [kept(self.name)])
         return rules.digests((restored(source), restored_scalar(d)) for source, d in found)
 
 
@@ -260,7 +263,7 @@ ON CONFLICT (name) DO UPDATE SET dimensions = collection.dimensions RETURNING ke
 _RENEW = """
 UPDATE orchestra.collection SET key = DEFAULT, dimensions = %s WHERE key = %s RETURNING key
 """
-"""An index is of one number of dimensions, and of one key."""
+"""Gives the collection a new key: an index belongs to one key and one number of dimensions."""
 _INSERT = "INSERT INTO orchestra.passage (collection, id, source, text, metadata, vector) VALUES"
 _ROW = "(%s, %s, %s, %s, %s, %s::{vector_in}.vector)"
 _REPLACE = """
@@ -271,7 +274,7 @@ _DELETE = "DELETE FROM orchestra.passage WHERE collection = %(key)s"
 
 
 async def names_in(place: str, connection: TrioConnection) -> list[str]:
-    """The names of all collections, in order; `place` is for messages."""
+    """The names of all collections, in order; `place` names the database in messages."""
     return await _read(_names, list[str](), place, connection)
 
 
@@ -281,7 +284,7 @@ async def _read(
     place: str,
     connection: TrioConnection,
 ) -> T:
-    """What `work` reads; `absent` where nothing was made in the database yet."""
+    """Run `work`, which only reads, and return its result; `absent` if there is no schema yet."""
     if connection.vector_in is None:
         await schema.look(connection, place)
     return absent if connection.vector_in is None else await work(connection)
@@ -293,7 +296,10 @@ async def _write(
     limit_ms: int,
     connection: TrioConnection,
 ) -> T:
-    """What `work` does, all or nothing; the database gives up by itself if we are gone."""
+    """Run `work` in a transaction, and return its result; creates our schema if it does not exist.
+
+    The transaction has timeouts in the database itself, in case this process dies.
+    """
     await connection.execute(searching.begin("READ COMMITTED", limit_ms))
     before = connection.vector_in
     if before is None:
@@ -305,7 +311,7 @@ async def _write(
         done = await work(connection)
         await connection.execute("COMMIT")
     except BaseException:
-        connection.vector_in = before  # what was made is rolled back, too
+        connection.vector_in = before  # a new schema is rolled back, too
         raise
     return done
 
@@ -316,7 +322,7 @@ async def _names(connection: TrioConnection) -> list[str]:
 
 
 def _record(passage: Passage, vector: Vector) -> tuple[object, ...]:
-    """A passage as a row."""
+    """The values of a passage's row."""
     return (
         kept(passage.id),
         kept(passage.source),

@@ -1,13 +1,14 @@
-"""A connection of psycopg that waits on Trio.
+"""A psycopg connection that waits on Trio.
 
-psycopg's own connection waits on asyncio in three places: its lock, its `wait` and its `connect`.
-These are replaced here; the rest is psycopg's. Private names are used, so its version is pinned.
+psycopg's own async connection uses asyncio in three places: its lock, `wait` and `connect`. These
+are replaced here; everything else is psycopg's. This uses private names, so the version of psycopg
+is pinned.
 
 Rules of the file:
 
-1. A cancellation cancels the statement on the server, waiting at most `STOP_S`.
-2. A connection that is not `at_rest` at the end is not used again.
-3. Trio is told before a socket is closed for which a task may still wait.
+1. A cancellation also cancels the statement on the server, waiting at most `STOP_S` for that.
+2. A connection that is not `at_rest` at the end of a call is not used again.
+3. Trio is notified before a socket is closed on which a task may still wait.
 """
 
 from __future__ import annotations
@@ -31,42 +32,43 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_S = 5.0
-"""Seconds for connecting to one address."""
+"""The most seconds for connecting to one address."""
 STOP_S = 0.25
-"""Seconds that a cancelled task waits for the server to cancel the statement."""
+"""The most seconds that a cancelled task waits for the server to cancel the statement."""
 PORT = 5432
 _USUAL = {
     "application_name": "orchestra",
     "client_encoding": "UTF8",
-    "gssencmode": "disable",  # it would request a ticket first, and block
+    "gssencmode": "disable",  # otherwise libpq would first request a Kerberos ticket, and block
     "tcp_user_timeout": "10000",
 }
 
 
 class TrioConnection(psycopg.AsyncConnection[TupleRow]):
-    """An open connection; each statement is a transaction of its own, unless one is begun.
+    """An open connection; each statement is its own transaction, unless one is begun explicitly.
 
-    Used by one task at a time. `vector_in` is the schema of pgvector's type, None as long as our
-    schema does not exist; `begun` tells whether data may have been changed.
+    Used by one task at a time. `vector_in` is the name of the schema with pgvector's type, or None
+    as long as our own schema does not exist. `begun` is whether data may have been changed.
     """
 
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         self.lock = trio.Lock()  # type: ignore[assignment] # used only as a context manager
-        # A pooler may use another server for each transaction, without our prepared statements.
+        # A pooler may use another server connection for each transaction, and that would not have
+        # our prepared statements.
         self.prepare_threshold = None
         self._autocommit = True
         self.vector_in: str | None = None
         self.begun = False
 
     @classmethod
-    def begin(cls, asked: str) -> PQGenConn[TrioConnection]:
-        """The generator of psycopg that returns a connection."""
-        return cls._connect_gen(asked)
+    def begin(cls, conninfo: str) -> PQGenConn[TrioConnection]:
+        """Begin to connect: psycopg's generator, whose result is the connection."""
+        return cls._connect_gen(conninfo)
 
     @property
     def at_rest(self) -> bool:
-        """Whether it can be used again: no statement is running, and no transaction is open."""
+        """Whether it can be reused: no statement is running, and no transaction is open."""
         pgconn = self.pgconn
         idle = pgconn.transaction_status == pq.TransactionStatus.IDLE
         return idle and pgconn.pipeline_status == pq.PipelineStatus.OFF
@@ -77,8 +79,11 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
         interval: float = 0.0,
         timeout: float | None = None,  # noqa: ASYNC109 - psycopg's
     ) -> T:
-        """The result of psycopg's generator; a cancellation leaves nothing running."""
-        del interval, timeout  # Trio needs no interval, and has scopes
+        """Run psycopg's generator, and return its result.
+
+        A cancellation cancels the running statement on the server.
+        """
+        del interval, timeout  # Trio needs no polling interval, and has cancel scopes
         try:
             return await _waited(gen, self.pgconn.socket)
         except (trio.Cancelled, KeyboardInterrupt):
@@ -89,25 +94,25 @@ class TrioConnection(psycopg.AsyncConnection[TupleRow]):
             raise
 
     def drop(self) -> None:
-        """Close it at once, without waiting; may be called twice, and after its `trio.run`."""
+        """Close it at once, without waiting; may be called twice, and after the `trio.run`."""
         if self.pgconn.status == pq.ConnStatus.OK and trio.lowlevel.in_trio_run():
             trio.lowlevel.notify_closing(self.pgconn.socket)
         self.pgconn.finish()
 
 
 async def connected(parameters: Mapping[str, str]) -> TrioConnection:
-    """A connection to the first address that accepts one; `parameters` are libpq's.
+    """Connect to the first address that accepts a connection; `parameters` are libpq's.
 
     Raises:
-        psycopg.Error: none does; the error is that of the last.
-        OSError: the host has no address.
+        psycopg.Error: no address accepts one; this is the error of the last address.
+        OSError: no host has an address.
     """
     last: psycopg.Error | None = None
     for address in await _addresses(parameters):
-        asked = conninfo.make_conninfo("", **{**_USUAL, **parameters, **address})
+        text = conninfo.make_conninfo("", **{**_USUAL, **parameters, **address})
         with trio.move_on_after(CONNECT_S):
             try:
-                return await _waited_anywhere(TrioConnection.begin(asked))
+                return await _waited_anywhere(TrioConnection.begin(text))
             except psycopg.Error as error:
                 last = error
                 continue
@@ -115,24 +120,24 @@ async def connected(parameters: Mapping[str, str]) -> TrioConnection:
     raise last or psycopg.OperationalError("the host has no address")
 
 
-async def rows(connection: TrioConnection, asked: str, values: Any = ()) -> list[Any]:
-    """The rows that a statement gives."""
+async def rows(connection: TrioConnection, query: str, values: Any = ()) -> list[Any]:
+    """Execute a query, and return its rows."""
     async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(asked, values)
+        await cursor.execute(query, values)
         return await cursor.fetchall()
 
 
 async def _addresses(parameters: Mapping[str, str]) -> list[dict[str, str]]:
-    """The addresses of all hosts in turn, which libpq itself would block to find.
+    """The addresses of all hosts, in order; libpq's own look-up would block.
 
     Raises:
-        OSError: none of them has one.
+        OSError: no host has an address.
     """
     if not parameters.get("host") or parameters["host"].startswith("/"):
         return [{}]
     found, failed = list[dict[str, str]](), None
     hosts, ports = parameters["host"].split(","), parameters.get("port", "").split(",")
-    for host, port in zip(hosts, cycle(ports)):  # one port may be that of all
+    for host, port in zip(hosts, cycle(ports)):  # a single port applies to all hosts
         at = {"host": host, **({"port": port or str(PORT)} if any(ports) else {})}
         try:
             for each in await trio.socket.getaddrinfo(host, port or PORT, type=socket.SOCK_STREAM):
@@ -155,7 +160,7 @@ async def _waited(gen: PQGen[T], descriptor: int) -> T:
 
 
 async def _waited_anywhere(gen: PQGenConn[T]) -> T:
-    """As `_waited`, for a generator that may wait for another socket each time."""
+    """As `_waited`, for a generator that may wait for a different socket each time."""
     try:
         descriptor, wants = next(gen)
         while True:
@@ -166,7 +171,7 @@ async def _waited_anywhere(gen: PQGenConn[T]) -> T:
 
 
 async def _ready(descriptor: int, wants: Wait) -> Ready:
-    """Wait until a socket can be read or written, as wanted, and return which."""
+    """Wait until a socket is ready to read or to write, as `wants` says, and return which."""
     if wants == Wait.R:
         await trio.lowlevel.wait_readable(descriptor)
         return Ready.R

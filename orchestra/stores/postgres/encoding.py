@@ -1,10 +1,10 @@
 """Encodes values for Postgres, and decodes them. Pure.
 
-A text in Postgres may have every character except NUL, which is encoded as two others so that the
-order of texts is kept, character by character. Metadata is `jsonb`, whose numbers are decimal and
-of any length: whole numbers are written out, since `1e300` would come back as another number. In
-`jsonb`, `1` and `1.0` are equal, as in Python; `true` is not equal to them, so it is queried as
-well.
+A text in Postgres may contain every character except NUL, which is encoded as two other characters,
+in a way that preserves the order of texts. Metadata is `jsonb`, whose numbers are decimal and of
+any length: whole numbers are written with all their digits, since `1e300` would come back as
+another number. In Python, `1`, `1.0` and `True` are equal, but in `jsonb`, `true` is not equal to
+the others: so a query for one of them asks for `true` and `1`, and likewise for `false` and `0`.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ _KEPT = re.compile("\1([\1\2])")
 
 
 def kept(text: str) -> str:
-    """A text as it is stored: without NUL, with the order of texts unchanged."""
+    """Encode a text for Postgres: without NUL, and with the order of texts unchanged."""
     if "\0" in text or "\1" in text:
         return text.replace("\1", "\1\2").replace("\0", "\1\1")
     return text
 
 
 def restored(text: str) -> str:
-    """The text that was stored."""
+    """Decode a stored text."""
     return _KEPT.sub(lambda found: "\0" if found[1] == "\1" else "\1", text)
 
 
 def metadata_json(metadata: Mapping[str, Scalar]) -> str:
-    """Metadata in the form of `jsonb`."""
+    """Encode metadata as `jsonb`."""
     pairs = (f"{_string(key)}:{_scalar(value)}" for key, value in metadata.items())
     return f"{{{','.join(pairs)}}}"
 
 
 def metadata_of(stored: Mapping[str, Scalar]) -> Metadata:
-    """The stored metadata, from `jsonb`."""
+    """Decode stored metadata."""
     return {restored(key): restored_scalar(value) for key, value in stored.items()}
 
 
 def restored_scalar(value: Scalar) -> Scalar:
-    """The stored value of metadata."""
+    """Decode a stored metadata value."""
     return restored(value) if isinstance(value, str) else value
 
 
 def equals(key: str, value: object) -> list[str]:
-    """The `jsonb` objects, one of which is contained in metadata with an equal value.
+    """The `jsonb` objects to search for, so that metadata with an equal value contains one of them.
 
     Empty if no metadata can have such a value.
     """
@@ -70,7 +70,7 @@ def equals(key: str, value: object) -> list[str]:
 
 
 def vector_bytes(vector: Vector) -> bytes:
-    """A vector in pgvector's binary format: the number of dimensions, zeros, the numbers."""
+    """Encode a vector in pgvector's binary format: dimensions, two zero bytes, and the numbers."""
     numbers = array("f", vector.data)
     numbers.byteswap()  # from little-endian to big-endian
     return struct.pack(">HH", len(numbers), 0) + numbers.tobytes()

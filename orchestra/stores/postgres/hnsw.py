@@ -1,22 +1,23 @@
-"""The approximate index of a collection: pgvector's HNSW, made and removed as `[stores]` says.
+"""The approximate index of a collection: pgvector's HNSW, built and removed as `[stores]` says.
 
-The theory of it: each large collection has an index of its own, of its vectors in half precision,
-which take half the room. It gives candidates, twice as many as are asked for, which the search
-then compares exactly; so rounding costs nothing but where more than these are nearly equal. Where
-a condition leaves few of what the index comes across, pgvector goes on looking, up to a limit of
-its own (`hnsw.max_scan_tuples`); Postgres does without the index where the condition alone leaves
-few, and so does the search where too few were found. All vectors have length 1 or 0, and so the
-inner product sorts them as the cosine does, and has an opinion of those of length 0.
+The theory: each large collection has its own index, of its vectors in half precision, which take
+half the space. The index returns candidates, twice as many as requested, and the search compares
+these exactly. So rounding to half precision matters only if more candidates than these are nearly
+equal. If only few candidates match `where`, pgvector goes on scanning the index, up to a limit of
+its own (`hnsw.max_scan_tuples`). Postgres does not use the index if `where` alone selects few rows,
+and the search falls back to an exact one if the index has found too few. All vectors have length 1
+or 0, so the inner product orders them like the cosine, and is also defined for length 0.
 
 Rules of the file:
 
-1. An index is made and removed beside readers and writers (`CONCURRENTLY`), in no transaction.
-2. One that is not valid is under way, as the server's own view of that says, or was left by
-   somebody who ended in the middle: then it is made anew.
-3. Of one table, Postgres makes one index at a time, and who waits for it is waited for by it: so
-   whoever finds one under way, and has something to change, comes again later.
-4. The key of a collection changes with its number of dimensions, so that an index never comes
-   across a vector of another.
+1. An index is built and removed while others read and write (`CONCURRENTLY`), outside of any
+   transaction.
+2. An index that is not valid is either being built, as the server's progress view tells, or was
+   left by a build that was interrupted: then it is built again.
+3. Postgres builds one index of a table at a time, and a build waits for whoever waits for it, which
+   is a deadlock. So whoever wants a change while another index is being built tries again later.
+4. The key of a collection changes with its number of dimensions, so that no index ever contains
+   vectors of different dimensions.
 """
 
 from __future__ import annotations
@@ -33,23 +34,25 @@ from orchestra.errors import StoreError
 from orchestra.stores.postgres.connection import TrioConnection, rows
 
 INDEXED_FROM = 10_000
-"""Passages: fewer are searched exactly in about the time that the index would take."""
+"""The fewest passages for an index; an exact search of fewer is about as fast as the index."""
 DIMENSIONS_MAX = 4_000
-"""Of pgvector's index of vectors in half precision."""
+"""The most dimensions of a pgvector index in half precision."""
 AGAIN_S = 0.5
-"""How often it is looked whether another index is made by now."""
+"""How long to wait before checking again whether another index has been built, in seconds."""
 VERSION_MIN = (0, 8)
-"""Of pgvector: older ones do not go on looking where a condition leaves too few."""
+"""The oldest supported pgvector: older versions do not go on scanning if too few rows match."""
 TOP_MAX = 500
-"""More are searched for exactly: `ef_search` is 1,000 at most."""
+"""The most passages to search with an index, since `ef_search` can be at most 1,000."""
 EF_SEARCH_MIN = 100
-"""Candidates that pgvector holds in mind: with its own default, 40, it lost itself in a cluster
-for one of 60 questions to 100,000 vectors in 500 clusters, and found none of the nearest."""
+"""The fewest candidates that pgvector tracks during a search. With its own default, 40, one of 60
+searches in 100,000 vectors, in 500 clusters, got stuck in a wrong cluster and found none of the
+nearest vectors.
+"""
 
 USABLE = """coalesce((
     SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('orchestra.passage_hnsw_' || key)
 ), false)"""
-"""Whether the collection of a `key` has an index that searches may use."""
+"""An SQL expression: whether the collection with this `key` has an index that searches can use."""
 _INDEXES = """
 SELECT substr(relname, 14)::bigint, indisvalid,
     EXISTS (SELECT FROM pg_stat_progress_create_index WHERE index_relid = indexrelid)
@@ -62,7 +65,7 @@ _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
 
 @attrs.frozen
 class Index:
-    """An index that is there, of the collection of this key."""
+    """An existing index, of the collection with this key."""
 
     key: int
     is_valid: bool
@@ -70,21 +73,21 @@ class Index:
 
 
 def candidates(top: int) -> int:
-    """How many the index has to give for `top`."""
+    """How many candidates the index must return to find `top` passages."""
     return 2 * top
 
 
 def settings(top: int) -> str:
-    """What a search with an index sets before, for its transaction."""
-    in_mind = max(EF_SEARCH_MIN, candidates(min(top, TOP_MAX)))
+    """The SQL expression that configures a search with an index, for its transaction only."""
+    ef_search = max(EF_SEARCH_MIN, candidates(min(top, TOP_MAX)))
     return (
         "set_config('hnsw.iterative_scan', 'relaxed_order', true) || "
-        f"set_config('hnsw.ef_search', '{in_mind}', true)"
+        f"set_config('hnsw.ef_search', '{ef_search}', true)"
     )
 
 
 def order(vector_in: str, dimensions: int, most: int) -> str:
-    """The end of a statement that lets the index choose; `query` is the vector's name in it."""
+    """The ORDER BY and LIMIT of a statement that uses the index; its parameter is `query`."""
     half = f"{vector_in}.halfvec({dimensions})"
     return (
         f" ORDER BY vector::{half} OPERATOR({vector_in}.<#>) "
@@ -95,10 +98,10 @@ def order(vector_in: str, dimensions: int, most: int) -> str:
 def changes(
     found: Collection[Index], key: int, there: Collection[int], *, wanted: bool
 ) -> tuple[list[int], bool] | None:
-    """The keys whose index is to be removed, and whether one is to be made for `key`.
+    """The keys whose indexes must be removed, and whether one must be built for `key`.
 
-    While another index is being made, nothing is changed: None if that has to be waited for, since
-    the index of `key` is not as it is to be. `there` are the keys of all collections.
+    While any index is being built, nothing is changed. None means to wait for that build, because
+    the index of `key` is not yet as `wanted`. `there` has the keys of all collections.
     """
     mine = [each for each in found if each.key == key]
     if any(each.is_being_made for each in found):
@@ -113,12 +116,14 @@ def changes(
 async def settle(
     connection: TrioConnection, place: str, key: int, dimensions: int, *, wanted: bool
 ) -> None:
-    """Make the index of a collection if it is `wanted`, or remove it; and what others left.
+    """Build the index of a collection if it is `wanted`, or else remove it.
+
+    Also removes the indexes of collections that no longer exist.
 
     Raises:
-        StoreError: pgvector is too old for it, or the user is not the owner of the table, or may
-            not take so long.
-        psycopg.Error: it cannot be made.
+        StoreError: pgvector is too old, the user is not the owner of the table, or the user's
+            `statement_timeout` is too short.
+        psycopg.Error: the index cannot be built or removed.
     """
     try:
         await _settle(connection, place, key, dimensions, wanted=wanted)
@@ -130,9 +135,10 @@ async def settle(
         ) from error
     except psycopg.errors.QueryCanceled as error:
         raise StoreError(
-            f"{place}: Postgres has ended the work on its index ({error.diag.message_primary}); "
-            "allow the role as long as it takes, such as with ALTER ROLE the_user SET "
-            f"statement_timeout = 0, and run `orchestra ingest` again. {_NO_LOSS}"
+            f"{place}: Postgres has cancelled the work on the index "
+            f"({error.diag.message_primary}); lift the role's time limit, such as with ALTER ROLE "
+            "the_user SET statement_timeout = 0, and run `orchestra ingest` again. "
+            f"{_NO_LOSS}"
         ) from error
 
 
@@ -144,13 +150,13 @@ async def _settle(
         there = [row[0] for row in await rows(connection, "SELECT key FROM orchestra.collection")]
         to_do = changes(found, key, there, wanted=wanted)
         if to_do is not None:
-            with suppress(psycopg.errors.DeadlockDetected):  # of two that began at once
+            with suppress(psycopg.errors.DeadlockDetected):  # two processes began at once
                 removed, made = to_do
                 await _remove(connection, removed)
                 if made:
                     await _make(connection, place, key, dimensions)
                 return
-        await trio.sleep(AGAIN_S * (1 + random.random()))  # noqa: S311 - not to meet again
+        await trio.sleep(AGAIN_S * (1 + random.random()))  # noqa: S311 - jitter, no secret
 
 
 async def _remove(connection: TrioConnection, keys: Sequence[int]) -> None:
@@ -171,7 +177,7 @@ async def _check_version(connection: TrioConnection, place: str) -> None:
     ((version,),) = await rows(connection, _VERSION)
     if tuple(map(int, version.split(".")[:2])) < VERSION_MIN:
         raise StoreError(
-            f'{place}: index = "hnsw" takes pgvector 0.8 or later, and this is {version}; install '
-            "a newer one and run ALTER EXTENSION vector UPDATE, or take index out of [stores]; "
-            "until then searches are exact"
+            f'{place}: index = "hnsw" needs pgvector 0.8 or later, but this is {version}; install '
+            "a newer version and run ALTER EXTENSION vector UPDATE, or remove index from [stores]; "
+            "until then, searches are exact"
         )

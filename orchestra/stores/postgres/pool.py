@@ -1,11 +1,12 @@
-"""Connections to one database: a bounded number, kept for the next call.
+"""A pool of connections to one database: a bounded number, which are kept for later calls.
 
 Rules of the file:
 
-1. Who waits for a connection gets one in turn; who leaves while waiting takes none along.
-2. A connection goes back only at rest; one that is not is closed.
-3. What was asked on one that was kept, and turns out to be lost, is asked again on a new one, if
-   nothing can have been changed.
+1. Calls that wait for a connection get one in order; a call that is cancelled while waiting takes
+   none.
+2. A connection returns to the pool only at rest; any other is closed.
+3. If a kept connection turns out to be lost, the call is retried on a new connection, unless it may
+   have changed something.
 """
 
 from __future__ import annotations
@@ -30,18 +31,19 @@ from orchestra.stores.postgres.schema import look
 T = TypeVar("T")
 
 IDLE_S = 60.0
-"""What was not used for so long may have been forgotten on the way, and is closed."""
+"""A connection that was idle for so long is closed: a firewall may have dropped it."""
 AGE_S = 1800.0
-"""An older one is closed: behind a name there may be another server by now."""
+"""An older connection is closed: the host name may belong to another server by now."""
 
 _FAILURES = (psycopg.Error, OSError, BindingError, UnicodeEncodeError, trio.ClosedResourceError)
 
 
 @attrs.frozen
 class Address:
-    """Where a database is, as libpq's parameters, without a password; `place` is for messages.
+    """The address of a database: libpq's parameters, without the password.
 
-    A `password` that is a path is in that file, which is read for each connection.
+    `place` names the database in messages. If `password` is a path, the password is read from that
+    file for each connection.
     """
 
     place: str
@@ -57,7 +59,7 @@ class _Kept:
 
 
 class Pool:
-    """At most `size` connections to a database; a call may take `timeout_s`, waiting included.
+    """At most `size` connections to a database; a call may take `timeout_s`, including waiting.
 
     Belongs to one `trio.run` at a time.
     """
@@ -68,23 +70,24 @@ class Pool:
         self._address = address
         self._size = size
         self._slots = trio.Semaphore(size)
-        self._kept: list[_Kept] = []  # used last, last
+        self._kept: list[_Kept] = []  # the one used last is last
         self._closed = False
 
     async def run(
         self, work: Callable[[TrioConnection], Awaitable[T]], timeout_s: float | None = None
     ) -> T:
-        """What `work` gives on a connection. Its changes happened or did not, if it fails.
+        """Run `work` with a connection, and return its result.
 
-        `timeout_s` is in place of that of the pool.
+        If it fails, its changes may or may not have been made. `timeout_s` replaces the timeout of
+        the pool.
 
         Raises:
-            StoreError: the database cannot be reached, or refuses, or takes too long.
+            StoreError: the database cannot be reached, refuses, or takes too long.
         """
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         with trio.move_on_after(limit_s):
             async with self._slots:
-                return await self._asked(work)
+                return await self._tried(work)
         raise StoreError(
             f"{self.place}: it took longer than timeout_s = {limit_s:g} s, with at most "
             f"{self._size} calls at once; the change may or may not have been made. Check "
@@ -92,7 +95,7 @@ class Pool:
         )
 
     def close(self) -> None:
-        """Close all connections; a call that comes later raises StoreError."""
+        """Close all connections that are not in use; later calls raise StoreError."""
         self._closed = True
         self._drop_kept()
 
@@ -101,7 +104,7 @@ class Pool:
         for each in kept:
             each.connection.drop()
 
-    async def _asked(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
+    async def _tried(self, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
         password = None
         try:
             kept = self._take()
@@ -127,10 +130,10 @@ class Pool:
         try:
             return await work(connection)
         except psycopg.errors.ReadOnlySqlTransaction:
-            connection.drop()  # another host may be the one by now that takes writes
+            connection.drop()  # another host may accept writes by now
             raise
         except psycopg.ProgrammingError:
-            connection.vector_in = None  # somebody may have removed or moved what it knew
+            connection.vector_in = None  # somebody may have removed or moved our schema
             raise
         finally:
             if not connection.at_rest and not connection.broken:
@@ -140,12 +143,12 @@ class Pool:
                 self._kept.append(_Kept(connection, made_s, time.monotonic()))
             else:
                 connection.drop()
-                self._drop_kept()  # they may lead nowhere, too
+                self._drop_kept()  # the other connections may be lost, too
 
     def _take(self) -> _Kept | None:
-        """The connection used last, of those that are still good."""
+        """The connection that was used last, of those that are not too old; closes the others."""
         if self._closed:
-            raise StoreError(f"{self.place}: the stores are closed; open PostgresStores(...) again")
+            raise StoreError(f"{self.place}: the stores are closed; make new PostgresStores(...)")
         now_s = time.monotonic()
         good = [k for k in self._kept if now_s - k.since_s < IDLE_S and now_s - k.made_s < AGE_S]
         for each in self._kept:

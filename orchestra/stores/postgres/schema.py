@@ -1,7 +1,7 @@
-"""The tables of the stores, in a schema of their own; and in which layout they are.
+"""The tables of the stores, in their own schema, and the version of their layout.
 
-As of a state: `LAYOUT` is counted up where an older orchestra would understand less than it
-believes to. It is looked at when a connection is made, and before each change.
+As with a state, `LAYOUT` is raised when older versions of orchestra would misread the tables. It is
+checked when a connection is made, and before each change.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from orchestra.stores.postgres.connection import TrioConnection
 
 LAYOUT = 1
-"""That of this version."""
-_LOCK = 0x6F72636865737472  # "orchestr": of all that make the schema, one does it at a time
+"""The layout of this version."""
+_LOCK = 0x6F72636865737472  # "orchestr": so that only one process at a time creates the schema
 
 EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 _LOOK = """
@@ -23,7 +23,7 @@ SELECT current_setting('server_encoding'), to_regclass('orchestra.layout') IS NO
     (SELECT quote_ident(nspname::text) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
      WHERE extname = 'vector'), to_regnamespace('orchestra') IS NULL
 """
-_SCHEMA = "CREATE SCHEMA orchestra"  # even IF NOT EXISTS, it takes the right to make one
+_SCHEMA = "CREATE SCHEMA orchestra"  # IF NOT EXISTS would need the privilege in any case
 _MAKE = """
 CREATE TABLE IF NOT EXISTS orchestra.layout (version integer NOT NULL);
 CREATE TABLE IF NOT EXISTS orchestra.collection (
@@ -46,23 +46,25 @@ CREATE INDEX IF NOT EXISTS passage_metadata ON orchestra.passage
     USING gin (metadata jsonb_path_ops) WITH (fastupdate = off);
 INSERT INTO orchestra.layout SELECT {layout} WHERE NOT EXISTS (SELECT FROM orchestra.layout);
 """
-"""A vector is kept beside its text where a page has room for it: a search reads all of them. The
-index of metadata is kept in order by who writes, not by who reads first."""
+"""STORAGE MAIN keeps vectors in the pages of the table if they fit, since a search reads all of
+them. Without `fastupdate`, writers maintain the index of metadata, and no reader has to do it.
+"""
 
 
 async def look(connection: TrioConnection, place: str) -> None:
-    """Find out what the database has, and keep it as `connection.vector_in`.
+    """Check the database, and set `connection.vector_in` if our schema exists.
 
     Raises:
-        StoreError: it was made by a newer orchestra, or its encoding is not UTF8.
-        psycopg.Error: it cannot be found out.
+        StoreError: the schema was made by a newer orchestra, or the database's encoding is not
+            UTF8.
+        psycopg.Error: the database cannot be checked.
     """
     row = await (await connection.execute(_LOOK)).fetchone()
     encoding, is_made, vector_in, _ = row or ("", False, None, True)
     if encoding != "UTF8":
         raise StoreError(
-            f"{place}: the database has the encoding {encoding}, which cannot hold every text; "
-            "make one with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            f"{place}: the database has the encoding {encoding}, which cannot store every text; "
+            "create another with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
         )
     if is_made:
         await check_layout(connection, place)
@@ -70,11 +72,11 @@ async def look(connection: TrioConnection, place: str) -> None:
 
 
 async def check_layout(connection: TrioConnection, place: str) -> None:
-    """Check that what is there is not of a newer orchestra.
+    """Check that our schema was not made by a newer orchestra.
 
     Raises:
-        StoreError: it is.
-        psycopg.Error: it cannot be found out.
+        StoreError: it was.
+        psycopg.Error: the layout cannot be read.
     """
     row = await (await connection.execute("SELECT version FROM orchestra.layout")).fetchone()
     layout = row[0] if row else 0
@@ -87,11 +89,11 @@ async def check_layout(connection: TrioConnection, place: str) -> None:
 
 
 async def make(connection: TrioConnection, place: str) -> None:
-    """Make the tables in the open transaction, where nobody has made them meanwhile.
+    """Create the extension, the schema and the tables in the open transaction, unless they exist.
 
     Raises:
-        StoreError: as of `look`.
-        psycopg.Error: they cannot be made.
+        StoreError: as `look`.
+        psycopg.Error: they cannot be created.
     """
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
     await look(connection, place)

@@ -1,9 +1,9 @@
-"""A search as statements: exact, or among what the approximate index finds.
+"""A search as SQL statements: exact, or among the candidates of the approximate index.
 
-An exact search compares with all vectors, in single precision, which only rules out what its
-rounding cannot bring back; the rest is compared in double precision, there too. With an index, the
-first step is the index's: it may miss some, but the scores and the order of what it finds are the
-exact ones.
+An exact search first compares all vectors in single precision, and excludes those that are too far
+away even if the rounding error was at its largest. The remaining ones are compared in double
+precision, also in the database. With an index, the index finds the candidates instead: it may miss
+some, but the scores and the order of those that it finds are exact.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from orchestra.stores.postgres.encoding import (
 from orchestra.values import Passage, Scalar, Vector
 
 TOP_MAX = 2**31 - 1
-"""No collection has more."""
+"""A larger `top` is lowered to this; no collection has as many passages."""
 
 
 @attrs.frozen
 class Target:
-    """What is searched: the collection of this key, whose vectors have so many dimensions."""
+    """The collection to search: its key, its number of dimensions, and whether it has an index."""
 
     key: int
     dimensions: int
@@ -42,7 +42,7 @@ class Target:
 
 @attrs.frozen
 class Question:
-    """What is asked: the `top` nearest to a vector of length 1, of those that match `where`."""
+    """What to search for: the `top` passages nearest to a unit vector, filtered by `where`."""
 
     vector: Vector
     top: int
@@ -51,7 +51,7 @@ class Question:
 
 @attrs.frozen
 class Found:
-    """The passages of a search, and how many were compared to find them."""
+    """The passages that a search has found, and how many vectors it compared."""
 
     passages: list[Passage]
     compared: int
@@ -60,26 +60,26 @@ class Found:
 async def target(
     connection: TrioConnection, name: str, top: int, limit_ms: int, *, indexed: bool
 ) -> Target | None:
-    """The collection of this name, in a transaction that is begun; None if there is none.
+    """Begin a transaction, and find the collection of this name in it; None if there is none.
 
-    What is read in it is of one moment. Where a pooler gives the connection to others, nothing that
-    is set here is set for them. Without `indexed`, no index counts.
+    The transaction reads one snapshot. Its settings end with it, so they do not affect others if a
+    pooler shares the connection. Without `indexed`, indexes are not used.
     """
-    asked = _FIND.format(
+    statements = _FIND.format(
         begin=begin("REPEATABLE READ READ ONLY", limit_ms),
         settings=hnsw.settings(top),
         has_index=hnsw.USABLE if indexed else "false",
     )
-    done = psycopg.AsyncClientCursor(connection)  # which may send several statements at once
-    await done.execute(asked, [kept(name)])
-    while done.nextset():
+    cursor = psycopg.AsyncClientCursor(connection)  # it can send several statements at once
+    await cursor.execute(statements, [kept(name)])
+    while cursor.nextset():
         pass
-    row = await done.fetchone()
+    row = await cursor.fetchone()
     return None if row is None else Target(*row[:3])
 
 
 def begin(level: str, limit_ms: int) -> str:
-    """Begins a transaction, which the database ends by itself if we are gone."""
+    """Statements that begin a transaction; no statement or pause in it may exceed `limit_ms`."""
     return (
         f"BEGIN ISOLATION LEVEL {level}; SET LOCAL statement_timeout = {limit_ms}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}"
@@ -87,14 +87,14 @@ def begin(level: str, limit_ms: int) -> str:
 
 
 async def nearest(connection: TrioConnection, target: Target, question: Question) -> Found:
-    """The nearest passages of those that match."""
+    """The nearest passages of those that match, from the index or from an exact search."""
     top = question.top
     if target.has_index and top <= hnsw.TOP_MAX:
         most = hnsw.candidates(top)
         order = hnsw.order(connection.vector_in or "", target.dimensions, most)
         found = await _nearest(connection, target, question, order)
         if found.compared == most:
-            return found  # else the index has given up: too few of what it came across match
+            return found  # otherwise the index stopped early: too few of its vectors match `where`
     return await _nearest(connection, target, question, "")
 
 
@@ -102,7 +102,7 @@ async def _nearest(
     connection: TrioConnection, target: Target, question: Question, order: str
 ) -> Found:
     condition, values = matching(question.where)
-    asked = _SEARCH.format(
+    query = _SEARCH.format(
         vector_in=connection.vector_in, key=target.key, condition=condition, order=order
     )
     size = len(question.vector)
@@ -110,10 +110,10 @@ async def _nearest(
         "query": Sent(question.vector),
         "top": min(question.top, TOP_MAX),
         "scale": 10.0**rules.SCORE_PLACES,
-        "margin": 2 * (size + 2) * 2.0**-23,  # of two float32 products, as in stores/index.py
+        "margin": 2 * (size + 2) * 2.0**-23,  # the rounding error, as in stores/index.py
         **values,
     }
-    found = await rows(connection, asked, named)
+    found = await rows(connection, query, named)
     passages = [
         Passage(restored(name), restored(text), restored(source), score, metadata_of(metadata))
         for name, text, source, score, metadata, _ in found
@@ -122,16 +122,16 @@ async def _nearest(
 
 
 def matching(where: Mapping[str, Scalar]) -> tuple[str, dict[str, object]]:
-    """What matches `where`, as conditions of a statement, and their values."""
+    """The SQL conditions for `where`, each after an AND, and the values of their parameters."""
     conditions, values = [""], dict[str, object]()
     for key, value in where.items():
         if key == "source":
             sources = [value] if isinstance(value, str) and rules.can_be_kept(value) else []
-            asked = [("source = %({})s", kept(source)) for source in sources]
+            choices = [("source = %({})s", kept(source)) for source in sources]
         else:
-            asked = [("metadata @> %({})s::jsonb", each) for each in equals(key, value)]
+            choices = [("metadata @> %({})s::jsonb", each) for each in equals(key, value)]
         either = []
-        for condition, each in asked:
+        for condition, each in choices:
             values[name := f"v{len(values)}"] = each
             either.append(condition.format(name))
         conditions.append(f"({' OR '.join(either) or 'false'})")
@@ -144,8 +144,9 @@ SELECT key, dimensions, has_index, CASE WHEN has_index THEN {settings} END FROM 
     SELECT key, dimensions, {has_index} AS has_index FROM orchestra.collection WHERE name = %s
 ) AS found
 """
-"""To compile a search takes longer than the search. A pgvector that is too old for an index does
-not know its settings, either."""
+"""JIT is off, since compiling a search takes longer than the search. The index's settings are set
+only if there is an index: a pgvector that is too old for one does not know them.
+"""
 _SEARCH = """
 WITH near AS MATERIALIZED (
     SELECT ctid AS at, vector OPERATOR({vector_in}.<#>) %(query)s::{vector_in}.vector AS far
@@ -166,18 +167,20 @@ SELECT id, text, source,
     (SELECT count(*) FROM near)
 FROM exact ORDER BY score DESC, id LIMIT %(top)s
 """
-"""A half is rounded to the even neighbour, as numpy and Python do; a `numeric` goes away from 0."""
+"""Scores are rounded as `float8`: half to even, as numpy and Python do. PostgreSQL rounds `numeric`
+half away from zero.
+"""
 
 
 class Sent:
-    """A vector on its way to the database."""
+    """A vector as a parameter of a statement."""
 
     def __init__(self, vector: Vector) -> None:
         self.data = vector_bytes(vector)
 
 
 class _SentDumper(Dumper):
-    """Gives the bytes as they are; of which type they are, the statement says."""
+    """Sends the bytes unchanged; the statement itself has a cast to their type."""
 
     format = Format.BINARY
 

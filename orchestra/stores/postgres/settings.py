@@ -1,4 +1,4 @@
-"""The settings of stores in Postgres, and the construction of these stores."""
+"""The settings of stores in Postgres, and a function that opens these stores."""
 
 from __future__ import annotations
 
@@ -26,24 +26,27 @@ POSTGRES_URL = (
     rf"(?:\?(?P<options>{_OPTIONS}))?"
     r"|/(?P<local>[^\s@/?#]+)\?host=(?P<folder>/[^\s@?#&]+)(?:&port=(?P<port>[0-9]{1,5}))?)\Z"
 )
-"""The pattern of valid urls; a password is not allowed in them. Of several hosts, the first that
-accepts us and is what `target_session_attrs` asks for is used."""
+"""The pattern of valid urls, which must not contain a password. Of several hosts, the first that
+accepts a connection and fits `target_session_attrs` is used.
+"""
 SSLMODE = "prefer"
 _SYSTEM_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 HNSW, NO_INDEX = "hnsw", "none"
-"""Which index large collections have: pgvector's HNSW, or none, so that searches are exact."""
+"""The values of `index`: large collections have pgvector's HNSW index, or none (exact searches)."""
 CONNECTIONS_MAX = 8
 TIMEOUT_S = 10.0
 
 
 class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
-    """A Postgres, by its url without user and password; `host` may be the folder of a socket.
+    """The settings of a Postgres: its url, without user and password, and how it is used.
 
-    Of several hosts, as with a standby, the first that accepts us is used.
+    `host` in the url may be the folder of a Unix socket. Of several hosts, as with a standby, the
+    first that accepts a connection is used.
 
-    `sslmode` in the url is libpq's. For `verify-full`, the server's certificate has to be
-    signed by an authority of the system, or by one in `ca_file`. Each process has at most
-    `connections_max` calls in flight; each may take `timeout_s`.
+    `sslmode` in the url is libpq's. For `verify-ca` and `verify-full`, the server's certificate
+    must be signed by an authority of the system, or by one in `ca_file`. Each process has at most
+    `connections_max` calls in progress; each may take `timeout_s`. `index` is the index of large
+    collections.
     """
 
     ca_file: Path | None = None
@@ -53,10 +56,11 @@ class PostgresSettings(LoginSettings, frozen=True, kw_only=True):
 
 
 def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> PostgresStores:
-    """The stores; connections are made on demand.
+    """The stores for these settings; connections are made on demand.
 
     Raises:
-        BindingError: psycopg is not installed, or a named variable or file is missing.
+        BindingError: the url is invalid, psycopg is not installed, or a configured variable or file
+            is missing.
     """
     found = re.match(POSTGRES_URL, settings.url)
     if found is None:
@@ -71,7 +75,7 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
     ports = [port for _, port in hosts]
     options = dict(parse_qsl(found["options"] or ""))
     mode = options.pop("sslmode", None)
-    said = {
+    configured = {
         "host": ",".join(host for host, _ in hosts) or found["folder"],
         "port": ",".join(ports) if any(ports) else found["port"],
         "dbname": found["name"] or found["local"],
@@ -79,7 +83,7 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
         **options,
         **_tls(settings, mode),
     }
-    parameters = {key: value for key, value in said.items() if value is not None}
+    parameters = {key: value for key, value in configured.items() if value is not None}
     password = password_of(settings, "[stores]", environ)
     return PostgresStores(
         Address(settings.url, parameters, password),
@@ -90,21 +94,21 @@ def open_postgres(settings: PostgresSettings, environ: Mapping[str, str]) -> Pos
 
 
 def ports_of(url: str) -> list[str]:
-    """The ports that are written in a url, also that of a socket."""
+    """The ports that are written in a url, including that of a socket."""
     return [*(port for _, port in hosts_of(url) if port), *re.findall(r"&port=([0-9]+)\Z", url)]
 
 
 def hosts_of(url: str) -> list[tuple[str, str]]:
-    """The hosts of a url, each with its port, "" where none is written."""
+    """The hosts of a url, each with its port, or "" without one; empty for a socket."""
     listed = url.partition("//")[2].partition("/")[0]
     return [(ipv6 or name, port) for ipv6, name, port in _HOSTS.findall(listed)]
 
 
 def check_installed(settings: PostgresSettings) -> None:
-    """Check that the packages that the stores need are installed.
+    """Check that psycopg is installed.
 
     Raises:
-        BindingError: one is not.
+        BindingError: it is not.
     """
     if find_spec("psycopg") is None:
         raise BindingError(
@@ -114,13 +118,13 @@ def check_installed(settings: PostgresSettings) -> None:
 
 
 def _tls(settings: PostgresSettings, mode: str | None) -> dict[str, str]:
-    """The TLS parameters: how the certificate is checked."""
+    """The TLS parameters for libpq: how the server's certificate is checked."""
     if mode not in ("verify-ca", "verify-full"):
         return {"sslmode": mode or SSLMODE}
     return {"sslmode": mode, "sslrootcert": str(settings.ca_file or _system_ca())}
 
 
 def _system_ca() -> str:
-    """The file of the system's authorities, which psycopg's own OpenSSL does not know."""
+    """The file with the system's authorities, which the OpenSSL inside psycopg does not find."""
     places = (ssl.get_default_verify_paths().cafile, *_SYSTEM_CAS)
     return next((each for each in places if each and Path(each).exists()), "system")

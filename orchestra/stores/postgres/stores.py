@@ -1,4 +1,4 @@
-"""The collections of a Postgres with pgvector, which all hosts of a deployment share."""
+"""The collections in a Postgres with pgvector, which all hosts of a deployment share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from orchestra.stores.postgres.settings import CONNECTIONS_MAX, HNSW, NO_INDEX, 
 
 
 class PostgresStores(Closing):
-    """The collections of one database. Nothing is connected before it is needed.
+    """The collections in one database. Connections are made when they are needed.
 
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. At most
-    `connections_max` calls are under way at once, others wait in turn; each may take `timeout_s`,
-    that included. What is needed in the database is made with the first collection: the schema
-    `orchestra`, and the extension `vector`. With `index="hnsw"`, searches in large collections are
-    approximate, once `PostgresCollection.index` has made the index.
+    `connections_max` calls are in progress at once, further ones wait in order; each may take
+    `timeout_s`, including this wait. The first change creates the extension `vector` and the schema
+    `orchestra` in the database. With `index="hnsw"`, searches in large collections are approximate,
+    once `PostgresCollection.index` has built the index.
     """
 
     def __init__(
@@ -35,20 +35,20 @@ class PostgresStores(Closing):
         self.place = address.place
         self._pool = Pool(address, size=connections_max, timeout_s=timeout_s)
         self._indexed = index == HNSW
-        self._told = set[str]()
+        self._warned = set[str]()
         self._alone = partial(Pool, address, size=1, timeout_s=timeout_s)
 
     def collection(self, name: str) -> PostgresCollection:
-        """The collection of this name; it comes to exist with its first upsert, or by `make`."""
-        return PostgresCollection(self.place, name, self._pool, self._indexed, self._told)
+        """The collection of this name; its first `upsert` or `make` creates it in the database."""
+        return PostgresCollection(self.place, name, self._pool, self._indexed, self._warned)
 
     def names(self) -> list[str]:
-        """The collections that exist, in order; none if nothing was made in the database.
+        """The names of the existing collections, in order; none if our schema does not exist.
 
-        Blocks, for `timeout_s` at most; it has a connection of its own.
+        Blocks, for at most `timeout_s`; it uses a connection of its own.
 
         Raises:
-            StoreError: the database cannot be reached, or refuses, or takes too long.
+            StoreError: the database cannot be reached, refuses, or takes too long.
         """
         if not trio.lowlevel.in_trio_run():
             return trio.run(self._names)
@@ -56,7 +56,7 @@ class PostgresStores(Closing):
             return beside.submit(trio.run, self._names).result()
 
     def close(self) -> None:
-        """Close all connections; a call that comes later raises StoreError."""
+        """Close all connections that are not in use; later calls raise StoreError."""
         self._pool.close()
 
     async def _names(self) -> list[str]:

@@ -1,13 +1,13 @@
-"""A SQLite file of collections, reached from Trio: what is in it, and how a call gets to it.
+"""A SQLite file of collections: its tables, and connections to it that are used from Trio.
 
 Rules of the file:
 
-1. A connection is used inside a worker thread and under its lock, and nowhere else.
-2. Every call is one transaction. A call that was begun is finished even if it is
-   cancelled, so it either happened as a whole or not at all.
-3. Reading and writing have a connection each: in WAL mode, a reader never waits for a writer.
-4. A file that is not at its path any more is not used any more: whoever copies a store to another
-   host puts it in the place of the last.
+1. A connection is used only in a worker thread, while its lock is held.
+2. Every call is one transaction. A call that has begun is finished even if its task is cancelled,
+   so it happens completely or not at all.
+3. Reads and writes have a connection each: in WAL mode, a reader never waits for a writer.
+4. A file that is no longer at its path is no longer used: a copy of a store from another host is
+   often put in its place.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ APPLICATION_ID = 0x6F726368  # "orch"
 SCHEMA_VERSION = 1
 READABLE = 0o644
 
-# `version` is another after each change of a collection, in the same transaction: it tells a
-# reader in any process whether what it has cached is still true.
+# Each change of a collection also changes its `version`, in the same transaction: it tells readers
+# in all processes whether their caches are still valid.
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS collection (
     key INTEGER PRIMARY KEY,
@@ -56,9 +56,9 @@ SCHEMA = Schema(APPLICATION_ID, _TABLES, StoreError)
 
 
 class FileConnection:
-    """A connection to a file, opened when it is first needed, used by one call at a time.
+    """A connection to a file, opened when it is first needed, and used by one call at a time.
 
-    `begin` is the statement with which its transactions begin.
+    `begin` is the statement that begins its transactions.
     """
 
     def __init__(self, place: Place, *, begin: str) -> None:
@@ -67,14 +67,15 @@ class FileConnection:
         self._lock = trio.Lock()
         self._connection: sqlite3.Connection | None = None
         self.opened: Inode | None = None
-        """The file that was opened last, if any was."""
+        """The file that was opened last; None if none was."""
         self._close: Callable[[], object] = lambda: None
         self._closed = False
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, called in a worker thread inside a transaction.
+        """Run `work` in a worker thread, inside a transaction, and return its result.
 
-        Cancelled while it waits its turn, nothing happened; once begun, it is finished.
+        If the task is cancelled while it waits for its turn, nothing happens; once `work` has
+        begun, it is finished.
 
         Raises:
             StoreError: the file cannot be used, or is closed; nothing was written.
@@ -83,26 +84,26 @@ class FileConnection:
             return await trio.to_thread.run_sync(self.run_here, work)
 
     def run_here(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The same in this thread; no call may be under way.
+        """As `run`, but in the current thread, and blocking; no other call may be in progress.
 
         Raises:
-            StoreError: as of `run`.
+            StoreError: as `run`.
         """
         path = self._place.path
         if self._closed:
             raise StoreError(f"{path}: the store is closed; open it with SqliteStores(...)")
         try:
             return _in_transaction(path, self._connected(), self._begin, work)
-        except (sqlite3.Error, UnicodeEncodeError) as error:  # the latter: half a surrogate pair
+        except (sqlite3.Error, UnicodeEncodeError) as error:  # the latter: a lone surrogate
             raise StoreError(explained(path, error)) from error
 
     def close(self) -> None:
-        """Close the connection; no call may be under way. Forgetting it does so too."""
+        """Close the connection; no call may be in progress. Garbage collection closes it, too."""
         self._closed = True
         self._close()
 
     def _connected(self) -> sqlite3.Connection:
-        """A connection to the file that is there now."""
+        """A connection to the file that is at the path now."""
         if self.opened is not None and self._place.found() != self.opened:
             self._close()
             self._connection = None
@@ -116,17 +117,17 @@ class FileConnection:
 
 
 def place_of(path: Path) -> Place:
-    """Where a file of collections is."""
+    """The `Place` of a file of collections."""
     return Place(path, StoreError, READABLE, _check_log)
 
 
 def _check_log(path: Path) -> None:
-    """Find out that a file that took the place of another has no log, which may be that one's.
+    """Check that a file that has replaced another has no write-ahead log beside it.
 
-    SQLite would write what is in it into the new file, whatever that is.
+    The log may belong to the previous file, and SQLite would write its content into the new one.
 
     Raises:
-        StoreError: there is one.
+        StoreError: there is a log that is not empty.
     """
     log_file = path.with_name(f"{path.name}-wal")
     try:
@@ -135,10 +136,10 @@ def _check_log(path: Path) -> None:
         is_empty = True
     if not is_empty:
         raise StoreError(
-            f"{path}: it was replaced by another file, and {log_file.name} beside it may be "
-            "that of the file before: SQLite would write it into this one. Stop all that use it, "
-            f"remove {log_file.name} and {path.name}-shm, and start again; or use .restore of "
-            "sqlite3"
+            f"{path}: it was replaced by another file, but {log_file.name} beside it may belong to "
+            "the previous file: SQLite would write it into this one. Stop all processes that use "
+            f"it, remove {log_file.name} and {path.name}-shm, and start them again; or replace it "
+            "with .restore of sqlite3 instead"
         )
 
 
@@ -158,7 +159,7 @@ def _in_transaction(
 
 
 def _check_layout(path: Path, db: sqlite3.Connection) -> None:
-    """In each transaction, since a newer version may have taken the file meanwhile."""
+    """Check the layout, in each transaction: a newer version may have upgraded the file."""
     layout = int(db.execute("PRAGMA user_version").fetchone()[0])
     if layout > SCHEMA_VERSION:
         raise StoreError(

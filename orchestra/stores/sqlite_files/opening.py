@@ -1,4 +1,4 @@
-"""Opening a SQLite file: an empty one gets its tables, one of another program is refused."""
+"""Opens SQLite files: an empty file gets its tables, another program's file is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attrs
 from orchestra.errors import OrchestraError
 
 BUSY_S = 5.0
-"""How long a write waits for another process's; theirs take milliseconds."""
+"""How long a write waits for another process's write, which usually takes milliseconds."""
 _RETRY_S = 0.001
 
 FIXES: Mapping[int, str] = {
@@ -21,17 +21,17 @@ FIXES: Mapping[int, str] = {
     sqlite3.SQLITE_BUSY: f"another process has been writing for {BUSY_S:g} s; try again",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
     sqlite3.SQLITE_CANTOPEN: "give the path of a file in a folder that can be written to; a file "
-    "that is there has to belong to the user who runs this",
+    "that exists must belong to the user who runs this",
     sqlite3.SQLITE_FULL: "the disk is full; make room and try again",
 }
-"""What to do about an error of SQLite's, by its code."""
+"""What to do about an error of SQLite, by its primary result code."""
 
 
 @attrs.frozen
 class Schema:
-    """What is in a file: its tables, and how the file says whose it is.
+    """The content of a file: the statements that make its tables, and its application id.
 
-    What refuses the file of another program is an `error`.
+    `error` is the class of the error that refuses another program's file.
     """
 
     application_id: int
@@ -40,7 +40,7 @@ class Schema:
 
 
 def connect(path: Path, schema: Schema, timeout_s: float) -> sqlite3.Connection:
-    """A connection to a file, which is prepared where it is empty; for one thread at a time.
+    """Connect to a file, and make the tables if it is empty; use it in one thread at a time.
 
     Raises:
         OrchestraError: the file is not one of ours.
@@ -56,7 +56,7 @@ def connect(path: Path, schema: Schema, timeout_s: float) -> sqlite3.Connection:
 
 
 def prepare(path: Path, db: sqlite3.Connection, schema: Schema, timeout_s: float) -> None:
-    """Make the tables where the file is empty.
+    """Make the tables if the file is empty.
 
     Raises:
         OrchestraError: the file is not one of ours.
@@ -68,28 +68,28 @@ def prepare(path: Path, db: sqlite3.Connection, schema: Schema, timeout_s: float
             f"BEGIN IMMEDIATE; {schema.tables} "
             f"PRAGMA application_id = {schema.application_id}; COMMIT;"
         )
-    db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a kill loses nothing all the same
+    db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode, a killed process still loses nothing
 
 
 def _is_prepared(path: Path, db: sqlite3.Connection, schema: Schema) -> bool:
-    """Whether the file has our tables; in one snapshot, since others may be making it just now."""
+    """Whether the file has our tables; reads one snapshot, since others may be making them now."""
     db.execute("BEGIN")
     found = int(db.execute("PRAGMA application_id").fetchone()[0])
     is_empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     db.execute("COMMIT")
     if found != schema.application_id and not is_empty:
         raise schema.error(
-            f"{path}: a SQLite file of another program (application_id {found:#x}); "
+            f"{path}: it is a SQLite file of another program (application_id {found:#x}); "
             "give another path"
         )
     return found == schema.application_id
 
 
 def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:
-    """Turn on the file's write-ahead log; blocks for `timeout_s` where others do the same.
+    """Turn on the file's write-ahead log; blocks for at most `timeout_s`.
 
-    SQLite does not wait for them here by itself: of two that turn it on at one moment, one
-    is told at once that the file is locked.
+    SQLite's own timeout does not apply here: of two processes that turn it on at the same time, one
+    gets an error at once that the file is locked. So this tries again.
 
     Raises:
         sqlite3.Error: it cannot be turned on, or not in time.
@@ -108,7 +108,10 @@ def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:
 
 
 def explained(path: Path, error: Exception, fixes: Mapping[int, str] = FIXES) -> str:
-    """The error with the file's path, and what to do about it where we know: `fixes` by code."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says where inside SQLite
+    """The message for an error of a file: its path, SQLite's words, and what to do, if known.
+
+    `fixes` says what to do about an error, by its primary result code.
+    """
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
     fix = f"; {fixes[code]}" if code in fixes else ""
     return f"{path}: SQLite says {str(error)!r}{fix}"

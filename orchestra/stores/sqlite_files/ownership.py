@@ -1,11 +1,12 @@
-"""Makes folders and files; what root makes belongs to whom the folder it is in belongs.
+"""Creates folders and files; those that root creates get the owner of the folder they are in.
 
-For a server mostly is not root, and `orchestra keys create` is, where a unit has its own user:
-nobody would get in. Rules of the file:
+A server usually runs as a user of its own, but an operator often runs `orchestra keys create` as
+root: the server could not open root's file. Rules of the file:
 
-1. What is given away is known by a descriptor, and its owner is that of the folder in which it
-   really is, by a descriptor too: whoever owns the folder can put another in its place at any time.
-2. Nothing is given away but what is empty.
+1. Ownership is changed through the descriptor of the new file, and the new owner is read through
+   the descriptor of the folder it really is in: the owner of the folder can replace the path by
+   another at any time.
+2. The owner of a file or folder is changed only as long as it is empty.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ _MADE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make_folder(folder: Path) -> None:
-    """The folder, and those above it; its owner's alone where it was not there before.
+    """Create a folder and those above it, unless they exist; new ones are for their owner only.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     if folder.is_dir():
         return
@@ -44,21 +45,21 @@ def make_folder(folder: Path) -> None:
 def _give_folder(name: str, above: int) -> None:
     made = os.open(name, _MADE, dir_fd=above)
     try:
-        if not os.listdir(made):  # noqa: PTH208 - a path may lead elsewhere by now
+        if not os.listdir(made):  # noqa: PTH208 - the path may lead somewhere else by now
             _give(made, above)
     finally:
         os.close(made)
 
 
 def make_file(path: Path, mode: int) -> None:
-    """An empty file, unless there is one.
+    """Create an empty file, unless the file exists.
 
-    SQLite gives the files beside it to the same owner. With `O_EXCL`, since closing any descriptor
-    of a file gives up all locks that this process has on it: only what nobody else has yet is
-    closed.
+    SQLite gives the files beside it (such as its log) the same owner. `O_EXCL` is used because
+    closing any descriptor of a file releases all locks that this process has on it: so only a file
+    that nobody else has opened yet is closed here.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     real = Path(os.path.realpath(path))
     folder = os.open(real.parent, _PLACE)
@@ -75,7 +76,7 @@ def make_file(path: Path, mode: int) -> None:
 
 
 def _give(made: int, folder: int) -> None:
-    """Give what was made to whom its folder belongs; a file system that has no owners keeps it."""
+    """Change the owner of a new file to the owner of its folder, if the file system has owners."""
     with suppress(OSError):
         owner = os.fstat(folder)
         os.fchown(made, owner.st_uid, owner.st_gid)

@@ -1,11 +1,11 @@
 """A path, and whether the file that was opened is still the one at this path.
 
-Processes that have a SQLite file open do not notice when it is replaced or deleted. They go on with
-the old file, which nobody else sees, and a key that was revoked in the new one stays valid.
+Processes that have a SQLite file open do not notice when it is replaced or deleted. They would go
+on with the old file, which nobody else sees, and a key that is revoked in the new file would stay
+valid.
 
-Rules of the file: a file is looked up before it is opened, so that one that replaces it in between
-is noticed at the next look. Files are made with `O_EXCL`, since closing any descriptor of a file
-gives up all locks that this process has on it: only a file that nobody else has yet is closed.
+Rules of the file: the identity of a file is read before the file is opened, so that a replacement
+in between is noticed at the next check. Files are created with `O_EXCL`: see `make_file`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from orchestra.stores.sqlite_files.ownership import make_file, make_folder
 log = logging.getLogger("orchestra.stores")
 
 Inode = tuple[int, int]
-"""Its device and its number: what a file is, whatever its name."""
+"""The identity of a file, whatever its name: its device and its inode number."""
 
 LOOK_S = 1.0
-"""How often it is looked whether the file is still there."""
+"""How often to check whether the file is still there, in seconds."""
 _MAKING = threading.Lock()
 
 
 class Place:
-    """Where a file is: all that open it ask here whether it is still the same.
+    """The path of a file; all connections to the file ask here whether it is still the same.
 
-    What it raises is an `error`. A file that is made has the rights `mode`; SQLite gives the files
-    beside it the same. `check` may refuse a file that took the place of another.
+    `error` is the class of the errors that are raised. A new file gets the permissions `mode`;
+    SQLite gives the files beside it the same. `check` may refuse a file that has replaced another.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Place:
         self._look_s = -math.inf
 
     def make(self) -> Inode:
-        """The file that is there now, to be opened; made if there never was one.
+        """The identity of the file to open now; creates the file if none was opened before.
 
         Raises:
-            OrchestraError: another was opened before, and it is gone; it cannot be reached; or
-                `check` refuses it.
+            OrchestraError: a file was opened before, and now there is none; it cannot be reached;
+                or `check` refuses it.
         """
-        with _MAKING:  # what is closed here, nobody else in this process has open
+        with _MAKING:  # so no other thread of this process has the new file open yet
             if self._opened is None:
                 self._make()
             found = self.found()
@@ -76,7 +76,7 @@ class Place:
             raise self._out_of_reach(error) from error
 
     def found(self) -> Inode:
-        """The file that is there now.
+        """The identity of the file that is there now.
 
         Raises:
             OrchestraError: there is none, or it cannot be reached.
@@ -84,13 +84,13 @@ class Place:
         found = self._reached()
         if found is None:
             raise self._error(
-                f"{self.path}: the file that was open is gone; put it back, or make an empty one "
-                "there to begin anew"
+                f"{self.path}: the file that was open is gone; put it back, or create an empty one "
+                "there to start over"
             )
         return found
 
     def check_there(self) -> None:
-        """Find out that there is a file, if one was opened. It may be another.
+        """Check that there is a file, if one was opened before. It may be another file.
 
         Raises:
             OrchestraError: there is none, or it cannot be reached.
@@ -99,15 +99,15 @@ class Place:
             self.found()
 
     def is_there(self) -> bool:
-        """Whether there is a file; one that was opened before has to be.
+        """Whether there is a file; True if one was opened before, since a missing one is an error.
 
         Raises:
-            OrchestraError: it cannot be reached: that is not the same as not being there.
+            OrchestraError: it cannot be reached, which does not mean that it does not exist.
         """
         return self._opened is not None or self._reached() is not None
 
     def is_still(self, opened: Inode | None, now_s: float) -> bool:
-        """Whether this file is the one that is there, as of `LOOK_S` ago at most."""
+        """Whether `opened` is the file that is there; the result is at most `LOOK_S` old."""
         if now_s >= self._look_s:
             self._look_s = now_s + LOOK_S
             try:
@@ -117,7 +117,7 @@ class Place:
         return opened == self._there
 
     def look(self) -> Inode | None:
-        """The file that is there now; None where there is none.
+        """The identity of the file that is there now; None if there is none.
 
         Raises:
             OSError: it cannot be reached.

@@ -1,11 +1,11 @@
-"""Reading a state's file on the spot: in the task that asks, and not in a thread.
+"""Reads a state's file on the spot: in the calling task, and not in a worker thread.
 
-The theory of it: with a write-ahead log, a reader never waits for a writer. What is read all the
-time is in memory, the kernel's or SQLite's: a key is read in five microseconds, and the way to a
-thread and back takes forty times that. Only the disk could make it wait.
+The theory: with a write-ahead log, a reader never waits for a writer. Data that is read all the
+time is in the memory of the kernel or of SQLite: reading a key takes five microseconds, and going
+to a thread and back takes forty times as long. Only the disk could make such a read wait.
 
 Rules of the file: it only reads. A read that would have to wait, or that fails, is left to a
-thread, and so are all reads in the `REST_S` after a slow one.
+worker thread, and so are all reads in the `REST_S` after a slow one.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from typing import Any
 from orchestra.stores.sqlite_files.place import LOOK_S, Inode, Place
 
 SLOW_S = 0.01
-"""A thousand times what a read takes; a process that has lost its processor takes this, too."""
+"""A read that takes longer is slow. Reads usually take a thousandth of this, unless the process is
+descheduled.
+"""
 REST_S = 1.0
+"""How long reads are left to threads after a slow one, in seconds."""
 DATA = "CAST(data AS BLOB)"
-"""What is kept, as bytes: one who writes by hand writes text, or a number."""
+"""The stored data as bytes; a value that somebody wrote by hand may be text or a number."""
 
 
 class SpotReader:
-    """A connection for reading, opened when it is first needed. For one thread.
+    """A read-only connection, opened when it is first needed, for one thread.
 
-    A file of a layout above `layout_max` it leaves to the thread, too, which refuses it.
+    A file with a layout above `layout_max` is not read here: the worker thread refuses it.
     """
 
     def __init__(
@@ -46,21 +49,21 @@ class SpotReader:
         self._layout = layout_max
 
     def read(self, keys: Sequence[bytes], now_s: float) -> dict[bytes, bytes] | None:
-        """What is kept under these keys at that time; None where it cannot be told on the spot.
+        """The stored data of these keys at the time `now_s`, without those that have expired.
 
-        The file has to be there, and prepared.
+        None if it cannot be read on the spot. The file must exist and have its tables.
         """
         rows = self._rows(_select(len(keys)), (*keys, now_s))
         return None if rows is None else dict(rows)
 
     def lacks(self, key: bytes) -> bool:
-        """Whether nothing is remembered under a key, not even what has expired.
+        """Whether nothing is remembered under a key, not even an expired value.
 
-        False also where that cannot be told on the spot.
+        False also means that it cannot be read on the spot.
         """
         return self._rows("SELECT 1 FROM memory WHERE key = ?", (key,)) == []
 
-    def _rows(self, asked: str, values: Sequence[object]) -> list[Any] | None:
+    def _rows(self, query: str, values: Sequence[object]) -> list[Any] | None:
         began_s = self._clock()
         if began_s < self._rests_until_s:
             return None
@@ -73,9 +76,9 @@ class SpotReader:
                 return None
             if not self._knows_layout(began_s):
                 return None
-            rows = self._db.execute(asked, values).fetchall()
+            rows = self._db.execute(query, values).fetchall()
         except (sqlite3.Error, OSError):
-            self.close()  # a thread tells what is wrong, if it is still
+            self.close()  # if the error persists, the worker thread reports it
             return None
         ended_s = self._clock()
         if ended_s - began_s > SLOW_S:
@@ -83,21 +86,21 @@ class SpotReader:
         return rows
 
     def _knows_layout(self, now_s: float) -> bool:
-        """Whether no newer version has taken the file, as of `LOOK_S` ago at most."""
+        """Whether the file has a layout that we know; the result is at most `LOOK_S` old."""
         if now_s >= self._look_s and self._db is not None:
             self._layout = self._db.execute("PRAGMA user_version").fetchone()[0]
             self._look_s = now_s + LOOK_S
         return self._layout <= self._layout_max
 
     def close(self) -> None:
-        """Close the connection; the next that reads opens another."""
+        """Close the connection; the next read opens a new one."""
         db, self._db, self._look_s = self._db, None, -math.inf
         if db is not None:
             db.close()
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """A connection that makes no file, and waits for nobody."""
+    """A connection that never creates a file, and never waits for a lock."""
     where = f"{path.absolute().as_uri()}?mode=rw"
     return sqlite3.connect(
         where, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False
@@ -106,5 +109,5 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 @lru_cache(maxsize=16)
 def _select(count: int) -> str:
-    """One statement, so that all of it is read at one time."""
+    """The statement that reads `count` keys: a single one, so that it reads one snapshot."""
     return f"SELECT key, {DATA} FROM entry WHERE key IN ({','.join('?' * count)}) AND until_s > ?"  # noqa: S608 - it is made of question marks

@@ -1,4 +1,4 @@
-"""The common part of states that do calls in batches: those in a file, and in Redis."""
+"""The common base of states that perform calls in batches: those in a file, and in Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class GroupedState(State, Closing):
-    """A `State` whose calls that come together are one batch; `place` is what errors call it.
+    """A `State` that performs concurrent calls in one batch; errors call the state `place`.
 
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement.
     """
@@ -23,7 +23,7 @@ class GroupedState(State, Closing):
         self._group = Group(place, self._perform, timeout_s)
 
     def log_no_outage(self) -> None:
-        """Leave it to the callers to log that this state is away."""
+        """Do not log outages of this state; its callers do."""
         self._group.outage = None
 
     async def change(
@@ -31,7 +31,7 @@ class GroupedState(State, Closing):
         keys: Sequence[str],
         decide: Callable[[Sequence[bytes | None], float], Change[T]],
     ) -> T:
-        """Change what is kept under some keys, with the changes that come together."""
+        """Change what is kept under some keys, in one batch with other calls."""
         result: T = await self._group.do(Deciding(tuple(keys), decide))
         return result
 
@@ -44,8 +44,8 @@ class GroupedState(State, Closing):
 
     @abstractmethod
     def close(self) -> None:
-        """Close what it has opened, without waiting; a call that comes later raises StateError."""
+        """Close what it has opened, without waiting; later calls raise StateError."""
 
     @abstractmethod
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
-        """The outcomes of a batch, in order: as `Group` asks for them."""
+        """Perform a batch of calls, and return their outcomes in order: see `Group`."""

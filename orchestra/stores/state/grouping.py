@@ -1,15 +1,15 @@
-"""Group commit: calls that arrive while one is under way are done together, as one batch.
+"""Group commit: calls that arrive while a batch is in progress are performed as the next batch.
 
-One task at a time asks the store, the leader; the others wait. When the leader has its answer, it
-wakes the first that waits, which then leads a batch of all that have arrived in between.
+One task at a time, the leader, calls the store; the others wait. When the leader has its outcomes,
+it wakes the first waiting task, which becomes the leader of a batch of all waiting calls.
 
 Rules of the file:
 
-1. A task that is woken without an outcome leads, or wakes the next; also if it is cancelled in the
-   same moment.
-2. A batch under way is shielded, and limited in time: a call that was cancelled has happened or
-   has not, as a whole.
-3. The outcome of a call that has left the queue is set by its leader only.
+1. A task that is woken without an outcome becomes the leader, or wakes the next; even if it is
+   cancelled at the same moment.
+2. A batch in progress is shielded from cancellation, and has a timeout: so a cancelled call has
+   happened completely, or not at all.
+3. Once a call has left the queue, only its leader sets its outcome.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from orchestra.stores.state.outage import Outage, outage_of_state
 T = TypeVar("T")
 
 CALLS_AT_ONCE = 256
-"""How many calls are done together at most; all of them hold the store for so long."""
+"""The most calls in a batch; the store is busy until all of them are done."""
 CALLS_WAITING = 10_000
-"""How many calls may wait; more are refused, since they would be too late."""
+"""The most waiting calls; more are refused, since they would be too late."""
 
 
 @attrs.frozen
@@ -64,14 +64,14 @@ Call = Deciding[Any] | Recalling | Remembering
 
 @attrs.frozen
 class Failed:
-    """The outcome of a call that raises; `decided` is what its own `decide` has raised."""
+    """The outcome of a call that raises `error`; `decided` is whether its `decide` raised it."""
 
     error: Exception
     decided: bool = False
 
 
 Outcomes = Sequence[object]
-"""The result of each call, or `Failed`."""
+"""For each call, its result or `Failed`."""
 
 
 @attrs.define(eq=False)
@@ -83,15 +83,15 @@ class _Waiting:
 
 
 class Group:
-    """The calls to one store, each a batch together with those that came while it was busy.
+    """Performs the calls to one store in batches; `place` is what errors call the store.
 
-    `perform` is given a batch and returns an outcome for each call, in order. What it raises is
-    raised in all calls of the batch, as a StateError, so that callers that can do without a state
-    have one error to expect. A StateError of its own is raised in all waiting calls as well, which
-    would only learn the same later.
+    `perform` performs a batch, and returns an outcome for each call, in order. If it raises, all
+    calls of the batch raise a StateError, so that callers that can do without the state have one
+    error to expect. If it raises a StateError itself, all waiting calls raise it as well, since
+    they would fail in the same way later.
 
-    A call returns or raises within `timeout_s`; one that waits and then leads, within twice that.
-    Time in which this process stood still does not count.
+    A call returns or raises within `timeout_s`; one that waits and then becomes the leader, within
+    twice that. Time in which the event loop was blocked does not count.
     """
 
     def __init__(
@@ -102,16 +102,16 @@ class Group:
         self._timeout_s = timeout_s
         self._time = FairTime(timeout_s)
         self.outage: Outage | None = outage_of_state(place)
-        """What logs that the store is away; None where the callers do."""
+        """Logs that the store is unreachable; None if the callers do."""
         self._queue: deque[_Waiting] = deque()
         self._led = False
 
     async def do(self, call: Call) -> Any:
-        """The result of the call.
+        """Perform a call, and return its result.
 
         Raises:
-            StateError: the store is gone, or was too slow.
-            Exception: what the call's own `decide` has raised.
+            StateError: the store is unreachable, was too slow, or has too many waiting calls.
+            Exception: whatever the call's own `decide` has raised.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if len(self._queue) >= CALLS_WAITING:
@@ -130,7 +130,7 @@ class Group:
         return mine.outcome
 
     async def _wait(self, mine: _Waiting) -> None:
-        """Until there is an outcome, or it is our turn to lead."""
+        """Wait until there is an outcome, or it is this call's turn to lead."""
         try:
             with self._time.limited():
                 await mine.called.wait()
@@ -142,7 +142,7 @@ class Group:
             raise StateError(self.late())
 
     def _leave(self, mine: _Waiting) -> None:
-        """Stop waiting; if it was woken in the same moment, wake the next."""
+        """Remove a call from the queue; if it was woken at the same moment, wake the next."""
         if mine in self._queue:
             self._queue.remove(mine)
             if mine.called.is_set():
@@ -166,14 +166,17 @@ class Group:
             self._queue[0].called.set()
 
     async def _performed(self, calls: Sequence[Call]) -> Outcomes:
-        """The outcomes of a batch: also if we are cancelled, and in time if the store hangs."""
+        """Perform a batch, and return its outcomes.
+
+        It is shielded from cancellation, but a store that hangs is given up after `timeout_s`.
+        """
         error = StateError(self.late())
         try:
             with self._time.limited(shield=True):
                 return await self._perform(calls)
         except StateError as raised:
             error = raised
-        except Exception as raised:  # noqa: BLE001 - everybody's who is in the batch
+        except Exception as raised:  # noqa: BLE001 - it is raised in all calls of the batch
             return [Failed(_again(self._broken(raised))) for _ in calls]
         while self._queue:
             waiting = self._queue.popleft()
@@ -190,16 +193,16 @@ class Group:
         return self.outage.answered(trio.current_time())
 
     def _broken(self, error: Exception) -> StateError:
-        """The error where the store failed in a way that it does not know itself."""
+        """The error for an unexpected exception of the store."""
         broken = StateError(
-            f"{self._place}: it could not be asked: {describe(error)}; the change may or may not "
-            "have been made"
+            f"{self._place}: the call failed: {describe(error)}; the change may or may not have "
+            "been made"
         )
         broken.__cause__ = error
         return broken
 
     def late(self) -> str:
-        """The message where the store did not answer in time."""
+        """The message for a store that did not answer in time."""
         return (
             f"{self._place}: no answer within {self._timeout_s:g} s; the change may or may not "
             "have been made. Check the store, or give it a longer timeout_s"
@@ -207,7 +210,7 @@ class Group:
 
 
 def _again(error: StateError) -> StateError:
-    """A copy for another task, with a traceback of its own."""
+    """A copy of an error to raise in another task, with its own traceback."""
     again = StateError(*error.args)
     again.__cause__ = error.__cause__
     return again
@@ -216,9 +219,10 @@ def _again(error: StateError) -> StateError:
 def decide_all(
     calls: Sequence[Deciding[Any]], there: Mapping[str, bytes | None], now_s: float
 ) -> tuple[Outcomes, dict[str, Entry | None]]:
-    """The outcomes of some changes, decided in order, and the entries to be written.
+    """Decide some changes in order; returns their outcomes, and the entries to write.
 
-    `there` has what is stored under all their keys. A `decide` that raises changes nothing.
+    `there` has what is stored under all their keys. Each `decide` sees the changes before it. One
+    that raises changes nothing.
     """
     seen = dict(there)
     outcomes: list[object] = []
@@ -226,7 +230,7 @@ def decide_all(
     for call in calls:
         try:
             change = call.decide([seen[key] for key in call.keys], now_s)
-        except Exception as error:  # noqa: BLE001 - it is that of its caller
+        except Exception as error:  # noqa: BLE001 - it is raised in its caller
             outcomes.append(Failed(error, decided=True))
             continue
         outcomes.append(change.result)

@@ -1,7 +1,7 @@
-"""Logs that a state cannot be asked, and that it can again; not the failure of each call.
+"""Logs when a state becomes unreachable and when it is reachable again, but not each failed call.
 
-Callers that can do without a state go on silently, as `when_state_fails` says. The operator learns
-of it from these lines only.
+Callers that can do without a state go on silently, as `when_state_fails` says. Operators learn of
+an outage only from these log lines.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import math
 log = logging.getLogger("orchestra.stores")
 
 LASTS_S = 1.0
-"""A shorter failure is not an outage: a slow answer, or the only call of a command."""
+"""A shorter failure is not logged: it may be one slow answer, or the only call of a command."""
 QUIET_S = 60.0
-"""A state that comes and goes is logged once in this time."""
+"""After the end of a logged outage, no other outage is logged for this time."""
 
 
 class Outage:
-    """Whether a state can be asked, as its calls have found. Pure but for the log.
+    """Follows whether the calls of a state fail, and logs its outages. Pure, but for the log.
 
-    `begins` is the line for its beginning, with `%s` for the error, at this `level`; `ends` is that
-    for its end. An outage is logged once it has lasted `lasts_s`, if the last one that was logged
-    has been over for `quiet_s`.
+    `begins` is the log line for the beginning of an outage, with `%s` for the error, and `level` is
+    its log level. `ends` is the line for its end, a warning. An outage is logged once it has lasted
+    `lasts_s`, unless the last logged one ended less than `quiet_s` ago.
     """
 
     def __init__(
@@ -34,29 +34,29 @@ class Outage:
         self._quiet_s = quiet_s
         self._level = level
         self._since_s: float | None = None
-        self._is_told = False
-        self._told_s = -math.inf
+        self._is_logged = False
+        self._logged_s = -math.inf
 
     def failed(self, error: Exception, now_s: float) -> None:
-        """A call has failed, for a reason of the state's."""
+        """Note that a call has failed because of the state."""
         if self._since_s is None:
             self._since_s = now_s
-        lasts = now_s - self._since_s >= self._lasts_s and now_s - self._told_s >= self._quiet_s
-        if lasts and not self._is_told:
-            self._is_told = True
+        lasts = now_s - self._since_s >= self._lasts_s and now_s - self._logged_s >= self._quiet_s
+        if lasts and not self._is_logged:
+            self._is_logged = True
             log.log(self._level, self._begins, error)
 
     def answered(self, now_s: float) -> None:
-        """A call has its answer."""
+        """Note that a call has succeeded."""
         if self._since_s is not None:
-            if self._is_told:
+            if self._is_logged:
                 log.warning("%s, after %.3g s", self._ends, now_s - self._since_s)
-                self._told_s = now_s
-            self._since_s, self._is_told = None, False
+                self._logged_s = now_s
+            self._since_s, self._is_logged = None, False
 
 
 def outage_of_state(place: str) -> Outage:
-    """The outage of a state without which callers can continue for a while."""
+    """The outages of a state that callers can do without for a while."""
     begins = (
         "%s; until it answers, limits let calls pass and budgets refuse them, unless "
         "`when_state_fails` says otherwise"
@@ -66,6 +66,6 @@ def outage_of_state(place: str) -> Outage:
 
 
 def outage_of_keys() -> Outage:
-    """The outage of the keys' state, without which requests are refused: it is logged at once."""
+    """The outages of the state with the keys: logged at once, since all requests are refused."""
     begins = "keys cannot be looked up, and nobody is let in: %s"
     return Outage(begins, "keys can be looked up again", lasts_s=0, quiet_s=0, level=logging.ERROR)

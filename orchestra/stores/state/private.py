@@ -1,6 +1,6 @@
-"""A state in a file that is made when there is something to keep.
+"""A state in a file that is created only when there is something to store.
 
-Rules of the file: those of `sqlite`. Until the file is made, it reads as an empty one.
+Rules of the file: those of `sqlite`. As long as the file does not exist, the state reads as empty.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from orchestra.stores.state.sqlite import Opened, SqliteState
 
 
 class UnmadeState(SqliteState):
-    """A `SqliteState` that makes its file only when something is written."""
+    """A `SqliteState` that creates its file only when something is written."""
 
     def _in_thread(
         self, opened: Opened | None, calls: Sequence[Call], given_up: threading.Event
@@ -28,6 +28,6 @@ class UnmadeState(SqliteState):
 
 
 class PrivateState(UnmadeState):
-    """An `UnmadeState` for keys."""
+    """An `UnmadeState` for the keys of callers."""
 
     _restored = "restore it from a backup; without it there are no keys"

@@ -1,16 +1,18 @@
-"""The state of policies in a Redis that all hosts share, with its clock as the common one.
+"""The state of policies in a Redis that all hosts share; the clock of Redis is used by all.
 
-A change is optimistic: what is there is read, `decide` runs here, and one script writes if
-nothing of it has changed; otherwise it tells what is there now, and it is decided again.
+A change is optimistic: the stored values are read, `decide` runs here, and one script writes the
+result if the values have not changed since. If they have, the script returns the current values,
+and `decide` runs again.
 
 Rules of the file:
 
 1. There is one connection, made when it is needed, and used by one batch at a time.
-2. What was under way when a connection broke is asked again only if that changes nothing.
-3. After an answer that did not come in time, nothing is asked for `REST_S`.
-4. What Redis refuses fails only the calls that asked for it; those that only read are answered.
-5. The mark of its layout is read with every read, and compared before every write. The first write
-   makes it.
+2. After a connection broke, only the commands that begin a batch are sent again, since sending them
+   twice changes nothing.
+3. After an answer that did not come in time, nothing is sent for `REST_S`.
+4. If Redis refuses a command, only the calls that need it fail; calls that only read succeed.
+5. The mark of the layout is read with every read, and compared before every write. The first write
+   creates it.
 """
 
 from __future__ import annotations
@@ -54,28 +56,28 @@ LIMIT_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 0.05
 PREFIX = "orchestra:"
 DECISIONS_MAX = 200
-"""How often a batch is decided, where others are always faster."""
+"""The most times that a batch is decided, if other writers are always faster."""
 REST_S = 0.25
-"""How long a Redis that was too slow is left alone, every call failing at once."""
+"""How long nothing is sent to a Redis that was too slow; meanwhile every call fails at once."""
 TTL_MAX_S = 100 * 365 * 86_400.0
-"""A longer time is no number to Redis, which would refuse whatever is written with it."""
-_UNTIL_BYTES = 8  # of the time at which a value ends, before it
+"""Longer times are lowered to this, since Redis refuses to write values with a larger TTL."""
+_UNTIL_BYTES = 8  # the length of the expiry time, which is stored before each value
 
 
 class RedisState(GroupedState):
-    """A `State` in a Redis of version 6 or later, alone or with replicas, not a cluster.
+    """A `State` in a Redis of version 6 or later, alone or with replicas, but not a cluster.
 
-    Nothing is connected before it is needed, and a Redis that went away is found again. Belongs
-    to one `trio.run` at a time; close it, or use it in a `with` statement; neither waits. Calls
-    that come together are one batch: read in one round trip, written in a second one.
+    The connection is made when it is needed, and made again after it broke. Belongs to one
+    `trio.run` at a time; close it, or use it in a `with` statement; neither waits. Concurrent calls
+    are one batch, which is read in one round trip and written in another.
 
     With `tls`, the server's certificate is checked. `socket_file` is the path of a Unix socket, in
-    place of host and port. If `password` is a path, it is read from that file for each connection,
-    so that a token that expires can be replaced there.
+    place of host and port. If `password` is a path, the password is read from that file for each
+    connection, so that a token that expires can be replaced there.
 
-    All keys begin with `prefix`. The values of `remember` have `limit_bytes` together with their
-    keys, for all processes with this prefix; Redis itself needs about 200 bytes more for each.
-    `ahead_s` is added to the time of Redis: for tests.
+    All keys begin with `prefix`. The values of `remember` and their keys may take `limit_bytes` in
+    total, in all processes with this prefix; Redis itself needs about 200 bytes more for each.
+    `ahead_s` is added to the time of Redis, for tests.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class RedisState(GroupedState):
         timeout_s: float = TIMEOUT_S,
         ahead_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        # Not before it is needed: importing coredis takes most of a second.
+        # Imported here, since importing coredis takes most of a second.
         from orchestra.stores.state import redis_connection
 
         self._redis = redis_connection
@@ -114,33 +116,33 @@ class RedisState(GroupedState):
         super().__init__(self._place, timeout_s)
 
     def close(self) -> None:
-        """Close the connection; a call that comes later raises StateError."""
+        """Close the connection; later calls raise StateError."""
         self._closed = True
         self._drop()
 
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
-        """The outcomes of a batch. A connection that breaks raises StateError."""
+        """Perform a batch, and return its outcomes. Raises StateError if the connection breaks."""
         from coredis.exceptions import RedisError
 
         self._check_open()
         try:
-            return await self._asked(calls)
+            return await self._outcomes(calls)
         except (OSError, RedisError, BindingError) as error:
             self._drop()
             raise self._unusable(error) from error
-        except trio.Cancelled:  # our time is up: the connection is closed already
+        except trio.Cancelled:  # the timeout has passed; the connection is closed already
             self._rests_until_s = trio.current_time() + REST_S
             raise
 
     def _unusable(self, error: Exception) -> StateError:
-        told = str(error) or type(error).__name__
+        reason = str(error) or type(error).__name__
         return StateError(
-            f"{self._place}: it cannot be used: {told}; the change may or may not have been made. "
-            "Check Redis, or change the url"
+            f"{self._place}: it cannot be used: {reason}; the change may or may not have been "
+            "made. Check Redis, or change the url"
         )
 
     def _refused(self, error: RedisError) -> Failed:
-        """The outcome of a call that Redis has refused."""
+        """The outcome of a call whose command Redis has refused."""
         unusable = self._unusable(error)
         unusable.__cause__ = error
         return Failed(unusable)
@@ -155,7 +157,7 @@ class RedisState(GroupedState):
                 "Check Redis, or give it a longer timeout_s"
             )
 
-    async def _asked(self, calls: Sequence[Call]) -> Outcomes:
+    async def _outcomes(self, calls: Sequence[Call]) -> Outcomes:
         changes = [call for call in calls if isinstance(call, Deciding)]
         others = [call for call in calls if not isinstance(call, Deciding)]
         keys = list(dict.fromkeys(key for call in changes for key in call.keys))
@@ -164,25 +166,25 @@ class RedisState(GroupedState):
             commands += [["TIME"], ["MGET", self._mark, *map(self._key, keys)]]
         answers = await self._ask_again(commands)
         remembered = await self._insist(commands[: len(others)], answers[: len(others)])
-        told = iter([self._told(answer) for answer in remembered])
+        values = iter([self._value(answer) for answer in remembered])
         decided: Outcomes = ()
         if changes:
             decided = await self._decided(changes, keys, answers[len(others) :])
         made = iter(decided)
-        return [next(made if isinstance(call, Deciding) else told) for call in calls]
+        return [next(made if isinstance(call, Deciding) else values) for call in calls]
 
     async def _decided(
         self, calls: Sequence[Deciding[Any]], keys: Sequence[str], answers: Sequence[Answer]
     ) -> Outcomes:
-        """The decisions of changes; answers are the time, and the mark with the stored values."""
+        """The outcomes of changes; `answers` are the time, and the mark with the stored values."""
         for answer in answers:
             if self._redis.is_refusal(answer):
                 return [self._refused(answer) for _ in calls]
         time, raw = cast("Sequence[Any]", answers)
         return await self._change(calls, keys, raw, self._now_s(time))
 
-    def _told(self, answer: Answer) -> object:
-        """The remembered value; None for `remember`, whose answer is a number."""
+    def _value(self, answer: Answer) -> object:
+        """The outcome of `recall`, or of `remember`, whose outcome is None."""
         if self._redis.is_refusal(answer):
             return self._refused(answer)
         return answer[8:] if isinstance(answer, bytes) else None
@@ -206,7 +208,7 @@ class RedisState(GroupedState):
     ) -> Outcomes:
         for _ in range(DECISIONS_MAX):
             self._see(raw[0])
-            there = dict(zip(keys, (_true(kept, now_s) for kept in raw[1:]), strict=True))
+            there = dict(zip(keys, (_unexpired(kept, now_s) for kept in raw[1:]), strict=True))
             outcomes, written = decide_all(calls, there, now_s)
             if not written:
                 return outcomes
@@ -220,7 +222,7 @@ class RedisState(GroupedState):
             now_s, raw = self._now_s(fresh[0]), fresh[1]
         raise StateError(
             f"{self._place}: other writers changed the same keys {DECISIONS_MAX} times in a row; "
-            "nothing was changed. Spread over more keys what is kept under "
+            "nothing was changed. Use more keys for what is kept under "
             f"{', '.join(map(repr, keys[:5]))}"
         )
 
@@ -231,7 +233,7 @@ class RedisState(GroupedState):
         now_s: float,
         error: RedisError,
     ) -> object:
-        """The outcome of a call where nothing can be written: a failure, unless it only reads."""
+        """The outcome of a call if Redis refuses to write: a failure, unless it only reads."""
         (outcome,), written = decide_all([call], there, now_s)
         return self._refused(error) if written else outcome
 
@@ -252,9 +254,10 @@ class RedisState(GroupedState):
     async def _insist(
         self, commands: Sequence[Command], answers: Sequence[Answer]
     ) -> Sequence[Answer]:
-        """The answers; those refused on a connection that was dropped are asked for once more.
+        """The answers, after sending refused commands once more if their connection was dropped.
 
-        Redis has forgotten our scripts, or has become a replica, and has done nothing.
+        In that case, Redis has forgotten our scripts or has become a replica, and it has not
+        performed the commands.
         """
         refused = [at for at, answer in enumerate(answers) if self._redis.is_refusal(answer)]
         if not refused or self._connection is not None:
@@ -263,7 +266,7 @@ class RedisState(GroupedState):
         return [found.get(at, answer) for at, answer in enumerate(answers)]
 
     async def _ask_again(self, commands: Sequence[Command]) -> Sequence[Answer]:
-        """As `_ask`; once more if the idle connection has broken."""
+        """As `_ask`, but sends the commands once more if the connection of the last batch broke."""
         if self._connection is not None:
             try:
                 return await self._ask(commands)
@@ -287,25 +290,25 @@ class RedisState(GroupedState):
         try:
             self._marks.see(mark)
         except StateError:
-            self._drop()  # so that what is asked next looks again, whatever it is
+            self._drop()  # so that the next call checks the layout again
             raise
 
     async def _look_at(self, connection: RedisConnection) -> None:
-        """Check its layout, and warn if it drops budgets and keys when its memory is full.
+        """Check the layout, and warn if Redis evicts budgets and keys when its memory is full.
 
-        A Redis that does not tell its policy is assumed to drop nothing.
+        A Redis that does not tell its eviction policy is assumed to evict nothing.
         """
         mark, info = await connection.ask([["GET", self._mark], ["INFO", "memory"]])
         rule = evicts(info)
         if rule not in (None, self._evicts):
             log.warning(
-                "%s drops what it likes when its memory is full (maxmemory-policy %s), so that "
-                "budgets and keys may be forgotten; give it noeviction",
+                "%s evicts data when its memory is full (maxmemory-policy %s), so budgets and keys "
+                "may be lost; set maxmemory-policy to noeviction",
                 self._place,
                 rule,
             )
         self._evicts = rule
-        if not self._redis.is_refusal(mark):  # what is refused here is refused below, too
+        if not self._redis.is_refusal(mark):  # if it is refused here, the next command is, too
             self._see(cast("bytes | None", mark))
 
     def _login(self) -> Login | None:
@@ -334,20 +337,23 @@ class RedisState(GroupedState):
 def evicts(info: Answer) -> str | None:
     """The eviction policy of a Redis, from its memory info; None if it evicts nothing."""
     lines = info.decode(errors="replace").splitlines() if isinstance(info, bytes) else []
-    told = dict(line.split(":", 1) for line in lines if ":" in line)
-    bounded = told.get("maxmemory", "0") != "0"
-    rule = told.get("maxmemory_policy", "noeviction")
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    bounded = fields.get("maxmemory", "0") != "0"
+    rule = fields.get("maxmemory_policy", "noeviction")
     return rule if bounded and rule != "noeviction" else None
 
 
-def _true(kept: bytes | None, now_s: float) -> bytes | None:
-    if kept is None or len(kept) < _UNTIL_BYTES:  # nothing of ours is shorter
+def _unexpired(kept: bytes | None, now_s: float) -> bytes | None:
+    if kept is None or len(kept) < _UNTIL_BYTES:  # our own values are never shorter
         return None
     return kept[_UNTIL_BYTES:] if struct.unpack_from(">d", kept)[0] > now_s else None
 
 
 def _stored(entry: Entry | None, now_s: float) -> tuple[str, bytes]:
-    """For how many milliseconds Redis keeps it, "" for ever and "-" not at all; and what."""
+    """The arguments of `SWAP` for an entry: its TTL and its stored value.
+
+    The TTL is in milliseconds, "" to keep the entry for ever, or "-" to delete it.
+    """
     if entry is None or (entry.ttl_s is not None and entry.ttl_s <= 0):
         return "-", b""
     if entry.ttl_s is None:

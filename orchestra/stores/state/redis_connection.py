@@ -1,14 +1,14 @@
-"""One connection to a Redis, plain or under TLS: commands out, answers in.
+"""One connection to a Redis, plain or with TLS: sends commands, and receives their answers.
 
-coredis reads the answers. Its own connections need a nursery and buffer without a bound; a
-command of theirs that is cancelled keeps its place (traps.md 9). Here a connection is a socket.
+coredis parses the answers. Its own connections are not used: they need a nursery, buffer without a
+bound, and keep a slot for a command that was cancelled (traps.md 9). Here a connection is a socket.
 
 Rules of the file:
 
-1. Whatever interrupts a call closes the socket at once: otherwise the next call would get its
-   answer.
+1. If a call is interrupted, the socket is closed at once: otherwise the next call would get the
+   answer of this one.
 2. No command blocks in Redis.
-3. Under TLS, nothing is sent before the certificate has been checked.
+3. With TLS, nothing is sent before the certificate has been checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Word = bytes | str | int | float
 Command = Sequence[Word]
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 Answer = object
-"""An int, bytes, None, or a list of answers; or a RedisError, which is not raised."""
+"""An int, bytes, None, or a list of answers; or a RedisError, which is returned, not raised."""
 
 RECEIVED_AT_ONCE = 64 * 1024
 _UNWRITTEN = re.compile(r"\b(OOM|NOREPLICAS|MISCONF)\b")
@@ -39,7 +39,7 @@ _UNWRITTEN = re.compile(r"\b(OOM|NOREPLICAS|MISCONF)\b")
 
 @attrs.frozen
 class RedisAddress:
-    """Where a Redis listens: a host and port, under TLS where there is a `tls`; or a socket."""
+    """Where a Redis listens: on a host and port, with TLS if `tls` is set, or on a Unix socket."""
 
     host: str
     port: int
@@ -49,7 +49,7 @@ class RedisAddress:
 
 @attrs.frozen
 class Login:
-    """The login of a Redis; without a name, its default user."""
+    """The user and password for a Redis; without a user, Redis uses its default user."""
 
     user: str | None
     password: Secret
@@ -58,14 +58,17 @@ class Login:
         """The AUTH command."""
         return ["AUTH", *([self.user] if self.user else []), self.password.reveal()]
 
-    def told(self, error: RedisError) -> RedisError:
-        """Redis's error, without the password: a server without AUTH repeats a part of it."""
-        said, repeats, _ = str(error).partition(", with args beginning with")
-        return RedisError(self.password.redact(said) + (" (and repeats it)" if repeats else ""))
+    def redacted(self, error: RedisError) -> RedisError:
+        """The error of Redis, without the password.
+
+        A server that does not know AUTH repeats its arguments, cut short: these are removed.
+        """
+        text, repeats, _ = str(error).partition(", with args beginning with")
+        return RedisError(self.password.redact(text) + (" (and repeats it)" if repeats else ""))
 
 
 class RedisConnection:
-    """An open connection; used by one task at a time, and dropped after its first error."""
+    """An open connection; used by one task at a time, and closed after its first failure."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -75,10 +78,10 @@ class RedisConnection:
         self.closed = False
 
     async def ask(self, commands: Sequence[Command]) -> list[Answer]:
-        """The answers to some commands, which go out together; an error is an answer too.
+        """Send some commands together, and return their answers; an error of Redis is an answer.
 
         Raises:
-            OSError: the connection broke, or Redis closed it; what was asked may have happened.
+            OSError: the connection broke, or Redis closed it; the commands may have been performed.
         """
         try:
             await self._stream.send_all(b"".join(map(packed, commands)))
@@ -91,7 +94,7 @@ class RedisConnection:
             raise
 
     def close(self) -> None:
-        """Close the socket at once; also twice, and after the `trio.run` that has opened it."""
+        """Close the socket at once; may be called twice, and after the `trio.run`."""
         self.closed = True
         if trio.lowlevel.in_trio_run():
             self._socket.close()
@@ -110,11 +113,11 @@ class RedisConnection:
 async def connected(
     address: RedisAddress, login: Login | None, greeting: Sequence[Command]
 ) -> RedisConnection:
-    """A connection that is logged in, and on which these commands have succeeded.
+    """Connect, log in, and send the commands in `greeting`.
 
     Raises:
-        OSError: there is no connection, or the certificate is not to be trusted.
-        RedisError: one of the commands was refused.
+        OSError: no connection could be made, or the certificate is not trusted.
+        RedisError: the login or one of the commands was refused.
     """
     connection = RedisConnection(await _stream(address))
     first = [] if login is None else [login.command()]
@@ -122,7 +125,7 @@ async def connected(
     for number, answer in enumerate(answers):
         if isinstance(answer, RedisError):
             connection.close()
-            raise answer if login is None or number > 0 else login.told(answer)
+            raise answer if login is None or number > 0 else login.redacted(answer)
     return connection
 
 
@@ -140,7 +143,7 @@ async def _stream(address: RedisAddress) -> Stream:
         await secured.do_handshake()
     except trio.BrokenResourceError as error:
         plain.socket.close()
-        raise ConnectionResetError(f"there is no TLS with it: {_why(error)}") from error
+        raise ConnectionResetError(f"the TLS handshake failed: {_why(error)}") from error
     except BaseException:
         plain.socket.close()
         raise
@@ -148,7 +151,7 @@ async def _stream(address: RedisAddress) -> Stream:
 
 
 def _unreached(error: OSError) -> OSError:
-    """The reasons why connecting failed: Trio's own error does not have them."""
+    """The error with the reasons why connecting failed, which Trio's own text does not contain."""
     tried = error.__cause__
     if not isinstance(tried, BaseExceptionGroup):
         return error
@@ -158,26 +161,26 @@ def _unreached(error: OSError) -> OSError:
 
 
 def _why(error: trio.BrokenResourceError) -> BaseException:
-    """The cause of a broken connection, which Trio's own error does not have."""
+    """The cause of a broken connection, which Trio's own text does not contain."""
     return error.__cause__ or error
 
 
 def is_refusal(answer: Answer) -> TypeGuard[RedisError]:
-    """Whether it is an error."""
+    """Whether an answer is an error."""
     return isinstance(answer, RedisError)
 
 
 def only_unwritten(error: RedisError) -> bool:
-    """Whether it says that nothing can be written for now, on a connection that is good.
+    """Whether an error means that Redis cannot write for now, although the connection is good.
 
-    After any other error a new connection may help: to the current master, with our scripts loaded,
-    or with a new password.
+    After any other error, a new connection may help: to the current master, with our scripts
+    loaded, or with a new password.
     """
     return _UNWRITTEN.search(str(error)) is not None
 
 
 def packed(command: Command) -> bytes:
-    """A command as Redis reads it; text is UTF-8, half of a surrogate pair included."""
+    """Encode a command for Redis; text is encoded as UTF-8, including lone surrogates."""
     words = [f"*{len(command)}\r\n".encode()]
     for word in command:
         data = word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogatepass")

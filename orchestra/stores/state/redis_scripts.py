@@ -1,8 +1,9 @@
 """The Lua scripts that Redis runs for a `RedisState`, each atomically.
 
-A value is eight bytes, the time until which it is valid (a double, big endian), and then the data.
-It also expires by Redis's own clock, which frees its memory. Values of `remember` are in `lru`, a
-sorted set by last use, and their sizes in `sizes`; the sum of these is in `bytes`.
+A stored value begins with eight bytes, the time until which it is valid (a double, big endian);
+after them comes the data. Redis itself also expires the value, which frees its memory. The names of
+remembered values are in `lru`, a sorted set by last use, and their sizes in `sizes`; the sum of the
+sizes is in `bytes`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import attrs
 from orchestra.stores.state.layout import LAYOUT
 
 DROPPED_AT_ONCE = 500
-"""Old values that one script drops for a new one, in some 20 ms, in which Redis answers nobody.
-Where the limit was lowered, there may be a hundred thousand of them."""
+"""The most old values that one script drops for a new one: about 20 ms, in which Redis serves no
+other client. After the limit was lowered, there may be a hundred thousand to drop.
+"""
 
 
 @attrs.frozen
 class Script:
-    """A script, and the name that Redis knows it by."""
+    """A script, and the digest by which Redis knows it."""
 
     text: str
     digest: str = attrs.field(
@@ -47,9 +49,10 @@ for i = reads + 1, #KEYS do
 end
 return {1}
 """)
-"""Write if what was read is unchanged; else return what is there, and the time.
+"""Write if the values that were read are unchanged; otherwise return the time and the values.
 
-`KEYS`: those read, those written.
+`KEYS`: those read, then those written. `ARGV`: the number of keys read, the value of each, and for
+each key to write its TTL and its value.
 """
 
 _MEMORY = f"""
@@ -86,9 +89,10 @@ if type(use) == 'number' then redis.pcall('ZADD', lru, use, name) end
 return value
 """
 )
-"""`KEYS`: the prefix. `ARGV`: the key, and what is added to the time.
+"""Return a remembered value, and mark it as used.
 
-If Redis refuses to write, the value is returned all the same, and only its use is not noted.
+`KEYS`: the prefix. `ARGV`: the key, and the seconds to add to the time. If Redis refuses to write,
+the value is returned anyway, but not marked as used.
 """
 
 REMEMBER = Script(
@@ -116,6 +120,10 @@ redis.call('ZADD', lru, redis.call('INCR', used), name)
 return 1
 """
 )
-"""`KEYS`: the prefix. `ARGV`: key, data, size, TTL, the limit, what is added to the time."""
+"""Remember a value, and drop the least recently used ones to make room; 0 if it was not stored.
+
+`KEYS`: the prefix. `ARGV`: the key, the data, the size of both, the TTL, the limit, and the seconds
+to add to the time.
+"""
 
 SCRIPTS = (SWAP, RECALL, REMEMBER)

@@ -1,4 +1,4 @@
-"""Where policies keep what they remember, as a value; and the state that it stands for."""
+"""The settings of a state, and a function that opens the state."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _HOST = (
 _SOCKET = r"redis\+unix://(?P<socket>/[^\s@?#]+)(?:\?db=(?P<db>[0-9]{1,4}))?"
 _REDIS = f"(?:{_HOST}|{_SOCKET})"
 STATE_URL = rf"^(?:memory:|sqlite:[^\s?#]+|{_REDIS})\Z"
-"""The pattern of valid urls; a password is not allowed in them."""
+"""The pattern of valid urls, which must not contain a password."""
 PORT = 6379
 
 
 class StateSettings(LoginSettings, frozen=True, kw_only=True):
-    """Where the state is: `memory:`, `sqlite:FILE`, or a Redis, by its url.
+    """The settings of a state; its url is `memory:`, `sqlite:FILE`, or that of a Redis.
 
     FILE is in the folder of the stores. `timeout_s` is how long a call may take; `limit_bytes`
-    bounds the values of `remember`. The user of a Redis is `user`, or in the variable `user_env`;
-    the password is in the variable `password_env` or in the file `password_file`. Under TLS
-    (`rediss:`), the server's certificate must be signed by an authority of the system, or by one in
-    `ca_file`; `certificate_file` and `certificate_key_file` are our own.
+    limits the size of all values of `remember`. The user of a Redis is `user`, or the value of the
+    variable `user_env`; the password is in the variable `password_env` or in the file
+    `password_file`. With TLS (`rediss:`), the server's certificate must be signed by an authority
+    in `ca_file`, or by one of the system's if there is no `ca_file`. `certificate_file` and
+    `certificate_key_file` are the client's own.
     """
 
     url: str = "memory:"
@@ -41,7 +42,10 @@ class StateSettings(LoginSettings, frozen=True, kw_only=True):
     certificate_key_file: Path | None = None
 
     def certificates(self) -> tuple[int, ...]:
-        """When the files of certificates were written: they are read when the state is opened."""
+        """The modification times of the certificate files, which are read when the state is opened.
+
+        If these times change, open the state again.
+        """
         files = (self.ca_file, self.certificate_file, self.certificate_key_file)
         return tuple(each.stat().st_mtime_ns for each in files if each and each.exists())
 
@@ -50,14 +54,15 @@ class OpenState(State, Protocol):
     """A `State` that has to be closed."""
 
     def close(self) -> None:
-        """Close what is open, without waiting; no call may be under way."""
+        """Close what is open, without waiting; no call may be in progress."""
 
 
 def open_state(settings: StateSettings, data: Path, environ: Mapping[str, str]) -> OpenState:
-    """The state; nothing is opened before it is used, and it needs no nursery.
+    """The state for these settings; nothing is opened before it is used, and it needs no nursery.
 
     Raises:
-        BindingError: coredis is not installed, or a variable or a file that is named is not there.
+        BindingError: the url is invalid, coredis is not installed, or a configured variable or file
+            is missing.
     """
     scheme, _, rest = settings.url.partition(":")
     match scheme:
@@ -76,7 +81,7 @@ def open_state(settings: StateSettings, data: Path, environ: Mapping[str, str]) 
 
 
 def check_installed(settings: StateSettings) -> None:
-    """Find out that what the state needs is there.
+    """Check that coredis is installed, if the state needs it.
 
     Raises:
         BindingError: it is not.
@@ -97,7 +102,7 @@ def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
     password = password_of(settings, "[state]", environ)
     if user is not None and password is None:
         raise BindingError(
-            f"{settings.url}: there is a user and no password; add password_env or password_file "
+            f"{settings.url}: there is a user but no password; add password_env or password_file "
             "to [state]"
         )
     check_installed(settings)
@@ -117,7 +122,7 @@ def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
 
 
 def _tls(settings: StateSettings) -> ssl.SSLContext:
-    """How the certificate is checked: by what is in `ca_file` alone, where there is one."""
+    """The TLS settings: if there is a `ca_file`, only the authorities in it are trusted."""
     ca, own, key = settings.ca_file, settings.certificate_file, settings.certificate_key_file
     reads = ca
     try:
@@ -125,9 +130,9 @@ def _tls(settings: StateSettings) -> ssl.SSLContext:
         if own is not None:
             reads = own
             context.load_cert_chain(own, key)
-    except OSError as error:  # ssl.SSLError among them
+    except OSError as error:  # this includes ssl.SSLError
         raise BindingError(
-            f"{settings.url}: {str(reads)!r} cannot be used: {error.strerror or error}; it has to "
-            "hold a certificate in PEM, and a certificate of our own its key as well"
+            f"{settings.url}: {str(reads)!r} cannot be used: {error.strerror or error}; it must "
+            "contain a certificate in PEM, and certificate_file needs its key as well"
         ) from error
     return context

@@ -2,15 +2,15 @@
 
 Rules of the file:
 
-1. A connection is used by one thread at a time. One whose thread was given up is not used
-   again: that thread closes it, when it comes back.
+1. A connection is used by one thread at a time. If the thread was abandoned, the connection is not
+   used again: the thread closes it when it is done.
 2. A batch of calls is one transaction: all of them have happened, or none.
-3. A batch that was given up has happened before the next one begins, or never happens, so that what
-   it took can be given back. A thread looks whether it was given up while it has the file's lock,
-   and commits before it releases it; whoever gives back waits for the lock.
-4. Keys are kept as bytes, so that a text which is not Unicode's is a key too.
-5. A file that is not at its path any more is not used any more: see `sqlite_files.place`.
-6. Of a layout that we do not know, nothing is read or written: see `layout`.
+3. An abandoned batch is committed before the next one begins, or never, so that later calls can
+   undo it (such as a reservation). A thread checks whether it was abandoned while it holds the
+   file's lock, and commits before it releases the lock; the later call waits for it.
+4. Keys are stored as bytes, so that a text with lone surrogates can be a key, too.
+5. A file that is no longer at its path is no longer used: see `sqlite_files.place`.
+6. A file with a layout that we do not know is neither read nor written: see `layout`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from orchestra.stores.state.layout import LAYOUT, newer
 T = TypeVar("T")
 D = TypeVar("D")
 Opened = tuple[sqlite3.Connection, Inode]
-"""A connection, and the file that it has open."""
+"""A connection, and the identity of the file that it has open."""
 
 APPLICATION_ID = 0x6F727374  # "orst"
 OWNER_ONLY = 0o600
@@ -55,10 +55,11 @@ TIMEOUT_S = 0.05
 THREADS_MAX = 4
 """The most threads: one works, and the others may be blocked by a hanging disk."""
 SWEPT_AT_ONCE = 16
-"""Expired entries that a change takes away beside its own: it makes fewer than that."""
+"""The most expired entries that a batch deletes; it usually creates fewer, so none pile up."""
 DROPPED_AT_ONCE = 1_000
-"""Old entries that a batch drops for new ones, in some 5 ms. Where the limit was lowered, there may
-be a hundred thousand of them: no batch would ever be in time."""
+"""The most old values that a batch drops for new ones, in about 5 ms. After the limit was lowered,
+there may be a hundred thousand: a batch that dropped all of them would never be in time.
+"""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS entry (key BLOB PRIMARY KEY, data BLOB NOT NULL, until_s REAL NOT NULL)
@@ -76,16 +77,17 @@ _SCHEMA = Schema(APPLICATION_ID, _TABLES, StateError)
 
 
 class SqliteState(GroupedState):
-    """A `State` in one file. Nothing is opened before it is needed.
+    """A `State` in one SQLite file. Nothing is opened before it is needed.
 
-    Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. Calls that come
-    together are one transaction. The values of `remember` have `limit_bytes` together with their
-    keys. `now_s` is the time in seconds; it and `decide` are called in a worker thread. What is
-    committed survives the death of any process; if the machine dies, the last moments may be lost.
+    Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. Concurrent calls
+    are one transaction. The values of `remember` and their keys may take `limit_bytes` in total.
+    `now_s` returns the time in seconds; it and `decide` are called in a worker thread. What is
+    committed survives the crash of any process; if the machine crashes, the last changes may be
+    lost.
     """
 
-    _restored = "restore it from a backup; without it spending begins anew, and runs are unknown"
-    """The advice for a damaged file, and the consequences of a new one."""
+    _restored = "restore it from a backup; without it spending starts over, and runs are unknown"
+    """The advice for a damaged file, and the consequences of starting with a new one."""
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class SqliteState(GroupedState):
         super().__init__(str(self.path), timeout_s)
 
     def close(self) -> None:
-        """Close the file; a call that comes later raises StateError. None may be under way."""
+        """Close the file; later calls raise StateError. No call may be in progress."""
         self._closed = True
         self._spot.close()
         opened, self._idle = self._idle, None
@@ -116,7 +118,7 @@ class SqliteState(GroupedState):
             opened[0].close()
 
     def check_there(self) -> None:
-        """Find out that the file that was opened, if any was, is not gone. It may be another.
+        """Check that there is a file, if one was opened before. It may be another file.
 
         Raises:
             StateError: there is none, or it cannot be reached.
@@ -129,7 +131,7 @@ class SqliteState(GroupedState):
         see: Callable[[Sequence[D | None], float], T],
         encoding: Encoding[D],
     ) -> T:
-        """The result of `see` on records, without a thread once the file is prepared."""
+        """The result of `see` for some records; without a thread, once the file is prepared."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._reads_on_the_spot:
             names, now_s = [_blob(key) for key in keys], self._now_s()
@@ -140,7 +142,7 @@ class SqliteState(GroupedState):
         return await super().look(keys, see, encoding)
 
     async def recall(self, key: str) -> bytes | None:
-        """The remembered value of a key; a missing one is found without a thread."""
+        """The remembered value of a key; None is usually found without a worker thread."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._reads_on_the_spot and self._spot.lacks(_blob(key)):
             return None
@@ -164,7 +166,7 @@ class SqliteState(GroupedState):
             given_up.set()
             raise
         except Exception:
-            if not given_up.is_set():  # no thread could be started, and its connection is idle
+            if not given_up.is_set():  # no thread could be started, so the connection is idle
                 self._idle = opened
             raise
         self._prepared = self._idle is not None
@@ -191,7 +193,7 @@ class SqliteState(GroupedState):
         return outcomes, opened
 
     def _connect(self) -> Opened:
-        """A connection to the file that is there, which is made where there never was one."""
+        """Connect to the file that is there now; creates it if none was opened before."""
         inode = self._place.make()
         return connect(self.path, _SCHEMA, self._timeout_s), inode
 
@@ -199,7 +201,7 @@ class SqliteState(GroupedState):
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
             return StateError(
                 f"{self.path}: another process has been writing for {self._timeout_s:g} s, and "
-                "nothing was changed; ask less often, or give it a longer timeout_s"
+                "nothing was changed; send fewer requests, or give it a longer timeout_s"
             )
         fixes = {
             **FIXES,
@@ -214,7 +216,7 @@ class SqliteState(GroupedState):
         self._go_on_unless(given_up)
         db.execute("BEGIN IMMEDIATE")
         self._check_layout(db)
-        now_s = self._now_s()  # in the transaction, so that time goes on from one to the next
+        now_s = self._now_s()  # inside, so that later transactions never have an earlier time
         changes = [call for call in calls if isinstance(call, Deciding)]
         decided = iter(_change(db, changes, now_s))
         outcomes: list[object] = []
@@ -233,17 +235,17 @@ class SqliteState(GroupedState):
         return outcomes
 
     def _check_layout(self, db: sqlite3.Connection) -> None:
-        """In each transaction, since a newer version may have taken the file meanwhile."""
+        """Check the layout, in each transaction: a newer version may have upgraded the file."""
         layout = int(db.execute("PRAGMA user_version").fetchone()[0])
         if layout > LAYOUT:
-            self._prepared = False  # nothing is read on the spot
+            self._prepared = False  # so nothing is read on the spot
             raise newer(self.path, layout)
         if layout == 0:  # new, or made before there were layouts
             db.execute(f"PRAGMA user_version = {LAYOUT}")
 
     def _go_on_unless(self, given_up: threading.Event) -> None:
         if given_up.is_set():
-            raise StateError(f"{self.path}: nobody waits for it any more; nothing was changed")
+            raise StateError(f"{self.path}: the call was given up; nothing was changed")
 
 
 def _blob(key: str) -> bytes:
@@ -266,8 +268,8 @@ def _change(db: sqlite3.Connection, calls: Sequence[Deciding[Any]], now_s: float
 
 
 def _read(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
-    asked = f"SELECT {DATA} FROM entry WHERE key = ? AND until_s > ?"  # noqa: S608 - of our own words
-    row = db.execute(asked, (_blob(key), now_s)).fetchone()
+    query = f"SELECT {DATA} FROM entry WHERE key = ? AND until_s > ?"  # noqa: S608 - a constant
+    row = db.execute(query, (_blob(key), now_s)).fetchone()
     return None if row is None else bytes(row[0])
 
 
@@ -280,8 +282,8 @@ def _write(db: sqlite3.Connection, key: str, entry: Entry | None, now_s: float) 
 
 
 def _recall(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
-    asked = f"SELECT {DATA}, CAST(until_s AS REAL) FROM memory WHERE key = ?"  # noqa: S608 - of our own words
-    row = db.execute(asked, (_blob(key),)).fetchone()
+    query = f"SELECT {DATA}, CAST(until_s AS REAL) FROM memory WHERE key = ?"  # noqa: S608 - a constant
+    row = db.execute(query, (_blob(key),)).fetchone()
     if row is None:
         return None
     if row[1] <= now_s:
@@ -295,7 +297,7 @@ def _recall(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
 def _remember(
     db: sqlite3.Connection, call: Remembering, now_s: float, limit_bytes: int, drops_max: int
 ) -> int:
-    """Keep it, if there is room or `drops_max` drops make some; returns how many there were."""
+    """Store a value, if at most `drops_max` drops make room for it; returns how many it dropped."""
     _forget(db, _blob(call.key))
     size_bytes = len(call.key) + len(call.data)
     if size_bytes > limit_bytes or call.ttl_s <= 0:
@@ -312,19 +314,22 @@ def _remember(
 
 
 def _drop_oldest(db: sqlite3.Connection, most_bytes: int, drops_max: int) -> tuple[int, int]:
-    """Drop what was used longest ago, until so much is there; returns what is, and the drops."""
+    """Drop the least recently used values until the rest takes at most `most_bytes`.
+
+    Returns the bytes that the rest takes, and how many values it dropped, at most `drops_max`.
+    """
     (there_bytes,) = db.execute("SELECT size_bytes FROM total").fetchone()
     if there_bytes <= most_bytes:
         return there_bytes, 0
     gone: list[tuple[bytes]] = []
-    asked = "SELECT key, size_bytes FROM memory ORDER BY used LIMIT ?"
-    for key, size_bytes in db.execute(asked, (drops_max,)):
+    query = "SELECT key, size_bytes FROM memory ORDER BY used LIMIT ?"
+    for key, size_bytes in db.execute(query, (drops_max,)):
         gone.append((key,))
         there_bytes -= size_bytes
         if there_bytes <= most_bytes:
             break
     else:
-        if len(gone) < drops_max:  # all of it: somebody has removed more by hand
+        if len(gone) < drops_max:  # nothing is left: the total was wrong after an edit by hand
             there_bytes = 0
     db.executemany("DELETE FROM memory WHERE key = ?", gone)
     db.execute("UPDATE total SET size_bytes = ?", (there_bytes,))
@@ -332,6 +337,6 @@ def _drop_oldest(db: sqlite3.Connection, most_bytes: int, drops_max: int) -> tup
 
 
 def _forget(db: sqlite3.Connection, key: bytes) -> None:
-    asked = "DELETE FROM memory WHERE key = ? RETURNING size_bytes"
-    for (size_bytes,) in db.execute(asked, (key,)).fetchall():
+    statement = "DELETE FROM memory WHERE key = ? RETURNING size_bytes"
+    for (size_bytes,) in db.execute(statement, (key,)).fetchall():
         db.execute("UPDATE total SET size_bytes = size_bytes - ?", (size_bytes,))

@@ -1,4 +1,4 @@
-"""Hedged races in a world: the times that they have learned before the run."""
+"""Hedged races in a world: the times to commit that they learned before the run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def teach_hedges(
         if path not in hedged:
             whose = " or ".join(repr(plan.pipeline.name) for plan in plans)
             raise DefinitionError(
-                f"there are times for {path!r}, which is no hedged race of {whose}; "
+                f"there are times for {path!r}, which is not a hedged race of {whose}; "
                 f"{'its' if len(plans) == 1 else 'their'} hedged races are: "
                 f"{', '.join(hedged) or 'none'}"
             )

@@ -32,7 +32,7 @@ from orchestra.testing.scripts import (
 
 
 def rescript(plans: Sequence[Plan], scripts: Mapping[str, Script]) -> list[Plan]:
-    """The plans with scripts in place of steps, by path (`inner/cite#2`) or by name (`cite`).
+    """Replace steps of plans by scripts, by path (`inner/cite#2`) or by name (`cite`).
 
     A path takes precedence over a name. The steps in the body of an `each` are named as in its
     plan, without the item. A step or tool that would run in a thread is called directly: threads
@@ -48,7 +48,7 @@ def rescript(plans: Sequence[Plan], scripts: Mapping[str, Script]) -> list[Plan]
             whose = " or ".join(repr(plan.pipeline.name) for plan in plans)
             names = sorted({name for plan in plans for name in _names(plan.block)})
             raise DefinitionError(
-                f"there is a script for {name!r}, which is no step of {whose}; "
+                f"there is a script for {name!r}, which is not a step of {whose}; "
                 f"{'its' if len(plans) == 1 else 'their'} steps are: {', '.join(names)}; for steps "
                 "of a pipeline that a step runs, write World(children=[the_pipeline])"
             )
@@ -56,7 +56,7 @@ def rescript(plans: Sequence[Plan], scripts: Mapping[str, Script]) -> list[Plan]
 
 
 def rescripted(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
-    """As `rescript`, for one plan, in which not every script has to match.
+    """Like `rescript`, for one plan, in which not every script has to match.
 
     Raises:
         DefinitionError: a script cannot be played by its step.
@@ -88,7 +88,7 @@ def _played(
     if name in scripts:
         used.add(name)
         player = _player(name, scripts[name], node.step, streams=streams)
-        # with the step's annotations, which scripted values have to fit, too
+        # keeps the step's annotations, which scripted values must fit, too
         call: Callable[..., Any] = wraps(node.step.call)(player)
     elif node.step.kind is Kind.THREAD:
         call = _on_the_spot(standing_still(node.step.call))
@@ -134,11 +134,11 @@ def _player(
     attempts = AttemptCounter()
 
     def this(args: tuple[object, ...], kwargs: dict[str, object]) -> Plain:
-        said = scripts[min(attempts.next(), len(scripts)) - 1]
-        if not isinstance(said, Answers):
-            assert not isinstance(said, Attempts), "Attempts refuses itself"
-            return said
-        answer: Plain = _asked(said, step, args, kwargs)
+        current = scripts[min(attempts.next(), len(scripts)) - 1]
+        if not isinstance(current, Answers):
+            assert not isinstance(current, Attempts), "Attempts refuses itself"
+            return current
+        answer: Plain = _asked(current, step, args, kwargs)
         _refuse_wrong(name, answer, streams=streams)
         return answer
 
@@ -146,16 +146,16 @@ def _player(
         return await _value(this(args, kwargs))
 
     async def stream(*args: object, **kwargs: object) -> AsyncGenerator[object, None]:
-        said = this(args, kwargs)
-        if isinstance(said, Streams):
-            for after_s, chunk in said.chunks:
+        current = this(args, kwargs)
+        if isinstance(current, Streams):
+            for after_s, chunk in current.chunks:
                 await trio.sleep(after_s)
                 yield chunk
-            await trio.sleep(said.end_s)
-            if said.error is not None:
-                raise without_traceback(said.error)
+            await trio.sleep(current.end_s)
+            if current.error is not None:
+                raise without_traceback(current.error)
         else:
-            await _value(said)  # which fails, or hangs
+            await _value(current)  # it fails or hangs
 
     return stream if streams else value
 
@@ -164,8 +164,8 @@ def _refuse_wrong(name: str, script: object, *, streams: bool) -> None:
     if not isinstance(script, Answers | Gives | Fails | Streams | Hangs):
         right = f"Streams(((0.0, {script!r:.80}),))" if streams else f"Gives({script!r:.80})"
         raise DefinitionError(
-            f"step {name!r} is scripted with {script!r:.80}, and a script says what the step "
-            f"does: {right}, or one of Fails, Hangs, Answers and Attempts"
+            f"step {name!r} is scripted with {script!r:.80}, which is not a script; write "
+            f"{right}, or one of Fails, Hangs, Answers and Attempts"
         )
     if isinstance(script, Gives if streams else Streams):
         what = "a stream" if streams else "one value"

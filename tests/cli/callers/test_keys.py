@@ -164,7 +164,7 @@ def test_a_key_without_an_organisation_names_nobody(project: Project) -> None:
     text = created(project, "--user", "ada", "--models", "*")
     code, _, err = project.orchestra("keys", "change", text, "--end-users")
     assert code == FAILED
-    assert "they are users of the key's organisation" in err
+    assert "end users belong to the key's organisation" in err
 
 
 def test_a_changed_key_is_another_in_what_was_said_and_has_the_same_secret(
@@ -195,7 +195,7 @@ def test_a_changed_key_is_another_in_what_was_said_and_has_the_same_secret(
         ((), MISUSED, "name what to change, such as"),
         (("--expires", "soon"), MISUSED, "--expires 'soon' is not a time"),
         (("--expires", "0d"), MISUSED, "--expires: 0 s is out of bounds"),
-        (("--concurrency", "0"), MISUSED, "error: --concurrency: 0 is out of bounds; it may be 1"),
+        (("--concurrency", "0"), MISUSED, "error: --concurrency: 0 is out of bounds; give 1"),
         (("--concurrency", "-1"), MISUSED, "--concurrency '-1' is not a whole number; write 60"),
         (("--day-dollars", "much"), MISUSED, "--day-dollars 'much' is not a number of dollars"),
         (("--name", "a\tb"), MISUSED, "name: 'a\\tb' begins or ends with a space"),
@@ -218,7 +218,7 @@ def test_a_key_that_was_revoked_is_changed_no_more(project: Project) -> None:
     project.orchestra("keys", "revoke", text)
     code, _, err = project.orchestra("keys", "change", text, "--expires", "never")
     assert code == FAILED
-    assert "was revoked, for ever: make another key" in err
+    assert "was revoked, which cannot be undone: create another key" in err
 
 
 def test_a_list_shows_all_of_a_key_but_its_secret(project: Project) -> None:
@@ -263,10 +263,13 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
     ("words", "says"),
     [
         (("--user", "ada"), "name the pipelines that it may run with --pipelines"),
-        ((), "alone, for Prometheus\n  a key needs an owner: --organisation, --user, or"),
+        ((), "only --metrics, for Prometheus\n  a key needs an owner: --organisation, --user, or"),
         (("--user", "ada", "--pipelines", " ,"), "orchestra keys create --organisation acme"),
         (("--models", "*"), "a key needs an owner: --organisation, --user, or both"),
-        ((*ADAS, "--name", "a\tb"), "name: 'a\\tb' begins or ends with a space, or has a control"),
+        (
+            (*ADAS, "--name", "a\tb"),
+            "name: 'a\\tb' begins or ends with a space, or contains a control",
+        ),
         ((*ADAS, "--expires", "90"), "--expires '90' is not a time; write a whole number"),
         ((*ADAS, "--expires", "0d"), "--expires: 0 s is out of bounds"),
         ((*ADAS, "--day-dollars", "much"), "--day-dollars 'much' is not a number of dollars"),
@@ -278,7 +281,7 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
         ((*ADAS, "--month-dollars", "-1"), "--month-dollars, in nano-dollars: -1000000000 is out"),
         (
             (*ADAS, "--concurrency", "0"),
-            "error: --concurrency: 0 is out of bounds; it may be 1 to 1000",
+            "error: --concurrency: 0 is out of bounds; give 1 to 1000",
         ),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_table_has_the_names_of_inputs_in_its_head(halving: Project) -> None:
     words = ("batch", "pipelines.halve", "t.csv", "--id", "key", "--results", "out/x.jsonl")
     code, _, err = halving.orchestra(*words)
     assert code == FAILED
-    assert "out/x.jsonl: results cannot be written there: No such file or directory" in err
+    assert "out/x.jsonl: results cannot be written to this file: No such file or directory" in err
     code, _, err = halving.orchestra(*words[:-1], "x.jsonl")
     assert (code, err) == (0, "")
     assert results(halving, "x.jsonl") == {"a": 1.0, "b": 0.5}
@@ -136,7 +136,7 @@ def test_a_signal_lets_rows_end_that_are_under_way(halving: Project) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == INTERRUPTED
-    assert b"stopped by Ctrl-C; the same command goes on from there" in err
+    assert b"stopped by Ctrl-C; the same command resumes from there" in err
     done = len(results(halving))
     assert f" {done} of 98 rows have a result".encode() in out
     assert 0 < done < 98

@@ -106,7 +106,7 @@ def test_what_is_wrong_in_the_json_is_told_with_its_place() -> None:
 
 def test_an_input_given_twice_is_refused() -> None:
     told = refused(inputs(a=str), "--a", "x", "--a", "y")
-    assert told == "--a is given 2 times, and is one value"
+    assert told == "--a is given 2 times, but takes one value"
     assert "--a is also in --input-json" in refused(inputs(a=str), "--a", "x", json='{"a": "y"}')
     told = refused(inputs(a=str), json='{"a":' + "[" * 100_000)
     assert told == "--input-json is nested too deeply"
@@ -290,7 +290,9 @@ def test_a_conversation_is_read_from_json() -> None:
 
 def test_a_whole_request_has_no_form_here_and_it_is_said_who_takes_one() -> None:
     talk = inputs(request=ChatRequest, most=(int, 3), before=(ChatRequest | None, None))
-    message = r"input `request: ChatRequest` has no form .*`orchestra serve`.*/v1/chat/completions"
+    message = (
+        r"input `request: ChatRequest` cannot be given .*`orchestra serve`.*/v1/chat/completions"
+    )
     for words, json_ in ([], None), (["--request", "hi"], None), ([], '{"request": []}'):
         with pytest.raises(CommandError, match=message) as caught:
             read_inputs(talk, words, json=json_)

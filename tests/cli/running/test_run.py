@@ -354,5 +354,5 @@ def test_a_caller_that_no_key_can_name_is_refused(project: Project, command: lis
     project.write("rows", "{}")
     code, _, err = project.orchestra(*command, "--user", "acme/ada")
     assert code == MISUSED
-    assert "--user: 'acme/ada' has a / in it" in err
+    assert "--user: 'acme/ada' contains a /" in err
     assert "write only the user, as `orchestra keys list` shows it" in err

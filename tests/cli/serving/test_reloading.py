@@ -408,7 +408,7 @@ def test_stores_of_its_own_are_made_of_the_classes_as_they_are_now(say: Project)
         after = loaded(loader).store("mine")
         assert (hasattr(before, "old"), hasattr(after, "old")) == (True, False)
         say.write("shelves.py", text.replace("Mine", "Yours"))
-        with pytest.raises(BindingError, match="it has no 'Mine'"), loader.load():
+        with pytest.raises(BindingError, match="there is no 'Mine'"), loader.load():
             raise AssertionError("it was loaded")
 
 

@@ -169,7 +169,7 @@ def test_a_configuration_alone_serves_its_models(project: Project) -> None:
 def test_a_server_that_lets_nobody_in_says_so_and_how_to_make_a_key(say: Project) -> None:
     say.write("orchestra.toml", '[server]\nkeys = "required"\n')
     """In the very folder that it looks into; the one of its configuration is the usual one."""
-    hint = "everybody is asked for a key, and there is none yet: (orchestra keys create .*)\n"
+    hint = "a key is required, and there is none yet: (orchestra keys create .*)\n"
     for told in (True, False):
         process = say.launch("serve", "--port", "0", "--data", "a folder")
         listening(process)

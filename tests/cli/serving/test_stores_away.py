@@ -69,10 +69,10 @@ def test_it_starts_and_says_so_and_recovers_by_itself(
         code, out, _ = project.orchestra("check")
         assert code == FAILED
         assert "the stores of found cannot be checked" in out
-        assert "look whether Postgres runs and listens there" in out
+        assert "check whether Postgres runs and listens there" in out
         code, _, err = project.orchestra("ingest", "notes", "--store", "notes")
         assert code == FAILED
-        assert "look whether Postgres runs and listens there" in err
+        assert "check whether Postgres runs and listens there" in err
         process = project.launch("serve", "--port", "0")
         url = listening(process)
         assert ready(url) == (503, "failed")

@@ -129,7 +129,7 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
         since: list[str] = []
         assert int(said(process, "is ready", since).split()[-1]) not in workers
         with urllib.request.urlopen(f"{url}/v1/runs/{lost}/events", timeout=PATIENCE_S) as told:
-            assert b"the process that ran it has died" in told.read()
+            assert b"the process of this run has died" in told.read()
         assert metric(url, FINISHED) == 5, "what the dead had counted is not forgotten"
         counted(url, "orchestra_runs_lost_total", held_by[first])
         assert metric(url, 'orchestra_worker_ends_total{how="SIGKILL"}') == 1

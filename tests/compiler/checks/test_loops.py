@@ -77,7 +77,7 @@ def test_a_step_that_reads_the_variable_of_its_loop_is_told_once(name: str) -> N
     module = written(LATE[name])
     (problem,) = check(module["p"])
     assert (problem.code, problem.where) == ("late-value", module.where("HERE"))
-    assert "is made anew for each `n`, and reads it when it runs" in problem.message
+    assert "is created for each `n`, but reads it when it runs" in problem.message
     assert "with a parameter 'n', and pass it: `" in problem.fix
 
 

@@ -128,7 +128,7 @@ def test_a_server_is_ready_if_the_database_is(text: str) -> None:
     with bindings(text) as deployed:
         assert trio.run(checks, deployed) == "ok"
     with bindings(text.replace(str(shared_postgres().port), "1")) as deployed:
-        assert "look whether Postgres runs and listens there" in trio.run(checks, deployed)
+        assert "check whether Postgres runs and listens there" in trio.run(checks, deployed)
 
 
 def test_what_is_not_installed_is_told_with_its_line(

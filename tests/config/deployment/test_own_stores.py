@@ -133,12 +133,12 @@ def test_a_class_in_a_class_will_do_and_so_will_one_that_only_searches(target: s
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("own_shelfes:Mine", "is not there: no module 'own_shelfes' is in "),
+        ("own_shelfes:Mine", "does not exist: no module 'own_shelfes' is in "),
         (
             "own_shelves:Mien",
-            "own_shelves:Mien is not there: it has no 'Mien'; did you mean 'Mine'?",
+            "own_shelves:Mien does not exist: there is no 'Mien'; did you mean 'Mine'?",
         ),
-        ("own_shelves:Kept.Outer", "it has no 'Outer'"),
+        ("own_shelves:Kept.Outer", "there is no 'Outer'"),
         ("own_shelves:NOTHING", "cannot be made: TypeError"),
         ("own_shelves:nothing", "gave a NoneType, which has no `search`"),
         ("own_shelves:Breaks", "OSError: the disk is full"),

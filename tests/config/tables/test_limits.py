@@ -57,7 +57,7 @@ def test_who_is_named_has_the_limits_of_the_others_but_for_their_own() -> None:
 @pytest.mark.parametrize("name", ["acme/ada", " ada", "Jose\u0301", "a" * 300])
 def test_a_name_that_no_key_has_is_a_mistake(table: str, owner: str, name: str) -> None:
     """What was said of it held for nobody, and nobody was told."""
-    with pytest.raises(ConfigError, match="no key has this name"):
+    with pytest.raises(ConfigError, match="no key can have this name"):
         read(f'[{table}.{owner}."{name}"]\n', FILE)
 
 

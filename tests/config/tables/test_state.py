@@ -36,9 +36,9 @@ WRONG = [
     (
         '[state]\nurl = "redis://h"\npassword_env = "P"\npassword_file = "p"',
         4,
-        "password_env says it already",
+        "password_env is given, too",
     ),
-    ('[state]\nurl = "redis://h"\nuser_env = "P"\nuser = "p"', 3, "user says it already"),
+    ('[state]\nurl = "redis://h"\nuser_env = "P"\nuser = "p"', 3, "user is given, too"),
     ('[state]\nurl = "redis://h"\nca_file = "p"', 3, "write rediss:// for TLS, or leave it out"),
     ('[state]\nurl = "redis+unix:///s"\nca_file = "p"', 3, "does not use it"),
     ('[state]\nurl = "redis+unix:s"', 2, "is not memory:"),

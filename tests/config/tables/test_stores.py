@@ -30,7 +30,7 @@ WRONG = [
     ('[stores]\nurl = "postgresql://h/d?sslmode=always"', 2, "is not postgresql://"),
     (f'{URL}password = "sesame"', 3, "password_env = "),
     (f'{URL}password_env = "sesame"', 3, "in capitals"),
-    (f'{URL}password_env = "P"\npassword_file = "p"', 4, "password_env says it already"),
+    (f'{URL}password_env = "P"\npassword_file = "p"', 4, "password_env is given, too"),
     (f"{URL}connections_max = 0", 3, "0 is not a whole number from 1 to 1000"),
     (f'{URL}ca_file = "p"', 3, "add ?sslmode=verify-full to the url, or leave it out"),
     ('[stores]\nuser = "ann"', 2, "it applies only to a database, and there is no url"),
@@ -109,7 +109,7 @@ def test_a_certificate_is_checked_by_the_file_that_is_named() -> None:
 
 def test_a_password_is_in_the_environment_and_never_told() -> None:
     settings = PostgresSettings(url="postgresql://h/d", user_env="WHO", password_env="WORD")
-    with pytest.raises(BindingError, match=r"no user in WHO; .* take user_env out of \[stores\]"):
+    with pytest.raises(BindingError, match=r"no user in WHO; .* remove user_env from \[stores\]"):
         open_postgres(settings, {})
     with open_postgres(settings, {"WHO": "ann", "WORD": "sesame"}) as stores:
         assert stores.address.parameters["user"] == "ann"

@@ -20,6 +20,7 @@ from orchestra import (
     Policy,
     Retry,
     Stream,
+    collect,
     each,
     fallback,
     injected,
@@ -223,6 +224,11 @@ def asks(text: str) -> Stream[str]:
     return generate(text, output_tokens_max=9)
 
 
+@pipeline
+def asks_another(text: str) -> Stream[str]:
+    return generate(text, model="whole")
+
+
 @step
 async def broken(text: str) -> AsyncIterator[str]:
     yield text
@@ -235,7 +241,7 @@ def anew(text: str) -> Stream[str]:
 
 
 KNOWN: dict[str, Pipeline[..., Any]] = {
-    each.name: each for each in (loud, spelled, counted, hurried, asks, anew)
+    each.name: each for each in (loud, spelled, counted, hurried, asks, asks_another, anew)
 }
 
 
@@ -341,7 +347,7 @@ def misuse(given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "said"),
     [
-        ("step", DefinitionError, "step 'upper' is no pipeline"),
+        ("step", DefinitionError, "step 'upper' is not a pipeline"),
         ("missing", EdgeTypeError, "pipeline 'loud' was not given 'text', str"),
         ("unknown", EdgeTypeError, "pipeline 'loud' has no input 'speed'"),
     ],
@@ -367,11 +373,34 @@ def test_the_deadline_of_a_pipeline_bounds_it_as_a_child_too() -> None:
     )
 
 
-def test_a_child_is_cut_with_its_model_and_so_is_what_is_made_of_it() -> None:
-    cut = ScriptedModel(((0.0, TextDelta("a")), (0.0, Stopped(StopReason.LENGTH))))
-    for asked, expected in (([("asks", "a")], True), ([("asks", "a"), ("loud", "a")], False)):
-        simulation = outcome(*asked, world=World(models={"default": cut}))
-        assert getattr(simulation.events[-1], "cut", None) is expected
+CUT = ScriptedModel(((0.0, TextDelta("a")), (0.0, Stopped(StopReason.LENGTH))))
+BOTH = World(models={"default": CUT, "whole": ScriptedModel.saying("b")})
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (["asks"], True),
+        (["asks", "asks_another"], False),
+        (["asks", "loud"], True),  # where no model answers, none answers better
+        (["asks_another", "loud"], False),
+    ],
+)
+def test_a_child_is_cut_with_its_model_and_so_is_what_is_made_of_it(
+    asked: list[str], expected: bool
+) -> None:
+    simulation = outcome(*[(name, "a") for name in asked], world=BOTH)
+    assert getattr(simulation.events[-1], "cut", None) is expected
+
+
+def test_what_a_child_without_models_makes_of_half_a_text_is_cut() -> None:
+    @pipeline
+    def louder(text: str) -> str:
+        return forgiving(collect(generate(text, output_tokens_max=9)))
+
+    simulation = simulate(louder, BOTH, "a")
+    check_laws(simulation)
+    assert getattr(simulation.events[-1], "cut", None) is True
 
 
 def test_a_child_that_restarts_gives_the_last_answer_and_leaves_the_runs_output_alone() -> None:
@@ -488,7 +517,7 @@ def test_pipelines_run_one_another_only_so_deep() -> None:
     error = simulation.error
     assert isinstance(error, LimitExceededError)
     assert error.limit == "pipelines_deep"
-    assert "runs pipeline 'dive', and 3 steps have run pipelines around it" in str(error)
+    assert "runs pipeline 'dive', but is already nested in 3 pipelines" in str(error)
 
 
 def test_items_of_an_each_are_as_deep_as_it() -> None:
@@ -553,6 +582,28 @@ def test_a_task_that_would_outlive_the_step_runs_nothing() -> None:
     assert found
 
 
+def test_a_plain_step_runs_nothing_after_its_end() -> None:
+    """It has no task of its own: the one that called it may run for much longer."""
+
+    @step
+    def hands_on(text: str, *, context: Context = injected) -> list[object]:
+        return [context, text]
+
+    @step
+    async def uses(given: list[object]) -> object:
+        context: Any = given[0]
+        return await context.run(loud, given[1])
+
+    @pipeline
+    def handed(text: str) -> object:
+        return uses(hands_on(text))
+
+    simulation = simulate(handed, World(), "a")
+    check_laws(simulation)
+    assert isinstance(simulation.error, RunError)
+    assert "context.run of step 'hands_on' was called in a task" in str(simulation.error)
+
+
 def test_a_step_that_is_being_stopped_begins_no_pipeline() -> None:
     @step
     async def stubborn(text: str, *, context: Context = injected) -> str:
@@ -570,7 +621,7 @@ def test_a_step_that_is_being_stopped_begins_no_pipeline() -> None:
     simulation = simulate(contest, World(), "a")
     (failed,) = [e for e in simulation.events if isinstance(e, StepFailed)]
     assert failed.error == "RunError"
-    assert "is being stopped (1:rested was committed to), and pipeline 'loud'" in failed.message
+    assert "is being stopped (1:rested was committed to), so pipeline 'loud'" in failed.message
 
 
 @pipeline
@@ -612,8 +663,8 @@ def test_a_shield_does_not_wait_for_what_cannot_start_any_more(child: Pipeline[.
 
     simulation = simulate(contest, World(), "a")
     (failed,) = [e for e in simulation.events if isinstance(e, StepFailed)]
-    assert "and pipeline" in failed.message
-    assert "has not ended; do in the step itself" in failed.message
+    assert "so pipeline" in failed.message
+    assert "was stopped; clean up in the step itself" in failed.message
     assert simulation.value == "a"
     assert ended_s == [END_S]
 
@@ -632,6 +683,34 @@ def test_a_step_in_a_thread_runs_pipelines_in_its_own_task() -> None:
             return await engine.run(threaded, "a")
 
     assert trio.run(main) == "a!"
+
+
+def test_a_thread_is_lent_to_the_pipelines_that_are_run_from_it() -> None:
+    """As many steps as there are threads would otherwise all wait for one more."""
+
+    @step(thread=True)
+    def lower(text: str) -> str:
+        return text.lower()
+
+    @pipeline
+    def lowered(texts: list[str]) -> list[str]:
+        return each(texts, lower, at_once=2)
+
+    @step(thread=True)
+    def blocking(texts: list[str], *, context: Context = injected) -> list[str]:
+        return trio.from_thread.run(lambda: context.run(lowered, texts))
+
+    @pipeline
+    def threaded(texts: list[str]) -> list[str]:
+        return blocking(texts)
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            engine.shared.threads.places.total_tokens = 1
+            with trio.fail_after(30):
+                assert await engine.run(threaded, ["A", "B"]) == ["a", "b"]
+
+    trio.run(main)
 
 
 @step
@@ -653,14 +732,14 @@ def test_a_world_scripts_the_steps_of_children() -> None:
     assert outcome(("loud", "a"), ("spelled", "b"), world=world).value == ["scripted", "scripted"]
     failing = attrs.evolve(world, steps={"upper": Fails(RefusalError("scripted"))})
     assert repr(error_of(("loud", "a"), world=failing)) == "RefusalError('scripted')"
-    with pytest.raises(DefinitionError, match="no step of 'top'; its steps are: agent"):
+    with pytest.raises(DefinitionError, match="not a step of 'top'; its steps are: agent"):
         outcome(("loud", "a"), world=World(steps=scripts))
 
 
 def test_the_children_of_a_world_are_pipelines() -> None:
     with pytest.raises(TypeError, match=r"write children=\[some_pipeline\]"):
         World(children=loud)  # type: ignore[arg-type]
-    with pytest.raises(DefinitionError, match="step 'upper' is no pipeline"):
+    with pytest.raises(DefinitionError, match="step 'upper' is not a pipeline"):
         World(children=[upper])  # type: ignore[list-item]
 
 

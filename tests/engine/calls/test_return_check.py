@@ -129,8 +129,8 @@ async def says(text: str) -> str:
             forgets_to_return,
             "`-> str` and returned None, an instance of NoneType; return a value on every path",
         ),
-        (returns_a_number, "`-> str` and returned 4, an instance of int; return what it says"),
-        (returns_a_generator, "yield in the step itself, or collect it there"),
+        (returns_a_number, "`-> str` and returned 4, an instance of int; return a value of"),
+        (returns_a_generator, "yield the chunks in the step itself, or collect them"),
     ],
 )
 def test_a_step_that_returns_something_else_is_blamed_for_it(wrong: Any, told: str) -> None:

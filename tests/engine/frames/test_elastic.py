@@ -343,7 +343,7 @@ def test_what_waits_is_bounded_and_the_error_says_who_does_not_read_it() -> None
         with pytest.raises(
             LimitExceededError,
             match=(
-                r"in_turn\(chunks=\.\.\.\) has taken nothing of (numbers|upper)\(\.\.\.\) for over "
+                r"in_turn\(chunks=\.\.\.\) has read nothing from (numbers|upper)\(\.\.\.\) for over "
                 r"(20 chunks|9 bytes): .* read both at the same time, or raise Limits\(output_"
             ),
         ):

@@ -130,8 +130,8 @@ def test_a_stream_is_read_no_longer_than_the_step_it_was_passed_to_lasts(every_s
 
     error = simulate(leaks, n=3).error
     assert str(error) == (
-        "this stream was passed to 'first_and_rest', which has ended, and all that it has not read "
-        "is gone; read it there, or pass it in the pipeline to the step that reads it"
+        "this stream was passed to 'first_and_rest', which has ended, and all chunks not read by "
+        "then are gone; read it there, or pass it in the pipeline to the step that reads it"
     )
     assert "in step 'read_on' of pipeline 'leaks'" in getattr(error, "__notes__", [""])[0]
     assert simulate(keeps, n=3).value == "012"

@@ -308,8 +308,8 @@ def test_an_index_that_is_none_is_told_with_those_that_are(index: int) -> None:
     error = lawful(chosen, value_one=Gives("a"), value_two=Gives("b")).error
     assert isinstance(error, JudgeError)
     assert str(error) == (
-        f"the judge of 2 answers gave {index!r}; it says the place of the best among those it is "
-        "given, a whole number from 0 to 1"
+        f"the judge of 2 answers returned {index!r}; it must return the index of the best one, a "
+        "whole number from 0 to 1"
     )
 
 

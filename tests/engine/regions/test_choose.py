@@ -438,5 +438,7 @@ def test_a_route_is_the_arm_that_its_label_is_for_and_the_others_never_start(
 
 
 def test_a_label_without_an_arm_is_an_error_that_lists_the_arms() -> None:
-    with pytest.raises(RouteError, match="'route' was given 'arm 7', and has arms for 'arm 1', "):
+    with pytest.raises(
+        RouteError, match="'route' was given 'arm 7', but has arms only for 'arm 1', "
+    ):
         raise simulate(route_strictly, World(), n=7).error or AssertionError("it found an arm")

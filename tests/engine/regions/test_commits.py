@@ -168,7 +168,7 @@ def test_an_arm_that_says_more_than_may_be_held_has_failed(limits: Limits, limit
     assert isinstance(failed, ArmFailed)
     assert failed.at_s == 3
     assert failed.message == (
-        f"arm 1:one said more than 2 {limit.removeprefix('held_')} before commit=complete() was "
+        f"arm 1:one gave more than 2 {limit.removeprefix('held_')} before commit=complete() was "
         f"met; commit earlier, or raise Limits({limit}=...)"
     )
 
@@ -229,7 +229,7 @@ def test_rules_are_values_and_say_how_they_are_written() -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, True, "3"])
 def test_a_rule_counts_to_a_whole_number(count: object) -> None:
-    says = r"test_commits.py:\d+: chunks\(.*\): how many chunks commit to an arm is a whole number"
+    says = r"test_commits.py:\d+: chunks\(.*\): the number of chunks that commit to an arm must be"
     with pytest.raises(DefinitionError, match=says):
         chunks(count)  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match=r": chars\("):

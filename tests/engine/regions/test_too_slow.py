@@ -43,7 +43,7 @@ def test_where_nobody_takes_it_it_says_what_it_is() -> None:
     """It has no words of its own, and `except TimeoutError` around it has let it pass."""
     ran = simulate(refused, number=1)
     failed = next(event for event in ran.events if isinstance(event, StepFailed))
-    assert failed.message.startswith("the time of a trio.fail_after is over, and that is no Timeou")
+    assert failed.message.startswith("the deadline of a trio.fail_after has passed, which is not a")
     with pytest.raises(trio.TooSlowError) as caught:
         ran.result()
     assert any("write `except trio.TooSlowError`" in note for note in caught.value.__notes__)

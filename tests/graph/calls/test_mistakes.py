@@ -117,7 +117,7 @@ def test_a_wrong_call_says_what_to_write(call: str, says: str) -> None:
     ("call", "fix"),
     [
         ("generate(q, max_tokens=5)", "did you mean 'output_tokens_max'? it takes: "),
-        ("generate(q, stream=True)", "leave it out: what can stream does, and `collect(...)` make"),
+        ("generate(q, stream=True)", "leave it out: models stream anyway, and `collect(...)` give"),
         ("generate(q, timeout=5)", "write `policy=Policy(timeout_s=5)`; it takes: "),
         ("shout(q, policy=Policy())", "give it to the step: `shout.using(policy)(...)`; the step"),
         ("shout(q, retries=2)", "give it to the step: `shout.using(Policy(retry=Retry(attempts_ma"),

@@ -34,8 +34,8 @@ def inner(text: str) -> str: return loud(text)
 def test_a_pipe_is_told_as_a_call(piped: str, called: str) -> None:
     with pytest.raises(DefinitionError) as caught:
         written(f"{STEPS}@pipeline\ndef p(q: str) -> Any:\n    return {piped}")
-    assert "steps are not joined by `|`; call one with what the other gives" in str(caught.value)
-    assert str(caught.value).endswith(f"in a function with @pipeline: `{called}`")
+    assert "steps are not joined by `|`; call one with the result of the" in str(caught.value)
+    assert str(caught.value).endswith(f"in a function decorated with @pipeline: `{called}`")
     if "some_step" not in called:
         right = called.replace("(...)", "(q)")
         assert not check(written(f"{STEPS}@pipeline\ndef p(q: str): return {right}")["p"])

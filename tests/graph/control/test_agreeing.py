@@ -51,19 +51,19 @@ def test_the_type_of_a_poll_is_that_of_its_arms(body: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("quorum(0, text(n), n)", "1 to that of the arms|wrong: quorum(0, text(...), n)|right: quorum(2, text(...), n)"),
+        ("quorum(0, text(n), n)", "1 to the number of arms|wrong: quorum(0, text(...), n)|right: quorum(2, text(...), n)"),
         ("quorum(3, n, n)", "quorum(3, ...) of 2 arms|wrong: quorum(3, n, n)|right: quorum(2, n, n)"),
         ("quorum(True, n)", "wrong: quorum(True, n)|right: quorum(1, n)"),
         ("quorum(n, n, n)", "wrong: quorum(<wire n>, n, n)|right: quorum(2, n, n, n)"),
         ("quorum(2)", "wrong: quorum(2)|right: quorum(1, one, two, three)"),
         ("quorum(1, n, agree=text)", "quorum(agree=<step 'text' at"),
-        ("quorum(1, n, stagger_s=-1)", "quorum(stagger_s=-1): stagger_s is the number of seconds"),
-        ("quorum(1, n, stagger_s=n)", "quorum(stagger_s=<wire n>): stagger_s is the number"),
-        ("quorum(1, n, agree=3)", "quorum(agree=3): it is a plain function that is given two answers"),
+        ("quorum(1, n, stagger_s=-1)", "quorum(stagger_s=-1): stagger_s must be the number of seconds"),
+        ("quorum(1, n, stagger_s=n)", "quorum(stagger_s=<wire n>): stagger_s must be the number"),
+        ("quorum(1, n, agree=3)", "quorum(agree=3): agree must be a plain function"),
         ("best_of(judge=longest)", "best_of() has no arms; give it at least one"),
-        ("best_of(n, judge=longest, least=2)", "best_of(least=2) of 1 arms: how many must not fail"),
+        ("best_of(n, judge=longest, least=2)", "best_of(least=2) of 1 arms: the number of arms that must"),
         ("best_of(n, judge=longest, least=n)", "best_of(least=<wire n>) of 1 arms"),
-        ("best_of(n, judge=3)", "best_of(judge=3): it is a plain function that is given the answers"),
+        ("best_of(n, judge=3)", "best_of(judge=3): judge must be a plain function"),
         ("best_of(n, judge=slow)", "best_of(judge=<function slow"),
         ("quorum(2, slow([]), slow([]))", "slow is not a step, so slow(...) is a coroutine here"),
         ("best_of(slow([]), slow([]), judge=longest)", "slow is not a step, so slow(...)"),
@@ -130,9 +130,9 @@ def test_they_are_drawn_with_what_is_not_by_default() -> None:
 def test_the_report_says_when_their_value_is_there() -> None:
     head = f"{JUDGES}\n@pipeline\ndef p(n: int):\n    return "
     explained = plan(written(head + "quorum(2, text(n), text(n), text(n))")["p"]).explain()
-    assert explained.startswith("p: one value, str, there when 2 of 3 arms agree\n")
+    assert explained.startswith("p: one value, str, available when 2 of 3 arms agree\n")
     judged = plan(written(head + "best_of(text(n), text(n), judge=longest)")["p"]).explain()
-    assert "one value, list[str], there when each of 2 arms has given its value or fail" in judged
+    assert "one value, list[str], available when each of 2 arms has given its value" in judged
 
 
 @pytest.mark.parametrize("call", ["quorum(1, 1)", "best_of(1, judge=len)"])

@@ -129,13 +129,13 @@ def test_each_says_what_it_is_over() -> None:
         ("route(flag, {})", "route() has no arms; give it at least one"),
         (
             "race(n, stagger_s=-1)",
-            "race(stagger_s=-1): stagger_s is the number of seconds between the starts of two "
-            "arms, 0 or more, and part of the pipeline itself: write it as a number",
+            "race(stagger_s=-1): stagger_s must be the number of seconds between the starts of two "
+            "arms, 0 or more, known when the pipeline is defined: write it as a number",
         ),
         (
             "race(n, commit=3)",
-            "race(commit=3): when an arm is committed to is one of first_content(), chunks(n), "
-            "chars(n) and complete()",
+            "race(commit=3): commit must be one of first_content(), chunks(n), chars(n) and "
+            "complete()",
         ),
         (
             "race(n, validate=text)",
@@ -143,63 +143,65 @@ def test_each_says_what_it_is_over() -> None:
         ),
         (
             "fallback(n, validate=n)",
-            "fallback(validate=<wire n>): it is a plain function that is given what an arm said and "
-            "accepts it, is called on the spot, and is not called here: validate=some_function",
+            "fallback(validate=<wire n>): validate must be a plain function, not an async one or a "
+            "step, that takes an arm's output and returns whether to accept it; pass it uncalled: "
+            "validate=some_function",
         ),
-        ("fallback(n, validate=count.call)", "it is a plain function that"),
+        ("fallback(n, validate=count.call)", "validate must be a plain function"),
         (
             "fallback(n, on=3)",
-            "fallback(on=3): the errors that the next arm is for are exception classes, as behind "
-            "`except`: on=(ModelError, DeadlineError)",
+            "fallback(on=3): on must be one or more exception classes, as after `except`: "
+            "on=(ModelError, DeadlineError)",
         ),
         (
             "fallback(n, restart=n)",
-            "fallback(restart=<wire n>): whether an answer may be taken back is part of the pipeline "
-            "itself: write True or False",
+            "fallback(restart=<wire n>): restart must be True or False, known when the pipeline is "
+            "defined",
         ),
-        ("fallback(n, on=())", "fallback(on=()): the errors that"),
-        ("fallback(n, on=(ValueError('x'),))", "fallback(on=(ValueError('x'),)): the errors"),
+        ("fallback(n, on=())", "fallback(on=()): on must be"),
+        ("fallback(n, on=(ValueError('x'),))", "fallback(on=(ValueError('x'),)): on must be"),
         (
             "fallback(n, on=KeyboardInterrupt)",
-            "fallback(on=<class 'KeyboardInterrupt'>): the errors",
+            "fallback(on=<class 'KeyboardInterrupt'>): on must be",
         ),
-        ("fallback(n, commit=n)", "fallback(commit=<wire n>): when an arm is committed to"),
-        ("race(n, stagger_s=float('nan'))", "race(stagger_s=nan): stagger_s is"),
-        ("race(n, stagger_s=n)", "race(stagger_s=<wire n>): stagger_s is"),
+        ("fallback(n, commit=n)", "fallback(commit=<wire n>): commit must be one of"),
+        ("race(n, stagger_s=float('nan'))", "race(stagger_s=nan): stagger_s must be"),
+        ("race(n, stagger_s=n)", "race(stagger_s=<wire n>): stagger_s must be"),
         (
             "race(n, hedge_at=95)",
-            "race(hedge_at=95): it is a quantile of the times that the first arm took before, and "
-            'part of the pipeline itself; write hedge_at="p95", or 0.95: over 0 and under 1. '
-            "Seconds are stagger_s",
+            "race(hedge_at=95): hedge_at must be a quantile of the first arm's earlier times to "
+            'commit, known when the pipeline is defined; write hedge_at="p95", or 0.95: over 0 and '
+            "under 1. A delay in seconds is stagger_s",
         ),
-        ("race(n, hedge_at='p100')", "race(hedge_at='p100'): it is a quantile"),
-        ("race(n, hedge_at='p0')", "race(hedge_at='p0'): it is a quantile"),
-        ("race(n, hedge_at='95')", "race(hedge_at='95'): it is a quantile"),
-        ("race(n, hedge_at=1.0)", "race(hedge_at=1.0): it is a quantile"),
-        ("race(n, hedge_at=True)", "race(hedge_at=True): it is a quantile"),
-        ("race(n, hedge_at=float('nan'))", "race(hedge_at=nan): it is a quantile"),
-        ("race(n, hedge_at=n)", "race(hedge_at=<wire n>): it is a quantile"),
+        ("race(n, hedge_at='p100')", "race(hedge_at='p100'): hedge_at must be a quantile"),
+        ("race(n, hedge_at='p0')", "race(hedge_at='p0'): hedge_at must be a quantile"),
+        ("race(n, hedge_at='95')", "race(hedge_at='95'): hedge_at must be a quantile"),
+        ("race(n, hedge_at=1.0)", "race(hedge_at=1.0): hedge_at must be a quantile"),
+        ("race(n, hedge_at=True)", "race(hedge_at=True): hedge_at must be a quantile"),
+        ("race(n, hedge_at=float('nan'))", "race(hedge_at=nan): hedge_at must be a quantile"),
+        ("race(n, hedge_at=n)", "race(hedge_at=<wire n>): hedge_at must be a quantile"),
         (
             "race(n, hedge_share=0.1)",
-            "race(hedge_share=0.1): it bounds what hedge_at starts, and there is none: "
+            "race(hedge_share=0.1): it limits hedge_at, which is not given: "
             'race(a, b, hedge_at="p95", hedge_share=0.1)',
         ),
         (
             "race(n, hedge_at='p95', hedge_share=10)",
-            "race(hedge_share=10): it is the share of the races that may start another arm, over "
-            "0 and up to 1, and part of the pipeline itself; write hedge_share=0.1 for one in ten",
+            "race(hedge_share=10): hedge_share must be the share of races that may start another "
+            "arm, over 0 and up to 1, known when the pipeline is defined; write hedge_share=0.1 for "
+            "one in ten",
         ),
-        ("race(n, hedge_at='p95', hedge_share=0)", "race(hedge_share=0): it is the share"),
-        ("race(n, hedge_at='p95', hedge_share=n)", "race(hedge_share=<wire n>): it is the"),
-        ("race(n, hedge_at='p95', stagger_s=-1)", "race(stagger_s=-1): stagger_s is"),
-        ("route(flag, [n, n])", "the arms are a dict from what the label may be to"),
-        ("route(flag, words)", "route(..., <wire words>): the arms are a dict"),
+        ("race(n, hedge_at='p95', hedge_share=0)", "race(hedge_share=0): hedge_share must be"),
+        ("race(n, hedge_at='p95', hedge_share=n)", "race(hedge_share=<wire n>): hedge_share must"),
+        ("race(n, hedge_at='p95', stagger_s=-1)", "race(stagger_s=-1): stagger_s must be"),
+        ("route(flag, [n, n])", "the arms must be a dict from each possible label to the result"),
+        ("route(flag, words)", "route(..., <wire words>): the arms must be a dict"),
         (
             "each(words, text(n), at_once=2)",
-            "each(items, <wire text(...)>): the body is a step, a pipeline, or a function of one "
-            "item, and is not called here: each(items, some_step, at_once=8)",
+            "each(items, <wire text(...)>): the body must be a step, a pipeline, or a function of "
+            "one item; pass it uncalled: each(items, some_step, at_once=8)",
         ),
-        ("each(words, 3, at_once=2)", "each(items, 3): the body is a step"),
+        ("each(words, 3, at_once=2)", "each(items, 3): the body must be a step"),
     ],
 )
 def test_what_cannot_be_built_is_told_at_its_line(body: str, says: str) -> None:
@@ -234,7 +236,7 @@ def test_a_body_takes_one_item(body: str) -> None:
     source = f"def two(a, b): return text(a)\n@pipeline\ndef p(n: list[int]): return each(n, {body}, at_once=2)  # HERE"
     module = Written(STEPS + source)
     with pytest.raises(
-        DefinitionError, match="the body is called with one item, and takes "
+        DefinitionError, match="the body is called with one item, but takes "
     ) as caught:
         module.run()
     assert str(caught.value).startswith(module.where("HERE"))

@@ -72,7 +72,7 @@ def test_a_handler_around_a_step_is_told_of_with_what_does_it(name: str) -> None
     module = defined(body)
     (problem,) = check(module["p"])
     assert problem.code == "handler-unfit"
-    assert "that runs later, when the pipeline does" in problem.message
+    assert "which runs later, when the pipeline runs" in problem.message
     assert problem.where.startswith(module.filename)
     assert advice in problem.fix.replace("'", '"')
     assert simulate(defined(f"    return {advice}")["p"], text="a").value == gives
@@ -100,7 +100,7 @@ def test_a_scope_of_time_around_a_step_is_told_of_with_what_bounds_it(
         with pytest.raises(DefinitionError) as caught:
             defined(body)
         told = str(caught.value)
-    assert f"`with trio.{scope}(2)` bounds nothing of slow(...)" in told
+    assert f"`with trio.{scope}(2)` does not bound the time of slow(...)" in told
     advice = "slow.using(Policy(timeout_s=2))(text)"
     if scope == "move_on_after":
         advice = f"fallback({advice}, None, on=DeadlineError)"
@@ -159,7 +159,7 @@ def test_a_deadline_that_bounds_nothing_is_told_of_with_what_bounds_it() -> None
     (problem,) = check(module["p"])
     assert problem.code == "deadline-unfit"
     assert problem.where == module.where("HERE")
-    assert "'inner' has deadline_s=1, which bounds runs of its own" in problem.message
+    assert "'inner' has deadline_s=1, which bounds only its own runs" in problem.message
     assert "write @pipeline(deadline_s=1) on 'p'" in problem.fix
     followed = Written(f"{STEPS}{inner}@pipeline(deadline_s=1)\n{outer}").run()["p"]
     simulation = simulate(followed, text="a")
@@ -191,7 +191,7 @@ def test_who_runs_what_is_no_pipeline_is_shown_the_pipeline(given: str) -> None:
         lambda: virtual(main),
         lambda: virtual(run),
     ):
-        with pytest.raises(DefinitionError, match=f"{given!r} is no pipeline") as caught:
+        with pytest.raises(DefinitionError, match=f"{given!r} is not a pipeline") as caught:
             ask()
         told.append(str(caught.value))
     lines = told[0].splitlines()[1:]
@@ -203,5 +203,5 @@ def test_who_runs_what_is_no_pipeline_is_shown_the_pipeline(given: str) -> None:
 
 def test_what_is_nothing_like_a_pipeline_is_told_what_one_is() -> None:
     nothing: object = "p"
-    with pytest.raises(DefinitionError, match="'p' is no pipeline: a pipeline is a function that"):
+    with pytest.raises(DefinitionError, match="'p' is not a pipeline: a pipeline is a function"):
         check(nothing)  # type: ignore[arg-type]

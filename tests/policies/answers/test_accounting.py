@@ -139,23 +139,25 @@ def test_an_account_is_told_once_however_a_call_ends(
 
 def test_what_it_consumed_is_exact_partial_or_estimated() -> None:
     size = Estimate(14, 1_000)
-    assert consumption(size, Usage(9, 2), said_bytes=90, whole=True) == Usage(9, 2)
-    assert consumption(size, Usage(9, 2), said_bytes=90, whole=False) == Usage(
+    assert consumption(size, Usage(9, 2), output_bytes=90, whole=True) == Usage(9, 2)
+    assert consumption(size, Usage(9, 2), output_bytes=90, whole=False) == Usage(
         9, 30, Certainty.PARTIAL
     )
-    assert consumption(size, Usage(0, 2), said_bytes=0, whole=False) == Usage(
+    assert consumption(size, Usage(0, 2), output_bytes=0, whole=False) == Usage(
         14, 2, Certainty.PARTIAL
     )
-    assert consumption(size, None, said_bytes=90, whole=True) == Usage(14, 30, Certainty.ESTIMATED)
-    cancelled = consumption(size, None, said_bytes=0, whole=False, error=KeyboardInterrupt())
+    assert consumption(size, None, output_bytes=90, whole=True) == Usage(
+        14, 30, Certainty.ESTIMATED
+    )
+    cancelled = consumption(size, None, output_bytes=0, whole=False, error=KeyboardInterrupt())
     assert cancelled == Usage(14, 0, Certainty.ESTIMATED)
     unsent = KeyboardInterrupt()
     unsent.add_note(UNSENT)
-    assert consumption(size, None, said_bytes=0, whole=False, error=unsent) is None
+    assert consumption(size, None, output_bytes=0, whole=False, error=unsent) is None
     for refused in (OverloadedError("full"), ModelConnectionError("no", code="connect")):
-        assert consumption(size, None, said_bytes=0, whole=False, error=refused) is None
+        assert consumption(size, None, output_bytes=0, whole=False, error=refused) is None
     cut = ModelConnectionError("broke", code="cut")
-    assert consumption(size, None, said_bytes=0, whole=False, error=cut) == cancelled
+    assert consumption(size, None, output_bytes=0, whole=False, error=cut) == cancelled
 
 
 def test_whole_answers_and_vectors_carry_their_cost() -> None:

@@ -82,7 +82,7 @@ def test_what_is_told_anew_is_all_that_was_told() -> None:
 def test_what_is_not_whole_is_never_kept(said: tuple[ModelEvent, ...]) -> None:
     recording = Recording(ROOM)
     for event in said:
-        recording.hear((event,))
+        recording.add((event,))
     answer = recording.whole()
     assert answer is None or not storable(answer)
     assert answer is None or encode("k", answer, ROOM) is None
@@ -182,8 +182,8 @@ def test_a_word_with_no_meaning_is_refused_where_no_policy_reads_it(
 def test_what_is_too_large_is_let_go() -> None:
     recording = Recording(100)
     for _ in range(3):
-        recording.hear((TextDelta("x" * 30),))
-    recording.hear((Stopped(StopReason.END),))
+        recording.add((TextDelta("x" * 30),))
+    recording.add((Stopped(StopReason.END),))
     assert recording.whole() is None
     answer = Completion((TextPart("x" * 100),), Stopped(StopReason.END))
     assert encode("k", answer, 100) is None
@@ -192,7 +192,7 @@ def test_what_is_too_large_is_let_go() -> None:
 
 def test_an_answer_is_whole_once() -> None:
     recording = Recording(1000)
-    recording.hear((TextDelta("a"), Stopped(StopReason.END)))
+    recording.add((TextDelta("a"), Stopped(StopReason.END)))
     assert recording.whole() is not None
     assert recording.whole() is None
 

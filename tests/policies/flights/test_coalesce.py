@@ -213,10 +213,10 @@ def test_what_was_paid_is_what_was_consumed(
     for is_report, usage, among in moments:
         if is_report:
             reported += usage
-            heard = bill.heard(UsageReport(reported))
+            heard = bill.of_event(UsageReport(reported))
             assert isinstance(heard, UsageReport)
             assert heard.usage.settled
-            assert bill.heard(heard) is heard
+            assert bill.of_event(heard) is heard
         else:
             bill.add(usage)
             bill.add(attrs.evolve(usage, settled=True))
@@ -235,11 +235,11 @@ def test_what_was_paid_is_what_was_consumed(
 
 def test_of_what_nobody_has_counted_nothing_is_paid() -> None:
     bill = Bill()
-    assert bill.heard(TextDelta("x")) == TextDelta("x")
-    assert bill.found(Embeddings(())) == Embeddings(())
+    assert bill.of_event(TextDelta("x")) == TextDelta("x")
+    assert bill.of_result(Embeddings(())) == Embeddings(())
     assert bill.pay(2, 0) is None
     assert bill.settle(2) == []
-    found = bill.found(Embeddings((), Usage(5)))
+    found = bill.of_result(Embeddings((), Usage(5)))
     assert found.usage is not None
     assert found.usage.settled
     assert bill.settle(2) == [Usage(3), Usage(2)]

@@ -301,7 +301,7 @@ def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
     rules = CallerRules(user=OwnerLimits(tokens_per_minute=100, wait_max_s=5))
     error = refused(rules, [EVE, EVE], tokens=60)
     assert error.code == "user.tokens_per_minute"
-    assert "it may wait for 5 s only" in str(error)
+    assert "it may wait only 5 s" in str(error)
 
 
 def test_all_or_none() -> None:

@@ -339,7 +339,7 @@ def test_an_answer_that_grows_into_what_others_hold_is_not_to_be_asked_again() -
 
     error = virtual(main)
     assert error.begun
-    assert "this answer was stopped, which may cost $0.00000" in error.message
+    assert "this answer was stopped, as it may cost $0.00000" in error.message
     assert error.spent_nanodollars + error.held_nanodollars < 4_000
     assert not error.retryable
     assert not isinstance(error, BudgetHeldError)
@@ -644,7 +644,7 @@ def test_a_call_over_midnight_is_held_in_both_days_and_paid_in_the_second() -> N
     books.settle("h", 50)
     assert "h" not in books.kept
     ledger = books.ledger()
-    assert (ledger.spent[DAY], ledger.told[DAY], ledger.holds) == (50, 50, {})
+    assert (ledger.spent[DAY], ledger.reported[DAY], ledger.holds) == (50, 50, {})
 
 
 def test_the_hold_of_a_process_that_died_expires() -> None:
@@ -672,7 +672,7 @@ def test_a_settlement_that_is_tried_again_is_counted_once() -> None:
         for again in ends:
             books.settle("h", 50, again=again)
         ledger = books.ledger()
-        assert (ledger.spent[DAY], ledger.told[DAY], ledger.holds) == (50, 50, {})
+        assert (ledger.spent[DAY], ledger.reported[DAY], ledger.holds) == (50, 50, {})
 
 
 class Simple:

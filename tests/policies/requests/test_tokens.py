@@ -15,7 +15,7 @@ from orchestra.policies.requests.tokens import (
     answer_bytes,
     of_chat,
     of_texts,
-    said_bytes,
+    output_bytes,
     tokens_taken,
 )
 from orchestra.values import (
@@ -98,14 +98,14 @@ def test_texts_count_together() -> None:
     ],
 )
 def test_what_is_said_counts(event: ModelEvent, size: int) -> None:
-    assert said_bytes(event) == size
+    assert output_bytes(event) == size
 
 
 def test_what_is_counted_counts_for_more_than_what_is_estimated() -> None:
     estimate, partial = Estimate(10, 1000), Usage(5, 2, Certainty.PARTIAL)
     assert tokens_taken(estimate, Usage(5, 2)) == 7
     assert tokens_taken(estimate, Usage(5, 2), whole=False) == 10
-    assert tokens_taken(estimate, partial, said_bytes=6) == 12
+    assert tokens_taken(estimate, partial, output_bytes=6) == 12
     assert tokens_taken(estimate, Usage(50, 2), whole=False) == 52
-    assert tokens_taken(estimate, None, said_bytes=7) == 13
+    assert tokens_taken(estimate, None, output_bytes=7) == 13
     assert answer_bytes((TextPart("abc"), ToolCall("1", "n", "{}"))) == 6

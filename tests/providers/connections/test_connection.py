@@ -381,7 +381,7 @@ def test_after_an_error_there_is_nothing_more() -> None:
                 await sent.wait()
                 with pytest.raises(MalformedStreamError, match="no chunk"):
                     await reply.receive()
-                with pytest.raises(ModelConnectionError, match="there is no more of it"):
+                with pytest.raises(ModelConnectionError, match="cannot be read any further"):
                     await reply.receive()
             await server.visits[0].gone.wait()
 
@@ -395,7 +395,7 @@ def test_leaving_wakes_who_still_reads() -> None:
         async with upstream(streaming) as server, open_transport() as transport:
 
             async def late(reply: HttpReply) -> None:
-                with pytest.raises(ModelConnectionError, match="there is no more of it"):
+                with pytest.raises(ModelConnectionError, match="cannot be read any further"):
                     await reply.receive()
 
             async with (
@@ -416,7 +416,7 @@ def test_leaving_wakes_who_still_reads_also_where_the_connection_is_kept() -> No
         async with upstream(streaming) as server, open_transport() as transport:
 
             async def late(reply: HttpReply) -> None:
-                with pytest.raises(ModelConnectionError, match="there is no more of it"):
+                with pytest.raises(ModelConnectionError, match="cannot be read any further"):
                     await reply.receive()
 
             async with trio.open_nursery() as nursery:
@@ -454,7 +454,7 @@ def test_a_reply_that_was_left_takes_nothing_from_the_next(kept: bool) -> None:
                     assert await other.receive() == b"ok"
                 assert len(server.visits) == 1
             else:
-                with pytest.raises(ModelConnectionError, match="there is no more of it"):
+                with pytest.raises(ModelConnectionError, match="cannot be read any further"):
                     await reply.receive()
 
     run(main)

@@ -49,7 +49,7 @@ def test_any_split_gives_the_same_answer(name: str, places: list[int]) -> None:
     """Where the network cuts the bytes makes no difference."""
     going = exchange()
     found = b"".join(going.feed(piece) for piece in cut(ANSWERS[name], places))
-    assert going.answer.status == 200
+    assert going.final_head.status == 200
     assert found == b"hello"
     assert going.done == (name != "endless")
     going.end()
@@ -129,7 +129,7 @@ def test_a_connection_with_more_than_the_answer_is_not_reused() -> None:
 def test_a_header_that_came_twice_is_joined() -> None:
     going = exchange()
     going.feed(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\ncontent-length: 0\r\n\r\n")
-    assert going.answer.named()["x-a"] == "1, 2"
+    assert going.final_head.named()["x-a"] == "1, 2"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,9 @@ def test_a_header_that_came_twice_is_joined() -> None:
     ],
 )
 def test_what_is_not_http_is_malformed(raw: bytes) -> None:
-    with pytest.raises(MalformedStreamError, match=r"api\.example\.com:443 sent an invalid answer"):
+    with pytest.raises(
+        MalformedStreamError, match=r"api\.example\.com:443 sent an invalid response"
+    ):
         exchange().feed(raw)
 
 
@@ -154,7 +156,7 @@ def test_the_head_has_a_limit() -> None:
     head = b"HTTP/1.1 200 OK\r\na: " + b"a" * 200
     for raw in (head, head + b"\r\n\r\n"):
         with pytest.raises(
-            MalformedStreamError, match="head of the answer is over 100 b"
+            MalformedStreamError, match="head of the response is longer than 100 b"
         ) as caught:
             exchange(head_bytes=100).feed(raw)
         assert not caught.value.retryable
@@ -164,14 +166,14 @@ def test_answers_before_the_answer_have_a_limit() -> None:
     going = exchange()
     for _ in range(100):
         going.feed(b"HTTP/1.1 102 Processing\r\n\r\n")
-    with pytest.raises(MalformedStreamError, match="over 100 informational answers"):
+    with pytest.raises(MalformedStreamError, match="more than 100 informational responses"):
         going.feed(b"HTTP/1.1 102 Processing\r\n\r\n")
 
 
 def test_the_body_has_a_limit() -> None:
     going = exchange(body_bytes=10)
     assert going.feed(b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 10) == b"a" * 10
-    with pytest.raises(MalformedStreamError, match="over 10 bytes") as caught:
+    with pytest.raises(MalformedStreamError, match="longer than 10 bytes") as caught:
         going.feed(b"a")
     assert not caught.value.retryable
 

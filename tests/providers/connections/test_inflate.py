@@ -48,19 +48,19 @@ def test_a_bomb_is_not_set_off() -> None:
     raw = gzip.compress(bytes(100_000_000), compresslevel=1)
     undone = Inflater("gzip", 1_000)
     for _ in range(3):  # nor does it go off behind the error
-        with pytest.raises(ValueError, match="more than 1000 bytes"):
+        with pytest.raises(ValueError, match="longer than 1000 bytes"):
             undone.feed(raw)
 
 
 def test_many_bombs_one_behind_the_other_are_one_bomb() -> None:
     undone = Inflater("gzip", 1_000)
-    with pytest.raises(ValueError, match="more than 1000 bytes"):
+    with pytest.raises(ValueError, match="longer than 1000 bytes"):
         undone.feed(gzip.compress(bytes(600)) * 2)
 
 
 def test_what_is_not_compressed_is_an_error() -> None:
     undone = Inflater("gzip", 1_000)
-    with pytest.raises(ValueError, match="not compressed as its head says"):
+    with pytest.raises(ValueError, match="is not valid"):
         undone.feed(b"plain text")
 
 
@@ -71,5 +71,5 @@ def test_an_empty_body_is_whole() -> None:
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
 def test_what_cannot_be_undone_is_refused(coding: str) -> None:
-    with pytest.raises(ValueError, match="only `identity` was accepted"):
+    with pytest.raises(ValueError, match="accepts only `identity`"):
         Inflater(coding, 1_000).feed(b"a")

@@ -210,7 +210,7 @@ def test_a_stale_connection_is_not_replaced_by_another_stale_one() -> None:
                 await fetch(transport, server.url)
                 await read(reply)
             assert idle(transport) == 2
-            with pytest.raises(ModelConnectionError, match="without an answer"):
+            with pytest.raises(ModelConnectionError, match="without a response"):
                 await fetch(transport, server.url)
             assert len(server.visits) == 3
 
@@ -238,7 +238,7 @@ def test_a_new_connection_that_breaks_is_not_replaced() -> None:
 
     async def main() -> None:
         async with upstream(silent) as server, open_transport() as transport:
-            with pytest.raises(ModelConnectionError, match="without an answer"):
+            with pytest.raises(ModelConnectionError, match="without a response"):
                 await fetch(transport, server.url)
             assert len(server.visits) == 1
 

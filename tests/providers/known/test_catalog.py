@@ -242,7 +242,7 @@ def replace(file: Path, text: str) -> None:
         (b" \n", "is empty"),
         (b"one\ntwo", "does not hold a valid key"),
         ("schlüssel".encode(), "does not hold a valid key"),
-        (b"k" * (SECRET_BYTES_MAX + 1), "it has to hold one key"),
+        (b"k" * (SECRET_BYTES_MAX + 1), "it must hold one key"),
     ],
 )
 def test_a_key_file_that_is_wrong_is_told_and_not_shown(
@@ -262,7 +262,7 @@ def test_a_key_file_that_is_wrong_is_told_and_not_shown(
 
 def test_a_key_file_that_is_not_there_is_told() -> None:
     model = ModelSettings(name="x", provider="openai", model="m", key_file=Path("/nowhere/key"))
-    with pytest.raises(BindingError, match="there is no file /nowhere/key"):
+    with pytest.raises(BindingError, match="file /nowhere/key does not exist"):
         endpoint(model, {"OPENAI_API_KEY": "k"})
 
 
@@ -296,7 +296,7 @@ def test_a_wrong_address_in_the_environment_is_told(provider: str, name: str, va
     """By the model that would be asked there, and which is none of another provider's instead."""
     model = ModelSettings(name="x", provider=provider, model="m")
     environ = {name: value, "OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}
-    with pytest.raises(BindingError, match=f"{name} is not an address of {provider}"):
+    with pytest.raises(BindingError, match=f"{name} is not a valid address of {provider}"):
         endpoint(model, environ)
     assert shown_url(model, environ) == "?"
     assert provider in {each.provider for each in from_environment(environ).models.values()}
@@ -433,7 +433,7 @@ def test_no_model_reads_pdfs_where_none_can_be_sent(provider: Provider) -> None:
 
 
 def test_what_runs_here_has_no_endpoint() -> None:
-    with pytest.raises(BindingError, match="it has no endpoint"):
+    with pytest.raises(BindingError, match="has no endpoint"):
         endpoint(ModelSettings(name="x", provider="extractive"), {})
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from orchestra.policies.money.prices import FREE, Price, Tier
 from orchestra.providers.known.catalog import PROVIDERS
-from orchestra.providers.known.prices import THEIRS, listed_price, price_of
+from orchestra.providers.known.prices import CATALOG_NAMES, listed_price, price_of
 from orchestra.providers.known.settings import ModelSettings, Prices
 
 DOLLAR = 1_000_000_000
@@ -60,7 +60,7 @@ def test_models_that_we_suggest_have_a_price() -> None:
     found = {
         each.name: listed_price(each.name, each.suggested[0])
         for each in PROVIDERS.values()
-        if each.suggested and each.name in THEIRS
+        if each.suggested and each.name in CATALOG_NAMES
     }
     unknown = {name for name, price in found.items() if price is None}
     assert unknown <= {"together", "openrouter", "gemini"}, unknown

@@ -344,7 +344,7 @@ def test_who_only_makes_vectors_answers_nothing_and_counts_nothing() -> None:
         reply = asked("vectors", head)
         assert error(reply) == (400, "invalid_request_error", "invalid_value")
         said = found(reply)["error"]["message"]
-        assert said == "model: 'vectors' makes vectors only; ask POST /v1/embeddings"
+        assert said == "model: 'vectors' is only an embedder; use POST /v1/embeddings"
 
 
 def test_what_a_model_cannot_do_is_told_with_the_field_that_was_sent() -> None:

@@ -64,7 +64,7 @@ def test_nobody_has_more_than_their_share_and_what_they_leave_is_theirs_again(
             for each in (stream for streams in inside.values() for stream in streams):
                 clients.left(each)
                 await each.aclose()
-            assert clients._places.value == 50
+            assert clients._slots.value == 50
             assert not clients._held
 
     in_time(main)
@@ -106,7 +106,7 @@ def test_this_machine_may_hold_all_where_nothing_is_said() -> None:
             for _ in range(3):
                 client = await trio.open_tcp_stream("127.0.0.1", listener.getsockname()[1])
                 inside.extend((client, await clients.accept()))
-            assert clients._places.value == 0
+            assert clients._slots.value == 0
         for each in inside:
             await each.aclose()
 

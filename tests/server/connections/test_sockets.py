@@ -39,7 +39,7 @@ def test_a_port_that_is_taken_may_be_another_servers() -> None:
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (PermissionError(errno.EACCES, "Permission denied"), "--port 8000, say"),
+        (PermissionError(errno.EACCES, "Permission denied"), "such as --port 8000"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "it cannot be resolved"),
     ],

@@ -32,7 +32,7 @@ from orchestra.server.app import create_app
 from orchestra.server.front.access import may_run
 from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.bearer import bearer
-from orchestra.server.front.cors import ASKED, EXPOSED, Cors
+from orchestra.server.front.cors import EXPOSED, HEADERS, Cors
 from orchestra.server.front.departure import LEFT
 from orchestra.server.front.keyless import Unlocked
 from orchestra.server.front.layers import (
@@ -342,7 +342,7 @@ def test_a_page_of_such_an_origin_may_send_the_headers_of_its_client(
             assert "authorization" in found
             assert len(found) == len(set(found))
             assert {each.lower() for each in names} <= {*found} or not allowed
-            assert allowed or told == ASKED
+            assert allowed or told == HEADERS
 
 
 @pytest.mark.parametrize("name", [CHALLENGE[0][0], NO_RETRY[0], "Retry-After", "X-Request-ID"])
@@ -472,7 +472,7 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
             early = await layer.admit(arrival(principal=principal, method="POST"))
             answers.append(early.status if early else None)
             told = "" if early is None else early.encode().decode()
-            assert not told or "and nothing is left; it begins anew at" in told
+            assert not told or "and nothing is left; it resets at" in told
             assert "cheaper" not in told, "no call of any price would fit"
             if cost:
                 held = await purse.hold(Adas(), cost, for_s=10, model="m")

@@ -222,7 +222,7 @@ def test_what_a_text_cannot_hold_is_refused(content: str | tuple[Part, ...], lac
     text, whole = shape_of(of_text), shape_of(of_list)
     assert text is not None
     assert whole is not None
-    wrong = rf"messages: the last of a user {lacks}, .*let it take `list\[Message\]`"
+    wrong = rf"messages: the last user message {lacks}, .*let it take `list\[Message\]`"
     with pytest.raises(InvalidRequestError, match=wrong) as caught:
         text.inputs(request)
     assert caught.value.status == 400
@@ -254,7 +254,7 @@ def test_what_a_pipeline_would_not_hear_of_is_refused(field: str, request_: Chat
 def test_without_a_question_there_is_nothing_to_answer() -> None:
     shape = shape_of(of_text)
     assert shape is not None
-    with pytest.raises(InvalidRequestError, match="messages: none is a user's"):
+    with pytest.raises(InvalidRequestError, match="messages: there is no user message"):
         shape.inputs(ChatRequest((Message("system", "Be kind"),)))
 
 

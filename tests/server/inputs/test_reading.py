@@ -197,7 +197,7 @@ FILTERED = inputs(question=str, top=(int, 5), filter=(Filter, Filter("all")))
         (
             {"question": "q", "x": 3},
             "#/inputs/x",
-            "there is no input 'x'; there is question, top, filter",
+            "there is no input 'x'; the inputs are: question, top, filter",
         ),
         (
             {"question": "q", "top": "3"},
@@ -253,7 +253,7 @@ def test_what_is_none_of_a_few_is_told_with_those(annotation: object, says: str)
 def test_a_name_is_escaped_in_its_pointer() -> None:
     (fault,) = from_json({}, {"a/b~c": 1})[1]
     assert fault.pointer == "#/inputs/a~1b~0c"
-    assert fault.detail == "there is no input 'a/b~c'; there is none"
+    assert fault.detail == "there is no input 'a/b~c'; the inputs are: none"
 
 
 def test_a_default_stands_for_what_is_not_given() -> None:

@@ -340,7 +340,7 @@ def test_of_one_that_is_too_large_to_be_kept_the_answer_comes_all_the_same(
         assert events(await asker.ask("m", stream=True))[-1]["type"] == "response.completed"
 
     served(main)
-    assert caplog.text.count("is too large to be kept") == 2
+    assert caplog.text.count("is not stored: it is larger than") == 2
 
 
 def test_where_the_state_is_away_answers_come_and_none_goes_on(

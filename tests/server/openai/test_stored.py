@@ -344,6 +344,6 @@ def test_where_the_state_is_away_it_was_answered_all_the_same(
 ) -> None:
     seen = on_the_wire(state=Away())
     assert seen["made"] == 200
-    assert "is not kept: StateError" in caplog.text
+    assert "is not stored: StateError" in caplog.text
     asked = ("listed", "read", "messages", "renamed", "deleted")
     assert [seen[name].status for name in asked] == [503] * 5

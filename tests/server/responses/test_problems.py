@@ -101,7 +101,7 @@ def test_what_a_client_sent_is_told_back_in_part(text: str) -> None:
 
 def test_a_body_without_a_type_is_told_what_to_say() -> None:
     detail = problems.bad_media_type("").detail
-    assert detail == "the body is of no type; send application/json or multipart/form-data"
+    assert detail == "the body has no media type; send application/json or multipart/form-data"
 
 
 def test_a_full_server_says_when_to_come_back() -> None:

@@ -133,6 +133,6 @@ def test_a_key_belongs_to_what_was_sent_and_not_to_how_it_is_written() -> None:
         assert (same.status, same.headers["idempotent-replayed"]) == (200, "true")
         other = await ask(at, b'{"inputs": {"seat": {"number": 2}}}', KEY)
         assert other.status == 422
-        assert "came with another request" in str(other.json["detail"])
+        assert "was sent with a different request" in str(other.json["detail"])
 
     alone(main)

@@ -38,7 +38,7 @@ def answers(
     schedule: int = 0,
 ) -> list[ToolResult]:
     """The results of these calls, by name and arguments."""
-    tools = {each.told.name: each for each in as_tools(functions)}
+    tools = {each.declaration.name: each for each in as_tools(functions)}
     asked = [ToolCall(str(n), *call) for n, call in enumerate(calls)]
 
     async def main() -> list[ToolResult]:

@@ -167,7 +167,7 @@ def test_an_answer_that_does_not_fit_is_sent_back_once_with_everything_that_is_w
         "- `lines[0].name`: expected `str`, got `int`\n"
         "- `lines[1].name`: is missing\n"
         "- `lines[1].price`: is missing\n"
-        "Give the whole JSON object again, with this mended, and nothing else."
+        "Give the whole JSON object again, with this corrected, and nothing else."
     )
     last = done.events[-1]
     assert isinstance(last, RunFinished)
@@ -180,7 +180,7 @@ def test_an_answer_that_does_not_fit_is_sent_back_once_with_everything_that_is_w
         (UNFIT, "`lines[0].name`: expected `str`, got `int`"),
         ("I will not.", "this is not JSON: "),
         ("", "this is not JSON: it is empty"),
-        ("[1]", "this is JSON, but no object"),
+        ("[1]", "this is JSON, but not an object"),
         ('{"lines": []', "this is not JSON: "),
         ('{"lines": [{"name": "a", "price": -1}]}', "`lines[0]`: 'price' must be >= 0: -1.0"),
     ],
@@ -319,7 +319,7 @@ def test_a_tool_that_is_called_where_the_object_is_asked_for_is_not_run() -> Non
 
     call = ToolCall("c1", "book", '{"name": "tea"}')
     model = ScriptedTurns.saying(call, "Booked.", call, TEXT)
-    with pytest.raises(OutputError, match=r"was given none to call: book\("):
+    with pytest.raises(OutputError, match=r"but was given none: book\("):
         raise run(booked, model).error or AssertionError("it was run")
     assert ran == ["tea"]
     assert model.asked[-1].tools == ()

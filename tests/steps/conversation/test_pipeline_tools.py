@@ -79,8 +79,8 @@ def result(model: ScriptedTurns, turn: int = 1) -> str:
 
 def test_a_model_is_told_the_inputs_and_the_docstring_of_a_pipeline() -> None:
     (made,) = as_tools([search])
-    assert (made.told.name, made.told.description) == ("search", "Look it up.")
-    assert made.told.parameters["properties"] == {
+    assert (made.declaration.name, made.declaration.description) == ("search", "Look it up.")
+    assert made.declaration.parameters["properties"] == {
         "word": {"type": "string", "description": "what to look for"},
         "most": {"type": "integer", "default": 3, "description": "How many to give."},
     }

@@ -207,7 +207,7 @@ def test_a_paused_turn_is_sent_back_and_counts_as_a_round() -> None:
     assert model.asked[1].messages[1:] == (Message("assistant", (TextPart("So "),)),)
     error = run(ask, ScriptedTurns.saying(*[paused] * 4)).error
     assert isinstance(error, LimitExceededError)
-    assert "after tool_rounds_max=3 rounds; it asks for its turn back" in str(error)
+    assert "after tool_rounds_max=3 rounds; it asks for another turn" in str(error)
 
 
 def test_a_model_that_has_to_call_a_tool_is_then_free() -> None:
@@ -245,9 +245,9 @@ BAD_ENDS: list[tuple[Any, list[Any], type[ModelError], str]] = [
     (plain, ["Half", Stopped(StopReason.LENGTH)], ContextLengthError, "is not complete; .* give output_tokens_max"),
     (ask, [call("a"), Stopped(StopReason.LENGTH)], ContextLengthError, "is not complete"),
     (short, [call("a"), Stopped(StopReason.LENGTH)], OutputError, "cut in a tool call, after output_tokens_max=5"),
-    (plain, ["x", Stopped(StopReason.OTHER, "load")], OutputError, "stopped for 'load', which is no end"),
-    (ask, ["x", Stopped(StopReason.TOOL_CALLS)], OutputError, "stopped for 'tool_calls', which is no end"),
-    (plain, [call("a")], OutputError, r"was given none to call: look\(.*\); pass the functions"),
+    (plain, ["x", Stopped(StopReason.OTHER, "load")], OutputError, "stopped for 'load', which is not the end"),
+    (ask, ["x", Stopped(StopReason.TOOL_CALLS)], OutputError, "stopped for 'tool_calls', which is not the end"),
+    (plain, [call("a")], OutputError, r"but was given none: look\(.*\); pass the functions"),
 ]  # fmt: skip
 
 
@@ -404,7 +404,7 @@ def test_tools_are_decided_when_the_pipeline_is_written() -> None:
 
     with pytest.raises(DefinitionError, match=r"tools=chosen: which functions .* name them"):
         pipeline(listed)
-    with pytest.raises(DefinitionError, match=r"test_talk.*the wire chosen is no function yet"):
+    with pytest.raises(DefinitionError, match=r"test_talk.*the wire chosen is not a function yet"):
         pipeline(named)
 
 

@@ -66,7 +66,7 @@ def test_a_signature_is_a_schema_and_a_docstring_says_what_for() -> None:
     assert found.call is measure
     assert found.injected == "context"
     assert found.required == {"place"}
-    assert found.told == Tool(
+    assert found.declaration == Tool(
         "measure",
         "Measure a place.\n\nTakes its time.",
         {
@@ -129,11 +129,11 @@ async def ping(times: int = 1) -> int:
 
 def test_a_decorator_says_the_rest_and_the_function_stays_itself() -> None:
     assert look("a") == "A"
-    assert look.told.name == "look-up"
-    assert look.told.description == "Look it up."
+    assert look.declaration.name == "look-up"
+    assert look.declaration.description == "Look it up."
     assert (look.thread, look.timeout_s) == (True, None)
     assert (ping.thread, ping.timeout_s) == (False, 2)
-    assert ping.told.description == ping.__doc__ == "Ping."
+    assert ping.declaration.description == ping.__doc__ == "Ping."
     assert as_tools([look, ping]) == (look, ping)
     assert repr(ping) == "<tool ping>"  # as it stands in a drawn graph
 
@@ -160,7 +160,7 @@ def test_steps_methods_objects_and_partials_are_functions_too() -> None:
     sell = tool(name="sell")(Shop())
     left = tool(name="left")(partial(measure, exact="no"))
     found = as_tools([blocking, Shop().stock, sell, left])
-    assert [each.told.name for each in found] == ["blocking", "stock", "sell", "left"]
+    assert [each.declaration.name for each in found] == ["blocking", "stock", "sell", "left"]
     assert [list(each.kinds) for each in found] == [
         ["x"],
         ["name"],
@@ -168,9 +168,9 @@ def test_steps_methods_objects_and_partials_are_functions_too() -> None:
         ["place", "unit", "spans"],  # what is given is not the model's to change
     ]
     assert found[0].thread
-    assert found[3].told.description.startswith("Measure a place.")
+    assert found[3].declaration.description.startswith("Measure a place.")
     (named,) = as_tools([partial(measure, exact="no")])
-    assert named.told == attrs.evolve(found[3].told, name="measure")
+    assert named.declaration == attrs.evolve(found[3].declaration, name="measure")
 
 
 @step
@@ -203,7 +203,7 @@ def test_a_step_above_a_tool_is_that_tool() -> None:
     (found,) = as_tools([stocked])
     assert found is stocked.call
     (given,) = as_tools([partial(stocked, name="x")])
-    assert (given.told.name, given.thread, dict(given.kinds)) == ("stock-of", True, {})
+    assert (given.declaration.name, given.thread, dict(given.kinds)) == ("stock-of", True, {})
     assert given() == 1
 
 
@@ -252,16 +252,16 @@ BAD: list[tuple[Any, str]] = [
     (any_number, r"`\*x: .*` cannot be passed by name; spell every parameter out"),
     (any_name, r"`\*\*x: .*` cannot be passed by name"),
     (by_position, "cannot be passed by name"),
-    (generator, "yields, and a tool gives one value; return a list"),
-    (async_generator, "yields, and a tool gives one value"),
+    (generator, "yields, and a tool returns one value; return a list"),
+    (async_generator, "yields, and a tool returns one value"),
     (misspelt, "'Plaze', which has no value at run time"),
     (lambda x: x, r"test_tools\.py:\d+: a lambda in tools has no name.*`def look_up\("),
-    (Shop(), "is no name for a tool; give it one"),
+    (Shop(), "cannot name a tool; give it a name"),
     (
         max,
-        r"tool 'max' is <built-in function max>, whose parameters cannot be told .* write a function",
+        r"tool 'max' is <built-in function max>, whose parameters cannot be determined .* write a function",
     ),
-    ("search", "'search' in tools is no function; pass typed functions"),
+    ("search", "'search' in tools is not a function; pass typed functions"),
 ]
 
 
@@ -283,7 +283,7 @@ def test_a_decorator_that_cannot_be_kept_is_refused() -> None:
         tool(name="look")(lambda x: x)
     with pytest.raises(
         DefinitionError,
-        match=r"@tool stands above @step of 'blocking', .*; write tools=\[blocking\]",
+        match=r"@tool is above @step of 'blocking', .*; write tools=\[blocking\]",
     ):
         tool(blocking)
     with pytest.raises(DefinitionError, match=r"timeout_s=0\): it is a number of seconds"):
@@ -291,7 +291,7 @@ def test_a_decorator_that_cannot_be_kept_is_refused() -> None:
     with pytest.raises(DefinitionError, match="two tools are called 'ping'"):
         as_tools([ping, tool(name="ping")(look)])
     made: FunctionTool[..., object] = ping
-    assert made.told.name == "ping"
+    assert made.declaration.name == "ping"
 
 
 def test_a_tool_is_shown_by_its_name_also_where_arguments_are_missing() -> None:

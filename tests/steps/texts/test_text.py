@@ -73,8 +73,8 @@ def test_nothing_is_lost_or_doubled_and_nothing_is_too_long(
     for piece in found:
         assert piece.end - piece.start <= size
         assert piece.start - overlap <= piece.repeats <= piece.start
-        assert 0 < len(piece.said(text)) <= size + overlap
-        assert squeezed(text[piece.start : piece.end]) in squeezed(piece.said(text))
+        assert 0 < len(piece.passage_text(text)) <= size + overlap
+        assert squeezed(text[piece.start : piece.end]) in squeezed(piece.passage_text(text))
 
 
 @given(text=texts, source=sources, size=sizes)

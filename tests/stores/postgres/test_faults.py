@@ -111,7 +111,7 @@ def test_a_server_that_was_killed_is_found_again(server: Postgres) -> None:
         assert len(stores._pool._kept) == 3
         server.kill()
         message = refused(collection.count)
-        assert "Connection refused; look whether Postgres runs and listens there" in message
+        assert "Connection refused; check whether Postgres runs and listens there" in message
         assert "Connection refused" in refused(lambda: collection.upsert([ONE], [EAST]))
         server.start()
         run(three)

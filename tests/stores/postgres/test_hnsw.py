@@ -314,7 +314,7 @@ def test_an_older_pgvector_is_told(stores: PostgresStores, monkeypatch: pytest.M
     monkeypatch.setattr(hnsw, "_VERSION", "SELECT '0.7.4'")
     run(lambda: stores.collection("a").upsert([ONE], [EAST]))
     message = refused(stores.collection("a").index)
-    assert 'index = "hnsw" takes pgvector 0.8 or later, and this is 0.7.4' in message
+    assert 'index = "hnsw" needs pgvector 0.8 or later, but this is 0.7.4' in message
 
 
 keys = st.integers(1, 4)

@@ -93,7 +93,7 @@ def test_a_schema_that_was_removed_is_made_again(stores: PostgresStores, address
         run(lambda: collection.upsert([ONE], [EAST]))
         assert len(stores._pool._kept) == 1
         shared_postgres().ask("DROP SCHEMA orchestra CASCADE", database=name_of(address))
-        assert "was removed while it was used; ask again" in refused(again)
+        assert "was removed while it was in use; try again" in refused(again)
         assert run(collection.count) == 0
 
 
@@ -115,7 +115,7 @@ def test_a_first_write_that_fails_leaves_no_schema_behind(address: Address) -> N
     with PostgresStores(address, connections_max=1) as stores:
         collection = stores.collection("handbook")
         long = Passage("".join(map(chr, range(0x4E00, 0x4E00 + 3000))), "")
-        assert "may have 2600 bytes" in refused(lambda: collection.upsert([long], [EAST]))
+        assert "may have at most 2600 bytes" in refused(lambda: collection.upsert([long], [EAST]))
         assert len(stores._pool._kept) == 1
         asked = "SELECT to_regnamespace('orchestra') IS NULL"
         assert shared_postgres().ask(asked, database=name_of(address))[0]
@@ -194,19 +194,19 @@ WRONG: dict[str, tuple[Callable[[Address], Address], str]] = {
     ),
     "database": (
         lambda at: attrs.evolve(at, parameters={**at.parameters, "dbname": "nothing"}),
-        'database "nothing" does not exist; make it (createdb), or write the name',
+        'database "nothing" does not exist; create it (createdb), or write the name',
     ),
     "port": (
         lambda at: attrs.evolve(at, parameters={**at.parameters, "port": "1"}),
-        "Connection refused; look whether Postgres runs and listens there",
+        "Connection refused; check whether Postgres runs and listens there",
     ),
     "host": (
         lambda at: attrs.evolve(at, parameters={**at.parameters, "host": "no.invalid"}),
-        "look whether Postgres runs and listens there, or change the url",
+        "check whether Postgres runs and listens there, or change the url",
     ),
     "tls": (
         lambda at: attrs.evolve(at, parameters={**at.parameters, "sslmode": "require"}),
-        "look at sslmode in the url and at ca_file in [stores]",
+        "check sslmode in the url and ca_file in [stores]",
     ),
     "file": (
         lambda at: attrs.evolve(at, password=Path("/nowhere/word")),
@@ -273,7 +273,7 @@ def test_a_collection_cannot_be_called_what_no_text_can_be(stores: PostgresStore
     bad = stores.collection("\ud800")
     run(stores.collection("a").make)
     for call in (bad.make, bad.count, lambda: bad.search(EAST, top=1)):
-        assert "leave the half of a character (the lone surrogate) out" in refused(call)
+        assert "remove the half of a character (the lone surrogate)" in refused(call)
 
 
 @pytest.mark.parametrize("dimensions", [16_001, 40_000, 70_000])
@@ -282,7 +282,9 @@ def test_more_dimensions_than_pgvector_takes_are_told(
 ) -> None:
     wide = Vector.of([1.0] * dimensions)
     message = refused(lambda: stores.collection("a").upsert([ONE], [wide]))
-    assert f"the vectors have {dimensions} numbers, and pgvector takes 16000 at most" in message
+    assert (
+        f"the vectors have {dimensions} dimensions, but pgvector accepts at most 16000" in message
+    )
 
 
 def test_as_many_dimensions_as_pgvector_takes_are_kept(stores: PostgresStores) -> None:

@@ -97,7 +97,7 @@ def test_who_has_a_wrong_one_is_told_nothing(name: str, by: str, tmp_path: Path)
     (tmp_path / "others").mkdir()
     other = Front(tmp_path / "others", "localhost")
     told = asked(front, "verify-full", (front if by == "front" else other).ca_file)
-    assert "look at sslmode in the url and at ca_file in [stores]" in told
+    assert "check sslmode in the url and ca_file in [stores]" in told
     assert PASSWORD not in told
     assert set(front.told) <= set(ASKS_FOR_TLS)
 
@@ -106,6 +106,6 @@ def test_the_authorities_of_the_system_are_asked_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = Front(tmp_path, "localhost")
-    assert "look at sslmode in the url and at ca_file" in asked(front, "verify-full", None)
+    assert "check sslmode in the url and ca_file" in asked(front, "verify-full", None)
     monkeypatch.setenv("SSL_CERT_FILE", str(front.ca_file))
     assert asked(front, "verify-full", None) == "let in"

@@ -114,7 +114,7 @@ def test_no_refusal_of_a_login_tells_the_password_or_a_piece_of_it(
     repeating = f"ERR unknown command 'AUTH', with args beginning with: 'ann' '{password[:cut]}"
     said = data.draw(st.sampled_from([repeating, f"WRONGPASS it is not {password}"]))
     login = Login("ann", Secret(password))
-    told = login.told(RedisError(said))
+    told = login.redacted(RedisError(said))
     assert "sk-word-" not in str(told).replace(REDACTED, "")
     assert str(told).split()[0] == said.split()[0]
     assert "sk-word-" not in repr(login)
@@ -182,7 +182,7 @@ def told_by_a_server_that_says(answer: bytes, scheme: str) -> tuple[str, bytes]:
 def test_nothing_is_said_to_a_server_before_its_certificate_was_checked() -> None:
     """One that speaks no TLS sees a greeting of it, and neither a name nor a password."""
     told, heard = told_by_a_server_that_says(b"-ERR Protocol error\r\n", "rediss")
-    assert "there is no TLS with it: " in told
+    assert "the TLS handshake failed: " in told
     assert heard[:2] == b"\x16\x03"
     assert b"sesame" not in heard
     assert b"ann" not in heard
@@ -248,11 +248,11 @@ def test_a_redis_of_the_same_host_is_reached_by_its_socket(place: Place) -> None
     ("text", "says"),
     [
         ('ca_file = "nowhere"', "nowhere' cannot be used: No such file or directory"),
-        ('ca_file = "own.key"', "own.key' cannot be used: .*it has to hold a certificate in PEM"),
+        ('ca_file = "own.key"', "own.key' cannot be used: .*it must contain a certificate in PEM"),
         (CA + 'certificate_file = "own.pem"', "own.pem' cannot be used"),
         (CA + 'password_file = "nowhere"', "password file .*nowhere' cannot be read"),
         (CA + 'user_env = "U"', "there is no user in U; set that variable"),
-        (CA + USER, "there is a user and no password; add password_env or password_file"),
+        (CA + USER, "there is a user but no password; add password_env or password_file"),
     ],
 )
 def test_what_is_missing_is_told_when_the_state_is_made(place: Place, text: str, says: str) -> None:

@@ -43,7 +43,7 @@ def test_what_was_kept_is_there_after_it_was_closed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [0, 4096])
 @pytest.mark.parametrize(
     ("kind", "without"),
-    [(SqliteState, "spending begins anew"), (PrivateState, "there are no keys")],
+    [(SqliteState, "spending starts over"), (PrivateState, "there are no keys")],
 )
 def test_who_has_a_damaged_file_is_told_what_it_means_to_do_without(
     tmp_path: Path, kind: type[SqliteState], without: str, at: int
