@@ -43,7 +43,7 @@ def _enforced(schema: Json, depth_left: int) -> Json:
             f"output=...: the schema is nested deeper than {DEPTH_MAX}, which this model does not "
             "support; make it flatter, or move parts of it to $defs"
         )
-    if "$ref" in schema:  # only definitions may stand beside it
+    if "$ref" in schema:  # only definitions are allowed beside it
         found: Json = {"$ref": schema["$ref"]}
         return found | {
             key: _each_schema(schema[key], depth_left) for key in _NESTED[:2] if key in schema

@@ -106,7 +106,7 @@ def anthropic_body(
 
 
 def _without_vain_display(body: Json) -> Json:
-    """The body without the display option for thoughts if it asks for none: it would be refused."""
+    """The body, without the display option if thinking is off: Anthropic would refuse it."""
     thought = body.get("thinking")
     if not isinstance(thought, dict) or thought.get("type", "disabled") != "disabled":
         return body
@@ -232,7 +232,7 @@ def _document(file: FilePart) -> Json:
 
 
 def _thought(text: str, signature: str) -> Iterator[Json]:
-    """The block of a thought; one without a seal, or with another provider's, would be refused."""
+    """The block of a thought; none without a seal of Anthropic, which would be refused."""
     origin, seal = opened(signature)
     if origin == REDACTED:
         yield {"type": "redacted_thinking", "data": seal}

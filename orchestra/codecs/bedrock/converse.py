@@ -196,13 +196,13 @@ class ConverseDecoder(FrameDecoder):
 class Bedrock(Dialect):
     """The common part of Bedrock's two dialects: embeddings, by InvokeModel, and errors.
 
-    `texts_max` is 1 for Titan, which takes one text in a call, and 96 for Cohere's models.
+    `texts_max` is 1 for Titan and Nova, which take one text in a call, and 96 for Cohere's models.
     """
 
     texts_max: int = 1
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds texts with a Titan or Cohere model."""
+        """The call that embeds texts with a model of Titan, Nova or Cohere."""
         body = embed_body(self.family_of(model), request)
         return Call(model_path(model, "invoke"), msgspec.json.encode(body))
 

@@ -1,4 +1,4 @@
-"""Answers of Bedrock's model families that have no own types of events, complete or in pieces.
+"""Answers of Bedrock's model families without event types of their own, complete or in pieces.
 
 Each family has its own names for the same two fields: the next text and, at the end, the stop
 reason. `FamilyAnswer` has all of these names, so its readers need not know the family.

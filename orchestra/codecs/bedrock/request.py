@@ -203,7 +203,7 @@ def _blocks(part: Part, family: _Family) -> Iterator[Json]:
 
 
 def _thought(text: str, signature: str, family: _Family) -> Iterator[Json]:
-    """The block of a thought; one without a seal, or with another family's, would be refused."""
+    """The block of a thought; none if the family does not accept its seal, or it has none."""
     origin, seal = opened(signature)
     if origin and not family.takes_seals:
         return

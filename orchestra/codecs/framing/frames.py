@@ -186,7 +186,7 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
     """A JSON payload, decoded to its expected type.
 
     Raises:
-        MalformedStreamError: the payload is of another type, or is hollow.
+        MalformedStreamError: the payload is not JSON of this type, or is hollow.
     """
     if len(payload) > LARGE_BYTES:
         refuse_hollow(payload, what)

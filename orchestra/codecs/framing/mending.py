@@ -45,7 +45,7 @@ class JsonReader:
         """The value of a payload.
 
         Raises:
-            MalformedStreamError: the payload is of another type, or is hollow (`refuse_hollow`).
+            MalformedStreamError: the payload is not JSON of the decoder's type, or is hollow.
         """
         if len(payload) > LARGE_BYTES:
             refuse_hollow(payload, what)
@@ -80,9 +80,9 @@ class JsonReader:
         return self._joined(path, value) if isinstance(value, str) else value
 
     def _joined(self, path: JsonPath, text: str) -> str:
-        """The text after the half character kept from the chunk before, without its own last half.
+        """The text, with the half character that ended it in the chunk before.
 
-        Its own last half is kept for the next chunk.
+        If the text ends with half a character, this half is kept for the next chunk.
         """
         if text and path in self._halves:
             half = self._halves.pop(path)
@@ -97,7 +97,7 @@ def read_whole(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     """The value of an unstreamed answer.
 
     Raises:
-        MalformedStreamError: the body is of another type, or is hollow.
+        MalformedStreamError: the body is not JSON of the decoder's type, or is hollow.
     """
     return JsonReader().read(decoder, body, what)
 

@@ -35,11 +35,11 @@ class PartialArgument(msgspec.Struct, rename="camel"):
 
 
 class Arguments:
-    """The arguments of one call, joined from pieces; the cost of adding a piece is its length."""
+    """Joins the arguments of one call; the time to add a piece depends only on the piece."""
 
     def __init__(self, given: dict[str, object]) -> None:
         self._root = given
-        self._size_bytes = 0  # roughly, of what has been added
+        self._size_bytes = 0  # the approximate size of all pieces so far
 
     def add(self, piece: PartialArgument) -> None:
         """Add a piece: text is appended to the text at its path, other values are set.

@@ -133,7 +133,7 @@ def _delta_of(calling: _Calling) -> ToolCallDelta:
 
 
 def _number_by_order(pieces: Sequence[CallPiece], begun: int) -> None:
-    """Set the index of pieces that are identified only by their order, as of the last calls."""
+    """Index pieces that are identified only by their order: they belong to the last calls."""
     bare = all(each.index is None and not each.id and not each.called().name for each in pieces)
     if bare and begun >= len(pieces):
         for at, each in enumerate(pieces, begun - len(pieces)):

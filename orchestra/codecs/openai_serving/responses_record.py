@@ -145,7 +145,7 @@ def text_end(items: Sequence[Item]) -> int:
 
 
 def item_status(stopped: Stopped | None) -> str:
-    """The status of the last item of an answer with this end; None for items before the last."""
+    """The status of the last item of an ended answer; pass None for the items before it."""
     return "incomplete" if stopped is not None and stopped.reason in _INCOMPLETE else "completed"
 
 

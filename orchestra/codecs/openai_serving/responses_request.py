@@ -102,7 +102,7 @@ class AskedResponse:
         """The ids of the stored responses that its item references belong to.
 
         Raises:
-            InvalidRequestError: they are too many, or a reference is not the id of an item.
+            InvalidRequestError: there are too many ids, or a reference is not the id of an item.
         """
         found: dict[str, None] = {}
         for at, item in enumerate(self.items()):
