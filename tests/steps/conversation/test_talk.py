@@ -472,7 +472,7 @@ def test_its_function_can_be_called_alone() -> None:
         calling = generate.call("why?", model="m", context=cast("Context", Fake()))
         return [chunk async for chunk in calling]
 
-    with pytest.raises(OutputError, match="model 'm' asks for tools"):
+    with pytest.raises(OutputError, match="model 'm' calls tools"):
         trio.run(main)
 
 
