@@ -34,10 +34,11 @@ def closing(test: Test, settings: Settings | None = None) -> ClosedError:
     return found
 
 
-def test_a_message_that_is_too_large_closes_the_socket() -> None:
+@pytest.mark.parametrize("text", ["x" * 1001, "\N{GRINNING FACE}" * 251])
+def test_a_message_that_is_too_large_closes_the_socket(text: str) -> None:
     async def test(stage: Stage) -> None:
         socket = await open_socket(stage.house)
-        await socket.send("x" * 1001)
+        await socket.send(text)
         await socket.receive()
 
     assert closing(test, Settings(body_limit_bytes=1000)).code == TOO_LARGE

@@ -26,6 +26,8 @@ from hypercorn.trio import task_group
 from hypercorn.trio.task_group import TaskGroup
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 
+from orchestra.policies.requests.tokens import text_bytes
+
 if TYPE_CHECKING:
     import h11
     from hypercorn.config import Config
@@ -177,14 +179,16 @@ def _extend(self: WebsocketBuffer, event: Message[Any]) -> None:
     """Hypercorn's method, except that a message that is too large is dropped.
 
     Hypercorn closes such a WebSocket, but continues to read and store what the client sends. Here
-    the application receives a message without text and bytes, and closes the WebSocket.
+    the application receives a message without text and bytes, and closes the WebSocket. The size of
+    a text is in bytes; Hypercorn counts characters.
     """
-    self.length += len(event.data)
+    is_text = isinstance(event, TextMessage)
+    self.length += text_bytes(event.data) if is_text else len(event.data)
     if self.length > self.max_length:
         self.value = None
         return
     if self.value is None:
-        self.value = StringIO() if isinstance(event, TextMessage) else BytesIO()
+        self.value = StringIO() if is_text else BytesIO()
     self.value.write(event.data)
 
 
