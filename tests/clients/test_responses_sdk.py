@@ -85,7 +85,7 @@ def test_what_was_kept_is_read_listed_and_deleted(client: openai.OpenAI) -> None
     assert (kept.output_text, kept.metadata) == ("Hi", {"topic": "x"})
     assert [each.type for each in client.responses.input_items.list(made.id)] == ["message"]
     client.responses.delete(made.id)
-    with pytest.raises(openai.NotFoundError, match="no response"):
+    with pytest.raises(openai.NotFoundError, match="no stored response"):
         client.responses.retrieve(made.id)
 
 

@@ -277,7 +277,7 @@ def test_half_a_character_is_told_as_what_it_is(way: str) -> None:
         request = ChatRequest((Message("user", half),))
         return await (heard(made, request) if way == "stream" else made.complete(request))
 
-    with pytest.raises(InvalidRequestError, match="half a character") as caught:
+    with pytest.raises(InvalidRequestError, match="half of a character") as caught:
         run(main)
     assert caught.value.provider
     assert not transport.sent

@@ -230,7 +230,7 @@ def test_what_is_no_start_is_refused_where_it_is_made() -> None:
     for at_s in (-1, None, float("inf"), 1e6):
         with pytest.raises(ValueError, match="it must be"):
             Start(ask, WHY, at_s=at_s)  # type: ignore[arg-type]
-    with pytest.raises(DefinitionError, match="no pipeline"):
+    with pytest.raises(DefinitionError, match="is not a pipeline"):
         Start(slow, WHY)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a dict with names as keys"):
         Start(ask, "Why?")  # type: ignore[arg-type]
