@@ -132,8 +132,8 @@ def check_bounds(options: Options) -> None:
             continue
         if isinstance(given, Wire) or not isinstance(given, kinds) or not given > 0:
             raise DefinitionError(
-                f"{called_at()}: generate({name}={given!r}): it is a number of {what}, "
-                "and part of the pipeline itself: write it as a number"
+                f"{called_at()}: generate({name}={given!r}): it must be a number of {what}, "
+                "known when the pipeline is defined: write it as a number"
             )
 
 

@@ -124,7 +124,7 @@ def tool(
     """
     if timeout_s is not None and not timeout_s > 0:
         raise DefinitionError(
-            f"{called_at()}: tool(timeout_s={timeout_s!r}): it is a number of seconds, "
+            f"{called_at()}: tool(timeout_s={timeout_s!r}): it must be a number of seconds, "
             "more than 0, or None for no bound"
         )
 

@@ -286,7 +286,7 @@ def test_a_decorator_that_cannot_be_kept_is_refused() -> None:
         match=r"@tool is above @step of 'blocking', .*; write tools=\[blocking\]",
     ):
         tool(blocking)
-    with pytest.raises(DefinitionError, match=r"timeout_s=0\): it is a number of seconds"):
+    with pytest.raises(DefinitionError, match=r"timeout_s=0\): it must be a number of seconds"):
         tool(timeout_s=0)
     with pytest.raises(DefinitionError, match="two tools are called 'ping'"):
         as_tools([ping, tool(name="ping")(look)])
