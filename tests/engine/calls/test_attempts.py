@@ -396,7 +396,9 @@ def test_an_error_that_only_the_budget_kept_from_another_attempt_says_so() -> No
         run = lawful(one, World(limits=limits, steps={"ask": Fails(error)}), n=1)
         assert run.error is error
         assert len(retries(run)) == 1
-    spent = [note for note in error.__notes__ if "the retry budget of this engine is used up" in note]
+    spent = [
+        note for note in error.__notes__ if "the retry budget of this engine is used up" in note
+    ]
     assert len(spent) == 1
     assert "`retries_saved` in Limits" in spent[0]
 

@@ -374,9 +374,15 @@ def test_tools_that_a_request_brings_without_functions_stay_in_it() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tool_rounds_max": 0}, r"generate\(tool_rounds_max=0\): it must be a number of times, 1 or"),
+        (
+            {"tool_rounds_max": 0},
+            r"generate\(tool_rounds_max=0\): it must be a number of times, 1 or",
+        ),
         ({"tools_at_once": 1.5}, r"generate\(tools_at_once=1.5\): it must be a number of times"),
-        ({"tool_timeout_s": -1}, r"tool_timeout_s=-1\): it must be a number of seconds, more than 0"),
+        (
+            {"tool_timeout_s": -1},
+            r"tool_timeout_s=-1\): it must be a number of seconds, more than 0",
+        ),
         ({"tools": [lambda x: x]}, "a lambda in tools has no name and no annotations"),
         (
             {"tools": look},
@@ -412,7 +418,9 @@ def test_a_bound_that_is_a_wire_is_refused() -> None:
     def wired(question: str, n: int) -> Stream[str]:
         return generate(question, tool_rounds_max=n)
 
-    with pytest.raises(DefinitionError, match="known when the pipeline is defined: write it as a number"):
+    with pytest.raises(
+        DefinitionError, match="known when the pipeline is defined: write it as a number"
+    ):
         pipeline(wired)
 
 
