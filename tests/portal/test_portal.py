@@ -428,9 +428,11 @@ def test_a_task_that_is_cancelled_while_it_enters_has_closed_it_all_the_same() -
     async def main() -> None:
         entering = asyncio.create_task(portal.__aenter__())
         await asyncio.sleep(0)
-        entering.cancel()
+        if not entering.cancel():  # the portal's thread was faster, so there is nothing to cancel
+            return await portal.__aexit__()
         with pytest.raises(asyncio.CancelledError):
             await entering
+        return None
 
     asyncio.run(main())
     assert portal._thread is not None
