@@ -192,7 +192,7 @@ def _import(name: str) -> ModuleType:
         raise CommandError(str(error)) from error
     except (Exception, SystemExit) as error:
         if _is_missing(error, name):
-            hint = _hint(name, _known_modules()) or _module_of(name)
+            hint = _module_hint(name)
             message = f"there is no module {name!r} here or in the environment{hint}"
             raise CommandError(message, code=MISUSED) from error
         at = raised_at(error)
@@ -272,6 +272,13 @@ def _known_modules() -> Mapping[str, Path]:
         for path in paths
         if "." not in path.stem
     }
+
+
+def _module_hint(name: str) -> str:
+    """`; did you mean ...?`: a module or a pipeline of this name, or else the nearest module."""
+    known = _known_modules()
+    in_module = "" if name in map(_last, known) else _module_of(name)
+    return in_module or _hint(name, known)
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

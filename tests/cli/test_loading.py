@@ -70,11 +70,12 @@ def test_the_only_pipeline_needs_no_name(say: Project) -> None:
         ("pipelines/sya.py", "pipelines/say.py"),
         ("pipelines.say:sya", "say"),
         ("shout_loudly", "pipelines.other:shout_loudly"),
+        ("others", "pipelines.other:others"),  # not the module, whose name is near
     ],
 )
 def test_a_wrong_name_is_answered_with_the_right_one(say: Project, target: str, meant: str) -> None:
-    text = "from orchestra import pipeline\n\n\n@pipeline\ndef shout_loudly(a: str) -> str: ..."
-    Path("pipelines", "other.py").write_text(text, "utf-8")
+    text = "@pipeline\ndef shout_loudly(a: str) -> str: ...\n\n@pipeline\ndef others(a: str): ..."
+    Path("pipelines", "other.py").write_text(f"from orchestra import pipeline\n{text}", "utf-8")
     message, code = refused(target)
     assert message.endswith(f"; did you mean {meant!r}?")
     assert code == MISUSED
