@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import trio
@@ -20,10 +20,8 @@ from orchestra.engine.calls.attempts import retried
 from orchestra.engine.calls.children import Parent
 from orchestra.engine.calls.context import StepContext
 from orchestra.engine.calls.return_check import checked_return
-from orchestra.engine.frames.reading import arguments, read
-from orchestra.engine.lanes.lane import Lane
+from orchestra.engine.frames.reading import arguments, collected
 from orchestra.engine.lanes.outflow import Outflow
-from orchestra.engine.lanes.output import Output
 from orchestra.engine.lanes.parking import parking
 from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call, Collect
@@ -87,12 +85,7 @@ async def collect(frame: Frame, operation: Operation[Collect]) -> object:
         LimitExceededError: the chunks exceed `output_chunks` or `output_bytes`.
     """
     ((_, source),) = operation.sources
-    lane = cast("Lane[object]", read(frame, source))
-    output = Output(source.chunk, frame.run.shared.limits)
-    while batch := await lane.receive():
-        for chunk in batch:
-            output.add(chunk)
-    return output.joined()
+    return await collected(frame, source)
 
 
 def stream(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitable[object]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from math import inf
-from typing import Any, cast
+from typing import Any
 from weakref import ReferenceType
 
 import attrs
@@ -20,12 +20,9 @@ import trio
 from orchestra.compiler.blocks.slots import Operation, Source
 from orchestra.engine.frames.cuts import forget_cuts, is_cut
 from orchestra.engine.frames.frame import Children, Frame
-from orchestra.engine.frames.reading import read
+from orchestra.engine.frames.reading import collected
 from orchestra.engine.frames.scope import Failure
 from orchestra.engine.inputs import by_name, complete
-from orchestra.engine.lanes.lane import Lane
-from orchestra.engine.lanes.outflow import Restart
-from orchestra.engine.lanes.output import Output
 from orchestra.errors import DeadlineError, EdgeTypeError, InputError, LimitExceededError, RunError
 from orchestra.graph.nodes import Call
 from orchestra.graph.pipelines import Pipeline
@@ -148,15 +145,5 @@ class Parent:
 
 
 async def _collected(frame: Frame, source: Source) -> tuple[object]:
-    """The value of a source, in a tuple; of a stream, its collected chunks."""
-    value = read(frame, source)
-    if source.lane is None:
-        return (value,)
-    output = Output(source.chunk, frame.run.shared.limits)
-    while batch := await cast("Lane[object]", value).receive():
-        for chunk in batch:
-            if type(chunk) is Restart:
-                output.clear()
-            else:
-                output.add(chunk)
-    return (output.joined(),)
+    """The child's result in a tuple, which tells a result of None from a stopped child."""
+    return (await collected(frame, source),)

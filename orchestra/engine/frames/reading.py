@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 from orchestra.annotations.facts import accepts, spell
 from orchestra.compiler.blocks.mutable_values import copied_if_mutable, deep_copy
 from orchestra.compiler.blocks.slots import Filling, Nested, Operation, Source
+from orchestra.engine.lanes.outflow import Restart
+from orchestra.engine.lanes.output import Output
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.wires import Attribute
 from orchestra.messages import describe
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestra.engine.frames.frame import Frame
+    from orchestra.engine.lanes.lane import Lane
     from orchestra.graph.nodes import Node
 
 
@@ -53,6 +56,26 @@ def read(frame: Frame, source: Source) -> object:
             "the value in a step"
         )
     return value
+
+
+async def collected(frame: Frame, source: Source) -> object:
+    """The value of a source; of a stream, all its chunks as one value.
+
+    Raises:
+        EdgeTypeError: as for `read`.
+        LimitExceededError: the chunks exceed `output_chunks` or `output_bytes`.
+    """
+    value = read(frame, source)
+    if source.lane is None:
+        return value
+    lane, output = cast("Lane[object]", value), Output(source.chunk, frame.run.shared.limits)
+    while batch := await lane.receive():
+        for chunk in batch:
+            if type(chunk) is Restart:
+                output.clear()
+            else:
+                output.add(chunk)
+    return output.joined()
 
 
 def _part(value: object, source: Source) -> object:
