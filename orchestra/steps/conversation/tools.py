@@ -129,8 +129,7 @@ def tool(
         )
 
     def decorate(function: Function) -> FunctionTool[..., object]:
-        inner = with_functions(function)
-        return _made(inner, name, description, thread=thread, timeout_s=timeout_s)
+        return _made(function, name, description, thread=thread, timeout_s=timeout_s)
 
     return decorate if function is None else decorate(function)
 
@@ -177,7 +176,6 @@ def _as_tool(function: Function) -> FunctionTool[..., object]:
         return function
     if isinstance(function, partial) and isinstance(function.func, Unfilled):
         return cast("FunctionTool[..., object]", function())
-    function = with_functions(function)
     inner = _inner(function)
     if not isinstance(inner, Step):
         return _made(function, None, None, thread=False, timeout_s=None)
@@ -204,6 +202,7 @@ def _made(
     thread: bool,
     timeout_s: float | None,
 ) -> FunctionTool[..., object]:
+    function = with_functions(function)
     inner = _inner(function)
     _refuse_other_than_function(inner)
     if isinstance(inner, FunctionTool):  # a partial of a tool keeps the tool's settings
