@@ -63,6 +63,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
                 terminal.note(note, "yellow")
         for pipeline in pipelines:
             problems += _check(pipeline, bindings, explain=explain)
+    problems = list(dict.fromkeys(problems))  # a pipeline has those of what it calls
     for problem in problems:
         terminal.say(problem)
     terminal.say(f"{_number(len(pipelines), 'pipeline')}, {_number(len(problems), 'problem')}")

@@ -57,6 +57,22 @@ def test_every_problem_of_every_pipeline_is_told(say: Project) -> None:
     assert "orchestra ingest FOLDER --store docs" in out
 
 
+CALLED = """
+
+    @pipeline
+    def outer(text: str) -> list[Passage]:
+        return second(text)
+"""
+
+
+def test_a_problem_of_a_pipeline_that_others_call_is_reported_once(say: Project) -> None:
+    say.write("pipelines/bad.py", BAD + CALLED)
+    code, out, _ = say.orchestra("check", "pipelines.bad:second", "pipelines.bad:outer")
+    assert code == FAILED
+    assert out.count("bad.py:15: ") == 1
+    assert out.endswith("\n2 pipelines, 1 problem\n")
+
+
 NAMED = """\
     from orchestra import Stream, pipeline
     from orchestra.steps.generate import generate
