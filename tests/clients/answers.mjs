@@ -1,13 +1,12 @@
-// The answer of a run as it grows. A line that breaks costs nothing: the run goes on, and is followed
-// from behind the last event that came. A server that restarts, or has too much to do, is asked again
-// when it says. `tell` is called with all of the answer so far. `signal` is that of an AbortController:
-// it cancels the run, too.
+// Run a pipeline, and call `tell` with the answer so far, each time it grows; returns the result. After
+// a broken connection, it reconnects and goes on after the last event; after a 503, it tries again when
+// `Retry-After` says. `signal` is that of an AbortController: aborting it cancels the run, too.
 export async function follow(url, inputs, tell, { headers = {}, signal, triesMost = 8 } = {}) {
   const asked = {
     ...headers,
     Accept: "text/event-stream",
     "Content-Type": "application/json",
-    // So that not even a start that broke is paid for twice. (`randomUUID` is not there over plain HTTP.)
+    // A repeated start finds the first run, so none is paid for twice. (`randomUUID` needs HTTPS.)
     "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-"),
   };
   const post = { method: "POST", body: JSON.stringify({ inputs }) };
@@ -37,7 +36,7 @@ export async function follow(url, inputs, tell, { headers = {}, signal, triesMos
       lost = error;
     }
     if (signal?.aborted) {
-      asked["Last-Event-ID"] ??= "0"; // with one, the key finds its run, and starts none
+      asked["Last-Event-ID"] ??= "0"; // with this header, the key finds its run, and never starts one
       const found = await fetch(url, { ...post, headers: { ...asked, Prefer: "respond-async" } });
       const { id } = await found.json();
       if (id) await fetch(url.replace(/pipelines\/.*/, `runs/${id}`), { method: "DELETE", headers });

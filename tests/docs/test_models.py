@@ -41,7 +41,7 @@ def key(row: Provider) -> str:
     if isinstance(row.scheme, HeaderScheme):
         names = " or ".join(f"`{name}`" for name in row.scheme.env)
         return (
-            f"{names or 'none'}{', if it asks for one' if names and not row.scheme.needed else ''}"
+            f"{names or 'none'}{', if it requires one' if names and not row.scheme.needed else ''}"
         )
     return "none"
 
