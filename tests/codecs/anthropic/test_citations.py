@@ -168,6 +168,12 @@ def test_what_cannot_be_read_in_a_citation_is_left_out(strange: Json) -> None:
     assert heard(block("a", strange)) == [TextDelta("a"), Cited((Citation(0, 1),))]
 
 
+def test_citations_of_a_block_without_text_belong_to_the_text_before() -> None:
+    answer = Completion.of([*heard(block("a"), block("bc"), block(CHARS)), Stopped(StopReason.END)])
+    (found,) = answer.citations
+    assert (answer.text[found.start : found.end], found.index) == ("bc", 0)
+
+
 def test_a_block_that_cites_without_end_is_refused() -> None:
     large = {"cited_text": "x" * (FRAME_BYTES_MAX // 8)}
     with pytest.raises(MalformedStreamError, match="cites over"):
