@@ -65,7 +65,7 @@ def refuse_citations(part: FilePart, whom: str) -> None:
     if part.citations:
         raise CapabilityError(
             f"{whom} cannot cite {_called(part)}; leave `citations` out, or ask a model of "
-            "Anthropic"
+            "Anthropic or, if it is text, of Cohere"
         )
 
 

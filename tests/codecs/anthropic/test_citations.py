@@ -13,7 +13,6 @@ from orchestra.codecs.anthropic.citations import location_records
 from orchestra.codecs.anthropic.dialect import AnthropicDialect
 from orchestra.codecs.anthropic_serving.answers import MessageWriter
 from orchestra.codecs.bedrock.request import converse_body
-from orchestra.codecs.cohere.request import chat_body as cohere_body
 from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.codecs.gemini.request import gemini_body
 from orchestra.codecs.ollama.request import chat_body as ollama_body
@@ -260,7 +259,6 @@ def test_what_a_search_has_found_is_cited_as_that() -> None:
     [
         lambda request: openai_body("m", request, OPENAI, stream=False),
         lambda request: gemini_body("m", request),
-        lambda request: cohere_body("m", request, stream=False),
         lambda request: ollama_body("m", request, stream=False),
         lambda request: converse_body("m", request),
     ],
