@@ -114,7 +114,7 @@ class OpenAiDecoder(FrameDecoder):
         self._details = ReasoningDetails()
         self._text: list[str] = []
         self._without_deltas = False
-        self._searched: Chunk | None = None  # the last chunk with pages that were searched
+        self._searched: Chunk | None = None  # one of the last chunks, with the searched pages
         self._annotated = False  # whether the text itself cites pages
 
     def _take(self, name: str, payload: bytes) -> None:
@@ -194,7 +194,7 @@ class OpenAiDecoder(FrameDecoder):
             self._count(record, record)
         if chunk.x_groq is not None:
             self._groq(chunk.x_groq)
-        self._searched = chunk if chunk.has_searched else self._searched
+        self._searched = chunk if self._stopped and chunk.has_searched else self._searched
         if failed is not None:
             raise failed
 
