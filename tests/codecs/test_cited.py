@@ -171,8 +171,8 @@ def test_the_works_that_gemini_repeats_are_told_with_their_passages(name: str) -
     work = {"startIndex": 4, "endIndex": len(TEXT[:15].encode()), "uri": "https://a.test/"}
     other = {"endIndex": 3, "title": "B"}
     parts = [{"text": word} for word in WORDS]
-    said = [{"candidates": [{"content": {"parts": [each]}}]} for each in parts]
-    said[-1]["candidates"][0]["citationMetadata"] = {name: [work, 5, None]}  # type: ignore[assignment]
+    said: list[Json] = [{"candidates": [{"content": {"parts": [each]}}]} for each in parts]
+    said[-1]["candidates"][0]["citationMetadata"] = {name: [work, 5, None]}
     end = {"finishReason": "STOP", "citationMetadata": {name: [work, other]}}
     whole = {"candidates": [{"content": {"parts": parts}, **end}]}
     for events in (

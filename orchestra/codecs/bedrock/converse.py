@@ -1,5 +1,7 @@
 """Amazon Bedrock's Converse: one dialect for all the model families behind it.
 
+Calls that the provider itself answers, as a web search of Nova, are left out with their results.
+
 Streams have two peculiarities. Text blocks have no start event, so a block begins with its first
 event of any kind. And the usage comes after the stop reason, in `metadata`, so the stop reason is
 not the end of the stream.
@@ -79,6 +81,7 @@ class _Reasoning(msgspec.Struct, rename="camel"):
 class _ToolUse(msgspec.Struct, rename="camel"):
     """`input` is the next piece of a JSON text in a stream; otherwise it is an object."""
 
+    type: str | None = None
     input: msgspec.Raw = NOTHING
     tool_use_id: str | None = None
     name: str | None = None
@@ -136,9 +139,14 @@ _answers = msgspec.json.Decoder(_Answer)
 
 
 class ConverseEvents:
-    """Decodes the stream events of one answer, of Converse or of Nova's own format."""
+    """Decodes the stream events of one answer, of Converse or of Nova's own format.
 
-    def __init__(self) -> None:
+    With `provider_calls`, calls that the provider itself answers are not left out.
+    """
+
+    def __init__(self, *, provider_calls: bool = False) -> None:
+        self._provider_calls = provider_calls
+        self._left_out = -1  # the index of the last block with a call that is left out
         self._reader = JsonReader()
         self._cited = CitedText(read_citation)
         self._cited_block = -1  # the index of the last block with text or citations
@@ -166,12 +174,18 @@ class ConverseEvents:
 
     def _piece(self, piece: _Piece) -> Iterable[ModelEvent]:
         if piece.start is not None and (call := piece.start.tool_use) is not None:
+            if not self.is_told(call):
+                self._left_out = piece.content_block_index
+                return self.skip()
+            self._left_out = -1
             index = self._call_of(piece, call.tool_use_id or "")
             began = ToolCallDelta(index, call.tool_use_id or "", call.name or "")
             return (*self.skip(), began)
         if piece.delta is None:
             return ()
         if (call := piece.delta.tool_use) is not None:
+            if piece.content_block_index == self._left_out:
+                return ()
             index = self._call_of(piece)
             text = json_text(call.input)
             return (ToolCallDelta(index, arguments=text),) if text else ()
@@ -195,6 +209,10 @@ class ConverseEvents:
         self._cited.cites(citations)
         return events
 
+    def is_told(self, call: _ToolUse) -> bool:
+        """Whether a call is not left out."""
+        return self._provider_calls or call.type != "server_tool_use"
+
     def skip(self) -> list[ModelEvent]:
         """End the text before a block of another type, or at the end of the answer."""
         return self._cited.skip()
@@ -211,11 +229,11 @@ class ConverseEvents:
 
 
 class ConverseDecoder(FrameDecoder):
-    """Decodes answers of `converse-stream`."""
+    """Decodes answers of `converse-stream`; `provider_calls` is as in `ConverseEvents`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, provider_calls: bool = False) -> None:
         super().__init__(EventStreamFraming())
-        self._converse = ConverseEvents()
+        self._converse = ConverseEvents(provider_calls=provider_calls)
 
     def _take(self, name: str, payload: bytes) -> None:
         if (error := stream_error(name, payload)) is not None:
@@ -253,7 +271,12 @@ class Bedrock(Dialect):
 
 @attrs.frozen
 class BedrockDialect(Bedrock):
-    """Chat by Converse, and embeddings by InvokeModel, as Converse has none."""
+    """Chat by Converse, and embeddings by InvokeModel, as Converse has none.
+
+    `provider_calls` is as in `ConverseEvents`.
+    """
+
+    provider_calls: bool = False
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model, by its id, profile or ARN."""
@@ -261,10 +284,10 @@ class BedrockDialect(Bedrock):
         return Call(model_path(model, "converse-stream" if stream else "converse"), body)
 
     def decoder(self) -> ConverseDecoder:
-        return ConverseDecoder()
+        return ConverseDecoder(provider_calls=self.provider_calls)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        return converse_events(body)
+        return converse_events(body, provider_calls=self.provider_calls)
 
 
 def model_path(model: str, verb: str) -> str:
@@ -272,8 +295,10 @@ def model_path(model: str, verb: str) -> str:
     return f"/model/{quote(model, safe='-._~')}/{verb}"
 
 
-def converse_events(body: bytes) -> list[ModelEvent]:
+def converse_events(body: bytes, *, provider_calls: bool = False) -> list[ModelEvent]:
     """The events of a complete answer of Converse, or of Nova by InvokeModel.
+
+    `provider_calls` is as in `ConverseEvents`.
 
     Raises:
         ModelError: the body is an error.
@@ -285,10 +310,10 @@ def converse_events(body: bytes) -> list[ModelEvent]:
             f"an answer of Converse without a message: {body[:200]!r}"
         )
     events: list[ModelEvent] = []
-    blocks = ConverseEvents()
+    blocks = ConverseEvents(provider_calls=provider_calls)
     calls = 0
     for index, block in enumerate(answer.output.message.content or ()):
-        if (call := block.tool_use) is not None:
+        if (call := block.tool_use) is not None and blocks.is_told(call):
             fields = (call.tool_use_id or "", call.name or "", json_text(call.input))
             events += [*blocks.skip(), ToolCallDelta(next_call(calls), *fields)]
             calls += 1
