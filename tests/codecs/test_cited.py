@@ -15,6 +15,7 @@ from orchestra.citations import Citation, Cited
 from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.gemini.grounding import CITATIONS_MAX, grounded
 from orchestra.codecs.openai.dialect import OpenAiDialect
@@ -183,6 +184,16 @@ def test_the_works_that_gemini_repeats_are_told_with_their_passages(name: str) -
             Citation(*PLACE, source="https://a.test/"),
             Citation(0, 3, title="B"),
         )
+
+
+def test_the_works_that_gemini_repeats_are_kept_up_to_the_limit_of_a_response() -> None:
+    decoder = GeminiDialect().decoder()
+    for at in range(40):
+        metadata = {"citationSources": [{"endIndex": 1, "uri": f"{at}{'x' * 2**20}"}]}
+        end = {"finishReason": "STOP", "citationMetadata": metadata}
+        decoder.feed(frames({"candidates": [end]}))
+    (cited,) = (each for each in decoder.close() if isinstance(each, Cited))
+    assert len(cited.citations) == FRAME_BYTES_MAX // 2**20 - 1
 
 
 def test_what_gemini_cites_comes_before_the_seal_at_its_end() -> None:
